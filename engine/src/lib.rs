@@ -1,0 +1,1 @@
+//! QEMU postcopy page service.

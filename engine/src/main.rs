@@ -1,0 +1,3 @@
+//! The `retpath` command.
+
+fn main() {}
