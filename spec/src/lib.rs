@@ -1,1 +1,23 @@
-//! spec
+//! QEMU's migration return path, its command set and its RAM records, as data.
+//!
+//! Every fact about the wire is written once, in [`table`]; everything else in
+//! the workspace that knows a number, a length or an order got it from there:
+//! the codec (`codec/src/generated`), the reference (`spec/MESSAGES.md`), the
+//! Wireshark dissector, the fuzzing dictionaries and the seed corpus are all
+//! written by `cargo rp-gen`.
+//!
+//! [`walk`] interprets a table directly. It shares no code with the codec and
+//! is the oracle that the codec is tested against.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod kind;
+mod laws;
+pub mod row;
+pub mod table;
+pub mod walk;
+
+#[cfg(feature = "render")]
+pub mod render;

@@ -1,0 +1,172 @@
+//! What a row of a table says.
+
+use crate::kind::{Kind, Rule, Unit};
+
+/// A set of framed messages: their rows and the limits of the frame around
+/// them. Both the return path and the command set have this form.
+#[derive(Debug)]
+pub struct Dialect {
+    /// Name on the command line and in file names.
+    pub name: &'static str,
+    /// Rust name of the message enum and of the marker type.
+    pub rust: &'static str,
+    /// QEMU's name of the enumeration.
+    pub qemu: &'static str,
+    /// What this set of messages is, in a paragraph.
+    pub doc: &'static str,
+    /// Bytes in front of the message number (0x08 for a command, none on the
+    /// return path).
+    pub lead: &'static [u8],
+    /// Longest payload a receiver takes, in bytes.
+    pub max_payload: usize,
+    /// Number that is kept to be refused.
+    pub reserved: Reserved,
+    /// The messages, in order of their numbers.
+    pub messages: &'static [Message],
+}
+
+/// A number that no message will ever have.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The number.
+    pub number: u16,
+    /// QEMU's identifier.
+    pub qemu: &'static str,
+    /// Why it is there.
+    pub doc: &'static str,
+}
+
+/// One message or command.
+#[derive(Debug)]
+pub struct Message {
+    /// Number on the wire.
+    pub number: u16,
+    /// Name of the Rust variant.
+    pub rust: &'static str,
+    /// Name that people use, without QEMU's prefix.
+    pub label: &'static str,
+    /// QEMU's identifier.
+    pub qemu: &'static str,
+    /// What it says, one sentence; then what a reader should know.
+    pub doc: &'static str,
+    /// Who sends it, and when.
+    pub when: &'static str,
+    /// Payload, in order.
+    pub fields: &'static [Field],
+    /// Data that follows the frame without being counted by its length.
+    pub trailer: Option<Trailer>,
+    /// First QEMU release that has it.
+    pub since: &'static str,
+    /// Capability without which it does not appear.
+    pub gate: Option<&'static str>,
+    /// Where QEMU writes it.
+    pub writer: Source,
+    /// Where QEMU reads it.
+    pub reader: Source,
+    /// What a receiver must refuse, beyond the frame rules.
+    pub refuse: &'static [Refusal],
+}
+
+/// Something a receiver must refuse.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What is refused.
+    pub what: &'static str,
+    /// What QEMU itself does with it, where QEMU is laxer than we are.
+    pub laxer: Option<&'static str>,
+}
+
+/// One field of a payload.
+#[derive(Debug)]
+pub struct Field {
+    /// Name, in Rust and in every output.
+    pub name: &'static str,
+    /// Shape.
+    pub kind: Kind,
+    /// Allowed values.
+    pub rule: Rule,
+    /// What the number counts.
+    pub unit: Unit,
+    /// Meaning.
+    pub doc: &'static str,
+}
+
+/// Data behind a frame that the frame's length does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trailer {
+    /// `be64` size S, S bytes of bitmap (bit i of the block is byte i/8, mask
+    /// `1 << (i % 8)`; 1 = received), `be64` [`BITMAP_END`].
+    Bitmap,
+    /// As many bytes as the message's only field says: a nested stream.
+    Package,
+}
+
+/// Last eight bytes of a received bitmap.
+pub const BITMAP_END: u64 = 0x0123_4567_89ab_cdef;
+
+/// A received bitmap's size is a multiple of this many bytes.
+pub const BITMAP_ALIGN: u64 = 8;
+
+/// A place in QEMU's sources.
+#[derive(Debug)]
+pub struct Source {
+    /// File below `migration/`.
+    pub file: &'static str,
+    /// Function.
+    pub function: &'static str,
+}
+
+/// One flag of a RAM record: the low bits of the 64-bit word that opens it.
+#[derive(Debug)]
+pub struct Record {
+    /// Bit in the word.
+    pub flag: u64,
+    /// Name of the Rust constant and variant.
+    pub rust: &'static str,
+    /// Name that people use.
+    pub label: &'static str,
+    /// QEMU's identifier.
+    pub qemu: &'static str,
+    /// What it says.
+    pub doc: &'static str,
+    /// What follows the word.
+    pub body: Body,
+    /// Whether the record belongs to a block and may carry CONTINUE.
+    pub in_block: bool,
+    /// Where it may appear.
+    pub legal: Legal,
+    /// First QEMU release that has it, and the last if it is gone.
+    pub since: &'static str,
+}
+
+/// What follows the word of a RAM record (and, without CONTINUE, the name).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    Nothing,
+    /// Not a record: a bit that goes with one.
+    Modifier,
+    /// One byte: the value that fills the page.
+    Fill,
+    /// A target page.
+    Page,
+    /// The list of RAM blocks.
+    BlockList,
+    /// `u8` 1, `be16` n, n bytes.
+    Xbzrle,
+    /// `be32` n, n bytes.
+    Compressed,
+    /// Never legal: the record is refused.
+    Refused,
+}
+
+/// Where a RAM record may appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Legal {
+    /// In a `ram` section before POSTCOPY_LISTEN.
+    pub precopy: bool,
+    /// In a `ram` section after POSTCOPY_LISTEN.
+    pub postcopy: bool,
+    /// On the preempt channel.
+    pub preempt: bool,
+}

@@ -1,0 +1,10 @@
+//! The tables. Rows only: whoever needs a fact about the wire reads it here.
+
+pub mod command;
+pub mod ram;
+pub mod return_path;
+
+use crate::row::Dialect;
+
+/// Every set of framed messages.
+pub const DIALECTS: &[&Dialect] = &[&return_path::QEMU, &return_path::V7, &command::COMMAND];
