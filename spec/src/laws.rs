@@ -60,11 +60,7 @@ const fn fields(fields: &[Field], max_payload: usize) {
         let field = &fields[i];
         documented(field.doc);
         documented(field.name);
-        longest += field.kind.max_size(if longest < max_payload {
-            max_payload - longest
-        } else {
-            0
-        });
+        longest += field.kind.max_size(max_payload.saturating_sub(longest));
         if field.kind.is_variable() && !matches!(field.kind, Kind::Name) {
             variable += 1;
             assert!(
@@ -110,7 +106,7 @@ const fn fields(fields: &[Field], max_payload: usize) {
 const fn trailer(message: &Message) {
     let fields = message.fields;
     match message.trailer {
-        None => {}
+        None | Some(Trailer::End) => {}
         Some(Trailer::Bitmap) => assert!(
             fields.len() == 1 && matches!(fields[0].kind, Kind::Name),
             "a bitmap belongs to exactly one named block"

@@ -8,8 +8,12 @@ use crate::kind::{Kind, Rule, Unit};
 pub struct Dialect {
     /// Name on the command line and in file names.
     pub name: &'static str,
-    /// Rust name of the message enum and of the marker type.
+    /// What people call it, within a sentence.
+    pub title: &'static str,
+    /// Rust name of the type that chooses it.
     pub rust: &'static str,
+    /// Rust name of its enumeration of messages.
+    pub message: &'static str,
     /// QEMU's name of the enumeration.
     pub qemu: &'static str,
     /// What this set of messages is, in a paragraph.
@@ -99,6 +103,8 @@ pub enum Trailer {
     Bitmap,
     /// As many bytes as the message's only field says: a nested stream.
     Package,
+    /// Nothing, ever: this is the last message.
+    End,
 }
 
 /// Last eight bytes of a received bitmap.

@@ -236,7 +236,7 @@ fn broken(field: &Field, before: Option<&Value>, value: &Value) -> Option<&'stat
     match (field.rule, value) {
         (Rule::Equals(want), Value::Number(got)) if *got != want => return Some("value"),
         (_, Value::Number(n)) if field.kind == Kind::FlaggedBe64 && n % 2 != 0 => {
-            return Some("value");
+            return Some("odd");
         }
         (Rule::Span, Value::Number(len)) => {
             let Some(Value::Number(start)) = before else {
@@ -248,7 +248,7 @@ fn broken(field: &Field, before: Option<&Value>, value: &Value) -> Option<&'stat
     }
     match value {
         Value::Name(name) if name.is_empty() => Some("empty-name"),
-        Value::Name(name) if name.len() > MAX_NAME => Some("length"),
+        Value::Name(name) if name.len() > MAX_NAME => Some("name-too-long"),
         Value::Name(name) if name.contains(&0) => Some("nul"),
         _ => None,
     }

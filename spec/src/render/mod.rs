@@ -3,8 +3,6 @@
 //! Everything is plain text in final form, so that its freshness does not
 //! depend on a formatter's version.
 
-extern crate std;
-
 pub mod codec;
 pub mod text;
 
@@ -28,7 +26,7 @@ pub fn outputs() -> Vec<Output> {
 
 /// The line that says where a file comes from, behind `comment`.
 pub fn notice(comment: &str) -> String {
-    std::format!(
+    alloc::format!(
         "{comment} Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.\n"
     )
 }

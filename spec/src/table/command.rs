@@ -66,7 +66,9 @@ const fn bare(
 /// The commands of `QEMU_VM_COMMAND`.
 pub const COMMAND: Dialect = Dialect {
     name: "command",
-    rust: "Command",
+    title: "commands of the forward stream",
+    rust: "Commands",
+    message: "Command",
     qemu: "enum qemu_vm_cmd",
     doc: "Commands of the forward stream. Each is a section of type 0x08 without a footer. QEMU 3.0 \
           numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 put ENABLE_COLO in front of them, so 3.0 \

@@ -82,7 +82,7 @@ const SHUT: Message = Message {
         unit: Unit::Plain,
         doc: "0 = every page arrived; QEMU sends 1 when its input stream had an error",
     }],
-    trailer: None,
+    trailer: Some(Trailer::End),
     since: "2.5",
     gate: None,
     writer: migration("migrate_send_rp_shut"),
@@ -240,7 +240,9 @@ const SWITCHOVER_ACK: Message = Message {
 /// The return path as QEMU has spoken it since 2.5.
 pub const QEMU: Dialect = Dialect {
     name: "qemu",
+    title: "merged dialect of the return path",
     rust: "Qemu",
+    message: "Message",
     qemu: "enum mig_rp_message_type",
     doc: "The return path of every released QEMU. A receiver refuses unknown numbers: there is no \
           forward compatibility, no magic, no checksum and no way to find the next message after \
@@ -306,7 +308,9 @@ const REQ_PAGES_V7: Message = Message {
 /// The return path of the seventh draft of the postcopy series.
 pub const V7: Dialect = Dialect {
     name: "v7",
+    title: "draft dialect of the return path",
     rust: "V7",
+    message: "Message",
     qemu: "enum mig_rp_message_type",
     doc: "The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No released QEMU \
           spoke it. It cannot be told from the merged dialect by its bytes: choose out of band.",

@@ -1,0 +1,15 @@
+//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
+pub mod qemu;
+pub mod v7;
+pub mod command;
+pub mod ram;
+
+/// Longest RAM block name, in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// Last eight bytes of a received bitmap.
+pub const BITMAP_END: u64 = 0x0123456789abcdef;
+
+/// A received bitmap's size is a multiple of this, in bytes.
+pub const BITMAP_ALIGN: u64 = 8;

@@ -1,0 +1,88 @@
+//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+//!
+//! Flags of RAM records: the low bits of the word that opens each of them.
+
+/// Obsolete since 2009.
+///
+/// `RAM_SAVE_FLAG_FULL`.
+pub const FULL: u64 = 0x001;
+
+/// The page is filled with one byte; since 8.2 that byte must be 0. Called
+/// COMPRESS up to 8.x.
+///
+/// `RAM_SAVE_FLAG_ZERO`.
+pub const ZERO: u64 = 0x002;
+
+/// The offset bits hold the total length of all RAM blocks; the list of blocks
+/// follows.
+///
+/// `RAM_SAVE_FLAG_MEM_SIZE`.
+pub const MEM_SIZE: u64 = 0x004;
+
+/// The contents of one target page.
+///
+/// `RAM_SAVE_FLAG_PAGE`.
+pub const PAGE: u64 = 0x008;
+
+/// End of the section's payload. The word is exactly 0x10.
+///
+/// `RAM_SAVE_FLAG_EOS`.
+pub const EOS: u64 = 0x010;
+
+/// No block name follows: the block is the one of the previous record on this
+/// channel. Holds across sections.
+///
+/// `RAM_SAVE_FLAG_CONTINUE`.
+pub const CONTINUE: u64 = 0x020;
+
+/// The difference to the page as it was sent before.
+///
+/// `RAM_SAVE_FLAG_XBZRLE`.
+pub const XBZRLE: u64 = 0x040;
+
+/// RDMA only; nothing follows it on a socket.
+///
+/// `RAM_SAVE_FLAG_HOOK`.
+pub const HOOK: u64 = 0x080;
+
+/// The page, compressed with zlib.
+///
+/// `RAM_SAVE_FLAG_COMPRESS_PAGE`.
+pub const COMPRESS_PAGE: u64 = 0x100;
+
+/// Wait until the multifd channels have delivered what they hold.
+///
+/// `RAM_SAVE_FLAG_MULTIFD_FLUSH`.
+pub const MULTIFD_FLUSH: u64 = 0x200;
+
+/// Records that belong to a block.
+pub const IN_BLOCK: u64 = 0x14a;
+
+/// What may open a record before POSTCOPY_LISTEN.
+pub const PRECOPY: u64 = 0x3fe;
+
+/// What may open a record after POSTCOPY_LISTEN.
+pub const POSTCOPY: u64 = 0x13a;
+
+/// What may open a record on the preempt channel.
+pub const PREEMPT: u64 = 0x03a;
+
+/// Smallest target page size whose offsets leave all flags free, in bytes.
+pub const MIN_TARGET_PAGE: u64 = 1024;
+
+/// Label of a flag, if it is one.
+pub fn label(flag: u64) -> Option<&'static str> {
+    match flag {
+        FULL => Some("FULL"),
+        ZERO => Some("ZERO"),
+        MEM_SIZE => Some("MEM_SIZE"),
+        PAGE => Some("PAGE"),
+        EOS => Some("EOS"),
+        CONTINUE => Some("CONTINUE"),
+        XBZRLE => Some("XBZRLE"),
+        HOOK => Some("HOOK"),
+        COMPRESS_PAGE => Some("COMPRESS_PAGE"),
+        MULTIFD_FLUSH => Some("MULTIFD_FLUSH"),
+        _ => None,
+    }
+}

@@ -1,0 +1,221 @@
+//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+//!
+//! The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
+//! released QEMU spoke it. It cannot be told from the merged dialect by its
+//! bytes: choose out of band.
+
+#[cfg(feature = "encode")]
+use std::{io::Write, vec::Vec};
+
+use crate::error::DecodeError;
+#[cfg(feature = "encode")]
+use crate::error::EncodeError;
+#[cfg(feature = "encode")]
+use crate::frame::{Encode, into_slice};
+use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
+#[cfg(feature = "alloc")]
+use crate::name::NameBuf;
+use crate::name::{BlockName, Name};
+#[cfg(feature = "encode")]
+use crate::prim::{Run, Sink, Written};
+use crate::prim::{self, Parsed};
+
+/// Chooses the draft dialect of the return path in [`decode`](crate::decode).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum V7 {}
+
+/// The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
+/// released QEMU spoke it. It cannot be told from the merged dialect by its
+/// bytes: choose out of band.
+///
+/// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
+/// one that owns its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<N> {
+    /// The destination will send nothing more: 0 after success, anything else
+    /// after an error.
+    ///
+    /// `MIG_RP_MSG_SHUT`, number 1.
+    Shut {
+        /// 0 = every page arrived; QEMU sends 1 when its input stream had an
+        /// error.
+        value: u32,
+    },
+    /// Answer to the PING command with the same value.
+    ///
+    /// `MIG_RP_MSG_PONG`, number 2.
+    Pong {
+        /// The value of the PING.
+        value: u32,
+    },
+    /// Wants pages of the named RAM block or, without a name, of the block that
+    /// the last request named.
+    ///
+    /// `MIG_RP_MSG_REQ_PAGES`, number 3.
+    ReqPages {
+        /// First byte wanted; a multiple of the block's host page size.
+        start: u64,
+        /// How much is wanted; even, since bit 0 says that a name follows.
+        len: u64,
+        /// RAM block, if bit 0 of `len` is set.
+        block: Option<N>,
+    },
+}
+
+impl Sealed for V7 {}
+
+impl Dialect for V7 {
+    type Message<'a> = Message<Name<'a>>;
+    #[cfg(feature = "alloc")]
+    type Owned = Message<NameBuf>;
+    const NAME: &'static str = "v7";
+    const HEADER: usize = 4;
+    const MAX_PAYLOAD: usize = 512;
+
+    #[inline]
+    fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError> {
+        let frame = match header([], input)? {
+            Ok(frame) => frame,
+            Err(missing) => return Ok(Decoded::Need(missing)),
+        };
+        match frame.number() {
+            0 => Err(frame.reserved()),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong),
+            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages),
+            _ => Err(frame.unknown()),
+        }
+    }
+
+    fn trailer(message: &Self::Message<'_>) -> Trailer {
+        match message {
+            Message::Shut { .. } => Trailer::End,
+            _ => Trailer::None,
+        }
+    }
+
+    fn label(message: &Self::Message<'_>) -> &'static str {
+        message.label()
+    }
+
+    fn fields(message: &Self::Message<'_>, show: &mut dyn FnMut(&'static str, Value<'_>)) {
+        match message {
+            Message::Shut { value } => {
+                show("value", Value::Number((*value).into()));
+            }
+            Message::Pong { value } => {
+                show("value", Value::Number((*value).into()));
+            }
+            Message::ReqPages { start, len, block } => {
+                show("start", Value::Offset((*start).into()));
+                show("len", Value::Bytes((*len).into()));
+                show("block", Value::Name(*block));
+            }
+        }
+    }
+
+    #[cfg(feature = "alloc")]
+    fn into_owned(message: Self::Message<'_>) -> Self::Owned {
+        message.into_owned()
+    }
+}
+
+impl<N: BlockName> Sealed for Message<N> {}
+
+impl<N> Message<N> {
+    /// Name that people use, such as `REQ_PAGES_ID`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Message::Shut { .. } => "SHUT",
+            Message::Pong { .. } => "PONG",
+            Message::ReqPages { .. } => "REQ_PAGES",
+        }
+    }
+
+    /// Number on the wire.
+    pub fn number(&self) -> u16 {
+        match self {
+            Message::Shut { .. } => 1,
+            Message::Pong { .. } => 2,
+            Message::ReqPages { .. } => 3,
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<N: BlockName> Message<N> {
+    /// The same message, with copies of what it borrows.
+    pub fn into_owned(self) -> Message<NameBuf> {
+        match self {
+            Message::Shut { value } => Message::Shut { value },
+            Message::Pong { value } => Message::Pong { value },
+            Message::ReqPages { start, len, block } => Message::ReqPages { start, len, block: block.map(|name| name.name().to_buf()) },
+        }
+    }
+}
+
+#[cfg(feature = "encode")]
+impl<N: BlockName> Message<N> {
+    #[inline(always)]
+    fn write<W: Write>(&self, out: Sink<W>) -> Result<Sink<W>, EncodeError> {
+        let written = match self {
+            Message::Shut { value } => write_shut(out, *value),
+            Message::Pong { value } => write_pong(out, *value),
+            Message::ReqPages { start, len, block } => write_req_pages(out, *start, *len, block.as_ref().map(N::name)),
+        };
+        written.map_err(|unfit| unfit.of(self.label()))
+    }
+}
+
+#[cfg(feature = "encode")]
+impl<N: BlockName> Encode for Message<N> {
+    #[inline]
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.write(Sink::from(out)).map(drop)
+    }
+
+    #[inline]
+    fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
+        into_slice(out, |sink| self.write(sink))
+    }
+}
+
+#[inline(always)]
+fn parse_shut(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+    let (rest, value) = prim::be32("value", rest)?;
+    Ok((rest, Message::Shut { value }))
+}
+
+#[inline(always)]
+fn parse_pong(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+    let (rest, value) = prim::be32("value", rest)?;
+    Ok((rest, Message::Pong { value }))
+}
+
+#[inline(always)]
+fn parse_req_pages(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+    let (rest, start) = prim::be64("start", rest)?;
+    let (rest, (len, flag)) = prim::flagged_span("len", start, rest)?;
+    let (rest, block) = prim::flagged_name("block", flag, rest)?;
+    Ok((rest, Message::ReqPages { start, len, block }))
+}
+
+#[cfg(feature = "encode")]
+#[inline(always)]
+fn write_shut<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
+    prim::put(out, Run::<8>::new().be16(1).be16(4).be32(value))
+}
+
+#[cfg(feature = "encode")]
+#[inline(always)]
+fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
+    prim::put(out, Run::<8>::new().be16(2).be16(4).be32(value))
+}
+
+#[cfg(feature = "encode")]
+#[inline(always)]
+fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u64, block: Option<Name<'_>>) -> Written<W> {
+    prim::check_flagged("len", start, len)?;
+    let out = prim::put(out, Run::<20>::new().be16(3).be16(16 + prim::flagged_name_size(block)).be64(start).be64(prim::flagged_len(len, block)))?;
+    prim::put_flagged_name(out, block)
+}
