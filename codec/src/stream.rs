@@ -110,9 +110,9 @@ impl<D: Dialect> Stream<D> {
     /// # Errors
     ///
     /// The peer broke the protocol; every later call fails the same way.
-    pub fn next<'a>(
+    pub fn next<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
         match self.state {
             State::Frame => self.frame(input),
@@ -164,9 +164,9 @@ impl<D: Dialect> Stream<D> {
         })
     }
 
-    fn frame<'a>(
+    fn frame<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
         let frame: &'a [u8] = if self.len == 0 {
             // Nothing is held: most messages are read where they are.
@@ -212,9 +212,9 @@ impl<D: Dialect> Stream<D> {
         }
     }
 
-    fn bitmap<'a>(
+    fn bitmap<'a, 'i: 'a>(
         &'a mut self,
-        input: &mut &'a [u8],
+        input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
         loop {
             match bitmap::decode(&self.trailer, self.limit) {
