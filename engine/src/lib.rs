@@ -4,6 +4,13 @@
 //! A core has no file descriptor, no clock, no thread and no lock: events go
 //! in, decisions come out, and tests turn its crank.
 
+#![deny(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are Linux's");
+
 pub mod bits;
 pub mod blocks;
+#[allow(unsafe_code)]
+pub mod memory;
 pub mod pages;

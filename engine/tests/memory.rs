@@ -1,0 +1,242 @@
+//! RAM memory: copies, discards, bounds, and what a file mapping refuses.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+
+use retpath_engine::memory::{Backing, Error, Frozen, Memory};
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes that differ from their neighbours at every distance that matters here.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8 | 1).collect()
+}
+
+fn kinds() -> [Memory; 2] {
+    [Backing::Anonymous, Backing::Shared].map(|backing| Memory::new(backing, MIB).unwrap())
+}
+
+#[test]
+fn copies_every_length_at_every_alignment() {
+    for memory in kinds() {
+        let bytes = pattern(40);
+        for offset in 0..17 {
+            for len in 0..bytes.len() {
+                memory.discard(0, MIB).unwrap();
+                memory.write(offset, &bytes[..len]).unwrap();
+                let mut around = [0; 80];
+                memory.read(0, &mut around).unwrap();
+                let start = offset as usize;
+                let mut expected = [0; 80];
+                expected[start..start + len].copy_from_slice(&bytes[..len]);
+                assert_eq!(around, expected, "{len} bytes at {offset}");
+
+                let mut back = vec![0xee; len];
+                memory.read(offset, &mut back).unwrap();
+                assert_eq!(back, &bytes[..len]);
+            }
+        }
+    }
+}
+
+#[test]
+fn copies_up_to_the_last_byte() {
+    for memory in kinds() {
+        let bytes = pattern(4096);
+        memory.write(MIB - 4096, &bytes).unwrap();
+        assert_eq!(memory.touch(MIB - 1).unwrap(), bytes[4095]);
+        let mut tail = [0; 3];
+        memory.read(MIB - 3, &mut tail).unwrap();
+        assert_eq!(tail, bytes[4093..]);
+        memory.read(MIB, &mut []).unwrap();
+    }
+}
+
+#[test]
+fn refuses_what_does_not_lie_inside() {
+    for memory in kinds() {
+        let ends = [
+            (MIB, 1),
+            (MIB - 1, 2),
+            (u64::MAX, 1),
+            (u64::MAX - 1, 2),
+            (0, MIB as usize + 1),
+        ];
+        for (offset, len) in ends {
+            let mut buf = vec![0; len];
+            assert!(matches!(
+                memory.read(offset, &mut buf),
+                Err(Error::OutOfRange { .. })
+            ));
+            assert!(matches!(
+                memory.write(offset, &buf),
+                Err(Error::OutOfRange { .. })
+            ));
+        }
+        assert!(matches!(memory.touch(MIB), Err(Error::OutOfRange { .. })));
+        for (offset, len) in [
+            (MIB, 4096),
+            (0, MIB + 4096),
+            (4096, u64::MAX - 4095),
+            (u64::MAX - 4095, 4096),
+        ] {
+            assert!(matches!(
+                memory.discard(offset, len),
+                Err(Error::OutOfRange { .. })
+            ));
+        }
+    }
+}
+
+#[test]
+fn refuses_to_discard_parts_of_pages() {
+    for memory in kinds() {
+        let half = memory.page_size() / 2;
+        for (offset, len) in [(half, 2 * half), (0, half), (half, half)] {
+            let error = memory.discard(offset, len).unwrap_err();
+            assert!(matches!(error, Error::Unaligned { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn discards_whole_pages_and_keeps_their_neighbours() {
+    for memory in kinds() {
+        let page = memory.page_size();
+        memory.nohugepage().unwrap();
+        memory.write(0, &pattern(3 * page as usize)).unwrap();
+        memory.discard(page, page).unwrap();
+        memory.discard(2 * page, 0).unwrap();
+        assert_ne!(memory.touch(page - 1).unwrap(), 0);
+        assert_eq!(memory.touch(page).unwrap(), 0);
+        assert_eq!(memory.touch(2 * page - 1).unwrap(), 0);
+        assert_ne!(memory.touch(2 * page).unwrap(), 0);
+    }
+}
+
+#[test]
+fn shares_its_pages_through_the_memfd() {
+    let memory = Memory::new(Backing::Shared, MIB).unwrap();
+    let file = File::from(memory.file().unwrap().try_clone_to_owned().unwrap());
+    file.write_all_at(b"seen", 4096).unwrap();
+    let mut seen = [0; 4];
+    memory.read(4096, &mut seen).unwrap();
+    assert_eq!(&seen, b"seen");
+    memory.discard(0, MIB).unwrap();
+    file.read_exact_at(&mut seen, 4096).unwrap();
+    assert_eq!(seen, [0; 4], "a discard reaches the file");
+    assert!(
+        Memory::new(Backing::Anonymous, MIB)
+            .unwrap()
+            .file()
+            .is_none()
+    );
+}
+
+#[test]
+fn refuses_sizes_that_no_memory_can_have() {
+    for backing in [
+        Backing::Anonymous,
+        Backing::Shared,
+        Backing::Huge2M,
+        Backing::Huge1G,
+    ] {
+        for len in [0, 1, backing.page_size() - 1, backing.page_size() + 1] {
+            let error = Memory::new(backing, len).unwrap_err();
+            assert!(matches!(error, Error::Length { .. }), "{error}");
+        }
+    }
+    let error = Memory::new(Backing::Anonymous, 1 << 63).unwrap_err();
+    assert!(matches!(error, Error::System { .. }), "{error}");
+}
+
+#[test]
+fn refuses_huge_pages_that_the_pool_has_not_and_says_how_to_get_them() {
+    let error = Memory::new(Backing::Huge1G, 1 << 42).unwrap_err();
+    assert!(
+        matches!(error, Error::NoHugePages { needed: 4096, .. }),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("hugepages-1048576kB/nr_hugepages"),
+        "{error}"
+    );
+}
+
+#[test]
+fn lends_the_bytes_of_frozen_memory() {
+    let memory = Memory::new(Backing::Anonymous, MIB).unwrap();
+    let bytes = pattern(4096);
+    memory.write(8192, &bytes).unwrap();
+    let frozen = memory.freeze().unwrap();
+    assert_eq!(frozen.page(8192, 4096), Some(&bytes[..]));
+    assert_eq!(frozen.page(MIB - 1, 1), Some(&[0][..]));
+    for (offset, len) in [(MIB, 1), (MIB - 1, 2), (u64::MAX, 2), (1, usize::MAX)] {
+        assert_eq!(frozen.page(offset, len), None);
+    }
+}
+
+#[test]
+fn refuses_to_freeze_what_others_may_write() {
+    let error = Memory::new(Backing::Shared, MIB)
+        .unwrap()
+        .freeze()
+        .unwrap_err();
+    assert!(matches!(error, Error::NotPrivate), "{error}");
+}
+
+/// A file of this process alone.
+fn scratch(name: &str, bytes: &[u8]) -> (std::path::PathBuf, File) {
+    let path = std::env::temp_dir().join(format!("retpath-{}-{name}", std::process::id()));
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    file.write_all(bytes).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    (path, file)
+}
+
+#[test]
+fn maps_a_file_and_refuses_one_that_is_cut_short() {
+    let bytes = pattern(10_000);
+    let (path, file) = scratch("map", &bytes);
+    let frozen = Frozen::map(file, 10_000).unwrap();
+    assert_eq!(frozen.bytes(), bytes);
+    let again = || File::open(&path).unwrap();
+    assert_eq!(Frozen::map(again(), 4096).unwrap().len(), 4096);
+    let error = Frozen::map(again(), 10_001).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Truncated {
+                len: 10_001,
+                size: 10_000
+            }
+        ),
+        "{error}"
+    );
+    assert!(matches!(Frozen::map(again(), 0), Err(Error::Length { .. })));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn refuses_a_file_that_is_being_written() {
+    let (path, writer) = scratch("lock", &[1; 4096]);
+    writer.lock().unwrap();
+    let error = Frozen::map(File::open(&path).unwrap(), 4096).unwrap_err();
+    assert!(matches!(error, Error::Busy), "{error}");
+    writer.unlock().unwrap();
+
+    let frozen = Frozen::map(File::open(&path).unwrap(), 4096).unwrap();
+    writer.try_lock().expect_err("the mapping holds the lock");
+    drop(frozen);
+    writer.try_lock().expect("the lock goes with the mapping");
+    fs::remove_file(path).unwrap();
+}
