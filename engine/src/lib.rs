@@ -14,3 +14,6 @@ pub mod blocks;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;
+#[cfg(feature = "uffd")]
+#[allow(unsafe_code)]
+pub mod uffd;

@@ -150,12 +150,13 @@ impl Memory {
             head.copy_from_slice(&word[at % WORD..][..head.len()]);
         }
         let (whole, tail) = rest.as_chunks_mut::<WORD>();
-        let mut words = self.words()[(at + head.len()).div_ceil(WORD)..].iter();
-        for (to, from) in whole.iter_mut().zip(&mut words) {
+        let words = &self.words()[(at + head.len()).div_ceil(WORD)..];
+        let (middle, last) = words.split_at(whole.len());
+        for (to, from) in whole.iter_mut().zip(middle) {
             *to = from.load(Relaxed).to_ne_bytes();
         }
-        if let (false, Some(word)) = (tail.is_empty(), words.next()) {
-            tail.copy_from_slice(&word.load(Relaxed).to_ne_bytes()[..tail.len()]);
+        if !tail.is_empty() {
+            tail.copy_from_slice(&last[0].load(Relaxed).to_ne_bytes()[..tail.len()]);
         }
         Ok(())
     }
@@ -172,12 +173,13 @@ impl Memory {
             splice(&self.words()[at / WORD], at % WORD, head);
         }
         let (whole, tail) = rest.as_chunks::<WORD>();
-        let mut words = self.words()[(at + head.len()).div_ceil(WORD)..].iter();
-        for (from, to) in whole.iter().zip(&mut words) {
+        let words = &self.words()[(at + head.len()).div_ceil(WORD)..];
+        let (middle, last) = words.split_at(whole.len());
+        for (from, to) in whole.iter().zip(middle) {
             to.store(u64::from_ne_bytes(*from), Relaxed);
         }
-        if let (false, Some(word)) = (tail.is_empty(), words.next()) {
-            splice(word, 0, tail);
+        if !tail.is_empty() {
+            splice(&last[0], 0, tail);
         }
         Ok(())
     }
@@ -276,6 +278,12 @@ impl Memory {
             map: self.map,
             _file: None,
         })
+    }
+
+    /// All addresses.
+    pub(crate) fn all(&self) -> Range<usize> {
+        let start = self.map.as_ptr().addr();
+        start..start + self.map.len()
     }
 
     /// Checks that a range lies inside; gives it as indices.

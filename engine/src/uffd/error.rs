@@ -1,0 +1,87 @@
+//! Errors of opening, registering and reading. Placing has its own, with counts:
+//! [`PlaceError`](super::PlaceError).
+
+#![deny(unsafe_code)]
+
+use std::{fmt, io};
+
+use super::OpenError;
+use crate::memory;
+
+/// What can go wrong with a userfaultfd, apart from placing pages.
+#[derive(Debug)]
+pub enum Error {
+    /// There is no way to get one.
+    Open(OpenError),
+    /// The kernel is too old for this kind of memory.
+    Unsupported {
+        /// Name of the block, escaped.
+        block: String,
+        /// The kernel's name of what it lacks.
+        lacks: &'static str,
+    },
+    /// A block could not be registered.
+    Register {
+        /// Name of the block, escaped.
+        block: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A block could not be unregistered.
+    Unregister {
+        /// Name of the block, escaped.
+        block: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The zero page of a block of huge pages could not be mapped.
+    ZeroPage(memory::Error),
+    /// Events cannot be read.
+    Read(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => error.fmt(f),
+            Self::Unsupported { block, lacks } => write!(
+                f,
+                "RAM block {block:?}: this kernel cannot serve faults of its memory (no {lacks}; \
+                 `retpath doctor` lists what it offers)"
+            ),
+            Self::Register { block, source } => {
+                write!(
+                    f,
+                    "registering RAM block {block:?} with userfaultfd: {source}"
+                )
+            }
+            Self::Unregister { block, source } => {
+                write!(
+                    f,
+                    "unregistering RAM block {block:?} from userfaultfd: {source}"
+                )
+            }
+            Self::ZeroPage(error) => write!(f, "mapping a zero page: {error}"),
+            Self::Read(source) => write!(f, "reading page faults from userfaultfd: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            Self::ZeroPage(error) => Some(error),
+            Self::Register { source, .. }
+            | Self::Unregister { source, .. }
+            | Self::Read(source) => Some(source),
+            Self::Unsupported { .. } => None,
+        }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}

@@ -1,0 +1,273 @@
+//! Placing pages: the one place where the kernel's answers are judged.
+//!
+//! An ioctl that places pages may do all of its range, some of it, or none, and say so in two
+//! ways at once: an errno, and a count in the last field of its struct. [`place`] turns any
+//! sequence of such answers into exact counts, and ends: each turn either places a page, finds one
+//! present, uses up one of a bounded number of tries, or fails. Nothing here panics.
+//!
+//! ```text
+//! count > 0        that much was placed; go on behind it       (EAGAIN beside it is a partial)
+//! EEXIST           the page is there: wake its waiters, step over it
+//! EAGAIN, EINTR    no progress: an event waits to be read, or the map is changing; try again
+//! ENOENT           nothing registered there any more
+//! ESRCH            the process that owned the memory is gone
+//! ```
+//!
+//! The kernel's side is `fs/userfaultfd.c` (`userfaultfd_copy` and its like).
+
+#![deny(unsafe_code)]
+
+use std::{fmt, io};
+
+use rustix::io::Errno;
+
+use crate::memory::wide;
+
+/// What the kernel can be asked to do with missing pages. Addresses and lengths are whole pages.
+pub(super) trait Kernel {
+    /// Fills pages from `bytes` and wakes who waits for them (`UFFDIO_COPY`).
+    fn copy(&self, at: u64, bytes: &[u8]) -> Answer;
+    /// Fills pages with zeros and wakes who waits for them (`UFFDIO_ZEROPAGE`).
+    fn zero(&self, at: u64, len: u64) -> Answer;
+    /// Makes touching the pages a SIGBUS and wakes who waits for them (`UFFDIO_POISON`).
+    fn poison(&self, at: u64, len: u64) -> Answer;
+    /// Wakes who waits for the pages (`UFFDIO_WAKE`).
+    fn wake(&self, at: u64, len: u64) -> Result<(), Errno>;
+}
+
+/// What an ioctl left behind. It was started with a count of zero, which some failures leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) error: Option<Errno>,
+    /// Bytes placed, or a negated errno.
+    pub(super) count: i64,
+}
+
+/// What to put into missing pages.
+#[derive(Clone, Copy)]
+pub(super) enum Fill<'a> {
+    Bytes(&'a [u8]),
+    Zeros(u64),
+    /// Zeros where the kernel offers no `UFFDIO_ZEROPAGE`: the same zero page, copied to each.
+    CopiedZeros(u64, &'a [u8]),
+    Poison(u64),
+}
+
+impl Fill<'_> {
+    pub(super) fn len(self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => wide(bytes.len()),
+            Self::Zeros(len) | Self::CopiedZeros(len, _) | Self::Poison(len) => len,
+        }
+    }
+
+    /// Asks for everything behind the first `done` bytes; gives the bytes asked for.
+    fn ask(self, kernel: &impl Kernel, start: u64, done: u64) -> (u64, Answer) {
+        let (at, rest) = (start + done, self.len() - done);
+        match self {
+            Self::Bytes(bytes) => {
+                // `done` counts bytes of this very slice.
+                let rest = usize::try_from(done)
+                    .ok()
+                    .and_then(|done| bytes.get(done..));
+                let rest = rest.unwrap_or_default();
+                (wide(rest.len()), kernel.copy(at, rest))
+            }
+            Self::Zeros(_) => (rest, kernel.zero(at, rest)),
+            Self::CopiedZeros(_, page) => (wide(page.len()), kernel.copy(at, page)),
+            Self::Poison(_) => (rest, kernel.poison(at, rest)),
+        }
+    }
+}
+
+/// How a range was filled; the sum is its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Bytes that this call placed.
+    pub placed: u64,
+    /// Bytes of pages that were there already (EEXIST); their waiters were woken.
+    pub present: u64,
+    /// Offset, from the start of the call's range, of the first page that was there already.
+    pub first_present: Option<u64>,
+}
+
+impl Placement {
+    /// Bytes that are there now.
+    pub fn bytes(&self) -> u64 {
+        self.placed + self.present
+    }
+}
+
+/// Fills whole pages of `page_size` bytes from address `start` on.
+///
+/// `again` is called after each answer without progress, with the number of such answers in a
+/// row; it waits, or reads events, and says whether to try again.
+pub(super) fn place(
+    kernel: &impl Kernel,
+    start: u64,
+    page_size: u64,
+    fill: Fill<'_>,
+    again: &mut dyn FnMut(u32) -> bool,
+) -> Result<Placement, (Placement, Cause)> {
+    let mut done = Placement::default();
+    let mut tries = 0;
+    while done.bytes() < fill.len() {
+        let offset = done.bytes();
+        let (asked, answer) = fill.ask(kernel, start, offset);
+        match judge(asked, page_size, answer).map_err(|cause| (done, cause))? {
+            Step::Placed(bytes) => done.placed += bytes,
+            Step::Present => {
+                // Whoever waits for this page would not be woken by anybody else.
+                let woken = kernel.wake(start + offset, page_size);
+                woken.map_err(|errno| (done, Cause::refused(errno)))?;
+                done.first_present.get_or_insert(offset);
+                done.present += page_size;
+            }
+            Step::Again => {
+                tries += 1;
+                if !again(tries) {
+                    return Err((done, Cause::Pending { tries }));
+                }
+                continue;
+            }
+        }
+        tries = 0;
+    }
+    Ok(done)
+}
+
+enum Step {
+    Placed(u64),
+    Present,
+    Again,
+}
+
+fn judge(asked: u64, page_size: u64, answer: Answer) -> Result<Step, Cause> {
+    // A negated errno in the count is no progress; the errno itself says the rest.
+    let count = u64::try_from(answer.count).unwrap_or(0);
+    if count > asked || !count.is_multiple_of(page_size) {
+        return Err(Cause::Nonsense {
+            asked,
+            count: answer.count,
+        });
+    }
+    match answer.error {
+        _ if count > 0 => Ok(Step::Placed(count)),
+        None => Err(Cause::Nonsense {
+            asked,
+            count: answer.count,
+        }),
+        Some(Errno::EXIST) => Ok(Step::Present),
+        Some(Errno::AGAIN | Errno::INTR) => Ok(Step::Again),
+        Some(Errno::NOENT) => Err(Cause::Unregistered),
+        Some(Errno::SRCH) => Err(Cause::ProcessGone),
+        Some(errno) => Err(Cause::refused(errno)),
+    }
+}
+
+/// A range could not be filled, or only in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceError {
+    /// Offset in the memory of the range.
+    pub offset: u64,
+    /// Bytes of the range.
+    pub len: u64,
+    /// What was done before it failed, from the range's start on: the rest can be tried again.
+    pub done: Placement,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a range could not be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The range does not lie inside the memory.
+    OutOfRange {
+        /// Bytes of the memory.
+        size: u64,
+    },
+    /// The range is empty, or its ends are not on page boundaries.
+    Unaligned {
+        /// Bytes in a page.
+        page_size: u64,
+    },
+    /// The kernel kept answering EAGAIN. Events have to be read from the userfaultfd before the
+    /// rest is tried again; poll with a timeout meanwhile, for no new event may come.
+    Pending {
+        /// Answers without progress, in a row.
+        tries: u32,
+    },
+    /// Nothing is registered there any more (ENOENT): unregistered or unmapped.
+    Unregistered,
+    /// The process that owned the memory is gone (ESRCH).
+    ProcessGone,
+    /// The kernel does not offer the operation for this memory.
+    NotOffered,
+    /// The kernel answered with a count that cannot be.
+    Nonsense {
+        /// Bytes asked for.
+        asked: u64,
+        /// The count in the answer.
+        count: i64,
+    },
+    /// The kernel refused for another reason.
+    Refused {
+        /// An errno value.
+        errno: i32,
+    },
+}
+
+impl Cause {
+    fn refused(errno: Errno) -> Self {
+        Self::Refused {
+            errno: errno.raw_os_error(),
+        }
+    }
+}
+
+impl fmt::Display for PlaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            offset,
+            len,
+            done,
+            cause,
+        } = self;
+        write!(f, "placing {len} bytes at offset {offset:#x}: {cause}")?;
+        match done.bytes() {
+            0 => Ok(()),
+            bytes => write!(f, " (the first {bytes} bytes are there)"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { size } => write!(f, "the memory has only {size:#x} bytes"),
+            Self::Unaligned { page_size } => {
+                write!(f, "not one or more whole pages of {page_size} bytes")
+            }
+            Self::Pending { tries } => write!(
+                f,
+                "the kernel put it off {tries} times: events have to be read from the userfaultfd first"
+            ),
+            Self::Unregistered => {
+                f.write_str("the memory is no longer registered: it was unregistered or unmapped")
+            }
+            Self::ProcessGone => f.write_str("the process that owned the memory is gone"),
+            Self::NotOffered => {
+                f.write_str("this kernel does not offer it (`retpath doctor` lists what it offers)")
+            }
+            Self::Nonsense { asked, count } => {
+                write!(
+                    f,
+                    "asked for {asked} bytes, the kernel says it placed {count}: not to be trusted"
+                )
+            }
+            Self::Refused { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PlaceError {}

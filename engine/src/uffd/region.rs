@@ -1,0 +1,211 @@
+//! A registered block: what is placed in it, by offset.
+
+#![deny(unsafe_code)]
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::{ptr, thread, time::Duration};
+
+use userfaultfd_sys as sys;
+
+use super::place::{Cause, Fill, Kernel, PlaceError, Placement, place};
+use super::{Error, Registered, Shared, os_error};
+use crate::memory::{Backing, Frozen, Memory};
+
+/// Answers without progress that are waited out before [`Cause::Pending`]; about five milliseconds.
+const TRIES: u32 = 64;
+
+/// A RAM block's memory under the care of a userfaultfd. Offsets are bytes from its start; ranges
+/// are whole pages of [`Memory::page_size`].
+#[derive(Debug)]
+pub struct Region {
+    shared: Arc<Shared>,
+    memory: Arc<Memory>,
+    block: String,
+    /// Bit n is set if ioctl n works here.
+    ioctls: u64,
+    /// What to copy where `UFFDIO_ZEROPAGE` is not offered: one page.
+    zeros: Option<Frozen>,
+}
+
+impl Region {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        block: String,
+        memory: Arc<Memory>,
+    ) -> Result<Self, Error> {
+        let (start, len) = span_of(&memory);
+        let ioctls = match shared.uffd.register(start, len) {
+            Ok(ioctls) => ioctls.bits(),
+            Err(error) => {
+                return Err(Error::Register {
+                    block,
+                    source: os_error(error),
+                });
+            }
+        };
+        let registered = Registered {
+            start: memory.range().start,
+            block: block.clone(),
+        };
+        shared.registered().push(registered);
+        let mut region = Self {
+            shared,
+            memory,
+            block,
+            ioctls,
+            zeros: None,
+        };
+        if !region.offers(sys::_UFFDIO_ZEROPAGE) {
+            // Private memory that is only read costs no pages: the kernel maps its one zero page.
+            let zeros = Memory::new(Backing::Anonymous, region.memory.page_size());
+            match zeros.and_then(Memory::freeze) {
+                Ok(zeros) => region.zeros = Some(zeros),
+                Err(error) => {
+                    region.unregister()?;
+                    return Err(Error::ZeroPage(error));
+                }
+            }
+        }
+        Ok(region)
+    }
+
+    /// The memory.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Whether [`poison`](Self::poison) works here.
+    pub fn can_poison(&self) -> bool {
+        self.offers(sys::_UFFDIO_POISON)
+    }
+
+    /// Fills missing pages from `bytes`, all with one system call if none is there yet, and wakes
+    /// who waits for them. A page that is there keeps its bytes.
+    ///
+    /// # Errors
+    /// See [`Cause`]; what was done before is in the error.
+    pub fn copy(&self, offset: u64, bytes: &[u8]) -> Result<Placement, PlaceError> {
+        self.fill(offset, Fill::Bytes(bytes))
+    }
+
+    /// Fills missing pages with zeros and wakes who waits for them.
+    ///
+    /// # Errors
+    /// See [`Cause`]; what was done before is in the error.
+    pub fn zero(&self, offset: u64, len: u64) -> Result<Placement, PlaceError> {
+        match &self.zeros {
+            None => self.fill(offset, Fill::Zeros(len)),
+            Some(page) => self.fill(offset, Fill::CopiedZeros(len, page.bytes())),
+        }
+    }
+
+    /// Makes touching missing pages a SIGBUS (EFAULT in a system call) and wakes who waits for
+    /// them: for pages that are lost, which must not read as zeros.
+    ///
+    /// # Errors
+    /// See [`Cause`]; what was done before is in the error.
+    pub fn poison(&self, offset: u64, len: u64) -> Result<Placement, PlaceError> {
+        if !self.can_poison() {
+            let (done, cause) = (Placement::default(), Cause::NotOffered);
+            return Err(PlaceError {
+                offset,
+                len,
+                done,
+                cause,
+            });
+        }
+        self.fill(offset, Fill::Poison(len))
+    }
+
+    /// Wakes who waits for pages that somebody else has placed.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub fn wake(&self, offset: u64, len: u64) -> Result<(), PlaceError> {
+        let woken = self.address(offset, len).and_then(|at| {
+            self.shared.wake(at, len).map_err(|errno| Cause::Refused {
+                errno: errno.raw_os_error(),
+            })
+        });
+        woken.map_err(|cause| PlaceError {
+            offset,
+            len,
+            done: Placement::default(),
+            cause,
+        })
+    }
+
+    /// Hands the memory back to the kernel: pages that are still missing read as zero from now
+    /// on, and a handler no longer answers for it. Placing fails with [`Cause::Unregistered`].
+    ///
+    /// # Errors
+    /// The kernel refuses; the memory then counts as registered.
+    pub fn unregister(&self) -> Result<(), Error> {
+        let (start, len) = span_of(&self.memory);
+        let done = self.shared.uffd.unregister(start, len);
+        done.map_err(|error| Error::Unregister {
+            block: self.block.clone(),
+            source: os_error(error),
+        })?;
+        let start = self.memory.range().start;
+        self.shared
+            .registered()
+            .retain(|registered| registered.start != start);
+        Ok(())
+    }
+
+    fn offers(&self, number: u64) -> bool {
+        self.ioctls & 1 << number != 0
+    }
+
+    fn fill(&self, offset: u64, fill: Fill<'_>) -> Result<Placement, PlaceError> {
+        let len = fill.len();
+        let failed = |(done, cause)| PlaceError {
+            offset,
+            len,
+            done,
+            cause,
+        };
+        let at = self
+            .address(offset, len)
+            .map_err(|cause| failed((Placement::default(), cause)))?;
+        place(
+            &*self.shared,
+            at,
+            self.memory.page_size(),
+            fill,
+            &mut patience,
+        )
+        .map_err(failed)
+    }
+
+    fn address(&self, offset: u64, len: u64) -> Result<u64, Cause> {
+        let page_size = self.memory.page_size();
+        if len == 0 || !offset.is_multiple_of(page_size) || !len.is_multiple_of(page_size) {
+            return Err(Cause::Unaligned { page_size });
+        }
+        match self.memory.span(offset, len) {
+            Ok(_) => Ok(self.memory.range().start + offset),
+            Err(_) => Err(Cause::OutOfRange {
+                size: self.memory.len(),
+            }),
+        }
+    }
+}
+
+/// Waits a little for an EAGAIN to pass: whoever reads the events may do so on another thread.
+fn patience(tries: u32) -> bool {
+    match tries {
+        0..16 => thread::yield_now(),
+        16..TRIES => thread::sleep(Duration::from_micros(100)),
+        _ => return false,
+    }
+    true
+}
+
+/// Where a block's memory is, as the crate `userfaultfd` wants it.
+fn span_of(memory: &Memory) -> (*mut c_void, usize) {
+    let all = memory.all();
+    (ptr::without_provenance_mut(all.start), all.len())
+}

@@ -1,0 +1,436 @@
+//! The placing loop against scripted answers, and against a small model of the kernel that is
+//! interrupted in every way it can be.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
+
+use rustix::io::Errno;
+
+use crate::uffd::place::{Answer, Cause, Fill, Kernel, Placement, place};
+
+const PAGE: u64 = 4096;
+const START: u64 = 0x7f00_0000_0000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    /// Address, bytes, and the first byte.
+    Copy(u64, u64, u8),
+    Zero(u64, u64),
+    Poison(u64, u64),
+    Wake(u64, u64),
+}
+
+/// Answers in the order written, and remembers what was asked.
+#[derive(Default)]
+struct Script {
+    answers: RefCell<VecDeque<Answer>>,
+    calls: RefCell<Vec<Call>>,
+    wake: Option<Errno>,
+}
+
+impl Script {
+    fn new(answers: &[Answer]) -> Self {
+        let answers = RefCell::new(answers.iter().copied().collect());
+        Self {
+            answers,
+            ..Self::default()
+        }
+    }
+
+    fn answer(&self, call: Call) -> Answer {
+        self.calls.borrow_mut().push(call);
+        self.answers
+            .borrow_mut()
+            .pop_front()
+            .expect("asked more often than scripted")
+    }
+
+    fn calls(self) -> Vec<Call> {
+        assert!(
+            self.answers.borrow().is_empty(),
+            "asked less often than scripted"
+        );
+        self.calls.into_inner()
+    }
+}
+
+impl Kernel for Script {
+    fn copy(&self, at: u64, bytes: &[u8]) -> Answer {
+        self.answer(Call::Copy(at, bytes.len() as u64, bytes[0]))
+    }
+    fn zero(&self, at: u64, len: u64) -> Answer {
+        self.answer(Call::Zero(at, len))
+    }
+    fn poison(&self, at: u64, len: u64) -> Answer {
+        self.answer(Call::Poison(at, len))
+    }
+    fn wake(&self, at: u64, len: u64) -> Result<(), Errno> {
+        self.calls.borrow_mut().push(Call::Wake(at, len));
+        self.wake.map_or(Ok(()), Err)
+    }
+}
+
+/// All of it.
+fn done(pages: u64) -> Answer {
+    Answer {
+        error: None,
+        count: (pages * PAGE) as i64,
+    }
+}
+
+/// Part of it, as the kernel says so: EAGAIN beside a positive count.
+fn partial(pages: u64) -> Answer {
+    Answer {
+        error: Some(Errno::AGAIN),
+        count: (pages * PAGE) as i64,
+    }
+}
+
+/// None of it, as newer kernels say so: the errno twice.
+fn failed(errno: Errno) -> Answer {
+    Answer {
+        error: Some(errno),
+        count: -i64::from(errno.raw_os_error()),
+    }
+}
+
+/// None of it, as the kernel says so when it fails before it looks at the pages.
+fn silent(errno: Errno) -> Answer {
+    Answer {
+        error: Some(errno),
+        count: 0,
+    }
+}
+
+/// Pages whose first byte is their number.
+fn pages(count: u64) -> Vec<u8> {
+    (0..count)
+        .flat_map(|n| vec![n as u8; PAGE as usize])
+        .collect()
+}
+
+fn never(_: u32) -> bool {
+    panic!("nothing to wait for")
+}
+
+fn run(script: &Script, fill: Fill<'_>) -> Result<Placement, (Placement, Cause)> {
+    place(script, START, PAGE, fill, &mut never)
+}
+
+fn counts(placed: u64, present: u64, first_present: Option<u64>) -> Placement {
+    Placement {
+        placed: placed * PAGE,
+        present: present * PAGE,
+        first_present: first_present.map(|page| page * PAGE),
+    }
+}
+
+#[test]
+fn places_many_pages_with_one_call() {
+    let script = Script::new(&[done(16)]);
+    assert_eq!(
+        run(&script, Fill::Bytes(&pages(16))),
+        Ok(counts(16, 0, None))
+    );
+    assert_eq!(script.calls(), [Call::Copy(START, 16 * PAGE, 0)]);
+}
+
+#[test]
+fn goes_on_where_a_partial_copy_stopped() {
+    let script = Script::new(&[partial(1), partial(2), done(1)]);
+    assert_eq!(run(&script, Fill::Bytes(&pages(4))), Ok(counts(4, 0, None)));
+    let expected = [
+        Call::Copy(START, 4 * PAGE, 0),
+        Call::Copy(START + PAGE, 3 * PAGE, 1),
+        Call::Copy(START + 3 * PAGE, PAGE, 3),
+    ];
+    assert_eq!(script.calls(), expected);
+}
+
+#[test]
+fn keeps_the_count_of_a_partial_zero() {
+    let script = Script::new(&[partial(3), failed(Errno::EXIST), done(1)]);
+    assert_eq!(
+        run(&script, Fill::Zeros(5 * PAGE)),
+        Ok(counts(4, 1, Some(3)))
+    );
+    let expected = [
+        Call::Zero(START, 5 * PAGE),
+        Call::Zero(START + 3 * PAGE, 2 * PAGE),
+        Call::Wake(START + 3 * PAGE, PAGE),
+        Call::Zero(START + 4 * PAGE, PAGE),
+    ];
+    assert_eq!(script.calls(), expected);
+}
+
+#[test]
+fn steps_over_a_page_that_is_there_and_wakes_its_waiters() {
+    let script = Script::new(&[partial(1), failed(Errno::EXIST), done(2)]);
+    assert_eq!(
+        run(&script, Fill::Bytes(&pages(4))),
+        Ok(counts(3, 1, Some(1)))
+    );
+    let expected = [
+        Call::Copy(START, 4 * PAGE, 0),
+        Call::Copy(START + PAGE, 3 * PAGE, 1),
+        Call::Wake(START + PAGE, PAGE),
+        Call::Copy(START + 2 * PAGE, 2 * PAGE, 2),
+    ];
+    assert_eq!(script.calls(), expected);
+}
+
+#[test]
+fn finds_every_page_there() {
+    let script = Script::new(&[failed(Errno::EXIST), failed(Errno::EXIST)]);
+    assert_eq!(
+        run(&script, Fill::Bytes(&pages(2))),
+        Ok(counts(0, 2, Some(0)))
+    );
+    assert_eq!(script.calls().len(), 4, "two copies, two wakes");
+}
+
+#[test]
+fn copies_the_zero_page_to_each_page() {
+    let zeros = [0; PAGE as usize];
+    let script = Script::new(&[done(1), failed(Errno::EXIST), done(1)]);
+    assert_eq!(
+        run(&script, Fill::CopiedZeros(3 * PAGE, &zeros)),
+        Ok(counts(2, 1, Some(1)))
+    );
+    let expected = [
+        Call::Copy(START, PAGE, 0),
+        Call::Copy(START + PAGE, PAGE, 0),
+        Call::Wake(START + PAGE, PAGE),
+        Call::Copy(START + 2 * PAGE, PAGE, 0),
+    ];
+    assert_eq!(script.calls(), expected);
+}
+
+#[test]
+fn poisons_around_a_page_that_is_there() {
+    let script = Script::new(&[failed(Errno::EXIST), done(2)]);
+    assert_eq!(
+        run(&script, Fill::Poison(3 * PAGE)),
+        Ok(counts(2, 1, Some(0)))
+    );
+    let expected = [
+        Call::Poison(START, 3 * PAGE),
+        Call::Wake(START, PAGE),
+        Call::Poison(START + PAGE, 2 * PAGE),
+    ];
+    assert_eq!(script.calls(), expected);
+}
+
+#[test]
+fn tries_again_after_a_full_eagain_however_the_kernel_counts_it() {
+    // With the errno in the count, the `userfaultfd` crate reads this as 2^64 - 11 bytes copied.
+    for answer in [
+        failed(Errno::AGAIN),
+        silent(Errno::AGAIN),
+        silent(Errno::INTR),
+    ] {
+        let script = Script::new(&[answer, answer, partial(1), answer, done(1)]);
+        let mut waits = Vec::new();
+        let mut again = |tries| {
+            waits.push(tries);
+            true
+        };
+        let placed = place(&script, START, PAGE, Fill::Bytes(&pages(2)), &mut again);
+        assert_eq!(placed, Ok(counts(2, 0, None)));
+        assert_eq!(waits, [1, 2, 1], "tries are counted anew after progress");
+        assert_eq!(script.calls().len(), 5);
+    }
+}
+
+#[test]
+fn reports_an_eagain_that_does_not_pass_with_what_was_done() {
+    let again = failed(Errno::AGAIN);
+    let script = Script::new(&[partial(1), failed(Errno::EXIST), again, again, again]);
+    let result = place(&script, START, PAGE, Fill::Bytes(&pages(4)), &mut |tries| {
+        tries < 3
+    });
+    assert_eq!(
+        result,
+        Err((counts(1, 1, Some(1)), Cause::Pending { tries: 3 }))
+    );
+    assert_eq!(script.calls().len(), 6);
+}
+
+#[test]
+fn ends_with_the_counts_when_the_memory_or_its_process_is_gone() {
+    let gone = [
+        (Errno::NOENT, Cause::Unregistered),
+        (Errno::SRCH, Cause::ProcessGone),
+        (
+            Errno::FAULT,
+            Cause::Refused {
+                errno: Errno::FAULT.raw_os_error(),
+            },
+        ),
+        (
+            Errno::NOMEM,
+            Cause::Refused {
+                errno: Errno::NOMEM.raw_os_error(),
+            },
+        ),
+    ];
+    for (errno, cause) in gone {
+        for answer in [failed(errno), silent(errno)] {
+            let script = Script::new(&[partial(2), answer]);
+            assert_eq!(
+                run(&script, Fill::Zeros(4 * PAGE)),
+                Err((counts(2, 0, None), cause))
+            );
+        }
+    }
+}
+
+#[test]
+fn reports_a_wake_that_fails() {
+    let mut script = Script::new(&[failed(Errno::EXIST)]);
+    script.wake = Some(Errno::INVAL);
+    let cause = Cause::Refused {
+        errno: Errno::INVAL.raw_os_error(),
+    };
+    assert_eq!(
+        run(&script, Fill::Zeros(PAGE)),
+        Err((counts(0, 0, None), cause))
+    );
+}
+
+#[test]
+fn refuses_counts_that_cannot_be() {
+    let odd = [
+        Answer {
+            error: None,
+            count: 0,
+        },
+        Answer {
+            error: None,
+            count: -1,
+        },
+        Answer {
+            error: None,
+            count: 3 * PAGE as i64,
+        },
+        Answer {
+            error: None,
+            count: 1,
+        },
+        Answer {
+            error: Some(Errno::AGAIN),
+            count: i64::MAX,
+        },
+        Answer {
+            error: Some(Errno::AGAIN),
+            count: PAGE as i64 + 1,
+        },
+        Answer {
+            error: None,
+            count: i64::MIN,
+        },
+    ];
+    for answer in odd {
+        let script = Script::new(&[answer]);
+        let cause = Cause::Nonsense {
+            asked: 2 * PAGE,
+            count: answer.count,
+        };
+        assert_eq!(
+            run(&script, Fill::Zeros(2 * PAGE)),
+            Err((counts(0, 0, None), cause))
+        );
+    }
+}
+
+/// Pages that remember who filled them; stops after so many pages per call as `limits` say, and
+/// puts off a call whose limit is zero.
+struct Model {
+    first: RefCell<BTreeSet<u64>>,
+    filled: RefCell<Vec<(u64, u8)>>,
+    woken: RefCell<Vec<u64>>,
+    limits: RefCell<VecDeque<u64>>,
+}
+
+impl Model {
+    fn fill(&self, at: u64, bytes: &[u8]) -> Answer {
+        let limit = self.limits.borrow_mut().pop_front().unwrap_or(u64::MAX);
+        if limit == 0 {
+            return failed(Errno::AGAIN);
+        }
+        let mut count = 0;
+        for (n, page) in bytes.chunks(PAGE as usize).enumerate() {
+            let n = (at - START) / PAGE + n as u64;
+            let there = self.first.borrow().contains(&n)
+                || self.filled.borrow().iter().any(|&(filled, _)| filled == n);
+            if there && count == 0 {
+                return failed(Errno::EXIST);
+            }
+            if there || count == limit {
+                return partial(count);
+            }
+            self.filled.borrow_mut().push((n, page[0]));
+            count += 1;
+        }
+        done(count)
+    }
+}
+
+impl Kernel for Model {
+    fn copy(&self, at: u64, bytes: &[u8]) -> Answer {
+        self.fill(at, bytes)
+    }
+    fn zero(&self, at: u64, len: u64) -> Answer {
+        self.fill(at, &vec![0; len as usize])
+    }
+    fn poison(&self, at: u64, len: u64) -> Answer {
+        self.fill(at, &vec![0xff; len as usize])
+    }
+    fn wake(&self, at: u64, len: u64) -> Result<(), Errno> {
+        assert_eq!(len, PAGE);
+        self.woken.borrow_mut().push((at - START) / PAGE);
+        Ok(())
+    }
+}
+
+#[test]
+fn fills_each_missing_page_once_and_wakes_each_present_one_however_it_is_interrupted() {
+    const COUNT: u64 = 5;
+    let bytes = pages(COUNT);
+    let zeros = [0; PAGE as usize];
+    // Every set of pages that are there, and every first four limits of 0 to 3 pages.
+    for there in 0..1u64 << COUNT {
+        for limits in 0..1u64 << 8 {
+            let first: BTreeSet<_> = (0..COUNT).filter(|n| there >> n & 1 == 1).collect();
+            let limits: VecDeque<_> = (0..4).map(|i| limits >> (2 * i) & 3).collect();
+            let len = COUNT * PAGE;
+            let fills = [
+                (Fill::Bytes(&bytes), None),
+                (Fill::Zeros(len), Some(0)),
+                (Fill::CopiedZeros(len, &zeros), Some(0)),
+                (Fill::Poison(len), Some(0xff)),
+            ];
+            for (fill, byte) in fills {
+                let model = Model {
+                    first: RefCell::new(first.clone()),
+                    filled: RefCell::default(),
+                    woken: RefCell::default(),
+                    limits: RefCell::new(limits.clone()),
+                };
+                let result = place(&model, START, PAGE, fill, &mut |tries| tries <= 4).unwrap();
+                let present = first.len() as u64;
+                assert_eq!(
+                    result,
+                    counts(COUNT - present, present, first.first().copied())
+                );
+                assert_eq!(
+                    model.woken.into_inner(),
+                    Vec::from_iter(first.iter().copied())
+                );
+                let missing = (0..COUNT).filter(|n| !first.contains(n));
+                let expected: Vec<_> = missing.map(|n| (n, byte.unwrap_or(n as u8))).collect();
+                assert_eq!(model.filled.into_inner(), expected);
+            }
+        }
+    }
+}
