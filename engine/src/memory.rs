@@ -162,7 +162,8 @@ impl Memory {
     }
 
     /// Copies bytes in. Meant for the time before the memory is registered with a userfaultfd;
-    /// after that it blocks while a page is missing, as any write does.
+    /// after that it blocks while a page is missing, as any write does. Parts of words at its ends
+    /// are read before they are written, so they fault as reads.
     ///
     /// # Errors
     /// The range does not lie inside the memory.

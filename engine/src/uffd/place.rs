@@ -53,11 +53,19 @@ pub(super) enum Fill<'a> {
     Poison(u64),
 }
 
-impl Fill<'_> {
+impl<'a> Fill<'a> {
     pub(super) fn len(self) -> u64 {
         match self {
             Self::Bytes(bytes) => wide(bytes.len()),
             Self::Zeros(len) | Self::CopiedZeros(len, _) | Self::Poison(len) => len,
+        }
+    }
+
+    /// What the kernel reads.
+    pub(super) fn source(self) -> &'a [u8] {
+        match self {
+            Self::Bytes(bytes) | Self::CopiedZeros(_, bytes) => bytes,
+            Self::Zeros(_) | Self::Poison(_) => &[],
         }
     }
 

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 use std::ffi::c_void;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::{ptr, thread, time::Duration};
 
@@ -170,6 +171,9 @@ impl Region {
         let at = self
             .address(offset, len)
             .map_err(|cause| failed((Placement::default(), cause)))?;
+        if self.zeros.is_some() {
+            fault_in(fill.source());
+        }
         place(
             &*self.shared,
             at,
@@ -192,6 +196,16 @@ impl Region {
             }),
         }
     }
+}
+
+/// Makes sure that bytes to copy into huge pages are in memory. If they are not, the kernel copies
+/// by way of another huge page, and answers ENOMEM when the pool has none to spare. Best effort:
+/// the pages may be swapped out again, and then that answer is true.
+fn fault_in(bytes: &[u8]) {
+    for page in bytes.chunks(4096) {
+        black_box(page[0]);
+    }
+    black_box(bytes.last());
 }
 
 /// Waits a little for an EAGAIN to pass: whoever reads the events may do so on another thread.

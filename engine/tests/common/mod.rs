@@ -1,0 +1,87 @@
+//! What the tests on the real kernel share.
+
+#![allow(dead_code)] // each test program uses its part
+
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::uffd::Uffd;
+
+/// A userfaultfd, or a failure that says where to look.
+pub(crate) fn open() -> Uffd {
+    Uffd::open().unwrap_or_else(|error| panic!("these tests need userfaultfd: {error}"))
+}
+
+/// Memory without transparent huge pages, so that exactly what is written is present.
+pub(crate) fn memory(backing: Backing, len: u64) -> Arc<Memory> {
+    let memory = Memory::new(backing, len).unwrap();
+    memory.nohugepage().unwrap();
+    Arc::new(memory)
+}
+
+/// `count` pages of bytes that tell the page and the place in it.
+pub(crate) fn pages(count: u64, page_size: u64) -> Vec<u8> {
+    let page = |n: u64| (0..page_size).map(move |i| (n * 31 + i / 8 + i) as u8 | 1);
+    (0..count).flat_map(page).collect()
+}
+
+/// All bytes of a range.
+pub(crate) fn contents(memory: &Memory, offset: u64, len: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len as usize];
+    memory.read(offset, &mut bytes).unwrap();
+    bytes
+}
+
+/// Huge pages set aside for one test; the pool goes back to its size afterwards.
+pub(crate) struct Pool {
+    path: String,
+    before: u64,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Pool {
+    /// Makes sure that `pages` are free. Says so and gives none where that cannot be.
+    pub(crate) fn reserve(backing: Backing, pages: u64) -> Option<Self> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let kib = backing.page_size() >> 10;
+        let folder = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB");
+        let read = |name: &str| -> Option<u64> {
+            fs::read_to_string(format!("{folder}/{name}"))
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+        };
+        let skip = |why: &str| {
+            eprintln!("NOT TESTED: {pages} huge pages of {kib} KiB: {why}");
+            None
+        };
+        let (Some(before), Some(free)) = (read("nr_hugepages"), read("free_hugepages")) else {
+            return skip("this kernel has none of that size");
+        };
+        let path = format!("{folder}/nr_hugepages");
+        if free < pages {
+            let wanted = before + pages - free;
+            if let Err(error) = fs::write(&path, wanted.to_string()) {
+                return skip(&format!("echo {wanted} | sudo tee {path} (here: {error})"));
+            }
+        }
+        let pool = Self {
+            path,
+            before,
+            _turn: turn,
+        };
+        match read("free_hugepages") {
+            Some(free) if free >= pages => Some(pool),
+            _ => skip("memory is too fragmented or too small"),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.path, self.before.to_string());
+    }
+}

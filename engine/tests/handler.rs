@@ -1,0 +1,151 @@
+//! A page-fault handler that dies ends the process, loudly.
+//!
+//! Each test runs itself again as a child process, which dies, and looks at its last words.
+
+#![cfg(feature = "uffd")]
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, io::Read, thread};
+
+use common::{memory, open};
+use retpath_engine::memory::Backing;
+use retpath_engine::uffd::Handler;
+
+const CHILD: &str = "RETPATH_TEST_CHILD";
+
+fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+/// Runs a test of this file as a child process; gives how it ended and what it said.
+fn run(test: &str) -> (ExitStatus, String) {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Generous: what is tested is that it ends at all.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the child hangs: nobody serves its faults and nobody ends it");
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    let mut text = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    (status, text)
+}
+
+/// Two blocks, a thread that waits for a missing page, and a handler that ends as told once it has
+/// seen the fault. Everything that could close the descriptor is given away.
+fn serve_badly(end: impl FnOnce(Handler) + Send + 'static) {
+    let uffd = open();
+    let (ram, rom) = (
+        memory(Backing::Anonymous, 1 << 20),
+        memory(Backing::Shared, 1 << 20),
+    );
+    let regions = [
+        uffd.register(b"pc.ram", Arc::clone(&ram)).unwrap(),
+        uffd.register(b"pc.rom", rom).unwrap(),
+    ];
+    let mut handler = uffd.handler();
+    drop((uffd, regions));
+    let waiter = thread::spawn(move || {
+        let byte = ram.touch(0).unwrap();
+        eprintln!("the waiter read {byte}");
+    });
+    let serve = move || {
+        while handler.faults().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        end(handler);
+    };
+    let server = thread::Builder::new()
+        .name("rp-faults".into())
+        .spawn(serve)
+        .unwrap();
+    let _ = server.join();
+    waiter.join().unwrap();
+}
+
+fn ends_loudly(test: &str, how: &str) {
+    let (status, text) = run(test);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("retpath: "))
+        .unwrap_or_default();
+    for part in [
+        "page-fault handler",
+        "rp-faults",
+        how,
+        "\"pc.ram\", \"pc.rom\"",
+        "incomplete",
+        "aborting",
+    ] {
+        assert!(line.contains(part), "{part:?} is missing in {text}");
+    }
+    assert_eq!(
+        status.signal(),
+        Some(rustix::process::Signal::ABORT.as_raw()),
+        "{status}: {text}"
+    );
+    assert!(
+        !text.contains("the waiter read"),
+        "the waiter went on: {text}"
+    );
+}
+
+#[test]
+fn a_handler_that_panics_ends_the_process() {
+    if is_child() {
+        return serve_badly(|_handler| panic!("a bug"));
+    }
+    ends_loudly("a_handler_that_panics_ends_the_process", "panicked");
+}
+
+#[test]
+fn a_handler_that_ends_early_ends_the_process() {
+    if is_child() {
+        return serve_badly(|_handler| ());
+    }
+    ends_loudly("a_handler_that_ends_early_ends_the_process", "ended early");
+}
+
+#[test]
+fn a_handler_that_finishes_lets_the_process_go_on() {
+    if is_child() {
+        return serve_badly(Handler::finish);
+    }
+    let (status, text) = run("a_handler_that_finishes_lets_the_process_go_on");
+    assert!(status.success(), "{status}: {text}");
+    assert!(text.contains("the waiter read 0"), "{text}");
+}
+
+#[test]
+fn a_handler_with_nothing_registered_may_just_end() {
+    let uffd = open();
+    let region = uffd
+        .register(b"pc.ram", memory(Backing::Anonymous, 1 << 20))
+        .unwrap();
+    let handler = uffd.handler();
+    region.unregister().unwrap();
+    drop(handler);
+}

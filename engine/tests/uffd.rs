@@ -1,0 +1,464 @@
+//! Placement and faults on the real kernel.
+
+#![cfg(feature = "uffd")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::{env, thread};
+
+use common::{Pool, contents, memory, open, pages};
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::uffd::{Cause, Error, Fault, Features, Handler, Placement};
+use rustix::event::{PollFd, PollFlags, poll};
+
+const PLAIN: [Backing; 2] = [Backing::Anonymous, Backing::Shared];
+
+/// Waits for faults.
+fn next(handler: &mut Handler) -> Vec<Fault> {
+    loop {
+        poll(&mut [PollFd::new(&*handler, PollFlags::IN)], None).unwrap();
+        let faults = handler.faults().unwrap();
+        if !faults.is_empty() {
+            return faults.to_vec();
+        }
+    }
+}
+
+fn thread_id() -> u32 {
+    rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .try_into()
+        .unwrap()
+}
+
+/// Starts a thread that touches a byte and gives what it read.
+fn toucher(memory: &Arc<Memory>, offset: u64) -> thread::JoinHandle<u8> {
+    let memory = Arc::clone(memory);
+    thread::spawn(move || memory.touch(offset).unwrap())
+}
+
+#[test]
+fn tells_who_faults_where_and_how() {
+    for backing in PLAIN {
+        let uffd = open();
+        let memory = memory(backing, 1 << 20);
+        let page = memory.page_size();
+        let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+        let mut handler = uffd.handler();
+        assert_eq!(handler.faults().unwrap(), [], "nobody waits");
+
+        let (send, ids) = mpsc::channel();
+        let other = Arc::clone(&memory);
+        let writer = thread::spawn(move || {
+            send.send(thread_id()).unwrap();
+            other.write(5 * page + 72, &[9; 8]).unwrap();
+        });
+        let fault = next(&mut handler)[0];
+        assert_eq!(fault.address, memory.range().start + 5 * page);
+        assert!(fault.write);
+        let id = ids.recv().unwrap();
+        assert_eq!(
+            fault.thread,
+            uffd.features().contains(Features::THREAD_ID).then_some(id)
+        );
+
+        let bytes = pages(1, page);
+        assert_eq!(region.copy(5 * page, &bytes).unwrap().placed, page);
+        writer.join().unwrap();
+        assert_eq!(memory.touch(5 * page + 79).unwrap(), 9);
+        assert_eq!(memory.touch(5 * page + 80).unwrap(), bytes[80]);
+
+        let reader = toucher(&memory, 8 * page - 1);
+        let fault = next(&mut handler)[0];
+        assert_eq!(fault.address, memory.range().start + 7 * page);
+        assert!(!fault.write);
+        assert_eq!(region.zero(7 * page, page).unwrap().placed, page);
+        assert_eq!(reader.join().unwrap(), 0);
+        handler.finish();
+    }
+}
+
+/// Whether a thread of this process sleeps.
+fn sleeps(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap();
+    let state = stat.rsplit(") ").next().unwrap();
+    state.starts_with(['S', 'D'])
+}
+
+#[test]
+fn reads_many_faults_with_one_call() {
+    const THREADS: u64 = 40;
+    let uffd = open();
+    let memory = memory(Backing::Anonymous, 1 << 20);
+    let page = memory.page_size();
+    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    let mut handler = uffd.handler();
+    let (send, ids) = mpsc::channel();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|n| {
+            let (memory, send) = (Arc::clone(&memory), send.clone());
+            thread::spawn(move || {
+                send.send(thread_id()).unwrap();
+                memory.touch(n * page).unwrap()
+            })
+        })
+        .collect();
+    for id in ids.iter().take(threads.len()) {
+        while !sleeps(id) {
+            thread::yield_now();
+        }
+    }
+    let faults = handler.faults().unwrap();
+    let mut offsets: Vec<_> = faults
+        .iter()
+        .map(|f| (f.address - memory.range().start) / page)
+        .collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, Vec::from_iter(0..THREADS));
+    region.zero(0, THREADS * page).unwrap();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), 0);
+    }
+    handler.finish();
+}
+
+#[test]
+fn places_around_pages_that_are_there() {
+    for backing in PLAIN {
+        let uffd = open();
+        let memory = memory(backing, 1 << 20);
+        let page = memory.page_size();
+        memory.write(2 * page, &[0xaa; 4096]).unwrap();
+        memory.write(12 * page, &[0xbb; 4096]).unwrap();
+        let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+
+        let bytes = pages(6, page);
+        let placement = region.copy(0, &bytes).unwrap();
+        let expected = Placement {
+            placed: 5 * page,
+            present: page,
+            first_present: Some(2 * page),
+        };
+        assert_eq!(placement, expected);
+        let mut wanted = bytes.clone();
+        wanted[2 * page as usize..][..4096].fill(0xaa);
+        assert_eq!(
+            contents(&memory, 0, 6 * page),
+            wanted,
+            "a page that is there keeps its bytes"
+        );
+
+        let placement = region.zero(10 * page, 4 * page).unwrap();
+        let expected = Placement {
+            placed: 3 * page,
+            present: page,
+            first_present: Some(2 * page),
+        };
+        assert_eq!(placement, expected);
+        assert_eq!(memory.touch(12 * page).unwrap(), 0xbb);
+        assert_eq!(memory.touch(13 * page).unwrap(), 0);
+
+        let placement = region.copy(0, &bytes).unwrap();
+        assert_eq!((placement.placed, placement.present), (0, 6 * page));
+    }
+}
+
+#[test]
+fn wakes_who_waits_for_a_page_that_somebody_else_brought() {
+    let uffd = open();
+    let memory = memory(Backing::Shared, 1 << 20);
+    let page = memory.page_size();
+    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    let mut handler = uffd.handler();
+    let file = File::from(memory.file().unwrap().try_clone_to_owned().unwrap());
+    let bring = |n: u64| file.write_all_at(&[0x5a; 4096], n * page).unwrap();
+
+    let first = toucher(&memory, 3 * page);
+    assert_eq!(next(&mut handler).len(), 1);
+    bring(3);
+    let placement = region.copy(3 * page, &vec![1; 4096]).unwrap();
+    assert_eq!((placement.placed, placement.present), (0, page));
+    assert_eq!(first.join().unwrap(), 0x5a);
+
+    let second = toucher(&memory, 4 * page);
+    assert_eq!(next(&mut handler).len(), 1);
+    bring(4);
+    region.wake(4 * page, page).unwrap();
+    assert_eq!(second.join().unwrap(), 0x5a);
+    handler.finish();
+}
+
+#[test]
+fn makes_a_discarded_page_missing_again() {
+    for backing in PLAIN {
+        let uffd = open();
+        let memory = memory(backing, 1 << 20);
+        let page = memory.page_size();
+        let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+        let bytes = pages(3, page);
+        region.copy(0, &bytes).unwrap();
+        memory.discard(page, page).unwrap();
+        let placement = region.zero(0, 3 * page).unwrap();
+        assert_eq!((placement.placed, placement.present), (page, 2 * page));
+        assert_eq!(memory.touch(page).unwrap(), 0);
+    }
+}
+
+#[test]
+fn refuses_ranges_that_are_not_whole_pages_inside() {
+    let uffd = open();
+    let memory = memory(Backing::Anonymous, 1 << 20);
+    let (page, size) = (memory.page_size(), memory.len());
+    let region = uffd.register(b"pc.ram", memory).unwrap();
+    for (offset, len) in [
+        (0, 0),
+        (page, 0),
+        (1, page),
+        (0, page - 1),
+        (0, page + 1),
+        (page / 2, page / 2),
+    ] {
+        let cause = Cause::Unaligned { page_size: page };
+        assert_eq!(region.zero(offset, len).unwrap_err().cause, cause);
+        assert_eq!(
+            region
+                .copy(offset, &vec![0; len as usize])
+                .unwrap_err()
+                .cause,
+            cause
+        );
+        assert_eq!(region.wake(offset, len).unwrap_err().cause, cause);
+    }
+    let last = u64::MAX - (page - 1);
+    for (offset, len) in [
+        (size, page),
+        (size - page, 2 * page),
+        (last, page),
+        (page, last),
+    ] {
+        let cause = Cause::OutOfRange { size };
+        assert_eq!(region.zero(offset, len).unwrap_err().cause, cause);
+        assert_eq!(region.wake(offset, len).unwrap_err().cause, cause);
+    }
+}
+
+#[test]
+fn says_that_unregistered_memory_cannot_be_filled() {
+    let uffd = open();
+    let memory = memory(Backing::Anonymous, 1 << 20);
+    let page = memory.page_size();
+    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    region.copy(0, &pages(1, page)).unwrap();
+    region.unregister().unwrap();
+    let error = region.zero(page, page).unwrap_err();
+    assert_eq!(
+        (error.cause, error.done.bytes()),
+        (Cause::Unregistered, 0),
+        "{error}"
+    );
+    assert_eq!(
+        memory.touch(page).unwrap(),
+        0,
+        "a page that never came reads as zero"
+    );
+    region.unregister().unwrap();
+}
+
+#[test]
+fn refuses_memory_that_another_userfaultfd_has() {
+    let (first, second) = (open(), open());
+    let memory = memory(Backing::Anonymous, 1 << 20);
+    let _region = first.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    let error = second.register(b"pc\xffram", memory).unwrap_err();
+    let Error::Register { block, source } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(block, r"pc\xffram");
+    assert_eq!(
+        source.raw_os_error(),
+        Some(rustix::io::Errno::BUSY.raw_os_error())
+    );
+}
+
+#[test]
+fn makes_touching_a_poisoned_page_a_sigbus() {
+    const CHILD: &str = "RETPATH_TEST_CHILD";
+    if env::var_os(CHILD).is_some() {
+        let uffd = open();
+        let memory = memory(Backing::Anonymous, 1 << 20);
+        let page = memory.page_size();
+        let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+        region.copy(page, &pages(1, page)).unwrap();
+        let placement = region.poison(0, 4 * page).unwrap();
+        assert_eq!((placement.placed, placement.present), (3 * page, page));
+        memory.touch(page).unwrap();
+        eprintln!("the page in the middle is whole");
+        memory.touch(2 * page).unwrap();
+        unreachable!("a poisoned page was read");
+    }
+    let uffd = open();
+    let region = uffd
+        .register(b"pc.ram", memory(Backing::Anonymous, 1 << 20))
+        .unwrap();
+    if !region.can_poison() {
+        let error = region.poison(0, 4096).unwrap_err();
+        assert_eq!(error.cause, Cause::NotOffered);
+        eprintln!("NOT TESTED: this kernel cannot poison (older than 6.6)");
+        return;
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "makes_touching_a_poisoned_page_a_sigbus",
+            "--nocapture",
+        ])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("the page in the middle is whole"), "{text}");
+    let sigbus = rustix::process::Signal::BUS.as_raw();
+    assert_eq!(
+        output.status.signal(),
+        Some(sigbus),
+        "{}: {text}",
+        output.status
+    );
+}
+
+#[test]
+fn serves_two_mib_pages() {
+    let Some(_pool) = Pool::reserve(Backing::Huge2M, 4) else {
+        return;
+    };
+    serves_huge_pages(Backing::Huge2M, 4);
+}
+
+#[test]
+fn serves_a_one_gib_page() {
+    let Some(_pool) = Pool::reserve(Backing::Huge1G, 1) else {
+        return;
+    };
+    let uffd = open();
+    let memory = memory(Backing::Huge1G, 1 << 30);
+    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    let mut handler = uffd.handler();
+    let reader = toucher(&memory, (1 << 30) - 1);
+    next(&mut handler);
+    assert_eq!(region.zero(0, 1 << 30).unwrap().placed, 1 << 30);
+    assert_eq!(reader.join().unwrap(), 0);
+    handler.finish();
+}
+
+fn serves_huge_pages(backing: Backing, count: u64) {
+    let uffd = open();
+    let page = backing.page_size();
+    let memory = memory(backing, count * page);
+    memory.write(page + 5, &[0xcc]).unwrap();
+    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    let mut handler = uffd.handler();
+
+    let reader = toucher(&memory, 3 * page + page / 2);
+    let fault = next(&mut handler)[0];
+    let offset = fault.address - memory.range().start;
+    assert_eq!(offset / page, 3);
+
+    let bytes = pages(1, page);
+    assert_eq!(region.copy(3 * page, &bytes).unwrap().placed, page);
+    assert_eq!(reader.join().unwrap(), bytes[page as usize / 2]);
+    assert_eq!(contents(&memory, 3 * page, page), bytes);
+
+    let placement = region.zero(0, 3 * page).unwrap();
+    let expected = Placement {
+        placed: 2 * page,
+        present: page,
+        first_present: Some(page),
+    };
+    assert_eq!(placement, expected);
+    assert_eq!(memory.touch(2 * page + 1).unwrap(), 0);
+    assert_eq!(memory.touch(page + 5).unwrap(), 0xcc);
+
+    let cause = Cause::Unaligned { page_size: page };
+    assert_eq!(region.zero(0, 4096).unwrap_err().cause, cause);
+    memory.discard(3 * page, page).unwrap();
+    assert_eq!(
+        region.copy(3 * page, &bytes).unwrap().placed,
+        page,
+        "missing again"
+    );
+    handler.finish();
+}
+
+#[test]
+fn places_every_page_once_while_threads_touch_and_two_placers_race() {
+    const PAGES: u64 = 2048;
+    const THREADS: u64 = 6;
+    for backing in PLAIN {
+        let uffd = open();
+        let memory = memory(backing, PAGES * 4096);
+        let page = memory.page_size();
+        let count = memory.len() / page;
+        let bytes = Arc::new(pages(count, page));
+        let region = Arc::new(uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap());
+        let mut handler = uffd.handler();
+        let (stop, placed) = (AtomicBool::new(false), AtomicU64::new(0));
+        let start = Barrier::new(usize::try_from(THREADS).unwrap() + 1);
+        let fill = |n: u64, run: u64| {
+            let from = (n * page) as usize;
+            let done = region
+                .copy(n * page, &bytes[from..from + (run * page) as usize])
+                .unwrap();
+            assert_eq!(done.bytes(), run * page);
+            placed.fetch_add(done.placed, Ordering::Relaxed);
+        };
+        thread::scope(|scope| {
+            let demand = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // A timeout, because nobody wakes this thread when the others are done.
+                    let patience = rustix::event::Timespec {
+                        tv_sec: 0,
+                        tv_nsec: 5_000_000,
+                    };
+                    poll(&mut [PollFd::new(&handler, PollFlags::IN)], Some(&patience)).unwrap();
+                    for fault in handler.faults().unwrap() {
+                        fill((fault.address - memory.range().start) / page, 1);
+                    }
+                }
+            });
+            let touchers: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    let (memory, bytes, start) = (&memory, &bytes, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        // An odd step visits every page once, each thread in its own order.
+                        for i in 0..count {
+                            let n = (i * (2 * thread + 1) * 7 + thread * 311) % count;
+                            let seen = memory.touch(n * page + 9).unwrap();
+                            assert_eq!(seen, bytes[(n * page) as usize + 9]);
+                        }
+                    })
+                })
+                .collect();
+            start.wait();
+            for n in (0..count).step_by(16) {
+                fill(n, 16);
+            }
+            for toucher in touchers {
+                toucher.join().unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+            demand.join().unwrap();
+        });
+        assert_eq!(contents(&memory, 0, memory.len()), *bytes);
+        assert_eq!(placed.into_inner(), memory.len());
+        region.unregister().unwrap();
+        handler.finish();
+    }
+}
