@@ -11,6 +11,10 @@ compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are
 
 pub mod bits;
 pub mod blocks;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "uffd")]
+pub mod doctor;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;

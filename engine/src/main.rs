@@ -1,3 +1,7 @@
 //! The `retpath` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    retpath_engine::cli::main()
+}

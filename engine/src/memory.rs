@@ -28,37 +28,14 @@ use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
+mod backing;
 mod error;
 
+pub use backing::Backing;
 pub use error::Error;
 
 /// Bytes that one atomic operation moves.
 const WORD: usize = size_of::<AtomicU64>();
-
-/// Where the pages of a [`Memory`] come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backing {
-    /// Private memory of this process.
-    Anonymous,
-    /// A memfd, mapped shared: another process can map the same pages.
-    Shared,
-    /// A memfd of 2 MiB pages from the hugetlbfs pool.
-    Huge2M,
-    /// A memfd of 1 GiB pages from the hugetlbfs pool.
-    Huge1G,
-}
-
-impl Backing {
-    /// Bytes in the smallest piece the kernel places or discards: the machine's page, or the huge
-    /// page. A RAM block may use a larger host page made of several of these.
-    pub fn page_size(self) -> u64 {
-        match self {
-            Self::Anonymous | Self::Shared => wide(rustix::param::page_size()),
-            Self::Huge2M => 2 << 20,
-            Self::Huge1G => 1 << 30,
-        }
-    }
-}
 
 /// Memory that others may write while we look: bytes are copied, never lent.
 #[derive(Debug)]
@@ -282,6 +259,7 @@ impl Memory {
     }
 
     /// All addresses.
+    #[cfg(feature = "uffd")]
     pub(crate) fn all(&self) -> Range<usize> {
         let start = self.map.as_ptr().addr();
         start..start + self.map.len()

@@ -39,7 +39,7 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Device => "/dev/userfaultfd",
             Self::Syscall => "system call",
             Self::UserModeOnly => "system call, user mode only",

@@ -1,0 +1,56 @@
+//! The `retpath` command: one module per subcommand.
+//!
+//! A subcommand has an `Args` struct for clap and a function `run` that gives the exit code: 0 for
+//! success, 1 for a failure that was explained on standard error, 2 for wrong usage. It prints
+//! through [`print`], which ends quietly when nobody reads standard output any more.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub mod doctor;
+
+/// QEMU postcopy page service.
+#[derive(Debug, Parser)]
+#[command(name = "retpath", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What `retpath` can be told to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
+    Doctor(doctor::Args),
+}
+
+/// What output is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// People.
+    #[default]
+    Text,
+    /// Programs.
+    Json,
+}
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Doctor(args) => doctor::run(args),
+    }
+}
+
+/// Writes to standard output; fine if nobody reads it, as at the end of `retpath … | head`.
+///
+/// # Errors
+/// Standard output cannot be written for another reason.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}

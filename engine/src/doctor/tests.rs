@@ -1,0 +1,180 @@
+//! The judgement, on reports made up for the purpose.
+
+use rustix::io::Errno;
+
+use super::*;
+
+fn failed(route: Route, step: Step, errno: Errno) -> (Route, Result<Features, RouteError>) {
+    (
+        route,
+        Err(RouteError {
+            route,
+            step,
+            errno: errno.raw_os_error(),
+        }),
+    )
+}
+
+/// A machine without a fault.
+fn healthy() -> Report {
+    let unlimited = Limit {
+        soft: None,
+        hard: None,
+    };
+    Report {
+        kernel: "6.8.0".into(),
+        uid: 1000,
+        routes: Route::ALL.map(|route| (route, Ok(Features::WANTED))),
+        unprivileged: Some(false),
+        pools: vec![Pool {
+            page_size: 2 << 20,
+            reserved: 8,
+            free: 0,
+        }],
+        memlock: unlimited,
+        nofile: unlimited,
+    }
+}
+
+/// An ordinary user on a machine as it comes.
+fn ordinary() -> Report {
+    let mut report = healthy();
+    report.routes[0] = failed(Route::Device, Step::Device, Errno::ACCESS);
+    report.routes[1] = failed(Route::Syscall, Step::Create, Errno::PERM);
+    report
+}
+
+fn fixes(report: &Report) -> Vec<String> {
+    report.lacks().into_iter().map(|lack| lack.fix).collect()
+}
+
+#[test]
+fn finds_nothing_missing_on_a_healthy_machine() {
+    assert_eq!(healthy().lacks(), []);
+    assert_eq!(
+        (healthy().reach(), healthy().best()),
+        (Reach::All, Some(Route::Device))
+    );
+}
+
+#[test]
+fn is_content_with_one_route_that_serves_all_faults() {
+    let mut report = ordinary();
+    report.routes[1].1 = Ok(Features::WANTED);
+    assert_eq!(
+        (report.reach(), report.best()),
+        (Reach::All, Some(Route::Syscall))
+    );
+    assert_eq!(report.lacks(), []);
+}
+
+#[test]
+fn tells_an_ordinary_user_both_ways_to_serve_all_faults() {
+    let report = ordinary();
+    assert_eq!(
+        (report.reach(), report.best()),
+        (Reach::UserOnly, Some(Route::UserModeOnly))
+    );
+    let expected = [
+        "sudo chown 1000 /dev/userfaultfd",
+        "sudo sysctl -w vm.unprivileged_userfaultfd=1",
+    ];
+    assert_eq!(fixes(&report), expected);
+}
+
+#[test]
+fn blames_the_sandbox_when_even_user_faults_are_forbidden() {
+    let mut report = ordinary();
+    report.routes[2] = failed(Route::UserModeOnly, Step::Create, Errno::PERM);
+    assert_eq!((report.reach(), report.best()), (Reach::Nothing, None));
+    assert_eq!(report.lacks().len(), 3);
+    assert!(fixes(&report)[2].contains("seccomp"), "{report:?}");
+    // The setting allows it, and still it is forbidden.
+    report.unprivileged = Some(true);
+    assert!(fixes(&report)[1].contains("seccomp"), "{report:?}");
+}
+
+#[test]
+fn names_the_kernel_that_would_do() {
+    let mut report = ordinary();
+    report.routes[0] = failed(Route::Device, Step::Device, Errno::NOENT);
+    report.routes[2] = failed(Route::UserModeOnly, Step::Create, Errno::INVAL);
+    let fixes_now = fixes(&report);
+    assert!(fixes_now[0].contains("Linux 6.1"), "{fixes_now:?}");
+    assert!(fixes_now[2].contains("Linux 5.11"), "{fixes_now:?}");
+    for (i, route) in Route::ALL.into_iter().enumerate() {
+        report.routes[i] = failed(route, Step::Create, Errno::NOSYS);
+    }
+    assert_eq!(
+        fixes(&report),
+        ["boot a kernel built with CONFIG_USERFAULTFD=y"; 3]
+    );
+}
+
+#[test]
+fn names_each_feature_that_the_kernel_lacks() {
+    let mut report = healthy();
+    report.routes = Route::ALL.map(|route| (route, Ok(Features::default())));
+    let lacks = report.lacks();
+    assert_eq!(lacks.len(), WANTED.len());
+    for ((name, ..), lack) in WANTED.iter().zip(&lacks) {
+        assert!(
+            lack.what.starts_with(name) && lack.fix.starts_with("boot Linux"),
+            "{lack:?}"
+        );
+    }
+}
+
+#[test]
+fn says_how_to_reserve_the_huge_pages_that_blocks_come_in() {
+    let mut report = healthy();
+    let empty = |page_size| Pool {
+        page_size,
+        reserved: 0,
+        free: 0,
+    };
+    report.pools = [64 << 10, 2 << 20, 1 << 30].map(empty).to_vec();
+    let expected = [
+        "echo 512 | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+        "echo 1 | sudo tee /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages",
+    ];
+    assert_eq!(fixes(&report), expected);
+}
+
+#[test]
+fn says_how_to_raise_the_limit_of_open_files() {
+    let mut report = healthy();
+    report.nofile = Limit {
+        soft: Some(64),
+        hard: Some(4096),
+    };
+    assert_eq!(fixes(&report), ["ulimit -n 256"]);
+    report.nofile = Limit {
+        soft: Some(64),
+        hard: Some(64),
+    };
+    assert_eq!(fixes(&report), ["sudo prlimit --pid $$ --nofile=256"]);
+}
+
+#[test]
+fn knows_a_fix_for_whatever_fails() {
+    let report = ordinary();
+    for route in Route::ALL {
+        for step in [Step::Device, Step::Create, Step::Handshake] {
+            for errno in 1..134 {
+                assert!(!report.fix(&RouteError { route, step, errno }).is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn reads_the_pools_of_this_machine() {
+    let pools = pools();
+    assert!(pools.is_sorted_by_key(|pool| pool.page_size));
+    assert!(
+        pools
+            .iter()
+            .all(|pool| pool.page_size.is_power_of_two() && pool.free <= pool.reserved)
+    );
+}
