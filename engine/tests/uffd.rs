@@ -12,23 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::{env, thread};
 
-use common::{Pool, contents, memory, open, pages};
-use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::uffd::{Cause, Error, Fault, Features, Handler, Placement};
+use common::{contents, memory, next, open, pages, toucher};
+use retpath_engine::memory::Backing;
+use retpath_engine::uffd::{Cause, Error, Features, Placement};
 use rustix::event::{PollFd, PollFlags, poll};
 
 const PLAIN: [Backing; 2] = [Backing::Anonymous, Backing::Shared];
-
-/// Waits for faults.
-fn next(handler: &mut Handler) -> Vec<Fault> {
-    loop {
-        poll(&mut [PollFd::new(&*handler, PollFlags::IN)], None).unwrap();
-        let faults = handler.faults().unwrap();
-        if !faults.is_empty() {
-            return faults.to_vec();
-        }
-    }
-}
 
 fn thread_id() -> u32 {
     rustix::thread::gettid()
@@ -36,12 +25,6 @@ fn thread_id() -> u32 {
         .get()
         .try_into()
         .unwrap()
-}
-
-/// Starts a thread that touches a byte and gives what it read.
-fn toucher(memory: &Arc<Memory>, offset: u64) -> thread::JoinHandle<u8> {
-    let memory = Arc::clone(memory);
-    thread::spawn(move || memory.touch(offset).unwrap())
 }
 
 #[test]
@@ -331,69 +314,6 @@ fn makes_touching_a_poisoned_page_a_sigbus() {
         "{}: {text}",
         output.status
     );
-}
-
-#[test]
-fn serves_two_mib_pages() {
-    let Some(_pool) = Pool::reserve(Backing::Huge2M, 4) else {
-        return;
-    };
-    serves_huge_pages(Backing::Huge2M, 4);
-}
-
-#[test]
-fn serves_a_one_gib_page() {
-    let Some(_pool) = Pool::reserve(Backing::Huge1G, 1) else {
-        return;
-    };
-    let uffd = open();
-    let memory = memory(Backing::Huge1G, 1 << 30);
-    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
-    let mut handler = uffd.handler();
-    let reader = toucher(&memory, (1 << 30) - 1);
-    next(&mut handler);
-    assert_eq!(region.zero(0, 1 << 30).unwrap().placed, 1 << 30);
-    assert_eq!(reader.join().unwrap(), 0);
-    handler.finish();
-}
-
-fn serves_huge_pages(backing: Backing, count: u64) {
-    let uffd = open();
-    let page = backing.page_size();
-    let memory = memory(backing, count * page);
-    memory.write(page + 5, &[0xcc]).unwrap();
-    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
-    let mut handler = uffd.handler();
-
-    let reader = toucher(&memory, 3 * page + page / 2);
-    let fault = next(&mut handler)[0];
-    let offset = fault.address - memory.range().start;
-    assert_eq!(offset / page, 3);
-
-    let bytes = pages(1, page);
-    assert_eq!(region.copy(3 * page, &bytes).unwrap().placed, page);
-    assert_eq!(reader.join().unwrap(), bytes[page as usize / 2]);
-    assert_eq!(contents(&memory, 3 * page, page), bytes);
-
-    let placement = region.zero(0, 3 * page).unwrap();
-    let expected = Placement {
-        placed: 2 * page,
-        present: page,
-        first_present: Some(page),
-    };
-    assert_eq!(placement, expected);
-    assert_eq!(memory.touch(2 * page + 1).unwrap(), 0);
-    assert_eq!(memory.touch(page + 5).unwrap(), 0xcc);
-
-    let cause = Cause::Unaligned { page_size: page };
-    assert_eq!(region.zero(0, 4096).unwrap_err().cause, cause);
-    memory.discard(3 * page, page).unwrap();
-    assert_eq!(
-        region.copy(3 * page, &bytes).unwrap().placed,
-        page,
-        "missing again"
-    );
-    handler.finish();
 }
 
 #[test]

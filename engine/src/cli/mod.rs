@@ -2,7 +2,7 @@
 //!
 //! A subcommand has an `Args` struct for clap and a function `run` that gives the exit code: 0 for
 //! success, 1 for a failure that was explained on standard error, 2 for wrong usage. It prints
-//! through [`print`], which ends quietly when nobody reads standard output any more.
+//! through [`print()`], which ends quietly when nobody reads standard output any more.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;

@@ -4,5 +4,6 @@
 #![deny(unsafe_code)]
 
 mod kernel;
+mod model;
 mod routes;
 mod script;

@@ -3,10 +3,13 @@
 #![allow(dead_code)] // each test program uses its part
 
 use std::fs;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::uffd::Uffd;
+use retpath_engine::uffd::{Fault, Handler, Uffd};
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// A userfaultfd, or a failure that says where to look.
 pub(crate) fn open() -> Uffd {
@@ -33,6 +36,23 @@ pub(crate) fn contents(memory: &Memory, offset: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
+/// Waits for faults.
+pub(crate) fn next(handler: &mut Handler) -> Vec<Fault> {
+    loop {
+        poll(&mut [PollFd::new(&*handler, PollFlags::IN)], None).unwrap();
+        let faults = handler.faults().unwrap();
+        if !faults.is_empty() {
+            return faults.to_vec();
+        }
+    }
+}
+
+/// Starts a thread that touches a byte and gives what it read.
+pub(crate) fn toucher(memory: &Arc<Memory>, offset: u64) -> thread::JoinHandle<u8> {
+    let memory = Arc::clone(memory);
+    thread::spawn(move || memory.touch(offset).unwrap())
+}
+
 /// Huge pages set aside for one test; the pool goes back to its size afterwards.
 pub(crate) struct Pool {
     path: String,
@@ -55,7 +75,11 @@ impl Pool {
                 .ok()
         };
         let skip = |why: &str| {
-            eprintln!("NOT TESTED: {pages} huge pages of {kib} KiB: {why}");
+            // Past the test runner, which swallows what eprintln! says in a test that passes.
+            let _ = writeln!(
+                io::stderr(),
+                "NOT TESTED: {pages} huge pages of {kib} KiB: {why}"
+            );
             None
         };
         let (Some(before), Some(free)) = (read("nr_hugepages"), read("free_hugepages")) else {

@@ -1,15 +1,14 @@
-//! The placing loop against scripted answers, and against a small model of the kernel that is
-//! interrupted in every way it can be.
+//! The placing loop against scripted answers.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use rustix::io::Errno;
 
 use crate::uffd::place::{Answer, Cause, Fill, Kernel, Placement, place};
 
-const PAGE: u64 = 4096;
-const START: u64 = 0x7f00_0000_0000;
+pub(super) const PAGE: u64 = 4096;
+pub(super) const START: u64 = 0x7f00_0000_0000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
@@ -71,7 +70,7 @@ impl Kernel for Script {
 }
 
 /// All of it.
-fn done(pages: u64) -> Answer {
+pub(super) fn done(pages: u64) -> Answer {
     Answer {
         error: None,
         count: (pages * PAGE) as i64,
@@ -79,7 +78,7 @@ fn done(pages: u64) -> Answer {
 }
 
 /// Part of it, as the kernel says so: EAGAIN beside a positive count.
-fn partial(pages: u64) -> Answer {
+pub(super) fn partial(pages: u64) -> Answer {
     Answer {
         error: Some(Errno::AGAIN),
         count: (pages * PAGE) as i64,
@@ -87,7 +86,7 @@ fn partial(pages: u64) -> Answer {
 }
 
 /// None of it, as newer kernels say so: the errno twice.
-fn failed(errno: Errno) -> Answer {
+pub(super) fn failed(errno: Errno) -> Answer {
     Answer {
         error: Some(errno),
         count: -i64::from(errno.raw_os_error()),
@@ -103,7 +102,7 @@ fn silent(errno: Errno) -> Answer {
 }
 
 /// Pages whose first byte is their number.
-fn pages(count: u64) -> Vec<u8> {
+pub(super) fn pages(count: u64) -> Vec<u8> {
     (0..count)
         .flat_map(|n| vec![n as u8; PAGE as usize])
         .collect()
@@ -117,7 +116,7 @@ fn run(script: &Script, fill: Fill<'_>) -> Result<Placement, (Placement, Cause)>
     place(script, START, PAGE, fill, &mut never)
 }
 
-fn counts(placed: u64, present: u64, first_present: Option<u64>) -> Placement {
+pub(super) fn counts(placed: u64, present: u64, first_present: Option<u64>) -> Placement {
     Placement {
         placed: placed * PAGE,
         present: present * PAGE,
@@ -340,97 +339,5 @@ fn refuses_counts_that_cannot_be() {
             run(&script, Fill::Zeros(2 * PAGE)),
             Err((counts(0, 0, None), cause))
         );
-    }
-}
-
-/// Pages that remember who filled them; stops after so many pages per call as `limits` say, and
-/// puts off a call whose limit is zero.
-struct Model {
-    first: RefCell<BTreeSet<u64>>,
-    filled: RefCell<Vec<(u64, u8)>>,
-    woken: RefCell<Vec<u64>>,
-    limits: RefCell<VecDeque<u64>>,
-}
-
-impl Model {
-    fn fill(&self, at: u64, bytes: &[u8]) -> Answer {
-        let limit = self.limits.borrow_mut().pop_front().unwrap_or(u64::MAX);
-        if limit == 0 {
-            return failed(Errno::AGAIN);
-        }
-        let mut count = 0;
-        for (n, page) in bytes.chunks(PAGE as usize).enumerate() {
-            let n = (at - START) / PAGE + n as u64;
-            let there = self.first.borrow().contains(&n)
-                || self.filled.borrow().iter().any(|&(filled, _)| filled == n);
-            if there && count == 0 {
-                return failed(Errno::EXIST);
-            }
-            if there || count == limit {
-                return partial(count);
-            }
-            self.filled.borrow_mut().push((n, page[0]));
-            count += 1;
-        }
-        done(count)
-    }
-}
-
-impl Kernel for Model {
-    fn copy(&self, at: u64, bytes: &[u8]) -> Answer {
-        self.fill(at, bytes)
-    }
-    fn zero(&self, at: u64, len: u64) -> Answer {
-        self.fill(at, &vec![0; len as usize])
-    }
-    fn poison(&self, at: u64, len: u64) -> Answer {
-        self.fill(at, &vec![0xff; len as usize])
-    }
-    fn wake(&self, at: u64, len: u64) -> Result<(), Errno> {
-        assert_eq!(len, PAGE);
-        self.woken.borrow_mut().push((at - START) / PAGE);
-        Ok(())
-    }
-}
-
-#[test]
-fn fills_each_missing_page_once_and_wakes_each_present_one_however_it_is_interrupted() {
-    const COUNT: u64 = 5;
-    let bytes = pages(COUNT);
-    let zeros = [0; PAGE as usize];
-    // Every set of pages that are there, and every first four limits of 0 to 3 pages.
-    for there in 0..1u64 << COUNT {
-        for limits in 0..1u64 << 8 {
-            let first: BTreeSet<_> = (0..COUNT).filter(|n| there >> n & 1 == 1).collect();
-            let limits: VecDeque<_> = (0..4).map(|i| limits >> (2 * i) & 3).collect();
-            let len = COUNT * PAGE;
-            let fills = [
-                (Fill::Bytes(&bytes), None),
-                (Fill::Zeros(len), Some(0)),
-                (Fill::CopiedZeros(len, &zeros), Some(0)),
-                (Fill::Poison(len), Some(0xff)),
-            ];
-            for (fill, byte) in fills {
-                let model = Model {
-                    first: RefCell::new(first.clone()),
-                    filled: RefCell::default(),
-                    woken: RefCell::default(),
-                    limits: RefCell::new(limits.clone()),
-                };
-                let result = place(&model, START, PAGE, fill, &mut |tries| tries <= 4).unwrap();
-                let present = first.len() as u64;
-                assert_eq!(
-                    result,
-                    counts(COUNT - present, present, first.first().copied())
-                );
-                assert_eq!(
-                    model.woken.into_inner(),
-                    Vec::from_iter(first.iter().copied())
-                );
-                let missing = (0..COUNT).filter(|n| !first.contains(n));
-                let expected: Vec<_> = missing.map(|n| (n, byte.unwrap_or(n as u8))).collect();
-                assert_eq!(model.filled.into_inner(), expected);
-            }
-        }
     }
 }

@@ -1,0 +1,70 @@
+//! Blocks of huge pages on the real kernel. Needs pages in the pools; reserves them where it may.
+
+#![cfg(feature = "uffd")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Pool, contents, memory, next, open, pages, toucher};
+use retpath_engine::memory::Backing;
+use retpath_engine::uffd::{Cause, Placement};
+
+#[test]
+fn serves_two_mib_pages() {
+    let Some(_pool) = Pool::reserve(Backing::Huge2M, 4) else {
+        return;
+    };
+    let uffd = open();
+    let page = Backing::Huge2M.page_size();
+    let memory = memory(Backing::Huge2M, 4 * page);
+    memory.write(page + 5, &[0xcc]).unwrap();
+    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    let mut handler = uffd.handler();
+
+    let reader = toucher(&memory, 3 * page + page / 2);
+    let fault = next(&mut handler)[0];
+    let offset = fault.address - memory.range().start;
+    assert_eq!(offset / page, 3);
+
+    let bytes = pages(1, page);
+    assert_eq!(region.copy(3 * page, &bytes).unwrap().placed, page);
+    assert_eq!(reader.join().unwrap(), bytes[page as usize / 2]);
+    assert_eq!(contents(&memory, 3 * page, page), bytes);
+
+    let placement = region.zero(0, 3 * page).unwrap();
+    let expected = Placement {
+        placed: 2 * page,
+        present: page,
+        first_present: Some(page),
+    };
+    assert_eq!(placement, expected);
+    assert_eq!(memory.touch(2 * page + 1).unwrap(), 0);
+    assert_eq!(memory.touch(page + 5).unwrap(), 0xcc);
+
+    let cause = Cause::Unaligned { page_size: page };
+    assert_eq!(region.zero(0, 4096).unwrap_err().cause, cause);
+    memory.discard(3 * page, page).unwrap();
+    assert_eq!(
+        region.copy(3 * page, &bytes).unwrap().placed,
+        page,
+        "missing again"
+    );
+    handler.finish();
+}
+
+#[test]
+fn serves_a_one_gib_page() {
+    let Some(_pool) = Pool::reserve(Backing::Huge1G, 1) else {
+        return;
+    };
+    let uffd = open();
+    let memory = memory(Backing::Huge1G, 1 << 30);
+    let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
+    let mut handler = uffd.handler();
+    let reader = toucher(&memory, (1 << 30) - 1);
+    next(&mut handler);
+    assert_eq!(region.zero(0, 1 << 30).unwrap().placed, 1 << 30);
+    assert_eq!(reader.join().unwrap(), 0);
+    handler.finish();
+}
