@@ -207,7 +207,7 @@ impl Report {
     }
 }
 
-/// Descriptors that the largest use of this program keeps open, with room to spare.
+/// A limit of open files below this is worth a word: channels, memfds and threads' eventfds add up.
 const ENOUGH_FILES: u64 = 256;
 
 /// The huge pages that RAM blocks come in, and how many make a sensible first pool.

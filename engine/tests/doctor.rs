@@ -93,7 +93,16 @@ fn serves_faults_of_user_code_for_an_ordinary_user() {
     let folder = std::env::temp_dir().join(format!("retpath-doctor-{}", std::process::id()));
     let program = folder.join("retpath");
     fs::create_dir(&folder).unwrap();
-    fs::copy(PROGRAM, &program).unwrap();
+    // By another process: while this one has a copy open for writing, a child that some other test
+    // forks inherits that, and then the copy cannot be run (ETXTBSY).
+    assert!(
+        Command::new("cp")
+            .arg(PROGRAM)
+            .arg(&program)
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = doctor(&program);
     let root = rustix::process::geteuid().is_root();

@@ -93,10 +93,9 @@ fn reads_many_faults_with_one_call() {
             })
         })
         .collect();
-    for id in ids.iter().take(threads.len()) {
-        while !sleeps(id) {
-            thread::yield_now();
-        }
+    let ids: Vec<_> = ids.iter().take(threads.len()).collect();
+    while !ids.iter().all(|&id| sleeps(id)) {
+        thread::yield_now();
     }
     let faults = handler.faults().unwrap();
     let mut offsets: Vec<_> = faults
