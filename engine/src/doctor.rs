@@ -160,7 +160,10 @@ impl Report {
                     "huge pages of {}: none reserved; only RAM blocks made of them need any",
                     bytes(pool.page_size)
                 ),
-                fix: format!("echo {pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages"),
+                fix: format!(
+                    "echo {pages} | sudo tee \
+                     /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages"
+                ),
             });
         }
         if let Some(soft) = self.nofile.soft.filter(|&soft| soft < ENOUGH_FILES) {

@@ -75,9 +75,12 @@ impl Memory {
             Backing::Huge2M | Backing::Huge1G
                 if source.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) =>
             {
+                let needed = len / page_size;
+                let pool = backing::pool_for(page_size, needed);
                 Error::NoHugePages {
-                    needed: len / page_size,
+                    needed,
                     page_size,
+                    pool,
                 }
             }
             _ => Error::System {

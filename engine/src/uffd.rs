@@ -1,7 +1,7 @@
 //! Placing pages through userfaultfd: the only file that speaks to the kernel about it.
 //!
 //! ```text
-//! Uffd::open ─┬─ register(name, memory) → Region   copy, zero, poison, wake: by offset in the block
+//! Uffd::open ─┬─ register(name, memory) → Region   copy, zero, poison, wake: by offset
 //!             └─ handler()              → Handler  faults, by address; must be finished
 //! ```
 //!
@@ -177,7 +177,7 @@ impl Shared {
         let registered = self.registered();
         let names: Vec<_> = registered
             .iter()
-            .map(|one| format!("{:?}", one.block))
+            .map(|one| format!("\"{}\"", one.block))
             .collect();
         match names.len() {
             0 => None,

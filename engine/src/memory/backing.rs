@@ -2,6 +2,8 @@
 
 #![deny(unsafe_code)]
 
+use std::fs;
+
 use super::wide;
 
 /// Where the pages of a [`Memory`](super::Memory) come from.
@@ -27,4 +29,15 @@ impl Backing {
             Self::Huge1G => 1 << 30,
         }
     }
+}
+
+/// How many huge pages the pool must hold to have `needed` free ones, beside those in use now.
+pub(super) fn pool_for(page_size: u64, needed: u64) -> u64 {
+    let read = |name: &str| -> Option<u64> {
+        let kib = page_size >> 10;
+        let path = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/{name}");
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let in_use = read("nr_hugepages").and_then(|all| all.checked_sub(read("free_hugepages")?));
+    in_use.unwrap_or(0).saturating_add(needed)
 }

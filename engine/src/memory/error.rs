@@ -38,6 +38,8 @@ pub enum Error {
         needed: u64,
         /// Bytes in a page.
         page_size: u64,
+        /// Size of the pool, in pages, that would do.
+        pool: u64,
     },
     /// Shared memory cannot be frozen.
     NotPrivate,
@@ -79,15 +81,21 @@ impl fmt::Display for Error {
             Self::Length { len, page_size } => {
                 write!(
                     f,
-                    "memory of {len} bytes: not a positive multiple of {page_size} that fits this machine"
+                    "memory of {len} bytes: not a positive multiple of {page_size} that this \
+                     machine can map"
                 )
             }
-            Self::NoHugePages { needed, page_size } => {
+            Self::NoHugePages {
+                needed,
+                page_size,
+                pool,
+            } => {
                 let kib = page_size >> 10;
                 write!(
                     f,
-                    "the kernel has not {needed} free huge pages of {kib} KiB; reserve them with \
-                     `echo {needed} | sudo tee /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages` \
+                    "the kernel does not have {needed} free huge pages of {kib} KiB; reserve them \
+                     with `echo {pool} | sudo tee \
+                     /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages` \
                      (`retpath doctor` shows the pools)"
                 )
             }

@@ -46,19 +46,19 @@ impl fmt::Display for Error {
             Self::Open(error) => error.fmt(f),
             Self::Unsupported { block, lacks } => write!(
                 f,
-                "RAM block {block:?}: this kernel cannot serve faults of its memory (no {lacks}; \
+                "RAM block \"{block}\": this kernel cannot serve faults of its memory (no {lacks}; \
                  `retpath doctor` lists what it offers)"
             ),
             Self::Register { block, source } => {
                 write!(
                     f,
-                    "registering RAM block {block:?} with userfaultfd: {source}"
+                    "registering RAM block \"{block}\" with userfaultfd: {source}"
                 )
             }
             Self::Unregister { block, source } => {
                 write!(
                     f,
-                    "unregistering RAM block {block:?} from userfaultfd: {source}"
+                    "unregistering RAM block \"{block}\" from userfaultfd: {source}"
                 )
             }
             Self::ZeroPage(error) => write!(f, "mapping a zero page: {error}"),

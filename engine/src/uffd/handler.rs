@@ -125,13 +125,13 @@ impl Drop for Handler {
         } else {
             "ended early"
         };
-        // Not eprintln!, which panics if standard error is closed.
-        let _ = writeln!(
-            io::stderr(),
-            "retpath: the page-fault handler (thread {:?}) {how}; memory of {blocks} is incomplete, and \
-             threads that touch it would hang for ever or read zeros: aborting",
-            thread.name().unwrap_or("unnamed"),
+        let name = thread.name().unwrap_or("unnamed");
+        let line = format!(
+            "retpath: the page-fault handler (thread {name:?}) {how}; memory of {blocks} is \
+             incomplete, and threads that touch it would hang for ever or read zeros: aborting\n"
         );
+        // In one piece; and not with eprintln!, which panics if standard error is closed.
+        let _ = io::stderr().write_all(line.as_bytes());
         process::abort();
     }
 }

@@ -29,8 +29,8 @@ impl Route {
         match self {
             Self::Device | Self::Syscall => None,
             Self::UserModeOnly => Some(
-                "userfaultfd is limited to faults of user code: a system call that touches a missing \
-                 page (read(2) into it, KVM, vhost) fails with EFAULT instead of waiting; \
+                "userfaultfd is limited to faults of user code: a system call that touches a \
+                 missing page (read(2) into it, KVM, vhost) fails with EFAULT instead of waiting; \
                  `retpath doctor` says how to lift that",
             ),
         }
@@ -89,7 +89,7 @@ impl fmt::Display for RouteError {
                 "this user may not open it"
             }
             (_, Step::Create, Errno::NOSYS) => {
-                "this kernel has no userfaultfd (built without CONFIG_USERFAULTFD), or a sandbox hides it"
+                "this kernel is built without CONFIG_USERFAULTFD, or a sandbox hides it"
             }
             (Route::Syscall, Step::Create, Errno::PERM) => {
                 "it needs CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1, or a sandbox forbids it"

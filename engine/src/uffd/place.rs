@@ -258,7 +258,8 @@ impl fmt::Display for Cause {
             }
             Self::Pending { tries } => write!(
                 f,
-                "the kernel put it off {tries} times: events have to be read from the userfaultfd first"
+                "the kernel put it off {tries} times: events have to be read from the \
+                 userfaultfd first"
             ),
             Self::Unregistered => {
                 f.write_str("the memory is no longer registered: it was unregistered or unmapped")

@@ -17,7 +17,8 @@ use crate::memory::{Backing, Frozen, Memory};
 const TRIES: u32 = 64;
 
 /// A RAM block's memory under the care of a userfaultfd. Offsets are bytes from its start; ranges
-/// are whole pages of [`Memory::page_size`].
+/// are whole pages of [`Memory::page_size`], which is what the kernel faults and places by: a block
+/// whose host page is larger is served by ranges of several.
 #[derive(Debug)]
 pub struct Region {
     shared: Arc<Shared>,
