@@ -11,6 +11,7 @@ compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are
 
 pub mod bits;
 pub mod blocks;
+pub mod channel;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "uffd")]
