@@ -6,6 +6,8 @@
 
 pub mod bits;
 pub mod blocks;
+pub mod destination;
+pub mod forward;
 pub mod pages;
 pub mod stats;
 
