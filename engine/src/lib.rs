@@ -7,7 +7,6 @@
 pub mod bits;
 pub mod blocks;
 pub mod destination;
-pub mod forward;
 pub mod pages;
 pub mod stats;
 
