@@ -65,7 +65,10 @@ impl FromStr for Address {
     type Err = ChannelError;
 
     fn from_str(uri: &str) -> Result<Self, ChannelError> {
-        let bad = |why| ChannelError::Uri { uri: uri.into(), why };
+        let bad = |why| ChannelError::Uri {
+            uri: uri.into(),
+            why,
+        };
         let Some((scheme, rest)) = uri.split_once(':') else {
             return Err(bad("it must begin with unix:, tcp: or fd:"));
         };
@@ -76,15 +79,22 @@ impl FromStr for Address {
                 let Some((host, port)) = rest.rsplit_once(':') else {
                     return Err(bad("tcp: needs HOST:PORT behind it"));
                 };
-                let port = port.parse().map_err(|_| bad("the port must be a number below 65536"))?;
+                let port = port
+                    .parse()
+                    .map_err(|_| bad("the port must be a number below 65536"))?;
                 let host = match host.strip_prefix('[') {
-                    Some(inner) => inner.strip_suffix(']').ok_or_else(|| bad("a [ without its ]"))?,
+                    Some(inner) => inner
+                        .strip_suffix(']')
+                        .ok_or_else(|| bad("a [ without its ]"))?,
                     None if host.contains(':') => {
                         return Err(bad("an IPv6 address must stand in brackets"));
                     }
                     None => host,
                 };
-                Ok(Self::Tcp { host: host.into(), port })
+                Ok(Self::Tcp {
+                    host: host.into(),
+                    port,
+                })
             }
             "fd" => match rest.parse() {
                 Ok(fd) if fd >= 0 => Ok(Self::Fd(fd)),
@@ -109,16 +119,29 @@ impl fmt::Display for Address {
 impl Address {
     fn io(&self, what: &'static str) -> impl FnOnce(io::Error) -> ChannelError {
         let address = self.to_string();
-        move |error| ChannelError::Io { what, address, error }
+        move |error| ChannelError::Io {
+            what,
+            address,
+            error,
+        }
     }
 
     /// The socket addresses of a TCP address, if plain TCP may use them.
-    fn resolve(&self, host: &str, port: u16, plaintext: bool) -> Result<Vec<SocketAddr>, ChannelError> {
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        plaintext: bool,
+    ) -> Result<Vec<SocketAddr>, ChannelError> {
         let host = if host.is_empty() { "::" } else { host };
-        let found: Vec<_> =
-            (host, port).to_socket_addrs().map_err(self.io("cannot resolve"))?.collect();
+        let found: Vec<_> = (host, port)
+            .to_socket_addrs()
+            .map_err(self.io("cannot resolve"))?
+            .collect();
         if !plaintext && !found.iter().all(|a| is_loopback(a.ip())) {
-            return Err(ChannelError::Plaintext { address: self.to_string() });
+            return Err(ChannelError::Plaintext {
+                address: self.to_string(),
+            });
         }
         Ok(found)
     }
@@ -158,9 +181,18 @@ impl Address {
                 let at = self.resolve(host, *port, plaintext)?;
                 let door = TcpListener::bind(&at[..]).map_err(failed)?;
                 let port = door.local_addr().map_or(*port, |at| at.port());
-                (Door::Tcp(door), Self::Tcp { host: host.clone(), port })
+                (
+                    Door::Tcp(door),
+                    Self::Tcp {
+                        host: host.clone(),
+                        port,
+                    },
+                )
             }
-            Self::Fd(fd) => (Door::Inherited(Some(inherit(*fd).map_err(failed)?)), self.clone()),
+            Self::Fd(fd) => (
+                Door::Inherited(Some(inherit(*fd).map_err(failed)?)),
+                self.clone(),
+            ),
         };
         if let Some(fd) = door.fd() {
             rustix::io::ioctl_fionbio(fd, true)
@@ -183,7 +215,9 @@ fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
 fn is_loopback(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
+        }
     }
 }
 
@@ -237,7 +271,14 @@ impl Listener {
         match taken {
             Ok(fd) => Link::new(fd).map(Some).map_err(failed),
             // The peer has gone again; the next one may be fine.
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => Ok(None),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
+                ) =>
+            {
+                Ok(None)
+            }
             Err(e) => Err(failed(e)),
         }
     }
@@ -315,7 +356,10 @@ impl Link {
     ///
     /// The link is broken.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<Moved> {
-        moved(rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buf)), Moved::End)
+        moved(
+            rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buf)),
+            Moved::End,
+        )
     }
 
     /// Reads what is there into several places.
@@ -324,7 +368,10 @@ impl Link {
     ///
     /// The link is broken.
     pub fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Moved> {
-        moved(rustix::io::retry_on_intr(|| rustix::io::readv(&self.fd, bufs)), Moved::End)
+        moved(
+            rustix::io::retry_on_intr(|| rustix::io::readv(&self.fd, bufs)),
+            Moved::End,
+        )
     }
 
     /// Writes what there is room for.
@@ -380,7 +427,11 @@ impl fmt::Display for ChannelError {
                 "{address} is not a loopback address, and plain TCP shows the guest's memory to the \
                  network; use unix: or a tunnel, or say --allow-plaintext"
             ),
-            Self::Io { what, address, error } => write!(f, "{what} {address}: {error}"),
+            Self::Io {
+                what,
+                address,
+                error,
+            } => write!(f, "{what} {address}: {error}"),
         }
     }
 }
@@ -404,16 +455,37 @@ mod tests {
 
     #[test]
     fn reads_and_prints_qemus_syntax() {
-        for uri in ["unix:/a/b:c", "tcp:localhost:4444", "tcp::0", "tcp:[::1]:7", "fd:3"] {
+        for uri in [
+            "unix:/a/b:c",
+            "tcp:localhost:4444",
+            "tcp::0",
+            "tcp:[::1]:7",
+            "fd:3",
+        ] {
             assert_eq!(address(uri).to_string(), uri);
         }
     }
 
     #[test]
     fn refuses_what_is_no_address() {
-        for uri in ["", "x", "unix:", "tcp:a", "tcp:a:b", "tcp:a:70000", "tcp:::1:7", "tcp:[::1:7", "fd:x", "fd:-1", "exec:true"] {
+        for uri in [
+            "",
+            "x",
+            "unix:",
+            "tcp:a",
+            "tcp:a:b",
+            "tcp:a:70000",
+            "tcp:::1:7",
+            "tcp:[::1:7",
+            "fd:x",
+            "fd:-1",
+            "exec:true",
+        ] {
             let error = uri.parse::<Address>().expect_err(uri).to_string();
-            assert!(error.starts_with(&format!("`{uri}` is no migration address: ")), "{error}");
+            assert!(
+                error.starts_with(&format!("`{uri}` is no migration address: ")),
+                "{error}"
+            );
         }
     }
 
@@ -423,10 +495,14 @@ mod tests {
             let error = address(uri).listen(false).expect_err(uri);
             assert!(matches!(error, ChannelError::Plaintext { .. }), "{error}");
         }
-        let error = address("tcp:192.0.2.1:1").connect(false).expect_err("not loopback");
+        let error = address("tcp:192.0.2.1:1")
+            .connect(false)
+            .expect_err("not loopback");
         assert!(error.to_string().contains("--allow-plaintext"), "{error}");
         address("tcp::0").listen(true).expect("allowed");
-        address("tcp:[::ffff:127.0.0.1]:0").listen(false).expect("loopback in IPv6 clothes");
+        address("tcp:[::ffff:127.0.0.1]:0")
+            .listen(false)
+            .expect("loopback in IPv6 clothes");
     }
 
     #[test]
@@ -461,7 +537,10 @@ mod tests {
             };
             assert_eq!(end, Moved::End);
         }
-        assert!(!dir.path().join("socket").exists(), "the listener cleans up");
+        assert!(
+            !dir.path().join("socket").exists(),
+            "the listener cleans up"
+        );
     }
 
     #[test]
@@ -471,7 +550,8 @@ mod tests {
         let link = Address::Fd(a.as_raw_fd()).connect(false).expect("a socket");
         assert_eq!(link.write(b"x").expect("room"), Moved::Bytes(1));
         drop(link);
-        a.set_nonblocking(false).expect("still open: the number was duplicated");
+        a.set_nonblocking(false)
+            .expect("still open: the number was duplicated");
         drop(b);
         let file = std::fs::File::open("/dev/null").expect("the null device");
         assert!(Address::Fd(file.as_raw_fd()).connect(false).is_err());
