@@ -7,3 +7,5 @@
 pub mod bits;
 pub mod blocks;
 pub mod pages;
+pub mod source;
+pub mod zero;
