@@ -8,4 +8,23 @@ pub mod bits;
 pub mod blocks;
 pub mod pages;
 pub mod source;
+pub mod stats;
 pub mod zero;
+
+/// A connection of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// The first one: the whole forward stream, and the return path backwards.
+    Main,
+    /// The one for urgent pages: bare RAM records, one way.
+    Preempt,
+}
+
+impl std::fmt::Display for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Channel::Main => "main",
+            Channel::Preempt => "preempt",
+        })
+    }
+}
