@@ -4,6 +4,7 @@ pub mod qemu;
 pub mod v7;
 pub mod command;
 pub mod ram;
+pub mod section;
 
 /// Longest RAM block name, in bytes.
 pub const MAX_NAME: usize = 255;

@@ -4,7 +4,9 @@
 //! depend on a formatter's version.
 
 pub mod codec;
+pub mod section;
 pub mod text;
+pub mod tree;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +22,7 @@ pub struct Output {
 /// Every output, in order of its path.
 pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
+    outputs.extend(section::outputs());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs
 }
