@@ -31,6 +31,7 @@ mod error;
 pub mod forward;
 mod frame;
 #[rustfmt::skip]
+#[allow(unreachable_pub, reason = "each module says what may be re-exported")]
 mod generated;
 mod name;
 mod prim;

@@ -20,6 +20,8 @@ pub mod doctor;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;
+#[cfg(feature = "uffd")]
+pub mod run;
 pub mod source;
 pub mod stats;
 #[cfg(feature = "uffd")]

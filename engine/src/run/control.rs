@@ -1,0 +1,71 @@
+//! A handle on a running loop, for other threads: stop, or break the link.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+const STOP: u32 = 1;
+const PAUSE: u32 = 2;
+
+/// Tells a loop what to do. Clones speak to the same loop.
+#[derive(Clone, Debug)]
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    event: OwnedFd,
+    wishes: AtomicU32,
+}
+
+impl Control {
+    /// A handle for one loop.
+    ///
+    /// # Errors
+    ///
+    /// The system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { inner: Arc::new(Inner { event, wishes: AtomicU32::new(0) }) })
+    }
+
+    /// Ends the loop: it closes its links and returns.
+    pub fn stop(&self) {
+        self.wish(STOP);
+    }
+
+    /// Breaks the link, as QEMU's `migrate-pause` does; the migration waits to
+    /// be recovered.
+    pub fn pause(&self) {
+        self.wish(PAUSE);
+    }
+
+    fn wish(&self, wish: u32) {
+        self.inner.wishes.fetch_or(wish, Ordering::Release);
+        // Full means that the loop has been woken already.
+        let _ = rustix::io::write(&self.inner.event, &1u64.to_ne_bytes());
+    }
+
+    /// What has been wished for since the last call.
+    pub(super) fn take(&self) -> Wishes {
+        let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);
+        let wishes = self.inner.wishes.swap(0, Ordering::Acquire);
+        Wishes { stop: wishes & STOP != 0, pause: wishes & PAUSE != 0 }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wishes {
+    pub(super) stop: bool,
+    pub(super) pause: bool,
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.event.as_fd()
+    }
+}
