@@ -19,7 +19,11 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; 2 * READ], start: 0, end: 0 }
+        Self {
+            bytes: vec![0; 2 * READ],
+            start: 0,
+            end: 0,
+        }
     }
 
     /// What has arrived and is not consumed.
@@ -103,7 +107,10 @@ mod tests {
     fn keeps_bytes_in_order_through_small_and_large_reads() {
         let (near, far) = Link::pair().expect("a pair");
         let sent: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
-        let mut out = Outbox { bytes: sent.clone(), sent: 0 };
+        let mut out = Outbox {
+            bytes: sent.clone(),
+            sent: 0,
+        };
         let mut inbox = Inbox::new();
         let mut got = Vec::new();
         let mut turn = 0;

@@ -30,7 +30,12 @@ impl Control {
     /// The system has no descriptor left.
     pub fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { inner: Arc::new(Inner { event, wishes: AtomicU32::new(0) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                event,
+                wishes: AtomicU32::new(0),
+            }),
+        })
     }
 
     /// Ends the loop: it closes its links and returns.
@@ -54,7 +59,10 @@ impl Control {
     pub(super) fn take(&self) -> Wishes {
         let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);
         let wishes = self.inner.wishes.swap(0, Ordering::Acquire);
-        Wishes { stop: wishes & STOP != 0, pause: wishes & PAUSE != 0 }
+        Wishes {
+            stop: wishes & STOP != 0,
+            pause: wishes & PAUSE != 0,
+        }
     }
 }
 

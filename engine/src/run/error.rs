@@ -117,11 +117,20 @@ impl fmt::Display for RunError {
             Self::Channel(error) => error.fmt(f),
             Self::Link { what, error } => write!(f, "the link broke while {what}: {error}"),
             Self::Closed => f.write_str("the peer closed the link before the migration was over"),
-            Self::Abandoned { seconds, cause: None } => {
+            Self::Abandoned {
+                seconds,
+                cause: None,
+            } => {
                 write!(f, "no link for {seconds} s: the migration cannot go on")
             }
-            Self::Abandoned { seconds, cause: Some(cause) } => {
-                write!(f, "{cause}; no new link for {seconds} s: the migration cannot go on")
+            Self::Abandoned {
+                seconds,
+                cause: Some(cause),
+            } => {
+                write!(
+                    f,
+                    "{cause}; no new link for {seconds} s: the migration cannot go on"
+                )
             }
             Self::Block(error) => error.fmt(f),
             Self::Poll(error) => write!(f, "waiting for links and faults: {error}"),
@@ -134,7 +143,9 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Link { error, .. } | Self::Poll(error) => Some(error),
-            Self::Abandoned { cause: Some(cause), .. } => Some(&**cause),
+            Self::Abandoned {
+                cause: Some(cause), ..
+            } => Some(&**cause),
             _ => None,
         }
     }

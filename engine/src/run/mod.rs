@@ -43,7 +43,9 @@ struct Waiting<'fd> {
 
 impl<'fd> Waiting<'fd> {
     fn new() -> Self {
-        Self { fds: Vec::with_capacity(5) }
+        Self {
+            fds: Vec::with_capacity(5),
+        }
     }
 
     /// Adds a descriptor, if there is one; the answer is what
@@ -56,7 +58,10 @@ impl<'fd> Waiting<'fd> {
 
     /// Sleeps until a descriptor is ready, or the time is over.
     fn wait(&mut self, most: Duration) -> io::Result<()> {
-        let most = Timespec { tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX), tv_nsec: most.subsec_nanos().into() };
+        let most = Timespec {
+            tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: most.subsec_nanos().into(),
+        };
         match poll(&mut self.fds, Some(&most)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -69,11 +74,13 @@ impl<'fd> Waiting<'fd> {
 
     /// Whether there is something to read, be it an end or an error.
     fn readable(&self, at: Option<usize>) -> bool {
-        self.flags(at).intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+        self.flags(at)
+            .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Whether there is room to write, or an error to find.
     fn writable(&self, at: Option<usize>) -> bool {
-        self.flags(at).intersects(PollFlags::OUT | PollFlags::HUP | PollFlags::ERR)
+        self.flags(at)
+            .intersects(PollFlags::OUT | PollFlags::HUP | PollFlags::ERR)
     }
 }

@@ -18,9 +18,7 @@ pub(super) enum Pumped {
     /// The link takes no more now.
     Blocked,
     /// There is nothing to send, perhaps until a certain time.
-    Idle {
-        until: Option<u64>,
-    },
+    Idle { until: Option<u64> },
 }
 
 impl Pumped {
@@ -71,7 +69,10 @@ impl Outbound {
         block: &Block,
         pages: &dyn PageSource,
     ) -> Result<u64, RunError> {
-        let missing = || RunError::NoPage { name: block.name.clone(), offset: run.offset };
+        let missing = || RunError::NoPage {
+            name: block.name.clone(),
+            offset: run.offset,
+        };
         let len = usize::try_from(run.len).map_err(|_| missing())?;
         let bytes = match pages.lend(run.block, run.offset, len) {
             Some(bytes) => {
@@ -81,7 +82,9 @@ impl Outbound {
             None => {
                 self.copied = Some(len);
                 let scratch = &mut self.scratch;
-                pages.bytes(run.block, run.offset, len, scratch).map_err(|_| missing())?
+                pages
+                    .bytes(run.block, run.offset, len, scratch)
+                    .map_err(|_| missing())?
             }
         };
         self.run = Some(run);
@@ -99,7 +102,10 @@ impl Outbound {
                 return Ok(true);
             }
             let moved = self.write(pages);
-            match moved.map_err(|error| RunError::Link { what: "writing", error })? {
+            match moved.map_err(|error| RunError::Link {
+                what: "writing",
+                error,
+            })? {
                 Moved::Bytes(size) => self.sent += size,
                 Moved::Later | Moved::End => return Ok(false),
             }
@@ -107,13 +113,16 @@ impl Outbound {
     }
 
     fn write(&self, pages: &dyn PageSource) -> std::io::Result<Moved> {
-        let Some(run) = self.run else { return self.link.write(&self.head[self.sent..]) };
+        let Some(run) = self.run else {
+            return self.link.write(&self.head[self.sent..]);
+        };
         let bytes = match self.copied {
             Some(len) => self.scratch.get(..len),
             None => pages.lend(run.block, run.offset, usize::try_from(run.len).unwrap_or(0)),
         };
         let mut skip = self.sent;
-        let parts = std::iter::once(&self.head[..]).chain(self.gather.slices(bytes.unwrap_or_default()));
+        let parts =
+            std::iter::once(&self.head[..]).chain(self.gather.slices(bytes.unwrap_or_default()));
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for part in parts {

@@ -137,7 +137,12 @@ struct Inbound {
 
 impl Inbound {
     fn new(link: Link, decoder: Decoder) -> Self {
-        Self { link, decoder, inbox: Inbox::new(), need: 0 }
+        Self {
+            link,
+            decoder,
+            inbox: Inbox::new(),
+            need: 0,
+        }
     }
 }
 
@@ -268,10 +273,17 @@ impl<'a> Receiving<'a> {
         let faults = waiting.add(self.trap.as_ref().map(|t| t.handler.as_fd()), PollFlags::IN);
         let preempt = self.preempt.as_ref().filter(|_| self.trap.is_some());
         let preempt = waiting.add(preempt.map(|p| p.link.as_fd()), PollFlags::IN);
-        let out = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let out = if self.outbox.is_empty() {
+            PollFlags::empty()
+        } else {
+            PollFlags::OUT
+        };
         let main = self.main.as_ref().map(|m| m.link.as_fd());
         let main = waiting.add(main, PollFlags::IN | out);
-        let listener = waiting.add(self.listener.fd().filter(|_| self.wants_link()), PollFlags::IN);
+        let listener = waiting.add(
+            self.listener.fd().filter(|_| self.wants_link()),
+            PollFlags::IN,
+        );
         waiting.wait(Duration::from_millis(100))?;
         Ok(Ready {
             control: waiting.readable(control),
@@ -283,7 +295,8 @@ impl<'a> Receiving<'a> {
     }
 
     fn wants_link(&self) -> bool {
-        self.main.is_none() || self.options.core.preempt && self.preempt.is_none() && self.waiting.is_none()
+        self.main.is_none()
+            || self.options.core.preempt && self.preempt.is_none() && self.waiting.is_none()
     }
 
     /// Carries the core's wishes out.
@@ -295,7 +308,11 @@ impl<'a> Receiving<'a> {
                     let memory = self.guest.memory(block).map_err(RunError::Guest)?;
                     if memory.len() < block.len {
                         let name = block.name.clone();
-                        return Err(RunError::TooSmall { name, have: memory.len(), need: block.len });
+                        return Err(RunError::TooSmall {
+                            name,
+                            have: memory.len(),
+                            need: block.len,
+                        });
                     }
                     // A huge page would fill in what was never received.
                     memory.nohugepage()?;
@@ -307,7 +324,9 @@ impl<'a> Receiving<'a> {
                 Action::Listen => self.listen()?,
                 Action::Run => self.guest.run(),
                 Action::DeviceStateComplete => {
-                    self.guest.device_state_complete().map_err(RunError::Guest)?;
+                    self.guest
+                        .device_state_complete()
+                        .map_err(RunError::Guest)?;
                     self.core.device_state_saved()?;
                 }
                 Action::Finished(ending) => self.ending = Some(ending),
@@ -329,7 +348,11 @@ impl<'a> Receiving<'a> {
             regions.push(uffd.register(block.name.name().as_bytes(), Arc::clone(memory))?);
         }
         starts.sort_unstable();
-        self.trap = Some(Trap { handler, regions, starts });
+        self.trap = Some(Trap {
+            handler,
+            regions,
+            starts,
+        });
         Ok(())
     }
 
@@ -349,11 +372,17 @@ impl<'a> Receiving<'a> {
 
     /// Turns faults into requests.
     fn faults(&mut self) -> Result<(), RunError> {
-        let Some(trap) = &mut self.trap else { return Ok(()) };
+        let Some(trap) = &mut self.trap else {
+            return Ok(());
+        };
         let now = self.clock.now();
         for fault in trap.handler.faults()? {
-            let at = trap.starts.partition_point(|(start, _)| *start <= fault.address);
-            let Some((start, block)) = at.checked_sub(1).map(|at| trap.starts[at]) else { continue };
+            let at = trap
+                .starts
+                .partition_point(|(start, _)| *start <= fault.address);
+            let Some((start, block)) = at.checked_sub(1).map(|at| trap.starts[at]) else {
+                continue;
+            };
             let offset = fault.address - start;
             if self.core.fault(block, offset, now)? == Fault::Present {
                 let page = self.core.blocks().block(block)?.page;
@@ -370,7 +399,9 @@ impl<'a> Receiving<'a> {
             Channel::Main => &mut self.main,
             Channel::Preempt => &mut self.preempt,
         };
-        let Some(mut inbound) = slot.take() else { return Ok(()) };
+        let Some(mut inbound) = slot.take() else {
+            return Ok(());
+        };
         let done = self.read(channel, &mut inbound);
         // Put back first: losing a link looks at it.
         match channel {
@@ -387,7 +418,10 @@ impl<'a> Receiving<'a> {
     /// `false` at the end of the stream.
     fn read(&mut self, channel: Channel, inbound: &mut Inbound) -> Result<bool, RunError> {
         let moved = inbound.inbox.fill(&inbound.link, inbound.need);
-        let moved = moved.map_err(|error| RunError::Link { what: "reading", error })?;
+        let moved = moved.map_err(|error| RunError::Link {
+            what: "reading",
+            error,
+        })?;
         match moved {
             Moved::Bytes(_) => {}
             Moved::Later => return Ok(true),
@@ -425,22 +459,39 @@ impl<'a> Receiving<'a> {
             Placement::None if is_page => return Ok(()),
             // Only what is no page changes what else the core wants.
             Placement::None => return self.act(),
-            Placement::Write { block, offset, data } => {
+            Placement::Write {
+                block,
+                offset,
+                data,
+            } => {
                 return Ok(memory(&self.memories, block)?.write(offset, data)?);
             }
             Placement::Clear { block, offset, len } => {
                 return Ok(memory(&self.memories, block)?.discard(offset, len)?);
             }
-            Placement::Copy { block, offset, data } => {
+            Placement::Copy {
+                block,
+                offset,
+                data,
+            } => {
                 let region = region(&self.trap, block)?;
                 (block, offset, data.len() as u64, region.copy(offset, data)?)
             }
-            Placement::Zero { block, offset, len } => {
-                (block, offset, len, region(&self.trap, block)?.zero(offset, len)?)
-            }
+            Placement::Zero { block, offset, len } => (
+                block,
+                offset,
+                len,
+                region(&self.trap, block)?.zero(offset, len)?,
+            ),
         };
-        let outcome = if placed.present > 0 { Placed::AlreadyPresent } else { Placed::New };
-        Ok(self.core.placed(channel, block, offset, len, outcome, self.clock.now())?)
+        let outcome = if placed.present > 0 {
+            Placed::AlreadyPresent
+        } else {
+            Placed::New
+        };
+        Ok(self
+            .core
+            .placed(channel, block, offset, len, outcome, self.clock.now())?)
     }
 
     /// The peer has closed a link.
@@ -493,7 +544,9 @@ impl<'a> Receiving<'a> {
 
     /// Takes a connection: the first, the preempt channel, or a replacement.
     fn accept(&mut self) -> Result<(), RunError> {
-        let Some(link) = self.listener.accept()? else { return Ok(()) };
+        let Some(link) = self.listener.accept()? else {
+            return Ok(());
+        };
         match (&self.main, &self.last) {
             (None, None) => {
                 let decoder = Decoder::new(self.options.stream.clone());
@@ -523,11 +576,17 @@ impl<'a> Receiving<'a> {
 
     /// How long a missing link has been waited for is not too long.
     fn patience(&mut self) -> Result<(), RunError> {
-        if self.main.is_some() || self.ending.is_some() || self.since.elapsed() < self.options.patience {
+        if self.main.is_some()
+            || self.ending.is_some()
+            || self.since.elapsed() < self.options.patience
+        {
             return Ok(());
         }
         let seconds = self.options.patience.as_secs();
-        Err(RunError::Abandoned { seconds, cause: self.cause.take() })
+        Err(RunError::Abandoned {
+            seconds,
+            cause: self.cause.take(),
+        })
     }
 
     /// Takes the traps away: every page is there.
@@ -555,5 +614,7 @@ fn region(trap: &Option<Trap>, block: BlockId) -> Result<&Region, RunError> {
 }
 
 fn memory(memories: &[Arc<Memory>], block: BlockId) -> Result<&Arc<Memory>, RunError> {
-    memories.get(block).ok_or(RunError::Block(BlockError::Unknown))
+    memories
+        .get(block)
+        .ok_or(RunError::Block(BlockError::Unknown))
 }

@@ -65,7 +65,10 @@ pub struct ServeOptions {
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { retry: Duration::from_secs(60), send_queue: None }
+        Self {
+            retry: Duration::from_secs(60),
+            send_queue: None,
+        }
     }
 }
 
@@ -183,7 +186,9 @@ impl Serving<'_> {
                 Channel::Main => &mut self.main,
                 Channel::Preempt => &mut self.preempt,
             };
-            let Some(out) = slot else { return Ok(Pumped::Idle { until: None }) };
+            let Some(out) = slot else {
+                return Ok(Pumped::Idle { until: None });
+            };
             if !out.flush(self.machine.pages())? {
                 return Ok(Pumped::Blocked);
             }
@@ -207,7 +212,11 @@ impl Serving<'_> {
                 }
                 Next::Wait { until } => {
                     let sent = out.flush(self.machine.pages())?;
-                    return Ok(if sent { Pumped::Idle { until } } else { Pumped::Blocked });
+                    return Ok(if sent {
+                        Pumped::Idle { until }
+                    } else {
+                        Pumped::Blocked
+                    });
                 }
                 Next::Stop => return Ok(Pumped::Idle { until: None }),
             }
@@ -216,10 +225,15 @@ impl Serving<'_> {
 
     /// Reads the return path once.
     fn return_path(&mut self) -> Result<(), RunError> {
-        let Some(main) = &self.main else { return Ok(()) };
+        let Some(main) = &self.main else {
+            return Ok(());
+        };
         let mut bytes = [0; READ];
         let moved = main.link.read(&mut bytes);
-        let mut input = match moved.map_err(|error| RunError::Link { what: "reading", error })? {
+        let mut input = match moved.map_err(|error| RunError::Link {
+            what: "reading",
+            error,
+        })? {
             Moved::Bytes(size) => &bytes[..size],
             Moved::Later => return Ok(()),
             Moved::End => return Err(RunError::Closed),
@@ -263,7 +277,10 @@ impl Serving<'_> {
                 Err(_) if Instant::now() < deadline => self.sleep(PAUSE)?,
                 Err(_) => {
                     let seconds = self.options.retry.as_secs();
-                    return Err(RunError::Abandoned { seconds, cause: Some(Box::new(error)) });
+                    return Err(RunError::Abandoned {
+                        seconds,
+                        cause: Some(Box::new(error)),
+                    });
                 }
             }
         }
@@ -284,7 +301,10 @@ impl Serving<'_> {
     fn open(&mut self, link: Link) -> Result<(), RunError> {
         if let Some(bytes) = self.options.send_queue {
             let set = link.limit_send_queue(bytes);
-            set.map_err(|error: io::Error| RunError::Link { what: "setting it up", error })?;
+            set.map_err(|error: io::Error| RunError::Link {
+                what: "setting it up",
+                error,
+            })?;
         }
         self.main = Some(Outbound::new(link));
         self.stream = Stream::new(self.core.recv_bitmap_limit());

@@ -1,0 +1,173 @@
+//! Both loops, joined by real sockets, over real userfaultfd.
+
+#![cfg(feature = "uffd")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use retpath_codec::{BlockName, NameBuf, forward};
+use retpath_engine::Channel;
+use retpath_engine::blocks::{Block, Blocks};
+use retpath_engine::channel::{Address, ChannelError, Link};
+use retpath_engine::destination::{self, Phase};
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::run::{
+    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+};
+use retpath_engine::source::{self, PageSource, Preempt, Source};
+
+/// A machine whose memory never changes, and which is switched at once.
+struct Still(Vec<Vec<u8>>);
+
+impl PageSource for Still {
+    fn read(&self, block: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0[..].read(block, offset, out)
+    }
+
+    fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
+        self.0[..].lend(block, offset, len)
+    }
+}
+
+impl Machine for Still {
+    fn pages(&self) -> &dyn PageSource {
+        self
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        if core.phase() == source::Phase::Precopy {
+            core.switch(Vec::new()).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+struct Dial(Address);
+
+impl Connector for Dial {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        self.0.connect(false)
+    }
+}
+
+#[derive(Default)]
+struct Plain {
+    memory: Vec<(NameBuf, Arc<Memory>)>,
+    touchers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Guest for Plain {
+    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
+        let memory = Arc::new(memory);
+        self.memory.push((block.name.clone(), Arc::clone(&memory)));
+        Ok(memory)
+    }
+
+    fn run(&mut self) {
+        for (_, memory) in &self.memory {
+            let memory = Arc::clone(memory);
+            self.touchers.push(std::thread::spawn(move || {
+                let pages = memory.len() / 4096;
+                for i in 0..pages {
+                    memory.touch((i * 7919 % pages) * 4096).expect("inside");
+                }
+            }));
+        }
+    }
+}
+
+fn migrate(preempt: Option<Preempt>, cuts: usize) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let uri: Address = format!("unix:{}", dir.path().join("s").display())
+        .parse()
+        .expect("good");
+    let mut listener = uri.listen(false).expect("listens");
+    let mut blocks = Blocks::new(4096).expect("4 KiB");
+    let mut memory = Vec::new();
+    for (name, pages) in [("pc.ram", 4096u64), ("vga.vram", 512)] {
+        let name = NameBuf::new(name).expect("good");
+        blocks
+            .add(Block {
+                name,
+                len: pages * 4096,
+                page: 4096,
+            })
+            .expect("good");
+        let mut bytes = vec![0u8; (pages * 4096) as usize];
+        for (i, page) in bytes.chunks_mut(4096).enumerate() {
+            if i % 3 > 0 {
+                page.fill((i % 255 + 1) as u8);
+            }
+        }
+        memory.push(bytes);
+    }
+    let want = memory.clone();
+    let at = listener.address().clone();
+    let server = std::thread::spawn(move || {
+        let mut config = source::Config::new("pc-i440fx-7.2");
+        config.preempt = preempt;
+        let mut core = Source::new(config, blocks).expect("good");
+        let control = Control::new().expect("control");
+        let options = ServeOptions {
+            retry: Duration::from_secs(10),
+            send_queue: None,
+        };
+        serve(
+            &mut core,
+            &mut Still(memory),
+            &mut Dial(at),
+            &options,
+            &control,
+        )
+        .expect("served");
+        assert_eq!(core.phase(), source::Phase::Completed);
+    });
+    let control = Control::new().expect("control");
+    let cutter = control.clone();
+    let cut = std::thread::spawn(move || {
+        for _ in 0..cuts {
+            std::thread::sleep(Duration::from_millis(10));
+            cutter.pause();
+        }
+    });
+    let mut guest = Plain::default();
+    let options = ReceiveOptions {
+        core: destination::Config {
+            preempt: preempt.is_some(),
+            ..Default::default()
+        },
+        stream: forward::Options::default(),
+        patience: Duration::from_secs(10),
+    };
+    let core = receive(&mut listener, &mut guest, options, &control).expect("received");
+    assert_eq!(core.phase(), Phase::Finished);
+    for toucher in guest.touchers {
+        toucher.join().expect("touched");
+    }
+    for ((name, memory), want) in guest.memory.iter().zip(&want) {
+        let mut got = vec![0; want.len()];
+        memory.read(0, &mut got).expect("inside");
+        assert!(got == *want, "{}", name.name());
+    }
+    println!("{:?}", core.stats());
+    server.join().expect("server");
+    cut.join().expect("cutter");
+}
+
+#[test]
+fn moves_every_page() {
+    migrate(None, 0);
+}
+
+#[test]
+fn moves_every_page_with_a_preempt_channel() {
+    migrate(Some(Preempt::Late), 0);
+    migrate(Some(Preempt::Early), 0);
+}
+
+#[test]
+fn survives_cuts() {
+    migrate(None, 5);
+    migrate(Some(Preempt::Late), 5);
+}
