@@ -329,12 +329,10 @@ impl Decoder {
         }
     }
 
-    /// The fast way over a page: if `word` opens a PAGE record of the same
-    /// block as before, advances over it and the page behind it, which the
-    /// decoder need not see, and says which page it is. Otherwise nothing
-    /// happens, and the bytes are for [`Decoder::next`].
+    /// Whether `word` opens a PAGE record of the same block as before, and
+    /// which page it is.
     #[inline]
-    pub fn continued_page(&mut self, word: [u8; 8]) -> Option<(BlockId, u64)> {
+    pub fn peek_continued_page(&self, word: [u8; 8]) -> Option<(BlockId, u64)> {
         if !matches!(self.place, Place::Ram { .. } | Place::Preempt) || self.broken.is_some() {
             return None;
         }
@@ -345,8 +343,18 @@ impl Decoder {
         }
         let (block, offset) = (self.current?, word & !flags);
         self.blocks.check(block, offset, self.target_page).ok()?;
-        self.offset = self.offset.saturating_add(8 + self.target_page);
         Some((block, offset))
+    }
+
+    /// The fast way over a page: if `word` opens a PAGE record of the same
+    /// block as before, advances over it and the page behind it, which the
+    /// decoder need not see, and says which page it is. Otherwise nothing
+    /// happens, and the bytes are for [`Decoder::next`].
+    #[inline]
+    pub fn continued_page(&mut self, word: [u8; 8]) -> Option<(BlockId, u64)> {
+        let page = self.peek_continued_page(word)?;
+        self.offset = self.offset.saturating_add(8 + self.target_page);
+        Some(page)
     }
 
     /// Bytes of the channel that have been consumed.

@@ -40,9 +40,9 @@ impl Inbox {
     }
 
     /// Reads once from the link. The decoder says that it needs `need` more
-    /// bytes; its own limits bound that number.
-    pub(super) fn fill(&mut self, link: &Link, need: usize) -> io::Result<Moved> {
-        let room = need.max(READ);
+    /// bytes; its own limits bound that number. `exact` reads no more.
+    pub(super) fn fill(&mut self, link: &Link, need: usize, exact: bool) -> io::Result<Moved> {
+        let room = if exact { need } else { need.max(READ) };
         if self.bytes.len() - self.end < room {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -116,7 +116,10 @@ mod tests {
         let mut turn = 0;
         while got.len() < sent.len() {
             out.flush(&near).expect("sends");
-            while let Moved::Bytes(_) = inbox.fill(&far, turn * 5000).expect("reads") {
+            while let Moved::Bytes(_) = inbox
+                .fill(&far, turn * 5000 + 1, turn % 2 == 0)
+                .expect("reads")
+            {
                 turn += 1;
                 let size = inbox.unread().len().saturating_sub(turn % 7);
                 got.extend_from_slice(&inbox.unread()[..size]);

@@ -77,10 +77,4 @@ impl<'fd> Waiting<'fd> {
         self.flags(at)
             .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
     }
-
-    /// Whether there is room to write, or an error to find.
-    fn writable(&self, at: Option<usize>) -> bool {
-        self.flags(at)
-            .intersects(PollFlags::OUT | PollFlags::HUP | PollFlags::ERR)
-    }
 }

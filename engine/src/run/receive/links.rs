@@ -1,0 +1,304 @@
+//! Connections: which is which, what arrives on them, and what happens when
+//! they end.
+
+use std::time::Instant;
+
+use retpath_codec::forward::ram::Record;
+use retpath_codec::forward::{Decoder, Event, Step};
+
+use super::super::RunError;
+use super::super::buffer::Inbox;
+use super::Receiving;
+use super::sweep::{Run, Scatter};
+use crate::Channel;
+use crate::blocks::BlockId;
+use crate::channel::{Link, Moved};
+use crate::destination::Phase;
+
+/// Bytes of a read that looks like a sweep's.
+const SWEEP: usize = 32 * 1024;
+
+/// One connection from the source.
+pub(super) struct Inbound {
+    pub(super) link: Link,
+    pub(super) decoder: Decoder,
+    pub(super) inbox: Inbox,
+    /// Bytes that the decoder still needs.
+    need: usize,
+    mode: Mode,
+    /// For rows; made when the first one comes.
+    scatter: Option<Scatter>,
+}
+
+/// How the next read is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// As much as there is room for.
+    Any,
+    /// The rest of a record, so that a row can follow.
+    Align,
+    /// A row of a sweep's pages.
+    Row,
+}
+
+impl Inbound {
+    pub(super) fn new(link: Link, decoder: Decoder) -> Self {
+        Self {
+            link,
+            decoder,
+            inbox: Inbox::new(),
+            need: 0,
+            scatter: None,
+            mode: Mode::Any,
+        }
+    }
+}
+
+impl Receiving<'_> {
+    /// Sends what the return path has room for.
+    pub(super) fn flush(&mut self) {
+        let Some(main) = &self.main else {
+            // Written for a link that is gone; recovery asks again.
+            self.outbox.clear();
+            return;
+        };
+        // A link that is broken shows when it is read, too, behind everything
+        // that has arrived on it.
+        if !self.outbox.is_empty() && self.outbox.flush(&main.link).is_ok_and(|all| all) {
+            self.core.written(self.clock.now());
+        }
+    }
+
+    /// Reads a link once and handles what has arrived.
+    pub(super) fn inbound(&mut self, channel: Channel) -> Result<(), RunError> {
+        let slot = match channel {
+            Channel::Main => &mut self.main,
+            Channel::Preempt => &mut self.preempt,
+        };
+        let Some(mut inbound) = slot.take() else {
+            return Ok(());
+        };
+        let done = self.read(channel, &mut inbound);
+        // Put back first: losing a link looks at it.
+        match channel {
+            Channel::Main => self.main = Some(inbound),
+            Channel::Preempt => self.preempt = Some(inbound),
+        }
+        match done {
+            Ok(true) => Ok(()),
+            Ok(false) => self.ended(channel),
+            Err(error) => self.lost(channel, error),
+        }
+    }
+
+    /// `false` at the end of the stream.
+    fn read(&mut self, channel: Channel, inbound: &mut Inbound) -> Result<bool, RunError> {
+        let moved = match &mut inbound.scatter {
+            Some(scatter) if inbound.mode == Mode::Row => scatter.fill(&inbound.link),
+            _ => {
+                let exact = inbound.mode == Mode::Align;
+                inbound.inbox.fill(&inbound.link, inbound.need, exact)
+            }
+        };
+        let moved = moved.map_err(|error| RunError::Link {
+            what: "reading",
+            error,
+        })?;
+        let now = self.clock.now();
+        match moved {
+            Moved::Bytes(size) => {
+                if inbound.mode == Mode::Row && self.row(channel, inbound, now)? {
+                    return Ok(true);
+                }
+                self.decode(channel, inbound, now, size).map(|()| true)
+            }
+            Moved::Later => Ok(true),
+            Moved::End => {
+                if let Some(scatter) = &mut inbound.scatter {
+                    scatter.spill(&mut inbound.inbox);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Decodes what is in the inbox; `size` bytes of it are new.
+    fn decode(
+        &mut self,
+        channel: Channel,
+        inbound: &mut Inbound,
+        now: u64,
+        size: usize,
+    ) -> Result<(), RunError> {
+        let mut last = None;
+        inbound.need = loop {
+            match inbound.decoder.next(inbound.inbox.unread())? {
+                Step::Need(need) => break need,
+                Step::Event { event, size } => {
+                    last = match event {
+                        Event::Record(Record::Page { block, .. }) => Some(block.index()),
+                        _ => None,
+                    };
+                    self.event(channel, event, now)?;
+                    inbound.inbox.consume(size);
+                }
+            }
+        };
+        // A large read that ends with a page looks like a sweep; so does the
+        // rest of a page that came with one.
+        let sweep = size >= SWEEP || inbound.mode == Mode::Align;
+        inbound.mode = match inbound.inbox.unread().is_empty() {
+            _ if !sweep || self.trap.is_none() || !self.has_small_pages(last) => Mode::Any,
+            true => Mode::Row,
+            false => Mode::Align,
+        };
+        if inbound.mode == Mode::Row && inbound.scatter.is_none() {
+            let page = usize::try_from(inbound.decoder.target_page()).unwrap_or(0);
+            inbound.scatter = Some(Scatter::new(page));
+        }
+        Ok(())
+    }
+
+    /// Whether the block's host pages are target pages, each placed as it is.
+    fn has_small_pages(&self, block: Option<BlockId>) -> bool {
+        let blocks = self.core.blocks();
+        block.is_some_and(|id| {
+            blocks
+                .block(id)
+                .is_ok_and(|block| block.page == blocks.target())
+        })
+    }
+
+    /// Places what has arrived of a row of pages; `false` if something else
+    /// has come, which is in the inbox now.
+    fn row(&mut self, channel: Channel, inbound: &mut Inbound, now: u64) -> Result<bool, RunError> {
+        let Some(scatter) = &mut inbound.scatter else {
+            return Ok(false);
+        };
+        let decoder = &mut inbound.decoder;
+        let target = decoder.target_page();
+        let mut run = Run::default();
+        let mut on = true;
+        while let Some((word, first)) = scatter.word() {
+            let Some((block, offset)) = decoder.peek_continued_page(word) else {
+                on = false;
+                break;
+            };
+            if !scatter.advance() {
+                break;
+            }
+            decoder.continued_page(word);
+            let block = block.index();
+            if run.count == 0 || block != run.block || offset != run.end(target) {
+                self.place_run(channel, &run, scatter, now)?;
+                run = Run {
+                    block,
+                    offset,
+                    first,
+                    count: 0,
+                };
+            }
+            run.count += 1;
+        }
+        self.place_run(channel, &run, scatter, now)?;
+        if !on {
+            scatter.spill(&mut inbound.inbox);
+        }
+        Ok(on)
+    }
+
+    /// The peer has closed a link.
+    fn ended(&mut self, channel: Channel) -> Result<(), RunError> {
+        let slot = match channel {
+            Channel::Main => &self.main,
+            Channel::Preempt => &self.preempt,
+        };
+        let Some(inbound) = slot else { return Ok(()) };
+        if let Err(error) = inbound.decoder.finish(inbound.inbox.unread()) {
+            return self.lost(channel, error.into());
+        }
+        if self.core.end_of_stream(channel).is_err() || self.core.phase() == Phase::Paused {
+            return self.lost(channel, RunError::Closed);
+        }
+        match channel {
+            Channel::Main => self.main = None,
+            Channel::Preempt => self.preempt = None,
+        }
+        self.act()
+    }
+
+    /// A link is of no more use: both go, and postcopy waits for new ones.
+    pub(super) fn lost(&mut self, channel: Channel, error: RunError) -> Result<(), RunError> {
+        // What is broken at this end, a new link does not mend.
+        let mendable = match &error {
+            RunError::Destination(error) => error.is_peer_fault(),
+            other => other.is_link(),
+        };
+        let lost = self.core.link_lost(channel);
+        if let Some(main) = self.main.take() {
+            // SHUT(1), if the core has failed.
+            self.outbox.bytes.append(self.core.outbox());
+            let _ = self.outbox.flush(&main.link);
+            main.link.shut_down();
+            self.last = Some(main.decoder);
+        }
+        if let Some(preempt) = self.preempt.take() {
+            preempt.link.shut_down();
+        }
+        self.waiting = None;
+        self.outbox.clear();
+        if !mendable || lost.is_err() || self.core.phase() != Phase::Paused {
+            return Err(error);
+        }
+        self.since = Instant::now();
+        self.cause = Some(Box::new(error));
+        Ok(())
+    }
+
+    /// Takes a connection: the first, the preempt channel, or a replacement.
+    pub(super) fn accept(&mut self) -> Result<(), RunError> {
+        let Some(link) = self.listener.accept()? else {
+            return Ok(());
+        };
+        match (&self.main, &self.last) {
+            (None, None) => {
+                let decoder = Decoder::new(self.options.stream.clone());
+                self.main = Some(Inbound::new(link, decoder));
+            }
+            (None, Some(last)) => {
+                let decoder = last.resume();
+                self.core.link_restored()?;
+                self.main = Some(Inbound::new(link, decoder));
+            }
+            // The preempt channel's decoder needs the blocks of the main one.
+            (Some(_), _) => self.waiting = Some(link),
+        }
+        self.promote();
+        Ok(())
+    }
+
+    /// Starts to read the preempt channel, once it means something.
+    pub(super) fn promote(&mut self) {
+        if self.preempt.is_some() || self.trap.is_none() {
+            return;
+        }
+        if let (Some(main), Some(link)) = (&self.main, self.waiting.take()) {
+            self.preempt = Some(Inbound::new(link, main.decoder.preempt()));
+        }
+    }
+
+    /// How long a missing link has been waited for is not too long.
+    pub(super) fn patience(&mut self) -> Result<(), RunError> {
+        if self.main.is_some()
+            || self.ending.is_some()
+            || self.since.elapsed() < self.options.patience
+        {
+            return Ok(());
+        }
+        let seconds = self.options.patience.as_secs();
+        Err(RunError::Abandoned {
+            seconds,
+            cause: self.cause.take(),
+        })
+    }
+}

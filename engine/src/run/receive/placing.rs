@@ -1,0 +1,160 @@
+//! Memory: traps, faults, and pages on their way into place.
+
+use std::sync::Arc;
+
+use retpath_codec::BlockName;
+use retpath_codec::forward::Event;
+
+use super::super::RunError;
+use super::sweep::{Run, Scatter};
+use super::{Receiving, memory};
+use crate::Channel;
+use crate::blocks::{BlockError, BlockId};
+use crate::destination::{Fault, Placed, Placement};
+use crate::uffd::{self, Handler, Region, Uffd};
+
+/// The userfaultfd and what is registered with it.
+pub(super) struct Trap {
+    pub(super) handler: Handler,
+    pub(super) regions: Vec<Region>,
+    /// First address of each block, in order of addresses.
+    starts: Vec<(u64, BlockId)>,
+}
+
+impl Receiving<'_> {
+    /// Traps accesses to missing memory from now on.
+    pub(super) fn listen(&mut self) -> Result<(), RunError> {
+        let uffd = Uffd::open().map_err(uffd::Error::from)?;
+        let handler = uffd.handler();
+        let mut regions = Vec::new();
+        let mut starts = Vec::new();
+        for (id, block) in self.core.blocks().iter().enumerate() {
+            let memory = memory(&self.memories, id)?;
+            starts.push((memory.range().start, id));
+            regions.push(uffd.register(block.name.name().as_bytes(), Arc::clone(memory))?);
+        }
+        starts.sort_unstable();
+        self.trap = Some(Trap {
+            handler,
+            regions,
+            starts,
+        });
+        Ok(())
+    }
+
+    /// Turns faults into requests.
+    pub(super) fn faults(&mut self) -> Result<(), RunError> {
+        let Some(trap) = &mut self.trap else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        for fault in trap.handler.faults()? {
+            let at = trap
+                .starts
+                .partition_point(|(start, _)| *start <= fault.address);
+            let Some((start, block)) = at.checked_sub(1).map(|at| trap.starts[at]) else {
+                continue;
+            };
+            let offset = fault.address - start;
+            if self.core.fault(block, offset, now)? == Fault::Present {
+                let page = self.core.blocks().block(block)?.page;
+                trap.regions[block].wake(offset & !(page - 1), page)?;
+            }
+        }
+        self.outbox.bytes.append(self.core.outbox());
+        Ok(())
+    }
+
+    /// Shows an event to the core, and does what it says with memory.
+    pub(super) fn event(
+        &mut self,
+        channel: Channel,
+        event: Event<'_>,
+        now: u64,
+    ) -> Result<(), RunError> {
+        match event {
+            Event::Configuration { machine } => self.guest.machine(machine),
+            Event::DeviceState { bytes, .. } => {
+                self.guest.device_state(bytes).map_err(RunError::Guest)?;
+            }
+            Event::DescriptionBytes(bytes) => {
+                self.guest.description(bytes).map_err(RunError::Guest)?;
+            }
+            _ => {}
+        }
+        let is_page = matches!(event, Event::Record(_));
+        let placement = self.core.event(channel, event, now)?;
+        let (block, offset, len, placed) = match placement {
+            Placement::None if is_page => return Ok(()),
+            // Only what is no page changes what else the core wants.
+            Placement::None => return self.act(),
+            Placement::Write {
+                block,
+                offset,
+                data,
+            } => {
+                return Ok(memory(&self.memories, block)?.write(offset, data)?);
+            }
+            Placement::Clear { block, offset, len } => {
+                return Ok(memory(&self.memories, block)?.discard(offset, len)?);
+            }
+            Placement::Copy {
+                block,
+                offset,
+                data,
+            } => {
+                let region = region(&self.trap, block)?;
+                (block, offset, data.len() as u64, region.copy(offset, data)?)
+            }
+            Placement::Zero { block, offset, len } => (
+                block,
+                offset,
+                len,
+                region(&self.trap, block)?.zero(offset, len)?,
+            ),
+        };
+        self.placed(channel, block, offset, len, placed)
+    }
+
+    /// Places a row of pages that the decoder has not seen.
+    pub(super) fn place_run(
+        &mut self,
+        channel: Channel,
+        run: &Run,
+        scatter: &Scatter,
+        now: u64,
+    ) -> Result<(), RunError> {
+        if run.count == 0 {
+            return Ok(());
+        }
+        let pages = scatter.pages(run.first, run.count);
+        let (block, offset, len) = (run.block, run.offset, pages.len() as u64);
+        self.core.run_of_pages(channel, block, offset, len)?;
+        self.core.arrived(channel, now);
+        let placed = region(&self.trap, block)?.copy(offset, pages)?;
+        self.placed(channel, block, offset, len, placed)
+    }
+
+    fn placed(
+        &mut self,
+        channel: Channel,
+        block: BlockId,
+        offset: u64,
+        len: u64,
+        placement: uffd::Placement,
+    ) -> Result<(), RunError> {
+        let outcome = if placement.present > 0 {
+            Placed::AlreadyPresent
+        } else {
+            Placed::New
+        };
+        Ok(self
+            .core
+            .placed(channel, block, offset, len, outcome, self.clock.now())?)
+    }
+}
+
+fn region(trap: &Option<Trap>, block: BlockId) -> Result<&Region, RunError> {
+    let region = trap.as_ref().and_then(|trap| trap.regions.get(block));
+    region.ok_or(RunError::Block(BlockError::Unknown))
+}
