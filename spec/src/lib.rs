@@ -12,6 +12,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "render")]
+extern crate std;
 
 pub mod kind;
 mod laws;

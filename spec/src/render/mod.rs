@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod text;
+pub mod tree;
 
 use alloc::string::String;
 use alloc::vec::Vec;
