@@ -4,13 +4,14 @@
 //! therefore does not build.
 
 use crate::kind::{Kind, Rule};
-use crate::row::{Body, Dialect, Field, Message, Record, Trailer};
-use crate::table::{command, ram, return_path};
+use crate::row::{Body, Dialect, Field, Form, Message, Part, Record, Section, Trailer};
+use crate::table::{command, ram, return_path, stream};
 
 const _: () = dialect(&return_path::QEMU);
 const _: () = dialect(&return_path::V7);
 const _: () = dialect(&command::COMMAND);
 const _: () = records(ram::RECORDS);
+const _: () = sections(stream::SECTIONS);
 /// A return-path payload fits QEMU's 512-byte buffer.
 const _: () = assert!(return_path::QEMU.max_payload == 512 && return_path::V7.max_payload == 512);
 
@@ -139,6 +140,32 @@ const fn records(records: &[Record]) {
                 "RAM flags are not in order, or one is there twice"
             );
         }
+        i += 1;
+    }
+}
+
+const fn sections(sections: &[Section]) {
+    let mut i = 0;
+    while i < sections.len() {
+        let section = &sections[i];
+        documented(section.doc);
+        parts(section.parts);
+        assert!(
+            i == 0 || sections[i - 1].number < section.number,
+            "section numbers are not in order, or one is there twice"
+        );
+        i += 1;
+    }
+}
+
+const fn parts(parts: &[Part]) {
+    let mut i = 0;
+    while i < parts.len() {
+        documented(parts[i].doc);
+        assert!(
+            i + 1 == parts.len() || !matches!(parts[i].form, Form::Open | Form::Counted),
+            "a part of open length is not the last one"
+        );
         i += 1;
     }
 }

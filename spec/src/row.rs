@@ -143,6 +143,8 @@ pub struct Record {
     pub legal: Legal,
     /// First QEMU release that has it, and the last if it is gone.
     pub since: &'static str,
+    /// What a receiver must refuse, beyond the rules for all records.
+    pub refuse: &'static [Refusal],
 }
 
 /// What follows the word of a RAM record (and, without CONTINUE, the name).
@@ -175,4 +177,71 @@ pub struct Legal {
     pub postcopy: bool,
     /// On the preempt channel.
     pub preempt: bool,
+}
+
+/// One kind of section: what a forward stream consists of behind its header.
+#[derive(Debug)]
+pub struct Section {
+    /// The byte that opens it.
+    pub number: u8,
+    /// Name that people use, without QEMU's prefix.
+    pub label: &'static str,
+    /// QEMU's identifier.
+    pub qemu: &'static str,
+    /// What it says, and where it may stand.
+    pub doc: &'static str,
+    /// What follows the byte, in order.
+    pub parts: &'static [Part],
+    /// Whether a footer closes it (machine types of 2.4 and later).
+    pub footer: bool,
+    /// What a receiver must refuse.
+    pub refuse: &'static [Refusal],
+}
+
+/// One subsection of the configuration section.
+#[derive(Debug)]
+pub struct Subsection {
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// What it says.
+    pub doc: &'static str,
+    /// When it is there.
+    pub when: &'static str,
+    /// What follows its version number, in order.
+    pub parts: &'static [Part],
+    /// First QEMU release that has it.
+    pub since: &'static str,
+}
+
+/// One part of a section.
+#[derive(Debug)]
+pub struct Part {
+    /// Name.
+    pub name: &'static str,
+    /// Shape.
+    pub form: Form,
+    /// Meaning.
+    pub doc: &'static str,
+}
+
+/// The shape of a section's part. Integers are big-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// 16-bit unsigned integer.
+    Be16,
+    /// 32-bit unsigned integer.
+    Be32,
+    /// This many bytes.
+    Bytes(usize),
+    /// `u8` n, n bytes.
+    Name,
+    /// `be32` n, n bytes.
+    Text,
+    /// `be32` count, then as many names.
+    Names,
+    /// As many bytes as the part before it says.
+    Counted,
+    /// Bytes whose number is written nowhere: to skip them is to understand
+    /// them.
+    Open,
 }

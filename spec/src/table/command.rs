@@ -23,7 +23,7 @@ const NAME_FIELD: Field = Field {
 
 const EMPTY_NAME: Refusal = Refusal {
     what: "An empty block name.",
-    laxer: Some("QEMU looks the empty name up and fails to find it."),
+    laxer: None,
 };
 
 const NUL_IN_NAME: Refusal = Refusal {
@@ -218,7 +218,13 @@ pub const COMMAND: Dialect = Dialect {
             reader: savevm("loadvm_postcopy_ram_handle_discard"),
             refuse: &[
                 EMPTY_NAME,
-                NUL_IN_NAME,
+                Refusal {
+                    what: "A NUL byte inside the block name.",
+                    laxer: Some(
+                        "QEMU's string ends at the NUL; its length check fails unless the rest of \
+                         the name is a multiple of 16 bytes.",
+                    ),
+                },
                 Refusal {
                     what: "A version other than 0, or no NUL behind the name.",
                     laxer: None,
@@ -229,11 +235,17 @@ pub const COMMAND: Dialect = Dialect {
                 },
                 Refusal {
                     what: "No range at all.",
-                    laxer: None,
+                    laxer: Some(
+                        "QEMU demands 20 bytes of payload, which a name of 17 bytes fills without \
+                         a range.",
+                    ),
                 },
                 Refusal {
                     what: "A range of length 0, or one that passes 2^64 - 1.",
-                    laxer: Some("QEMU checks the start and the wrapped end against the block."),
+                    laxer: Some(
+                        "QEMU adds without looking and compares the wrapped end; it discards \
+                         nothing for a length of 0.",
+                    ),
                 },
                 Refusal {
                     what: "A range past the block, or not aligned to its page size.",
@@ -264,7 +276,10 @@ pub const COMMAND: Dialect = Dialect {
             refuse: &[
                 Refusal {
                     what: "A package inside a package.",
-                    laxer: Some("QEMU nests without a limit."),
+                    laxer: Some(
+                        "QEMU has no check for it: it takes the inner size and bytes from the main \
+                         channel, not from the package.",
+                    ),
                 },
                 Refusal {
                     what: "Anything in the package behind RUN.",

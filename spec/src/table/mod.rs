@@ -3,6 +3,7 @@
 pub mod command;
 pub mod ram;
 pub mod return_path;
+pub mod stream;
 
 use crate::row::Dialect;
 

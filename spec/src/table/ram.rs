@@ -4,7 +4,7 @@
 //! one of these flags, with or without CONTINUE, in the bits below the target
 //! page size.
 
-use crate::row::{Body, Legal, Record};
+use crate::row::{Body, Legal, Record, Refusal};
 
 const NOWHERE: Legal = Legal {
     precopy: false,
@@ -21,6 +21,37 @@ const EVERYWHERE: Legal = Legal {
     preempt: true,
 };
 
+const NAMELESS: Refusal = Refusal {
+    what: "CONTINUE in the first record of a block on this channel.",
+    laxer: None,
+};
+
+const UNKNOWN_BLOCK: Refusal = Refusal {
+    what: "The name of an unknown block, or an empty one.",
+    laxer: None,
+};
+
+const BEYOND_BLOCK: Refusal = Refusal {
+    what: "A page that does not lie inside the block's used length.",
+    laxer: None,
+};
+
+const INTERLEAVED: Refusal = Refusal {
+    what: "After LISTEN: a target page of another host page before the last one is complete.",
+    laxer: None,
+};
+
+const REPEATED: Refusal = Refusal {
+    what: "After LISTEN: the same target page twice in one host page.",
+    laxer: Some(
+        "QEMU counts the target pages of a host page, so the same one twice passes for two and \
+         the host page is placed with a hole.",
+    ),
+};
+
+/// For every record that carries a page of a block.
+const PAGE_REFUSALS: &[Refusal] = &[NAMELESS, UNKNOWN_BLOCK, BEYOND_BLOCK, INTERLEAVED, REPEATED];
+
 /// Smallest target page size whose offsets leave all flags free, in bytes.
 pub const MIN_TARGET_PAGE: u64 = 1024;
 
@@ -36,6 +67,7 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: NOWHERE,
         since: "never in a stream of version 4",
+        refuse: &[],
     },
     Record {
         flag: 0x002,
@@ -48,6 +80,17 @@ pub const RECORDS: &[Record] = &[
         in_block: true,
         legal: EVERYWHERE,
         since: "2.5",
+        refuse: &[
+            Refusal {
+                what: "A fill byte other than 0.",
+                laxer: Some("Before 8.2 QEMU fills the page with it."),
+            },
+            NAMELESS,
+            UNKNOWN_BLOCK,
+            BEYOND_BLOCK,
+            INTERLEAVED,
+            REPEATED,
+        ],
     },
     Record {
         flag: 0x004,
@@ -59,6 +102,27 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: PRECOPY,
         since: "2.5",
+        refuse: &[
+            Refusal {
+                what: "The list anywhere but in a SECTION_START.",
+                laxer: Some("QEMU takes it in any piece before LISTEN."),
+            },
+            Refusal {
+                what: "Lengths whose sum passes the total.",
+                laxer: Some(
+                    "QEMU subtracts without looking and goes on to read blocks until an unknown \
+                     name stops it.",
+                ),
+            },
+            Refusal {
+                what: "The same block twice.",
+                laxer: Some("QEMU applies each entry."),
+            },
+            Refusal {
+                what: "A length that is not a multiple of the block's page size.",
+                laxer: Some("QEMU rounds it up."),
+            },
+        ],
     },
     Record {
         flag: 0x008,
@@ -70,6 +134,7 @@ pub const RECORDS: &[Record] = &[
         in_block: true,
         legal: EVERYWHERE,
         since: "2.5",
+        refuse: PAGE_REFUSALS,
     },
     Record {
         flag: 0x010,
@@ -81,6 +146,10 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: EVERYWHERE,
         since: "2.5",
+        refuse: &[Refusal {
+            what: "CONTINUE or an offset in the same word.",
+            laxer: Some("QEMU ignores them."),
+        }],
     },
     Record {
         flag: 0x020,
@@ -93,6 +162,10 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: EVERYWHERE,
         since: "2.5",
+        refuse: &[Refusal {
+            what: "CONTINUE without a record, or with one that belongs to no block.",
+            laxer: Some("QEMU ignores it beside a flag that stands for a whole record."),
+        }],
     },
     Record {
         flag: 0x040,
@@ -104,6 +177,15 @@ pub const RECORDS: &[Record] = &[
         in_block: true,
         legal: PRECOPY,
         since: "2.5",
+        refuse: &[
+            Refusal {
+                what: "A first byte other than 1, or more bytes than a target page.",
+                laxer: None,
+            },
+            NAMELESS,
+            UNKNOWN_BLOCK,
+            BEYOND_BLOCK,
+        ],
     },
     Record {
         flag: 0x080,
@@ -115,6 +197,7 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: PRECOPY,
         since: "2.5",
+        refuse: &[],
     },
     Record {
         flag: 0x100,
@@ -130,6 +213,7 @@ pub const RECORDS: &[Record] = &[
             preempt: false,
         },
         since: "2.4 to 9.0",
+        refuse: PAGE_REFUSALS,
     },
     Record {
         flag: 0x200,
@@ -141,5 +225,6 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: PRECOPY,
         since: "8.1",
+        refuse: &[],
     },
 ];

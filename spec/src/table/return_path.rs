@@ -58,12 +58,35 @@ const WRAPPING_SPAN: Refusal = Refusal {
 
 const EMPTY_NAME: Refusal = Refusal {
     what: "An empty block name.",
-    laxer: Some("QEMU looks the empty name up and fails to find it."),
+    laxer: None,
 };
 
 const NUL_IN_NAME: Refusal = Refusal {
     what: "A NUL byte inside the block name.",
     laxer: Some("QEMU's string ends at the NUL: the rest of the name is ignored."),
+};
+
+const MISALIGNED: Refusal = Refusal {
+    what: "`start` or `len` not a multiple of the block's page size.",
+    laxer: Some(
+        "QEMU asks for multiples of the system's page size only; with a preempt channel `len` must \
+         be one of the block's page size too.",
+    ),
+};
+
+const BEYOND_BLOCK: Refusal = Refusal {
+    what: "A range that does not lie inside the block's used length.",
+    laxer: None,
+};
+
+const UNKNOWN_BLOCK: Refusal = Refusal {
+    what: "The name of an unknown block.",
+    laxer: None,
+};
+
+const NO_BLOCK_YET: Refusal = Refusal {
+    what: "A request without a name before any with one.",
+    laxer: None,
 };
 
 const SHUT: Message = Message {
@@ -132,7 +155,19 @@ const REQ_PAGES_ID: Message = Message {
     gate: Some("postcopy-ram"),
     writer: migration("migrate_send_rp_message_req_pages"),
     reader: migration("migrate_handle_rp_req_pages"),
-    refuse: &[EMPTY_NAME, NUL_IN_NAME, EMPTY_SPAN, WRAPPING_SPAN],
+    refuse: &[
+        Refusal {
+            what: "A payload length that is not 13 + the name's length.",
+            laxer: None,
+        },
+        EMPTY_NAME,
+        NUL_IN_NAME,
+        UNKNOWN_BLOCK,
+        EMPTY_SPAN,
+        WRAPPING_SPAN,
+        BEYOND_BLOCK,
+        MISALIGNED,
+    ],
 };
 
 const REQ_PAGES: Message = Message {
@@ -148,7 +183,13 @@ const REQ_PAGES: Message = Message {
     gate: Some("postcopy-ram"),
     writer: migration("migrate_send_rp_message_req_pages"),
     reader: migration("migrate_handle_rp_req_pages"),
-    refuse: &[EMPTY_SPAN, WRAPPING_SPAN],
+    refuse: &[
+        NO_BLOCK_YET,
+        EMPTY_SPAN,
+        WRAPPING_SPAN,
+        BEYOND_BLOCK,
+        MISALIGNED,
+    ],
 };
 
 const RECV_BITMAP: Message = Message {
@@ -171,7 +212,8 @@ const RECV_BITMAP: Message = Message {
         Refusal {
             what: "A payload length that is not 1 + the name's length.",
             laxer: Some(
-                "QEMU demands at least 1 byte and reads a longer name out of its old buffer.",
+                "QEMU demands at least 1 byte, takes what is missing of the name from an older \
+                 message and ignores what is left over.",
             ),
         },
         Refusal {
@@ -179,7 +221,7 @@ const RECV_BITMAP: Message = Message {
             laxer: None,
         },
         Refusal {
-            what: "A bitmap larger than the block needs, before it is allocated.",
+            what: "A bitmap of another size than the block needs, before it is allocated.",
             laxer: None,
         },
         Refusal {
@@ -189,6 +231,17 @@ const RECV_BITMAP: Message = Message {
         Refusal {
             what: "An end mark other than 0x0123456789abcdef.",
             laxer: None,
+        },
+        Refusal {
+            what: "The message outside recovery.",
+            laxer: None,
+        },
+        Refusal {
+            what: "A block that was not asked for, or a second bitmap of one that was.",
+            laxer: Some(
+                "QEMU counts bitmaps and not blocks: a second one of the same block stands for one \
+                 that has not come.",
+            ),
         },
     ],
 };
@@ -213,10 +266,16 @@ const RESUME_ACK: Message = Message {
     gate: Some("postcopy-ram, in recovery"),
     writer: migration("migrate_send_rp_resume_ack"),
     reader: migration("migrate_handle_rp_resume_ack"),
-    refuse: &[Refusal {
-        what: "A value other than 1.",
-        laxer: None,
-    }],
+    refuse: &[
+        Refusal {
+            what: "A value other than 1.",
+            laxer: None,
+        },
+        Refusal {
+            what: "The message outside recovery.",
+            laxer: Some("QEMU looks at the value only."),
+        },
+    ],
 };
 
 const SWITCHOVER_ACK: Message = Message {
@@ -234,7 +293,10 @@ const SWITCHOVER_ACK: Message = Message {
     gate: Some("switchover-ack with return-path"),
     writer: migration("migrate_send_rp_switchover_ack"),
     reader: READER,
-    refuse: &[],
+    refuse: &[Refusal {
+        what: "One that is not awaited.",
+        laxer: Some("QEMU takes it; with machine types of 11.1 and later it refuses it too."),
+    }],
 };
 
 /// The return path as QEMU has spoken it since 2.5.
@@ -260,6 +322,8 @@ pub const QEMU: Dialect = Dialect {
         SWITCHOVER_ACK,
     ],
 };
+
+const UNCHECKED: Option<&str> = Some("The draft does not check it: its handler only traces.");
 
 const REQ_PAGES_V7: Message = Message {
     number: 3,
@@ -298,10 +362,18 @@ const REQ_PAGES_V7: Message = Message {
                 "The draft reports it, marks the return path bad and serves the request all the same.",
             ),
         },
-        EMPTY_NAME,
-        NUL_IN_NAME,
-        EMPTY_SPAN,
-        WRAPPING_SPAN,
+        Refusal {
+            what: "An empty block name, or a NUL byte inside it.",
+            laxer: UNCHECKED,
+        },
+        Refusal {
+            what: "A length of 0, or `start` + `len` beyond 2^64 - 1.",
+            laxer: UNCHECKED,
+        },
+        Refusal {
+            what: "A request without a name before any with one.",
+            laxer: UNCHECKED,
+        },
     ],
 };
 
