@@ -4,6 +4,9 @@
 //! depend on a formatter's version.
 
 pub mod codec;
+pub mod seed;
+pub mod session;
+pub mod stream;
 pub mod text;
 pub mod tree;
 
@@ -21,6 +24,7 @@ pub struct Output {
 /// Every output, in order of its path.
 pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
+    outputs.extend(seed::outputs());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs
 }
