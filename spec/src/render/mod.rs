@@ -4,6 +4,7 @@
 //! depend on a formatter's version.
 
 pub mod codec;
+pub mod dict;
 pub mod seed;
 pub mod session;
 pub mod stream;
@@ -24,6 +25,7 @@ pub struct Output {
 /// Every output, in order of its path.
 pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
+    outputs.extend(dict::outputs());
     outputs.extend(seed::outputs());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs
