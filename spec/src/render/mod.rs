@@ -10,6 +10,7 @@ pub mod session;
 pub mod stream;
 pub mod text;
 pub mod tree;
+pub mod wireshark;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -27,6 +28,7 @@ pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
     outputs.extend(dict::outputs());
     outputs.extend(seed::outputs());
+    outputs.push(wireshark::output());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs
 }
