@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod dict;
+pub mod messages;
 pub mod seed;
 pub mod session;
 pub mod stream;
@@ -28,6 +29,7 @@ pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
     outputs.extend(dict::outputs());
     outputs.extend(seed::outputs());
+    outputs.push(messages::output());
     outputs.push(wireshark::output());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs

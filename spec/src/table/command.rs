@@ -151,33 +151,39 @@ pub const COMMAND: Dialect = Dialect {
                 OUT_OF_STATE,
             ],
         },
-        bare(
-            4,
-            [
-                "PostcopyListen",
-                "POSTCOPY_LISTEN",
-                "MIG_CMD_POSTCOPY_LISTEN",
-            ],
-            "Pages may arrive in any order from now on: trap accesses to the missing ones.",
-            "Source, first in the package. A QEMU destination must have seen at least one \
+        Message {
+            refuse: &[OUT_OF_STATE],
+            ..bare(
+                4,
+                [
+                    "PostcopyListen",
+                    "POSTCOPY_LISTEN",
+                    "MIG_CMD_POSTCOPY_LISTEN",
+                ],
+                "Pages may arrive in any order from now on: trap accesses to the missing ones.",
+                "Source, first in the package. A QEMU destination must have seen at least one \
              POSTCOPY_RAM_DISCARD before it.",
-            "2.5",
-            [
-                "qemu_savevm_send_postcopy_listen",
-                "loadvm_postcopy_handle_listen",
-            ],
-        ),
-        bare(
-            5,
-            ["PostcopyRun", "POSTCOPY_RUN", "MIG_CMD_POSTCOPY_RUN"],
-            "The guest may run.",
-            "Source, last in the package.",
-            "2.5",
-            [
-                "qemu_savevm_send_postcopy_run",
-                "loadvm_postcopy_handle_run",
-            ],
-        ),
+                "2.5",
+                [
+                    "qemu_savevm_send_postcopy_listen",
+                    "loadvm_postcopy_handle_listen",
+                ],
+            )
+        },
+        Message {
+            refuse: &[OUT_OF_STATE],
+            ..bare(
+                5,
+                ["PostcopyRun", "POSTCOPY_RUN", "MIG_CMD_POSTCOPY_RUN"],
+                "The guest may run.",
+                "Source, last in the package.",
+                "2.5",
+                [
+                    "qemu_savevm_send_postcopy_run",
+                    "loadvm_postcopy_handle_run",
+                ],
+            )
+        },
         Message {
             number: 6,
             rust: "PostcopyRamDiscard",

@@ -120,7 +120,7 @@ pub const SECTIONS: &[Section] = &[
         ],
         footer: false,
         refuse: &[Refusal {
-            what: "In the configuration: a name that is not in the list below.",
+            what: "In the configuration: a name that is not in the list under CONFIGURATION.",
             laxer: None,
         }],
     },
