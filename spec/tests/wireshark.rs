@@ -140,6 +140,21 @@ fn keeps_out_of_what_follows_a_defect_or_shut() {
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
+fn keeps_out_of_what_follows_a_message_that_it_may_not_reassemble() {
+    let pongs = [[0, 2, 0, 4, 0, 0, 0, 1]; 2].concat();
+    let mut pcap = Pcap::new();
+    let mut connection = pcap.connect();
+    for piece in [&pongs[..12], &pongs[12..], &pongs] {
+        pcap.send(&mut connection, End::Destination, piece);
+    }
+    let option = "tcp.desegment_tcp_streams:FALSE";
+    let flow = &dissect("apart", &pcap.finish(), &["-o", option])[0];
+    assert_eq!(flow.seen, walker(&QEMU, &pongs[..8]).0);
+    assert_eq!(flow.experts, ["cut_short", "out_of_step", "out_of_step"]);
+}
+
+#[test]
+#[ignore = "needs tshark; run by .ci/run"]
 fn refuses_to_reassemble_a_bitmap_beyond_the_preference() {
     let mut frame = recv_bitmap();
     frame.truncate(frame.len() - 40);

@@ -10,9 +10,13 @@ end
 proto.experts = experts
 proto.fields = f
 
+local choices = {}
+for number, dialect in ipairs(DIALECTS) do
+    choices[number] = { number, dialect.name, number }
+end
 proto.prefs.dialect = Pref.enum("Dialect", 1,
-    "What the destination speaks; every released QEMU speaks qemu",
-    { { 1, "qemu", 1 }, { 2, "v7", 2 } }, false)
+    "What the destination speaks; every released QEMU speaks " .. DIALECTS[1].name,
+    choices, false)
 proto.prefs.ports = Pref.range("TCP ports", "",
     "Ports that destinations listen on", 65535)
 proto.prefs.both = Pref.bool("Both directions", false,
@@ -289,7 +293,14 @@ function proto.dissector(tvb, pinfo, tree)
     local dialect = DIALECTS[proto.prefs.dialect]
     local key = flow(pinfo)
     local known = key and lost[key]
-    local gone = known and (known.frame < pinfo.number) and known
+    local gone = known and known.frame < pinfo.number and known
+    local function lose(rule)
+        if key and not known then
+            lost[key] = { frame = pinfo.number, rule = rule }
+        end
+        return { frame = pinfo.number, rule = rule }
+    end
+
     local lines, at = {}, 0
     while at < stop and not gone do
         local it, need = read_message(dialect, tvb, at, stop)
@@ -300,15 +311,15 @@ function proto.dissector(tvb, pinfo, tree)
         elseif need then
             show_rest(tvb, at, experts.cut_short, need .. " more bytes are needed", tree)
             lines[#lines + 1] = "[cut short]"
+            lose("out_of_step")
             break
         end
         lines[#lines + 1] = show_message(it, tvb, tree)
         at = at + it.size
-        if it.fault or it.row.last then
-            gone = { frame = pinfo.number, rule = it.fault and "out_of_step" or "after_shut" }
-            if key and not known then
-                lost[key] = gone
-            end
+        if it.fault then
+            gone = lose("out_of_step")
+        elseif it.row.last then
+            gone = lose("after_shut")
         end
     end
     if gone then
