@@ -203,6 +203,8 @@ pub struct Section {
 pub struct Subsection {
     /// Its name on the wire.
     pub name: &'static str,
+    /// Name of the constant in the codec.
+    pub label: &'static str,
     /// What it says.
     pub doc: &'static str,
     /// When it is there.

@@ -70,7 +70,13 @@ pub const PREEMPT: u64 = 0x03a;
 /// Smallest target page size whose offsets leave all flags free, in bytes.
 pub const MIN_TARGET_PAGE: u64 = 1024;
 
-/// Label of a flag, if it is one.
+/// Largest target page size of any architecture, in bytes.
+pub const MAX_TARGET_PAGE: u64 = 65536;
+
+/// The byte in front of an XBZRLE record's length.
+pub const XBZRLE_ENCODING: u8 = 0x01;
+
+/// Label of a flag, if it has one.
 pub fn label(flag: u64) -> Option<&'static str> {
     match flag {
         FULL => Some("FULL"),

@@ -10,7 +10,7 @@ use super::text::Text;
 use super::{Output, notice};
 use crate::kind::{Kind, MAX_NAME, Rule, Unit};
 use crate::row::{BITMAP_ALIGN, BITMAP_END, Dialect, Field, Message, Trailer};
-use crate::table::{DIALECTS, ram};
+use crate::table::DIALECTS;
 use crate::walk::payload_bounds;
 
 /// The generated part of the codec.
@@ -22,7 +22,11 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("pub mod {};", dialect.name));
         outputs.push(output(dialect.name, module(dialect)));
     }
-    index.line("pub mod ram;");
+    // Only the forward stream knows these, and it needs an allocator.
+    for name in ["ram", "section"] {
+        index.line("#[cfg(feature = \"alloc\")]");
+        index.line(&format!("pub mod {name};"));
+    }
     for (doc, name, ty, value) in [
         (
             "Longest RAM block name, in bytes.",
@@ -47,12 +51,11 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("/// {doc}"));
         index.line(&format!("pub const {name}: {ty} = {value};"));
     }
-    outputs.push(output("ram", ram_flags()));
     outputs.push(output("mod", index.finish()));
     outputs
 }
 
-fn output(name: &str, text: String) -> Output {
+pub(super) fn output(name: &str, text: String) -> Output {
     Output {
         path: format!("codec/src/generated/{name}.rs"),
         bytes: text.into_bytes(),
@@ -639,72 +642,6 @@ impl Run {
         let Run { size, calls } = core::mem::take(self);
         (size > 0).then(|| format!("prim::put(out, Run::<{size}>::new(){calls})"))
     }
-}
-
-fn ram_flags() -> String {
-    let mut text = Text::new(&notice("//!"));
-    text.line("//!");
-    text.line("//! Flags of RAM records: the low bits of the word that opens each of them.");
-    for record in ram::RECORDS {
-        text.line("");
-        text.prose("/// ", record.doc, 80);
-        text.line("///");
-        text.line(&format!("/// `{}`.", record.qemu));
-        text.line(&format!(
-            "pub const {}: u64 = 0x{:03x};",
-            record.label, record.flag
-        ));
-    }
-    let masks: [(&str, &str, fn(&crate::row::Record) -> bool); 4] = [
-        ("IN_BLOCK", "Records that belong to a block.", |r| {
-            r.in_block
-        }),
-        (
-            "PRECOPY",
-            "What may open a record before POSTCOPY_LISTEN.",
-            |r| r.legal.precopy,
-        ),
-        (
-            "POSTCOPY",
-            "What may open a record after POSTCOPY_LISTEN.",
-            |r| r.legal.postcopy,
-        ),
-        (
-            "PREEMPT",
-            "What may open a record on the preempt channel.",
-            |r| r.legal.preempt,
-        ),
-    ];
-    for (name, doc, belongs) in masks {
-        let mask = ram::RECORDS
-            .iter()
-            .filter(|r| belongs(r))
-            .fold(0, |mask, r| mask | r.flag);
-        text.line("");
-        text.line(&format!("/// {doc}"));
-        text.line(&format!("pub const {name}: u64 = 0x{mask:03x};"));
-    }
-    text.line("");
-    text.line("/// Smallest target page size whose offsets leave all flags free, in bytes.");
-    text.line(&format!(
-        "pub const MIN_TARGET_PAGE: u64 = {};",
-        ram::MIN_TARGET_PAGE
-    ));
-    text.line("");
-    text.line("/// Label of a flag, if it is one.");
-    text.block(
-        "pub fn label(flag: u64) -> Option<&'static str> {",
-        "}",
-        |text| {
-            text.block("match flag {", "}", |text| {
-                for record in ram::RECORDS {
-                    text.line(&format!("{0} => Some(\"{0}\"),", record.label));
-                }
-                text.line("_ => None,");
-            });
-        },
-    );
-    text.finish()
 }
 
 /// Fields that the enum shows: all but those with one possible value.

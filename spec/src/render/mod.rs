@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod dict;
 pub mod messages;
+pub mod section;
 pub mod seed;
 pub mod session;
 pub mod stream;
@@ -31,6 +32,7 @@ pub fn outputs() -> Vec<Output> {
     outputs.extend(seed::outputs());
     outputs.push(messages::output());
     outputs.push(wireshark::output());
+    outputs.extend(section::outputs());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs
 }

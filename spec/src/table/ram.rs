@@ -55,6 +55,12 @@ const PAGE_REFUSALS: &[Refusal] = &[NAMELESS, UNKNOWN_BLOCK, BEYOND_BLOCK, INTER
 /// Smallest target page size whose offsets leave all flags free, in bytes.
 pub const MIN_TARGET_PAGE: u64 = 1024;
 
+/// Largest target page size of any architecture, in bytes.
+pub const MAX_TARGET_PAGE: u64 = 65536;
+
+/// The byte in front of an XBZRLE record's length.
+pub const XBZRLE_ENCODING: u8 = 0x01;
+
 /// The flags, in order of their values.
 pub const RECORDS: &[Record] = &[
     Record {

@@ -17,6 +17,19 @@ pub const RAM_INSTANCE: u32 = 0;
 /// The `ram` section's version.
 pub const RAM_VERSION: u32 = 4;
 
+/// Name of the section that carries the dirty bitmaps of disks.
+pub const DIRTY_BITMAP_NAME: &str = "dirty-bitmap";
+
+/// The whole payload of a `dirty-bitmap` piece that has nothing to send.
+pub const DIRTY_BITMAP_NOTHING: u8 = 0x01;
+
+/// Capability with which the list of RAM blocks carries guest addresses.
+pub const IGNORE_SHARED: &str = "x-ignore-shared";
+
+/// Capability with which pages lie at fixed places of a file, outside the
+/// stream.
+pub const MAPPED_RAM: &str = "mapped-ram";
+
 const fn part(name: &'static str, form: Form, doc: &'static str) -> Part {
     Part { name, form, doc }
 }
@@ -184,6 +197,7 @@ pub const SECTIONS: &[Section] = &[
 pub const SUBSECTIONS: &[Subsection] = &[
     Subsection {
         name: "configuration/target-page-bits",
+        label: "TARGET_PAGE_BITS",
         doc: "Binary logarithm of the target page size.",
         when: "The target page size is not the smallest one of the architecture; so always for \
                `virt` machines of AArch64.",
@@ -192,6 +206,7 @@ pub const SUBSECTIONS: &[Subsection] = &[
     },
     Subsection {
         name: "configuration/capabilities",
+        label: "CAPABILITIES",
         doc: "Capabilities that must be the same on both sides.",
         when: "`x-ignore-shared` (4.0) or `mapped-ram` (9.0) is on.",
         parts: &[part(
@@ -203,6 +218,7 @@ pub const SUBSECTIONS: &[Subsection] = &[
     },
     Subsection {
         name: "configuration/uuid",
+        label: "UUID",
         doc: "The guest's UUID.",
         when: "`validate-uuid` is on and the guest has one.",
         parts: &[part("uuid", Form::Bytes(16), "the UUID, first byte first")],
