@@ -27,12 +27,16 @@ extern crate std;
 
 pub mod bitmap;
 mod error;
+#[cfg(feature = "alloc")]
+pub mod forward;
 mod frame;
 #[rustfmt::skip]
 mod generated;
 mod name;
 mod prim;
 mod ranges;
+mod rule;
+mod sentence;
 #[cfg(feature = "alloc")]
 pub mod stream;
 
@@ -56,4 +60,10 @@ pub mod command {
     #[cfg(feature = "alloc")]
     pub use crate::ranges::RangeBuf;
     pub use crate::ranges::{PageSizes, Range, RangeList, Ranges};
+}
+
+pub mod wire {
+    //! Constants of the forward stream.
+
+    pub use crate::generated::{ram, section};
 }

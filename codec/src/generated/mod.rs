@@ -3,9 +3,7 @@
 pub mod qemu;
 pub mod v7;
 pub mod command;
-#[cfg(feature = "alloc")]
 pub mod ram;
-#[cfg(feature = "alloc")]
 pub mod section;
 
 /// Longest RAM block name, in bytes.

@@ -22,9 +22,7 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("pub mod {};", dialect.name));
         outputs.push(output(dialect.name, module(dialect)));
     }
-    // Only the forward stream knows these, and it needs an allocator.
     for name in ["ram", "section"] {
-        index.line("#[cfg(feature = \"alloc\")]");
         index.line(&format!("pub mod {name};"));
     }
     for (doc, name, ty, value) in [

@@ -1,0 +1,149 @@
+//! Finds the end of device state that is not understood.
+//!
+//! ```text
+//!  ... state ...  7e id  next item
+//! ```
+//!
+//! The footer counts only in front of something that may follow it: the head
+//! of a section with a number that is new and a name in printable ASCII, a
+//! command, or, outside a package, EOF in front of a description. Nothing here
+//! panics or allocates, and the number of bytes looked at for each candidate
+//! is bounded.
+
+use crate::command::{Command, Commands};
+use crate::forward::cursor::{Cursor, Stop};
+use crate::frame::{Decoded, decode};
+use crate::generated::section;
+
+/// Where the state is.
+pub(super) struct Surroundings<'f> {
+    /// Inside a package.
+    pub(super) package: bool,
+    /// Nothing follows the slice: the package, or the channel, ends there.
+    pub(super) last: bool,
+    /// Whether a section of this number is known.
+    pub(super) known: &'f dyn Fn(u32) -> bool,
+    /// Longest description.
+    pub(super) max_description: u32,
+}
+
+/// What is at the start of a slice.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// This many bytes of state; more than 0.
+    State(usize),
+    /// The footer.
+    Footer,
+}
+
+/// Whether something may follow a footer.
+enum Likely {
+    Yes,
+    No,
+    /// At least this many more bytes must be seen.
+    Unsure(usize),
+}
+
+/// Looks for the footer of section `id` in `view`.
+pub(super) fn next(view: &[u8], id: u32, around: &Surroundings<'_>) -> Result<Next, Stop> {
+    let [a, b, c, d] = id.to_be_bytes();
+    let footer = [section::SECTION_FOOTER, a, b, c, d];
+    let mut at = 0;
+    while let Some(found) = position(view, at) {
+        match candidate(&view[found..], &footer, around) {
+            Likely::Yes if found == 0 => return Ok(Next::Footer),
+            Likely::Unsure(need) if found == 0 => return Err(Stop::Need(need)),
+            Likely::No => at = found + 1,
+            Likely::Yes | Likely::Unsure(_) => return Ok(Next::State(found)),
+        }
+    }
+    if view.is_empty() {
+        return Err(Stop::Need(1));
+    }
+    Ok(Next::State(view.len()))
+}
+
+/// Where the next byte is that may open a footer.
+fn position(view: &[u8], from: usize) -> Option<usize> {
+    let rest = view.get(from..)?;
+    let found = rest
+        .iter()
+        .position(|&byte| byte == section::SECTION_FOOTER)?;
+    Some(from + found)
+}
+
+fn candidate(view: &[u8], footer: &[u8; 5], around: &Surroundings<'_>) -> Likely {
+    let Some((head, rest)) = view.split_first_chunk::<5>() else {
+        if around.last || !footer.starts_with(view) {
+            return Likely::No;
+        }
+        return Likely::Unsure(footer.len() - view.len());
+    };
+    if head != footer {
+        return Likely::No;
+    }
+    match (follows(rest, around), around.last) {
+        (Likely::Unsure(_), true) => Likely::No,
+        (likely, _) => likely,
+    }
+}
+
+/// Whether `view` may follow a footer.
+fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
+    let mut cursor = Cursor::new(view);
+    let looked = match cursor.u8() {
+        Ok(section::SECTION_FULL) => head(cursor, around),
+        Ok(section::SECTION_START) if !around.package => head(cursor, around),
+        Ok(section::COMMAND) => return command(view, around),
+        Ok(section::EOF) if !around.package => end(cursor, around),
+        Ok(_) => Ok(false),
+        Err(stop) => Err(stop),
+    };
+    match looked {
+        Ok(true) => Likely::Yes,
+        Ok(false) => Likely::No,
+        Err(Stop::Need(need)) => Likely::Unsure(need),
+        Err(Stop::Fault(_)) => Likely::No,
+    }
+}
+
+/// Whether what follows the byte that opens a section is its head.
+fn head(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
+    let id = cursor.be32()?;
+    let size = cursor.u8()?;
+    let name = cursor.rest().get(..size.into()).unwrap_or(cursor.rest());
+    let printable = name.iter().all(|byte| (b' '..=b'~').contains(byte));
+    if (around.known)(id) || size == 0 || !printable {
+        return Ok(false);
+    }
+    // Name, instance, version.
+    cursor.bytes(usize::from(size) + 8)?;
+    Ok(true)
+}
+
+/// Whether a command may follow a device's section.
+fn command(view: &[u8], around: &Surroundings<'_>) -> Likely {
+    /// Longest command without a block name: POSTCOPY_ADVISE.
+    const LONGEST: usize = 5 + 16;
+    match decode::<Commands>(view) {
+        Ok(Decoded::Message { message, .. }) => match message {
+            Command::Ping { .. } | Command::PostcopyRun => Likely::Yes,
+            _ if around.package => Likely::No,
+            _ => Likely::Yes,
+        },
+        Ok(Decoded::Need(need)) if view.len() + need <= LONGEST => Likely::Unsure(need),
+        Ok(Decoded::Need(_)) | Err(_) => Likely::No,
+    }
+}
+
+/// Whether a description, a JSON object, or nothing at all follows EOF.
+fn end(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
+    if cursor.rest().is_empty() && around.last {
+        return Ok(true);
+    }
+    if cursor.u8()? != section::VMDESCRIPTION {
+        return Ok(false);
+    }
+    let size = cursor.be32()?;
+    Ok(size <= around.max_description && cursor.u8()? == b'{')
+}

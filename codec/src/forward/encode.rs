@@ -1,0 +1,127 @@
+//! Writes decoded events back: the mirror of the decoder.
+
+use std::vec::Vec;
+
+use crate::error::{EncodeError, Rule};
+use crate::forward::ram::Record;
+use crate::forward::{Block, BlockId, Event, write};
+use crate::frame::Encode;
+use crate::generated::ram as flag;
+use crate::name::{BlockName, Name};
+
+impl Event<'_> {
+    /// Appends the event's bytes to `out`. `blocks` are those of the decoder
+    /// that the event is from, for the names in RAM records.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::UnknownBlock`] for a block that is not in `blocks`; otherwise as
+    /// the functions of [`write`]. What a decoder gave can be written. `out`
+    /// is as before.
+    pub fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Event::Header => write::header(out),
+            Event::Configuration { machine } => write::configuration(machine, out)?,
+            Event::Subsection(subsection) => write::subsection(subsection, out),
+            Event::Section { kind, id, identity } => write::section(*kind, *id, *identity, out)?,
+            Event::Footer { id } => write::footer(*id, out),
+            Event::Command(command) => command.encode(out)?,
+            Event::PackageEnd => {}
+            Event::Record(record) => record.encode(blocks, out)?,
+            Event::DeviceState { bytes, .. } | Event::DescriptionBytes(bytes) => out.extend(*bytes),
+            Event::Eof => write::eof(out),
+            Event::Description { size } => write::description(*size, out),
+        }
+        Ok(())
+    }
+}
+
+impl Record<'_> {
+    fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let name = |block: BlockId, named: bool| match blocks.get(block.index()) {
+            _ if !named => Ok(None),
+            Some(block) => Ok(Some(block.name.name())),
+            None => Err(write::unfit(self.label(), "block")(Rule::UnknownBlock)),
+        };
+        match *self {
+            Record::Zero {
+                block,
+                offset,
+                fill,
+                named,
+            } => write::filled(offset, name(block, named)?, fill, out)?,
+            Record::Page {
+                block,
+                offset,
+                data,
+                named,
+            } => {
+                write::page_header(offset, name(block, named)?, out)?;
+                out.extend(data);
+            }
+            Record::MemSize { total } => write::mem_size(total, out)?,
+            Record::Block {
+                name,
+                len,
+                page_size,
+                gpa,
+                ..
+            } => write::block(name, len, page_size, gpa, out),
+            Record::Xbzrle {
+                block,
+                offset,
+                data,
+                named,
+            } => self.xbzrle(offset, name(block, named)?, data, out)?,
+            Record::Compressed {
+                block,
+                offset,
+                data,
+                named,
+            } => self.compressed(offset, name(block, named)?, data, out)?,
+            Record::Hook => write::bare(flag::HOOK, out),
+            Record::MultifdFlush => write::bare(flag::MULTIFD_FLUSH, out),
+            Record::Eos => write::eos(out),
+        }
+        Ok(())
+    }
+
+    fn xbzrle(
+        &self,
+        offset: u64,
+        name: Option<Name<'_>>,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let Ok(size) = u16::try_from(data.len()) else {
+            return Err(self.too_long(data, u16::MAX.into()));
+        };
+        write::record(offset, flag::XBZRLE, name, out)?;
+        out.push(flag::XBZRLE_ENCODING);
+        out.extend(size.to_be_bytes());
+        out.extend(data);
+        Ok(())
+    }
+
+    fn compressed(
+        &self,
+        offset: u64,
+        name: Option<Name<'_>>,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let Ok(size) = u32::try_from(data.len()) else {
+            return Err(self.too_long(data, usize::MAX));
+        };
+        write::record(offset, flag::COMPRESS_PAGE, name, out)?;
+        out.extend(size.to_be_bytes());
+        out.extend(data);
+        Ok(())
+    }
+
+    #[cold]
+    fn too_long(&self, data: &[u8], limit: usize) -> EncodeError {
+        let len = data.len();
+        write::unfit(self.label(), "data")(Rule::TooLong { len, limit })
+    }
+}

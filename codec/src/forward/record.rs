@@ -1,0 +1,320 @@
+//! RAM records, and the list of RAM blocks among them.
+//!
+//! As everywhere, the decoder changes only when a record is whole.
+
+use crate::command::Range;
+use crate::error::Rule;
+use crate::forward::blocks::{Block, Found, aligned};
+use crate::forward::cursor::{Cursor, Stop};
+use crate::forward::decoder::{Decoder, Place};
+use crate::forward::item::Piece;
+use crate::forward::ram::{Record, compress_bound};
+use crate::forward::{BlockId, Event};
+use crate::generated::ram as flag;
+use crate::name::Name;
+
+/// A word, taken apart.
+#[derive(Clone, Copy)]
+struct Word {
+    offset: u64,
+    /// Which record, without CONTINUE.
+    kind: u64,
+    named: bool,
+}
+
+impl Decoder {
+    /// A record in a piece of a `ram` section.
+    pub(super) fn ram_record<'a>(
+        &mut self,
+        input: &'a [u8],
+        id: u32,
+        start: bool,
+    ) -> Result<Piece<'a>, Stop> {
+        let (legal, state) = match self.phase.is_postcopy() {
+            true => (flag::POSTCOPY, "after POSTCOPY_LISTEN"),
+            false => (flag::PRECOPY, "in a RAM section"),
+        };
+        let mut cursor = Cursor::new(input);
+        let word = self.word(&mut cursor, legal, state)?;
+        let record = match word.kind {
+            flag::EOS => {
+                self.place = Place::Footer { id };
+                Record::Eos
+            }
+            flag::MEM_SIZE => {
+                self.mem_size(&cursor, start)?;
+                self.listed = true;
+                if word.offset > 0 {
+                    let left = word.offset;
+                    self.place = Place::List { id, left };
+                }
+                Record::MemSize { total: word.offset }
+            }
+            flag::HOOK => Record::Hook,
+            flag::MULTIFD_FLUSH => Record::MultifdFlush,
+            _ => self.page_record(&mut cursor, word)?,
+        };
+        Ok((Event::Record(record), cursor.at()))
+    }
+
+    /// A record on the preempt channel.
+    pub(super) fn preempt_record<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
+        let mut cursor = Cursor::new(input);
+        let word = self.word(&mut cursor, flag::PREEMPT, "on the preempt channel")?;
+        let record = match word.kind {
+            flag::EOS => {
+                self.place = Place::End;
+                Record::Eos
+            }
+            _ => self.page_record(&mut cursor, word)?,
+        };
+        Ok((Event::Record(record), cursor.at()))
+    }
+
+    fn word(&self, cursor: &mut Cursor<'_>, legal: u64, state: &'static str) -> Result<Word, Stop> {
+        let word = cursor.be64()?;
+        let mask = self.target_page - 1;
+        let (offset, flags) = (word & !mask, word & mask);
+        let kind = flags & !flag::CONTINUE;
+        let named = flags & flag::CONTINUE == 0;
+        let Some(label) = flag::label(kind) else {
+            return Err(cursor.fault(8, "flags", Rule::Flags { flags }));
+        };
+        cursor.label = Some(label);
+        if kind & legal == 0 {
+            return Err(cursor.fault(8, "flags", Rule::Illegal { state }));
+        }
+        if kind & flag::IN_BLOCK == 0 && !named {
+            return Err(cursor.fault(8, "flags", Rule::Flags { flags }));
+        }
+        if kind & (flag::IN_BLOCK | flag::MEM_SIZE) == 0 && offset != 0 {
+            let (got, want) = (word, kind);
+            return Err(cursor.fault(8, "offset", Rule::Value { got, want }));
+        }
+        Ok(Word {
+            offset,
+            kind,
+            named,
+        })
+    }
+
+    /// A record that belongs to a block.
+    fn page_record<'a>(&mut self, cursor: &mut Cursor<'a>, word: Word) -> Result<Record<'a>, Stop> {
+        let (name, found) = if word.named {
+            let (name, found) = self.named(cursor)?;
+            (Some(name), found)
+        } else {
+            match self.current {
+                Some(block) => (None, Found::Known(block)),
+                None => return Err(cursor.fault(8, "flags", Rule::NoBlock)),
+            }
+        };
+        let block = found.id();
+        let Word { offset, named, .. } = word;
+        self.blocks
+            .check(block, offset, self.target_page)
+            .map_err(|rule| cursor.fault_at(0, Some("offset"), rule))?;
+        let record = self.body(cursor, word.kind, block, offset, named)?;
+        if let Some(name) = name {
+            self.take_up(found, name);
+            self.current = Some(block);
+        }
+        Ok(record)
+    }
+
+    fn body<'a>(
+        &self,
+        cursor: &mut Cursor<'a>,
+        kind: u64,
+        block: BlockId,
+        offset: u64,
+        named: bool,
+    ) -> Result<Record<'a>, Stop> {
+        // At most 64 KiB.
+        let page = usize::try_from(self.target_page).unwrap_or(usize::MAX);
+        Ok(match kind {
+            flag::ZERO => {
+                let fill = cursor.u8()?;
+                if fill != 0 && !self.options.nonzero_fill {
+                    return Err(cursor.fault(1, "fill", Rule::Fill { fill }));
+                }
+                Record::Zero {
+                    block,
+                    offset,
+                    fill,
+                    named,
+                }
+            }
+            flag::XBZRLE => {
+                let got = cursor.u8()?;
+                if got != flag::XBZRLE_ENCODING {
+                    let (got, want) = (got.into(), flag::XBZRLE_ENCODING.into());
+                    return Err(cursor.fault(1, "encoding", Rule::Value { got, want }));
+                }
+                let len = usize::from(cursor.be16()?);
+                if len > page {
+                    let rule = Rule::TooLong { len, limit: page };
+                    return Err(cursor.fault(2, "data", rule));
+                }
+                let data = cursor.bytes(len)?;
+                Record::Xbzrle {
+                    block,
+                    offset,
+                    data,
+                    named,
+                }
+            }
+            flag::COMPRESS_PAGE => {
+                let len = usize::try_from(cursor.be32()?).unwrap_or(usize::MAX);
+                let limit = compress_bound(self.target_page);
+                if len > limit {
+                    return Err(cursor.fault(4, "data", Rule::TooLong { len, limit }));
+                }
+                let data = cursor.bytes(len)?;
+                Record::Compressed {
+                    block,
+                    offset,
+                    data,
+                    named,
+                }
+            }
+            _ => Record::Page {
+                block,
+                offset,
+                data: cursor.bytes(page)?,
+                named,
+            },
+        })
+    }
+
+    /// A block's name, and the block.
+    fn named<'a>(&self, cursor: &mut Cursor<'a>) -> Result<(Name<'a>, Found), Stop> {
+        let bytes = cursor.str8()?;
+        let back = bytes.len() + 1;
+        let name = Name::new(bytes).map_err(|rule| cursor.fault(back, "block", rule))?;
+        let found = self
+            .blocks
+            .find(name, &self.options)
+            .map_err(|rule| cursor.fault(back, "block", rule))?;
+        Ok((name, found))
+    }
+
+    /// Takes up a block that was not known before.
+    pub(super) fn take_up(&mut self, found: Found, name: Name<'_>) {
+        if let Found::New(_) = found {
+            self.blocks.learn(name, &self.options);
+        }
+    }
+
+    /// Whether the list of RAM blocks may stand here.
+    fn mem_size(&self, cursor: &Cursor<'_>, start: bool) -> Result<(), Stop> {
+        let rule = if !start {
+            Rule::Illegal {
+                state: "outside SECTION_START",
+            }
+        } else if self.listed {
+            Rule::Repeated
+        } else if self.mapped_ram {
+            Rule::MappedRam
+        } else {
+            return Ok(());
+        };
+        Err(cursor.fault_at(0, None, rule))
+    }
+
+    /// An entry of the list of RAM blocks.
+    ///
+    /// Whether it holds a page size is not written anywhere, but its first
+    /// byte tells: page sizes are powers of two far below 2^56, and what else
+    /// may follow is the length of a name, which is not 0, or a record's word,
+    /// which has a flag below the smallest page size.
+    pub(super) fn list_entry<'a>(
+        &mut self,
+        input: &'a [u8],
+        section: u32,
+        left: u64,
+    ) -> Result<Piece<'a>, Stop> {
+        let mut cursor = Cursor::new(input).of("BLOCK");
+        let bytes = cursor.str8()?;
+        let back = bytes.len() + 1;
+        let name = Name::new(bytes).map_err(|rule| cursor.fault(back, "block", rule))?;
+        if self.blocks.id(bytes).is_some() {
+            return Err(cursor.fault(back, "block", Rule::BlockTwice));
+        }
+        let id = self
+            .blocks
+            .room(&self.options)
+            .map_err(|rule| cursor.fault(back, "blocks", rule))?;
+        let len = cursor.be64()?;
+        Range::new(0, len)
+            .and(aligned(len, self.target_page))
+            .map_err(|rule| cursor.fault(8, "len", rule))?;
+        let Some(left) = left.checked_sub(len) else {
+            return Err(cursor.fault(8, "len", Rule::PastTotal { len, left }));
+        };
+        let at = cursor.at();
+        let page_size = self.page_size(&mut cursor)?;
+        let gpa = match self.ignore_shared {
+            true => Some(cursor.be64()?),
+            false => None,
+        };
+        let used = self.judge_page_size(name, page_size);
+        let used = used.map_err(|rule| cursor.fault_at(at, Some("page_size"), rule))?;
+        if self.blocks.sizes.is_some() {
+            aligned(len, used).map_err(|rule| cursor.fault_at(at - 8, Some("len"), rule))?;
+        }
+        self.blocks.push(Block {
+            name: name.to_buf(),
+            len: Some(len),
+            page_size: used,
+        });
+        self.place = match left {
+            0 => Place::Ram {
+                id: section,
+                start: true,
+            },
+            left => Place::List { id: section, left },
+        };
+        let record = Record::Block {
+            block: id,
+            name,
+            len,
+            page_size,
+            gpa,
+        };
+        Ok((Event::Record(record), cursor.at()))
+    }
+
+    /// The page size in an entry of the list, if one stands there.
+    fn page_size(&self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Stop> {
+        // Guest addresses and page sizes do not go together.
+        if self.blocks.sizes.is_none() || self.ignore_shared {
+            return Ok(None);
+        }
+        let mut ahead = *cursor;
+        let size = ahead.be64()?;
+        if !size.is_power_of_two() || size < self.target_page || size >> 56 != 0 {
+            return Ok(None);
+        }
+        *cursor = ahead;
+        Ok(Some(size))
+    }
+
+    /// The page size of a block, from what the stream and the caller say.
+    fn judge_page_size(&self, name: Name<'_>, written: Option<u64>) -> Result<u64, Rule> {
+        let listed = self.options.listed(name.as_bytes());
+        let usual = self.blocks.usual(&self.options);
+        let Some(sizes) = self.blocks.sizes else {
+            return Ok(listed.unwrap_or(usual));
+        };
+        let got = written.unwrap_or(usual);
+        if got & sizes.summary == 0 {
+            let (size, summary) = (got, sizes.summary);
+            return Err(Rule::NotAdvised { size, summary });
+        }
+        match listed {
+            Some(want) if want != got => Err(Rule::BlockPage { got, want }),
+            _ => Ok(got),
+        }
+    }
+}
