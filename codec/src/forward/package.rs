@@ -65,6 +65,8 @@ fn is_tail(mut bytes: &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     const RUN: [u8; 5] = [8, 0, 5, 0, 0];
