@@ -108,6 +108,6 @@ mod tests {
     fn waits_only_while_a_tail_is_possible() {
         assert!(matches!(next(&PING[..6], 14), Err(Stop::Need(1))));
         assert!(matches!(next(&[], 40), Err(Stop::Need(1))));
-        assert_eq!(next(&[0; 1], 14).unwrap(), Some(Next::State(1)));
+        assert_eq!(next(&[0; 5], 14).unwrap(), Some(Next::State(5)));
     }
 }

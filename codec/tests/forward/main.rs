@@ -11,4 +11,5 @@ mod recipe;
 mod refuse_commands;
 mod refuse_ram;
 mod refuse_sections;
+mod seed;
 mod write;
