@@ -1,0 +1,177 @@
+//! `codec/src/generated/*.rs`: an enum, a parse function and a write function
+//! for each set of messages. Thin and dull: judgement stays in `frame.rs` and
+//! `prim.rs` of the codec.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::text::Text;
+use super::{Output, notice};
+use crate::kind::{Kind, MAX_NAME};
+use crate::row::{BITMAP_ALIGN, BITMAP_END, Dialect};
+use crate::table::{DIALECTS, ram};
+use names::has;
+
+mod dialect;
+mod message;
+mod names;
+mod parse;
+mod write;
+
+/// The generated part of the codec.
+pub fn outputs() -> Vec<Output> {
+    let mut outputs = Vec::new();
+    let mut index = Text::new(&notice("//!"));
+    index.line("");
+    for dialect in DIALECTS {
+        index.line(&format!("pub mod {};", dialect.name));
+        outputs.push(output(dialect.name, module(dialect)));
+    }
+    index.line("pub mod ram;");
+    for (doc, name, ty, value) in [
+        (
+            "Longest RAM block name, in bytes.",
+            "MAX_NAME",
+            "usize",
+            MAX_NAME.to_string(),
+        ),
+        (
+            "Last eight bytes of a received bitmap.",
+            "BITMAP_END",
+            "u64",
+            format!("{BITMAP_END:#018x}"),
+        ),
+        (
+            "A received bitmap's size is a multiple of this, in bytes.",
+            "BITMAP_ALIGN",
+            "u64",
+            BITMAP_ALIGN.to_string(),
+        ),
+    ] {
+        index.line("");
+        index.line(&format!("/// {doc}"));
+        index.line(&format!("pub const {name}: {ty} = {value};"));
+    }
+    outputs.push(output("ram", ram_flags()));
+    outputs.push(output("mod", index.finish()));
+    outputs
+}
+
+fn output(name: &str, text: String) -> Output {
+    Output {
+        path: format!("codec/src/generated/{name}.rs"),
+        bytes: text.into_bytes(),
+    }
+}
+
+fn module(dialect: &Dialect) -> String {
+    let mut text = Text::new(&notice("//!"));
+    text.line("//!");
+    text.prose("//! ", dialect.doc, 80);
+    text.line("");
+    imports(&mut text, dialect);
+    message::definition(&mut text, dialect);
+    dialect::implementation(&mut text, dialect);
+    message::conversions(&mut text, dialect);
+    write::encode(&mut text, dialect);
+    for message in dialect.messages.iter().filter(|m| !m.fields.is_empty()) {
+        text.line("");
+        parse::parser(&mut text, dialect, message);
+    }
+    for message in dialect.messages {
+        text.line("");
+        write::writer(&mut text, dialect, message);
+    }
+    text.finish()
+}
+
+fn imports(text: &mut Text, dialect: &Dialect) {
+    let ranges = has(dialect, Kind::Ranges);
+    text.line("#[cfg(feature = \"encode\")]");
+    text.line("use std::{io::Write, vec::Vec};");
+    text.line("");
+    text.line("use crate::error::DecodeError;");
+    text.line("#[cfg(feature = \"encode\")]");
+    text.line("use crate::error::EncodeError;");
+    text.line("#[cfg(feature = \"encode\")]");
+    text.line("use crate::frame::{Encode, into_slice};");
+    text.line("use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};");
+    text.line("#[cfg(feature = \"alloc\")]");
+    text.line("use crate::name::NameBuf;");
+    text.line("use crate::name::{BlockName, Name};");
+    text.line("#[cfg(feature = \"encode\")]");
+    text.line("use crate::prim::{Run, Sink, Written};");
+    text.line("use crate::prim::{self, Parsed};");
+    if ranges {
+        text.line("#[cfg(feature = \"alloc\")]");
+        text.line("use crate::ranges::RangeBuf;");
+        text.line("use crate::ranges::{PageSizes, RangeList, Ranges};");
+    }
+}
+
+fn ram_flags() -> String {
+    let mut text = Text::new(&notice("//!"));
+    text.line("//!");
+    text.line("//! Flags of RAM records: the low bits of the word that opens each of them.");
+    for record in ram::RECORDS {
+        text.line("");
+        text.prose("/// ", record.doc, 80);
+        text.line("///");
+        text.line(&format!("/// `{}`.", record.qemu));
+        text.line(&format!(
+            "pub const {}: u64 = 0x{:03x};",
+            record.label, record.flag
+        ));
+    }
+    let masks: [(&str, &str, fn(&crate::row::Record) -> bool); 4] = [
+        ("IN_BLOCK", "Records that belong to a block.", |r| {
+            r.in_block
+        }),
+        (
+            "PRECOPY",
+            "What may open a record before POSTCOPY_LISTEN.",
+            |r| r.legal.precopy,
+        ),
+        (
+            "POSTCOPY",
+            "What may open a record after POSTCOPY_LISTEN.",
+            |r| r.legal.postcopy,
+        ),
+        (
+            "PREEMPT",
+            "What may open a record on the preempt channel.",
+            |r| r.legal.preempt,
+        ),
+    ];
+    for (name, doc, belongs) in masks {
+        let mask = ram::RECORDS
+            .iter()
+            .filter(|r| belongs(r))
+            .fold(0, |mask, r| mask | r.flag);
+        text.line("");
+        text.line(&format!("/// {doc}"));
+        text.line(&format!("pub const {name}: u64 = 0x{mask:03x};"));
+    }
+    text.line("");
+    text.line("/// Smallest target page size whose offsets leave all flags free, in bytes.");
+    text.line(&format!(
+        "pub const MIN_TARGET_PAGE: u64 = {};",
+        ram::MIN_TARGET_PAGE
+    ));
+    text.line("");
+    text.line("/// Label of a flag, if it is one.");
+    text.block(
+        "pub fn label(flag: u64) -> Option<&'static str> {",
+        "}",
+        |text| {
+            text.block("match flag {", "}", |text| {
+                for record in ram::RECORDS {
+                    text.line(&format!("{0} => Some(\"{0}\"),", record.label));
+                }
+                text.line("_ => None,");
+            });
+        },
+    );
+    text.finish()
+}
