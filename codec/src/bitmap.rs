@@ -109,7 +109,7 @@ pub fn decode(input: &[u8], limit: u64) -> Result<Decoded<'_, Bitmap<'_>>, Decod
 
 /// The size of a bitmap, if it is one that is allowed.
 pub(crate) fn check_size(size: u64, limit: u64) -> Result<usize, Rule> {
-    if size == 0 || size % BITMAP_ALIGN != 0 {
+    if size == 0 || !size.is_multiple_of(BITMAP_ALIGN) {
         return Err(Rule::BitmapSize { size });
     }
     match usize::try_from(size) {

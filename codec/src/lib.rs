@@ -27,8 +27,10 @@ extern crate std;
 
 pub mod bitmap;
 mod error;
+mod fit;
 mod frame;
 #[rustfmt::skip]
+#[allow(unreachable_pub, reason = "this file says what of it is public")]
 mod generated;
 mod name;
 mod prim;
@@ -36,9 +38,7 @@ mod ranges;
 #[cfg(feature = "alloc")]
 pub mod stream;
 
-#[cfg(feature = "encode")]
-pub use error::EncodeError;
-pub use error::{DecodeError, Rule};
+pub use error::{DecodeError, EncodeError, Rule};
 #[cfg(feature = "encode")]
 pub use frame::Encode;
 pub use frame::{Decoded, Dialect, decode};

@@ -60,7 +60,6 @@ impl<'a> Name<'a> {
     }
 
     /// The name's length, 1 to 255, as the wire has it.
-    #[cfg(feature = "encode")]
     pub(crate) fn size(self) -> u8 {
         u8::try_from(self.0.len()).unwrap_or(u8::MAX)
     }

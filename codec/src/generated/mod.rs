@@ -3,6 +3,7 @@
 pub mod qemu;
 pub mod v7;
 pub mod command;
+#[allow(dead_code, reason = "the table's flags, used or not")]
 pub mod ram;
 
 /// Longest RAM block name, in bytes.

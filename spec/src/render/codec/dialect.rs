@@ -5,25 +5,20 @@ use alloc::format;
 use alloc::string::ToString;
 
 use super::super::text::Text;
-use super::names::{has, pattern, snake};
+use super::names::{borrowed, owned, pattern, snake, wide};
 use crate::kind::{Kind, Rule, Unit};
 use crate::row::{Dialect, Trailer};
 use crate::walk::payload_bounds;
 
 pub(super) fn implementation(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
-    let (borrowed, owned) = if has(dialect, Kind::Ranges) {
-        ("Name<'a>, Ranges<'a>", "NameBuf, RangeBuf")
-    } else {
-        ("Name<'a>", "NameBuf")
-    };
     text.line("");
     text.line(&format!("impl Sealed for {} {{}}", dialect.rust));
     text.line("");
     text.block(&format!("impl Dialect for {} {{", dialect.rust), "}", |text| {
-        text.line(&format!("type Message<'a> = {name}<{borrowed}>;"));
+        text.line(&format!("type Message<'a> = {};", borrowed(dialect, "'a")));
         text.line("#[cfg(feature = \"alloc\")]");
-        text.line(&format!("type Owned = {name}<{owned}>;"));
+        text.line(&format!("type Owned = {};", owned(dialect)));
         text.line(&format!("const NAME: &'static str = \"{}\";", dialect.name));
         text.line(&format!("const HEADER: usize = {};", dialect.lead.len() + 4));
         text.line(&format!("const MAX_PAYLOAD: usize = {};", dialect.max_payload));
@@ -122,7 +117,7 @@ fn fields_body(text: &mut Text, dialect: &Dialect) {
                 for field in message.fields {
                     let value = match field.rule {
                         Rule::Equals(value) => value.to_string(),
-                        _ => format!("(*{}).into()", field.name),
+                        _ => wide(field),
                     };
                     let shown = match (field.kind, field.unit) {
                         (Kind::Name, _) => format!("Value::Name(Some(*{}))", field.name),

@@ -5,16 +5,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::super::text::Text;
-use super::names::{capital, has, pattern, rust_type, visible};
+use super::names::{capital, generics, owned, pattern, rust_type, visible};
 use crate::kind::Kind;
 use crate::row::{Dialect, Field, Message};
 
 pub(super) fn definition(text: &mut Text, dialect: &Dialect) {
-    let params = if has(dialect, Kind::Ranges) {
-        "N, R"
-    } else {
-        "N"
-    };
+    let (params, _) = generics(dialect);
     text.line("");
     text.line(&format!(
         "/// Chooses the {} in [`decode`](crate::decode).",
@@ -62,11 +58,7 @@ pub(super) fn definition(text: &mut Text, dialect: &Dialect) {
 /// `label`, `number`, and the way between borrowed and owned messages.
 pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
-    let (params, bounds) = if has(dialect, Kind::Ranges) {
-        ("N, R", "N: BlockName, R: RangeList")
-    } else {
-        ("N", "N: BlockName")
-    };
+    let (params, bounds) = generics(dialect);
     text.line("");
     text.line(&format!("impl<{bounds}> Sealed for {name}<{params}> {{}}"));
     text.line("");
@@ -94,14 +86,9 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
         &format!("impl<{bounds}> {name}<{params}> {{"),
         "}",
         |text| {
-            let owned = if has(dialect, Kind::Ranges) {
-                "NameBuf, RangeBuf"
-            } else {
-                "NameBuf"
-            };
             text.line("/// The same message, with copies of what it borrows.");
             text.block(
-                &format!("pub fn into_owned(self) -> {name}<{owned}> {{"),
+                &format!("pub fn into_owned(self) -> {} {{", owned(dialect)),
                 "}",
                 |text| {
                     text.block("match self {", "}", |text| {

@@ -13,6 +13,7 @@ use crate::row::{BITMAP_ALIGN, BITMAP_END, Dialect};
 use crate::table::{DIALECTS, ram};
 use names::has;
 
+mod check;
 mod dialect;
 mod message;
 mod names;
@@ -28,6 +29,7 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("pub mod {};", dialect.name));
         outputs.push(output(dialect.name, module(dialect)));
     }
+    index.line("#[allow(dead_code, reason = \"the table's flags, used or not\")]");
     index.line("pub mod ram;");
     for (doc, name, ty, value) in [
         (
@@ -74,6 +76,7 @@ fn module(dialect: &Dialect) -> String {
     message::definition(&mut text, dialect);
     dialect::implementation(&mut text, dialect);
     message::conversions(&mut text, dialect);
+    check::check(&mut text, dialect);
     write::encode(&mut text, dialect);
     for message in dialect.messages.iter().filter(|m| !m.fields.is_empty()) {
         text.line("");
@@ -91,9 +94,8 @@ fn imports(text: &mut Text, dialect: &Dialect) {
     text.line("#[cfg(feature = \"encode\")]");
     text.line("use std::{io::Write, vec::Vec};");
     text.line("");
-    text.line("use crate::error::DecodeError;");
-    text.line("#[cfg(feature = \"encode\")]");
-    text.line("use crate::error::EncodeError;");
+    text.line("use crate::error::{DecodeError, EncodeError};");
+    text.line("use crate::fit;");
     text.line("#[cfg(feature = \"encode\")]");
     text.line("use crate::frame::{Encode, into_slice};");
     text.line("use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};");

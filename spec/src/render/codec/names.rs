@@ -28,6 +28,55 @@ pub(super) fn pattern(dialect: &Dialect, message: &Message) -> String {
     )
 }
 
+/// Type parameters of the dialect's messages, and what they must be.
+pub(super) fn generics(dialect: &Dialect) -> (&'static str, &'static str) {
+    if has(dialect, Kind::Ranges) {
+        ("N, R", "N: BlockName, R: RangeList")
+    } else {
+        ("N", "N: BlockName")
+    }
+}
+
+/// Type of the dialect's messages that borrow for `'lifetime`.
+pub(super) fn borrowed(dialect: &Dialect, lifetime: &str) -> String {
+    let ranges = if has(dialect, Kind::Ranges) {
+        format!(", Ranges<{lifetime}>")
+    } else {
+        String::new()
+    };
+    format!("{}<Name<{lifetime}>{ranges}>", dialect.message)
+}
+
+/// Type of the dialect's messages that own what they hold.
+pub(super) fn owned(dialect: &Dialect) -> String {
+    let ranges = if has(dialect, Kind::Ranges) {
+        ", RangeBuf"
+    } else {
+        ""
+    };
+    format!("{}<NameBuf{ranges}>", dialect.message)
+}
+
+/// Size of a payload in front of its last field, whose names `borrow` makes
+/// into `Name`s.
+pub(super) fn size_before_last(message: &Message, borrow: &str) -> String {
+    let mut size = 0;
+    let mut names = String::new();
+    for field in message
+        .fields
+        .split_last()
+        .map_or(&[][..], |(_, rest)| rest)
+    {
+        if field.kind == Kind::Name {
+            size += 1;
+            names += &format!(" + u16::from({}{borrow}.size())", field.name);
+        } else {
+            size += field.kind.min_size();
+        }
+    }
+    format!("{size}{names}")
+}
+
 pub(super) fn has(dialect: &Dialect, kind: Kind) -> bool {
     dialect
         .messages
@@ -46,6 +95,14 @@ pub(super) fn rust_type(field: &Field) -> String {
         Kind::Ranges => "R",
     }
     .into()
+}
+
+/// A field's value, bound by reference, as a `u64`.
+pub(super) fn wide(field: &Field) -> String {
+    match field.kind {
+        Kind::Be64 | Kind::FlaggedBe64 => format!("*{}", field.name),
+        _ => format!("(*{}).into()", field.name),
+    }
 }
 
 /// The parser and serializer of a kind, as `prim.rs` names them.

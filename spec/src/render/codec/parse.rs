@@ -5,22 +5,17 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::super::text::Text;
-use super::names::{has, prim, snake, visible};
+use super::names::{borrowed, prim, snake, visible};
 use crate::kind::{Kind, Rule};
 use crate::row::{Dialect, Message};
 
 pub(super) fn parser(text: &mut Text, dialect: &Dialect, message: &Message) {
-    let borrowed = if has(dialect, Kind::Ranges) {
-        "Name<'_>, Ranges<'_>"
-    } else {
-        "Name<'_>"
-    };
     text.line("#[inline(always)]");
     text.block(
         &format!(
-            "fn parse_{}(rest: &[u8]) -> Parsed<'_, {}<{borrowed}>> {{",
+            "fn parse_{}(rest: &[u8]) -> Parsed<'_, {}> {{",
             snake(message),
-            dialect.message
+            borrowed(dialect, "'_")
         ),
         "}",
         |text| {

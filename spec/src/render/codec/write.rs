@@ -6,17 +6,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::super::text::Text;
-use super::names::{has, pattern, prim, rust_type, snake, visible};
+use super::names::{generics, pattern, prim, rust_type, size_before_last, snake, visible};
 use crate::kind::{Kind, Rule};
 use crate::row::{Dialect, Message};
 
 pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
-    let (params, bounds) = if has(dialect, Kind::Ranges) {
-        ("N, R", "N: BlockName, R: RangeList")
-    } else {
-        ("N", "N: BlockName")
-    };
+    let (params, bounds) = generics(dialect);
     text.line("");
     text.line("#[cfg(feature = \"encode\")]");
     text.block(
@@ -112,43 +108,16 @@ fn writer_body(text: &mut Text, dialect: &Dialect, message: &Message) {
         let name = field.name;
         match (field.kind, field.rule) {
             (Kind::FlaggedBe64, _) => {
-                text.line(&format!(
-                    "prim::check_flagged(\"{name}\", {before}, {name})?;"
-                ));
+                text.line(&format!("fit::flagged(\"{name}\", {before}, {name})?;"));
             }
             (_, Rule::Span) => {
-                text.line(&format!(
-                    "prim::check_span(\"{name}\", {before}, {name}.into())?;"
-                ));
+                text.line(&format!("fit::span(\"{name}\", {before}, {name}.into())?;"));
             }
             _ => {}
         }
         before = name;
     }
-    // Everything of fixed size, then what varies.
-    let mut fixed = 0;
-    let mut varying: Vec<String> = Vec::new();
-    for field in message.fields {
-        match field.kind {
-            Kind::Name => {
-                fixed += 1;
-                varying.push(format!("u16::from({}.size())", field.name));
-            }
-            Kind::FlaggedName => varying.push(format!("prim::flagged_name_size({})", field.name)),
-            Kind::PageSizes => varying.push(format!("prim::page_sizes_size({})", field.name)),
-            Kind::Ranges => varying.push(format!("prim::ranges_size(\"{0}\", {0})?", field.name)),
-            kind => fixed += kind.min_size(),
-        }
-    }
-    let mut length = fixed.to_string();
-    for size in varying {
-        length = if length == "0" {
-            size
-        } else {
-            format!("{length} + {size}")
-        };
-    }
-
+    let length = length(message);
     let mut run = Run::default();
     for byte in dialect.lead {
         run.add(1, &format!("u8({byte})"));
@@ -194,6 +163,33 @@ fn writer_body(text: &mut Text, dialect: &Dialect, message: &Message) {
         };
         text.line(&format!("{bind}{put}{end}"));
     }
+}
+
+/// The payload's length: everything of fixed size, then what varies.
+fn length(message: &Message) -> String {
+    let mut fixed = 0;
+    let mut varying: Vec<String> = Vec::new();
+    for field in message.fields {
+        let name = field.name;
+        match field.kind {
+            Kind::Name => {
+                fixed += 1;
+                varying.push(format!("u16::from({name}.size())"));
+            }
+            Kind::FlaggedName => varying.push(format!("prim::flagged_name_size({name})")),
+            Kind::PageSizes => varying.push(format!("prim::page_sizes_size({name})")),
+            // The only kind that can make a payload too long.
+            Kind::Ranges => {
+                let before = size_before_last(message, "");
+                return format!("fit::ranges(\"{name}\", {before}, {name})?");
+            }
+            kind => fixed += kind.min_size(),
+        }
+    }
+    if fixed > 0 || varying.is_empty() {
+        varying.insert(0, fixed.to_string());
+    }
+    varying.join(" + ")
 }
 
 /// Neighbouring integers that go out in one write.
