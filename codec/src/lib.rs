@@ -33,6 +33,7 @@ mod frame;
 #[allow(unreachable_pub, reason = "this file says what of it is public")]
 mod generated;
 mod name;
+mod num;
 mod prim;
 mod ranges;
 #[cfg(feature = "alloc")]

@@ -11,6 +11,7 @@ use nom::error::{ErrorKind, ParseError};
 
 use crate::error::Rule;
 use crate::name::Name;
+use crate::num::halves;
 use crate::ranges::{PageSizes, Range, Ranges};
 
 /// Rest of the payload and value, or the field at fault.
@@ -181,7 +182,7 @@ pub(crate) fn page_sizes<'a>(
         return Ok((input, None));
     }
     let (rest, bytes) = fixed::<16>(field, input)?;
-    let (summary, target) = crate::ranges::halves(bytes);
+    let (summary, target) = halves(bytes);
     Ok((rest, Some(PageSizes { summary, target })))
 }
 

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::error::Rule;
+use crate::num::halves;
 
-/// A range of a RAM block, in bytes. Never empty, and its end fits 64 bits.
+/// A range of a RAM block, in bytes. In a message it is never empty, and its
+/// end fits 64 bits: [`Range::new`] checks that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Range {
     /// First byte, from the start of the block.
@@ -67,12 +69,6 @@ impl Range {
         let (start, len) = halves(*bytes);
         Self::new(start, len)
     }
-}
-
-/// The two big-endian 64-bit integers in 16 bytes.
-pub(crate) const fn halves(bytes: [u8; 16]) -> (u64, u64) {
-    let whole = u128::from_be_bytes(bytes);
-    ((whole >> 64) as u64, whole as u64)
 }
 
 impl<'a> Ranges<'a> {
