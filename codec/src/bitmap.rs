@@ -18,6 +18,7 @@ use crate::generated::{BITMAP_ALIGN, BITMAP_END};
 use crate::num::wide;
 
 pub(crate) const LABEL: &str = "RECV_BITMAP";
+pub(crate) const FIELD: &str = "bitmap";
 
 /// Bytes of the size field in front of a bitmap.
 pub(crate) const SIZE_FIELD: usize = 8;
@@ -148,7 +149,7 @@ fn fault(offset: u64, rule: Rule) -> DecodeError {
     DecodeError {
         offset,
         message: Some(LABEL),
-        field: Some("bitmap"),
+        field: Some(FIELD),
         rule,
     }
 }

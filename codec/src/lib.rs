@@ -25,7 +25,11 @@ extern crate alloc;
 #[cfg(feature = "encode")]
 extern crate std;
 
+#[cfg(feature = "arbitrary")]
+pub mod arbitrary;
 pub mod bitmap;
+#[cfg(feature = "check")]
+pub mod check;
 mod error;
 mod fit;
 mod frame;
@@ -33,11 +37,19 @@ mod frame;
 #[allow(unreachable_pub, reason = "this file says what of it is public")]
 mod generated;
 mod name;
+#[cfg(feature = "encode")]
+pub mod near;
 mod num;
 mod prim;
+#[cfg(feature = "proptest")]
+pub mod proptest;
 mod ranges;
+#[cfg(feature = "serde")]
+mod serde;
 #[cfg(feature = "alloc")]
 pub mod stream;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{DecodeError, EncodeError, Rule};
 #[cfg(feature = "encode")]

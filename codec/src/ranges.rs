@@ -95,6 +95,11 @@ impl RangeBuf {
         Ok(Self(ranges))
     }
 
+    /// The ranges, in order.
+    pub fn as_slice(&self) -> &[Range] {
+        &self.0
+    }
+
     /// Copies ranges that have been checked.
     pub(crate) fn copy(ranges: &impl RangeList) -> Self {
         Self(ranges.iter().collect())

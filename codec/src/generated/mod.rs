@@ -5,6 +5,12 @@ pub mod v7;
 pub mod command;
 #[allow(dead_code, reason = "the table's flags, used or not")]
 pub mod ram;
+#[cfg(feature = "arbitrary")]
+mod arbitrary;
+#[cfg(feature = "proptest")]
+mod proptest;
+#[cfg(feature = "serde")]
+mod serde;
 
 /// Longest RAM block name, in bytes.
 pub const MAX_NAME: usize = 255;

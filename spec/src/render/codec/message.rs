@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::super::text::Text;
-use super::names::{capital, generics, owned, pattern, rust_type, visible};
+use super::names::{capital, generics, made, owned, pattern, rust_type, visible};
 use crate::kind::Kind;
 use crate::row::{Dialect, Field, Message};
 
@@ -93,27 +93,18 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
                 |text| {
                     text.block("match self {", "}", |text| {
                         for message in dialect.messages {
-                            let made: Vec<String> = visible(message)
-                                .map(|field| match field.kind {
-                                    Kind::Name => format!("{0}: {0}.name().to_buf()", field.name),
-                                    Kind::FlaggedName => {
-                                        format!(
-                                            "{0}: {0}.map(|name| name.name().to_buf())",
-                                            field.name
-                                        )
-                                    }
-                                    Kind::Ranges => {
-                                        format!("{0}: RangeBuf::copy(&{0})", field.name)
-                                    }
-                                    _ => field.name.into(),
-                                })
-                                .collect();
-                            let value = if made.is_empty() {
-                                format!("{name}::{}", message.rust)
-                            } else {
-                                format!("{name}::{} {{ {} }}", message.rust, made.join(", "))
-                            };
-                            text.line(&format!("{} => {value},", pattern(dialect, message)));
+                            let value = made(message, |field| match field.kind {
+                                Kind::Name => format!("{0}: {0}.name().to_buf()", field.name),
+                                Kind::FlaggedName => {
+                                    format!("{0}: {0}.map(|name| name.name().to_buf())", field.name)
+                                }
+                                Kind::Ranges => format!("{0}: RangeBuf::copy(&{0})", field.name),
+                                _ => field.name.into(),
+                            });
+                            text.line(&format!(
+                                "{} => {name}::{value},",
+                                pattern(dialect, message)
+                            ));
                         }
                     });
                 },

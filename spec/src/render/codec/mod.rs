@@ -13,11 +13,14 @@ use crate::row::{BITMAP_ALIGN, BITMAP_END, Dialect};
 use crate::table::{DIALECTS, ram};
 use names::has;
 
+mod arbitrary;
 mod check;
 mod dialect;
 mod message;
 mod names;
 mod parse;
+mod proptest;
+mod serde;
 mod write;
 
 /// The generated part of the codec.
@@ -31,6 +34,10 @@ pub fn outputs() -> Vec<Output> {
     }
     index.line("#[allow(dead_code, reason = \"the table's flags, used or not\")]");
     index.line("pub mod ram;");
+    for feature in ["arbitrary", "proptest", "serde"] {
+        index.line(&format!("#[cfg(feature = \"{feature}\")]"));
+        index.line(&format!("mod {feature};"));
+    }
     for (doc, name, ty, value) in [
         (
             "Longest RAM block name, in bytes.",
@@ -54,6 +61,13 @@ pub fn outputs() -> Vec<Output> {
         index.line("");
         index.line(&format!("/// {doc}"));
         index.line(&format!("pub const {name}: {ty} = {value};"));
+    }
+    for (feature, module) in [
+        ("arbitrary", arbitrary::module()),
+        ("proptest", proptest::module()),
+        ("serde", serde::module()),
+    ] {
+        outputs.push(output(feature, module));
     }
     outputs.push(output("ram", ram_flags()));
     outputs.push(output("mod", index.finish()));

@@ -15,17 +15,74 @@ pub(super) fn visible(message: &Message) -> impl Iterator<Item = &Field> {
         .filter(|field| !matches!(field.rule, Rule::Equals(_)))
 }
 
+/// A pattern that binds all fields of a message.
 pub(super) fn pattern(dialect: &Dialect, message: &Message) -> String {
-    let fields: Vec<&str> = visible(message).map(|field| field.name).collect();
+    pattern_in(dialect.message, message)
+}
+
+/// A pattern that binds all fields of a variant of `path`.
+pub(super) fn pattern_in(path: &str, message: &Message) -> String {
+    format!("{path}::{}", made(message, |field| field.name.into()))
+}
+
+/// The message's variant with `value` for each of its fields.
+pub(super) fn made(message: &Message, value: impl Fn(&Field) -> String) -> String {
+    let fields: Vec<String> = visible(message).map(value).collect();
     if fields.is_empty() {
-        return format!("{}::{}", dialect.message, message.rust);
+        return message.rust.into();
     }
-    format!(
-        "{}::{} {{ {} }}",
-        dialect.message,
-        message.rust,
-        fields.join(", ")
-    )
+    format!("{} {{ {} }}", message.rust, fields.join(", "))
+}
+
+/// Fields that are chosen together when a message is made up.
+pub(super) struct Choice {
+    /// Their names.
+    names: Vec<&'static str>,
+    /// What chooses them, unless any value of their type will do.
+    pub(super) kind: Option<&'static str>,
+    /// The owned type of the first.
+    pub(super) owned: String,
+}
+
+impl Choice {
+    /// A pattern for what is chosen.
+    pub(super) fn pattern(&self) -> String {
+        match &self.names[..] {
+            [name] => (*name).into(),
+            names => format!("({})", names.join(", ")),
+        }
+    }
+}
+
+/// What has to be chosen to make a message up: a length goes with its start.
+pub(super) fn choices(message: &Message) -> Vec<Choice> {
+    let mut choices: Vec<Choice> = Vec::new();
+    for field in visible(message) {
+        let span = match (field.kind, field.rule) {
+            (_, Rule::Span) => Some(match field.kind {
+                Kind::FlaggedBe64 => "even_span",
+                _ => "span",
+            }),
+            _ => None,
+        };
+        match choices.last_mut() {
+            Some(start) if span.is_some() => {
+                start.names.push(field.name);
+                start.kind = span;
+            }
+            _ => choices.push(Choice {
+                names: Vec::from([field.name]),
+                kind: None,
+                owned: match field.kind {
+                    Kind::Name => "NameBuf".into(),
+                    Kind::FlaggedName => "Option<NameBuf>".into(),
+                    Kind::Ranges => "RangeBuf".into(),
+                    _ => rust_type(field),
+                },
+            }),
+        }
+    }
+    choices
 }
 
 /// Type parameters of the dialect's messages, and what they must be.

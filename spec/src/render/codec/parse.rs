@@ -2,10 +2,9 @@
 
 use alloc::format;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use super::super::text::Text;
-use super::names::{borrowed, prim, snake, visible};
+use super::names::{borrowed, pattern, prim, snake};
 use crate::kind::{Kind, Rule};
 use crate::row::{Dialect, Message};
 
@@ -42,18 +41,7 @@ pub(super) fn parser(text: &mut Text, dialect: &Dialect, message: &Message) {
                 text.line(&format!("let (rest, {bind}) = prim::{call}?;"));
                 before = name;
             }
-            let fields: Vec<&str> = visible(message).map(|field| field.name).collect();
-            let made = if fields.is_empty() {
-                format!("{}::{}", dialect.message, message.rust)
-            } else {
-                format!(
-                    "{}::{} {{ {} }}",
-                    dialect.message,
-                    message.rust,
-                    fields.join(", ")
-                )
-            };
-            text.line(&format!("Ok((rest, {made}))"));
+            text.line(&format!("Ok((rest, {}))", pattern(dialect, message)));
         },
     );
 }
