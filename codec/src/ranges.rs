@@ -33,7 +33,7 @@ pub struct Ranges<'a>(&'a [[u8; 16]]);
 
 /// Owned ranges of a discard command. At least one.
 #[cfg(feature = "alloc")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RangeBuf(Vec<Range>);
 
 /// Either kind of ranges.
@@ -133,5 +133,12 @@ impl RangeList for RangeBuf {
 impl fmt::Debug for Ranges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl fmt::Debug for RangeBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
