@@ -24,7 +24,7 @@ use crate::ranges::{PageSizes, Ranges};
 /// [`crate::V7`], [`crate::command::Commands`].
 pub trait Dialect: sealed::Sealed {
     /// A message that borrows from the input.
-    type Message<'a>;
+    type Message<'a>: Copy + core::fmt::Debug + PartialEq;
     /// A message that owns what it holds.
     #[cfg(feature = "alloc")]
     type Owned: Clone + core::fmt::Debug + PartialEq;

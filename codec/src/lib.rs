@@ -45,7 +45,7 @@ pub use error::EncodeError;
 pub use error::{DecodeError, Rule};
 #[cfg(feature = "encode")]
 pub use frame::Encode;
-pub use frame::{Decoded, Dialect, decode};
+pub use frame::{Decoded, Dialect, Trailer, Value, decode};
 pub use generated::qemu::{Message, Qemu};
 pub use generated::v7::{self, V7};
 #[cfg(feature = "alloc")]
