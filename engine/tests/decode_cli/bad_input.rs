@@ -146,7 +146,7 @@ fn refuses_every_prefix_that_ends_inside_a_message() {
 
 #[test]
 fn says_what_a_recording_of_another_kind_is() {
-    let cases: [(&str, &[u8], &str); 7] = [
+    let cases: [(&str, &[u8], &str); 8] = [
         (
             "return-path",
             b"QEVM\0\0\0\x03",
@@ -179,6 +179,12 @@ fn says_what_a_recording_of_another_kind_is() {
         ),
         (
             "auto",
+            b"\x1f\x8b\x08\0",
+            "offset 0 (0x0): no message has number 8075 (0x1f8b) [unknown]; \
+             it is compressed: unpack it first, as in zcat PATH | retpath decode -",
+        ),
+        (
+            "auto",
             b"no migration at all",
             "offset 0 (0x0): no message has number 28271 (0x6e6f) [unknown]",
         ),
@@ -193,7 +199,7 @@ fn says_what_a_recording_of_another_kind_is() {
     }
     let forward = decode_file(
         &["--kind", "return-path"],
-        capture("qemu-7.2-plain.ch0.fwd"),
+        capture("qemu-7.2-recover.ch0.fwd"),
     );
     assert!(
         forward

@@ -4,7 +4,7 @@ use retpath_engine::cli::decode::{self, Format, Options, decode_slice};
 
 use crate::pipes::Trickle;
 use crate::stream::{END, START, SWITCH, page, part};
-use crate::{capture, decode, decode_file};
+use crate::{capture_bytes, decode};
 
 /// A small postcopy migration with one of everything.
 fn migration() -> Vec<u8> {
@@ -154,11 +154,14 @@ fn counts_a_migration() {
 /// The summary of a capture, which must be whole.
 #[track_caller]
 fn summary(name: &str, kind: &str) -> serde_json::Value {
-    let path = capture(name);
-    let size = std::fs::metadata(&path).expect("the corpus has it").len();
-    let ran = decode_file(&["--kind", kind, "--summary", "--format", "json"], path);
+    let bytes = capture_bytes(name);
+    let ran = decode(&["--kind", kind, "--summary", "--format", "json"], &bytes);
     let summary: serde_json::Value = ran.understood().parse().expect("one object");
-    assert_eq!(summary["bytes"], size, "no byte of {name} is unexplained");
+    assert_eq!(
+        summary["bytes"],
+        bytes.len(),
+        "no byte of {name} is unexplained"
+    );
     summary
 }
 
@@ -237,7 +240,7 @@ fn prints_what_was_sent_before_the_link_broke() {
             r#""records_after_listen":{"PAGE":288,"EOS":9}"#,
         ),
     ] {
-        let ran = decode_file(&["--summary", "--format", "json"], capture(name));
+        let ran = decode(&["--summary", "--format", "json"], &capture_bytes(name));
         assert!(ran.stdout.contains(records), "{}", ran.stdout);
         let report = ran.stdout.clone();
         let line = ran.refused(1, &report);
@@ -247,7 +250,7 @@ fn prints_what_was_sent_before_the_link_broke() {
 
 #[test]
 fn prints_the_same_however_the_input_is_split() {
-    let bytes = std::fs::read(capture("qemu-7.2-plain.ch0.fwd")).expect("the corpus has it");
+    let bytes = capture_bytes("qemu-7.2-plain.ch0.fwd");
     let bytes = &bytes[..600_000];
     for format in [Format::Json, Format::Text] {
         let options = Options {

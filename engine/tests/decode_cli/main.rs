@@ -2,7 +2,7 @@
 //! byte, its exit codes.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -50,11 +50,31 @@ fn decode_file(args: &[&str], path: impl AsRef<OsStr>) -> Ran {
     Ran::from(output)
 }
 
-/// A recording of a real migration.
-fn capture(name: &str) -> PathBuf {
+/// A file of the corpus.
+fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../corpus/capture")
+        .join("../corpus")
         .join(name)
+}
+
+/// A recording of a real migration. Large forward streams are compressed: see
+/// [`capture_bytes`].
+fn capture(name: &str) -> PathBuf {
+    corpus("capture").join(name)
+}
+
+/// The bytes of a recording of a real migration.
+fn capture_bytes(name: &str) -> Vec<u8> {
+    let path = capture(name);
+    let Ok(packed) = std::fs::read(path.with_added_extension("gz")) else {
+        return std::fs::read(path).expect("the corpus has it");
+    };
+    let mut bytes = Vec::new();
+    let mut unpacked = flate2::read::GzDecoder::new(&packed[..]);
+    unpacked
+        .read_to_end(&mut bytes)
+        .expect("the corpus is sound");
+    bytes
 }
 
 /// What a command did.

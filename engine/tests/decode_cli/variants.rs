@@ -1,8 +1,8 @@
 //! Forward streams that the captures do not have: precopy, subsections, huge
 //! pages, old machine types, records of old releases.
 
-use crate::decode;
 use crate::stream::{END, START, part};
+use crate::{corpus, decode, decode_file};
 
 const HEADER: &[u8] = b"QEVM\0\0\0\x03";
 const EOS: &[u8] = b"\0\0\0\0\0\0\0\x10";
@@ -235,4 +235,41 @@ fn names_offset_message_field_and_rule() {
         line,
         "retpath: standard input: offset 104 (0x68): no message has number 12 (0x000c) [unknown]"
     );
+}
+
+#[test]
+fn understands_the_seed_corpus() {
+    let mut count = 0;
+    for (folder, ending, args) in [
+        ("qemu", "rp", &[][..]),
+        ("v7", "rp", &["--dialect", "v7"]),
+        ("forward", "fwd", &[]),
+        ("ram", "ram", &["--kind", "preempt"]),
+    ] {
+        let folder = corpus("seed").join(folder);
+        for entry in std::fs::read_dir(folder).expect("the corpus has it") {
+            let path = entry.expect("it can be listed").path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .expect("names are ASCII");
+            // Single records may mean a block that is named elsewhere, or stand in another place.
+            if !name.ends_with(ending) || (ending == "ram" && !name.starts_with("preempt")) {
+                continue;
+            }
+            let args = if name.starts_with("resumed") {
+                &["--kind", "resumed"]
+            } else {
+                args
+            };
+            let bytes = std::fs::metadata(&path).expect("it is there").len();
+            let summary = decode_file(&[args, &["--summary"]].concat(), &path).understood();
+            assert!(
+                summary.starts_with(&format!("bytes     {bytes}\n")),
+                "{name}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
 }
