@@ -2,6 +2,11 @@
 //! pages, old machine types, records of old releases.
 
 use crate::stream::{END, START, part};
+use std::path::PathBuf;
+
+use retpath_engine::cli::decode::{self, Dialect, Kind, Options, decode_slice};
+
+use crate::pipes::Trickle;
 use crate::{corpus, decode, decode_file};
 
 const HEADER: &[u8] = b"QEVM\0\0\0\x03";
@@ -237,39 +242,77 @@ fn names_offset_message_field_and_rule() {
     );
 }
 
-#[test]
-fn understands_the_seed_corpus() {
-    let mut count = 0;
-    for (folder, ending, args) in [
-        ("qemu", "rp", &[][..]),
-        ("v7", "rp", &["--dialect", "v7"]),
-        ("forward", "fwd", &[]),
-        ("ram", "ram", &["--kind", "preempt"]),
+/// The whole recordings of the seed corpus, and how to decode them.
+fn seeds() -> Vec<(PathBuf, Vec<&'static str>)> {
+    let mut seeds = Vec::new();
+    for (folder, args) in [
+        ("qemu", &[][..]),
+        ("v7", &["--dialect", "v7"]),
+        ("forward", &[]),
+        ("ram", &["--kind", "preempt"]),
     ] {
         let folder = corpus("seed").join(folder);
         for entry in std::fs::read_dir(folder).expect("the corpus has it") {
             let path = entry.expect("it can be listed").path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .expect("names are ASCII");
-            // Single records may mean a block that is named elsewhere, or stand in another place.
-            if !name.ends_with(ending) || (ending == "ram" && !name.starts_with("preempt")) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let name = name.expect("names are ASCII");
+            // Single records may mean a block that is named elsewhere.
+            if name.ends_with(".ram") && !name.starts_with("preempt") {
                 continue;
             }
-            let args = if name.starts_with("resumed") {
+            let is_resumed = name.starts_with("resumed");
+            let args = if is_resumed {
                 &["--kind", "resumed"]
             } else {
                 args
             };
-            let bytes = std::fs::metadata(&path).expect("it is there").len();
-            let summary = decode_file(&[args, &["--summary"]].concat(), &path).understood();
-            assert!(
-                summary.starts_with(&format!("bytes     {bytes}\n")),
-                "{name}"
-            );
-            count += 1;
+            seeds.push((path, args.to_vec()));
         }
     }
-    assert!(count > 20, "{count}");
+    assert!(seeds.len() > 30, "the corpus is there");
+    seeds
+}
+
+#[test]
+fn understands_the_seed_corpus() {
+    for (path, mut args) in seeds() {
+        let bytes = std::fs::metadata(&path).expect("it is there").len();
+        args.push("--summary");
+        let summary = decode_file(&args, &path).understood();
+        assert!(
+            summary.starts_with(&format!("bytes     {bytes}\n")),
+            "{path:?}"
+        );
+    }
+}
+
+#[test]
+fn prints_the_same_however_a_damaged_recording_is_split() {
+    for (path, args) in seeds() {
+        let mut options = Options::default();
+        match args[..] {
+            ["--dialect", _] => options.dialect = Dialect::V7,
+            ["--kind", "resumed"] => options.kind = Kind::Resumed,
+            ["--kind", _] => options.kind = Kind::Preempt,
+            _ => {}
+        }
+        let sound = std::fs::read(&path).expect("it is there");
+        // Beyond that there are only pages.
+        for at in 0..sound.len().min(512) {
+            for change in [0x01, 0xff] {
+                let mut bytes = sound.clone();
+                bytes[at] ^= change;
+                let (whole, verdict) = decode_slice(&options, &bytes);
+                let mut out = Vec::new();
+                let mut input = Trickle(&bytes, 13);
+                let split = decode::decode(&options, &mut input, &mut out, &mut |_| {});
+                assert!(out == whole, "{path:?}, byte {at} ^ {change:#x}");
+                assert_eq!(
+                    format!("{split:?}"),
+                    format!("{verdict:?}"),
+                    "{path:?}, byte {at}"
+                );
+            }
+        }
+    }
 }
