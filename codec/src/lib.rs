@@ -129,7 +129,7 @@ pub mod tokio;
 pub use error::{DecodeError, EncodeError, Rule};
 #[cfg(feature = "encode")]
 pub use frame::Encode;
-pub use frame::{Decoded, Dialect, decode};
+pub use frame::{Decoded, Dialect, Trailer, Value, decode};
 pub use generated::qemu::{Message, Qemu};
 pub use generated::v7::{self, V7};
 #[cfg(feature = "alloc")]
