@@ -9,7 +9,7 @@ use retpath_spec::sample::samples;
 use retpath_spec::table::return_path::{QEMU, V7};
 use retpath_spec::walk::{self, Step};
 use support::pcap::{self, End, OVERHEAD, Pcap, ROOM};
-use support::reading::{Reader, walker};
+use support::reading::{codec, walker};
 use support::tshark::{self, Flow, dissect};
 use support::{recordings, return_paths};
 
@@ -35,7 +35,7 @@ const CUTS: [Cut; 4] = [
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
 fn sees_every_recorded_message_however_it_is_cut() {
-    compare("recorded", &QEMU, &recordings(), walker);
+    compare("recorded", &QEMU, &recordings());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn sees_every_recorded_message_however_it_is_cut() {
 fn sees_every_seed_however_it_is_cut() {
     for dialect in [&QEMU, &V7] {
         let seeds = return_paths(&format!("corpus/seed/{}", dialect.name));
-        compare(&format!("seed-{}", dialect.name), dialect, &seeds, walker);
+        compare(&format!("seed-{}", dialect.name), dialect, &seeds);
     }
 }
 
@@ -223,13 +223,18 @@ fn takes_the_forward_direction_only_if_told_to() {
 }
 
 /// Dissects every input, cut in every way, and compares what tshark saw with
-/// what `reader` sees.
-fn compare(name: &str, dialect: &Dialect, inputs: &[(String, Vec<u8>)], reader: Reader) {
+/// what walker and codec see.
+fn compare(name: &str, dialect: &Dialect, inputs: &[(String, Vec<u8>)]) {
     let mut pcap = Pcap::new();
     let mut sent = Vec::new();
     for (file, input) in inputs {
-        let (seen, refused) = reader(dialect, input);
+        let (seen, refused) = walker(dialect, input);
         assert_eq!(refused, None, "{file}");
+        assert_eq!(
+            seen,
+            codec(dialect, input),
+            "{file}: the codec reads otherwise"
+        );
         let offsets: Vec<usize> = seen.iter().map(|message| message.offset).collect();
         for cut in CUTS {
             let mut connection = pcap.connect();

@@ -1,5 +1,7 @@
 //! What a reader makes of a return path, in a form that readers share.
 
+use retpath_codec::stream::{Item, Stream};
+use retpath_codec::{Qemu, V7, Value as Shown};
 use retpath_spec::row::{BITMAP_END, Dialect, Trailer};
 use retpath_spec::walk::{self, Refused, Step, Value};
 
@@ -16,10 +18,8 @@ pub(crate) struct Seen {
     pub(crate) fields: Vec<(String, String)>,
 }
 
-/// Reads a return path up to its first defect, or to where it is cut short.
-pub(crate) type Reader = fn(&Dialect, &[u8]) -> (Vec<Seen>, Option<Refused>);
-
-/// The walker's reading, offsets from the start of `input`.
+/// The walker's reading, up to the first defect or to where the return path is
+/// cut short; offsets from the start of `input`.
 pub(crate) fn walker(dialect: &Dialect, input: &[u8]) -> (Vec<Seen>, Option<Refused>) {
     let mut seen = Vec::new();
     let mut at = 0;
@@ -61,6 +61,50 @@ pub(crate) fn walker(dialect: &Dialect, input: &[u8]) -> (Vec<Seen>, Option<Refu
         at = end;
     }
     (seen, None)
+}
+
+/// The codec's reading of a sound return path.
+pub(crate) fn codec(dialect: &Dialect, input: &[u8]) -> Vec<Seen> {
+    match dialect.name {
+        "qemu" => decode::<Qemu>(input),
+        "v7" => decode::<V7>(input),
+        other => panic!("{other} is no return path"),
+    }
+}
+
+fn decode<D: retpath_codec::Dialect>(mut input: &[u8]) -> Vec<Seen> {
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut stream = Stream::<D>::new(u64::MAX);
+    while let Some(item) = stream.next(&mut input).expect("a sound return path") {
+        match item {
+            Item::Message { offset, message } => {
+                let mut fields = Vec::new();
+                D::fields(&message, &mut |name, value| {
+                    let value = match value {
+                        Shown::Number(n) | Shown::Offset(n) | Shown::Bytes(n) => n.to_string(),
+                        Shown::Name(Some(name)) => hex(name.as_bytes()),
+                        Shown::Name(None) => return,
+                        other => panic!("{other:?} in a return path"),
+                    };
+                    fields.push((name.to_string(), value));
+                });
+                let offset = usize::try_from(offset).expect("a small file");
+                let label = D::label(&message).into();
+                seen.push(Seen {
+                    offset,
+                    label,
+                    fields,
+                });
+            }
+            Item::Bitmap { bitmap, .. } => {
+                let fields = &mut seen.last_mut().expect("behind its frame").fields;
+                fields.push(("bitmap.size".into(), bitmap.as_bytes().len().to_string()));
+                fields.push(("bitmap.received".into(), bitmap.received().to_string()));
+            }
+        }
+    }
+    stream.finish().expect("a whole return path");
+    seen
 }
 
 /// Size in bytes and number of pages of a sound trailer, if it is all there.
