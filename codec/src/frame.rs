@@ -13,10 +13,13 @@
 //! number, limit, length, fields in order, left-over bytes. Nothing here
 //! panics or allocates.
 
+use core::fmt::Debug;
+
 #[cfg(feature = "encode")]
 use crate::error::EncodeError;
 use crate::error::{DecodeError, Rule};
 use crate::name::Name;
+use crate::num::wide;
 use crate::prim::{self, Parsed};
 use crate::ranges::{PageSizes, Ranges};
 
@@ -24,10 +27,10 @@ use crate::ranges::{PageSizes, Ranges};
 /// [`crate::V7`], [`crate::command::Commands`].
 pub trait Dialect: sealed::Sealed {
     /// A message that borrows from the input.
-    type Message<'a>;
+    type Message<'a>: Copy + Debug + PartialEq + MaybeEncode;
     /// A message that owns what it holds.
     #[cfg(feature = "alloc")]
-    type Owned: Clone + core::fmt::Debug + PartialEq;
+    type Owned: Clone + Debug + PartialEq + MaybeEncode;
     /// Name of the dialect, as on the command line.
     const NAME: &'static str;
     /// Bytes of a frame in front of its payload.
@@ -72,6 +75,13 @@ pub enum Value<'a> {
 pub(crate) mod sealed {
     pub trait Sealed {}
 }
+
+/// [`Encode`] where there is such a thing.
+#[cfg(feature = "encode")]
+use self::Encode as MaybeEncode;
+/// [`Encode`] where there is such a thing.
+#[cfg(not(feature = "encode"))]
+use self::sealed::Sealed as MaybeEncode;
 
 /// What follows a message's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +196,7 @@ impl<'a> Frame<'a> {
     #[cold]
     pub(crate) fn reserved(self) -> DecodeError {
         DecodeError {
-            offset: self.lead as u64,
+            offset: wide(self.lead),
             message: None,
             field: None,
             rule: Rule::Reserved,
@@ -200,7 +210,7 @@ impl<'a> Frame<'a> {
             number: self.number,
         };
         DecodeError {
-            offset: self.lead as u64,
+            offset: wide(self.lead),
             message: None,
             field: None,
             rule,
@@ -216,7 +226,7 @@ impl<'a> Frame<'a> {
             Rule::Length { len, min, max }
         };
         DecodeError {
-            offset: self.lead as u64 + 2,
+            offset: wide(self.lead + 2),
             message: Some(label),
             field: None,
             rule,
@@ -234,7 +244,7 @@ impl<'a> Frame<'a> {
     ) -> DecodeError {
         let at = self.lead + 4 + usize::from(self.len).saturating_sub(left);
         DecodeError {
-            offset: at as u64,
+            offset: wide(at),
             message: Some(label),
             field,
             rule,

@@ -1,9 +1,10 @@
 //! RAM block names: 1 to 255 bytes without a NUL, not necessarily UTF-8.
 //!
-//! Names are never changed: not by parsing, not by writing, not by printing
-//! (what is not printable is printed as `\xNN`, a backslash as `\\`).
+//! Names are never changed: not by parsing, not by writing. Printed, each name
+//! looks different from every other: bytes that are no UTF-8 appear as `\xNN`,
+//! unprintable characters as `\n` or `\u{..}`, a backslash as `\\`.
 
-use core::fmt;
+use core::fmt::{self, Write};
 
 #[cfg(feature = "alloc")]
 use alloc::boxed::Box;
@@ -60,7 +61,6 @@ impl<'a> Name<'a> {
     }
 
     /// The name's length, 1 to 255, as the wire has it.
-    #[cfg(feature = "encode")]
     pub(crate) fn size(self) -> u8 {
         u8::try_from(self.0.len()).unwrap_or(u8::MAX)
     }
@@ -100,14 +100,15 @@ impl BlockName for NameBuf {
     }
 }
 
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Name<'_> {
+    /// Writes the name, with its double quotes escaped or as they are.
+    fn show(self, f: &mut fmt::Formatter<'_>, quoted: bool) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
-                    '\\' => f.write_str("\\\\")?,
-                    c if c.is_control() => write!(f, "{}", c.escape_default())?,
-                    c => write!(f, "{c}")?,
+                    '\'' => f.write_char(c)?,
+                    '"' if !quoted => f.write_char(c)?,
+                    c => write!(f, "{}", c.escape_debug())?,
                 }
             }
             for byte in chunk.invalid() {
@@ -118,9 +119,17 @@ impl fmt::Display for Name<'_> {
     }
 }
 
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show(f, false)
+    }
+}
+
 impl fmt::Debug for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{self}\"")
+        f.write_char('"')?;
+        self.show(f, true)?;
+        f.write_char('"')
     }
 }
 

@@ -11,6 +11,7 @@ use nom::error::{ErrorKind, ParseError};
 
 use crate::error::Rule;
 use crate::name::Name;
+use crate::num::halves;
 use crate::ranges::{PageSizes, Range, Ranges};
 
 /// Rest of the payload and value, or the field at fault.
@@ -181,7 +182,7 @@ pub(crate) fn page_sizes<'a>(
         return Ok((input, None));
     }
     let (rest, bytes) = fixed::<16>(field, input)?;
-    let (summary, target) = crate::ranges::halves(bytes);
+    let (summary, target) = halves(bytes);
     Ok((rest, Some(PageSizes { summary, target })))
 }
 
@@ -202,8 +203,8 @@ pub(crate) fn ranges<'a>(field: &'static str, input: &'a [u8]) -> Parsed<'a, Ran
 
 #[cfg(feature = "encode")]
 pub(crate) use write::{
-    Run, Sink, Written, check_flagged, check_span, flagged_len, flagged_name_size, page_sizes_size,
-    put, put_flagged_name, put_name, put_page_sizes, put_ranges, ranges_size,
+    Run, Sink, Written, flagged_len, flagged_name_size, page_sizes_size, put, put_flagged_name,
+    put_name, put_page_sizes, put_ranges,
 };
 
 #[cfg(feature = "encode")]
@@ -213,34 +214,16 @@ mod write {
     use cookie_factory::WriteContext;
     use cookie_factory::combinator::slice;
 
-    use crate::error::{EncodeError, Rule};
-    use crate::generated::MAX_NAME;
+    use crate::error::Rule;
+    use crate::fit::Unfit;
     use crate::name::Name;
-    use crate::ranges::{PageSizes, Range, RangeList};
+    use crate::ranges::{PageSizes, RangeList};
 
     /// Where a message is written to.
     pub(crate) type Sink<W> = WriteContext<W>;
 
     /// The sink behind what was written.
     pub(crate) type Written<W> = Result<Sink<W>, Unfit>;
-
-    /// Why something cannot be written.
-    pub(crate) struct Unfit {
-        field: Option<&'static str>,
-        rule: Rule,
-    }
-
-    impl Unfit {
-        /// The error of a whole message.
-        #[cold]
-        pub(crate) fn of(self, message: &'static str) -> EncodeError {
-            EncodeError {
-                message,
-                field: self.field,
-                rule: self.rule,
-            }
-        }
-    }
 
     /// `N` bytes of neighbouring integers, under construction.
     pub(crate) struct Run<const N: usize> {
@@ -283,30 +266,6 @@ mod write {
             self.at += M;
             self
         }
-    }
-
-    /// Refuses what [`super::be32_span`] refuses.
-    #[inline(always)]
-    pub(crate) fn check_span(field: &'static str, start: u64, len: u64) -> Result<(), Unfit> {
-        match Range::new(start, len) {
-            Ok(_) => Ok(()),
-            Err(rule) => Err(Unfit {
-                field: Some(field),
-                rule,
-            }),
-        }
-    }
-
-    /// Refuses what [`super::flagged_span`] refuses, and a length whose lowest
-    /// bit is the name flag's.
-    pub(crate) fn check_flagged(field: &'static str, start: u64, len: u64) -> Result<(), Unfit> {
-        if len % 2 != 0 {
-            return Err(Unfit {
-                field: Some(field),
-                rule: Rule::Odd,
-            });
-        }
-        check_span(field, start, len)
     }
 
     #[inline(always)]
@@ -353,19 +312,6 @@ mod write {
     pub(crate) fn put_page_sizes<W: Write>(out: Sink<W>, sizes: Option<PageSizes>) -> Written<W> {
         let Some(sizes) = sizes else { return Ok(out) };
         put(out, Run::<16>::new().be64(sizes.summary).be64(sizes.target))
-    }
-
-    /// Bytes that [`put_ranges`] takes, in a command with the longest name.
-    pub(crate) fn ranges_size(field: &'static str, ranges: &impl RangeList) -> Result<u16, Unfit> {
-        let limit = usize::from(u16::MAX) - MAX_NAME - 3;
-        let len = ranges.count().saturating_mul(16);
-        match u16::try_from(len) {
-            Ok(size) if len <= limit => Ok(size),
-            _ => Err(Unfit {
-                field: Some(field),
-                rule: Rule::TooLong { len, limit },
-            }),
-        }
     }
 
     pub(crate) fn put_ranges<W: Write>(mut out: Sink<W>, ranges: &impl RangeList) -> Written<W> {

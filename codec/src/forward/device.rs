@@ -40,8 +40,8 @@ pub(super) enum Next {
 enum Likely {
     Yes,
     No,
-    /// At least this many more bytes must be seen.
-    Unsure(usize),
+    /// More bytes must be seen; each of them may settle it.
+    Unsure,
 }
 
 /// Looks for the footer of section `id` in `view`.
@@ -52,9 +52,9 @@ pub(super) fn next(view: &[u8], id: u32, around: &Surroundings<'_>) -> Result<Ne
     while let Some(found) = position(view, at) {
         match candidate(&view[found..], &footer, around) {
             Likely::Yes if found == 0 => return Ok(Next::Footer),
-            Likely::Unsure(need) if found == 0 => return Err(Stop::Need(need)),
+            Likely::Unsure if found == 0 => return Err(Stop::Need(1)),
             Likely::No => at = found + 1,
-            Likely::Yes | Likely::Unsure(_) => return Ok(Next::State(found)),
+            Likely::Yes | Likely::Unsure => return Ok(Next::State(found)),
         }
     }
     if view.is_empty() {
@@ -77,13 +77,13 @@ fn candidate(view: &[u8], footer: &[u8; 5], around: &Surroundings<'_>) -> Likely
         if around.last || !footer.starts_with(view) {
             return Likely::No;
         }
-        return Likely::Unsure(footer.len() - view.len());
+        return Likely::Unsure;
     };
     if head != footer {
         return Likely::No;
     }
     match (follows(rest, around), around.last) {
-        (Likely::Unsure(_), true) => Likely::No,
+        (Likely::Unsure, true) => Likely::No,
         (likely, _) => likely,
     }
 }
@@ -102,7 +102,7 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     match looked {
         Ok(true) => Likely::Yes,
         Ok(false) => Likely::No,
-        Err(Stop::Need(need)) => Likely::Unsure(need),
+        Err(Stop::Need(_)) => Likely::Unsure,
         Err(Stop::Fault(_)) => Likely::No,
     }
 }
@@ -131,7 +131,7 @@ fn command(view: &[u8], around: &Surroundings<'_>) -> Likely {
             _ if around.package => Likely::No,
             _ => Likely::Yes,
         },
-        Ok(Decoded::Need(need)) if view.len() + need <= LONGEST => Likely::Unsure(need),
+        Ok(Decoded::Need(need)) if view.len() + need <= LONGEST => Likely::Unsure,
         Ok(Decoded::Need(_)) | Err(_) => Likely::No,
     }
 }

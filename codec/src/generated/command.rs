@@ -8,9 +8,8 @@
 #[cfg(feature = "encode")]
 use std::{io::Write, vec::Vec};
 
-use crate::error::DecodeError;
-#[cfg(feature = "encode")]
-use crate::error::EncodeError;
+use crate::error::{DecodeError, EncodeError};
+use crate::fit;
 #[cfg(feature = "encode")]
 use crate::frame::{Encode, into_slice};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
@@ -241,6 +240,21 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
     }
 }
 
+impl<N: BlockName, R: RangeList> Command<N, R> {
+    /// Whether a receiver would take the values.
+    ///
+    /// # Errors
+    ///
+    /// Which field breaks which rule.
+    pub fn check(&self) -> Result<(), EncodeError> {
+        let checked = match self {
+            Command::PostcopyRamDiscard { block, ranges } => fit::ranges("ranges", 3 + u16::from(block.name().size()), ranges).map(drop),
+            _ => Ok(()),
+        };
+        checked.map_err(|unfit| unfit.of(self.label()))
+    }
+}
+
 #[cfg(feature = "encode")]
 impl<N: BlockName, R: RangeList> Command<N, R> {
     #[inline(always)]
@@ -342,7 +356,7 @@ fn write_postcopy_run<W: Write>(out: Sink<W>) -> Written<W> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_ram_discard<W: Write, R: RangeList>(out: Sink<W>, block: Name<'_>, ranges: &R) -> Written<W> {
-    let out = prim::put(out, Run::<7>::new().u8(8).be16(6).be16(3 + u16::from(block.size()) + prim::ranges_size("ranges", ranges)?).u8(0).u8(block.size()))?;
+    let out = prim::put(out, Run::<7>::new().u8(8).be16(6).be16(fit::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8(0).u8(block.size()))?;
     let out = prim::put_name(out, block)?;
     let out = prim::put(out, Run::<1>::new().u8(0))?;
     prim::put_ranges(out, ranges)

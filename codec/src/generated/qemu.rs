@@ -7,9 +7,8 @@
 #[cfg(feature = "encode")]
 use std::{io::Write, vec::Vec};
 
-use crate::error::DecodeError;
-#[cfg(feature = "encode")]
-use crate::error::EncodeError;
+use crate::error::{DecodeError, EncodeError};
+use crate::fit;
 #[cfg(feature = "encode")]
 use crate::frame::{Encode, into_slice};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
@@ -136,12 +135,12 @@ impl Dialect for Qemu {
                 show("value", Value::Number((*value).into()));
             }
             Message::ReqPagesId { start, len, block } => {
-                show("start", Value::Offset((*start).into()));
+                show("start", Value::Offset(*start));
                 show("len", Value::Bytes((*len).into()));
                 show("block", Value::Name(Some(*block)));
             }
             Message::ReqPages { start, len } => {
-                show("start", Value::Offset((*start).into()));
+                show("start", Value::Offset(*start));
                 show("len", Value::Bytes((*len).into()));
             }
             Message::RecvBitmap { block } => {
@@ -203,6 +202,22 @@ impl<N: BlockName> Message<N> {
             Message::ResumeAck => Message::ResumeAck,
             Message::SwitchoverAck => Message::SwitchoverAck,
         }
+    }
+}
+
+impl<N: BlockName> Message<N> {
+    /// Whether a receiver would take the values.
+    ///
+    /// # Errors
+    ///
+    /// Which field breaks which rule.
+    pub fn check(&self) -> Result<(), EncodeError> {
+        let checked = match self {
+            Message::ReqPagesId { start, len, .. } => fit::span("len", *start, (*len).into()),
+            Message::ReqPages { start, len } => fit::span("len", *start, (*len).into()),
+            _ => Ok(()),
+        };
+        checked.map_err(|unfit| unfit.of(self.label()))
     }
 }
 
@@ -290,7 +305,7 @@ fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<'_>) -> Written<W> {
-    prim::check_span("len", start, len.into())?;
+    fit::span("len", start, len.into())?;
     let out = prim::put(out, Run::<17>::new().be16(3).be16(13 + u16::from(block.size())).be64(start).be32(len).u8(block.size()))?;
     prim::put_name(out, block)
 }
@@ -298,7 +313,7 @@ fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u32) -> Written<W> {
-    prim::check_span("len", start, len.into())?;
+    fit::span("len", start, len.into())?;
     prim::put(out, Run::<16>::new().be16(4).be16(12).be64(start).be32(len))
 }
 

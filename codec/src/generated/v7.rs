@@ -7,9 +7,8 @@
 #[cfg(feature = "encode")]
 use std::{io::Write, vec::Vec};
 
-use crate::error::DecodeError;
-#[cfg(feature = "encode")]
-use crate::error::EncodeError;
+use crate::error::{DecodeError, EncodeError};
+use crate::fit;
 #[cfg(feature = "encode")]
 use crate::frame::{Encode, into_slice};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
@@ -107,8 +106,8 @@ impl Dialect for V7 {
                 show("value", Value::Number((*value).into()));
             }
             Message::ReqPages { start, len, block } => {
-                show("start", Value::Offset((*start).into()));
-                show("len", Value::Bytes((*len).into()));
+                show("start", Value::Offset(*start));
+                show("len", Value::Bytes(*len));
                 show("block", Value::Name(*block));
             }
         }
@@ -151,6 +150,21 @@ impl<N: BlockName> Message<N> {
             Message::Pong { value } => Message::Pong { value },
             Message::ReqPages { start, len, block } => Message::ReqPages { start, len, block: block.map(|name| name.name().to_buf()) },
         }
+    }
+}
+
+impl<N: BlockName> Message<N> {
+    /// Whether a receiver would take the values.
+    ///
+    /// # Errors
+    ///
+    /// Which field breaks which rule.
+    pub fn check(&self) -> Result<(), EncodeError> {
+        let checked = match self {
+            Message::ReqPages { start, len, .. } => fit::flagged("len", *start, *len),
+            _ => Ok(()),
+        };
+        checked.map_err(|unfit| unfit.of(self.label()))
     }
 }
 
@@ -215,7 +229,7 @@ fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u64, block: Option<Name<'_>>) -> Written<W> {
-    prim::check_flagged("len", start, len)?;
+    fit::flagged("len", start, len)?;
     let out = prim::put(out, Run::<20>::new().be16(3).be16(16 + prim::flagged_name_size(block)).be64(start).be64(prim::flagged_len(len, block)))?;
     prim::put_flagged_name(out, block)
 }

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub mod decode;
 pub mod doctor;
+pub mod size;
 
 /// QEMU postcopy page service.
 #[derive(Debug, Parser)]
@@ -22,6 +24,8 @@ struct Cli {
 /// What `retpath` can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print what a recorded migration channel says.
+    Decode(decode::Args),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
 }
@@ -39,6 +43,7 @@ pub enum Format {
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Decode(args) => decode::run(args),
         Command::Doctor(args) => doctor::run(args),
     }
 }
