@@ -6,12 +6,15 @@
 //!
 //! The footer counts only in front of something that may follow it: the head
 //! of a section with a number that is new and a name in printable ASCII, a
-//! command, or, outside a package, EOF in front of a description. Nothing here
-//! panics or allocates, and the number of bytes looked at for each candidate
-//! is bounded.
+//! command, or, outside a package, a further piece of a section that has been
+//! started, or EOF in front of a description. Nothing here panics or
+//! allocates, and the number of bytes looked at for each candidate is bounded.
+
+use alloc::collections::BTreeMap;
 
 use crate::command::{Command, Commands};
 use crate::forward::cursor::{Cursor, Stop};
+use crate::forward::place::{Payload, Section};
 use crate::frame::{Decoded, decode};
 use crate::generated::section;
 
@@ -21,8 +24,8 @@ pub(super) struct Surroundings<'f> {
     pub(super) package: bool,
     /// Nothing follows the slice: the package, or the channel, ends there.
     pub(super) last: bool,
-    /// Whether a section of this number is known.
-    pub(super) known: &'f dyn Fn(u32) -> bool,
+    /// The sections that are known.
+    pub(super) sections: &'f BTreeMap<u32, Section>,
     /// Longest description.
     pub(super) max_description: u32,
 }
@@ -94,6 +97,9 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     let looked = match cursor.u8() {
         Ok(section::SECTION_FULL) => head(cursor, around),
         Ok(section::SECTION_START) if !around.package => head(cursor, around),
+        Ok(section::SECTION_PART | section::SECTION_END) if !around.package => {
+            piece(cursor, around)
+        }
         Ok(section::COMMAND) => return command(view, around),
         Ok(section::EOF) if !around.package => end(cursor, around),
         Ok(_) => Ok(false),
@@ -113,12 +119,18 @@ fn head(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop>
     let size = cursor.u8()?;
     let name = cursor.rest().get(..size.into()).unwrap_or(cursor.rest());
     let printable = name.iter().all(|byte| (b' '..=b'~').contains(byte));
-    if (around.known)(id) || size == 0 || !printable {
+    if around.sections.contains_key(&id) || size == 0 || !printable {
         return Ok(false);
     }
     // Name, instance, version.
     cursor.bytes(usize::from(size) + 8)?;
     Ok(true)
+}
+
+/// Whether what follows the byte that goes on with a section is its number.
+fn piece(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
+    let section = around.sections.get(&cursor.be32()?);
+    Ok(section.is_some_and(|section| section.payload != Payload::Device))
 }
 
 /// Whether a command may follow a device's section.

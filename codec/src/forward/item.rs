@@ -165,7 +165,7 @@ impl Decoder {
                 let around = device::Surroundings {
                     package: package.is_some(),
                     last: package.map_or(self.is_closed(), |left| left == wide(input.len())),
-                    known: &|id| self.sections.contains_key(&id),
+                    sections: &self.sections,
                     max_description: self.options.max_description,
                 };
                 match device::next(input, id, &around)? {

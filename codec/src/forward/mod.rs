@@ -18,7 +18,7 @@
 //! state, comes in chunks of whatever is there, so a stream of any size is
 //! decoded in constant memory.
 //!
-//! [`Event::encode`] is the mirror of [`Decoder::next`]; [`write`] has the
+//! [`Event::encode`] is the mirror of [`Decoder::next`]; [`mod@write`] has the
 //! pieces for a source that produces a stream.
 //!
 //! Nothing here panics, whatever the bytes. Memory grows only with RAM blocks

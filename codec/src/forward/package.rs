@@ -86,7 +86,7 @@ mod tests {
             let package = all(&[&[0xee; 30], &tail]);
             let mut at = 0;
             loop {
-                let left = (package.len() - at) as u64;
+                let left = u64::try_from(package.len() - at).unwrap();
                 match next(&package[at..], left).unwrap() {
                     Some(Next::State(size)) => at += size,
                     Some(Next::Tail) => break,

@@ -106,6 +106,20 @@ fn an_early_device_stands_before_ram() {
     assert_eq!(decoder.has_footers(), Some(true));
 }
 
+#[test]
+fn an_early_device_stands_between_pieces_of_ram() {
+    let bytes = Stream::listed()
+        .device(9, b"virtio-mem-device-early", [7; 24])
+        .part(1)
+        .eos(1)
+        .device(10, b"virtio-mem-device-early", [8; 24])
+        .end(1)
+        .eos(1)
+        .eof();
+    let want = [(9, vec![7; 24]), (10, vec![8; 24])];
+    assert_eq!(states(&mut fresh(), &bytes.0), want);
+}
+
 fn precopy() -> Stream {
     Stream::listed()
         .end(1)
