@@ -6,7 +6,7 @@
 //!   block names from the input.
 //! * [`stream`] (feature `alloc`) takes bytes in any split and yields the same
 //!   messages, and the received bitmaps that follow RECV_BITMAP.
-//! * `forward` (feature `alloc`) does the same for the forward stream:
+//! * [`forward`] (feature `alloc`) does the same for the forward stream:
 //!   header, sections, commands, RAM records.
 //! * [`Encode`] (feature `encode`) writes messages.
 //!

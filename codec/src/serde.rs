@@ -12,7 +12,6 @@ use core::fmt;
 use ::serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use ::serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::error::Rule;
 use crate::generated::MAX_NAME;
 use crate::name::{BlockName, Name, NameBuf};
 use crate::ranges::{PageSizes, Range, RangeBuf, RangeList, Ranges};
@@ -86,10 +85,11 @@ impl<'de> Visitor<'de> for NameVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<NameBuf, A::Error> {
         let mut name = Vec::new();
-        while let Some(byte) = bytes.next_element::<u8>()? {
-            if name.len() == MAX_NAME {
-                return Err(A::Error::custom(Rule::NameTooLong));
-            }
+        // One byte more than a name may have is enough to refuse it.
+        while name.len() <= MAX_NAME {
+            let Some(byte) = bytes.next_element()? else {
+                break;
+            };
             name.push(byte);
         }
         self.visit_bytes(&name)

@@ -135,18 +135,16 @@ fn takes_names_as_sequences_of_bytes() {
     use serde::de::{Deserialize, IntoDeserializer};
 
     /// A format that is not for people and gives bytes one by one.
-    struct Sequence(Vec<u8>);
+    struct Sequence<I>(I);
 
-    impl<'de> serde::Deserializer<'de> for Sequence {
+    impl<'de, I: Iterator<Item = u8>> serde::Deserializer<'de> for Sequence<I> {
         type Error = Error;
 
         fn deserialize_any<V: serde::de::Visitor<'de>>(
             self,
             visitor: V,
         ) -> Result<V::Value, Error> {
-            visitor.visit_seq(SeqDeserializer::new(
-                self.0.into_iter().map(u8::into_deserializer),
-            ))
+            visitor.visit_seq(SeqDeserializer::new(self.0.map(u8::into_deserializer)))
         }
 
         fn is_human_readable(&self) -> bool {
@@ -160,11 +158,13 @@ fn takes_names_as_sequences_of_bytes() {
         }
     }
 
-    let read = |bytes: &[u8]| NameBuf::deserialize(Sequence(bytes.into()));
+    let read = |bytes: &[u8]| NameBuf::deserialize(Sequence(bytes.iter().copied()));
     assert_eq!(read(b"pc.ram"), Ok(name("pc.ram")));
     assert_eq!(read(&[b'a'; 255]), Ok(name([b'a'; 255])));
     assert!(read(&[b'a'; 256]).is_err());
     assert!(read(b"").is_err());
+    // An endless one is not read to its end.
+    assert!(NameBuf::deserialize(Sequence(std::iter::repeat(b'a'))).is_err());
 }
 
 /// The error of reading `text` as a `T`.
