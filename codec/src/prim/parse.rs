@@ -10,7 +10,8 @@ use nom::error::{ErrorKind, ParseError};
 use super::{Fail, Fault, Refused};
 use crate::error::Rule;
 use crate::name::Name;
-use crate::ranges::{self, PageSizes, Range, Ranges};
+use crate::num::halves;
+use crate::ranges::{PageSizes, Range, Ranges};
 
 /// Rest of the payload and value, or the failure.
 pub(crate) type Parsed<'a, T, F> = nom::IResult<&'a [u8], T, F>;
@@ -192,7 +193,7 @@ pub(crate) fn page_sizes<'a, F: Fail>(
         return Ok((input, None));
     }
     let (rest, bytes) = fixed::<16, F>(field, input)?;
-    let (summary, target) = ranges::halves(bytes);
+    let (summary, target) = halves(bytes);
     Ok((rest, Some(PageSizes { summary, target })))
 }
 

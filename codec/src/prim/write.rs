@@ -1,7 +1,7 @@
 //! cookie-factory: one serializer for each field kind.
 //!
 //! Neighbouring integers are gathered in a [`Run`] and handed over in one
-//! write. What the other side would refuse is refused before the first write.
+//! write. What the other side would refuse has been refused before, by `fit.rs`.
 
 use core::mem;
 use std::io::Write;
@@ -9,11 +9,9 @@ use std::io::Write;
 use cookie_factory::WriteContext;
 use cookie_factory::combinator::slice;
 
-use super::Fail;
-use crate::error::Rule;
-use crate::generated::MAX_NAME;
+use super::Refused;
 use crate::name::Name;
-use crate::ranges::{PageSizes, Range, RangeList};
+use crate::ranges::{PageSizes, RangeList};
 
 /// Where a message is written to.
 pub(crate) type Sink<W> = WriteContext<W>;
@@ -39,8 +37,8 @@ impl Write for Room<'_> {
     }
 }
 
-/// The sink behind what was written, or the failure.
-pub(crate) type Written<W, F> = Result<Sink<W>, F>;
+/// The sink behind what was written, if it could be.
+pub(crate) type Written<W> = Result<Sink<W>, Refused>;
 
 /// `N` bytes of neighbouring integers. Each integer says where it goes, so
 /// that the compiler sees one array of known bytes and none of its building.
@@ -80,45 +78,24 @@ impl<const N: usize> Run<N> {
     }
 }
 
-/// Refuses what [`super::be32_span`] refuses.
 #[inline(always)]
-pub(crate) fn check_span<F: Fail>(field: &'static str, start: u64, len: u64) -> Result<(), F> {
-    match Range::new(start, len) {
-        Ok(_) => Ok(()),
-        Err(rule) => Err(F::at(0, Some(field), rule)),
-    }
-}
-
-/// Refuses what [`super::flagged_span`] refuses, and a length whose lowest
-/// bit is the name flag's.
-pub(crate) fn check_flagged<F: Fail>(field: &'static str, start: u64, len: u64) -> Result<(), F> {
-    if len % 2 != 0 {
-        return Err(F::at(0, Some(field), Rule::Odd));
-    }
-    check_span(field, start, len)
+fn bytes<W: Write>(out: Sink<W>, bytes: impl AsRef<[u8]>) -> Written<W> {
+    slice(bytes)(out).map_err(|_| Refused)
 }
 
 #[inline(always)]
-fn bytes<W: Write, F: Fail>(out: Sink<W>, bytes: impl AsRef<[u8]>) -> Written<W, F> {
-    slice(bytes)(out).map_err(|_| F::at(0, None, Rule::NoRoom))
-}
-
-#[inline(always)]
-pub(crate) fn put<W: Write, F: Fail, const N: usize>(out: Sink<W>, run: Run<N>) -> Written<W, F> {
+pub(crate) fn put<W: Write, const N: usize>(out: Sink<W>, run: Run<N>) -> Written<W> {
     bytes(out, run.0)
 }
 
 /// A name's bytes; its length belongs to the run before it.
 #[inline(always)]
-pub(crate) fn put_name<W: Write, F: Fail>(out: Sink<W>, name: Name<'_>) -> Written<W, F> {
+pub(crate) fn put_name<W: Write>(out: Sink<W>, name: Name<'_>) -> Written<W> {
     bytes(out, name.as_bytes())
 }
 
 /// A name that may be absent, with its length.
-pub(crate) fn put_flagged_name<W: Write, F: Fail>(
-    out: Sink<W>,
-    name: Option<Name<'_>>,
-) -> Written<W, F> {
+pub(crate) fn put_flagged_name<W: Write>(out: Sink<W>, name: Option<Name<'_>>) -> Written<W> {
     let Some(name) = name else { return Ok(out) };
     let out = put(out, Run::<1>::new().u8::<0>(name.size()))?;
     put_name(out, name)
@@ -139,10 +116,7 @@ pub(crate) fn page_sizes_size(sizes: Option<PageSizes>) -> u16 {
     sizes.map_or(0, |_| 16)
 }
 
-pub(crate) fn put_page_sizes<W: Write, F: Fail>(
-    out: Sink<W>,
-    sizes: Option<PageSizes>,
-) -> Written<W, F> {
+pub(crate) fn put_page_sizes<W: Write>(out: Sink<W>, sizes: Option<PageSizes>) -> Written<W> {
     let Some(sizes) = sizes else { return Ok(out) };
     put(
         out,
@@ -152,20 +126,7 @@ pub(crate) fn put_page_sizes<W: Write, F: Fail>(
     )
 }
 
-/// Bytes that [`put_ranges`] takes, in a command with the longest name.
-pub(crate) fn ranges_size<F: Fail>(field: &'static str, ranges: &impl RangeList) -> Result<u16, F> {
-    let limit = usize::from(u16::MAX) - MAX_NAME - 3;
-    let len = ranges.count().saturating_mul(16);
-    match u16::try_from(len) {
-        Ok(size) if len <= limit => Ok(size),
-        _ => Err(F::at(0, Some(field), Rule::TooLong { len, limit })),
-    }
-}
-
-pub(crate) fn put_ranges<W: Write, F: Fail>(
-    mut out: Sink<W>,
-    ranges: &impl RangeList,
-) -> Written<W, F> {
+pub(crate) fn put_ranges<W: Write>(mut out: Sink<W>, ranges: &impl RangeList) -> Written<W> {
     for range in ranges.iter() {
         out = put(
             out,
