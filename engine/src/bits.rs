@@ -116,6 +116,62 @@ impl Bits {
         self.seek(from, |word| !word).filter(|at| *at < self.len)
     }
 
+    /// The first number of `start..start + len` that is in the set. Looks no
+    /// further than the range.
+    pub fn next_in(&self, start: u64, len: u64) -> Option<u64> {
+        self.seek_in(start, len, |word| word)
+    }
+
+    /// The first number of `start..start + len`, below the bound, that is not
+    /// in the set. Looks no further than the range.
+    pub fn next_gap_in(&self, start: u64, len: u64) -> Option<u64> {
+        self.seek_in(start, len, |word| !word)
+    }
+
+    /// Adds the members of `other` that lie in `start..start + len`, as far as
+    /// they are below the bound; says how many are new.
+    pub fn add_common(&mut self, other: &Bits, start: u64, len: u64) -> u64 {
+        let end = start.saturating_add(len).min(self.len).min(other.len);
+        let before = self.count;
+        let mut at = start;
+        while at < end {
+            let (span, mask) = span(at, end);
+            let new = other.words[word(at)] & mask & !self.words[word(at)];
+            self.words[word(at)] |= new;
+            self.count += u64::from(new.count_ones());
+            at += span;
+        }
+        self.count - before
+    }
+
+    /// Takes out everything that is not in `other`.
+    pub fn keep_common(&mut self, other: &Bits) {
+        let others = other.words.iter().copied().chain(std::iter::repeat(0));
+        self.count = 0;
+        for (word, other) in self.words.iter_mut().zip(others) {
+            *word &= other;
+            self.count += u64::from(word.count_ones());
+        }
+    }
+
+    /// Replaces the set: number `i` is bit `i % 64` of word `i / 64`. Words
+    /// that are not given are 0; bits beyond the bound are dropped.
+    pub fn assign(&mut self, words: impl IntoIterator<Item = u64>) {
+        let mut words = words.into_iter();
+        let mut left = self.len;
+        self.count = 0;
+        for word in &mut self.words {
+            let mask = if left < 64 {
+                !(u64::MAX << left)
+            } else {
+                u64::MAX
+            };
+            *word = words.next().unwrap_or(0) & mask;
+            self.count += u64::from(word.count_ones());
+            left = left.saturating_sub(64);
+        }
+    }
+
     /// The runs of neighbouring numbers in the set: start and length of each.
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut at = 0;
@@ -149,6 +205,20 @@ impl Bits {
             at += span;
         }
         self.count.abs_diff(before)
+    }
+
+    fn seek_in(&self, start: u64, len: u64, view: impl Fn(u64) -> u64) -> Option<u64> {
+        let end = start.saturating_add(len).min(self.len);
+        let mut at = start;
+        while at < end {
+            let (span, mask) = span(at, end);
+            let found = view(self.words[word(at)]) & mask;
+            if found != 0 {
+                return Some(at / 64 * 64 + u64::from(found.trailing_zeros()));
+            }
+            at += span;
+        }
+        None
     }
 
     fn seek(&self, from: u64, view: impl Fn(u64) -> u64) -> Option<u64> {
@@ -215,6 +285,72 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn looks_no_further_than_the_range() {
+        let mut bits = Bits::new(200);
+        for at in [3, 64, 130, 199] {
+            bits.set(at);
+        }
+        for start in 0..202_u64 {
+            for len in [0, 1, 63, 64, 65, 200, u64::MAX] {
+                let range = start..start.saturating_add(len).min(200);
+                let want = range.clone().find(|at| bits.test(*at));
+                assert_eq!(bits.next_in(start, len), want);
+                let want = range.clone().find(|at| !bits.test(*at));
+                assert_eq!(bits.next_gap_in(start, len), want);
+            }
+        }
+    }
+
+    #[test]
+    fn combines_sets_of_any_size() {
+        let thirds = |len| {
+            let mut bits = Bits::new(len);
+            bits.assign((0..9).map(|word| {
+                (0..64)
+                    .filter(|bit| (word * 64 + bit) % 3 == 0)
+                    .fold(0, |w, bit| w | 1 << bit)
+            }));
+            bits
+        };
+        for (len, other) in [(130, 130), (130, 64), (70, 200), (1, 1)] {
+            let other = thirds(other);
+            assert!((0..other.len()).all(|at| other.test(at) == (at % 3 == 0)));
+            assert_eq!(other.count(), other.len().div_ceil(3));
+            for (start, span) in [(0, u64::MAX), (1, 66), (64, 64), (500, 3)] {
+                let mut bits = Bits::new(len);
+                bits.set_range(10, 7);
+                let before = naive(&bits);
+                let new = bits.add_common(&other, start, span);
+                let end = start.saturating_add(span);
+                let want = |at| before[at as usize] || (at >= start && at < end && other.test(at));
+                assert!((0..len).all(|at| bits.test(at) == want(at)));
+                assert_eq!(
+                    bits.count(),
+                    naive(&bits).iter().filter(|x| **x).count() as u64
+                );
+                assert_eq!(
+                    new,
+                    bits.count() - before.iter().filter(|x| **x).count() as u64
+                );
+                let before = naive(&bits);
+                bits.keep_common(&other);
+                assert!(
+                    (0..len).all(|at| bits.test(at) == (before[at as usize] && other.test(at)))
+                );
+                assert_eq!(
+                    bits.count(),
+                    naive(&bits).iter().filter(|x| **x).count() as u64
+                );
+            }
+        }
+        let mut bits = Bits::full(70);
+        bits.assign([u64::MAX, u64::MAX]);
+        assert_eq!(bits.words()[1], 0x3f, "no bits beyond the bound");
+        bits.assign([]);
+        assert!(bits.is_empty());
     }
 
     #[test]

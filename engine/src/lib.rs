@@ -18,10 +18,12 @@ pub mod doctor;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;
+pub mod source;
 pub mod stats;
 #[cfg(feature = "uffd")]
 #[allow(unsafe_code)]
 pub mod uffd;
+pub mod zero;
 
 /// A connection of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

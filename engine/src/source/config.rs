@@ -1,0 +1,96 @@
+//! What a source is told before it starts.
+
+use crate::blocks::{BlockError, Blocks};
+
+use super::error::Error;
+
+/// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
+/// preempt channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Machine type, as the configuration section has it, such as
+    /// `pc-i440fx-10.0`; at most 255 bytes.
+    pub machine: Vec<u8>,
+    /// Whether a configuration section follows the header. Off for machine
+    /// types up to 2.3.
+    pub configuration: bool,
+    /// Whether the configuration section tells the target page size: needed
+    /// where a target has several, such as aarch64.
+    pub page_bits: bool,
+    /// Whether a footer ends every section. Off for machine types up to 2.3.
+    pub footers: bool,
+    /// Section id of `ram`: any that the device state does not use.
+    pub section: u32,
+    /// Page size in bytes of ordinary memory on this host. A block with
+    /// another page size announces it in the block list.
+    pub host_page: u64,
+    /// Whether requested pages travel on a channel of their own.
+    pub preempt: Option<Preempt>,
+    /// Bytes per second for pages that nobody has asked for; 0 is no limit.
+    /// Requested pages are never held back.
+    pub bandwidth: u64,
+    /// Whether SWITCHOVER_START is sent: machine types from 10.0 on.
+    pub switchover_start: bool,
+    /// Whether the switch waits for SWITCHOVER_ACK: capability
+    /// `switchover-ack` at both ends.
+    pub switchover_ack: bool,
+    /// Whether the package asks with PING 0x42 if the device state has been
+    /// loaded, and the end waits for the answer: QEMU from 10.2 on.
+    pub ping_loaded: bool,
+    /// Whether PING 2 and PING 4 stand around the package, as QEMU sends them.
+    /// Nothing depends on the answers.
+    pub outer_pings: bool,
+    /// Most bytes of pages that are handed out at once; a host page that is
+    /// larger is handed out in pieces.
+    pub run: u64,
+}
+
+/// When the preempt channel is connected, and how it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preempt {
+    /// Machine types up to 7.2: connected with the main channel, ends with an
+    /// EOS record.
+    Early,
+    /// Later machine types: connected after the first PONG, simply closed.
+    Late,
+}
+
+/// Longest machine type in bytes.
+const MAX_MACHINE: usize = 255;
+
+impl Config {
+    /// For a machine type; see [`Config`] for the rest.
+    pub fn new(machine: impl Into<Vec<u8>>) -> Self {
+        Self {
+            machine: machine.into(),
+            configuration: true,
+            page_bits: false,
+            footers: true,
+            section: 1,
+            host_page: 4096,
+            preempt: None,
+            bandwidth: 0,
+            switchover_start: false,
+            switchover_ack: false,
+            ping_loaded: false,
+            outer_pings: true,
+            run: 64 << 10,
+        }
+    }
+
+    /// Checks what a stream cannot be made of.
+    pub(super) fn check(&self, blocks: &Blocks) -> Result<(), Error> {
+        if self.machine.len() > MAX_MACHINE {
+            return Err(Error::Machine { len: self.machine.len() });
+        }
+        if self.run < blocks.target() {
+            return Err(Error::Run { run: self.run, target: blocks.target() });
+        }
+        let total = blocks.iter().try_fold(0_u64, |sum, block| sum.checked_add(block.len));
+        match total {
+            None => Err(Error::TooMuch),
+            Some(0) => Err(Error::Blocks(BlockError::Unknown)),
+            Some(_) => Ok(()),
+        }
+    }
+}

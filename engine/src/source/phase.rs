@@ -1,0 +1,159 @@
+//! The phases of a source, and what moves it from one to the next.
+
+use std::fmt;
+
+/// Where a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Nothing has been sent.
+    Fresh,
+    /// Pages are sent while the guest runs here.
+    Precopy,
+    /// The guest has stopped; the destination learns what it will miss.
+    Switching,
+    /// The guest may run at the destination; every page is sent once.
+    Postcopy,
+    /// Everything has been sent; SHUT is awaited.
+    Completing,
+    /// The link broke, or the destination broke the protocol. The migration
+    /// waits for a new link.
+    Paused,
+    /// A new link is there; the destination says what it has received.
+    Recovering,
+    /// What must be sent is known again; the destination's agreement to go on
+    /// is awaited.
+    Resuming,
+    /// The destination has all pages and has said so.
+    Completed,
+    /// It failed for good. The guest still belongs here unless
+    /// [`Source::guest_left`](super::Source::guest_left).
+    Failed,
+}
+
+/// What can happen to a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The head of the stream goes out.
+    Begun,
+    /// The embedder has stopped the guest.
+    Switch,
+    /// The package goes out: from here on the guest may run over there.
+    Packaged,
+    /// Every page has been handed out and written.
+    AllSent,
+    /// A new main connection is there.
+    Reconnected,
+    /// All received bitmaps are in.
+    Known,
+    /// The destination has answered POSTCOPY_RESUME.
+    Resumed,
+    /// The link broke or the destination broke the protocol.
+    Broken,
+    /// SHUT with 0.
+    Finished,
+    /// SHUT with another value.
+    GaveUp,
+}
+
+impl Phase {
+    /// The phase after `event`; `None` if it cannot happen here.
+    pub(super) const fn after(self, event: Event) -> Option<Self> {
+        use Event as E;
+        use Phase as P;
+        Some(match (self, event) {
+            (P::Fresh, E::Begun) => P::Precopy,
+            (P::Precopy, E::Switch) => P::Switching,
+            (P::Switching, E::Packaged) => P::Postcopy,
+            (P::Postcopy, E::AllSent) => P::Completing,
+            (P::Completing, E::Finished) => P::Completed,
+            // Before the package is out, the guest has not left.
+            (P::Fresh | P::Precopy | P::Switching, E::Broken) => P::Failed,
+            (P::Postcopy | P::Completing | P::Recovering | P::Resuming, E::Broken) => P::Paused,
+            (P::Paused, E::Reconnected) => P::Recovering,
+            (P::Recovering, E::Known) => P::Resuming,
+            (P::Resuming, E::Resumed) => P::Postcopy,
+            (P::Completed | P::Failed | P::Paused | P::Fresh, E::GaveUp) => return None,
+            (_, E::GaveUp) => P::Failed,
+            _ => return None,
+        })
+    }
+
+    /// Whether nothing can happen any more.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fresh => "fresh",
+            Self::Precopy => "precopy",
+            Self::Switching => "switching",
+            Self::Postcopy => "postcopy",
+            Self::Completing => "completing",
+            Self::Paused => "paused",
+            Self::Recovering => "recovering",
+            Self::Resuming => "resuming",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PHASES: [Phase; 10] = [
+        Phase::Fresh,
+        Phase::Precopy,
+        Phase::Switching,
+        Phase::Postcopy,
+        Phase::Completing,
+        Phase::Paused,
+        Phase::Recovering,
+        Phase::Resuming,
+        Phase::Completed,
+        Phase::Failed,
+    ];
+
+    #[test]
+    fn stays_over_whatever_happens() {
+        let events = [
+            Event::Begun,
+            Event::Switch,
+            Event::Packaged,
+            Event::AllSent,
+            Event::Reconnected,
+            Event::Known,
+            Event::Resumed,
+            Event::Broken,
+            Event::Finished,
+            Event::GaveUp,
+        ];
+        for event in events {
+            assert_eq!(Phase::Completed.after(event), None);
+            assert_eq!(Phase::Failed.after(event), None);
+        }
+    }
+
+    #[test]
+    fn pauses_only_after_the_guest_may_have_left() {
+        for phase in PHASES {
+            let left = matches!(
+                phase,
+                Phase::Postcopy | Phase::Completing | Phase::Recovering | Phase::Resuming
+            );
+            assert_eq!(phase.after(Event::Broken) == Some(Phase::Paused), left);
+        }
+    }
+
+    #[test]
+    fn completes_only_when_everything_has_been_sent() {
+        for phase in PHASES {
+            let completes = phase.after(Event::Finished).is_some();
+            assert_eq!(completes, phase == Phase::Completing);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What the destination has asked for, in the order in which it asked.
+//!
+//! One bit for each host page says that it is asked for and not handed out;
+//! a list of fixed length keeps the order. Beyond that length the bits alone
+//! remember, so that a flood of requests costs no memory: what it asked for is
+//! still served ahead of the sweep, in order of addresses.
+
+use std::collections::VecDeque;
+
+use crate::bits::Bits;
+use crate::blocks::{Block, BlockId, Blocks};
+
+use super::dirty::Dirty;
+
+/// Requests whose order is kept.
+pub(super) const ORDERED: usize = 16 << 10;
+
+/// Host pages that are asked for.
+#[derive(Debug)]
+pub(super) struct Queue {
+    order: VecDeque<Request>,
+    wanted: Vec<Bits>,
+    /// Members of all sets of `wanted`.
+    waiting: u64,
+}
+
+/// A request, as far as it has not been served. Host pages, not bytes.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    block: BlockId,
+    first: u64,
+    count: u64,
+    /// When it came, in nanoseconds.
+    since: u64,
+}
+
+/// A host page that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) block: BlockId,
+    /// Number of the host page.
+    pub(super) page: u64,
+    /// When it was asked for, if its place in the order was kept.
+    pub(super) since: Option<u64>,
+}
+
+impl Queue {
+    pub(super) fn new(blocks: &Blocks) -> Self {
+        let none = |block: &Block| Bits::new(block.len / block.page);
+        Self { order: VecDeque::new(), wanted: blocks.iter().map(none).collect(), waiting: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Asks for the host pages of a range that are in `dirty`, or for all of
+    /// them if that is not known yet; says how many are new.
+    pub(super) fn push(
+        &mut self,
+        block: BlockId,
+        first: u64,
+        count: u64,
+        dirty: Option<&Bits>,
+        now: u64,
+    ) -> u64 {
+        let Some(wanted) = self.wanted.get_mut(block) else { return 0 };
+        let new = match dirty {
+            Some(dirty) => wanted.add_common(dirty, first, count),
+            None => wanted.set_range(first, count),
+        };
+        self.waiting += new;
+        if new > 0 && self.order.len() < ORDERED {
+            self.order.push_back(Request { block, first, count, since: now });
+        }
+        new
+    }
+
+    /// Takes the next host page out.
+    pub(super) fn pop(&mut self) -> Option<Wanted> {
+        if self.waiting == 0 {
+            self.order.clear();
+            return None;
+        }
+        while let Some(request) = self.order.front_mut() {
+            let Request { block, first, count, since } = *request;
+            let Some(page) = self.wanted[block].next_in(first, count) else {
+                self.order.pop_front();
+                continue;
+            };
+            let served = page + 1 - first;
+            *request = Request { block, first: page + 1, count: count - served, since };
+            self.wanted[block].clear(page);
+            self.waiting -= 1;
+            return Some(Wanted { block, page, since: Some(since) });
+        }
+        let (block, page) = self.wanted.iter().enumerate().find_map(|(block, bits)| {
+            if bits.is_empty() { None } else { Some((block, bits.next(0)?)) }
+        })?;
+        self.wanted[block].clear(page);
+        self.waiting -= 1;
+        Some(Wanted { block, page, since: None })
+    }
+
+    /// Forgets host pages that have been handed out otherwise.
+    pub(super) fn forget(&mut self, block: BlockId, first: u64, count: u64) {
+        if self.waiting > 0
+            && let Some(wanted) = self.wanted.get_mut(block)
+        {
+            self.waiting -= wanted.clear_range(first, count);
+        }
+    }
+
+    /// Forgets what is not dirty.
+    pub(super) fn keep(&mut self, dirty: &Dirty) {
+        for (block, wanted) in self.wanted.iter_mut().enumerate() {
+            if let Some(bits) = dirty.bits(block) {
+                wanted.keep_common(bits);
+            }
+        }
+        self.waiting = self.wanted.iter().map(Bits::count).sum();
+    }
+
+    /// Bytes allocated.
+    pub(super) fn memory(&self) -> usize {
+        let bits: usize = self.wanted.iter().map(Bits::memory).sum();
+        bits + self.order.capacity() * size_of::<Request>()
+            + self.wanted.capacity() * size_of::<Bits>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::blocks;
+    use super::*;
+
+    fn pages(queue: &mut Queue) -> Vec<(BlockId, u64)> {
+        std::iter::from_fn(|| queue.pop()).map(|w| (w.block, w.page)).collect()
+    }
+
+    #[test]
+    fn serves_in_order_and_each_page_once() {
+        let mut queue = Queue::new(&blocks(&[(9, 4096), (4, 65536)]));
+        assert_eq!(queue.push(1, 3, 1, None, 5), 1);
+        assert_eq!(queue.push(0, 2, 4, None, 6), 4);
+        assert_eq!(queue.push(0, 4, 3, None, 7), 1, "two of them wait already");
+        assert_eq!(queue.push(1, 3, 1, None, 8), 0);
+        assert_eq!(queue.pop(), Some(Wanted { block: 1, page: 3, since: Some(5) }));
+        queue.forget(0, 3, 1);
+        assert_eq!(pages(&mut queue), [(0, 2), (0, 4), (0, 5), (0, 6)]);
+        assert!(queue.is_empty());
+        assert_eq!(queue.push(1, 3, 1, None, 9), 1, "asked for again");
+    }
+
+    #[test]
+    fn drops_what_is_clean() {
+        let blocks = blocks(&[(9, 4096)]);
+        let mut queue = Queue::new(&blocks);
+        let mut dirty = Bits::new(9);
+        dirty.set(4);
+        assert_eq!(queue.push(0, 0, 4, Some(&dirty), 0), 0);
+        assert_eq!(queue.push(0, 0, 9, Some(&dirty), 0), 1);
+        assert_eq!(pages(&mut queue), [(0, 4)]);
+        queue.push(0, 0, 9, None, 0);
+        let mut left = Dirty::everything(&blocks);
+        left.take(0, 0, 7 * 4096);
+        queue.keep(&left);
+        assert_eq!(pages(&mut queue), [(0, 7), (0, 8)]);
+    }
+
+    #[test]
+    fn remembers_without_order_beyond_its_length() {
+        let all = 2 * ORDERED as u64;
+        let mut queue = Queue::new(&blocks(&[(all, 4096)]));
+        let before = queue.memory();
+        for _ in 0..3 {
+            for page in (0..all).rev() {
+                queue.push(0, page, 1, None, 0);
+            }
+        }
+        let grown = queue.memory() - before;
+        assert!(grown <= ORDERED * size_of::<Request>(), "{grown} bytes");
+        let half = ORDERED as u64;
+        let want = (half..all).rev().chain(0..half);
+        assert!(pages(&mut queue).into_iter().map(|(_, page)| page).eq(want));
+    }
+}
