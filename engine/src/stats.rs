@@ -176,7 +176,8 @@ pub struct Stats {
     pub demand: u64,
     /// Pages placed, or sent, without having been requested.
     pub sweep: u64,
-    /// Pages among those two that consist of zeros.
+    /// Pages among those two that consist of zeros; at the source target pages,
+    /// those sent before the switch included.
     pub zero: u64,
     /// Target pages written, or sent, before the switch.
     pub precopy: u64,

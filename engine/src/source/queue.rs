@@ -54,6 +54,10 @@ impl Queue {
         self.waiting == 0
     }
 
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
     /// Asks for the host pages of a range that are in `dirty`, or for all of
     /// them if that is not known yet; says how many are new.
     pub(super) fn push(

@@ -1,0 +1,169 @@
+//! What the return path brings, message by message.
+//!
+//! Stricter than QEMU, which takes most messages in any state: what a
+//! destination has no reason to send now is refused.
+
+use retpath_codec::stream::Item;
+use retpath_codec::{BlockName, Message, Name};
+
+use crate::blocks::BlockId;
+
+use super::dirty::Part;
+use super::error::{Error, Why};
+use super::framing::PING_LOADED;
+use super::phase::{Event, Phase};
+use super::{Connection, Source};
+
+impl Source {
+    /// Takes one item of the return path.
+    ///
+    /// After a RECV_BITMAP message the decoder's limit must be set anew; see
+    /// [`Source::recv_bitmap_limit`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: the destination broke the protocol; after the
+    /// switch the migration is paused, before it has failed.
+    /// [`Error::GaveUp`]: the destination has failed, and so has the
+    /// migration. Either way the link is of no more use.
+    pub fn message(&mut self, item: Item<'_, Message<Name<'_>>>, now: u64) -> Result<(), Error> {
+        let (offset, label, taken) = match item {
+            Item::Message { message: Message::Shut { value }, .. } if value != 0 && self.is_open() => {
+                self.go(Event::GaveUp);
+                self.forget_link();
+                return Err(Error::GaveUp { value });
+            }
+            Item::Message { offset, message } => (offset, message.label(), self.take(message, now)),
+            Item::Bitmap { offset, bitmap } => {
+                let taken = self.recovery.load(bitmap, &self.blocks, &mut self.dirty);
+                (offset, "RECV_BITMAP", taken.map(|()| self.bitmap_loaded()))
+            }
+        };
+        taken.map_err(|why| {
+            self.broken();
+            Error::Refused { offset, message: label, why }
+        })
+    }
+
+    /// The most bytes that the next received bitmap may have: what
+    /// [`Stream::limit_bitmap`](retpath_codec::stream::Stream::limit_bitmap)
+    /// must be told after each message.
+    pub fn recv_bitmap_limit(&self) -> u64 {
+        self.recovery.limit(&self.blocks)
+    }
+
+    /// Whether the return path is in use.
+    fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Fresh | Phase::Paused) && !self.phase.is_over()
+    }
+
+    fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Why> {
+        if !self.is_open() {
+            return Err(Why::Phase(self.phase));
+        }
+        if self.recovery.is_coming() {
+            return Err(Why::Order);
+        }
+        match message {
+            Message::Shut { .. } => self.shut(),
+            Message::Pong { value } => {
+                self.pong = true;
+                self.loaded |= value == PING_LOADED && self.config.ping_loaded && self.guest_left;
+                Ok(())
+            }
+            Message::ReqPagesId { start, len, block } => {
+                let found = self.blocks.find(block);
+                let id = found.ok_or_else(|| Why::UnknownBlock(block.to_buf()))?;
+                self.request(id, start, len.into(), now)?;
+                self.named = Some(id);
+                Ok(())
+            }
+            Message::ReqPages { start, len } => {
+                let id = self.named.ok_or(Why::NoBlock)?;
+                self.request(id, start, len.into(), now)
+            }
+            Message::RecvBitmap { block } => {
+                self.expect(Phase::Recovering)?;
+                let found = self.blocks.find(block);
+                let id = found.ok_or_else(|| Why::UnknownBlock(block.to_buf()))?;
+                self.recovery.announce(id)
+            }
+            Message::ResumeAck => {
+                self.expect(Phase::Resuming)?;
+                self.go(Event::Resumed);
+                // A destination that can go on was running.
+                self.loaded = true;
+                self.stats.resumes += 1;
+                Ok(())
+            }
+            Message::SwitchoverAck => {
+                let awaited = matches!(self.phase, Phase::Precopy | Phase::Switching);
+                if !awaited || !self.config.switchover_ack || self.acked {
+                    return Err(Why::Unasked);
+                }
+                self.acked = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn expect(&self, phase: Phase) -> Result<(), Why> {
+        if self.phase == phase { Ok(()) } else { Err(Why::Phase(self.phase)) }
+    }
+
+    fn shut(&mut self) -> Result<(), Why> {
+        if self.go(Event::Finished) {
+            return Ok(());
+        }
+        match self.remaining() {
+            0 => Err(Why::Phase(self.phase)),
+            left => Err(Why::EarlyShut { left }),
+        }
+    }
+
+    /// Queues a range of a block. Requests may cross the end of the sending
+    /// and the beginning of a recovery on the wire, so both take them.
+    fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Why> {
+        let phases = [Phase::Postcopy, Phase::Completing, Phase::Recovering, Phase::Resuming];
+        if !phases.contains(&self.phase) {
+            return Err(Why::Phase(self.phase));
+        }
+        let block = self.blocks.block(id).map_err(|_| Why::NoBlock)?;
+        // As QEMU: smaller requests than a host page only without preempt.
+        let grain = match self.config.preempt {
+            Some(_) => block.page,
+            None => self.blocks.target(),
+        };
+        self.blocks
+            .check(id, start, len, grain)
+            .map_err(|error| Why::Range { block: block.name.clone(), error })?;
+        if let Some(open) = &mut self.main.open
+            && open.part.overlaps(Part { block: id, offset: start, len })
+        {
+            open.urgent = true;
+        }
+        let first = start / block.page;
+        let count = (start + len).div_ceil(block.page) - first;
+        // Until all bitmaps are there, nobody knows what has arrived.
+        let dirty = match self.phase {
+            Phase::Recovering if !self.recovery.is_complete() => None,
+            _ => self.dirty.bits(id),
+        };
+        let new = self.queue.push(id, first, count, dirty, now);
+        self.stats.requests += count;
+        self.stats.requests_dropped += count - new;
+        Ok(())
+    }
+
+    fn bitmap_loaded(&mut self) {
+        if self.recovery.is_complete() {
+            self.queue.keep(&self.dirty);
+        }
+    }
+
+    /// Whether POSTCOPY_RESUME may go out.
+    pub(super) fn is_recovered(&self) -> bool {
+        self.recovery.is_complete()
+            && (self.config.preempt.is_none() || self.connection == Connection::Up)
+    }
+}

@@ -1,0 +1,276 @@
+//! What the destination has received, and so what must be sent again.
+//!
+//! The bitmaps count target pages; the source counts host pages from the
+//! switch on. A host page is placed whole or not at all, so a bitmap that
+//! claims half of one is refused, and so is one that claims a page that was
+//! never sent. Mirrors `ram.c:ram_dirty_bitmap_reload`, which checks neither.
+
+use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::{BlockName, NameBuf};
+
+use crate::blocks::{Block, BlockId, Blocks};
+
+use super::dirty::Dirty;
+use super::error::Why;
+
+/// Which bitmaps are to come.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// For each block whether its bitmap has been asked for and not announced;
+    /// empty before it was asked.
+    asked: Vec<bool>,
+    /// The block whose bitmap comes next.
+    coming: Option<BlockId>,
+}
+
+impl Recovery {
+    /// Every block's bitmap has been asked for.
+    pub(super) fn ask(&mut self, blocks: &Blocks) {
+        *self = Self { asked: vec![true; blocks.len()], coming: None };
+    }
+
+    pub(super) fn has_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Whether all bitmaps have come.
+    pub(super) fn is_complete(&self) -> bool {
+        self.has_asked() && self.coming.is_none() && !self.asked.contains(&true)
+    }
+
+    /// The most bytes that the next bitmap may have.
+    pub(super) fn limit(&self, blocks: &Blocks) -> u64 {
+        self.coming.map_or(0, |block| bitmap::size(blocks.target_pages(block)))
+    }
+
+    /// Whether a bitmap must come before anything else.
+    pub(super) fn is_coming(&self) -> bool {
+        self.coming.is_some()
+    }
+
+    /// The bitmap of this block comes next.
+    pub(super) fn announce(&mut self, block: BlockId) -> Result<(), Why> {
+        match self.asked.get_mut(block) {
+            Some(asked) if *asked => *asked = false,
+            _ => return Err(Why::Unasked),
+        }
+        self.coming = Some(block);
+        Ok(())
+    }
+
+    /// A bitmap: what it does not claim is dirty again.
+    pub(super) fn load(
+        &mut self,
+        bitmap: Bitmap<'_>,
+        blocks: &Blocks,
+        dirty: &mut Dirty,
+    ) -> Result<(), Why> {
+        let id = self.coming.take().ok_or(Why::Order)?;
+        let Ok(block) = blocks.block(id) else { return Err(Why::Order) };
+        let name = || block.name.clone();
+        let pages = blocks.target_pages(id);
+        bitmap.check(pages).map_err(|rule| Why::Bitmap { block: name(), rule })?;
+        check(bitmap, block, blocks.target(), id, dirty, name)?;
+        let words = received(bitmap, block, blocks.target());
+        dirty.assign(id, words.map(|word| !word.unwrap_or(0)));
+        Ok(())
+    }
+}
+
+/// Refuses what a destination cannot have received.
+fn check(
+    bitmap: Bitmap<'_>,
+    block: &Block,
+    target: u64,
+    id: BlockId,
+    dirty: &Dirty,
+    name: impl Fn() -> NameBuf,
+) -> Result<(), Why> {
+    let unsent = dirty.bits(id).map_or(&[][..], |bits| bits.words());
+    let words = received(bitmap, block, target);
+    for ((word, unsent), first) in words.zip(unsent).zip((0..).step_by(64)) {
+        let word = word.map_err(|page| Why::HalfPage { block: name(), offset: page * block.page })?;
+        let wrong = word & unsent;
+        if wrong != 0 {
+            let page = first + u64::from(wrong.trailing_zeros());
+            return Err(Why::NeverSent { block: name(), offset: page * block.page });
+        }
+    }
+    Ok(())
+}
+
+/// The received host pages, 64 in a word; in place of a word the number of a
+/// host page that is only half received.
+fn received(
+    bitmap: Bitmap<'_>,
+    block: &Block,
+    target: u64,
+) -> impl Iterator<Item = Result<u64, u64>> {
+    let pieces = block.page / target;
+    let words = (block.len / block.page).div_ceil(64);
+    let (bytes, _) = bitmap.as_bytes().as_chunks::<8>();
+    let word = move |at: u64| {
+        let at = usize::try_from(at).ok()?;
+        bytes.get(at).map(|word| u64::from_le_bytes(*word))
+    };
+    (0..words).map(move |at| {
+        if pieces == 1 {
+            return Ok(word(at).unwrap_or(0));
+        }
+        let mut folded = 0;
+        for page in at * 64..at * 64 + 64 {
+            let first = page * pieces;
+            let all = if pieces < 64 { (1 << pieces) - 1 } else { u64::MAX };
+            let mut parts = (0..pieces.div_ceil(64))
+                .map(|i| word(first / 64 + i).unwrap_or(0) >> (first % 64) & all);
+            let start = parts.next().unwrap_or(0);
+            if start != 0 && start != all || parts.any(|part| part != start) {
+                return Err(page);
+            }
+            folded |= (start & 1) << (page % 64);
+        }
+        Ok(folded)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use retpath_codec::Rule;
+
+    use super::super::dirty::Part;
+    use super::super::testing::{Seed, blocks};
+    use super::*;
+
+    const LABELS: [(u64, u64); 6] =
+        [(130, 4096), (70, 8192), (70, 1 << 17), (3, 1 << 18), (5, 1 << 19), (3, 2 << 20)];
+
+    /// Everything handed out; `load` sees only what the bitmap says.
+    fn sent(blocks: &Blocks) -> Dirty {
+        let mut dirty = Dirty::everything(blocks);
+        dirty.fold(blocks);
+        while dirty.take(0, 0, u64::MAX).is_some() {}
+        dirty
+    }
+
+    fn load(blocks: &Blocks, dirty: &mut Dirty, bytes: &[u8]) -> Result<(), Why> {
+        let mut recovery = Recovery::default();
+        recovery.ask(blocks);
+        recovery.announce(0)?;
+        recovery.load(Bitmap::new(bytes), blocks, dirty)
+    }
+
+    fn empty(blocks: &Blocks) -> Vec<u8> {
+        vec![0; bitmap::size(blocks.target_pages(0)) as usize]
+    }
+
+    fn set(bytes: &mut [u8], first: u64, count: u64) {
+        for bit in first..first + count {
+            bytes[bit as usize / 8] |= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn sends_again_exactly_what_was_not_received() {
+        let mut seed = Seed(3);
+        for size in LABELS {
+            let blocks = blocks(&[size]);
+            let pieces = size.1 / 4096;
+            for share in [1, 2, 5, 50, 1_000_000] {
+                let mut bytes = empty(&blocks);
+                let mut want = HashSet::new();
+                for page in 0..size.0 {
+                    if seed.below(share) == 0 {
+                        set(&mut bytes, page * pieces, pieces);
+                    } else {
+                        want.insert(page);
+                    }
+                }
+                let mut dirty = sent(&blocks);
+                assert_eq!(load(&blocks, &mut dirty, &bytes), Ok(()));
+                let got: HashSet<u64> =
+                    (0..size.0).filter(|page| dirty.bits(0).expect("block 0").test(*page)).collect();
+                assert_eq!(got, want);
+                assert_eq!(dirty.left(), want.len() as u64 * size.1);
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_half_a_host_page() {
+        for size in LABELS.into_iter().filter(|size| size.1 > 4096) {
+            let blocks = blocks(&[size]);
+            let pieces = size.1 / 4096;
+            for page in [0, 1, size.0 - 1] {
+                for (first, count) in [(0, 1), (pieces - 1, 1), (1, pieces - 1), (0, pieces - 1)] {
+                    let mut bytes = empty(&blocks);
+                    set(&mut bytes, page * pieces + first, count);
+                    let got = load(&blocks, &mut sent(&blocks), &bytes);
+                    let offset = page * size.1;
+                    let block = blocks.block(0).expect("block 0").name.clone();
+                    assert_eq!(got, Err(Why::HalfPage { block, offset }));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_pages_that_were_never_sent() {
+        for size in LABELS {
+            let blocks = blocks(&[size]);
+            let pieces = size.1 / 4096;
+            let mut dirty = sent(&blocks);
+            let offset = (size.0 - 2) * size.1;
+            dirty.mark(Part { block: 0, offset, len: size.1 });
+            let mut bytes = empty(&blocks);
+            set(&mut bytes, 0, pieces * (size.0 - 2));
+            assert_eq!(load(&blocks, &mut dirty, &bytes), Ok(()));
+            set(&mut bytes, pieces * (size.0 - 2), pieces);
+            let block = blocks.block(0).expect("block 0").name.clone();
+            let got = load(&blocks, &mut dirty, &bytes);
+            assert_eq!(got, Err(Why::NeverSent { block, offset }));
+        }
+    }
+
+    #[test]
+    fn refuses_bitmaps_of_another_size_and_tails() {
+        let blocks = blocks(&[(130, 4096)]);
+        let block = blocks.block(0).expect("block 0").name.clone();
+        for size in [0, 8, 16, 32] {
+            let got = load(&blocks, &mut sent(&blocks), &vec![0; size]);
+            let rule = Rule::BitmapMismatch { size: size as u64, want: 24 };
+            assert_eq!(got, Err(Why::Bitmap { block: block.clone(), rule }));
+        }
+        for tail in [130, 191] {
+            let mut bytes = empty(&blocks);
+            set(&mut bytes, tail, 1);
+            let got = load(&blocks, &mut sent(&blocks), &bytes);
+            let rule = Rule::BitmapTail;
+            assert_eq!(got, Err(Why::Bitmap { block: block.clone(), rule }));
+        }
+    }
+
+    #[test]
+    fn takes_each_bitmap_once_and_only_when_asked() {
+        let blocks = blocks(&[(1, 4096), (2, 4096)]);
+        let mut dirty = sent(&blocks);
+        let mut recovery = Recovery::default();
+        assert_eq!(recovery.announce(0), Err(Why::Unasked));
+        assert!(!recovery.is_complete());
+        recovery.ask(&blocks);
+        assert_eq!(recovery.limit(&blocks), 0);
+        assert_eq!(recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty), Err(Why::Order));
+        for block in [1, 0] {
+            assert!(!recovery.is_complete());
+            assert_eq!(recovery.announce(block), Ok(()));
+            assert_eq!(recovery.limit(&blocks), 8);
+            assert!(recovery.is_coming() && !recovery.is_complete());
+            assert_eq!(recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty), Ok(()));
+            assert_eq!(recovery.announce(block), Err(Why::Unasked));
+        }
+        assert!(recovery.is_complete());
+        assert_eq!(recovery.announce(2), Err(Why::Unasked));
+        assert_eq!(dirty.left(), 3 * 4096);
+    }
+}

@@ -1,0 +1,287 @@
+//! What goes out next, phase by phase.
+
+use crate::Channel;
+
+use super::config::Preempt;
+use super::dirty::Part;
+use super::discard::Discards;
+use super::gather::PageRun;
+use super::phase::{Event, Phase};
+use super::{Connection, Line, Next, Open, Source, framing};
+
+/// Longest time that a piece of `ram` stays open, in nanoseconds: as QEMU, so
+/// that a destination that reads whole sections sees sizes that it knows.
+const SECTION_TIME: u64 = 50_000_000;
+
+const IDLE: Next = Next::Wait { until: None };
+
+impl Source {
+    pub(super) fn next_main(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
+        match self.phase {
+            Phase::Fresh => self.begin(out),
+            Phase::Precopy => self.precopy(now, out),
+            Phase::Switching => self.switching(out),
+            Phase::Postcopy => self.postcopy(now, out),
+            Phase::Recovering => self.recover(out),
+            Phase::Completing | Phase::Resuming => IDLE,
+            Phase::Paused | Phase::Completed | Phase::Failed => Next::Stop,
+        }
+    }
+
+    pub(super) fn next_preempt(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
+        self.preempt.busy = false;
+        match self.phase {
+            Phase::Paused | Phase::Completed | Phase::Failed => Next::Stop,
+            _ if self.connection != Connection::Up => IDLE,
+            Phase::Postcopy => {
+                if let Some(run) = self.rest_of_page(Channel::Preempt) {
+                    return Next::Urgent(run);
+                }
+                match self.wanted(now) {
+                    Some(part) => Next::Urgent(self.hand_out(Channel::Preempt, part, true)),
+                    None => IDLE,
+                }
+            }
+            Phase::Completing
+                if self.config.preempt == Some(Preempt::Early) && !self.preempt.ended =>
+            {
+                self.preempt.ended = true;
+                framing::end_preempt(out);
+                Next::Write
+            }
+            _ => IDLE,
+        }
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) -> Next {
+        if self.config.preempt == Some(Preempt::Early) && self.connect() {
+            return Next::Connect;
+        }
+        framing::head(&self.config, &self.blocks, out);
+        self.go(Event::Begun);
+        Next::Write
+    }
+
+    fn precopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
+        if self.pong && self.connect() {
+            return Next::Connect;
+        }
+        self.close_old_section(now, out);
+        if self.dirty.is_empty() {
+            self.close_section(out);
+            return IDLE;
+        }
+        self.sweep(now, out)
+    }
+
+    fn switching(&mut self, out: &mut Vec<u8>) -> Next {
+        if self.pong && self.connect() {
+            return Next::Connect;
+        }
+        if !self.is_ready_to_switch() {
+            return IDLE;
+        }
+        if self.discards.is_none() {
+            self.close_section(out);
+            if self.config.switchover_start {
+                framing::switchover_start(out);
+            }
+            self.dirty.fold(&self.blocks);
+            if self.dirty.is_empty() {
+                // A QEMU destination needs a discard to be ready for LISTEN.
+                self.dirty.mark(Part { block: 0, offset: 0, len: 1 });
+            }
+            self.stats.discarded += self.dirty.left() / self.blocks.target();
+            self.main.last = None;
+            self.cursor = (0, 0);
+        }
+        let list = self.discards.get_or_insert_default();
+        if list.write(&self.dirty, &self.blocks, out) {
+            framing::package(&self.config, &self.device_state, out);
+            self.device_state = Vec::new();
+            self.discards = None;
+            self.guest_left = true;
+            self.go(Event::Packaged);
+        }
+        Next::Write
+    }
+
+    fn postcopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
+        self.close_old_section(now, out);
+        if let Some(open) = self.main.open {
+            let urgent = open.urgent || (self.config.preempt.is_none() && !self.queue.is_empty());
+            if !urgent && let Err(until) = self.pace.ready(now) {
+                return Next::Wait { until: Some(until) };
+            }
+            if let Some(run) = self.rest_of_page(Channel::Main) {
+                return self.on_main(run, urgent, now, out);
+            }
+        }
+        if self.config.preempt.is_none()
+            && let Some(part) = self.wanted(now)
+        {
+            let run = self.hand_out(Channel::Main, part, true);
+            return self.on_main(run, true, now, out);
+        }
+        if !self.dirty.is_empty() {
+            return self.sweep(now, out);
+        }
+        self.close_section(out);
+        let loaded = self.loaded || !self.config.ping_loaded;
+        if !loaded || self.preempt.busy || self.preempt.open.is_some() {
+            return IDLE;
+        }
+        framing::end(&self.config, out);
+        self.go(Event::AllSent);
+        Next::Write
+    }
+
+    fn recover(&mut self, out: &mut Vec<u8>) -> Next {
+        let early = self.config.preempt == Some(Preempt::Early);
+        if (early || self.recovery.is_complete()) && self.connect() {
+            return Next::Connect;
+        }
+        if !self.recovery.has_asked() {
+            self.recovery.ask(&self.blocks);
+            framing::ask_bitmaps(&self.blocks, out);
+            return Next::Write;
+        }
+        if !self.is_recovered() {
+            return IDLE;
+        }
+        self.go(Event::Known);
+        framing::resume(out);
+        Next::Write
+    }
+
+    /// Whether the preempt channel is to be connected now.
+    fn connect(&mut self) -> bool {
+        let now = self.config.preempt.is_some() && self.connection == Connection::Down;
+        if now {
+            self.connection = Connection::Asked;
+        }
+        now
+    }
+
+    /// The next dirty pages, unless they must wait.
+    fn sweep(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
+        if let Err(until) = self.pace.ready(now) {
+            if self.section.is_some_and(|opened| until >= opened.saturating_add(SECTION_TIME)) {
+                self.close_section(out);
+            }
+            return Next::Wait { until: Some(until) };
+        }
+        let (block, offset) = self.hint.take().unwrap_or(self.cursor);
+        let Some(part) = self.dirty.take(block, offset, self.config.run) else { return IDLE };
+        self.cursor = (part.block, part.end());
+        if self.phase == Phase::Postcopy {
+            let page = self.page_size(part);
+            self.queue.forget(part.block, part.offset / page, part.len / page);
+        }
+        let run = self.hand_out(Channel::Main, part, false);
+        self.on_main(run, false, now, out)
+    }
+
+    /// The next host page that is asked for and not sent.
+    fn wanted(&mut self, now: u64) -> Option<Part> {
+        let wanted = self.queue.pop()?;
+        let page = self.blocks.block(wanted.block).ok()?.page;
+        let part = Part { block: wanted.block, offset: wanted.page * page, len: page };
+        self.dirty.clear(part);
+        if let Some(since) = wanted.since {
+            self.stats.latency.source.record(now.saturating_sub(since));
+        }
+        // As QEMU: the sweep follows the last request, or with a channel of
+        // their own the first one that it has not followed yet.
+        let end = (part.block, part.end());
+        match self.config.preempt {
+            Some(_) => *self.hint.get_or_insert(end),
+            None => *self.hint.insert(end),
+        };
+        Some(part)
+    }
+
+    /// Hands out pages, or the first piece of a host page that is too large.
+    fn hand_out(&mut self, channel: Channel, part: Part, urgent: bool) -> PageRun {
+        if self.phase == Phase::Precopy {
+            self.stats.precopy += part.len / self.blocks.target();
+        } else {
+            let pages = part.len / self.page_size(part);
+            let count = if urgent { &mut self.stats.demand } else { &mut self.stats.sweep };
+            *count += pages;
+        }
+        if part.len <= self.config.run {
+            return self.run(channel, part);
+        }
+        let first = Part { len: self.piece(), ..part };
+        self.line(channel).open = Some(Open { part, at: first.end(), urgent });
+        self.run(channel, first)
+    }
+
+    /// The next piece of a host page that is partly handed out.
+    fn rest_of_page(&mut self, channel: Channel) -> Option<PageRun> {
+        let piece = self.piece();
+        let open = self.line(channel).open.as_mut()?;
+        let len = piece.min(open.part.end() - open.at);
+        let part = Part { block: open.part.block, offset: open.at, len };
+        open.at += len;
+        if open.at == open.part.end() {
+            self.line(channel).open = None;
+        }
+        Some(self.run(channel, part))
+    }
+
+    fn run(&mut self, channel: Channel, part: Part) -> PageRun {
+        let page = self.blocks.target();
+        let line = self.line(channel);
+        line.busy = true;
+        let named = line.last.replace(part.block) != Some(part.block);
+        let Part { block, offset, len } = part;
+        PageRun { channel, block, offset, len, page, named, paced: false }
+    }
+
+    /// Puts a run into a piece of `ram`, and on the bandwidth's account.
+    fn on_main(&mut self, mut run: PageRun, urgent: bool, now: u64, out: &mut Vec<u8>) -> Next {
+        if self.section.is_none() {
+            self.section = Some(now);
+            framing::open_section(&self.config, out);
+        }
+        if urgent {
+            return Next::Urgent(run);
+        }
+        self.pace.take(run.len);
+        run.paced = true;
+        Next::Sweep(run)
+    }
+
+    /// Closes a piece of `ram` that has been open for long. Not inside a host
+    /// page: destinations before QEMU 7.0 want it in one piece of `ram`.
+    fn close_old_section(&mut self, now: u64, out: &mut Vec<u8>) {
+        let old = |opened| now.saturating_sub(opened) >= SECTION_TIME;
+        if self.main.open.is_none() && self.section.is_some_and(old) {
+            self.close_section(out);
+        }
+    }
+
+    fn close_section(&mut self, out: &mut Vec<u8>) {
+        if self.section.take().is_some() {
+            framing::end_section(&self.config, out);
+        }
+    }
+
+    fn line(&mut self, channel: Channel) -> &mut Line {
+        match channel {
+            Channel::Main => &mut self.main,
+            Channel::Preempt => &mut self.preempt,
+        }
+    }
+
+    /// Most bytes of a run: whole target pages.
+    fn piece(&self) -> u64 {
+        self.config.run / self.blocks.target() * self.blocks.target()
+    }
+
+    fn page_size(&self, part: Part) -> u64 {
+        self.blocks.block(part.block).map_or(self.blocks.target(), |block| block.page)
+    }
+}
