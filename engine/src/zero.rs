@@ -40,7 +40,10 @@ mod tests {
         let mut page = vec![0; 4096 + 300];
         for len in [0, 1, 7, 8, 9, 255, 256, 257, 4096] {
             for skip in [0, 1, 3] {
-                assert!(is_zero(&page[skip..skip + len]), "{len} zero bytes at {skip}");
+                assert!(
+                    is_zero(&page[skip..skip + len]),
+                    "{len} zero bytes at {skip}"
+                );
             }
         }
         for at in 0..page.len() {

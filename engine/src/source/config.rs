@@ -81,12 +81,19 @@ impl Config {
     /// Checks what a stream cannot be made of.
     pub(super) fn check(&self, blocks: &Blocks) -> Result<(), Error> {
         if self.machine.len() > MAX_MACHINE {
-            return Err(Error::Machine { len: self.machine.len() });
+            return Err(Error::Machine {
+                len: self.machine.len(),
+            });
         }
         if self.run < blocks.target() {
-            return Err(Error::Run { run: self.run, target: blocks.target() });
+            return Err(Error::Run {
+                run: self.run,
+                target: blocks.target(),
+            });
         }
-        let total = blocks.iter().try_fold(0_u64, |sum, block| sum.checked_add(block.len));
+        let total = blocks
+            .iter()
+            .try_fold(0_u64, |sum, block| sum.checked_add(block.len));
         match total {
             None => Err(Error::TooMuch),
             Some(0) => Err(Error::Blocks(BlockError::Unknown)),

@@ -51,7 +51,10 @@ impl Dirty {
             bits: Bits::full(block.len / blocks.target()),
             unit: blocks.target(),
         };
-        let mut dirty = Self { sets: blocks.iter().map(all).collect(), left: 0 };
+        let mut dirty = Self {
+            sets: blocks.iter().map(all).collect(),
+            left: 0,
+        };
         dirty.count();
         dirty
     }
@@ -69,7 +72,10 @@ impl Dirty {
                 bits.set(found / pieces);
                 at = (found / pieces + 1) * pieces;
             }
-            *set = Set { bits, unit: block.page };
+            *set = Set {
+                bits,
+                unit: block.page,
+            };
         }
         self.count();
     }
@@ -90,7 +96,9 @@ impl Dirty {
 
     /// Marks every page that the range touches.
     pub(super) fn mark(&mut self, part: Part) {
-        let Some(set) = self.sets.get_mut(part.block) else { return };
+        let Some(set) = self.sets.get_mut(part.block) else {
+            return;
+        };
         let first = part.offset / set.unit;
         let pages = part.end().div_ceil(set.unit) - first;
         self.left += set.bits.set_range(first, pages) * set.unit;
@@ -98,8 +106,12 @@ impl Dirty {
 
     /// Takes pages out; they may be clean.
     pub(super) fn clear(&mut self, part: Part) {
-        let Some(set) = self.sets.get_mut(part.block) else { return };
-        let pages = set.bits.clear_range(part.offset / set.unit, part.len / set.unit);
+        let Some(set) = self.sets.get_mut(part.block) else {
+            return;
+        };
+        let pages = set
+            .bits
+            .clear_range(part.offset / set.unit, part.len / set.unit);
         self.left -= pages * set.unit;
     }
 
@@ -113,13 +125,21 @@ impl Dirty {
         let (block, first) = (0..=blocks).find_map(|step| {
             let at = (block + step) % blocks;
             let set = &self.sets[at];
-            let from = if step == 0 { offset.div_ceil(set.unit) } else { 0 };
+            let from = if step == 0 {
+                offset.div_ceil(set.unit)
+            } else {
+                0
+            };
             Some((at, set.bits.next(from)?))
         })?;
         let Set { bits, unit } = &self.sets[block];
         let pages = (most / unit).max(1).min(bits.len() - first);
         let end = bits.next_gap_in(first, pages).unwrap_or(first + pages);
-        let part = Part { block, offset: first * unit, len: (end - first) * unit };
+        let part = Part {
+            block,
+            offset: first * unit,
+            len: (end - first) * unit,
+        };
         self.clear(part);
         Some(part)
     }
@@ -139,13 +159,17 @@ impl Dirty {
     }
 
     fn count(&mut self) {
-        self.left = self.sets.iter().map(|set| set.bits.count() * set.unit).sum();
+        self.left = self
+            .sets
+            .iter()
+            .map(|set| set.bits.count() * set.unit)
+            .sum();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{blocks, Seed};
+    use super::super::testing::{Seed, blocks};
     use super::*;
 
     fn part(block: BlockId, offset: u64, len: u64) -> Part {
@@ -155,16 +179,36 @@ mod tests {
     #[test]
     fn takes_every_page_once_whatever_the_start() {
         let blocks = blocks(&[(7, 4096), (3, 65536)]);
-        for start in [(0, 0), (0, 5 * 4096), (1, 0), (1, 2 * 65536), (1, 3 * 65536), (0, 7 * 4096)] {
+        for start in [
+            (0, 0),
+            (0, 5 * 4096),
+            (1, 0),
+            (1, 2 * 65536),
+            (1, 3 * 65536),
+            (0, 7 * 4096),
+        ] {
             let mut dirty = Dirty::everything(&blocks);
             let mut taken = Vec::new();
             let mut at = start;
             while let Some(run) = dirty.take(at.0, at.1, 12288) {
                 assert!(run.len <= 12288);
-                taken.extend((run.offset..run.end()).step_by(4096).map(|o| (run.block, o)));
+                taken.extend(
+                    (run.offset..run.end())
+                        .step_by(4096)
+                        .map(|o| (run.block, o)),
+                );
                 at = (run.block, run.end());
             }
-            assert_eq!(taken[0], if start.1 == 7 * 4096 { (1, 0) } else if start.1 == 3 * 65536 { (0, 0) } else { start });
+            assert_eq!(
+                taken[0],
+                if start.1 == 7 * 4096 {
+                    (1, 0)
+                } else if start.1 == 3 * 65536 {
+                    (0, 0)
+                } else {
+                    start
+                }
+            );
             taken.sort_unstable();
             taken.dedup();
             assert_eq!(taken.len(), 7 + 48);
@@ -178,7 +222,10 @@ mod tests {
         let mut dirty = Dirty::everything(&blocks);
         dirty.clear(part(0, 3 * 4096, 4096));
         assert_eq!(dirty.take(0, 0, 1 << 20), Some(part(0, 0, 3 * 4096)));
-        assert_eq!(dirty.take(0, 0, 1 << 20), Some(part(0, 4 * 4096, 12 * 4096)));
+        assert_eq!(
+            dirty.take(0, 0, 1 << 20),
+            Some(part(0, 4 * 4096, 12 * 4096))
+        );
         assert_eq!(dirty.take(0, 0, 1 << 20), None);
     }
 

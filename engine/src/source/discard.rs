@@ -31,7 +31,9 @@ impl Discards {
     /// Appends the next part of the list; says whether that was the last.
     pub(super) fn write(&mut self, dirty: &Dirty, blocks: &Blocks, out: &mut Vec<u8>) -> bool {
         for _ in 0..COMMANDS {
-            let Some((block, ranges)) = self.ranges(dirty, blocks) else { return true };
+            let Some((block, ranges)) = self.ranges(dirty, blocks) else {
+                return true;
+            };
             let block = block.name.name();
             Command::PostcopyRamDiscard { block, ranges }
                 .encode(out)
@@ -63,7 +65,10 @@ impl Discards {
             if let Ok(ranges) = RangeBuf::new(ranges) {
                 return Some((block, ranges));
             }
-            *self = Self { block: self.block + 1, page: 0 };
+            *self = Self {
+                block: self.block + 1,
+                page: 0,
+            };
         }
     }
 }
@@ -73,10 +78,10 @@ mod tests {
     use std::collections::HashSet;
 
     use retpath_codec::command::{Commands, RangeList};
-    use retpath_codec::{decode, Decoded};
+    use retpath_codec::{Decoded, decode};
 
     use super::super::dirty::Part;
-    use super::super::testing::{blocks, Seed};
+    use super::super::testing::{Seed, blocks};
     use super::*;
 
     type Pages = HashSet<(BlockId, u64)>;
@@ -96,7 +101,9 @@ mod tests {
             assert!(ranges.count() <= 12);
             for range in ranges.iter() {
                 let page = blocks.block(id).expect("a known block").page;
-                blocks.check(id, range.start, range.len, page).expect("whole host pages");
+                blocks
+                    .check(id, range.start, range.len, page)
+                    .expect("whole host pages");
                 for tp in range.start / 4096..(range.start + range.len) / 4096 {
                     assert!(pages.insert((id, tp)), "discarded twice");
                 }
@@ -133,13 +140,20 @@ mod tests {
                     if seed.below(share) == 0 {
                         model.insert((id, tp));
                     } else {
-                        dirty.clear(Part { block: id, offset: tp * 4096, len: 4096 });
+                        dirty.clear(Part {
+                            block: id,
+                            offset: tp * 4096,
+                            len: 4096,
+                        });
                     }
                 }
             }
             dirty.fold(&blocks);
             let mut out = Vec::new();
-            assert!(Discards::default().write(&dirty, &blocks, &mut out), "fits one part");
+            assert!(
+                Discards::default().write(&dirty, &blocks, &mut out),
+                "fits one part"
+            );
             assert_eq!(read(&blocks, &out), naive(&blocks, &model));
         }
     }
@@ -149,7 +163,11 @@ mod tests {
         let blocks = blocks(&[(20_000, 4096)]);
         let mut dirty = Dirty::everything(&blocks);
         for tp in (0..20_000).step_by(2) {
-            dirty.clear(Part { block: 0, offset: tp * 4096, len: 4096 });
+            dirty.clear(Part {
+                block: 0,
+                offset: tp * 4096,
+                len: 4096,
+            });
         }
         dirty.fold(&blocks);
         let mut list = Discards::default();

@@ -128,8 +128,15 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(error) => write!(f, "return path, {error}"),
-            Self::Refused { offset, message, why } => {
-                write!(f, "return path, offset {offset} (0x{offset:x}), {message}: {why}")
+            Self::Refused {
+                offset,
+                message,
+                why,
+            } => {
+                write!(
+                    f,
+                    "return path, offset {offset} (0x{offset:x}), {message}: {why}"
+                )
             }
             Self::GaveUp { value } => write!(
                 f,
@@ -178,7 +185,10 @@ impl fmt::Display for Why {
                 "block \"{block}\": only a part of the host page at 0x{offset:x} is called received"
             ),
             Self::EarlyShut { left } => {
-                write!(f, "the destination says that it is done, but {left} bytes are not sent")
+                write!(
+                    f,
+                    "the destination says that it is done, but {left} bytes are not sent"
+                )
             }
         }
     }

@@ -30,7 +30,10 @@ const PACKAGE_COMMANDS: usize = 5 + 9 + 9 + 5;
 
 /// Whether a device state fits a package.
 pub(super) fn fits_package(device_state: &[u8]) -> bool {
-    device_state.len().checked_add(PACKAGE_COMMANDS).is_some_and(|size| u32::try_from(size).is_ok())
+    device_state
+        .len()
+        .checked_add(PACKAGE_COMMANDS)
+        .is_some_and(|size| u32::try_from(size).is_ok())
 }
 
 /// Everything up to the end of the block list.
@@ -44,7 +47,10 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
     }
     command(Command::OpenReturnPath, out);
     ping(PING_START, out);
-    let sizes = PageSizes { summary: blocks.page_summary(), target: blocks.target() };
+    let sizes = PageSizes {
+        summary: blocks.page_summary(),
+        target: blocks.target(),
+    };
     command(Command::PostcopyAdvise { sizes: Some(sizes) }, out);
     write::section_start(config.section, b"ram", 0, RAM_VERSION, out);
     write::mem_size(blocks.iter().map(|block| block.len).sum(), out);
@@ -111,7 +117,12 @@ pub(super) fn switchover_start(out: &mut Vec<u8>) {
 /// Asks for the received bitmap of every block.
 pub(super) fn ask_bitmaps(blocks: &Blocks, out: &mut Vec<u8>) {
     for block in blocks.iter() {
-        command(Command::RecvBitmap { block: block.name.name() }, out);
+        command(
+            Command::RecvBitmap {
+                block: block.name.name(),
+            },
+            out,
+        );
     }
 }
 
@@ -125,5 +136,7 @@ fn ping(value: u32, out: &mut Vec<u8>) {
 }
 
 fn command(command: Command<Name<'_>, RangeBuf>, out: &mut Vec<u8>) {
-    command.encode(out).expect("a command of checked parts can be written");
+    command
+        .encode(out)
+        .expect("a command of checked parts can be written");
 }

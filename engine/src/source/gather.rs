@@ -128,7 +128,10 @@ impl Gather {
             write::zero(offset, name, &mut self.heads);
         } else {
             write::page_header(offset, name, &mut self.heads);
-            self.pages.push(Page { head: self.heads.len(), at });
+            self.pages.push(Page {
+                head: self.heads.len(),
+                at,
+            });
         }
     }
 }
@@ -198,7 +201,11 @@ mod tests {
             assert_eq!(slices[0].len(), 27 + if named { 4 } else { 0 });
         }
         assert_eq!(gather.lay_known(&run(0, 1, false), name(), |_| false), 0);
-        assert_eq!(gather.slices(&[7; 1024]).count(), 2, "nothing of the run before");
+        assert_eq!(
+            gather.slices(&[7; 1024]).count(),
+            2,
+            "nothing of the run before"
+        );
     }
 
     #[test]

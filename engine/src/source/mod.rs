@@ -219,8 +219,14 @@ impl Source {
         if !matches!(self.phase, Phase::Fresh | Phase::Precopy) {
             return Err(self.not_now("mark_dirty"));
         }
-        self.blocks.check(block, start, len, 1).map_err(Error::Blocks)?;
-        self.dirty.mark(Part { block, offset: start, len });
+        self.blocks
+            .check(block, start, len, 1)
+            .map_err(Error::Blocks)?;
+        self.dirty.mark(Part {
+            block,
+            offset: start,
+            len,
+        });
         Ok(())
     }
 
@@ -233,7 +239,9 @@ impl Source {
     /// [`Error::Phase`]: not in precopy. [`Error::DeviceState`]: too long.
     pub fn switch(&mut self, device_state: Vec<u8>) -> Result<(), Error> {
         if !framing::fits_package(&device_state) {
-            return Err(Error::DeviceState { len: device_state.len() });
+            return Err(Error::DeviceState {
+                len: device_state.len(),
+            });
         }
         if !self.go(Event::Switch) {
             return Err(self.not_now("switch"));
@@ -329,7 +337,9 @@ impl Source {
     /// Bytes of pages that have not been handed out. In a recovery it is known
     /// only when all bitmaps have come.
     pub fn remaining(&self) -> u64 {
-        let open = [&self.main, &self.preempt].into_iter().filter_map(|line| line.open);
+        let open = [&self.main, &self.preempt]
+            .into_iter()
+            .filter_map(|line| line.open);
         self.dirty.left() + open.map(|open| open.part.end() - open.at).sum::<u64>()
     }
 
@@ -378,6 +388,9 @@ impl Source {
     }
 
     fn not_now(&self, call: &'static str) -> Error {
-        Error::Phase { call, phase: self.phase }
+        Error::Phase {
+            call,
+            phase: self.phase,
+        }
     }
 }

@@ -22,7 +22,11 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(rate: u64) -> Self {
-        let mut pace = Self { rate, credit: 0, filled: 0 };
+        let mut pace = Self {
+            rate,
+            credit: 0,
+            filled: 0,
+        };
         pace.credit = pace.most();
         pace
     }

@@ -53,14 +53,18 @@ pub trait PageSource: Send + Sync {
 /// Blocks that lie in ordinary memory, in order of their numbers.
 impl<B: AsRef<[u8]> + Send + Sync> PageSource for [B] {
     fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let bytes = self.lend(block, offset, out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = self
+            .lend(block, offset, out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
 
     fn lend(&self, block: BlockId, offset: u64, len: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset).ok()?;
-        self.get(block)?.as_ref().get(start..start.checked_add(len)?)
+        self.get(block)?
+            .as_ref()
+            .get(start..start.checked_add(len)?)
     }
 }
 
@@ -82,11 +86,15 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).collect();
         let mut scratch = Vec::new();
         let lending = [&bytes[..], &bytes[10..]];
-        let lent = lending[..].bytes(1, 5, 7, &mut scratch).expect("inside the block");
+        let lent = lending[..]
+            .bytes(1, 5, 7, &mut scratch)
+            .expect("inside the block");
         assert_eq!(lent, &bytes[15..22]);
         assert!(scratch.is_empty());
         let copied = Live(bytes.clone());
-        let copied = copied.bytes(0, 200, 40, &mut scratch).expect("inside the block");
+        let copied = copied
+            .bytes(0, 200, 40, &mut scratch)
+            .expect("inside the block");
         assert_eq!(copied, &bytes[200..240]);
         assert_eq!(scratch.len(), 40);
     }

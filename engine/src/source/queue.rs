@@ -47,7 +47,11 @@ pub(super) struct Wanted {
 impl Queue {
     pub(super) fn new(blocks: &Blocks) -> Self {
         let none = |block: &Block| Bits::new(block.len / block.page);
-        Self { order: VecDeque::new(), wanted: blocks.iter().map(none).collect(), waiting: 0 }
+        Self {
+            order: VecDeque::new(),
+            wanted: blocks.iter().map(none).collect(),
+            waiting: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -68,14 +72,21 @@ impl Queue {
         dirty: Option<&Bits>,
         now: u64,
     ) -> u64 {
-        let Some(wanted) = self.wanted.get_mut(block) else { return 0 };
+        let Some(wanted) = self.wanted.get_mut(block) else {
+            return 0;
+        };
         let new = match dirty {
             Some(dirty) => wanted.add_common(dirty, first, count),
             None => wanted.set_range(first, count),
         };
         self.waiting += new;
         if new > 0 && self.order.len() < ORDERED {
-            self.order.push_back(Request { block, first, count, since: now });
+            self.order.push_back(Request {
+                block,
+                first,
+                count,
+                since: now,
+            });
         }
         new
     }
@@ -87,23 +98,45 @@ impl Queue {
             return None;
         }
         while let Some(request) = self.order.front_mut() {
-            let Request { block, first, count, since } = *request;
+            let Request {
+                block,
+                first,
+                count,
+                since,
+            } = *request;
             let Some(page) = self.wanted[block].next_in(first, count) else {
                 self.order.pop_front();
                 continue;
             };
             let served = page + 1 - first;
-            *request = Request { block, first: page + 1, count: count - served, since };
+            *request = Request {
+                block,
+                first: page + 1,
+                count: count - served,
+                since,
+            };
             self.wanted[block].clear(page);
             self.waiting -= 1;
-            return Some(Wanted { block, page, since: Some(since) });
+            return Some(Wanted {
+                block,
+                page,
+                since: Some(since),
+            });
         }
         let (block, page) = self.wanted.iter().enumerate().find_map(|(block, bits)| {
-            if bits.is_empty() { None } else { Some((block, bits.next(0)?)) }
+            if bits.is_empty() {
+                None
+            } else {
+                Some((block, bits.next(0)?))
+            }
         })?;
         self.wanted[block].clear(page);
         self.waiting -= 1;
-        Some(Wanted { block, page, since: None })
+        Some(Wanted {
+            block,
+            page,
+            since: None,
+        })
     }
 
     /// Forgets host pages that have been handed out otherwise.
@@ -139,7 +172,9 @@ mod tests {
     use super::*;
 
     fn pages(queue: &mut Queue) -> Vec<(BlockId, u64)> {
-        std::iter::from_fn(|| queue.pop()).map(|w| (w.block, w.page)).collect()
+        std::iter::from_fn(|| queue.pop())
+            .map(|w| (w.block, w.page))
+            .collect()
     }
 
     #[test]
@@ -149,7 +184,14 @@ mod tests {
         assert_eq!(queue.push(0, 2, 4, None, 6), 4);
         assert_eq!(queue.push(0, 4, 3, None, 7), 1, "two of them wait already");
         assert_eq!(queue.push(1, 3, 1, None, 8), 0);
-        assert_eq!(queue.pop(), Some(Wanted { block: 1, page: 3, since: Some(5) }));
+        assert_eq!(
+            queue.pop(),
+            Some(Wanted {
+                block: 1,
+                page: 3,
+                since: Some(5)
+            })
+        );
         queue.forget(0, 3, 1);
         assert_eq!(pages(&mut queue), [(0, 2), (0, 4), (0, 5), (0, 6)]);
         assert!(queue.is_empty());

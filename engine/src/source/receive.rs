@@ -4,7 +4,7 @@
 //! destination has no reason to send now is refused.
 
 use retpath_codec::stream::Item;
-use retpath_codec::{BlockName, Message, Name};
+use retpath_codec::{Message, Name};
 
 use crate::blocks::BlockId;
 
@@ -28,7 +28,10 @@ impl Source {
     /// migration. Either way the link is of no more use.
     pub fn message(&mut self, item: Item<'_, Message<Name<'_>>>, now: u64) -> Result<(), Error> {
         let (offset, label, taken) = match item {
-            Item::Message { message: Message::Shut { value }, .. } if value != 0 && self.is_open() => {
+            Item::Message {
+                message: Message::Shut { value },
+                ..
+            } if value != 0 && self.is_open() => {
                 self.go(Event::GaveUp);
                 self.forget_link();
                 return Err(Error::GaveUp { value });
@@ -41,7 +44,11 @@ impl Source {
         };
         taken.map_err(|why| {
             self.broken();
-            Error::Refused { offset, message: label, why }
+            Error::Refused {
+                offset,
+                message: label,
+                why,
+            }
         })
     }
 
@@ -108,7 +115,11 @@ impl Source {
     }
 
     fn expect(&self, phase: Phase) -> Result<(), Why> {
-        if self.phase == phase { Ok(()) } else { Err(Why::Phase(self.phase)) }
+        if self.phase == phase {
+            Ok(())
+        } else {
+            Err(Why::Phase(self.phase))
+        }
     }
 
     fn shut(&mut self) -> Result<(), Why> {
@@ -124,7 +135,12 @@ impl Source {
     /// Queues a range of a block. Requests may cross the end of the sending
     /// and the beginning of a recovery on the wire, so both take them.
     fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Why> {
-        let phases = [Phase::Postcopy, Phase::Completing, Phase::Recovering, Phase::Resuming];
+        let phases = [
+            Phase::Postcopy,
+            Phase::Completing,
+            Phase::Recovering,
+            Phase::Resuming,
+        ];
         if !phases.contains(&self.phase) {
             return Err(Why::Phase(self.phase));
         }
@@ -136,9 +152,16 @@ impl Source {
         };
         self.blocks
             .check(id, start, len, grain)
-            .map_err(|error| Why::Range { block: block.name.clone(), error })?;
+            .map_err(|error| Why::Range {
+                block: block.name.clone(),
+                error,
+            })?;
         if let Some(open) = &mut self.main.open
-            && open.part.overlaps(Part { block: id, offset: start, len })
+            && open.part.overlaps(Part {
+                block: id,
+                offset: start,
+                len,
+            })
         {
             open.urgent = true;
         }

@@ -6,7 +6,7 @@
 //! never sent. Mirrors `ram.c:ram_dirty_bitmap_reload`, which checks neither.
 
 use retpath_codec::bitmap::{self, Bitmap};
-use retpath_codec::{BlockName, NameBuf};
+use retpath_codec::NameBuf;
 
 use crate::blocks::{Block, BlockId, Blocks};
 
@@ -26,7 +26,10 @@ pub(super) struct Recovery {
 impl Recovery {
     /// Every block's bitmap has been asked for.
     pub(super) fn ask(&mut self, blocks: &Blocks) {
-        *self = Self { asked: vec![true; blocks.len()], coming: None };
+        *self = Self {
+            asked: vec![true; blocks.len()],
+            coming: None,
+        };
     }
 
     pub(super) fn has_asked(&self) -> bool {
@@ -40,7 +43,8 @@ impl Recovery {
 
     /// The most bytes that the next bitmap may have.
     pub(super) fn limit(&self, blocks: &Blocks) -> u64 {
-        self.coming.map_or(0, |block| bitmap::size(blocks.target_pages(block)))
+        self.coming
+            .map_or(0, |block| bitmap::size(blocks.target_pages(block)))
     }
 
     /// Whether a bitmap must come before anything else.
@@ -66,10 +70,15 @@ impl Recovery {
         dirty: &mut Dirty,
     ) -> Result<(), Why> {
         let id = self.coming.take().ok_or(Why::Order)?;
-        let Ok(block) = blocks.block(id) else { return Err(Why::Order) };
+        let Ok(block) = blocks.block(id) else {
+            return Err(Why::Order);
+        };
         let name = || block.name.clone();
         let pages = blocks.target_pages(id);
-        bitmap.check(pages).map_err(|rule| Why::Bitmap { block: name(), rule })?;
+        bitmap.check(pages).map_err(|rule| Why::Bitmap {
+            block: name(),
+            rule,
+        })?;
         check(bitmap, block, blocks.target(), id, dirty, name)?;
         let words = received(bitmap, block, blocks.target());
         dirty.assign(id, words.map(|word| !word.unwrap_or(0)));
@@ -89,11 +98,17 @@ fn check(
     let unsent = dirty.bits(id).map_or(&[][..], |bits| bits.words());
     let words = received(bitmap, block, target);
     for ((word, unsent), first) in words.zip(unsent).zip((0..).step_by(64)) {
-        let word = word.map_err(|page| Why::HalfPage { block: name(), offset: page * block.page })?;
+        let word = word.map_err(|page| Why::HalfPage {
+            block: name(),
+            offset: page * block.page,
+        })?;
         let wrong = word & unsent;
         if wrong != 0 {
             let page = first + u64::from(wrong.trailing_zeros());
-            return Err(Why::NeverSent { block: name(), offset: page * block.page });
+            return Err(Why::NeverSent {
+                block: name(),
+                offset: page * block.page,
+            });
         }
     }
     Ok(())
@@ -120,7 +135,11 @@ fn received(
         let mut folded = 0;
         for page in at * 64..at * 64 + 64 {
             let first = page * pieces;
-            let all = if pieces < 64 { (1 << pieces) - 1 } else { u64::MAX };
+            let all = if pieces < 64 {
+                (1 << pieces) - 1
+            } else {
+                u64::MAX
+            };
             let mut parts = (0..pieces.div_ceil(64))
                 .map(|i| word(first / 64 + i).unwrap_or(0) >> (first % 64) & all);
             let start = parts.next().unwrap_or(0);
@@ -143,8 +162,14 @@ mod tests {
     use super::super::testing::{Seed, blocks};
     use super::*;
 
-    const LABELS: [(u64, u64); 6] =
-        [(130, 4096), (70, 8192), (70, 1 << 17), (3, 1 << 18), (5, 1 << 19), (3, 2 << 20)];
+    const LABELS: [(u64, u64); 6] = [
+        (130, 4096),
+        (70, 8192),
+        (70, 1 << 17),
+        (3, 1 << 18),
+        (5, 1 << 19),
+        (3, 2 << 20),
+    ];
 
     /// Everything handed out; `load` sees only what the bitmap says.
     fn sent(blocks: &Blocks) -> Dirty {
@@ -189,8 +214,9 @@ mod tests {
                 }
                 let mut dirty = sent(&blocks);
                 assert_eq!(load(&blocks, &mut dirty, &bytes), Ok(()));
-                let got: HashSet<u64> =
-                    (0..size.0).filter(|page| dirty.bits(0).expect("block 0").test(*page)).collect();
+                let got: HashSet<u64> = (0..size.0)
+                    .filter(|page| dirty.bits(0).expect("block 0").test(*page))
+                    .collect();
                 assert_eq!(got, want);
                 assert_eq!(dirty.left(), want.len() as u64 * size.1);
             }
@@ -222,7 +248,11 @@ mod tests {
             let pieces = size.1 / 4096;
             let mut dirty = sent(&blocks);
             let offset = (size.0 - 2) * size.1;
-            dirty.mark(Part { block: 0, offset, len: size.1 });
+            dirty.mark(Part {
+                block: 0,
+                offset,
+                len: size.1,
+            });
             let mut bytes = empty(&blocks);
             set(&mut bytes, 0, pieces * (size.0 - 2));
             assert_eq!(load(&blocks, &mut dirty, &bytes), Ok(()));
@@ -239,15 +269,30 @@ mod tests {
         let block = blocks.block(0).expect("block 0").name.clone();
         for size in [0, 8, 16, 32] {
             let got = load(&blocks, &mut sent(&blocks), &vec![0; size]);
-            let rule = Rule::BitmapMismatch { size: size as u64, want: 24 };
-            assert_eq!(got, Err(Why::Bitmap { block: block.clone(), rule }));
+            let rule = Rule::BitmapMismatch {
+                size: size as u64,
+                want: 24,
+            };
+            assert_eq!(
+                got,
+                Err(Why::Bitmap {
+                    block: block.clone(),
+                    rule
+                })
+            );
         }
         for tail in [130, 191] {
             let mut bytes = empty(&blocks);
             set(&mut bytes, tail, 1);
             let got = load(&blocks, &mut sent(&blocks), &bytes);
             let rule = Rule::BitmapTail;
-            assert_eq!(got, Err(Why::Bitmap { block: block.clone(), rule }));
+            assert_eq!(
+                got,
+                Err(Why::Bitmap {
+                    block: block.clone(),
+                    rule
+                })
+            );
         }
     }
 
@@ -260,13 +305,19 @@ mod tests {
         assert!(!recovery.is_complete());
         recovery.ask(&blocks);
         assert_eq!(recovery.limit(&blocks), 0);
-        assert_eq!(recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty), Err(Why::Order));
+        assert_eq!(
+            recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty),
+            Err(Why::Order)
+        );
         for block in [1, 0] {
             assert!(!recovery.is_complete());
             assert_eq!(recovery.announce(block), Ok(()));
             assert_eq!(recovery.limit(&blocks), 8);
             assert!(recovery.is_coming() && !recovery.is_complete());
-            assert_eq!(recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty), Ok(()));
+            assert_eq!(
+                recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty),
+                Ok(())
+            );
             assert_eq!(recovery.announce(block), Err(Why::Unasked));
         }
         assert!(recovery.is_complete());

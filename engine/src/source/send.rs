@@ -4,7 +4,6 @@ use crate::Channel;
 
 use super::config::Preempt;
 use super::dirty::Part;
-use super::discard::Discards;
 use super::gather::PageRun;
 use super::phase::{Event, Phase};
 use super::{Connection, Line, Next, Open, Source, framing};
@@ -89,7 +88,11 @@ impl Source {
             self.dirty.fold(&self.blocks);
             if self.dirty.is_empty() {
                 // A QEMU destination needs a discard to be ready for LISTEN.
-                self.dirty.mark(Part { block: 0, offset: 0, len: 1 });
+                self.dirty.mark(Part {
+                    block: 0,
+                    offset: 0,
+                    len: 1,
+                });
             }
             self.stats.discarded += self.dirty.left() / self.blocks.target();
             self.main.last = None;
@@ -166,17 +169,23 @@ impl Source {
     /// The next dirty pages, unless they must wait.
     fn sweep(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         if let Err(until) = self.pace.ready(now) {
-            if self.section.is_some_and(|opened| until >= opened.saturating_add(SECTION_TIME)) {
+            if self
+                .section
+                .is_some_and(|opened| until >= opened.saturating_add(SECTION_TIME))
+            {
                 self.close_section(out);
             }
             return Next::Wait { until: Some(until) };
         }
         let (block, offset) = self.hint.take().unwrap_or(self.cursor);
-        let Some(part) = self.dirty.take(block, offset, self.config.run) else { return IDLE };
+        let Some(part) = self.dirty.take(block, offset, self.config.run) else {
+            return IDLE;
+        };
         self.cursor = (part.block, part.end());
         if self.phase == Phase::Postcopy {
             let page = self.page_size(part);
-            self.queue.forget(part.block, part.offset / page, part.len / page);
+            self.queue
+                .forget(part.block, part.offset / page, part.len / page);
         }
         let run = self.hand_out(Channel::Main, part, false);
         self.on_main(run, false, now, out)
@@ -186,7 +195,11 @@ impl Source {
     fn wanted(&mut self, now: u64) -> Option<Part> {
         let wanted = self.queue.pop()?;
         let page = self.blocks.block(wanted.block).ok()?.page;
-        let part = Part { block: wanted.block, offset: wanted.page * page, len: page };
+        let part = Part {
+            block: wanted.block,
+            offset: wanted.page * page,
+            len: page,
+        };
         self.dirty.clear(part);
         if let Some(since) = wanted.since {
             self.stats.latency.source.record(now.saturating_sub(since));
@@ -207,14 +220,25 @@ impl Source {
             self.stats.precopy += part.len / self.blocks.target();
         } else {
             let pages = part.len / self.page_size(part);
-            let count = if urgent { &mut self.stats.demand } else { &mut self.stats.sweep };
+            let count = if urgent {
+                &mut self.stats.demand
+            } else {
+                &mut self.stats.sweep
+            };
             *count += pages;
         }
         if part.len <= self.config.run {
             return self.run(channel, part);
         }
-        let first = Part { len: self.piece(), ..part };
-        self.line(channel).open = Some(Open { part, at: first.end(), urgent });
+        let first = Part {
+            len: self.piece(),
+            ..part
+        };
+        self.line(channel).open = Some(Open {
+            part,
+            at: first.end(),
+            urgent,
+        });
         self.run(channel, first)
     }
 
@@ -223,7 +247,11 @@ impl Source {
         let piece = self.piece();
         let open = self.line(channel).open.as_mut()?;
         let len = piece.min(open.part.end() - open.at);
-        let part = Part { block: open.part.block, offset: open.at, len };
+        let part = Part {
+            block: open.part.block,
+            offset: open.at,
+            len,
+        };
         open.at += len;
         if open.at == open.part.end() {
             self.line(channel).open = None;
@@ -237,7 +265,15 @@ impl Source {
         line.busy = true;
         let named = line.last.replace(part.block) != Some(part.block);
         let Part { block, offset, len } = part;
-        PageRun { channel, block, offset, len, page, named, paced: false }
+        PageRun {
+            channel,
+            block,
+            offset,
+            len,
+            page,
+            named,
+            paced: false,
+        }
     }
 
     /// Puts a run into a piece of `ram`, and on the bandwidth's account.
@@ -282,6 +318,8 @@ impl Source {
     }
 
     fn page_size(&self, part: Part) -> u64 {
-        self.blocks.block(part.block).map_or(self.blocks.target(), |block| block.page)
+        self.blocks
+            .block(part.block)
+            .map_or(self.blocks.target(), |block| block.page)
     }
 }

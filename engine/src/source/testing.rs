@@ -8,9 +8,17 @@ use crate::blocks::{Block, Blocks};
 pub(super) fn blocks(sizes: &[(u64, u64)]) -> Blocks {
     let mut blocks = Blocks::new(4096).expect("a good page size");
     for (i, (pages, page)) in sizes.iter().enumerate() {
-        let name = if i == 0 { "pc.ram".into() } else { format!("block{i}") };
+        let name = if i == 0 {
+            "pc.ram".into()
+        } else {
+            format!("block{i}")
+        };
         let name = NameBuf::new(name).expect("a good name");
-        let block = Block { name, len: pages * page, page: *page };
+        let block = Block {
+            name,
+            len: pages * page,
+            page: *page,
+        };
         blocks.add(block).expect("a good block");
     }
     blocks
