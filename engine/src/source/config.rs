@@ -9,7 +9,7 @@ use super::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Machine type, as the configuration section has it, such as
-    /// `pc-i440fx-10.0`; at most 255 bytes.
+    /// `pc-i440fx-10.0`: 1 to 255 bytes.
     pub machine: Vec<u8>,
     /// Whether a configuration section follows the header. Off for machine
     /// types up to 2.3.
@@ -80,7 +80,7 @@ impl Config {
 
     /// Checks what a stream cannot be made of.
     pub(super) fn check(&self, blocks: &Blocks) -> Result<(), Error> {
-        if self.machine.len() > MAX_MACHINE {
+        if self.configuration && !(1..=MAX_MACHINE).contains(&self.machine.len()) {
             return Err(Error::Machine {
                 len: self.machine.len(),
             });

@@ -55,7 +55,6 @@ mod send;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 pub use config::{Config, Preempt};
 pub use error::{Error, Why};

@@ -5,8 +5,8 @@
 //! claims half of one is refused, and so is one that claims a page that was
 //! never sent. Mirrors `ram.c:ram_dirty_bitmap_reload`, which checks neither.
 
-use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::NameBuf;
+use retpath_codec::bitmap::{self, Bitmap};
 
 use crate::blocks::{Block, BlockId, Blocks};
 
