@@ -380,6 +380,7 @@ impl Source {
         self.section = None;
         self.cursor = (0, 0);
         self.hint = None;
+        self.queue.tidy();
         self.device_state = Vec::new();
         self.discards = None;
         self.recovery = Recovery::default();

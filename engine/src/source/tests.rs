@@ -1,1 +1,10 @@
+//! The source against a destination too simple to be wrong.
 
+mod bytes;
+mod floods;
+mod peer;
+mod random;
+mod recovery;
+mod refusals;
+mod rig;
+mod service;
