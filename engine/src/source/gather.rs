@@ -189,7 +189,7 @@ mod tests {
             &[4; 1024],
         ];
         assert_eq!(slices, want);
-        assert_eq!(gather.size(), want.iter().map(|slice| slice.len()).sum());
+        assert_eq!(gather.size(), want.concat().len());
     }
 
     #[test]

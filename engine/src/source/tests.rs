@@ -1,5 +1,6 @@
 //! The source against a destination too simple to be wrong.
 
+mod bitmaps;
 mod bytes;
 mod floods;
 mod peer;
@@ -8,3 +9,4 @@ mod recovery;
 mod refusals;
 mod rig;
 mod service;
+mod switch;

@@ -79,7 +79,7 @@ fn writes_the_smallest_stream_that_a_qemu_destination_completes() {
     assert_eq!(want.len(), 0xcb + 8);
     want.extend([1; 4096]);
     for page in 3..4096_u64 {
-        want.extend((page * 4096 | 0x22).to_be_bytes());
+        want.extend(((page * 4096) | 0x22).to_be_bytes());
         want.push(0);
     }
     want.extend(hex("0000000000000010 7e 00000001"));
@@ -166,7 +166,7 @@ fn announces_page_sizes_that_are_not_the_ordinary_one() {
         };
         let mut source = Source::new(config, blocks.clone()).expect("a good configuration");
         let mut out = Vec::new();
-        source.next(Channel::Main, 0, &mut out);
+        assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         let advise = hex("08 0003 0010 0000000000211000 0000000000001000");
         assert!(out.windows(21).any(|window| window == advise));
         let want = hex(&format!(
@@ -190,9 +190,9 @@ fn announces_page_sizes_that_are_not_the_ordinary_one() {
 fn begins_a_resumed_channel_with_its_commands() {
     let mut source = Source::new(Config::new("pc"), blocks(&[(1, 4096), (1, 4096)])).expect("good");
     let mut out = Vec::new();
-    source.next(Channel::Main, 0, &mut out);
+    assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
     source.switch(Vec::new()).expect("in precopy");
-    source.next(Channel::Main, 0, &mut out);
+    assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
     source.link_lost().expect("recoverable");
     source.resume().expect("paused");
     out.clear();

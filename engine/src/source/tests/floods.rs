@@ -33,7 +33,7 @@ fn switch(source: &mut Source, out: &mut Vec<u8>) -> usize {
         offset: 0,
         message: Message::Pong { value: 1 },
     };
-    source.next(Channel::Main, 0, out);
+    assert_eq!(source.next(Channel::Main, 0, out), Next::Write);
     source.message(pong, 0).expect("an answer");
     source.switch(Vec::new()).expect("in precopy");
     while source.phase() == Phase::Switching {
@@ -108,7 +108,7 @@ fn stays_inside_its_memory_when_it_recovers() {
     for round in 0..5 {
         source.link_lost().expect("recoverable");
         source.resume().expect("paused");
-        source.next(Channel::Main, 0, &mut out);
+        assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         let name = NameBuf::new("pc.ram").expect("a good name");
         let message = Message::RecvBitmap { block: name.name() };
         source
@@ -196,7 +196,7 @@ fn abuse(seed: u64) -> HashSet<Phase> {
     let wild = seed.below(40);
     if seed.below(4) > 0 {
         while rig.source.phase() != Phase::Precopy {
-            drop(rig.source.next(Channel::Main, now, &mut out));
+            let _ = rig.source.next(Channel::Main, now, &mut out);
         }
         honest(&mut rig.source, Message::Pong { value: 1 });
         if rig.source.config.switchover_ack {
@@ -205,7 +205,7 @@ fn abuse(seed: u64) -> HashSet<Phase> {
         rig.source.switch(vec![0; 5]).expect("in precopy");
         while rig.source.phase() == Phase::Switching {
             let _ = rig.source.preempt_connected();
-            drop(rig.source.next(Channel::Main, now, &mut out));
+            let _ = rig.source.next(Channel::Main, now, &mut out);
         }
     }
     let mut seen = HashSet::new();
@@ -218,8 +218,8 @@ fn abuse(seed: u64) -> HashSet<Phase> {
         out.clear();
         let source = &mut rig.source;
         match seed.below(40) {
-            0..12 => drop(source.next(Channel::Main, now, &mut out)),
-            12..18 => drop(source.next(Channel::Preempt, now, &mut out)),
+            0..12 => _ = source.next(Channel::Main, now, &mut out),
+            12..18 => _ = source.next(Channel::Preempt, now, &mut out),
             18..20 if seed.below(40) < wild => {
                 let message = any(&mut seed, &names);
                 let _ = source.message(Item::Message { offset: 0, message }, now);

@@ -2,20 +2,18 @@
 //! be recovered, or that still has its guest.
 
 use crate::Channel;
-use crate::blocks::{Block, BlockError, Blocks};
-use retpath_codec::bitmap::{self, Bitmap};
+use crate::blocks::BlockError;
 use retpath_codec::stream::Item;
-use retpath_codec::{BlockName, Message, NameBuf, Rule};
+use retpath_codec::{BlockName, Message, NameBuf};
 
-use super::super::testing::blocks;
-use super::super::{Config, Error, Phase, Preempt, Source, Why};
+use super::super::{Config, Error, Phase, Preempt, Why};
 use super::rig::Rig;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config::new("pc-i440fx-10.0")
 }
 
-fn name(name: &str) -> NameBuf {
+pub(super) fn name(name: &str) -> NameBuf {
     NameBuf::new(name).expect("a good name")
 }
 
@@ -29,7 +27,7 @@ fn request(start: u64, len: u32) -> Message<NameBuf> {
 
 /// Says it to a source in a phase, and gives the reason for which it was
 /// refused. The source must be recoverable if its guest may have left.
-fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Why {
+pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Why {
     let left = rig.source.guest_left();
     match rig.say(message) {
         Err(error @ Error::Refused { .. }) => {
@@ -275,7 +273,7 @@ fn refuses_a_refused_name_as_the_block_of_later_requests() {
 }
 
 #[test]
-fn refuses_a_parts_of_host_pages_with_preempt() {
+fn refuses_parts_of_host_pages_with_preempt() {
     let config = Config {
         preempt: Some(Preempt::Late),
         ..config()
@@ -360,149 +358,6 @@ fn pauses_on_bytes_that_are_no_message() {
     }
 }
 
-/// A source that has asked for its bitmaps, with the RECV_BITMAP frame of its
-/// first block already there.
-fn awaiting(config: Config) -> Rig {
-    let mut rig = Rig::switched(config, &[(130, 4096), (2, 65536)]);
-    rig.step(Channel::Main);
-    rig.cut();
-    rig.source.resume().expect("paused");
-    rig.step(Channel::Main);
-    rig.say(Message::RecvBitmap {
-        block: name("pc.ram"),
-    })
-    .expect("asked for");
-    rig
-}
-
-#[test]
-fn refuses_bitmaps_that_do_not_fit_their_block() {
-    let offset = 1 << 20;
-    let bitmap = |bytes: &[u8]| {
-        let mut rig = awaiting(config());
-        let got = rig.source.message(
-            Item::Bitmap {
-                offset,
-                bitmap: Bitmap::new(bytes),
-            },
-            0,
-        );
-        assert_eq!(rig.source.phase(), Phase::Paused);
-        match got {
-            Err(Error::Refused {
-                offset: 0x10_0000,
-                message: "RECV_BITMAP",
-                why,
-            }) => why,
-            other => panic!("{other:?}"),
-        }
-    };
-    let block = || name("pc.ram");
-    let rule = Rule::BitmapMismatch { size: 16, want: 24 };
-    assert_eq!(
-        bitmap(&[0; 16]),
-        Why::Bitmap {
-            block: block(),
-            rule
-        }
-    );
-    let mut tail = [0; 24];
-    tail[23] = 0x80;
-    assert_eq!(
-        bitmap(&tail),
-        Why::Bitmap {
-            block: block(),
-            rule: Rule::BitmapTail
-        }
-    );
-    let mut unsent = [0; 24];
-    unsent[2] = 2;
-    assert_eq!(
-        bitmap(&unsent),
-        Why::NeverSent {
-            block: block(),
-            offset: 17 * 4096
-        }
-    );
-}
-
-#[test]
-fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
-    let mut rig = awaiting(config());
-    assert_eq!(rig.source.recv_bitmap_limit(), 24);
-    let got = rig.reply(&32_u64.to_be_bytes());
-    let Err(Error::Malformed(error)) = got else {
-        panic!("{got:?}")
-    };
-    assert_eq!(
-        error.rule,
-        Rule::BitmapLimit {
-            size: 32,
-            limit: 24
-        }
-    );
-    assert_eq!(rig.source.phase(), Phase::Paused);
-    assert_eq!(rig.source.recv_bitmap_limit(), 0);
-}
-
-#[test]
-fn refuses_bitmaps_out_of_order_twice_or_unasked() {
-    let item = |bits: &'static [u8]| Item::Bitmap {
-        offset: 0,
-        bitmap: Bitmap::new(bits),
-    };
-    let why = |got: Result<(), Error>| match got {
-        Err(Error::Refused { why, .. }) => why,
-        other => panic!("{other:?}"),
-    };
-    let mut rig = awaiting(config());
-    let pong = Item::Message {
-        offset: 0,
-        message: Message::Pong { value: 1 },
-    };
-    assert_eq!(
-        why(rig.source.message(pong, 0)),
-        Why::Order,
-        "in place of the bitmap"
-    );
-
-    let mut rig = awaiting(config());
-    rig.source
-        .message(item(&[0; 24]), 0)
-        .expect("a good bitmap");
-    assert_eq!(
-        why(rig.source.message(item(&[0; 24]), 0)),
-        Why::Order,
-        "a second one"
-    );
-
-    let mut rig = awaiting(config());
-    let mut bytes = Vec::new();
-    bitmap::encode(Bitmap::new(&[0; 24]), &mut bytes).expect("a good bitmap");
-    rig.reply(&bytes).expect("a good bitmap");
-    let again = Message::RecvBitmap {
-        block: name("pc.ram"),
-    };
-    assert_eq!(refused(&mut rig, again), Why::Unasked);
-
-    let mut rig = Rig::switched(config(), &[(130, 4096)]);
-    assert_eq!(
-        why(rig.source.message(item(&[0; 24]), 0)),
-        Why::Order,
-        "in postcopy"
-    );
-    assert_eq!(rig.source.phase(), Phase::Paused);
-    rig.source.resume().expect("paused");
-    let early = Message::RecvBitmap {
-        block: name("pc.ram"),
-    };
-    assert_eq!(
-        refused(&mut rig, early),
-        Why::Unasked,
-        "before it was asked"
-    );
-}
-
 #[test]
 fn says_what_is_wrong_and_where() {
     let mut rig = Rig::switched(config(), &[(64, 4096)]);
@@ -516,43 +371,4 @@ fn says_what_is_wrong_and_where() {
         "return path, offset 40 (0x28), REQ_PAGES_ID: block \"pc.ram\": \
          range 0x40000 + 0x1000 passes the end of the block at 0x40000"
     );
-}
-
-#[test]
-fn refuses_configurations_that_make_no_stream() {
-    let new = |config: Config, blocks: Blocks| Source::new(config, blocks).map(drop);
-    let none = Blocks::new(4096).expect("a good page size");
-    assert_eq!(
-        new(config(), none.clone()),
-        Err(Error::Blocks(BlockError::Unknown))
-    );
-    for len in [0, 256] {
-        let config = Config::new(vec![b'x'; len]);
-        assert_eq!(
-            new(config, blocks(&[(1, 4096)])),
-            Err(Error::Machine { len })
-        );
-    }
-    let small = Config {
-        run: 4095,
-        ..config()
-    };
-    assert_eq!(
-        new(small, blocks(&[(1, 4096)])),
-        Err(Error::Run {
-            run: 4095,
-            target: 4096
-        })
-    );
-    let mut vast = none;
-    for name in ["a", "b"] {
-        let block = Block {
-            name: self::name(name),
-            len: 1 << 63,
-            page: 1 << 62,
-        };
-        vast.add(block).expect("a good block");
-    }
-    // Refused before anything is allocated for its pages.
-    assert_eq!(new(config(), vast), Err(Error::TooMuch));
 }

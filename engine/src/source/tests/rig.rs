@@ -100,7 +100,8 @@ impl Rig {
             .name
             .name();
         let len = usize::try_from(run.len).expect("a small run");
-        let bytes = self.memory[..]
+        let bytes = self
+            .memory
             .lend(run.block, run.offset, len)
             .expect("inside the block");
         let zeros = self.gather.lay(&run, name, bytes);
