@@ -132,7 +132,7 @@ impl Source {
         }
         self.close_section(out);
         let loaded = self.loaded || !self.config.ping_loaded;
-        if !loaded || self.preempt.busy || self.preempt.open.is_some() {
+        if !loaded || self.preempt.busy {
             return IDLE;
         }
         framing::end(&self.config, out);
