@@ -18,6 +18,25 @@ pub mod doctor;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;
+pub mod stats;
 #[cfg(feature = "uffd")]
 #[allow(unsafe_code)]
 pub mod uffd;
+
+/// A connection of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// The first one: the whole forward stream, and the return path backwards.
+    Main,
+    /// The one for urgent pages: bare RAM records, one way.
+    Preempt,
+}
+
+impl std::fmt::Display for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Channel::Main => "main",
+            Channel::Preempt => "preempt",
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! What happened, in numbers: counters of pages and requests, and how long
+//! faults waited.
+//!
+//! Both cores use it, and each fills what it can see. All times are in
+//! nanoseconds. Nothing here fails, panics or allocates after it has been made;
+//! a time longer than [`LONGEST`] counts as that long.
+//!
+//! The buckets are those of QEMU's `postcopy-latency-dist`
+//! (`postcopy-ram.c:blocktime_latency_account`).
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+
+/// How many buckets QEMU has.
+pub const BUCKETS: usize = 24;
+
+/// Longest time that is told apart from longer ones, in nanoseconds.
+pub const LONGEST: u64 = 1_000_000_000_000;
+
+/// Latencies counted in QEMU's buckets: bucket `i` holds those of at least
+/// `2^i` and less than `2^(i+1)` microseconds. The first one also holds what
+/// is shorter, the last one what is longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buckets([u64; BUCKETS]);
+
+impl Buckets {
+    /// The bucket of a latency in nanoseconds.
+    pub fn index(nanos: u64) -> usize {
+        let log = (nanos / 1000).checked_ilog2().unwrap_or(0);
+        usize::try_from(log).map_or(BUCKETS - 1, |log| log.min(BUCKETS - 1))
+    }
+
+    /// The bounds of bucket `index` in microseconds: the first latency in it,
+    /// and the first one beyond it, if there is one.
+    pub fn bounds(index: usize) -> (u64, Option<u64>) {
+        let last = BUCKETS - 1;
+        let low = 1 << index.min(last);
+        (low, (index < last).then_some(low * 2))
+    }
+
+    /// Counts a latency in nanoseconds.
+    pub fn record(&mut self, nanos: u64) {
+        self.0[Self::index(nanos)] += 1;
+    }
+
+    /// How many latencies each bucket holds.
+    pub fn counts(&self) -> &[u64; BUCKETS] {
+        &self.0
+    }
+
+    /// Adds what others have counted.
+    pub fn add(&mut self, others: &Self) {
+        for (mine, other) in self.0.iter_mut().zip(others.0) {
+            *mine += other;
+        }
+    }
+}
+
+/// How long something took, many times.
+#[derive(Clone, PartialEq)]
+pub struct Latency {
+    buckets: Buckets,
+    /// Exact to three digits.
+    exact: Histogram<u64>,
+}
+
+impl Latency {
+    /// None measured yet.
+    pub fn new() -> Self {
+        let exact = Histogram::new_with_bounds(1, LONGEST, 3).expect("1 < LONGEST, and 3 <= 5");
+        Self {
+            buckets: Buckets::default(),
+            exact,
+        }
+    }
+
+    /// Records one latency in nanoseconds.
+    pub fn record(&mut self, nanos: u64) {
+        self.buckets.record(nanos);
+        self.exact.saturating_record(nanos);
+    }
+
+    /// How many were recorded.
+    pub fn count(&self) -> u64 {
+        self.exact.len()
+    }
+
+    /// QEMU's buckets.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// The latency in nanoseconds that `quantile` of all stay at or below,
+    /// such as 0.999, to three digits; 0 if there is none.
+    pub fn quantile(&self, quantile: f64) -> u64 {
+        self.exact.value_at_quantile(quantile)
+    }
+
+    /// The longest, in nanoseconds, to three digits; 0 if there is none.
+    pub fn max(&self) -> u64 {
+        self.exact.max()
+    }
+
+    /// The mean in nanoseconds; 0 if there is none.
+    pub fn mean(&self) -> f64 {
+        self.exact.mean()
+    }
+
+    /// Adds what others have recorded.
+    pub fn add(&mut self, others: &Self) {
+        self.buckets.add(&others.buckets);
+        self.exact
+            .add(&others.exact)
+            .expect("all have the same bounds");
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latency")
+            .field("count", &self.count())
+            .field("p50", &self.quantile(0.5))
+            .field("p99", &self.quantile(0.99))
+            .field("max", &self.max())
+            .finish()
+    }
+}
+
+/// The latency of faults on missing pages, whole and in parts.
+///
+/// ```text
+///  fault ─ request ─▶ request written ─ transfer ─▶ page here ─ placement ─▶ placed
+///                            └▶ request read ─ source ─▶ page handed out ─┘
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct FaultLatency {
+    /// Destination: from the fault until the page is placed.
+    pub total: Latency,
+    /// Destination: from the fault until its request has been written. Only
+    /// of faults whose page was requested by them.
+    pub request: Latency,
+    /// Source: from reading a request until its page is handed out for
+    /// sending.
+    pub source: Latency,
+    /// Destination: from the written request until the last byte of the page
+    /// is here. `source` is inside it, but only the source can see it.
+    pub transfer: Latency,
+    /// Destination: from the last byte of the page until it is placed.
+    pub placement: Latency,
+}
+
+/// Counters and latencies of one side of a migration. Host pages unless said
+/// otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Destination: faults on missing pages, each page once.
+    pub faults: u64,
+    /// Destination: faults on pages whose request was under way.
+    pub faults_pending: u64,
+    /// Destination: faults on pages that were there already.
+    pub faults_present: u64,
+    /// Requests written by the destination, or accepted by the source.
+    pub requests: u64,
+    /// Those among them that were made again after a recovery.
+    pub requests_repeated: u64,
+    /// Requests for pages that had been sent: the source drops them.
+    pub requests_dropped: u64,
+    /// Pages placed, or sent, because they were requested.
+    pub demand: u64,
+    /// Pages placed, or sent, without having been requested.
+    pub sweep: u64,
+    /// Pages among those two that consist of zeros.
+    pub zero: u64,
+    /// Target pages written, or sent, before the switch.
+    pub precopy: u64,
+    /// Target pages discarded at the switch.
+    pub discarded: u64,
+    /// Destination: placements that found a page there already.
+    pub present: u64,
+    /// Destination: pages refused because they had been received.
+    pub duplicates: u64,
+    /// Destination: incomplete pages thrown away with a lost link.
+    pub torn: u64,
+    /// How often the link was lost.
+    pub pauses: u64,
+    /// How often the migration went on after that.
+    pub resumes: u64,
+    /// How long faults waited.
+    pub latency: FaultLatency,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_in_the_bucket_whose_bounds_hold_it() {
+        for (nanos, index) in [
+            (0, 0),
+            (999, 0),
+            (1_000, 0),
+            (1_999, 0),
+            (2_000, 1),
+            (4_095_999, 11),
+            (4_096_000, 12),
+            (u64::MAX, 23),
+        ] {
+            assert_eq!(Buckets::index(nanos), index, "{nanos} ns");
+        }
+        for index in 0..BUCKETS {
+            let (low, high) = Buckets::bounds(index);
+            assert_eq!(Buckets::index(low * 1000), index);
+            match high {
+                Some(high) => {
+                    assert_eq!(Buckets::index(high * 1000 - 1), index);
+                    assert_eq!(Buckets::index(high * 1000), index + 1);
+                }
+                None => assert_eq!(index, BUCKETS - 1),
+            }
+        }
+        assert_eq!(Buckets::bounds(usize::MAX), (1 << 23, None));
+    }
+
+    #[test]
+    fn keeps_percentiles_to_three_digits() {
+        let mut latency = Latency::new();
+        for nanos in 1..=100_000 {
+            latency.record(nanos * 10);
+        }
+        for (quantile, want) in [(0.5, 500_000), (0.99, 990_000), (0.999, 999_000)] {
+            let got = latency.quantile(quantile);
+            assert!(got.abs_diff(want) <= want / 1000, "{quantile}: {got}");
+        }
+        assert_eq!(latency.count(), 100_000);
+        assert_eq!(latency.buckets().counts().iter().sum::<u64>(), 100_000);
+    }
+
+    #[test]
+    fn counts_what_is_too_long_as_the_longest() {
+        let mut latency = Latency::new();
+        latency.record(u64::MAX);
+        assert_eq!(latency.count(), 1);
+        assert!(latency.max() >= LONGEST);
+        assert_eq!(latency.buckets().counts()[23], 1);
+    }
+
+    #[test]
+    fn adds_up_what_two_threads_recorded() {
+        let (mut one, mut two) = (Latency::new(), Latency::new());
+        one.record(1_000);
+        two.record(5_000);
+        one.add(&two);
+        assert_eq!(one.count(), 2);
+        assert_eq!(one.buckets().counts()[..3], [1, 0, 1]);
+        assert_eq!(one.quantile(0.0), 1_000);
+    }
+
+    #[test]
+    fn has_no_latency_before_the_first() {
+        let latency = Latency::new();
+        assert_eq!(
+            (latency.count(), latency.quantile(0.5), latency.max()),
+            (0, 0, 0)
+        );
+    }
+}
