@@ -170,3 +170,22 @@ pub fn encode(bitmap: Bitmap<'_>, out: &mut alloc::vec::Vec<u8>) -> Result<(), R
     out.extend(BITMAP_END.to_be_bytes());
     Ok(())
 }
+
+/// Appends a trailer whose bitmap is held as words: page `i` is bit `i % 64`
+/// of word `i / 64`, which is how the bytes lie on the wire, too.
+///
+/// # Errors
+///
+/// As [`encode`].
+#[cfg(feature = "alloc")]
+pub fn encode_words(words: &[u64], out: &mut alloc::vec::Vec<u8>) -> Result<(), Rule> {
+    let size = words.len() as u64 * 8;
+    let bytes = check_size(size, u64::MAX)?;
+    out.reserve(bytes.saturating_add(OVERHEAD));
+    out.extend(size.to_be_bytes());
+    for word in words {
+        out.extend(word.to_le_bytes());
+    }
+    out.extend(BITMAP_END.to_be_bytes());
+    Ok(())
+}

@@ -13,8 +13,10 @@ pub mod bits;
 pub mod blocks;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod destination;
 #[cfg(feature = "uffd")]
 pub mod doctor;
+pub mod forward;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;

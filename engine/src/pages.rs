@@ -1,11 +1,14 @@
 //! Page states at the destination: missing → requested → received.
 //!
 //! The only place where they change. One bit for each target page (received),
-//! one for each host page (requested); a host page's target pages become
-//! received together, when the host page has been placed.
+//! one for each host page (requested); after the switch a host page's target
+//! pages become received together, when the host page has been placed.
+//!
+//! Ranges are checked by the callers. Of blocks that do not exist nothing is
+//! ever missing, and offsets beyond a block's end change nothing.
 
 use crate::bits::Bits;
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{Block, BlockId, Blocks};
 
 /// Page states of all blocks.
 #[derive(Debug, Default)]
@@ -39,15 +42,21 @@ pub enum Fault {
 impl Pages {
     /// Everything missing.
     pub fn new(blocks: &Blocks) -> Self {
-        let states = |block: &crate::blocks::Block| States {
-            received: Bits::new(block.len / blocks.target()),
-            requested: Bits::new(block.len / block.page),
-            target: blocks.target(),
-            page: block.page,
-        };
-        Self {
-            blocks: blocks.iter().map(states).collect(),
+        let mut pages = Self::default();
+        for block in blocks.iter() {
+            pages.add(block, blocks.target());
         }
+        pages
+    }
+
+    /// One more block of `target` bytes in a target page, all of it missing.
+    pub fn add(&mut self, block: &Block, target: u64) {
+        self.blocks.push(States {
+            received: Bits::new(block.len / target),
+            requested: Bits::new(block.len / block.page),
+            target,
+            page: block.page,
+        });
     }
 
     /// Whether the target page at `offset` has been received.
@@ -96,17 +105,26 @@ impl Pages {
         s.requested.clear_range(offset / s.page, len / s.page)
     }
 
-    /// The range will be sent again: it is missing.
-    pub fn discard(&mut self, block: BlockId, offset: u64, len: u64) {
-        if let Some(s) = self.blocks.get_mut(block) {
-            s.received.clear_range(offset / s.target, len / s.target);
-            s.requested.clear_range(offset / s.page, len / s.page);
-        }
+    /// The range will be sent again: it is missing. Says how many of its
+    /// target pages had been received.
+    pub fn discard(&mut self, block: BlockId, offset: u64, len: u64) -> u64 {
+        let Some(s) = self.blocks.get_mut(block) else {
+            return 0;
+        };
+        s.requested.clear_range(offset / s.page, len / s.page);
+        s.received.clear_range(offset / s.target, len / s.target)
     }
 
     /// Received target pages of a block.
     pub fn received(&self, block: BlockId) -> Option<&Bits> {
         self.blocks.get(block).map(|s| &s.received)
+    }
+
+    /// The first requested host page of a block that does not lie before
+    /// `offset`.
+    pub fn next_requested(&self, block: BlockId, offset: u64) -> Option<u64> {
+        let s = self.blocks.get(block)?;
+        Some(s.requested.next(offset.div_ceil(s.page))? * s.page)
     }
 
     /// Requested host pages, in order of block and offset.
@@ -117,6 +135,19 @@ impl Pages {
                 .flat_map(|(start, len)| start..start + len)
                 .map(move |page| (block, page * s.page))
         })
+    }
+
+    /// A host page of a block of which some target pages have been received
+    /// and others have not.
+    pub fn torn(&self, block: BlockId) -> Option<u64> {
+        let s = self.blocks.get(block)?;
+        let ratio = s.page / s.target;
+        let edge = |at: &u64| !at.is_multiple_of(ratio);
+        let torn = s
+            .received
+            .runs()
+            .find_map(|(start, len)| [start, start + len].into_iter().find(edge))?;
+        Some(torn * s.target / s.page * s.page)
     }
 
     /// How many host pages are requested and not received.

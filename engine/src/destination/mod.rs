@@ -1,0 +1,477 @@
+//! The destination core: what an incoming migration means, without any I/O.
+//!
+//! In go the events of [`retpath_codec::forward`], faults, and news of the
+//! connections; out come placements, [`Action`]s and return-path bytes. There
+//! is no clock: `now` is in nanoseconds and never decreases.
+//!
+//! ```text
+//!  events of a channel ──▶ event / run_of_pages ──▶ Placement ──▶ placed
+//!  faults             ───▶ fault                ──▶ Fault
+//!  connections        ───▶ link_lost, link_restored, end_of_stream
+//!                          after each call: poll until None, write the outbox
+//! ```
+//!
+//! # What the caller does
+//!
+//! * Carries out a [`Placement`] at once, and after [`Placement::Copy`] and
+//!   [`Placement::Zero`] says so with [`Destination::placed`].
+//! * After each call, [`Destination::poll`]s until there is nothing to do and
+//!   writes what is in the [`Destination::outbox`].
+//! * After an error, looks at [`Destination::phase`]: unchanged after a fault
+//!   of the caller; [`Phase::Paused`] if the guest may be running, after which
+//!   both connections must be closed and a new one awaited; [`Phase::Failed`]
+//!   before that, with SHUT(1) in the outbox.
+//!
+//! # What it promises
+//!
+//! No sequence of calls makes it panic, whatever the peer sends. Every number
+//! in an event is checked against the blocks. A page is requested at most once
+//! on each link, and handed out for placement at most once until it is
+//! discarded. SHUT(0) is sent when every page is here and the device state is
+//! safe, and is the last message.
+//!
+//! It is stricter than QEMU (`savevm.c`, `postcopy-ram.c`, `ram.c`), and the
+//! places are these: a page that is received twice, a target page twice in its
+//! host page, a POSTCOPY_RESUME or RECV_BITMAP outside recovery or before all
+//! bitmaps, and a stream that ends with pages missing, are errors.
+//!
+//! # Memory
+//!
+//! Two bits for each page (received, requested), one more while received
+//! bitmaps wait in the outbox, one host page for each channel if host pages are
+//! larger than target pages, and about 1.3 MB for percentiles. Nothing grows
+//! with what a peer says before it is checked against [`Config::max_ram`],
+//! [`MAX_BLOCKS`] and [`MAX_PONGS`].
+
+mod assembly;
+mod commands;
+mod ending;
+mod error;
+mod phase;
+mod ram;
+mod recovery;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use retpath_codec::NameBuf;
+use retpath_codec::command::PageSizes;
+
+pub use self::error::{Blame, Error, Place, What};
+pub use self::phase::Phase;
+pub use crate::pages::Fault;
+
+use self::assembly::Lane;
+use self::phase::Turn;
+use self::ram::Verdict;
+use self::requests::Requests;
+use crate::Channel;
+use crate::bits::Bits;
+use crate::blocks::{BlockId, Blocks};
+use crate::forward::Event;
+use crate::pages::Pages;
+use crate::stats::Stats;
+
+/// Most RAM blocks a machine may have.
+pub const MAX_BLOCKS: usize = 4096;
+
+/// Most PONGs in an outbox that is never drained; QEMU sends five PINGs.
+pub const MAX_PONGS: usize = 1024;
+
+/// Most ranges of one channel that may be handed out and not placed.
+pub const MAX_RUNS: usize = 64;
+
+/// Most faults whose waiting is timed at once; others are served untimed.
+pub const MAX_TIMED: usize = 4096;
+
+/// Limit for the RAM of all blocks unless the settings say otherwise, 4 TiB.
+pub const DEFAULT_MAX_RAM: u64 = 4 << 40;
+
+/// The PING value with which a source asks whether the device state is loaded
+/// (`savevm.h`, since 10.2).
+const PING_LOADED: u32 = 0x42;
+
+/// What the stream does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Whether urgent pages come on a channel of their own.
+    pub preempt: bool,
+    /// Whether the source waits for SWITCHOVER_ACK: up to QEMU 11.0, and 11.1
+    /// with older machine types. It goes out with OPEN_RETURN_PATH.
+    pub switchover_ack: bool,
+    /// Whether a stream may end without a switch to postcopy.
+    pub accept_precopy_end: bool,
+    /// Target page size in bytes, if the stream does not say it.
+    pub target_page: u64,
+    /// Host page size in bytes of the blocks that are not in `page_sizes`.
+    pub host_page: u64,
+    /// Host page sizes in bytes of blocks with other pages.
+    pub page_sizes: Vec<(NameBuf, u64)>,
+    /// Limit for the RAM of all blocks, in bytes.
+    pub max_ram: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            preempt: false,
+            switchover_ack: false,
+            accept_precopy_end: true,
+            target_page: 4096,
+            host_page: 4096,
+            page_sizes: Vec::new(),
+            max_ram: DEFAULT_MAX_RAM,
+        }
+    }
+}
+
+/// What has to be done with memory now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement<'a> {
+    /// Nothing.
+    None,
+    /// Before LISTEN: write `data`, one target page.
+    Write {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// What to write.
+        data: &'a [u8],
+    },
+    /// Before LISTEN: the target page must read as zeros. It counts as
+    /// received: if the memory is not there, a later fault on it is
+    /// [`Fault::Present`].
+    Clear {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// Place one host page (`UFFDIO_COPY`), then call [`Destination::placed`].
+    Copy {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// The host page.
+        data: &'a [u8],
+    },
+    /// Place one host page of zeros (`UFFDIO_ZEROPAGE`, or a copy of zeros),
+    /// then call [`Destination::placed`].
+    Zero {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+}
+
+/// What a placement found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// Nothing: the pages are in place now.
+    New,
+    /// Pages (`EEXIST`): they were left as they are.
+    AlreadyPresent,
+}
+
+/// What has to be done besides placing pages, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A new block: provide its memory; see [`Destination::blocks`].
+    Block {
+        /// Its number.
+        id: BlockId,
+    },
+    /// Forget the contents of a range of whole host pages: an access must
+    /// fault after LISTEN.
+    Discard {
+        /// RAM block.
+        block: BlockId,
+        /// Start in it, in bytes.
+        start: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// Trap accesses to missing pages of all blocks, and read the preempt
+    /// channel if there is one. No block is added after this.
+    Listen,
+    /// The guest may run.
+    Run,
+    /// The device state is complete: make it safe, then call
+    /// [`Destination::device_state_saved`]. Comes once, device state or not.
+    DeviceStateComplete,
+    /// Success; write the outbox, whose last message is SHUT(0). A source that
+    /// ended in precopy may still be sending its description: read on until it
+    /// closes the connection. Comes once.
+    Finished(Ending),
+}
+
+/// How a migration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Without a switch. Pages that never came read as zeros; only a stream
+    /// without POSTCOPY_ADVISE may leave some out.
+    Precopy,
+    /// After a switch, with every page received.
+    Postcopy,
+}
+
+/// How far the device state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Device {
+    Arriving,
+    Complete,
+    Saved,
+}
+
+/// An incoming migration.
+#[derive(Debug)]
+pub struct Destination {
+    config: Config,
+    phase: Phase,
+    blocks: Blocks,
+    pages: Pages,
+    /// Target page size in bytes.
+    target: u64,
+    /// Bytes of RAM announced.
+    ram: u64,
+    advice: Option<PageSizes>,
+    return_path: bool,
+    device: Device,
+    /// Whether the events are those of a package.
+    in_package: bool,
+    /// PINGs with [`PING_LOADED`] that wait for the device state.
+    held: usize,
+    /// Whether LISTEN has come.
+    listened: bool,
+    /// Whether EOF has come on this main channel.
+    main_ended: bool,
+    /// Whether this preempt channel will bring nothing more.
+    preempt_ended: bool,
+    /// Whether [`Action::Finished`] is out.
+    told: bool,
+    /// Blocks whose bitmap has been asked for in this recovery.
+    asked: Bits,
+    lanes: [Lane; 2],
+    requests: Requests,
+    actions: VecDeque<Action>,
+    stats: Stats,
+}
+
+/// An error in the making: the channel and the phase come last.
+#[derive(Debug)]
+struct Flaw {
+    what: What,
+    place: Option<Place>,
+}
+
+impl From<What> for Flaw {
+    fn from(what: What) -> Self {
+        Self { what, place: None }
+    }
+}
+
+impl Destination {
+    /// A migration that has not begun.
+    pub fn new(config: Config) -> Self {
+        Self {
+            target: config.target_page,
+            config,
+            phase: Phase::Fresh,
+            blocks: Blocks::new(4096).expect("4096 is a target page size"),
+            pages: Pages::default(),
+            ram: 0,
+            advice: None,
+            return_path: false,
+            device: Device::Arriving,
+            in_package: false,
+            held: 0,
+            listened: false,
+            main_ended: false,
+            preempt_ended: false,
+            told: false,
+            asked: Bits::default(),
+            lanes: Default::default(),
+            requests: Requests::default(),
+            actions: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes one event of a channel, in the order of its stream.
+    ///
+    /// # Errors
+    ///
+    /// See [`What`]. Unless the caller is to blame, the migration is paused or
+    /// has failed.
+    pub fn event<'a>(
+        &'a mut self,
+        channel: Channel,
+        event: Event<'a>,
+        now: u64,
+    ) -> Result<Placement<'a>, Error> {
+        match self.take(channel, &event, now) {
+            Ok(verdict) => Ok(self.placement(channel, &event, verdict)),
+            Err(flaw) => Err(self.give_up(Some(channel), flaw)),
+        }
+    }
+
+    fn take(&mut self, channel: Channel, event: &Event<'_>, now: u64) -> Result<Verdict, Flaw> {
+        self.open_for(channel, event)?;
+        match *event {
+            Event::Record(record) => return self.record(channel, record, event.label(), now),
+            Event::Command(command) => self.command(command, event.label())?,
+            Event::PackageEnd => self.package_end()?,
+            Event::Eof => self.eof()?,
+            Event::Subsection(subsection) => self.subsection(&subsection)?,
+            // Kept by the caller, or of no meaning here.
+            Event::Header
+            | Event::Configuration { .. }
+            | Event::Section { .. }
+            | Event::Footer { .. }
+            | Event::DeviceState { .. }
+            | Event::Description { .. }
+            | Event::DescriptionBytes(_) => {}
+        }
+        Ok(Verdict::None)
+    }
+
+    /// Whether anything may come on this channel now.
+    fn open_for(&self, channel: Channel, event: &Event<'_>) -> Result<(), What> {
+        let what = event.label();
+        match (self.phase, event) {
+            (Phase::Failed, _) => return Err(What::Over),
+            (Phase::Paused, _) => return Err(What::LinkDown),
+            (_, Event::Description { .. } | Event::DescriptionBytes(_)) => {
+                let legal = self.main_ended && !self.listened && channel == Channel::Main;
+                return if legal {
+                    Ok(())
+                } else {
+                    Err(What::OutOfTurn { what })
+                };
+            }
+            (Phase::Finished, _) => return Err(What::OutOfTurn { what }),
+            (Phase::Recovering, Event::Command(_)) => {}
+            (Phase::Recovering, _) => return Err(What::OutOfTurn { what }),
+            _ => {}
+        }
+        match channel {
+            Channel::Main if self.main_ended => Err(What::OutOfTurn { what }),
+            Channel::Main => Ok(()),
+            Channel::Preempt if !self.config.preempt => Err(What::NoPreempt),
+            Channel::Preempt if self.preempt_ended => Err(What::OutOfTurn { what }),
+            Channel::Preempt if ram::is_urgent(event) => Ok(()),
+            Channel::Preempt => Err(What::OnPreempt { what }),
+        }
+    }
+
+    /// A thread touched `offset`: says whether the page has been requested by
+    /// this call, by an earlier one (the thread will be woken by the
+    /// placement), or is there. If it is there, wake the thread; should the
+    /// kernel find nothing there, the page is one that was zero before LISTEN
+    /// and must be placed as zeros.
+    ///
+    /// While the link is down, the request goes out when it is restored.
+    ///
+    /// # Errors
+    ///
+    /// [`What::NoSuchPage`], [`What::NotListening`], and [`What::Over`] if the
+    /// page will never come.
+    pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<Fault, Error> {
+        self.touch(block, offset, now)
+            .map_err(|flaw| self.give_up(None, flaw))
+    }
+
+    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Flaw> {
+        let Ok(block) = self.blocks.block(id) else {
+            return Err(What::NoSuchPage.into());
+        };
+        let start = offset - offset % block.page;
+        if offset >= block.len {
+            return Err(self.at(id, offset, What::NoSuchPage));
+        }
+        if !self.listened {
+            return Err(self.at(id, offset, What::NotListening));
+        }
+        if self.phase == Phase::Failed && !self.pages.is_received(id, start) {
+            return Err(self.at(id, offset, What::Over));
+        }
+        let fault = self.pages.fault(id, start);
+        match fault {
+            Fault::Present => self.stats.faults_present += 1,
+            Fault::Pending => self.stats.faults_pending += 1,
+            Fault::New => {
+                self.stats.faults += 1;
+                self.requests.wait(id, start, now);
+                // What is here already is not asked for; should the link
+                // break first, its repetition will ask.
+                if self.phase.is_live() && !self.is_placing(id, start, block.page) {
+                    self.requests.request(id, block, start, &mut self.stats);
+                }
+            }
+        }
+        Ok(fault)
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What has to be written to the return path, in order: drain from the
+    /// front what has been written. A call may add requests that have to be
+    /// repeated, so call until it is empty.
+    pub fn outbox(&mut self) -> &mut Vec<u8> {
+        self.requests
+            .outbox(&self.blocks, &self.pages, &mut self.stats)
+    }
+
+    /// All of the outbox has been handed to the connection. Only the latency's
+    /// parts depend on it.
+    pub fn written(&mut self, now: u64) {
+        self.requests.written(now);
+    }
+
+    /// Where the migration stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The RAM blocks announced so far.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// The states of their pages.
+    pub fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// What has happened so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Goes on to the next phase, if `what` may come now.
+    fn turn(&mut self, turn: Turn, what: &'static str) -> Result<(), What> {
+        self.phase = self.phase.after(turn).ok_or(What::OutOfTurn { what })?;
+        Ok(())
+    }
+
+    /// An error at a place in a block.
+    fn at(&self, id: BlockId, offset: u64, what: What) -> Flaw {
+        let place = self.blocks.block(id).ok().map(|block| Place {
+            block: block.name.clone(),
+            offset: Some(offset),
+        });
+        Flaw { what, place }
+    }
+}

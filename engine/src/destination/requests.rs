@@ -1,0 +1,207 @@
+//! What goes out on the return path, and since when faults wait.
+//!
+//! A host page is requested at most once on each link: the `requested` bit of
+//! [`Pages`] guards the first request, and after a recovery a cursor goes once
+//! over these bits. REQ_PAGES_ID is for the first request of a link and
+//! whenever the block changes, REQ_PAGES for the others
+//! (`migration.c:migrate_send_rp_req_pages`).
+//!
+//! The outbox grows with the pages that threads wait for, with the PINGs that
+//! are not answered yet (at most [`MAX_PONGS`]) and with the received bitmaps.
+
+use std::collections::HashMap;
+
+use retpath_codec::{BlockName, Encode, Message, Name, bitmap};
+
+use super::error::What;
+use super::{MAX_PONGS, MAX_TIMED};
+use crate::bits::Bits;
+use crate::blocks::{Block, BlockId, Blocks};
+use crate::pages::Pages;
+use crate::stats::{FaultLatency, Stats};
+
+/// How full repeated requests make the outbox at once, in bytes.
+const REPEAT_CHUNK: usize = 16 * 1024;
+
+/// A host page: its block, and its offset in it.
+type Page = (BlockId, u64);
+
+/// The return path's sending end.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    out: Vec<u8>,
+    /// PONGs since the outbox was last seen empty.
+    pongs: usize,
+    /// The block of the last request on this link.
+    last: Option<BlockId>,
+    /// From where on pending requests have to be repeated.
+    repeat: Option<Page>,
+    /// Whether SHUT, the last message, is out.
+    shut: bool,
+    waits: HashMap<Page, Wait>,
+    /// Requests since [`Requests::written`].
+    unwritten: Vec<Page>,
+}
+
+/// A fault that waits for its page.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    since: u64,
+    written: Option<u64>,
+}
+
+impl Requests {
+    /// Appends a message, unless SHUT has been the last one.
+    pub(super) fn say(&mut self, message: &Message<Name<'_>>) {
+        if self.shut {
+            return;
+        }
+        message
+            .encode(&mut self.out)
+            .expect("ranges lie inside their block, and names have been checked");
+    }
+
+    /// Answers a PING.
+    pub(super) fn pong(&mut self, value: u32) -> Result<(), What> {
+        if self.out.is_empty() {
+            self.pongs = 0;
+        }
+        if self.pongs >= MAX_PONGS {
+            return Err(What::Flood);
+        }
+        self.pongs += 1;
+        self.say(&Message::Pong { value });
+        Ok(())
+    }
+
+    /// Says the last message.
+    pub(super) fn shut(&mut self, value: u32) {
+        self.repeat = None;
+        self.say(&Message::Shut { value });
+        self.shut = true;
+    }
+
+    /// Sends a block's received bitmap.
+    pub(super) fn bitmap(&mut self, block: &Block, received: &Bits) {
+        self.say(&Message::RecvBitmap {
+            block: block.name.name(),
+        });
+        bitmap::encode_words(received.words(), &mut self.out)
+            .expect("a block has at least one page");
+    }
+
+    /// Requests a host page, unless the repetition will come by it.
+    pub(super) fn request(&mut self, id: BlockId, block: &Block, offset: u64, stats: &mut Stats) {
+        if self.repeat.is_some_and(|cursor| (id, offset) >= cursor) {
+            return;
+        }
+        self.send_request(id, block, offset, stats);
+    }
+
+    fn send_request(&mut self, id: BlockId, block: &Block, offset: u64, stats: &mut Stats) {
+        let len = u32::try_from(block.page).expect("larger pages are refused with their block");
+        if self.last == Some(id) {
+            self.say(&Message::ReqPages { start: offset, len });
+        } else {
+            self.last = Some(id);
+            let block = block.name.name();
+            self.say(&Message::ReqPagesId {
+                start: offset,
+                len,
+                block,
+            });
+        }
+        stats.requests += 1;
+        if self.waits.contains_key(&(id, offset)) && self.unwritten.len() < MAX_TIMED {
+            self.unwritten.push((id, offset));
+        }
+    }
+
+    /// Requests everything that is pending, once, as the outbox is drained.
+    pub(super) fn repeat_all(&mut self) {
+        self.repeat = Some((0, 0));
+    }
+
+    /// The outbox, filled with requests that have to be repeated.
+    pub(super) fn outbox(
+        &mut self,
+        blocks: &Blocks,
+        pages: &Pages,
+        stats: &mut Stats,
+    ) -> &mut Vec<u8> {
+        while self.out.len() < REPEAT_CHUNK {
+            let Some((id, offset)) = self.repeat else {
+                break;
+            };
+            let Ok(block) = blocks.block(id) else {
+                self.repeat = None;
+                break;
+            };
+            match pages.next_requested(id, offset) {
+                Some(page) => {
+                    self.repeat = Some((id, page + block.page));
+                    self.send_request(id, block, page, stats);
+                    stats.requests_repeated += 1;
+                }
+                None => self.repeat = Some((id + 1, 0)),
+            }
+        }
+        &mut self.out
+    }
+
+    /// The link is gone, and with it what was meant for it.
+    pub(super) fn forget_link(&mut self) {
+        self.out.clear();
+        self.pongs = 0;
+        self.last = None;
+        self.repeat = None;
+        self.shut = false;
+        self.unwritten.clear();
+        for wait in self.waits.values_mut() {
+            wait.written = None;
+        }
+    }
+
+    /// A thread waits for a page from now on.
+    pub(super) fn wait(&mut self, id: BlockId, offset: u64, now: u64) {
+        if self.waits.len() < MAX_TIMED {
+            let wait = Wait {
+                since: now,
+                written: None,
+            };
+            self.waits.insert((id, offset), wait);
+        }
+    }
+
+    /// The outbox has been written.
+    pub(super) fn written(&mut self, now: u64) {
+        for page in self.unwritten.drain(..) {
+            if let Some(wait) = self.waits.get_mut(&page) {
+                wait.written = Some(now);
+            }
+        }
+    }
+
+    /// A page that was waited for has been placed.
+    pub(super) fn served(
+        &mut self,
+        page: Page,
+        complete: Option<u64>,
+        now: u64,
+        latency: &mut FaultLatency,
+    ) {
+        let Some(wait) = self.waits.remove(&page) else {
+            return;
+        };
+        latency.total.record(now.saturating_sub(wait.since));
+        if let Some(written) = wait.written {
+            latency.request.record(written.saturating_sub(wait.since));
+            if let Some(complete) = complete {
+                latency.transfer.record(complete.saturating_sub(written));
+            }
+        }
+        if let Some(complete) = complete {
+            latency.placement.record(now.saturating_sub(complete));
+        }
+    }
+}
