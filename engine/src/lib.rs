@@ -16,7 +16,6 @@ pub mod cli;
 pub mod destination;
 #[cfg(feature = "uffd")]
 pub mod doctor;
-pub mod forward;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;

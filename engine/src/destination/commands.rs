@@ -9,7 +9,7 @@ use super::{
     Action, Channel, Destination, Device, Flaw, MAX_PONGS, PING_LOADED, Phase, Place, Turn, What,
 };
 use crate::blocks::BlockId;
-use crate::forward::Subsection;
+use retpath_codec::forward::Subsection;
 
 type AnyCommand<'a> = Command<Name<'a>, Ranges<'a>>;
 

@@ -12,7 +12,7 @@ use retpath_codec::NameBuf;
 
 use super::Phase;
 use crate::Channel;
-use crate::blocks::BlockError;
+use crate::blocks::{BlockError, BlockId};
 
 /// An error of the destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,13 +77,6 @@ pub enum What {
     UnknownBlock,
     /// A RAM block, or a range of one, breaks a rule.
     Block(BlockError),
-    /// A RAM block is announced again with another length.
-    Resized {
-        /// Its length in bytes.
-        len: u64,
-        /// The new length in bytes.
-        new: u64,
-    },
     /// A RAM block has another page size at the source.
     PageSize {
         /// Page size here, in bytes.
@@ -152,6 +145,11 @@ pub enum What {
     NoSuchPage,
     /// Pages are not requested yet.
     NotListening,
+    /// RAM blocks are not numbered in the order in which they come.
+    BlockNumber {
+        /// The number that comes next.
+        next: BlockId,
+    },
     /// The target page's data has another length than a target page.
     PageLength {
         /// Its length in bytes.
@@ -179,7 +177,6 @@ impl What {
             | What::Unsupported { .. }
             | What::UnknownBlock
             | What::Block(_)
-            | What::Resized { .. }
             | What::PageTwice
             | What::TargetPageTwice
             | What::Interleaved { .. }
@@ -201,6 +198,7 @@ impl What {
             | What::NoPreempt
             | What::NoSuchPage
             | What::NotListening
+            | What::BlockNumber { .. }
             | What::PageLength { .. }
             | What::NotHandedOut
             | What::TooManyRuns
@@ -252,9 +250,6 @@ impl fmt::Display for What {
             What::Unsupported { what } => write!(f, "{what} is not supported"),
             What::UnknownBlock => f.write_str("no RAM block has this name"),
             What::Block(error) => error.fmt(f),
-            What::Resized { len, new } => {
-                write!(f, "the block of {len} bytes is announced again with {new}")
-            }
             What::PageSize { ours, theirs } => write!(
                 f,
                 "the block has pages of {theirs} bytes at the source, {ours} here"
@@ -293,6 +288,7 @@ impl fmt::Display for What {
             What::NoPreempt => f.write_str("no preempt channel was agreed"),
             What::NoSuchPage => f.write_str("there is no such page"),
             What::NotListening => f.write_str("pages are not requested before POSTCOPY_LISTEN"),
+            What::BlockNumber { next } => write!(f, "the number of this RAM block is {next}"),
             What::PageLength { len } => write!(f, "a target page with {len} bytes of data"),
             What::NotHandedOut => f.write_str("the range was not handed out for placement"),
             What::TooManyRuns => {

@@ -70,9 +70,9 @@ use self::requests::Requests;
 use crate::Channel;
 use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
-use crate::forward::Event;
 use crate::pages::Pages;
 use crate::stats::Stats;
+use retpath_codec::forward::Event;
 
 /// Most RAM blocks a machine may have.
 pub const MAX_BLOCKS: usize = 4096;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::Channel;
 use crate::blocks::{Block, BlockId, Blocks};
-use crate::forward::{Event, ram::Record};
+use retpath_codec::forward::{self, Event, ram::Record};
 
 /// A placement without its data.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +64,13 @@ impl Destination {
             Record::Eos => Ok(Verdict::None),
             Record::MemSize { .. } if self.phase.is_precopy() => Ok(Verdict::None),
             Record::Block {
+                block,
                 name,
                 len,
                 page_size,
                 ..
             } if self.phase.is_precopy() => {
-                self.block(name, len, page_size)?;
+                self.block(block, name, len, page_size)?;
                 Ok(Verdict::None)
             }
             Record::MemSize { .. } | Record::Block { .. } => Err(What::OutOfTurn { what }.into()),
@@ -81,8 +82,13 @@ impl Destination {
     }
 
     /// A line of the block list.
-    fn block(&mut self, name: Name<'_>, len: u64, page_size: Option<u64>) -> Result<(), Flaw> {
-        let known = self.blocks.find(name);
+    fn block(
+        &mut self,
+        number: forward::BlockId,
+        name: Name<'_>,
+        len: u64,
+        page_size: Option<u64>,
+    ) -> Result<(), Flaw> {
         let flaw = |what| Flaw {
             what,
             place: Some(super::Place {
@@ -90,16 +96,12 @@ impl Destination {
                 offset: None,
             }),
         };
-        if let Some(Ok(known)) = known.map(|id| self.blocks.block(id)) {
-            let resized = What::Resized {
-                len: known.len,
-                new: len,
-            };
-            return if known.len == len {
-                Ok(())
-            } else {
-                Err(flaw(resized))
-            };
+        let next = self.blocks.len();
+        if next >= MAX_BLOCKS {
+            return Err(flaw(What::TooManyBlocks));
+        }
+        if number.index() != next {
+            return Err(flaw(What::BlockNumber { next }));
         }
         let page = match (self.listed_page(name), page_size) {
             (Some(ours), Some(theirs)) if ours != theirs => {
@@ -113,9 +115,6 @@ impl Destination {
         let (total, limit) = (self.ram.saturating_add(len), self.config.max_ram);
         if total > limit {
             return Err(flaw(What::TooMuchRam { total, limit }));
-        }
-        if self.blocks.len() >= MAX_BLOCKS {
-            return Err(flaw(What::TooManyBlocks));
         }
         if self.blocks.is_empty() {
             self.blocks = Blocks::new(self.target).map_err(What::Block)?;
