@@ -1,0 +1,137 @@
+//! What goes into the destination core and comes out of it, besides calls.
+
+use retpath_codec::NameBuf;
+
+use super::DEFAULT_MAX_RAM;
+use crate::blocks::BlockId;
+
+/// What the stream does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Whether urgent pages come on a channel of their own.
+    pub preempt: bool,
+    /// Whether the source waits for SWITCHOVER_ACK: up to QEMU 11.0, and 11.1
+    /// with older machine types. It goes out with OPEN_RETURN_PATH.
+    pub switchover_ack: bool,
+    /// Whether a stream may end without a switch to postcopy.
+    pub accept_precopy_end: bool,
+    /// Target page size in bytes, if the stream does not say it.
+    pub target_page: u64,
+    /// Host page size in bytes of the blocks that are not in `page_sizes`.
+    pub host_page: u64,
+    /// Host page sizes in bytes of blocks with other pages.
+    pub page_sizes: Vec<(NameBuf, u64)>,
+    /// Limit for the RAM of all blocks, in bytes.
+    pub max_ram: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            preempt: false,
+            switchover_ack: false,
+            accept_precopy_end: true,
+            target_page: 4096,
+            host_page: 4096,
+            page_sizes: Vec::new(),
+            max_ram: DEFAULT_MAX_RAM,
+        }
+    }
+}
+
+/// What has to be done with memory now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement<'a> {
+    /// Nothing.
+    None,
+    /// Before LISTEN: write `data`, one target page.
+    Write {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// What to write.
+        data: &'a [u8],
+    },
+    /// Before LISTEN: the target page must read as zeros. It counts as
+    /// received: if the memory is not there, a later fault on it is
+    /// [`Fault::Present`].
+    Clear {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// Place one host page (`UFFDIO_COPY`), then call [`Destination::placed`].
+    Copy {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// The host page.
+        data: &'a [u8],
+    },
+    /// Place one host page of zeros (`UFFDIO_ZEROPAGE`, or a copy of zeros),
+    /// then call [`Destination::placed`].
+    Zero {
+        /// RAM block.
+        block: BlockId,
+        /// Offset in it, in bytes.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+}
+
+/// What a placement found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// Nothing: the pages are in place now.
+    New,
+    /// Pages (`EEXIST`): they were left as they are.
+    AlreadyPresent,
+}
+
+/// What has to be done besides placing pages, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A new block: provide its memory; see [`Destination::blocks`].
+    Block {
+        /// Its number.
+        id: BlockId,
+    },
+    /// Forget the contents of a range of whole host pages: an access must
+    /// fault after LISTEN.
+    Discard {
+        /// RAM block.
+        block: BlockId,
+        /// Start in it, in bytes.
+        start: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// Trap accesses to missing pages of all blocks, and read the preempt
+    /// channel if there is one. No block is added after this.
+    Listen,
+    /// The guest may run.
+    Run,
+    /// The device state is complete: make it safe, then call
+    /// [`Destination::device_state_saved`]. Comes once, device state or not.
+    DeviceStateComplete,
+    /// Success; write the outbox, whose last message is SHUT(0). A source that
+    /// ended in precopy may still be sending its description: read on until it
+    /// closes the connection. Comes once.
+    Finished(Ending),
+}
+
+/// How a migration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Without a switch. Pages that never came read as zeros; only a stream
+    /// without POSTCOPY_ADVISE may leave some out.
+    Precopy,
+    /// After a switch, with every page received.
+    Postcopy,
+}
