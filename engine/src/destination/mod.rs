@@ -60,6 +60,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use retpath_codec::command::PageSizes;
+use retpath_codec::forward::Event;
 
 pub use self::api::{Action, Config, Ending, Placed, Placement};
 pub use self::error::{Blame, Error, Place, What};
@@ -75,7 +76,6 @@ use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
 use crate::pages::Pages;
 use crate::stats::Stats;
-use retpath_codec::forward::Event;
 
 /// Most RAM blocks a machine may have.
 pub const MAX_BLOCKS: usize = 4096;

@@ -6,7 +6,7 @@
 
 use super::assembly::{Run, Span};
 use super::ram::lane;
-use super::{Destination, Error, Flaw, MAX_RUNS, Phase, Placed, What};
+use super::{Destination, Error, Flaw, Phase, Placed, What};
 use crate::Channel;
 use crate::blocks::BlockId;
 
@@ -57,7 +57,8 @@ impl Destination {
             return Err(flaw(What::Interleaved { open }));
         }
         self.expect_new(channel, span)?;
-        self.hand_out(channel, span, None, false)
+        self.hand_out(channel, span, None, false);
+        Ok(())
     }
 
     /// The bytes of all runs announced on this channel are here. Only the
@@ -144,22 +145,18 @@ impl Destination {
         runs.into_iter().any(|run| run.span.overlaps(&span))
     }
 
+    /// Hands a range out for placement that [`Self::expect_new`] has passed.
     pub(super) fn hand_out(
         &mut self,
         channel: Channel,
         span: Span,
         complete: Option<u64>,
         zero: bool,
-    ) -> Result<(), Flaw> {
-        let runs = &mut self.lanes[lane(channel)].runs;
-        if runs.len() >= MAX_RUNS {
-            return Err(self.at(span.block, span.offset, What::TooManyRuns));
-        }
-        runs.push(Run {
+    ) {
+        self.lanes[lane(channel)].runs.push(Run {
             span,
             complete,
             zero,
         });
-        Ok(())
     }
 }
