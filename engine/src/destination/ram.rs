@@ -246,11 +246,3 @@ pub(super) fn lane(channel: Channel) -> usize {
         Channel::Preempt => 1,
     }
 }
-
-/// Whether the preempt channel may carry it.
-pub(super) fn is_urgent(event: &Event<'_>) -> bool {
-    matches!(
-        event,
-        Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos)
-    )
-}

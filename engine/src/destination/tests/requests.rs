@@ -71,7 +71,7 @@ fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
 #[test]
 fn refuses_faults_that_nobody_can_serve() {
     let mut dest = Dest::advised(4);
-    let mut fault = |dest: &mut Dest, block, offset| refused(dest.core.fault(block, offset, 0));
+    let fault = |dest: &mut Dest, block, offset| refused(dest.core.fault(block, offset, 0));
     assert_eq!(fault(&mut dest, 0, 0), What::NotListening);
     assert_eq!(fault(&mut dest, 1, 0), What::NoSuchPage);
     dest.switch();
