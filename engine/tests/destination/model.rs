@@ -50,6 +50,12 @@ pub(crate) enum Did {
     Fault(Fault),
 }
 
+/// Why it is refused, and whether that is the end of it.
+pub(crate) type Refusal = (Blame, bool);
+
+/// A block, a host page in it, and its target pages so far.
+type Half = (usize, u64, BTreeMap<u64, u8>);
+
 type Runs = Vec<(usize, u64, Vec<u8>)>;
 
 #[derive(Clone, Debug)]
@@ -62,13 +68,13 @@ pub(crate) struct Model {
     pub(crate) memory: BTreeMap<(usize, u64), u8>,
     /// Host pages requested, by their first target page.
     pub(crate) wanted: BTreeSet<(usize, u64)>,
-    pub(crate) half: [Option<(usize, u64, BTreeMap<u64, u8>)>; 2],
+    pub(crate) half: [Option<Half>; 2],
     pub(crate) placing: [Runs; 2],
     pub(crate) asked: BTreeSet<usize>,
     last: Option<usize>,
     pub(crate) open: bool,
     pub(crate) in_package: bool,
-    listened: bool,
+    pub(crate) listened: bool,
     pub(crate) complete: bool,
     pub(crate) saved: bool,
     held: u32,
@@ -84,7 +90,7 @@ pub(crate) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
 
 const LOADED: u32 = 0x42;
 
-fn lane(channel: Channel) -> usize {
+pub(crate) fn lane(channel: Channel) -> usize {
     usize::from(channel == Channel::Preempt)
 }
 
@@ -142,7 +148,7 @@ impl Model {
     }
 
     /// Whether the channel may bring this now.
-    fn check(&self, op: Op) -> Result<(), (Blame, bool)> {
+    fn check(&self, op: Op) -> Result<(), Refusal> {
         let (channel, urgent, recovers) = match op {
             Op::Fault(..) | Op::Placed(..) | Op::Saved => return Ok(()),
             Op::LinkLost(_) | Op::LinkRestored | Op::EndOfStream(_) => return Ok(()),
@@ -169,7 +175,7 @@ impl Model {
         }
     }
 
-    fn act(&mut self, op: Op) -> Result<Did, (Blame, bool)> {
+    fn act(&mut self, op: Op) -> Result<Did, Refusal> {
         let peer = Err((Blame::Peer, false));
         let caller = Err((Blame::Caller, false));
         let precopy = self.phase.is_precopy();
@@ -249,21 +255,7 @@ impl Model {
                 self.preempt_ended = true;
                 self.settle()?;
             }
-            Op::RunOfPages(channel, block, at, len) => {
-                if block >= self.blocks.len() {
-                    return peer;
-                }
-                let (end, page) = self.blocks[block];
-                if len == 0 || at + len > end || at % page > 0 || len % page > 0 {
-                    return peer;
-                }
-                if self.half[lane(channel)].is_some() {
-                    return peer;
-                }
-                self.is_new(channel, block, at, len)?;
-                let bytes = vec![1; usize::try_from(len).unwrap()];
-                self.placing[lane(channel)].push((block, at, bytes));
-            }
+            Op::RunOfPages(channel, block, at, len) => return self.run(channel, block, at, len),
             Op::Placed(channel, block, at, len) => return self.placed(channel, block, at, len),
             Op::Fault(block, at) => return self.fault(block, at).map(Did::Fault),
             Op::Saved if !self.complete => return caller,
@@ -306,32 +298,8 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    fn has(&self, block: usize, at: u64) -> bool {
+    pub(crate) fn has(&self, block: usize, at: u64) -> bool {
         self.memory.contains_key(&(block, at))
-    }
-
-    fn listen(&mut self) -> Result<Did, (Blame, bool)> {
-        if !self.open {
-            return Err((Blame::Peer, false));
-        }
-        let advised = self.phase != Phase::Fresh;
-        if advised && self.blocks.len() < BLOCKS.len() {
-            return Err((Blame::Settings, false));
-        }
-        for (block, (len, page)) in self.blocks.iter().enumerate() {
-            for at in 0..*len {
-                if self.has(block, at) != self.has(block, at / page * page) {
-                    return Err((Blame::Peer, false));
-                }
-            }
-        }
-        if !matches!(self.phase, Phase::Advised | Phase::Discarding) {
-            return Err((Blame::Peer, false));
-        }
-        self.phase = Phase::Listening;
-        self.listened = true;
-        self.actions.push(Action::Listen);
-        Ok(Did::Nothing)
     }
 
     fn device_complete(&mut self) {
@@ -347,7 +315,7 @@ impl Model {
         }
     }
 
-    fn request(&mut self, block: usize, at: u64) {
+    pub(crate) fn request(&mut self, block: usize, at: u64) {
         let name = match self.last {
             Some(last) if last == block => "",
             _ => "ID ",
@@ -356,7 +324,7 @@ impl Model {
         self.said.push(format!("REQ {name}{block} {at}"));
     }
 
-    fn eof(&mut self) -> Result<Did, (Blame, bool)> {
+    fn eof(&mut self) -> Result<Did, Refusal> {
         let legal = self.phase.is_precopy() || self.phase == Phase::Running;
         if !legal || self.in_package {
             return Err((Blame::Peer, false));
@@ -367,7 +335,7 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    fn settle(&mut self) -> Result<(), (Blame, bool)> {
+    pub(crate) fn settle(&mut self) -> Result<(), Refusal> {
         let legal = self.phase.is_precopy() || self.phase == Phase::Running;
         if !self.main_ended || !legal {
             return Ok(());
@@ -403,122 +371,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whether all of these target pages may come on this channel.
-    fn is_new(
-        &self,
-        channel: Channel,
-        block: usize,
-        at: u64,
-        len: u64,
-    ) -> Result<(), (Blame, bool)> {
-        let page = self.blocks[block].1;
-        for at in at..at + len {
-            let placing = self.is_placing(block, at);
-            let other = matches!(&self.half[1 - lane(channel)],
-                Some((b, host, _)) if *b == block && at / page * page == *host);
-            let interleaved = matches!(&self.half[lane(channel)],
-                Some((b, host, _)) if *b != block || at / page * page != *host);
-            let live = self.phase.is_live();
-            if !live || self.has(block, at) || placing || other || interleaved {
-                return Err((Blame::Peer, false));
-            }
-        }
-        Ok(())
-    }
-
-    fn is_placing(&self, block: usize, at: u64) -> bool {
-        self.placing.iter().flatten().any(|(b, start, bytes)| {
-            *b == block && at >= *start && at - start < u64::try_from(bytes.len()).unwrap()
-        })
-    }
-
-    fn page(
-        &mut self,
-        channel: Channel,
-        block: usize,
-        at: u64,
-        byte: u8,
-    ) -> Result<Did, (Blame, bool)> {
-        let peer = Err((Blame::Peer, false));
-        if block >= self.blocks.len() || at >= self.blocks[block].0 {
-            return peer;
-        }
-        if self.phase.is_precopy() {
-            if channel == Channel::Preempt {
-                return peer;
-            }
-            self.memory.insert((block, at), byte);
-            return Ok(Did::Write(block, at, vec![byte]));
-        }
-        let page = self.blocks[block].1;
-        let host = at / page * page;
-        for at in host..host + page {
-            self.is_new(channel, block, at, 1)?;
-        }
-        let half = &mut self.half[lane(channel)];
-        let (_, _, parts) = half.get_or_insert((block, host, BTreeMap::new()));
-        if parts.insert(at, byte).is_some() {
-            return peer;
-        }
-        if parts.len() < usize::try_from(page).unwrap() {
-            return Ok(Did::Nothing);
-        }
-        let bytes: Vec<u8> = parts.values().copied().collect();
-        *half = None;
-        self.placing[lane(channel)].push((block, host, bytes.clone()));
-        Ok(Did::Place(block, host, bytes))
-    }
-
-    fn placed(
-        &mut self,
-        channel: Channel,
-        block: usize,
-        at: u64,
-        len: u64,
-    ) -> Result<Did, (Blame, bool)> {
-        let page = self.blocks.get(block).map_or(1, |block| block.1);
-        let len = usize::try_from(len).unwrap();
-        let runs = &mut self.placing[lane(channel)];
-        let found = runs.iter().position(|(b, start, bytes)| {
-            *b == block && *start == at && len > 0 && len <= bytes.len()
-        });
-        let Some(found) = found.filter(|_| len.is_multiple_of(usize::try_from(page).unwrap()))
-        else {
-            return Err((Blame::Caller, false));
-        };
-        let (_, start, bytes) = &mut runs[found];
-        for byte in bytes.drain(..len) {
-            self.memory.insert((block, *start), byte);
-            self.wanted.remove(&(block, *start));
-            *start += 1;
-        }
-        runs.retain(|(_, _, bytes)| !bytes.is_empty());
-        self.settle()?;
-        Ok(Did::Nothing)
-    }
-
-    fn fault(&mut self, block: usize, at: u64) -> Result<Fault, (Blame, bool)> {
-        let caller = Err((Blame::Caller, false));
-        if block >= self.blocks.len() || at >= self.blocks[block].0 || !self.listened {
-            return caller;
-        }
-        let host = at / self.blocks[block].1 * self.blocks[block].1;
-        if self.has(block, host) {
-            return Ok(Fault::Present);
-        }
-        if self.phase == Phase::Failed {
-            return caller;
-        }
-        if !self.wanted.insert((block, host)) {
-            return Ok(Fault::Pending);
-        }
-        if self.phase.is_live() && !self.is_placing(block, host) {
-            self.request(block, host);
-        }
-        Ok(Fault::New)
-    }
-
-    fn link_lost(&mut self, channel: Channel) -> Result<Did, (Blame, bool)> {
+    fn link_lost(&mut self, channel: Channel) -> Result<Did, Refusal> {
         self.placing[lane(channel)].clear();
         match self.phase {
             Phase::Finished | Phase::Failed => {}
