@@ -142,12 +142,15 @@ fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize
 /// An event is written as the bytes it came from, and lies inside its block.
 fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
     let mut out = vec![0xaa];
-    assert_eq!(event.encode(decoder.blocks(), &mut out), Ok(()), "{event:?}");
+    assert_eq!(
+        event.encode(decoder.blocks(), &mut out),
+        Ok(()),
+        "{event:?}"
+    );
     assert_eq!((out[0], &out[1..]), (0xaa, bytes), "{event:?}");
     assert!(!bytes.is_empty() || *event == Event::PackageEnd);
-    if let Event::Record(
-        Record::Zero { block, offset, .. } | Record::Page { block, offset, .. },
-    ) = *event
+    if let Event::Record(Record::Zero { block, offset, .. } | Record::Page { block, offset, .. }) =
+        *event
     {
         let page = decoder.target_page();
         assert!(offset.is_multiple_of(page), "{event:?}");

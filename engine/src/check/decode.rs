@@ -15,7 +15,13 @@ pub fn decode_cli(bytes: &[u8]) {
         ..Options::default()
     };
     for kind in [Kind::Auto, Kind::Resumed, Kind::Preempt] {
-        every_way(bytes, &Options { kind, ..options.clone() });
+        every_way(
+            bytes,
+            &Options {
+                kind,
+                ..options.clone()
+            },
+        );
     }
     let dialect = Dialect::V7;
     every_way(bytes, &Options { dialect, ..options });
@@ -62,7 +68,10 @@ fn says(verdict: &Result<(), Failure>) -> Option<String> {
         "{failure}"
     );
     let line = failure.to_string();
-    assert!(!line.is_empty() && !line.contains(char::is_control), "{line}");
+    assert!(
+        !line.is_empty() && !line.contains(char::is_control),
+        "{line}"
+    );
     Some(line)
 }
 
