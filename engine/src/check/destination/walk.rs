@@ -1,51 +1,26 @@
 //! Which call comes next: any, a likely one, or a legal one.
 
-use retpath_engine::Channel::{Main, Preempt};
-use retpath_engine::destination::Phase;
+use crate::Channel::{Main, Preempt};
+use crate::destination::Phase;
 
-use crate::model::{BLOCKS, Op};
-use crate::twins::Twins;
-
-/// splitmix64: small pseudo-random numbers, the same ones every time.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let count = u64::try_from(from.len()).unwrap();
-        let at = usize::try_from(self.next().checked_rem(count)?).unwrap();
-        Some(from[at])
-    }
-}
+use super::model::{BLOCKS, Op};
+use super::twins::Twins;
+use crate::check::Choices;
 
 impl Twins {
     /// Anything at all.
-    pub(crate) fn anything(&self, random: &mut Random) -> Op {
-        let channel = random.pick(&[Main, Main, Preempt]).unwrap();
-        let block = usize::try_from(random.below(2)).unwrap();
-        let at = random.below(BLOCKS[block].0 + 1);
-        let byte = u8::try_from(random.below(255) + 1).unwrap();
-        match random.below(30) {
+    pub(super) fn anything(&self, choices: &mut Choices<'_>) -> Op {
+        let channel = choices.pick(&[Main, Main, Preempt]).unwrap();
+        let block = choices.index(2);
+        let at = choices.below(BLOCKS[block].0 + 1);
+        let byte = u8::try_from(choices.below(255) + 1).unwrap();
+        match choices.below(30) {
             0 => Op::OpenReturnPath,
             1 => Op::Ping(4),
             2 => Op::Ping(0x42),
             3 => Op::Advise,
             4 => Op::Announce(block),
-            5 => Op::Discard(block, at, random.below(8) + 1),
+            5 => Op::Discard(block, at, choices.below(8) + 1),
             6 => Op::Packaged,
             7 => Op::Listen,
             8 => Op::Run,
@@ -57,8 +32,8 @@ impl Twins {
             14 => Op::Eof,
             15 => Op::Zero(channel, block, at),
             16 => Op::Eos(channel),
-            17 => Op::RunOfPages(channel, block, at, random.below(9)),
-            18 => Op::Placed(channel, block, at, random.below(9)),
+            17 => Op::RunOfPages(channel, block, at, choices.below(9)),
+            18 => Op::Placed(channel, block, at, choices.below(9)),
             19 | 20 => Op::Fault(block, at),
             21 => Op::Saved,
             22 => Op::LinkLost(channel),
@@ -69,7 +44,7 @@ impl Twins {
     }
 
     /// Everything up to the switch; what is in memory differs by the seed.
-    pub(crate) fn switch(&mut self, random: &mut Random) {
+    pub(super) fn switch(&mut self, choices: &mut Choices<'_>) {
         let script = [
             Op::OpenReturnPath,
             Op::Ping(1),
@@ -80,16 +55,16 @@ impl Twins {
         for op in script {
             self.step(op).unwrap();
         }
-        for _ in 0..random.below(20) {
-            let block = usize::try_from(random.below(2)).unwrap();
-            let at = random.below(BLOCKS[block].0);
-            let byte = u8::try_from(random.below(255) + 1).unwrap();
+        for _ in 0..choices.below(20) {
+            let block = choices.index(2);
+            let at = choices.below(BLOCKS[block].0);
+            let byte = u8::try_from(choices.below(255) + 1).unwrap();
             self.step(Op::Page(Main, block, at, byte)).unwrap();
         }
         for (block, (len, page)) in BLOCKS.into_iter().enumerate() {
             for at in (0..len).step_by(usize::try_from(page).unwrap()) {
                 let half = (at..at + page).any(|at| !self.model.memory.contains_key(&(block, at)));
-                if half || random.one_in(4) {
+                if half || choices.one_in(4) {
                     self.step(Op::Discard(block, at, page)).unwrap();
                 }
             }
@@ -109,23 +84,23 @@ impl Twins {
     }
 
     /// Something that brings a migration forward, most of the time.
-    pub(crate) fn likely(&self, random: &mut Random, cut: u64) -> Op {
+    pub(super) fn likely(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
         let model = &self.model;
-        let channel = random.pick(&[Main, Preempt]).unwrap();
+        let channel = choices.pick(&[Main, Preempt]).unwrap();
         let lane = usize::from(channel == Preempt);
-        let byte = u8::try_from(random.below(255) + 1).unwrap();
-        let missing = random.pick(&model.missing());
-        match random.below(16) {
-            0 if cut > 0 && random.one_in(cut) => Op::LinkLost(channel),
+        let byte = u8::try_from(choices.below(255) + 1).unwrap();
+        let missing = choices.pick(&model.missing());
+        match choices.below(16) {
+            0 if cut > 0 && choices.one_in(cut) => Op::LinkLost(channel),
             0 => Op::Ping(4),
             1 => Op::Saved,
             2 => Op::Eof,
-            3 if random.one_in(8) => Op::EndOfStream(Preempt),
+            3 if choices.one_in(8) => Op::EndOfStream(Preempt),
             3..=5 => match model.phase {
-                Phase::Paused if random.one_in(2) => Op::LinkLost(channel),
+                Phase::Paused if choices.one_in(2) => Op::LinkLost(channel),
                 Phase::Paused => Op::LinkRestored,
-                _ if random.one_in(2) => Op::Resume,
-                _ => Op::RecvBitmap(usize::try_from(random.below(2)).unwrap()),
+                _ if choices.one_in(2) => Op::Resume,
+                _ => Op::RecvBitmap(choices.index(2)),
             },
             6 | 7 => match missing {
                 Some((block, at)) => Op::Fault(block, at),
@@ -135,7 +110,7 @@ impl Twins {
                 Some((block, at, bytes)) => {
                     let page = BLOCKS[*block].1;
                     let len = u64::try_from(bytes.len()).unwrap();
-                    let part = (1 + random.below(len / page)) * page;
+                    let part = (1 + choices.below(len / page)) * page;
                     Op::Placed(channel, *block, *at, part)
                 }
                 None => Op::Ping(5),
@@ -143,7 +118,7 @@ impl Twins {
             12 => match missing {
                 Some((block, at)) => {
                     let page = BLOCKS[block].1;
-                    let len = page * (1 + random.below(2));
+                    let len = page * (1 + choices.below(2));
                     Op::RunOfPages(channel, block, at / page * page, len)
                 }
                 None => Op::DeviceState,
@@ -154,12 +129,12 @@ impl Twins {
                     Some((block, host, parts)) => {
                         let all = *host..*host + BLOCKS[*block].1;
                         let left: Vec<_> = all.filter(|at| !parts.contains_key(at)).collect();
-                        random.pick(&left).map(|at| (*block, at))
+                        choices.pick(&left).map(|at| (*block, at))
                     }
                     None => missing,
                 };
                 match page {
-                    Some((block, at)) if random.one_in(2) => Op::Page(channel, block, at, byte),
+                    Some((block, at)) if choices.one_in(2) => Op::Page(channel, block, at, byte),
                     Some((block, at)) => Op::Zero(channel, block, at),
                     None => Op::Eof,
                 }
@@ -168,25 +143,25 @@ impl Twins {
     }
 
     /// A likely call that is legal, if one turns up.
-    pub(crate) fn legal(&self, random: &mut Random, cut: u64) -> Op {
-        let mut op = self.likely(random, cut);
+    pub(super) fn legal(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
+        let mut op = self.likely(choices, cut);
         for _ in 0..1000 {
             if self.model.clone().apply(op).is_ok() {
                 break;
             }
-            op = self.likely(random, cut);
+            op = self.likely(choices, cut);
         }
         op
     }
 
     /// Goes on with legal calls until the migration has finished; says how
     /// many it took.
-    pub(crate) fn finish(&mut self, random: &mut Random, cut: u64) -> usize {
+    pub(super) fn finish(&mut self, choices: &mut Choices<'_>, cut: u64) -> usize {
         for calls in 0..20_000 {
             if self.model.phase == Phase::Finished {
                 return calls;
             }
-            let op = self.legal(random, cut);
+            let op = self.legal(choices, cut);
             self.step(op).unwrap();
         }
         panic!("it does not end: {:?}", self.model);

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use retpath_engine::Channel;
-use retpath_engine::destination::{Action, Blame, Ending, Fault, Phase};
+use crate::Channel;
+use crate::destination::{Action, Blame, Ending, Fault, Phase};
 
-pub(crate) const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Target pages in a host page of the second block.
-pub(crate) const PARTS: u64 = 4;
+pub(super) const PARTS: u64 = 4;
 
 /// What a call asks for; sizes and offsets in target pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
+pub(super) enum Op {
     OpenReturnPath,
     Ping(u32),
     Advise,
@@ -41,7 +41,7 @@ pub(crate) enum Op {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Did {
+pub(super) enum Did {
     Nothing,
     /// Write these bytes, one for each target page.
     Write(usize, u64, Vec<u8>),
@@ -51,7 +51,7 @@ pub(crate) enum Did {
 }
 
 /// Why it is refused, and whether that is the end of it.
-pub(crate) type Refusal = (Blame, bool);
+pub(super) type Refusal = (Blame, bool);
 
 /// A block, a host page in it, and its target pages so far.
 type Half = (usize, u64, BTreeMap<u64, u8>);
@@ -59,43 +59,43 @@ type Half = (usize, u64, BTreeMap<u64, u8>);
 type Runs = Vec<(usize, u64, Vec<u8>)>;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Model {
-    pub(crate) preempt: bool,
-    pub(crate) phase: Phase,
+pub(super) struct Model {
+    pub(super) preempt: bool,
+    pub(super) phase: Phase,
     /// Length and page size of each block that has been announced.
-    pub(crate) blocks: Vec<(u64, u64)>,
+    pub(super) blocks: Vec<(u64, u64)>,
     /// Target pages received, and what is in them.
-    pub(crate) memory: BTreeMap<(usize, u64), u8>,
+    pub(super) memory: BTreeMap<(usize, u64), u8>,
     /// Host pages requested, by their first target page.
-    pub(crate) wanted: BTreeSet<(usize, u64)>,
-    pub(crate) half: [Option<Half>; 2],
-    pub(crate) placing: [Runs; 2],
-    pub(crate) asked: BTreeSet<usize>,
+    pub(super) wanted: BTreeSet<(usize, u64)>,
+    pub(super) half: [Option<Half>; 2],
+    pub(super) placing: [Runs; 2],
+    pub(super) asked: BTreeSet<usize>,
     last: Option<usize>,
-    pub(crate) open: bool,
-    pub(crate) in_package: bool,
-    pub(crate) listened: bool,
-    pub(crate) complete: bool,
-    pub(crate) saved: bool,
+    pub(super) open: bool,
+    pub(super) in_package: bool,
+    pub(super) listened: bool,
+    pub(super) complete: bool,
+    pub(super) saved: bool,
     held: u32,
-    pub(crate) main_ended: bool,
-    pub(crate) preempt_ended: bool,
+    pub(super) main_ended: bool,
+    pub(super) preempt_ended: bool,
     told: bool,
-    pub(crate) said: Vec<String>,
-    pub(crate) actions: Vec<Action>,
+    pub(super) said: Vec<String>,
+    pub(super) actions: Vec<Action>,
 }
 
 /// Lengths and page sizes of the blocks, in target pages.
-pub(crate) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
+pub(super) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
 
 const LOADED: u32 = 0x42;
 
-pub(crate) fn lane(channel: Channel) -> usize {
+pub(super) fn lane(channel: Channel) -> usize {
     usize::from(channel == Channel::Preempt)
 }
 
 impl Model {
-    pub(crate) fn new(preempt: bool) -> Self {
+    pub(super) fn new(preempt: bool) -> Self {
         Self {
             preempt,
             phase: Phase::Fresh,
@@ -120,7 +120,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn missing(&self) -> Vec<(usize, u64)> {
+    pub(super) fn missing(&self) -> Vec<(usize, u64)> {
         let all = self.blocks.iter().enumerate();
         all.flat_map(|(block, (len, _))| (0..*len).map(move |at| (block, at)))
             .filter(|page| !self.memory.contains_key(page))
@@ -128,7 +128,7 @@ impl Model {
     }
 
     /// Does it, and draws the consequences if it is refused.
-    pub(crate) fn apply(&mut self, op: Op) -> Result<Did, Blame> {
+    pub(super) fn apply(&mut self, op: Op) -> Result<Did, Blame> {
         self.check(op)
             .and_then(|()| self.act(op))
             .map_err(|(blame, fatal)| {
@@ -298,7 +298,7 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    pub(crate) fn has(&self, block: usize, at: u64) -> bool {
+    pub(super) fn has(&self, block: usize, at: u64) -> bool {
         self.memory.contains_key(&(block, at))
     }
 
@@ -315,7 +315,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn request(&mut self, block: usize, at: u64) {
+    pub(super) fn request(&mut self, block: usize, at: u64) {
         let name = match self.last {
             Some(last) if last == block => "",
             _ => "ID ",
@@ -335,7 +335,7 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    pub(crate) fn settle(&mut self) -> Result<(), Refusal> {
+    pub(super) fn settle(&mut self) -> Result<(), Refusal> {
         let legal = self.phase.is_precopy() || self.phase == Phase::Running;
         if !self.main_ended || !legal {
             return Ok(());

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use retpath_engine::Channel;
-use retpath_engine::destination::{Action, Blame, Fault, Phase};
+use crate::Channel;
+use crate::destination::{Action, Blame, Fault, Phase};
 
-use crate::model::{BLOCKS, Did, Model, Refusal, lane};
+use super::model::{BLOCKS, Did, Model, Refusal, lane};
 
 impl Model {
-    pub(crate) fn run(
+    pub(super) fn run(
         &mut self,
         channel: Channel,
         block: usize,
@@ -34,7 +34,7 @@ impl Model {
     }
 
     /// Whether all of these target pages may come on this channel.
-    pub(crate) fn is_new(
+    pub(super) fn is_new(
         &self,
         channel: Channel,
         block: usize,
@@ -56,13 +56,13 @@ impl Model {
         Ok(())
     }
 
-    pub(crate) fn is_placing(&self, block: usize, at: u64) -> bool {
+    pub(super) fn is_placing(&self, block: usize, at: u64) -> bool {
         self.placing.iter().flatten().any(|(b, start, bytes)| {
             *b == block && at >= *start && at - start < u64::try_from(bytes.len()).unwrap()
         })
     }
 
-    pub(crate) fn page(
+    pub(super) fn page(
         &mut self,
         channel: Channel,
         block: usize,
@@ -99,7 +99,7 @@ impl Model {
         Ok(Did::Place(block, host, bytes))
     }
 
-    pub(crate) fn placed(
+    pub(super) fn placed(
         &mut self,
         channel: Channel,
         block: usize,
@@ -127,7 +127,7 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    pub(crate) fn fault(&mut self, block: usize, at: u64) -> Result<Fault, Refusal> {
+    pub(super) fn fault(&mut self, block: usize, at: u64) -> Result<Fault, Refusal> {
         let caller = Err((Blame::Caller, false));
         if block >= self.blocks.len() || at >= self.blocks[block].0 || !self.listened {
             return caller;
@@ -148,7 +148,7 @@ impl Model {
         Ok(Fault::New)
     }
 
-    pub(crate) fn listen(&mut self) -> Result<Did, Refusal> {
+    pub(super) fn listen(&mut self) -> Result<Did, Refusal> {
         if !self.open {
             return Err((Blame::Peer, false));
         }

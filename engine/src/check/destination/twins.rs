@@ -1,13 +1,13 @@
 //! The core and the model, driven alike and compared after every call.
 
+use crate::Channel::{self, Main};
+use crate::destination::{Blame, Config, Destination, Error, Phase, Placed, Placement};
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
-use retpath_engine::Channel::{self, Main};
-use retpath_engine::destination::{Blame, Config, Destination, Error, Phase, Placed, Placement};
 
-use crate::model::{BLOCKS, Did, Model, Op, PAGE, PARTS};
+use super::model::{BLOCKS, Did, Model, Op, PAGE, PARTS};
 
 const NAMES: [&str; 2] = ["small", "big"];
 
@@ -17,16 +17,16 @@ fn name(block: usize) -> Name<'static> {
 }
 
 /// The core and the model, driven alike.
-pub(crate) struct Twins {
-    pub(crate) core: Destination,
-    pub(crate) model: Model,
+pub(super) struct Twins {
+    pub(super) core: Destination,
+    pub(super) model: Model,
     now: u64,
     /// The block that REQ_PAGES goes on with.
     last: Option<usize>,
 }
 
 impl Twins {
-    pub(crate) fn new(preempt: bool) -> Self {
+    pub(super) fn new(preempt: bool) -> Self {
         let big = (NameBuf::new("big").unwrap(), PARTS * PAGE);
         let core = Destination::new(Config {
             preempt,
@@ -201,7 +201,7 @@ impl Twins {
     }
 
     /// Does it on both, and compares everything that can be seen.
-    pub(crate) fn step(&mut self, op: Op) -> Result<(), Blame> {
+    pub(super) fn step(&mut self, op: Op) -> Result<(), Blame> {
         let want = self.model.apply(op);
         let got = self.act(op);
         let blame = got.as_ref().map_err(|error| error.what.blame());
