@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, Subsection, ram::Record};
 use retpath_codec::stream::{Item, Stream};
-use retpath_codec::{Decoded, Encode, Message, Name, Qemu, decode};
+use retpath_codec::{BlockName, Decoded, Encode, Message, Name, Qemu, decode};
 
 use crate::Channel::{self, Main, Preempt};
 use crate::check::Choices;
@@ -133,14 +133,91 @@ impl Watch {
             let event = record(choices, &[7; 4096]);
             let _ = self.event(Main, event);
         }
+        for block in NAMES.iter().take(choices.index(3)) {
+            let ranges = vec![Range {
+                start: 0,
+                len: 65536,
+            }];
+            let _ = self.command(Command::PostcopyRamDiscard {
+                block: Name::new(block).expect("a name"),
+                ranges: RangeBuf::new(ranges).expect("a range"),
+            });
+        }
         for command in [
             Command::Packaged { size: 10 },
             Command::PostcopyListen,
             Command::PostcopyRun,
         ] {
+            if choices.one_in(8) {
+                return;
+            }
             let _ = self.command(command);
         }
         let _ = self.event(Main, Event::PackageEnd);
+    }
+
+    /// What a good source and a good caller do next.
+    fn mend(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
+        match self.core.phase() {
+            Phase::Paused => {
+                self.forget(Main);
+                self.forget(Preempt);
+                self.core.link_lost(Main)?;
+                self.core.link_lost(Preempt)?;
+                self.core.link_restored()
+            }
+            Phase::Recovering => {
+                let names: Vec<_> = self.core.blocks().iter().map(|b| b.name.clone()).collect();
+                for name in &names {
+                    let block = name.name();
+                    self.command(Command::RecvBitmap { block })?;
+                }
+                self.command(Command::PostcopyResume)
+            }
+            Phase::Listening => self.command(Command::PostcopyRun),
+            Phase::Running => {
+                self.place_all();
+                let all = choices.one_in(2);
+                while let Some((block, offset)) = self.core.pages().first_missing() {
+                    let number = u32::try_from(block).expect("few blocks");
+                    let page = Record::Zero {
+                        block: BlockId::new(number),
+                        offset,
+                        fill: 0,
+                        named: true,
+                    };
+                    self.event(Main, Event::Record(page))?;
+                    self.place_all();
+                    if !all && choices.one_in(4) {
+                        return Ok(());
+                    }
+                    if self.core.pages().first_missing() == Some((block, offset)) {
+                        // The rest of a host page.
+                        return self.rest_of_page(block, offset);
+                    }
+                }
+                self.event(Main, Event::Eof)?;
+                self.core.device_state_saved()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The further target pages of a host page whose first one has been sent.
+    fn rest_of_page(&mut self, block: usize, first: u64) -> Result<(), Error> {
+        let number = u32::try_from(block).expect("few blocks");
+        let target = self.core.blocks().target();
+        let page = self.core.blocks().block(block).expect("is known").page;
+        for part in 1..page / target {
+            let page = Record::Zero {
+                block: BlockId::new(number),
+                offset: first + part * target,
+                fill: 0,
+                named: false,
+            };
+            self.event(Main, Event::Record(page))?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
@@ -182,7 +259,8 @@ impl Watch {
 
     fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         let block = choices.index(3);
-        match choices.below(32) {
+        match choices.below(40) {
+            32..40 => self.mend(choices),
             0 => self.core.device_state_saved(),
             1 => {
                 let channel = channel(choices);
@@ -288,9 +366,11 @@ impl Watch {
 
     fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<(), Error> {
         let preempt = channel == Preempt;
-        let placement = self.core.event(channel, event, self.now)?;
-        let (block, offset, len, live) = match placement {
-            Placement::None => return Ok(()),
+        let (block, offset, len, live) = match self.core.event(channel, event, self.now)? {
+            Placement::None => {
+                self.seen.insert(self.core.phase());
+                return Ok(());
+            }
             Placement::Write {
                 block,
                 offset,
