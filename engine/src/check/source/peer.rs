@@ -13,9 +13,9 @@ use crate::Channel;
 use crate::blocks::{BlockId, Blocks};
 
 /// A target page: block and offset.
-pub(super) type Page = (BlockId, u64);
+pub(crate) type Page = (BlockId, u64);
 
-pub(super) struct Peer {
+pub(crate) struct Peer {
     blocks: Blocks,
     memory: Vec<Vec<u8>>,
     main: Decoder,
@@ -24,22 +24,22 @@ pub(super) struct Peer {
     left: [Vec<u8>; 2],
     /// Parts of a host page, by channel.
     half: [BTreeSet<Page>; 2],
-    pub(super) received: HashSet<Page>,
-    pub(super) discarded: HashSet<Page>,
+    pub(crate) received: HashSet<Page>,
+    pub(crate) discarded: HashSet<Page>,
     /// Target pages sent after the switch, and where, in order.
-    pub(super) sent: Vec<(Channel, Page)>,
+    pub(crate) sent: Vec<(Channel, Page)>,
     /// Labels of everything but records and footers.
-    pub(super) seen: Vec<&'static str>,
+    pub(crate) seen: Vec<&'static str>,
     /// Pages whose records named their block.
-    pub(super) named: Vec<(Channel, Page)>,
+    pub(crate) named: Vec<(Channel, Page)>,
     /// What it has to say.
-    pub(super) replies: Vec<u8>,
-    pub(super) ended: bool,
+    pub(crate) replies: Vec<u8>,
+    pub(crate) ended: bool,
     shut: bool,
 }
 
 impl Peer {
-    pub(super) fn new(blocks: &Blocks, memory: &[Vec<u8>]) -> Self {
+    pub(crate) fn new(blocks: &Blocks, memory: &[Vec<u8>]) -> Self {
         let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
         let options = Options {
             target_page: blocks.target(),
@@ -65,7 +65,7 @@ impl Peer {
     }
 
     /// Takes bytes of a channel, in any split.
-    pub(super) fn feed(&mut self, channel: Channel, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, channel: Channel, bytes: &[u8]) {
         let mut input = std::mem::take(&mut self.left[at(channel)]);
         input.extend(bytes);
         let mut decoder = match channel {
@@ -98,7 +98,7 @@ impl Peer {
     }
 
     /// The link is gone: incomplete things are thrown away.
-    pub(super) fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         self.main = self.main.resume();
         self.preempt = None;
         self.left = Default::default();
@@ -109,7 +109,7 @@ impl Peer {
     }
 
     /// Every target page of every block.
-    pub(super) fn all(&self) -> HashSet<Page> {
+    pub(crate) fn all(&self) -> HashSet<Page> {
         let pages = |id| (0..self.blocks.target_pages(id)).map(move |page| (id, page * 4096));
         (0..self.blocks.len()).flat_map(pages).collect()
     }
@@ -156,7 +156,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn bitmap(&self, id: BlockId) -> Vec<u8> {
+    pub(crate) fn bitmap(&self, id: BlockId) -> Vec<u8> {
         let pages = self.blocks.target_pages(id);
         let mut bits = vec![0; bitmap::size(pages) as usize];
         for page in (0..pages).filter(|page| self.received.contains(&(id, page * 4096))) {
@@ -226,12 +226,12 @@ impl Peer {
         }
     }
 
-    pub(super) fn say(&mut self, message: Message<NameBuf>) {
+    pub(crate) fn say(&mut self, message: Message<NameBuf>) {
         message.encode(&mut self.replies).expect("a good message");
     }
 }
 
-pub(super) fn at(channel: Channel) -> usize {
+pub(crate) fn at(channel: Channel) -> usize {
     match channel {
         Channel::Main => 0,
         Channel::Preempt => 1,
