@@ -9,6 +9,7 @@ mod choices;
 #[cfg(feature = "cli")]
 mod decode;
 pub mod destination;
+pub mod link;
 pub mod source;
 
 pub use choices::Choices;

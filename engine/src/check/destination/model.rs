@@ -163,6 +163,8 @@ impl Model {
         let caller = Err((Blame::Caller, false));
         match self.phase {
             Phase::Failed | Phase::Paused => return caller,
+            // The last word of an early preempt channel.
+            Phase::Finished if op == Op::Eos(Channel::Preempt) => {}
             Phase::Finished => return peer,
             _ => {}
         }

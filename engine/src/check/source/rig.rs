@@ -59,6 +59,7 @@ impl Rig {
     }
 
     /// As [`Rig::new`], in postcopy already: nothing was sent before.
+    #[cfg(test)]
     pub(crate) fn switched(config: Config, sizes: &[(u64, u64)]) -> Self {
         let mut rig = Self::new(config, sizes);
         rig.start();
