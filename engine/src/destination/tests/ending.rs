@@ -260,6 +260,8 @@ fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
     let eos = |dest: &mut Dest| dest.event(Preempt, Event::Record(Record::Eos));
     for page in 0..16 {
         dest.serve(0, page * PAGE);
+    }
+    for page in 0..16 {
         dest.zero(1, page * PAGE).unwrap();
     }
     dest.placed(Main, 1, 0, HUGE).unwrap();
