@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub mod demo;
 pub mod doctor;
+pub mod size;
 
 /// QEMU postcopy page service.
 #[derive(Debug, Parser)]
@@ -22,6 +24,12 @@ struct Cli {
 /// What `retpath` can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Move memory between two processes by postcopy, compare every page, and say how long faults
+    /// waited.
+    Demo(demo::Args),
+    /// The source's half of `retpath demo`, which starts it.
+    #[command(hide = true)]
+    DemoSource(demo::SourceArgs),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
 }
@@ -39,6 +47,8 @@ pub enum Format {
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoSource(args) => demo::run_source(&args),
         Command::Doctor(args) => doctor::run(args),
     }
 }
