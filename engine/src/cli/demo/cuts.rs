@@ -83,7 +83,7 @@ pub(super) fn plan(seed: u64, count: u64, bytes: u64, blocks: u64) -> Option<Vec
         };
         // Half of them may end in a bitmap, an acknowledgement or a request
         // instead, if as much comes back.
-        let size = 1 << random.below(18);
+        let size = 1 << random.below(22);
         let back = (random.below(2) == 0).then(|| 1 + random.below(size));
         Cut {
             side,
