@@ -15,11 +15,19 @@
 use crate::error::{DecodeError, Rule};
 use crate::frame::Decoded;
 use crate::generated::{BITMAP_ALIGN, BITMAP_END};
+use crate::num::wide;
 
 pub(crate) const LABEL: &str = "RECV_BITMAP";
+pub(crate) const FIELD: &str = "bitmap";
+
+/// Bytes of the size field in front of a bitmap.
+pub(crate) const SIZE_FIELD: usize = 8;
+
+/// Bytes of the end mark behind a bitmap.
+const END_MARK: usize = 8;
 
 /// Bytes of a trailer besides the bitmap itself.
-pub const OVERHEAD: usize = 16;
+pub const OVERHEAD: usize = SIZE_FIELD + END_MARK;
 
 /// The pages of a block that have been received.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +51,7 @@ impl<'a> Bitmap<'a> {
 
     /// Number of bits, which is the number of pages rounded up to 64.
     pub const fn bits(self) -> u64 {
-        self.0.len() as u64 * 8
+        wide(self.0.len()) * 8
     }
 
     /// Number of pages received.
@@ -89,49 +97,59 @@ impl core::fmt::Debug for Bitmap<'_> {
 ///
 /// [`Rule::BitmapSize`], [`Rule::BitmapLimit`] and [`Rule::BitmapEnd`].
 pub fn decode(input: &[u8], limit: u64) -> Result<Decoded<'_, Bitmap<'_>>, DecodeError> {
-    let Some((size, body)) = input.split_first_chunk::<8>() else {
-        return Ok(Decoded::Need(8 - input.len()));
+    if input.len() < SIZE_FIELD {
+        return Ok(Decoded::Need(SIZE_FIELD - input.len()));
+    }
+    let whole = measure(input, limit)?;
+    let Some((trailer, rest)) = input.split_at_checked(whole) else {
+        return Ok(Decoded::Need(whole - input.len()));
     };
-    let size = check_size(u64::from_be_bytes(*size), limit).map_err(|rule| fault(0, rule))?;
-    let split = body.split_at_checked(size).and_then(|(bitmap, rest)| {
-        let (mark, rest) = rest.split_first_chunk::<8>()?;
-        Some((bitmap, mark, rest))
-    });
-    let Some((bitmap, mark, rest)) = split else {
-        return Ok(Decoded::Need(size.saturating_add(8) - body.len()));
-    };
-    check_end(*mark).map_err(|rule| fault(8 + size as u64, rule))?;
-    Ok(Decoded::Message {
-        message: Bitmap(bitmap),
-        rest,
-    })
+    let message = open(trailer)?;
+    Ok(Decoded::Message { message, rest })
 }
 
-/// The size of a bitmap, if it is one that is allowed.
-pub(crate) fn check_size(size: u64, limit: u64) -> Result<usize, Rule> {
-    if size == 0 || size % BITMAP_ALIGN != 0 {
+/// Bytes of a trailer whose size field `start` opens with.
+pub(crate) fn measure(start: &[u8], limit: u64) -> Result<usize, DecodeError> {
+    let size = be64(start);
+    check_size(size).map_err(|rule| fault(0, rule))?;
+    if size > limit {
+        return Err(fault(0, Rule::BitmapLimit { size, limit }));
+    }
+    // More than memory can hold never arrives.
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    Ok(size.saturating_add(OVERHEAD))
+}
+
+/// The bitmap in a trailer that is as long as its size field says.
+pub(crate) fn open(trailer: &[u8]) -> Result<Bitmap<'_>, DecodeError> {
+    let end = trailer.len() - END_MARK;
+    let got = be64(&trailer[end..]);
+    if got != BITMAP_END {
+        return Err(fault(wide(end), Rule::BitmapEnd { got }));
+    }
+    Ok(Bitmap(&trailer[SIZE_FIELD..end]))
+}
+
+fn check_size(size: u64) -> Result<(), Rule> {
+    if size == 0 || !size.is_multiple_of(BITMAP_ALIGN) {
         return Err(Rule::BitmapSize { size });
     }
-    match usize::try_from(size) {
-        Ok(fits) if size <= limit => Ok(fits),
-        _ => Err(Rule::BitmapLimit { size, limit }),
-    }
+    Ok(())
 }
 
-pub(crate) fn check_end(mark: [u8; 8]) -> Result<(), Rule> {
-    let got = u64::from_be_bytes(mark);
-    if got == BITMAP_END {
-        Ok(())
-    } else {
-        Err(Rule::BitmapEnd { got })
-    }
+/// The integer in the first 8 bytes.
+fn be64(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .take(8)
+        .fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
-pub(crate) fn fault(offset: u64, rule: Rule) -> DecodeError {
+fn fault(offset: u64, rule: Rule) -> DecodeError {
     DecodeError {
         offset,
         message: Some(LABEL),
-        field: Some("bitmap"),
+        field: Some(FIELD),
         rule,
     }
 }
@@ -144,8 +162,8 @@ pub(crate) fn fault(offset: u64, rule: Rule) -> DecodeError {
 /// is as before.
 #[cfg(feature = "alloc")]
 pub fn encode(bitmap: Bitmap<'_>, out: &mut alloc::vec::Vec<u8>) -> Result<(), Rule> {
-    let size = bitmap.0.len() as u64;
-    check_size(size, u64::MAX)?;
+    let size = wide(bitmap.0.len());
+    check_size(size)?;
     out.reserve(bitmap.0.len().saturating_add(OVERHEAD));
     out.extend(size.to_be_bytes());
     out.extend(bitmap.0);
@@ -162,8 +180,8 @@ pub fn encode(bitmap: Bitmap<'_>, out: &mut alloc::vec::Vec<u8>) -> Result<(), R
 #[cfg(feature = "alloc")]
 pub fn encode_words(words: &[u64], out: &mut alloc::vec::Vec<u8>) -> Result<(), Rule> {
     let size = words.len() as u64 * 8;
-    let bytes = check_size(size, u64::MAX)?;
-    out.reserve(bytes.saturating_add(OVERHEAD));
+    check_size(size)?;
+    out.reserve(words.len().saturating_mul(8).saturating_add(OVERHEAD));
     out.extend(size.to_be_bytes());
     for word in words {
         out.extend(word.to_le_bytes());

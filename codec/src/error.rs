@@ -23,8 +23,7 @@ pub struct DecodeError {
     pub rule: Rule,
 }
 
-/// Why a value cannot be written.
-#[cfg(feature = "encode")]
+/// Why a value can be no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeError {
     /// Label of the message.
@@ -64,16 +63,14 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-#[cfg(feature = "encode")]
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot write {}", self.message)?;
         if let Some(field) = self.field {
             write!(f, ", field `{field}`")?;
         }
-        write!(f, ": {}", self.rule)
+        write!(f, ": {} [{}]", self.rule, self.rule.name())
     }
 }
 
-#[cfg(feature = "encode")]
 impl core::error::Error for EncodeError {}

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::error::Rule;
+use crate::num::halves;
 
-/// A range of a RAM block, in bytes. Never empty, and its end fits 64 bits.
+/// A range of a RAM block, in bytes. In a message it is never empty, and its
+/// end fits 64 bits: [`Range::new`] checks that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Range {
     /// First byte, from the start of the block.
@@ -31,7 +33,7 @@ pub struct Ranges<'a>(&'a [[u8; 16]]);
 
 /// Owned ranges of a discard command. At least one.
 #[cfg(feature = "alloc")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RangeBuf(Vec<Range>);
 
 /// Either kind of ranges.
@@ -69,12 +71,6 @@ impl Range {
     }
 }
 
-/// The two big-endian 64-bit integers in 16 bytes.
-pub(crate) const fn halves(bytes: [u8; 16]) -> (u64, u64) {
-    let whole = u128::from_be_bytes(bytes);
-    ((whole >> 64) as u64, whole as u64)
-}
-
 impl<'a> Ranges<'a> {
     /// Wraps ranges that [`Range::parse`] has accepted.
     pub(crate) fn checked(bytes: &'a [[u8; 16]]) -> Self {
@@ -97,6 +93,11 @@ impl RangeBuf {
             Range::new(range.start, range.len)?;
         }
         Ok(Self(ranges))
+    }
+
+    /// The ranges, in order.
+    pub fn as_slice(&self) -> &[Range] {
+        &self.0
     }
 
     /// Copies ranges that have been checked.
@@ -132,5 +133,12 @@ impl RangeList for RangeBuf {
 impl fmt::Debug for Ranges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl fmt::Debug for RangeBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

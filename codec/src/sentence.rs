@@ -58,6 +58,10 @@ impl fmt::Display for Rule {
                 )
             }
             Rule::AfterShut => f.write_str("bytes follow SHUT, which must be the last message"),
+            Rule::CutShort { have: 0, need } => write!(
+                f,
+                "the stream ends too early: at least {need} more bytes belong to it"
+            ),
             Rule::CutShort { have, need } => write!(
                 f,
                 "the stream ends inside a message: {have} bytes of it are there, at least {need} more are missing"

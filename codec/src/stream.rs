@@ -1,42 +1,63 @@
 //! The return path as a stream: bytes in any split in, messages out.
 //!
 //! Sans-IO. A [`Stream`] holds at most one incomplete frame, and the received
-//! bitmap that is arriving; the bitmap's memory grows with the bytes that have
-//! arrived, never with the size that the peer announces, and never beyond the
-//! limit. How the input is split makes no difference to what comes out. After
-//! an error the stream stays broken: the protocol offers no way to find the
-//! next message.
+//! bitmap that is arriving. The bitmap's memory grows with the bytes that have
+//! arrived, never with the size that the peer announces, never beyond the
+//! limit, and is given back once the bitmap has been looked at. How the input
+//! is split makes no difference to what comes out. After an error the stream
+//! stays broken: the protocol offers no way to find the next message.
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use core::mem;
 
 use crate::bitmap::{self, Bitmap};
 use crate::error::{DecodeError, Rule};
 use crate::frame::{Decoded, Dialect, Trailer, decode};
+use crate::num::wide;
 
 /// Longest frame of any return path: header and 512 bytes of payload.
 const MAX_FRAME: usize = 4 + 512;
 
 /// Incremental decoder of a return path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream<D> {
-    /// Bytes of the stream that have been consumed.
-    offset: u64,
+    place: Place,
     /// The start of a frame whose rest has not arrived.
     held: [u8; MAX_FRAME],
     len: usize,
-    state: State,
+    /// At least this many bytes of that frame have not arrived.
+    missing: usize,
     /// Size field, bitmap and end mark, as far as they have arrived.
     trailer: Vec<u8>,
     limit: u64,
     dialect: PhantomData<D>,
 }
 
+/// Where a stream stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Bytes in front of the item that is arriving.
+    offset: u64,
+    state: State,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Frame,
-    Trailer,
+    /// A frame is next.
+    Fresh,
+    /// The start of a frame is held.
+    Held,
+    /// A bitmap's size field is next, or has arrived in part.
+    Size,
+    /// The size field, and perhaps more, of a trailer of `whole` bytes has
+    /// arrived.
+    Bitmap { whole: usize },
+    /// A bitmap has been handed out; a frame is next.
+    Seen,
+    /// Nothing may follow.
     Ended,
+    /// The peer broke the protocol.
     Broken(DecodeError),
 }
 
@@ -59,17 +80,23 @@ pub enum Item<'a, M> {
     },
 }
 
-/// How much of a message is at the start of a slice.
-enum Probe {
-    Need(usize),
-    Whole(usize),
-}
-
-fn probe<D: Dialect>(input: &[u8]) -> Result<Probe, DecodeError> {
-    Ok(match decode::<D>(input)? {
-        Decoded::Need(need) => Probe::Need(need),
-        Decoded::Message { rest, .. } => Probe::Whole(input.len() - rest.len()),
-    })
+/// An [`Item`] that owns what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemBuf<M> {
+    /// A message. The bitmap of a RECV_BITMAP is the next item.
+    Message {
+        /// Where its frame starts, in bytes from the start of the stream.
+        offset: u64,
+        /// The message.
+        message: M,
+    },
+    /// The bitmap that belongs to the message before.
+    Bitmap {
+        /// Where its size field is, in bytes from the start of the stream.
+        offset: u64,
+        /// The bitmap's bytes, for [`Bitmap::new`].
+        bytes: Vec<u8>,
+    },
 }
 
 impl<D: Dialect> Stream<D> {
@@ -78,34 +105,40 @@ impl<D: Dialect> Stream<D> {
     pub fn new(limit: u64) -> Self {
         const { assert!(D::HEADER + D::MAX_PAYLOAD <= MAX_FRAME, "no return path") };
         Self {
-            offset: 0,
+            place: Place {
+                offset: 0,
+                state: State::Fresh,
+            },
             held: [0; MAX_FRAME],
             len: 0,
-            state: State::Frame,
+            missing: 0,
             trailer: Vec::new(),
             limit,
             dialect: PhantomData,
         }
     }
 
-    /// Sets the limit for bitmaps whose size has not been read yet. A caller
-    /// that knows the block sets [`bitmap::size`] of its pages when it gets
-    /// the RECV_BITMAP message.
+    /// Sets the limit, in bytes, for bitmaps whose size has not been read yet.
+    /// A caller that knows the block sets [`bitmap::size`] of its pages when
+    /// it gets the RECV_BITMAP message.
     pub fn limit_bitmap(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// Bytes consumed so far, those of an incomplete message included.
+    /// Bytes of the stream consumed so far, those of an incomplete item
+    /// included; after an error the offset that the error names.
     pub fn offset(&self) -> u64 {
-        let trailer = match self.state {
-            State::Trailer => self.trailer.len(),
-            _ => 0,
+        let partial = match self.place.state {
+            State::Held => self.len,
+            State::Size | State::Bitmap { .. } => self.trailer.len(),
+            State::Broken(error) => return error.offset,
+            State::Fresh | State::Seen | State::Ended => 0,
         };
-        self.offset + self.len as u64 + trailer as u64
+        self.place.offset + wide(partial)
     }
 
-    /// The next item, taken from the front of `input`; `None` when `input` is
-    /// empty and more is needed.
+    /// The next item, taken from the front of `input`; `None` when `input` has
+    /// been used up and more is needed.
     ///
     /// # Errors
     ///
@@ -114,138 +147,198 @@ impl<D: Dialect> Stream<D> {
         &'a mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
-        match self.state {
-            State::Frame => self.frame(input),
-            State::Trailer => self.bitmap(input),
-            State::Ended if input.is_empty() => Ok(None),
-            State::Ended => {
-                let rule = Rule::AfterShut;
-                Err(self.broken(DecodeError {
-                    offset: 0,
-                    message: None,
-                    field: None,
-                    rule,
-                }))
+        match self.place.state {
+            State::Fresh => self.fresh(input),
+            State::Held => self.held(input),
+            State::Size => self.size(input),
+            State::Bitmap { whole } => self.bitmap(whole, input),
+            State::Seen => {
+                self.trailer = Vec::new();
+                self.place.state = State::Fresh;
+                self.fresh(input)
             }
+            State::Ended if input.is_empty() => Ok(None),
+            State::Ended => Err(self.place.broken(DecodeError {
+                offset: 0,
+                message: None,
+                field: None,
+                rule: Rule::AfterShut,
+            })),
             State::Broken(error) => Err(error),
         }
+    }
+
+    /// As [`Stream::next`], with a copy of what the item borrows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::next`].
+    pub fn next_owned(
+        &mut self,
+        input: &mut &[u8],
+    ) -> Result<Option<ItemBuf<D::Owned>>, DecodeError> {
+        Ok(self.next(input)?.map(|item| match item {
+            Item::Message { offset, message } => ItemBuf::Message {
+                offset,
+                message: D::into_owned(message),
+            },
+            Item::Bitmap { offset, bitmap } => ItemBuf::Bitmap {
+                offset,
+                bytes: bitmap.as_bytes().into(),
+            },
+        }))
     }
 
     /// Says that the stream has ended.
     ///
     /// # Errors
     ///
-    /// It ended inside a message, or had already failed.
+    /// It ended inside an item, with [`Rule::CutShort`], or had already failed.
     pub fn finish(&self) -> Result<(), DecodeError> {
-        let (message, have, need) = match self.state {
+        let (message, have, need) = match self.place.state {
+            State::Fresh | State::Seen | State::Ended => return Ok(()),
             State::Broken(error) => return Err(error),
-            State::Frame if self.len > 0 => {
-                let need = match probe::<D>(&self.held[..self.len]) {
-                    Ok(Probe::Need(need)) => need,
-                    _ => 0,
-                };
-                (None, self.len, need)
+            State::Held => (None, self.len, self.missing),
+            State::Size => {
+                let have = self.trailer.len();
+                (Some(bitmap::LABEL), have, bitmap::SIZE_FIELD - have)
             }
-            State::Trailer => {
-                let need = match bitmap::decode(&self.trailer, self.limit) {
-                    Ok(Decoded::Need(need)) => need,
-                    _ => 0,
-                };
-                (Some(bitmap::LABEL), self.trailer.len(), need)
+            State::Bitmap { whole } => {
+                let have = self.trailer.len();
+                (Some(bitmap::LABEL), have, whole - have)
             }
-            State::Frame | State::Ended => return Ok(()),
         };
-        let rule = Rule::CutShort { have, need };
         Err(DecodeError {
-            offset: self.offset,
+            offset: self.place.offset,
             message,
             field: None,
-            rule,
+            rule: Rule::CutShort { have, need },
         })
     }
 
-    fn frame<'a, 'i: 'a>(
+    /// A frame of which nothing has been seen: most are read where they are.
+    fn fresh<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
-        let frame: &'a [u8] = if self.len == 0 {
-            // Nothing is held: most messages are read where they are.
-            match probe::<D>(input) {
-                Ok(Probe::Whole(size)) => {
-                    let (frame, rest) = input.split_at(size);
-                    *input = rest;
-                    frame
-                }
-                Ok(Probe::Need(_)) => {
-                    self.hold(input, input.len());
-                    return Ok(None);
-                }
-                Err(error) => return Err(self.broken(error)),
+        let whole: &'a [u8] = input;
+        let decoded = decode::<D>(whole);
+        match decoded {
+            Ok(Decoded::Message { rest, .. }) => *input = &input[whole.len() - rest.len()..],
+            Ok(Decoded::Need(_)) if whole.is_empty() => {}
+            Ok(Decoded::Need(need)) => {
+                self.place.state = State::Held;
+                self.missing = whole.len();
+                self.hold(input);
+                self.missing = need;
             }
-        } else {
-            loop {
-                match probe::<D>(&self.held[..self.len]) {
-                    Ok(Probe::Whole(_)) => break,
-                    Ok(Probe::Need(_)) if input.is_empty() => return Ok(None),
-                    Ok(Probe::Need(need)) => self.hold(input, need),
-                    Err(error) => return Err(self.broken(error)),
-                }
-            }
-            let len = core::mem::take(&mut self.len);
-            &self.held[..len]
-        };
-        let offset = self.offset;
-        self.offset += frame.len() as u64;
-        match decode::<D>(frame)? {
-            Decoded::Message { message, .. } => {
-                self.state = match D::trailer(&message) {
-                    Trailer::Bitmap => {
-                        self.trailer.clear();
-                        State::Trailer
-                    }
-                    Trailer::End => State::Ended,
-                    Trailer::None | Trailer::Package(_) => State::Frame,
-                };
-                Ok(Some(Item::Message { offset, message }))
-            }
-            Decoded::Need(_) => Ok(None),
+            Err(_) => {}
         }
+        self.place.settle::<D>(decoded, whole)
     }
 
-    fn bitmap<'a, 'i: 'a>(
+    /// A frame whose start is held.
+    fn held<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
         loop {
-            match bitmap::decode(&self.trailer, self.limit) {
-                Ok(Decoded::Message { .. }) => break,
-                Ok(Decoded::Need(_)) if input.is_empty() => return Ok(None),
-                Ok(Decoded::Need(need)) => {
-                    let (now, later) = input.split_at(need.min(input.len()));
-                    self.trailer.extend_from_slice(now);
-                    *input = later;
-                }
-                Err(error) => return Err(self.broken(error)),
+            self.hold(input);
+            if self.missing > 0 {
+                return Ok(None);
+            }
+            match decode::<D>(&self.held[..self.len]) {
+                Ok(Decoded::Need(need)) => self.missing = need,
+                _ => break,
             }
         }
-        let offset = self.offset;
-        self.offset += self.trailer.len() as u64;
-        self.state = State::Frame;
-        let bytes = &self.trailer[8..self.trailer.len() - 8];
-        Ok(Some(Item::Bitmap {
-            offset,
-            bitmap: Bitmap::new(bytes),
-        }))
+        // Once more, now that the frame may be lent to the caller.
+        let frame = &self.held[..mem::take(&mut self.len)];
+        self.place.settle::<D>(decode::<D>(frame), frame)
     }
 
-    /// Moves up to `most` bytes from the input to the incomplete frame.
-    fn hold(&mut self, input: &mut &[u8], most: usize) {
-        let room = &mut self.held[self.len..];
-        let size = most.min(input.len()).min(room.len());
-        let (now, later) = input.split_at(size);
-        room[..size].copy_from_slice(now);
-        self.len += size;
+    /// Moves bytes that are missing from the input to the frame that is held.
+    fn hold(&mut self, input: &mut &[u8]) {
+        let (now, later) = input.split_at(self.missing.min(input.len()));
+        self.held[self.len..self.len + now.len()].copy_from_slice(now);
+        self.len += now.len();
+        self.missing -= now.len();
         *input = later;
+    }
+
+    /// A bitmap whose size is not known yet.
+    fn size<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
+        if !self.collect(bitmap::SIZE_FIELD, input) {
+            return Ok(None);
+        }
+        match bitmap::measure(&self.trailer, self.limit) {
+            Ok(whole) => {
+                self.place.state = State::Bitmap { whole };
+                self.bitmap(whole, input)
+            }
+            Err(error) => Err(self.place.broken(error)),
+        }
+    }
+
+    /// A bitmap whose trailer has `whole` bytes.
+    fn bitmap<'a, 'i: 'a>(
+        &'a mut self,
+        whole: usize,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
+        if !self.collect(whole, input) {
+            return Ok(None);
+        }
+        match bitmap::open(&self.trailer) {
+            Ok(bitmap) => {
+                let offset = self.place.offset;
+                self.place.offset += wide(whole);
+                self.place.state = State::Seen;
+                Ok(Some(Item::Bitmap { offset, bitmap }))
+            }
+            Err(error) => Err(self.place.broken(error)),
+        }
+    }
+
+    /// Moves bytes from the input to the trailer until it has `whole`, and
+    /// says whether it has. Memory at most doubles, up to `whole`.
+    fn collect(&mut self, whole: usize, input: &mut &[u8]) -> bool {
+        let trailer = &mut self.trailer;
+        let (now, later) = input.split_at((whole - trailer.len()).min(input.len()));
+        if trailer.capacity() - trailer.len() < now.len() {
+            let room = (trailer.capacity() * 2).clamp(trailer.len() + now.len(), whole);
+            trailer.reserve_exact(room - trailer.len());
+        }
+        trailer.extend_from_slice(now);
+        *input = later;
+        trailer.len() == whole
+    }
+}
+
+impl Place {
+    /// Passes what is at the start of `whole` on.
+    fn settle<'a, D: Dialect>(
+        &mut self,
+        decoded: Result<Decoded<'a, D::Message<'a>>, DecodeError>,
+        whole: &[u8],
+    ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
+        match decoded {
+            Ok(Decoded::Message { message, rest }) => {
+                self.state = match D::trailer(&message) {
+                    Trailer::Bitmap => State::Size,
+                    Trailer::End => State::Ended,
+                    Trailer::None | Trailer::Package(_) => State::Fresh,
+                };
+                let offset = self.offset;
+                self.offset += wide(whole.len() - rest.len());
+                Ok(Some(Item::Message { offset, message }))
+            }
+            Ok(Decoded::Need(_)) => Ok(None),
+            Err(error) => Err(self.broken(error)),
+        }
     }
 
     /// Remembers an error, with its offset in the stream.

@@ -70,16 +70,31 @@ const fn fields(fields: &[Field], max_payload: usize) {
             );
         }
         match field.rule {
-            Rule::Span => assert!(
-                i > 0 && matches!(fields[i - 1].kind, Kind::Be64),
-                "a length without a start before it"
-            ),
+            Rule::Span => {
+                assert!(
+                    i > 0 && matches!(fields[i - 1].kind, Kind::Be64),
+                    "a length without a start before it"
+                );
+                assert!(
+                    matches!(field.kind, Kind::Be32 | Kind::FlaggedBe64),
+                    "a kind of length that the codec has no parser for"
+                );
+            }
             Rule::Equals(value) => assert!(
                 matches!(field.kind, Kind::U8) && value <= 0xff
                     || matches!(field.kind, Kind::Be32) && value <= 0xffff_ffff,
                 "a fixed value that its field cannot hold"
             ),
-            Rule::Any => {}
+            Rule::Any => assert!(
+                !matches!(field.kind, Kind::U8 | Kind::FlaggedBe64),
+                "a kind that the codec reads only with a rule"
+            ),
+        }
+        if matches!(field.kind, Kind::FlaggedBe64) {
+            assert!(
+                i + 1 < fields.len() && matches!(fields[i + 1].kind, Kind::FlaggedName),
+                "a flag without a name for it"
+            );
         }
         if matches!(field.kind, Kind::FlaggedName) {
             assert!(

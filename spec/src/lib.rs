@@ -18,6 +18,7 @@ extern crate std;
 pub mod kind;
 mod laws;
 pub mod row;
+pub mod sample;
 pub mod table;
 pub mod walk;
 

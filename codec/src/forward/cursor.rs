@@ -84,6 +84,21 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// A number that must have one value.
+    pub(super) fn be32_is(&mut self, field: &'static str, want: u32) -> Result<u32, Stop> {
+        let got = self.be32()?;
+        if got != want {
+            let (got, want) = (got.into(), want.into());
+            return Err(self.fault(4, field, Rule::Value { got, want }));
+        }
+        Ok(got)
+    }
+
+    /// As many bytes as a length on the wire says.
+    pub(super) fn counted(&mut self, size: u32) -> Result<&'a [u8], Stop> {
+        self.bytes(usize::try_from(size).unwrap_or(usize::MAX))
+    }
+
     /// One length byte and as many bytes.
     pub(super) fn str8(&mut self) -> Result<&'a [u8], Stop> {
         let size = self.u8()?;

@@ -1,6 +1,5 @@
 //! The decoder: where in the stream it is, and what it has learned.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use crate::command::PageSizes;
@@ -9,6 +8,7 @@ use crate::forward::blocks::{Block, BlockId, Blocks};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::options::Options;
 use crate::forward::order::{Phase, Position};
+use crate::forward::place::{Payload, Place, Section, wide};
 use crate::forward::{Event, Step};
 use crate::generated::ram as flag;
 
@@ -51,58 +51,6 @@ pub struct Decoder {
     /// Nothing follows the input.
     closed: bool,
     broken: Option<DecodeError>,
-}
-
-/// What comes next.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
-    /// "QEVM" and the version.
-    Header,
-    /// CONFIGURATION, or what comes after it.
-    Configuration,
-    /// A subsection of the configuration, or what comes after them. The
-    /// subsections seen, as bits.
-    Subsections(u8),
-    /// A section, a command, EOF.
-    Item,
-    /// A RAM record, in a piece of this section.
-    Ram { id: u32, start: bool },
-    /// An entry of the list of RAM blocks, and the bytes left of the total.
-    List { id: u32, left: u64 },
-    /// State of a device.
-    Device { id: u32 },
-    /// The only payload of a `dirty-bitmap` section that can be read.
-    DirtyBitmap { id: u32 },
-    /// Payload that cannot be read.
-    Unskippable { id: u32 },
-    /// A footer, or the next item if there are none.
-    Footer { id: u32 },
-    /// A RAM record on a preempt channel.
-    Preempt,
-    /// Behind EOF in precopy.
-    Eof,
-    /// This many bytes of the description.
-    Description(u32),
-    /// The end.
-    End,
-}
-
-/// A section that has been introduced.
-#[derive(Clone, Debug)]
-pub(super) struct Section {
-    pub(super) payload: Payload,
-    /// Its name, if it comes in pieces.
-    pub(super) name: Box<[u8]>,
-    pub(super) ended: bool,
-}
-
-/// How a section's payload is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Payload {
-    Ram,
-    DirtyBitmap,
-    Device,
-    Unknown,
 }
 
 impl Decoder {
@@ -258,9 +206,7 @@ impl Decoder {
                     }
                 }
                 Place::DirtyBitmap { id } => return self.dirty_bitmap(input, id),
-                Place::Unskippable { id } => {
-                    return Err(Cursor::new(input).fault_at(0, None, Rule::Unskippable { id }));
-                }
+                Place::Unskippable { id } => return Err(Self::unskippable(input, id)),
                 Place::Footer { id } => {
                     if let Some(done) = self.footer(input, id)? {
                         return Ok(done);
@@ -312,7 +258,7 @@ impl Decoder {
         }
         Err(DecodeError {
             offset: decoder.offset,
-            message: None,
+            message: decoder.place.inside(left),
             field: None,
             rule: Rule::CutShort {
                 have: left.len(),
@@ -421,9 +367,4 @@ impl Decoder {
             sections: !self.sections.is_empty(),
         }
     }
-}
-
-/// A number of bytes in memory, as one of bytes on the wire.
-pub(super) fn wide(size: usize) -> u64 {
-    u64::try_from(size).unwrap_or(u64::MAX)
 }

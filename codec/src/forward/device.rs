@@ -6,12 +6,15 @@
 //!
 //! The footer counts only in front of something that may follow it: the head
 //! of a section with a number that is new and a name in printable ASCII, a
-//! command, or, outside a package, EOF in front of a description. Nothing here
-//! panics or allocates, and the number of bytes looked at for each candidate
-//! is bounded.
+//! command, or, outside a package, a further piece of a section that has been
+//! started, or EOF in front of a description. Nothing here panics or
+//! allocates, and the number of bytes looked at for each candidate is bounded.
+
+use alloc::collections::BTreeMap;
 
 use crate::command::{Command, Commands};
 use crate::forward::cursor::{Cursor, Stop};
+use crate::forward::place::{Payload, Section};
 use crate::frame::{Decoded, decode};
 use crate::generated::section;
 
@@ -21,8 +24,8 @@ pub(super) struct Surroundings<'f> {
     pub(super) package: bool,
     /// Nothing follows the slice: the package, or the channel, ends there.
     pub(super) last: bool,
-    /// Whether a section of this number is known.
-    pub(super) known: &'f dyn Fn(u32) -> bool,
+    /// The sections that are known.
+    pub(super) sections: &'f BTreeMap<u32, Section>,
     /// Longest description.
     pub(super) max_description: u32,
 }
@@ -40,8 +43,8 @@ pub(super) enum Next {
 enum Likely {
     Yes,
     No,
-    /// At least this many more bytes must be seen.
-    Unsure(usize),
+    /// More bytes must be seen; each of them may settle it.
+    Unsure,
 }
 
 /// Looks for the footer of section `id` in `view`.
@@ -52,9 +55,9 @@ pub(super) fn next(view: &[u8], id: u32, around: &Surroundings<'_>) -> Result<Ne
     while let Some(found) = position(view, at) {
         match candidate(&view[found..], &footer, around) {
             Likely::Yes if found == 0 => return Ok(Next::Footer),
-            Likely::Unsure(need) if found == 0 => return Err(Stop::Need(need)),
+            Likely::Unsure if found == 0 => return Err(Stop::Need(1)),
             Likely::No => at = found + 1,
-            Likely::Yes | Likely::Unsure(_) => return Ok(Next::State(found)),
+            Likely::Yes | Likely::Unsure => return Ok(Next::State(found)),
         }
     }
     if view.is_empty() {
@@ -77,13 +80,13 @@ fn candidate(view: &[u8], footer: &[u8; 5], around: &Surroundings<'_>) -> Likely
         if around.last || !footer.starts_with(view) {
             return Likely::No;
         }
-        return Likely::Unsure(footer.len() - view.len());
+        return Likely::Unsure;
     };
     if head != footer {
         return Likely::No;
     }
     match (follows(rest, around), around.last) {
-        (Likely::Unsure(_), true) => Likely::No,
+        (Likely::Unsure, true) => Likely::No,
         (likely, _) => likely,
     }
 }
@@ -94,6 +97,9 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     let looked = match cursor.u8() {
         Ok(section::SECTION_FULL) => head(cursor, around),
         Ok(section::SECTION_START) if !around.package => head(cursor, around),
+        Ok(section::SECTION_PART | section::SECTION_END) if !around.package => {
+            piece(cursor, around)
+        }
         Ok(section::COMMAND) => return command(view, around),
         Ok(section::EOF) if !around.package => end(cursor, around),
         Ok(_) => Ok(false),
@@ -102,7 +108,7 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     match looked {
         Ok(true) => Likely::Yes,
         Ok(false) => Likely::No,
-        Err(Stop::Need(need)) => Likely::Unsure(need),
+        Err(Stop::Need(_)) => Likely::Unsure,
         Err(Stop::Fault(_)) => Likely::No,
     }
 }
@@ -113,12 +119,18 @@ fn head(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop>
     let size = cursor.u8()?;
     let name = cursor.rest().get(..size.into()).unwrap_or(cursor.rest());
     let printable = name.iter().all(|byte| (b' '..=b'~').contains(byte));
-    if (around.known)(id) || size == 0 || !printable {
+    if around.sections.contains_key(&id) || size == 0 || !printable {
         return Ok(false);
     }
     // Name, instance, version.
     cursor.bytes(usize::from(size) + 8)?;
     Ok(true)
+}
+
+/// Whether what follows the byte that goes on with a section is its number.
+fn piece(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
+    let section = around.sections.get(&cursor.be32()?);
+    Ok(section.is_some_and(|section| section.payload != Payload::Device))
 }
 
 /// Whether a command may follow a device's section.
@@ -131,7 +143,7 @@ fn command(view: &[u8], around: &Surroundings<'_>) -> Likely {
             _ if around.package => Likely::No,
             _ => Likely::Yes,
         },
-        Ok(Decoded::Need(need)) if view.len() + need <= LONGEST => Likely::Unsure(need),
+        Ok(Decoded::Need(need)) if view.len() + need <= LONGEST => Likely::Unsure,
         Ok(Decoded::Need(_)) | Err(_) => Likely::No,
     }
 }

@@ -16,7 +16,7 @@ impl Event<'_> {
     /// # Errors
     ///
     /// [`Rule::UnknownBlock`] for a block that is not in `blocks`; otherwise as
-    /// the functions of [`write`]. What a decoder gave can be written. `out`
+    /// the functions of [`mod@write`]. What a decoder gave can be written. `out`
     /// is as before.
     pub fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {

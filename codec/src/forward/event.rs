@@ -9,7 +9,7 @@ use crate::name::Name;
 /// input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// At least this many more bytes are needed to say more; never 0.
+    /// No event comes before at least this many more bytes; never 0.
     Need(usize),
     /// Something, and what it took.
     Event {

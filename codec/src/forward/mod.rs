@@ -18,7 +18,7 @@
 //! state, comes in chunks of whatever is there, so a stream of any size is
 //! decoded in constant memory.
 //!
-//! [`Event::encode`] is the mirror of [`Decoder::next`]; [`write`] has the
+//! [`Event::encode`] is the mirror of [`Decoder::next`]; [`mod@write`] has the
 //! pieces for a source that produces a stream.
 //!
 //! Nothing here panics, whatever the bytes. Memory grows only with RAM blocks
@@ -41,16 +41,19 @@
 //! first device.
 
 mod blocks;
+mod command;
 mod cursor;
 mod decoder;
 mod device;
 #[cfg(feature = "encode")]
 mod encode;
 mod event;
+mod head;
 mod item;
 mod options;
 mod order;
 mod package;
+mod place;
 pub mod ram;
 mod record;
 #[cfg(feature = "encode")]
@@ -68,4 +71,7 @@ use crate::generated::ram::MAX_TARGET_PAGE;
 /// the input for [`Decoder::next`] to make progress: a RAM record with the
 /// longest name and a page of the largest size that was compressed in vain.
 /// Holds for [`Options::max_machine_name`] up to 64 KiB.
-pub const MAX_ITEM: usize = 8 + 1 + MAX_NAME + 4 + ram::compress_bound(MAX_TARGET_PAGE);
+pub const MAX_ITEM: usize = {
+    assert!(MAX_TARGET_PAGE == 1 << 16, "the largest page, below");
+    8 + 1 + MAX_NAME + 4 + ram::compress_bound(1 << 16)
+};

@@ -33,7 +33,8 @@ pub(super) fn next(view: &[u8], left: u64) -> Result<Option<Next>, Stop> {
         match is_tail(view.get(..size).unwrap_or(view)) {
             Some(true) => return Ok(Some(Next::Tail)),
             Some(false) => {}
-            None => return Err(Stop::Need(size - view.len())),
+            // Each further byte may settle it.
+            None => return Err(Stop::Need(1)),
         }
     }
     Ok(None)
@@ -64,6 +65,8 @@ fn is_tail(mut bytes: &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     const RUN: [u8; 5] = [8, 0, 5, 0, 0];
@@ -83,7 +86,7 @@ mod tests {
             let package = all(&[&[0xee; 30], &tail]);
             let mut at = 0;
             loop {
-                let left = (package.len() - at) as u64;
+                let left = u64::try_from(package.len() - at).unwrap();
                 match next(&package[at..], left).unwrap() {
                     Some(Next::State(size)) => at += size,
                     Some(Next::Tail) => break,
@@ -103,8 +106,8 @@ mod tests {
 
     #[test]
     fn waits_only_while_a_tail_is_possible() {
-        assert!(matches!(next(&PING[..6], 14), Err(Stop::Need(8))));
+        assert!(matches!(next(&PING[..6], 14), Err(Stop::Need(1))));
         assert!(matches!(next(&[], 40), Err(Stop::Need(1))));
-        assert_eq!(next(&[0; 1], 14).unwrap(), Some(Next::State(1)));
+        assert_eq!(next(&[0; 5], 14).unwrap(), Some(Next::State(5)));
     }
 }

@@ -116,11 +116,9 @@ impl Record<'_> {
     }
 }
 
-/// Most bytes that zlib makes of `len` bytes, in one page or less.
-pub(super) const fn compress_bound(len: u64) -> usize {
-    let bound = len + (len >> 12) + (len >> 14) + (len >> 25) + 13;
-    // Target pages have at most 64 KiB.
-    bound as usize
+/// Most bytes that zlib makes of `len` bytes, which are at most 64 KiB.
+pub(super) const fn compress_bound(len: usize) -> usize {
+    len + (len >> 12) + (len >> 14) + 13
 }
 
 /// Whether a target page can have this size.

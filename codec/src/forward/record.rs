@@ -6,8 +6,9 @@ use crate::command::Range;
 use crate::error::Rule;
 use crate::forward::blocks::{Block, Found, aligned};
 use crate::forward::cursor::{Cursor, Stop};
-use crate::forward::decoder::{Decoder, Place};
+use crate::forward::decoder::Decoder;
 use crate::forward::item::Piece;
+use crate::forward::place::Place;
 use crate::forward::ram::{Record, compress_bound};
 use crate::forward::{BlockId, Event};
 use crate::generated::ram as flag;
@@ -166,7 +167,7 @@ impl Decoder {
             }
             flag::COMPRESS_PAGE => {
                 let len = usize::try_from(cursor.be32()?).unwrap_or(usize::MAX);
-                let limit = compress_bound(self.target_page);
+                let limit = compress_bound(page);
                 if len > limit {
                     return Err(cursor.fault(4, "data", Rule::TooLong { len, limit }));
                 }
@@ -292,8 +293,12 @@ impl Decoder {
             return Ok(None);
         }
         let mut ahead = *cursor;
+        if ahead.u8()? != 0 {
+            return Ok(None);
+        }
+        ahead = *cursor;
         let size = ahead.be64()?;
-        if !size.is_power_of_two() || size < self.target_page || size >> 56 != 0 {
+        if !size.is_power_of_two() || size < self.target_page {
             return Ok(None);
         }
         *cursor = ahead;

@@ -3,8 +3,16 @@
 pub mod qemu;
 pub mod v7;
 pub mod command;
+#[allow(dead_code, reason = "what the table holds, used or not")]
 pub mod ram;
+#[allow(dead_code, reason = "what the table holds, used or not")]
 pub mod section;
+#[cfg(feature = "arbitrary")]
+mod arbitrary;
+#[cfg(feature = "proptest")]
+mod proptest;
+#[cfg(feature = "serde")]
+mod serde;
 
 /// Longest RAM block name, in bytes.
 pub const MAX_NAME: usize = 255;

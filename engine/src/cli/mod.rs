@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub mod decode;
 pub mod demo;
 pub mod doctor;
 pub mod size;
@@ -24,6 +25,8 @@ struct Cli {
 /// What `retpath` can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print what a recorded migration channel says.
+    Decode(decode::Args),
     /// Move memory between two processes by postcopy, compare every page, and say how long faults
     /// waited.
     Demo(demo::Args),
@@ -47,6 +50,7 @@ pub enum Format {
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Decode(args) => decode::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoSource(args) => demo::run_source(&args),
         Command::Doctor(args) => doctor::run(args),

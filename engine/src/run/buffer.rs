@@ -33,7 +33,7 @@ impl Inbox {
 
     /// Takes `size` bytes off the front.
     pub(super) fn consume(&mut self, size: usize) {
-        self.start = (self.start + size).min(self.end);
+        self.start = self.start.saturating_add(size).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }

@@ -4,9 +4,15 @@
 //! depend on a formatter's version.
 
 pub mod codec;
+pub mod dict;
+pub mod messages;
 pub mod section;
+pub mod seed;
+pub mod session;
+pub mod stream;
 pub mod text;
 pub mod tree;
+pub mod wireshark;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,6 +28,10 @@ pub struct Output {
 /// Every output, in order of its path.
 pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
+    outputs.extend(dict::outputs());
+    outputs.extend(seed::outputs());
+    outputs.push(messages::output());
+    outputs.push(wireshark::output());
     outputs.extend(section::outputs());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs

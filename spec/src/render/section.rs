@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::codec::output;
 use super::text::Text;
 use super::{Output, notice};
+use crate::row::Record;
 use crate::table::{ram, stream};
 
 /// The generated part of `codec::forward`.
@@ -32,31 +33,32 @@ fn ram_flags() -> String {
             record.label, record.flag
         ));
     }
-    let masks: [(&str, &str, fn(&crate::row::Record) -> bool); 4] = [
-        ("IN_BLOCK", "Records that belong to a block.", |r| {
-            r.in_block
-        }),
+    let mask = |belongs: fn(&Record) -> bool| {
+        let flags = ram::RECORDS.iter().filter(|r| belongs(r));
+        flags.fold(0, |mask, r| mask | r.flag)
+    };
+    for (name, doc, mask) in [
+        (
+            "IN_BLOCK",
+            "Records that belong to a block.",
+            mask(|r| r.in_block),
+        ),
         (
             "PRECOPY",
             "What may open a record before POSTCOPY_LISTEN.",
-            |r| r.legal.precopy,
+            mask(|r| r.legal.precopy),
         ),
         (
             "POSTCOPY",
             "What may open a record after POSTCOPY_LISTEN.",
-            |r| r.legal.postcopy,
+            mask(|r| r.legal.postcopy),
         ),
         (
             "PREEMPT",
             "What may open a record on the preempt channel.",
-            |r| r.legal.preempt,
+            mask(|r| r.legal.preempt),
         ),
-    ];
-    for (name, doc, belongs) in masks {
-        let mask = ram::RECORDS
-            .iter()
-            .filter(|r| belongs(r))
-            .fold(0, |mask, r| mask | r.flag);
+    ] {
         constant(&mut text, doc, &format!("{name}: u64 = 0x{mask:03x}"));
     }
     for (doc, item) in [

@@ -26,15 +26,36 @@ const EMPTY_NAME: Refusal = Refusal {
     laxer: None,
 };
 
-const NUL_IN_NAME: Refusal = Refusal {
-    what: "A NUL byte inside the block name.",
-    laxer: Some("QEMU's string ends at the NUL: the rest of the name is ignored."),
-};
+const NUL_IN_NAME: Refusal = lax(
+    "A NUL byte inside the block name.",
+    "QEMU's string ends at the NUL: the rest of the name is ignored.",
+);
 
 const OUT_OF_STATE: Refusal = Refusal {
     what: "The command out of turn: ADVISE, DISCARD, LISTEN, RUN is the only order.",
     laxer: None,
 };
+
+/// Something that QEMU refuses, too.
+const fn strict(what: &'static str) -> Refusal {
+    Refusal { what, laxer: None }
+}
+
+/// Something that QEMU does not refuse.
+const fn lax(what: &'static str, qemu: &'static str) -> Refusal {
+    Refusal {
+        what,
+        laxer: Some(qemu),
+    }
+}
+
+const NOT_IN_PACKAGE: Refusal = lax("The command outside a package.", UNCHECKED);
+
+const AFTER_LISTEN: Refusal = lax("The command after LISTEN, or in a package.", UNCHECKED);
+
+const UNCHECKED: &str = "QEMU does not check this.";
+
+const OUTSIDE_RECOVERY: &str = "The command anywhere but on a resumed channel, before RESUME.";
 
 /// A command without payload.
 const fn bare(
@@ -81,22 +102,25 @@ pub const COMMAND: Dialect = Dialect {
         doc: "Kept out of use so that zeroed memory is no command.",
     },
     messages: &[
-        bare(
-            1,
-            [
-                "OpenReturnPath",
-                "OPEN_RETURN_PATH",
-                "MIG_CMD_OPEN_RETURN_PATH",
-            ],
-            "The destination may write to the return path from now on.",
-            "Source, as the first command if postcopy-ram (or, since 2.10, return-path) is on. A \
-             second one is ignored. Not sent on a resumed channel.",
-            "2.5",
-            [
-                "qemu_savevm_send_open_return_path",
-                "loadvm_process_command",
-            ],
-        ),
+        Message {
+            refuse: &[AFTER_LISTEN],
+            ..bare(
+                1,
+                [
+                    "OpenReturnPath",
+                    "OPEN_RETURN_PATH",
+                    "MIG_CMD_OPEN_RETURN_PATH",
+                ],
+                "The destination may write to the return path from now on.",
+                "Source, as the first command if postcopy-ram (or, since 2.10, return-path) is on. A \
+                 second one is ignored. Not sent on a resumed channel.",
+                "2.5",
+                [
+                    "qemu_savevm_send_open_return_path",
+                    "loadvm_process_command",
+                ],
+            )
+        },
         Message {
             number: 2,
             rust: "Ping",
@@ -117,10 +141,7 @@ pub const COMMAND: Dialect = Dialect {
             gate: None,
             writer: savevm("qemu_savevm_send_ping"),
             reader: READER,
-            refuse: &[Refusal {
-                what: "A PING before OPEN_RETURN_PATH.",
-                laxer: None,
-            }],
+            refuse: &[strict("A PING before OPEN_RETURN_PATH.")],
         },
         Message {
             number: 3,
@@ -144,40 +165,51 @@ pub const COMMAND: Dialect = Dialect {
             writer: savevm("qemu_savevm_send_postcopy_advise"),
             reader: savevm("loadvm_postcopy_handle_advise"),
             refuse: &[
-                Refusal {
-                    what: "A payload of neither 0 nor 16 bytes.",
-                    laxer: None,
-                },
+                strict("A payload of neither 0 nor 16 bytes."),
+                strict(
+                    "A target page size that is no power of two from 1024 to 65536, or a page \
+                           size below it.",
+                ),
+                lax(
+                    "The command after the first section.",
+                    "QEMU takes it there, too.",
+                ),
                 OUT_OF_STATE,
             ],
         },
-        bare(
-            4,
-            [
-                "PostcopyListen",
-                "POSTCOPY_LISTEN",
-                "MIG_CMD_POSTCOPY_LISTEN",
-            ],
-            "Pages may arrive in any order from now on: trap accesses to the missing ones.",
-            "Source, first in the package. A QEMU destination must have seen at least one \
+        Message {
+            refuse: &[OUT_OF_STATE, NOT_IN_PACKAGE],
+            ..bare(
+                4,
+                [
+                    "PostcopyListen",
+                    "POSTCOPY_LISTEN",
+                    "MIG_CMD_POSTCOPY_LISTEN",
+                ],
+                "Pages may arrive in any order from now on: trap accesses to the missing ones.",
+                "Source, first in the package. A QEMU destination must have seen at least one \
              POSTCOPY_RAM_DISCARD before it.",
-            "2.5",
-            [
-                "qemu_savevm_send_postcopy_listen",
-                "loadvm_postcopy_handle_listen",
-            ],
-        ),
-        bare(
-            5,
-            ["PostcopyRun", "POSTCOPY_RUN", "MIG_CMD_POSTCOPY_RUN"],
-            "The guest may run.",
-            "Source, last in the package.",
-            "2.5",
-            [
-                "qemu_savevm_send_postcopy_run",
-                "loadvm_postcopy_handle_run",
-            ],
-        ),
+                "2.5",
+                [
+                    "qemu_savevm_send_postcopy_listen",
+                    "loadvm_postcopy_handle_listen",
+                ],
+            )
+        },
+        Message {
+            refuse: &[OUT_OF_STATE, NOT_IN_PACKAGE],
+            ..bare(
+                5,
+                ["PostcopyRun", "POSTCOPY_RUN", "MIG_CMD_POSTCOPY_RUN"],
+                "The guest may run.",
+                "Source, last in the package.",
+                "2.5",
+                [
+                    "qemu_savevm_send_postcopy_run",
+                    "loadvm_postcopy_handle_run",
+                ],
+            )
+        },
         Message {
             number: 6,
             rust: "PostcopyRamDiscard",
@@ -225,14 +257,8 @@ pub const COMMAND: Dialect = Dialect {
                          the name is a multiple of 16 bytes.",
                     ),
                 },
-                Refusal {
-                    what: "A version other than 0, or no NUL behind the name.",
-                    laxer: None,
-                },
-                Refusal {
-                    what: "A rest that is not a multiple of 16 bytes.",
-                    laxer: None,
-                },
+                strict("A version other than 0, or no NUL behind the name."),
+                strict("A rest that is not a multiple of 16 bytes."),
                 Refusal {
                     what: "No range at all.",
                     laxer: Some(
@@ -247,10 +273,7 @@ pub const COMMAND: Dialect = Dialect {
                          nothing for a length of 0.",
                     ),
                 },
-                Refusal {
-                    what: "A range past the block, or not aligned to its page size.",
-                    laxer: None,
-                },
+                strict("A range past the block, or not aligned to its page size."),
                 OUT_OF_STATE,
             ],
         },
@@ -282,36 +305,48 @@ pub const COMMAND: Dialect = Dialect {
                     ),
                 },
                 Refusal {
-                    what: "Anything in the package behind RUN.",
-                    laxer: Some("QEMU leaves it unread."),
+                    what: "A package that does not begin with LISTEN, or holds anything but PINGs \
+                           and SECTION_FULLs between it and RUN.",
+                    laxer: Some("QEMU reads it like the rest of the stream."),
                 },
+                lax(
+                    "A package that ends without RUN, or goes on behind it.",
+                    "QEMU leaves what is behind RUN unread.",
+                ),
+                OUT_OF_STATE,
             ],
         },
-        bare(
-            8,
-            ["EnableColo", "ENABLE_COLO", "MIG_CMD_ENABLE_COLO"],
-            "The source wants to go on with COLO replication.",
-            "Source with x-colo. Accepted by 3.1 to 7.2, refused without x-colo since 8.0, always \
-             refused since 11.0.",
-            "3.1",
-            ["qemu_savevm_send_colo_enable", "loadvm_process_enable_colo"],
-        ),
-        bare(
-            9,
-            [
-                "PostcopyResume",
-                "POSTCOPY_RESUME",
-                "MIG_CMD_POSTCOPY_RESUME",
-            ],
-            "The source has taken over the received bitmaps and is ready to go on.",
-            "Source, on a resumed channel, after the last bitmap. Answered by RESUME_ACK; ignored \
-             outside recovery.",
-            "3.0 (as 8), 3.1",
-            [
-                "qemu_savevm_send_postcopy_resume",
-                "loadvm_postcopy_handle_resume",
-            ],
-        ),
+        Message {
+            refuse: &[AFTER_LISTEN],
+            ..bare(
+                8,
+                ["EnableColo", "ENABLE_COLO", "MIG_CMD_ENABLE_COLO"],
+                "The source wants to go on with COLO replication.",
+                "Source with x-colo. Accepted by 3.1 to 7.2, refused without x-colo since 8.0, always \
+                 refused since 11.0.",
+                "3.1",
+                ["qemu_savevm_send_colo_enable", "loadvm_process_enable_colo"],
+            )
+        },
+        Message {
+            refuse: &[lax(OUTSIDE_RECOVERY, "QEMU ignores it there.")],
+            ..bare(
+                9,
+                [
+                    "PostcopyResume",
+                    "POSTCOPY_RESUME",
+                    "MIG_CMD_POSTCOPY_RESUME",
+                ],
+                "The source has taken over the received bitmaps and is ready to go on.",
+                "Source, on a resumed channel, after the last bitmap. Answered by RESUME_ACK; ignored \
+                 outside recovery.",
+                "3.0 (as 8), 3.1",
+                [
+                    "qemu_savevm_send_postcopy_resume",
+                    "loadvm_postcopy_handle_resume",
+                ],
+            )
+        },
         Message {
             number: 10,
             rust: "RecvBitmap",
@@ -329,26 +364,27 @@ pub const COMMAND: Dialect = Dialect {
             refuse: &[
                 EMPTY_NAME,
                 NUL_IN_NAME,
-                Refusal {
-                    what: "The name of an unknown block.",
-                    laxer: None,
-                },
+                strict("The name of an unknown block."),
+                lax(OUTSIDE_RECOVERY, "QEMU does not answer it there."),
             ],
         },
-        bare(
-            11,
-            [
-                "SwitchoverStart",
-                "SWITCHOVER_START",
-                "MIG_CMD_SWITCHOVER_START",
-            ],
-            "The guest has been stopped at the source; the switch begins.",
-            "Source, before the last sections, with machine types of 10.0 and later. No answer.",
-            "10.0",
-            [
-                "qemu_savevm_maybe_send_switchover_start",
-                "loadvm_postcopy_handle_switchover_start",
-            ],
-        ),
+        Message {
+            refuse: &[AFTER_LISTEN],
+            ..bare(
+                11,
+                [
+                    "SwitchoverStart",
+                    "SWITCHOVER_START",
+                    "MIG_CMD_SWITCHOVER_START",
+                ],
+                "The guest has been stopped at the source; the switch begins.",
+                "Source, before the last sections, with machine types of 10.0 and later. No answer.",
+                "10.0",
+                [
+                    "qemu_savevm_maybe_send_switchover_start",
+                    "loadvm_postcopy_handle_switchover_start",
+                ],
+            )
+        },
     ],
 };

@@ -49,6 +49,11 @@ const REPEATED: Refusal = Refusal {
     ),
 };
 
+const WITH_OFFSET: Refusal = Refusal {
+    what: "CONTINUE or an offset in the same word.",
+    laxer: Some("QEMU ignores them."),
+};
+
 /// For every record that carries a page of a block.
 const PAGE_REFUSALS: &[Refusal] = &[NAMELESS, UNKNOWN_BLOCK, BEYOND_BLOCK, INTERLEAVED, REPEATED];
 
@@ -114,6 +119,10 @@ pub const RECORDS: &[Record] = &[
                 laxer: Some("QEMU takes it in any piece before LISTEN."),
             },
             Refusal {
+                what: "A second list.",
+                laxer: Some("QEMU applies each."),
+            },
+            Refusal {
                 what: "Lengths whose sum passes the total.",
                 laxer: Some(
                     "QEMU subtracts without looking and goes on to read blocks until an unknown \
@@ -152,10 +161,7 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: EVERYWHERE,
         since: "2.5",
-        refuse: &[Refusal {
-            what: "CONTINUE or an offset in the same word.",
-            laxer: Some("QEMU ignores them."),
-        }],
+        refuse: &[WITH_OFFSET],
     },
     Record {
         flag: 0x020,
@@ -203,7 +209,7 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: PRECOPY,
         since: "2.5",
-        refuse: &[],
+        refuse: &[WITH_OFFSET],
     },
     Record {
         flag: 0x100,
@@ -219,7 +225,17 @@ pub const RECORDS: &[Record] = &[
             preempt: false,
         },
         since: "2.4 to 9.0",
-        refuse: PAGE_REFUSALS,
+        refuse: &[
+            Refusal {
+                what: "More bytes than zlib can make of a target page.",
+                laxer: None,
+            },
+            NAMELESS,
+            UNKNOWN_BLOCK,
+            BEYOND_BLOCK,
+            INTERLEAVED,
+            REPEATED,
+        ],
     },
     Record {
         flag: 0x200,
@@ -231,6 +247,6 @@ pub const RECORDS: &[Record] = &[
         in_block: false,
         legal: PRECOPY,
         since: "8.1",
-        refuse: &[],
+        refuse: &[WITH_OFFSET],
     },
 ];

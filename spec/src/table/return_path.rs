@@ -69,8 +69,8 @@ const NUL_IN_NAME: Refusal = Refusal {
 const MISALIGNED: Refusal = Refusal {
     what: "`start` or `len` not a multiple of the block's page size.",
     laxer: Some(
-        "QEMU asks for multiples of the system's page size only; with a preempt channel `len` must \
-         be one of the block's page size too.",
+        "QEMU checks against the system's page size only; with a preempt channel it checks `len` \
+         against the block's page size too.",
     ),
 };
 

@@ -65,12 +65,33 @@ const UNKNOWN_ID: Refusal = Refusal {
 };
 
 const RENAMED_ID: Refusal = Refusal {
-    what: "A section id that is already another section's.",
+    what: "A section id that has been given to a section before.",
     laxer: Some("QEMU takes the id over without comparing."),
 };
 
 const EMPTY_NAME: Refusal = Refusal {
     what: "An empty section name.",
+    laxer: None,
+};
+
+const LATE: Refusal = Refusal {
+    what: "A new section after LISTEN, except for SECTION_FULL in the package.",
+    laxer: Some("QEMU takes it at any time."),
+};
+
+const OUT_OF_PLACE: Refusal = Refusal {
+    what: "A piece in a package, behind the section's SECTION_END, or on a resumed channel before \
+           RESUME.",
+    laxer: Some("QEMU goes by the section id alone."),
+};
+
+const SECOND_RAM: Refusal = Refusal {
+    what: "A second `ram` section.",
+    laxer: Some("QEMU takes its new section id over."),
+};
+
+const OTHER_RAM: Refusal = Refusal {
+    what: "A `ram` section with another instance or version.",
     laxer: None,
 };
 
@@ -83,7 +104,11 @@ pub const SECTIONS: &[Section] = &[
         doc: "End of the stream. Nothing follows it in postcopy; in precopy a VMDESCRIPTION may.",
         parts: &[],
         footer: false,
-        refuse: &[],
+        refuse: &[Refusal {
+            what: "EOF in a package, between the discards and the package, or on a resumed channel \
+                   before RESUME.",
+            laxer: Some("QEMU ends there what it is reading, as it does anywhere."),
+        }],
     },
     Section {
         number: 0x01,
@@ -92,7 +117,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "First piece of a section that is sent in several; for `ram` the list of RAM blocks.",
         parts: INTRODUCTION,
         footer: true,
-        refuse: &[EMPTY_NAME, RENAMED_ID],
+        refuse: &[EMPTY_NAME, RENAMED_ID, SECOND_RAM, OTHER_RAM, LATE],
     },
     Section {
         number: 0x02,
@@ -101,7 +126,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "A further piece; for `ram` pages.",
         parts: CONTINUATION,
         footer: true,
-        refuse: &[UNKNOWN_ID],
+        refuse: &[UNKNOWN_ID, OUT_OF_PLACE],
     },
     Section {
         number: 0x03,
@@ -110,7 +135,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "The last piece.",
         parts: CONTINUATION,
         footer: true,
-        refuse: &[UNKNOWN_ID],
+        refuse: &[UNKNOWN_ID, OUT_OF_PLACE],
     },
     Section {
         number: 0x04,
@@ -119,7 +144,15 @@ pub const SECTIONS: &[Section] = &[
         doc: "A section in one piece: the state of a device.",
         parts: INTRODUCTION,
         footer: true,
-        refuse: &[EMPTY_NAME, RENAMED_ID],
+        refuse: &[
+            EMPTY_NAME,
+            RENAMED_ID,
+            Refusal {
+                what: "`ram` in one piece.",
+                laxer: Some("QEMU reads it like a SECTION_START."),
+            },
+            LATE,
+        ],
     },
     Section {
         number: 0x05,
@@ -132,10 +165,16 @@ pub const SECTIONS: &[Section] = &[
             part("payload", Form::Open, "state"),
         ],
         footer: false,
-        refuse: &[Refusal {
-            what: "In the configuration: a name that is not in the list below.",
-            laxer: None,
-        }],
+        refuse: &[
+            Refusal {
+                what: "In the configuration: a name that is not in the list under CONFIGURATION.",
+                laxer: None,
+            },
+            Refusal {
+                what: "In the configuration: the same one twice.",
+                laxer: Some("QEMU applies each."),
+            },
+        ],
     },
     Section {
         number: 0x06,
@@ -186,10 +225,16 @@ pub const SECTIONS: &[Section] = &[
         doc: "Closes a section, with machine types of 2.4 and later.",
         parts: &[SECTION_ID],
         footer: false,
-        refuse: &[Refusal {
-            what: "A section id other than that of the section it closes.",
-            laxer: None,
-        }],
+        refuse: &[
+            Refusal {
+                what: "A section id other than that of the section it closes.",
+                laxer: None,
+            },
+            Refusal {
+                what: "A section without a footer after one with, or the reverse.",
+                laxer: None,
+            },
+        ],
     },
 ];
 

@@ -140,9 +140,10 @@ mod tests {
                     let Some((word, at)) = scatter.word() else {
                         break;
                     };
-                    got.extend(word);
-                    got.extend(scatter.pages(at, 1));
-                    scatter.advance();
+                    if scatter.advance() {
+                        got.extend(word);
+                        got.extend(scatter.pages(at, 1));
+                    }
                 }
                 let mut inbox = Inbox::new();
                 scatter.spill(&mut inbox);

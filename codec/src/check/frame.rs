@@ -1,0 +1,147 @@
+//! Properties of one frame.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Debug;
+
+use super::walker;
+use crate::error::{DecodeError, Rule};
+use crate::frame::{Decoded, Dialect, Encode, Value, decode};
+use crate::num::wide;
+
+/// Everything that must hold for bytes at whose start a frame of dialect `D`
+/// may be.
+pub fn frame<D: Dialect>(bytes: &[u8]) {
+    walker::<D>(bytes);
+    canonical::<D>(bytes);
+    prefixes::<D>(bytes);
+    borrows::<D>(bytes);
+}
+
+/// What is decoded is encoded as the bytes it came from, borrowed or owned, to
+/// a vector or to a slice; and nothing behind it matters.
+pub fn canonical<D: Dialect>(bytes: &[u8]) {
+    let Ok(Decoded::Message { message, rest }) = decode::<D>(bytes) else {
+        return;
+    };
+    let frame = &bytes[..bytes.len() - rest.len()];
+    assert!(frame.len() <= D::HEADER + D::MAX_PAYLOAD);
+    let alone = decode::<D>(frame);
+    assert_eq!(alone, Ok(Decoded::Message { message, rest: &[] }));
+    encodes_as(&message, frame);
+    encodes_as(&D::into_owned(message), frame);
+}
+
+fn encodes_as(message: &(impl Encode + Debug), frame: &[u8]) {
+    let mut out = vec![0xaa];
+    assert_eq!(message.encode(&mut out), Ok(()), "{message:?}");
+    assert_eq!((out[0], &out[1..]), (0xaa, frame), "{message:?}");
+
+    let mut room = vec![0xaa; frame.len() + 1];
+    assert_eq!(
+        message.encode_into(&mut room),
+        Ok(frame.len()),
+        "{message:?}"
+    );
+    assert_eq!(
+        (&room[..frame.len()], room[frame.len()]),
+        (frame, 0xaa),
+        "{message:?}"
+    );
+    for size in [0, frame.len() - 1] {
+        let refused = message.encode_into(&mut room[..size]);
+        assert_eq!(
+            refused.map_err(|error| error.rule),
+            Err(Rule::NoRoom),
+            "{message:?}"
+        );
+    }
+}
+
+/// A value is encoded as a frame from which the same value is decoded, or
+/// refused without a trace.
+pub fn value<D: Dialect>(message: &D::Owned) {
+    let mut bytes = Vec::new();
+    if let Err(error) = message.encode(&mut bytes) {
+        assert!(bytes.is_empty(), "{message:?}: {error}");
+        let into = message.encode_into(&mut [0; 1 << 17]);
+        assert_eq!(into, Err(error), "{message:?}");
+        return;
+    }
+    let Ok(Decoded::Message {
+        message: decoded,
+        rest: [],
+    }) = decode::<D>(&bytes)
+    else {
+        panic!("{message:?} is encoded as {bytes:02x?}, which is no frame");
+    };
+    assert_eq!(&D::into_owned(decoded), message);
+    frame::<D>(&bytes);
+}
+
+/// Every prefix of the bytes asks for more, counting down to the byte that
+/// decides; from there on the verdict stays the same, whatever follows.
+pub fn prefixes<D: Dialect>(bytes: &[u8]) {
+    let longest = bytes.len().min(D::HEADER + D::MAX_PAYLOAD);
+    countdown(&bytes[..longest], |bytes| match decode::<D>(bytes) {
+        Ok(Decoded::Need(need)) => Verdict::Need(need),
+        Ok(Decoded::Message { message, rest }) => {
+            Verdict::Message(bytes.len() - rest.len(), D::into_owned(message))
+        }
+        Err(error) => Verdict::Refused(error),
+    });
+}
+
+/// What a decoder says of some bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict<M> {
+    Need(usize),
+    Message(usize, M),
+    Refused(DecodeError),
+}
+
+/// Checks [`prefixes`] for any kind of verdict.
+pub(super) fn countdown<M: Clone + Debug + PartialEq>(
+    bytes: &[u8],
+    verdict: impl Fn(&[u8]) -> Verdict<M>,
+) {
+    let mut before = None;
+    for size in 0..=bytes.len() {
+        let now = verdict(&bytes[..size]);
+        match (&before, &now) {
+            (None, Verdict::Need(1..)) | (Some(Verdict::Need(1)), Verdict::Need(1..)) => {}
+            (Some(Verdict::Need(1)), Verdict::Message(whole, _)) => assert_eq!(*whole, size),
+            (Some(Verdict::Need(1)), Verdict::Refused(error)) => {
+                assert!(
+                    error.offset < wide(size.max(1)) || error.rule == Rule::Short,
+                    "{error}"
+                );
+            }
+            (Some(Verdict::Need(before)), Verdict::Need(now)) => assert_eq!(before - 1, *now),
+            (Some(before), now) => assert_eq!(before, now, "of {bytes:02x?}"),
+            (None, now) => panic!("{now:?} of no byte at all"),
+        }
+        before = Some(now);
+    }
+    let Some(last) = before else { return };
+    if !matches!(last, Verdict::Need(_)) {
+        for more in [[0; 16], [0xff; 16]] {
+            let longer = [bytes, &more].concat();
+            assert_eq!(verdict(&longer), last, "of {longer:02x?}");
+        }
+    }
+}
+
+/// Names lie in the input: nothing is copied.
+pub fn borrows<D: Dialect>(bytes: &[u8]) {
+    let Ok(Decoded::Message { message, rest }) = decode::<D>(bytes) else {
+        return;
+    };
+    let frame = bytes[..bytes.len() - rest.len()].as_ptr_range();
+    D::fields(&message, &mut |_, value| {
+        if let Value::Name(Some(name)) = value {
+            let name = name.as_bytes().as_ptr_range();
+            assert!(frame.start <= name.start && name.end <= frame.end);
+        }
+    });
+}

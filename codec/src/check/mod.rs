@@ -1,0 +1,13 @@
+//! The properties of the codec, as plain functions over bytes: fuzz targets,
+//! proptests and the codec's own tests call them.
+//!
+//! Each takes any bytes whatever, and panics if a property does not hold for
+//! them; that is its only result. No randomness, no state.
+
+mod frame;
+mod stream;
+mod walker;
+
+pub use frame::{borrows, canonical, frame, prefixes, value};
+pub use stream::{split, stream, trailer};
+pub use walker::walker;

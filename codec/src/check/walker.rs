@@ -1,0 +1,106 @@
+//! The codec against the interpreter of the tables.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use retpath_spec::row;
+use retpath_spec::table::DIALECTS;
+use retpath_spec::walk::{self, Refused, Step, Walked};
+
+use crate::error::{DecodeError, Rule};
+use crate::frame::{Decoded, Dialect, Value, decode};
+use crate::num::wide;
+use crate::ranges::RangeList;
+
+/// The codec and the tables' walker say the same: how many bytes are missing,
+/// or which message with which values, or what is refused where, and why.
+pub fn walker<D: Dialect>(bytes: &[u8]) {
+    let table = table::<D>();
+    match (decode::<D>(bytes), walk::read(table, bytes)) {
+        (Ok(Decoded::Need(ours)), Ok(Step::Need(theirs))) if ours == theirs => {}
+        (Ok(Decoded::Message { message, rest }), Ok(Step::Message(walked)))
+            if bytes.len() - rest.len() == walked.size =>
+        {
+            same_message::<D>(table, &message, &walked);
+        }
+        (Err(ours), Err(theirs)) if same_refusal(&ours, &theirs) => {
+            details(table, bytes, &ours);
+        }
+        (ours, theirs) => panic!(
+            "{}: the codec says {ours:?}, the walker {theirs:?}, of {bytes:02x?}",
+            D::NAME
+        ),
+    }
+}
+
+fn same_message<D: Dialect>(table: &row::Dialect, message: &D::Message<'_>, walked: &Walked) {
+    let row = table
+        .messages
+        .iter()
+        .find(|row| row.number == walked.number);
+    let row = row.expect("the walker knows only what is in the table");
+    assert_eq!(D::label(message), row.label);
+    let mut ours = Vec::with_capacity(row.fields.len());
+    let mut names = row.fields.iter();
+    D::fields(message, &mut |name, value| {
+        assert_eq!(
+            names.next().map(|field| field.name),
+            Some(name),
+            "{message:?}"
+        );
+        ours.push(match value {
+            Value::Number(n) | Value::Offset(n) | Value::Bytes(n) => walk::Value::Number(n),
+            Value::Name(Some(name)) => walk::Value::Name(name.as_bytes().into()),
+            Value::Name(None) => walk::Value::NoName,
+            Value::PageSizes(sizes) => {
+                walk::Value::PageSizes(sizes.map(|sizes| (sizes.summary, sizes.target)))
+            }
+            Value::Ranges(ranges) => walk::Value::Ranges(
+                ranges
+                    .iter()
+                    .map(|range| (range.start, range.len))
+                    .collect(),
+            ),
+        });
+    });
+    assert_eq!(ours, walked.values, "{message:?}");
+}
+
+fn same_refusal(ours: &DecodeError, theirs: &Refused) -> bool {
+    usize::try_from(ours.offset) == Ok(theirs.offset)
+        && ours.message == theirs.message
+        && ours.field == theirs.field
+        && ours.rule.name() == theirs.rule
+        && ours.is_peer_fault()
+}
+
+/// The numbers in a refusal are those of the table and of the frame.
+fn details(table: &row::Dialect, bytes: &[u8], error: &DecodeError) {
+    let at = table.lead.len();
+    let field = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+    let row = table
+        .messages
+        .iter()
+        .find(|row| Some(row.label) == error.message);
+    match (error.rule, row) {
+        (Rule::Unknown { number }, _) => assert_eq!(usize::from(number), field(at)),
+        (Rule::TooLong { len, limit }, Some(_)) => {
+            assert_eq!((len, limit), (field(at + 2), table.max_payload));
+        }
+        (Rule::Length { len, min, max }, Some(row)) => {
+            assert_eq!(len, field(at + 2));
+            assert_eq!((min, max), walk::payload_bounds(table, row));
+        }
+        (Rule::Leftover { count }, Some(_)) => {
+            assert_eq!(wide(at + 4 + field(at + 2) - count), error.offset);
+        }
+        _ => {}
+    }
+    assert!(format!("{error}").ends_with(&format!("[{}]", error.rule.name())));
+}
+
+/// The table of dialect `D`.
+fn table<D: Dialect>() -> &'static row::Dialect {
+    let table = DIALECTS.iter().find(|table| table.name == D::NAME);
+    table.expect("every dialect is made from a table")
+}

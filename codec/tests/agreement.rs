@@ -1,0 +1,222 @@
+//! The codec and the tables' walker agree on a million frames, random and
+//! nearly valid ones, in all three dialects.
+
+use std::collections::BTreeMap;
+
+use retpath_codec::command::Commands;
+use retpath_codec::near::Defect;
+use retpath_codec::{Decoded, Dialect, Qemu, V7, check, decode};
+use retpath_spec::kind::{Kind, Rule};
+use retpath_spec::row::{self, Field};
+use retpath_spec::table::DIALECTS;
+use retpath_spec::walk::{self, Value};
+
+/// A tenth of all frames.
+const FRAMES: u32 = 100_000;
+
+/// SplitMix64: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(n).expect("64 bits")).expect("below n")
+    }
+
+    fn bits(&mut self, bits: u32) -> u64 {
+        self.next() >> (64 - bits)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_be_bytes()[0]
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.byte()).collect()
+    }
+}
+
+/// A value that the field can hold, and mostly may have.
+fn value(field: &Field, random: &mut Random) -> Value {
+    match field.kind {
+        Kind::U8 => Value::Number(number(field, 8, random)),
+        Kind::Be32 => Value::Number(number(field, 32, random)),
+        Kind::Be64 => Value::Number(number(field, 64, random)),
+        Kind::FlaggedBe64 => Value::Number(number(field, 64, random) & !1),
+        Kind::FlaggedName if random.below(2) == 0 => Value::NoName,
+        Kind::Name | Kind::FlaggedName => {
+            let most = [6, 6, 20, 255][random.below(4)];
+            let len = random.below(most) + usize::from(random.below(20) > 0);
+            Value::Name((0..len).map(|_| random.byte().max(1)).collect())
+        }
+        Kind::PageSizes if random.below(2) == 0 => Value::PageSizes(None),
+        Kind::PageSizes => Value::PageSizes(Some((random.next(), random.next()))),
+        Kind::Ranges => {
+            let count = 1 + random.below(12);
+            let ends = |random: &mut Random| (edge(64, random), edge(64, random));
+            Value::Ranges((0..count).map(|_| ends(random)).collect())
+        }
+    }
+}
+
+fn number(field: &Field, bits: u32, random: &mut Random) -> u64 {
+    match field.rule {
+        Rule::Equals(value) => value,
+        Rule::Any | Rule::Span => edge(bits, random),
+    }
+}
+
+/// An integer of that many bits: small, at an edge, or any.
+fn edge(bits: u32, random: &mut Random) -> u64 {
+    match random.below(40) {
+        0 => 0,
+        1 => u64::MAX >> (64 - bits),
+        2..10 => random.bits(bits),
+        _ => random.bits(bits.min(20)),
+    }
+}
+
+/// A frame of a message of the table, with up to two defects.
+fn nearly_valid<D: Dialect>(table: &row::Dialect, random: &mut Random) -> Vec<u8> {
+    let row = &table.messages[random.below(table.messages.len())];
+    let values: Vec<Value> = row
+        .fields
+        .iter()
+        .map(|field| value(field, random))
+        .collect();
+    let mut frame = walk::write(table, row, &values);
+    for _ in 0..random.below(3) {
+        let [high, low] = [random.byte(), random.byte()];
+        // Positions near the start, where the fields are, as often as others.
+        let high = if random.below(2) == 0 { 0 } else { high };
+        let at = u16::from_be_bytes([high, low]);
+        Defect::new(random.byte(), at, random.byte()).apply::<D>(&mut frame);
+    }
+    let behind = [0, 0, 5][random.below(3)];
+    frame.extend(random.bytes(behind));
+    frame
+}
+
+/// Random bytes behind a header that is mostly possible.
+fn random_frame(table: &row::Dialect, random: &mut Random) -> Vec<u8> {
+    let mut frame = Vec::from(table.lead);
+    let number = if random.below(16) == 0 {
+        random.byte()
+    } else {
+        random.byte() % 14
+    };
+    let len = [4, 13, 16, 20, 30, 300, 600][random.below(7)];
+    let len = random.below(len + 1);
+    let [high, low] = u16::try_from(len).expect("below 600").to_be_bytes();
+    frame.extend([0, number, high, low]);
+    let there = if random.below(8) == 0 {
+        random.below(len + 1)
+    } else {
+        len
+    };
+    frame.extend(random.bytes(there));
+    frame
+}
+
+/// Compares the verdicts on frames of `make`, and counts them.
+fn agree<D: Dialect>(
+    seed: u64,
+    frames: u32,
+    make: impl Fn(&row::Dialect, &mut Random) -> Vec<u8>,
+) -> BTreeMap<&'static str, u32> {
+    let table = DIALECTS.iter().find(|table| table.name == D::NAME);
+    let table = table.expect("the dialect has a table");
+    let mut random = Random(seed);
+    let mut verdicts = BTreeMap::new();
+    for _ in 0..frames {
+        let frame = make(table, &mut random);
+        check::walker::<D>(&frame);
+        let verdict = match decode::<D>(&frame) {
+            Ok(Decoded::Need(_)) => "need",
+            Ok(Decoded::Message { .. }) => "message",
+            Err(error) => error.rule.name(),
+        };
+        *verdicts.entry(verdict).or_default() += 1;
+    }
+    verdicts
+}
+
+/// Every verdict there is must have been seen often: else the test shows less
+/// than it says.
+fn seen(verdicts: &BTreeMap<&str, u32>, wanted: &[&str]) {
+    for name in wanted {
+        let times = verdicts.get(name).copied().unwrap_or(0);
+        assert!(times >= 100, "{name} {times} times, in {verdicts:?}");
+    }
+}
+
+const COMMON: [&str; 9] = [
+    "need",
+    "message",
+    "reserved",
+    "unknown",
+    "length",
+    "short",
+    "leftover",
+    "empty-name",
+    "nul",
+];
+
+#[test]
+fn agrees_on_nearly_valid_frames_of_qemu_1() {
+    let verdicts = agree::<Qemu>(1, 2 * FRAMES, nearly_valid::<Qemu>);
+    seen(&verdicts, &COMMON);
+    seen(&verdicts, &["too-long", "value", "zero", "overflow"]);
+}
+
+#[test]
+fn agrees_on_nearly_valid_frames_of_qemu_2() {
+    let verdicts = agree::<Qemu>(2, 2 * FRAMES, nearly_valid::<Qemu>);
+    seen(&verdicts, &COMMON);
+}
+
+#[test]
+fn agrees_on_nearly_valid_frames_of_the_draft() {
+    let verdicts = agree::<V7>(3, 2 * FRAMES, nearly_valid::<V7>);
+    seen(&verdicts, &COMMON);
+    seen(&verdicts, &["too-long", "zero", "overflow"]);
+}
+
+#[test]
+fn agrees_on_nearly_valid_commands() {
+    let verdicts = agree::<Commands>(4, 2 * FRAMES, nearly_valid::<Commands>);
+    seen(&verdicts, &COMMON);
+    seen(&verdicts, &["lead", "value", "zero", "overflow"]);
+}
+
+#[test]
+fn agrees_on_random_frames_of_qemu() {
+    seen(&agree::<Qemu>(5, FRAMES, random_frame), &COMMON[..7]);
+}
+
+#[test]
+fn agrees_on_random_frames_of_the_draft() {
+    let verdicts = agree::<V7>(6, FRAMES / 2, random_frame);
+    seen(
+        &verdicts,
+        &[
+            "need", "message", "reserved", "unknown", "length", "leftover",
+        ],
+    );
+}
+
+#[test]
+fn agrees_on_random_commands() {
+    let verdicts = agree::<Commands>(7, FRAMES / 2, random_frame);
+    seen(
+        &verdicts,
+        &["need", "message", "reserved", "unknown", "length", "value"],
+    );
+}

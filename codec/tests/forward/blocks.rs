@@ -1,0 +1,261 @@
+//! The list of RAM blocks, with and without what may stand in it.
+
+use retpath_codec::command::Command;
+use retpath_codec::forward::ram::Record;
+use retpath_codec::forward::{Decoder, Event, Options, write};
+use retpath_codec::{NameBuf, Rule};
+
+use crate::kit::{PAGE, Stream, advise, drain, fresh, name, refuse, refuse_with};
+
+const HUGE: u64 = 2 << 20;
+
+/// The start of a `ram` section with this total.
+fn list(start: Stream, total: u64) -> Stream {
+    let mut out = start.0;
+    write::ram_start(1, &mut out);
+    write::mem_size(total, &mut out).unwrap();
+    Stream(out)
+}
+
+fn entry(block: &[u8], len: u64, page_size: Option<u64>) -> Stream {
+    let mut out = Vec::new();
+    write::block(name(block), len, page_size, None, &mut out);
+    Stream(out)
+}
+
+fn advised(summary: u64) -> Stream {
+    Stream::configured().command(advise(summary, PAGE))
+}
+
+fn sizes(decoder: &Decoder) -> Vec<u64> {
+    decoder.blocks().iter().map(|b| b.page_size).collect()
+}
+
+fn told(block: &str, size: u64) -> Options {
+    Options {
+        page_sizes: vec![(NameBuf::new(block).unwrap(), size)],
+        ..Options::default()
+    }
+}
+
+#[test]
+fn refuses_a_length_beyond_the_total() {
+    let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", 2 * PAGE, None));
+    let (len, left) = (2 * PAGE, PAGE);
+    let rule = Rule::PastTotal { len, left };
+    refuse(&start, entry(b"b", len, None).raw([0; 8]), rule, 2);
+    let (len, left) = (u64::MAX - 4095, PAGE);
+    let rule = Rule::PastTotal { len, left };
+    refuse(&start, entry(b"b", len, None).raw([0; 8]), rule, 2);
+}
+
+#[test]
+fn refuses_a_block_twice() {
+    let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", PAGE, None));
+    refuse(&start, entry(b"a", PAGE, None), Rule::BlockTwice, 0);
+}
+
+#[test]
+fn refuses_a_length_of_nothing_or_of_parts_of_pages() {
+    let start = list(advised(PAGE), 3 * PAGE);
+    refuse(&start, entry(b"a", 0, None), Rule::Zero, 2);
+    let rule = Rule::Misaligned {
+        value: 4097,
+        page: PAGE,
+    };
+    refuse(&start, entry(b"a", 4097, None), rule, 2);
+    let start = list(advised(PAGE | HUGE), 3 * PAGE);
+    let rule = Rule::Misaligned {
+        value: PAGE,
+        page: HUGE,
+    };
+    refuse(&start, entry(b"a", PAGE, Some(HUGE)), rule, 2);
+}
+
+#[test]
+fn refuses_names_that_are_none() {
+    let start = list(advised(PAGE), 3 * PAGE);
+    refuse(&start, [0], Rule::EmptyName, 0);
+    refuse(&start, [2, b'a', 0], Rule::NulInName, 0);
+}
+
+#[test]
+fn refuses_more_blocks_than_the_caller_allows() {
+    let options = Options {
+        max_blocks: 1,
+        ..Options::default()
+    };
+    let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", PAGE, None));
+    let (got, limit) = (2, 1);
+    let second = entry(b"b", PAGE, None);
+    refuse_with(
+        Decoder::new(options),
+        &start,
+        second,
+        Rule::Limit { got, limit },
+        0,
+    );
+}
+
+#[test]
+fn finds_page_sizes_without_being_told() {
+    // In the middle, twice in a row, and last in front of a record.
+    let bytes = list(advised(PAGE | HUGE), 3 * HUGE + 2 * PAGE)
+        .raw(entry(b"a", PAGE, None))
+        .raw(entry(b"b", HUGE, Some(HUGE)))
+        .raw(entry(b"c", HUGE, Some(HUGE)))
+        .raw(entry(b"d", PAGE, None))
+        .raw(entry(b"e", HUGE, Some(HUGE)))
+        .eos(1);
+    for options in [Options::default(), told("c", HUGE), told("d", PAGE)] {
+        let mut decoder = Decoder::new(options);
+        let mut written = Vec::new();
+        drain(&mut decoder, &bytes.0, |decoder, _, event| {
+            event.encode(decoder.blocks(), &mut written).unwrap();
+        })
+        .unwrap();
+        assert_eq!(sizes(&decoder), [PAGE, HUGE, HUGE, PAGE, HUGE]);
+        assert_eq!(written, bytes.0);
+    }
+}
+
+#[test]
+fn a_length_in_the_place_of_a_page_size_is_not_taken_for_one() {
+    // The next entry's name has one byte: as a number it begins with 0x01.
+    let bytes = list(advised(PAGE | HUGE), HUGE + PAGE)
+        .raw(entry(b"a", HUGE, None))
+        .raw(entry(b"b", PAGE, None))
+        .eos(1);
+    let mut decoder = fresh();
+    drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
+    assert_eq!(sizes(&decoder), [PAGE, PAGE]);
+}
+
+#[test]
+fn refuses_page_sizes_that_differ_from_what_was_said() {
+    let start = list(advised(PAGE | HUGE), HUGE);
+    let size = 1 << 30;
+    let rule = Rule::NotAdvised {
+        size,
+        summary: PAGE | HUGE,
+    };
+    let gigantic = entry(b"a", HUGE, Some(size)).raw([0; 8]);
+    refuse(&start, gigantic, rule, 10);
+    let rule = Rule::BlockPage {
+        got: PAGE,
+        want: HUGE,
+    };
+    let decoder = Decoder::new(told("a", HUGE));
+    let usual = entry(b"a", HUGE, None).word(0x10);
+    refuse_with(decoder, &start, usual, rule, 10);
+    let text = rule.to_string();
+    assert!(text.contains("--block-page-size NAME=SIZE"), "{text}");
+}
+
+#[test]
+fn takes_the_sources_host_page_from_advise() {
+    let host = 65536;
+    let bytes = list(advised(host | HUGE), host + HUGE)
+        .raw(entry(b"a", host, None))
+        .raw(entry(b"b", HUGE, Some(HUGE)))
+        .eos(1);
+    let mut decoder = fresh();
+    drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
+    assert_eq!(sizes(&decoder), [host, HUGE]);
+}
+
+#[test]
+fn without_postcopy_page_sizes_are_the_callers() {
+    let bytes = list(Stream::configured(), HUGE + PAGE)
+        .raw(entry(b"a", HUGE, None))
+        .raw(entry(b"b", PAGE, None))
+        .eos(1);
+    let mut decoder = Decoder::new(told("a", HUGE));
+    drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
+    assert_eq!(sizes(&decoder), [HUGE, PAGE]);
+}
+
+#[test]
+fn keeps_names_that_are_no_text() {
+    let odd: Vec<u8> = (1..=255).collect();
+    let bytes = list(advised(PAGE), PAGE)
+        .raw(entry(&odd, PAGE, None))
+        .eos(1);
+    let mut decoder = fresh();
+    drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
+    assert_eq!(decoder.block(&odd).map(|id| id.index()), Some(0));
+    assert_eq!(decoder.block(b"a"), None);
+}
+
+#[test]
+fn a_list_of_nothing_is_whole() {
+    let bytes = list(advised(PAGE), 0).eos(1);
+    let mut decoder = fresh();
+    drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
+    assert!(decoder.blocks().is_empty());
+}
+
+fn capabilities(names: &[&[u8]]) -> Stream {
+    let mut out = b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0".to_vec();
+    out.push(u8::try_from(names.len()).unwrap());
+    for name in names {
+        out.push(u8::try_from(name.len()).unwrap());
+        out.extend(*name);
+    }
+    Stream::configured().raw(out)
+}
+
+#[test]
+fn reads_guest_addresses_with_shared_memory() {
+    let mut bytes = list(capabilities(&[b"x-ignore-shared"]), 2 * PAGE);
+    // An address that could be a page size.
+    write::block(name(b"a"), PAGE, None, Some(PAGE), &mut bytes.0);
+    write::block(name(b"b"), PAGE, None, Some(1 << 32), &mut bytes.0);
+    let bytes = bytes.eos(1);
+    let mut addresses = Vec::new();
+    let mut written = Vec::new();
+    drain(&mut fresh(), &bytes.0, |decoder, _, event| {
+        if let Event::Record(Record::Block { gpa, .. }) = event {
+            addresses.push(gpa);
+        }
+        event.encode(decoder.blocks(), &mut written).unwrap();
+    })
+    .unwrap();
+    assert_eq!(addresses, [Some(PAGE), Some(1 << 32)]);
+    assert_eq!(written, bytes.0);
+}
+
+#[test]
+fn refuses_pages_outside_the_stream() {
+    let mut out = capabilities(&[b"mapped-ram"]).0;
+    write::ram_start(1, &mut out);
+    let total = 0x1000_u64 | 4;
+    refuse(&Stream(out), total.to_be_bytes(), Rule::MappedRam, 0);
+    assert!(!Rule::MappedRam.is_peer_fault());
+}
+
+#[test]
+fn takes_the_target_page_size_from_the_stream() {
+    let bits = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0d";
+    let configured = Stream::configured().raw(bits);
+    let mut decoder = fresh();
+    drain(&mut decoder, &configured.0, |_, _, _| {}).unwrap();
+    assert_eq!(decoder.target_page(), 8192);
+    let rule = Rule::Misaligned {
+        value: PAGE,
+        page: 8192,
+    };
+    let start = list(configured, 8192);
+    refuse(&start, entry(b"a", PAGE, None), rule, 2);
+
+    let advised = Stream::configured().command(advise(65536, 16384));
+    let mut decoder = fresh();
+    drain(&mut decoder, &advised.0, |_, _, _| {}).unwrap();
+    assert_eq!(decoder.target_page(), 16384);
+    assert_eq!(decoder.page_sizes().unwrap().summary, 65536);
+
+    let bitmaps = Stream::configured().command(Command::PostcopyAdvise { sizes: None });
+    let mut decoder = fresh();
+    drain(&mut decoder, &bitmaps.0, |_, _, _| {}).unwrap();
+    assert_eq!((decoder.target_page(), decoder.page_sizes()), (4096, None));
+}

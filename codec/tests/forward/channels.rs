@@ -1,0 +1,205 @@
+//! More than one channel, and the fast way over pages.
+
+use retpath_codec::command::Command;
+use retpath_codec::forward::{Decoder, Options};
+use retpath_codec::{NameBuf, Rule};
+
+use crate::kit::{PAGE, RAM, ROM, Stream, drain, events, fresh};
+
+fn first() -> Decoder {
+    let mut first = fresh();
+    let bytes = Stream::switched().part(1).zero(0, Some(RAM.0));
+    drain(&mut first, &bytes.0, |_, _, _| {}).unwrap();
+    first
+}
+
+fn bitmap(block: &[u8]) -> Command<NameBuf, retpath_codec::command::RangeBuf> {
+    let block = NameBuf::new(block).unwrap();
+    Command::RecvBitmap { block }
+}
+
+#[test]
+fn continue_holds_across_sections_and_the_switch() {
+    let bytes = Stream::listed()
+        .part(1)
+        .page(0, Some(RAM.0))
+        .eos(1)
+        .part(1)
+        .zero(PAGE, None)
+        .eos(1)
+        .command(crate::kit::discard(RAM.0, 0, PAGE))
+        .package(&Stream::default().listen().run())
+        .part(1)
+        .zero(0, None)
+        .eos(1)
+        .end(1)
+        .eos(1)
+        .eof();
+    events(&mut fresh(), &bytes.0);
+}
+
+#[test]
+fn the_blocks_of_two_channels_are_their_own() {
+    let mut main = first();
+    let mut urgent = main.preempt();
+    let bytes = Stream::default().zero(PAGE, Some(ROM.0)).zero(0, None);
+    events(&mut urgent, &bytes.0);
+    // The main channel's last block is still the other one, which is longer.
+    let more = Stream::default().zero(RAM.1 - PAGE, None);
+    drain(&mut main, &more.0, |_, _, _| {}).unwrap();
+    assert_eq!(main.offset() + 9, first().offset() + 18);
+}
+
+#[test]
+fn a_resumed_channel_goes_on_with_sections_and_blocks() {
+    let mut ended = first();
+    let bytes = Stream::default().eos(1).end(1).eos(1);
+    drain(&mut ended, &bytes.0, |_, _, _| {}).unwrap();
+    // A section that had ended ends again.
+    for first in [first(), ended] {
+        let bytes = Stream::default()
+            .command(bitmap(RAM.0))
+            .command(bitmap(ROM.0))
+            .command(Command::PostcopyResume)
+            .command(Command::Ping { value: 9 })
+            .part(1)
+            .zero(0, Some(ROM.0))
+            .eos(1)
+            .end(1)
+            .eos(1)
+            .eof();
+        let mut second = first.resume();
+        assert_eq!(second.offset(), 0);
+        assert!(second.is_listening());
+        events(&mut second, &bytes.0);
+        assert_eq!(second.blocks(), first.blocks());
+        // Again and again.
+        events(&mut second.resume(), &bytes.0);
+    }
+}
+
+#[test]
+fn a_broken_channel_can_be_resumed() {
+    let mut broken = first();
+    assert!(broken.next(&[0xff; 8]).is_err());
+    let bytes = Stream::default().command(bitmap(RAM.0));
+    drain(&mut broken.resume(), &bytes.0, |_, _, _| {}).unwrap();
+}
+
+#[test]
+fn a_blind_decoder_learns_blocks_from_their_names() {
+    let options = Options {
+        page_sizes: vec![(NameBuf::new(RAM.0).unwrap(), 2 << 20)],
+        max_blocks: 3,
+        ..Options::default()
+    };
+    let mut decoder = Decoder::blind_resumed(options);
+    let bytes = Stream::default()
+        .command(bitmap(RAM.0))
+        .command(Command::PostcopyResume)
+        .part(7)
+        .zero(1 << 40, Some(ROM.0))
+        .zero(PAGE, None)
+        .page(0, Some(RAM.0))
+        .eos(7);
+    drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
+    let blocks: Vec<(&str, Option<u64>, u64)> =
+        [("pc.ram", None, 2 << 20), ("rom", None, PAGE)].into();
+    let found: Vec<(String, Option<u64>, u64)> = decoder
+        .blocks()
+        .iter()
+        .map(|b| (b.name.to_string(), b.len, b.page_size))
+        .collect();
+    assert!(found.iter().map(|(n, l, p)| (&**n, *l, *p)).eq(blocks));
+    assert_eq!(decoder.section(7), Some(&b"ram"[..]));
+
+    // Another section, and more blocks than allowed.
+    let mut other = decoder.clone();
+    let error = crate::kit::error(&mut other, &Stream::default().part(8).0);
+    assert_eq!(error.rule, Rule::UnknownSection { id: 8 });
+    let more = Stream::default()
+        .part(7)
+        .zero(0, Some(b"x"))
+        .zero(0, Some(b"y"));
+    let error = crate::kit::error(&mut decoder, &more.0);
+    assert_eq!(error.rule, Rule::Limit { got: 4, limit: 3 });
+}
+
+#[test]
+fn a_blind_decoder_takes_up_no_block_of_half_a_record() {
+    let mut decoder = Decoder::blind_preempt(Options::default());
+    let record = Stream::default().page(0, Some(RAM.0)).0;
+    for size in 0..record.len() {
+        decoder.next(&record[..size]).unwrap();
+        assert!(decoder.blocks().is_empty());
+    }
+    decoder.next(&record).unwrap();
+    assert_eq!(decoder.blocks().len(), 1);
+}
+
+#[test]
+fn the_fast_way_is_the_same_way() {
+    let bytes = Stream::default()
+        .page(PAGE, None)
+        .page(2 * PAGE, None)
+        .zero(3 * PAGE, None)
+        .page(RAM.1 - PAGE, None)
+        .page(0, Some(ROM.0))
+        .page(PAGE, None)
+        .eos(1);
+    for start in [first(), first().preempt()] {
+        let mut slow = start.clone();
+        let opening = Stream::default().zero(0, Some(RAM.0));
+        drain(&mut slow, &opening.0, |_, _, _| {}).unwrap();
+        let mut fast = slow.clone();
+        let mut seen = Vec::new();
+        let mut at = 0;
+        while let Some(&word) = bytes.0[at..].first_chunk() {
+            match fast.continued_page(word) {
+                Some((block, offset)) => {
+                    seen.push((block.index(), offset));
+                    at += 8 + 4096;
+                }
+                None => match fast.next(&bytes.0[at..]).unwrap() {
+                    retpath_codec::forward::Step::Event { size, .. } => at += size,
+                    retpath_codec::forward::Step::Need(_) => break,
+                },
+            }
+            let mut slow = slow.clone();
+            drain(&mut slow, &bytes.0[..at], |_, _, _| {}).unwrap();
+            assert_eq!(fast.offset(), slow.offset());
+        }
+        assert_eq!(
+            seen,
+            [(0, PAGE), (0, 2 * PAGE), (0, RAM.1 - PAGE), (1, PAGE)]
+        );
+    }
+}
+
+#[test]
+fn the_fast_way_takes_nothing_but_such_pages() {
+    let mut decoder = first();
+    let before = decoder.offset();
+    for word in [
+        // Named, zero, end, two records, beyond the block.
+        0x008_u64,
+        0x022,
+        0x010,
+        0x02a,
+        RAM.1 | 0x028,
+        (u64::MAX - 4095) | 0x028,
+    ] {
+        assert_eq!(decoder.continued_page(word.to_be_bytes()), None);
+    }
+    assert_eq!(decoder.offset(), before);
+    let good = 0x028_u64.to_be_bytes();
+    // Before a name, outside a section, in a broken decoder.
+    assert_eq!(decoder.preempt().continued_page(good), None);
+    let mut outside = decoder.clone();
+    drain(&mut outside, &Stream::default().eos(1).0, |_, _, _| {}).unwrap();
+    assert_eq!(outside.continued_page(good), None);
+    let mut broken = decoder.clone();
+    assert!(broken.next(&[0xff; 8]).is_err());
+    assert_eq!(broken.continued_page(good), None);
+    assert!(decoder.continued_page(good).is_some());
+}

@@ -1,0 +1,15 @@
+//! The forward stream: real recordings, hand-made streams, defects.
+
+mod blocks;
+mod capture;
+mod channels;
+mod device;
+mod kit;
+mod mutate;
+mod need;
+mod recipe;
+mod refuse_commands;
+mod refuse_ram;
+mod refuse_sections;
+mod seed;
+mod write;

@@ -1,0 +1,164 @@
+//! Bytes that nobody would send: nothing panics, and what is accepted is
+//! written back as it was.
+
+use retpath_codec::command::Command;
+use retpath_codec::forward::{Decoder, MAX_ITEM, Options, Step};
+
+use crate::kit::{Random, Stream, drain, fresh};
+use crate::recipe::by_hand;
+
+/// Reads all of it in random pieces.
+fn survive(mut decoder: Decoder, bytes: &[u8], random: &mut Random) {
+    let (mut at, mut have) = (0, 0);
+    let mut written = Vec::new();
+    loop {
+        if at + have >= 8 && random.below(4) == 0 && have >= 8 {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            // On a copy: the page need not be there.
+            decoder.clone().continued_page(word);
+        }
+        match decoder.next(&bytes[at..at + have]) {
+            Ok(Step::Event { event, size }) => {
+                assert!(size <= have);
+                event.encode(decoder.blocks(), &mut written).unwrap();
+                at += size;
+                have -= size;
+                assert!(written == bytes[..at]);
+            }
+            Ok(Step::Need(need)) => {
+                assert!(have + need <= MAX_ITEM);
+                if at + have == bytes.len() {
+                    let _ = decoder.finish(&bytes[at..]);
+                    decoder.close();
+                    let _ = drain(&mut decoder, &bytes[at..], |_, _, _| {});
+                    return;
+                }
+                have += (1 + random.below(need)).min(bytes.len() - at - have);
+            }
+            Err(error) => {
+                assert!(error.offset <= u64::try_from(bytes.len()).unwrap());
+                assert!(!error.to_string().is_empty());
+                assert_eq!(decoder.next(&[]), Err(error));
+                assert_eq!(decoder.finish(&[]), Err(error));
+                return;
+            }
+        }
+    }
+}
+
+fn streams() -> Vec<Vec<u8>> {
+    let package = Stream::default()
+        .listen()
+        .device(5, b"timer", [0x7e; 30])
+        .device(6, b"cpu", [])
+        .run();
+    let postcopy = Stream::discarded()
+        .package(&package)
+        .part(1)
+        .zero(0, Some(b"pc.ram"))
+        .page(4096, None)
+        .eos(1)
+        .end(1)
+        .eos(1)
+        .eof();
+    let precopy = Stream::listed()
+        .part(1)
+        .page(0, Some(b"rom"))
+        .word(0x200)
+        .eos(1)
+        .end(1)
+        .eos(1)
+        .device(5, b"timer", [0; 30])
+        .eof()
+        .description(b"{}");
+    vec![by_hand(), postcopy.0, precopy.0]
+}
+
+#[test]
+fn survives_changed_streams() {
+    let mut random = Random(1);
+    for whole in streams() {
+        // Page contents are dull: most changes shall hit something else.
+        for _ in 0..6_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random.below(3) {
+                let at = random.below(bytes.len().min(500));
+                let at = if random.below(4) == 0 {
+                    bytes.len() - 1 - at
+                } else {
+                    at
+                };
+                match random.below(4) {
+                    0 => bytes[at] ^= 1 << random.below(8),
+                    1 => bytes[at] = u8::try_from(random.below(256)).unwrap(),
+                    2 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, u8::try_from(random.below(9)).unwrap()),
+                }
+            }
+            survive(fresh(), &bytes, &mut random);
+        }
+    }
+}
+
+#[test]
+fn survives_random_bytes_behind_a_sound_start() {
+    let mut random = Random(2);
+    let starts = [
+        Stream::default(),
+        Stream::configured(),
+        Stream::advised(),
+        Stream::listed(),
+        Stream::listed().part(1),
+        Stream::discarded(),
+        Stream::discarded()
+            .command(Command::Packaged { size: 200 })
+            .listen(),
+        Stream::switched(),
+        Stream::switched().part(1),
+    ];
+    for start in starts {
+        for _ in 0..5_000 {
+            let noise = noise(&mut random);
+            survive(fresh(), &start.clone().raw(noise).0, &mut random);
+        }
+    }
+}
+
+#[test]
+fn survives_random_bytes_on_other_channels() {
+    let mut random = Random(3);
+    let mut first = fresh();
+    drain(&mut first, &Stream::switched().0, |_, _, _| {}).unwrap();
+    for decoder in [
+        first.resume(),
+        first.preempt(),
+        Decoder::blind_resumed(Options::default()),
+        Decoder::blind_preempt(Options::default()),
+        fresh().preempt(),
+        fresh().resume(),
+    ] {
+        for _ in 0..5_000 {
+            let noise = noise(&mut random);
+            survive(decoder.clone(), &noise, &mut random);
+        }
+    }
+}
+
+/// Bytes that are more like a stream than pure chance would make them.
+fn noise(random: &mut Random) -> Vec<u8> {
+    let mut noise = Vec::new();
+    while noise.len() < 300 && random.below(40) != 0 {
+        match random.below(8) {
+            0 => noise.extend((random.next() & 0x3f_f3ff).to_be_bytes()),
+            1 => noise.extend([8, 0, u8::try_from(random.below(13)).unwrap(), 0, 0]),
+            2 => noise.extend([u8::try_from(random.below(9)).unwrap(), 0, 0, 0, 1]),
+            3 => noise.extend(b"\x06pc.ram"),
+            4 => noise.extend([0x7e, 0, 0, 0, 1]),
+            5 => noise.extend(0x10_u64.to_be_bytes()),
+            6 => noise.extend([0; 4]),
+            _ => noise.push(u8::try_from(random.below(256)).unwrap()),
+        }
+    }
+    noise
+}

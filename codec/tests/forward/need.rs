@@ -1,0 +1,254 @@
+//! Waiting: every prefix asks for more, never for too much, and how the
+//! stream is cut makes no difference.
+
+use retpath_codec::Rule;
+use retpath_codec::command::Command;
+use retpath_codec::forward::{Decoder, Event, MAX_ITEM, Options, SectionKind, Step, write};
+
+use crate::capture::capture;
+use crate::kit::{Random, Stream, drain, fresh, name};
+use crate::recipe::by_hand;
+
+/// A sound channel.
+struct Sample {
+    what: &'static str,
+    decoder: Decoder,
+    bytes: Vec<u8>,
+    /// Sizes at which it may end.
+    ends: Vec<usize>,
+}
+
+fn samples() -> Vec<Sample> {
+    let mut first = fresh();
+    drain(&mut first, &Stream::switched().0, |_, _, _| {}).unwrap();
+    let precopy = Stream::listed()
+        .end(1)
+        .eos(1)
+        .device(7, b"timer", [0x7e; 9])
+        .device(8, b"cpu", [])
+        .eof();
+    let eof = precopy.0.len();
+    let precopy = precopy.description(b"{\"page_size\": 4096}").0;
+    let resumed = Stream::default()
+        .command(Command::PostcopyResume)
+        .part(1)
+        .zero(0, Some(b"pc.ram"))
+        .eos(1)
+        .end(1)
+        .eos(1)
+        .eof()
+        .0;
+    let preempt = Stream::default().page(0, Some(b"pc.ram"));
+    let one = preempt.0.len();
+    let preempt = preempt.zero(4096, None);
+    let two = preempt.0.len();
+    let preempt = preempt.word(0x10).0;
+    let records = vec![0, one, two, preempt.len()];
+    let sample = |what, decoder, bytes: &Vec<u8>, ends: &[usize]| Sample {
+        what,
+        decoder,
+        bytes: bytes.clone(),
+        ends: [ends, &[bytes.len()]].concat(),
+    };
+    let blind = Options::default;
+    vec![
+        sample("postcopy", fresh(), &by_hand(), &[]),
+        sample("precopy", fresh(), &precopy, &[eof]),
+        sample("resumed", first.resume(), &resumed, &[]),
+        sample("preempt", first.preempt(), &preempt, &records),
+        sample(
+            "blind resumed",
+            Decoder::blind_resumed(blind()),
+            &resumed,
+            &[],
+        ),
+        sample(
+            "blind preempt",
+            Decoder::blind_preempt(blind()),
+            &preempt,
+            &records,
+        ),
+    ]
+}
+
+#[test]
+fn every_prefix_asks_for_more_or_is_cut_short() {
+    for sample in samples() {
+        for size in 0..=sample.bytes.len() {
+            let what = format!("{}: {size}", sample.what);
+            let mut decoder = sample.decoder.clone();
+            let left = drain(&mut decoder, &sample.bytes[..size], |_, _, _| {}).unwrap();
+            match decoder.finish(left) {
+                Ok(()) => assert!(sample.ends.contains(&size), "{what}"),
+                Err(error) => {
+                    assert!(!sample.ends.contains(&size), "{what}: {error}");
+                    let Rule::CutShort { have, need } = error.rule else {
+                        panic!("{what}: {error}");
+                    };
+                    assert!(have <= left.len() && need > 0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn never_asks_for_more_than_the_stream_has() {
+    for Sample {
+        what,
+        decoder: start,
+        bytes,
+        ..
+    } in samples()
+    {
+        let mut decoder = start;
+        let mut at = 0;
+        let mut have = 0;
+        while at < bytes.len() {
+            match decoder.next(&bytes[at..at + have]).unwrap() {
+                Step::Event { size, .. } => {
+                    at += size;
+                    have = 0;
+                }
+                Step::Need(need) => {
+                    // One byte less is not enough.
+                    let less = &bytes[at..at + have + need - 1];
+                    let before = decoder.offset();
+                    let step = decoder.clone().next(less).unwrap();
+                    assert!(matches!(step, Step::Need(_)), "{what} at {at}");
+                    assert_eq!(decoder.offset(), before);
+                    have += need;
+                }
+            }
+        }
+    }
+}
+
+/// What a channel says, with chunks joined.
+fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -> Vec<Vec<u8>> {
+    let mut story: Vec<Vec<u8>> = Vec::new();
+    let mut chunk = None;
+    let (mut at, mut have) = (0, 0);
+    loop {
+        match decoder.next(&bytes[at..at + have]).unwrap() {
+            Step::Event { event, size } => {
+                let kind = match event {
+                    Event::DeviceState { id, .. } => Some(u64::from(id)),
+                    Event::DescriptionBytes(_) => Some(u64::MAX),
+                    _ => None,
+                };
+                if kind.is_none() || kind != chunk {
+                    let mut entry = event.label().as_bytes().to_vec();
+                    entry.extend(
+                        decoder
+                            .offset()
+                            .to_be_bytes()
+                            .iter()
+                            .take_while(|_| kind.is_none()),
+                    );
+                    story.push(entry);
+                }
+                chunk = kind;
+                let entry = story.last_mut().unwrap();
+                event.encode(decoder.blocks(), entry).unwrap();
+                at += size;
+                have -= size;
+            }
+            Step::Need(_) if at + have == bytes.len() => break,
+            Step::Need(_) => have += pace().clamp(1, bytes.len() - at - have),
+        }
+    }
+    decoder.finish(&bytes[at..]).unwrap();
+    story
+}
+
+#[test]
+fn the_split_makes_no_difference() {
+    for Sample {
+        what,
+        decoder: start,
+        bytes,
+        ..
+    } in samples()
+    {
+        let whole = story(&mut start.clone(), &bytes, || usize::MAX);
+        for size in [1, 2, 3, 5, 7, 61, 4097] {
+            let split = story(&mut start.clone(), &bytes, || size);
+            assert!(whole == split, "{what} in {size}s");
+        }
+    }
+}
+
+#[test]
+fn the_split_of_a_recording_makes_no_difference() {
+    let mut random = Random(7);
+    for name in ["qemu-7.2-plain.ch0.fwd", "qemu-10.0-preempt.ch0.fwd"] {
+        let bytes = capture(name);
+        let whole = story(&mut fresh(), &bytes, || usize::MAX);
+        let split = story(&mut fresh(), &bytes, || 1 + random.below(9001));
+        assert!(whole == split, "{name}");
+    }
+}
+
+#[test]
+fn a_long_stream_fits_a_small_buffer() {
+    // Each piece is offered again and again, so that the stream is long and
+    // the test's memory small.
+    let mut buffer: Vec<u8> = Vec::new();
+    let mut decoder = fresh();
+    let mut largest = 0;
+    let mut feed = |bytes: &[u8]| {
+        buffer.extend(bytes);
+        loop {
+            match decoder.next(&buffer).unwrap() {
+                Step::Event { size, .. } => drop(buffer.drain(..size)),
+                Step::Need(need) => {
+                    largest = largest.max(buffer.len() + need);
+                    break;
+                }
+            }
+        }
+    };
+    let start = Stream::listed().part(1).zero(0, Some(b"pc.ram"));
+    feed(&start.0);
+    let page = Stream::default().page(4096, None).0;
+    for _ in 0..2_000 {
+        feed(&page);
+    }
+    feed(&Stream::default().eos(1).end(1).eos(1).0);
+    feed(&Stream::default().head(SectionKind::Full, 9, b"gpu").0);
+    for _ in 0..2_000 {
+        feed(&[0x7e; 4096]);
+    }
+    let json = [b"{", &[b' '; 99][..]].concat();
+    feed(&Stream::default().footer(9).eof().description(&json).0);
+    let offset = decoder.offset();
+    decoder.finish(&[]).unwrap();
+    assert!(offset > 16_000_000);
+    assert!(largest <= MAX_ITEM, "{largest}");
+}
+
+#[test]
+fn the_largest_item_fits_the_promised_room() {
+    // A 64 KiB page that grew when it was compressed, with the longest name.
+    let options = Options {
+        target_page: 65536,
+        ..Options::default()
+    };
+    let block = [b'x'; 255];
+    let mut out = Stream::configured().0;
+    write::ram_start(1, &mut out);
+    write::mem_size(65536, &mut out).unwrap();
+    write::block(name(&block), 65536, None, None, &mut out);
+    let before = out.len();
+    out.extend(0x100_u64.to_be_bytes());
+    out.push(255);
+    out.extend(block);
+    let data = 65536 + 16 + 4 + 13;
+    out.extend(u32::try_from(data).unwrap().to_be_bytes());
+    out.extend(vec![0; data]);
+    assert_eq!(out.len() - before, MAX_ITEM);
+    let mut decoder = Decoder::new(options);
+    let left = drain(&mut decoder, &out, |_, _, _| {}).unwrap();
+    assert_eq!(left, []);
+}

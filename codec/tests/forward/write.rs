@@ -1,0 +1,154 @@
+//! Writing: what cannot be written is refused, and nothing half-written is
+//! left behind.
+
+use retpath_codec::Rule;
+use retpath_codec::forward::ram::Record;
+use retpath_codec::forward::{BlockId, Event, Identity, SectionKind, Subsection, write};
+
+use crate::kit::{Stream, drain, fresh, name};
+
+fn identity(idstr: &[u8]) -> Option<Identity<'_>> {
+    Some(Identity {
+        idstr,
+        instance: 0,
+        version: 1,
+    })
+}
+
+#[track_caller]
+fn refused(event: Event<'_>, rule: Rule) {
+    let mut out = vec![1, 2, 3];
+    let error = event.encode(&[], &mut out).unwrap_err();
+    assert_eq!(error.rule, rule);
+    assert_eq!(out, [1, 2, 3]);
+}
+
+#[test]
+fn refuses_what_no_stream_can_say() {
+    refused(Event::Configuration { machine: &[] }, Rule::Zero);
+    let section = |kind, identity| Event::Section {
+        kind,
+        id: 1,
+        identity,
+    };
+    let long = [b'x'; 256];
+    refused(section(SectionKind::Full, identity(&[])), Rule::Zero);
+    refused(
+        section(SectionKind::Start, identity(&long)),
+        Rule::NameTooLong,
+    );
+    refused(section(SectionKind::Start, None), Rule::Short);
+    refused(section(SectionKind::End, identity(b"ram")), Rule::Short);
+    let record = |offset, named| {
+        Event::Record(Record::Zero {
+            block: BlockId::new(0),
+            offset,
+            fill: 0,
+            named,
+        })
+    };
+    refused(record(0, true), Rule::UnknownBlock);
+    let (value, page) = (100, 1024);
+    refused(record(100, false), Rule::Misaligned { value, page });
+    let total = Event::Record(Record::MemSize { total: 1 });
+    refused(total, Rule::Misaligned { value: 1, page });
+    let data = &[0; 65536];
+    let (len, limit) = (65536, 65535);
+    let difference = Record::Xbzrle {
+        block: BlockId::new(0),
+        offset: 0,
+        data,
+        named: false,
+    };
+    refused(Event::Record(difference), Rule::TooLong { len, limit });
+}
+
+#[test]
+fn everything_that_can_be_read_can_be_written() {
+    let mut out = Vec::new();
+    write::header(&mut out);
+    write::configuration(b"virt-10.0", &mut out).unwrap();
+    write::subsection(&Subsection::TargetPageBits(12), &mut out);
+    write::subsection(&Subsection::Uuid(*b"0123456789abcdef"), &mut out);
+    out.extend(b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x01\x0fx-ignore-shared");
+    write::ram_start(3, &mut out);
+    write::mem_size(8192, &mut out).unwrap();
+    write::block(name(b"a"), 8192, None, Some(0x4000_0000), &mut out);
+    let bytes = Stream(out)
+        .word(0x200)
+        .word(0x80)
+        .zero(0, Some(b"a"))
+        .word(0x1060)
+        .raw([1, 0, 3, 7, 7, 7])
+        .word(0x40)
+        .raw(b"\x01a\x01\0\0")
+        .word(0x1120)
+        .raw([0, 0, 0, 2, 9, 9])
+        .word(0x100)
+        .raw(b"\x01a\0\0\0\x01z")
+        .page(0, None)
+        .eos(3)
+        .end(3)
+        .eos(3)
+        .device(4, b"cpu", b"state")
+        .eof()
+        .description(b"{}");
+    let mut written = Vec::new();
+    let mut labels = Vec::new();
+    let mut decoder = fresh();
+    let left = drain(&mut decoder, &bytes.0, |decoder, _, event| {
+        event.encode(decoder.blocks(), &mut written).unwrap();
+        labels.push(event.label());
+    })
+    .unwrap();
+    assert_eq!(left, []);
+    decoder.finish(&[]).unwrap();
+    assert_eq!(written, bytes.0);
+    assert_eq!(
+        labels,
+        [
+            "HEADER",
+            "CONFIGURATION",
+            "SUBSECTION",
+            "SUBSECTION",
+            "SUBSECTION",
+            "SECTION_START",
+            "MEM_SIZE",
+            "BLOCK",
+            "MULTIFD_FLUSH",
+            "HOOK",
+            "ZERO",
+            "XBZRLE",
+            "XBZRLE",
+            "COMPRESS_PAGE",
+            "COMPRESS_PAGE",
+            "PAGE",
+            "EOS",
+            "SECTION_FOOTER",
+            "SECTION_END",
+            "EOS",
+            "SECTION_FOOTER",
+            "SECTION_FULL",
+            "DEVICE_STATE",
+            "SECTION_FOOTER",
+            "EOF",
+            "VMDESCRIPTION",
+            "VMDESCRIPTION",
+        ]
+    );
+}
+
+#[test]
+fn capabilities_are_listed_by_name() {
+    let bytes = Stream::configured().raw(
+        b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x02\x0fx-ignore-shared\x0amapped-ram",
+    );
+    let mut names = Vec::new();
+    drain(&mut fresh(), &bytes.0, |_, _, event| {
+        if let Event::Subsection(Subsection::Capabilities(capabilities)) = event {
+            names.extend(capabilities.iter().map(<[u8]>::to_vec));
+        }
+    })
+    .unwrap();
+    assert_eq!(names, [&b"x-ignore-shared"[..], b"mapped-ram"]);
+}

@@ -1,0 +1,284 @@
+//! What the features `arbitrary` and `proptest` make up: valid messages that
+//! keep every law, and frames that are nearly valid.
+
+use std::collections::BTreeSet;
+
+use arbitrary::{Arbitrary, Unstructured};
+use proptest::prelude::{Arbitrary as Any, ProptestConfig, any};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use retpath_codec::arbitrary::NearValid;
+use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf, RangeList, Ranges};
+use retpath_codec::near::Defect;
+use retpath_codec::proptest::{name, near_valid};
+use retpath_codec::{
+    BlockName, Decoded, Dialect, Encode, Message, Name, NameBuf, Qemu, V7, check, decode, v7,
+};
+use retpath_spec::table::DIALECTS;
+
+/// Bytes that look random and are the same in every run.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[3]
+    };
+    (0..len).map(|_| byte()).collect()
+}
+
+fn labels<D: Dialect>() -> BTreeSet<&'static str> {
+    let table = DIALECTS.iter().find(|table| table.name == D::NAME);
+    let table = table.expect("the dialect has a table");
+    table.messages.iter().map(|row| row.label).collect()
+}
+
+/// Encodes a message and says which one it is.
+fn label<D: Dialect>(message: &impl Encode) -> &'static str {
+    let mut bytes = Vec::new();
+    message
+        .encode(&mut bytes)
+        .expect("what is made up is valid");
+    match decode::<D>(&bytes) {
+        Ok(Decoded::Message { message, .. }) => D::label(&message),
+        other => panic!("{other:?}"),
+    }
+}
+
+mod from_bytes {
+    use super::*;
+
+    fn makes<D: Dialect>()
+    where
+        D::Owned: for<'a> Arbitrary<'a>,
+        for<'a> D::Message<'a>: Arbitrary<'a>,
+    {
+        let (mut owned, mut borrowed) = (BTreeSet::new(), BTreeSet::new());
+        for seed in 0..2000 {
+            let bytes = noise(seed, 2000);
+            let message: D::Owned = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
+            check::value::<D>(&message);
+            owned.insert(label::<D>(&message));
+            let message: D::Message<'_> = Unstructured::new(&bytes).arbitrary().expect("enough");
+            check::value::<D>(&D::into_owned(message));
+            borrowed.insert(label::<D>(&message));
+        }
+        assert_eq!(owned, labels::<D>());
+        assert_eq!(borrowed, labels::<D>());
+    }
+
+    #[test]
+    fn makes_every_message_and_only_valid_ones() {
+        makes::<Qemu>();
+        makes::<V7>();
+        makes::<Commands>();
+    }
+
+    #[test]
+    fn makes_something_of_any_bytes() {
+        for len in 0..600 {
+            for byte in [0, 1, 0xff] {
+                let bytes = vec![byte; len];
+                let mut u = Unstructured::new(&bytes);
+                if let Ok(message) = Message::<Name<'_>>::arbitrary(&mut u) {
+                    assert_eq!(message.check(), Ok(()));
+                }
+                let mut u = Unstructured::new(&bytes);
+                if let Ok(message) = v7::Message::<Name<'_>>::arbitrary(&mut u) {
+                    assert_eq!(message.check(), Ok(()));
+                }
+                let mut u = Unstructured::new(&bytes);
+                if let Ok(message) = Command::<Name<'_>, Ranges<'_>>::arbitrary(&mut u) {
+                    assert_eq!(message.check(), Ok(()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn borrows_names_and_ranges_from_the_bytes() {
+        let (mut names, mut lists) = (0, 0);
+        for seed in 0..200 {
+            let bytes = noise(seed, 2000);
+            let inside = |at: *const u8| bytes.as_ptr_range().contains(&at);
+            let name: Name<'_> = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
+            names += usize::from(inside(name.as_bytes().as_ptr()));
+            let ranges: Ranges<'_> = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
+            lists += usize::from(ranges.count() > 1);
+            for range in ranges.iter() {
+                assert_eq!(Range::new(range.start, range.len), Ok(range));
+            }
+        }
+        assert!(names > 100 && lists > 30, "{names} {lists}");
+    }
+
+    fn nearly<D>()
+    where
+        D: Dialect<Owned: for<'a> Arbitrary<'a>>,
+    {
+        let (mut valid, mut need, mut rules) = (0, 0, BTreeSet::new());
+        for seed in 0..5000 {
+            let bytes = noise(seed, 2000);
+            let near: NearValid<D> = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
+            check::frame::<D>(&near.frame);
+            match decode::<D>(&near.frame) {
+                Ok(Decoded::Message { .. }) => valid += 1,
+                Ok(Decoded::Need(_)) => need += 1,
+                Err(error) => {
+                    rules.insert(error.rule.name());
+                }
+            }
+        }
+        assert!(valid > 100 && valid < 4000 && need > 100, "{valid} {need}");
+        for rule in ["unknown", "length", "short", "leftover", "nul"] {
+            assert!(rules.contains(rule), "{rule} not in {rules:?}");
+        }
+    }
+
+    #[test]
+    fn makes_frames_that_are_nearly_valid() {
+        nearly::<Qemu>();
+        nearly::<V7>();
+        nearly::<Commands>();
+    }
+}
+
+mod from_strategies {
+    use super::*;
+
+    /// A runner whose cases are the same in every run.
+    fn runner(cases: u32) -> TestRunner {
+        let config = ProptestConfig {
+            cases,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        TestRunner::new_with_rng(config, rng)
+    }
+
+    fn makes<D: Dialect<Owned: Any>>() {
+        let mut seen = BTreeSet::new();
+        let strategy = any::<D::Owned>();
+        let mut runner = runner(0);
+        for _ in 0..1000 {
+            let tree = strategy
+                .new_tree(&mut runner)
+                .expect("the strategy makes values");
+            let message = proptest::strategy::ValueTree::current(&tree);
+            check::value::<D>(&message);
+            seen.insert(label::<D>(&message));
+        }
+        assert_eq!(seen, labels::<D>());
+    }
+
+    #[test]
+    fn makes_every_message_and_only_valid_ones() {
+        makes::<Qemu>();
+        makes::<V7>();
+        makes::<Commands>();
+    }
+
+    #[test]
+    fn makes_frames_that_are_nearly_valid() {
+        fn nearly<D: Dialect<Owned: Any>>() {
+            let checked = runner(2000).run(&near_valid::<D>(), |(frame, _)| {
+                check::frame::<D>(&frame);
+                Ok(())
+            });
+            assert_eq!(checked, Ok(()));
+        }
+        nearly::<Qemu>();
+        nearly::<V7>();
+        nearly::<Commands>();
+    }
+
+    #[test]
+    fn makes_names_and_ranges() {
+        let values = (
+            name(),
+            any::<Range>(),
+            any::<RangeBuf>(),
+            any::<PageSizes>(),
+        );
+        let made = runner(500).run(&values, |(name, range, ranges, _)| {
+            assert_eq!(Name::new(name.name().as_bytes()), Ok(name.name()));
+            assert_eq!(Range::new(range.start, range.len), Ok(range));
+            assert!(ranges.count() > 0);
+            Ok(())
+        });
+        assert_eq!(made, Ok(()));
+    }
+
+    #[test]
+    fn shrinks_to_the_smallest_request() {
+        let strategy = any::<Message<NameBuf>>();
+        let found = runner(1000).run(&strategy, |message| match message {
+            Message::ReqPages { len, .. } if len > 5000 => {
+                Err(proptest::test_runner::TestCaseError::fail("too long"))
+            }
+            _ => Ok(()),
+        });
+        let Err(proptest::test_runner::TestError::Fail(_, smallest)) = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(
+            smallest,
+            Message::ReqPages {
+                start: 0,
+                len: 5001
+            }
+        );
+    }
+}
+
+mod defects {
+    use super::*;
+
+    #[test]
+    fn take_any_numbers_on_any_frame() {
+        for kind in 0..=Defect::KINDS {
+            for at in [0, 1, 2, 7, 100, 300, u16::MAX] {
+                for value in [0, 1, 15, 16, 128, 255] {
+                    for frame in [&[][..], &[0], &[0, 2, 0, 4, 0, 0, 0, 1], &[0, 7, 0, 0]] {
+                        let mut frame = frame.to_vec();
+                        let defect = Defect::new(kind, at, value);
+                        defect.apply::<Qemu>(&mut frame);
+                        defect.apply::<Commands>(&mut frame);
+                        check::frame::<Qemu>(&frame);
+                        check::frame::<Commands>(&frame);
+                    }
+                }
+            }
+        }
+    }
+
+    fn with(defect: Defect) -> Vec<u8> {
+        let block = NameBuf::new("pc.ram").expect("a name");
+        let message = Message::ReqPagesId {
+            start: 0x1000,
+            len: 4096,
+            block,
+        };
+        retpath_codec::near::encode::<Qemu>(&message, defect).expect("is valid")
+    }
+
+    #[test]
+    fn are_what_they_say() {
+        let whole = with(Defect::Byte(0, 0));
+        assert_eq!(with(Defect::Length(2))[..4], [0, 3, 0, 0x15]);
+        assert_eq!(with(Defect::Number(0x0102))[..2], [1, 2]);
+        assert_eq!(with(Defect::Bit(17))[2], 2);
+        assert_eq!(with(Defect::Byte(16, 9))[16], 9);
+        assert_eq!(with(Defect::Set(4, 3))[4..12], [0xff; 8]);
+        assert_eq!(with(Defect::Clear(12, 2))[12..16], [0; 4]);
+        assert_eq!(with(Defect::Cut(5)), whole[..5]);
+        assert_eq!(with(Defect::Short(3))[..4], [0, 3, 0, 0x10]);
+        assert_eq!(with(Defect::Short(3)).len(), whole.len() - 3);
+        assert_eq!(with(Defect::Leftover(1))[..4], [0, 3, 0, 0x15]);
+        assert_eq!(with(Defect::Leftover(1)).len(), whole.len() + 2);
+        assert_eq!(with(Defect::NameLength(255))[16], 5);
+        assert_eq!(with(Defect::NameNul(8))[17..], *b"pc\0ram");
+    }
+}

@@ -1,0 +1,168 @@
+//! Values that no message can carry are refused before a byte is written, with
+//! the rule that a receiver would name; and how values look to people.
+
+mod samples;
+
+use retpath_codec::command::{Command, Commands, Range, RangeBuf};
+use retpath_codec::{BlockName, Encode, EncodeError, Message, Name, NameBuf, Rule, v7};
+use samples::{name, ranges};
+
+use Rule::*;
+
+/// What refuses the value: `check`, and both ways to write it.
+fn refused(
+    message: &(impl Encode + std::fmt::Debug),
+    check: Result<(), EncodeError>,
+) -> EncodeError {
+    let error = check.expect_err("is refused");
+    let mut out = vec![7];
+    assert_eq!(message.encode(&mut out), Err(error), "{message:?}");
+    assert_eq!(out, [7], "{message:?} leaves a trace");
+    assert_eq!(
+        message.encode_into(&mut [0; 1 << 17]),
+        Err(error),
+        "{message:?}"
+    );
+    error
+}
+
+fn error(message: &'static str, field: &'static str, rule: Rule) -> EncodeError {
+    EncodeError {
+        message,
+        field: Some(field),
+        rule,
+    }
+}
+
+#[test]
+fn refuses_to_write_a_request_of_no_bytes() {
+    let message = Message::<NameBuf>::ReqPages { start: 1, len: 0 };
+    assert_eq!(
+        refused(&message, message.check()),
+        error("REQ_PAGES", "len", Zero)
+    );
+}
+
+#[test]
+fn refuses_to_write_a_request_that_wraps() {
+    let message = Message::ReqPagesId {
+        start: u64::MAX,
+        len: 1,
+        block: name("a"),
+    };
+    let rule = Overflow {
+        start: u64::MAX,
+        len: 1,
+    };
+    assert_eq!(
+        refused(&message, message.check()),
+        error("REQ_PAGES_ID", "len", rule)
+    );
+}
+
+#[test]
+fn refuses_to_write_an_odd_length_in_the_draft() {
+    let message = v7::Message::<NameBuf>::ReqPages {
+        start: 0,
+        len: 4097,
+        block: None,
+    };
+    assert_eq!(
+        refused(&message, message.check()),
+        error("REQ_PAGES", "len", Odd)
+    );
+    let message = v7::Message::ReqPages {
+        start: 0,
+        len: 0,
+        block: Some(name("a")),
+    };
+    assert_eq!(
+        refused(&message, message.check()),
+        error("REQ_PAGES", "len", Zero)
+    );
+}
+
+#[test]
+fn writes_as_many_ranges_as_fit_beside_the_name() {
+    for (name, most) in [
+        (name("a"), 4095),
+        (name([b'a'; 16]), 4094),
+        (name([b'a'; 255]), 4079),
+    ] {
+        let discard = |count| Command::PostcopyRamDiscard {
+            block: name.clone(),
+            ranges: ranges(&vec![(0, 1); count]),
+        };
+        let message = discard(most);
+        assert_eq!(message.check(), Ok(()));
+        retpath_codec::check::canonical::<Commands>(&{
+            let mut out = Vec::new();
+            message.encode(&mut out).expect("it fits");
+            out
+        });
+        let message = discard(most + 1);
+        let limit = 65535 - 3 - name_len(&name);
+        let rule = TooLong {
+            len: (most + 1) * 16,
+            limit,
+        };
+        assert_eq!(
+            refused(&message, message.check()),
+            error("POSTCOPY_RAM_DISCARD", "ranges", rule)
+        );
+    }
+}
+
+fn name_len(name: &NameBuf) -> usize {
+    name.name().as_bytes().len()
+}
+
+#[test]
+fn says_that_there_is_no_room() {
+    let message = Message::<NameBuf>::Pong { value: 1 };
+    let refused = message.encode_into(&mut [0; 7]).expect_err("needs 8 bytes");
+    assert_eq!((refused.message, refused.rule), ("PONG", NoRoom));
+    assert!(!refused.rule.is_peer_fault());
+    assert_eq!(
+        refused.to_string(),
+        "cannot write PONG: the buffer to write to is too small [no-room]"
+    );
+}
+
+#[test]
+fn refuses_names_that_the_wire_cannot_carry() {
+    assert_eq!(Name::new(b""), Err(EmptyName));
+    assert_eq!(Name::new(&[b'a'; 256]), Err(NameTooLong));
+    assert_eq!(Name::new(b"a\0"), Err(NulInName));
+    assert!(Name::new(&[0xff; 255]).is_ok());
+    assert_eq!(NameBuf::new([0_u8]), Err(NulInName));
+}
+
+#[test]
+fn refuses_ranges_that_the_wire_cannot_carry() {
+    assert_eq!(RangeBuf::new(vec![]), Err(Short));
+    assert_eq!(RangeBuf::new(vec![Range { start: 5, len: 0 }]), Err(Zero));
+    let wraps = Range {
+        start: 2,
+        len: u64::MAX - 1,
+    };
+    assert_eq!(
+        RangeBuf::new(vec![wraps]),
+        Err(Overflow {
+            start: 2,
+            len: u64::MAX - 1
+        })
+    );
+    assert!(Range::new(1, u64::MAX - 1).is_ok());
+}
+#[test]
+fn keeps_names_apart_in_print() {
+    let shown = |bytes: &[u8]| Name::new(bytes).expect("a name").to_string();
+    assert_eq!(shown(b"pc.ram"), "pc.ram");
+    assert_eq!(shown("größe \"1\" 'a'".as_bytes()), "größe \"1\" 'a'");
+    assert_eq!(shown(b"\xff"), "\\xff");
+    assert_eq!(shown(b"\\xff"), "\\\\xff");
+    assert_eq!(shown(b"a\nb\x1b[0m"), "a\\nb\\u{1b}[0m");
+    assert_eq!(shown("\u{202e}x".as_bytes()), "\\u{202e}x");
+    assert_eq!(format!("{:?}", name("a\"b'")), "\"a\\\"b'\"");
+}

@@ -1,0 +1,183 @@
+//! What can go wrong, and what to do about it: always one line.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::process::ExitCode;
+
+use retpath_codec::{DecodeError, Rule};
+
+use super::{Dialect, Kind, MAGIC, Options, input, text};
+
+/// Why a recording has not been decoded to its end.
+#[derive(Debug)]
+pub enum Failure {
+    /// There is nothing in it.
+    Empty,
+    /// It is malformed or cut short.
+    Bytes {
+        /// Where and why.
+        error: DecodeError,
+        /// What to try.
+        hint: Option<&'static str>,
+    },
+    /// It cannot be read.
+    Read(io::Error),
+    /// The report cannot be written.
+    Write(io::Error),
+}
+
+impl Failure {
+    pub(super) fn bytes(error: DecodeError) -> Self {
+        Failure::Bytes { error, hint: None }
+    }
+
+    /// Whether the reader of the report has gone, as `head` does when it has
+    /// seen enough.
+    pub fn is_closed_output(&self) -> bool {
+        matches!(self, Failure::Write(error) if error.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Adds what to try, for a recording that was decoded as `kind`, of which
+    /// `understood` bytes were fine, and which begins with `start`.
+    pub(super) fn hinted(
+        mut self,
+        kind: Kind,
+        options: &Options,
+        understood: u64,
+        start: &[u8],
+    ) -> Self {
+        if let Failure::Bytes { error, hint } = &mut self {
+            *hint = match understood {
+                0 => Guess::of(start)
+                    .filter(|guess| guess.kind() != Some(kind))
+                    .map(Guess::hint),
+                _ => None,
+            };
+            *hint = hint.or_else(|| option(kind, options.dialect, error));
+        }
+        self
+    }
+}
+
+/// The option that may help with an error.
+fn option(kind: Kind, dialect: Dialect, error: &DecodeError) -> Option<&'static str> {
+    match (dialect, error.message, error.rule) {
+        (_, _, Rule::BitmapLimit { .. }) => Some("--max-bitmap sets the limit"),
+        (_, _, Rule::BlockPage { .. }) => Some("--block-page-size says otherwise"),
+        _ if kind != Kind::ReturnPath => None,
+        (Dialect::V7, None, Rule::Unknown { number: 4..=7 }) => {
+            Some("released QEMUs have it: try --dialect qemu")
+        }
+        (Dialect::Qemu, Some("REQ_PAGES_ID"), _) if error.rule.is_peer_fault() => {
+            Some("if the recording follows the draft of 2015, try --dialect v7")
+        }
+        _ => None,
+    }
+}
+
+/// What a recording looks like that was not understood from its first message
+/// on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guess {
+    Forward,
+    Resumed,
+    Preempt,
+    ReturnPath,
+    Multifd,
+    Tls,
+    Gzip,
+}
+
+impl Guess {
+    fn of(start: &[u8]) -> Option<Self> {
+        Some(match start {
+            start if start.starts_with(MAGIC) => Guess::Forward,
+            [0x11, 0x22, 0x33, 0x44, ..] => Guess::Multifd,
+            // Records of TLS: handshake, version 3.x.
+            [0x16, 0x03, ..] => Guess::Tls,
+            [0x1f, 0x8b, ..] => Guess::Gzip,
+            // RECV_BITMAP, the command that opens a resumed channel.
+            [0x08, 0, 10, 0, ..] => Guess::Resumed,
+            // PONG 1 or SWITCHOVER_ACK open a return path; RECV_BITMAP opens
+            // that of a resumed channel.
+            [0, 2, 0, 4, ..] | [0, 7, 0, 0, ..] | [0, 5, 0, _, ..] => Guess::ReturnPath,
+            // An offset, the flag PAGE or ZERO, and a name behind it.
+            [0, 0, _, _, _, _, _, flags, name, ..] if matches!(flags, 0x08 | 0x02) && *name > 0 => {
+                Guess::Preempt
+            }
+            _ => return None,
+        })
+    }
+
+    fn kind(self) -> Option<Kind> {
+        match self {
+            Guess::Forward => Some(Kind::Forward),
+            Guess::Resumed => Some(Kind::Resumed),
+            Guess::Preempt => Some(Kind::Preempt),
+            Guess::ReturnPath => Some(Kind::ReturnPath),
+            Guess::Multifd | Guess::Tls | Guess::Gzip => None,
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Guess::Forward => {
+                "it begins with QEVM, so it is a forward stream: decode it with --kind forward"
+            }
+            Guess::Resumed => {
+                "it begins like a forward stream after the link broke: try --kind resumed"
+            }
+            Guess::Preempt => "it begins like a preempt channel: try --kind preempt",
+            Guess::ReturnPath => "it begins like a return path: try --kind return-path",
+            Guess::Multifd => {
+                "it begins like a multifd channel, which this command does not decode"
+            }
+            Guess::Gzip => "it is compressed: unpack it first, as in zcat PATH | retpath decode -",
+            Guess::Tls => "it begins like a TLS session: record what is inside the session",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Empty => f.write_str("nothing to decode: it is empty"),
+            Failure::Bytes { error, hint: None } => write!(f, "{error}"),
+            Failure::Bytes {
+                error,
+                hint: Some(hint),
+            } => write!(f, "{error}; {hint}"),
+            Failure::Read(error) => write!(f, "cannot read on: {error}"),
+            Failure::Write(error) => write!(f, "cannot write the report: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Failure::Empty => None,
+            Failure::Bytes { error, .. } => Some(error),
+            Failure::Read(error) | Failure::Write(error) => Some(error),
+        }
+    }
+}
+
+/// Says on standard error what is wrong with `path`, and passes the exit code
+/// on.
+pub(super) fn complain(path: &Path, what: &dyn fmt::Display, code: ExitCode) -> ExitCode {
+    use std::io::Write;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut line = b"retpath: ".to_vec();
+    if input::is_stdin(path) {
+        line.extend(b"standard input");
+    } else {
+        line.extend(format!("{}", text::Escaped(path.as_os_str().as_bytes())).as_bytes());
+    }
+    line.extend(format!(": {what}\n").as_bytes());
+    // Where standard error is closed, the exit code has to do.
+    let _ = io::stderr().write_all(&line);
+    code
+}

@@ -1,0 +1,351 @@
+local experts = {}
+for rule, text in pairs(RULES) do
+    experts[rule] = ProtoExpert.new("qemu_rp.malformed." .. rule, text,
+        expert.group.MALFORMED, expert.severity.ERROR)
+end
+for stop, text in pairs(STOPS) do
+    experts[stop] = ProtoExpert.new("qemu_rp." .. stop, text,
+        expert.group.UNDECODED, expert.severity.WARN)
+end
+proto.experts = experts
+proto.fields = f
+
+local choices = {}
+for number, dialect in ipairs(DIALECTS) do
+    choices[number] = { number, dialect.name, number }
+end
+proto.prefs.dialect = Pref.enum("Dialect", 1,
+    "What the destination speaks; every released QEMU speaks " .. DIALECTS[1].name,
+    choices, false)
+proto.prefs.ports = Pref.range("TCP ports", "",
+    "Ports that destinations listen on", 65535)
+proto.prefs.both = Pref.bool("Both directions", false,
+    "Take what goes to the port for a return path, too")
+proto.prefs.bitmap_limit = Pref.uint("Largest received bitmap (KiB)", 4096,
+    "A larger one is not reassembled, and nothing behind it is dissected; 4096 KiB "
+    .. "are enough for a block of 128 GiB in pages of 4 KiB")
+
+local tcp_stream = Field.new("tcp.stream")
+local as_data = Dissector.get("data")
+
+-- Return paths that cannot be followed any further: stream and port to the
+-- frame where that began, and why.
+local lost = {}
+
+function proto.init()
+    lost = {}
+end
+
+-- What names one direction of a connection; nothing for bytes from a file,
+-- of which no more will come.
+local function flow(pinfo)
+    local stream = tcp_stream()
+    return stream and stream.value .. ":" .. pinfo.src_port
+end
+
+-- Number of bits set in a string.
+local bits_of = {}
+for byte = 0, 255 do
+    local n, rest = 0, byte
+    while rest > 0 do
+        n, rest = n + rest % 2, math.floor(rest / 2)
+    end
+    bits_of[byte] = n
+end
+
+local function count_bits(bytes)
+    local n = 0
+    for at = 1, #bytes, 1024 do
+        for _, byte in ipairs({ bytes:byte(at, at + 1023) }) do
+            n = n + bits_of[byte]
+        end
+    end
+    return n
+end
+
+-- A name as text for people: what is not printable is escaped.
+local function printable(name)
+    return (name:gsub("[^\32-\126]", function(c)
+        return string.format("\\x%02x", c:byte())
+    end))
+end
+
+local function shown(row, value)
+    if value == nil then
+        return nil
+    elseif type(value) == "string" then
+        return printable(value)
+    elseif row.unit == "offset" then
+        return "0x" .. (value:tohex():gsub("^0+(%x)", "%1"))
+    end
+    return tostring(value)
+end
+
+local function fault(rule, at, size, name)
+    return { rule = rule, at = at, size = size, name = name }
+end
+
+-- Reads a field at `at`; the payload ends at `stop`. Returns its value, where
+-- it ends, and what is wrong with it. A flagged name that is not there has no
+-- value and no size.
+local function read_field(row, tvb, at, stop, seen)
+    local size = row.size
+    if size then
+        if at + size > stop then
+            return nil, at, "short"
+        end
+        local value = size == 8 and tvb(at, 8):uint64() or UInt64(tvb(at, size):uint())
+        if row.kind == "flagged" then
+            seen.named = value:band(1) == UInt64(1)
+            value = value - value:band(1)
+        end
+        return value, at + size
+    end
+    if row.kind == "flagged_name" and not seen.named then
+        return nil, at
+    end
+    if at >= stop then
+        return nil, at, "short"
+    end
+    local n = tvb(at, 1):uint()
+    if n == 0 then
+        return nil, at, "empty_name"
+    elseif at + 1 + n > stop then
+        return nil, at, "short"
+    end
+    local name = tvb:raw(at + 1, n)
+    return name, at + 1 + n, name:find("\0", 1, true) and "nul"
+end
+
+-- The rule that a number breaks.
+local function broken(row, value, before)
+    if row.equals and value ~= UInt64(row.equals) then
+        return "value"
+    elseif row.span and value == UInt64(0) then
+        return "zero"
+    elseif row.span and before + value < before then
+        return "overflow"
+    end
+end
+
+-- Reads the payload of `message`. Returns what it found, one entry for each
+-- field, and what is wrong.
+local function read_payload(message, tvb, start, stop)
+    local found, seen, at, before = {}, {}, start, nil
+    for _, row in ipairs(message.fields) do
+        local value, next_at, rule = read_field(row, tvb, at, stop, seen)
+        if not rule and row.size then
+            rule = broken(row, value, before)
+        end
+        if rule then
+            return found, fault(rule, at, stop - at, row.name)
+        end
+        found[#found + 1] = { row = row, value = value, at = at, size = next_at - at }
+        before, at = value, next_at
+    end
+    if at < stop then
+        return found, fault("leftover", at, stop - at)
+    end
+    return found
+end
+
+-- Looks at the message at `at`, of which the bytes up to `stop` are there.
+-- Returns the message, or how many more bytes are needed at least.
+local function read_message(dialect, tvb, at, stop)
+    local have = stop - at
+    if have < 4 then
+        return nil, 4 - have
+    end
+    local it = { at = at, type = tvb(at, 2):uint(), length = tvb(at + 2, 2):uint() }
+    it.size = math.min(4 + it.length, have)
+    it.row = dialect.messages[it.type]
+    if it.type == dialect.reserved then
+        it.fault = fault("reserved", at, 2)
+    elseif not it.row then
+        it.fault = fault("unknown", at, 2)
+    elseif it.length > dialect.max then
+        it.fault = fault("too_long", at + 2, 2)
+    elseif it.length < it.row.min or it.length > it.row.max then
+        it.fault = fault("length", at + 2, 2)
+    end
+    if it.fault then
+        return it
+    elseif have < 4 + it.length then
+        return nil, 4 + it.length - have
+    end
+
+    it.found, it.fault = read_payload(it.row, tvb, at + 4, at + it.size)
+    if it.fault or not it.row.bitmap then
+        return it
+    end
+    local trailer = at + it.size
+    if stop - trailer < 8 then
+        return nil, 8 - (stop - trailer)
+    end
+    local size = tvb(trailer, 8):uint64()
+    it.bitmap = { at = trailer, size = size }
+    if size == UInt64(0) or size:band(BITMAP_ALIGN - 1) ~= UInt64(0) then
+        it.fault = fault("bitmap_size", trailer, 8)
+    elseif size > UInt64(1024) * UInt64(proto.prefs.bitmap_limit) then
+        it.fault = fault("bitmap_limit", trailer, 8)
+    end
+    if it.fault then
+        it.size = it.size + 8
+        return it
+    end
+    local whole = it.size + 16 + size:tonumber()
+    if have < whole then
+        return nil, whole - have
+    end
+    it.size = whole
+    it.bitmap.bytes = size:tonumber()
+    it.bitmap.received = count_bits(tvb:raw(trailer + 8, it.bitmap.bytes))
+    local mark = at + whole - 8
+    if tvb(mark, 8):uint64() ~= BITMAP_END then
+        it.fault = fault("bitmap_end", mark, 8)
+    end
+    return it
+end
+
+local function show_bitmap(bitmap, row, tvb, tree)
+    local item = tree:add(row.size, tvb(bitmap.at, 8))
+    if not bitmap.bytes then
+        return
+    end
+    item:append_text(" bytes")
+    local range = tvb(bitmap.at + 8, bitmap.bytes)
+    tree:add(row.data, range)
+    tree:add(row.received, range, UInt64(bitmap.received)):set_generated()
+    tree:add(row.end_mark, tvb(bitmap.at + 8 + bitmap.bytes, 8))
+end
+
+-- Adds a message to the tree. Returns it in one line.
+local function show_message(it, tvb, tree)
+    local label = it.row and it.row.label or "type " .. it.type
+    local line = { label }
+    local top = tree:add(proto, tvb(it.at, it.size))
+    local kind = top:add(f.type, tvb(it.at, 2)):append_text(" (" .. label .. ")")
+    if it.row then
+        kind:add(f.message, tvb(it.at, 2), label):set_generated()
+    end
+    top:add(f.length, tvb(it.at + 2, 2))
+    for _, found in ipairs(it.found or {}) do
+        local row, value = found.row, found.value
+        if type(value) == "string" then
+            local range = tvb(found.at + 1, found.size - 1)
+            top:add(row.count, tvb(found.at, 1))
+            top:add(row.field, range, printable(value)):add(row.raw, range)
+        elseif row.flag then
+            local range = tvb(found.at, found.size)
+            local item = top:add(row.field, range, value)
+            item:add(row.flag, range, tvb(found.at + found.size - 1, 1):bitfield(7, 1) == 1)
+        elseif value then
+            top:add(row.field, tvb(found.at, found.size))
+        end
+        if row.span then
+            line[#line] = line[#line] .. "+" .. tostring(value)
+        else
+            line[#line + 1] = shown(row, value)
+        end
+    end
+    if it.bitmap then
+        show_bitmap(it.bitmap, it.row.bitmap, tvb, top)
+        if it.bitmap.received then
+            line[#line + 1] = it.bitmap.received .. " received"
+        end
+    end
+    line = table.concat(line, " ")
+    top:append_text(", " .. line)
+    if it.fault then
+        local where = it.fault.name and " in " .. it.fault.name or ""
+        local item = top:add(f.malformed, tvb(it.fault.at, it.fault.size), it.fault.rule)
+        item:append_text(where)
+        item:add_proto_expert_info(experts[it.fault.rule])
+        line = line .. " [" .. (RULES[it.fault.rule] or STOPS[it.fault.rule]) .. where .. "]"
+    end
+    return line
+end
+
+-- Bytes that nothing can be made of.
+local function show_rest(tvb, at, expert, text, tree)
+    if at < tvb:len() then
+        local top = tree:add(proto, tvb(at))
+        top:add_proto_expert_info(expert, text)
+        top:append_text(", " .. text)
+    end
+end
+
+-- Whether bytes come from the side that a migration connects to.
+local function from_destination(pinfo)
+    local port = pinfo.match_uint
+    return proto.prefs.both or pinfo.dst_port ~= port or pinfo.src_port == port
+end
+
+function proto.dissector(tvb, pinfo, tree)
+    local stop = tvb:len()
+    if not from_destination(pinfo) then
+        pinfo.cols.protocol = "QEMU_FWD"
+        as_data:call(tvb, pinfo, tree)
+        return stop
+    end
+    pinfo.cols.protocol = "QEMU_RP"
+
+    local dialect = DIALECTS[proto.prefs.dialect]
+    local key = flow(pinfo)
+    local known = key and lost[key]
+    local gone = known and known.frame < pinfo.number and known
+    local function lose(rule)
+        if key and not known then
+            lost[key] = { frame = pinfo.number, rule = rule }
+        end
+        return { frame = pinfo.number, rule = rule }
+    end
+
+    local lines, at = {}, 0
+    while at < stop and not gone do
+        local it, need = read_message(dialect, tvb, at, stop)
+        if need and key and pinfo.can_desegment > 0 then
+            pinfo.desegment_offset = at
+            pinfo.desegment_len = need
+            break
+        elseif need then
+            show_rest(tvb, at, experts.cut_short, need .. " more bytes are needed", tree)
+            lines[#lines + 1] = "[cut short]"
+            lose("out_of_step")
+            break
+        end
+        lines[#lines + 1] = show_message(it, tvb, tree)
+        at = at + it.size
+        if it.fault then
+            gone = lose("out_of_step")
+        elseif it.row.last then
+            gone = lose("after_shut")
+        end
+    end
+    if gone then
+        show_rest(tvb, at, experts[gone.rule],
+            (RULES[gone.rule] or STOPS[gone.rule]) .. " since frame " .. gone.frame, tree)
+    end
+    if #lines > 0 then
+        pinfo.cols.info:set(table.concat(lines, "; "))
+        pinfo.cols.info:fence()
+    end
+    return stop
+end
+
+local tcp = DissectorTable.get("tcp.port")
+local ports = ""
+
+function proto.prefs_changed()
+    if proto.prefs.ports ~= ports then
+        if ports ~= "" then
+            tcp:remove(ports, proto)
+        end
+        ports = proto.prefs.ports
+        if ports ~= "" then
+            tcp:add(ports, proto)
+        end
+    end
+end
+
+tcp:add_for_decode_as(proto)

@@ -1,0 +1,44 @@
+//! The samples obey the tables.
+
+use retpath_spec::sample::{Size, samples};
+use retpath_spec::table::DIALECTS;
+use retpath_spec::walk::{self, Step};
+
+#[test]
+fn walker_reads_every_sample_back() {
+    for dialect in DIALECTS {
+        for message in dialect.messages {
+            for sample in samples(message) {
+                let bytes = sample.bytes(dialect, message);
+                let read = walk::read(dialect, &bytes);
+                let Ok(Step::Message(walked)) = read else {
+                    panic!("{} {:?}: {read:?}", message.label, sample.size);
+                };
+                assert_eq!(walked.number, message.number);
+                assert_eq!(walked.values, sample.values);
+                assert_eq!(walked.size + sample.trailer.len(), bytes.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_reach_both_ends_of_the_payload() {
+    for dialect in DIALECTS {
+        for message in dialect.messages {
+            let (min, max) = walk::payload_bounds(dialect, message);
+            let size = |sample: &_| {
+                let frame = walk::write(dialect, message, sample);
+                frame.len() - walk::header_size(dialect)
+            };
+            let samples = samples(message);
+            let first = &samples[0];
+            assert_eq!(first.size, Size::Minimal);
+            assert_eq!(size(&first.values), min, "{}", message.label);
+            let last = samples.last().unwrap();
+            if max < usize::from(u16::MAX) {
+                assert_eq!(size(&last.values), max, "{}", message.label);
+            }
+        }
+    }
+}
