@@ -111,6 +111,22 @@ impl Bits {
         self.seek(from, |word| word)
     }
 
+    /// The first of `start..start + len` that is in the set. Looks no further,
+    /// which [`Bits::next`] may do for long.
+    pub fn next_in(&self, start: u64, len: u64) -> Option<u64> {
+        let end = start.saturating_add(len).min(self.len);
+        let mut at = start;
+        while at < end {
+            let (span, mask) = span(at, end);
+            let found = self.words[word(at)] & mask;
+            if found != 0 {
+                return Some(at - at % 64 + u64::from(found.trailing_zeros()));
+            }
+            at += span;
+        }
+        None
+    }
+
     /// The first number from `from` on, below the bound, that is not.
     pub fn next_gap(&self, from: u64) -> Option<u64> {
         self.seek(from, |word| !word).filter(|at| *at < self.len)
@@ -208,6 +224,12 @@ mod tests {
                         want.iter().position(|x| !*x).map(|x| x as u64)
                     );
                     assert_eq!(bits.count_range(0, len), bits.count());
+                    for from in [0, 1, start, start.saturating_add(size), len] {
+                        let first = bits.next(from);
+                        assert_eq!(bits.next_in(from, u64::MAX), first);
+                        let near = first.filter(|at| at - from < 3);
+                        assert_eq!(bits.next_in(from, 3), near);
+                    }
                     let runs: Vec<_> = bits.runs().collect();
                     assert_eq!(runs.len(), usize::from(bits.count() > 0));
                     assert_eq!(bits.clear_range(start, size), added);
