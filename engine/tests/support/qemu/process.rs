@@ -171,6 +171,17 @@ impl Qemu {
         status["status"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Waits until an incoming machine has been told to run, or to stay stopped.
+    pub(crate) fn wait_arrived(&mut self, within: Duration) {
+        let end = Instant::now() + within;
+        while self.run_state() == "inmigrate" {
+            if Instant::now() > end {
+                self.fail(&format!("the machine has not arrived within {within:?}"));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// What the guest said so far.
     pub(crate) fn said(&self) -> Said {
         self.serial.now(Said::clone)
@@ -237,8 +248,17 @@ impl Qemu {
 
     /// Fails unless QEMU wrote nothing to its standard error.
     pub(crate) fn assert_silent(&self) {
+        self.assert_silent_but(&[]);
+    }
+
+    /// Fails if QEMU wrote a line to its standard error that contains none of `expected`.
+    pub(crate) fn assert_silent_but(&self, expected: &[&str]) {
         let errors = self.program.errors();
-        assert!(errors.is_empty(), "{self}");
+        for line in errors.lines() {
+            if !expected.iter().any(|part| line.contains(part)) {
+                self.fail(&format!("unexpected on standard error: {line}"));
+            }
+        }
     }
 
     /// Ends QEMU as a user would, and fails unless it ends well.
