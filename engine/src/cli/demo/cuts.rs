@@ -96,10 +96,10 @@ pub(super) fn plan(seed: u64, count: u64, bytes: u64, blocks: u64) -> Option<Vec
 
 /// The destination's fuses: for links that are still to come.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fuses(Arc<Mutex<Waiting>>);
+pub(super) struct Fuses(Arc<Mutex<Door>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Door {
     accepted: u64,
     armed: Option<(u64, Fuse)>,
 }
@@ -131,7 +131,7 @@ impl Fuses {
             .is_some_and(|(_, fuse)| fuse.is_blown())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Door> {
         // Whole after every line that changes it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -211,16 +211,18 @@ fn histogram(out: &mut String, parts: &[(&str, Times, &str)]) -> fmt::Result {
         write!(out, " {name:>9}")?;
     }
     writeln!(out)?;
-    let total = &parts[0].1.buckets;
-    let most = total.iter().copied().max().unwrap_or(0).max(1);
-    for (index, count) in total.iter().enumerate().take(last + 1).skip(first) {
+    let most = parts[0].1.buckets.iter().copied().max().unwrap_or(0);
+    for index in first..=last {
         let (low, _) = Buckets::bounds(index);
+        let counts = parts.iter().map(|(_, times, _)| times.buckets[index]);
         write!(out, "  {:<16}", format!("{low} µs"))?;
-        for (_, times, _) in parts {
-            write!(out, " {:>9}", times.buckets[index])?;
+        for count in counts.clone() {
+            write!(out, " {count:>9}")?;
         }
-        let bar = "#".repeat(usize::try_from((count * BAR).div_ceil(most)).unwrap_or(0));
-        writeln!(out, "{}", format!("   {bar}").trim_end())?;
+        // The first part is the whole.
+        let whole = counts.take(1).sum::<u64>();
+        let bar = usize::try_from((whole * BAR).div_ceil(most.max(1))).unwrap_or(0);
+        writeln!(out, "{}", format!("   {}", "#".repeat(bar)).trim_end())?;
     }
     Ok(())
 }
