@@ -1,0 +1,127 @@
+//! The memory of a running [`Qemu`], read from outside: by physical address over QMP, and by RAM
+//! block through the process's own address space.
+//!
+//! Reading a destination's block before its migration has completed waits for pages like the guest
+//! does; do it afterwards.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use serde_json::json;
+
+use super::process::Qemu;
+
+/// A RAM block as QEMU lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Its name on the wire.
+    pub(crate) name: String,
+    /// Its page size in bytes.
+    pub(crate) page_size: u64,
+    /// Its used length in bytes.
+    pub(crate) len: u64,
+    /// Where it lies in QEMU's address space. QEMU before 8.0 tells this only of blocks that the
+    /// guest can address: not of the ACPI tables.
+    pub(crate) host: Option<u64>,
+}
+
+impl Qemu {
+    /// Guest physical memory from `address` on, read with `pmemsave`: through the chipset, so that
+    /// the ranges of the video memory and of the BIOS show those.
+    pub(crate) fn physical(&mut self, address: u64, len: u64) -> Vec<u8> {
+        let path = self.folder().join("pmemsave");
+        let arguments = json!({ "val": address, "size": len, "filename": path.to_str() });
+        self.run("pmemsave", arguments);
+        let bytes = fs::read(&path).unwrap_or_else(|error| self.fail(&format!("pmemsave: {error}")));
+        let _ = fs::remove_file(&path);
+        bytes
+    }
+
+    /// All RAM blocks that migrate, in QEMU's order.
+    pub(crate) fn blocks(&mut self) -> Vec<Block> {
+        let answer = self.run("x-query-ramblock", json!({}));
+        let text = answer["human-readable-text"].as_str().unwrap_or_default().to_owned();
+        let block = |line: &str| parse(line);
+        let mut blocks: Vec<_> = text.lines().skip(1).filter_map(block).collect();
+        assert!(!blocks.is_empty(), "no RAM blocks in {text:?}");
+        let mut places: Vec<_> = self.machine().layout();
+        let bios = blocks.iter().find(|block| block.name == "pc.bios");
+        places.extend(bios.map(|bios| (bios.name.clone(), (4 << 30) - bios.len, bios.len)));
+        for (name, start, _) in places {
+            let unknown = |block: &&mut Block| block.name == name && block.host.is_none();
+            if let Some(block) = blocks.iter_mut().find(unknown) {
+                block.host = self.host_address(&name, start);
+            }
+        }
+        blocks
+    }
+
+    /// A whole RAM block, used length only.
+    pub(crate) fn block(&mut self, block: &Block) -> Vec<u8> {
+        let len = usize::try_from(block.len).expect("a block fits into this process");
+        let mut bytes = vec![0; len];
+        self.read_block(block, 0, &mut bytes);
+        bytes
+    }
+
+    /// Part of a RAM block, from byte `offset` on.
+    pub(crate) fn read_block(&mut self, block: &Block, offset: u64, bytes: &mut [u8]) {
+        let place = self.place(block) + offset;
+        let memory = self.address_space();
+        if let Err(error) = memory.read_exact_at(bytes, place) {
+            self.fail(&format!("cannot read {} at {offset:#x}: {error}", block.name));
+        }
+    }
+
+    /// Changes a RAM block behind the guest's back.
+    pub(crate) fn write_block(&mut self, block: &Block, offset: u64, bytes: &[u8]) {
+        let place = self.place(block) + offset;
+        let memory = self.address_space();
+        if let Err(error) = memory.write_all_at(bytes, place) {
+            self.fail(&format!("cannot write {} at {offset:#x}: {error}", block.name));
+        }
+    }
+
+    fn place(&self, block: &Block) -> u64 {
+        let unknown = || self.fail(&format!("this QEMU does not tell where {} lies", block.name));
+        block.host.unwrap_or_else(unknown)
+    }
+
+    fn address_space(&self) -> File {
+        let path = format!("/proc/{}/mem", self.program.id());
+        let file = File::options().read(true).write(true).open(&path);
+        file.unwrap_or_else(|error| self.fail(&format!("cannot open {path}: {error}")))
+    }
+
+    /// Where guest physical memory lies in QEMU, if it belongs to the block of that name.
+    fn host_address(&mut self, name: &str, address: u64) -> Option<u64> {
+        // "Host virtual address for 0x0 (pc.ram) is 0x7f0123456000"
+        let text = self.monitor(&format!("gpa2hva {address:#x}"));
+        let (before, after) = text.trim().rsplit_once(" is 0x")?;
+        before.ends_with(&format!("({name})")).then_some(())?;
+        u64::from_str_radix(after, 16).ok()
+    }
+}
+
+/// One line of the block list: name, page size, offset, used length, total length and, from
+/// QEMU 8 on, the host address.
+fn parse(line: &str) -> Option<Block> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let unit = words.iter().position(|word| matches!(*word, "KiB" | "MiB" | "GiB"))?;
+    let shift = match *words.get(unit)? {
+        "KiB" => 10,
+        "MiB" => 20,
+        _ => 30,
+    };
+    let size: u64 = words.get(unit.checked_sub(1)?)?.parse().ok()?;
+    let hex = |place: usize| -> Option<u64> {
+        let word = words.get(unit + place)?.strip_prefix("0x")?;
+        u64::from_str_radix(word, 16).ok()
+    };
+    Some(Block {
+        name: words[..unit - 1].join(" "),
+        page_size: size << shift,
+        len: hex(2)?,
+        host: hex(4),
+    })
+}
