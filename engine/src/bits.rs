@@ -20,7 +20,11 @@ impl Bits {
     /// If `len` bits do not fit the address space.
     pub fn new(len: u64) -> Self {
         let words = usize::try_from(len.div_ceil(64)).expect("bits fit the address space");
-        Self { words: vec![0; words], len, count: 0 }
+        Self {
+            words: vec![0; words],
+            len,
+            count: 0,
+        }
     }
 
     /// The set of all numbers below `len`.
@@ -192,13 +196,17 @@ mod tests {
                 for size in [0, 1, 2, 63, 64, 65, len, u64::MAX] {
                     let mut bits = Bits::new(len);
                     let added = bits.set_range(start, size);
-                    let want: Vec<bool> =
-                        (0..len).map(|at| at >= start && at < start.saturating_add(size)).collect();
+                    let want: Vec<bool> = (0..len)
+                        .map(|at| at >= start && at < start.saturating_add(size))
+                        .collect();
                     assert_eq!(naive(&bits), want);
                     assert_eq!(added, bits.count());
                     assert_eq!(bits.count(), want.iter().filter(|x| **x).count() as u64);
                     assert_eq!(bits.next(0), want.iter().position(|x| *x).map(|x| x as u64));
-                    assert_eq!(bits.next_gap(0), want.iter().position(|x| !*x).map(|x| x as u64));
+                    assert_eq!(
+                        bits.next_gap(0),
+                        want.iter().position(|x| !*x).map(|x| x as u64)
+                    );
                     assert_eq!(bits.count_range(0, len), bits.count());
                     let runs: Vec<_> = bits.runs().collect();
                     assert_eq!(runs.len(), usize::from(bits.count() > 0));

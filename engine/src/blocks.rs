@@ -85,7 +85,10 @@ impl Blocks {
         if !target.is_power_of_two() || target < 1024 {
             return Err(BlockError::TargetPage { size: target });
         }
-        Ok(Self { list: Vec::new(), target })
+        Ok(Self {
+            list: Vec::new(),
+            target,
+        })
     }
 
     /// Adds a block and says its number.
@@ -98,7 +101,10 @@ impl Blocks {
             return Err(BlockError::HostPage { size: block.page });
         }
         if block.len == 0 || !block.len.is_multiple_of(block.page) {
-            return Err(BlockError::Length { len: block.len, page: block.page });
+            return Err(BlockError::Length {
+                len: block.len,
+                page: block.page,
+            });
         }
         if self.find(block.name.name()).is_some() {
             return Err(BlockError::Twice);
@@ -153,7 +159,9 @@ impl Blocks {
 
     /// Bitwise OR of all page sizes, as POSTCOPY_ADVISE has it.
     pub fn page_summary(&self) -> u64 {
-        self.list.iter().fold(0, |summary, block| summary | block.page)
+        self.list
+            .iter()
+            .fold(0, |summary, block| summary | block.page)
     }
 
     /// Checks that a range is inside its block and made of whole pages of
@@ -169,7 +177,11 @@ impl Blocks {
             return Err(BlockError::Empty);
         }
         if start.checked_add(len).is_none_or(|end| end > block.len) {
-            return Err(BlockError::Overrun { start, len, block: block.len });
+            return Err(BlockError::Overrun {
+                start,
+                len,
+                block: block.len,
+            });
         }
         if !start.is_multiple_of(page) || !len.is_multiple_of(page) {
             return Err(BlockError::Unaligned { start, len, page });
@@ -182,14 +194,20 @@ impl fmt::Display for BlockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             BlockError::TargetPage { size } => {
-                write!(f, "target page size {size}: must be a power of two of at least 1024")
+                write!(
+                    f,
+                    "target page size {size}: must be a power of two of at least 1024"
+                )
             }
             BlockError::HostPage { size } => write!(
                 f,
                 "host page size {size}: must be a power of two and at least the target page size"
             ),
             BlockError::Length { len, page } => {
-                write!(f, "block length {len}: must be a positive multiple of its page size {page}")
+                write!(
+                    f,
+                    "block length {len}: must be a positive multiple of its page size {page}"
+                )
             }
             BlockError::Twice => f.write_str("two blocks have the same name"),
             BlockError::Unknown => f.write_str("no such block"),
@@ -199,7 +217,10 @@ impl fmt::Display for BlockError {
                 "range 0x{start:x} + 0x{len:x} passes the end of the block at 0x{block:x}"
             ),
             BlockError::Unaligned { start, len, page } => {
-                write!(f, "range 0x{start:x} + 0x{len:x} is not made of pages of {page} bytes")
+                write!(
+                    f,
+                    "range 0x{start:x} + 0x{len:x} is not made of pages of {page} bytes"
+                )
             }
         }
     }
@@ -225,7 +246,13 @@ mod tests {
         assert_eq!(one(8192, 2048), Err(BlockError::HostPage { size: 2048 }));
         assert_eq!(one(8192, 12288), Err(BlockError::HostPage { size: 12288 }));
         assert_eq!(one(0, 4096), Err(BlockError::Length { len: 0, page: 4096 }));
-        assert_eq!(one(4096, 65536), Err(BlockError::Length { len: 4096, page: 65536 }));
+        assert_eq!(
+            one(4096, 65536),
+            Err(BlockError::Length {
+                len: 4096,
+                page: 65536
+            })
+        );
     }
 
     #[test]
@@ -243,7 +270,11 @@ mod tests {
         assert_eq!(blocks.check(1, 0, page, page), Err(BlockError::Unknown));
         assert_eq!(blocks.check(0, 0, 0, page), Err(BlockError::Empty));
         for (start, len) in [(1 << 21, page), (u64::MAX - 0xffff, page), (page, u64::MAX)] {
-            let want = BlockError::Overrun { start, len, block: 1 << 21 };
+            let want = BlockError::Overrun {
+                start,
+                len,
+                block: 1 << 21,
+            };
             assert_eq!(blocks.check(0, start, len, page), Err(want));
         }
         for (start, len) in [(4096, page), (0, 4096)] {

@@ -45,12 +45,16 @@ impl Pages {
             target: blocks.target(),
             page: block.page,
         };
-        Self { blocks: blocks.iter().map(states).collect() }
+        Self {
+            blocks: blocks.iter().map(states).collect(),
+        }
     }
 
     /// Whether the target page at `offset` has been received.
     pub fn is_received(&self, block: BlockId, offset: u64) -> bool {
-        self.blocks.get(block).is_some_and(|s| s.received.test(offset / s.target))
+        self.blocks
+            .get(block)
+            .is_some_and(|s| s.received.test(offset / s.target))
     }
 
     /// Whether any target page in the range has been received.
@@ -62,22 +66,32 @@ impl Pages {
 
     /// Whether the host page at `offset` is requested and not received.
     pub fn is_requested(&self, block: BlockId, offset: u64) -> bool {
-        self.blocks.get(block).is_some_and(|s| s.requested.test(offset / s.page))
+        self.blocks
+            .get(block)
+            .is_some_and(|s| s.requested.test(offset / s.page))
     }
 
     /// Somebody waits for the host page at `offset`.
     pub fn fault(&mut self, block: BlockId, offset: u64) -> Fault {
-        let Some(s) = self.blocks.get_mut(block) else { return Fault::Present };
+        let Some(s) = self.blocks.get_mut(block) else {
+            return Fault::Present;
+        };
         if s.received.test(offset / s.target) {
             return Fault::Present;
         }
-        if s.requested.set(offset / s.page) { Fault::New } else { Fault::Pending }
+        if s.requested.set(offset / s.page) {
+            Fault::New
+        } else {
+            Fault::Pending
+        }
     }
 
     /// The range has been placed; says how many of its host pages had been
     /// requested.
     pub fn receive(&mut self, block: BlockId, offset: u64, len: u64) -> u64 {
-        let Some(s) = self.blocks.get_mut(block) else { return 0 };
+        let Some(s) = self.blocks.get_mut(block) else {
+            return 0;
+        };
         s.received.set_range(offset / s.target, len / s.target);
         s.requested.clear_range(offset / s.page, len / s.page)
     }
@@ -112,7 +126,10 @@ impl Pages {
 
     /// How many target pages are missing, requested ones included.
     pub fn missing(&self) -> u64 {
-        self.blocks.iter().map(|s| s.received.len() - s.received.count()).sum()
+        self.blocks
+            .iter()
+            .map(|s| s.received.len() - s.received.count())
+            .sum()
     }
 
     /// Block and offset of the first missing target page.
@@ -125,6 +142,9 @@ impl Pages {
 
     /// Bytes allocated.
     pub fn memory(&self) -> usize {
-        self.blocks.iter().map(|s| s.received.memory() + s.requested.memory()).sum()
+        self.blocks
+            .iter()
+            .map(|s| s.received.memory() + s.requested.memory())
+            .sum()
     }
 }

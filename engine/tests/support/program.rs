@@ -154,23 +154,36 @@ impl Program {
     /// What the program wrote to its output so far, where [`Program::spawn`] keeps it.
     pub(crate) fn output(&self) -> String {
         let text = |log: &Vec<u8>| String::from_utf8_lossy(log).into_owned();
-        self.out.as_ref().map(|log| log.now(text)).unwrap_or_default()
+        self.out
+            .as_ref()
+            .map(|log| log.now(text))
+            .unwrap_or_default()
     }
 
     /// What the program wrote to its standard error so far.
     pub(crate) fn errors(&self) -> String {
-        self.err.now(|log| String::from_utf8_lossy(log).into_owned())
+        self.err
+            .now(|log| String::from_utf8_lossy(log).into_owned())
     }
 
     /// Waits until the output has a line in which `look` finds something.
-    pub(crate) fn wait_line<R>(&self, within: Duration, mut look: impl FnMut(&str) -> Option<R>) -> R {
+    pub(crate) fn wait_line<R>(
+        &self,
+        within: Duration,
+        mut look: impl FnMut(&str) -> Option<R>,
+    ) -> R {
         let log = self.out.as_ref().expect("started with Program::spawn");
         let found = log.wait(within, |log| {
             let text = String::from_utf8_lossy(log);
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             whole.lines().find_map(&mut look)
         });
-        found.unwrap_or_else(|ended| panic!("{}: the line awaited did not come: {ended:?}\n{self}", self.name))
+        found.unwrap_or_else(|ended| {
+            panic!(
+                "{}: the line awaited did not come: {ended:?}\n{self}",
+                self.name
+            )
+        })
     }
 
     /// The exit status if the program has ended.
@@ -200,14 +213,19 @@ impl Program {
     /// Waits for the program's end, which must be a good one.
     pub(crate) fn wait_success(&mut self, within: Duration) {
         let status = self.wait(within);
-        assert!(status.success(), "{} ended with {status}\n{self}", self.name);
+        assert!(
+            status.success(),
+            "{} ended with {status}\n{self}",
+            self.name
+        );
     }
 
     /// Sends a signal.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             let pid = Pid::from_child(&self.child);
-            kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
+            kill_process(pid, signal)
+                .unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
         }
     }
 

@@ -56,10 +56,22 @@ impl Guest {
 
     /// The boot sector that does this, for a machine with `memory` bytes.
     pub(crate) fn sector(&self, memory: u64) -> [u8; 512] {
-        assert!(self.hot > 0 && self.quiet > 0, "{self:?}: each part needs a page");
-        assert!(gcd(self.stride, self.hot) == 1, "{self:?}: the stride must reach every page");
-        assert!(self.stride <= self.hot, "{self:?}: the stride leaves the hot pages");
-        assert!(self.end() <= memory.min(3 << 30), "{self:?} does not fit into {memory} bytes");
+        assert!(
+            self.hot > 0 && self.quiet > 0,
+            "{self:?}: each part needs a page"
+        );
+        assert!(
+            gcd(self.stride, self.hot) == 1,
+            "{self:?}: the stride must reach every page"
+        );
+        assert!(
+            self.stride <= self.hot,
+            "{self:?}: the stride leaves the hot pages"
+        );
+        assert!(
+            self.end() <= memory.min(3 << 30),
+            "{self:?} does not fit into {memory} bytes"
+        );
         let base = u32::try_from(BASE).expect("the base is below 4 GiB");
         let words = [
             base,
@@ -119,7 +131,11 @@ impl Said {
 
     /// The first sign of life: a guest that was moved begins with a pass or a sweep.
     pub(crate) fn first(&self) -> Option<Instant> {
-        let all = [self.ready.as_ref(), self.passes.first(), self.sweeps.first()];
+        let all = [
+            self.ready.as_ref(),
+            self.passes.first(),
+            self.sweeps.first(),
+        ];
         all.into_iter().flatten().min().copied()
     }
 

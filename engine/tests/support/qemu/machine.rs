@@ -123,7 +123,17 @@ impl Machine {
             kind = format!("{kind},memory-backend={}", only.name);
         }
         let mut list = vec!["-M".into(), kind];
-        list.extend(["-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none"].map(str::to_owned));
+        list.extend(
+            [
+                "-accel",
+                "tcg",
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+            ]
+            .map(str::to_owned),
+        );
         list.extend(["-serial".into(), "stdio".into()]);
         list.extend(["-m".into(), format!("{}M", self.memory / MIB)]);
         for ram in &self.ram {

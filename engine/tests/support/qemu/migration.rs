@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::process::Qemu;
+use crate::support::SOON;
 
 /// States in which nothing more will happen by itself.
 const FINAL: [&str; 4] = ["completed", "failed", "cancelled", PAUSED];
@@ -74,6 +76,25 @@ impl Qemu {
         self.run("migrate", json!({ "uri": uri }));
     }
 
+    /// Saves the machine into a file of its folder: the stream a user gets from
+    /// `migrate "exec:cat >FILE"`. The guest is stopped afterwards.
+    pub(crate) fn save(&mut self) -> PathBuf {
+        let path = self.folder().join("saved");
+        let file = path.display();
+        self.set(json!({ "max-bandwidth": 0 }));
+        // QEMU is done when the pipe is full; the file is whole when it has its name.
+        self.migrate(&format!("exec:cat >{file}.new && mv {file}.new {file}"));
+        self.wait_status(&["completed"], SOON);
+        let end = Instant::now() + SOON;
+        while !path.exists() {
+            if Instant::now() > end {
+                self.fail("the saved stream does not reach its file");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        path
+    }
+
     /// Asks the source to switch to postcopy as soon as it can.
     pub(crate) fn start_postcopy(&mut self) {
         self.run("migrate-start-postcopy", json!({}));
@@ -131,7 +152,9 @@ impl Qemu {
                 self.fail_migration(&format!("the migration is {now} instead of {states:?}"));
             }
             if Instant::now() > end {
-                self.fail_migration(&format!("the migration is still {now} after {within:?} instead of {states:?}"));
+                self.fail_migration(&format!(
+                    "the migration is still {now} after {within:?} instead of {states:?}"
+                ));
             }
             if let Err(error) = self.qmp.poll(Duration::from_millis(20)) {
                 self.fail(&format!("waiting for {states:?}: {error}"));
@@ -144,7 +167,8 @@ impl Qemu {
         let info = self.query_migrate();
         let list = |name: &str| -> Vec<u64> {
             let list = info[name].as_array();
-            list.map(|list| list.iter().filter_map(Value::as_u64).collect()).unwrap_or_default()
+            list.map(|list| list.iter().filter_map(Value::as_u64).collect())
+                .unwrap_or_default()
         };
         if info["postcopy-blocktime"].is_null() {
             self.fail(&format!("no blocktime in {info}"));
@@ -168,8 +192,12 @@ impl Qemu {
                 continue;
             }
             let part = |name: &str| event["timestamp"][name].as_u64().unwrap_or_default();
-            let state = event["data"]["status"].as_str().unwrap_or_default().to_owned();
-            self.history.push((state, part("seconds") * 1_000_000 + part("microseconds")));
+            let state = event["data"]["status"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            self.history
+                .push((state, part("seconds") * 1_000_000 + part("microseconds")));
         }
     }
 }

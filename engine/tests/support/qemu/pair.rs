@@ -21,8 +21,26 @@ impl Pair {
     /// Starts both sides with these capabilities. Where `record` is given, the relay records with
     /// it as the prefix.
     pub(crate) fn start(machine: &Machine, capabilities: &[&str], record: Option<&Path>) -> Self {
+        let (source, destination) = (Qemu::boot(machine), Qemu::incoming(machine));
+        Self::join(source, destination, capabilities, record)
+    }
+
+    /// The same with a guest that is stopped and stays so on the other side: memory that both
+    /// sides can be asked for. [`Pair::source`] is stopped already.
+    pub(crate) fn start_stopped(machine: &Machine, capabilities: &[&str]) -> Self {
         let mut source = Qemu::boot(machine);
-        let mut destination = Qemu::incoming(machine);
+        source.stop();
+        // In postcopy, QEMU does not care whether the source's guest ran.
+        let destination = Qemu::start("destination", machine, &["-incoming", "defer", "-S"]);
+        Self::join(source, destination, capabilities, None)
+    }
+
+    fn join(
+        mut source: Qemu,
+        mut destination: Qemu,
+        capabilities: &[&str],
+        record: Option<&Path>,
+    ) -> Self {
         source.enable(capabilities);
         destination.enable(capabilities);
         if destination.knows("postcopy-blocktime") {
@@ -54,7 +72,8 @@ impl Pair {
             (forward >= bytes).then_some(())
         });
         self.source.start_postcopy();
-        self.destination.wait_status(&["postcopy-active", "completed"], SOON);
+        self.destination
+            .wait_status(&["postcopy-active", "completed"], SOON);
         Instant::now()
     }
 
@@ -71,6 +90,7 @@ impl Pair {
         self.destination.recover();
         let uri = self.relay.uri();
         self.source.resume(&uri);
-        self.source.wait_status(&["postcopy-active", "completed"], SOON);
+        self.source
+            .wait_status(&["postcopy-active", "completed"], SOON);
     }
 }

@@ -49,7 +49,12 @@ pub(crate) fn folder() -> TempDir {
     tempfile::Builder::new()
         .prefix("rp-")
         .tempdir()
-        .unwrap_or_else(|error| panic!("cannot make a folder in {}: {error}", env::temp_dir().display()))
+        .unwrap_or_else(|error| {
+            panic!(
+                "cannot make a folder in {}: {error}",
+                env::temp_dir().display()
+            )
+        })
 }
 
 impl Qemu {
@@ -79,7 +84,9 @@ impl Qemu {
         let binary = binary();
         let mut command = Command::new(&binary);
         command.args(machine.arguments(&boot)).args(more);
-        command.arg("-chardev").arg(format!("socket,id=qmp,path={}", control.display()));
+        command
+            .arg("-chardev")
+            .arg(format!("socket,id=qmp,path={}", control.display()));
         command.args(["-mon", "chardev=qmp,mode=control"]);
         assert!(
             runs(&binary),
@@ -171,8 +178,18 @@ impl Qemu {
 
     /// Waits until the guest has said what `look` looks for. A complaint of the guest ends the
     /// wait. `what` completes "the guest did not …".
-    pub(crate) fn wait_said<R>(&self, within: Duration, what: &str, mut look: impl FnMut(&Said) -> Option<R>) -> R {
-        let wrong = |said: &Said| said.complaint.contains('\n').then(|| said.wrong()).flatten();
+    pub(crate) fn wait_said<R>(
+        &self,
+        within: Duration,
+        what: &str,
+        mut look: impl FnMut(&Said) -> Option<R>,
+    ) -> R {
+        let wrong = |said: &Said| {
+            said.complaint
+                .contains('\n')
+                .then(|| said.wrong())
+                .flatten()
+        };
         let found = self.serial.wait(within, |said| match wrong(said) {
             Some(wrong) => Some(Err(wrong)),
             None => look(said).map(Ok),
@@ -180,7 +197,9 @@ impl Qemu {
         match found {
             Ok(Ok(found)) => found,
             Ok(Err(wrong)) => self.fail(&wrong),
-            Err(ended) => self.fail(&format!("the guest did not {what} within {within:?}: {ended:?}")),
+            Err(ended) => self.fail(&format!(
+                "the guest did not {what} within {within:?}: {ended:?}"
+            )),
         }
     }
 
@@ -189,7 +208,11 @@ impl Qemu {
     pub(crate) fn wait_healthy(&self, count: usize, within: Duration) {
         let before = self.said();
         // The sweep under way may have begun before; the one after it is whole.
-        let sweeps = if self.machine.guest().sweep > 0 { before.sweeps.len() + 2 } else { 0 };
+        let sweeps = if self.machine.guest().sweep > 0 {
+            before.sweeps.len() + 2
+        } else {
+            0
+        };
         let passes = before.passes.len() + count;
         self.wait_said(within, "go on", |said| {
             (said.passes.len() >= passes && said.sweeps.len() >= sweeps).then_some(())
@@ -197,6 +220,19 @@ impl Qemu {
         if let Some(wrong) = self.said().wrong() {
             self.fail(&wrong);
         }
+    }
+
+    /// Waits until the guest finds something wrong, and gives its words.
+    pub(crate) fn wait_complaint(&self, within: Duration) -> String {
+        let whole = |said: &Said| {
+            said.complaint
+                .contains('\n')
+                .then(|| said.wrong())
+                .flatten()
+        };
+        let found = self.serial.wait(within, whole);
+        found
+            .unwrap_or_else(|ended| self.fail(&format!("the guest finds nothing wrong: {ended:?}")))
     }
 
     /// Fails unless QEMU wrote nothing to its standard error.
@@ -224,12 +260,20 @@ impl fmt::Display for Qemu {
         writeln!(
             f,
             "  guest: {}, {} passes, {} sweeps, {}",
-            if said.ready.is_some() { "started here" } else { "not started here" },
+            if said.ready.is_some() {
+                "started here"
+            } else {
+                "not started here"
+            },
             said.passes.len(),
             said.sweeps.len(),
             said.wrong().unwrap_or_else(|| "no complaint".into()),
         )?;
-        let states: Vec<_> = self.history.iter().map(|(state, _)| state.as_str()).collect();
+        let states: Vec<_> = self
+            .history
+            .iter()
+            .map(|(state, _)| state.as_str())
+            .collect();
         writeln!(f, "  migration states: {}", states.join(", "))?;
         write!(f, "{}", self.program)
     }
@@ -243,12 +287,16 @@ fn runs(binary: &Path) -> bool {
 
 /// Waits for QEMU to come to its control socket.
 fn accept(listener: &UnixListener, program: &mut Program) -> UnixStream {
-    listener.set_nonblocking(true).expect("a socket takes the flag");
+    listener
+        .set_nonblocking(true)
+        .expect("a socket takes the flag");
     let end = Instant::now() + SOON;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                stream.set_nonblocking(false).expect("a socket takes the flag");
+                stream
+                    .set_nonblocking(false)
+                    .expect("a socket takes the flag");
                 return stream;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -258,7 +306,10 @@ fn accept(listener: &UnixListener, program: &mut Program) -> UnixStream {
             program.wait(SOON);
             panic!("QEMU ended at its start with {status}\n{program}");
         }
-        assert!(Instant::now() < end, "QEMU does not come to its control socket\n{program}");
+        assert!(
+            Instant::now() < end,
+            "QEMU does not come to its control socket\n{program}"
+        );
         thread::sleep(Duration::from_millis(2));
     }
 }

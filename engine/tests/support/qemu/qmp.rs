@@ -110,7 +110,8 @@ impl Qmp {
             match self.stream.read(&mut piece) {
                 Ok(0) => return Err(QmpError::Gone("closed".into())),
                 Ok(len) => self.pending.extend_from_slice(&piece[..len]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(gone(error)),
             }

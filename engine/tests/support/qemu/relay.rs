@@ -114,7 +114,12 @@ impl Relay {
 
     /// Bytes forwarded so far, on all connections.
     pub(crate) fn forwarded(&self) -> u64 {
-        self.shared.lock().links.iter().map(|link| link.forward).sum()
+        self.shared
+            .lock()
+            .links
+            .iter()
+            .map(|link| link.forward)
+            .sum()
     }
 
     /// How many times the links were cut.
@@ -147,7 +152,12 @@ impl Relay {
     }
 
     /// Waits until `look` finds what it looks for in the connections.
-    pub(crate) fn wait<R>(&self, within: Duration, what: &str, mut look: impl FnMut(&[Link]) -> Option<R>) -> R {
+    pub(crate) fn wait<R>(
+        &self,
+        within: Duration,
+        what: &str,
+        mut look: impl FnMut(&[Link]) -> Option<R>,
+    ) -> R {
         self.shared
             .wait(within, |state| look(&state.links))
             .unwrap_or_else(|| panic!("the relay did not see {what} within {within:?}\n{self}"))
@@ -167,9 +177,15 @@ impl fmt::Display for Relay {
         for (index, link) in state.links.iter().enumerate() {
             let end = if link.closed { "closed" } else { "open" };
             let Link { forward, back, .. } = link;
-            writeln!(f, "  link {index}: {forward} bytes forward, {back} back, {end}")?;
+            writeln!(
+                f,
+                "  link {index}: {forward} bytes forward, {back} back, {end}"
+            )?;
         }
-        state.trouble.iter().try_for_each(|line| writeln!(f, "  {line}"))
+        state
+            .trouble
+            .iter()
+            .try_for_each(|line| writeln!(f, "  {line}"))
     }
 }
 
@@ -201,16 +217,17 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>, near: UnixStream, target: &Path) {
+        // Locked from here on: whoever meets the connection at its other end finds it listed.
+        let mut state = self.lock();
         let far = match UnixStream::connect(target) {
             Ok(far) => far,
             Err(error) => {
                 let line = format!("no connection to {}: {error}", target.display());
-                self.lock().trouble.push(line);
+                state.trouble.push(line);
                 return;
             }
         };
         let twin = |stream: &UnixStream| stream.try_clone().expect("a descriptor can be had");
-        let mut state = self.lock();
         let index = state.links.len();
         state.links.push(Link {
             opened: Instant::now(),
@@ -225,13 +242,16 @@ impl Shared {
             let mut name = prefix.clone().into_os_string();
             name.push(format!(".ch{index}.{end}"));
             let file = File::create(&name);
-            Some(file.unwrap_or_else(|error| panic!("cannot write {}: {error}", Path::new(&name).display())))
+            Some(file.unwrap_or_else(|error| {
+                panic!("cannot write {}: {error}", Path::new(&name).display())
+            }))
         };
         let (forward, back) = (file("fwd"), file("rp"));
         drop(state);
         self.changed.notify_all();
         let (near_too, far_too, ours) = (twin(&near), twin(&far), Arc::clone(self));
-        let there = thread::spawn(move || ours.copy(index, Way::Forward, near_too, far_too, forward));
+        let there =
+            thread::spawn(move || ours.copy(index, Way::Forward, near_too, far_too, forward));
         let ours = Arc::clone(self);
         thread::spawn(move || {
             ours.copy(index, Way::Back, far, near, back);
@@ -241,7 +261,14 @@ impl Shared {
         });
     }
 
-    fn copy(&self, index: usize, way: Way, mut from: UnixStream, mut to: UnixStream, mut file: Option<File>) {
+    fn copy(
+        &self,
+        index: usize,
+        way: Way,
+        mut from: UnixStream,
+        mut to: UnixStream,
+        mut file: Option<File>,
+    ) {
         let mut piece = vec![0; 64 << 10];
         loop {
             let len = match from.read(&mut piece) {
@@ -250,15 +277,17 @@ impl Shared {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => break,
             };
-            let (len, last) = self.count(index, way, &piece[..len]);
+            let (len, last) = self.admit(index, way, len);
             if let Some(file) = &mut file {
-                file.write_all(&piece[..len]).expect("the record can be written");
+                file.write_all(&piece[..len])
+                    .expect("the record can be written");
             }
             if to.write_all(&piece[..len]).is_err() {
                 // Nobody reads there: the side that sends must hear of it.
                 let _ = from.shutdown(Shutdown::Both);
                 break;
             }
+            self.count(index, way, &piece[..len]);
             if last {
                 self.cut(&mut self.lock());
                 break;
@@ -267,42 +296,54 @@ impl Shared {
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    /// Counts a piece in, and gives how much of it goes through and whether the cut comes behind it.
-    fn count(&self, index: usize, way: Way, piece: &[u8]) -> (usize, bool) {
+    /// How much of a piece goes through, and whether the cut comes behind it; then the other links
+    /// are dead already.
+    fn admit(&self, index: usize, way: Way, len: usize) -> (usize, bool) {
         let mut state = self.lock();
-        let mut len = piece.len();
-        let mut last = false;
-        if way == Way::Forward {
-            if let Some(budget) = &mut state.budget {
-                len = len.min(usize::try_from(*budget).unwrap_or(usize::MAX));
-                *budget -= u64::try_from(len).expect("a piece is small");
-                last = *budget == 0;
-            }
+        let Some(budget) = state.budget.filter(|_| way == Way::Forward) else {
+            return (len, false);
+        };
+        let len = len.min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let left = budget - u64::try_from(len).expect("a piece is small");
+        state.budget = (left > 0).then_some(left);
+        if left == 0 {
+            state.sever(Some(index));
         }
+        (len, left == 0)
+    }
+
+    /// Counts what went through.
+    fn count(&self, index: usize, way: Way, piece: &[u8]) {
+        let mut state = self.lock();
         let link = &mut state.links[index];
-        let bytes = u64::try_from(len).expect("a piece is small");
+        let bytes = u64::try_from(piece.len()).expect("a piece is small");
         match way {
             Way::Forward => {
-                let head = 16_usize.saturating_sub(link.head.len()).min(len);
+                let head = 16_usize.saturating_sub(link.head.len()).min(piece.len());
                 link.head.extend_from_slice(&piece[..head]);
                 link.forward += bytes;
             }
             Way::Back => link.back += bytes,
         }
-        if last {
-            state.budget = None;
-        }
         self.changed.notify_all();
-        (len, last)
     }
 
     fn cut(&self, state: &mut State) {
-        for [near, far] in &state.streams {
-            let _ = near.shutdown(Shutdown::Both);
-            let _ = far.shutdown(Shutdown::Both);
-        }
+        state.sever(None);
         state.cuts += 1;
         self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn sever(&self, but: Option<usize>) {
+        for (index, pair) in self.streams.iter().enumerate() {
+            if but != Some(index) {
+                let [near, far] = pair;
+                let _ = near.shutdown(Shutdown::Both);
+                let _ = far.shutdown(Shutdown::Both);
+            }
+        }
     }
 }
 
@@ -310,5 +351,6 @@ impl Shared {
 pub(crate) fn recorded(prefix: &Path, link: usize, end: &str) -> Vec<u8> {
     let mut name = prefix.to_owned().into_os_string();
     name.push(format!(".ch{link}.{end}"));
-    fs::read(&name).unwrap_or_else(|error| panic!("cannot read {}: {error}", Path::new(&name).display()))
+    fs::read(&name)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", Path::new(&name).display()))
 }
