@@ -11,6 +11,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod decode;
 pub mod doctor;
+pub mod import;
+mod latency;
+mod machine;
+pub mod receive;
+mod signals;
 pub mod size;
 
 /// QEMU postcopy page service.
@@ -28,6 +33,10 @@ pub enum Command {
     Decode(decode::Args),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
+    /// Make an image of a migration stream that was saved to a file.
+    Import(import::Args),
+    /// Receive a live migration into an image.
+    Receive(receive::Args),
 }
 
 /// What output is for.
@@ -45,6 +54,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Decode(args) => decode::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Import(args) => import::run(&args),
+        Command::Receive(args) => receive::run(&args),
     }
 }
 
