@@ -176,11 +176,11 @@ fn takes_urgent_pages_from_the_preempt_channel() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn survives_five_cuts() {
     let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
-    ground.source.set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
-    ground.switch();
     ground
         .source
-        .wait_status(&["postcopy-active"], SOON);
+        .set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
+    ground.switch();
+    ground.source.wait_status(&["postcopy-active"], SOON);
     for cut in 1..=5 {
         ground.relay.cut_after(700_001);
         ground.relay.wait_cuts(cut, SOON);

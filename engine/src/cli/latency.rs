@@ -65,7 +65,9 @@ fn histogram(out: &mut String, parts: &[(&str, &Latency, &str)]) -> fmt::Result 
         write!(out, " {name:>9}")?;
     }
     writeln!(out)?;
-    let total = parts.first().map_or([0; BUCKETS], |(_, part, _)| counts(part));
+    let total = parts
+        .first()
+        .map_or([0; BUCKETS], |(_, part, _)| counts(part));
     let most = total.iter().copied().max().unwrap_or(0).max(1);
     for index in first..=last {
         let (low, _) = Buckets::bounds(index);

@@ -132,7 +132,10 @@ impl Image {
         let Some(ram) = self.ram.get(block) else {
             return false;
         };
-        let Some(end) = offset.checked_add(len).filter(|end| *end <= ram.bytes.len()) else {
+        let Some(end) = offset
+            .checked_add(len)
+            .filter(|end| *end <= ram.bytes.len())
+        else {
             return false;
         };
         let after = ram.data.partition_point(|(_, stop)| *stop <= offset);

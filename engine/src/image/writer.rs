@@ -288,7 +288,10 @@ impl Writer {
         });
         let manifest = Manifest {
             blocks: blocks.collect(),
-            target_page: self.blocks.as_ref().map_or(facts.target_page, Blocks::target),
+            target_page: self
+                .blocks
+                .as_ref()
+                .map_or(facts.target_page, Blocks::target),
             device_state: self.device_state.len,
             early_state: self.early_state.len,
             description: self.description.as_ref().map(|file| file.len),
@@ -444,7 +447,11 @@ mod tests {
     fn names_files_so_that_every_file_system_takes_them() {
         for (id, name, want) in [
             (0, &b"pc.ram"[..], "ram-000-pc.ram.raw"),
-            (1, b"/rom@etc/acpi/tables", "ram-001-rom_etc_acpi_tables.raw"),
+            (
+                1,
+                b"/rom@etc/acpi/tables",
+                "ram-001-rom_etc_acpi_tables.raw",
+            ),
             (12, b"..", "ram-012-...raw"),
             (1000, b"/\xff\n", "ram-1000-.raw"),
         ] {

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use retpath_codec::command::{Command, RangeList};
-use retpath_codec::forward::Event;
+use retpath_codec::forward::{Event, SectionKind};
 use retpath_codec::{BlockName, NameBuf};
 
 use super::live::Live;
 use super::touch::Touchers;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
-use crate::destination::{Destination, Ending, Phase};
+use crate::destination::{Destination, Ending};
 use crate::image::{Manifest, Recorder, Writer};
 use crate::memory::{Backing, Memory};
 use crate::run::{Control, Guest, RunError};
@@ -33,8 +33,8 @@ pub(super) struct Incoming {
     memory: Vec<(NameBuf, Arc<Memory>)>,
     /// What the source has sent or will send again after the switch.
     discarded: Vec<(BlockId, Range<u64>)>,
-    /// Target page size, once the blocks are known.
-    target: u64,
+    /// Page sizes of the blocks.
+    pages: Vec<u64>,
     touches: u64,
     touchers: Touchers,
     signals: Signals,
@@ -44,20 +44,19 @@ pub(super) struct Incoming {
     pub(super) manifest: Option<Manifest>,
     /// How the migration ended, as soon as everything is on disk.
     ending: Option<Ending>,
-    pub(super) loss: Option<Loss>,
+    pub(super) source: Source,
     preempt: bool,
 }
 
-/// What an unfinished migration means for the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
-    /// The source has it and goes on.
-    Nothing,
-    /// It stands still at the source.
-    Stopped {
-        /// Target pages that are not here.
-        missing: u64,
-    },
+/// How far the source is, for what an unfinished migration means for its guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    /// It has stopped the guest.
+    pub(super) stopped: bool,
+    /// It can be told what has become of the migration.
+    pub(super) hears: bool,
+    /// Target pages that are not here.
+    pub(super) missing: u64,
 }
 
 impl Incoming {
@@ -74,7 +73,7 @@ impl Incoming {
             recorder: Recorder::new(),
             memory: Vec::new(),
             discarded: Vec::new(),
-            target: 4096,
+            pages: Vec::new(),
             touches,
             touchers: Touchers::default(),
             signals,
@@ -82,7 +81,7 @@ impl Incoming {
             live,
             manifest: None,
             ending: None,
-            loss: None,
+            source: Source::default(),
             preempt,
         }
     }
@@ -95,7 +94,10 @@ impl Incoming {
     /// Writes all memory to the image.
     fn write_out(&mut self, core: &Destination) -> Result<(), String> {
         let target = core.blocks().target();
-        let writer = self.writer.as_mut().ok_or("the image is finished already")?;
+        let writer = self
+            .writer
+            .as_mut()
+            .ok_or("the image is finished already")?;
         let mut piece = Vec::new();
         for (block, (id, (_, memory))) in core.blocks().iter().zip(self.memory.iter().enumerate()) {
             writer.block(block, target).map_err(|e| e.to_string())?;
@@ -156,6 +158,7 @@ impl Guest for Incoming {
         let memory = Memory::new(Backing::Anonymous, block.len.next_multiple_of(page));
         let memory = Arc::new(memory.map_err(|e| format!("RAM block {}: {e}", block.name))?);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
+        self.pages.push(block.page);
         Ok(memory)
     }
 
@@ -168,6 +171,17 @@ impl Guest for Incoming {
                 self.discarded
                     .extend(ranges.map(|one| (id, one.start..end(one.start, one.len))));
             }
+        }
+        match event {
+            Event::Command(Command::OpenReturnPath) => self.source.hears = true,
+            // Devices are sent when the guest has stopped, but for those
+            // in front of RAM.
+            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. })
+            | Event::Section {
+                kind: SectionKind::Full,
+                ..
+            } if !self.memory.is_empty() => self.source.stopped = true,
+            _ => {}
         }
         let Some(writer) = &mut self.writer else {
             return Ok(());
@@ -186,7 +200,7 @@ impl Guest for Incoming {
     fn run(&mut self) {
         let memory = self.memory.iter().map(|(_, memory)| Arc::clone(memory));
         self.touchers
-            .start(memory.collect(), &self.discarded, self.target, self.touches);
+            .start(memory.collect(), &self.discarded, &self.pages, self.touches);
     }
 
     fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
@@ -209,14 +223,8 @@ impl Guest for Incoming {
         if self.signals.came() {
             self.control.stop();
         }
-        self.target = core.blocks().target();
         self.live.show(core);
-        self.loss = Some(match core.phase() {
-            Phase::Fresh | Phase::Advised | Phase::Discarding | Phase::Listening => Loss::Nothing,
-            _ => Loss::Stopped {
-                missing: core.pages().missing(),
-            },
-        });
+        self.source.missing = core.pages().missing();
     }
 
     fn failed(&mut self, _: &RunError) -> bool {

@@ -30,7 +30,8 @@ impl Live {
     }
 
     pub(super) fn writing(&self) {
-        self.bar.set_message("everything is here; writing the image");
+        self.bar
+            .set_message("everything is here; writing the image");
     }
 
     pub(super) fn clear(&mut self) {
@@ -50,9 +51,14 @@ fn line(core: &Destination) -> String {
     match core.phase() {
         Phase::Fresh if total == 0 => "waiting for the source".into(),
         phase if phase.is_precopy() => {
-            format!("precopy: {} pages, {missing} of {total} missing", stats.precopy)
+            format!(
+                "precopy: {} pages, {missing} of {total} missing",
+                stats.precopy
+            )
         }
-        Phase::Paused => format!("the link is down, waiting for a new one: {missing} of {total} pages missing"),
+        Phase::Paused => {
+            format!("the link is down, waiting for a new one: {missing} of {total} pages missing")
+        }
         Phase::Recovering => format!("recovering: {missing} of {total} pages missing"),
         _ => {
             let latency = &stats.latency.total;

@@ -29,7 +29,7 @@ mod live;
 mod report;
 mod touch;
 
-use guest::{Incoming, Loss};
+use guest::{Incoming, Source};
 use live::Live;
 use report::Report;
 
@@ -133,14 +133,16 @@ fn conclude(
 ) -> Result<String, String> {
     if let Err(error) = &received {
         if !guest.is_complete() {
-            return Err(format!("{error}; {}", fate(guest.loss)));
+            return Err(format!("{error}; {}", fate(guest.source)));
         }
         eprintln!("retpath receive: at the very end, with everything received: {error}");
     }
     guest
         .finish()
         .map_err(|why| format!("{why}; the source believes that the migration is over, and still has the guest in its memory until it is ended"))?;
-    let stats = received.map(|core| core.stats().clone()).unwrap_or_default();
+    let stats = received
+        .map(|core| core.stats().clone())
+        .unwrap_or_default();
     let manifest = guest.manifest.as_ref().ok_or("no image was made")?;
     let report = Report {
         out: &args.out,
@@ -154,15 +156,21 @@ fn conclude(
 }
 
 /// What is lost when no image was made, and what is not.
-fn fate(loss: Option<Loss>) -> String {
-    match loss {
-        None | Some(Loss::Nothing) => {
-            "no image was made; nothing is lost, the source still has the guest".into()
-        }
-        Some(Loss::Stopped { missing }) => format!(
-            "no image was made ({missing} pages were missing); the guest never ran here, and the \
-             source has all of it in memory until it is ended: from QEMU 9.0 on it goes on by \
-             itself once it is told"
-        ),
+fn fate(source: Source) -> String {
+    let Source {
+        stopped,
+        hears,
+        missing,
+    } = source;
+    if !stopped {
+        return "no image was made, and nothing is lost: the source still has its guest".into();
     }
+    let goes_on = match hears {
+        true => "one of QEMU 9.0 or newer runs it again when it hears of this",
+        false => "it has not been told, `cont` runs it again",
+    };
+    format!(
+        "no image was made, {missing} pages had not come; the guest has not run here, and the \
+         source has all of it in memory until it is ended: {goes_on}"
+    )
 }

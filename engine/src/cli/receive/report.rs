@@ -42,9 +42,17 @@ impl Report<'_> {
             Ending::Postcopy => "in postcopy",
         };
         let mut line = |name: &str, value: u64, more: &str| {
-            writeln!(out, "{}", format!("{name:<18} {value:>12}   {more}").trim_end())
+            writeln!(
+                out,
+                "{}",
+                format!("{name:<18} {value:>12}   {more}").trim_end()
+            )
         };
-        line("pages in precopy", stats.precopy, &format!("the migration ended {ended}"))?;
+        line(
+            "pages in precopy",
+            stats.precopy,
+            &format!("the migration ended {ended}"),
+        )?;
         line("pages in postcopy", stats.demand + stats.sweep, "")?;
         line("  by request", stats.demand, "")?;
         line("  unasked", stats.sweep, "")?;

@@ -217,6 +217,14 @@ impl Receiving<'_> {
         if let Err(error) = inbound.decoder.finish(inbound.inbox.unread()) {
             return self.lost(channel, error.into());
         }
+        // Without footers, only the end of the connection tells where the
+        // devices of a precopy migration end.
+        if channel == Channel::Main && !inbound.decoder.has_ended() {
+            let now = self.clock.now();
+            if let Err(error) = self.event(channel, Event::Eof, now) {
+                return self.lost(channel, error);
+            }
+        }
         if self.core.end_of_stream(channel).is_err() || self.core.phase() == Phase::Paused {
             return self.lost(channel, RunError::Closed);
         }
@@ -234,6 +242,9 @@ impl Receiving<'_> {
             RunError::Destination(error) => error.is_peer_fault(),
             other => other.is_link(),
         };
+        if !mendable && self.guest.may_go_back() {
+            self.core.abort();
+        }
         let lost = self.core.link_lost(channel);
         if let Some(main) = self.main.take() {
             // SHUT(1), if the core has failed.
