@@ -273,10 +273,12 @@ impl Receiving<'_> {
         };
         match (&self.main, &self.last) {
             (None, None) => {
+                self.had_preempt = false;
                 let decoder = Decoder::new(self.options.stream.clone());
                 self.main = Some(Inbound::new(link, decoder));
             }
             (None, Some(last)) => {
+                self.had_preempt = false;
                 let decoder = last.resume();
                 self.core.link_restored()?;
                 self.main = Some(Inbound::new(link, decoder));
@@ -290,10 +292,11 @@ impl Receiving<'_> {
 
     /// Starts to read the preempt channel, once it means something.
     pub(super) fn promote(&mut self) {
-        if self.preempt.is_some() || self.trap.is_none() {
+        if self.had_preempt || self.trap.is_none() {
             return;
         }
         if let (Some(main), Some(link)) = (&self.main, self.waiting.take()) {
+            self.had_preempt = true;
             self.preempt = Some(Inbound::new(link, main.decoder.preempt()));
         }
     }
