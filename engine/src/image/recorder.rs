@@ -143,6 +143,11 @@ impl Recorder {
         self.seen.preempt = true;
     }
 
+    /// Whether the source waits to hear that the device state is safe.
+    pub fn asks_loaded(&self) -> bool {
+        self.seen.asks_loaded
+    }
+
     /// Whether a description has begun and not ended.
     pub fn is_inside_description(&self) -> bool {
         self.description.is_some_and(|left| left > 0)

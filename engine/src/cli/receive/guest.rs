@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use retpath_codec::command::{Command, RangeList};
-use retpath_codec::forward::{Event, SectionKind};
+use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
 use super::live::Live;
@@ -37,6 +37,10 @@ pub(super) struct Incoming {
     pages: Vec<u64>,
     touches: u64,
     touchers: Touchers,
+    /// Why there will be no image, although the source goes on sending. From
+    /// the switch until it has sent everything, a source that loses its
+    /// destination cannot go back to its guest.
+    trouble: Option<String>,
     signals: Signals,
     control: Control,
     live: Live,
@@ -51,10 +55,12 @@ pub(super) struct Incoming {
 /// How far the source is, for what an unfinished migration means for its guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Source {
-    /// It has stopped the guest.
-    pub(super) stopped: bool,
     /// It can be told what has become of the migration.
     pub(super) hears: bool,
+    /// It has switched to postcopy: its guest stands still.
+    pub(super) switched: bool,
+    /// It has sent everything.
+    pub(super) done: bool,
     /// Target pages that are not here.
     pub(super) missing: u64,
 }
@@ -76,6 +82,7 @@ impl Incoming {
             pages: Vec::new(),
             touches,
             touchers: Touchers::default(),
+            trouble: None,
             signals,
             control,
             live,
@@ -89,6 +96,19 @@ impl Incoming {
     fn writer(&mut self) -> Result<&mut Writer, String> {
         let gone = || "the image is finished already".to_owned();
         self.writer.as_mut().ok_or_else(gone)
+    }
+
+    /// There will be no image, but the source sends on.
+    fn put_off(&mut self, why: String) {
+        if self.trouble.is_some() {
+            return;
+        }
+        self.live.say(&format!(
+            "retpath receive: {why}; ending once the source has sent everything, so that it can \
+             have its guest back (a signal ends this at once, and loses the guest)"
+        ));
+        self.touchers.stop();
+        self.trouble = Some(why);
     }
 
     /// Writes all memory to the image.
@@ -174,27 +194,31 @@ impl Guest for Incoming {
         }
         match event {
             Event::Command(Command::OpenReturnPath) => self.source.hears = true,
-            // Devices are sent when the guest has stopped, but for those
-            // in front of RAM.
-            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. })
-            | Event::Section {
-                kind: SectionKind::Full,
-                ..
-            } if !self.memory.is_empty() => self.source.stopped = true,
+            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
+                self.source.switched = true;
+            }
             _ => {}
         }
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
-        self.recorder
-            .event(event, writer)
-            .map_err(|error| error.to_string())
+        match self.recorder.event(event, writer) {
+            Err(error) if self.source.switched => self.put_off(error.to_string()),
+            done => return done.map_err(|error| error.to_string()),
+        }
+        Ok(())
     }
 
     fn device_state_complete(&mut self) -> Result<(), String> {
-        self.writer()?
-            .sync_device_state()
-            .map_err(|error| error.to_string())
+        let synced = self.writer()?.sync_device_state();
+        if let Err(error) = synced {
+            self.put_off(error.to_string());
+        }
+        match &self.trouble {
+            // This source has not given its guest up before it hears from here.
+            Some(trouble) if self.recorder.asks_loaded() => Err(trouble.clone()),
+            _ => Ok(()),
+        }
     }
 
     fn run(&mut self) {
@@ -204,7 +228,12 @@ impl Guest for Incoming {
     }
 
     fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
+        self.source.done = true;
+        self.source.missing = 0;
         self.touchers.finish();
+        if let Some(trouble) = self.trouble.take() {
+            return Err(trouble);
+        }
         self.live.writing();
         self.write_out(core)?;
         self.ending = Some(ending);
@@ -221,7 +250,11 @@ impl Guest for Incoming {
 
     fn progress(&mut self, core: &Destination) {
         if self.signals.came() {
-            self.control.stop();
+            if self.source.switched && core.phase().is_live() {
+                self.put_off("stopped by a signal".into());
+            } else if self.trouble.is_none() || core.phase().is_recoverable() {
+                self.control.stop();
+            }
         }
         self.live.show(core);
         self.source.missing = core.pages().missing();

@@ -158,19 +158,25 @@ fn conclude(
 /// What is lost when no image was made, and what is not.
 fn fate(source: Source) -> String {
     let Source {
-        stopped,
         hears,
+        switched,
+        done,
         missing,
     } = source;
-    if !stopped {
-        return "no image was made, and nothing is lost: the source still has its guest".into();
+    match (switched, done) {
+        (_, true) if !hears => "no image was made, and nothing is lost: the source believes that \
+             the migration is over, but still has the guest, and `cont` there runs it again"
+            .into(),
+        (true, true) => "no image was made, and nothing is lost: the guest has not run here, and \
+             the source still has it; from QEMU 9.0 on it goes on there by itself, before that \
+             with `cont`"
+            .into(),
+        (true, false) => format!(
+            "no image was made, {missing} pages had not come: the guest is lost, unless its \
+             source goes on by itself; one that waits in postcopy-paused cannot"
+        ),
+        (false, _) => {
+            "no image was made, and nothing is lost: the source still has its guest".into()
+        }
     }
-    let goes_on = match hears {
-        true => "one of QEMU 9.0 or newer runs it again when it hears of this",
-        false => "it has not been told, `cont` runs it again",
-    };
-    format!(
-        "no image was made, {missing} pages had not come; the guest has not run here, and the \
-         source has all of it in memory until it is ended: {goes_on}"
-    )
 }

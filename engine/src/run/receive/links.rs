@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use retpath_codec::Rule;
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{Decoder, Event, Step};
 
@@ -215,7 +216,11 @@ impl Receiving<'_> {
         };
         let Some(inbound) = slot else { return Ok(()) };
         if let Err(error) = inbound.decoder.finish(inbound.inbox.unread()) {
-            return self.lost(channel, error.into());
+            let error = match error.rule {
+                Rule::CutShort { .. } => RunError::Closed,
+                _ => error.into(),
+            };
+            return self.lost(channel, error);
         }
         // Without footers, only the end of the connection tells where the
         // devices of a precopy migration end.
