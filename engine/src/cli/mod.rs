@@ -12,6 +12,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub mod decode;
 pub mod demo;
 pub mod doctor;
+pub mod import;
+mod latency;
+mod machine;
+pub mod receive;
+mod signals;
 pub mod size;
 
 /// QEMU postcopy page service.
@@ -35,6 +40,10 @@ pub enum Command {
     DemoSource(demo::SourceArgs),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
+    /// Make an image of a migration stream that was saved to a file.
+    Import(import::Args),
+    /// Receive a live migration into an image.
+    Receive(receive::Args),
 }
 
 /// What output is for.
@@ -54,6 +63,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::DemoSource(args) => demo::run_source(&args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Import(args) => import::run(&args),
+        Command::Receive(args) => receive::run(&args),
     }
 }
 
