@@ -48,6 +48,7 @@ pub(crate) struct Bad {
 }
 
 #[cold]
+#[inline(never)]
 pub(crate) fn bad<T>(offset: usize, rule: &'static str) -> Result<T, Bad> {
     Err(Bad { offset, rule })
 }
