@@ -10,7 +10,7 @@ use crate::contender::{Parse, Write, WriteSlice};
 use crate::deku::Deku;
 use crate::hand::Hand;
 use crate::measure::Lane;
-use crate::mix::{MESSAGES, Mix};
+use crate::mix::Mix;
 use crate::ours::Ours;
 use crate::winnow::Winnow;
 use crate::zero::Zero;
@@ -131,7 +131,7 @@ fn read_all<P: Parse>(mut input: &[u8]) {
 }
 
 fn messages<P: Parse>(mut input: &[u8]) -> Vec<P::Message<'_>> {
-    let mut messages = Vec::with_capacity(MESSAGES);
+    let mut messages = Vec::new();
     while !input.is_empty() {
         let Ok(Decoded::Message { message, rest }) = P::parse(input) else {
             panic!("{} refuses a frame", P::NAME);
