@@ -59,7 +59,7 @@ pub enum Placement<'a> {
     },
     /// Before LISTEN: the target page must read as zeros. It counts as
     /// received: if the memory is not there, a later fault on it is
-    /// [`Fault::Present`].
+    /// [`Present`](super::Fault::Present).
     Clear {
         /// RAM block.
         block: BlockId,
@@ -68,7 +68,7 @@ pub enum Placement<'a> {
         /// Length in bytes.
         len: u64,
     },
-    /// Place one host page (`UFFDIO_COPY`), then call [`Destination::placed`].
+    /// Place one host page (`UFFDIO_COPY`), then call [`placed`](super::Destination::placed).
     Copy {
         /// RAM block.
         block: BlockId,
@@ -78,7 +78,7 @@ pub enum Placement<'a> {
         data: &'a [u8],
     },
     /// Place one host page of zeros (`UFFDIO_ZEROPAGE`, or a copy of zeros),
-    /// then call [`Destination::placed`].
+    /// then call [`placed`](super::Destination::placed).
     Zero {
         /// RAM block.
         block: BlockId,
@@ -101,7 +101,7 @@ pub enum Placed {
 /// What has to be done besides placing pages, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A new block: provide its memory; see [`Destination::blocks`].
+    /// A new block: provide its memory; see [`blocks`](super::Destination::blocks).
     Block {
         /// Its number.
         id: BlockId,
@@ -122,7 +122,7 @@ pub enum Action {
     /// The guest may run.
     Run,
     /// The device state is complete: make it safe, then call
-    /// [`Destination::device_state_saved`]. Comes once, device state or not.
+    /// [`device_state_saved`](super::Destination::device_state_saved). Comes once, device state or not.
     DeviceStateComplete,
     /// With [`Config::confirm_end`]: every page and the device state are here,
     /// and nothing will be placed any more. Make it safe, then call

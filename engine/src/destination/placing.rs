@@ -13,7 +13,7 @@ use crate::blocks::BlockId;
 impl Destination {
     /// Announces `len` bytes of whole host pages that the caller is about to
     /// read from this channel without showing them as events, and to place.
-    /// Up to [`MAX_RUNS`] of them may be on their way to being placed.
+    /// Up to [`MAX_RUNS`](super::MAX_RUNS) of them may be on their way to being placed.
     ///
     /// # Errors
     ///
