@@ -115,8 +115,8 @@ impl Dirty {
         self.left -= pages * set.unit;
     }
 
-    /// Takes out the first run of dirty pages from an offset on, round all
-    /// blocks: at most `most` bytes, but at least one page.
+    /// Takes out the first run of dirty pages from the page at an offset on,
+    /// round all blocks: at most `most` bytes, but at least one page.
     pub(super) fn take(&mut self, block: BlockId, offset: u64, most: u64) -> Option<Part> {
         if self.is_empty() {
             return None;
@@ -125,11 +125,7 @@ impl Dirty {
         let (block, first) = (0..=blocks).find_map(|step| {
             let at = (block + step) % blocks;
             let set = &self.sets[at];
-            let from = if step == 0 {
-                offset.div_ceil(set.unit)
-            } else {
-                0
-            };
+            let from = if step == 0 { offset / set.unit } else { 0 };
             Some((at, set.bits.next(from)?))
         })?;
         let Set { bits, unit } = &self.sets[block];
