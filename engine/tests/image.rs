@@ -175,7 +175,7 @@ fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
     let left = folder.path().join("image.incomplete-1");
     fs::create_dir(&left).expect("ours");
     fs::create_dir(folder.path().join("other.incomplete-1")).expect("ours");
-    assert_eq!(leftovers(&out), [left.clone()]);
+    assert_eq!(leftovers(&out), std::slice::from_ref(&left));
     drop(writer);
     assert_eq!(leftovers(&out), [left]);
 }

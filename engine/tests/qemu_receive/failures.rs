@@ -1,5 +1,6 @@
 //! Migrations that do not end well: what is left, what is said, and what the source does then.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -10,7 +11,6 @@ use serde_json::json;
 
 use super::ground::{Ground, left, machine};
 use super::support::SOON;
-use super::support::program::killed_by;
 use super::support::qemu::process::folder;
 
 #[test]
@@ -75,7 +75,7 @@ fn ends_at_once_when_it_is_stopped_twice() {
     }
     ground.retpath.signal(Signal::TERM);
     let status = ground.retpath.wait(SOON);
-    assert_eq!(killed_by(status), Some(15), "{}", ground.retpath);
+    assert_eq!(status.signal(), Some(15), "{}", ground.retpath);
 }
 
 #[test]

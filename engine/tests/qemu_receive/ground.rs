@@ -58,7 +58,8 @@ impl Ground {
         args.extend(more);
         let retpath = Program::retpath(&args);
         let end = Instant::now() + SOON;
-        while !socket.exists() {
+        // The socket is there before it can be connected to.
+        while !retpath.errors().contains("listening on") {
             assert!(Instant::now() < end, "it does not listen\n{retpath}");
             thread::sleep(Duration::from_millis(5));
         }

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 
 use super::Args;
 use super::compare::Verdict;
-use super::summary::Times;
+use crate::cli::latency::{self, Nanos, Part};
 use crate::cli::size::Human;
-use crate::stats::Buckets;
 use crate::uffd::Route;
 
 /// Everything that is known.
@@ -18,9 +17,6 @@ pub(super) struct Report<'a> {
     pub(super) verdict: &'a Verdict<'a>,
 }
 
-/// Longest bar of the histogram, in characters.
-const BAR: u64 = 40;
-
 impl Report<'_> {
     /// Gigabytes of memory moved each second.
     fn rate(&self) -> f64 {
@@ -29,36 +25,16 @@ impl Report<'_> {
     }
 
     /// The parts of a fault's latency, with what each of them is.
-    fn parts(&self) -> [(&'static str, Times, &'static str); 5] {
-        let seen = &self.verdict.destination.latency;
+    fn parts(&self) -> [Part; 5] {
+        let seen = latency::parts(&self.verdict.destination.latency);
         let source = self.verdict.source.latency.clone();
-        [
-            (
-                "total",
-                (&seen.total).into(),
-                "from the fault until its page is placed",
-            ),
-            (
-                "request",
-                (&seen.request).into(),
-                "until its request is written",
-            ),
-            (
-                "source",
-                source,
-                "from reading the request until the page is handed out",
-            ),
-            (
-                "transfer",
-                (&seen.transfer).into(),
-                "from the written request until the page is here",
-            ),
-            (
-                "placement",
-                (&seen.placement).into(),
-                "until the page is placed",
-            ),
-        ]
+        let [total, request, transfer, placement] = seen;
+        let source = Part {
+            name: "source",
+            times: source,
+            what: "from reading the request until the page is handed out",
+        };
+        [total, request, source, transfer, placement]
     }
 
     /// For people.
@@ -123,21 +99,7 @@ impl Report<'_> {
         )?;
         line("userfaultfd", &"", &self.route.to_string())?;
 
-        let parts = self.parts();
-        writeln!(
-            out,
-            "\n{:<18} {:>8} {:>9} {:>9} {:>9} {:>9}",
-            "fault latency", "count", "p50", "p99", "p99.9", "max"
-        )?;
-        for (name, times, what) in &parts {
-            let [p50, p99, p999, max] = [times.p50, times.p99, times.p999, times.max].map(Nanos);
-            let count = times.count;
-            writeln!(
-                out,
-                "  {name:<16} {count:>8} {p50:>9} {p99:>9} {p999:>9} {max:>9}   {what}"
-            )?;
-        }
-        histogram(out, &parts)
+        write!(out, "\n{}", latency::text(&self.parts()))
     }
 
     /// For programs: one object.
@@ -147,9 +109,6 @@ impl Report<'_> {
         let blocks = verdict.blocks.iter();
         let blocks =
             blocks.map(|block| json!({ "name": block.name.to_string(), "size": block.len }));
-        let latency = self
-            .parts()
-            .map(|(name, times, _)| (name.to_string(), times.to_json()));
         json!({
             "ok": complaints.is_empty(),
             "complaints": complaints,
@@ -194,98 +153,7 @@ impl Report<'_> {
             },
             "time_ns": source.nanos,
             "gigabytes_per_second": self.rate(),
-            "latency": latency.into_iter().collect::<Value>(),
+            "latency": latency::json(&self.parts()),
         })
-    }
-}
-
-/// QEMU's buckets, from the first to the last that is not empty.
-fn histogram(out: &mut String, parts: &[(&str, Times, &str)]) -> fmt::Result {
-    let used = |index: &usize| parts.iter().any(|(_, times, _)| times.buckets[*index] > 0);
-    let all = 0..crate::stats::BUCKETS;
-    let (Some(first), Some(last)) = (all.clone().find(used), all.rev().find(used)) else {
-        return Ok(());
-    };
-    write!(out, "\n  {:<16}", "from")?;
-    for (name, ..) in parts {
-        write!(out, " {name:>9}")?;
-    }
-    writeln!(out)?;
-    let most = parts[0].1.buckets.iter().copied().max().unwrap_or(0);
-    for index in first..=last {
-        let (low, _) = Buckets::bounds(index);
-        let counts = parts.iter().map(|(_, times, _)| times.buckets[index]);
-        write!(out, "  {:<16}", format!("{low} µs"))?;
-        for count in counts.clone() {
-            write!(out, " {count:>9}")?;
-        }
-        // The first part is the whole.
-        let whole = counts.take(1).sum::<u64>();
-        let bar = usize::try_from((whole * BAR).div_ceil(most.max(1))).unwrap_or(0);
-        writeln!(out, "{}", format!("   {}", "#".repeat(bar)).trim_end())?;
-    }
-    Ok(())
-}
-
-/// A time, to three digits.
-struct Nanos(u64);
-
-impl Display for Nanos {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0 as f64;
-        let (value, unit) = match self.0 {
-            0..1_000 => return f.pad(&format!("{} ns", self.0)),
-            1_000..1_000_000 => (nanos / 1e3, "µs"),
-            1_000_000..1_000_000_000 => (nanos / 1e6, "ms"),
-            _ => (nanos / 1e9, "s"),
-        };
-        let digits = match value {
-            ..10.0 => 2,
-            ..100.0 => 1,
-            _ => 0,
-        };
-        f.pad(&format!("{value:.digits$} {unit}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shows_times_to_three_digits() {
-        for (nanos, text) in [
-            (0, "0 ns"),
-            (999, "999 ns"),
-            (1_000, "1.00 µs"),
-            (12_345, "12.3 µs"),
-            (123_456_789, "123 ms"),
-            (61_000_000_000, "61.0 s"),
-        ] {
-            assert_eq!(Nanos(nanos).to_string(), text);
-        }
-        assert_eq!(format!("{:>9}|", Nanos(5_000)), "  5.00 µs|");
-    }
-
-    #[test]
-    fn draws_buckets_from_the_first_to_the_last_that_is_used() {
-        let mut times = Times::default();
-        times.buckets[3] = 80;
-        times.buckets[5] = 1;
-        let mut out = String::new();
-        histogram(&mut out, &[("total", times, "")]).expect("a string takes all");
-        let lines: Vec<&str> = out.lines().skip(2).collect();
-        let bar = "#".repeat(40);
-        assert_eq!(
-            lines,
-            [
-                &format!("  {:<16} {:>9}   {bar}", "8 µs", 80)[..],
-                &format!("  {:<16} {:>9}", "16 µs", 0),
-                &format!("  {:<16} {:>9}   #", "32 µs", 1),
-            ]
-        );
-        out.clear();
-        histogram(&mut out, &[("total", Times::default(), "")]).expect("a string takes all");
-        assert_eq!(out, "");
     }
 }

@@ -4,63 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::stats::{BUCKETS, Latency, Stats};
-
-/// How long something took, many times: what is shown of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) count: u64,
-    /// Nanoseconds, like all that follow.
-    pub(super) p50: u64,
-    pub(super) p99: u64,
-    pub(super) p999: u64,
-    pub(super) max: u64,
-    /// How many are in each of QEMU's buckets.
-    pub(super) buckets: [u64; BUCKETS],
-}
-
-impl From<&Latency> for Times {
-    fn from(latency: &Latency) -> Self {
-        Self {
-            count: latency.count(),
-            p50: latency.quantile(0.5),
-            p99: latency.quantile(0.99),
-            p999: latency.quantile(0.999),
-            max: latency.max(),
-            buckets: *latency.buckets().counts(),
-        }
-    }
-}
-
-impl Times {
-    pub(super) fn to_json(&self) -> Value {
-        json!({
-            "count": self.count,
-            "p50_ns": self.p50,
-            "p99_ns": self.p99,
-            "p999_ns": self.p999,
-            "max_ns": self.max,
-            "buckets": self.buckets,
-        })
-    }
-
-    fn from_json(value: &Value) -> Option<Self> {
-        let number = |name: &str| value.get(name)?.as_u64();
-        let mut buckets = [0; BUCKETS];
-        let counts = value.get("buckets")?.as_array()?;
-        for (bucket, count) in buckets.iter_mut().zip(counts) {
-            *bucket = count.as_u64()?;
-        }
-        Some(Self {
-            count: number("count")?,
-            p50: number("p50_ns")?,
-            p99: number("p99_ns")?,
-            p999: number("p999_ns")?,
-            max: number("max_ns")?,
-            buckets,
-        })
-    }
-}
+use crate::cli::latency::Times;
+use crate::stats::Stats;
 
 /// What only the source can know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
