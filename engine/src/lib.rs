@@ -17,6 +17,8 @@ pub mod cli;
 pub mod destination;
 #[cfg(feature = "uffd")]
 pub mod doctor;
+#[cfg(feature = "cli")]
+pub mod image;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;

@@ -11,6 +11,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod decode;
 pub mod doctor;
+mod interrupt;
+mod latency;
+pub mod serve;
 pub mod size;
 
 /// QEMU postcopy page service.
@@ -28,6 +31,8 @@ pub enum Command {
     Decode(decode::Args),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
+    /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
+    Serve(serve::Args),
 }
 
 /// What output is for.
@@ -45,6 +50,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Decode(args) => decode::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Serve(args) => serve::run(&args),
     }
 }
 

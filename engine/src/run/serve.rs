@@ -40,6 +40,11 @@ pub trait Machine {
     fn progress(&mut self, core: &Source) {
         let _ = core;
     }
+
+    /// The link broke after the switch, and is going to be replaced.
+    fn broken(&mut self, core: &Source, error: &RunError) {
+        let _ = (core, error);
+    }
 }
 
 /// Opens links to the destination.
@@ -72,7 +77,8 @@ impl Default for ServeOptions {
     }
 }
 
-/// Serves one migration to its end.
+/// Serves one migration to its end: from its beginning, or what is left of it
+/// if the core is one that [took over](Source::taking_over).
 ///
 /// # Errors
 ///
@@ -97,8 +103,12 @@ pub fn serve(
         preempt: None,
         stream: Stream::new(0),
         clock: Clock::new(),
+        outage: None,
     };
     serving.open(main)?;
+    if serving.core.phase() == Phase::Paused {
+        serving.core.resume()?;
+    }
     serving.run()
 }
 
@@ -118,6 +128,16 @@ struct Serving<'a> {
     preempt: Option<Outbound>,
     stream: Stream<Qemu>,
     clock: Clock,
+    outage: Option<Outage>,
+}
+
+/// A time without a link over which the migration goes on.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    /// How often the migration had gone on before.
+    resumes: u64,
+    /// When to give up.
+    deadline: Instant,
 }
 
 impl Serving<'_> {
@@ -267,21 +287,32 @@ impl Serving<'_> {
         if !mendable || lost.is_err() || self.core.phase() != Phase::Paused {
             return Err(error);
         }
-        let deadline = Instant::now() + self.options.retry;
+        let resumes = self.core.stats().resumes;
+        let known = self.outage.filter(|outage| outage.resumes == resumes);
+        if known.is_none() {
+            self.machine.broken(self.core, &error);
+        }
+        // If the last link was of no use, it is still the same outage.
+        let mut useless = known.is_some();
+        let outage = *self.outage.insert(known.unwrap_or_else(|| Outage {
+            resumes,
+            deadline: Instant::now() + self.options.retry,
+        }));
         loop {
-            match self.connector.connect(Channel::Main) {
-                Ok(link) => {
-                    self.open(link)?;
-                    return Ok(self.core.resume()?);
-                }
-                Err(_) if Instant::now() < deadline => self.sleep(PAUSE)?,
-                Err(_) => {
-                    let seconds = self.options.retry.as_secs();
-                    return Err(RunError::Abandoned {
-                        seconds,
-                        cause: Some(Box::new(error)),
-                    });
-                }
+            if useless && Instant::now() >= outage.deadline {
+                let seconds = self.options.retry.as_secs();
+                return Err(RunError::Abandoned {
+                    seconds,
+                    cause: Some(Box::new(error)),
+                });
+            }
+            if useless {
+                self.sleep(PAUSE)?;
+            }
+            useless = true;
+            if let Ok(link) = self.connector.connect(Channel::Main) {
+                self.open(link)?;
+                return Ok(self.core.resume()?);
             }
         }
     }

@@ -52,6 +52,7 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
         target: blocks.target(),
     };
     command(Command::PostcopyAdvise { sizes: Some(sizes) }, out);
+    out.extend_from_slice(&config.early_state);
     write::section_start(config.section, b"ram", 0, RAM_VERSION, out);
     write::mem_size(blocks.iter().map(|block| block.len).sum(), out);
     let ordinary = config.host_page.max(blocks.target());
