@@ -11,9 +11,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod decode;
 pub mod doctor;
-mod interrupt;
 mod latency;
 pub mod serve;
+mod signals;
 pub mod size;
 
 /// QEMU postcopy page service.

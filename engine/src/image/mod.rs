@@ -1,8 +1,10 @@
 //! Interim.
 mod error;
 mod manifest;
+mod reader;
 pub use error::Error;
 pub use manifest::{Manifest, RamFile, Seen, Uuid};
+pub use reader::Image;
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the file with the devices' sections.

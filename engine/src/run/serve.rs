@@ -41,9 +41,10 @@ pub trait Machine {
         let _ = core;
     }
 
-    /// The link broke after the switch, and is going to be replaced.
-    fn broken(&mut self, core: &Source, error: &RunError) {
+    /// The link broke after the switch: is it to be replaced?
+    fn broken(&mut self, core: &Source, error: &RunError) -> bool {
         let _ = (core, error);
+        true
     }
 }
 
@@ -289,8 +290,8 @@ impl Serving<'_> {
         }
         let resumes = self.core.stats().resumes;
         let known = self.outage.filter(|outage| outage.resumes == resumes);
-        if known.is_none() {
-            self.machine.broken(self.core, &error);
+        if known.is_none() && !self.machine.broken(self.core, &error) {
+            return Err(error);
         }
         // If the last link was of no use, it is still the same outage.
         let mut useless = known.is_some();

@@ -149,7 +149,7 @@ struct Booting<'a> {
 
 impl Machine for Booting<'_> {
     fn pages(&self) -> &dyn PageSource {
-        self.boot.stock
+        self.boot.stock.pages()
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
@@ -182,15 +182,18 @@ impl Machine for Booting<'_> {
         self.bar.set_message(line);
     }
 
-    fn broken(&mut self, _: &Source, error: &RunError) {
+    fn broken(&mut self, core: &Source, error: &RunError) -> bool {
         let boot = self.boot;
         let seconds = boot.args.retry(boot.address).as_secs();
-        if seconds > 0 {
+        // A QEMU that has not loaded the devices ends with its link.
+        let again = seconds > 0 && core.is_loaded();
+        if again {
             boot.say(&format!(
-                "{error}; trying for {seconds} s to go on: give that QEMU \
-                 `migrate-recover` with this URI"
+                "{error}; trying for {seconds} s to go on: give that QEMU `migrate-recover` with \
+                 this URI"
             ));
         }
+        again
     }
 }
 

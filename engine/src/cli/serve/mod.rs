@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
-use super::interrupt::on_interrupt;
+use super::signals::Signals;
 use super::{Format, print, size};
 use crate::channel::Address;
 use crate::run::Control;
@@ -30,6 +30,9 @@ use boot::{Boot, Outcome};
 pub use release::Release;
 use report::Report;
 use stock::Stock;
+
+/// How often to look for signals.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Command line of `retpath serve`.
 #[derive(Debug, clap::Args)]
@@ -112,18 +115,28 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
     let controls: Vec<Control> = controls
         .collect::<Result<_, _>>()
         .map_err(|error| format!("no descriptor is left: {error}"))?;
-    let all = controls.to_vec();
-    on_interrupt(move || all.iter().for_each(Control::stop))
-        .map_err(|error| format!("catching signals: {error}"))?;
+    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
 
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
         let jobs = args.connect.iter().zip(&controls);
+        let here = thread::current();
         let running: Vec<_> = jobs
             .map(|(address, control)| {
                 let boot = Boot::new(args, &stock, address, &bars);
-                scope.spawn(move || boot.serve(control))
+                let here = here.clone();
+                scope.spawn(move || {
+                    let outcome = boot.serve(control);
+                    here.unpark();
+                    outcome
+                })
             })
             .collect();
+        while !running.iter().all(|thread| thread.is_finished()) {
+            if signals.came() {
+                controls.iter().for_each(Control::stop);
+            }
+            thread::park_timeout(LOOK);
+        }
         let join = |thread: thread::ScopedJoinHandle<'_, Outcome>| {
             thread
                 .join()

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::Args;
 use super::boot::Outcome;
 use super::stock::Stock;
-use crate::cli::latency::{Nanos, Row, histogram, table, to_json};
+use crate::cli::latency::{self, Nanos};
+use crate::stats::Latency;
 
 /// Everything that is known.
 pub(super) struct Report<'a> {
@@ -48,7 +49,8 @@ impl Report<'_> {
 }
 
 impl Outcome {
-    fn row(&self) -> [Row<'_>; 1] {
+    /// The part of a fault's latency that a source sees.
+    fn part(&self) -> [(&'static str, &Latency, &'static str); 1] {
         [(
             "source",
             &self.stats.latency.source,
@@ -94,10 +96,7 @@ impl Outcome {
         if stats.latency.source.count() == 0 {
             return Ok(());
         }
-        out.push('\n');
-        table(out, "request latency", &self.row())?;
-        out.push('\n');
-        histogram(out, &self.row())
+        writeln!(out, "\n{}", latency::text(&self.part()).trim_end())
     }
 
     fn json(&self) -> Value {
@@ -118,7 +117,7 @@ impl Outcome {
             "cuts": { "pauses": stats.pauses, "resumes": stats.resumes },
             "loaded_ns": self.loaded.map(|time| nanos(time).0),
             "time_ns": nanos(self.time).0,
-            "latency": { "source": to_json(&stats.latency.source) },
+            "latency": latency::json(&self.part()),
         })
     }
 }
