@@ -17,7 +17,7 @@ pub mod cli;
 pub mod destination;
 #[cfg(feature = "uffd")]
 pub mod doctor;
-#[cfg(feature = "cli")]
+#[cfg(feature = "image")]
 pub mod image;
 #[allow(unsafe_code)]
 pub mod memory;

@@ -11,7 +11,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod decode;
 pub mod doctor;
+pub mod import;
 mod latency;
+mod machine;
+pub mod receive;
 pub mod serve;
 mod signals;
 pub mod size;
@@ -31,6 +34,10 @@ pub enum Command {
     Decode(decode::Args),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
+    /// Make an image of a migration stream that was saved to a file.
+    Import(import::Args),
+    /// Receive a live migration into an image.
+    Receive(receive::Args),
     /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
     Serve(serve::Args),
 }
@@ -50,6 +57,8 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Decode(args) => decode::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Import(args) => import::run(&args),
+        Command::Receive(args) => receive::run(&args),
         Command::Serve(args) => serve::run(&args),
     }
 }

@@ -23,6 +23,9 @@ pub struct Config {
     pub page_sizes: Vec<(NameBuf, u64)>,
     /// Limit for the RAM of all blocks, in bytes.
     pub max_ram: u64,
+    /// Whether SHUT(0) waits for [`Destination::confirm`](super::Destination::confirm):
+    /// where what has been received must be put somewhere first.
+    pub confirm_end: bool,
 }
 
 impl Default for Config {
@@ -35,6 +38,7 @@ impl Default for Config {
             host_page: 4096,
             page_sizes: Vec::new(),
             max_ram: DEFAULT_MAX_RAM,
+            confirm_end: false,
         }
     }
 }
@@ -120,6 +124,10 @@ pub enum Action {
     /// The device state is complete: make it safe, then call
     /// [`Destination::device_state_saved`]. Comes once, device state or not.
     DeviceStateComplete,
+    /// With [`Config::confirm_end`]: every page and the device state are here,
+    /// and nothing will be placed any more. Make it safe, then call
+    /// [`Destination::confirm`](super::Destination::confirm). Comes once.
+    Complete(Ending),
     /// Success; write the outbox, whose last message is SHUT(0). A source that
     /// ended in precopy may still be sending its description: read on until it
     /// closes the connection. Comes once.

@@ -80,6 +80,25 @@ impl Frozen {
         holds(&last)
     }
 
+    /// Bytes that are in the file, those of its holes not counted; all of them if there is no file.
+    /// It takes two system calls for each hole.
+    pub fn stored(&self) -> u64 {
+        let Some(behind) = &self.file else {
+            return self.len();
+        };
+        let (mut at, mut stored) = (0, 0);
+        while at < self.len() {
+            let start = behind.hole_at(at).end.min(self.len());
+            let end = rustix::fs::seek(&behind.file, SeekFrom::Hole(start));
+            // A file system that knows no holes, or a file that was cut just now.
+            let end = end.ok().filter(|&end| end > start);
+            let end = end.unwrap_or(self.len()).min(self.len());
+            stored += end - start;
+            at = end;
+        }
+        stored
+    }
+
     /// Checks that nobody has written or cut the file since it was mapped. A cut that comes between
     /// this check and a look at the bytes still ends the process with SIGBUS.
     ///
@@ -135,6 +154,7 @@ mod tests {
             }
         }
         assert!(!map.is_hole(u64::MAX, 2));
+        assert_eq!(map.stored(), PAGE);
     }
 
     #[test]

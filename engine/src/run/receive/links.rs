@@ -289,7 +289,9 @@ impl Receiving<'_> {
 
     /// How long a missing link has been waited for is not too long.
     pub(super) fn patience(&mut self) -> Result<(), RunError> {
+        // The first connection may take as long as it likes.
         if self.main.is_some()
+            || self.last.is_none()
             || self.ending.is_some()
             || self.since.elapsed() < self.options.patience
         {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use retpath_codec::BlockName;
 use retpath_codec::forward::Event;
+use retpath_codec::forward::ram::Record;
 
 use super::super::RunError;
 use super::sweep::{Run, Scatter};
@@ -17,6 +18,8 @@ use crate::uffd::{self, Handler, Region, Uffd};
 pub(super) struct Trap {
     pub(super) handler: Handler,
     pub(super) regions: Vec<Region>,
+    /// Whether nothing is registered any more.
+    pub(super) released: bool,
     /// First address of each block, in order of addresses.
     starts: Vec<(u64, BlockId)>,
 }
@@ -37,6 +40,7 @@ impl Receiving<'_> {
         self.trap = Some(Trap {
             handler,
             regions,
+            released: false,
             starts,
         });
         Ok(())
@@ -72,6 +76,13 @@ impl Receiving<'_> {
         event: Event<'_>,
         now: u64,
     ) -> Result<(), RunError> {
+        let is_page = matches!(
+            event,
+            Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos)
+        );
+        if channel == Channel::Main && !is_page {
+            self.guest.event(&event).map_err(RunError::Guest)?;
+        }
         match event {
             Event::Configuration { machine } => self.guest.machine(machine),
             Event::DeviceState { bytes, .. } => {
@@ -82,10 +93,10 @@ impl Receiving<'_> {
             }
             _ => {}
         }
-        let is_page = matches!(event, Event::Record(_));
+        let is_record = matches!(event, Event::Record(_));
         let placement = self.core.event(channel, event, now)?;
         let (block, offset, len, placed) = match placement {
-            Placement::None if is_page => return Ok(()),
+            Placement::None if is_record => return Ok(()),
             // Only what is no page changes what else the core wants.
             Placement::None => return self.act(),
             Placement::Write {
