@@ -103,6 +103,7 @@ pub fn serve(
         main: None,
         preempt: None,
         stream: Stream::new(0),
+        heard: false,
         clock: Clock::new(),
         outage: None,
     };
@@ -116,8 +117,11 @@ pub fn serve(
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
 
-/// How long to wait between two attempts to connect.
+/// How long to wait before an attempt to connect again.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a destination may take to close a link that it does not want.
+const GRACE: Duration = Duration::from_millis(250);
 
 struct Serving<'a> {
     core: &'a mut Source,
@@ -128,6 +132,8 @@ struct Serving<'a> {
     main: Option<Outbound>,
     preempt: Option<Outbound>,
     stream: Stream<Qemu>,
+    /// Whether anything has come back over the main link.
+    heard: bool,
     clock: Clock,
     outage: Option<Outage>,
 }
@@ -227,6 +233,7 @@ impl Serving<'_> {
                     }
                 }
                 Next::Connect => {
+                    self.prove_main()?;
                     let link = self.connector.connect(Channel::Preempt)?;
                     self.preempt = Some(Outbound::new(link));
                     self.core.preempt_connected()?;
@@ -255,7 +262,10 @@ impl Serving<'_> {
             what: "reading",
             error,
         })? {
-            Moved::Bytes(size) => &bytes[..size],
+            Moved::Bytes(size) => {
+                self.heard = true;
+                &bytes[..size]
+            }
             Moved::Later => return Ok(()),
             Moved::End => return Err(RunError::Closed),
         };
@@ -294,28 +304,46 @@ impl Serving<'_> {
             return Err(error);
         }
         // If the last link was of no use, it is still the same outage.
-        let mut useless = known.is_some();
         let outage = *self.outage.insert(known.unwrap_or_else(|| Outage {
             resumes,
             deadline: Instant::now() + self.options.retry,
         }));
+        let mut tried = known.is_some();
         loop {
-            if useless && Instant::now() >= outage.deadline {
+            if tried && Instant::now() >= outage.deadline {
                 let seconds = self.options.retry.as_secs();
                 return Err(RunError::Abandoned {
                     seconds,
                     cause: Some(Box::new(error)),
                 });
             }
-            if useless {
-                self.sleep(PAUSE)?;
-            }
-            useless = true;
+            // The other side must notice the end of the old link first: until
+            // then a QEMU turns new ones away.
+            self.sleep(PAUSE)?;
+            tried = true;
             if let Ok(link) = self.connector.connect(Channel::Main) {
                 self.open(link)?;
                 return Ok(self.core.resume()?);
             }
         }
+    }
+
+    /// Makes sure, as far as it can be, that the destination keeps the new main
+    /// link before another one is made. One that has not noticed the end of the
+    /// old link closes the new one at once; then it would take the next
+    /// connection, which is meant for urgent pages, for the main one.
+    fn prove_main(&mut self) -> Result<(), RunError> {
+        if self.core.phase() != Phase::Recovering || self.heard {
+            return Ok(());
+        }
+        let mut waiting = Waiting::new();
+        let link = self.main.as_ref().map(|out| out.link.as_fd());
+        let back = waiting.add(link, PollFlags::IN);
+        waiting.wait(GRACE)?;
+        if waiting.readable(back) {
+            self.return_path()?;
+        }
+        Ok(())
     }
 
     /// Sleeps, unless the loop is to stop.
@@ -339,6 +367,7 @@ impl Serving<'_> {
             })?;
         }
         self.main = Some(Outbound::new(link));
+        self.heard = false;
         self.stream = Stream::new(self.core.recv_bitmap_limit());
         Ok(())
     }

@@ -282,14 +282,17 @@ impl Shared {
                 file.write_all(&piece[..len])
                     .expect("the record can be written");
             }
-            if to.write_all(&piece[..len]).is_err() {
+            let written = to.write_all(&piece[..len]).is_ok();
+            if written {
+                self.count(index, way, &piece[..len]);
+            } else {
                 // Nobody reads there: the side that sends must hear of it.
                 let _ = from.shutdown(Shutdown::Both);
-                break;
             }
-            self.count(index, way, &piece[..len]);
             if last {
                 self.cut(&mut self.lock());
+            }
+            if last || !written {
                 break;
             }
         }
