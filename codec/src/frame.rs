@@ -20,7 +20,9 @@ use crate::error::EncodeError;
 use crate::error::{DecodeError, Rule};
 use crate::name::Name;
 use crate::num::wide;
-use crate::prim::{self, Parsed};
+use crate::prim::{self, Fault, Parsed, Refused};
+#[cfg(feature = "encode")]
+use crate::prim::{Room, Sink, Written};
 use crate::ranges::{PageSizes, Ranges};
 
 /// A set of messages, chosen by the caller; see [`crate::Qemu`],
@@ -120,13 +122,11 @@ pub fn decode<D: Dialect>(input: &[u8]) -> Result<Decoded<'_, D::Message<'_>>, D
     D::frame(input)
 }
 
-/// A header that has been read, and what follows it.
+/// A header that has been read, behind `LEAD` bytes, and what follows it.
 #[derive(Clone, Copy)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct Frame<'a, const LEAD: usize> {
     number: u16,
     len: u16,
-    /// Bytes in front of the number.
-    lead: usize,
     /// Everything behind the header.
     body: &'a [u8],
 }
@@ -136,7 +136,7 @@ pub(crate) struct Frame<'a> {
 pub(crate) fn header<const LEAD: usize>(
     lead: [u8; LEAD],
     input: &[u8],
-) -> Result<Result<Frame<'_>, usize>, DecodeError> {
+) -> Result<Result<Frame<'_, LEAD>, usize>, DecodeError> {
     let parts = input
         .split_first_chunk::<LEAD>()
         .and_then(|(start, rest)| Some((start, rest.split_first_chunk::<4>()?)));
@@ -154,102 +154,158 @@ pub(crate) fn header<const LEAD: usize>(
     Ok(Ok(Frame {
         number: u16::from_be_bytes([n0, n1]),
         len: u16::from_be_bytes([l0, l1]),
-        lead: LEAD,
         body,
     }))
 }
 
-impl<'a> Frame<'a> {
+impl<'a, const LEAD: usize> Frame<'a, LEAD> {
     #[inline(always)]
     pub(crate) fn number(&self) -> u16 {
         self.number
     }
 
     /// Cuts the payload, which must be `MIN` to `MAX` bytes long, and reads it
-    /// whole with `parse`.
+    /// whole with `parse`. What is refused is read again with `explain`, the
+    /// same parser, which then says why.
     #[inline(always)]
     pub(crate) fn message<M, const MIN: usize, const MAX: usize, const LIMIT: usize>(
         self,
         label: &'static str,
-        parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M>,
+        parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
+        explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
     ) -> Result<Decoded<'a, M>, DecodeError> {
         let len = usize::from(self.len);
         if len < MIN || len > MAX {
-            return Err(self.bad_length(label, MIN, MAX, LIMIT));
+            return bad_length::<_, LEAD, LIMIT>(label, len, MIN, MAX);
         }
-        let Some((payload, rest)) = self.body.split_at_checked(len) else {
-            return Ok(Decoded::Need(len - self.body.len()));
-        };
-        match prim::finish(parse(payload)) {
-            Ok(([], message)) => Ok(Decoded::Message { message, rest }),
-            Ok((left, _)) => Err(self.fault(
-                label,
-                left.len(),
-                None,
-                Rule::Leftover { count: left.len() },
-            )),
-            Err(fault) => Err(self.fault(label, fault.left, Some(fault.field), fault.rule)),
+        if MIN == MAX {
+            read::<_, LEAD>(label, len, self.body, parse, explain)
+        } else {
+            read_varying::<_, LEAD>(label, len, self.body, parse, explain)
         }
+    }
+
+    /// A message that has no payload.
+    #[inline(always)]
+    pub(crate) fn empty<M, const LIMIT: usize>(
+        self,
+        label: &'static str,
+        message: M,
+    ) -> Result<Decoded<'a, M>, DecodeError> {
+        if self.len != 0 {
+            return bad_length::<_, LEAD, LIMIT>(label, self.len.into(), 0, 0);
+        }
+        let rest = self.body;
+        Ok(Decoded::Message { message, rest })
     }
 
     /// The error for a number that is kept out of use.
-    #[cold]
-    pub(crate) fn reserved(self) -> DecodeError {
-        DecodeError {
-            offset: wide(self.lead),
-            message: None,
-            field: None,
-            rule: Rule::Reserved,
-        }
+    #[inline(always)]
+    pub(crate) fn reserved<M>(self) -> Result<Decoded<'a, M>, DecodeError> {
+        reserved::<_, LEAD>()
     }
 
     /// The error for a number that no message has.
-    #[cold]
-    pub(crate) fn unknown(self) -> DecodeError {
-        let rule = Rule::Unknown {
-            number: self.number,
-        };
-        DecodeError {
-            offset: wide(self.lead),
-            message: None,
-            field: None,
-            rule,
-        }
+    #[inline(always)]
+    pub(crate) fn unknown<M>(self) -> Result<Decoded<'a, M>, DecodeError> {
+        unknown::<_, LEAD>(self.number)
     }
+}
 
-    #[cold]
-    fn bad_length(self, label: &'static str, min: usize, max: usize, limit: usize) -> DecodeError {
-        let len = usize::from(self.len);
-        let rule = if len > limit {
-            Rule::TooLong { len, limit }
-        } else {
-            Rule::Length { len, min, max }
-        };
-        DecodeError {
-            offset: wide(self.lead + 2),
-            message: Some(label),
-            field: None,
-            rule,
-        }
+/// Reads a payload of `len` bytes from the front of `body`.
+#[inline(always)]
+fn read<'a, M, const LEAD: usize>(
+    label: &'static str,
+    len: usize,
+    body: &'a [u8],
+    parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
+    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
+) -> Result<Decoded<'a, M>, DecodeError> {
+    let Some((payload, rest)) = body.split_at_checked(len) else {
+        return Ok(Decoded::Need(len - body.len()));
+    };
+    match prim::finish(parse(payload)) {
+        Ok(([], message)) => Ok(Decoded::Message { message, rest }),
+        _ => refuse::<_, LEAD>(label, payload, explain),
     }
+}
 
-    /// An error in the payload, where `left` bytes of it were left.
-    #[cold]
-    fn fault(
-        self,
-        label: &'static str,
-        left: usize,
-        field: Option<&'static str>,
-        rule: Rule,
-    ) -> DecodeError {
-        let at = self.lead + 4 + usize::from(self.len).saturating_sub(left);
-        DecodeError {
-            offset: wide(at),
-            message: Some(label),
-            field,
-            rule,
-        }
-    }
+/// [`read`] for payloads of varying size. They need more registers than the
+/// others, and would make all of them save as many.
+#[inline(never)]
+fn read_varying<'a, M, const LEAD: usize>(
+    label: &'static str,
+    len: usize,
+    body: &'a [u8],
+    parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
+    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
+) -> Result<Decoded<'a, M>, DecodeError> {
+    read::<_, LEAD>(label, len, body, parse, explain)
+}
+
+// What goes wrong is told out of line, by functions that return what their
+// caller returns: good messages do not even pay for the call.
+
+#[cold]
+#[inline(never)]
+fn reserved<'a, M, const LEAD: usize>() -> Result<Decoded<'a, M>, DecodeError> {
+    bad_number(LEAD, Rule::Reserved)
+}
+
+#[cold]
+#[inline(never)]
+fn unknown<'a, M, const LEAD: usize>(number: u16) -> Result<Decoded<'a, M>, DecodeError> {
+    bad_number(LEAD, Rule::Unknown { number })
+}
+
+fn bad_number<'a, M>(lead: usize, rule: Rule) -> Result<Decoded<'a, M>, DecodeError> {
+    Err(DecodeError {
+        offset: wide(lead),
+        message: None,
+        field: None,
+        rule,
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn bad_length<'a, M, const LEAD: usize, const LIMIT: usize>(
+    label: &'static str,
+    len: usize,
+    min: usize,
+    max: usize,
+) -> Result<Decoded<'a, M>, DecodeError> {
+    let rule = if len > LIMIT {
+        Rule::TooLong { len, limit: LIMIT }
+    } else {
+        Rule::Length { len, min, max }
+    };
+    Err(DecodeError {
+        offset: wide(LEAD + 2),
+        message: Some(label),
+        field: None,
+        rule,
+    })
+}
+
+/// The error for a payload that `explain` refuses, or does not read whole.
+#[cold]
+#[inline(never)]
+fn refuse<'a, M, const LEAD: usize>(
+    label: &'static str,
+    payload: &'a [u8],
+    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
+) -> Result<Decoded<'a, M>, DecodeError> {
+    let (left, field, rule) = match prim::finish(explain(payload)) {
+        Ok((left, _)) => (left.len(), None, Rule::Leftover { count: left.len() }),
+        Err(fault) => (fault.left, fault.field, fault.rule),
+    };
+    Err(DecodeError {
+        offset: wide(LEAD + 4 + payload.len().saturating_sub(left)),
+        message: Some(label),
+        field,
+        rule,
+    })
 }
 
 /// A message that can be written.
@@ -272,14 +328,32 @@ pub trait Encode: sealed::Sealed {
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError>;
 }
 
-/// Runs a writer on the free part of a slice.
+/// Writes to the free part of a slice: how many bytes it took.
 #[cfg(feature = "encode")]
 #[inline(always)]
-pub(crate) fn into_slice<E>(
-    out: &mut [u8],
-    write: impl FnOnce(prim::Sink<&mut [u8]>) -> Result<prim::Sink<&mut [u8]>, E>,
-) -> Result<usize, E> {
-    let room = out.len();
-    let left = write(prim::Sink::from(out))?;
-    Ok(room - left.write.len())
+pub(crate) fn into_slice<'a>(
+    out: &'a mut [u8],
+    write: impl FnOnce(Sink<Room<'a>>) -> Written<Room<'a>>,
+) -> Result<usize, Refused> {
+    let size = out.len();
+    let left = write(Sink::from(Room(out)))?;
+    Ok(size - left.write.0.len())
+}
+
+/// Why a message was not written: for a rule that it breaks, else for want of
+/// room.
+#[cfg(feature = "encode")]
+#[cold]
+#[inline(never)]
+pub(crate) fn unfit<M, T>(
+    message: &M,
+    check: impl FnOnce(&M) -> Result<(), EncodeError>,
+    label: impl FnOnce(&M) -> &'static str,
+) -> Result<T, EncodeError> {
+    check(message)?;
+    Err(EncodeError {
+        message: label(message),
+        field: None,
+        rule: Rule::NoRoom,
+    })
 }

@@ -38,6 +38,7 @@ impl<'a> Name<'a> {
     ///
     /// [`Rule::EmptyName`], [`Rule::NameTooLong`] beyond 255 bytes,
     /// [`Rule::NulInName`].
+    #[inline]
     pub const fn new(bytes: &'a [u8]) -> Result<Self, Rule> {
         if bytes.is_empty() {
             return Err(Rule::EmptyName);
@@ -45,24 +46,23 @@ impl<'a> Name<'a> {
         if bytes.len() > MAX_NAME {
             return Err(Rule::NameTooLong);
         }
-        let mut i = 0;
-        while i < bytes.len() {
-            if bytes[i] == 0 {
-                return Err(Rule::NulInName);
-            }
-            i += 1;
+        if has_nul(bytes) {
+            return Err(Rule::NulInName);
         }
         Ok(Self(bytes))
     }
 
     /// The bytes of the name.
+    #[inline]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 
     /// The name's length, 1 to 255, as the wire has it.
+    #[inline(always)]
     pub(crate) fn size(self) -> u8 {
-        u8::try_from(self.0.len()).unwrap_or(u8::MAX)
+        // All of the length is in its lowest byte.
+        self.0.len().to_le_bytes()[0]
     }
 
     /// The same name, owned.
@@ -70,6 +70,60 @@ impl<'a> Name<'a> {
     pub fn to_buf(self) -> NameBuf {
         NameBuf(self.0.into())
     }
+}
+
+/// Whether there is a NUL. Names are short: up to 32 bytes there is no loop,
+/// but two, two or four words that overlap as needed.
+#[inline]
+const fn has_nul(bytes: &[u8]) -> bool {
+    if bytes.len() > 32 {
+        return has_nul_long(bytes);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return nuls16(first) | nuls16(last) != 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return nuls(u64::from_ne_bytes(*first)) | nuls(u64::from_ne_bytes(*last)) != 0;
+    }
+    if let (Some(&[a, b, c, d]), Some(&[w, x, y, z])) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return nuls(u64::from_ne_bytes([a, b, c, d, w, x, y, z])) != 0;
+    }
+    match bytes {
+        [] => false,
+        [first, ..] => *first == 0 || bytes[bytes.len() / 2] == 0 || bytes[bytes.len() - 1] == 0,
+    }
+}
+
+#[inline(never)]
+const fn has_nul_long(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((block, behind)) = rest.split_first_chunk() {
+        if nuls16(block) != 0 {
+            return true;
+        }
+        rest = behind;
+    }
+    match bytes.last_chunk() {
+        Some(last) => nuls16(last) != 0,
+        None => false,
+    }
+}
+
+/// Not 0 if one of 16 bytes is.
+#[inline]
+const fn nuls16(block: &[u8; 16]) -> u64 {
+    let [low, high] = *block.as_chunks().0 else {
+        return 0;
+    };
+    nuls(u64::from_ne_bytes(low)) | nuls(u64::from_ne_bytes(high))
+}
+
+/// Not 0 if one of eight bytes is: only such a byte borrows from above and had
+/// its highest bit clear.
+#[inline]
+const fn nuls(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
 }
 
 #[cfg(feature = "alloc")]

@@ -19,6 +19,12 @@ use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, Shutdown, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+use crate::memory::wide;
+
+mod fuse;
+
+pub use fuse::Fuse;
+
 /// Where a migration listens or connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -198,7 +204,11 @@ impl Address {
             rustix::io::ioctl_fionbio(fd, true)
                 .map_err(|e| self.io("cannot listen on")(e.into()))?;
         }
-        Ok(Listener { door, address })
+        Ok(Listener {
+            door,
+            address,
+            greet: None,
+        })
     }
 }
 
@@ -222,10 +232,21 @@ fn is_loopback(ip: IpAddr) -> bool {
 }
 
 /// Takes connections, without blocking.
-#[derive(Debug)]
 pub struct Listener {
     door: Door,
     address: Address,
+    greet: Option<Greet>,
+}
+
+/// What is done with each new link.
+type Greet = Box<dyn FnMut(&mut Link) + Send>;
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("door", &self.door)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -256,6 +277,11 @@ impl Listener {
         self.door.fd()
     }
 
+    /// Shows each link that is accepted from now on to `greet`, in order.
+    pub fn on_accept(&mut self, greet: impl FnMut(&mut Link) + Send + 'static) {
+        self.greet = Some(Box::new(greet));
+    }
+
     /// The next connection, if there is one.
     ///
     /// # Errors
@@ -269,7 +295,13 @@ impl Listener {
         };
         let failed = self.address.io("cannot accept a connection on");
         match taken {
-            Ok(fd) => Link::new(fd).map(Some).map_err(failed),
+            Ok(fd) => {
+                let mut link = Link::new(fd).map_err(failed)?;
+                if let Some(greet) = &mut self.greet {
+                    greet(&mut link);
+                }
+                Ok(Some(link))
+            }
             // The peer has gone again; the next one may be fine.
             Err(e)
                 if matches!(
@@ -297,6 +329,7 @@ impl Drop for Listener {
 #[derive(Debug)]
 pub struct Link {
     fd: OwnedFd,
+    fuse: Option<Fuse>,
 }
 
 /// What a read or a write came to.
@@ -327,7 +360,12 @@ impl Link {
             // whose machine is gone would be waited for for ever.
             sockopt::set_socket_keepalive(&fd, true)?;
         }
-        Ok(Self { fd })
+        Ok(Self { fd, fuse: None })
+    }
+
+    /// Lets the link break when the fuse blows.
+    pub fn guard(&mut self, fuse: Fuse) {
+        self.fuse = Some(fuse);
     }
 
     /// Two ends of one connection within this machine.
@@ -356,10 +394,7 @@ impl Link {
     ///
     /// The link is broken.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<Moved> {
-        moved(
-            rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buf)),
-            Moved::End,
-        )
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
 
     /// Reads what is there into several places.
@@ -368,10 +403,30 @@ impl Link {
     ///
     /// The link is broken.
     pub fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Moved> {
-        moved(
-            rustix::io::retry_on_intr(|| rustix::io::readv(&self.fd, bufs)),
-            Moved::End,
-        )
+        let Some(fuse) = &self.fuse else {
+            return moved(self.receive(bufs), Moved::End);
+        };
+        let most = usize::try_from(fuse.reads()?).unwrap_or(usize::MAX);
+        let all = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let size = if all <= most {
+            self.receive(bufs)
+        } else {
+            // A short read is as good as any.
+            let first = bufs.iter_mut().find(|buf| !buf.is_empty());
+            let first = first.map_or(&mut [][..], |buf| &mut **buf);
+            let most = most.min(first.len());
+            self.receive(&mut [IoSliceMut::new(&mut first[..most])])
+        };
+        let size = size.inspect(|size| {
+            if fuse.has_read(wide(*size)) {
+                self.shut_down();
+            }
+        });
+        moved(size, Moved::End)
+    }
+
+    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {
+        rustix::io::retry_on_intr(|| rustix::io::readv(&self.fd, bufs))
     }
 
     /// Writes what there is room for.
@@ -389,11 +444,32 @@ impl Link {
     ///
     /// The link is broken.
     pub fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<Moved> {
-        let sent = rustix::io::retry_on_intr(|| {
-            let mut none = rustix::net::SendAncillaryBuffer::default();
-            rustix::net::sendmsg(&self.fd, bufs, &mut none, rustix::net::SendFlags::NOSIGNAL)
+        let Some(fuse) = &self.fuse else {
+            return moved(self.send(bufs), Moved::Later);
+        };
+        let most = usize::try_from(fuse.writes()?).unwrap_or(usize::MAX);
+        let all = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let sent = if all <= most {
+            self.send(bufs)
+        } else {
+            // A short write is as good as any.
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            let first = first.map_or(&[][..], |buf| &buf[..most.min(buf.len())]);
+            self.send(&[IoSlice::new(first)])
+        };
+        let sent = sent.inspect(|size| {
+            if fuse.has_written(wide(*size)) {
+                self.shut_down();
+            }
         });
         moved(sent, Moved::Later)
+    }
+
+    fn send(&self, bufs: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
+        rustix::io::retry_on_intr(|| {
+            let mut none = rustix::net::SendAncillaryBuffer::default();
+            rustix::net::sendmsg(&self.fd, bufs, &mut none, rustix::net::SendFlags::NOSIGNAL)
+        })
     }
 
     /// Ends both directions; the peer sees the end of the stream.

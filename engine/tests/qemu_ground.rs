@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use support::SOON;
 use support::qemu::migration::unix;
+use support::qemu::pair::PAUSE;
 use support::qemu::{Backing, Guest, Machine, Pair, Qemu, Ram};
 
 /// What a guest of 16 MiB is moved with: 300 ms of it do not fit through, so that it never
@@ -90,6 +91,8 @@ fn keeps_a_guest_whole_through_cuts() {
         pair.recover();
     }
     finish("three cuts", &mut pair, switched);
+    pair.source.assert_silent_but(&PAUSE);
+    pair.destination.assert_silent_but(&PAUSE);
     let links = pair.relay.links();
     assert_eq!(links.len(), 4, "{}", pair.relay);
     for link in &links[1..] {

@@ -42,9 +42,7 @@ fn forwards_and_records_both_ways() {
     let (listener, relay) = behind(folder.path());
     let prefix = folder.path().join("name");
     let relay = relay.record(&prefix);
-    let sent: Vec<u8> = (0..200_000_u32)
-        .map(|n| n.to_le_bytes()[n as usize % 3])
-        .collect();
+    let sent: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
     let (mut near, mut far) = through(&listener, &relay);
     let (_second, mut other) = through(&listener, &relay);
 
@@ -157,4 +155,19 @@ fn ends_a_program_with_the_test() {
     assert!(Path::new(&folder).exists());
     drop(program);
     assert!(!Path::new(&folder).exists());
+}
+
+#[test]
+fn waits_for_a_file_but_not_for_a_dead_program() {
+    let folder = folder();
+    let path = folder.path().join("made");
+    let mut program = shell(&format!(
+        "sleep 0.01; : >{}; exec sleep 1000",
+        path.display()
+    ));
+    program.wait_path(&path, SOON);
+    let other = folder.path().join("never");
+    let waited = std::panic::catch_unwind(|| shell("exit 7").wait_path(&other, SOON));
+    let why = *waited.unwrap_err().downcast::<String>().unwrap();
+    assert!(why.contains("exit status: 7"), "{why}");
 }

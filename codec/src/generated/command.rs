@@ -11,14 +11,14 @@ use std::{io::Write, vec::Vec};
 use crate::error::{DecodeError, EncodeError};
 use crate::fit;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice};
+use crate::frame::{Encode, into_slice, unfit};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
 use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
-use crate::prim::{Run, Sink, Written};
-use crate::prim::{self, Parsed};
+use crate::prim::{Refused, Run, Sink, Written};
+use crate::prim::{self, Fail, Parsed};
 #[cfg(feature = "alloc")]
 use crate::ranges::RangeBuf;
 use crate::ranges::{PageSizes, RangeList, Ranges};
@@ -120,19 +120,19 @@ impl Dialect for Commands {
             Err(missing) => return Ok(Decoded::Need(missing)),
         };
         match frame.number() {
-            0 => Err(frame.reserved()),
-            1 => frame.message::<_, 0, 0, 65535>("OPEN_RETURN_PATH", |none| Ok((none, Command::OpenReturnPath))),
-            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping),
-            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise),
-            4 => frame.message::<_, 0, 0, 65535>("POSTCOPY_LISTEN", |none| Ok((none, Command::PostcopyListen))),
-            5 => frame.message::<_, 0, 0, 65535>("POSTCOPY_RUN", |none| Ok((none, Command::PostcopyRun))),
-            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard),
-            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged),
-            8 => frame.message::<_, 0, 0, 65535>("ENABLE_COLO", |none| Ok((none, Command::EnableColo))),
-            9 => frame.message::<_, 0, 0, 65535>("POSTCOPY_RESUME", |none| Ok((none, Command::PostcopyResume))),
-            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap),
-            11 => frame.message::<_, 0, 0, 65535>("SWITCHOVER_START", |none| Ok((none, Command::SwitchoverStart))),
-            _ => Err(frame.unknown()),
+            0 => frame.reserved(),
+            1 => frame.empty::<_, 65535>("OPEN_RETURN_PATH", Command::OpenReturnPath),
+            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping, parse_ping),
+            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise, parse_postcopy_advise),
+            4 => frame.empty::<_, 65535>("POSTCOPY_LISTEN", Command::PostcopyListen),
+            5 => frame.empty::<_, 65535>("POSTCOPY_RUN", Command::PostcopyRun),
+            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard, parse_postcopy_ram_discard),
+            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged, parse_packaged),
+            8 => frame.empty::<_, 65535>("ENABLE_COLO", Command::EnableColo),
+            9 => frame.empty::<_, 65535>("POSTCOPY_RESUME", Command::PostcopyResume),
+            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap),
+            11 => frame.empty::<_, 65535>("SWITCHOVER_START", Command::SwitchoverStart),
+            _ => frame.unknown(),
         }
     }
 
@@ -258,8 +258,8 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
 #[cfg(feature = "encode")]
 impl<N: BlockName, R: RangeList> Command<N, R> {
     #[inline(always)]
-    fn write<W: Write>(&self, out: Sink<W>) -> Result<Sink<W>, EncodeError> {
-        let written = match self {
+    fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {
+        match self {
             Command::OpenReturnPath => write_open_return_path(out),
             Command::Ping { value } => write_ping(out, *value),
             Command::PostcopyAdvise { sizes } => write_postcopy_advise(out, *sizes),
@@ -271,8 +271,7 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
             Command::PostcopyResume => write_postcopy_resume(out),
             Command::RecvBitmap { block } => write_recv_bitmap(out, block.name()),
             Command::SwitchoverStart => write_switchover_start(out),
-        };
-        written.map_err(|unfit| unfit.of(self.label()))
+        }
     }
 }
 
@@ -280,29 +279,35 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
 impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        self.write(Sink::from(out)).map(drop)
+        match self.write(Sink::from(out)) {
+            Ok(_) => Ok(()),
+            Err(Refused) => unfit(self, Self::check, Self::label),
+        }
     }
 
     #[inline]
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
-        into_slice(out, |sink| self.write(sink))
+        match into_slice(out, |sink| self.write(sink)) {
+            Ok(size) => Ok(size),
+            Err(Refused) => unfit(self, Self::check, Self::label),
+        }
     }
 }
 
 #[inline(always)]
-fn parse_ping(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>> {
+fn parse_ping<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
     let (rest, value) = prim::be32("value", rest)?;
     Ok((rest, Command::Ping { value }))
 }
 
 #[inline(always)]
-fn parse_postcopy_advise(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>> {
+fn parse_postcopy_advise<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
     let (rest, sizes) = prim::page_sizes("sizes", rest)?;
     Ok((rest, Command::PostcopyAdvise { sizes }))
 }
 
 #[inline(always)]
-fn parse_postcopy_ram_discard(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>> {
+fn parse_postcopy_ram_discard<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
     let (rest, ()) = prim::u8_equals("version", 0, rest)?;
     let (rest, block) = prim::name("block", rest)?;
     let (rest, ()) = prim::u8_equals("terminator", 0, rest)?;
@@ -311,13 +316,13 @@ fn parse_postcopy_ram_discard(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Range
 }
 
 #[inline(always)]
-fn parse_packaged(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>> {
+fn parse_packaged<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
     let (rest, size) = prim::be32("size", rest)?;
     Ok((rest, Command::Packaged { size }))
 }
 
 #[inline(always)]
-fn parse_recv_bitmap(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>> {
+fn parse_recv_bitmap<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
     let (rest, block) = prim::name("block", rest)?;
     Ok((rest, Command::RecvBitmap { block }))
 }
@@ -325,70 +330,70 @@ fn parse_recv_bitmap(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_open_return_path<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8(8).be16(1).be16(0))
+    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(1).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_ping<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<9>::new().u8(8).be16(2).be16(4).be32(value))
+    prim::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(2).be16::<3>(4).be32::<5>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_advise<W: Write>(out: Sink<W>, sizes: Option<PageSizes>) -> Written<W> {
-    let out = prim::put(out, Run::<5>::new().u8(8).be16(3).be16(prim::page_sizes_size(sizes)))?;
+    let out = prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(3).be16::<3>(prim::page_sizes_size(sizes)))?;
     prim::put_page_sizes(out, sizes)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_listen<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8(8).be16(4).be16(0))
+    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(4).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_run<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8(8).be16(5).be16(0))
+    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(5).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_ram_discard<W: Write, R: RangeList>(out: Sink<W>, block: Name<'_>, ranges: &R) -> Written<W> {
-    let out = prim::put(out, Run::<7>::new().u8(8).be16(6).be16(fit::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8(0).u8(block.size()))?;
+    let out = prim::put(out, Run::<7>::new().u8::<0>(8).be16::<1>(6).be16::<3>(fit::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8::<5>(0).u8::<6>(block.size()))?;
     let out = prim::put_name(out, block)?;
-    let out = prim::put(out, Run::<1>::new().u8(0))?;
+    let out = prim::put(out, Run::<1>::new().u8::<0>(0))?;
     prim::put_ranges(out, ranges)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_packaged<W: Write>(out: Sink<W>, size: u32) -> Written<W> {
-    prim::put(out, Run::<9>::new().u8(8).be16(7).be16(4).be32(size))
+    prim::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(7).be16::<3>(4).be32::<5>(size))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_enable_colo<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8(8).be16(8).be16(0))
+    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(8).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_resume<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8(8).be16(9).be16(0))
+    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(9).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_recv_bitmap<W: Write>(out: Sink<W>, block: Name<'_>) -> Written<W> {
-    let out = prim::put(out, Run::<6>::new().u8(8).be16(10).be16(1 + u16::from(block.size())).u8(block.size()))?;
+    let out = prim::put(out, Run::<6>::new().u8::<0>(8).be16::<1>(10).be16::<3>(1 + u16::from(block.size())).u8::<5>(block.size()))?;
     prim::put_name(out, block)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_switchover_start<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8(8).be16(11).be16(0))
+    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(11).be16::<3>(0))
 }

@@ -10,14 +10,14 @@ use std::{io::Write, vec::Vec};
 use crate::error::{DecodeError, EncodeError};
 use crate::fit;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice};
+use crate::frame::{Encode, into_slice, unfit};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
 use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
-use crate::prim::{Run, Sink, Written};
-use crate::prim::{self, Parsed};
+use crate::prim::{Refused, Run, Sink, Written};
+use crate::prim::{self, Fail, Parsed};
 
 /// Chooses the merged dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +102,15 @@ impl Dialect for Qemu {
             Err(missing) => return Ok(Decoded::Need(missing)),
         };
         match frame.number() {
-            0 => Err(frame.reserved()),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong),
-            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id),
-            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages),
-            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap),
-            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack),
-            7 => frame.message::<_, 0, 0, 512>("SWITCHOVER_ACK", |none| Ok((none, Message::SwitchoverAck))),
-            _ => Err(frame.unknown()),
+            0 => frame.reserved(),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong),
+            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id, parse_req_pages_id),
+            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages, parse_req_pages),
+            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap),
+            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack, parse_resume_ack),
+            7 => frame.empty::<_, 512>("SWITCHOVER_ACK", Message::SwitchoverAck),
+            _ => frame.unknown(),
         }
     }
 
@@ -224,8 +224,8 @@ impl<N: BlockName> Message<N> {
 #[cfg(feature = "encode")]
 impl<N: BlockName> Message<N> {
     #[inline(always)]
-    fn write<W: Write>(&self, out: Sink<W>) -> Result<Sink<W>, EncodeError> {
-        let written = match self {
+    fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {
+        match self {
             Message::Shut { value } => write_shut(out, *value),
             Message::Pong { value } => write_pong(out, *value),
             Message::ReqPagesId { start, len, block } => write_req_pages_id(out, *start, *len, block.name()),
@@ -233,8 +233,7 @@ impl<N: BlockName> Message<N> {
             Message::RecvBitmap { block } => write_recv_bitmap(out, block.name()),
             Message::ResumeAck => write_resume_ack(out),
             Message::SwitchoverAck => write_switchover_ack(out),
-        };
-        written.map_err(|unfit| unfit.of(self.label()))
+        }
     }
 }
 
@@ -242,29 +241,35 @@ impl<N: BlockName> Message<N> {
 impl<N: BlockName> Encode for Message<N> {
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        self.write(Sink::from(out)).map(drop)
+        match self.write(Sink::from(out)) {
+            Ok(_) => Ok(()),
+            Err(Refused) => unfit(self, Self::check, Self::label),
+        }
     }
 
     #[inline]
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
-        into_slice(out, |sink| self.write(sink))
+        match into_slice(out, |sink| self.write(sink)) {
+            Ok(size) => Ok(size),
+            Err(Refused) => unfit(self, Self::check, Self::label),
+        }
     }
 }
 
 #[inline(always)]
-fn parse_shut(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_shut<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, value) = prim::be32("value", rest)?;
     Ok((rest, Message::Shut { value }))
 }
 
 #[inline(always)]
-fn parse_pong(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_pong<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, value) = prim::be32("value", rest)?;
     Ok((rest, Message::Pong { value }))
 }
 
 #[inline(always)]
-fn parse_req_pages_id(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_req_pages_id<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, start) = prim::be64("start", rest)?;
     let (rest, len) = prim::be32_span("len", start, rest)?;
     let (rest, block) = prim::name("block", rest)?;
@@ -272,20 +277,20 @@ fn parse_req_pages_id(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
 }
 
 #[inline(always)]
-fn parse_req_pages(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_req_pages<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, start) = prim::be64("start", rest)?;
     let (rest, len) = prim::be32_span("len", start, rest)?;
     Ok((rest, Message::ReqPages { start, len }))
 }
 
 #[inline(always)]
-fn parse_recv_bitmap(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_recv_bitmap<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, block) = prim::name("block", rest)?;
     Ok((rest, Message::RecvBitmap { block }))
 }
 
 #[inline(always)]
-fn parse_resume_ack(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_resume_ack<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, ()) = prim::be32_equals("value", 1, rest)?;
     Ok((rest, Message::ResumeAck))
 }
@@ -293,20 +298,20 @@ fn parse_resume_ack(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_shut<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16(1).be16(4).be32(value))
+    prim::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16(2).be16(4).be32(value))
+    prim::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<'_>) -> Written<W> {
     fit::span("len", start, len.into())?;
-    let out = prim::put(out, Run::<17>::new().be16(3).be16(13 + u16::from(block.size())).be64(start).be32(len).u8(block.size()))?;
+    let out = prim::put(out, Run::<17>::new().be16::<0>(3).be16::<2>(13 + u16::from(block.size())).be64::<4>(start).be32::<12>(len).u8::<16>(block.size()))?;
     prim::put_name(out, block)
 }
 
@@ -314,24 +319,24 @@ fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u32) -> Written<W> {
     fit::span("len", start, len.into())?;
-    prim::put(out, Run::<16>::new().be16(4).be16(12).be64(start).be32(len))
+    prim::put(out, Run::<16>::new().be16::<0>(4).be16::<2>(12).be64::<4>(start).be32::<12>(len))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_recv_bitmap<W: Write>(out: Sink<W>, block: Name<'_>) -> Written<W> {
-    let out = prim::put(out, Run::<5>::new().be16(5).be16(1 + u16::from(block.size())).u8(block.size()))?;
+    let out = prim::put(out, Run::<5>::new().be16::<0>(5).be16::<2>(1 + u16::from(block.size())).u8::<4>(block.size()))?;
     prim::put_name(out, block)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_resume_ack<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16(6).be16(4).be32(1))
+    prim::put(out, Run::<8>::new().be16::<0>(6).be16::<2>(4).be32::<4>(1))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_switchover_ack<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<4>::new().be16(7).be16(0))
+    prim::put(out, Run::<4>::new().be16::<0>(7).be16::<2>(0))
 }

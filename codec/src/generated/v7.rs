@@ -10,14 +10,14 @@ use std::{io::Write, vec::Vec};
 use crate::error::{DecodeError, EncodeError};
 use crate::fit;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice};
+use crate::frame::{Encode, into_slice, unfit};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
 use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
-use crate::prim::{Run, Sink, Written};
-use crate::prim::{self, Parsed};
+use crate::prim::{Refused, Run, Sink, Written};
+use crate::prim::{self, Fail, Parsed};
 
 /// Chooses the draft dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +78,11 @@ impl Dialect for V7 {
             Err(missing) => return Ok(Decoded::Need(missing)),
         };
         match frame.number() {
-            0 => Err(frame.reserved()),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong),
-            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages),
-            _ => Err(frame.unknown()),
+            0 => frame.reserved(),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong),
+            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages, parse_req_pages),
+            _ => frame.unknown(),
         }
     }
 
@@ -171,13 +171,12 @@ impl<N: BlockName> Message<N> {
 #[cfg(feature = "encode")]
 impl<N: BlockName> Message<N> {
     #[inline(always)]
-    fn write<W: Write>(&self, out: Sink<W>) -> Result<Sink<W>, EncodeError> {
-        let written = match self {
+    fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {
+        match self {
             Message::Shut { value } => write_shut(out, *value),
             Message::Pong { value } => write_pong(out, *value),
             Message::ReqPages { start, len, block } => write_req_pages(out, *start, *len, block.as_ref().map(N::name)),
-        };
-        written.map_err(|unfit| unfit.of(self.label()))
+        }
     }
 }
 
@@ -185,29 +184,35 @@ impl<N: BlockName> Message<N> {
 impl<N: BlockName> Encode for Message<N> {
     #[inline]
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        self.write(Sink::from(out)).map(drop)
+        match self.write(Sink::from(out)) {
+            Ok(_) => Ok(()),
+            Err(Refused) => unfit(self, Self::check, Self::label),
+        }
     }
 
     #[inline]
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
-        into_slice(out, |sink| self.write(sink))
+        match into_slice(out, |sink| self.write(sink)) {
+            Ok(size) => Ok(size),
+            Err(Refused) => unfit(self, Self::check, Self::label),
+        }
     }
 }
 
 #[inline(always)]
-fn parse_shut(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_shut<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, value) = prim::be32("value", rest)?;
     Ok((rest, Message::Shut { value }))
 }
 
 #[inline(always)]
-fn parse_pong(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_pong<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, value) = prim::be32("value", rest)?;
     Ok((rest, Message::Pong { value }))
 }
 
 #[inline(always)]
-fn parse_req_pages(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
+fn parse_req_pages<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
     let (rest, start) = prim::be64("start", rest)?;
     let (rest, (len, flag)) = prim::flagged_span("len", start, rest)?;
     let (rest, block) = prim::flagged_name("block", flag, rest)?;
@@ -217,19 +222,19 @@ fn parse_req_pages(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_shut<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16(1).be16(4).be32(value))
+    prim::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16(2).be16(4).be32(value))
+    prim::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u64, block: Option<Name<'_>>) -> Written<W> {
     fit::flagged("len", start, len)?;
-    let out = prim::put(out, Run::<20>::new().be16(3).be16(16 + prim::flagged_name_size(block)).be64(start).be64(prim::flagged_len(len, block)))?;
+    let out = prim::put(out, Run::<20>::new().be16::<0>(3).be16::<2>(16 + prim::flagged_name_size(block)).be64::<4>(start).be64::<12>(prim::flagged_len(len, block)))?;
     prim::put_flagged_name(out, block)
 }

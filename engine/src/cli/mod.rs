@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod decode;
+pub mod demo;
 pub mod doctor;
 pub mod import;
 mod latency;
@@ -32,6 +33,12 @@ struct Cli {
 pub enum Command {
     /// Print what a recorded migration channel says.
     Decode(decode::Args),
+    /// Move memory between two processes by postcopy, compare every page, and say how long faults
+    /// waited.
+    Demo(demo::Args),
+    /// The source's half of `retpath demo`, which starts it.
+    #[command(hide = true)]
+    DemoSource(demo::SourceArgs),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
     /// Make an image of a migration stream that was saved to a file.
@@ -56,6 +63,8 @@ pub enum Format {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Decode(args) => decode::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoSource(args) => demo::run_source(&args),
         Command::Doctor(args) => doctor::run(args),
         Command::Import(args) => import::run(&args),
         Command::Receive(args) => receive::run(&args),

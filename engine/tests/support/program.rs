@@ -1,11 +1,12 @@
 //! Child processes: their output followed by threads, their end awaited under a limit, their
 //! life no longer than the test's.
 //!
-//! Panics, with what the program wrote, where it does not do what the test waits for.
+//! Panics where a program does not do what the test waits for. A test that fails, for whatever
+//! reason, prints what each program that it has wrote.
 
 use std::fmt;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -179,11 +180,30 @@ impl Program {
             whole.lines().find_map(&mut look)
         });
         found.unwrap_or_else(|ended| {
-            panic!(
-                "{}: the line awaited did not come: {ended:?}\n{self}",
-                self.name
-            )
+            panic!("{}: the line awaited did not come: {ended:?}", self.name)
         })
+    }
+
+    /// Waits until the program has made a file, or a socket: one that is there may still refuse
+    /// for a moment.
+    pub(crate) fn wait_path(&mut self, path: &Path, within: Duration) {
+        let end = Instant::now() + within;
+        while !path.exists() {
+            if let Some(status) = self.ended() {
+                panic!(
+                    "{} ended with {status} before {} was there",
+                    self.name,
+                    path.display()
+                );
+            }
+            assert!(
+                Instant::now() < end,
+                "{}: no {} within {within:?}",
+                self.name,
+                path.display()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The exit status if the program has ended.
@@ -204,7 +224,7 @@ impl Program {
                 return status;
             }
             if Instant::now() > end {
-                panic!("{} still runs after {within:?}\n{self}", self.name);
+                panic!("{} still runs after {within:?}", self.name);
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -213,11 +233,7 @@ impl Program {
     /// Waits for the program's end, which must be a good one.
     pub(crate) fn wait_success(&mut self, within: Duration) {
         let status = self.wait(within);
-        assert!(
-            status.success(),
-            "{} ended with {status}\n{self}",
-            self.name
-        );
+        assert!(status.success(), "{} ended with {status}", self.name);
     }
 
     /// Sends a signal.
@@ -237,7 +253,6 @@ impl Program {
 }
 
 impl fmt::Display for Program {
-    /// Everything known about the program, for the message of a failed test.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |f: &mut fmt::Formatter<'_>, what: &str, text: &str| {
             if text.is_empty() {
@@ -256,11 +271,9 @@ impl fmt::Display for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{self}");
+        }
         self.kill();
     }
-}
-
-/// The signal that ended a program, if one did.
-pub(crate) fn killed_by(status: ExitStatus) -> Option<i32> {
-    status.signal()
 }

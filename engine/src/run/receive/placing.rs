@@ -12,6 +12,7 @@ use super::{Receiving, memory};
 use crate::Channel;
 use crate::blocks::{BlockError, BlockId};
 use crate::destination::{Fault, Placed, Placement};
+use crate::memory::Memory;
 use crate::uffd::{self, Handler, Region, Uffd};
 
 /// The userfaultfd and what is registered with it.
@@ -62,7 +63,9 @@ impl Receiving<'_> {
             let offset = fault.address - start;
             if self.core.fault(block, offset, now)? == Fault::Present {
                 let page = self.core.blocks().block(block)?.page;
-                trap.regions[block].wake(offset & !(page - 1), page)?;
+                // Wakes who waits; and zeros that came before LISTEN have
+                // left nothing there, so a mere wake would fault again.
+                trap.regions[block].zero(offset & !(page - 1), page)?;
             }
         }
         self.outbox.bytes.append(self.core.outbox());
@@ -107,7 +110,7 @@ impl Receiving<'_> {
                 return Ok(memory(&self.memories, block)?.write(offset, data)?);
             }
             Placement::Clear { block, offset, len } => {
-                return Ok(memory(&self.memories, block)?.discard(offset, len)?);
+                return clear(memory(&self.memories, block)?, offset, len);
             }
             Placement::Copy {
                 block,
@@ -168,4 +171,19 @@ impl Receiving<'_> {
 fn region(trap: &Option<Trap>, block: BlockId) -> Result<&Region, RunError> {
     let region = trap.as_ref().and_then(|trap| trap.regions.get(block));
     region.ok_or(RunError::Block(BlockError::Unknown))
+}
+
+/// Makes memory read as zeros before LISTEN.
+fn clear(memory: &Memory, offset: u64, len: u64) -> Result<(), RunError> {
+    let page = memory.page_size();
+    if offset.is_multiple_of(page) && len.is_multiple_of(page) {
+        return Ok(memory.discard(offset, len)?);
+    }
+    // A part of a huge page cannot be given back.
+    const ZEROS: [u8; 4096] = [0; 4096];
+    for at in (offset..offset.saturating_add(len)).step_by(ZEROS.len()) {
+        let left = usize::try_from(offset + len - at).unwrap_or(usize::MAX);
+        memory.write(at, &ZEROS[..left.min(ZEROS.len())])?;
+    }
+    Ok(())
 }

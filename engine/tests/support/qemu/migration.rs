@@ -215,7 +215,8 @@ impl Qemu {
         self.fail(&format!("{why}: {info}"))
     }
 
-    fn sort_events(&mut self) {
+    /// Takes over what the events say about the migration.
+    pub(super) fn sort_events(&mut self) {
         for event in self.qmp.events.drain(..) {
             if event["event"] != "MIGRATION" {
                 continue;

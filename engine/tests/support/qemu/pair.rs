@@ -10,6 +10,14 @@ use super::process::Qemu;
 use super::relay::Relay;
 use crate::support::SOON;
 
+/// What QEMU writes to its standard error when a link breaks in postcopy, and only then.
+pub(crate) const PAUSE: [&str; 4] = [
+    "Migration paused",
+    "Unable to shutdown socket",
+    "failed to save SaveStateEntry",
+    "error while loading state section",
+];
+
 /// A source whose guest runs, a destination that listens, and a relay between them.
 pub(crate) struct Pair {
     pub(crate) source: Qemu,
@@ -64,17 +72,20 @@ impl Pair {
     }
 
     /// Starts the migration and switches to postcopy after `bytes` have gone through. Gives the
-    /// moment of the switch, when the destination is in charge.
+    /// moment at which the switch was ordered; returns when the destination owns the guest, so that
+    /// a link that breaks then is a matter for recovery.
     pub(crate) fn switch_after(&mut self, bytes: u64) -> Instant {
         self.source.migrate(&self.relay.uri());
         self.relay.wait(SOON, "the first round", |links| {
             let forward: u64 = links.iter().map(|link| link.forward).sum();
             (forward >= bytes).then_some(())
         });
+        let ordered = Instant::now();
         self.source.start_postcopy();
         self.destination
             .wait_status(&["postcopy-active", "completed"], SOON);
-        Instant::now()
+        self.destination.wait_arrived(SOON);
+        ordered
     }
 
     /// Waits until both sides are in state `completed`.

@@ -82,12 +82,12 @@ impl Qmp {
         }
     }
 
-    /// Takes events that have come, waiting up to `within` for the first one.
-    pub(crate) fn poll(&mut self, within: Duration) -> Result<(), QmpError> {
-        if let Some(event) = self.message(Instant::now() + within)? {
-            self.events.push_back(event);
-        }
-        Ok(())
+    /// Waits up to `within` for an event, keeps it and tells whether one came.
+    pub(crate) fn poll(&mut self, within: Duration) -> Result<bool, QmpError> {
+        let event = self.message(Instant::now() + within)?;
+        let came = event.is_some();
+        self.events.extend(event);
+        Ok(came)
     }
 
     /// The next message, or none by `end`.

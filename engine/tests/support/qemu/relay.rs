@@ -160,14 +160,14 @@ impl Relay {
     ) -> R {
         self.shared
             .wait(within, |state| look(&state.links))
-            .unwrap_or_else(|| panic!("the relay did not see {what} within {within:?}\n{self}"))
+            .unwrap_or_else(|| panic!("the relay did not see {what} within {within:?}"))
     }
 
     /// Waits until the links have been cut `cuts` times since the start.
     pub(crate) fn wait_cuts(&self, cuts: usize, within: Duration) {
         self.shared
             .wait(within, |state| (state.cuts >= cuts).then_some(()))
-            .unwrap_or_else(|| panic!("no cut number {cuts} within {within:?}\n{self}"));
+            .unwrap_or_else(|| panic!("no cut number {cuts} within {within:?}"));
     }
 }
 
@@ -191,6 +191,9 @@ impl fmt::Display for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("relay:\n{self}");
+        }
         self.shared.over.store(true, Ordering::Release);
         self.cut();
         // Wakes the thread that listens.
@@ -282,17 +285,17 @@ impl Shared {
                 file.write_all(&piece[..len])
                     .expect("the record can be written");
             }
-            let written = to.write_all(&piece[..len]).is_ok();
-            if written {
+            let sent = to.write_all(&piece[..len]);
+            if sent.is_ok() {
                 self.count(index, way, &piece[..len]);
-            } else {
-                // Nobody reads there: the side that sends must hear of it.
-                let _ = from.shutdown(Shutdown::Both);
             }
             if last {
+                // Even where the other side has left before: the cut of another link told it to.
                 self.cut(&mut self.lock());
             }
-            if last || !written {
+            if sent.is_err() || last {
+                // Nobody reads there: the side that sends must hear of it.
+                let _ = from.shutdown(Shutdown::Both);
                 break;
             }
         }

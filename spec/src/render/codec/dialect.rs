@@ -86,22 +86,25 @@ fn frame_body(text: &mut Text, dialect: &Dialect) {
     );
     text.block("match frame.number() {", "}", |text| {
         text.line(&format!(
-            "{} => Err(frame.reserved()),",
+            "{} => frame.reserved(),",
             dialect.reserved.number
         ));
         for message in dialect.messages {
             let (min, max) = payload_bounds(dialect, message);
-            let parse = if message.fields.is_empty() {
-                format!("|none| Ok((none, {}::{}))", dialect.message, message.rust)
-            } else {
-                format!("parse_{}", snake(message))
-            };
+            let (number, label, limit) = (message.number, message.label, dialect.max_payload);
+            if message.fields.is_empty() {
+                text.line(&format!(
+                    "{number} => frame.empty::<_, {limit}>(\"{label}\", {}::{}),",
+                    dialect.message, message.rust
+                ));
+                continue;
+            }
             text.line(&format!(
-                "{} => frame.message::<_, {min}, {max}, {}>(\"{}\", {parse}),",
-                message.number, dialect.max_payload, message.label
+                "{number} => frame.message::<_, {min}, {max}, {limit}>(\"{label}\", parse_{0}, parse_{0}),",
+                snake(message)
             ));
         }
-        text.line("_ => Err(frame.unknown()),");
+        text.line("_ => frame.unknown(),");
     });
 }
 

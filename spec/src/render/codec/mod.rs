@@ -112,14 +112,14 @@ fn imports(text: &mut Text, dialect: &Dialect) {
     text.line("use crate::error::{DecodeError, EncodeError};");
     text.line("use crate::fit;");
     text.line("#[cfg(feature = \"encode\")]");
-    text.line("use crate::frame::{Encode, into_slice};");
+    text.line("use crate::frame::{Encode, into_slice, unfit};");
     text.line("use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};");
     text.line("#[cfg(feature = \"alloc\")]");
     text.line("use crate::name::NameBuf;");
     text.line("use crate::name::{BlockName, Name};");
     text.line("#[cfg(feature = \"encode\")]");
-    text.line("use crate::prim::{Run, Sink, Written};");
-    text.line("use crate::prim::{self, Parsed};");
+    text.line("use crate::prim::{Refused, Run, Sink, Written};");
+    text.line("use crate::prim::{self, Fail, Parsed};");
     if ranges {
         text.line("#[cfg(feature = \"alloc\")]");
         text.line("use crate::ranges::RangeBuf;");

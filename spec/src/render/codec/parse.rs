@@ -12,7 +12,7 @@ pub(super) fn parser(text: &mut Text, dialect: &Dialect, message: &Message) {
     text.line("#[inline(always)]");
     text.block(
         &format!(
-            "fn parse_{}(rest: &[u8]) -> Parsed<'_, {}> {{",
+            "fn parse_{}<F: Fail>(rest: &[u8]) -> Parsed<'_, {}, F> {{",
             snake(message),
             borrowed(dialect, "'_")
         ),

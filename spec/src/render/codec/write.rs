@@ -4,11 +4,15 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt::Display;
 
 use super::super::text::Text;
 use super::names::{generics, pattern, prim, rust_type, size_before_last, snake, visible};
 use crate::kind::{Kind, Rule};
 use crate::row::{Dialect, Message};
+
+/// The arm of a writer that refuses.
+const REFUSED: &str = "Err(Refused) => unfit(self, Self::check, Self::label),";
 
 pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
@@ -21,10 +25,10 @@ pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
         |text| {
             text.line("#[inline(always)]");
             text.block(
-                "fn write<W: Write>(&self, out: Sink<W>) -> Result<Sink<W>, EncodeError> {",
+                "fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {",
                 "}",
                 |text| {
-                    text.block("let written = match self {", "};", |text| {
+                    text.block("match self {", "}", |text| {
                         for message in dialect.messages {
                             let arguments: Vec<String> = visible(message)
                                 .map(|field| match field.kind {
@@ -45,7 +49,6 @@ pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
                             ));
                         }
                     });
-                    text.line("written.map_err(|unfit| unfit.of(self.label()))");
                 },
             );
         },
@@ -61,7 +64,10 @@ pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
                 "fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {",
                 "}",
                 |text| {
-                    text.line("self.write(Sink::from(out)).map(drop)");
+                    text.block("match self.write(Sink::from(out)) {", "}", |text| {
+                        text.line("Ok(_) => Ok(()),");
+                        text.line(REFUSED);
+                    });
                 },
             );
             text.line("");
@@ -69,7 +75,16 @@ pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
             text.block(
                 "fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {",
                 "}",
-                |text| text.line("into_slice(out, |sink| self.write(sink))"),
+                |text| {
+                    text.block(
+                        "match into_slice(out, |sink| self.write(sink)) {",
+                        "}",
+                        |text| {
+                            text.line("Ok(size) => Ok(size),");
+                            text.line(REFUSED);
+                        },
+                    );
+                },
             );
         },
     );
@@ -120,10 +135,10 @@ fn writer_body(text: &mut Text, dialect: &Dialect, message: &Message) {
     let length = length(message);
     let mut run = Run::default();
     for byte in dialect.lead {
-        run.add(1, &format!("u8({byte})"));
+        run.add(1, "u8", byte);
     }
-    run.add(2, &format!("be16({})", message.number));
-    run.add(2, &format!("be16({length})"));
+    run.add(2, "be16", message.number);
+    run.add(2, "be16", length);
     let mut puts = Vec::new();
     for (i, field) in message.fields.iter().enumerate() {
         let value = match field.rule {
@@ -133,17 +148,14 @@ fn writer_body(text: &mut Text, dialect: &Dialect, message: &Message) {
         let name = field.name;
         match field.kind {
             Kind::U8 | Kind::Be32 | Kind::Be64 => {
-                run.add(
-                    field.kind.min_size(),
-                    &format!("{}({value})", prim(field.kind)),
-                );
+                run.add(field.kind.min_size(), prim(field.kind), value);
             }
             Kind::FlaggedBe64 => {
                 let flagged = message.fields[i + 1].name;
-                run.add(8, &format!("be64(prim::flagged_len({value}, {flagged}))"));
+                run.add(8, "be64", format!("prim::flagged_len({value}, {flagged})"));
             }
             Kind::Name => {
-                run.add(1, &format!("u8({name}.size())"));
+                run.add(1, "u8", format!("{name}.size()"));
                 puts.extend(run.take());
                 puts.push(format!("prim::put_name(out, {name})"));
             }
@@ -200,10 +212,10 @@ struct Run {
 }
 
 impl Run {
-    fn add(&mut self, size: usize, call: &str) {
+    fn add(&mut self, size: usize, kind: &str, value: impl Display) {
+        let at = self.size;
+        self.calls.push_str(&format!(".{kind}::<{at}>({value})"));
         self.size += size;
-        self.calls.push('.');
-        self.calls.push_str(call);
     }
 
     fn take(&mut self) -> Option<String> {

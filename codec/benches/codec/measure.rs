@@ -1,0 +1,57 @@
+//! Times contenders against each other: short batches in turn, many rounds,
+//! and the median of the ratios within a round, so that whatever else the
+//! machine does meets all of them alike.
+
+use std::time::Instant;
+
+/// Rounds before the clock counts.
+const WARM_UP: usize = 20;
+
+/// Rounds that count.
+const ROUNDS: usize = 1000;
+
+/// One contender in one race.
+pub(crate) struct Lane<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) run: Box<dyn FnMut() + 'a>,
+}
+
+/// What a contender needed.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) name: &'static str,
+    /// Median, in nanoseconds per message.
+    pub(crate) nanos: f64,
+    /// Median ratio to the first lane in the same round.
+    pub(crate) ratio: f64,
+}
+
+/// Runs all lanes in turn; the first one is the measure of the others.
+pub(crate) fn race(mut lanes: Vec<Lane<'_>>, messages: usize) -> Vec<Pace> {
+    let count = lanes.len();
+    let mut times = vec![Vec::with_capacity(ROUNDS); count];
+    for round in 0..WARM_UP + ROUNDS {
+        for turn in 0..count {
+            let lane = (round + turn) % count;
+            let start = Instant::now();
+            (lanes[lane].run)();
+            let nanos = start.elapsed().as_nanos() as f64 / messages as f64;
+            if round >= WARM_UP {
+                times[lane].push(nanos);
+            }
+        }
+    }
+    let first = times[0].clone();
+    let pace = |(lane, times): (&Lane<'_>, Vec<f64>)| Pace {
+        name: lane.name,
+        ratio: median(times.iter().zip(&first).map(|(own, first)| own / first)),
+        nanos: median(times.into_iter()),
+    };
+    lanes.iter().zip(times).map(pace).collect()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

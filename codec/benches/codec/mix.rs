@@ -1,0 +1,103 @@
+//! What is parsed and written: streams of messages in random order, the same
+//! in every run.
+
+use retpath_codec::{Message, Name};
+
+use crate::contender::Write;
+use crate::ours::Ours;
+
+/// Messages of a stream: few enough to stay in the second-level cache, too
+/// many for the branch predictor to learn their order.
+pub(crate) const MESSAGES: usize = 8192;
+
+/// Block names of recorded migrations.
+const NAMES: [&[u8]; 8] = [
+    b"pc.ram",
+    b"mem0",
+    b"pc.bios",
+    b"vga.vram",
+    b"mach-virt.ram",
+    b"/rom@etc/acpi/tables",
+    b"/rom@etc/table-loader",
+    b"0000:00:02.0/virtio-net-pci.rom",
+];
+
+/// A stream of the return path.
+pub(crate) struct Mix {
+    pub(crate) name: &'static str,
+    pub(crate) frames: Vec<u8>,
+}
+
+/// The streams that are timed.
+pub(crate) fn mixes() -> [Mix; 2] {
+    let even = |random: &mut Random| match random.below(4) {
+        0 => PONG,
+        1 => REQ_PAGES_ID,
+        2 => REQ_PAGES,
+        _ => RECV_BITMAP,
+    };
+    let requests = |random: &mut Random| match random.below(10) {
+        0 => random.below(7) + 1,
+        _ => REQ_PAGES,
+    };
+    [
+        Mix::new("four types evenly", even),
+        Mix::new("90 % page requests", requests),
+    ]
+}
+
+const PONG: u64 = 2;
+const REQ_PAGES_ID: u64 = 3;
+const REQ_PAGES: u64 = 4;
+const RECV_BITMAP: u64 = 5;
+
+impl Mix {
+    fn new(name: &'static str, number: impl Fn(&mut Random) -> u64) -> Self {
+        let mut random = Random::new();
+        let mut frames = Vec::new();
+        for _ in 0..MESSAGES {
+            let number = number(&mut random);
+            Ours::encode(&message(number, &mut random), &mut frames)
+                .expect("every message made here is valid");
+        }
+        Self { name, frames }
+    }
+}
+
+/// A message of this number.
+pub(crate) fn message(number: u64, random: &mut Random) -> Message<Name<'static>> {
+    let value = random.next() as u32;
+    let start = random.below(1 << 24) << 12;
+    let len = 4096;
+    let name = NAMES[random.below(8) as usize];
+    let block = Name::new(name).expect("recorded names are valid");
+    match number {
+        1 => Message::Shut { value },
+        2 => Message::Pong { value },
+        3 => Message::ReqPagesId { start, len, block },
+        4 => Message::ReqPages { start, len },
+        5 => Message::RecvBitmap { block },
+        6 => Message::ResumeAck,
+        _ => Message::SwitchoverAck,
+    }
+}
+
+/// Numbers that look random (xorshift64*), the same in every run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
