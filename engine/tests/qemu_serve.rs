@@ -168,14 +168,10 @@ fn needs_no_more_for_the_first_byte_of_a_larger_machine() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn serves_machine_types_of_all_ages() {
-    for kind in ["pc-i440fx-2.3", "pc-i440fx-5.2", "q35"] {
-        let machine = machine().kind(kind);
-        let machine = match kind {
-            "q35" => machine.args(&["-device", "isa-fdc,driveA=fd"]),
-            _ => machine,
-        };
-        let image = Image::saved(&machine);
+fn serves_older_machine_types() {
+    // The oldest one sends neither its name nor footers.
+    for kind in ["pc-i440fx-2.3", "pc-i440fx-5.2"] {
+        let image = Image::saved(&machine().kind(kind));
         let (mut qemu, uri) = image.destination(&[]);
         let mut served = image.serve(&[&uri], &[]);
         finish(kind, &mut qemu, &mut served);
