@@ -69,13 +69,13 @@ fn histogram(out: &mut String, parts: &[(&str, &Latency, &str)]) -> fmt::Result 
         .first()
         .map_or([0; BUCKETS], |(_, part, _)| counts(part));
     let most = total.iter().copied().max().unwrap_or(0).max(1);
-    for index in first..=last {
+    for (index, count) in total.iter().enumerate().take(last + 1).skip(first) {
         let (low, _) = Buckets::bounds(index);
         write!(out, "  {:<16}", format!("{low} µs"))?;
         for (_, part, _) in parts {
             write!(out, " {:>9}", counts(part)[index])?;
         }
-        let bar = "#".repeat(usize::try_from((total[index] * BAR).div_ceil(most)).unwrap_or(0));
+        let bar = "#".repeat(usize::try_from((count * BAR).div_ceil(most)).unwrap_or(0));
         writeln!(out, "{}", format!("   {bar}").trim_end())?;
     }
     Ok(())

@@ -161,7 +161,7 @@ impl Importing {
         self.decode(input)?;
         self.decoder.finish(input.unread())?;
         if !self.decoder.has_ended() {
-            self.recorder.ended_without_footers(&mut self.writer)?;
+            // It came as device state, for want of footers.
             self.take(Event::Eof)?;
         }
         let Some(ending) = self.ending else {

@@ -82,7 +82,8 @@ impl Recorder {
                 self.description = Some(left.saturating_sub(crate::memory::wide(bytes.len())));
                 writer.description(bytes)?;
             }
-            Event::Header | Event::PackageEnd | Event::Eof => {}
+            Event::Eof => self.end(writer)?,
+            Event::Header | Event::PackageEnd => {}
         }
         Ok(())
     }
@@ -142,18 +143,22 @@ impl Recorder {
         self.seen.preempt = true;
     }
 
+    /// Whether the source waits to hear that the device state is safe.
+    pub fn asks_loaded(&self) -> bool {
+        self.seen.asks_loaded
+    }
+
     /// Whether a description has begun and not ended.
     pub fn is_inside_description(&self) -> bool {
         self.description.is_some_and(|left| left > 0)
     }
 
-    /// The stream has ended in device state, for want of footers: finds the end
-    /// mark, and what follows it, in that.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::CutShort`], and [`Error::Io`] of the writer.
-    pub fn ended_without_footers(&mut self, writer: &mut Writer) -> Result<(), Error> {
+    /// The end mark. Without footers it has come as device state, and is
+    /// repeated by who saw the end of the stream: finds it there.
+    fn end(&mut self, writer: &mut Writer) -> Result<(), Error> {
+        if self.seen.footers || self.seen.switched || !self.device {
+            return Ok(());
+        }
         if writer.split_device_state()? {
             return Ok(());
         }

@@ -141,16 +141,16 @@ impl Verdict<'_> {
             let wrong = self.touched.wrong;
             let place = self.touched.where_first(self.blocks);
             lines.push(format!(
-                "{wrong} pages were wrong when a thread touched them{place}"
+                "pages that were wrong when a thread touched them: {wrong}{place}"
             ));
         }
         match self.missing() {
             0 => {}
-            missing => lines.push(format!("{missing} pages were never placed")),
+            missing => lines.push(format!("pages that were never placed: {missing}")),
         }
         match self.twice() {
             0 => {}
-            twice => lines.push(format!("{twice} pages were placed twice")),
+            twice => lines.push(format!("pages that were placed twice: {twice}")),
         }
         let happened = self.source.cuts;
         if happened != self.cuts {
@@ -266,7 +266,7 @@ mod tests {
         let said = complaints(&stats, &source, none, none);
         assert_eq!(said, "only 0 of 50 pages were compared");
         let said = complaints(&stats, &source, end, bad);
-        assert!(said.contains("2 pages were wrong when"), "{said}");
+        assert!(said.contains("touched them: 2, the first"), "{said}");
 
         let changed = |change: fn(&mut Stats)| {
             let mut stats = stats.clone();
@@ -274,15 +274,15 @@ mod tests {
             complaints(&stats, &source, end, none)
         };
         let said = changed(|stats| stats.sweep -= 3);
-        assert_eq!(said, "3 pages were never placed");
+        assert_eq!(said, "pages that were never placed: 3");
         let said = changed(|stats| stats.discarded += 1);
-        assert_eq!(said, "1 pages were never placed");
+        assert_eq!(said, "pages that were never placed: 1");
         for change in [
             (|stats| stats.sweep += 1) as fn(&mut Stats),
             |stats| stats.present += 1,
             |stats| stats.duplicates += 1,
         ] {
-            assert_eq!(changed(change), "1 pages were placed twice");
+            assert_eq!(changed(change), "pages that were placed twice: 1");
         }
 
         let short = SourceSummary { cuts: 2, ..source };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use retpath_codec::BlockName;
 
 use super::compare::{Found, Place};
@@ -47,21 +47,14 @@ struct World {
 }
 
 impl Touched {
-    /// Memory of `blocks` that is compared with `held`; reserves it.
+    /// Memory of `blocks` that is compared with `held`.
     pub(super) fn new(
         blocks: Blocks,
         memory: Vec<Arc<Memory>>,
         held: Arc<Held>,
-        threads: u64,
-        seed: u64,
+        (threads, seed): (u64, u64),
+        bar: ProgressBar,
     ) -> Self {
-        let bytes = blocks.iter().map(|block| block.len).sum();
-        // Hidden unless standard error is a terminal.
-        let bar = ProgressBar::new(bytes);
-        let style = "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
         Self {
             world: Arc::new(World {
                 blocks,
@@ -85,7 +78,6 @@ impl Touched {
     /// They could not be started, or one has panicked.
     pub(super) fn finish(self) -> Result<Found, String> {
         self.world.stop.store(true, SeqCst);
-        self.bar.finish_and_clear();
         let mut all = Found::default();
         for thread in self.running {
             all.add(

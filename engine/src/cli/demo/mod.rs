@@ -23,15 +23,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 use retpath_codec::forward;
 
 use super::size::Human;
 use super::{Format, print};
 use crate::blocks::Blocks;
 use crate::channel::{Address, Listener};
-use crate::destination::{self, Destination};
+use crate::destination::{self, Destination, What};
 use crate::memory::{Backing, Memory};
-use crate::run::{Control, ReceiveOptions, receive};
+use crate::run::{Control, ReceiveOptions, RunError, receive};
 use crate::uffd::Uffd;
 
 mod compare;
@@ -103,16 +104,18 @@ pub fn run(args: &Args) -> ExitCode {
         eprintln!("error: {wrong}\n\nFor more information, try '--help'.");
         return ExitCode::from(2);
     }
-    match demonstrate(args) {
+    let bar = bar(args.job.size);
+    match demonstrate(args, &bar) {
         Ok(code) => code,
         Err(why) => {
+            bar.finish_and_clear();
             eprintln!("retpath demo: {why}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn demonstrate(args: &Args) -> Result<ExitCode, String> {
+fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
     let job = &args.job;
     let blocks = job.layout()?;
     // First what can be missing on this machine, with what to do about it.
@@ -133,22 +136,26 @@ fn demonstrate(args: &Args) -> Result<ExitCode, String> {
     let listener = address.listen(false).map_err(|error| error.to_string())?;
     let start = Peer::start(job, listener.address());
     let mut peer = start.map_err(|error| format!("starting the source's process: {error}"))?;
+    bar.set_message("filling the source's memory");
+    bar.tick();
     let held = Arc::new(Held::map(peer.memory()?, &blocks)?);
 
     let guest = Touched::new(
         blocks.clone(),
         memory.clone(),
         held.clone(),
-        args.threads,
-        job.seed,
+        (args.threads, job.seed),
+        bar.clone(),
     );
     let (core, source, touched) = migrate(job, listener, guest, peer)?;
     drop(folder);
 
+    bar.set_message("comparing every page");
     let mut end = Found::default();
     for ((block, memory), id) in blocks.iter().zip(&memory).zip(0..) {
         end.add(compare(id, block.len, memory, &held)?);
     }
+    bar.finish_and_clear();
     let verdict = Verdict {
         blocks: &blocks,
         end,
@@ -220,8 +227,22 @@ fn migrate(
             let why = peer.stop();
             // What the threads found is of no interest any more.
             let _ = guest.finish();
-            Err(why.unwrap_or_else(|| error.to_string()))
+            Err(why
+                .filter(|_| is_its_fault(&error))
+                .unwrap_or_else(|| error.to_string()))
         }
+    }
+}
+
+/// Whether an error may only be what is seen here of the source's own.
+fn is_its_fault(error: &RunError) -> bool {
+    match error {
+        RunError::Stopped
+        | RunError::Closed
+        | RunError::Link { .. }
+        | RunError::Abandoned { .. } => true,
+        RunError::Destination(error) => error.what == What::LinkLost,
+        _ => false,
     }
 }
 
@@ -252,6 +273,17 @@ fn make(blocks: &Blocks, job: &Job) -> Result<Vec<Arc<Memory>>, String> {
         made.map_err(|error| error.to_string())
     });
     memory.collect()
+}
+
+/// What shows how far it is; hidden unless standard error is a terminal.
+fn bar(bytes: u64) -> ProgressBar {
+    let style = "{wide_bar} {binary_bytes}/{binary_total_bytes}  {msg}";
+    let bar = ProgressBar::new(bytes);
+    // A template that does not parse would cost the looks only.
+    match ProgressStyle::with_template(style) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// Bytes of memory that programs can still get, if the kernel says it.

@@ -23,6 +23,9 @@ use crate::run::Control;
 /// How long a process that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Exit code of a source that was asked to end.
+pub(super) const STOPPED: i32 = 3;
+
 /// The source's process. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -75,18 +78,20 @@ impl Peer {
     pub(super) fn memory(&mut self) -> Result<File, String> {
         match take_over(&self.socket) {
             Ok(Some(file)) => Ok(file),
-            Ok(None) => {
-                let socket = self.socket.try_clone().map_err(|error| error.to_string())?;
-                let said = hear(&mut BufReader::new(socket));
-                let said = said.ok().flatten();
-                Err(
-                    match said.as_ref().and_then(|said| said["failed"].as_str()) {
-                        Some(why) => why.into(),
-                        None => self.end().unwrap_or_else(|| "it ended at once".into()),
-                    },
-                )
-            }
+            Ok(None) => Err(self.last_words()),
             Err(error) => Err(format!("the source's process does not answer: {error}")),
+        }
+    }
+
+    /// Why it ended instead of showing its memory.
+    fn last_words(&mut self) -> String {
+        let heard = self.socket.try_clone().ok().and_then(|socket| {
+            let said = hear(&mut BufReader::new(socket)).ok()??;
+            Some(said["failed"].as_str()?.to_owned())
+        });
+        match heard {
+            Some(why) => failure(&why),
+            None => gone(self.end()),
         }
     }
 
@@ -134,30 +139,23 @@ impl Peer {
         let ended = self.end();
         match (done, failed) {
             (Some(done), _) => Ok(done),
-            (None, Some(why)) => Err(format!("the source has failed: {why}")),
-            (None, None) => {
-                let how = ended.unwrap_or_else(|| "it ended without a report".into());
-                Err(format!("the source's process is gone: {how}"))
-            }
+            (None, Some(why)) => Err(failure(&why)),
+            (None, None) => Err(gone(ended)),
         }
     }
 
-    /// Ends it after a failure here; says what is known about it that explains
-    /// the failure.
+    /// Ends it after a failure here; says why it failed or died, if it did so
+    /// by itself.
     pub(super) fn stop(mut self) -> Option<String> {
-        let gone = {
-            let news = lock(&self.news);
-            if let Some(why) = &news.failed {
-                return Some(format!("the source has failed: {why}"));
-            }
-            news.gone
-        };
-        if !gone {
-            let _ = say(&self.socket, &json!({ "stop": null }));
-        }
+        let is_gone = lock(&self.news).gone;
+        let asked = say(&self.socket, &json!({ "stop": null })).is_ok();
         let ended = self.end();
-        let died = ended.filter(|_| gone)?;
-        Some(format!("the source's process is gone: {died}"))
+        self.hear_out();
+        if let Some(why) = &lock(&self.news).failed {
+            return Some(failure(why));
+        }
+        let obeyed = asked && ended.is_some_and(|status| status.code() == Some(STOPPED));
+        (is_gone || !obeyed).then(|| gone(ended))
     }
 
     fn hear_out(&mut self) {
@@ -167,19 +165,19 @@ impl Peer {
         }
     }
 
-    /// Waits for its end, or makes it; says how it ended, if not well.
-    fn end(&mut self) -> Option<String> {
+    /// Waits for its end; none if it had to be made.
+    fn end(&mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + GRACE;
         loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => return describe(status),
+                Ok(Some(status)) => return Some(status),
                 Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
                 _ => break,
             }
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        Some("it did not answer and was killed".into())
+        None
     }
 }
 
@@ -218,18 +216,20 @@ fn lock(news: &Mutex<News>) -> MutexGuard<'_, News> {
     news.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How a process ended, if not well.
-fn describe(status: ExitStatus) -> Option<String> {
-    match (status.code(), status.signal()) {
-        (Some(0), _) => None,
-        (Some(code), _) => Some(format!("it ended with exit code {code}")),
-        (None, Some(signal)) => {
-            let killed = match signal {
-                9 => " (out of memory?)",
-                _ => "",
-            };
-            Some(format!("it was killed by signal {signal}{killed}"))
-        }
-        (None, None) => Some(format!("it ended: {status}")),
-    }
+fn failure(why: &str) -> String {
+    format!("the source has failed: {why}")
+}
+
+/// How it ended, for people.
+fn gone(status: Option<ExitStatus>) -> String {
+    let how = match status {
+        None => "it did not answer, and was killed".into(),
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("it ended early, with exit code {code}"),
+            (None, Some(9)) => "it was killed by signal 9, maybe for lack of memory".into(),
+            (None, Some(signal)) => format!("it was killed by signal {signal}"),
+            (None, None) => format!("it ended: {status}"),
+        },
+    };
+    format!("the source's process is gone: {how}")
 }

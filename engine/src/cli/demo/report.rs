@@ -213,13 +213,13 @@ fn histogram(out: &mut String, parts: &[(&str, Times, &str)]) -> fmt::Result {
     writeln!(out)?;
     let total = &parts[0].1.buckets;
     let most = total.iter().copied().max().unwrap_or(0).max(1);
-    for index in first..=last {
+    for (index, count) in total.iter().enumerate().take(last + 1).skip(first) {
         let (low, _) = Buckets::bounds(index);
         write!(out, "  {:<16}", format!("{low} µs"))?;
         for (_, times, _) in parts {
             write!(out, " {:>9}", times.buckets[index])?;
         }
-        let bar = "#".repeat(usize::try_from((total[index] * BAR).div_ceil(most)).unwrap_or(0));
+        let bar = "#".repeat(usize::try_from((count * BAR).div_ceil(most)).unwrap_or(0));
         writeln!(out, "{}", format!("   {bar}").trim_end())?;
     }
     Ok(())

@@ -22,6 +22,7 @@ use super::content::Content;
 use super::cuts::{self, Cut, Side};
 use super::held::{self, Held};
 use super::job::Job;
+use super::peer::STOPPED;
 use super::summary::SourceSummary;
 use super::talk::{hand_over, hear, say};
 use crate::Channel;
@@ -82,7 +83,7 @@ fn listen(socket: &UnixStream, address: &Address) -> io::Result<Receiver<Value>>
 fn obey(from: &mut BufReader<UnixStream>, answers: &Sender<Value>, address: &Address) {
     while let Ok(Some(value)) = hear(from) {
         if value.get("stop").is_some() {
-            process::exit(1);
+            process::exit(STOPPED);
         }
         if answers.send(value).is_err() {
             // The work is done, and this process ends.
@@ -133,8 +134,8 @@ fn work(
     };
     let control = Control::new().map_err(|error| error.to_string())?;
     let options = ServeOptions {
-        // The destination's process is watched: it answers, or this one ends.
-        retry: Duration::from_secs(3600),
+        // Nothing is far away: it answers at once, or not at all.
+        retry: Duration::from_secs(5),
         ..ServeOptions::default()
     };
     let start = Instant::now();

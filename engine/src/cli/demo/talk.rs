@@ -29,9 +29,10 @@ use serde_json::Value;
 /// Longest line that is read, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Says something, in one line.
+/// Says something, in one line. It begins with a byte that means nothing: one
+/// is lost to who waits for the descriptor instead.
 pub(super) fn say(mut socket: &UnixStream, what: &Value) -> io::Result<()> {
-    socket.write_all(format!("{what}\n").as_bytes())
+    socket.write_all(format!(" {what}\n").as_bytes())
 }
 
 /// The next thing that the other process says; none if it is gone.
@@ -60,7 +61,8 @@ pub(super) fn hand_over(socket: &UnixStream, file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for that descriptor; none if the other process is gone.
+/// Waits for that descriptor; none if the other process is gone, or says
+/// something instead: then that can be heard.
 pub(super) fn take_over(socket: &UnixStream) -> io::Result<Option<File>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut with = RecvAncillaryBuffer::new(&mut space);
@@ -110,6 +112,15 @@ mod tests {
         near.write_all(b"{\"done\":").expect("sent");
         drop(near);
         assert_eq!(hear(&mut BufReader::new(far)).expect("an end"), None);
+    }
+
+    #[test]
+    fn hears_what_is_said_instead_of_a_descriptor() {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        say(&near, &json!({ "failed": "x" })).expect("sent");
+        assert!(take_over(&far).expect("a byte").is_none());
+        let said = hear(&mut BufReader::new(far)).expect("a line");
+        assert_eq!(said, Some(json!({ "failed": "x" })));
     }
 
     #[test]

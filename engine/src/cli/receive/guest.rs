@@ -18,7 +18,7 @@ use super::live::Live;
 use super::touch::Touchers;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
-use crate::destination::{Destination, Ending, Phase};
+use crate::destination::{Destination, Ending};
 use crate::image::{Manifest, Recorder, Writer};
 use crate::memory::{Backing, Memory};
 use crate::run::{Control, Guest, RunError};
@@ -33,10 +33,14 @@ pub(super) struct Incoming {
     memory: Vec<(NameBuf, Arc<Memory>)>,
     /// What the source has sent or will send again after the switch.
     discarded: Vec<(BlockId, Range<u64>)>,
-    /// Target page size, once the blocks are known.
-    target: u64,
+    /// Page sizes of the blocks.
+    pages: Vec<u64>,
     touches: u64,
     touchers: Touchers,
+    /// Why there will be no image, although the source goes on sending. From
+    /// the switch until it has sent everything, a source that loses its
+    /// destination cannot go back to its guest.
+    trouble: Option<String>,
     signals: Signals,
     control: Control,
     live: Live,
@@ -44,20 +48,21 @@ pub(super) struct Incoming {
     pub(super) manifest: Option<Manifest>,
     /// How the migration ended, as soon as everything is on disk.
     ending: Option<Ending>,
-    pub(super) loss: Option<Loss>,
+    pub(super) source: Source,
     preempt: bool,
 }
 
-/// What an unfinished migration means for the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
-    /// The source has it and goes on.
-    Nothing,
-    /// It stands still at the source.
-    Stopped {
-        /// Target pages that are not here.
-        missing: u64,
-    },
+/// How far the source is, for what an unfinished migration means for its guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Source {
+    /// It can be told what has become of the migration.
+    pub(super) hears: bool,
+    /// It has switched to postcopy: its guest stands still.
+    pub(super) switched: bool,
+    /// It has sent everything.
+    pub(super) done: bool,
+    /// Target pages that are not here.
+    pub(super) missing: u64,
 }
 
 impl Incoming {
@@ -74,15 +79,16 @@ impl Incoming {
             recorder: Recorder::new(),
             memory: Vec::new(),
             discarded: Vec::new(),
-            target: 4096,
+            pages: Vec::new(),
             touches,
             touchers: Touchers::default(),
+            trouble: None,
             signals,
             control,
             live,
             manifest: None,
             ending: None,
-            loss: None,
+            source: Source::default(),
             preempt,
         }
     }
@@ -90,6 +96,19 @@ impl Incoming {
     fn writer(&mut self) -> Result<&mut Writer, String> {
         let gone = || "the image is finished already".to_owned();
         self.writer.as_mut().ok_or_else(gone)
+    }
+
+    /// There will be no image, but the source sends on.
+    fn put_off(&mut self, why: String) {
+        if self.trouble.is_some() {
+            return;
+        }
+        self.live.say(&format!(
+            "retpath receive: {why}; ending once the source has sent everything, so that it can \
+             have its guest back (a signal ends this at once, and loses the guest)"
+        ));
+        self.touchers.stop();
+        self.trouble = Some(why);
     }
 
     /// Writes all memory to the image.
@@ -159,6 +178,7 @@ impl Guest for Incoming {
         let memory = Memory::new(Backing::Anonymous, block.len.next_multiple_of(page));
         let memory = Arc::new(memory.map_err(|e| format!("RAM block {}: {e}", block.name))?);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
+        self.pages.push(block.page);
         Ok(memory)
     }
 
@@ -172,28 +192,48 @@ impl Guest for Incoming {
                     .extend(ranges.map(|one| (id, one.start..end(one.start, one.len))));
             }
         }
+        match event {
+            Event::Command(Command::OpenReturnPath) => self.source.hears = true,
+            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
+                self.source.switched = true;
+            }
+            _ => {}
+        }
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
-        self.recorder
-            .event(event, writer)
-            .map_err(|error| error.to_string())
+        match self.recorder.event(event, writer) {
+            Err(error) if self.source.switched => self.put_off(error.to_string()),
+            done => return done.map_err(|error| error.to_string()),
+        }
+        Ok(())
     }
 
     fn device_state_complete(&mut self) -> Result<(), String> {
-        self.writer()?
-            .sync_device_state()
-            .map_err(|error| error.to_string())
+        let synced = self.writer()?.sync_device_state();
+        if let Err(error) = synced {
+            self.put_off(error.to_string());
+        }
+        match &self.trouble {
+            // This source has not given its guest up before it hears from here.
+            Some(trouble) if self.recorder.asks_loaded() => Err(trouble.clone()),
+            _ => Ok(()),
+        }
     }
 
     fn run(&mut self) {
         let memory = self.memory.iter().map(|(_, memory)| Arc::clone(memory));
         self.touchers
-            .start(memory.collect(), &self.discarded, self.target, self.touches);
+            .start(memory.collect(), &self.discarded, &self.pages, self.touches);
     }
 
     fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
+        self.source.done = true;
+        self.source.missing = 0;
         self.touchers.finish();
+        if let Some(trouble) = self.trouble.take() {
+            return Err(trouble);
+        }
         self.live.writing();
         self.write_out(core)?;
         self.ending = Some(ending);
@@ -210,16 +250,14 @@ impl Guest for Incoming {
 
     fn progress(&mut self, core: &Destination) {
         if self.signals.came() {
-            self.control.stop();
+            if self.source.switched && core.phase().is_live() {
+                self.put_off("stopped by a signal".into());
+            } else if self.trouble.is_none() || core.phase().is_recoverable() {
+                self.control.stop();
+            }
         }
-        self.target = core.blocks().target();
         self.live.show(core);
-        self.loss = Some(match core.phase() {
-            Phase::Fresh | Phase::Advised | Phase::Discarding | Phase::Listening => Loss::Nothing,
-            _ => Loss::Stopped {
-                missing: core.pages().missing(),
-            },
-        });
+        self.source.missing = core.pages().missing();
     }
 
     fn failed(&mut self, _: &RunError) -> bool {

@@ -34,6 +34,11 @@ impl Live {
             .set_message("everything is here; writing the image");
     }
 
+    /// Says something for good, above the line.
+    pub(super) fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     pub(super) fn clear(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -29,7 +29,7 @@ mod live;
 mod report;
 mod touch;
 
-use guest::{Incoming, Loss};
+use guest::{Incoming, Source};
 use live::Live;
 use report::Report;
 
@@ -133,7 +133,7 @@ fn conclude(
 ) -> Result<String, String> {
     if let Err(error) = &received {
         if !guest.is_complete() {
-            return Err(format!("{error}; {}", fate(guest.loss)));
+            return Err(format!("{error}; {}", fate(guest.source)));
         }
         eprintln!("retpath receive: at the very end, with everything received: {error}");
     }
@@ -156,15 +156,27 @@ fn conclude(
 }
 
 /// What is lost when no image was made, and what is not.
-fn fate(loss: Option<Loss>) -> String {
-    match loss {
-        None | Some(Loss::Nothing) => {
-            "no image was made; nothing is lost, the source still has the guest".into()
-        }
-        Some(Loss::Stopped { missing }) => format!(
-            "no image was made ({missing} pages were missing); the guest never ran here, and the \
-             source has all of it in memory until it is ended: from QEMU 9.0 on it goes on by \
-             itself once it is told"
+fn fate(source: Source) -> String {
+    let Source {
+        hears,
+        switched,
+        done,
+        missing,
+    } = source;
+    match (switched, done) {
+        (_, true) if !hears => "no image was made, and nothing is lost: the source believes that \
+             the migration is over, but still has the guest, and `cont` there runs it again"
+            .into(),
+        (true, true) => "no image was made, and nothing is lost: the guest has not run here, and \
+             the source still has it; from QEMU 9.0 on it goes on there by itself, before that \
+             with `cont`"
+            .into(),
+        (true, false) => format!(
+            "no image was made, {missing} pages had not come: the guest is lost, unless its \
+             source goes on by itself; one that waits in postcopy-paused cannot"
         ),
+        (false, _) => {
+            "no image was made, and nothing is lost: the source still has its guest".into()
+        }
     }
 }

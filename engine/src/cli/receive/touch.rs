@@ -28,15 +28,16 @@ pub(super) struct Touchers {
 }
 
 impl Touchers {
-    /// Begins to touch `count` pages of `page` bytes in these ranges.
+    /// Begins to touch `count` pages in these ranges. `pages` are the blocks'
+    /// page sizes in bytes.
     pub(super) fn start(
         &mut self,
         memory: Vec<Arc<Memory>>,
         ranges: &[(BlockId, Range<u64>)],
-        page: u64,
+        pages: &[u64],
         count: u64,
     ) {
-        let drawn = draw(ranges, page, count, &mut Random::new());
+        let drawn = draw(ranges, pages, count, &mut Random::new());
         let memory = Arc::new(memory);
         for share in 0..THREADS.min(drawn.len()) {
             let mine: Vec<_> = drawn.iter().skip(share).step_by(THREADS).copied().collect();
@@ -78,17 +79,18 @@ impl Touchers {
 /// Draws pages, each at most once, in the order in which they are touched.
 fn draw(
     ranges: &[(BlockId, Range<u64>)],
-    page: u64,
+    pages: &[u64],
     count: u64,
     random: &mut Random,
 ) -> Vec<(BlockId, u64)> {
+    let page = |block: BlockId| pages.get(block).map_or(4096, |page| *page);
     // Where each range's pages begin in the row of all of them.
     let mut total = 0;
     let starts: Vec<u64> = ranges
         .iter()
-        .map(|(_, range)| {
+        .map(|(block, range)| {
             let start = total;
-            total += (range.end - range.start) / page;
+            total += (range.end - range.start) / page(*block);
             start
         })
         .collect();
@@ -102,7 +104,7 @@ fn draw(
         taken.insert(number);
         let at = starts.partition_point(|start| *start <= number) - 1;
         let (block, range) = &ranges[at];
-        drawn.push((*block, range.start + (number - starts[at]) * page));
+        drawn.push((*block, range.start + (number - starts[at]) * page(*block)));
     }
     // The draw leaves late pages at the end: shuffle.
     for at in (1..drawn.len()).rev() {
@@ -134,10 +136,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn draws_whole_pages_of_each_block() {
+        let drawn = draw(
+            &[(0, 0..8192), (1, 0..4 << 20)],
+            &[4096, 2 << 20],
+            9,
+            &mut Random(7),
+        );
+        let mut drawn: Vec<_> = drawn.into_iter().collect();
+        drawn.sort_unstable();
+        assert_eq!(drawn, [(0, 0), (0, 4096), (1, 0), (1, 2 << 20)]);
+    }
+
+    #[test]
     fn draws_each_page_at_most_once_and_only_from_the_ranges() {
         let ranges = [(0, 0..8192), (2, 4096..40960), (1, 4096..4096)];
+        let pages = [4096, 4096, 4096];
         for count in [0, 1, 5, 11, 50] {
-            let drawn = draw(&ranges, 4096, count, &mut Random(count + 1));
+            let drawn = draw(&ranges, &pages, count, &mut Random(count + 1));
             let all: HashSet<_> = drawn.iter().collect();
             assert_eq!(all.len(), drawn.len());
             assert_eq!(drawn.len(), usize::try_from(count.min(11)).expect("small"));

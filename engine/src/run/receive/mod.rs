@@ -171,6 +171,10 @@ struct Receiving<'a> {
     options: ReceiveOptions,
     main: Option<Inbound>,
     preempt: Option<Inbound>,
+    /// Whether the preempt channel of this main channel has come. There is
+    /// one, so the next connection is a new main channel, whatever is left to
+    /// be read of the old one.
+    had_preempt: bool,
     /// A second connection that came before it could be read.
     waiting: Option<Link>,
     outbox: Outbox,
@@ -208,6 +212,7 @@ impl<'a> Receiving<'a> {
             options,
             main: None,
             preempt: None,
+            had_preempt: false,
             waiting: None,
             outbox: Outbox::default(),
             memories: Vec::new(),
@@ -305,7 +310,7 @@ impl<'a> Receiving<'a> {
 
     fn wants_link(&self) -> bool {
         self.main.is_none()
-            || self.options.core.preempt && self.preempt.is_none() && self.waiting.is_none()
+            || self.options.core.preempt && !self.had_preempt && self.waiting.is_none()
     }
 
     /// Carries the core's wishes out.

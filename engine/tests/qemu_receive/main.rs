@@ -1,136 +1,22 @@
 //! `retpath receive` and `retpath import` against real QEMU: what is in the image is what the
 //! stopped source has in its memory.
 
-#![cfg(feature = "cli")]
-
+#[path = "../common/mod.rs"]
+mod common;
+mod failures;
+mod ground;
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use retpath_codec::BlockName;
 use retpath_engine::image::Image;
-use retpath_engine::source::PageSource;
+use retpath_engine::memory;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use common::Pool;
+use ground::{Ground, compare, machine, text};
 use support::SOON;
 use support::program::Program;
-use support::qemu::migration::unix;
-use support::qemu::{Backing, Guest, Machine, Qemu, Ram, Relay};
-
-/// What a guest of 16 MiB is moved with: 300 ms of it do not fit through, so that it never
-/// converges; the rest takes about a second.
-const PRECOPY: u64 = 1 << 20;
-const POSTCOPY: u64 = 8 << 20;
-
-fn machine() -> Machine {
-    Machine::new(16, Guest::mib(1, 8))
-}
-
-/// A source whose guest runs, `retpath receive`, and a relay between them.
-struct Ground {
-    source: Qemu,
-    retpath: Program,
-    relay: Relay,
-    folder: TempDir,
-}
-
-impl Ground {
-    fn new(machine: &Machine, capabilities: &[&str], more: &[&str]) -> Self {
-        let mut source = Qemu::boot(machine);
-        source.enable(capabilities);
-        source.set(json!({ "max-bandwidth": PRECOPY, "max-postcopy-bandwidth": POSTCOPY }));
-        let folder = support::qemu::process::folder();
-        let socket = folder.path().join("in");
-        let (uri, out) = (unix(&socket), folder.path().join("image"));
-        let mut args = vec!["receive", "--listen", &uri, "--out", text(&out)];
-        args.extend(["--format", "json"]);
-        args.extend(more);
-        let retpath = Program::retpath(&args);
-        let end = Instant::now() + SOON;
-        while !socket.exists() {
-            assert!(Instant::now() < end, "it does not listen\n{retpath}");
-            thread::sleep(Duration::from_millis(5));
-        }
-        let relay = Relay::new(&socket);
-        Self {
-            source,
-            retpath,
-            relay,
-            folder,
-        }
-    }
-
-    fn out(&self) -> PathBuf {
-        self.folder.path().join("image")
-    }
-
-    /// Starts the migration, and switches after the first MiB.
-    fn switch(&mut self) {
-        self.source.migrate(&self.relay.uri());
-        self.relay.wait(SOON, "the first round", |links| {
-            let forward: u64 = links.iter().map(|link| link.forward).sum();
-            (forward >= PRECOPY).then_some(())
-        });
-        self.source.start_postcopy();
-    }
-
-    /// Waits for the end, and compares every byte. Gives what was printed.
-    fn finish(&mut self) -> Value {
-        self.retpath.wait_success(SOON);
-        self.source.wait_status(&["completed"], SOON);
-        assert_eq!(self.source.run_state(), "postmigrate");
-        let out = self.out();
-        compare(&out, &mut self.source);
-        assert_eq!(left(self.folder.path()), ["image"]);
-        serde_json::from_str(&self.retpath.output()).expect("one JSON object")
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the test's own paths are UTF-8")
-}
-
-/// What is in a folder but sockets.
-fn left(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> = names.filter(|name| name != "in").collect();
-    names.sort();
-    names
-}
-
-/// Every block of the image is the one of the stopped machine.
-fn compare(image: &Path, source: &mut Qemu) {
-    let image = Image::open(image).expect("a whole image");
-    let blocks = source.blocks();
-    assert_eq!(image.blocks().len(), blocks.len());
-    let mut compared = 0;
-    for (id, block) in image.blocks().iter().enumerate() {
-        let name = String::from_utf8_lossy(block.name.name().as_bytes()).into_owned();
-        let theirs = blocks.iter().find(|theirs| theirs.name == name);
-        let theirs = theirs.unwrap_or_else(|| panic!("QEMU has no block {name}"));
-        assert_eq!(block.len, theirs.len, "{name}");
-        let ours = image
-            .lend(id, 0, usize::try_from(block.len).expect("small"))
-            .expect("all of it");
-        // QEMU does not always tell where a small block lies.
-        if theirs.host.is_some() {
-            assert!(ours == source.block(theirs), "{name} differs");
-            compared += 1;
-        }
-        if name == "pc.ram" {
-            // Below the hole for video memory and BIOS, as the guest sees it.
-            let physical = source.physical(0, 0xa0000);
-            assert!(ours[..0xa0000] == physical, "the first 640 KiB differ");
-            let physical = source.physical(1 << 20, block.len - (1 << 20));
-            assert!(ours[1 << 20..] == physical, "what is above 1 MiB differs");
-        }
-    }
-    assert!(compared > 0, "no block could be compared");
-}
+use support::qemu::{Backing, Guest, Machine, Qemu, Ram};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -222,6 +108,46 @@ fn keeps_every_block() {
     let mut ground = Ground::new(&machine, &["postcopy-ram"], &["--touch", "200"]);
     ground.switch();
     ground.finish();
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_blocks_of_huge_pages() {
+    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, 4) else {
+        return;
+    };
+    let blocks = vec![
+        Ram::new("small", 8, Backing::Anonymous),
+        Ram::new("huge", 8, Backing::Huge),
+    ];
+    let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
+    let more = ["--block-page-size", "huge=2M", "--touch", "200"];
+    let mut ground = Ground::new(&machine, &["postcopy-ram"], &more);
+    ground.switch();
+    let report = ground.finish();
+    let blocks = report["manifest"]["blocks"].as_array().expect("a list");
+    let huge = blocks.iter().find(|block| block["name"] == "huge");
+    assert_eq!(huge.expect("the block")["page_size"], 2 << 20);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_an_old_machine_type() {
+    let machine = machine().kind("pc-i440fx-2.3");
+    for postcopy in [true, false] {
+        let capabilities: &[&str] = if postcopy { &["postcopy-ram"] } else { &[] };
+        let mut ground = Ground::new(&machine, capabilities, &["--touch", "50"]);
+        if postcopy {
+            ground.switch();
+        } else {
+            ground.source.set(json!({ "max-bandwidth": 0 }));
+            ground.source.migrate(&ground.relay.uri());
+        }
+        let report = ground.finish();
+        assert_eq!(report["manifest"]["machine"], Value::Null);
+        assert_eq!(report["manifest"]["source"]["footers"], false);
+        assert_eq!(report["manifest"]["description"].is_null(), postcopy);
+    }
 }
 
 #[test]
