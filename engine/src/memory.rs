@@ -29,7 +29,10 @@ use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
 mod backing;
+mod behind;
 mod error;
+
+use behind::Behind;
 
 pub use backing::Backing;
 pub use error::Error;
@@ -257,7 +260,7 @@ impl Memory {
         })?;
         Ok(Frozen {
             map: self.map,
-            _file: None,
+            file: None,
         })
     }
 
@@ -287,8 +290,8 @@ impl Memory {
 #[derive(Debug)]
 pub struct Frozen {
     map: MmapRaw,
-    /// Keeps the lock.
-    _file: Option<File>,
+    /// Keeps the lock, and tells of holes and changes; none for memory that was frozen.
+    file: Option<Behind>,
 }
 
 impl Frozen {
@@ -306,7 +309,8 @@ impl Frozen {
             doing: "mapping a file",
             source,
         };
-        let size = file.metadata().map_err(failed)?.len();
+        let found = file.metadata().map_err(failed)?;
+        let size = found.len();
         if len > size {
             return Err(Error::Truncated { len, size });
         }
@@ -324,7 +328,7 @@ impl Frozen {
         let map = unsafe { options.map_copy_read_only(&file) }.map_err(failed)?;
         Ok(Self {
             map: map.into(),
-            _file: Some(file),
+            file: Some(Behind::new(file, &found)),
         })
     }
 

@@ -16,6 +16,7 @@ pub mod import;
 mod latency;
 mod machine;
 pub mod receive;
+pub mod serve;
 mod signals;
 pub mod size;
 
@@ -44,6 +45,8 @@ pub enum Command {
     Import(import::Args),
     /// Receive a live migration into an image.
     Receive(receive::Args),
+    /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
+    Serve(serve::Args),
 }
 
 /// What output is for.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Import(args) => import::run(&args),
         Command::Receive(args) => receive::run(&args),
+        Command::Serve(args) => serve::run(&args),
     }
 }
 

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::manifest::{Manifest, RamFile};
@@ -26,28 +26,16 @@ const MAX_MANIFEST: u64 = 16 << 20;
 /// Largest device state, and largest description, in bytes.
 const MAX_STATE: u64 = 4 << 30;
 
-/// Most stretches of data of a block that are remembered. Beyond that the rest
-/// of the block counts as data.
-const MAX_EXTENTS: usize = 1 << 20;
-
 /// An image that is open.
 #[derive(Debug)]
 pub struct Image {
     path: PathBuf,
     manifest: Manifest,
     blocks: Blocks,
-    ram: Vec<Ram>,
+    ram: Vec<Frozen>,
     device_state: Vec<u8>,
     early_state: Vec<u8>,
     description: Option<Vec<u8>>,
-}
-
-/// A RAM block.
-#[derive(Debug)]
-struct Ram {
-    bytes: Frozen,
-    /// Where it may be other than zero: start and end of each stretch, in order.
-    data: Vec<(u64, u64)>,
 }
 
 impl Image {
@@ -75,7 +63,7 @@ impl Image {
             let added = blocks.add(block);
             added.map_err(|error| wrong(format!("RAM block {}: {error}", file.name)))?;
         }
-        let ram = manifest.blocks.iter().map(|file| Ram::open(path, file));
+        let ram = manifest.blocks.iter().map(|file| map(path, file));
         let ram = ram.collect::<Result<_, _>>()?;
         let early_state = match manifest.early_state {
             0 => Vec::new(),
@@ -126,29 +114,9 @@ impl Image {
         self.description.as_deref()
     }
 
-    /// Whether a range of a block is a hole in its file, so that it is zero
-    /// without a look at it.
-    pub fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> bool {
-        let Some(ram) = self.ram.get(block) else {
-            return false;
-        };
-        let Some(end) = offset
-            .checked_add(len)
-            .filter(|end| *end <= ram.bytes.len())
-        else {
-            return false;
-        };
-        let after = ram.data.partition_point(|(_, stop)| *stop <= offset);
-        ram.data.get(after).is_none_or(|(start, _)| *start >= end)
-    }
-
     /// Bytes of a block that are in its file, those of holes not counted.
     pub fn stored(&self, block: BlockId) -> u64 {
-        let data = self.ram.get(block).map(|ram| &ram.data[..]);
-        data.unwrap_or_default()
-            .iter()
-            .map(|(start, end)| end - start)
-            .sum()
+        self.ram.get(block).map_or(0, Frozen::stored)
     }
 }
 
@@ -162,58 +130,34 @@ impl PageSource for Image {
     }
 
     fn lend(&self, block: BlockId, offset: u64, len: usize) -> Option<&[u8]> {
-        self.ram.get(block)?.bytes.page(offset, len)
+        self.ram.get(block)?.page(offset, len)
+    }
+
+    fn check(&self, block: BlockId) -> io::Result<()> {
+        let ram = self.ram.get(block).ok_or(io::ErrorKind::NotFound)?;
+        ram.check().map_err(io::Error::other)
+    }
+
+    fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> bool {
+        self.ram
+            .get(block)
+            .is_some_and(|ram| ram.is_hole(offset, len))
     }
 }
 
-impl Ram {
-    fn open(folder: &Path, block: &RamFile) -> Result<Self, Error> {
-        let path = folder.join(&block.file);
-        let file = open(&path)?;
-        let size = size_of(&file, &path)?;
-        if size > block.len {
-            let why = format!(
-                "the file has {size} bytes, but RAM block {} has {}: it has been changed",
-                block.name, block.len
-            );
-            return Err(Error::File { path, why });
-        }
-        let data = match size < block.len {
-            // Frozen says that it is too short.
-            true => Vec::new(),
-            false => extents(&file, size).map_err(Error::io("looking for holes in", &path))?,
-        };
-        let bytes = Frozen::map(file, block.len).map_err(|error| Error::Map { path, error })?;
-        Ok(Self { bytes, data })
+/// Maps a block's file.
+fn map(folder: &Path, block: &RamFile) -> Result<Frozen, Error> {
+    let path = folder.join(&block.file);
+    let file = open(&path)?;
+    let size = size_of(&file, &path)?;
+    if size > block.len {
+        let why = format!(
+            "the file has {size} bytes, but RAM block {} has {}: it has been changed",
+            block.name, block.len
+        );
+        return Err(Error::File { path, why });
     }
-}
-
-/// Where a file has data.
-fn extents(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < size {
-        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => break,
-            // A file system that does not tell.
-            Err(Errno::INVAL) => at,
-            Err(errno) => return Err(errno.into()),
-        };
-        let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
-            _ if found.len() >= MAX_EXTENTS => size,
-            Ok(end) => end.min(size),
-            Err(Errno::INVAL) => size,
-            Err(errno) => return Err(errno.into()),
-        };
-        if end <= start {
-            break;
-        }
-        found.push((start, end));
-        at = end;
-    }
-    Ok(found)
+    Frozen::map(file, block.len).map_err(|error| Error::Map { path, error })
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest, Error> {

@@ -59,6 +59,18 @@ impl Dirty {
         dirty
     }
 
+    /// No host page of any block.
+    pub(super) fn nothing(blocks: &Blocks) -> Self {
+        let none = |block: &Block| Set {
+            bits: Bits::new(block.len / block.page),
+            unit: block.page,
+        };
+        Self {
+            sets: blocks.iter().map(none).collect(),
+            left: 0,
+        }
+    }
+
     /// The same in host pages, each of them dirty if any part of it was.
     pub(super) fn fold(&mut self, blocks: &Blocks) {
         for (set, block) in self.sets.iter_mut().zip(blocks.iter()) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::process::Qemu;
+use super::qmp::QmpError;
 use crate::support::SOON;
 
 /// States in which nothing more will happen by itself.
@@ -110,6 +111,34 @@ impl Qemu {
         let uri = unix(&self.socket());
         self.run("migrate-recover", json!({ "uri": uri }));
         self.resuming = true;
+    }
+
+    /// The same for a destination that may be in the middle of recovering by itself.
+    pub(crate) fn try_recover(&mut self) {
+        let uri = unix(&self.socket());
+        self.resuming = true;
+        if let Err(error @ (QmpError::Gone(_) | QmpError::Late(_))) =
+            self.try_run("migrate-recover", json!({ "uri": uri }))
+        {
+            self.fail(&error.to_string());
+        }
+    }
+
+    /// Waits until the migration has been paused `count` times since the start, whatever it does
+    /// now.
+    pub(crate) fn wait_pauses(&mut self, count: usize, within: Duration) {
+        let end = Instant::now() + within;
+        loop {
+            let states = self.states().iter();
+            let pauses = states.filter(|(state, _)| state == PAUSED).count();
+            if pauses >= count {
+                return;
+            }
+            if Instant::now() > end {
+                self.fail_migration(&format!("{pauses} pauses after {within:?}, not {count}"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Makes a paused source take the migration up again.

@@ -9,6 +9,8 @@
 //! not test; `.ci/run` installs QEMU and runs them.
 
 pub(crate) mod guest;
+#[cfg(feature = "cli")]
+pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod migration;
@@ -18,6 +20,8 @@ pub(crate) mod qmp;
 pub(crate) mod relay;
 
 pub(crate) use guest::Guest;
+#[cfg(feature = "cli")]
+pub(crate) use image::Image;
 pub(crate) use machine::{Backing, Machine, Ram};
 pub(crate) use migration::Blocktime;
 pub(crate) use pair::Pair;
