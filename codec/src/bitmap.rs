@@ -172,17 +172,17 @@ pub fn encode(bitmap: Bitmap<'_>, out: &mut alloc::vec::Vec<u8>) -> Result<(), R
 }
 
 /// Appends a trailer whose bitmap is held as words: page `i` is bit `i % 64`
-/// of word `i / 64`, which is how the bytes lie on the wire, too.
+/// of word `i / 64`. Saves its owner a copy as bytes.
 ///
 /// # Errors
 ///
 /// As [`encode`].
 #[cfg(feature = "alloc")]
 pub fn encode_words(words: &[u64], out: &mut alloc::vec::Vec<u8>) -> Result<(), Rule> {
-    let size = words.len() as u64 * 8;
-    check_size(size)?;
-    out.reserve(words.len().saturating_mul(8).saturating_add(OVERHEAD));
-    out.extend(size.to_be_bytes());
+    let bytes = words.len().saturating_mul(8);
+    check_size(wide(bytes))?;
+    out.reserve(bytes.saturating_add(OVERHEAD));
+    out.extend(wide(bytes).to_be_bytes());
     for word in words {
         out.extend(word.to_le_bytes());
     }

@@ -267,6 +267,20 @@ mod bitmaps {
             );
             assert_eq!(out, [1]);
         }
+        let mut out = vec![1];
+        let refused = bitmap::encode_words(&[], &mut out);
+        assert_eq!(refused, Err(BitmapSize { size: 0 }));
+        assert_eq!(out, [1]);
+    }
+
+    #[test]
+    fn writes_a_bitmap_of_words_like_one_of_bytes() {
+        let words = [0x0123_4567_89ab_cdef_u64, 0, u64::MAX, 1 << 63];
+        let bytes = words.map(u64::to_le_bytes).concat();
+        let (mut one, mut other) = (vec![1], vec![1]);
+        bitmap::encode(Bitmap::new(&bytes), &mut one).unwrap();
+        bitmap::encode_words(&words, &mut other).unwrap();
+        assert_eq!(one, other);
     }
 
     #[test]

@@ -348,6 +348,12 @@ impl Frozen {
     }
 }
 
+impl AsRef<[u8]> for Frozen {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 fn hugetlb(size: MemfdFlags) -> MemfdFlags {
     MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | size
 }

@@ -170,7 +170,8 @@ pub struct Stats {
     pub requests: u64,
     /// Those among them that were made again after a recovery.
     pub requests_repeated: u64,
-    /// Requests for pages that had been sent: the source drops them.
+    /// Requests for pages that had been sent, or waited already: the source
+    /// drops them.
     pub requests_dropped: u64,
     /// Pages placed, or sent, because they were requested.
     pub demand: u64,

@@ -19,19 +19,9 @@ use retpath_engine::source::{self, PageSource, Preempt, Source};
 /// A machine whose memory never changes, and which is switched at once.
 struct Still(Vec<Vec<u8>>);
 
-impl PageSource for Still {
-    fn read(&self, block: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.0[..].read(block, offset, out)
-    }
-
-    fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
-        self.0[..].lend(block, offset, len)
-    }
-}
-
 impl Machine for Still {
     fn pages(&self) -> &dyn PageSource {
-        self
+        &self.0
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {

@@ -4,6 +4,7 @@
 //! (`savevm.c:postcopy_ram_listen_thread`): missing ones read as zeros. Here
 //! they are an error, and the source hears of it.
 
+use super::ram::lane;
 use super::{Action, Blame, Destination, Device, Ending, Error, Flaw, Phase, Turn, What};
 use crate::Channel;
 
@@ -20,7 +21,7 @@ impl Destination {
             Channel::Main => return self.link_lost(channel),
             Channel::Preempt => {}
         }
-        let assembly = &self.lanes[super::ram::lane(channel)].assembly;
+        let assembly = &self.lanes[lane(channel)].assembly;
         if assembly.open().is_some() {
             return self.link_lost(channel);
         }
@@ -62,9 +63,12 @@ impl Destination {
             _ => self.pages.missing(),
         };
         if missing > 0 {
-            let placing = self.lanes.iter().any(|lane| !lane.runs.is_empty());
+            // The rest of a page begun on this channel can come on no other.
+            let torn = self.lanes[lane(Channel::Main)].assembly.open().is_some();
+            let runs = self.lanes.iter().flat_map(|lane| &lane.runs);
+            let placing: u64 = runs.map(|run| run.span.len / self.target).sum();
             let urgent = self.config.preempt && self.listened && !self.preempt_ended;
-            if placing || urgent {
+            if !torn && (urgent || placing == missing) {
                 return Ok(());
             }
             return Err(match self.pages.first_missing() {
@@ -94,7 +98,7 @@ impl Destination {
             channel,
             phase: self.phase,
         };
-        let recoverable = matches!(self.phase, Phase::Running | Phase::Recovering);
+        let recoverable = self.phase == Phase::Running || self.phase.is_recoverable();
         match flaw.what {
             what if what.blame() == Blame::Caller => {}
             // The source believes that it has sent everything.

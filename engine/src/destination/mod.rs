@@ -60,6 +60,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use retpath_codec::command::PageSizes;
+use retpath_codec::forward::{Event, ram::Record};
 
 pub use self::api::{Action, Config, Ending, Placed, Placement};
 pub use self::error::{Blame, Error, Place, What};
@@ -75,7 +76,6 @@ use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
 use crate::pages::Pages;
 use crate::stats::Stats;
-use retpath_codec::forward::Event;
 
 /// Most RAM blocks a machine may have.
 pub const MAX_BLOCKS: usize = 4096;
@@ -138,6 +138,27 @@ pub struct Destination {
     stats: Stats,
 }
 
+/// What decides whether an event may come now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Command,
+    /// The preempt channel may carry it.
+    Urgent,
+    Description,
+    Other,
+}
+
+impl Kind {
+    fn of(event: &Event<'_>) -> Self {
+        match event {
+            Event::Command(_) => Kind::Command,
+            Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos) => Kind::Urgent,
+            Event::Description { .. } | Event::DescriptionBytes(_) => Kind::Description,
+            _ => Kind::Other,
+        }
+    }
+}
+
 /// An error in the making: the channel and the phase come last.
 #[derive(Debug)]
 struct Flaw {
@@ -197,7 +218,7 @@ impl Destination {
     }
 
     fn take(&mut self, channel: Channel, event: &Event<'_>, now: u64) -> Result<Verdict, Flaw> {
-        self.open_for(channel, event)?;
+        self.expect(channel, Kind::of(event), event.label())?;
         match *event {
             Event::Record(record) => return self.record(channel, record, event.label(), now),
             Event::Command(command) => self.command(command, event.label())?,
@@ -216,13 +237,12 @@ impl Destination {
         Ok(Verdict::None)
     }
 
-    /// Whether anything may come on this channel now.
-    fn open_for(&self, channel: Channel, event: &Event<'_>) -> Result<(), What> {
-        let what = event.label();
-        match (self.phase, event) {
+    /// Whether anything like this may come on this channel now.
+    fn expect(&self, channel: Channel, kind: Kind, what: &'static str) -> Result<(), What> {
+        match (self.phase, kind) {
             (Phase::Failed, _) => return Err(What::Over),
             (Phase::Paused, _) => return Err(What::LinkDown),
-            (_, Event::Description { .. } | Event::DescriptionBytes(_)) => {
+            (_, Kind::Description) => {
                 let legal = self.main_ended && !self.listened && channel == Channel::Main;
                 return if legal {
                     Ok(())
@@ -230,9 +250,8 @@ impl Destination {
                     Err(What::OutOfTurn { what })
                 };
             }
-            (Phase::Finished, _) => return Err(What::OutOfTurn { what }),
-            (Phase::Recovering, Event::Command(_)) => {}
-            (Phase::Recovering, _) => return Err(What::OutOfTurn { what }),
+            (Phase::Recovering, Kind::Command) => {}
+            (Phase::Finished | Phase::Recovering, _) => return Err(What::OutOfTurn { what }),
             _ => {}
         }
         match channel {
@@ -240,7 +259,7 @@ impl Destination {
             Channel::Main => Ok(()),
             Channel::Preempt if !self.config.preempt => Err(What::NoPreempt),
             Channel::Preempt if self.preempt_ended => Err(What::OutOfTurn { what }),
-            Channel::Preempt if ram::is_urgent(event) => Ok(()),
+            Channel::Preempt if kind == Kind::Urgent => Ok(()),
             Channel::Preempt => Err(What::OnPreempt { what }),
         }
     }

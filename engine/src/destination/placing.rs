@@ -6,7 +6,7 @@
 
 use super::assembly::{Run, Span};
 use super::ram::lane;
-use super::{Destination, Error, Flaw, MAX_RUNS, Phase, Placed, What};
+use super::{Destination, Error, Flaw, Kind, Placed, What};
 use crate::Channel;
 use crate::blocks::BlockId;
 
@@ -33,6 +33,7 @@ impl Destination {
     fn announce(&mut self, channel: Channel, span: Span) -> Result<(), Flaw> {
         let Span { block, offset, len } = span;
         let flaw = |what| self.at(block, offset, what);
+        self.expect(channel, Kind::Urgent, "PAGE").map_err(flaw)?;
         let page = match self.blocks.block(block) {
             Ok(block) => block.page,
             Err(error) => return Err(flaw(What::Block(error))),
@@ -40,24 +41,13 @@ impl Destination {
         self.blocks
             .check(block, offset, len, page)
             .map_err(|error| flaw(What::Block(error)))?;
-        match (self.phase, channel) {
-            (Phase::Failed, _) => return Err(flaw(What::Over)),
-            (Phase::Paused, _) => return Err(flaw(What::LinkDown)),
-            (_, Channel::Preempt) if !self.config.preempt => return Err(flaw(What::NoPreempt)),
-            (_, Channel::Main) if self.main_ended => {
-                return Err(flaw(What::OutOfTurn { what: "a page" }));
-            }
-            (_, Channel::Preempt) if self.preempt_ended => {
-                return Err(flaw(What::OutOfTurn { what: "a page" }));
-            }
-            _ => {}
-        }
         if let Some(open) = self.lanes[lane(channel)].assembly.open() {
             let open = open.offset;
             return Err(flaw(What::Interleaved { open }));
         }
         self.expect_new(channel, span)?;
-        self.hand_out(channel, span, None, false)
+        self.hand_out(channel, span, None, false);
+        Ok(())
     }
 
     /// The bytes of all runs announced on this channel are here. Only the
@@ -73,8 +63,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`What::NotHandedOut`], and [`What::Incomplete`] if this was the last
-    /// page on its way and others are missing.
+    /// [`What::NotHandedOut`].
     pub fn placed(
         &mut self,
         channel: Channel,
@@ -144,22 +133,18 @@ impl Destination {
         runs.into_iter().any(|run| run.span.overlaps(&span))
     }
 
+    /// Hands a range out for placement that [`Self::expect_new`] has passed.
     pub(super) fn hand_out(
         &mut self,
         channel: Channel,
         span: Span,
         complete: Option<u64>,
         zero: bool,
-    ) -> Result<(), Flaw> {
-        let runs = &mut self.lanes[lane(channel)].runs;
-        if runs.len() >= MAX_RUNS {
-            return Err(self.at(span.block, span.offset, What::TooManyRuns));
-        }
-        runs.push(Run {
+    ) {
+        self.lanes[lane(channel)].runs.push(Run {
             span,
             complete,
             zero,
         });
-        Ok(())
     }
 }

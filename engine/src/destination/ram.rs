@@ -2,11 +2,12 @@
 //!
 //! Mirrors `ram.c:ram_load_precopy` and `ram.c:ram_load_postcopy`.
 
+use retpath_codec::forward::{Event, ram::Record};
+
 use super::assembly::{Content, Progress, Span};
-use super::{Destination, Flaw, Placement, What};
+use super::{Destination, Flaw, MAX_RUNS, Placement, What};
 use crate::Channel;
 use crate::blocks::BlockId;
-use retpath_codec::forward::{Event, ram::Record};
 
 /// A placement without its data.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,7 @@ impl Destination {
             Progress::Data if page == target => Verdict::Copy(host),
             Progress::Data => Verdict::CopyBuffer(host),
         };
-        self.hand_out(channel, host, Some(now), progress == Progress::Zero)?;
+        self.hand_out(channel, host, Some(now), progress == Progress::Zero);
         Ok(verdict)
     }
 
@@ -183,6 +184,9 @@ impl Destination {
         if self.pages.any_received(block, offset, len) || self.is_placing(block, offset, len) {
             self.stats.duplicates += 1;
             return Err(self.at(block, offset, What::PageTwice));
+        }
+        if self.lanes[lane(channel)].runs.len() >= MAX_RUNS {
+            return Err(self.at(block, offset, What::TooManyRuns));
         }
         let own = &self.lanes[lane(channel)].assembly;
         if let Some(open) = own.open().filter(|open| *open != span) {
@@ -241,12 +245,4 @@ pub(super) fn lane(channel: Channel) -> usize {
         Channel::Main => 0,
         Channel::Preempt => 1,
     }
-}
-
-/// Whether the preempt channel may carry it.
-pub(super) fn is_urgent(event: &Event<'_>) -> bool {
-    matches!(
-        event,
-        Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos)
-    )
 }

@@ -9,7 +9,7 @@ use super::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Machine type, as the configuration section has it, such as
-    /// `pc-i440fx-10.0`; at most 255 bytes.
+    /// `pc-i440fx-10.0`: 1 to 255 bytes.
     pub machine: Vec<u8>,
     /// Whether a configuration section follows the header. Off for machine
     /// types up to 2.3.
@@ -80,7 +80,7 @@ impl Config {
 
     /// Checks what a stream cannot be made of.
     pub(super) fn check(&self, blocks: &Blocks) -> Result<(), Error> {
-        if self.machine.len() > MAX_MACHINE {
+        if self.configuration && !(1..=MAX_MACHINE).contains(&self.machine.len()) {
             return Err(Error::Machine {
                 len: self.machine.len(),
             });
@@ -99,5 +99,55 @@ impl Config {
             Some(0) => Err(Error::Blocks(BlockError::Unknown)),
             Some(_) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use retpath_codec::NameBuf;
+
+    use crate::blocks::Block;
+
+    use super::super::Source;
+    use super::super::testing::blocks;
+    use super::*;
+
+    #[test]
+    fn refuses_configurations_that_make_no_stream() {
+        let new = |config: Config, blocks: Blocks| Source::new(config, blocks).map(drop);
+        let none = Blocks::new(4096).expect("a good page size");
+        assert_eq!(
+            new(Config::new("pc"), none.clone()),
+            Err(Error::Blocks(BlockError::Unknown))
+        );
+        for len in [0, 256] {
+            let config = Config::new(vec![b'x'; len]);
+            assert_eq!(
+                new(config, blocks(&[(1, 4096)])),
+                Err(Error::Machine { len })
+            );
+        }
+        let small = Config {
+            run: 4095,
+            ..Config::new("pc")
+        };
+        assert_eq!(
+            new(small, blocks(&[(1, 4096)])),
+            Err(Error::Run {
+                run: 4095,
+                target: 4096
+            })
+        );
+        let mut vast = none;
+        for name in ["a", "b"] {
+            let block = Block {
+                name: NameBuf::new(name).expect("a good name"),
+                len: 1 << 63,
+                page: 1 << 62,
+            };
+            vast.add(block).expect("a good block");
+        }
+        // Refused before anything is allocated for its pages.
+        assert_eq!(new(Config::new("pc"), vast), Err(Error::TooMuch));
     }
 }

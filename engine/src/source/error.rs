@@ -45,7 +45,7 @@ pub enum Error {
     Blocks(BlockError),
     /// The blocks' lengths add up to more than 2^64 - 1.
     TooMuch,
-    /// The machine type is too long.
+    /// The machine type is empty or too long.
     Machine {
         /// Its length in bytes.
         len: usize,
@@ -149,7 +149,7 @@ impl fmt::Display for Error {
             Self::Blocks(error) => error.fmt(f),
             Self::TooMuch => f.write_str("the RAM blocks' lengths add up to more than 2^64 - 1"),
             Self::Machine { len } => {
-                write!(f, "a machine type of {len} bytes: 255 is the most")
+                write!(f, "a machine type of {len} bytes: 1 to 255 fit")
             }
             Self::Run { run, target } => write!(
                 f,

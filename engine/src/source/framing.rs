@@ -4,12 +4,12 @@
 //! and lengths have been checked before.
 
 use retpath_codec::command::{Command, PageSizes, RangeBuf};
+use retpath_codec::forward::{Subsection, write};
 use retpath_codec::{BlockName, Encode, Name};
 
 use crate::blocks::Blocks;
 
 use super::config::Config;
-use super::wire as write;
 
 /// Asked with the return path, before anything else.
 pub(super) const PING_START: u32 = 1;
@@ -21,9 +21,6 @@ pub(super) const PING_PACKAGE: u32 = 3;
 pub(super) const PING_BEHIND: u32 = 4;
 /// Asked at the end of the package: has the device state been loaded?
 pub(super) const PING_LOADED: u32 = 0x42;
-
-/// Version of the `ram` section's payload.
-const RAM_VERSION: u32 = 4;
 
 /// Bytes of the commands in a package.
 const PACKAGE_COMMANDS: usize = 5 + 9 + 9 + 5;
@@ -40,9 +37,10 @@ pub(super) fn fits_package(device_state: &[u8]) -> bool {
 pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
     write::header(out);
     if config.configuration {
-        write::configuration(&config.machine, out);
+        write::configuration(&config.machine, out).expect("checked by Config::check");
         if config.page_bits {
-            write::target_page_bits(blocks.target().trailing_zeros(), out);
+            let bits = blocks.target().trailing_zeros();
+            write::subsection(&Subsection::TargetPageBits(bits), out);
         }
     }
     command(Command::OpenReturnPath, out);
@@ -52,19 +50,20 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
         target: blocks.target(),
     };
     command(Command::PostcopyAdvise { sizes: Some(sizes) }, out);
-    write::section_start(config.section, b"ram", 0, RAM_VERSION, out);
-    write::mem_size(blocks.iter().map(|block| block.len).sum(), out);
+    write::ram_start(config.section, out);
+    let total = blocks.iter().map(|block| block.len).sum();
+    write::mem_size(total, out).expect("made of whole target pages");
     let ordinary = config.host_page.max(blocks.target());
     for block in blocks.iter() {
         let page = (block.page != ordinary).then_some(block.page);
-        write::block(block.name.name(), block.len, page, out);
+        write::block(block.name.name(), block.len, page, None, out);
     }
     end_section(config, out);
 }
 
 /// Opens a further piece of `ram`.
 pub(super) fn open_section(config: &Config, out: &mut Vec<u8>) {
-    write::section_part(config.section, out);
+    write::part(config.section, out);
 }
 
 /// Ends a piece of `ram`.
@@ -99,7 +98,7 @@ pub(super) fn package(config: &Config, device_state: &[u8], out: &mut Vec<u8>) {
 
 /// The last piece of `ram` and the end of the stream.
 pub(super) fn end(config: &Config, out: &mut Vec<u8>) {
-    write::section_end(config.section, out);
+    write::end(config.section, out);
     end_section(config, out);
     write::eof(out);
 }

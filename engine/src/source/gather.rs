@@ -11,12 +11,11 @@
 //! their run. Nothing here fails or panics.
 
 use retpath_codec::Name;
+use retpath_codec::forward::write;
 
 use crate::Channel;
 use crate::blocks::BlockId;
 use crate::zero::is_zero;
-
-use super::wire as write;
 
 /// Neighbouring pages that are sent now, on one channel.
 ///
@@ -124,10 +123,13 @@ impl Gather {
 
     fn add(&mut self, run: &PageRun, name: Name<'_>, offset: u64, at: usize, zero: bool) {
         let name = (run.named && offset == run.offset).then_some(name);
-        if zero {
-            write::zero(offset, name, &mut self.heads);
+        let written = if zero {
+            write::zero(offset, name, &mut self.heads)
         } else {
-            write::page_header(offset, name, &mut self.heads);
+            write::page_header(offset, name, &mut self.heads)
+        };
+        written.expect("a run consists of whole target pages");
+        if !zero {
             self.pages.push(Page {
                 head: self.heads.len(),
                 at,
@@ -187,10 +189,7 @@ mod tests {
             &[4; 1024],
         ];
         assert_eq!(slices, want);
-        assert_eq!(
-            gather.size(),
-            want.iter().map(|slice| slice.len()).sum::<usize>()
-        );
+        assert_eq!(gather.size(), want.concat().len());
     }
 
     #[test]

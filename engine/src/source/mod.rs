@@ -44,6 +44,7 @@ mod discard;
 mod error;
 mod framing;
 mod gather;
+mod line;
 mod pace;
 mod pages;
 mod phase;
@@ -55,7 +56,6 @@ mod send;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 pub use config::{Config, Preempt};
 pub use error::{Error, Why};
@@ -65,6 +65,7 @@ pub use phase::Phase;
 
 use dirty::{Dirty, Part};
 use discard::Discards;
+use line::{Connection, Line};
 use pace::Pace;
 use phase::Event;
 use queue::Queue;
@@ -101,36 +102,6 @@ pub struct Source {
     loaded: bool,
     guest_left: bool,
     stats: Stats,
-}
-
-/// The state of one channel.
-#[derive(Debug, Default)]
-struct Line {
-    /// Block of the last record: the next one need not name it.
-    last: Option<BlockId>,
-    /// A host page that is larger than a run, and partly handed out.
-    open: Option<Open>,
-    /// Whether something may not have been written yet.
-    busy: bool,
-    /// Whether the channel's end has been handed out.
-    ended: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    part: Part,
-    /// Start of what is not handed out.
-    at: u64,
-    /// Somebody waits for it: it is not held back.
-    urgent: bool,
-}
-
-/// The preempt channel's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Connection {
-    Down,
-    Asked,
-    Up,
 }
 
 /// What a channel sends now, after the bytes in `out`.
@@ -192,7 +163,10 @@ impl Source {
     ///
     /// `out` takes bytes that go in front of what is returned. Pages are
     /// cleared from the dirty ones when they are handed out; after a lost link
-    /// the destination's bitmaps say which of them have arrived.
+    /// the destination's bitmaps say which of them have arrived. When the
+    /// preempt channel has nothing more to send, the main channel should be
+    /// asked again: it ends the stream only then.
+    #[must_use = "pages that were handed out must be written"]
     pub fn next(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
         match channel {
             Channel::Main => self.next_main(now, out),
@@ -381,6 +355,7 @@ impl Source {
         self.section = None;
         self.cursor = (0, 0);
         self.hint = None;
+        self.queue.tidy();
         self.device_state = Vec::new();
         self.discards = None;
         self.recovery = Recovery::default();

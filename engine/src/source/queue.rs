@@ -3,7 +3,7 @@
 //! One bit for each host page says that it is asked for and not handed out;
 //! a list of fixed length keeps the order. Beyond that length the bits alone
 //! remember, so that a flood of requests costs no memory: what it asked for is
-//! still served ahead of the sweep, in order of addresses.
+//! still served ahead of the sweep, round the addresses.
 
 use std::collections::VecDeque;
 
@@ -22,6 +22,8 @@ pub(super) struct Queue {
     wanted: Vec<Bits>,
     /// Members of all sets of `wanted`.
     waiting: u64,
+    /// Where the look for those without a place in the order goes on.
+    scan: (BlockId, u64),
 }
 
 /// A request, as far as it has not been served. Host pages, not bytes.
@@ -51,6 +53,7 @@ impl Queue {
             order: VecDeque::new(),
             wanted: blocks.iter().map(none).collect(),
             waiting: 0,
+            scan: (0, 0),
         }
     }
 
@@ -123,13 +126,13 @@ impl Queue {
                 since: Some(since),
             });
         }
-        let (block, page) = self.wanted.iter().enumerate().find_map(|(block, bits)| {
-            if bits.is_empty() {
-                None
-            } else {
-                Some((block, bits.next(0)?))
-            }
+        // Round all blocks, so that nothing is looked at twice in a row.
+        let (block, page) = (0..=self.wanted.len()).find_map(|step| {
+            let at = (self.scan.0 + step) % self.wanted.len();
+            let from = if step == 0 { self.scan.1 } else { 0 };
+            Some((at, self.wanted[at].next(from)?))
         })?;
+        self.scan = (block, page + 1);
         self.wanted[block].clear(page);
         self.waiting -= 1;
         Some(Wanted {
@@ -146,6 +149,17 @@ impl Queue {
         {
             self.waiting -= wanted.clear_range(first, count);
         }
+    }
+
+    /// The link is lost. What has been handed out may be asked for again, and
+    /// then has no older claim.
+    pub(super) fn tidy(&mut self) {
+        let wanted = &self.wanted;
+        self.order.retain(|request| {
+            wanted[request.block]
+                .next_in(request.first, request.count)
+                .is_some()
+        });
     }
 
     /// Forgets what is not dirty.

@@ -8,11 +8,12 @@ use retpath_codec::{Message, Name};
 
 use crate::blocks::BlockId;
 
+use super::Source;
 use super::dirty::Part;
 use super::error::{Error, Why};
 use super::framing::PING_LOADED;
+use super::line::Connection;
 use super::phase::{Event, Phase};
-use super::{Connection, Source};
 
 impl Source {
     /// Takes one item of the return path.

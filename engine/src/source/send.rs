@@ -5,8 +5,9 @@ use crate::Channel;
 use super::config::Preempt;
 use super::dirty::Part;
 use super::gather::PageRun;
+use super::line::{Connection, Line, Open};
 use super::phase::{Event, Phase};
-use super::{Connection, Line, Next, Open, Source, framing};
+use super::{Next, Source, framing};
 
 /// Longest time that a piece of `ram` stays open, in nanoseconds: as QEMU, so
 /// that a destination that reads whole sections sees sizes that it knows.
@@ -131,7 +132,7 @@ impl Source {
         }
         self.close_section(out);
         let loaded = self.loaded || !self.config.ping_loaded;
-        if !loaded || self.preempt.busy || self.preempt.open.is_some() {
+        if !loaded || self.preempt.busy {
             return IDLE;
         }
         framing::end(&self.config, out);

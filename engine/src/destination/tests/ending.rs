@@ -1,0 +1,252 @@
+use super::*;
+
+fn preempt(pages: u64) -> Dest {
+    let mut dest = Dest::new(Config {
+        preempt: true,
+        ..Config::default()
+    });
+    dest.advise(&[("ram", pages * PAGE)], PAGE);
+    dest.switch();
+    dest
+}
+
+const MISSING_ONE: What = What::Incomplete { missing: 1 };
+
+#[test]
+fn says_shut_0_once_and_last_when_every_page_is_here() {
+    let mut dest = Dest::running(2);
+    dest.serve(0, 0);
+    dest.ping(4).unwrap();
+    dest.serve(0, PAGE);
+    assert_eq!(dest.said(), ["PONG 0x4"]);
+    dest.eof().unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+    assert_eq!(dest.actions(), [Action::Finished(Ending::Postcopy)]);
+    assert!(matches!(refused(dest.ping(1)), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    dest.core.end_of_stream(Main).unwrap();
+    dest.core.link_lost(Main).unwrap();
+    assert_eq!(dest.said(), [""; 0]);
+    assert_eq!(dest.core.phase(), Phase::Finished);
+}
+
+#[test]
+fn refuses_to_finish_with_pages_missing() {
+    let mut dest = Dest::running(4);
+    dest.serve(0, PAGE);
+    let error = dest.eof().unwrap_err();
+    assert_eq!(error.what, What::Incomplete { missing: 3 });
+    assert_eq!(
+        error.to_string(),
+        "block ram at 0x0: the stream has ended, but 3 target pages are missing (this is the \
+         first) [main channel, running]: the source has been told; do not run a guest on this \
+         memory"
+    );
+    assert_eq!(dest.said(), ["SHUT 1"]);
+    assert_eq!(dest.actions(), []);
+    assert_eq!(dest.core.phase(), Phase::Failed);
+}
+
+#[test]
+fn waits_with_shut_until_the_device_state_is_saved() {
+    let mut dest = Dest::advised(1);
+    dest.package(&[]).unwrap();
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    assert_eq!(dest.said(), [""; 0]);
+    assert_eq!(dest.core.phase(), Phase::Running);
+    dest.core.device_state_saved().unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+}
+
+#[test]
+fn waits_for_what_is_being_placed() {
+    let mut dest = Dest::running(2);
+    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.eof().unwrap();
+    dest.placed(Main, 0, 0, PAGE).unwrap();
+    assert_eq!(dest.said(), [""; 0]);
+    dest.placed(Main, 0, PAGE, PAGE).unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+
+    // One is on its way, but nothing will bring the other.
+    let mut dest = Dest::running(2);
+    dest.core.run_of_pages(Main, 0, 0, PAGE).unwrap();
+    assert_eq!(refused(dest.eof()), What::Incomplete { missing: 2 });
+    assert_eq!(dest.said(), ["SHUT 1"]);
+    dest.placed(Main, 0, 0, PAGE).unwrap();
+}
+
+#[test]
+fn waits_for_the_preempt_channel_after_the_end_of_the_main_one() {
+    let mut dest = preempt(2);
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    assert_eq!(dest.said(), [""; 0]);
+    dest.page_on(Preempt, 0, PAGE, 1).unwrap();
+    dest.core.end_of_stream(Preempt).unwrap();
+    assert_eq!(dest.core.phase(), Phase::Running);
+    dest.placed(Preempt, 0, PAGE, PAGE).unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+}
+
+#[test]
+fn gives_up_when_the_preempt_channel_ends_and_pages_are_missing() {
+    // Ended by EOS or by closing, before or after the main channel's end.
+    for eos in [true, false] {
+        for first in [true, false] {
+            let mut dest = preempt(2);
+            dest.serve(0, 0);
+            let end = |dest: &mut Dest| match eos {
+                true => dest.event(Preempt, Event::Record(Record::Eos)).map(|_| ()),
+                false => dest.core.end_of_stream(Preempt),
+            };
+            let result = if first {
+                end(&mut dest).unwrap();
+                dest.eof().map(|_| ())
+            } else {
+                dest.eof().unwrap();
+                end(&mut dest)
+            };
+            assert_eq!(refused(result), MISSING_ONE);
+            assert_eq!(dest.said(), ["SHUT 1"]);
+        }
+    }
+}
+
+#[test]
+fn gives_up_when_the_main_channel_ends_inside_a_host_page() {
+    let mut dest = Dest::huge(1, true);
+    dest.page(1, 0, 1).unwrap();
+    // The rest may not come on the preempt channel, so why wait for it?
+    assert!(matches!(refused(dest.eof()), What::Incomplete { .. }));
+    assert_eq!(dest.said(), ["SHUT 1"]);
+}
+
+#[test]
+fn pauses_when_the_preempt_channel_ends_inside_a_host_page() {
+    let mut dest = Dest::huge(2, true);
+    dest.page_on(Preempt, 1, 0, 1).unwrap();
+    dest.core.end_of_stream(Preempt).unwrap();
+    assert_eq!(dest.core.phase(), Phase::Paused);
+}
+
+#[test]
+fn pauses_when_a_channel_closes_before_the_end() {
+    let mut dest = Dest::running(1);
+    dest.core.end_of_stream(Main).unwrap();
+    assert_eq!(dest.core.phase(), Phase::Paused);
+    let mut dest = Dest::advised(1);
+    assert_eq!(refused(dest.core.end_of_stream(Main)), What::LinkLost);
+}
+
+#[test]
+fn waits_for_the_preempt_channel_of_the_new_link() {
+    let mut dest = preempt(2);
+    dest.core.end_of_stream(Preempt).unwrap();
+    dest.core.link_lost(Main).unwrap();
+    dest.core.link_restored().unwrap();
+    dest.command(&Command::RecvBitmap { block: name("ram") })
+        .unwrap();
+    dest.command(&Command::PostcopyResume).unwrap();
+    dest.said();
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    dest.page_on(Preempt, 0, PAGE, 1).unwrap();
+    dest.placed(Preempt, 0, PAGE, PAGE).unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+}
+
+#[test]
+fn accepts_a_stream_that_never_switches() {
+    for advised in [true, false] {
+        let mut dest = Dest::new(Config::default());
+        if advised {
+            dest.advise(&[("ram", 2 * PAGE)], PAGE);
+            dest.zero(0, PAGE).unwrap();
+        } else {
+            dest.command(&Command::OpenReturnPath).unwrap();
+            dest.block("ram", 2 * PAGE).unwrap();
+            dest.actions();
+        }
+        dest.page(0, 0, 1).unwrap();
+        let bytes = &[1];
+        dest.event(Main, Event::DeviceState { id: 3, bytes })
+            .unwrap();
+        dest.eof().unwrap();
+        assert_eq!(dest.actions(), [Action::DeviceStateComplete]);
+        assert_eq!(dest.said(), [""; 0]);
+        dest.event(Main, Event::Description { size: 1 }).unwrap();
+        dest.core.device_state_saved().unwrap();
+        assert_eq!(dest.actions(), [Action::Finished(Ending::Precopy)]);
+        assert_eq!(dest.said(), ["SHUT 0"]);
+        dest.event(Main, Event::DescriptionBytes(b"{")).unwrap();
+        dest.core.end_of_stream(Main).unwrap();
+        assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
+    }
+}
+
+#[test]
+fn refuses_an_end_in_precopy_that_is_not_wanted_or_incomplete() {
+    let mut dest = Dest::new(Config {
+        accept_precopy_end: false,
+        ..Config::default()
+    });
+    dest.advise(&[("ram", PAGE)], PAGE);
+    dest.page(0, 0, 1).unwrap();
+    assert_eq!(refused(dest.eof()), What::NoSwitch);
+    assert_eq!(dest.said(), ["SHUT 1"]);
+
+    // After POSTCOPY_ADVISE a source leaves nothing out.
+    let mut dest = Dest::advised(2);
+    dest.page(0, 0, 1).unwrap();
+    assert_eq!(refused(dest.eof()), MISSING_ONE);
+    assert_eq!(dest.said(), ["SHUT 1"]);
+}
+
+#[test]
+fn refuses_an_end_before_the_guest_may_run_or_inside_the_package() {
+    let mut dest = Dest::advised(1);
+    dest.command(&Command::Packaged { size: 1 }).unwrap();
+    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    let mut dest = Dest::advised(1);
+    dest.command(&Command::Packaged { size: 1 }).unwrap();
+    dest.command(&Command::PostcopyListen).unwrap();
+    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert_eq!(dest.core.phase(), Phase::Failed);
+    assert_eq!(dest.said(), ["SHUT 1"]);
+}
+
+#[test]
+fn refuses_a_description_where_there_is_none() {
+    let mut dest = Dest::advised(1);
+    let what = refused(dest.event(Main, Event::Description { size: 1 }));
+    assert!(matches!(what, What::OutOfTurn { .. }));
+    let mut dest = Dest::running(1);
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    let what = refused(dest.event(Main, Event::DescriptionBytes(b"{")));
+    assert!(matches!(what, What::OutOfTurn { .. }), "after postcopy");
+}
+
+#[test]
+fn tells_again_a_source_that_did_not_see_shut() {
+    let mut dest = Dest::running(2);
+    dest.serve(0, 0);
+    dest.serve(0, PAGE);
+    dest.eof().unwrap();
+    // The link breaks before SHUT is through.
+    dest.core.link_lost(Main).unwrap();
+    dest.actions();
+    dest.core.link_restored().unwrap();
+    dest.command(&Command::RecvBitmap { block: name("ram") })
+        .unwrap();
+    dest.command(&Command::PostcopyResume).unwrap();
+    dest.eof().unwrap();
+    assert_eq!(
+        dest.said(),
+        ["RECV_BITMAP ram", "[0, 1]", "RESUME_ACK", "SHUT 0"]
+    );
+    assert_eq!(dest.actions(), [], "finished once");
+    assert_eq!(dest.core.phase(), Phase::Finished);
+}

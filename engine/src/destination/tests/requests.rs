@@ -1,0 +1,140 @@
+use super::*;
+
+#[test]
+fn requests_each_page_once_and_names_the_block_when_it_changes() {
+    let mut dest = Dest::huge(4, false);
+    assert_eq!(dest.fault(0, 5 * PAGE + 17), Fault::New);
+    assert_eq!(dest.fault(0, 6 * PAGE), Fault::New);
+    assert_eq!(dest.fault(0, 5 * PAGE), Fault::Pending);
+    assert_eq!(dest.fault(1, HUGE + 4097), Fault::New);
+    assert_eq!(dest.fault(1, 2 * HUGE - 1), Fault::Pending);
+    assert_eq!(dest.fault(1, 2 * HUGE), Fault::New);
+    assert_eq!(dest.fault(0, 0), Fault::New);
+    assert_eq!(
+        dest.said(),
+        [
+            "ram 0x5000+0x1000",
+            "0x6000+0x1000",
+            "huge 0x10000+0x10000",
+            "0x20000+0x10000",
+            "ram 0x0+0x1000"
+        ]
+    );
+    assert_eq!(dest.said(), [""; 0]);
+    let stats = dest.core.stats();
+    assert_eq!(
+        (stats.faults, stats.faults_pending, stats.requests),
+        (5, 2, 5)
+    );
+}
+
+#[test]
+fn keeps_a_page_that_is_there_out_of_the_requests() {
+    let mut dest = Dest::running(4);
+    dest.fault(0, 0);
+    dest.serve(0, 0);
+    dest.serve(0, PAGE);
+    dest.said();
+    assert_eq!(dest.fault(0, 0), Fault::Present);
+    assert_eq!(dest.fault(0, PAGE), Fault::Present);
+    assert_eq!(dest.said(), [""; 0]);
+    let stats = dest.core.stats();
+    assert_eq!((stats.demand, stats.sweep, stats.faults_present), (1, 1, 2));
+}
+
+#[test]
+fn does_not_ask_for_what_is_being_placed() {
+    let mut dest = Dest::running(4);
+    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    assert_eq!(dest.fault(0, PAGE), Fault::New);
+    assert_eq!(dest.said(), [""; 0]);
+    dest.placed(Main, 0, 0, PAGE).unwrap();
+    assert_eq!(dest.core.pages().pending(), 1);
+    dest.placed(Main, 0, PAGE, PAGE).unwrap();
+    assert_eq!(dest.core.pages().pending(), 0);
+    assert_eq!(dest.core.stats().demand, 1);
+}
+
+#[test]
+fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
+    let mut dest = Dest::running(4);
+    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.fault(0, PAGE);
+    dest.core.link_lost(Main).unwrap();
+    dest.core.link_restored().unwrap();
+    dest.command(&Command::RecvBitmap { block: name("ram") })
+        .unwrap();
+    dest.command(&Command::PostcopyResume).unwrap();
+    assert_eq!(dest.said().last().unwrap(), "ram 0x1000+0x1000");
+}
+
+#[test]
+fn refuses_faults_that_nobody_can_serve() {
+    let mut dest = Dest::advised(4);
+    let fault = |dest: &mut Dest, block, offset| refused(dest.core.fault(block, offset, 0));
+    assert_eq!(fault(&mut dest, 0, 0), What::NotListening);
+    assert_eq!(fault(&mut dest, 1, 0), What::NoSuchPage);
+    dest.switch();
+    for (block, offset) in [(0, 4 * PAGE), (0, u64::MAX), (1, 0), (usize::MAX, 0)] {
+        assert_eq!(fault(&mut dest, block, offset), What::NoSuchPage);
+    }
+    assert_eq!(dest.core.phase(), Phase::Running);
+    dest.serve(0, 0);
+    dest.eof().unwrap_err();
+    assert_eq!(fault(&mut dest, 0, PAGE), What::Over);
+    assert_eq!(dest.fault(0, 0), Fault::Present);
+}
+
+#[test]
+fn requests_while_the_device_state_is_loading() {
+    let mut dest = Dest::advised(4);
+    dest.command(&Command::Packaged { size: 1 }).unwrap();
+    dest.command(&Command::PostcopyListen).unwrap();
+    assert_eq!(dest.fault(0, 0), Fault::New);
+    assert_eq!(dest.said(), ["ram 0x0+0x1000"]);
+    assert_eq!(dest.page(0, 0, 1), Ok(Did::Copy(0, 0, vec![1])));
+}
+
+#[test]
+fn times_the_parts_of_a_fault() {
+    let mut dest = Dest::running(4);
+    let core = &mut dest.core;
+    core.fault(0, 0, 1_000).unwrap();
+    core.fault(0, PAGE, 2_000).unwrap();
+    core.outbox().clear();
+    core.written(10_000);
+    core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    core.arrived(Main, 60_000);
+    core.placed(Main, 0, 0, 2 * PAGE, Placed::New, 61_000)
+        .unwrap();
+    let latency = &core.stats().latency;
+    let expect = |latency: &crate::stats::Latency, min: u64, max: u64| {
+        assert_eq!(latency.count(), 2);
+        for (got, want) in [(latency.quantile(0.0), min), (latency.max(), max)] {
+            assert!(got.abs_diff(want) <= want / 1000, "{got}, not {want}");
+        }
+    };
+    expect(&latency.request, 8_000, 9_000);
+    expect(&latency.transfer, 50_000, 50_000);
+    expect(&latency.placement, 1_000, 1_000);
+    expect(&latency.total, 59_000, 60_000);
+    assert_eq!(latency.source.count(), 0);
+    assert_eq!(latency.total.buckets().counts()[5], 2);
+}
+
+#[test]
+fn keeps_timing_within_bounds() {
+    let pages = u64::try_from(MAX_TIMED).unwrap() + 100;
+    let mut dest = Dest::running(pages);
+    for page in 0..pages {
+        dest.fault(0, page * PAGE);
+    }
+    let now = dest.now;
+    dest.core.written(now);
+    for page in 0..pages {
+        dest.serve(0, page * PAGE);
+    }
+    assert_eq!(dest.core.stats().demand, pages);
+    assert_eq!(dest.core.stats().latency.total.count(), pages - 100);
+    assert_eq!(dest.core.stats().latency.request.count(), pages - 100);
+}

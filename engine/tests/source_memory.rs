@@ -1,0 +1,100 @@
+//! What a source of 8 GiB really occupies, as the kernel counts it: less than
+//! 16 MiB and 3 bits for each page, whatever the destination does.
+
+use retpath_codec::bitmap::Bitmap;
+use retpath_codec::stream::Item;
+use retpath_codec::{BlockName, Message, Name, NameBuf};
+use retpath_engine::Channel;
+use retpath_engine::blocks::{Block, Blocks};
+use retpath_engine::source::{Config, Next, Phase, Source};
+
+const PAGES: u64 = 1 << 21;
+
+/// Most bytes that this process has occupied so far.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.and_then(|kib| kib.parse::<u64>().ok())
+        .expect("Linux has it")
+        * 1024
+}
+
+fn say(source: &mut Source, message: Message<Name<'_>>) {
+    let item = Item::Message { offset: 0, message };
+    source.message(item, 0).expect("a good message");
+}
+
+fn sweep(source: &mut Source, out: &mut Vec<u8>) {
+    while let Next::Sweep(_) = source.next(Channel::Main, 0, out) {
+        out.clear();
+    }
+    out.clear();
+}
+
+#[test]
+fn occupies_little_besides_the_memory_it_serves() {
+    let name = NameBuf::new("pc.ram").expect("a good name");
+    let before = peak();
+
+    let mut blocks = Blocks::new(4096).expect("a good page size");
+    let block = Block {
+        name: name.clone(),
+        len: PAGES * 4096,
+        page: 4096,
+    };
+    blocks.add(block).expect("a good block");
+    let mut source = Source::new(Config::new("pc-i440fx-10.0"), blocks).expect("good");
+    let mut out = Vec::new();
+    assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
+    sweep(&mut source, &mut out);
+
+    // The longest discard list: every other page.
+    for page in (0..PAGES).step_by(2) {
+        source
+            .mark_dirty(0, page * 4096, 1)
+            .expect("inside the block");
+    }
+    source.switch(vec![0; 1 << 20]).expect("in precopy");
+    while source.phase() == Phase::Switching {
+        assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
+        out.clear();
+    }
+    assert_eq!(source.stats().discarded, PAGES / 2);
+
+    // Every page asked for, from the end, several times.
+    for _ in 0..2 {
+        for page in (0..PAGES).rev() {
+            let (start, len, block) = (page * 4096, 4096, name.name());
+            say(&mut source, Message::ReqPagesId { start, len, block });
+        }
+    }
+    assert_eq!(source.waiting(), PAGES / 2);
+    while let Next::Urgent(_) = source.next(Channel::Main, 0, &mut out) {
+        out.clear();
+    }
+
+    // And a destination that loses everything, again and again.
+    let bits = vec![0; PAGES as usize / 8];
+    for _ in 0..2 {
+        source.link_lost().expect("recoverable");
+        source.resume().expect("paused");
+        assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
+        say(&mut source, Message::RecvBitmap { block: name.name() });
+        let item = Item::Bitmap {
+            offset: 0,
+            bitmap: Bitmap::new(&bits),
+        };
+        source.message(item, 0).expect("a good bitmap");
+        assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
+        say(&mut source, Message::ResumeAck);
+        assert_eq!(source.remaining(), PAGES * 4096);
+        out.clear();
+        sweep(&mut source, &mut out);
+    }
+
+    let grown = peak() - before;
+    let law = (16 << 20) + PAGES * 3 / 8;
+    assert!(grown < law, "{grown} bytes more than before, {law} allowed");
+    println!("{grown} bytes at most, {law} allowed");
+}
