@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use retpath_engine::image::Image;
+
 use super::{PAGE, edit, folder, make, refusal};
 
 #[test]
