@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use retpath_engine::image::Image;
 use serde_json::{Value, json};
 
 use retpath_engine::image::Image;

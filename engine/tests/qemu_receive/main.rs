@@ -113,7 +113,7 @@ fn keeps_every_block() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_blocks_of_huge_pages() {
-    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, 4) else {
+    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, 6) else {
         return;
     };
     let blocks = vec![
