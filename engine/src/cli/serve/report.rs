@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::Args;
 use super::boot::Outcome;
 use super::stock::Stock;
-use crate::cli::latency::{self, Nanos};
-use crate::stats::Latency;
+use crate::cli::latency::{self, Nanos, Part};
 
 /// Everything that is known.
 pub(super) struct Report<'a> {
@@ -50,12 +49,12 @@ impl Report<'_> {
 
 impl Outcome {
     /// The part of a fault's latency that a source sees.
-    fn part(&self) -> [(&'static str, &Latency, &'static str); 1] {
-        [(
-            "source",
-            &self.stats.latency.source,
-            "from reading the request until the page is handed out",
-        )]
+    fn part(&self) -> [Part; 1] {
+        [Part {
+            name: "source",
+            times: (&self.stats.latency.source).into(),
+            what: "from reading the request until the page is handed out",
+        }]
     }
 
     fn render(&self, out: &mut String) -> fmt::Result {
