@@ -97,6 +97,15 @@ pub(super) fn parts(seen: &FaultLatency) -> [Part; 4] {
     ]
 }
 
+/// The part that only a source sees.
+pub(super) fn source(times: Times) -> Part {
+    Part {
+        name: "source",
+        times,
+        what: "from reading the request until the page is handed out",
+    }
+}
+
 /// A line for each part, and a histogram.
 pub(super) fn text(parts: &[Part]) -> String {
     let mut out = String::new();

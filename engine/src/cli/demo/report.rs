@@ -29,11 +29,7 @@ impl Report<'_> {
         let seen = latency::parts(&self.verdict.destination.latency);
         let source = self.verdict.source.latency.clone();
         let [total, request, transfer, placement] = seen;
-        let source = Part {
-            name: "source",
-            times: source,
-            what: "from reading the request until the page is handed out",
-        };
+        let source = latency::source(source);
         [total, request, source, transfer, placement]
     }
 

@@ -50,11 +50,7 @@ impl Report<'_> {
 impl Outcome {
     /// The part of a fault's latency that a source sees.
     fn part(&self) -> [Part; 1] {
-        [Part {
-            name: "source",
-            times: (&self.stats.latency.source).into(),
-            what: "from reading the request until the page is handed out",
-        }]
+        [latency::source((&self.stats.latency.source).into())]
     }
 
     fn render(&self, out: &mut String) -> fmt::Result {
