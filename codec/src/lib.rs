@@ -87,7 +87,7 @@
 //! | `arbitrary` | `Arbitrary` | std, `alloc`, arbitrary |
 //! | `proptest` | strategies | std, `alloc`, proptest |
 //! | `tokio` | a `Decoder` and `Encoder` of `tokio_util` | `encode`, tokio-util |
-//! | `check` | the properties that the tests check | `encode`, retpath-spec |
+//! | `check` | the properties that the tests check | `encode`, `arbitrary`, retpath-spec |
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -12,6 +12,8 @@ compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are
 pub mod bits;
 pub mod blocks;
 pub mod channel;
+#[cfg(feature = "check")]
+pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod destination;

@@ -4,10 +4,13 @@
 //! Each takes any bytes whatever, and panics if a property does not hold for
 //! them; that is its only result. No randomness, no state.
 
+mod forward;
 mod frame;
 mod stream;
+pub mod target;
 mod walker;
 
+pub use forward::{forward, split_forward};
 pub use frame::{borrows, canonical, frame, prefixes, value};
 pub use stream::{split, stream, trailer};
 pub use walker::walker;

@@ -26,6 +26,7 @@
 mod error;
 mod import;
 mod manifest;
+mod ram_file;
 mod reader;
 mod recorder;
 mod tail;

@@ -5,8 +5,9 @@
 //! and its name tells what it is. It is locked as long as somebody writes.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
@@ -111,7 +112,8 @@ fn make(parent: &Path, name: &OsStr) -> Result<PathBuf, Error> {
             temporary.push(format!("-{number}"));
         }
         let path = parent.join(temporary);
-        match fs::create_dir(&path) {
+        // The guest's memory is nobody else's business.
+        match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Error::io("making the folder", &path)(error)),

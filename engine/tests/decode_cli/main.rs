@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 mod bad_input;
 mod files;
 mod forward;
+mod malformed;
 mod pipes;
 mod return_path;
 mod stream;

@@ -1,0 +1,222 @@
+//! Properties of the forward stream's channels.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::iter;
+
+use crate::error::DecodeError;
+use crate::forward::ram::Record;
+use crate::forward::{Decoder, Event, MAX_ITEM, Options, Step};
+use crate::num::wide;
+
+/// A stream up to the switch, in front of the resumed and preempt channels
+/// that are checked: two blocks, of which the second has larger pages.
+const FIRST: &[u8] = b"QEVM\0\0\0\x03\
+    \x08\0\x01\0\0\
+    \x08\0\x03\0\x10\0\0\0\0\0\x01\x10\0\0\0\0\0\0\0\x10\0\
+    \x01\0\0\0\x01\x03ram\0\0\0\0\0\0\0\x04\
+    \0\0\0\0\0\x06\0\x04\
+    \x06pc.ram\0\0\0\0\0\x04\0\0\
+    \x07hugemem\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\
+    \0\0\0\0\0\0\0\x10\x7e\0\0\0\x01\
+    \x08\0\x07\0\x04\0\0\0\x0a\x08\0\x04\0\0\x08\0\x05\0\0";
+
+/// Everything that must hold for the bytes of a forward stream's channel, whole
+/// and a few bytes at a time. Bytes that open with "QEVM" are a main channel;
+/// others are read as a resumed channel and as a preempt channel, with a first
+/// channel and without one.
+pub fn forward(bytes: &[u8]) {
+    for decoder in decoders(bytes) {
+        let whole = read(decoder.clone(), bytes, |_| usize::MAX);
+        let pieces = read(decoder, bytes, |need| need);
+        assert_eq!(whole, pieces, "the split makes a difference");
+    }
+}
+
+/// A channel that arrives in pieces of `sizes` bytes, and then the rest in one,
+/// says what it says as a whole.
+pub fn split_forward(bytes: &[u8], sizes: impl IntoIterator<Item = usize> + Clone) {
+    for decoder in decoders(bytes) {
+        let whole = read(decoder.clone(), bytes, |_| usize::MAX);
+        let mut sizes = sizes.clone().into_iter();
+        let pieces = read(decoder, bytes, |_| sizes.next().unwrap_or(usize::MAX));
+        assert_eq!(whole, pieces, "the split makes a difference");
+    }
+}
+
+/// The decoders that the bytes may be for.
+fn decoders(bytes: &[u8]) -> Vec<Decoder> {
+    let options = Options {
+        // So that no few bytes make a test slow.
+        max_blocks: 64,
+        max_sections: 64,
+        ..Options::default()
+    };
+    if bytes.starts_with(b"QEVM") {
+        let lax = Options {
+            nonzero_fill: true,
+            target_page: 1024,
+            host_page: 1 << 16,
+            ..options.clone()
+        };
+        return vec![Decoder::new(options), Decoder::new(lax)];
+    }
+    let mut first = Decoder::new(options.clone());
+    let mut rest = FIRST;
+    while let Ok(Step::Event { size, .. }) = first.next(rest) {
+        rest = &rest[size..];
+    }
+    assert!(rest.is_empty() && first.is_running());
+    vec![
+        first.resume(),
+        first.preempt(),
+        Decoder::blind_resumed(options.clone()),
+        Decoder::blind_preempt(options),
+    ]
+}
+
+/// What a channel says: events, with neighbouring chunks of the same thing
+/// joined, and how it ends.
+#[derive(Debug, PartialEq)]
+struct Story {
+    events: Vec<Told>,
+    end: Result<(), DecodeError>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Told {
+    label: &'static str,
+    /// The section whose state it is a part of, for chunks.
+    chunk: Option<u64>,
+    offset: u64,
+    size: usize,
+}
+
+/// Reads a channel, checking every step. `pace` says how many bytes arrive when
+/// that many are needed.
+fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize) -> Story {
+    let mut events: Vec<Told> = Vec::new();
+    // What has been taken, and what lies in front of the decoder.
+    let (mut at, mut have) = (0, 0);
+    let mut needed = 0;
+    let end = loop {
+        let view = &bytes[at..at + have];
+        fast_way(&decoder, &bytes[at..]);
+        let offset = decoder.offset();
+        assert_eq!(offset, wide(at));
+        match decoder.next(view) {
+            Ok(Step::Event { event, size }) => {
+                assert!(have >= needed, "{} came early", event.label());
+                needed = 0;
+                sound(&decoder, &event, &view[..size]);
+                tell(&mut events, &event, offset, size);
+                at += size;
+                have -= size;
+            }
+            Ok(Step::Need(need)) => {
+                assert!(need > 0 && have.saturating_add(need) <= MAX_ITEM);
+                assert_eq!(decoder.offset(), offset, "took what was not enough");
+                needed = needed.max(have.saturating_add(need));
+                let left = bytes.len() - at - have;
+                if left == 0 {
+                    break decoder.finish(view);
+                }
+                have += pace(need).clamp(1, left);
+            }
+            Err(error) => {
+                broken(&mut decoder, bytes, error);
+                break Err(error);
+            }
+        }
+    };
+    if let Err(error) = end {
+        assert!(error.offset <= wide(bytes.len()), "{error}");
+        let text = error.to_string();
+        assert!(text.ends_with(&format!("[{}]", error.rule.name())));
+    }
+    Story { events, end }
+}
+
+/// An event is written as the bytes it came from, and lies inside its block.
+fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
+    let mut out = vec![0xaa];
+    assert_eq!(
+        event.encode(decoder.blocks(), &mut out),
+        Ok(()),
+        "{event:?}"
+    );
+    assert_eq!((out[0], &out[1..]), (0xaa, bytes), "{event:?}");
+    assert!(!bytes.is_empty() || *event == Event::PackageEnd);
+    if let Event::Record(Record::Zero { block, offset, .. } | Record::Page { block, offset, .. }) =
+        *event
+    {
+        let page = decoder.target_page();
+        assert!(offset.is_multiple_of(page), "{event:?}");
+        let block = &decoder.blocks()[block.index()];
+        let end = offset.checked_add(page);
+        assert!(end.is_some_and(|end| block.len.is_none_or(|len| end <= len)));
+    }
+    if let Event::Record(Record::Page { data, .. }) = event {
+        assert_eq!(wide(data.len()), decoder.target_page());
+    }
+}
+
+/// The fast way over a page ends where the usual way does.
+fn fast_way(decoder: &Decoder, bytes: &[u8]) {
+    let Some(&word) = bytes.first_chunk::<8>() else {
+        return;
+    };
+    let Some((block, offset)) = decoder.peek_continued_page(word) else {
+        return;
+    };
+    let (mut fast, mut usual) = (decoder.clone(), decoder.clone());
+    assert_eq!(fast.continued_page(word), Some((block, offset)));
+    match usual.next(bytes) {
+        Ok(Step::Event {
+            event:
+                Event::Record(Record::Page {
+                    block: its,
+                    offset: where_,
+                    named: false,
+                    ..
+                }),
+            ..
+        }) => {
+            assert_eq!((its, where_), (block, offset));
+            assert_eq!(fast.offset(), usual.offset());
+        }
+        Ok(Step::Need(_)) => {}
+        other => panic!("a page for the fast way, but {other:?}"),
+    }
+}
+
+fn tell(events: &mut Vec<Told>, event: &Event<'_>, offset: u64, size: usize) {
+    let chunk = match event {
+        Event::DeviceState { id, .. } => Some(u64::from(*id)),
+        Event::DescriptionBytes(_) => Some(u64::MAX),
+        _ => None,
+    };
+    if let Some(last) = events.last_mut()
+        && chunk.is_some()
+        && last.chunk == chunk
+    {
+        last.size += size;
+        return;
+    }
+    events.push(Told {
+        label: event.label(),
+        chunk,
+        offset,
+        size,
+    });
+}
+
+/// A decoder that has found an error finds no other.
+fn broken(decoder: &mut Decoder, bytes: &[u8], error: DecodeError) {
+    for more in iter::once(&[][..]).chain([bytes]) {
+        assert_eq!(decoder.next(more), Err(error));
+        assert_eq!(decoder.finish(more), Err(error));
+    }
+}

@@ -1,0 +1,182 @@
+//! Everything of a kind: every header, every length of every message, every
+//! small change of every sample.
+
+mod samples;
+
+use retpath_codec::command::Commands;
+use retpath_codec::{Decoded, Dialect, Qemu, Rule, V7, check, decode};
+use retpath_spec::row;
+use retpath_spec::table::DIALECTS;
+use retpath_spec::walk;
+
+use samples::Samples;
+
+fn table<D: Dialect>() -> &'static row::Dialect {
+    let table = DIALECTS.iter().find(|table| table.name == D::NAME);
+    table.expect("the dialect has a table")
+}
+
+/// A header of dialect `D`.
+fn header<D: Dialect>(number: u16, len: u16) -> Vec<u8> {
+    let mut bytes = table::<D>().lead.to_vec();
+    bytes.extend(number.to_be_bytes());
+    bytes.extend(len.to_be_bytes());
+    bytes
+}
+
+/// What the tables say of the lengths of the message with this number.
+fn bounds<D: Dialect>(number: u16) -> Option<(usize, usize)> {
+    let table = table::<D>();
+    let row = table.messages.iter().find(|row| row.number == number)?;
+    Some(walk::payload_bounds(table, row))
+}
+
+/// Asks for every header of 2^32 what the codec says, and compares it with the
+/// tables' numbers and lengths.
+fn every_header<D: Dialect>() {
+    let (lead, limit) = (table::<D>().lead.len(), table::<D>().max_payload);
+    let mut bytes = header::<D>(0, 0);
+    let (mut taken, mut wanted) = (0_u64, 0_u64);
+    for number in 0..=u16::MAX {
+        bytes[lead..lead + 2].copy_from_slice(&number.to_be_bytes());
+        let bounds = bounds::<D>(number);
+        if let Some((min, max)) = bounds {
+            wanted += u64::try_from(max.min(limit) - min + 1).expect("16 bits");
+        }
+        for len in 0..=u16::MAX {
+            bytes[lead + 2..].copy_from_slice(&len.to_be_bytes());
+            let len = usize::from(len);
+            let right = match (decode::<D>(&bytes), bounds) {
+                (Ok(found), Some((min, max))) => {
+                    taken += 1;
+                    let whole = match found {
+                        Decoded::Need(need) => need,
+                        Decoded::Message { rest, .. } => rest.len(),
+                    };
+                    (min..=max).contains(&len) && whole == len
+                }
+                (Err(error), Some((min, max))) => match error.rule {
+                    Rule::TooLong { len: it, .. } => it == len && len > limit,
+                    Rule::Length { len: it, .. } => {
+                        it == len && len <= limit && !(min..=max).contains(&len)
+                    }
+                    // Of no payload at all.
+                    _ => len == 0 && min == 0,
+                },
+                (Err(error), None) => match error.rule {
+                    Rule::Reserved => number == 0,
+                    Rule::Unknown { number: it } => number != 0 && it == number,
+                    _ => false,
+                },
+                (Ok(_), None) => false,
+            };
+            assert!(right, "{}: {bytes:02x?}", D::NAME);
+        }
+    }
+    assert_eq!(taken, wanted);
+}
+
+#[test]
+#[ignore = "minutes in a debug build; run by .ci/run with --release"]
+fn judges_every_header_of_the_merged_dialect() {
+    every_header::<Qemu>();
+}
+
+#[test]
+#[ignore = "minutes in a debug build; run by .ci/run with --release"]
+fn judges_every_header_of_the_draft() {
+    every_header::<V7>();
+}
+
+#[test]
+#[ignore = "minutes in a debug build; run by .ci/run with --release"]
+fn judges_every_header_of_a_command() {
+    every_header::<Commands>();
+}
+
+/// Every length of every message, with a payload of that length and without.
+fn every_length<D: Samples>() {
+    let samples = D::samples();
+    for row in table::<D>().messages {
+        let at = table::<D>().lead.len();
+        let first = samples
+            .iter()
+            .find(|sample| sample.bytes[at..at + 2] == row.number.to_be_bytes());
+        let payload = &first.expect("every message has a sample").bytes[at + 4..];
+        for len in 0..=u16::MAX {
+            let mut bytes = header::<D>(row.number, len);
+            let header = bytes.len();
+            check::walker::<D>(&bytes);
+            // The sample, cut or with zeros behind it; and something of what
+            // is too long anyway.
+            bytes.extend(payload);
+            let (_, most) = walk::payload_bounds(table::<D>(), row);
+            bytes.resize(header + usize::from(len).min(most + 1), 0);
+            check::walker::<D>(&bytes);
+        }
+    }
+}
+
+#[test]
+fn judges_every_length_of_every_message_of_the_merged_dialect() {
+    every_length::<Qemu>();
+}
+
+#[test]
+fn judges_every_length_of_every_message_of_the_draft() {
+    every_length::<V7>();
+}
+
+#[test]
+#[ignore = "minutes in a debug build; run by .ci/run with --release"]
+fn judges_every_length_of_every_command() {
+    every_length::<Commands>();
+}
+
+/// Every sample with one byte changed to every value, which includes every
+/// single bit flipped; with one byte less; and with one byte more.
+fn every_edit<D: Samples>() -> u64 {
+    let mut edits = 0;
+    let mut check = |bytes: &[u8]| {
+        check::walker::<D>(bytes);
+        check::canonical::<D>(bytes);
+        edits += 1;
+    };
+    for sample in D::samples() {
+        let mut bytes = sample.bytes;
+        for at in 0..bytes.len() {
+            let sound = bytes[at];
+            for value in 0..=u8::MAX {
+                bytes[at] = value;
+                check(&bytes);
+            }
+            bytes[at] = sound;
+            bytes.remove(at);
+            check(&bytes);
+            bytes.insert(at, sound);
+        }
+        for at in 0..=bytes.len() {
+            for value in [0, 1, 0x80, 0xff] {
+                bytes.insert(at, value);
+                check(&bytes);
+                bytes.remove(at);
+            }
+        }
+    }
+    edits
+}
+
+#[test]
+fn judges_every_edit_of_a_byte_of_the_merged_dialect() {
+    assert!(every_edit::<Qemu>() > 100_000);
+}
+
+#[test]
+fn judges_every_edit_of_a_byte_of_the_draft() {
+    assert!(every_edit::<V7>() > 100_000);
+}
+
+#[test]
+fn judges_every_edit_of_a_byte_of_a_command() {
+    assert!(every_edit::<Commands>() > 100_000);
+}

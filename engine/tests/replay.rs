@@ -1,0 +1,18 @@
+//! Every file of `corpus/` through the engine's fuzz targets that read it.
+
+#[path = "../../corpus/files.rs"]
+#[allow(dead_code, reason = "the codec's replay uses the rest")]
+mod files;
+#[path = "../../corpus/readers.rs"]
+#[allow(dead_code, reason = "the codec's replay uses the rest")]
+mod readers;
+
+use retpath_engine::check;
+
+use files::replay;
+
+#[cfg(feature = "cli")]
+#[test]
+fn decode_cli() {
+    replay("decode_cli", check::decode_cli);
+}

@@ -1,0 +1,4 @@
+//! Values, valid and not.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| retpath_codec::check::target::round_trip(bytes));
