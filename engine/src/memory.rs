@@ -290,7 +290,7 @@ impl Memory {
 #[derive(Debug)]
 pub struct Frozen {
     map: MmapRaw,
-    /// Keeps the lock, and tells of holes and changes; none for memory that was frozen.
+    /// Keeps the lock, tells of holes and changes; none for memory that was frozen.
     file: Option<Behind>,
 }
 
@@ -310,8 +310,8 @@ impl Frozen {
             source,
         };
         let found = file.metadata().map_err(failed)?;
-        let size = found.len();
-        if len > size {
+        if len > found.len() {
+            let size = found.len();
             return Err(Error::Truncated { len, size });
         }
         let Some(bytes) = usize::try_from(len).ok().filter(|&bytes| bytes != 0) else {

@@ -151,9 +151,9 @@ fn compares_the_sources() {
     let runs = number("RETPATH_BENCH_RUNS", 5);
     let quiet = u32::try_from(mib * 5 / 8).expect("a small number");
     let guest = Guest {
-        sweep: 64,
-        stride: 1021,
-        ..Guest::mib(16, quiet)
+        sweep: 1024,
+        stride: 509,
+        ..Guest::mib(4, quiet)
     };
     let machine = Machine::new(mib, guest);
     let image = Image::saved(&machine);

@@ -200,6 +200,18 @@ fn refuses_a_manifest_that_was_edited() {
     assert!(errors.contains("no JSON"), "{errors}");
 }
 
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn does_not_take_a_fresh_qemu_for_one_to_be_resumed() {
+    let image = Image::saved(&machine());
+    let (mut qemu, uri) = image.destination(&[]);
+    let mut served = image.serve(&[&uri], &["--resume", "--retry", "1"]);
+    assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
+    let failure = report(&served)["destinations"][0]["failure"].clone();
+    assert_eq!(failure["guest"], "not-resumed", "{failure}");
+    qemu.program().wait(SOON);
+}
+
 /// What becomes of a QEMU that was started as another machine.
 fn misfit(other: &Machine) -> (Value, String) {
     let image = Image::saved(&machine());

@@ -109,6 +109,10 @@ impl<'a> Boot<'a> {
         self.args.preempt
     }
 
+    pub(super) fn is_resume(&self) -> bool {
+        self.args.resume
+    }
+
     pub(super) fn release(&self) -> Option<Release> {
         self.args.machine_release
     }

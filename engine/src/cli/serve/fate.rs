@@ -33,14 +33,19 @@ pub(super) enum Fate {
     },
     /// At QEMU, and all pages were sent, but not acknowledged.
     Unconfirmed,
+    /// At QEMU, if it is what `--resume` is for; it was not taken up again.
+    Waiting,
     /// Nowhere: QEMU has given it up.
     Lost,
 }
 
 impl Fate {
-    fn of(core: &Source) -> Self {
+    fn of(core: &Source, resume: bool) -> Self {
         if !core.guest_left() {
             return Self::AtHome;
+        }
+        if resume && core.stats().resumes == 0 && core.phase() != Phase::Failed {
+            return Self::Waiting;
         }
         match (core.phase(), core.remaining()) {
             (Phase::Failed, _) => Self::Lost,
@@ -57,6 +62,7 @@ impl Fate {
             Self::Unloaded => "not-loaded",
             Self::Halved { .. } => "pages-missing",
             Self::Unconfirmed => "unconfirmed",
+            Self::Waiting => "not-resumed",
             Self::Lost => "lost",
         }
     }
@@ -80,6 +86,10 @@ impl fmt::Display for Fate {
                 "the guest runs at that QEMU; all of its memory was sent, but QEMU did not say \
                  that it arrived",
             ),
+            Self::Waiting => f.write_str(
+                "that QEMU did not go on with what another process began; what its guest lacks is \
+                 only in the image",
+            ),
             Self::Lost => f.write_str(
                 "that QEMU has given the guest up, with all that it did since it left the image",
             ),
@@ -99,7 +109,7 @@ impl Failure {
     }
 
     pub(super) fn new(error: RunError, core: &Source, boot: &Boot<'_>) -> Self {
-        let fate = Fate::of(core);
+        let fate = Fate::of(core, boot.is_resume());
         Self {
             why: why(&error, core),
             advice: advice(fate, boot),
@@ -134,7 +144,7 @@ fn advice(fate: Fate, boot: &Boot<'_>) -> String {
     match fate {
         Fate::AtHome | Fate::Lost => again.into(),
         Fate::Unloaded => format!("its own messages say why if it has ended; {again}"),
-        Fate::Halved { .. } | Fate::Unconfirmed => {
+        Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
             let preempt = if boot.is_preempt() { " --preempt" } else { "" };
             let release = boot
                 .release()
