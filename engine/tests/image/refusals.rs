@@ -8,8 +8,6 @@ use std::path::Path;
 use retpath_engine::image::Image;
 use serde_json::{Value, json};
 
-use retpath_engine::image::Image;
-
 use super::{PAGE, edit, folder, make, refusal};
 
 #[test]
