@@ -73,7 +73,7 @@ fn limits_the_sweep_and_serves_requests_all_the_same() {
             seed,
         ]);
         assert_eq!(value["pages"]["sweep"], 0);
-        assert_eq!(value["pages"]["touched"], 512);
+        assert_eq!(value["pages"]["demand"], 512 - 16);
     }
     let value = good(&["--size", "4M", "--bandwidth", "20M", "--threads", "0"]);
     let least = 1_000_000_000 * 3 / 20;
