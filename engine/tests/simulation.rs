@@ -311,7 +311,11 @@ impl Simulation {
             return;
         }
         let turn = self.now / 1_000;
-        let (block, pages) = if turn % 2 == 0 { (0, 6) } else { (1, 8) };
+        let (block, pages) = if turn.is_multiple_of(2) {
+            (0, 6)
+        } else {
+            (1, 8)
+        };
         let offset = turn * 5 % pages * PAGE;
         self.destination
             .fault(block, offset, self.now)
