@@ -75,6 +75,10 @@ impl Connector for Dial {
 struct Plain {
     memory: Vec<(NameBuf, Arc<Memory>)>,
     touchers: Vec<std::thread::JoinHandle<()>>,
+    /// How often the link is cut, once the guest runs: before that a cut is
+    /// the migration's end.
+    cuts: usize,
+    control: Option<Control>,
 }
 
 impl Guest for Plain {
@@ -86,6 +90,15 @@ impl Guest for Plain {
     }
 
     fn run(&mut self) {
+        if let Some(control) = self.control.take() {
+            let cuts = self.cuts;
+            self.touchers.push(std::thread::spawn(move || {
+                for _ in 0..cuts {
+                    std::thread::sleep(Duration::from_millis(10));
+                    control.pause();
+                }
+            }));
+        }
         for (_, memory) in &self.memory {
             let memory = Arc::clone(memory);
             self.touchers.push(std::thread::spawn(move || {
@@ -157,14 +170,11 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         assert_eq!(core.phase(), source::Phase::Completed);
     });
     let control = Control::new().expect("control");
-    let cutter = control.clone();
-    let cut = std::thread::spawn(move || {
-        for _ in 0..cuts {
-            std::thread::sleep(Duration::from_millis(10));
-            cutter.pause();
-        }
-    });
-    let mut guest = Plain::default();
+    let mut guest = Plain {
+        cuts,
+        control: Some(control.clone()),
+        ..Plain::default()
+    };
     let options = ReceiveOptions {
         core: destination::Config {
             preempt: preempt.is_some(),
@@ -185,7 +195,6 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
     }
     println!("{:?}", core.stats());
     server.join().expect("server");
-    cut.join().expect("cutter");
 }
 
 #[test]

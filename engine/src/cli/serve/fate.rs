@@ -126,7 +126,7 @@ impl fmt::Display for Failure {
 }
 
 fn why(error: &RunError, core: &Source) -> String {
-    let hint = match (error, core.guest_left()) {
+    let hint = match (error, core.guest_left() && core.is_loaded()) {
         (RunError::Channel(_), false) => {
             " (start QEMU with `-incoming defer`, set `postcopy-ram`, give it `migrate-incoming`)"
         }
@@ -142,8 +142,7 @@ fn advice(fate: Fate, boot: &Boot<'_>) -> String {
     let (image, address) = boot.names();
     let again = "the image is as it was and can be served again, to a QEMU started anew";
     match fate {
-        Fate::AtHome | Fate::Lost => again.into(),
-        Fate::Unloaded => format!("its own messages say why if it has ended; {again}"),
+        Fate::AtHome | Fate::Unloaded | Fate::Lost => again.into(),
         Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
             let preempt = if boot.is_preempt() { " --preempt" } else { "" };
             let release = boot
