@@ -139,6 +139,31 @@ fn refuses_names_that_the_wire_cannot_carry() {
 }
 
 #[test]
+fn refuses_a_nul_anywhere_in_a_name_of_any_length() {
+    // Neighbours of NUL, and bytes with a high bit, are where a search by
+    // words could go wrong.
+    for other in [0x01, 0x7f, 0x80, 0x81, 0xff] {
+        let mut bytes = [other; 255];
+        for len in 1..=255 {
+            assert!(Name::new(&bytes[..len]).is_ok(), "{len} of {other:#x}");
+            for at in 0..len {
+                bytes[at] = 0;
+                let refused = Name::new(&bytes[..len]);
+                assert_eq!(refused, Err(NulInName), "byte {at} of {len}");
+                bytes[at] = other;
+            }
+        }
+    }
+}
+
+#[test]
+fn names_the_broken_rule_even_without_room() {
+    let message = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
+    let refused = message.encode_into(&mut []);
+    assert_eq!(refused, Err(error("REQ_PAGES", "len", Zero)));
+}
+
+#[test]
 fn refuses_ranges_that_the_wire_cannot_carry() {
     assert_eq!(RangeBuf::new(vec![]), Err(Short));
     assert_eq!(RangeBuf::new(vec![Range { start: 5, len: 0 }]), Err(Zero));

@@ -278,6 +278,12 @@ mod tests {
                         want.iter().position(|x| !*x).map(|x| x as u64)
                     );
                     assert_eq!(bits.count_range(0, len), bits.count());
+                    for from in [0, 1, start, start.saturating_add(size), len] {
+                        let first = bits.next(from);
+                        assert_eq!(bits.next_in(from, u64::MAX), first);
+                        let near = first.filter(|at| at - from < 3);
+                        assert_eq!(bits.next_in(from, 3), near);
+                    }
                     let runs: Vec<_> = bits.runs().collect();
                     assert_eq!(runs.len(), usize::from(bits.count() > 0));
                     assert_eq!(bits.clear_range(start, size), added);

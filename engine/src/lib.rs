@@ -19,6 +19,8 @@ pub mod cli;
 pub mod destination;
 #[cfg(feature = "uffd")]
 pub mod doctor;
+#[cfg(feature = "image")]
+pub mod image;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;

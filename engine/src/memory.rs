@@ -29,7 +29,10 @@ use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
 mod backing;
+mod behind;
 mod error;
+
+use behind::Behind;
 
 pub use backing::Backing;
 pub use error::Error;
@@ -257,7 +260,7 @@ impl Memory {
         })?;
         Ok(Frozen {
             map: self.map,
-            _file: None,
+            file: None,
         })
     }
 
@@ -287,8 +290,8 @@ impl Memory {
 #[derive(Debug)]
 pub struct Frozen {
     map: MmapRaw,
-    /// Keeps the lock.
-    _file: Option<File>,
+    /// Keeps the lock, tells of holes and changes; none for memory that was frozen.
+    file: Option<Behind>,
 }
 
 impl Frozen {
@@ -306,8 +309,9 @@ impl Frozen {
             doing: "mapping a file",
             source,
         };
-        let size = file.metadata().map_err(failed)?.len();
-        if len > size {
+        let found = file.metadata().map_err(failed)?;
+        if len > found.len() {
+            let size = found.len();
             return Err(Error::Truncated { len, size });
         }
         let Some(bytes) = usize::try_from(len).ok().filter(|&bytes| bytes != 0) else {
@@ -324,7 +328,7 @@ impl Frozen {
         let map = unsafe { options.map_copy_read_only(&file) }.map_err(failed)?;
         Ok(Self {
             map: map.into(),
-            _file: Some(file),
+            file: Some(Behind::new(file, &found)),
         })
     }
 

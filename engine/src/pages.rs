@@ -127,6 +127,12 @@ impl Pages {
         Some(s.requested.next(offset.div_ceil(s.page))? * s.page)
     }
 
+    /// The first requested host page in a range of whole host pages.
+    pub fn requested_in(&self, block: BlockId, offset: u64, len: u64) -> Option<u64> {
+        let s = self.blocks.get(block)?;
+        Some(s.requested.next_in(offset / s.page, len / s.page)? * s.page)
+    }
+
     /// Requested host pages, in order of block and offset.
     pub fn requested(&self) -> impl Iterator<Item = (BlockId, u64)> + '_ {
         self.blocks.iter().enumerate().flat_map(|(block, s)| {

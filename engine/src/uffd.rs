@@ -22,6 +22,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{ffi::c_void, io, ptr};
 
@@ -252,6 +253,15 @@ impl Kernel for Shared {
         };
         let woken = self.uffd.wake(ptr::without_provenance_mut(at), len);
         woken.map_err(|error| Errno::from_io_error(&os_error(error)).unwrap_or(Errno::IO))
+    }
+
+    fn is_there(&self, at: u64) -> io::Result<bool> {
+        // Eight bytes for each page of the machine: bit 63 for a page in memory, 62 for one that
+        // is on its way elsewhere.
+        let table = File::open("/proc/self/pagemap")?;
+        let mut entry = [0; 8];
+        table.read_exact_at(&mut entry, at / wide(rustix::param::page_size()) * 8)?;
+        Ok(u64::from_ne_bytes(entry) >> 62 != 0)
     }
 }
 

@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Pool, contents, memory, next, open, pages, toucher};
-use retpath_engine::memory::Backing;
+use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::uffd::{Cause, Placement};
 
 #[test]
@@ -51,6 +51,42 @@ fn serves_two_mib_pages() {
         "missing again"
     );
     handler.finish();
+}
+
+#[test]
+fn takes_no_hole_for_a_page_when_the_pool_is_empty() {
+    let Some(_pool) = Pool::reserve(Backing::Huge2M, 3) else {
+        return;
+    };
+    let uffd = open();
+    let page = Backing::Huge2M.page_size();
+    let block = memory(Backing::Huge2M, 2 * page);
+    block.write(0, &[1]).unwrap();
+    // Gives the page back to the pool, and the right to have one.
+    block.discard(0, page).unwrap();
+    let region = uffd.register(b"pc.ram", Arc::clone(&block)).unwrap();
+    let bytes = pages(1, page);
+    let mut hogs = Vec::new();
+    let refused = loop {
+        // Takes what is left.
+        while let Ok(hog) = Memory::new(Backing::Huge2M, page) {
+            hog.write(0, &[1]).unwrap();
+            hogs.push(hog);
+        }
+        match region.copy(0, &bytes) {
+            Err(error) => break error,
+            // Another process has let go of a page meanwhile.
+            Ok(placement) => assert_eq!(placement.placed, page, "a hole was taken for a page"),
+        }
+        block.discard(0, page).unwrap();
+    };
+    assert_eq!(refused.cause, Cause::PoolEmpty { page_size: page });
+    assert!(!hogs.is_empty());
+    assert_eq!(region.copy(page, &bytes).unwrap().placed, page, "reserved");
+    drop(hogs);
+    assert_eq!(region.copy(0, &bytes).unwrap().placed, page);
+    assert_eq!(region.copy(0, &bytes).unwrap().present, page);
+    assert_eq!(contents(&block, 0, page), bytes);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![cfg(feature = "uffd")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use retpath_codec::{BlockName, NameBuf, forward};
@@ -12,7 +13,7 @@ use retpath_engine::channel::{Address, ChannelError, Link};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::run::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
 };
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 
@@ -32,6 +33,36 @@ impl Machine for Still {
     }
 }
 
+/// The same, but the loop is stopped after so many looks at its memory.
+struct Quitting {
+    machine: Still,
+    left: AtomicU64,
+    control: Control,
+}
+
+impl PageSource for Quitting {
+    fn read(&self, block: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.machine.0.read(block, offset, out)
+    }
+
+    fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.control.stop();
+        }
+        self.machine.0.lend(block, offset, len)
+    }
+}
+
+impl Machine for Quitting {
+    fn pages(&self) -> &dyn PageSource {
+        self
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        self.machine.precopy(core)
+    }
+}
+
 struct Dial(Address);
 
 impl Connector for Dial {
@@ -44,6 +75,10 @@ impl Connector for Dial {
 struct Plain {
     memory: Vec<(NameBuf, Arc<Memory>)>,
     touchers: Vec<std::thread::JoinHandle<()>>,
+    /// How often the link is cut, once the guest runs: before that a cut is
+    /// the migration's end.
+    cuts: usize,
+    control: Option<Control>,
 }
 
 impl Guest for Plain {
@@ -55,6 +90,15 @@ impl Guest for Plain {
     }
 
     fn run(&mut self) {
+        if let Some(control) = self.control.take() {
+            let cuts = self.cuts;
+            self.touchers.push(std::thread::spawn(move || {
+                for _ in 0..cuts {
+                    std::thread::sleep(Duration::from_millis(10));
+                    control.pause();
+                }
+            }));
+        }
         for (_, memory) in &self.memory {
             let memory = Arc::clone(memory);
             self.touchers.push(std::thread::spawn(move || {
@@ -68,6 +112,11 @@ impl Guest for Plain {
 }
 
 fn migrate(preempt: Option<Preempt>, cuts: usize) {
+    migrate_by(preempt, cuts, None);
+}
+
+/// `quit`: the first source gives up after so many looks at its memory, and another one takes over.
+fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
     let dir = tempfile::tempdir().expect("a folder");
     let uri: Address = format!("unix:{}", dir.path().join("s").display())
         .parse()
@@ -97,31 +146,35 @@ fn migrate(preempt: Option<Preempt>, cuts: usize) {
     let server = std::thread::spawn(move || {
         let mut config = source::Config::new("pc-i440fx-7.2");
         config.preempt = preempt;
-        let mut core = Source::new(config, blocks).expect("good");
         let control = Control::new().expect("control");
         let options = ServeOptions {
             retry: Duration::from_secs(10),
             send_queue: None,
         };
-        serve(
-            &mut core,
-            &mut Still(memory),
-            &mut Dial(at),
-            &options,
-            &control,
-        )
-        .expect("served");
+        let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
+        let mut machine = Still(memory);
+        let mut dial = Dial(at);
+        if let Some(looks) = quit {
+            let mut quitting = Quitting {
+                machine,
+                left: looks.into(),
+                control: control.clone(),
+            };
+            let end = serve(&mut core, &mut quitting, &mut dial, &options, &control);
+            assert!(matches!(end, Err(RunError::Stopped)), "{end:?}");
+            assert!(core.guest_left() && core.remaining() > 0);
+            machine = quitting.machine;
+            core = Source::taking_over(config, blocks).expect("good");
+        }
+        serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
         assert_eq!(core.phase(), source::Phase::Completed);
     });
     let control = Control::new().expect("control");
-    let cutter = control.clone();
-    let cut = std::thread::spawn(move || {
-        for _ in 0..cuts {
-            std::thread::sleep(Duration::from_millis(10));
-            cutter.pause();
-        }
-    });
-    let mut guest = Plain::default();
+    let mut guest = Plain {
+        cuts,
+        control: Some(control.clone()),
+        ..Plain::default()
+    };
     let options = ReceiveOptions {
         core: destination::Config {
             preempt: preempt.is_some(),
@@ -142,7 +195,6 @@ fn migrate(preempt: Option<Preempt>, cuts: usize) {
     }
     println!("{:?}", core.stats());
     server.join().expect("server");
-    cut.join().expect("cutter");
 }
 
 #[test]
@@ -160,4 +212,13 @@ fn moves_every_page_with_a_preempt_channel() {
 fn survives_cuts() {
     migrate(None, 5);
     migrate(Some(Preempt::Late), 5);
+}
+
+#[test]
+fn lets_another_source_take_over() {
+    for looks in [20, 100, 200] {
+        migrate_by(None, 0, Some(looks));
+        migrate_by(Some(Preempt::Late), 0, Some(looks));
+        migrate_by(Some(Preempt::Early), 0, Some(looks));
+    }
 }

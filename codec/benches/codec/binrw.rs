@@ -119,8 +119,7 @@ impl Parse for Binrw {
         let mut reader = Cursor::new(input);
         match read(&mut reader) {
             Ok(message) => {
-                // A reader's position never passes the end of its slice here.
-                let rest = &input[reader.position() as usize..];
+                let rest = owned::rest(&reader);
                 Ok(Decoded::Message { message, rest })
             }
             // How much more is needed gets lost on the way.
@@ -162,9 +161,7 @@ impl Write for Binrw {
         if pages.is_some_and(|pages| !span(pages.start, pages.len)) {
             return Err(refused());
         }
-        let mut writer = Cursor::new(out);
-        writer.set_position(writer.get_ref().len() as u64);
-        write(payload, &mut writer)
+        write(payload, &mut owned::appending(out))
     }
 }
 

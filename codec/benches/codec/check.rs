@@ -111,10 +111,10 @@ fn near_misses<P: Parse>() {
         let valid = message(1 + round % 7, &mut random);
         Ours::encode(&valid, &mut input).expect("every message made is valid");
         for _ in 0..random.below(3) {
-            let at = random.below(input.len() as u64) as usize;
-            input[at] = [0, 1, 12, 255, random.next() as u8][random.below(5) as usize];
+            let at = random.below(input.len());
+            input[at] = [0, 1, 12, 255, random.byte()][random.below(5)];
         }
-        input.resize(1024, round as u8);
+        input.resize(1024, random.byte());
         let found = verdict::<P>(&input);
         assert_eq!(found, verdict::<Hand>(&input), "{}: {input:x?}", P::NAME);
         refused += usize::from(found == Verdict::Refused);

@@ -48,6 +48,7 @@ pub(crate) struct Bad {
 }
 
 #[cold]
+#[inline(never)]
 pub(crate) fn bad<T>(offset: usize, rule: &'static str) -> Result<T, Bad> {
     Err(Bad { offset, rule })
 }
@@ -72,8 +73,8 @@ pub(crate) fn span(start: u64, len: u32) -> bool {
     len != 0 && start.checked_add(u64::from(len)).is_some()
 }
 
-/// A name's length, which fits a byte.
+/// A name's length: no more than 255, so all of it is in its lowest byte.
 #[inline(always)]
 pub(crate) fn size(name: Name<'_>) -> u8 {
-    name.as_bytes().len() as u8
+    name.as_bytes().len().to_le_bytes()[0]
 }

@@ -105,8 +105,7 @@ impl Parse for Deku {
         let mut reader = Reader::new(Cursor::new(input));
         match Payload::from_reader_with_ctx(&mut reader, ()) {
             Ok(message) => {
-                // A reader's position never passes the end of its slice here.
-                let rest = &input[reader.into_inner().position() as usize..];
+                let rest = owned::rest(&reader.into_inner());
                 Ok(Decoded::Message { message, rest })
             }
             // It is known how much the field needs, not how much is there.
@@ -130,9 +129,8 @@ impl Write for Deku {
     #[inline(never)]
     fn encode(payload: &Payload, out: &mut Vec<u8>) -> Result<(), DekuError> {
         let before = out.len();
-        let mut writer = Cursor::new(&mut *out);
-        writer.set_position(before as u64);
-        let written = payload.to_writer(&mut Writer::new(writer), ());
+        let mut writer = Writer::new(owned::appending(out));
+        let written = payload.to_writer(&mut writer, ());
         if written.is_err() {
             out.truncate(before);
         }

@@ -10,47 +10,76 @@ use crate::contender::{Parse, Write, WriteSlice};
 use crate::deku::Deku;
 use crate::hand::Hand;
 use crate::measure::Lane;
-use crate::mix::{MESSAGES, Mix};
+use crate::mix::Mix;
 use crate::ours::Ours;
 use crate::winnow::Winnow;
 use crate::zero::Zero;
 
+/// What is done to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    Parse,
+    WriteVec,
+    WriteSlice,
+}
+
+impl What {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            What::Parse => "parse",
+            What::WriteVec => "write to `Vec`",
+            What::WriteSlice => "write to slice",
+        }
+    }
+
+    /// Most that this codec may take, as a multiple of hand-written.
+    pub(crate) fn goal(self) -> f64 {
+        match self {
+            What::Parse => 1.05,
+            What::WriteVec | What::WriteSlice => 1.10,
+        }
+    }
+}
+
 /// One thing done to one stream by all who can; hand-written comes first.
 pub(crate) struct Race<'a> {
-    pub(crate) what: &'static str,
+    pub(crate) what: What,
     pub(crate) mix: &'static str,
-    /// Most that this codec may take, as a multiple of hand-written.
-    pub(crate) goal: f64,
     pub(crate) lanes: Vec<Lane<'a>>,
 }
 
 pub(crate) fn races(mix: &Mix) -> [Race<'_>; 3] {
-    let race = |what, goal, lanes| Race {
+    let race = |what, lanes| Race {
         what,
         mix: mix.name,
-        goal,
         lanes,
     };
-    let parse = vec![
-        parse::<Hand>(mix),
-        parse::<Ours>(mix),
-        parse::<Zero>(mix),
-        parse::<Winnow>(mix),
-        parse::<Binrw>(mix),
-        parse::<Deku>(mix),
-    ];
-    let write = vec![
-        write::<Hand>(mix),
-        write::<Ours>(mix),
-        write::<Zero>(mix),
-        write::<Binrw>(mix),
-        write::<Deku>(mix),
-    ];
-    let into = vec![write_slice::<Hand>(mix), write_slice::<Ours>(mix)];
     [
-        race("parse", 1.05, parse),
-        race("write to `Vec`", 1.10, write),
-        race("write to slice", 1.10, into),
+        race(
+            What::Parse,
+            vec![
+                parse::<Hand>(mix),
+                parse::<Ours>(mix),
+                parse::<Zero>(mix),
+                parse::<Winnow>(mix),
+                parse::<Binrw>(mix),
+                parse::<Deku>(mix),
+            ],
+        ),
+        race(
+            What::WriteVec,
+            vec![
+                write::<Hand>(mix),
+                write::<Ours>(mix),
+                write::<Zero>(mix),
+                write::<Binrw>(mix),
+                write::<Deku>(mix),
+            ],
+        ),
+        race(
+            What::WriteSlice,
+            vec![write_slice::<Hand>(mix), write_slice::<Ours>(mix)],
+        ),
     ]
 }
 
@@ -102,7 +131,7 @@ fn read_all<P: Parse>(mut input: &[u8]) {
 }
 
 fn messages<P: Parse>(mut input: &[u8]) -> Vec<P::Message<'_>> {
-    let mut messages = Vec::with_capacity(MESSAGES);
+    let mut messages = Vec::new();
     while !input.is_empty() {
         let Ok(Decoded::Message { message, rest }) = P::parse(input) else {
             panic!("{} refuses a frame", P::NAME);

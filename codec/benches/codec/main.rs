@@ -15,6 +15,7 @@ mod measure;
 mod mix;
 mod ours;
 mod owned;
+mod report;
 mod winnow;
 mod zero;
 
@@ -24,26 +25,28 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use contender::Parse;
 use lanes::races;
-use measure::{Pace, race};
+use measure::race;
 use mix::{MESSAGES, Mix, mixes};
+use ours::Ours;
+use report::Column;
 
 fn main() -> ExitCode {
     let gate = std::env::args().any(|argument| argument == "--gate");
-    pin();
+    hold_cpu();
     let mixes = mixes();
     check(&mixes);
     count_allocations(&mixes);
-    let results: Vec<Column> = mixes.iter().flat_map(run).collect();
-    print_table(&results);
-    let held = print_goals(&results);
-    if gate && !held {
+    let columns = measure(&mixes);
+    report::table(&columns);
+    let hold = report::goals(&columns);
+    if gate && !hold {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
 
 /// Keeps the process on the CPU that it runs on.
-fn pin() {
+fn hold_cpu() {
     let mut cpus = CpuSet::new();
     cpus.set(sched_getcpu());
     match sched_setaffinity(None, &cpus) {
@@ -53,108 +56,51 @@ fn pin() {
 }
 
 fn check(mixes: &[Mix]) {
-    check::parser::<ours::Ours>(mixes);
+    check::parser::<Ours>(mixes);
     check::parser::<zero::Zero>(mixes);
     check::parser::<winnow::Winnow>(mixes);
     check::parser::<binrw::Binrw>(mixes);
     check::parser::<deku::Deku>(mixes);
     check::writer::<hand::Hand>(mixes);
-    check::writer::<ours::Ours>(mixes);
+    check::writer::<Ours>(mixes);
     check::writer::<zero::Zero>(mixes);
     check::writer::<binrw::Binrw>(mixes);
     check::writer::<deku::Deku>(mixes);
     check::slice_writer::<hand::Hand>(mixes);
-    check::slice_writer::<ours::Ours>(mixes);
+    check::slice_writer::<Ours>(mixes);
     println!("All contenders read, refuse and write the same.");
 }
 
 /// The codec allocates for no message; says who does.
 fn count_allocations(mixes: &[Mix]) {
-    let mut own = Vec::new();
+    let mut others = Vec::new();
     for race in mixes.iter().flat_map(races) {
         for mut lane in race.lanes {
             let count = allocation_counter::measure(|| (lane.run)()).count_total;
-            if lane.name == ours::Ours::NAME {
-                assert_eq!(count, 0, "{} of {} allocates", race.what, race.mix);
+            if lane.name == Ours::NAME {
+                assert_eq!(count, 0, "{:?} of {} allocates", race.what, race.mix);
             }
-            if count > 0 && !own.contains(&lane.name) {
-                own.push(lane.name);
+            if count > 0 && !others.contains(&lane.name) {
+                others.push(lane.name);
             }
         }
     }
     println!(
-        "Allocations per message: none, but {} need one for each name they read.",
-        own.join(" and ")
+        "Allocations per message: none; {} need one for each block name they read.",
+        others.join(" and ")
     );
 }
 
-/// The outcome of one race.
-struct Column {
-    what: &'static str,
-    mix: &'static str,
-    goal: f64,
-    paces: Vec<Pace>,
-}
-
-fn run(mix: &Mix) -> Vec<Column> {
-    let column = |entry: lanes::Race<'_>| Column {
-        what: entry.what,
-        mix: entry.mix,
-        goal: entry.goal,
-        paces: race(entry.lanes, MESSAGES),
-    };
-    races(mix).into_iter().map(column).collect()
-}
-
-fn print_table(columns: &[Column]) {
-    print!("\n| ns per message, ratio to hand-written |");
-    for Column { what, mix, .. } in columns {
-        print!(" {what}, {mix} |");
-    }
-    println!("\n|---|{}", "---|".repeat(columns.len()));
-    for Pace { name, .. } in &columns[0].paces {
-        print!("| {name} |");
-        for column in columns {
-            match column.paces.iter().find(|pace| pace.name == *name) {
-                Some(pace) => print!(" {:.1}, {:.2}x |", pace.nanos, pace.ratio),
-                None => print!(" – |"),
-            }
-        }
-        println!();
-    }
-    println!();
-}
-
-/// Whether the codec is as near to hand-written as it should be, and ahead of
-/// the libraries that derive or combine.
-fn print_goals(columns: &[Column]) -> bool {
-    let mut held = true;
-    for column in columns {
-        let Column {
-            what, mix, goal, ..
-        } = column;
-        let ratio = |name| {
-            let pace = column.paces.iter().find(|pace| pace.name == name);
-            pace.map(|pace| pace.ratio)
-        };
-        let Some(ours) = ratio(ours::Ours::NAME) else {
-            continue;
-        };
-        let rivals = [winnow::Winnow::NAME, binrw::Binrw::NAME, deku::Deku::NAME];
-        let behind: Vec<&str> = rivals
-            .into_iter()
-            .filter(|rival| ratio(rival).is_some_and(|rival| rival <= ours))
-            .collect();
-        let near = ours <= *goal;
-        held &= near && behind.is_empty();
-        let verdict = if near { "holds" } else { "missed" };
-        print!("{what}, {mix}: {ours:.3}x of hand-written, goal {goal:.2}x: {verdict}");
-        if behind.is_empty() {
-            println!("; ahead of the others.");
-        } else {
-            println!("; not ahead of {}.", behind.join(", "));
-        }
-    }
-    println!("\nGoals {}.", if held { "hold" } else { "are missed" });
-    held
+fn measure(mixes: &[Mix]) -> Vec<Column> {
+    let mut columns: Vec<Column> = mixes
+        .iter()
+        .flat_map(races)
+        .map(|entry| Column {
+            what: entry.what,
+            mix: entry.mix,
+            paces: race(entry.lanes, MESSAGES),
+        })
+        .collect();
+    columns.sort_by_key(|column| column.what);
+    columns
 }

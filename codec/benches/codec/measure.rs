@@ -27,7 +27,7 @@ pub(crate) struct Pace {
 }
 
 /// Runs all lanes in turn; the first one is the measure of the others.
-pub(crate) fn race(mut lanes: Vec<Lane<'_>>, messages: usize) -> Vec<Pace> {
+pub(crate) fn race(mut lanes: Vec<Lane<'_>>, messages: u32) -> Vec<Pace> {
     let count = lanes.len();
     let mut times = vec![Vec::with_capacity(ROUNDS); count];
     for round in 0..WARM_UP + ROUNDS {
@@ -35,7 +35,7 @@ pub(crate) fn race(mut lanes: Vec<Lane<'_>>, messages: usize) -> Vec<Pace> {
             let lane = (round + turn) % count;
             let start = Instant::now();
             (lanes[lane].run)();
-            let nanos = start.elapsed().as_nanos() as f64 / messages as f64;
+            let nanos = start.elapsed().as_secs_f64() * 1e9 / f64::from(messages);
             if round >= WARM_UP {
                 times[lane].push(nanos);
             }

@@ -1,7 +1,8 @@
-//! A block name for libraries that cannot borrow from their input: they own a
-//! copy. (Held in place, as an array, it slows them down further: every move
-//! of a message moves 256 bytes.)
-use std::io;
+//! What libraries need that read from a stream and write to one: a cursor, and
+//! block names that own a copy. (Held in place, as an array, a name slows them
+//! down further: every move of a message moves 256 bytes.)
+
+use std::io::{self, Cursor, Seek, SeekFrom};
 
 use retpath_codec as codec;
 
@@ -34,6 +35,21 @@ impl Name {
 
     #[inline(always)]
     pub(crate) fn size(&self) -> u8 {
-        self.0.len() as u8
+        self.0.len().to_le_bytes()[0]
     }
+}
+
+/// What a cursor has left.
+#[inline(always)]
+pub(crate) fn rest<'a>(reader: &Cursor<&'a [u8]>) -> &'a [u8] {
+    let at = usize::try_from(reader.position()).expect("inside its slice");
+    &reader.get_ref()[at..]
+}
+
+/// A cursor that appends.
+#[inline(always)]
+pub(crate) fn appending(out: &mut Vec<u8>) -> Cursor<&mut Vec<u8>> {
+    let mut writer = Cursor::new(out);
+    writer.seek(SeekFrom::End(0)).expect("a vector has an end");
+    writer
 }

@@ -218,7 +218,7 @@ impl Write for Zero {
 /// The fixed part of a frame; `more` bytes of payload follow it.
 #[inline(always)]
 fn put<T: IntoBytes + Immutable + Unaligned>(out: &mut Vec<u8>, number: u16, more: u8, payload: T) {
-    let len = size_of::<T>() as u16 + u16::from(more);
+    let len = u16::try_from(size_of::<T>()).expect("small structs") + u16::from(more);
     let header = Header {
         number: number.into(),
         len: len.into(),

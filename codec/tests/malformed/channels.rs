@@ -7,6 +7,9 @@ use retpath_codec::forward::write;
 use crate::Malformed;
 use crate::kit::{Owned, PAGE, RAM, ROM, Stream, advise, discard, name};
 
+/// Writes the streams of one folder, by name.
+type Make = fn() -> Vec<(&'static str, Stream)>;
+
 const HUGE: u64 = 2 << 20;
 
 const ZERO: u64 = 0x002;
@@ -20,7 +23,7 @@ const COMPRESS: u64 = 0x100;
 const FLUSH: u64 = 0x200;
 
 pub(crate) fn all() -> Vec<Malformed> {
-    let folders: [(_, fn() -> Vec<(&'static str, Stream)>); 8] = [
+    let folders: [(_, Make); 8] = [
         ("forward", heads),
         ("forward", sections),
         ("forward", lists),
@@ -30,7 +33,7 @@ pub(crate) fn all() -> Vec<Malformed> {
         ("resumed", resumed),
         ("preempt", preempt),
     ];
-    let files = |(folder, make): (&'static str, fn() -> Vec<(&'static str, Stream)>)| {
+    let files = |(folder, make): (&'static str, Make)| {
         make().into_iter().map(move |(name, stream)| Malformed {
             folder,
             name,

@@ -10,7 +10,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub mod decode;
+pub mod demo;
 pub mod doctor;
+pub mod import;
+mod latency;
+mod machine;
+pub mod receive;
+pub mod serve;
+mod signals;
 pub mod size;
 
 /// QEMU postcopy page service.
@@ -26,8 +33,20 @@ struct Cli {
 pub enum Command {
     /// Print what a recorded migration channel says.
     Decode(decode::Args),
+    /// Move memory between two processes by postcopy, compare every page, and say how long faults
+    /// waited.
+    Demo(demo::Args),
+    /// The source's half of `retpath demo`, which starts it.
+    #[command(hide = true)]
+    DemoSource(demo::SourceArgs),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
+    /// Make an image of a migration stream that was saved to a file.
+    Import(import::Args),
+    /// Receive a live migration into an image.
+    Receive(receive::Args),
+    /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
+    Serve(serve::Args),
 }
 
 /// What output is for.
@@ -44,7 +63,12 @@ pub enum Format {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Decode(args) => decode::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoSource(args) => demo::run_source(&args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Import(args) => import::run(&args),
+        Command::Receive(args) => receive::run(&args),
+        Command::Serve(args) => serve::run(&args),
     }
 }
 

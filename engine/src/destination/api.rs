@@ -23,6 +23,9 @@ pub struct Config {
     pub page_sizes: Vec<(NameBuf, u64)>,
     /// Limit for the RAM of all blocks, in bytes.
     pub max_ram: u64,
+    /// Whether SHUT(0) waits for [`Destination::confirm`](super::Destination::confirm):
+    /// where what has been received must be put somewhere first.
+    pub confirm_end: bool,
 }
 
 impl Default for Config {
@@ -35,6 +38,7 @@ impl Default for Config {
             host_page: 4096,
             page_sizes: Vec::new(),
             max_ram: DEFAULT_MAX_RAM,
+            confirm_end: false,
         }
     }
 }
@@ -55,7 +59,7 @@ pub enum Placement<'a> {
     },
     /// Before LISTEN: the target page must read as zeros. It counts as
     /// received: if the memory is not there, a later fault on it is
-    /// [`Fault::Present`].
+    /// [`Present`](super::Fault::Present).
     Clear {
         /// RAM block.
         block: BlockId,
@@ -64,7 +68,7 @@ pub enum Placement<'a> {
         /// Length in bytes.
         len: u64,
     },
-    /// Place one host page (`UFFDIO_COPY`), then call [`Destination::placed`].
+    /// Place one host page (`UFFDIO_COPY`), then call [`placed`](super::Destination::placed).
     Copy {
         /// RAM block.
         block: BlockId,
@@ -74,7 +78,7 @@ pub enum Placement<'a> {
         data: &'a [u8],
     },
     /// Place one host page of zeros (`UFFDIO_ZEROPAGE`, or a copy of zeros),
-    /// then call [`Destination::placed`].
+    /// then call [`placed`](super::Destination::placed).
     Zero {
         /// RAM block.
         block: BlockId,
@@ -97,7 +101,7 @@ pub enum Placed {
 /// What has to be done besides placing pages, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A new block: provide its memory; see [`Destination::blocks`].
+    /// A new block: provide its memory; see [`blocks`](super::Destination::blocks).
     Block {
         /// Its number.
         id: BlockId,
@@ -118,8 +122,12 @@ pub enum Action {
     /// The guest may run.
     Run,
     /// The device state is complete: make it safe, then call
-    /// [`Destination::device_state_saved`]. Comes once, device state or not.
+    /// [`device_state_saved`](super::Destination::device_state_saved). Comes once, device state or not.
     DeviceStateComplete,
+    /// With [`Config::confirm_end`]: every page and the device state are here,
+    /// and nothing will be placed any more. Make it safe, then call
+    /// [`Destination::confirm`](super::Destination::confirm). Comes once.
+    Complete(Ending),
     /// Success; write the outbox, whose last message is SHUT(0). A source that
     /// ended in precopy may still be sending its description: read on until it
     /// closes the connection. Comes once.

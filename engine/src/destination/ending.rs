@@ -79,6 +79,13 @@ impl Destination {
         if self.device != Device::Saved {
             return Ok(());
         }
+        if !self.confirmed {
+            if !self.asked_to_confirm {
+                self.asked_to_confirm = true;
+                self.actions.push_back(Action::Complete(ending));
+            }
+            return Ok(());
+        }
         self.turn(Turn::Finish, "the end of the stream")?;
         if self.return_path {
             self.requests.shut(0);
@@ -88,6 +95,29 @@ impl Destination {
             self.actions.push_back(Action::Finished(ending));
         }
         Ok(())
+    }
+
+    /// What was received is where it belongs, after [`Action::Complete`]: the
+    /// source may be told that the migration is over. Without a link it is
+    /// told after the recovery.
+    ///
+    /// # Errors
+    ///
+    /// [`What::NothingToConfirm`] before [`Action::Complete`].
+    pub fn confirm(&mut self) -> Result<(), Error> {
+        if !self.confirmed && !self.asked_to_confirm {
+            return Err(self.give_up(None, What::NothingToConfirm.into()));
+        }
+        self.confirmed = true;
+        self.settle()
+            .map_err(|flaw| self.give_up(Some(Channel::Main), flaw))
+    }
+
+    /// Gives up, and tells the source with SHUT(1) if there is a return path.
+    /// From QEMU 9.0 on the source then runs its guest again, so it must not
+    /// have run here. Nothing happens once the migration is over.
+    pub fn abort(&mut self) {
+        self.fail();
     }
 
     /// Draws the consequences of an error.

@@ -163,6 +163,8 @@ pub enum What {
     StillPlacing,
     /// The device state is not complete.
     NothingToSave,
+    /// The end has not come.
+    NothingToConfirm,
     /// There is nothing to recover.
     NotPaused,
 }
@@ -204,6 +206,7 @@ impl What {
             | What::TooManyRuns
             | What::StillPlacing
             | What::NothingToSave
+            | What::NothingToConfirm
             | What::NotPaused => Blame::Caller,
         }
     }
@@ -296,6 +299,7 @@ impl fmt::Display for What {
             }
             What::StillPlacing => f.write_str("a range is still being placed"),
             What::NothingToSave => f.write_str("the device state is not complete"),
+            What::NothingToConfirm => f.write_str("the end has not come"),
             What::NotPaused => f.write_str("there is nothing to recover"),
         }
     }

@@ -128,6 +128,10 @@ pub struct Destination {
     main_ended: bool,
     /// Whether this preempt channel will bring nothing more.
     preempt_ended: bool,
+    /// Whether [`Action::Complete`] is out.
+    asked_to_confirm: bool,
+    /// Whether the end may be told to the source.
+    confirmed: bool,
     /// Whether [`Action::Finished`] is out.
     told: bool,
     /// Blocks whose bitmap has been asked for in this recovery.
@@ -179,6 +183,7 @@ impl Destination {
     /// A migration that has not begun.
     pub fn new(config: Config) -> Self {
         Self {
+            confirmed: !config.confirm_end,
             target: config.target_page,
             config,
             phase: Phase::Fresh,
@@ -193,6 +198,7 @@ impl Destination {
             listened: false,
             main_ended: false,
             preempt_ended: false,
+            asked_to_confirm: false,
             told: false,
             asked: Bits::default(),
             lanes: Default::default(),

@@ -13,7 +13,7 @@ use crate::blocks::BlockId;
 impl Destination {
     /// Announces `len` bytes of whole host pages that the caller is about to
     /// read from this channel without showing them as events, and to place.
-    /// Up to [`MAX_RUNS`] of them may be on their way to being placed.
+    /// Up to [`MAX_RUNS`](super::MAX_RUNS) of them may be on their way to being placed.
     ///
     /// # Errors
     ///
@@ -107,12 +107,13 @@ impl Destination {
         }
 
         let count = len / page;
-        let mut next = self.pages.next_requested(block, offset);
-        while let Some(page_at) = next.filter(|at| *at < offset + len) {
+        let end = offset + len;
+        let mut next = self.pages.requested_in(block, offset, len);
+        while let Some(at) = next {
             let latency = &mut self.stats.latency;
-            self.requests
-                .served((block, page_at), complete, now, latency);
-            next = self.pages.next_requested(block, page_at + page);
+            self.requests.served((block, at), complete, now, latency);
+            let behind = at + page;
+            next = self.pages.requested_in(block, behind, end - behind);
         }
         let demand = self.pages.receive(block, offset, len);
         self.stats.demand += demand;

@@ -1,8 +1,7 @@
 //! Lost and restored connections.
 //!
-//! Mirrors `savevm.c:postcopy_pause_incoming`,
-//! `migrate_handle_rp_recv_bitmap`'s counterpart
-//! `loadvm_handle_recv_bitmap` and `loadvm_postcopy_handle_resume`.
+//! Mirrors `savevm.c:postcopy_pause_incoming`, `loadvm_handle_recv_bitmap` and
+//! `loadvm_postcopy_handle_resume`.
 //!
 //! A lost connection takes with it what was meant for it: unread answers,
 //! half-assembled host pages, the block of the last request. What has been

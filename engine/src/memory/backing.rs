@@ -38,6 +38,11 @@ pub(super) fn pool_for(page_size: u64, needed: u64) -> u64 {
         let path = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/{name}");
         fs::read_to_string(path).ok()?.trim().parse().ok()
     };
-    let in_use = read("nr_hugepages").and_then(|all| all.checked_sub(read("free_hugepages")?));
-    in_use.unwrap_or(0).saturating_add(needed)
+    let in_use = || {
+        // Reserved ones are free, but not for us.
+        let reserved = read("resv_hugepages").unwrap_or(0);
+        let used = read("nr_hugepages")?.checked_sub(read("free_hugepages")?)?;
+        used.checked_add(reserved)
+    };
+    in_use().unwrap_or(0).saturating_add(needed)
 }

@@ -52,6 +52,8 @@ pub enum Error {
     },
     /// A file is being written by somebody else.
     Busy,
+    /// A file was written or cut while it was mapped.
+    Changed,
     /// The kernel refused.
     System {
         /// What was tried.
@@ -110,6 +112,9 @@ impl fmt::Display for Error {
             }
             Self::Busy => f.write_str(
                 "the file is locked by a process that writes it; try again when that is done",
+            ),
+            Self::Changed => f.write_str(
+                "the file was written or cut while it was mapped: its bytes cannot be trusted",
             ),
             Self::System { doing, source } => write!(f, "{doing}: {source}"),
         }

@@ -34,12 +34,14 @@ pub enum RunError {
         /// Bytes of the block.
         need: u64,
     },
-    /// The embedder's source of pages has no such page.
+    /// The embedder's source of pages does not give a page.
     NoPage {
         /// The block.
         name: NameBuf,
         /// First byte, from the start of the block.
         offset: u64,
+        /// Why.
+        error: io::Error,
     },
     /// A channel cannot be opened.
     Channel(ChannelError),
@@ -110,9 +112,13 @@ impl fmt::Display for RunError {
                 f,
                 "RAM block {name} has {need} bytes, but the memory given for it has {have}"
             ),
-            Self::NoPage { name, offset } => write!(
+            Self::NoPage {
+                name,
+                offset,
+                error,
+            } => write!(
                 f,
-                "the memory to serve has no page at 0x{offset:x} of RAM block {name}"
+                "the page at 0x{offset:x} of RAM block {name} cannot be had: {error}"
             ),
             Self::Channel(error) => error.fmt(f),
             Self::Link { what, error } => write!(f, "the link broke while {what}: {error}"),
@@ -142,7 +148,9 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Link { error, .. } | Self::Poll(error) => Some(error),
+            Self::Link { error, .. } | Self::NoPage { error, .. } | Self::Poll(error) => {
+                Some(error)
+            }
             Self::Abandoned {
                 cause: Some(cause), ..
             } => Some(&**cause),

@@ -1,6 +1,6 @@
 //! One link of a source, and what is being written to it.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use retpath_codec::BlockName;
 use rustix::event::PollFlags;
@@ -69,26 +69,27 @@ impl Outbound {
         block: &Block,
         pages: &dyn PageSource,
     ) -> Result<u64, RunError> {
-        let missing = || RunError::NoPage {
+        let missing = |error| RunError::NoPage {
             name: block.name.clone(),
             offset: run.offset,
+            error,
         };
-        let len = usize::try_from(run.len).map_err(|_| missing())?;
-        let bytes = match pages.lend(run.block, run.offset, len) {
-            Some(bytes) => {
-                self.copied = None;
-                bytes
-            }
-            None => {
-                self.copied = Some(len);
-                let scratch = &mut self.scratch;
-                pages
-                    .bytes(run.block, run.offset, len, scratch)
-                    .map_err(|_| missing())?
-            }
+        let too_long = |_| missing(io::ErrorKind::InvalidInput.into());
+        let len = usize::try_from(run.len).map_err(too_long)?;
+        let name = block.name.name();
+        pages.check(run.block).map_err(missing)?;
+        self.copied = None;
+        let zeros = if pages.is_hole(run.block, run.offset, run.len) {
+            self.gather.lay_known(&run, name, |_| true)
+        } else if let Some(bytes) = pages.lend(run.block, run.offset, len) {
+            self.gather.lay(&run, name, bytes)
+        } else {
+            self.copied = Some(len);
+            let bytes = pages.bytes(run.block, run.offset, len, &mut self.scratch);
+            self.gather.lay(&run, name, bytes.map_err(missing)?)
         };
         self.run = Some(run);
-        Ok(self.gather.lay(&run, block.name.name(), bytes))
+        Ok(zeros)
     }
 
     /// Writes what is left; says whether that was all.
@@ -112,7 +113,7 @@ impl Outbound {
         }
     }
 
-    fn write(&self, pages: &dyn PageSource) -> std::io::Result<Moved> {
+    fn write(&self, pages: &dyn PageSource) -> io::Result<Moved> {
         let Some(run) = self.run else {
             return self.link.write(&self.head[self.sent..]);
         };

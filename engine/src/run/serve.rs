@@ -40,6 +40,12 @@ pub trait Machine {
     fn progress(&mut self, core: &Source) {
         let _ = core;
     }
+
+    /// The link broke after the switch: is it to be replaced?
+    fn broken(&mut self, core: &Source, error: &RunError) -> bool {
+        let _ = (core, error);
+        true
+    }
 }
 
 /// Opens links to the destination.
@@ -72,7 +78,8 @@ impl Default for ServeOptions {
     }
 }
 
-/// Serves one migration to its end.
+/// Serves one migration to its end: from its beginning, or what is left of it
+/// if the core is one that [took over](Source::taking_over).
 ///
 /// # Errors
 ///
@@ -96,17 +103,25 @@ pub fn serve(
         main: None,
         preempt: None,
         stream: Stream::new(0),
+        heard: false,
         clock: Clock::new(),
+        outage: None,
     };
     serving.open(main)?;
+    if serving.core.phase() == Phase::Paused {
+        serving.core.resume()?;
+    }
     serving.run()
 }
 
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
 
-/// How long to wait between two attempts to connect.
+/// How long to wait before an attempt to connect again.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a destination may take to close a link that it does not want.
+const GRACE: Duration = Duration::from_millis(250);
 
 struct Serving<'a> {
     core: &'a mut Source,
@@ -117,7 +132,19 @@ struct Serving<'a> {
     main: Option<Outbound>,
     preempt: Option<Outbound>,
     stream: Stream<Qemu>,
+    /// Whether anything has come back over the main link.
+    heard: bool,
     clock: Clock,
+    outage: Option<Outage>,
+}
+
+/// A time without a link over which the migration goes on.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    /// How often the migration had gone on before.
+    resumes: u64,
+    /// When to give up.
+    deadline: Instant,
 }
 
 impl Serving<'_> {
@@ -206,6 +233,7 @@ impl Serving<'_> {
                     }
                 }
                 Next::Connect => {
+                    self.prove_main()?;
                     let link = self.connector.connect(Channel::Preempt)?;
                     self.preempt = Some(Outbound::new(link));
                     self.core.preempt_connected()?;
@@ -234,7 +262,10 @@ impl Serving<'_> {
             what: "reading",
             error,
         })? {
-            Moved::Bytes(size) => &bytes[..size],
+            Moved::Bytes(size) => {
+                self.heard = true;
+                &bytes[..size]
+            }
             Moved::Later => return Ok(()),
             Moved::End => return Err(RunError::Closed),
         };
@@ -267,23 +298,52 @@ impl Serving<'_> {
         if !mendable || lost.is_err() || self.core.phase() != Phase::Paused {
             return Err(error);
         }
-        let deadline = Instant::now() + self.options.retry;
+        let resumes = self.core.stats().resumes;
+        let known = self.outage.filter(|outage| outage.resumes == resumes);
+        if known.is_none() && !self.machine.broken(self.core, &error) {
+            return Err(error);
+        }
+        // If the last link was of no use, it is still the same outage.
+        let outage = *self.outage.insert(known.unwrap_or_else(|| Outage {
+            resumes,
+            deadline: Instant::now() + self.options.retry,
+        }));
+        let mut tried = known.is_some();
         loop {
-            match self.connector.connect(Channel::Main) {
-                Ok(link) => {
-                    self.open(link)?;
-                    return Ok(self.core.resume()?);
-                }
-                Err(_) if Instant::now() < deadline => self.sleep(PAUSE)?,
-                Err(_) => {
-                    let seconds = self.options.retry.as_secs();
-                    return Err(RunError::Abandoned {
-                        seconds,
-                        cause: Some(Box::new(error)),
-                    });
-                }
+            if tried && Instant::now() >= outage.deadline {
+                let seconds = self.options.retry.as_secs();
+                return Err(RunError::Abandoned {
+                    seconds,
+                    cause: Some(Box::new(error)),
+                });
+            }
+            // The other side must notice the end of the old link first: until
+            // then a QEMU turns new ones away.
+            self.sleep(PAUSE)?;
+            tried = true;
+            if let Ok(link) = self.connector.connect(Channel::Main) {
+                self.open(link)?;
+                return Ok(self.core.resume()?);
             }
         }
+    }
+
+    /// Makes sure, as far as it can be, that the destination keeps the new main
+    /// link before another one is made. One that has not noticed the end of the
+    /// old link closes the new one at once; then it would take the next
+    /// connection, which is meant for urgent pages, for the main one.
+    fn prove_main(&mut self) -> Result<(), RunError> {
+        if self.core.phase() != Phase::Recovering || self.heard {
+            return Ok(());
+        }
+        let mut waiting = Waiting::new();
+        let link = self.main.as_ref().map(|out| out.link.as_fd());
+        let back = waiting.add(link, PollFlags::IN);
+        waiting.wait(GRACE)?;
+        if waiting.readable(back) {
+            self.return_path()?;
+        }
+        Ok(())
     }
 
     /// Sleeps, unless the loop is to stop.
@@ -307,6 +367,7 @@ impl Serving<'_> {
             })?;
         }
         self.main = Some(Outbound::new(link));
+        self.heard = false;
         self.stream = Stream::new(self.core.recv_bitmap_limit());
         Ok(())
     }

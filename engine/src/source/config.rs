@@ -19,6 +19,9 @@ pub struct Config {
     pub page_bits: bool,
     /// Whether a footer ends every section. Off for machine types up to 2.3.
     pub footers: bool,
+    /// Devices' sections that stand in front of `ram`, such as those of
+    /// virtio-mem.
+    pub early_state: Vec<u8>,
     /// Section id of `ram`: any that the device state does not use.
     pub section: u32,
     /// Page size in bytes of ordinary memory on this host. A block with
@@ -66,6 +69,7 @@ impl Config {
             configuration: true,
             page_bits: false,
             footers: true,
+            early_state: Vec::new(),
             section: 1,
             host_page: 4096,
             preempt: None,

@@ -59,6 +59,18 @@ impl Dirty {
         dirty
     }
 
+    /// No host page of any block.
+    pub(super) fn nothing(blocks: &Blocks) -> Self {
+        let none = |block: &Block| Set {
+            bits: Bits::new(block.len / block.page),
+            unit: block.page,
+        };
+        Self {
+            sets: blocks.iter().map(none).collect(),
+            left: 0,
+        }
+    }
+
     /// The same in host pages, each of them dirty if any part of it was.
     pub(super) fn fold(&mut self, blocks: &Blocks) {
         for (set, block) in self.sets.iter_mut().zip(blocks.iter()) {
@@ -115,8 +127,8 @@ impl Dirty {
         self.left -= pages * set.unit;
     }
 
-    /// Takes out the first run of dirty pages from an offset on, round all
-    /// blocks: at most `most` bytes, but at least one page.
+    /// Takes out the first run of dirty pages from the page at an offset on,
+    /// round all blocks: at most `most` bytes, but at least one page.
     pub(super) fn take(&mut self, block: BlockId, offset: u64, most: u64) -> Option<Part> {
         if self.is_empty() {
             return None;
@@ -125,11 +137,7 @@ impl Dirty {
         let (block, first) = (0..=blocks).find_map(|step| {
             let at = (block + step) % blocks;
             let set = &self.sets[at];
-            let from = if step == 0 {
-                offset.div_ceil(set.unit)
-            } else {
-                0
-            };
+            let from = if step == 0 { offset / set.unit } else { 0 };
             Some((at, set.bits.next(from)?))
         })?;
         let Set { bits, unit } = &self.sets[block];

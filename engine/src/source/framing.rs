@@ -50,6 +50,7 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
         target: blocks.target(),
     };
     command(Command::PostcopyAdvise { sizes: Some(sizes) }, out);
+    out.extend_from_slice(&config.early_state);
     write::ram_start(config.section, out);
     let total = blocks.iter().map(|block| block.len).sum();
     write::mem_size(total, out).expect("made of whole target pages");

@@ -159,6 +159,26 @@ impl Source {
         })
     }
 
+    /// A source that takes up a migration which another one left after the
+    /// switch, at the same memory: the destination's bitmaps say what it has.
+    /// It is paused, and goes on with [`Source::resume`].
+    ///
+    /// The other one must be gone for good, the memory must be what it was at
+    /// the switch, and the configuration the same: a resumed link does not tell
+    /// the section's id anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::new`].
+    pub fn taking_over(config: Config, blocks: Blocks) -> Result<Self, Error> {
+        let mut source = Self::new(config, blocks)?;
+        source.dirty = Dirty::nothing(&source.blocks);
+        source.phase = Phase::Paused;
+        source.guest_left = true;
+        source.loaded = true;
+        Ok(source)
+    }
+
     /// What `channel` sends now.
     ///
     /// `out` takes bytes that go in front of what is returned. Pages are

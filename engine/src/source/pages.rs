@@ -26,6 +26,24 @@ pub trait PageSource: Send + Sync {
         None
     }
 
+    /// Asked once for each run, before its bytes are: is the memory still what
+    /// it was?
+    ///
+    /// # Errors
+    ///
+    /// It is not. The migration cannot go on.
+    fn check(&self, block: BlockId) -> io::Result<()> {
+        let _ = block;
+        Ok(())
+    }
+
+    /// Whether bytes of a block are known to be zero without a look at them,
+    /// as those of a hole in a file are: a look would bring them into memory.
+    fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> bool {
+        let _ = (block, offset, len);
+        false
+    }
+
     /// The bytes of a block: lent, or else copied to the front of `scratch`,
     /// which grows to `len` bytes when it is shorter.
     ///

@@ -229,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn gives_a_page_that_was_lost_no_older_place() {
+        let mut queue = Queue::new(&blocks(&[(9, 4096)]));
+        queue.push(0, 5, 1, None, 0);
+        queue.push(0, 6, 1, None, 0);
+        queue.forget(0, 5, 1);
+        queue.tidy();
+        queue.push(0, 5, 1, None, 0);
+        assert_eq!(pages(&mut queue), [(0, 6), (0, 5)]);
+    }
+
+    #[test]
     fn remembers_without_order_beyond_its_length() {
         let all = 2 * ORDERED as u64;
         let mut queue = Queue::new(&blocks(&[(all, 4096)]));

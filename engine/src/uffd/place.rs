@@ -7,13 +7,18 @@
 //!
 //! ```text
 //! count > 0        that much was placed; go on behind it       (EAGAIN beside it is a partial)
-//! EEXIST           the page is there: wake its waiters, step over it
+//! EEXIST           the page is there: wake its waiters, step over it; but see below
 //! EAGAIN, EINTR    no progress: an event waits to be read, or the map is changing; try again
 //! ENOENT           nothing registered there any more
 //! ESRCH            the process that owned the memory is gone
 //! ```
 //!
-//! The kernel's side is `fs/userfaultfd.c` (`userfaultfd_copy` and its like).
+//! For a huge page the kernel also answers EEXIST when it could not allocate one, as after a page
+//! was discarded and somebody else took it out of the pool. Stepping over that would leave a hole
+//! that reads as zeros, so the page table is asked, and a page that is not there is an error.
+//!
+//! The kernel's side is `fs/userfaultfd.c` (`userfaultfd_copy` and its like), and for huge pages
+//! `mm/hugetlb.c` (`hugetlb_mfill_atomic_pte`).
 
 #![deny(unsafe_code)]
 
@@ -33,6 +38,8 @@ pub(super) trait Kernel {
     fn poison(&self, at: u64, len: u64) -> Answer;
     /// Wakes who waits for the pages (`UFFDIO_WAKE`).
     fn wake(&self, at: u64, len: u64) -> Result<(), Errno>;
+    /// Whether the page table of this process has a page at `at`.
+    fn is_there(&self, at: u64) -> io::Result<bool>;
 }
 
 /// What an ioctl left behind. It was started with a count of zero, which some failures leave.
@@ -124,6 +131,13 @@ pub(super) fn place(
         let (asked, answer) = fill.ask(kernel, start, offset);
         match judge(asked, page_size, answer).map_err(|cause| (done, cause))? {
             Step::Placed(bytes) => done.placed += bytes,
+            Step::Present if lacks_huge_page(kernel, start + offset, page_size) => {
+                tries += 1;
+                if !again(tries) {
+                    return Err((done, Cause::PoolEmpty { page_size }));
+                }
+                continue;
+            }
             Step::Present => {
                 // Whoever waits for this page would not be woken by anybody else.
                 let woken = kernel.wake(start + offset, page_size);
@@ -142,6 +156,13 @@ pub(super) fn place(
         tries = 0;
     }
     Ok(done)
+}
+
+/// Whether a page of which the kernel says that it exists is a huge one that does not. If nobody
+/// can tell, it does not: better an error than a hole.
+fn lacks_huge_page(kernel: &impl Kernel, at: u64, page_size: u64) -> bool {
+    let is_huge = page_size > wide(rustix::param::page_size());
+    is_huge && !kernel.is_there(at).unwrap_or(false)
 }
 
 enum Step {
@@ -218,6 +239,11 @@ pub enum Cause {
         /// The count in the answer.
         count: i64,
     },
+    /// The pool of huge pages has none left for a page that was given back to it before.
+    PoolEmpty {
+        /// Bytes in a page.
+        page_size: u64,
+    },
     /// The kernel refused for another reason.
     Refused {
         /// An errno value.
@@ -274,6 +300,12 @@ impl fmt::Display for Cause {
                     "asked for {asked} bytes, the kernel says it placed {count}: not to be trusted"
                 )
             }
+            Self::PoolEmpty { page_size } => write!(
+                f,
+                "the pool of {} KiB huge pages is empty: a page that was discarded went back to \
+                 it, and something else took it; reserve more (`retpath doctor` shows the pools)",
+                page_size >> 10
+            ),
             Self::Refused { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
         }
     }

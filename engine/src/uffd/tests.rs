@@ -3,6 +3,7 @@
 
 #![deny(unsafe_code)]
 
+mod huge;
 mod kernel;
 mod model;
 mod routes;

@@ -28,6 +28,9 @@ struct Watch {
     core: Destination,
     now: u64,
     preempt: bool,
+    confirm_end: bool,
+    /// Whether everything was said to be here.
+    complete: bool,
     /// Phases that have been reached.
     seen: HashSet<Phase>,
     /// Host pages handed out and not placed, with their channel.
@@ -103,11 +106,15 @@ impl Watch {
             host_page: if choices.one_in(8) { 65536 } else { 4096 },
             page_sizes,
             max_ram: RAM,
+            confirm_end: choices.one_in(2),
         };
+        let confirm_end = config.confirm_end;
         Self {
             core: Destination::new(config),
             now: 0,
             preempt,
+            confirm_end,
+            complete: false,
             seen: HashSet::new(),
             handed: BTreeSet::new(),
             placed: BTreeSet::new(),
@@ -197,7 +204,12 @@ impl Watch {
                     }
                 }
                 self.event(Main, Event::Eof)?;
-                self.core.device_state_saved()
+                self.core.device_state_saved()?;
+                self.act_all();
+                if self.complete {
+                    self.core.confirm()?;
+                }
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -247,9 +259,7 @@ impl Watch {
         if choices.one_in(2) || lost {
             self.listen();
         }
-        while let Some(action) = self.core.poll() {
-            self.act(action);
-        }
+        self.act_all();
         if choices.one_in(3) {
             self.place_all();
         }
@@ -260,7 +270,18 @@ impl Watch {
     fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         let block = choices.index(3);
         match choices.below(40) {
-            32..40 => self.mend(choices),
+            33..40 => self.mend(choices),
+            32 if choices.one_in(4) => {
+                self.core.abort();
+                assert!(self.core.phase().is_over());
+                Ok(())
+            }
+            32 => {
+                let early = !self.complete && self.confirm_end;
+                let got = self.core.confirm();
+                assert!(got.is_err() || !early, "nothing was complete");
+                got
+            }
             0 => self.core.device_state_saved(),
             1 => {
                 let channel = channel(choices);
@@ -432,7 +453,7 @@ impl Watch {
         offset: u64,
         len: u64,
     ) -> Result<(), Error> {
-        let outcome = if self.now % 7 == 0 {
+        let outcome = if self.now.is_multiple_of(7) {
             Placed::AlreadyPresent
         } else {
             Placed::New
@@ -479,12 +500,25 @@ impl Watch {
             .retain(|(_, preempt)| *preempt != (channel == Preempt));
     }
 
+    fn act_all(&mut self) {
+        while let Some(action) = self.core.poll() {
+            self.act(action);
+        }
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Block { id } => assert!(self.core.blocks().block(id).is_ok()),
             Action::Discard { block, start, len } => self.inside(block, start, len, true),
             Action::Listen | Action::Run | Action::DeviceStateComplete => {}
-            Action::Finished(_) => assert!(!self.core.phase().is_live()),
+            Action::Complete(_) => {
+                assert!(self.confirm_end && !self.complete);
+                self.complete = true;
+            }
+            Action::Finished(_) => {
+                assert!(!self.core.phase().is_live());
+                assert_eq!(self.complete, self.confirm_end);
+            }
         }
     }
 

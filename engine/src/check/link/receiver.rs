@@ -163,6 +163,7 @@ impl Link {
                     self.guest.run();
                 }
                 Action::DeviceStateComplete => self.receiver.unsaved = true,
+                Action::Complete(_) => panic!("nobody asked for it"),
                 Action::Finished(_) => {
                     let phase = self.destination.phase();
                     assert_eq!(phase, Phase::Finished);

@@ -84,7 +84,7 @@ impl Args {
 }
 
 /// Reads NAME=SIZE. A name is bytes, and may have a `=` inside.
-fn page_size(arg: OsString) -> Result<PageSize, String> {
+pub(in crate::cli) fn page_size(arg: OsString) -> Result<PageSize, String> {
     let bytes = arg.as_bytes();
     let equals = bytes
         .iter()

@@ -30,6 +30,7 @@ mod text;
 mod window;
 
 pub use args::Args;
+pub(in crate::cli) use args::page_size;
 pub use failure::Failure;
 
 pub use crate::cli::Format;

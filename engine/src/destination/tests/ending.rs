@@ -272,3 +272,65 @@ fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
     let what = refused(eos(&mut dest));
     assert!(matches!(what, What::OutOfTurn { .. }), "nothing follows it");
 }
+
+#[test]
+fn waits_with_shut_until_the_end_is_confirmed() {
+    let mut dest = Dest::new(Config {
+        confirm_end: true,
+        ..Config::default()
+    });
+    dest.advise(&[("ram", PAGE)], PAGE);
+    dest.switch();
+    dest.said();
+    assert_eq!(refused(dest.core.confirm()), What::NothingToConfirm);
+    dest.serve(0, 0);
+    dest.actions();
+    dest.eof().unwrap();
+    assert_eq!(dest.actions(), [Action::Complete(Ending::Postcopy)]);
+    assert_eq!(dest.said(), [""; 0]);
+    assert_eq!(dest.core.phase(), Phase::Running);
+    dest.core.confirm().unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+    assert_eq!(dest.actions(), [Action::Finished(Ending::Postcopy)]);
+}
+
+#[test]
+fn tells_after_a_recovery_what_was_confirmed_without_a_link() {
+    let mut dest = Dest::new(Config {
+        confirm_end: true,
+        ..Config::default()
+    });
+    dest.advise(&[("ram", PAGE)], PAGE);
+    dest.switch();
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    dest.core.link_lost(Main).unwrap();
+    dest.core.confirm().unwrap();
+    dest.actions();
+    assert_eq!(dest.said(), [""; 0]);
+    dest.core.link_restored().unwrap();
+    dest.command(&Command::RecvBitmap { block: name("ram") })
+        .unwrap();
+    dest.command(&Command::PostcopyResume).unwrap();
+    dest.eof().unwrap();
+    assert_eq!(dest.said().last().map(String::as_str), Some("SHUT 0"));
+    assert_eq!(dest.actions(), [Action::Finished(Ending::Postcopy)]);
+}
+
+#[test]
+fn tells_the_source_that_it_gives_up_but_not_after_the_end() {
+    let mut dest = Dest::running(1);
+    dest.said();
+    dest.core.abort();
+    assert_eq!(dest.said(), ["SHUT 1"]);
+    assert_eq!(dest.core.phase(), Phase::Failed);
+    dest.core.abort();
+    assert_eq!(dest.said(), [""; 0]);
+    let mut dest = Dest::running(1);
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    dest.said();
+    dest.core.abort();
+    assert_eq!(dest.said(), [""; 0]);
+    assert_eq!(dest.core.phase(), Phase::Finished);
+}

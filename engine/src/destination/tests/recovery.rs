@@ -254,3 +254,41 @@ fn completes_the_device_state_when_the_link_breaks_right_after_run() {
     dest.eof().unwrap();
     assert_eq!(dest.core.phase(), Phase::Finished);
 }
+
+#[test]
+fn times_a_request_from_when_it_was_written_on_the_new_link() {
+    let mut dest = Dest::running(4);
+    let core = &mut dest.core;
+    core.fault(0, 0, 1_000).unwrap();
+    core.outbox().clear();
+    core.written(2_000);
+    core.link_lost(Main).unwrap();
+    core.link_restored().unwrap();
+    dest.now = 500_000;
+    bitmap(&mut dest, "ram").unwrap();
+    resume(&mut dest).unwrap();
+    // Written on the new link, but nobody says when.
+    dest.said();
+    dest.serve(0, 0);
+    let latency = &dest.core.stats().latency;
+    assert_eq!((latency.total.count(), latency.transfer.count()), (1, 0));
+}
+
+#[test]
+fn says_nothing_after_shut_even_if_requests_wait_to_be_repeated() {
+    let pages = 10_000;
+    let mut dest = Dest::running(pages);
+    for page in 0..pages {
+        dest.fault(0, page * PAGE);
+    }
+    dest.core.link_lost(Main).unwrap();
+    dest.core.link_restored().unwrap();
+    bitmap(&mut dest, "ram").unwrap();
+    resume(&mut dest).unwrap();
+    dest.core.outbox();
+    let repeated = dest.core.stats().requests_repeated;
+    assert!(repeated < pages);
+    dest.eof().unwrap_err();
+    assert_eq!(dest.said().last().unwrap(), "SHUT 1");
+    assert_eq!(dest.core.stats().requests_repeated, repeated);
+}

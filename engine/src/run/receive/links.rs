@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use retpath_codec::Rule;
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{Decoder, Event, Step};
 
@@ -215,7 +216,19 @@ impl Receiving<'_> {
         };
         let Some(inbound) = slot else { return Ok(()) };
         if let Err(error) = inbound.decoder.finish(inbound.inbox.unread()) {
-            return self.lost(channel, error.into());
+            let error = match error.rule {
+                Rule::CutShort { .. } => RunError::Closed,
+                _ => error.into(),
+            };
+            return self.lost(channel, error);
+        }
+        // Without footers, only the end of the connection tells where the
+        // devices of a precopy migration end.
+        if channel == Channel::Main && !inbound.decoder.has_ended() {
+            let now = self.clock.now();
+            if let Err(error) = self.event(channel, Event::Eof, now) {
+                return self.lost(channel, error);
+            }
         }
         if self.core.end_of_stream(channel).is_err() || self.core.phase() == Phase::Paused {
             return self.lost(channel, RunError::Closed);
@@ -234,6 +247,9 @@ impl Receiving<'_> {
             RunError::Destination(error) => error.is_peer_fault(),
             other => other.is_link(),
         };
+        if !mendable && self.guest.may_go_back() {
+            self.core.abort();
+        }
         let lost = self.core.link_lost(channel);
         if let Some(main) = self.main.take() {
             // SHUT(1), if the core has failed.
@@ -262,10 +278,12 @@ impl Receiving<'_> {
         };
         match (&self.main, &self.last) {
             (None, None) => {
+                self.had_preempt = false;
                 let decoder = Decoder::new(self.options.stream.clone());
                 self.main = Some(Inbound::new(link, decoder));
             }
             (None, Some(last)) => {
+                self.had_preempt = false;
                 let decoder = last.resume();
                 self.core.link_restored()?;
                 self.main = Some(Inbound::new(link, decoder));
@@ -279,17 +297,20 @@ impl Receiving<'_> {
 
     /// Starts to read the preempt channel, once it means something.
     pub(super) fn promote(&mut self) {
-        if self.preempt.is_some() || self.trap.is_none() {
+        if self.had_preempt || self.trap.is_none() {
             return;
         }
         if let (Some(main), Some(link)) = (&self.main, self.waiting.take()) {
+            self.had_preempt = true;
             self.preempt = Some(Inbound::new(link, main.decoder.preempt()));
         }
     }
 
     /// How long a missing link has been waited for is not too long.
     pub(super) fn patience(&mut self) -> Result<(), RunError> {
+        // The first connection may take as long as it likes.
         if self.main.is_some()
+            || self.last.is_none()
             || self.ending.is_some()
             || self.since.elapsed() < self.options.patience
         {

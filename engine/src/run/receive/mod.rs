@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use retpath_codec::forward::{self, Decoder};
+use retpath_codec::forward::{self, Decoder, Event};
 use rustix::event::PollFlags;
 
 use super::buffer::Outbox;
@@ -71,6 +71,17 @@ pub trait Guest {
         Ok(())
     }
 
+    /// Everything else that comes on the main channel but pages, in order and
+    /// before anything is done about it; what has a method of its own, too.
+    ///
+    /// # Errors
+    ///
+    /// The guest cannot be had like this: the migration fails.
+    fn event(&mut self, event: &Event<'_>) -> Result<(), String> {
+        let _ = event;
+        Ok(())
+    }
+
     /// The machine type that the stream names.
     fn machine(&mut self, name: &[u8]) {
         let _ = name;
@@ -78,6 +89,24 @@ pub trait Guest {
 
     /// The guest may run: its memory is served from now on.
     fn run(&mut self) {}
+
+    /// With [`confirm_end`](destination::Config::confirm_end): every page is in
+    /// the memory, which is not trapped any more. Once this returns, the
+    /// source is told that the migration is over.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be kept: the migration fails.
+    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
+        let _ = (core, ending);
+        Ok(())
+    }
+
+    /// Whether the source may run the guest again when the migration fails or
+    /// is stopped, because it has not run here: the source is then told.
+    fn may_go_back(&self) -> bool {
+        false
+    }
 
     /// Called about ten times a second.
     fn progress(&mut self, core: &Destination) {
@@ -120,6 +149,9 @@ pub fn receive(
     match receiving.serve() {
         Ok(()) => receiving.finish(),
         Err(error) => {
+            if receiving.guest.may_go_back() {
+                receiving.give_back();
+            }
             let release = receiving.guest.failed(&error);
             receiving.abandon(release);
             Err(error)
@@ -139,6 +171,10 @@ struct Receiving<'a> {
     options: ReceiveOptions,
     main: Option<Inbound>,
     preempt: Option<Inbound>,
+    /// Whether the preempt channel of this main channel has come. There is
+    /// one, so the next connection is a new main channel, whatever is left to
+    /// be read of the old one.
+    had_preempt: bool,
     /// A second connection that came before it could be read.
     waiting: Option<Link>,
     outbox: Outbox,
@@ -176,6 +212,7 @@ impl<'a> Receiving<'a> {
             options,
             main: None,
             preempt: None,
+            had_preempt: false,
             waiting: None,
             outbox: Outbox::default(),
             memories: Vec::new(),
@@ -212,7 +249,7 @@ impl<'a> Receiving<'a> {
             if ready.main {
                 self.inbound(Channel::Main)?;
             }
-            if ready.listener {
+            if ready.listener || self.main.is_none() && self.listener.fd().is_none() {
                 self.accept()?;
             }
             self.promote();
@@ -273,7 +310,7 @@ impl<'a> Receiving<'a> {
 
     fn wants_link(&self) -> bool {
         self.main.is_none()
-            || self.options.core.preempt && self.preempt.is_none() && self.waiting.is_none()
+            || self.options.core.preempt && !self.had_preempt && self.waiting.is_none()
     }
 
     /// Carries the core's wishes out.
@@ -306,6 +343,13 @@ impl<'a> Receiving<'a> {
                         .map_err(RunError::Guest)?;
                     self.core.device_state_saved()?;
                 }
+                Action::Complete(ending) => {
+                    self.release()?;
+                    self.guest
+                        .complete(&self.core, ending)
+                        .map_err(RunError::Guest)?;
+                    self.core.confirm()?;
+                }
                 Action::Finished(ending) => self.ending = Some(ending),
             }
         }
@@ -314,14 +358,30 @@ impl<'a> Receiving<'a> {
     }
 
     /// Takes the traps away: every page is there.
-    fn finish(self) -> Result<Destination, RunError> {
+    fn release(&mut self) -> Result<(), RunError> {
+        let Some(trap) = self.trap.as_mut().filter(|trap| !trap.released) else {
+            return Ok(());
+        };
+        for region in &trap.regions {
+            region.unregister()?;
+        }
+        trap.released = true;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Destination, RunError> {
+        self.release()?;
         if let Some(trap) = self.trap {
-            for region in &trap.regions {
-                region.unregister()?;
-            }
             trap.handler.finish();
         }
         Ok(self.core)
+    }
+
+    /// Tells the source that it may have its guest back.
+    fn give_back(&mut self) {
+        self.core.abort();
+        self.outbox.bytes.append(self.core.outbox());
+        self.flush();
     }
 
     /// The migration has failed; aborts the process unless nobody waits.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use retpath_codec::BlockName;
 use retpath_codec::forward::Event;
+use retpath_codec::forward::ram::Record;
 
 use super::super::RunError;
 use super::sweep::{Run, Scatter};
@@ -11,12 +12,15 @@ use super::{Receiving, memory};
 use crate::Channel;
 use crate::blocks::{BlockError, BlockId};
 use crate::destination::{Fault, Placed, Placement};
+use crate::memory::Memory;
 use crate::uffd::{self, Handler, Region, Uffd};
 
 /// The userfaultfd and what is registered with it.
 pub(super) struct Trap {
     pub(super) handler: Handler,
     pub(super) regions: Vec<Region>,
+    /// Whether nothing is registered any more.
+    pub(super) released: bool,
     /// First address of each block, in order of addresses.
     starts: Vec<(u64, BlockId)>,
 }
@@ -37,6 +41,7 @@ impl Receiving<'_> {
         self.trap = Some(Trap {
             handler,
             regions,
+            released: false,
             starts,
         });
         Ok(())
@@ -58,7 +63,9 @@ impl Receiving<'_> {
             let offset = fault.address - start;
             if self.core.fault(block, offset, now)? == Fault::Present {
                 let page = self.core.blocks().block(block)?.page;
-                trap.regions[block].wake(offset & !(page - 1), page)?;
+                // Wakes who waits; and zeros that came before LISTEN have
+                // left nothing there, so a mere wake would fault again.
+                trap.regions[block].zero(offset & !(page - 1), page)?;
             }
         }
         self.outbox.bytes.append(self.core.outbox());
@@ -72,6 +79,13 @@ impl Receiving<'_> {
         event: Event<'_>,
         now: u64,
     ) -> Result<(), RunError> {
+        let is_page = matches!(
+            event,
+            Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos)
+        );
+        if channel == Channel::Main && !is_page {
+            self.guest.event(&event).map_err(RunError::Guest)?;
+        }
         match event {
             Event::Configuration { machine } => self.guest.machine(machine),
             Event::DeviceState { bytes, .. } => {
@@ -82,10 +96,10 @@ impl Receiving<'_> {
             }
             _ => {}
         }
-        let is_page = matches!(event, Event::Record(_));
+        let is_record = matches!(event, Event::Record(_));
         let placement = self.core.event(channel, event, now)?;
         let (block, offset, len, placed) = match placement {
-            Placement::None if is_page => return Ok(()),
+            Placement::None if is_record => return Ok(()),
             // Only what is no page changes what else the core wants.
             Placement::None => return self.act(),
             Placement::Write {
@@ -96,7 +110,7 @@ impl Receiving<'_> {
                 return Ok(memory(&self.memories, block)?.write(offset, data)?);
             }
             Placement::Clear { block, offset, len } => {
-                return Ok(memory(&self.memories, block)?.discard(offset, len)?);
+                return clear(memory(&self.memories, block)?, offset, len);
             }
             Placement::Copy {
                 block,
@@ -157,4 +171,19 @@ impl Receiving<'_> {
 fn region(trap: &Option<Trap>, block: BlockId) -> Result<&Region, RunError> {
     let region = trap.as_ref().and_then(|trap| trap.regions.get(block));
     region.ok_or(RunError::Block(BlockError::Unknown))
+}
+
+/// Makes memory read as zeros before LISTEN.
+fn clear(memory: &Memory, offset: u64, len: u64) -> Result<(), RunError> {
+    let page = memory.page_size();
+    if offset.is_multiple_of(page) && len.is_multiple_of(page) {
+        return Ok(memory.discard(offset, len)?);
+    }
+    // A part of a huge page cannot be given back.
+    const ZEROS: [u8; 4096] = [0; 4096];
+    for at in (offset..offset.saturating_add(len)).step_by(ZEROS.len()) {
+        let left = usize::try_from(offset + len - at).unwrap_or(usize::MAX);
+        memory.write(at, &ZEROS[..left.min(ZEROS.len())])?;
+    }
+    Ok(())
 }

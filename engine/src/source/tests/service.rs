@@ -178,6 +178,23 @@ fn finishes_a_host_page_before_another_one_on_the_same_channel() {
 }
 
 #[test]
+fn does_not_let_a_request_wait_for_a_host_page_that_is_held_back() {
+    let config = Config {
+        bandwidth: 1 << 20,
+        ..config()
+    };
+    let mut rig = Rig::switched(config, &[(2, 256 << 10)]);
+    rig.now = 1_000_000_000;
+    assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
+    assert!(matches!(rig.step(Channel::Main), Next::Wait { .. }));
+    rig.ask(0, 256 << 10, 256 << 10).expect("a good request");
+    for piece in [16, 32, 48, 64, 80, 96, 112] {
+        assert_eq!(pages(rig.step(Channel::Main)), (true, 0, piece, 16));
+    }
+    rig.finish();
+}
+
+#[test]
 fn does_not_send_on_preempt_what_is_being_sent_on_main() {
     let config = Config {
         bandwidth: 1 << 20,

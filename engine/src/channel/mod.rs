@@ -8,16 +8,27 @@
 //! guest's memory, and whoever can write to it owns the guest.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rustix::fs::OFlags;
-use rustix::net::{AddressFamily, Shutdown, sockopt};
+use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+
+mod error;
+mod fuse;
+mod link;
+mod listener;
+
+pub use error::ChannelError;
+pub use fuse::Fuse;
+pub use link::{Link, Moved};
+pub use listener::Listener;
+
+use listener::Door;
 
 /// Where a migration listens or connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,32 +44,6 @@ pub enum Address {
     },
     /// `fd:N`
     Fd(RawFd),
-}
-
-/// Why a channel cannot be had.
-#[derive(Debug)]
-pub enum ChannelError {
-    /// The URI is none that is understood.
-    Uri {
-        /// It.
-        uri: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// Plain TCP to or from an address that is not loopback.
-    Plaintext {
-        /// It.
-        address: String,
-    },
-    /// A system call failed.
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// Where.
-        address: String,
-        /// How it failed.
-        error: io::Error,
-    },
 }
 
 impl FromStr for Address {
@@ -198,7 +183,11 @@ impl Address {
             rustix::io::ioctl_fionbio(fd, true)
                 .map_err(|e| self.io("cannot listen on")(e.into()))?;
         }
-        Ok(Listener { door, address })
+        Ok(Listener {
+            door,
+            address,
+            greet: None,
+        })
     }
 }
 
@@ -217,230 +206,6 @@ fn is_loopback(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => ip.is_loopback(),
         IpAddr::V6(ip) => {
             ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
-        }
-    }
-}
-
-/// Takes connections, without blocking.
-#[derive(Debug)]
-pub struct Listener {
-    door: Door,
-    address: Address,
-}
-
-#[derive(Debug)]
-enum Door {
-    Unix(UnixListener, PathBuf),
-    Tcp(TcpListener),
-    Inherited(Option<OwnedFd>),
-}
-
-impl Door {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Unix(door, _) => Some(door.as_fd()),
-            Self::Tcp(door) => Some(door.as_fd()),
-            Self::Inherited(_) => None,
-        }
-    }
-}
-
-impl Listener {
-    /// Where it listens; the port is the one that the kernel chose.
-    pub fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// What to poll for a connection; none for `fd:`.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.door.fd()
-    }
-
-    /// The next connection, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`ChannelError::Io`].
-    pub fn accept(&mut self) -> Result<Option<Link>, ChannelError> {
-        let taken: io::Result<OwnedFd> = match &mut self.door {
-            Door::Unix(door, _) => door.accept().map(|(stream, _)| stream.into()),
-            Door::Tcp(door) => door.accept().map(|(stream, _)| stream.into()),
-            Door::Inherited(fd) => fd.take().ok_or_else(|| io::ErrorKind::WouldBlock.into()),
-        };
-        let failed = self.address.io("cannot accept a connection on");
-        match taken {
-            Ok(fd) => Link::new(fd).map(Some).map_err(failed),
-            // The peer has gone again; the next one may be fine.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(failed(e)),
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Door::Unix(_, path) = &self.door {
-            // Nobody can connect any more; a file that is gone already is fine.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-/// One connection: a byte stream in both directions, never blocking.
-#[derive(Debug)]
-pub struct Link {
-    fd: OwnedFd,
-}
-
-/// What a read or a write came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// This many bytes; at least 1.
-    Bytes(usize),
-    /// Nothing now: poll first.
-    Later,
-    /// Nothing, ever: the peer has closed its side (reads only).
-    End,
-}
-
-impl Link {
-    /// Takes a connected stream socket over.
-    ///
-    /// # Errors
-    ///
-    /// Its options cannot be set.
-    pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        let flags = rustix::fs::fcntl_getfl(&fd)?;
-        rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-        let family = sockopt::socket_domain(&fd)?;
-        if family == AddressFamily::INET || family == AddressFamily::INET6 {
-            // A request of 16 bytes must not wait for company.
-            sockopt::set_tcp_nodelay(&fd, true)?;
-            // There are no timeouts in the protocol: without this, a peer
-            // whose machine is gone would be waited for for ever.
-            sockopt::set_socket_keepalive(&fd, true)?;
-        }
-        Ok(Self { fd })
-    }
-
-    /// Two ends of one connection within this machine.
-    ///
-    /// # Errors
-    ///
-    /// The system has no descriptor left.
-    pub fn pair() -> io::Result<(Self, Self)> {
-        let (a, b) = UnixStream::pair()?;
-        Ok((Self::new(a.into())?, Self::new(b.into())?))
-    }
-
-    /// Bounds what waits in the kernel to be sent: background pages that wait
-    /// there stand in front of urgent ones.
-    ///
-    /// # Errors
-    ///
-    /// The option cannot be set.
-    pub fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
-        Ok(sockopt::set_socket_send_buffer_size(&self.fd, bytes)?)
-    }
-
-    /// Reads what is there.
-    ///
-    /// # Errors
-    ///
-    /// The link is broken.
-    pub fn read(&self, buf: &mut [u8]) -> io::Result<Moved> {
-        moved(
-            rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *buf)),
-            Moved::End,
-        )
-    }
-
-    /// Reads what is there into several places.
-    ///
-    /// # Errors
-    ///
-    /// The link is broken.
-    pub fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Moved> {
-        moved(
-            rustix::io::retry_on_intr(|| rustix::io::readv(&self.fd, bufs)),
-            Moved::End,
-        )
-    }
-
-    /// Writes what there is room for.
-    ///
-    /// # Errors
-    ///
-    /// The link is broken.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<Moved> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    /// Writes what there is room for, from several places.
-    ///
-    /// # Errors
-    ///
-    /// The link is broken.
-    pub fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<Moved> {
-        let sent = rustix::io::retry_on_intr(|| {
-            let mut none = rustix::net::SendAncillaryBuffer::default();
-            rustix::net::sendmsg(&self.fd, bufs, &mut none, rustix::net::SendFlags::NOSIGNAL)
-        });
-        moved(sent, Moved::Later)
-    }
-
-    /// Ends both directions; the peer sees the end of the stream.
-    pub fn shut_down(&self) {
-        // A link that is broken already needs no end.
-        let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
-    }
-}
-
-fn moved(result: Result<usize, rustix::io::Errno>, none: Moved) -> io::Result<Moved> {
-    match result {
-        Ok(0) => Ok(none),
-        Ok(size) => Ok(Moved::Bytes(size)),
-        Err(rustix::io::Errno::AGAIN) => Ok(Moved::Later),
-        Err(error) => Err(error.into()),
-    }
-}
-
-impl AsFd for Link {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl fmt::Display for ChannelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uri { uri, why } => write!(f, "`{uri}` is no migration address: {why}"),
-            Self::Plaintext { address } => write!(
-                f,
-                "{address} is not a loopback address, and plain TCP shows the guest's memory to the \
-                 network; use unix: or a tunnel, or say --allow-plaintext"
-            ),
-            Self::Io {
-                what,
-                address,
-                error,
-            } => write!(f, "{what} {address}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ChannelError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { error, .. } => Some(error),
-            _ => None,
         }
     }
 }

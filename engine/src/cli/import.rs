@@ -1,0 +1,144 @@
+//! `retpath import`: makes an image of a saved stream.
+//!
+//! Exit code 0 if the image is there, 1 if not, with the reason on standard
+//! error, 2 for wrong usage.
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use retpath_codec::Rule;
+use serde_json::json;
+
+use super::decode::{PageSize, page_size};
+use super::signals::Signals;
+use super::{Format, machine, print};
+use crate::image::{Error, ImportOptions, Imported, import};
+
+/// Make an image of a migration stream that was saved to a file.
+///
+/// The stream is what QEMU writes with `migrate "exec:cat >FILE"` or `migrate
+/// file:FILE`. Compression, XBZRLE, multifd and devices whose state comes in
+/// pieces are refused.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The saved stream, or - for standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The image: a folder, which must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
+    #[arg(long = "block-page-size", value_name = "NAME=SIZE",
+          value_parser = OsStringValueParser::new().try_map(page_size))]
+    page_sizes: Vec<PageSize>,
+    /// How to print the result; json is one object.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Imports the stream and says what came of it.
+pub fn run(args: &Args) -> ExitCode {
+    machine::mention_leftovers(&args.out);
+    let done = convert(args).and_then(|imported| show(args, &imported));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("retpath import: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn convert(args: &Args) -> Result<Imported, String> {
+    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
+    let name = match args.file.as_os_str() == "-" {
+        true => "standard input".to_owned(),
+        false => args.file.display().to_string(),
+    };
+    let (mut stream, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
+    let (core, stream_options) = machine::settings(machine::page_sizes(&args.page_sizes));
+    let options = ImportOptions {
+        core,
+        stream: stream_options,
+    };
+    let bar = bar(size);
+    let mut progress = |bytes| {
+        bar.set_position(bytes);
+        !signals.came()
+    };
+    let done = import(&mut stream, &args.out, options, &mut progress);
+    bar.finish_and_clear();
+    done.map_err(|error| match error {
+        Error::Stopped => "stopped by a signal; no image was made".to_owned(),
+        Error::Stream(_) | Error::Migration(_) | Error::Unfaithful { .. } => {
+            format!("{name}: {error}{}; no image was made", hint(&error))
+        }
+        Error::CutShort { .. } | Error::Read(_) => {
+            format!("{name}: {error}; no image was made")
+        }
+        error => format!("{error}; no image was made"),
+    })
+}
+
+fn open(args: &Args) -> Result<(File, Option<u64>), io::Error> {
+    let file = if args.file.as_os_str() == "-" {
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)?
+    } else {
+        File::open(&args.file)?
+    };
+    let about = file.metadata()?;
+    if about.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let size = about.is_file().then_some(about.len());
+    Ok((file, size))
+}
+
+/// What may help with an error.
+fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::Stream(error) => match error.rule {
+            Rule::Magic { .. } => " (it is no migration stream, or a compressed one)",
+            Rule::BlockPage { .. } => " (--block-page-size says otherwise)",
+            _ => "",
+        },
+        _ => "",
+    }
+}
+
+fn show(args: &Args, imported: &Imported) -> Result<(), String> {
+    let text = match args.format {
+        Format::Text => machine::text(&args.out, &imported.manifest),
+        Format::Json => {
+            let (path, manifest) = machine::json(&args.out, &imported.manifest);
+            format!(
+                "{}\n",
+                json!({ "image": path, "manifest": manifest, "stream_bytes": imported.bytes })
+            )
+        }
+    };
+    print(&text).map_err(|error| format!("writing to standard output: {error}"))
+}
+
+/// Shown on a terminal, for streams that take a while.
+fn bar(size: Option<u64>) -> ProgressBar {
+    let target = match io::stderr().is_terminal() && size.is_none_or(|size| size >= 64 << 20) {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let template = match size {
+        Some(_) => "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}",
+        None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}",
+    };
+    let bar = ProgressBar::with_draw_target(size, target);
+    // A template that does not parse would cost the looks, nothing else.
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

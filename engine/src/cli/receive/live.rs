@@ -1,0 +1,78 @@
+//! The live line: on a terminal, where the migration stands.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::cli::latency::Nanos;
+use crate::destination::{Destination, Phase};
+
+/// One line that changes.
+pub(super) struct Live {
+    bar: ProgressBar,
+}
+
+impl Live {
+    pub(super) fn new() -> Self {
+        let target = match io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_message("waiting for a connection");
+        Self {
+            bar: bar.with_style(style()),
+        }
+    }
+
+    pub(super) fn show(&self, core: &Destination) {
+        self.bar.set_message(line(core));
+    }
+
+    pub(super) fn writing(&self) {
+        self.bar
+            .set_message("everything is here; writing the image");
+    }
+
+    /// Says something for good, above the line.
+    pub(super) fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style() -> indicatif::ProgressStyle {
+    // A template that does not parse would cost the looks, nothing else.
+    indicatif::ProgressStyle::with_template("{msg}")
+        .unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner())
+}
+
+fn line(core: &Destination) -> String {
+    let stats = core.stats();
+    let (total, missing) = (core.blocks().total_pages(), core.pages().missing());
+    match core.phase() {
+        Phase::Fresh if total == 0 => "waiting for the source".into(),
+        phase if phase.is_precopy() => {
+            format!(
+                "precopy: {} pages, {missing} of {total} missing",
+                stats.precopy
+            )
+        }
+        Phase::Paused => {
+            format!("the link is down, waiting for a new one: {missing} of {total} pages missing")
+        }
+        Phase::Recovering => format!("recovering: {missing} of {total} pages missing"),
+        _ => {
+            let latency = &stats.latency.total;
+            format!(
+                "postcopy: {missing} of {total} pages missing, {} came by request, p50 {} p99 {}",
+                stats.demand,
+                Nanos(latency.quantile(0.5)),
+                Nanos(latency.quantile(0.99))
+            )
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `retpath receive`: a live migration becomes an image.
+//!
+//! The destination of a QEMU that runs `migrate`. The guest does not run here:
+//! its device state is kept as it came, its RAM is written to files. The source
+//! is told that the migration is over once the image is on disk; before that,
+//! whatever goes wrong, it is told that it may have its guest back.
+//!
+//! Memory use is what the guest has in pages that are not zero. Exit code 0 if
+//! the image is there, 1 if not, with what is lost and what is not on standard
+//! error, 2 for wrong usage.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+use super::decode::{PageSize, page_size};
+use super::signals::Signals;
+use super::{Format, machine, print};
+use crate::channel::Address;
+use crate::destination::{Destination, Ending};
+use crate::image::Writer;
+use crate::run::{Control, ReceiveOptions, RunError, receive};
+use crate::uffd::Uffd;
+
+mod guest;
+mod live;
+mod report;
+mod touch;
+
+use guest::{Incoming, Source};
+use live::Live;
+use report::Report;
+
+/// Receive a live migration into an image.
+///
+/// At the source: `migrate -d URI`, and `migrate_start_postcopy` if the
+/// capability postcopy-ram is on. The guest stops there and does not run here.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to listen: unix:PATH, tcp:HOST:PORT or fd:N
+    #[arg(long, value_name = "URI")]
+    listen: Address,
+    /// The image: a folder, which must not exist yet
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
+    #[arg(long = "block-page-size", value_name = "NAME=SIZE",
+          value_parser = OsStringValueParser::new().try_map(page_size))]
+    page_sizes: Vec<PageSize>,
+    /// The source has the capability postcopy-preempt on
+    #[arg(long)]
+    preempt: bool,
+    /// The source has the capability switchover-ack on
+    #[arg(long)]
+    switchover_ack: bool,
+    /// Touch so many missing pages at random after the switch, and measure how
+    /// long they take
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    touch: u64,
+    /// How long to wait for a new connection when one breaks in postcopy
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    recover_timeout: u64,
+    /// Listen on tcp: addresses other than loopback, without encryption
+    #[arg(long)]
+    allow_plaintext: bool,
+    /// How to print the result; json is one object
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Receives one migration and says what came of it.
+pub fn run(args: &Args) -> ExitCode {
+    machine::mention_leftovers(&args.out);
+    match become_image(args) {
+        Ok(text) => match print(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("retpath receive: writing to standard output: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(why) => {
+            eprintln!("retpath receive: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn become_image(args: &Args) -> Result<String, String> {
+    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
+    // First what can be missing on this machine, with what to do about it.
+    Uffd::open().map_err(|error| error.to_string())?;
+    let writer = Writer::new(&args.out).map_err(|error| error.to_string())?;
+    let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
+    let mut listener = args
+        .listen
+        .listen(args.allow_plaintext)
+        .map_err(|error| error.to_string())?;
+    eprintln!("retpath receive: listening on {}", listener.address());
+
+    let (core, stream) = machine::settings(machine::page_sizes(&args.page_sizes));
+    let options = ReceiveOptions {
+        core: crate::destination::Config {
+            preempt: args.preempt,
+            switchover_ack: args.switchover_ack,
+            confirm_end: true,
+            ..core
+        },
+        stream,
+        patience: Duration::from_secs(args.recover_timeout),
+    };
+    let live = Live::new();
+    let mut guest = Incoming::new(
+        writer,
+        args.touch,
+        args.preempt,
+        signals,
+        control.clone(),
+        live,
+    );
+    let received = receive(&mut listener, &mut guest, options, &control);
+    guest.quiet();
+    conclude(args, guest, received)
+}
+
+/// Finishes what precopy leaves to be done, and says what has become of it all.
+fn conclude(
+    args: &Args,
+    mut guest: Incoming,
+    received: Result<Destination, RunError>,
+) -> Result<String, String> {
+    if let Err(error) = &received {
+        if !guest.is_complete() {
+            return Err(format!("{error}; {}", fate(guest.source)));
+        }
+        eprintln!("retpath receive: at the very end, with everything received: {error}");
+    }
+    guest
+        .finish()
+        .map_err(|why| format!("{why}; the source believes that the migration is over, and still has the guest in its memory until it is ended"))?;
+    let stats = received
+        .map(|core| core.stats().clone())
+        .unwrap_or_default();
+    let manifest = guest.manifest.as_ref().ok_or("no image was made")?;
+    let report = Report {
+        out: &args.out,
+        manifest,
+        ending: guest.ending().unwrap_or(Ending::Postcopy),
+        stats: &stats,
+        touched: guest.touched(),
+        asked_touches: args.touch,
+    };
+    Ok(report.print(args.format))
+}
+
+/// What is lost when no image was made, and what is not.
+fn fate(source: Source) -> String {
+    let Source {
+        hears,
+        switched,
+        done,
+        missing,
+    } = source;
+    match (switched, done) {
+        (_, true) if !hears => "no image was made, and nothing is lost: the source believes that \
+             the migration is over, but still has the guest, and `cont` there runs it again"
+            .into(),
+        (true, true) => "no image was made, and nothing is lost: the guest has not run here, and \
+             the source still has it; from QEMU 9.0 on it goes on there by itself, before that \
+             with `cont`"
+            .into(),
+        (true, false) => format!(
+            "no image was made, {missing} pages had not come: the guest is lost, unless its \
+             source goes on by itself; one that waits in postcopy-paused cannot"
+        ),
+        (false, _) => {
+            "no image was made, and nothing is lost: the source still has its guest".into()
+        }
+    }
+}

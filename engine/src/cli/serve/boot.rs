@@ -1,0 +1,237 @@
+//! One QEMU that is booted from the image: the links to it, the live line, and what became of it.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::fate::Failure;
+use super::stock::Stock;
+use super::{Args, Release};
+use crate::Channel;
+use crate::channel::{Address, ChannelError, Link};
+use crate::cli::latency::Nanos;
+use crate::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use crate::source::{PageSource, Phase, Source};
+use crate::stats::Stats;
+
+/// A QEMU to boot.
+pub(super) struct Boot<'a> {
+    args: &'a Args,
+    stock: &'a Stock,
+    address: &'a Address,
+    bars: &'a MultiProgress,
+}
+
+/// What became of it.
+pub(super) struct Outcome {
+    /// Where it listened.
+    pub(super) address: Address,
+    /// Why it does not have everything, if it has not.
+    pub(super) failure: Option<Failure>,
+    /// Counters and latencies; nothing if it could not begin.
+    pub(super) stats: Stats,
+    /// From the beginning to the end.
+    pub(super) time: Duration,
+    /// From the beginning until QEMU said that it had loaded the device state.
+    pub(super) loaded: Option<Duration>,
+}
+
+impl<'a> Boot<'a> {
+    pub(super) fn new(
+        args: &'a Args,
+        stock: &'a Stock,
+        address: &'a Address,
+        bars: &'a MultiProgress,
+    ) -> Self {
+        Self {
+            args,
+            stock,
+            address,
+            bars,
+        }
+    }
+
+    /// Serves it to its end. A failure is told on standard error at once: the others go on.
+    pub(super) fn serve(self, control: &Control) -> Outcome {
+        let start = Instant::now();
+        let mut outcome = Outcome {
+            address: self.address.clone(),
+            failure: None,
+            stats: Stats::default(),
+            time: Duration::ZERO,
+            loaded: None,
+        };
+        let config = self.stock.config(self.args);
+        let blocks = self.stock.blocks().clone();
+        let made = match self.args.resume {
+            true => Source::taking_over(config, blocks),
+            false => Source::new(config, blocks),
+        };
+        let mut core = match made {
+            Ok(core) => core,
+            Err(error) => {
+                outcome.failure = Some(Failure::before(error.to_string()));
+                self.tell(&outcome);
+                return outcome;
+            }
+        };
+        let mut machine = Booting {
+            boot: &self,
+            bar: self.bar(),
+            start,
+            loaded: None,
+            rate: Rate::default(),
+        };
+        let mut dial = Dial {
+            address: self.address,
+            plaintext: self.args.allow_plaintext,
+        };
+        let options = ServeOptions {
+            retry: self.args.retry(self.address),
+            ..ServeOptions::default()
+        };
+        let end = serve(&mut core, &mut machine, &mut dial, &options, control);
+        machine.bar.finish_and_clear();
+        outcome.loaded = machine.loaded;
+        outcome.time = start.elapsed();
+        outcome.stats = core.stats().clone();
+        outcome.failure = end.err().map(|error| Failure::new(error, &core, &self));
+        self.tell(&outcome);
+        outcome
+    }
+
+    /// The image's folder and the QEMU, as the command line has them.
+    pub(super) fn names(&self) -> (String, &Address) {
+        (self.args.image.display().to_string(), self.address)
+    }
+
+    pub(super) fn is_preempt(&self) -> bool {
+        self.args.preempt
+    }
+
+    pub(super) fn is_resume(&self) -> bool {
+        self.args.resume
+    }
+
+    pub(super) fn release(&self) -> Option<Release> {
+        self.args.machine_release
+    }
+
+    fn tell(&self, outcome: &Outcome) {
+        if let Some(failure) = &outcome.failure {
+            self.say(&failure.to_string());
+        }
+    }
+
+    /// Says something on standard error, between the live lines.
+    fn say(&self, what: &str) {
+        let line = || eprintln!("retpath serve: {}: {what}", self.address);
+        self.bars.suspend(line);
+    }
+
+    /// A live line; hidden unless standard error is a terminal.
+    fn bar(&self) -> ProgressBar {
+        let bytes = self.stock.blocks().iter().map(|block| block.len).sum();
+        let bar = self.bars.add(ProgressBar::new(bytes));
+        let style = "{prefix}  {wide_bar} {binary_bytes}/{binary_total_bytes}  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(self.address.to_string());
+        bar
+    }
+}
+
+/// The machine in the image, on its way to one QEMU.
+struct Booting<'a> {
+    boot: &'a Boot<'a>,
+    bar: ProgressBar,
+    start: Instant,
+    loaded: Option<Duration>,
+    rate: Rate,
+}
+
+impl Machine for Booting<'_> {
+    fn pages(&self) -> &dyn PageSource {
+        self.boot.stock.pages()
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        if core.phase() != Phase::Precopy {
+            return Ok(());
+        }
+        let state = self.boot.stock.device_state().to_vec();
+        core.switch(state).map_err(|error| error.to_string())
+    }
+
+    fn progress(&mut self, core: &Source) {
+        if core.is_loaded() && self.loaded.is_none() {
+            self.loaded = Some(self.start.elapsed());
+        }
+        let left = core.remaining();
+        let all = self.bar.length().unwrap_or(0);
+        self.bar.set_position(all.saturating_sub(left));
+        let stats = core.stats();
+        let pages = left / core.blocks().target();
+        let rate = self.rate.of(stats.demand);
+        let mut line = format!("{pages} pages left, {rate}/s by demand");
+        let latency = &stats.latency.source;
+        if latency.count() > 0 {
+            let [middle, high] = [0.5, 0.99].map(|quantile| Nanos(latency.quantile(quantile)));
+            line += &format!(", {middle} in the middle, p99 {high}");
+        }
+        if stats.pauses > 0 {
+            line += &format!(", {} cuts", stats.pauses);
+        }
+        self.bar.set_message(line);
+    }
+
+    fn broken(&mut self, core: &Source, error: &RunError) -> bool {
+        let boot = self.boot;
+        let seconds = boot.args.retry(boot.address).as_secs();
+        // A QEMU that has not loaded the devices ends with its link.
+        let again = seconds > 0 && core.is_loaded();
+        if again {
+            boot.say(&format!(
+                "{error}; trying for {seconds} s to go on: give that QEMU `migrate-recover` with \
+                 this URI"
+            ));
+        }
+        again
+    }
+}
+
+/// How fast a counter grows.
+#[derive(Default)]
+struct Rate {
+    since: Option<(Instant, u64)>,
+    shown: u64,
+}
+
+impl Rate {
+    /// Per second, over the last second.
+    fn of(&mut self, count: u64) -> u64 {
+        let now = Instant::now();
+        let (since, before) = *self.since.get_or_insert((now, count));
+        let passed = now - since;
+        if passed >= Duration::from_secs(1) {
+            let millis = passed.as_millis().max(1);
+            let grown = u128::from(count.saturating_sub(before)) * 1000 / millis;
+            self.shown = u64::try_from(grown).unwrap_or(u64::MAX);
+            self.since = Some((now, count));
+        }
+        self.shown
+    }
+}
+
+/// Connects to where QEMU listens.
+struct Dial<'a> {
+    address: &'a Address,
+    plaintext: bool,
+}
+
+impl Connector for Dial<'_> {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        self.address.connect(self.plaintext)
+    }
+}

@@ -1,0 +1,115 @@
+//! Which QEMU release a machine type belongs to: what a source does on the wire depends on it.
+//!
+//! Versioned machine types end in `-MAJOR.MINOR`: `pc-i440fx-7.2`, `pc-q35-10.0`, `virt-9.1`,
+//! `pc-0.15`. Others (`microvm`, or a distribution's own `pc-q35-rhel9.4.0`) tell nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::source::Preempt;
+
+/// A QEMU release, such as 7.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    major: u32,
+    minor: u32,
+}
+
+impl Release {
+    /// The last release whose machine types send no configuration.
+    pub(super) const OLD: Self = Self { major: 2, minor: 3 };
+
+    /// The release of a machine type, if its name tells.
+    pub(super) fn of(machine: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(machine).ok()?;
+        let (_, version) = text.rsplit_once('-')?;
+        version.parse().ok()
+    }
+
+    /// When the preempt channel is connected. QEMU: `hw/core/machine.c`, property
+    /// `x-preempt-pre-7-2`.
+    pub(super) fn preempt(self) -> Preempt {
+        if (self.major, self.minor) <= (7, 2) {
+            Preempt::Early
+        } else {
+            Preempt::Late
+        }
+    }
+
+    /// Whether SWITCHOVER_START is sent. QEMU: property `send-switchover-start`.
+    pub(super) fn sends_switchover_start(self) -> bool {
+        self.major >= 10
+    }
+}
+
+impl FromStr for Release {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| {
+            let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            part.parse().ok().filter(|_| digits)
+        };
+        let parts = text.split_once('.');
+        parts
+            .and_then(|(major, minor)| {
+                let (major, minor) = (number(major)?, number(minor)?);
+                Some(Self { major, minor })
+            })
+            .ok_or_else(|| format!("`{text}` is no QEMU release: write it as in 7.2"))
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_release_that_a_machine_type_ends_in() {
+        for (machine, release) in [
+            ("pc-i440fx-7.2", "7.2"),
+            ("pc-q35-10.0", "10.0"),
+            ("virt-9.1", "9.1"),
+            ("s390-ccw-virtio-2.12", "2.12"),
+            ("pc-0.15", "0.15"),
+        ] {
+            let found = Release::of(machine.as_bytes()).expect(machine);
+            assert_eq!(found.to_string(), release);
+        }
+    }
+
+    #[test]
+    fn takes_no_guess_at_other_names() {
+        for machine in [
+            "microvm",
+            "pc",
+            "xenfv-4.2.1",
+            "pc-q35-rhel9.4.0",
+            "pc-i440fx-jammy",
+            "pc-q35-7.",
+            "pc-q35-.2",
+            "pc-q35-+7.2",
+            "",
+        ] {
+            assert_eq!(Release::of(machine.as_bytes()), None, "{machine}");
+        }
+        assert_eq!(Release::of(b"pc-\xff-7.2"), None);
+    }
+
+    #[test]
+    fn tells_what_changed_between_releases() {
+        let of = |text: &str| text.parse::<Release>().expect("a release");
+        assert_eq!(of("2.12").preempt(), Preempt::Early);
+        assert_eq!(of("7.2").preempt(), Preempt::Early);
+        assert_eq!(of("8.0").preempt(), Preempt::Late);
+        assert_eq!(of("10.0").preempt(), Preempt::Late);
+        assert!(!of("9.2").sends_switchover_start());
+        assert!(of("10.0").sends_switchover_start());
+    }
+}

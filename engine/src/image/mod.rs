@@ -1,0 +1,57 @@
+//! An image: a machine at rest, as a folder that any tool can read.
+//!
+//! ```text
+//!  NAME/
+//!    manifest.json         what is here, and what was seen of the source
+//!    ram-000-pc.ram.raw    one sparse file for each RAM block: byte n of the
+//!    ram-001-....raw       file is byte n of the block, pages of zeros are holes
+//!    device-state.bin      the devices' sections (SECTION_FULL with its head,
+//!                          its state and its footer) as they stood in the stream
+//!    early-state.bin       the same for those in front of RAM, if there are any
+//!    description.json      QEMU's description of the device state, if there is one
+//! ```
+//!
+//! A [`Writer`] makes one, a [`Recorder`] feeds it from the events of a stream,
+//! [`import()`] from a saved stream as a whole, and [`Image`] opens one to be
+//! served.
+//!
+//! An image is made under a temporary name beside its own, `NAME.incomplete-PID`,
+//! synced, and then renamed, so that what has its name is whole. Whoever writes
+//! one holds flock(2) on its folder and, exclusively, on its RAM files; whoever
+//! serves one holds the shared lock on the RAM files.
+//!
+//! Nothing here panics, whatever is in the files. A manifest is checked against
+//! the limits of a machine before anything is allocated or opened by it.
+
+mod error;
+mod import;
+mod manifest;
+mod ram_file;
+mod reader;
+mod recorder;
+mod tail;
+mod temporary;
+mod writer;
+
+pub use error::Error;
+pub use import::{ImportOptions, Imported, import};
+pub use manifest::{Manifest, RamFile, Seen, Uuid};
+pub use reader::Image;
+pub use recorder::Recorder;
+pub use temporary::leftovers;
+pub use writer::Writer;
+
+/// Name of the manifest.
+pub const MANIFEST: &str = "manifest.json";
+
+/// Name of the file with the devices' sections.
+pub const DEVICE_STATE: &str = "device-state.bin";
+
+/// Name of the file with the sections in front of RAM.
+pub const EARLY_STATE: &str = "early-state.bin";
+
+/// Name of the file with the description of the device state.
+pub const DESCRIPTION: &str = "description.json";
+
+/// Version of the format that is written, and the only one that is read.
+pub const VERSION: u64 = 1;

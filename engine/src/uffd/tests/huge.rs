@@ -1,0 +1,86 @@
+//! EEXIST for huge pages, which the kernel also answers when the pool is empty.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+
+use rustix::io::Errno;
+
+use super::script::{START, failed};
+use crate::uffd::place::{Answer, Cause, Fill, Kernel, Placement, place};
+
+const HUGE: u64 = 2 << 20;
+
+/// Answers copies in the order written; says so often that no page is there, then that one is.
+struct Pool {
+    answers: RefCell<VecDeque<Answer>>,
+    absent: RefCell<u32>,
+    woken: RefCell<u32>,
+}
+
+impl Kernel for Pool {
+    fn copy(&self, _: u64, _: &[u8]) -> Answer {
+        let next = self.answers.borrow_mut().pop_front();
+        next.unwrap_or(failed(Errno::EXIST))
+    }
+    fn zero(&self, _: u64, _: u64) -> Answer {
+        failed(Errno::INVAL)
+    }
+    fn poison(&self, _: u64, _: u64) -> Answer {
+        failed(Errno::INVAL)
+    }
+    fn wake(&self, _: u64, _: u64) -> Result<(), Errno> {
+        *self.woken.borrow_mut() += 1;
+        Ok(())
+    }
+    fn is_there(&self, at: u64) -> io::Result<bool> {
+        assert_eq!(at, START);
+        let mut absent = self.absent.borrow_mut();
+        *absent = absent.saturating_sub(1);
+        Ok(*absent == 0)
+    }
+}
+
+/// What became of a page, and how many were woken.
+fn copy(answers: &[Answer], absent: u32) -> (Result<Placement, (Placement, Cause)>, u32) {
+    let pool = Pool {
+        answers: RefCell::new(answers.iter().copied().collect()),
+        absent: RefCell::new(absent + 1),
+        woken: RefCell::new(0),
+    };
+    let bytes = vec![1; HUGE as usize];
+    let placed = place(&pool, START, HUGE, Fill::Bytes(&bytes), &mut |tries| {
+        tries < 4
+    });
+    (placed, pool.woken.into_inner())
+}
+
+#[test]
+fn finds_a_huge_page_that_is_there() {
+    let there = Placement {
+        placed: 0,
+        present: HUGE,
+        first_present: Some(0),
+    };
+    assert_eq!(copy(&[], 0), (Ok(there), 1));
+}
+
+#[test]
+fn takes_no_hole_for_a_huge_page() {
+    let empty = Cause::PoolEmpty { page_size: HUGE };
+    assert_eq!(copy(&[], 100), (Err((Placement::default(), empty)), 0));
+}
+
+#[test]
+fn goes_on_when_the_pool_has_a_page_again() {
+    let all = Answer {
+        error: None,
+        count: HUGE as i64,
+    };
+    let placed = Placement {
+        placed: HUGE,
+        ..Placement::default()
+    };
+    let answers = [failed(Errno::EXIST), failed(Errno::EXIST), all];
+    assert_eq!(copy(&answers, 100), (Ok(placed), 0));
+}

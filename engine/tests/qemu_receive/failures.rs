@@ -1,0 +1,167 @@
+//! Migrations that do not end well: what is left, what is said, and what the source does then.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::ground::{Ground, left, machine};
+use super::support::SOON;
+use super::support::qemu::process::folder;
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn leaves_the_guest_running_when_it_is_stopped_before_the_switch() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+        ground.source.migrate(&ground.relay.uri());
+        ground.relay.wait(SOON, "anything", |links| {
+            links
+                .iter()
+                .any(|link| link.forward > 100_000)
+                .then_some(())
+        });
+        ground.retpath.signal(signal);
+        let message = ground.refusal();
+        assert!(message.contains("stopped"), "{message}");
+        assert!(
+            message.contains("the source still has its guest"),
+            "{message}"
+        );
+        ground.source.wait_status(&["failed"], SOON);
+        assert_eq!(ground.source.run_state(), "running");
+        ground.source.wait_healthy(5, SOON);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn gives_the_guest_back_when_it_is_stopped_after_the_switch() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
+    ground.switch_for_good();
+    ground.retpath.signal(Signal::TERM);
+    let message = ground.refusal();
+    assert!(message.contains("stopped by a signal"), "{message}");
+    assert!(message.contains("nothing is lost"), "{message}");
+    ground.source.wait_status(&["failed"], SOON);
+    // From 9.0 on it goes on by itself.
+    if ground.source.release() < (9, 0) {
+        assert_eq!(ground.source.run_state(), "postmigrate");
+        ground.source.cont();
+    }
+    ground.source.wait_healthy(5, SOON);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn ends_at_once_when_it_is_stopped_twice() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 100_000 }));
+    ground.switch_for_good();
+    ground.retpath.signal(Signal::TERM);
+    let end = Instant::now() + SOON;
+    while !ground.retpath.errors().contains("loses the guest") {
+        assert!(Instant::now() < end, "{}", ground.retpath);
+        thread::sleep(Duration::from_millis(5));
+    }
+    ground.retpath.signal(Signal::TERM);
+    let status = ground.retpath.wait(SOON);
+    assert_eq!(status.signal(), Some(15), "{}", ground.retpath);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn leaves_only_a_folder_with_a_telling_name_when_it_is_killed() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
+    ground.switch_for_good();
+    let name = format!("image.incomplete-{}", ground.retpath.id());
+    ground.retpath.kill();
+    assert_eq!(left(ground.folder.path()), [name]);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn gives_up_when_no_new_link_comes() {
+    let more = ["--touch", "2000", "--recover-timeout", "1"];
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &more);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
+    ground.switch_for_good();
+    ground.relay.cut();
+    let message = ground.refusal();
+    assert!(message.contains("no new link for 1 s"), "{message}");
+    assert!(message.contains("the guest is lost"), "{message}");
+    // It is as lost as the message says.
+    ground.source.wait_status(&["postcopy-paused"], SOON);
+    assert!(ground.source.try_run("cont", json!({})).is_err());
+}
+
+/// A file system of its own, of so many MiB.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(path: &Path, mib: u64) -> Option<Self> {
+        std::fs::create_dir(path).expect("ours");
+        let size = format!("size={mib}m");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(path)
+            .status();
+        if !mount.is_ok_and(|status| status.success()) {
+            eprintln!("NOT TESTED: mounting a small file system needs root");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn tells_the_source_when_the_disk_is_full() {
+    let place = folder();
+    let disk = place.path().join("disk");
+    // The guest has 9 MiB that are not zero.
+    let Some(_small) = Small::mount(&disk, 4) else {
+        return;
+    };
+    let capabilities = [&["postcopy-ram"][..], &["return-path"]];
+    for (capabilities, postcopy) in capabilities.into_iter().zip([true, false]) {
+        let out = disk.join("image");
+        let mut ground = Ground::at(&out, folder(), &machine(), capabilities, &[]);
+        if postcopy {
+            ground.switch();
+        } else {
+            ground.source.set(json!({ "max-bandwidth": 0 }));
+            ground.source.migrate(&ground.relay.uri());
+        }
+        let message = ground.refusal();
+        assert!(message.contains("No space left"), "{message}");
+        assert!(message.contains("as much room as"), "{message}");
+        assert!(message.contains("nothing is lost"), "{message}");
+        assert_eq!(left(&disk), [""; 0]);
+        ground.source.wait_status(&["failed"], SOON);
+        if postcopy && ground.source.release() < (9, 0) {
+            ground.source.cont();
+        }
+        ground.source.wait_healthy(5, SOON);
+    }
+}

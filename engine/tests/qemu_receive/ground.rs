@@ -1,0 +1,161 @@
+//! A source, `retpath receive`, and what is compared in the end.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use retpath_codec::BlockName;
+use retpath_engine::image::Image;
+use retpath_engine::source::PageSource;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::SOON;
+use crate::support::program::Program;
+use crate::support::qemu::migration::unix;
+use crate::support::qemu::process::folder;
+use crate::support::qemu::{Guest, Machine, Qemu, Relay};
+
+/// What a guest of 16 MiB is moved with: 300 ms of it do not fit through, so that it never
+/// converges; the rest takes about a second.
+pub(crate) const PRECOPY: u64 = 1 << 20;
+pub(crate) const POSTCOPY: u64 = 8 << 20;
+
+pub(crate) fn machine() -> Machine {
+    Machine::new(16, Guest::mib(1, 8))
+}
+
+/// A source whose guest runs, `retpath receive`, and a relay between them.
+pub(crate) struct Ground {
+    pub(crate) source: Qemu,
+    pub(crate) retpath: Program,
+    pub(crate) relay: Relay,
+    pub(crate) folder: TempDir,
+}
+
+impl Ground {
+    pub(crate) fn new(machine: &Machine, capabilities: &[&str], more: &[&str]) -> Self {
+        let folder = folder();
+        let out = folder.path().join("image");
+        Self::at(&out, folder, machine, capabilities, more)
+    }
+
+    /// The same with the image elsewhere.
+    pub(crate) fn at(
+        out: &Path,
+        folder: TempDir,
+        machine: &Machine,
+        capabilities: &[&str],
+        more: &[&str],
+    ) -> Self {
+        let mut source = Qemu::boot(machine);
+        source.enable(capabilities);
+        source.set(json!({ "max-bandwidth": PRECOPY, "max-postcopy-bandwidth": POSTCOPY }));
+        let socket = folder.path().join("in");
+        let uri = unix(&socket);
+        let mut args = vec!["receive", "--listen", &uri, "--out", text(out)];
+        args.extend(["--format", "json"]);
+        args.extend(more);
+        let retpath = Program::retpath(&args);
+        let end = Instant::now() + SOON;
+        // The socket is there before it can be connected to.
+        while !retpath.errors().contains("listening on") {
+            assert!(Instant::now() < end, "it does not listen\n{retpath}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let relay = Relay::new(&socket);
+        Self {
+            source,
+            retpath,
+            relay,
+            folder,
+        }
+    }
+
+    pub(crate) fn out(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    /// Starts the migration, and switches after the first MiB.
+    pub(crate) fn switch(&mut self) {
+        self.source.migrate(&self.relay.uri());
+        self.relay.wait(SOON, "the first round", |links| {
+            let forward: u64 = links.iter().map(|link| link.forward).sum();
+            (forward >= PRECOPY).then_some(())
+        });
+        self.source.start_postcopy();
+    }
+
+    /// The same, and waits until the guest has stopped for good.
+    pub(crate) fn switch_for_good(&mut self) {
+        self.switch();
+        // QEMU 7.2 is in its state before it stops the guest. PONGs 1 to 3 come before RUN.
+        self.relay.wait(SOON, "the switch", |links| {
+            links.iter().any(|link| link.back > 3 * 8).then_some(())
+        });
+    }
+
+    /// Waits for the end, which must be a bad one, and gives the last line of what was said.
+    pub(crate) fn refusal(&mut self) -> String {
+        let status = self.retpath.wait(SOON);
+        assert_eq!(status.code(), Some(1), "{}", self.retpath);
+        assert_eq!(self.retpath.output(), "");
+        assert_eq!(left(self.folder.path()), [""; 0]);
+        let errors = self.retpath.errors();
+        errors.lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for the end, and compares every byte. Gives what was printed.
+    pub(crate) fn finish(&mut self) -> Value {
+        self.retpath.wait_success(SOON);
+        self.source.wait_status(&["completed"], SOON);
+        assert_eq!(self.source.run_state(), "postmigrate");
+        let out = self.out();
+        compare(&out, &mut self.source);
+        assert_eq!(left(self.folder.path()), ["image"]);
+        serde_json::from_str(&self.retpath.output()).expect("one JSON object")
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("the test's own paths are UTF-8")
+}
+
+/// What is in a folder but sockets.
+pub(crate) fn left(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.filter(|name| name != "in").collect();
+    names.sort();
+    names
+}
+
+/// Every block of the image is the one of the stopped machine.
+pub(crate) fn compare(image: &Path, source: &mut Qemu) {
+    let image = Image::open(image).expect("a whole image");
+    let blocks = source.blocks();
+    assert_eq!(image.blocks().len(), blocks.len());
+    let mut compared = 0;
+    for (id, block) in image.blocks().iter().enumerate() {
+        let name = String::from_utf8_lossy(block.name.name().as_bytes()).into_owned();
+        let theirs = blocks.iter().find(|theirs| theirs.name == name);
+        let theirs = theirs.unwrap_or_else(|| panic!("QEMU has no block {name}"));
+        assert_eq!(block.len, theirs.len, "{name}");
+        let ours = image
+            .lend(id, 0, usize::try_from(block.len).expect("small"))
+            .expect("all of it");
+        // QEMU does not always tell where a small block lies.
+        if theirs.host.is_some() {
+            assert!(ours == source.block(theirs), "{name} differs");
+            compared += 1;
+        }
+        if name == "pc.ram" {
+            // Below the hole for video memory and BIOS, as the guest sees it.
+            let physical = source.physical(0, 0xa0000);
+            assert!(ours[..0xa0000] == physical, "the first 640 KiB differ");
+            let physical = source.physical(1 << 20, block.len - (1 << 20));
+            assert!(ours[1 << 20..] == physical, "what is above 1 MiB differs");
+        }
+    }
+    assert!(compared > 0, "no block could be compared");
+}

@@ -1,0 +1,178 @@
+//! `retpath receive` and `retpath import` against real QEMU: what is in the image is what the
+//! stopped source has in its memory.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod failures;
+mod ground;
+#[path = "../support/mod.rs"]
+mod support;
+
+use retpath_engine::image::Image;
+use retpath_engine::memory;
+use serde_json::{Value, json};
+
+use common::Pool;
+use ground::{Ground, compare, machine, text};
+use support::SOON;
+use support::program::Program;
+use support::qemu::{Backing, Guest, Machine, Qemu, Ram};
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_every_byte_of_a_postcopy_migration() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    ground.switch();
+    let report = ground.finish();
+    assert_eq!(report["ended_in"], "postcopy");
+    let source = &report["manifest"]["source"];
+    assert_eq!(source["postcopy"], true);
+    assert_eq!(source["footers"], true);
+    ground.source.assert_silent();
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn fetches_touched_pages() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+    ground.switch();
+    let report = ground.finish();
+    println!("{report}");
+    assert_eq!(report["touches"]["done"], 2000);
+    let faults = report["faults"].as_u64().expect("a number");
+    assert!(faults > 0, "no touch found its page missing: {report}");
+    assert_eq!(report["latency"]["total"]["count"], faults);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn takes_urgent_pages_from_the_preempt_channel() {
+    let capabilities = ["postcopy-ram", "postcopy-preempt"];
+    let more = ["--preempt", "--touch", "500"];
+    let mut ground = Ground::new(&machine(), &capabilities, &more);
+    ground.switch();
+    let report = ground.finish();
+    println!("{report}");
+    let links = ground.relay.links();
+    assert_eq!(links.len(), 2, "{}", ground.relay);
+    assert!(links[1].forward > 0, "{}", ground.relay);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn survives_five_cuts() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
+    ground.switch();
+    ground.source.wait_status(&["postcopy-active"], SOON);
+    for cut in 1..=5 {
+        ground.relay.cut_after(700_001);
+        ground.relay.wait_cuts(cut, SOON);
+        ground.source.wait_status(&["postcopy-paused"], SOON);
+        let uri = ground.relay.uri();
+        ground.source.resume(&uri);
+        ground
+            .source
+            .wait_status(&["postcopy-active", "completed"], SOON);
+    }
+    let report = ground.finish();
+    println!("{report}");
+    assert_eq!(report["pauses"], 5);
+    assert_eq!(report["resumes"], 5);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_a_migration_that_ends_in_precopy() {
+    for capabilities in [&[][..], &["postcopy-ram"], &["return-path"]] {
+        let mut ground = Ground::new(&machine(), capabilities, &[]);
+        ground.source.set(json!({ "max-bandwidth": 0 }));
+        ground.source.migrate(&ground.relay.uri());
+        let report = ground.finish();
+        assert_eq!(report["ended_in"], "precopy");
+        let description = report["manifest"]["description"].as_u64();
+        assert!(description > Some(1000), "{report}");
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_every_block() {
+    let blocks = vec![
+        Ram::new("first", 8, Backing::Anonymous),
+        Ram::new("shared", 8, Backing::Memfd),
+    ];
+    let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
+    let mut ground = Ground::new(&machine, &["postcopy-ram"], &["--touch", "200"]);
+    ground.switch();
+    ground.finish();
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_blocks_of_huge_pages() {
+    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, 6) else {
+        return;
+    };
+    let blocks = vec![
+        Ram::new("small", 8, Backing::Anonymous),
+        Ram::new("huge", 8, Backing::Huge),
+    ];
+    let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
+    let more = ["--block-page-size", "huge=2M", "--touch", "200"];
+    let mut ground = Ground::new(&machine, &["postcopy-ram"], &more);
+    ground.switch();
+    let report = ground.finish();
+    let blocks = report["manifest"]["blocks"].as_array().expect("a list");
+    let huge = blocks.iter().find(|block| block["name"] == "huge");
+    assert_eq!(huge.expect("the block")["page_size"], 2 << 20);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_an_old_machine_type() {
+    let machine = machine().kind("pc-i440fx-2.3");
+    for postcopy in [true, false] {
+        let capabilities: &[&str] = if postcopy { &["postcopy-ram"] } else { &[] };
+        let mut ground = Ground::new(&machine, capabilities, &["--touch", "50"]);
+        if postcopy {
+            ground.switch();
+        } else {
+            ground.source.set(json!({ "max-bandwidth": 0 }));
+            ground.source.migrate(&ground.relay.uri());
+        }
+        let report = ground.finish();
+        assert_eq!(report["manifest"]["machine"], Value::Null);
+        assert_eq!(report["manifest"]["source"]["footers"], false);
+        assert_eq!(report["manifest"]["description"].is_null(), postcopy);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn imports_what_cat_saved() {
+    for kind in ["pc", "q35", "pc-i440fx-2.3"] {
+        let machine = machine().kind(kind);
+        let mut source = Qemu::boot(&machine);
+        let saved = source.save();
+        let folder = support::qemu::process::folder();
+        let out = folder.path().join("image");
+        let mut retpath = Program::retpath(&["import", text(&saved), "--out", text(&out)]);
+        retpath.wait_success(SOON);
+        compare(&out, &mut source);
+        let image = Image::open(&out).expect("a whole image");
+        let footers = kind != "pc-i440fx-2.3";
+        assert_eq!(image.manifest().source.footers, footers);
+        let description = image.description().expect("a description");
+        let description: Value = serde_json::from_slice(description).expect("JSON");
+        assert!(description["devices"].is_array());
+        // It ends where the devices do: with the footer of the last one.
+        let state = image.device_state();
+        assert_eq!(state[0], 4);
+        if footers {
+            assert_eq!(state[state.len() - 5], 0x7e);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What `retpath serve` says, and leaves behind, when something breaks: whatever it is, the message
+//! tells whose the guest is, and the image can be served again.
+
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::fs::{self, OpenOptions};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::SOON;
+use support::program::Program;
+use support::qemu::image::report;
+use support::qemu::relay::Way;
+use support::qemu::{Guest, Image, Machine, Qemu, Relay};
+
+fn machine() -> Machine {
+    Machine::new(16, Guest::mib(1, 8))
+}
+
+/// An image, and a QEMU whose guest came out of it and lacks most of its memory.
+struct Half {
+    image: Image,
+    qemu: Qemu,
+    relay: Relay,
+    served: Program,
+}
+
+impl Half {
+    fn start(more: &[&str]) -> Self {
+        let image = Image::saved(&machine());
+        let (qemu, _) = image.destination(&[]);
+        let relay = Relay::new(&qemu.socket());
+        // The sweep takes minutes, if nothing ends it.
+        let more = [&["--bandwidth", "64K"], more].concat();
+        let served = image.serve(&[&relay.uri()], &more);
+        qemu.wait_said(SOON, "go on", |said| said.first());
+        Self {
+            image,
+            qemu,
+            relay,
+            served,
+        }
+    }
+
+    /// Ends `retpath serve` and takes what it says of its only QEMU.
+    fn failure(&mut self) -> Value {
+        let status = self.served.wait(SOON);
+        assert_eq!(status.code(), Some(1), "{}", self.served);
+        let report = report(&self.served);
+        assert_eq!(report["ok"], false);
+        report["destinations"][0]["failure"].clone()
+    }
+}
+
+/// The image still boots a QEMU.
+fn assert_serves(image: &Image) {
+    let (mut qemu, uri) = image.destination(&[]);
+    let mut served = image.serve(&[&uri], &[]);
+    served.wait_success(SOON);
+    qemu.wait_status(&["completed"], SOON);
+    qemu.wait_healthy(3, SOON);
+    qemu.assert_silent();
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_what_is_missing_when_qemu_is_killed() {
+    let mut half = Half::start(&["--retry", "1"]);
+    half.qemu.program().kill();
+    let failure = half.failure();
+    assert_eq!(failure["guest"], "pages-missing", "{failure}");
+    let errors = half.served.errors();
+    assert!(errors.contains("no new link for 1 s"), "{errors}");
+    assert!(errors.contains("only in the image"), "{errors}");
+    assert!(errors.contains("can be served again"), "{errors}");
+    assert_serves(&half.image);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn another_process_takes_over_from_one_that_was_killed() {
+    let mut half = Half::start(&[]);
+    half.served.kill();
+    half.qemu.wait_status(&["postcopy-paused"], SOON);
+    half.qemu.recover();
+    let uri = half.relay.uri();
+    let mut served = half.image.serve(&[&uri], &["--resume"]);
+    served.wait_success(SOON);
+    half.qemu.wait_status(&["completed"], SOON);
+    half.qemu.wait_healthy(10, SOON);
+    let cuts = &report(&served)["destinations"][0]["cuts"];
+    assert_eq!(cuts["resumes"], 1, "{cuts}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn stops_cleanly_when_interrupted() {
+    let mut half = Half::start(&[]);
+    half.served.signal(Signal::INT);
+    let failure = half.failure();
+    assert_eq!(failure["why"], "stopped");
+    assert_eq!(failure["guest"], "pages-missing");
+    let advice = failure["advice"].as_str().unwrap_or_default();
+    assert!(advice.contains("--resume"), "{advice}");
+    half.qemu.wait_status(&["postcopy-paused"], SOON);
+}
+
+/// A link that one side can still use, but not the other.
+fn half_close(way: Way) {
+    let mut half = Half::start(&[]);
+    half.relay.half_close(0, way);
+    half.qemu.wait_pauses(1, SOON);
+    half.qemu.try_recover();
+    half.relay
+        .wait(SOON, "a new link", |links| links.get(1).cloned());
+    half.qemu.wait_status(&["postcopy-active"], SOON);
+    half.qemu.wait_healthy(2, SOON);
+    let errors = half.served.errors();
+    assert!(errors.contains("migrate-recover"), "{errors}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn recovers_from_a_link_that_carries_nothing_to_qemu() {
+    half_close(Way::Forward);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn recovers_from_a_link_that_carries_nothing_back() {
+    half_close(Way::Back);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_so_when_the_image_is_cut_while_it_is_served() {
+    let mut half = Half::start(&[]);
+    let ram = half.image.path().join(ram_file(&half.image));
+    let file = OpenOptions::new().write(true).open(ram).unwrap();
+    file.set_len(4096).unwrap();
+    let failure = half.failure();
+    let why = failure["why"].as_str().unwrap_or_default();
+    assert!(why.contains("written or cut while it was mapped"), "{why}");
+    assert_eq!(failure["guest"], "pages-missing");
+}
+
+/// The name of the file with the guest's RAM.
+fn ram_file(image: &Image) -> String {
+    let text = fs::read(image.path().join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&text).unwrap();
+    let file = manifest["blocks"][0]["file"].as_str();
+    file.expect("a block has a file").to_owned()
+}
+
+/// What is said of an image that is damaged before it is served; QEMU hears nothing.
+fn refusal(damage: impl FnOnce(&Image)) -> String {
+    let image = Image::saved(&machine());
+    damage(&image);
+    let (mut qemu, uri) = image.destination(&[]);
+    let mut served = image.serve(&[&uri], &[]);
+    assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
+    assert_eq!(qemu.run_state(), "inmigrate");
+    qemu.assert_silent();
+    served.errors()
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn refuses_an_image_that_is_cut_short() {
+    let errors = refusal(|image| {
+        let ram = image.path().join(ram_file(image));
+        let file = OpenOptions::new().write(true).open(ram).unwrap();
+        file.set_len(4096).unwrap();
+    });
+    assert!(errors.contains("cut short"), "{errors}");
+}
+
+/// Replaces text in the manifest.
+fn edit(from: &'static str, to: &'static str) -> impl FnOnce(&Image) {
+    move |image| {
+        let path = image.path().join("manifest.json");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "no {from} in {text}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn refuses_a_manifest_that_was_edited() {
+    let errors = refusal(edit("retpath-image", "another-image"));
+    assert!(errors.contains("\"format\""), "{errors}");
+    let errors = refusal(edit("16777216", "16777217"));
+    assert!(errors.contains("manifest.json"), "{errors}");
+    let errors = refusal(edit("16777216", "33554432"));
+    assert!(errors.contains("cut short"), "{errors}");
+    let errors = refusal(edit("{", "["));
+    assert!(errors.contains("no JSON"), "{errors}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn does_not_take_a_fresh_qemu_for_one_to_be_resumed() {
+    let image = Image::saved(&machine());
+    let (mut qemu, uri) = image.destination(&[]);
+    let mut served = image.serve(&[&uri], &["--resume", "--retry", "1"]);
+    assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
+    let failure = report(&served)["destinations"][0]["failure"].clone();
+    assert_eq!(failure["guest"], "not-resumed", "{failure}");
+    qemu.program().wait(SOON);
+}
+
+/// What becomes of a QEMU that was started as another machine.
+fn misfit(other: &Machine) -> (Value, String) {
+    let image = Image::saved(&machine());
+    let mut qemu = Qemu::incoming(other);
+    qemu.enable(&["postcopy-ram"]);
+    qemu.listen();
+    let uri = support::qemu::migration::unix(&qemu.socket());
+    let mut served = image.serve(&[&uri], &[]);
+    assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
+    qemu.program().wait(SOON);
+    let failure = report(&served)["destinations"][0]["failure"].clone();
+    assert_serves(&image);
+    (failure, served.errors())
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_that_nothing_is_lost_when_the_machine_does_not_fit() {
+    let older = machine().kind("pc-i440fx-5.2");
+    let larger = Machine::new(32, Guest::mib(1, 8));
+    for other in [older, larger] {
+        let (failure, errors) = misfit(&other);
+        let guest = failure["guest"].as_str().unwrap_or_default();
+        assert!(matches!(guest, "in-image" | "not-loaded"), "{failure}");
+        assert!(errors.contains("nothing is lost"), "{errors}");
+        assert!(errors.contains("QEMU's own messages"), "{errors}");
+    }
+}

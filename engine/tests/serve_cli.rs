@@ -1,0 +1,200 @@
+//! `retpath serve` and `retpath receive`, one at each end: the image that arrives is the one that
+//! was served. And what `serve` refuses before it connects anywhere.
+
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use retpath_codec::NameBuf;
+use retpath_engine::blocks::Block;
+use retpath_engine::image::{Manifest, Recorder, Writer};
+use support::SOON;
+use support::program::Program;
+use tempfile::TempDir;
+
+const PAGE: u64 = 4096;
+
+/// Pages of the first block; most of them are a hole.
+const PAGES: u64 = 4096;
+
+/// An image of two blocks, whose device state is one section with a footer.
+fn make(folder: &Path, machine: &str) -> PathBuf {
+    let out = folder.join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    for (name, pages) in [("pc.ram", PAGES), ("vga.vram", 16)] {
+        let block = Block {
+            name: NameBuf::new(name).expect("a good name"),
+            len: pages * PAGE,
+            page: PAGE,
+        };
+        writer.block(&block, PAGE).expect("a block");
+    }
+    for page in (0..PAGES / 4).filter(|page| page % 3 > 0) {
+        let bytes = vec![u8::try_from(page % 255 + 1).expect("below 256"); 4096];
+        writer.write(0, page * PAGE, &bytes).expect("inside");
+    }
+    let state = b"\x04\0\0\0\x09\x05timer\0\0\0\0\0\0\0\x0201234567\x7e\0\0\0\x09";
+    writer.device_state(state).expect("room");
+    let mut facts: Manifest = Recorder::new().facts();
+    facts.machine = Some(machine.into());
+    facts.source.ram_section = 2;
+    facts.source.footers = true;
+    writer.finish(facts).expect("finished");
+    out
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Serves the image to `retpath receive` and compares what arrives.
+fn chain(more: &[&str], receive: &[&str], bandwidth: &str) {
+    let folder = folder();
+    let image = make(folder.path(), "pc-i440fx-7.2");
+    let (out, socket) = (folder.path().join("copy"), folder.path().join("socket"));
+    let uri = format!("unix:{}", socket.display());
+    let args = [&["receive", "--listen", &uri, "--out", text(&out)], receive].concat();
+    let mut receiver = Program::retpath(&args);
+    while !socket.exists() {
+        assert!(receiver.ended().is_none(), "{receiver}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let args = [
+        &[
+            "serve",
+            "--image",
+            text(&image),
+            "--connect",
+            &uri,
+            "--bandwidth",
+            bandwidth,
+        ],
+        more,
+    ]
+    .concat();
+    let mut served = Program::retpath(&args);
+    served.wait_success(SOON);
+    receiver.wait_success(SOON);
+    for file in ["ram-000-pc.ram.raw", "ram-001-vga.vram.raw"] {
+        let read = |folder: &Path| fs::read(folder.join(file)).expect("a block's file");
+        assert!(read(&image) == read(&out), "{file} differs");
+    }
+    let state = |folder: &Path| fs::read(folder.join("device-state.bin")).expect("a state");
+    assert_eq!(state(&image), state(&out));
+}
+
+#[test]
+fn arrives_as_it_was_served() {
+    chain(&[], &[], "0");
+}
+
+#[test]
+fn arrives_as_it_was_served_while_pages_are_asked_for() {
+    chain(&[], &["--touch", "500"], "2M");
+    chain(&["--preempt"], &["--touch", "500", "--preempt"], "2M");
+}
+
+fn serve(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retpath"));
+    command.arg("serve").args(args);
+    command.output().expect("the program starts")
+}
+
+/// What is said about these arguments, and the exit code.
+fn refusal(args: &[&str]) -> (String, Option<i32>) {
+    let output = serve(args);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (errors, output.status.code())
+}
+
+#[test]
+fn refuses_wrong_usage() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["--image", "x"], "--connect"),
+        (&["--image", "x", "--connect", "ssh:there"], "unix:"),
+        (
+            &[
+                "--image",
+                "x",
+                "--connect",
+                "unix:/a",
+                "--connect",
+                "unix:/a",
+            ],
+            "given twice",
+        ),
+        (
+            &["--image", "x", "--connect", "fd:3", "--preempt"],
+            "second connection",
+        ),
+        (
+            &[
+                "--image",
+                "x",
+                "--connect",
+                "unix:/a",
+                "--machine-release",
+                "7",
+            ],
+            "as in 7.2",
+        ),
+    ];
+    for (args, says) in cases {
+        let (errors, code) = refusal(args);
+        assert_eq!(code, Some(2), "{args:?}");
+        assert!(errors.contains(says), "{args:?}: {errors}");
+    }
+}
+
+#[test]
+fn refuses_what_is_no_image() {
+    let folder = folder();
+    let (errors, code) = refusal(&["--image", text(folder.path()), "--connect", "unix:/a"]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("is no image"), "{errors}");
+}
+
+#[test]
+fn asks_for_the_release_of_a_machine_type_that_does_not_tell() {
+    let folder = folder();
+    let image = make(folder.path(), "pc-q35-rhel9.4.0");
+    let args = ["--image", text(&image), "--connect", "unix:/a", "--preempt"];
+    let (errors, code) = refusal(&args);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("--machine-release"), "{errors}");
+    let (errors, _) = refusal(&[&args[..], &["--machine-release", "8.2"]].concat());
+    assert!(errors.contains("cannot connect"), "{errors}");
+}
+
+#[test]
+fn refuses_plain_tcp_beyond_loopback_unless_told() {
+    let folder = folder();
+    let image = make(folder.path(), "pc-i440fx-7.2");
+    let (errors, code) = refusal(&["--image", text(&image), "--connect", "tcp:192.0.2.1:1"]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("192.0.2.1"), "{errors}");
+    assert!(errors.contains("never left the image"), "{errors}");
+}
+
+#[test]
+fn says_that_nothing_is_lost_when_nobody_listens() {
+    let folder = folder();
+    let image = make(folder.path(), "pc-i440fx-7.2");
+    let before = fs::metadata(image.join("ram-000-pc.ram.raw")).expect("a file");
+    let (errors, code) = refusal(&["--image", text(&image), "--connect", "unix:/nobody/here"]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("-incoming defer"), "{errors}");
+    assert!(errors.contains("nothing is lost"), "{errors}");
+    let after = fs::metadata(image.join("ram-000-pc.ram.raw")).expect("a file");
+    assert_eq!(before.mtime_nsec(), after.mtime_nsec());
+    assert_eq!(before.blocks(), after.blocks());
+}

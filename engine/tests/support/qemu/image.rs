@@ -1,0 +1,94 @@
+//! An image of a machine whose guest has filled its memory, and `retpath serve` at work on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::machine::Machine;
+use super::migration::unix;
+use super::process::{Qemu, folder};
+use crate::support::SOON;
+use crate::support::program::Program;
+
+/// An image in a folder of its own.
+pub(crate) struct Image {
+    folder: TempDir,
+    machine: Machine,
+}
+
+impl Image {
+    /// Saves a machine whose guest is paused, and imports the stream.
+    pub(crate) fn saved(machine: &Machine) -> Self {
+        Self::import(machine, &[])
+    }
+
+    /// The same, with more arguments for `retpath import`.
+    pub(crate) fn import(machine: &Machine, more: &[&str]) -> Self {
+        let mut source = Qemu::boot(machine);
+        source.stop();
+        let saved = source.save();
+        let image = Self {
+            folder: folder(),
+            machine: machine.clone(),
+        };
+        let (saved, path) = (text(&saved), image.path());
+        let out = text(&path);
+        let args = [&["import", &saved, "--out", &out], more].concat();
+        Program::retpath(&args).wait_success(SOON);
+        fs::remove_file(saved).expect("the stream is ours");
+        image
+    }
+
+    /// The image's folder.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    /// The machine in it.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// A QEMU that waits for the machine with these capabilities, and where it listens.
+    pub(crate) fn destination(&self, capabilities: &[&str]) -> (Qemu, String) {
+        let mut qemu = Qemu::incoming(&self.machine);
+        qemu.enable(&["postcopy-ram"]);
+        qemu.enable(capabilities);
+        let uri = unix(&qemu.listen());
+        (qemu, uri)
+    }
+
+    /// Starts `retpath serve` with a JSON report.
+    pub(crate) fn serve(&self, uris: &[&str], more: &[&str]) -> Program {
+        let path = text(&self.path());
+        let mut args = vec!["serve", "--format", "json", "--image", &path];
+        args.extend(uris.iter().flat_map(|uri| ["--connect", uri]));
+        args.extend(more);
+        Program::retpath(&args)
+    }
+
+    /// Every file of the image with its bytes, by name.
+    pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let list = fs::read_dir(self.path()).expect("an image is a folder");
+        let read = |entry: std::io::Result<fs::DirEntry>| {
+            let entry = entry.expect("the folder can be read");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, fs::read(entry.path()).expect("its files can be read"))
+        };
+        let mut files: Vec<_> = list.map(read).collect();
+        files.sort();
+        files
+    }
+}
+
+/// The report that `retpath serve` printed.
+pub(crate) fn report(served: &Program) -> Value {
+    let output = served.output();
+    serde_json::from_str(&output).unwrap_or_else(|error| panic!("no report: {error}\n{served}"))
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("paths of tests are text").to_owned()
+}

@@ -1,0 +1,29 @@
+//! The ground on which `retpath` meets real QEMU.
+//!
+//! A [`Machine`] says what QEMU is started with, a [`Qemu`] is one that runs, a [`Relay`] stands
+//! between two sides of a migration. QEMU runs with `-accel tcg`, so any machine will do; it is
+//! `qemu-system-x86_64` from the path, or the program that `RETPATH_QEMU` names. The guest is a boot
+//! sector of our own, `guest.S`, that checks its memory without end and says so on the serial port.
+//!
+//! Tests that use it are ignored with a reason, so that a machine without QEMU says what it did
+//! not test; `.ci/run` installs QEMU and runs them.
+
+pub(crate) mod guest;
+#[cfg(feature = "cli")]
+pub(crate) mod image;
+pub(crate) mod machine;
+pub(crate) mod memory;
+pub(crate) mod migration;
+pub(crate) mod pair;
+pub(crate) mod process;
+pub(crate) mod qmp;
+pub(crate) mod relay;
+
+pub(crate) use guest::Guest;
+#[cfg(feature = "cli")]
+pub(crate) use image::Image;
+pub(crate) use machine::{Backing, Machine, Ram};
+pub(crate) use migration::Blocktime;
+pub(crate) use pair::Pair;
+pub(crate) use process::Qemu;
+pub(crate) use relay::Relay;

@@ -1,0 +1,107 @@
+//! QEMU on both sides of a migration: the measure for what `retpath` does on either.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::machine::Machine;
+use super::process::Qemu;
+use super::relay::Relay;
+use crate::support::SOON;
+
+/// What QEMU writes to its standard error when a link breaks in postcopy, and only then.
+pub(crate) const PAUSE: [&str; 4] = [
+    "Migration paused",
+    "Unable to shutdown socket",
+    "failed to save SaveStateEntry",
+    "error while loading state section",
+];
+
+/// A source whose guest runs, a destination that listens, and a relay between them.
+pub(crate) struct Pair {
+    pub(crate) source: Qemu,
+    pub(crate) destination: Qemu,
+    pub(crate) relay: Relay,
+}
+
+impl Pair {
+    /// Starts both sides with these capabilities. Where `record` is given, the relay records with
+    /// it as the prefix.
+    pub(crate) fn start(machine: &Machine, capabilities: &[&str], record: Option<&Path>) -> Self {
+        let (source, destination) = (Qemu::boot(machine), Qemu::incoming(machine));
+        Self::join(source, destination, capabilities, record)
+    }
+
+    /// The same with a guest that is stopped and stays so on the other side: memory that both
+    /// sides can be asked for. [`Pair::source`] is stopped already.
+    pub(crate) fn start_stopped(machine: &Machine, capabilities: &[&str]) -> Self {
+        let mut source = Qemu::boot(machine);
+        source.stop();
+        // In postcopy, QEMU does not care whether the source's guest ran.
+        let destination = Qemu::start("destination", machine, &["-incoming", "defer", "-S"]);
+        Self::join(source, destination, capabilities, None)
+    }
+
+    fn join(
+        mut source: Qemu,
+        mut destination: Qemu,
+        capabilities: &[&str],
+        record: Option<&Path>,
+    ) -> Self {
+        source.enable(capabilities);
+        destination.enable(capabilities);
+        if destination.knows("postcopy-blocktime") {
+            destination.enable(&["postcopy-blocktime"]);
+        }
+        let mut relay = Relay::new(&destination.listen());
+        if let Some(prefix) = record {
+            relay = relay.record(prefix);
+        }
+        Self {
+            source,
+            destination,
+            relay,
+        }
+    }
+
+    /// Limits the bandwidth before and after the switch to postcopy, in bytes per second.
+    pub(crate) fn bandwidth(&mut self, precopy: u64, postcopy: u64) {
+        let limits: Value = json!({ "max-bandwidth": precopy, "max-postcopy-bandwidth": postcopy });
+        self.source.set(limits);
+    }
+
+    /// Starts the migration and switches to postcopy after `bytes` have gone through. Gives the
+    /// moment at which the switch was ordered; returns when the destination owns the guest, so that
+    /// a link that breaks then is a matter for recovery.
+    pub(crate) fn switch_after(&mut self, bytes: u64) -> Instant {
+        self.source.migrate(&self.relay.uri());
+        self.relay.wait(SOON, "the first round", |links| {
+            let forward: u64 = links.iter().map(|link| link.forward).sum();
+            (forward >= bytes).then_some(())
+        });
+        let ordered = Instant::now();
+        self.source.start_postcopy();
+        self.destination
+            .wait_status(&["postcopy-active", "completed"], SOON);
+        self.destination.wait_arrived(SOON);
+        ordered
+    }
+
+    /// Waits until both sides are in state `completed`.
+    pub(crate) fn wait_completed(&mut self, within: Duration) {
+        self.source.wait_status(&["completed"], within);
+        self.destination.wait_status(&["completed"], within);
+    }
+
+    /// Waits until both sides know that the link is gone, and takes the migration up again.
+    pub(crate) fn recover(&mut self) {
+        self.source.wait_status(&["postcopy-paused"], SOON);
+        self.destination.wait_status(&["postcopy-paused"], SOON);
+        self.destination.recover();
+        let uri = self.relay.uri();
+        self.source.resume(&uri);
+        self.source
+            .wait_status(&["postcopy-active", "completed"], SOON);
+    }
+}

@@ -1,0 +1,362 @@
+//! A relay between the two sides of a migration: unix socket in, unix socket out.
+//!
+//! It forwards bytes and half-closes as they are, each connection by two threads, and can cut all
+//! links at once, cut them at an exact byte, and record what each side sent. A cut looks to both
+//! sides like a network that is gone; connections made afterwards go through.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::migration::unix;
+use super::process::folder;
+
+/// One connection that came through the relay, in the order they came.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// When it was made.
+    pub(crate) opened: Instant,
+    /// Bytes from the side that connected, so far.
+    pub(crate) forward: u64,
+    /// Bytes back to it, so far.
+    pub(crate) back: u64,
+    /// Its first bytes, up to 16: which channel it is.
+    pub(crate) head: Vec<u8>,
+    /// Neither side can send through it any more.
+    pub(crate) closed: bool,
+}
+
+#[derive(Default)]
+struct State {
+    links: Vec<Link>,
+    streams: Vec<[UnixStream; 2]>,
+    /// Forward bytes, of all links together, that still go through before the cut.
+    budget: Option<u64>,
+    cuts: usize,
+    record: Option<PathBuf>,
+    trouble: Vec<String>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    over: AtomicBool,
+}
+
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the side that connected.
+    Forward,
+    /// To it.
+    Back,
+}
+
+/// A relay that listens until it is dropped; then its links are cut.
+pub(crate) struct Relay {
+    shared: Arc<Shared>,
+    folder: TempDir,
+}
+
+impl Relay {
+    /// Listens; every connection is answered by one to `target`.
+    pub(crate) fn new(target: &Path) -> Self {
+        let relay = Self {
+            shared: Arc::default(),
+            folder: folder(),
+        };
+        let path = relay.socket();
+        let listener = UnixListener::bind(&path)
+            .unwrap_or_else(|error| panic!("cannot listen on {}: {error}", path.display()));
+        let (shared, target) = (Arc::clone(&relay.shared), target.to_owned());
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if shared.over.load(Ordering::Acquire) {
+                    return;
+                }
+                shared.connect(stream, &target);
+            }
+        });
+        relay
+    }
+
+    /// Writes what goes through each connection made from now on to `PREFIX.chN.fwd` (from the
+    /// side that connected) and `PREFIX.chN.rp` (back), N counting connections from 0.
+    pub(crate) fn record(self, prefix: &Path) -> Self {
+        self.shared.lock().record = Some(prefix.to_owned());
+        self
+    }
+
+    /// The path to connect to.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("relay")
+    }
+
+    /// Where to connect, as QEMU writes it.
+    pub(crate) fn uri(&self) -> String {
+        unix(&self.socket())
+    }
+
+    /// All connections so far.
+    pub(crate) fn links(&self) -> Vec<Link> {
+        self.shared.lock().links.clone()
+    }
+
+    /// Bytes forwarded so far, on all connections.
+    pub(crate) fn forwarded(&self) -> u64 {
+        self.shared
+            .lock()
+            .links
+            .iter()
+            .map(|link| link.forward)
+            .sum()
+    }
+
+    /// How many times the links were cut.
+    pub(crate) fn cuts(&self) -> usize {
+        self.shared.lock().cuts
+    }
+
+    /// Cuts all links now.
+    pub(crate) fn cut(&self) {
+        self.shared.cut(&mut self.shared.lock());
+    }
+
+    /// Cuts all links as soon as exactly `bytes` more have gone forward, wherever in a message that
+    /// is.
+    pub(crate) fn cut_after(&self, bytes: u64) {
+        self.shared.lock().budget = Some(bytes);
+    }
+
+    /// Ends one direction of connection `index`, as a peer does that half-closes its socket.
+    pub(crate) fn half_close(&self, index: usize, way: Way) {
+        let state = self.shared.lock();
+        let [near, far] = &state.streams[index];
+        // Where one side is told that nothing will come, the other must not be read from either.
+        let (from, to) = match way {
+            Way::Forward => (near, far),
+            Way::Back => (far, near),
+        };
+        let _ = from.shutdown(Shutdown::Read);
+        let _ = to.shutdown(Shutdown::Write);
+    }
+
+    /// Waits until `look` finds what it looks for in the connections.
+    pub(crate) fn wait<R>(
+        &self,
+        within: Duration,
+        what: &str,
+        mut look: impl FnMut(&[Link]) -> Option<R>,
+    ) -> R {
+        self.shared
+            .wait(within, |state| look(&state.links))
+            .unwrap_or_else(|| panic!("the relay did not see {what} within {within:?}"))
+    }
+
+    /// Waits until the links have been cut `cuts` times since the start.
+    pub(crate) fn wait_cuts(&self, cuts: usize, within: Duration) {
+        self.shared
+            .wait(within, |state| (state.cuts >= cuts).then_some(()))
+            .unwrap_or_else(|| panic!("no cut number {cuts} within {within:?}"));
+    }
+}
+
+impl fmt::Display for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        for (index, link) in state.links.iter().enumerate() {
+            let end = if link.closed { "closed" } else { "open" };
+            let Link { forward, back, .. } = link;
+            writeln!(
+                f,
+                "  link {index}: {forward} bytes forward, {back} back, {end}"
+            )?;
+        }
+        state
+            .trouble
+            .iter()
+            .try_for_each(|line| writeln!(f, "  {line}"))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("relay:\n{self}");
+        }
+        self.shared.over.store(true, Ordering::Release);
+        self.cut();
+        // Wakes the thread that listens.
+        let _ = UnixStream::connect(self.socket());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<R>(&self, within: Duration, mut look: impl FnMut(&State) -> Option<R>) -> Option<R> {
+        let end = Instant::now() + within;
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = look(&state) {
+                return Some(found);
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            let result = self.changed.wait_timeout(state, left);
+            state = result.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn connect(self: &Arc<Self>, near: UnixStream, target: &Path) {
+        // Locked from here on: whoever meets the connection at its other end finds it listed.
+        let mut state = self.lock();
+        let far = match UnixStream::connect(target) {
+            Ok(far) => far,
+            Err(error) => {
+                let line = format!("no connection to {}: {error}", target.display());
+                state.trouble.push(line);
+                return;
+            }
+        };
+        let twin = |stream: &UnixStream| stream.try_clone().expect("a descriptor can be had");
+        let index = state.links.len();
+        state.links.push(Link {
+            opened: Instant::now(),
+            forward: 0,
+            back: 0,
+            head: Vec::new(),
+            closed: false,
+        });
+        state.streams.push([twin(&near), twin(&far)]);
+        let file = |end: &str| -> Option<File> {
+            let prefix = state.record.as_ref()?;
+            let mut name = prefix.clone().into_os_string();
+            name.push(format!(".ch{index}.{end}"));
+            let file = File::create(&name);
+            Some(file.unwrap_or_else(|error| {
+                panic!("cannot write {}: {error}", Path::new(&name).display())
+            }))
+        };
+        let (forward, back) = (file("fwd"), file("rp"));
+        drop(state);
+        self.changed.notify_all();
+        let (near_too, far_too, ours) = (twin(&near), twin(&far), Arc::clone(self));
+        let there =
+            thread::spawn(move || ours.copy(index, Way::Forward, near_too, far_too, forward));
+        let ours = Arc::clone(self);
+        thread::spawn(move || {
+            ours.copy(index, Way::Back, far, near, back);
+            let _ = there.join();
+            ours.lock().links[index].closed = true;
+            ours.changed.notify_all();
+        });
+    }
+
+    fn copy(
+        &self,
+        index: usize,
+        way: Way,
+        mut from: UnixStream,
+        mut to: UnixStream,
+        mut file: Option<File>,
+    ) {
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let len = match from.read(&mut piece) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let (len, last) = self.admit(index, way, len);
+            if let Some(file) = &mut file {
+                file.write_all(&piece[..len])
+                    .expect("the record can be written");
+            }
+            let sent = to.write_all(&piece[..len]);
+            if sent.is_ok() {
+                self.count(index, way, &piece[..len]);
+            }
+            if last {
+                // Even where the other side has left before: the cut of another link told it to.
+                self.cut(&mut self.lock());
+            }
+            if sent.is_err() || last {
+                // Nobody reads there: the side that sends must hear of it.
+                let _ = from.shutdown(Shutdown::Both);
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    }
+
+    /// How much of a piece goes through, and whether the cut comes behind it; then the other links
+    /// are dead already.
+    fn admit(&self, index: usize, way: Way, len: usize) -> (usize, bool) {
+        let mut state = self.lock();
+        let Some(budget) = state.budget.filter(|_| way == Way::Forward) else {
+            return (len, false);
+        };
+        let len = len.min(usize::try_from(budget).unwrap_or(usize::MAX));
+        let left = budget - u64::try_from(len).expect("a piece is small");
+        state.budget = (left > 0).then_some(left);
+        if left == 0 {
+            state.sever(Some(index));
+        }
+        (len, left == 0)
+    }
+
+    /// Counts what went through.
+    fn count(&self, index: usize, way: Way, piece: &[u8]) {
+        let mut state = self.lock();
+        let link = &mut state.links[index];
+        let bytes = u64::try_from(piece.len()).expect("a piece is small");
+        match way {
+            Way::Forward => {
+                let head = 16_usize.saturating_sub(link.head.len()).min(piece.len());
+                link.head.extend_from_slice(&piece[..head]);
+                link.forward += bytes;
+            }
+            Way::Back => link.back += bytes,
+        }
+        self.changed.notify_all();
+    }
+
+    fn cut(&self, state: &mut State) {
+        state.sever(None);
+        state.cuts += 1;
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn sever(&self, but: Option<usize>) {
+        for (index, pair) in self.streams.iter().enumerate() {
+            if but != Some(index) {
+                let [near, far] = pair;
+                let _ = near.shutdown(Shutdown::Both);
+                let _ = far.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// A recorded stream, by the prefix given to [`Relay::record`].
+pub(crate) fn recorded(prefix: &Path, link: usize, end: &str) -> Vec<u8> {
+    let mut name = prefix.to_owned().into_os_string();
+    name.push(format!(".ch{link}.{end}"));
+    fs::read(&name)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", Path::new(&name).display()))
+}
