@@ -19,7 +19,7 @@ const PATH: &[&str] = &[
 ];
 
 /// Small inputs of any kind: to the engine's cores they are decisions.
-const SMALL: &[&str] = &[
+const ANY: &[&str] = &[
     "return_path",
     "round_trip",
     "split",
@@ -43,9 +43,10 @@ pub(crate) const READERS: &[(&str, &[&str])] = &[
     ("malformed/qemu", PATH),
     ("malformed/resumed", STREAM),
     ("malformed/v7", PATH),
+    ("regressions", ANY),
     ("seed/command", STREAM),
     ("seed/forward", STREAM),
-    ("seed/qemu", SMALL),
+    ("seed/qemu", ANY),
     ("seed/ram", STREAM),
-    ("seed/v7", SMALL),
+    ("seed/v7", ANY),
 ];

@@ -1,6 +1,7 @@
 //! The destination core: against a model of it, call by call, and against a
 //! source that keeps no rule at all.
 
+mod ending;
 mod hostile;
 mod model;
 mod pages;
@@ -9,7 +10,7 @@ mod walk;
 
 pub use self::hostile::hostile;
 
-use self::model::Op;
+use self::model::{Op, Setup};
 use self::twins::Twins;
 use crate::Channel::{Main, Preempt};
 use crate::check::Choices;
@@ -33,15 +34,16 @@ pub fn destination(bytes: &[u8]) {
 /// The core and the model agree on legal and illegal calls, before and after
 /// the switch.
 pub fn calls(choices: &mut Choices<'_>) {
-    let mut twins = Twins::new(choices.one_in(2));
-    if !choices.one_in(4) {
+    let mut twins = Twins::new(setup(choices));
+    let any = choices.one_in(4);
+    if !any {
         twins.switch(choices);
     }
     for _ in 0..400 {
-        let op = match choices.below(10) {
-            0 => twins.anything(choices),
-            1 => twins.likely(choices, 2),
-            _ => twins.legal(choices, 4),
+        let op = if any || choices.one_in(8) {
+            twins.anything(choices)
+        } else {
+            twins.legal(choices, 64)
         };
         let _ = twins.step(op);
         let over = twins.model.phase == Phase::Failed && choices.one_in(10);
@@ -53,7 +55,7 @@ pub fn calls(choices: &mut Choices<'_>) {
 
 /// The core and the model agree from the first call on.
 pub fn first_calls(choices: &mut Choices<'_>) {
-    let mut twins = Twins::new(choices.one_in(2));
+    let mut twins = Twins::new(setup(choices));
     for _ in 0..60 {
         let mut op = twins.anything(choices);
         // Mostly something that does not end it.
@@ -74,23 +76,24 @@ pub fn first_calls(choices: &mut Choices<'_>) {
 /// A migration finishes, however often it is cut, and once more if the source
 /// has not seen the end.
 pub fn migration(choices: &mut Choices<'_>) {
-    let mut twins = Twins::new(choices.one_in(2));
+    let mut twins = Twins::new(setup(choices));
     twins.switch(choices);
-    twins.finish(choices, 3);
+    twins.finish(choices, 48);
     assert_eq!(twins.core.pages().missing(), 0);
     assert_eq!(twins.core.stats().duplicates, 0);
     let lost = twins.step(Op::LinkLost(Main));
     assert_eq!(lost, Ok(()));
     let restored = twins.step(Op::LinkRestored);
     assert_eq!(restored, Ok(()));
-    twins.finish(choices, 3);
+    twins.finish(choices, 48);
 }
 
 /// The same migration recovers from a cut after each of its calls.
 pub fn every_cut(preempt: bool, seed: u64) {
     let migration = || {
         let mut choices = Choices::seeded(seed);
-        let mut twins = Twins::new(preempt);
+        let confirm = seed.is_multiple_of(3);
+        let mut twins = Twins::new(Setup { preempt, confirm });
         twins.switch(&mut choices);
         (twins, choices)
     };
@@ -106,5 +109,12 @@ pub fn every_cut(preempt: bool, seed: u64) {
             assert_eq!(twins.step(op), Ok(()), "cut after {cut} calls");
         }
         twins.finish(&mut choices, 0);
+    }
+}
+
+fn setup(choices: &mut Choices<'_>) -> Setup {
+    Setup {
+        preempt: choices.one_in(2),
+        confirm: choices.one_in(2),
     }
 }

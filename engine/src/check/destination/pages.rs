@@ -77,7 +77,7 @@ impl Model {
             if channel == Channel::Preempt {
                 return peer;
             }
-            self.memory.insert((block, at), byte);
+            *self.page_mut(block, at) = Some(byte);
             return Ok(Did::Write(block, at, vec![byte]));
         }
         let page = self.blocks[block].1;
@@ -117,12 +117,13 @@ impl Model {
             return Err((Blame::Caller, false));
         };
         let (_, start, bytes) = &mut runs[found];
-        for byte in bytes.drain(..len) {
-            self.memory.insert((block, *start), byte);
-            self.wanted.remove(&(block, *start));
-            *start += 1;
-        }
+        let done: Vec<u8> = bytes.drain(..len).collect();
+        *start += u64::try_from(len).unwrap();
         runs.retain(|(_, _, bytes)| !bytes.is_empty());
+        for (at, byte) in (at..).zip(done) {
+            *self.page_mut(block, at) = Some(byte);
+            self.wanted.remove(&(block, at));
+        }
         self.settle()?;
         Ok(Did::Nothing)
     }

@@ -18,8 +18,6 @@ mod random;
 mod receiver;
 mod sender;
 
-use std::collections::VecDeque;
-
 use retpath_codec::NameBuf;
 use retpath_codec::stream::Stream;
 
@@ -99,7 +97,7 @@ pub struct Link {
     /// The destination's memory and its guest.
     guest: Guest,
     /// What has been written and not delivered.
-    wires: [VecDeque<u8>; 3],
+    wires: [Vec<u8>; 3],
     /// Bytes delivered over this link, by wire.
     delivered: [usize; 3],
     /// Whether there is a link.

@@ -13,7 +13,8 @@ use crate::destination::{Action, Fault, Phase, Placed, Placement};
 /// The decoders, and bytes that are no whole item yet.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    main: Decoder,
+    /// Unless one of them is in use.
+    main: Option<Decoder>,
     preempt: Option<Decoder>,
     left: [Vec<u8>; 2],
     boundaries: [Vec<usize>; 3],
@@ -25,11 +26,11 @@ impl Receiver {
     pub(super) fn new(setup: &Setup, blocks: &Blocks) -> Self {
         let smallest = blocks.iter().map(|block| block.page).min();
         Self {
-            main: Decoder::new(Options {
+            main: Some(Decoder::new(Options {
                 target_page: setup.target,
                 host_page: smallest.unwrap_or(setup.target),
                 ..Options::default()
-            }),
+            })),
             preempt: None,
             left: Default::default(),
             boundaries: Default::default(),
@@ -38,7 +39,7 @@ impl Receiver {
     }
 
     pub(super) fn cut(&mut self) {
-        self.main = self.main.resume();
+        self.main = self.main.as_ref().map(Decoder::resume);
         self.preempt = None;
         self.left = Default::default();
         self.boundaries = Default::default();
@@ -64,11 +65,16 @@ impl Link {
     /// Up to `count` bytes of a wire arrive. Says how many.
     pub fn deliver(&mut self, wire: Wire, count: usize) -> usize {
         // The preempt channel is read from LISTEN on.
-        if wire == Wire::Preempt && !self.receiver.main.is_listening() {
+        let main = self.receiver.main.as_ref();
+        if wire == Wire::Preempt && !main.is_some_and(Decoder::is_listening) {
             return 0;
         }
         let flight = &mut self.wires[at(wire)];
-        let bytes: Vec<u8> = flight.drain(..count.min(flight.len())).collect();
+        let rest = flight.split_off(count.min(flight.len()));
+        let bytes = mem::replace(flight, rest);
+        if bytes.is_empty() {
+            return 0;
+        }
         self.delivered[at(wire)] += bytes.len();
         match wire {
             Wire::Main => self.take(Channel::Main, &bytes),
@@ -85,26 +91,28 @@ impl Link {
             Channel::Preempt => Wire::Preempt,
         };
         let mut input = mem::take(&mut self.receiver.left[at(wire)]);
-        input.extend(bytes);
-        let mut decoder = match channel {
-            Channel::Main => self.receiver.main.clone(),
-            Channel::Preempt => match self.receiver.preempt.take() {
-                Some(decoder) => decoder,
-                None => self.receiver.main.preempt(),
-            },
+        input.extend_from_slice(bytes);
+        let main = self.receiver.main.take().expect("nobody else reads");
+        let preempt = self.receiver.preempt.take();
+        let (mut decoder, other) = match channel {
+            Channel::Main => (main, preempt),
+            Channel::Preempt => (preempt.unwrap_or_else(|| main.preempt()), Some(main)),
         };
-        let mut rest = input.as_slice();
-        while let Step::Event { event, size } = decoder.next(rest).expect("an honest source") {
-            rest = &rest[size..];
+        let mut done = 0;
+        while let Step::Event { event, size } =
+            decoder.next(&input[done..]).expect("an honest source")
+        {
+            done += size;
             self.event(channel, event);
             let end = usize::try_from(decoder.offset()).expect("small");
             self.receiver.note(wire, end);
         }
-        self.receiver.left[at(wire)] = rest.to_vec();
-        match channel {
-            Channel::Main => self.receiver.main = decoder,
-            Channel::Preempt => self.receiver.preempt = Some(decoder),
-        }
+        input.drain(..done);
+        self.receiver.left[at(wire)] = input;
+        (self.receiver.main, self.receiver.preempt) = match channel {
+            Channel::Main => (Some(decoder), other),
+            Channel::Preempt => (other, Some(decoder)),
+        };
         self.speak();
     }
 
@@ -215,7 +223,7 @@ impl Link {
             }
             let bytes = mem::take(out);
             if self.up {
-                self.wires[at(Wire::Back)].extend(bytes);
+                self.wires[at(Wire::Back)].extend_from_slice(&bytes);
             }
         }
         self.destination.written(self.now);

@@ -18,7 +18,7 @@ impl Link {
         let mut out = Vec::new();
         let next = self.source.next(channel, self.now, &mut out);
         if self.up {
-            self.wires[at(wire)].extend(&out);
+            self.wires[at(wire)].extend_from_slice(&out);
         } else {
             assert_eq!((next, out.len()), (Next::Stop, 0));
         }
@@ -38,7 +38,7 @@ impl Link {
         let bytes = bytes.expect("a run inside its block");
         let zeros = self.gather.lay(&run, block.name.name(), bytes);
         for slice in self.gather.slices(bytes) {
-            self.wires[at(wire)].extend(slice);
+            self.wires[at(wire)].extend_from_slice(slice);
         }
         self.source.written(&run, zeros);
     }

@@ -11,8 +11,8 @@ use retpath_codec::forward::{Decoder, Event, Options, Step, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu, decode};
 
-use super::blocks;
 use super::peer::at;
+use super::{TARGET, blocks_of};
 use crate::Channel;
 use crate::blocks::Blocks;
 use crate::check::Choices;
@@ -21,20 +21,22 @@ use crate::source::{Config, Error, Gather, Next, PageRun, Phase, Preempt, Source
 /// A target page: its block, and its offset in it.
 type Page = (usize, u64);
 
+const STEP: usize = 1024;
+
 struct Watch {
     source: Source,
     config: Config,
     blocks: Blocks,
     now: u64,
     gather: Gather,
-    /// What a destination would read.
-    main: Decoder,
+    /// What a destination would read with, unless it is at it.
+    main: Option<Decoder>,
     preempt: Option<Decoder>,
     /// Bytes that are no whole item yet.
     left: [Vec<u8>; 2],
     received: BTreeSet<Page>,
     /// Target pages handed out over this link, after the switch.
-    sent: HashSet<Page>,
+    sent: BTreeSet<Page>,
     ended: bool,
     /// Phases that have been reached.
     seen: HashSet<Phase>,
@@ -57,27 +59,28 @@ impl Watch {
     fn new(choices: &mut Choices<'_>) -> Self {
         let mut sizes = Vec::new();
         for _ in 0..1 + choices.below(3) {
-            let page = 4096 << [0, 0, 1, 4, 6][choices.index(5)];
-            sizes.push((1 + choices.below(80), page));
+            let page = TARGET << [0, 0, 1, 2, 4][choices.index(5)];
+            sizes.push((1 + choices.below(80 * TARGET / page), page));
         }
-        let blocks = blocks(&sizes);
+        let blocks = blocks_of(TARGET, &sizes);
         let config = Config {
             page_bits: choices.one_in(2),
             footers: !choices.one_in(4),
             section: if choices.one_in(4) { u32::MAX } else { 1 },
-            host_page: 4096 << choices.below(2),
+            host_page: TARGET << choices.below(2),
             preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)],
             bandwidth: [0, 0, 1 << 30, 1, u64::MAX][choices.index(5)],
             switchover_start: choices.one_in(2),
             switchover_ack: choices.one_in(2),
             ping_loaded: choices.one_in(2),
             outer_pings: choices.one_in(2),
-            run: 4096 + choices.below(1 << 18),
+            run: TARGET + choices.below(1 << 15),
             ..Config::new("pc")
         };
         let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
         let options = Options {
             page_sizes: page_sizes.collect(),
+            target_page: TARGET,
             host_page: config.host_page,
             ..Options::default()
         };
@@ -87,13 +90,13 @@ impl Watch {
             blocks,
             now: 0,
             gather: Gather::new(),
-            main: Decoder::new(options),
+            main: Some(Decoder::new(options)),
             preempt: None,
             left: Default::default(),
             received: BTreeSet::new(),
-            sent: HashSet::new(),
+            sent: BTreeSet::new(),
             ended: false,
-            seen: HashSet::new(),
+            seen: HashSet::from([Phase::Fresh]),
         }
     }
 
@@ -101,12 +104,14 @@ impl Watch {
         self.now = match choices.below(64) {
             0 => u64::MAX,
             1 => choices.any(),
-            _ => self.now.saturating_add(choices.below(20_000_000)),
+            step => self.now.saturating_add(step * 300_000),
         };
         let was = self.source.phase();
         let got = self.call(choices);
         let phase = self.source.phase();
-        self.seen.insert(phase);
+        if phase != was {
+            self.seen.insert(phase);
+        }
         if let Err(error) = &got {
             assert!(!error.to_string().is_empty());
             match error {
@@ -259,11 +264,11 @@ impl Watch {
         let size = usize::try_from(bitmap::size(pages)).expect("small");
         let mut bytes = vec![0; size];
         for host in 0..block.len / block.page {
-            let parts = (host * block.page..(host + 1) * block.page).step_by(4096);
+            let parts = (host * block.page..(host + 1) * block.page).step_by(STEP);
             let whole = parts.clone().all(|at| self.received.contains(&(id, at)));
             for at in parts {
                 if whole {
-                    let page = at / 4096;
+                    let page = at / TARGET;
                     bytes[usize::try_from(page / 8).expect("small")] |= 1 << (page % 8);
                 } else {
                     self.received.remove(&(id, at));
@@ -326,32 +331,34 @@ impl Watch {
 
     /// Reads what was written, as a destination does.
     fn read(&mut self, channel: Channel, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let mut input = std::mem::take(&mut self.left[at(channel)]);
-        input.extend(bytes);
-        let mut decoder = match channel {
-            Channel::Main => self.main.clone(),
-            Channel::Preempt => match self.preempt.take() {
-                Some(decoder) => decoder,
-                None if input.is_empty() => return,
-                None => self.main.preempt(),
-            },
+        input.extend_from_slice(bytes);
+        let main = self.main.take().expect("nobody else reads");
+        let preempt = self.preempt.take();
+        let (mut decoder, other) = match channel {
+            Channel::Main => (main, preempt),
+            Channel::Preempt => (preempt.unwrap_or_else(|| main.preempt()), Some(main)),
         };
-        let mut rest = input.as_slice();
+        let mut done = 0;
         loop {
-            match decoder.next(rest) {
+            match decoder.next(&input[done..]) {
                 Ok(Step::Need(_)) => break,
                 Ok(Step::Event { event, size }) => {
-                    rest = &rest[size..];
+                    done += size;
                     self.event(&event);
                 }
                 Err(error) => panic!("{channel}: {error} in {input:02x?}"),
             }
         }
-        self.left[at(channel)] = rest.to_vec();
-        match channel {
-            Channel::Main => self.main = decoder,
-            Channel::Preempt => self.preempt = Some(decoder),
-        }
+        input.drain(..done);
+        self.left[at(channel)] = input;
+        (self.main, self.preempt) = match channel {
+            Channel::Main => (Some(decoder), other),
+            Channel::Preempt => (other, Some(decoder)),
+        };
     }
 
     fn event(&mut self, event: &Event<'_>) {
@@ -362,7 +369,7 @@ impl Watch {
             Event::Command(Command::PostcopyRamDiscard { block, ranges }) => {
                 let id = self.blocks.find(*block).expect("a known block");
                 for range in ranges.iter() {
-                    for at in (range.start..range.start + range.len).step_by(4096) {
+                    for at in (range.start..range.start + range.len).step_by(STEP) {
                         self.received.remove(&(id, at));
                     }
                 }
@@ -373,7 +380,7 @@ impl Watch {
     }
 
     fn forget_link(&mut self) {
-        self.main = self.main.resume();
+        self.main = self.main.as_ref().map(Decoder::resume);
         self.preempt = None;
         self.left = Default::default();
         self.sent.clear();
@@ -383,16 +390,16 @@ impl Watch {
 
 /// Start and length of a range: of pages, mostly.
 fn range(choices: &mut Choices<'_>) -> (u64, u64) {
-    let page = 4096;
+    let page = TARGET;
     let start = match choices.below(16) {
         0 => choices.any(),
-        1 => choices.below(1 << 20),
+        1 => choices.below(1 << 17),
         _ => choices.below(64) * page,
     };
     let len = match choices.below(16) {
         0 => choices.any(),
         1 => choices.below(10_000),
-        2..6 => 65536,
+        2..6 => 16 * TARGET,
         _ => (1 + choices.below(4)) * page,
     };
     (start, len)

@@ -14,6 +14,10 @@ pub use self::model::migration;
 use crate::blocks::{Block, Blocks};
 use crate::check::Choices;
 
+/// Target page size in bytes: the smallest that there is, so that a migration
+/// is over soon.
+const TARGET: u64 = 1024;
+
 /// The bytes are a source's life: a migration that is compared with the model,
 /// or messages and calls of any kind with any values.
 pub fn source(bytes: &[u8]) {
@@ -28,8 +32,14 @@ pub fn source(bytes: &[u8]) {
 }
 
 /// Blocks of some host pages each: how many, and how large.
+#[cfg(test)]
 pub(crate) fn blocks(sizes: &[(u64, u64)]) -> Blocks {
-    let mut blocks = Blocks::new(4096).expect("a good page size");
+    blocks_of(4096, sizes)
+}
+
+/// The same, with target pages of this size.
+fn blocks_of(target: u64, sizes: &[(u64, u64)]) -> Blocks {
+    let mut blocks = Blocks::new(target).expect("a good page size");
     for (i, (pages, page)) in sizes.iter().enumerate() {
         let name = if i == 0 {
             "pc.ram".into()

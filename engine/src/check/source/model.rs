@@ -2,12 +2,13 @@
 //! is dirty, what is asked for, in which order. Every run that is handed out
 //! must be the one that the model expects.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::Channel;
 
 use super::peer::at;
 use super::rig::Rig;
+use super::{TARGET, blocks_of};
 use crate::check::Choices;
 use crate::source::{Config, Next, PageRun, Phase, Preempt};
 
@@ -141,20 +142,21 @@ impl Model {
 /// A migration of blocks of any shape, with cuts or without: what the source
 /// sends is what the model expects, and every page arrives.
 pub fn migration(choices: &mut Choices<'_>) {
-    let page = |choices: &mut Choices<'_>| 4096 << [0, 0, 0, 1, 4, 6][choices.index(6)];
+    let page = |choices: &mut Choices<'_>| TARGET << [0, 0, 0, 1, 2, 4][choices.index(6)];
     let mut sizes = Vec::new();
     for _ in 0..1 + choices.below(3) {
         let page = page(choices);
-        sizes.push((1 + choices.below((2 << 20) / page / 8), page));
+        sizes.push((1 + choices.below(16 * TARGET / page), page));
     }
     let config = Config {
         preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)],
-        run: 4096 << choices.below(6),
+        run: TARGET << choices.below(6),
+        host_page: TARGET,
         bandwidth: [0, 0, 1 << 30][choices.index(3)],
         ping_loaded: choices.below(2) == 0,
         ..Config::new("pc-i440fx-10.0")
     };
-    let mut rig = Rig::new(config.clone(), &sizes);
+    let mut rig = Rig::of(config.clone(), blocks_of(TARGET, &sizes));
     rig.start();
     for _ in 0..choices.below(60) {
         rig.step(Channel::Main);
@@ -162,7 +164,7 @@ pub fn migration(choices: &mut Choices<'_>) {
             let block = choices.index(sizes.len());
             let (pages, page) = sizes[block];
             let start = choices.below(pages * page);
-            let len = 1 + choices.below(pages * page - start).min(20_000);
+            let len = 1 + choices.below(pages * page - start).min(5000);
             rig.source
                 .mark_dirty(block, start, len.min(pages * page - start))
                 .expect("inside");
@@ -201,7 +203,7 @@ pub fn migration(choices: &mut Choices<'_>) {
             }
             80..97 => {
                 for channel in [Channel::Main, Channel::Preempt] {
-                    rig.deliver(channel, choices.below(200_000) as usize);
+                    rig.deliver(channel, choices.index(1 << 15));
                 }
                 let replies = std::mem::take(&mut rig.peer.replies);
                 rig.reply(&replies).expect("a good return path");
@@ -214,8 +216,7 @@ pub fn migration(choices: &mut Choices<'_>) {
                     rig.step(Channel::Main);
                     rig.talk();
                 }
-                let all = rig.peer.all();
-                let lost = all.difference(&rig.peer.received);
+                let lost = rig.peer.missing();
                 model.recovered(lost.map(|page| model.host(page.0, page.1)).collect());
             }
         }
@@ -225,7 +226,7 @@ pub fn migration(choices: &mut Choices<'_>) {
     rig.finish();
     if rig.source.stats().pauses == 0 {
         // Every page once, and nothing else.
-        let sent: HashSet<_> = rig.peer.sent.iter().map(|(_, page)| *page).collect();
+        let sent: BTreeSet<_> = rig.peer.sent.iter().map(|(_, page)| *page).collect();
         assert_eq!(sent.len(), rig.peer.sent.len());
         assert_eq!(sent, rig.peer.discarded);
     }

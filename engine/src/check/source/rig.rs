@@ -1,6 +1,6 @@
 //! A source, its memory and its destination, joined by buffers.
 
-use std::collections::VecDeque;
+use std::rc::Rc;
 
 use retpath_codec::stream::Stream;
 use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu};
@@ -8,7 +8,6 @@ use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu};
 use crate::Channel;
 use crate::blocks::{BlockId, Blocks};
 
-use super::blocks;
 use super::peer::{Peer, at};
 use crate::check::Choices;
 use crate::source::{Config, Error, Gather, Next, PageRun, PageSource, Phase, Source};
@@ -18,35 +17,41 @@ pub(crate) struct Rig {
     pub(crate) peer: Peer,
     pub(crate) now: u64,
     /// What has been written and not been delivered, by channel.
-    pub(crate) flight: [VecDeque<u8>; 2],
+    pub(crate) flight: [Vec<u8>; 2],
     config: Config,
     blocks: Blocks,
-    memory: Vec<Vec<u8>>,
+    memory: Rc<Vec<Vec<u8>>>,
     gather: Gather,
     stream: Stream<Qemu>,
 }
 
 impl Rig {
-    /// Blocks of some host pages each: how many, and how large. Every fifth
-    /// target page is zero.
+    /// Blocks of some host pages each: how many, and how large.
+    #[cfg(test)]
     pub(crate) fn new(config: Config, sizes: &[(u64, u64)]) -> Self {
-        let blocks = blocks(sizes);
+        Self::of(config, super::blocks(sizes))
+    }
+
+    /// Every fifth target page is zero, and all others differ.
+    pub(crate) fn of(config: Config, blocks: Blocks) -> Self {
+        let target = usize::try_from(blocks.target()).expect("small");
         let mut choices = Choices::seeded(11);
         let memory: Vec<Vec<u8>> = blocks
             .iter()
             .map(|block| {
-                let mut bytes = vec![0; block.len as usize];
-                for (i, page) in bytes.chunks_mut(4096).enumerate() {
+                let mut bytes = vec![0; usize::try_from(block.len).expect("small")];
+                for (i, page) in bytes.chunks_mut(target).enumerate() {
                     if i % 5 != 1 {
-                        page[choices.index(4096)] = choices.byte().max(1);
+                        page[choices.index(target)] = choices.byte().max(1);
                         page[..8].copy_from_slice(&choices.any().to_le_bytes());
                     }
                 }
                 bytes
             })
             .collect();
+        let memory = Rc::new(memory);
         Self {
-            peer: Peer::new(&blocks, &memory),
+            peer: Peer::new(&blocks, &memory, config.host_page),
             source: Source::new(config.clone(), blocks.clone()).expect("a good configuration"),
             now: 0,
             config,
@@ -87,7 +92,7 @@ impl Rig {
     pub(crate) fn step(&mut self, channel: Channel) -> Next {
         let mut out = Vec::new();
         let next = self.source.next(channel, self.now, &mut out);
-        self.flight[at(channel)].extend(&out);
+        self.flight[at(channel)].append(&mut out);
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(run),
             Next::Connect => self.source.preempt_connected().expect("wanted"),
@@ -110,7 +115,7 @@ impl Rig {
             .expect("inside the block");
         let zeros = self.gather.lay(&run, name, bytes);
         for slice in self.gather.slices(bytes) {
-            self.flight[at(run.channel)].extend(slice);
+            self.flight[at(run.channel)].extend_from_slice(slice);
         }
         self.source.written(&run, zeros);
     }
@@ -118,7 +123,7 @@ impl Rig {
     /// Delivers everything, both ways.
     pub(crate) fn talk(&mut self) {
         for channel in [Channel::Main, Channel::Preempt] {
-            let bytes: Vec<u8> = self.flight[at(channel)].drain(..).collect();
+            let bytes = std::mem::take(&mut self.flight[at(channel)]);
             self.peer.feed(channel, &bytes);
         }
         let replies = std::mem::take(&mut self.peer.replies);
@@ -128,7 +133,8 @@ impl Rig {
     /// Delivers the first `count` bytes of a channel.
     pub(crate) fn deliver(&mut self, channel: Channel, count: usize) {
         let flight = &mut self.flight[at(channel)];
-        let bytes: Vec<u8> = flight.drain(..count.min(flight.len())).collect();
+        let rest = flight.split_off(count.min(flight.len()));
+        let bytes = std::mem::replace(flight, rest);
         self.peer.feed(channel, &bytes);
     }
 
@@ -204,6 +210,6 @@ impl Rig {
         assert_eq!(self.source.phase(), Phase::Completed);
         assert_eq!(self.source.remaining(), 0);
         assert_eq!(self.source.waiting(), 0);
-        assert!(self.peer.ended && self.peer.received == self.peer.all());
+        assert!(self.peer.ended && self.peer.is_whole());
     }
 }
