@@ -179,7 +179,7 @@ fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) ->
         let control = Control::new().expect("a control");
         let options = ServeOptions {
             retry: Duration::ZERO,
-            send_queue: None,
+            ..ServeOptions::default()
         };
         // Ends with an error where the destination stops early.
         let _ = serve(
@@ -286,9 +286,18 @@ fn main() {
     };
     let dir = tempfile::tempdir().expect("a folder");
     let program = floor(dir.path());
-    let mut rows = faults(&program, rounds);
-    rows.extend(sweep(&program, rounds));
-    rows.extend(under_load(rounds));
+    let named = args.iter().any(|a| !a.starts_with('-'));
+    let wanted = |name: &str| !named || args.iter().any(|a| a == name);
+    let mut rows = Vec::new();
+    if wanted("faults") {
+        rows.extend(faults(&program, rounds));
+    }
+    if wanted("sweep") {
+        rows.extend(sweep(&program, rounds));
+    }
+    if wanted("load") {
+        rows.extend(under_load(rounds));
+    }
 
     println!("| what | engine | floor | ratio | goal | |\n|---|---|---|---|---|---|");
     for row in &rows {
