@@ -96,6 +96,7 @@ pub fn serve(
     control: &Control,
 ) -> Result<(), RunError> {
     let main = connector.connect(Channel::Main)?;
+    let page = core.blocks().iter().map(|block| block.page).max();
     let mut serving = Serving {
         core,
         machine,
@@ -106,7 +107,7 @@ pub fn serve(
         preempt: None,
         stream: Stream::new(0),
         heard: false,
-        window: Window::new(options.send_queue.clone()),
+        window: Window::new(&options.send_queue, page.unwrap_or(0)),
         clock: Clock::new(),
         outage: None,
     };

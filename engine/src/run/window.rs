@@ -22,9 +22,13 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(range: RangeInclusive<usize>) -> Self {
+    /// `page` is the largest host page in bytes: where a request is for more
+    /// than the queue, a short one only makes the sides wait for each other.
+    pub(super) fn new(range: &RangeInclusive<usize>, page: u64) -> Self {
+        let page = usize::try_from(page).unwrap_or(usize::MAX);
+        let (least, most) = (*range.start(), *range.end());
         Self {
-            range,
+            range: least.max(page).min(most)..=most,
             requests: 0,
             swept: 0,
             set: None,
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn grows_while_nothing_is_requested_and_shrinks_at_once() {
-        let mut window = Window::new(LEAST..=MOST);
+        let mut window = Window::new(&(LEAST..=MOST), 4096);
         let mut sizes = Vec::new();
         for _ in 0..(64 << 20) / LEAST {
             sizes.extend(window.turn(0, true));
@@ -86,11 +90,18 @@ mod tests {
 
     #[test]
     fn stays_long_where_requests_have_a_channel_of_their_own() {
-        let mut window = Window::new(LEAST..=MOST);
+        let mut window = Window::new(&(LEAST..=MOST), 4096);
         assert_eq!(window.turn(0, false), Some(MOST));
         assert_eq!(window.turn(7, false), None);
         window.reset();
         assert_eq!(window.turn(7, false), Some(MOST), "a new link");
+    }
+
+    #[test]
+    fn has_room_for_a_huge_page() {
+        let first = |page| Window::new(&(LEAST..=MOST), page).turn(0, true);
+        assert_eq!(first(2 << 20), Some(2 << 20));
+        assert_eq!(first(1 << 30), Some(MOST));
     }
 
     #[test]
@@ -102,7 +113,7 @@ mod tests {
             RangeInclusive::new(MOST, LEAST),
             5..=usize::MAX,
         ] {
-            let mut window = Window::new(range.clone());
+            let mut window = Window::new(&range, 4096);
             for bytes in [0, 1, LEAST as u64, u64::MAX] {
                 window.swept(bytes);
                 if let Some(size) = window.turn(0, true) {
