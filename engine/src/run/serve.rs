@@ -67,7 +67,8 @@ pub struct ServeOptions {
     pub retry: Duration,
     /// Most bytes that wait in the kernel to be sent on the main channel: the
     /// start of the range while pages are requested over it, growing to the
-    /// end while none is. The kernel may round, and cap, what is set.
+    /// end while none is. The kernel may round, and cap, what is set. More than
+    /// 256 KiB made no sweep faster: the bytes leave the caches on their way.
     pub send_queue: RangeInclusive<usize>,
 }
 
@@ -75,7 +76,7 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             retry: Duration::from_secs(60),
-            send_queue: 64 << 10..=4 << 20,
+            send_queue: 64 << 10..=256 << 10,
         }
     }
 }
