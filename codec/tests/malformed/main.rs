@@ -46,6 +46,16 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("odd", "the bit that would be wrong means something else"),
 ];
 
+/// Rules that a peer need not have broken: limits of this reader, streams that
+/// merely end, and what only some readers can read.
+const NOT_THE_PEERS: [&str; 5] = [
+    "bitmap-limit",
+    "cut-short",
+    "limit",
+    "mapped-ram",
+    "unskippable",
+];
+
 /// Every rule there is, from the only place that names them all.
 fn rules() -> BTreeSet<&'static str> {
     let source = include_str!("../../src/rule.rs");
@@ -158,6 +168,8 @@ fn refuses_every_file_as_it_is_expected_to() {
             .strip_prefix(rule)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         assert!(named, "{folder}/{file} breaks {rule}");
+        let peers = !NOT_THE_PEERS.contains(&rule);
+        assert_eq!(error.is_peer_fault(), peers, "{folder}/{file}");
     }
 }
 
