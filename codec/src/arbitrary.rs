@@ -139,8 +139,8 @@ pub(crate) fn span(u: &mut Unstructured<'_>) -> (u64, u32) {
 
 /// A start, and an even length that goes with it.
 pub(crate) fn even_span(u: &mut Unstructured<'_>) -> (u64, u64) {
-    let (start, half) = span_up_to(u, u64::MAX / 2);
-    let len = half * 2;
+    let (start, len) = span_up_to(u, u64::MAX);
+    let len = (len & !1).max(2);
     (start.min(u64::MAX - len), len)
 }
 

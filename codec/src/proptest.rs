@@ -63,8 +63,8 @@ pub fn span() -> impl Strategy<Value = (u64, u32)> {
 
 /// A start, and an even length that goes with it.
 pub fn even_span() -> impl Strategy<Value = (u64, u64)> {
-    span_up_to(u64::MAX / 2).prop_map(|(start, half)| {
-        let len = half * 2;
+    span_up_to(u64::MAX).prop_map(|(start, len)| {
+        let len = (len & !1).max(2);
         (start.min(u64::MAX - len), len)
     })
 }
