@@ -43,8 +43,10 @@ fn finish(name: &str, pair: &mut Pair, switched: Instant) {
 fn keeps_a_guest_whole_through_precopy() {
     let mut pair = Pair::start(&machine(), &[], None);
     pair.bandwidth(0, 0);
+    pair.source.stop();
     pair.source.migrate(&pair.relay.uri());
     pair.wait_completed(SOON);
+    pair.destination.cont();
     pair.destination.wait_healthy(10, SOON);
     assert_eq!(pair.source.run_state(), "postmigrate");
     assert_eq!(pair.relay.links().len(), 1);
@@ -158,6 +160,7 @@ fn saves_a_stream_to_a_file() {
     let uri = format!("exec:cat {}", path.display());
     destination.run("migrate-incoming", serde_json::json!({ "uri": uri }));
     destination.wait_status(&["completed"], SOON);
+    destination.cont();
     destination.wait_healthy(10, SOON);
     destination.assert_silent();
 }

@@ -47,6 +47,7 @@ impl Recording {
             pair.switch_after(300 << 10);
         } else {
             pair.bandwidth(0, 0);
+            pair.source.stop();
             pair.source.migrate(&pair.relay.uri());
         }
         for cut in 1..=cuts {
@@ -55,6 +56,7 @@ impl Recording {
             pair.recover();
         }
         pair.wait_completed(SOON);
+        pair.destination.cont();
         pair.destination.wait_healthy(3, SOON);
         let links = pair.relay.wait(SOON, "the end", |links| {
             links.iter().all(|link| link.closed).then_some(links.len())

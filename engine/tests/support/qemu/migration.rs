@@ -78,8 +78,10 @@ impl Qemu {
     }
 
     /// Saves the machine into a file of its folder: the stream a user gets from
-    /// `migrate "exec:cat >FILE"`. The guest is stopped afterwards.
+    /// `migrate "exec:cat >FILE"`. The guest is stopped first and stays so: it is saved as one that
+    /// does not run, which a destination in precopy heeds and one in postcopy does not.
     pub(crate) fn save(&mut self) -> PathBuf {
+        self.stop();
         let path = self.folder().join("saved");
         let file = path.display();
         self.set(json!({ "max-bandwidth": 0 }));

@@ -11,8 +11,10 @@ use super::relay::Relay;
 use crate::support::SOON;
 
 /// What QEMU writes to its standard error when a link breaks in postcopy, and only then.
-pub(crate) const PAUSE: [&str; 4] = [
+pub(crate) const PAUSE: [&str; 6] = [
     "Migration paused",
+    "Unable to read from socket",
+    "Unable to write to socket",
     "Unable to shutdown socket",
     "failed to save SaveStateEntry",
     "error while loading state section",
