@@ -131,13 +131,14 @@ fn moves_every_byte_of_every_block() {
     pair.switch_after(PRECOPY);
     pair.wait_completed(SOON);
     assert_eq!(pair.destination.run_state(), "paused");
-    let ours = pair.source.blocks();
-    let theirs = pair.destination.blocks();
-    assert_eq!(ours.len(), theirs.len());
-    for (here, there) in ours.iter().zip(&theirs) {
-        assert_eq!((&here.name, here.len), (&there.name, there.len));
-        let (before, after) = (pair.source.block(here), pair.destination.block(there));
-        assert!(before == after, "{} differs", here.name);
+    let sent = pair.relay.ram(&[]);
+    pair.source.assert_ram(&sent);
+    pair.destination.assert_ram(&sent);
+    let arrived = pair.destination.ram();
+    assert_eq!(sent.blocks().len(), arrived.blocks().len());
+    for (sent, arrived) in sent.blocks().iter().zip(arrived.blocks()) {
+        assert_eq!(sent.name, arrived.name);
+        assert!(sent.bytes() == arrived.bytes(), "{} differs", sent.name);
     }
     pair.destination.cont();
     pair.destination.wait_healthy(10, SOON);

@@ -43,8 +43,17 @@ impl fmt::Display for Blocktime {
 impl Qemu {
     /// Switches capabilities on.
     pub(crate) fn enable(&mut self, capabilities: &[&str]) {
-        let on = |name: &&str| json!({ "capability": name, "state": true });
-        let list: Vec<_> = capabilities.iter().map(on).collect();
+        self.switch(capabilities, true);
+    }
+
+    /// Switches capabilities off.
+    pub(crate) fn disable(&mut self, capabilities: &[&str]) {
+        self.switch(capabilities, false);
+    }
+
+    fn switch(&mut self, capabilities: &[&str], state: bool) {
+        let one = |name: &&str| json!({ "capability": name, "state": state });
+        let list: Vec<_> = capabilities.iter().map(one).collect();
         self.run("migrate-set-capabilities", json!({ "capabilities": list }));
     }
 

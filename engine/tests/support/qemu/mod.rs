@@ -23,6 +23,7 @@ pub(crate) mod pair;
 pub(crate) mod process;
 pub(crate) mod qmp;
 pub(crate) mod relay;
+pub(crate) mod stream;
 
 pub(crate) use guest::Guest;
 #[cfg(feature = "cli")]

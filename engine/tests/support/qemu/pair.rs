@@ -56,10 +56,11 @@ impl Pair {
         if destination.knows("postcopy-blocktime") {
             destination.enable(&["postcopy-blocktime"]);
         }
-        let mut relay = Relay::new(&destination.listen());
-        if let Some(prefix) = record {
-            relay = relay.record(prefix);
-        }
+        let target = destination.listen();
+        let relay = match record {
+            Some(prefix) => Relay::new(&target).record(prefix),
+            None => Relay::recording(&target),
+        };
         Self {
             source,
             destination,

@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 use super::migration::unix;
 use super::process::folder;
+use super::stream::Ram;
+use crate::support::SOON;
 
 /// One connection that came through the relay, in the order they came.
 #[derive(Clone, Debug)]
@@ -95,6 +97,30 @@ impl Relay {
     pub(crate) fn record(self, prefix: &Path) -> Self {
         self.shared.lock().record = Some(prefix.to_owned());
         self
+    }
+
+    /// The same, in the relay's own folder, for [`Relay::ram`].
+    pub(crate) fn recording(target: &Path) -> Self {
+        let relay = Self::new(target);
+        let prefix = relay.prefix();
+        relay.record(&prefix)
+    }
+
+    fn prefix(&self) -> PathBuf {
+        self.folder.path().join("record")
+    }
+
+    /// The RAM that went through a relay made with [`Relay::recording`], once all its links are
+    /// closed. `huge`: the blocks that lie on huge pages.
+    pub(crate) fn ram(&self, huge: &[String]) -> Ram {
+        let links = self.wait(SOON, "the end of each link", |links| {
+            links.iter().all(|link| link.closed).then_some(links.len())
+        });
+        let mut ram = Ram::default();
+        for link in 0..links {
+            ram.take(&recorded(&self.prefix(), link, "fwd"), huge);
+        }
+        ram
     }
 
     /// The path to connect to.
