@@ -11,7 +11,8 @@ use std::time::Instant;
 use support::SOON;
 use support::qemu::migration::unix;
 use support::qemu::pair::PAUSE;
-use support::qemu::{Backing, Guest, Machine, Pair, Qemu, Ram};
+use support::qemu::relay::EOS;
+use support::qemu::{Backing, Guest, Machine, Pair, Qemu, Ram, types};
 
 /// What a guest of 16 MiB is moved with: 300 ms of it do not fit through, so that it never
 /// converges; the rest takes about a second.
@@ -69,16 +70,19 @@ fn keeps_a_guest_whole_through_postcopy() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_guest_whole_through_the_preempt_channel() {
-    let capabilities = ["postcopy-ram", "postcopy-preempt"];
-    let mut pair = Pair::start(&machine(), &capabilities, None);
-    pair.bandwidth(PRECOPY, POSTCOPY);
-    let switched = pair.switch_after(PRECOPY);
-    finish("preempt", &mut pair, switched);
-    let links = pair.relay.links();
-    assert_eq!(links.len(), 2, "{}", pair.relay);
-    assert!(links[1].forward > 0 && links[1].back == 0, "{}", pair.relay);
-    pair.source.assert_silent();
-    pair.destination.assert_silent();
+    for (kind, early) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut pair = Pair::start(&machine().kind(&kind), &capabilities, None);
+        pair.bandwidth(PRECOPY, POSTCOPY);
+        let switched = pair.switch_after(PRECOPY);
+        finish(&format!("preempt, {kind}"), &mut pair, switched);
+        let links = pair.relay.links();
+        assert_eq!(links.len(), 2, "{}", pair.relay);
+        assert!(links[1].forward > 0 && links[1].back == 0, "{}", pair.relay);
+        assert_eq!(pair.relay.carried(1).ends_with(EOS), early);
+        pair.source.assert_silent();
+        pair.destination.assert_silent();
+    }
 }
 
 #[test]

@@ -171,6 +171,10 @@ impl Serving<'_> {
         }
         let preempt = self.pump(Channel::Preempt)?;
         let main = self.pump(Channel::Main)?;
+        if self.core.phase() == Phase::Completing {
+            // An early preempt channel has an end mark, which nothing that comes back calls for.
+            self.pump(Channel::Preempt)?;
+        }
         if self.core.phase() == Phase::Completed {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use common::Pool;
 use ground::{Ground, compare, machine, text};
 use support::SOON;
 use support::program::Program;
-use support::qemu::{Backing, Guest, Machine, Qemu, Ram, stream};
+use support::qemu::{Backing, Guest, Machine, Qemu, Ram, relay, stream, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -47,15 +47,19 @@ fn fetches_touched_pages() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn takes_urgent_pages_from_the_preempt_channel() {
-    let capabilities = ["postcopy-ram", "postcopy-preempt"];
-    let more = ["--preempt", "--touch", "500"];
-    let mut ground = Ground::new(&machine(), &capabilities, &more);
-    ground.switch();
-    let report = ground.finish();
-    println!("{report}");
-    let links = ground.relay.links();
-    assert_eq!(links.len(), 2, "{}", ground.relay);
-    assert!(links[1].forward > 0, "{}", ground.relay);
+    for (kind, early) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let more = ["--preempt", "--touch", "500"];
+        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &more);
+        ground.switch();
+        let report = ground.finish();
+        println!("{kind}: {report}");
+        let links = ground.relay.links();
+        assert_eq!(links.len(), 2, "{}", ground.relay);
+        assert!(links[1].forward > 8, "{}", ground.relay);
+        assert_eq!(ground.relay.carried(1).ends_with(relay::EOS), early);
+        assert_eq!(report["manifest"]["source"]["preempt"], true);
+    }
 }
 
 #[test]
@@ -143,8 +147,11 @@ fn keeps_blocks_of_huge_pages() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_an_old_machine_type() {
-    let machine = machine().kind("pc-i440fx-2.3");
+fn keeps_a_machine_type_without_footers() {
+    let Some(kind) = types::without_footers() else {
+        return;
+    };
+    let machine = machine().kind(&kind);
     for postcopy in [true, false] {
         let capabilities: &[&str] = if postcopy { &["postcopy-ram"] } else { &[] };
         let mut ground = Ground::new(&machine, capabilities, &["--touch", "50"]);
@@ -165,8 +172,10 @@ fn keeps_an_old_machine_type() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn imports_what_cat_saved() {
-    for kind in ["pc", "q35", "pc-i440fx-2.3"] {
-        let machine = machine().kind(kind);
+    let old = types::without_footers();
+    let kinds = ["pc".into(), "q35".into()].into_iter().chain(old.clone());
+    for kind in kinds {
+        let machine = machine().kind(&kind);
         let mut source = Qemu::boot(&machine);
         let saved = source.save();
         let stream = std::fs::read(&saved).expect("a stream");
@@ -178,7 +187,7 @@ fn imports_what_cat_saved() {
         compare(&out, &sent);
         source.assert_ram(&sent);
         let image = Image::open(&out).expect("a whole image");
-        let footers = kind != "pc-i440fx-2.3";
+        let footers = Some(kind) != old;
         assert_eq!(image.manifest().source.footers, footers);
         let description = image.description().expect("a description");
         let description: Value = serde_json::from_slice(description).expect("JSON");

@@ -24,6 +24,7 @@ pub(crate) mod process;
 pub(crate) mod qmp;
 pub(crate) mod relay;
 pub(crate) mod stream;
+pub(crate) mod types;
 
 pub(crate) use guest::Guest;
 #[cfg(feature = "cli")]

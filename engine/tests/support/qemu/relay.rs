@@ -22,6 +22,9 @@ use super::process::folder;
 use super::stream::Ram;
 use crate::support::SOON;
 
+/// The end mark of RAM records, which closes the preempt channel of machine types up to 7.2.
+pub(crate) const EOS: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0x10];
+
 /// One connection that came through the relay, in the order they came.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -113,14 +116,19 @@ impl Relay {
     /// The RAM that went through a relay made with [`Relay::recording`], once all its links are
     /// closed. `huge`: the blocks that lie on huge pages.
     pub(crate) fn ram(&self, huge: &[String]) -> Ram {
-        let links = self.wait(SOON, "the end of each link", |links| {
-            links.iter().all(|link| link.closed).then_some(links.len())
-        });
         let mut ram = Ram::default();
-        for link in 0..links {
-            ram.take(&recorded(&self.prefix(), link, "fwd"), huge);
+        for link in 0..self.links().len() {
+            ram.take(&self.carried(link), huge);
         }
         ram
+    }
+
+    /// What connection `index` carried forward, once it is closed.
+    pub(crate) fn carried(&self, index: usize) -> Vec<u8> {
+        self.wait(SOON, "the end of a link", |links| {
+            links[index].closed.then_some(())
+        });
+        recorded(&self.prefix(), index, "fwd")
     }
 
     /// The path to connect to.
