@@ -152,8 +152,14 @@ fn keeps_a_machine_type_without_footers() {
         return;
     };
     let machine = machine().kind(&kind);
-    for postcopy in [true, false] {
-        let capabilities: &[&str] = if postcopy { &["postcopy-ram"] } else { &[] };
+    // In precopy the source closes at the end, unless it waits for an answer first.
+    let ways: [(bool, &[&str]); 4] = [
+        (true, &["postcopy-ram"]),
+        (false, &[]),
+        (false, &["return-path"]),
+        (false, &["postcopy-ram"]),
+    ];
+    for (postcopy, capabilities) in ways {
         let mut ground = Ground::new(&machine, capabilities, &["--touch", "50"]);
         if postcopy {
             ground.switch();
