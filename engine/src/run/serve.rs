@@ -178,6 +178,10 @@ impl Serving<'_> {
         self.size_queue()?;
         let preempt = self.pump(Channel::Preempt)?;
         let main = self.pump(Channel::Main)?;
+        if self.core.phase() == Phase::Completing {
+            // An early preempt channel has an end mark, which nothing that comes back calls for.
+            self.pump(Channel::Preempt)?;
+        }
         if self.core.phase() == Phase::Completed {
             return Ok(());
         }
