@@ -131,6 +131,23 @@ fn the_command_takes_a_working_copy_from_nothing_to_fresh() {
         format!("wrote 0 files; {count} files were fresh before\n")
     );
 
+    // All but one file.
+    let root = scratch("command-again");
+    let other = root.to_str().unwrap();
+    fs::create_dir_all(root.join("fuzz")).unwrap();
+    let dictionary = Path::new(top).join("fuzz/forward.dict");
+    fs::copy(dictionary, root.join("fuzz/forward.dict")).unwrap();
+    let (_, said, _) = rp_gen(&[other]);
+    let last = format!("wrote {} files; 1 file was fresh before", count - 1);
+    assert_eq!(said.lines().last(), Some(&*last));
+}
+
+#[test]
+fn the_command_removes_what_no_row_asks_for() {
+    let root = scratch("command-removes");
+    let top = root.to_str().unwrap();
+    let count = outputs().len();
+    assert_eq!(rp_gen(&[top]).0, Some(0));
     fs::write(root.join("corpus/seed/old.rp"), "").unwrap();
     fs::write(root.join("fuzz/forward.dict"), "").unwrap();
     let (code, said, complaint) = rp_gen(&["--check", top]);
