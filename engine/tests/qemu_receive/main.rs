@@ -1,6 +1,7 @@
 //! `retpath receive` and `retpath import` against real QEMU: what is in the image is what the
 //! stopped source has in its memory.
 
+mod chain;
 #[path = "../common/mod.rs"]
 mod common;
 mod failures;

@@ -89,9 +89,8 @@ impl Qemu {
         let mut command = Command::new(&binary);
         command.args(machine.arguments(&boot)).args(more);
         command
-            .arg("-chardev")
-            .arg(format!("socket,id=qmp,path={}", control.display()));
-        command.args(["-mon", "chardev=qmp,mode=control"]);
+            .arg("-qmp")
+            .arg(format!("unix:{}", control.display()));
         assert!(
             found(),
             "cannot run {}: install QEMU (Debian: qemu-system-x86) or name one in RETPATH_QEMU",
