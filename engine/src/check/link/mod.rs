@@ -151,9 +151,9 @@ impl Link {
         self.delivered[at(wire)]
     }
 
-    /// Bytes that are on their way.
-    pub fn in_flight(&self, wire: Wire) -> usize {
-        self.wires[at(wire)].len()
+    /// What is on its way.
+    pub fn flight(&self, wire: Wire) -> &[u8] {
+        &self.wires[at(wire)]
     }
 
     /// Where the items of this link ended that a wire has delivered: events of
