@@ -2,22 +2,22 @@
 //! stopped source has in its memory.
 
 mod chain;
+mod channels;
 #[path = "../common/mod.rs"]
 mod common;
 mod failures;
 mod ground;
+mod huge;
 #[path = "../support/mod.rs"]
 mod support;
 
 use retpath_engine::image::Image;
-use retpath_engine::memory;
 use serde_json::{Value, json};
 
-use common::Pool;
 use ground::{Ground, compare, machine, text};
 use support::SOON;
 use support::program::Program;
-use support::qemu::{Backing, Guest, Machine, Qemu, Ram, relay, stream, types};
+use support::qemu::{Backing, Guest, Machine, Qemu, Ram, stream, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -43,49 +43,6 @@ fn fetches_touched_pages() {
     let faults = report["faults"].as_u64().expect("a number");
     assert!(faults > 0, "no touch found its page missing: {report}");
     assert_eq!(report["latency"]["total"]["count"], faults);
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn takes_urgent_pages_from_the_preempt_channel() {
-    for (kind, early) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
-        let more = ["--preempt", "--touch", "500"];
-        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &more);
-        ground.switch();
-        let report = ground.finish();
-        println!("{kind}: {report}");
-        let links = ground.relay.links();
-        assert_eq!(links.len(), 2, "{}", ground.relay);
-        assert!(links[1].forward > 8, "{}", ground.relay);
-        assert_eq!(ground.relay.carried(1).ends_with(relay::EOS), early);
-        assert_eq!(report["manifest"]["source"]["preempt"], true);
-    }
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn survives_five_cuts() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
-    ground
-        .source
-        .set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
-    ground.switch();
-    ground.source.wait_status(&["postcopy-active"], SOON);
-    for cut in 1..=5 {
-        ground.relay.cut_after(700_001);
-        ground.relay.wait_cuts(cut, SOON);
-        ground.source.wait_status(&["postcopy-paused"], SOON);
-        let uri = ground.relay.uri();
-        ground.source.resume(&uri);
-        ground
-            .source
-            .wait_status(&["postcopy-active", "completed"], SOON);
-    }
-    let report = ground.finish();
-    println!("{report}");
-    assert_eq!(report["pauses"], 5);
-    assert_eq!(report["resumes"], 5);
 }
 
 #[test]
@@ -124,26 +81,6 @@ fn keeps_every_block() {
     let mut ground = Ground::new(&machine, &["postcopy-ram"], &["--touch", "200"]);
     ground.switch();
     ground.finish();
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_blocks_of_huge_pages() {
-    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, 6) else {
-        return;
-    };
-    let blocks = vec![
-        Ram::new("small", 8, Backing::Anonymous),
-        Ram::new("huge", 8, Backing::Huge),
-    ];
-    let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
-    let more = ["--block-page-size", "huge=2M", "--touch", "200"];
-    let mut ground = Ground::new(&machine, &["postcopy-ram"], &more);
-    ground.switch();
-    let report = ground.finish();
-    let blocks = report["manifest"]["blocks"].as_array().expect("a list");
-    let huge = blocks.iter().find(|block| block["name"] == "huge");
-    assert_eq!(huge.expect("the block")["page_size"], 2 << 20);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! reason, prints what each program that it has wrote.
 
 use std::fmt;
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -150,6 +151,17 @@ impl Program {
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Bytes of memory that the program has, mapped files among them.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let kib = text.lines().find_map(|line| {
+            let words = line.strip_prefix("VmRSS:")?;
+            words.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        kib.unwrap_or_else(|| panic!("no VmRSS in {text}")) << 10
     }
 
     /// What the program wrote to its output so far, where [`Program::spawn`] keeps it.

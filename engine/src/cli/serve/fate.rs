@@ -131,7 +131,8 @@ fn why(error: &RunError, core: &Source) -> String {
             " (start QEMU with `-incoming defer`, set `postcopy-ram`, give it `migrate-incoming`)"
         }
         (RunError::Link { .. } | RunError::Closed, false) => {
-            " (QEMU's own messages say why, such as another machine type or size)"
+            " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
+             that `retpath import` must be given with --block-page-size)"
         }
         _ => "",
     };

@@ -9,6 +9,7 @@
 //! link in postcopy does not, it is waited for until the migration is
 //! recovered over a new one.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ pub fn receive(
 }
 
 /// How long a migration that was broken before waits at its end for a source
-/// that has not seen SHUT.
+/// that has not seen SHUT, and what still comes on a broken link is read.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a source may say nothing where its stream may be over.
@@ -92,6 +93,8 @@ struct Receiving<'a> {
     /// A second connection that came before it could be read.
     waiting: Option<Link>,
     outbox: Outbox,
+    /// Since when the main link cannot be written to, and why.
+    mute: Option<(Instant, io::Error)>,
     memories: Vec<Arc<Memory>>,
     trap: Option<Trap>,
     /// The main decoder of the last link: what a new link goes on from.
@@ -137,6 +140,7 @@ impl<'a> Receiving<'a> {
             had_preempt: false,
             waiting: None,
             outbox: Outbox::default(),
+            mute: None,
             memories: Vec::new(),
             trap: None,
             last: None,
@@ -182,6 +186,7 @@ impl<'a> Receiving<'a> {
             self.promote();
             self.act()?;
             self.flush();
+            self.unmute(!ready.main)?;
             self.patience()?;
             let now = self.clock.now();
             if now >= next_progress {
@@ -189,7 +194,7 @@ impl<'a> Receiving<'a> {
                 self.guest.progress(&self.core);
             }
         }
-        Ok(())
+        self.unmute(true)
     }
 
     /// Whether nothing more can come that matters.

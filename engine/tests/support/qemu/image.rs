@@ -9,7 +9,6 @@ use tempfile::TempDir;
 use super::machine::Machine;
 use super::migration::unix;
 use super::process::{Qemu, folder};
-use crate::support::SOON;
 use crate::support::program::Program;
 
 /// An image in a folder of its own.
@@ -36,7 +35,7 @@ impl Image {
         let (saved, path) = (text(&saved), image.path());
         let out = text(&path);
         let args = [&["import", &saved, "--out", &out], more].concat();
-        Program::retpath(&args).wait_success(SOON);
+        Program::retpath(&args).wait_success(machine.patience());
         fs::remove_file(saved).expect("the stream is ours");
         image
     }

@@ -65,9 +65,7 @@ impl Qemu {
     /// Starts the machine and waits until its guest has filled its memory.
     pub(crate) fn boot(machine: &Machine) -> Self {
         let qemu = Self::start("source", machine, &[]);
-        // 2 s for a GiB at best; 10 s have been seen where the host had to find fresh memory.
-        let limit = SOON + Duration::from_millis(machine.memory() >> 15);
-        qemu.wait_said(limit, "fill its memory", |said| said.ready);
+        qemu.wait_said(machine.patience(), "fill its memory", |said| said.ready);
         qemu
     }
 
