@@ -13,8 +13,8 @@ use serde_json::Value;
 use support::SOON;
 use support::program::Program;
 use support::qemu::image::report;
-use support::qemu::migration::unix;
-use support::qemu::{Backing, Guest, Image, Machine, Qemu, Ram, Relay};
+use support::qemu::relay::EOS;
+use support::qemu::{Backing, Guest, Image, Machine, Qemu, Ram, Relay, types};
 
 fn machine() -> Machine {
     Machine::new(16, Guest::mib(1, 8))
@@ -52,22 +52,24 @@ fn continues_a_guest_from_its_image() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn continues_a_guest_through_the_preempt_channel() {
-    let image = Image::saved(&machine());
-    let (mut qemu, uri) = image.destination(&["postcopy-preempt"]);
-    let relay = Relay::new(&qemu.socket());
-    assert_eq!(uri, unix(&qemu.socket()));
-    let more = ["--preempt", "--bandwidth", "8M"];
-    let mut served = image.serve(&[&relay.uri()], &more);
-    finish("preempt", &mut qemu, &mut served);
-    let links = relay.links();
-    assert_eq!(links.len(), 2, "{relay}");
-    assert!(links[1].forward > 0 && links[1].back == 0, "{relay}");
-    qemu.assert_silent();
+    for (kind, early) in types::preempt_orders() {
+        let image = Image::saved(&machine().kind(&kind));
+        let (mut qemu, _) = image.destination(&["postcopy-preempt"]);
+        let relay = Relay::recording(&qemu.socket());
+        let more = ["--preempt", "--bandwidth", "8M"];
+        let mut served = image.serve(&[&relay.uri()], &more);
+        finish(&format!("preempt, {kind}"), &mut qemu, &mut served);
+        let links = relay.links();
+        assert_eq!(links.len(), 2, "{relay}");
+        assert!(links[1].forward > 8 && links[1].back == 0, "{relay}");
+        assert_eq!(relay.carried(1).ends_with(EOS), early);
+        qemu.assert_silent();
+    }
 }
 
 /// Cuts the link five times, at bytes that lie inside of pages.
-fn cut(capabilities: &[&str], more: &[&str], links: usize) {
-    let image = Image::saved(&machine());
+fn cut(machine: &Machine, capabilities: &[&str], more: &[&str], links: usize) {
+    let image = Image::saved(machine);
     let (mut qemu, _) = image.destination(capabilities);
     let relay = Relay::new(&qemu.socket());
     relay.cut_after(1_300_001);
@@ -92,13 +94,16 @@ fn cut(capabilities: &[&str], more: &[&str], links: usize) {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn continues_a_guest_through_five_cuts() {
-    cut(&[], &[], 6);
+    cut(&machine(), &[], &[], 6);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn continues_a_guest_through_five_cuts_of_both_channels() {
-    cut(&["postcopy-preempt"], &["--preempt"], 12);
+    for (kind, _) in types::preempt_orders() {
+        let machine = machine().kind(&kind);
+        cut(&machine, &["postcopy-preempt"], &["--preempt"], 12);
+    }
 }
 
 #[test]
@@ -170,12 +175,13 @@ fn needs_no_more_for_the_first_byte_of_a_larger_machine() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn serves_older_machine_types() {
-    // The oldest one sends neither its name nor footers.
-    for kind in ["pc-i440fx-2.3", "pc-i440fx-5.2"] {
-        let image = Image::saved(&machine().kind(kind));
+    // The first one sends neither its name nor footers.
+    let middle = types::up_to((5, 2), "machine types older than 5.2");
+    for kind in types::without_footers().into_iter().chain(middle) {
+        let image = Image::saved(&machine().kind(&kind));
         let (mut qemu, uri) = image.destination(&[]);
         let mut served = image.serve(&[&uri], &[]);
-        finish(kind, &mut qemu, &mut served);
+        finish(&kind, &mut qemu, &mut served);
         qemu.assert_silent();
     }
 }

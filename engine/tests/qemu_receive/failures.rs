@@ -12,6 +12,7 @@ use serde_json::json;
 use super::ground::{Ground, left, machine};
 use super::support::SOON;
 use super::support::qemu::process::folder;
+use super::support::qemu::types;
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -107,6 +108,33 @@ fn gives_up_when_no_new_link_comes() {
     // It is as lost as the message says.
     ground.source.wait_status(&["postcopy-paused"], SOON);
     assert!(ground.source.try_run("cont", json!({})).is_err());
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn gives_up_where_nothing_tells_the_end() {
+    // Neither footers nor a description; with a return path the source does not close either.
+    let what = "machine types without a description (2.2 and older)";
+    let Some(kind) = types::up_to((2, 2), what) else {
+        return;
+    };
+    let mut ground = Ground::new(&machine().kind(&kind), &["return-path"], &[]);
+    ground.source.set(json!({ "max-bandwidth": 0 }));
+    ground.source.migrate(&ground.relay.uri());
+    let message = ground.refusal();
+    assert!(message.contains("nothing has come for 10 s"), "{message}");
+    assert!(message.contains("return-path"), "{message}");
+    assert!(message.contains("nothing is lost"), "{message}");
+    ground.source.wait_status(&["failed"], SOON);
+    ground.source.wait_healthy(5, SOON);
+
+    // The advice is good.
+    let mut ground = Ground::new(&machine().kind(&kind), &[], &[]);
+    ground.source.set(json!({ "max-bandwidth": 0 }));
+    ground.source.stop();
+    ground.source.migrate(&ground.relay.uri());
+    let report = ground.finish();
+    assert_eq!(report["manifest"]["description"], serde_json::Value::Null);
 }
 
 /// A file system of its own, of so many MiB.

@@ -174,10 +174,28 @@ impl Program {
         mut look: impl FnMut(&str) -> Option<R>,
     ) -> R {
         let log = self.out.as_ref().expect("started with Program::spawn");
+        self.wait_in(log, within, &mut look)
+    }
+
+    /// The same on standard error.
+    pub(crate) fn wait_error<R>(
+        &self,
+        within: Duration,
+        mut look: impl FnMut(&str) -> Option<R>,
+    ) -> R {
+        self.wait_in(&self.err, within, &mut look)
+    }
+
+    fn wait_in<R>(
+        &self,
+        log: &Log,
+        within: Duration,
+        look: &mut dyn FnMut(&str) -> Option<R>,
+    ) -> R {
         let found = log.wait(within, |log| {
             let text = String::from_utf8_lossy(log);
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            whole.lines().find_map(&mut look)
+            whole.lines().find_map(&mut *look)
         });
         found.unwrap_or_else(|ended| {
             panic!("{}: the line awaited did not come: {ended:?}", self.name)

@@ -48,8 +48,8 @@ impl Fate {
             return Self::Waiting;
         }
         match (core.phase(), core.remaining()) {
-            (Phase::Failed, _) => Self::Lost,
             _ if !core.is_loaded() => Self::Unloaded,
+            (Phase::Failed, _) => Self::Lost,
             (_, 0) => Self::Unconfirmed,
             (_, left) => Self::Halved { left },
         }

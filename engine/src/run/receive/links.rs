@@ -9,12 +9,12 @@ use retpath_codec::forward::{Decoder, Event, Step};
 
 use super::super::RunError;
 use super::super::buffer::Inbox;
-use super::Receiving;
 use super::sweep::{Run, Scatter};
+use super::{Receiving, SILENCE};
 use crate::Channel;
 use crate::blocks::BlockId;
 use crate::channel::{Link, Moved};
-use crate::destination::Phase;
+use crate::destination::{Phase, Tail};
 
 /// Bytes of a read that looks like a sweep's.
 const SWEEP: usize = 32 * 1024;
@@ -224,7 +224,8 @@ impl Receiving<'_> {
         }
         // Without footers, only the end of the connection tells where the
         // devices of a precopy migration end.
-        if channel == Channel::Main && !inbound.decoder.has_ended() {
+        let ended = inbound.decoder.has_ended() || self.ending.is_some();
+        if channel == Channel::Main && !ended {
             let now = self.clock.now();
             if let Err(error) = self.event(channel, Event::Eof, now) {
                 return self.lost(channel, error);
@@ -238,6 +239,27 @@ impl Receiving<'_> {
             Channel::Preempt => self.preempt = None,
         }
         self.act()
+    }
+
+    /// Nothing comes. That is the end of a precopy migration without footers
+    /// whose source waits for SHUT before it closes, if its stream looks like it.
+    pub(super) fn idle(&mut self) -> Result<(), RunError> {
+        let Some(main) = &self.main else {
+            return Ok(());
+        };
+        // The first questions cost nothing.
+        let waits = self.core.has_return_path() && self.ending.is_none();
+        if !waits || main.decoder.has_ended() || main.decoder.finish(&[]).is_err() {
+            return Ok(());
+        }
+        match self.guest.device_state_tail().map_err(RunError::Guest)? {
+            Tail::Whole => self.event(Channel::Main, Event::Eof, self.clock.now()),
+            Tail::Unclear if self.idle.get_or_insert_with(Instant::now).elapsed() >= SILENCE => {
+                let seconds = SILENCE.as_secs();
+                Err(RunError::NoEnd { seconds })
+            }
+            Tail::Unclear | Tail::Open => Ok(()),
+        }
     }
 
     /// A link is of no more use: both go, and postcopy waits for new ones.

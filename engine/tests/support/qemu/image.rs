@@ -41,6 +41,12 @@ impl Image {
         image
     }
 
+    /// An image that `retpath receive` has made in a folder, under the name that [`Image::path`]
+    /// gives.
+    pub(crate) fn received(folder: TempDir, machine: Machine) -> Self {
+        Self { folder, machine }
+    }
+
     /// The image's folder.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("image")
@@ -53,7 +59,17 @@ impl Image {
 
     /// A QEMU that waits for the machine with these capabilities, and where it listens.
     pub(crate) fn destination(&self, capabilities: &[&str]) -> (Qemu, String) {
-        let mut qemu = Qemu::incoming(&self.machine);
+        Self::listen(Qemu::incoming(&self.machine), capabilities)
+    }
+
+    /// The same with a guest that stays as it is in the image.
+    pub(crate) fn stopped_destination(&self, capabilities: &[&str]) -> (Qemu, String) {
+        let arguments = ["-incoming", "defer", "-S"];
+        let qemu = Qemu::start("destination", &self.machine, &arguments);
+        Self::listen(qemu, capabilities)
+    }
+
+    fn listen(mut qemu: Qemu, capabilities: &[&str]) -> (Qemu, String) {
         qemu.enable(&["postcopy-ram"]);
         qemu.enable(capabilities);
         let uri = unix(&qemu.listen());

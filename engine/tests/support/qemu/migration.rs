@@ -43,8 +43,17 @@ impl fmt::Display for Blocktime {
 impl Qemu {
     /// Switches capabilities on.
     pub(crate) fn enable(&mut self, capabilities: &[&str]) {
-        let on = |name: &&str| json!({ "capability": name, "state": true });
-        let list: Vec<_> = capabilities.iter().map(on).collect();
+        self.switch(capabilities, true);
+    }
+
+    /// Switches capabilities off.
+    pub(crate) fn disable(&mut self, capabilities: &[&str]) {
+        self.switch(capabilities, false);
+    }
+
+    fn switch(&mut self, capabilities: &[&str], state: bool) {
+        let one = |name: &&str| json!({ "capability": name, "state": state });
+        let list: Vec<_> = capabilities.iter().map(one).collect();
         self.run("migrate-set-capabilities", json!({ "capabilities": list }));
     }
 
@@ -78,8 +87,10 @@ impl Qemu {
     }
 
     /// Saves the machine into a file of its folder: the stream a user gets from
-    /// `migrate "exec:cat >FILE"`. The guest is stopped afterwards.
+    /// `migrate "exec:cat >FILE"`. The guest is stopped first and stays so: it is saved as one that
+    /// does not run, which a destination in precopy heeds and one in postcopy does not.
     pub(crate) fn save(&mut self) -> PathBuf {
+        self.stop();
         let path = self.folder().join("saved");
         let file = path.display();
         self.set(json!({ "max-bandwidth": 0 }));
