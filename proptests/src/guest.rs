@@ -191,9 +191,11 @@ pub struct Move<W> {
     pub watch: W,
 }
 
-/// Someone who sees what arrives.
+/// Someone who sees what each side says and hears.
 pub trait Watch {
-    /// Bytes have arrived.
+    /// Bytes have been written.
+    fn leaves(&mut self, wire: Wire, bytes: &[u8]);
+    /// Bytes arrive; what they cause leaves later.
     fn arrives(&mut self, wire: Wire, bytes: &[u8]);
     /// The link has broken; what was on its way is lost.
     fn breaks(&mut self);
@@ -201,6 +203,7 @@ pub trait Watch {
 
 /// Nobody.
 impl Watch for () {
+    fn leaves(&mut self, _: Wire, _: &[u8]) {}
     fn arrives(&mut self, _: Wire, _: &[u8]) {}
     fn breaks(&mut self) {}
 }
@@ -224,26 +227,42 @@ impl<W: Watch> Move<W> {
                 return outcome;
             }
         }
+        let rest = [
+            Step::Reconnect,
+            Step::Switch,
+            Step::Save,
+            Step::Send(Channel::Preempt),
+            Step::Send(Channel::Main),
+            Step::Deliver(Wire::Main, usize::MAX),
+            Step::Deliver(Wire::Preempt, usize::MAX),
+            Step::Deliver(Wire::Back, usize::MAX),
+        ];
         for _ in 0..100_000 {
             if let Some(outcome) = self.link.outcome() {
                 return outcome;
             }
-            self.link.reconnect();
-            self.link.switch();
-            self.link.save();
-            self.link.wait(Channel::Preempt);
-            self.link.wait(Channel::Main);
-            for wire in WIRES {
-                self.deliver(wire, usize::MAX);
+            for step in &rest {
+                self.step(step);
             }
         }
         panic!("does not end: {:?}", self.link);
     }
 
     fn step(&mut self, step: &Step) {
+        let mut before = WIRES.map(|wire| self.link.flight(wire).len());
         match step {
             Step::Send(channel) => self.link.wait(*channel),
-            Step::Deliver(wire, count) => self.deliver(*wire, *count),
+            Step::Deliver(wire, count) => {
+                let flight = self.link.flight(*wire);
+                let bytes = flight[..flight.len().min(*count)].to_vec();
+                // What is not read yet stays where it is.
+                let count = self.link.deliver(*wire, *count);
+                if count > 0 {
+                    self.watch.arrives(*wire, &bytes[..count]);
+                }
+                let at = WIRES.iter().position(|other| other == wire);
+                before[at.expect("one of them")] -= count;
+            }
             Step::Save => drop(self.link.save()),
             Step::Change(place, byte) => {
                 let (block, offset) = place.of(&self.setup);
@@ -258,14 +277,15 @@ impl<W: Watch> Move<W> {
             Step::Cut => {
                 self.link.cut();
                 self.watch.breaks();
+                before = [0; 3];
             }
             Step::Reconnect => drop(self.link.reconnect()),
         }
-    }
-
-    fn deliver(&mut self, wire: Wire, count: usize) {
-        let flight = self.link.flight(wire).to_vec();
-        let count = self.link.deliver(wire, count);
-        self.watch.arrives(wire, &flight[..count]);
+        for (wire, before) in WIRES.into_iter().zip(before) {
+            let new = &self.link.flight(wire)[before..];
+            if !new.is_empty() {
+                self.watch.leaves(wire, new);
+            }
+        }
     }
 }

@@ -69,7 +69,7 @@ pub struct Setup {
 
 impl Setup {
     /// The source's blocks.
-    fn layout(&self) -> Blocks {
+    pub fn layout(&self) -> Blocks {
         let mut blocks = Blocks::new(self.target).expect("a target page size");
         for (number, (pages, page, _)) in self.blocks.iter().enumerate() {
             let block = Block {
