@@ -1,14 +1,16 @@
 //! Values from unstructured bytes: valid messages, borrowed and owned, and
 //! ([`NearValid`], with feature `encode`) frames that are nearly valid.
 //!
-//! The messages themselves are generated. Fails only as the `arbitrary` crate
-//! does, when the bytes run out; never panics.
+//! The messages themselves are generated. Any bytes will do: where they run
+//! out, zeros go on. Nothing here panics.
 
 use alloc::vec::Vec;
 #[cfg(feature = "encode")]
 use core::marker::PhantomData;
+use core::ops::RangeInclusive;
 
-use ::arbitrary::{Arbitrary, Result, Unstructured};
+use ::arbitrary::unstructured::Int;
+use ::arbitrary::{Arbitrary, Error, Result, Unstructured};
 
 #[cfg(feature = "encode")]
 use crate::frame::Dialect;
@@ -38,14 +40,16 @@ pub struct NearValid<D> {
 #[cfg(feature = "encode")]
 impl<'a, D: Dialect<Owned: Arbitrary<'a>>> Arbitrary<'a> for NearValid<D> {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let message: D::Owned = u.arbitrary()?;
-        let defect: Defect = u.arbitrary()?;
-        let frame =
-            near::encode::<D>(&message, defect).map_err(|_| ::arbitrary::Error::IncorrectFormat)?;
-        Ok(Self {
-            frame,
-            defect,
-            dialect: PhantomData,
+        u.arbitrary().and_then(|(message, defect): (D::Owned, _)| {
+            let frame = near::encode::<D>(&message, defect);
+            let dialect = PhantomData;
+            frame
+                .map(|frame| Self {
+                    frame,
+                    defect,
+                    dialect,
+                })
+                .map_err(|_| Error::IncorrectFormat)
         })
     }
 }
@@ -53,42 +57,43 @@ impl<'a, D: Dialect<Owned: Arbitrary<'a>>> Arbitrary<'a> for NearValid<D> {
 #[cfg(feature = "encode")]
 impl<'a> Arbitrary<'a> for Defect {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(Self::new(u.arbitrary()?, u.arbitrary()?, u.arbitrary()?))
+        let numbers: Result<(u8, u16, u8)> = u.arbitrary();
+        numbers.map(|(kind, at, value)| Self::new(kind, at, value))
     }
 }
 
 impl<'a> Arbitrary<'a> for Name<'a> {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let usual = *u.choose(&NAMES)?;
-        if u.ratio(1, 4)? {
-            return Name::new(usual).map_err(|_| ::arbitrary::Error::IncorrectFormat);
-        }
-        let len = u.int_in_range(1..=MAX_NAME)?.min(u.len());
-        let bytes = u.bytes(len)?;
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(len);
-        Name::new(&bytes[..end])
+        let usual = NAMES[number(u, 0..=NAMES.len() - 1)];
+        let len = match number(u, 1..=4_u8) {
+            1 => 0,
+            _ => number(u, 1..=MAX_NAME),
+        };
+        let bytes = take(u, len);
+        let end = bytes.iter().position(|byte| *byte == 0);
+        Name::new(&bytes[..end.unwrap_or(bytes.len())])
             .or_else(|_| Name::new(usual))
-            .map_err(|_| ::arbitrary::Error::IncorrectFormat)
+            .map_err(|_| Error::IncorrectFormat)
     }
 }
 
 impl<'a> Arbitrary<'a> for NameBuf {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(Name::arbitrary(u)?.to_buf())
+        Name::arbitrary(u).map(Name::to_buf)
     }
 }
 
 impl<'a> Arbitrary<'a> for Range {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let (start, len) = span_up_to(u, u64::MAX)?;
+        let (start, len) = span_up_to(u, u64::MAX);
         Ok(Self { start, len })
     }
 }
 
 impl<'a> Arbitrary<'a> for Ranges<'a> {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let most = u.int_in_range(1..=MAX_RANGES)?.min(u.len() / 16);
-        let (ranges, _) = u.bytes(most * 16)?.as_chunks();
+        let count = number(u, 1..=MAX_RANGES);
+        let (ranges, _) = take(u, count * 16).as_chunks();
         let sound = ranges
             .iter()
             .take_while(|r| Range::parse(r).is_ok())
@@ -102,42 +107,48 @@ impl<'a> Arbitrary<'a> for Ranges<'a> {
 
 impl<'a> Arbitrary<'a> for RangeBuf {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let count = u.int_in_range(1..=MAX_RANGES)?;
+        let count = number(u, 1..=MAX_RANGES);
         let ranges: Result<Vec<Range>> = (0..count).map(|_| u.arbitrary()).collect();
-        RangeBuf::new(ranges?).map_err(|_| ::arbitrary::Error::IncorrectFormat)
+        ranges.and_then(|ranges| RangeBuf::new(ranges).map_err(|_| Error::IncorrectFormat))
     }
 }
 
 impl<'a> Arbitrary<'a> for PageSizes {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(Self {
-            summary: u.arbitrary()?,
-            target: u.arbitrary()?,
-        })
+        let sizes: Result<(u64, u64)> = u.arbitrary();
+        sizes.map(|(summary, target)| Self { summary, target })
     }
 }
 
+/// A number of the range, which must not be empty.
+pub(crate) fn number<T: Int>(u: &mut Unstructured<'_>, range: RangeInclusive<T>) -> T {
+    let least = *range.start();
+    u.int_in_range(range).unwrap_or(least)
+}
+
+/// So many bytes, or as many as there are.
+fn take<'a>(u: &mut Unstructured<'a>, most: usize) -> &'a [u8] {
+    u.bytes(most.min(u.len())).unwrap_or_default()
+}
+
 /// A start, and a 32-bit length that goes with it.
-pub(crate) fn span(u: &mut Unstructured<'_>) -> Result<(u64, u32)> {
-    let (start, len) = span_up_to(u, u32::MAX.into())?;
-    let len = u32::try_from(len).map_err(|_| ::arbitrary::Error::IncorrectFormat)?;
-    Ok((start, len))
+pub(crate) fn span(u: &mut Unstructured<'_>) -> (u64, u32) {
+    let (start, len) = span_up_to(u, u32::MAX.into());
+    (start, u32::try_from(len).unwrap_or(u32::MAX))
 }
 
 /// A start, and an even length that goes with it.
-pub(crate) fn even_span(u: &mut Unstructured<'_>) -> Result<(u64, u64)> {
-    let (start, half) = span_up_to(u, u64::MAX / 2)?;
-    let len = half * 2;
-    Ok((start.min(u64::MAX - len), len))
+pub(crate) fn even_span(u: &mut Unstructured<'_>) -> (u64, u64) {
+    let (start, len) = span_up_to(u, u64::MAX);
+    let len = (len & !1).max(2);
+    (start.min(u64::MAX - len), len)
 }
 
 /// A start, and a length of at most `most`: a page as often as anything else.
-fn span_up_to(u: &mut Unstructured<'_>, most: u64) -> Result<(u64, u64)> {
-    let len = if u.arbitrary()? {
-        4096
-    } else {
-        u.int_in_range(1..=most)?
+fn span_up_to(u: &mut Unstructured<'_>, most: u64) -> (u64, u64) {
+    let len = match number(u, 0..=1_u8) {
+        0 => number(u, 1..=most),
+        _ => 4096,
     };
-    let start = u.int_in_range(0..=u64::MAX - len)?;
-    Ok((start, len))
+    (number(u, 0..=u64::MAX - len), len)
 }

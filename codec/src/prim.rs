@@ -14,6 +14,9 @@ use crate::error::Rule;
 #[cfg(feature = "encode")]
 use crate::fit::Unfit;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use parse::*;
 #[cfg(feature = "encode")]
 pub(crate) use write::*;

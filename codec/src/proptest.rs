@@ -35,8 +35,8 @@ where
     D: Dialect<Owned: Arbitrary>,
 {
     (any::<D::Owned>(), any::<Defect>()).prop_filter_map("no frame", |(message, defect)| {
-        let frame = near::encode::<D>(&message, defect).ok()?;
-        Some((frame, defect))
+        let frame = near::encode::<D>(&message, defect).ok();
+        frame.map(|frame| (frame, defect))
     })
 }
 
@@ -57,15 +57,14 @@ pub fn range() -> impl Strategy<Value = Range> {
 
 /// A start, and a 32-bit length that goes with it.
 pub fn span() -> impl Strategy<Value = (u64, u32)> {
-    span_up_to(u32::MAX.into()).prop_filter_map("no length", |(start, len)| {
-        Some((start, u32::try_from(len).ok()?))
-    })
+    span_up_to(u32::MAX.into())
+        .prop_map(|(start, len)| (start, u32::try_from(len).unwrap_or(u32::MAX)))
 }
 
 /// A start, and an even length that goes with it.
 pub fn even_span() -> impl Strategy<Value = (u64, u64)> {
-    span_up_to(u64::MAX / 2).prop_map(|(start, half)| {
-        let len = half * 2;
+    span_up_to(u64::MAX).prop_map(|(start, len)| {
+        let len = (len & !1).max(2);
         (start.min(u64::MAX - len), len)
     })
 }

@@ -96,6 +96,105 @@ mod from_bytes {
         }
     }
 
+    /// What cannot be made.
+    #[derive(Debug)]
+    struct Never;
+
+    impl<'a> Arbitrary<'a> for Never {
+        fn arbitrary(_: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+            Err(arbitrary::Error::IncorrectFormat)
+        }
+    }
+
+    #[test]
+    fn fails_where_a_name_or_the_ranges_do_and_nowhere_else() {
+        let mut failed = [0; 4];
+        for seed in 0..200 {
+            let bytes = noise(seed, 600);
+            let mut u = Unstructured::new(&bytes);
+            match Message::<Never>::arbitrary(&mut u) {
+                Ok(Message::ReqPagesId { .. } | Message::RecvBitmap { .. }) => {
+                    panic!("a message without its name")
+                }
+                made => failed[0] += u32::from(made.is_err()),
+            }
+            let mut u = Unstructured::new(&bytes);
+            match v7::Message::<Never>::arbitrary(&mut u) {
+                Ok(v7::Message::ReqPages { block, .. }) => assert!(block.is_none()),
+                made => failed[1] += u32::from(made.is_err()),
+            }
+            let mut u = Unstructured::new(&bytes);
+            match Command::<Never, RangeBuf>::arbitrary(&mut u) {
+                Ok(Command::PostcopyRamDiscard { .. } | Command::RecvBitmap { .. }) => {
+                    panic!("a command without its name")
+                }
+                made => failed[2] += u32::from(made.is_err()),
+            }
+            let mut u = Unstructured::new(&bytes);
+            match Command::<NameBuf, Never>::arbitrary(&mut u) {
+                Ok(Command::PostcopyRamDiscard { .. }) => panic!("a discard without ranges"),
+                made => failed[3] += u32::from(made.is_err()),
+            }
+        }
+        assert!(failed.iter().all(|times| *times > 0), "{failed:?}");
+    }
+
+    #[test]
+    fn goes_on_with_zeros_where_the_bytes_run_out() {
+        let mut none = Unstructured::new(&[]);
+        let name: NameBuf = none.arbitrary().expect("never fails");
+        assert_eq!(name.to_string(), "pc.ram");
+        let ranges: RangeBuf = none.arbitrary().expect("never fails");
+        assert_eq!(ranges.as_slice(), [Range { start: 0, len: 1 }]);
+        let message = Message::<Name<'_>>::arbitrary(&mut none);
+        assert_eq!(message, Ok(Message::Shut { value: 0 }));
+    }
+
+    /// Spans of all sizes up to `most`, at any start that leaves room for them,
+    /// and a page as often as anything else.
+    fn spread(most: u64, make: impl Fn(&mut Unstructured<'_>) -> Option<(u64, u64)>) {
+        let (mut all, mut pages, mut longest, mut furthest) = (0_u32, 0, 0, 0);
+        for seed in 0..5000 {
+            let bytes = noise(seed, 64);
+            let Some((start, len)) = make(&mut Unstructured::new(&bytes)) else {
+                continue;
+            };
+            assert!(Range::new(start, len).is_ok() && len <= most);
+            all += 1;
+            longest = longest.max(len);
+            if len == 4096 {
+                pages += 1;
+                furthest = furthest.max(start);
+            }
+        }
+        let half = all / 2;
+        assert!(
+            all > 200 && (half / 4 * 3..half / 4 * 5).contains(&pages),
+            "{pages} of {all}"
+        );
+        assert!(longest > most / 4 * 3, "{longest:#x}");
+        assert!(furthest > u64::MAX / 4 * 3, "{furthest:#x}");
+    }
+
+    #[test]
+    fn makes_spans_of_all_sizes_and_a_page_as_often_as_any() {
+        spread(u64::MAX, |u| {
+            let range: Range = u.arbitrary().expect("never fails");
+            Some((range.start, range.len))
+        });
+        spread(u32::MAX.into(), |u| match u.arbitrary() {
+            Ok(Message::<NameBuf>::ReqPages { start, len }) => Some((start, len.into())),
+            _ => None,
+        });
+        spread(u64::MAX, |u| match u.arbitrary() {
+            Ok(v7::Message::<NameBuf>::ReqPages { start, len, .. }) => {
+                assert!(len.is_multiple_of(2));
+                Some((start, len))
+            }
+            _ => None,
+        });
+    }
+
     #[test]
     fn borrows_names_and_ranges_from_the_bytes() {
         let (mut names, mut lists) = (0, 0);
@@ -262,6 +361,14 @@ mod defects {
             block,
         };
         retpath_codec::near::encode::<Qemu>(&message, defect).expect("is valid")
+    }
+
+    #[test]
+    fn need_a_message_that_can_be_written() {
+        let refused = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
+        let defect = Defect::Cut(1);
+        let error = retpath_codec::near::encode::<Qemu>(&refused, defect).expect_err("no length");
+        assert_eq!(error.field, Some("len"));
     }
 
     #[test]

@@ -51,6 +51,34 @@ fn keeps_every_sample() {
     survives::<Commands>();
 }
 
+/// JSON of a value, cut everywhere: neither written nor read with success.
+fn fails_with_its_format<T: Serialize + DeserializeOwned + std::fmt::Debug>(value: &T) {
+    let text = serde_json::to_vec(value).expect("JSON takes it");
+    for size in 0..text.len() {
+        let mut room = vec![0; size];
+        let written = serde_json::to_writer(&mut room[..], value);
+        assert!(written.is_err(), "{value:?} in {size} bytes");
+        let read = serde_json::from_slice::<T>(&text[..size]);
+        assert!(read.is_err(), "{read:?} from {size} bytes");
+    }
+}
+
+#[test]
+fn fails_wherever_its_format_fails() {
+    for sample in Qemu::samples() {
+        fails_with_its_format(&sample.value);
+    }
+    for sample in V7::samples() {
+        fails_with_its_format(&sample.value);
+    }
+    for sample in Commands::samples() {
+        fails_with_its_format(&sample.value);
+    }
+    fails_with_its_format(&name(b"\xff"));
+    let borrowed = Name::new(b"\xff").expect("a name");
+    assert!(serde_json::to_writer(&mut [0; 5][..], &borrowed).is_err());
+}
+
 #[test]
 fn writes_json_that_people_can_read() {
     let json = |value: &dyn erased::Json| value.json();
@@ -193,6 +221,10 @@ fn refuses_names_that_the_wire_cannot_carry() {
         ("{}", "missing field `hex`"),
         ("{\"text\":\"a\"}", "unknown field `text`"),
         ("{\"hex\":\"61\",\"hex\":\"62\"}", "unknown field `hex`"),
+        ("{\"hex\":7}", "expected a string"),
+        ("{\"hex\":\"61\",7:8}", "key must be a string"),
+        ("[112,300]", "expected u8"),
+        ("[112,0]", "NUL"),
         ("7", "a RAM block name"),
     ] {
         let error = refused::<NameBuf>(text);

@@ -103,6 +103,18 @@ fn fails_when_the_connection_ends_inside_an_item() {
 }
 
 #[test]
+fn hands_out_what_is_left_when_the_connection_ends() {
+    let mut codec = ReturnPath::<Qemu>::new(LIMIT);
+    let mut bytes = BytesMut::from(&session()[..]);
+    let mut items = Vec::new();
+    while let Some(item) = codec.decode_eof(&mut bytes).expect("is whole") {
+        items.push(item);
+    }
+    assert_eq!((items.len(), bytes.len()), (5, 0));
+    assert_eq!(items, read(session(), 7).0);
+}
+
+#[test]
 fn fails_at_a_malformed_message_and_stays_so() {
     let (items, error) = read(hex("0007 0000 0009 0000 0007 0000"), 3);
     assert_eq!(items.len(), 1);

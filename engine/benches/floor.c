@@ -4,6 +4,8 @@
  *   floor fault UNIX|TCP CPU_CLIENT CPU_SERVER COUNT   p50 and p99 of a remote fault, ns
  *   floor socket CPU_RX CPU_TX MIB                     bytes/s through a unix socket, 64 KiB a time
  *   floor copy CPU MIB                                 bytes/s of UFFDIO_COPY, 64 KiB a time
+ *   floor both CPU_RX CPU_TX MIB                       bytes/s of the two joined: from the sender's memory
+ *                                                      through a unix socket into the receiver's
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -195,6 +197,43 @@ static void copy(int cpu, size_t mib) {
     }
 }
 
+static void both(int rx, int tx, size_t mib) {
+    int fds[2], queue = 4 << 20;
+    size_t total = mib << 20;
+    enum { ROUNDS = 2 };
+    char go = 0;
+    join("unix", fds);
+    if (setsockopt(fds[1], SOL_SOCKET, SO_SNDBUFFORCE, &queue, sizeof queue))
+        setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &queue, sizeof queue);
+    if (fork() == 0) {
+        pin(tx);
+        char *from = map(total);
+        memset(from, 7, total);
+        for (int round = 0; round < ROUNDS; round++) {
+            all(get, fds[1], &go, 1);
+            for (size_t at = 0; at < total; at += RUN) all(put, fds[1], from + at, RUN);
+        }
+        _exit(0);
+    }
+    pin(rx);
+    char *buf = map(RUN), *memory = map(total);
+    memset(buf, 1, RUN);
+    int uffd = uffd_for(memory, total);
+    for (int round = 0; round < ROUNDS; round++) {
+        all(put, fds[0], &go, 1);
+        all(get, fds[0], buf, RUN);
+        uint64_t start = now();
+        for (size_t at = 0; at < total - RUN; at += RUN) {
+            place(uffd, memory + at, buf, RUN);
+            all(get, fds[0], buf, RUN);
+        }
+        place(uffd, memory + total - RUN, buf, RUN);
+        double seconds = (double)(now() - start) / 1e9;
+        if (round) printf("both %.0f\n", (double)total / seconds);
+        madvise(memory, total, MADV_DONTNEED);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc == 6 && !strcmp(argv[1], "fault"))
         fault(argv[2], atoi(argv[3]), atoi(argv[4]), strtoul(argv[5], NULL, 10));
@@ -202,7 +241,9 @@ int main(int argc, char **argv) {
         socket_copy(atoi(argv[2]), atoi(argv[3]), strtoul(argv[4], NULL, 10));
     else if (argc == 4 && !strcmp(argv[1], "copy"))
         copy(atoi(argv[2]), strtoul(argv[3], NULL, 10));
+    else if (argc == 5 && !strcmp(argv[1], "both"))
+        both(atoi(argv[2]), atoi(argv[3]), strtoul(argv[4], NULL, 10));
     else
-        return fprintf(stderr, "usage: floor fault|socket|copy ...\n"), 2;
+        return fprintf(stderr, "usage: floor fault|socket|copy|both ...\n"), 2;
     return 0;
 }

@@ -149,7 +149,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         let control = Control::new().expect("control");
         let options = ServeOptions {
             retry: Duration::from_secs(10),
-            send_queue: None,
+            ..ServeOptions::default()
         };
         let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
         let mut machine = Still(memory);

@@ -11,7 +11,8 @@ use std::time::Instant;
 use support::SOON;
 use support::qemu::migration::unix;
 use support::qemu::pair::PAUSE;
-use support::qemu::{Backing, Guest, Machine, Pair, Qemu, Ram};
+use support::qemu::relay::EOS;
+use support::qemu::{Backing, Guest, Machine, Pair, Qemu, Ram, types};
 
 /// What a guest of 16 MiB is moved with: 300 ms of it do not fit through, so that it never
 /// converges; the rest takes about a second.
@@ -43,8 +44,10 @@ fn finish(name: &str, pair: &mut Pair, switched: Instant) {
 fn keeps_a_guest_whole_through_precopy() {
     let mut pair = Pair::start(&machine(), &[], None);
     pair.bandwidth(0, 0);
+    pair.source.stop();
     pair.source.migrate(&pair.relay.uri());
     pair.wait_completed(SOON);
+    pair.destination.cont();
     pair.destination.wait_healthy(10, SOON);
     assert_eq!(pair.source.run_state(), "postmigrate");
     assert_eq!(pair.relay.links().len(), 1);
@@ -67,16 +70,19 @@ fn keeps_a_guest_whole_through_postcopy() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_guest_whole_through_the_preempt_channel() {
-    let capabilities = ["postcopy-ram", "postcopy-preempt"];
-    let mut pair = Pair::start(&machine(), &capabilities, None);
-    pair.bandwidth(PRECOPY, POSTCOPY);
-    let switched = pair.switch_after(PRECOPY);
-    finish("preempt", &mut pair, switched);
-    let links = pair.relay.links();
-    assert_eq!(links.len(), 2, "{}", pair.relay);
-    assert!(links[1].forward > 0 && links[1].back == 0, "{}", pair.relay);
-    pair.source.assert_silent();
-    pair.destination.assert_silent();
+    for (kind, early) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut pair = Pair::start(&machine().kind(&kind), &capabilities, None);
+        pair.bandwidth(PRECOPY, POSTCOPY);
+        let switched = pair.switch_after(PRECOPY);
+        finish(&format!("preempt, {kind}"), &mut pair, switched);
+        let links = pair.relay.links();
+        assert_eq!(links.len(), 2, "{}", pair.relay);
+        assert!(links[1].forward > 0 && links[1].back == 0, "{}", pair.relay);
+        assert_eq!(pair.relay.carried(1).ends_with(EOS), early);
+        pair.source.assert_silent();
+        pair.destination.assert_silent();
+    }
 }
 
 #[test]
@@ -105,15 +111,17 @@ fn keeps_a_guest_whole_through_cuts() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_a_guest_whole_through_a_pause() {
-    let capabilities = ["postcopy-ram", "postcopy-preempt"];
-    let mut pair = Pair::start(&machine(), &capabilities, None);
-    pair.bandwidth(PRECOPY, POSTCOPY);
-    let switched = pair.switch_after(PRECOPY);
-    pair.source.pause();
-    pair.recover();
-    finish("preempt, one pause", &mut pair, switched);
-    assert_eq!(pair.relay.links().len(), 4, "{}", pair.relay);
+fn keeps_a_guest_whole_through_a_pause_of_both_channels() {
+    for (kind, _) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut pair = Pair::start(&machine().kind(&kind), &capabilities, None);
+        pair.bandwidth(PRECOPY, POSTCOPY);
+        let switched = pair.switch_after(PRECOPY);
+        pair.source.pause();
+        pair.recover();
+        finish(&format!("preempt, {kind}, one pause"), &mut pair, switched);
+        assert_eq!(pair.relay.links().len(), 4, "{}", pair.relay);
+    }
 }
 
 #[test]
@@ -129,13 +137,14 @@ fn moves_every_byte_of_every_block() {
     pair.switch_after(PRECOPY);
     pair.wait_completed(SOON);
     assert_eq!(pair.destination.run_state(), "paused");
-    let ours = pair.source.blocks();
-    let theirs = pair.destination.blocks();
-    assert_eq!(ours.len(), theirs.len());
-    for (here, there) in ours.iter().zip(&theirs) {
-        assert_eq!((&here.name, here.len), (&there.name, there.len));
-        let (before, after) = (pair.source.block(here), pair.destination.block(there));
-        assert!(before == after, "{} differs", here.name);
+    let sent = pair.relay.ram(&[]);
+    pair.source.assert_ram(&sent);
+    pair.destination.assert_ram(&sent);
+    let arrived = pair.destination.ram();
+    assert_eq!(sent.blocks().len(), arrived.blocks().len());
+    for (sent, arrived) in sent.blocks().iter().zip(arrived.blocks()) {
+        assert_eq!(sent.name, arrived.name);
+        assert!(sent.bytes() == arrived.bytes(), "{} differs", sent.name);
     }
     pair.destination.cont();
     pair.destination.wait_healthy(10, SOON);
@@ -158,6 +167,7 @@ fn saves_a_stream_to_a_file() {
     let uri = format!("exec:cat {}", path.display());
     destination.run("migrate-incoming", serde_json::json!({ "uri": uri }));
     destination.wait_status(&["completed"], SOON);
+    destination.cont();
     destination.wait_healthy(10, SOON);
     destination.assert_silent();
 }

@@ -13,8 +13,8 @@ use serde_json::Value;
 use support::SOON;
 use support::program::Program;
 use support::qemu::image::report;
-use support::qemu::migration::unix;
-use support::qemu::{Backing, Guest, Image, Machine, Qemu, Ram, Relay};
+use support::qemu::relay::EOS;
+use support::qemu::{Backing, Guest, Image, Machine, Qemu, Ram, Relay, types};
 
 fn machine() -> Machine {
     Machine::new(16, Guest::mib(1, 8))
@@ -52,22 +52,24 @@ fn continues_a_guest_from_its_image() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn continues_a_guest_through_the_preempt_channel() {
-    let image = Image::saved(&machine());
-    let (mut qemu, uri) = image.destination(&["postcopy-preempt"]);
-    let relay = Relay::new(&qemu.socket());
-    assert_eq!(uri, unix(&qemu.socket()));
-    let more = ["--preempt", "--bandwidth", "8M"];
-    let mut served = image.serve(&[&relay.uri()], &more);
-    finish("preempt", &mut qemu, &mut served);
-    let links = relay.links();
-    assert_eq!(links.len(), 2, "{relay}");
-    assert!(links[1].forward > 0 && links[1].back == 0, "{relay}");
-    qemu.assert_silent();
+    for (kind, early) in types::preempt_orders() {
+        let image = Image::saved(&machine().kind(&kind));
+        let (mut qemu, _) = image.destination(&["postcopy-preempt"]);
+        let relay = Relay::recording(&qemu.socket());
+        let more = ["--preempt", "--bandwidth", "8M"];
+        let mut served = image.serve(&[&relay.uri()], &more);
+        finish(&format!("preempt, {kind}"), &mut qemu, &mut served);
+        let links = relay.links();
+        assert_eq!(links.len(), 2, "{relay}");
+        assert!(links[1].forward > 8 && links[1].back == 0, "{relay}");
+        assert_eq!(relay.carried(1).ends_with(EOS), early);
+        qemu.assert_silent();
+    }
 }
 
 /// Cuts the link five times, at bytes that lie inside of pages.
-fn cut(capabilities: &[&str], more: &[&str], links: usize) {
-    let image = Image::saved(&machine());
+fn cut(machine: &Machine, capabilities: &[&str], more: &[&str], links: usize) {
+    let image = Image::saved(machine);
     let (mut qemu, _) = image.destination(capabilities);
     let relay = Relay::new(&qemu.socket());
     relay.cut_after(1_300_001);
@@ -92,13 +94,16 @@ fn cut(capabilities: &[&str], more: &[&str], links: usize) {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn continues_a_guest_through_five_cuts() {
-    cut(&[], &[], 6);
+    cut(&machine(), &[], &[], 6);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn continues_a_guest_through_five_cuts_of_both_channels() {
-    cut(&["postcopy-preempt"], &["--preempt"], 12);
+    for (kind, _) in types::preempt_orders() {
+        let machine = machine().kind(&kind);
+        cut(&machine, &["postcopy-preempt"], &["--preempt"], 12);
+    }
 }
 
 #[test]
@@ -137,8 +142,8 @@ fn goes_on_with_the_others_when_one_fails() {
 }
 
 /// A guest that is paused wherever it was, and what it takes until it says something again: bytes
-/// that went through to it.
-fn first_byte(mib: u64) -> u64 {
+/// that went through to it, and bytes of the image that `retpath serve` has in its memory.
+fn first_byte(mib: u64) -> [u64; 2] {
     let quiet = u32::try_from(mib / 2).expect("a small number");
     let machine = Machine::new(mib, Guest::mib(1, quiet));
     let image = Image::saved(&machine);
@@ -148,36 +153,48 @@ fn first_byte(mib: u64) -> u64 {
     // As good as no sweep: what comes was asked for.
     let served = image.serve(&[&relay.uri()], &["--bandwidth", "65536"]);
     let first = qemu.wait_said(SOON, "say anything", |said| said.first());
-    let forward = relay.forwarded();
+    let (forward, resident) = (relay.forwarded(), served.resident());
     println!(
-        "{mib} MiB: first output {:?} after `serve` was started, {forward} bytes sent",
+        "{mib} MiB: first output {:?} after `serve` was started, {forward} bytes sent, {resident} \
+         bytes resident",
         first - start
     );
-    drop(served);
-    forward
+    [forward, resident]
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn needs_no_more_for_the_first_byte_of_a_larger_machine() {
-    let (small, large) = (first_byte(256), first_byte(2048));
-    // The device state and the pages of a few passes, where the larger machine holds 1 GiB.
-    for bytes in [small, large] {
-        assert!(bytes < 16 << 20, "{small} bytes, then {large}");
+    let [small, large] = [256, 2048].map(first_byte);
+    // The larger machine holds 1 GiB; it needs its devices and the pages of a few passes.
+    let [limit, held] = [16 << 20, 256 << 20];
+    for [sent, resident] in [small, large] {
+        assert!(sent < limit && resident < held, "{small:?}, then {large:?}");
     }
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn serves_older_machine_types() {
-    // The oldest one sends neither its name nor footers.
-    for kind in ["pc-i440fx-2.3", "pc-i440fx-5.2"] {
-        let image = Image::saved(&machine().kind(kind));
+    // The first one sends neither its name nor footers.
+    let middle = types::up_to((5, 2), "machine types older than 5.2");
+    for kind in types::without_footers().into_iter().chain(middle) {
+        let image = Image::saved(&machine().kind(&kind));
         let (mut qemu, uri) = image.destination(&[]);
         let mut served = image.serve(&[&uri], &[]);
-        finish(kind, &mut qemu, &mut served);
+        finish(&kind, &mut qemu, &mut served);
         qemu.assert_silent();
     }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn serves_another_kind_of_machine() {
+    let image = Image::saved(&machine().kind("q35"));
+    let (mut qemu, uri) = image.destination(&[]);
+    let mut served = image.serve(&[&uri], &[]);
+    finish("q35", &mut qemu, &mut served);
+    qemu.assert_silent();
 }
 
 #[test]

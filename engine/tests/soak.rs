@@ -114,7 +114,7 @@ fn migrate(seed: u64) -> u64 {
         let control = Control::new().expect("control");
         let options = ServeOptions {
             retry: Duration::from_secs(30),
-            send_queue: None,
+            ..ServeOptions::default()
         };
         let mut machine = Still(vec![memory]);
         serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");

@@ -105,25 +105,27 @@ pub(super) fn countdown<M: Clone + Debug + PartialEq>(
     bytes: &[u8],
     verdict: impl Fn(&[u8]) -> Verdict<M>,
 ) {
-    let mut before = None;
-    for size in 0..=bytes.len() {
+    let mut last = verdict(&[]);
+    assert!(
+        matches!(last, Verdict::Need(1..)),
+        "{last:?} of no byte at all"
+    );
+    for size in 1..=bytes.len() {
         let now = verdict(&bytes[..size]);
-        match (&before, &now) {
-            (None, Verdict::Need(1..)) | (Some(Verdict::Need(1)), Verdict::Need(1..)) => {}
-            (Some(Verdict::Need(1)), Verdict::Message(whole, _)) => assert_eq!(*whole, size),
-            (Some(Verdict::Need(1)), Verdict::Refused(error)) => {
+        match (&last, &now) {
+            (Verdict::Need(1), Verdict::Need(now)) => assert_ne!(*now, 0, "of {bytes:02x?}"),
+            (Verdict::Need(1), Verdict::Message(whole, _)) => assert_eq!(*whole, size),
+            (Verdict::Need(1), Verdict::Refused(error)) => {
                 assert!(
-                    error.offset < wide(size.max(1)) || error.rule == Rule::Short,
+                    error.offset < wide(size) || error.rule == Rule::Short,
                     "{error}"
                 );
             }
-            (Some(Verdict::Need(before)), Verdict::Need(now)) => assert_eq!(before - 1, *now),
-            (Some(before), now) => assert_eq!(before, now, "of {bytes:02x?}"),
-            (None, now) => panic!("{now:?} of no byte at all"),
+            (Verdict::Need(before), Verdict::Need(now)) => assert_eq!(before - 1, *now),
+            (before, now) => assert_eq!(before, now, "of {bytes:02x?}"),
         }
-        before = Some(now);
+        last = now;
     }
-    let Some(last) = before else { return };
     if !matches!(last, Verdict::Need(_)) {
         for more in [[0; 16], [0xff; 16]] {
             let longer = [bytes, &more].concat();

@@ -10,6 +10,9 @@ mod stream;
 pub mod target;
 mod walker;
 
+#[cfg(test)]
+mod tests;
+
 pub use forward::{forward, split_forward};
 pub use frame::{borrows, canonical, frame, prefixes, value};
 pub use stream::{split, stream, trailer};

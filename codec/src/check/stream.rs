@@ -85,7 +85,7 @@ pub fn split<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Item
         if error.is_some() {
             break;
         }
-        assert!(now.is_empty(), "{} bytes left behind", now.len());
+        assert!(now.is_empty(), "bytes left behind: {now:02x?}");
         assert_eq!(stream.offset(), wide(bytes.len() - rest.len()));
     }
     if let Some(error) = error {

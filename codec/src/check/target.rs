@@ -5,15 +5,16 @@
 
 use alloc::vec::Vec;
 
-use arbitrary::{Arbitrary, Result, Unstructured};
+use arbitrary::{Result, Unstructured};
 
 use super::{
     forward as forward_channel, frame, split as split_path, split_forward, stream, trailer, value,
     walker as agree,
 };
-use crate::arbitrary::NearValid;
+use crate::arbitrary::{NearValid, number};
 use crate::bitmap::{self, Bitmap};
 use crate::command::{Command, Commands};
+use crate::frame::Dialect;
 use crate::generated::qemu::{Message, Qemu};
 use crate::generated::v7::{self, V7};
 use crate::name::NameBuf;
@@ -31,52 +32,50 @@ pub fn return_path(bytes: &[u8]) {
 /// The bytes are values: messages that are valid, or break a rule, or are
 /// nearly valid frames already.
 pub fn round_trip(bytes: &[u8]) {
+    let mut u = Unstructured::new(bytes);
     // Bytes that are too few for a value are none.
-    let _ = values(&mut Unstructured::new(bytes));
+    while !u.is_empty() && one(&mut u).is_ok() {}
 }
 
-fn values(u: &mut Unstructured<'_>) -> Result<()> {
-    while !u.is_empty() {
-        match u.int_in_range(0..=7)? {
-            0 => value::<Qemu>(&u.arbitrary()?),
-            1 => value::<V7>(&u.arbitrary()?),
-            2 => value::<Commands>(&u.arbitrary()?),
-            3 => frame::<Qemu>(&u.arbitrary::<NearValid<Qemu>>()?.frame),
-            4 => frame::<V7>(&u.arbitrary::<NearValid<V7>>()?.frame),
-            5 => frame::<Commands>(&u.arbitrary::<NearValid<Commands>>()?.frame),
-            6 => unchecked(u)?,
-            _ => {
-                let bytes: Vec<u8> = u.arbitrary()?;
-                let mut out = Vec::new();
-                match bitmap::encode(Bitmap::new(&bytes), &mut out) {
-                    Ok(()) => trailer(&out, LIMIT),
-                    Err(_) => assert!(out.is_empty()),
-                }
+fn one(u: &mut Unstructured<'_>) -> Result<()> {
+    match number(u, 0..=7) {
+        0 => u.arbitrary().map(|message| value::<Qemu>(&message)),
+        1 => u.arbitrary().map(|message| value::<V7>(&message)),
+        2 => u.arbitrary().map(|message| value::<Commands>(&message)),
+        3 => u.arbitrary().map(nearly::<Qemu>),
+        4 => u.arbitrary().map(nearly::<V7>),
+        5 => u.arbitrary().map(nearly::<Commands>),
+        6 => u.arbitrary().map(unchecked),
+        _ => u.arbitrary().map(|bytes: Vec<u8>| {
+            let mut out = Vec::new();
+            match bitmap::encode(Bitmap::new(&bytes), &mut out) {
+                Ok(()) => trailer(&out, LIMIT),
+                Err(_) => assert!(out.is_empty()),
             }
-        }
+        }),
     }
-    Ok(())
+}
+
+fn nearly<D: Dialect>(near: NearValid<D>) {
+    frame::<D>(&near.frame);
 }
 
 /// Values whose fields may have no business in a message.
-fn unchecked(u: &mut Unstructured<'_>) -> Result<()> {
-    let (start, len, block) = (u.arbitrary()?, u.arbitrary()?, u.arbitrary::<NameBuf>()?);
+fn unchecked((start, len, block, ranges, long, other): Fields) {
     value::<Qemu>(&Message::ReqPages { start, len });
-    value::<Qemu>(&Message::ReqPagesId {
-        start,
-        len,
-        block: block.clone(),
-    });
-    let ranges = u.arbitrary::<RangeBuf>()?;
     value::<Commands>(&Command::PostcopyRamDiscard {
         block: block.clone(),
         ranges,
     });
-    let len = u.arbitrary()?;
-    let block = Option::arbitrary(u)?;
-    value::<V7>(&v7::Message::ReqPages { start, len, block });
-    Ok(())
+    value::<Qemu>(&Message::ReqPagesId { start, len, block });
+    value::<V7>(&v7::Message::ReqPages {
+        start,
+        len: long,
+        block: other,
+    });
 }
+
+type Fields = (u64, u32, NameBuf, RangeBuf, u64, Option<NameBuf>);
 
 /// The bytes are a channel, of either direction, and at their end the sizes of
 /// the pieces in which it arrives: the last byte says how many sizes there are,

@@ -101,16 +101,11 @@ impl Blocks {
 
     /// The place of one more block.
     pub(super) fn room(&self, options: &Options) -> Result<BlockId, Rule> {
-        let count = u64::try_from(self.list.len()).unwrap_or(u64::MAX);
-        let limit = u64::try_from(options.max_blocks).unwrap_or(u64::MAX);
-        within(count.saturating_add(1), limit)?;
-        match u32::try_from(count) {
-            Ok(index) => Ok(BlockId(index)),
-            Err(_) => Err(Rule::Limit {
-                got: count,
-                limit: u32::MAX.into(),
-            }),
-        }
+        // So that a block's number has 32 bits, whatever the caller allows.
+        let limit = u32::try_from(options.max_blocks).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        within(u64::from(count) + 1, limit.into())?;
+        Ok(BlockId(count))
     }
 
     pub(super) fn push(&mut self, block: Block) {

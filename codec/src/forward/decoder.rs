@@ -163,10 +163,8 @@ impl Decoder {
             self.offset = self.offset.saturating_add(wide(size));
             return Ok((event, size));
         };
-        let view = match usize::try_from(left) {
-            Ok(left) => input.get(..left).unwrap_or(input),
-            Err(_) => input,
-        };
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let view = input.get(..most).unwrap_or(input);
         match self.step(view) {
             Ok((event, size)) => {
                 self.offset = self.offset.saturating_add(wide(size));

@@ -68,11 +68,10 @@ pub(super) fn next(view: &[u8], id: u32, around: &Surroundings<'_>) -> Result<Ne
 
 /// Where the next byte is that may open a footer.
 fn position(view: &[u8], from: usize) -> Option<usize> {
-    let rest = view.get(from..)?;
-    let found = rest
-        .iter()
-        .position(|&byte| byte == section::SECTION_FOOTER)?;
-    Some(from + found)
+    view.iter()
+        .skip(from)
+        .position(|&byte| byte == section::SECTION_FOOTER)
+        .map(|found| from + found)
 }
 
 fn candidate(view: &[u8], footer: &[u8; 5], around: &Surroundings<'_>) -> Likely {
@@ -107,9 +106,8 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     };
     match looked {
         Ok(true) => Likely::Yes,
-        Ok(false) => Likely::No,
         Err(Stop::Need(_)) => Likely::Unsure,
-        Err(Stop::Fault(_)) => Likely::No,
+        Ok(false) | Err(Stop::Fault(_)) => Likely::No,
     }
 }
 

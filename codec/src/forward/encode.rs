@@ -3,11 +3,14 @@
 use std::vec::Vec;
 
 use crate::error::{EncodeError, Rule};
-use crate::forward::ram::Record;
+use crate::forward::ram::{Record, compress_bound};
 use crate::forward::{Block, BlockId, Event, write};
 use crate::frame::Encode;
 use crate::generated::ram as flag;
 use crate::name::{BlockName, Name};
+
+/// Most bytes of a compressed page, of the largest size that there is.
+const MAX_COMPRESSED: usize = compress_bound(64 << 10);
 
 impl Event<'_> {
     /// Appends the event's bytes to `out`. `blocks` are those of the decoder
@@ -110,8 +113,9 @@ impl Record<'_> {
         data: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let Ok(size) = u32::try_from(data.len()) else {
-            return Err(self.too_long(data, usize::MAX));
+        let size = match u32::try_from(data.len()) {
+            Ok(size) if data.len() <= MAX_COMPRESSED => size,
+            _ => return Err(self.too_long(data, MAX_COMPRESSED)),
         };
         write::record(offset, flag::COMPRESS_PAGE, name, out)?;
         out.extend(size.to_be_bytes());

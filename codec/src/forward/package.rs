@@ -20,10 +20,8 @@ pub(super) enum Next {
 /// Looks at the start of `view`, with `left` bytes up to the package's end of
 /// which `view` holds the first ones. `None` if the package ends without RUN.
 pub(super) fn next(view: &[u8], left: u64) -> Result<Option<Next>, Stop> {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
     for size in TAILS {
-        let Ok(left) = usize::try_from(left) else {
-            return some(view, view.len());
-        };
         if left > size {
             return some(view, left - size);
         }
@@ -64,50 +62,4 @@ fn is_tail(mut bytes: &[u8]) -> Option<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::vec::Vec;
-
-    use super::*;
-
-    const RUN: [u8; 5] = [8, 0, 5, 0, 0];
-    const PING: [u8; 9] = [8, 0, 2, 0, 4, 0, 0, 0, 3];
-
-    fn all(parts: &[&[u8]]) -> Vec<u8> {
-        parts.concat()
-    }
-
-    #[test]
-    fn finds_every_tail() {
-        for tail in [
-            all(&[&RUN]),
-            all(&[&PING, &RUN]),
-            all(&[&PING, &PING, &RUN]),
-        ] {
-            let package = all(&[&[0xee; 30], &tail]);
-            let mut at = 0;
-            loop {
-                let left = u64::try_from(package.len() - at).unwrap();
-                match next(&package[at..], left).unwrap() {
-                    Some(Next::State(size)) => at += size,
-                    Some(Next::Tail) => break,
-                    None => panic!("no tail"),
-                }
-            }
-            assert_eq!(at, 30);
-        }
-    }
-
-    #[test]
-    fn refuses_a_package_without_a_tail() {
-        let package = [0xee; 5];
-        assert_eq!(next(&package, 5).unwrap(), None);
-        assert_eq!(next(&PING[..4], 4).unwrap(), None);
-    }
-
-    #[test]
-    fn waits_only_while_a_tail_is_possible() {
-        assert!(matches!(next(&PING[..6], 14), Err(Stop::Need(1))));
-        assert!(matches!(next(&[], 40), Err(Stop::Need(1))));
-        assert_eq!(next(&[0; 5], 14).unwrap(), Some(Next::State(5)));
-    }
-}
+mod tests;

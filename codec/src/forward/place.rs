@@ -61,16 +61,17 @@ impl Place {
     pub(super) fn inside(self, left: &[u8]) -> Option<&'static str> {
         match self {
             Place::Header => Some("HEADER"),
-            Place::Configuration | Place::Subsections(_) | Place::Item | Place::Eof => {
-                section::label(*left.first()?)
-            }
+            Place::Configuration
+            | Place::Subsections(_)
+            | Place::Item
+            | Place::Eof
+            | Place::End => section::label(*left.first()?),
             Place::Ram { .. } | Place::Preempt => Some("RAM"),
             Place::List { .. } => Some("BLOCK"),
             Place::Device { .. } => Some("DEVICE_STATE"),
             Place::DirtyBitmap { .. } | Place::Unskippable { .. } => Some("SECTION"),
             Place::Footer { .. } => Some("SECTION_FOOTER"),
             Place::Description(_) => Some("VMDESCRIPTION"),
-            Place::End => None,
         }
     }
 }

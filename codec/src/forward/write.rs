@@ -12,6 +12,7 @@ use crate::error::{EncodeError, Rule};
 use crate::forward::event::{Identity, SectionKind, Subsection};
 use crate::generated::{MAX_NAME, ram as flag, section};
 use crate::name::Name;
+use crate::num::wide;
 
 /// "QEVM" and the version.
 pub fn header(out: &mut Vec<u8>) {
@@ -23,15 +24,15 @@ pub fn header(out: &mut Vec<u8>) {
 ///
 /// # Errors
 ///
-/// [`Rule::Zero`] or [`Rule::TooLong`]: no name, or one of 4 GiB.
+/// [`Rule::Zero`] or [`Rule::Limit`]: no name, or one of 4 GiB.
 pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let fault = unfit("CONFIGURATION", "machine");
     if machine.is_empty() {
         return Err(fault(Rule::Zero));
     }
     let Ok(size) = u32::try_from(machine.len()) else {
-        let (len, limit) = (machine.len(), usize::MAX);
-        return Err(fault(Rule::TooLong { len, limit }));
+        let (got, limit) = (wide(machine.len()), u32::MAX.into());
+        return Err(fault(Rule::Limit { got, limit }));
     };
     out.push(section::CONFIGURATION);
     out.extend(size.to_be_bytes());

@@ -167,7 +167,7 @@ fn a_channel_that_ends_inside_a_device_is_cut_short() {
 }
 
 /// Without configuration and footers, up to the discards.
-fn old() -> Stream {
+pub(crate) fn old() -> Stream {
     let header = Stream(b"QEVM\0\0\0\x03".to_vec());
     let start = header
         .command(retpath_codec::command::Command::OpenReturnPath)
@@ -177,7 +177,7 @@ fn old() -> Stream {
     Stream(start.0[..size].to_vec())
 }
 
-fn old_discarded() -> Stream {
+pub(crate) fn old_discarded() -> Stream {
     old().command(crate::kit::discard(b"pc.ram", 0, 4096))
 }
 

@@ -12,4 +12,5 @@ mod refuse_commands;
 mod refuse_ram;
 mod refuse_sections;
 mod seed;
+mod state;
 mod write;

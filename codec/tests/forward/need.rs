@@ -6,8 +6,10 @@ use retpath_codec::command::Command;
 use retpath_codec::forward::{Decoder, Event, MAX_ITEM, Options, SectionKind, Step, write};
 
 use crate::capture::capture;
+use crate::device::old_discarded;
 use crate::kit::{Random, Stream, drain, fresh, name};
 use crate::recipe::by_hand;
+use crate::write::everything;
 
 /// A sound channel.
 struct Sample {
@@ -27,7 +29,7 @@ fn samples() -> Vec<Sample> {
         .device(7, b"timer", [0x7e; 9])
         .device(8, b"cpu", [])
         .eof();
-    let eof = precopy.0.len();
+    let precopy_eof = precopy.0.len();
     let precopy = precopy.description(b"{\"page_size\": 4096}").0;
     let resumed = Stream::default()
         .command(Command::PostcopyResume)
@@ -43,7 +45,15 @@ fn samples() -> Vec<Sample> {
     let preempt = preempt.zero(4096, None);
     let two = preempt.0.len();
     let preempt = preempt.word(0x10).0;
+    let package = Stream::default()
+        .listen()
+        .head(SectionKind::Full, 5, b"timer")
+        .raw([8, 0, 2, 0x7e])
+        .run();
+    let old = old_discarded().package(&package).end(1).word(0x10).eof().0;
     let records = vec![0, one, two, preempt.len()];
+    let all = everything().0;
+    let eof = all.len() - 7;
     let sample = |what, decoder, bytes: &Vec<u8>, ends: &[usize]| Sample {
         what,
         decoder,
@@ -53,7 +63,9 @@ fn samples() -> Vec<Sample> {
     let blind = Options::default;
     vec![
         sample("postcopy", fresh(), &by_hand(), &[]),
-        sample("precopy", fresh(), &precopy, &[eof]),
+        sample("precopy", fresh(), &precopy, &[precopy_eof]),
+        sample("everything", fresh(), &all, &[eof]),
+        sample("without footers", fresh(), &old, &[]),
         sample("resumed", first.resume(), &resumed, &[]),
         sample("preempt", first.preempt(), &preempt, &records),
         sample(

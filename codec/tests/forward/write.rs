@@ -1,9 +1,10 @@
 //! Writing: what cannot be written is refused, and nothing half-written is
 //! left behind.
 
-use retpath_codec::Rule;
+use retpath_codec::command::{Command, Commands, Range, RangeBuf};
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{BlockId, Event, Identity, SectionKind, Subsection, write};
+use retpath_codec::{Decoded, Encode, Rule, decode};
 
 use crate::kit::{Stream, drain, fresh, name};
 
@@ -50,21 +51,59 @@ fn refuses_what_no_stream_can_say() {
     refused(record(0, true), Rule::UnknownBlock);
     let (value, page) = (100, 1024);
     refused(record(100, false), Rule::Misaligned { value, page });
+    let block = BlockId::new(0);
+    let contents = |offset, named| {
+        Event::Record(Record::Page {
+            block,
+            offset,
+            data: &[],
+            named,
+        })
+    };
+    refused(contents(0, true), Rule::UnknownBlock);
+    refused(contents(100, false), Rule::Misaligned { value, page });
     let total = Event::Record(Record::MemSize { total: 1 });
     refused(total, Rule::Misaligned { value: 1, page });
-    let data = &[0; 65536];
-    let (len, limit) = (65536, 65535);
-    let difference = Record::Xbzrle {
-        block: BlockId::new(0),
-        offset: 0,
-        data,
-        named: false,
+    let difference = |offset, data, named| {
+        Event::Record(Record::Xbzrle {
+            block,
+            offset,
+            data,
+            named,
+        })
     };
-    refused(Event::Record(difference), Rule::TooLong { len, limit });
+    let (len, limit) = (65536, 65535);
+    refused(
+        difference(0, &[0; 65536], false),
+        Rule::TooLong { len, limit },
+    );
+    refused(difference(0, &[], true), Rule::UnknownBlock);
+    refused(
+        difference(100, &[], false),
+        Rule::Misaligned { value, page },
+    );
+    let compressed = |offset, data, named| {
+        Event::Record(Record::Compressed {
+            block,
+            offset,
+            data,
+            named,
+        })
+    };
+    // What zlib makes of the largest page.
+    let limit = 65536 + 16 + 4 + 13;
+    let data = vec![0; limit + 1];
+    let len = limit + 1;
+    refused(compressed(0, &data, false), Rule::TooLong { len, limit });
+    refused(compressed(0, &[], true), Rule::UnknownBlock);
+    refused(
+        compressed(100, &[], false),
+        Rule::Misaligned { value, page },
+    );
 }
 
-#[test]
-fn everything_that_can_be_read_can_be_written() {
+/// A stream with everything that can be read.
+pub(crate) fn everything() -> Stream {
     let mut out = Vec::new();
     write::header(&mut out);
     write::configuration(b"virt-10.0", &mut out).unwrap();
@@ -74,7 +113,7 @@ fn everything_that_can_be_read_can_be_written() {
     write::ram_start(3, &mut out);
     write::mem_size(8192, &mut out).unwrap();
     write::block(name(b"a"), 8192, None, Some(0x4000_0000), &mut out);
-    let bytes = Stream(out)
+    Stream(out)
         .word(0x200)
         .word(0x80)
         .zero(0, Some(b"a"))
@@ -92,7 +131,12 @@ fn everything_that_can_be_read_can_be_written() {
         .eos(3)
         .device(4, b"cpu", b"state")
         .eof()
-        .description(b"{}");
+        .description(b"{}")
+}
+
+#[test]
+fn everything_that_can_be_read_can_be_written() {
+    let bytes = everything();
     let mut written = Vec::new();
     let mut labels = Vec::new();
     let mut decoder = fresh();
@@ -151,4 +195,31 @@ fn capabilities_are_listed_by_name() {
     })
     .unwrap();
     assert_eq!(names, [&b"x-ignore-shared"[..], b"mapped-ram"]);
+}
+
+#[test]
+fn refuses_a_command_whose_ranges_do_not_fit() {
+    // As many as fit beside a short name, and then a long one.
+    let ranges = vec![Range { start: 0, len: 1 }; 4095];
+    let mut bytes = Vec::new();
+    let discard = Command::PostcopyRamDiscard {
+        block: name(b"a"),
+        ranges: RangeBuf::new(ranges).unwrap(),
+    };
+    discard.encode(&mut bytes).unwrap();
+    let decoded = decode::<Commands>(&bytes);
+    let Ok(Decoded::Message {
+        message: Command::PostcopyRamDiscard { ranges, .. },
+        ..
+    }) = decoded
+    else {
+        panic!("{decoded:?}");
+    };
+    let long = [b'a'; 255];
+    let block = name(&long);
+    let (len, limit) = (4095 * 16, 65535 - 3 - 255);
+    refused(
+        Event::Command(Command::PostcopyRamDiscard { block, ranges }),
+        Rule::TooLong { len, limit },
+    );
 }

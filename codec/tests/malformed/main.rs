@@ -2,7 +2,7 @@
 //! the error that it must cause beside it.
 //!
 //! The files are written by hand, as hexadecimal digits in `frames.rs` and as
-//! pieces of a stream in `channels.rs`. After a change there,
+//! pieces of a stream in `channels`. After a change there,
 //! `cargo test -p retpath-codec --test malformed -- --ignored` writes them; the
 //! errors in the `.expect` files are to be read before they are committed.
 
@@ -23,6 +23,7 @@ use retpath_codec::command::Commands;
 use retpath_codec::forward::{Decoder, Options, Step};
 use retpath_codec::stream::Stream;
 use retpath_codec::{DecodeError, Decoded, Dialect, NameBuf, Qemu, Rule, V7, decode};
+use retpath_spec::walk;
 
 /// What a file of the corpus must be: folder, name and contents.
 pub(crate) struct Malformed {
@@ -43,6 +44,16 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("name-too-long", "cannot be told in one byte"),
     ("no-room", "is about the caller's slice"),
     ("odd", "the bit that would be wrong means something else"),
+];
+
+/// Rules that a peer need not have broken: limits of this reader, streams that
+/// merely end, and what only some readers can read.
+const NOT_THE_PEERS: [&str; 5] = [
+    "bitmap-limit",
+    "cut-short",
+    "limit",
+    "mapped-ram",
+    "unskippable",
 ];
 
 /// Every rule there is, from the only place that names them all.
@@ -157,6 +168,8 @@ fn refuses_every_file_as_it_is_expected_to() {
             .strip_prefix(rule)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         assert!(named, "{folder}/{file} breaks {rule}");
+        let peers = !NOT_THE_PEERS.contains(&rule);
+        assert_eq!(error.is_peer_fault(), peers, "{folder}/{file}");
     }
 }
 
@@ -188,6 +201,19 @@ fn has_a_file_for_every_rule_that_bytes_can_break() {
     let rules = rules();
     assert!(rules.contains(Rule::NoBlock.name()) && rules.len() > 50);
     assert_eq!(known, rules);
+}
+
+#[test]
+fn breaks_every_rule_of_a_frame_that_the_walker_knows_and_no_other() {
+    let frames = ["qemu", "v7", "command"];
+    let files = files().into_iter();
+    let broken: BTreeSet<&str> = files
+        .filter(|((folder, _), _)| frames.contains(&folder.as_str()))
+        .map(|((folder, _), (bytes, _))| error(&folder, &bytes).rule.name())
+        // Of trailers and of the stream, which are no business of the walker.
+        .filter(|rule| !rule.starts_with("bitmap-") && !["after-shut", "cut-short"].contains(rule))
+        .collect();
+    assert_eq!(broken, walk::RULES.iter().copied().collect());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, Shutdown, sockopt};
+use socket2::SockRef;
 
 use super::Fuse;
 use crate::memory::wide;
@@ -14,6 +15,7 @@ use crate::memory::wide;
 #[derive(Debug)]
 pub struct Link {
     fd: OwnedFd,
+    is_tcp: bool,
     fuse: Option<Fuse>,
 }
 
@@ -38,14 +40,19 @@ impl Link {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
         let family = sockopt::socket_domain(&fd)?;
-        if family == AddressFamily::INET || family == AddressFamily::INET6 {
+        let is_tcp = family == AddressFamily::INET || family == AddressFamily::INET6;
+        if is_tcp {
             // A request of 16 bytes must not wait for company.
             sockopt::set_tcp_nodelay(&fd, true)?;
             // There are no timeouts in the protocol: without this, a peer
             // whose machine is gone would be waited for for ever.
             sockopt::set_socket_keepalive(&fd, true)?;
         }
-        Ok(Self { fd, fuse: None })
+        Ok(Self {
+            fd,
+            is_tcp,
+            fuse: None,
+        })
     }
 
     /// Lets the link break when the fuse blows.
@@ -64,13 +71,24 @@ impl Link {
     }
 
     /// Bounds what waits in the kernel to be sent: background pages that wait
-    /// there stand in front of urgent ones.
+    /// there stand in front of urgent ones. May be called again at any time.
+    ///
+    /// On TCP the bound is on what is not sent yet (`TCP_NOTSENT_LOWAT`), so
+    /// that a long way is still filled; elsewhere it is on what the peer has
+    /// not read, as far as the system's own bounds allow.
     ///
     /// # Errors
     ///
     /// The option cannot be set.
     pub fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
-        Ok(sockopt::set_socket_send_buffer_size(&self.fd, bytes)?)
+        if self.is_tcp {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            return SockRef::from(&self.fd).set_tcp_notsent_lowat(bytes);
+        }
+        // Only a privileged process may go beyond the system's bound.
+        sockopt::set_socket_send_buffer_size_force(&self.fd, bytes)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, bytes))
+            .map_err(io::Error::from)
     }
 
     /// Reads what is there.

@@ -43,6 +43,18 @@ impl Default for Config {
     }
 }
 
+/// What the end of what has come of the device state looks like, in a precopy
+/// stream without footers: nothing in front of it says how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// More must come.
+    Open,
+    /// This may be all, or not.
+    Unclear,
+    /// This is all: the description of it has come behind it.
+    Whole,
+}
+
 /// What has to be done with memory now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement<'a> {

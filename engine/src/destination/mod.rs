@@ -62,7 +62,7 @@ use std::collections::VecDeque;
 use retpath_codec::command::PageSizes;
 use retpath_codec::forward::{Event, ram::Record};
 
-pub use self::api::{Action, Config, Ending, Placed, Placement};
+pub use self::api::{Action, Config, Ending, Placed, Placement, Tail};
 pub use self::error::{Blame, Error, Place, What};
 pub use self::phase::Phase;
 pub use crate::pages::Fault;
@@ -341,6 +341,12 @@ impl Destination {
     /// parts depend on it.
     pub fn written(&mut self, now: u64) {
         self.requests.written(now);
+    }
+
+    /// Whether the source hears from here: it then waits for the last message,
+    /// SHUT, before it closes.
+    pub fn has_return_path(&self) -> bool {
+        self.return_path
     }
 
     /// Where the migration stands.

@@ -12,6 +12,7 @@ use retpath_codec::forward::{Event, SectionKind, Subsection};
 
 use super::manifest::{Manifest, Seen};
 use super::{Error, Writer};
+use crate::destination::Tail;
 
 /// The section that is RAM.
 const RAM: &[u8] = b"ram";
@@ -138,6 +139,24 @@ impl Recorder {
         }
     }
 
+    /// What the end of the device state looks like so far, where no footer shows
+    /// it: for a source that waits for an answer before it closes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: the writer's file cannot be read.
+    pub fn tail(&self, writer: &Writer) -> Result<Tail, Error> {
+        match self.has_open_end() {
+            true => writer.device_state_tail(),
+            false => Ok(Tail::Open),
+        }
+    }
+
+    /// Whether the end mark of the stream comes as device state.
+    fn has_open_end(&self) -> bool {
+        self.device && !self.seen.footers && !self.seen.switched
+    }
+
     /// Urgent pages came on a channel of their own.
     pub fn saw_preempt(&mut self) {
         self.seen.preempt = true;
@@ -156,10 +175,7 @@ impl Recorder {
     /// The end mark. Without footers it has come as device state, and is
     /// repeated by who saw the end of the stream: finds it there.
     fn end(&mut self, writer: &mut Writer) -> Result<(), Error> {
-        if self.seen.footers || self.seen.switched || !self.device {
-            return Ok(());
-        }
-        if writer.split_device_state()? {
+        if !self.has_open_end() || writer.split_device_state()? {
             return Ok(());
         }
         Err(Error::CutShort {

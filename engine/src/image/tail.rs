@@ -10,6 +10,10 @@
 //! does: JSON holds no zero bytes, so that the last EOF whose description ends
 //! with the stream is the right one. Without a description EOF is the last byte.
 
+use serde_json::Value;
+
+use crate::destination::Tail;
+
 /// Bytes in front of a description: EOF, VMDESCRIPTION and the size.
 const HEAD: usize = 6;
 
@@ -28,6 +32,20 @@ pub(super) fn split(all: &[u8]) -> Option<(usize, Option<&[u8]>)> {
     }
     let (last, rest) = all.split_last()?;
     (*last == 0).then_some((rest.len(), None))
+}
+
+/// What the end of what has come so far looks like. A description counts only if
+/// it is JSON with a list of devices: then the source has nothing more to say.
+pub(super) fn look(all: &[u8]) -> Tail {
+    let whole = |json: &[u8]| {
+        let json: Result<Value, _> = serde_json::from_slice(json);
+        json.is_ok_and(|json| json["devices"].is_array())
+    };
+    match split(all) {
+        None => Tail::Open,
+        Some((_, Some(json))) if whole(json) => Tail::Whole,
+        Some(_) => Tail::Unclear,
+    }
 }
 
 /// The description behind an EOF, if that is what is here.
@@ -63,6 +81,22 @@ mod tests {
         assert_eq!(split(b"state\0"), Some((5, None)));
         assert_eq!(split(b"state\0\0\0"), Some((7, None)));
         assert_eq!(split(b"\0"), Some((0, None)));
+    }
+
+    #[test]
+    fn knows_the_end_by_a_description_of_devices() {
+        let json = br#"{"page_size": 4096, "devices": [{"name": "timer"}]}"#;
+        let all = stream(b"state", json);
+        assert_eq!(look(&all), Tail::Whole);
+        for len in 0..all.len() {
+            assert_ne!(look(&all[..len]), Tail::Whole, "{len} bytes");
+        }
+        assert_eq!(look(&all[..all.len() - 1]), Tail::Open);
+        assert_eq!(look(&[&all[..], b"more"].concat()), Tail::Open);
+        for other in [&br#"{"devices": 1}"#[..], b"{}", b"{ no JSON }"] {
+            assert_eq!(look(&stream(b"state", other)), Tail::Unclear);
+        }
+        assert_eq!(look(b"state\0"), Tail::Unclear);
     }
 
     #[test]

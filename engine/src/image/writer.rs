@@ -14,6 +14,7 @@ use super::ram_file::{RamData, create};
 use super::temporary::Temporary;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
 use crate::blocks::{Block, BlockId, Blocks};
+use crate::destination::Tail;
 use crate::memory::wide;
 
 /// Neighbouring pages that are written at once, in bytes.
@@ -194,17 +195,20 @@ impl Writer {
     /// Takes what follows the device state in a stream without footers off its
     /// end: see [`tail`](super::tail).
     pub(super) fn split_device_state(&mut self) -> Result<bool, Error> {
-        let state = &mut self.device_state;
-        let failed = |error| Error::io("reading", &state.path)(error);
-        let all = std::fs::read(&state.path).map_err(failed)?;
+        let all = self.device_state.read()?;
         let Some((len, description)) = super::tail::split(&all) else {
             return Ok(false);
         };
-        state.truncate(wide(len))?;
+        self.device_state.truncate(wide(len))?;
         if let Some(description) = description {
             self.description(description)?;
         }
         Ok(true)
+    }
+
+    /// What the end of the device state looks like so far.
+    pub(super) fn device_state_tail(&self) -> Result<Tail, Error> {
+        Ok(super::tail::look(&self.device_state.read()?))
     }
 
     /// Puts the device state where a crash cannot reach it.
@@ -297,6 +301,10 @@ impl StateFile {
         self.file.write_all(bytes).map_err(failed)?;
         self.len += wide(bytes.len());
         Ok(())
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Error> {
+        std::fs::read(&self.path).map_err(Error::io("reading", &self.path))
     }
 
     fn truncate(&mut self, len: u64) -> Result<(), Error> {

@@ -54,6 +54,12 @@ pub enum RunError {
     },
     /// The peer closed a link too early.
     Closed,
+    /// The source waits for an answer, and its stream does not tell whether it
+    /// is over.
+    NoEnd {
+        /// Seconds in which nothing came.
+        seconds: u64,
+    },
     /// The link broke, and none came to replace it.
     Abandoned {
         /// Seconds that were waited.
@@ -123,6 +129,13 @@ impl fmt::Display for RunError {
             Self::Channel(error) => error.fmt(f),
             Self::Link { what, error } => write!(f, "the link broke while {what}: {error}"),
             Self::Closed => f.write_str("the peer closed the link before the migration was over"),
+            Self::NoEnd { seconds } => write!(
+                f,
+                "nothing has come for {seconds} s, and the stream of such an old machine type \
+                 does not tell whether that was the end of its device state: switch to postcopy, \
+                 or turn the capabilities return-path and postcopy-ram off at the source, which \
+                 then closes the connection at the end"
+            ),
             Self::Abandoned {
                 seconds,
                 cause: None,

@@ -10,6 +10,7 @@ mod error;
 mod outbound;
 mod receive;
 mod serve;
+mod window;
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -9,7 +9,7 @@
 //! say; before the switch the guest is still here, and the loop ends with an
 //! error.
 
-use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use retpath_codec::stream::Stream;
 use rustix::event::PollFlags;
 
 use super::outbound::{Outbound, Pumped};
+use super::window::Window;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
 use crate::channel::{ChannelError, Link, Moved};
@@ -64,16 +65,18 @@ pub trait Connector {
 pub struct ServeOptions {
     /// How long to try to replace a broken link; zero gives up at once.
     pub retry: Duration,
-    /// Most bytes that wait in the kernel to be sent on the main channel, if
-    /// the kernel's own choice is not wanted.
-    pub send_queue: Option<usize>,
+    /// Most bytes that wait in the kernel to be sent on the main channel: the
+    /// start of the range while pages are requested over it, growing to the
+    /// end while none is. The kernel may round, and cap, what is set. More than
+    /// 256 KiB made no sweep faster: the bytes leave the caches on their way.
+    pub send_queue: RangeInclusive<usize>,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             retry: Duration::from_secs(60),
-            send_queue: None,
+            send_queue: 64 << 10..=256 << 10,
         }
     }
 }
@@ -94,6 +97,7 @@ pub fn serve(
     control: &Control,
 ) -> Result<(), RunError> {
     let main = connector.connect(Channel::Main)?;
+    let page = core.blocks().iter().map(|block| block.page).max();
     let mut serving = Serving {
         core,
         machine,
@@ -104,10 +108,11 @@ pub fn serve(
         preempt: None,
         stream: Stream::new(0),
         heard: false,
+        window: Window::new(&options.send_queue, page.unwrap_or(0)),
         clock: Clock::new(),
         outage: None,
     };
-    serving.open(main)?;
+    serving.open(main);
     if serving.core.phase() == Phase::Paused {
         serving.core.resume()?;
     }
@@ -134,6 +139,7 @@ struct Serving<'a> {
     stream: Stream<Qemu>,
     /// Whether anything has come back over the main link.
     heard: bool,
+    window: Window,
     clock: Clock,
     outage: Option<Outage>,
 }
@@ -169,8 +175,13 @@ impl Serving<'_> {
         if matches!(self.core.phase(), Phase::Fresh | Phase::Precopy) {
             self.machine.precopy(self.core).map_err(RunError::Guest)?;
         }
+        self.size_queue()?;
         let preempt = self.pump(Channel::Preempt)?;
         let main = self.pump(Channel::Main)?;
+        if self.core.phase() == Phase::Completing {
+            // An early preempt channel has an end mark, which nothing that comes back calls for.
+            self.pump(Channel::Preempt)?;
+        }
         if self.core.phase() == Phase::Completed {
             return Ok(());
         }
@@ -228,6 +239,7 @@ impl Serving<'_> {
                     let zeros = out.lay(run, block, self.machine.pages())?;
                     self.core.written(&run, zeros);
                     if matches!(next, Next::Sweep(_)) {
+                        self.window.swept(run.len);
                         let sent = out.flush(self.machine.pages())?;
                         return Ok(if sent { Pumped::More } else { Pumped::Blocked });
                     }
@@ -322,7 +334,7 @@ impl Serving<'_> {
             self.sleep(PAUSE)?;
             tried = true;
             if let Ok(link) = self.connector.connect(Channel::Main) {
-                self.open(link)?;
+                self.open(link);
                 return Ok(self.core.resume()?);
             }
         }
@@ -357,18 +369,27 @@ impl Serving<'_> {
         Ok(())
     }
 
+    /// Sets how much may wait to be sent.
+    fn size_queue(&mut self) -> Result<(), RunError> {
+        let Some(main) = &self.main else {
+            return Ok(());
+        };
+        let requests = self.core.stats().requests;
+        let Some(size) = self.window.turn(requests, self.preempt.is_none()) else {
+            return Ok(());
+        };
+        let set = main.link.limit_send_queue(size);
+        set.map_err(|error| RunError::Link {
+            what: "setting it up",
+            error,
+        })
+    }
+
     /// Begins with a new main link.
-    fn open(&mut self, link: Link) -> Result<(), RunError> {
-        if let Some(bytes) = self.options.send_queue {
-            let set = link.limit_send_queue(bytes);
-            set.map_err(|error: io::Error| RunError::Link {
-                what: "setting it up",
-                error,
-            })?;
-        }
+    fn open(&mut self, link: Link) {
+        self.window.reset();
         self.main = Some(Outbound::new(link));
         self.heard = false;
         self.stream = Stream::new(self.core.recv_bitmap_limit());
-        Ok(())
     }
 }

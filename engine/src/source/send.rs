@@ -170,12 +170,12 @@ impl Source {
     /// The next dirty pages, unless they must wait.
     fn sweep(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         if let Err(until) = self.pace.ready(now) {
-            if self
+            // A piece that is open is closed in time, not at once: pages that
+            // are requested meanwhile then need no piece, nor write, of their own.
+            let closing = self
                 .section
-                .is_some_and(|opened| until >= opened.saturating_add(SECTION_TIME))
-            {
-                self.close_section(out);
-            }
+                .map(|opened| opened.saturating_add(SECTION_TIME));
+            let until = closing.map_or(until, |closing| until.min(closing));
             return Next::Wait { until: Some(until) };
         }
         let (block, offset) = self.hint.take().unwrap_or(self.cursor);

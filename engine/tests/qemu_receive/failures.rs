@@ -12,6 +12,8 @@ use serde_json::json;
 use super::ground::{Ground, left, machine};
 use super::support::SOON;
 use super::support::qemu::process::folder;
+use super::support::qemu::relay::Way;
+use super::support::qemu::types;
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -107,6 +109,95 @@ fn gives_up_when_no_new_link_comes() {
     // It is as lost as the message says.
     ground.source.wait_status(&["postcopy-paused"], SOON);
     assert!(ground.source.try_run("cont", json!({})).is_err());
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn gives_up_where_nothing_tells_the_end() {
+    // Neither footers nor a description; with a return path the source does not close either.
+    let what = "machine types without a description (2.2 and older)";
+    let Some(kind) = types::up_to((2, 2), what) else {
+        return;
+    };
+    let mut ground = Ground::new(&machine().kind(&kind), &["return-path"], &[]);
+    ground.source.set(json!({ "max-bandwidth": 0 }));
+    ground.source.migrate(&ground.relay.uri());
+    let message = ground.refusal();
+    assert!(message.contains("nothing has come for 10 s"), "{message}");
+    assert!(message.contains("return-path"), "{message}");
+    assert!(message.contains("nothing is lost"), "{message}");
+    ground.source.wait_status(&["failed"], SOON);
+    ground.source.wait_healthy(5, SOON);
+
+    // The advice is good.
+    let mut ground = Ground::new(&machine().kind(&kind), &[], &[]);
+    ground.source.set(json!({ "max-bandwidth": 0 }));
+    ground.source.stop();
+    ground.source.migrate(&ground.relay.uri());
+    let report = ground.finish();
+    assert_eq!(report["manifest"]["description"], serde_json::Value::Null);
+}
+
+/// A link that one side can still use, but not the other: it is given up, and the migration taken up
+/// again over a new one.
+fn half_close(way: Way) {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
+    ground.switch_for_good();
+    ground.source.wait_status(&["postcopy-active"], SOON);
+    ground.relay.half_close(0, way);
+    ground.source.wait_status(&["postcopy-paused"], SOON);
+    let uri = ground.relay.uri();
+    ground.source.resume(&uri);
+    let report = ground.finish();
+    assert_eq!(report["resumes"], 1);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn recovers_from_a_link_that_brings_nothing() {
+    half_close(Way::Forward);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn recovers_from_a_link_that_carries_nothing_back() {
+    half_close(Way::Back);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_that_nothing_came_when_the_source_is_killed_before_the_switch() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    ground.source.migrate(&ground.relay.uri());
+    ground.relay.wait(SOON, "anything", |links| {
+        links
+            .iter()
+            .any(|link| link.forward > 100_000)
+            .then_some(())
+    });
+    ground.source.program().kill();
+    let message = ground.refusal();
+    assert!(message.contains("closed the link"), "{message}");
+    assert!(message.contains("no image was made"), "{message}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_that_the_guest_is_lost_when_the_source_is_killed_after_the_switch() {
+    let more = ["--touch", "2000", "--recover-timeout", "1"];
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &more);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
+    ground.switch_for_good();
+    ground.source.program().kill();
+    let message = ground.refusal();
+    assert!(message.contains("no new link for 1 s"), "{message}");
+    assert!(message.contains("pages had not come"), "{message}");
+    assert!(message.contains("the guest is lost"), "{message}");
 }
 
 /// A file system of its own, of so many MiB.

@@ -110,10 +110,16 @@ const SHUT: Message = Message {
     gate: None,
     writer: migration("migrate_send_rp_shut"),
     reader: READER,
-    refuse: &[Refusal {
-        what: "Any byte after this message.",
-        laxer: Some("QEMU stops reading, so it never sees one."),
-    }],
+    refuse: &[
+        Refusal {
+            what: "A value of 0 before everything has been sent.",
+            laxer: Some("QEMU takes it at any time: it stops reading, and goes on sending."),
+        },
+        Refusal {
+            what: "Any byte after this message.",
+            laxer: Some("QEMU stops reading, so it never sees one."),
+        },
+    ],
 };
 
 const PONG: Message = Message {
@@ -227,6 +233,10 @@ const RECV_BITMAP: Message = Message {
         Refusal {
             what: "A bit set beyond the block's last page.",
             laxer: Some("QEMU ignores it."),
+        },
+        Refusal {
+            what: "A page that has not been sent, or a part of a host page.",
+            laxer: Some("QEMU checks neither: it never sends what the bitmap claims."),
         },
         Refusal {
             what: "An end mark other than 0x0123456789abcdef.",

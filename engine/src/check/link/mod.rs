@@ -69,7 +69,7 @@ pub struct Setup {
 
 impl Setup {
     /// The source's blocks.
-    fn layout(&self) -> Blocks {
+    pub fn layout(&self) -> Blocks {
         let mut blocks = Blocks::new(self.target).expect("a target page size");
         for (number, (pages, page, _)) in self.blocks.iter().enumerate() {
             let block = Block {
@@ -151,9 +151,9 @@ impl Link {
         self.delivered[at(wire)]
     }
 
-    /// Bytes that are on their way.
-    pub fn in_flight(&self, wire: Wire) -> usize {
-        self.wires[at(wire)].len()
+    /// What is on its way.
+    pub fn flight(&self, wire: Wire) -> &[u8] {
+        &self.wires[at(wire)]
     }
 
     /// Where the items of this link ended that a wire has delivered: events of

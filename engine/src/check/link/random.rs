@@ -120,7 +120,7 @@ impl Link {
 
     /// Sends what a channel has to send, and lets the time pass that it wants
     /// to wait.
-    fn wait(&mut self, channel: Channel) {
+    pub fn wait(&mut self, channel: Channel) {
         if let Next::Wait { until: Some(until) } = self.send(channel) {
             self.now = self.now.max(until);
         }

@@ -18,7 +18,7 @@ use super::live::Live;
 use super::touch::Touchers;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
-use crate::destination::{Destination, Ending};
+use crate::destination::{Destination, Ending, Tail};
 use crate::image::{Manifest, Recorder, Writer};
 use crate::memory::{Backing, Memory};
 use crate::run::{Control, Guest, RunError};
@@ -218,6 +218,13 @@ impl Guest for Incoming {
             // This source has not given its guest up before it hears from here.
             Some(trouble) if self.recorder.asks_loaded() => Err(trouble.clone()),
             _ => Ok(()),
+        }
+    }
+
+    fn device_state_tail(&mut self) -> Result<Tail, String> {
+        match &self.writer {
+            Some(writer) => self.recorder.tail(writer).map_err(|e| e.to_string()),
+            None => Ok(Tail::Open),
         }
     }
 

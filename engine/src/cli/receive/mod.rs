@@ -135,7 +135,11 @@ fn conclude(
         if !guest.is_complete() {
             return Err(format!("{error}; {}", fate(guest.source)));
         }
-        eprintln!("retpath receive: at the very end, with everything received: {error}");
+        eprintln!(
+            "retpath receive: at the very end, with everything received: {error}; the source may \
+             not know that the migration is over, and from QEMU 9.0 on runs its guest again: end \
+             one of the two"
+        );
     }
     guest
         .finish()

@@ -1,6 +1,7 @@
 //! Connections: which is which, what arrives on them, and what happens when
 //! they end.
 
+use std::io;
 use std::time::Instant;
 
 use retpath_codec::Rule;
@@ -9,12 +10,12 @@ use retpath_codec::forward::{Decoder, Event, Step};
 
 use super::super::RunError;
 use super::super::buffer::Inbox;
-use super::Receiving;
 use super::sweep::{Run, Scatter};
+use super::{LINGER, Receiving, SILENCE};
 use crate::Channel;
 use crate::blocks::BlockId;
 use crate::channel::{Link, Moved};
-use crate::destination::Phase;
+use crate::destination::{Phase, Tail};
 
 /// Bytes of a read that looks like a sweep's.
 const SWEEP: usize = 32 * 1024;
@@ -60,13 +61,41 @@ impl Receiving<'_> {
     pub(super) fn flush(&mut self) {
         let Some(main) = &self.main else {
             // Written for a link that is gone; recovery asks again.
+            if self.core.phase() == Phase::Finished && !self.outbox.is_empty() {
+                let error = io::ErrorKind::NotConnected.into();
+                self.mute.get_or_insert((Instant::now(), error));
+            }
             self.outbox.clear();
             return;
         };
-        // A link that is broken shows when it is read, too, behind everything
-        // that has arrived on it.
-        if !self.outbox.is_empty() && self.outbox.flush(&main.link).is_ok_and(|all| all) {
-            self.core.written(self.clock.now());
+        if self.outbox.is_empty() || self.mute.is_some() {
+            return;
+        }
+        match self.outbox.flush(&main.link) {
+            Ok(true) => self.core.written(self.clock.now()),
+            Ok(false) => {}
+            Err(error) => self.mute = Some((Instant::now(), error)),
+        }
+    }
+
+    /// What cannot be written to is of no use, but what has arrived on it comes
+    /// first: it may be all that a source has sent before it died. `quiet`:
+    /// nothing is there to be read now.
+    pub(super) fn unmute(&mut self, quiet: bool) -> Result<(), RunError> {
+        let heard = |(since, _): &mut (Instant, _)| quiet || since.elapsed() >= LINGER;
+        let Some((_, error)) = self.mute.take_if(heard) else {
+            return Ok(());
+        };
+        let what = "writing";
+        match self.core.phase() {
+            Phase::Running | Phase::Recovering => {
+                self.lost(Channel::Main, RunError::Link { what, error })
+            }
+            // SHUT could not be written. Where a link broke before, the source asks again.
+            Phase::Finished if self.core.stats().pauses > 0 => self.ended(Channel::Main),
+            Phase::Finished => Err(RunError::Link { what, error }),
+            // In precopy, the source ends the link, too.
+            _ => Ok(()),
         }
     }
 
@@ -224,7 +253,8 @@ impl Receiving<'_> {
         }
         // Without footers, only the end of the connection tells where the
         // devices of a precopy migration end.
-        if channel == Channel::Main && !inbound.decoder.has_ended() {
+        let ended = inbound.decoder.has_ended() || self.ending.is_some();
+        if channel == Channel::Main && !ended {
             let now = self.clock.now();
             if let Err(error) = self.event(channel, Event::Eof, now) {
                 return self.lost(channel, error);
@@ -238,6 +268,27 @@ impl Receiving<'_> {
             Channel::Preempt => self.preempt = None,
         }
         self.act()
+    }
+
+    /// Nothing comes. That is the end of a precopy migration without footers
+    /// whose source waits for SHUT before it closes, if its stream looks like it.
+    pub(super) fn idle(&mut self) -> Result<(), RunError> {
+        let Some(main) = &self.main else {
+            return Ok(());
+        };
+        // The first questions cost nothing.
+        let waits = self.core.has_return_path() && self.ending.is_none();
+        if !waits || main.decoder.has_ended() || main.decoder.finish(&[]).is_err() {
+            return Ok(());
+        }
+        match self.guest.device_state_tail().map_err(RunError::Guest)? {
+            Tail::Whole => self.event(Channel::Main, Event::Eof, self.clock.now()),
+            Tail::Unclear if self.idle.get_or_insert_with(Instant::now).elapsed() >= SILENCE => {
+                let seconds = SILENCE.as_secs();
+                Err(RunError::NoEnd { seconds })
+            }
+            Tail::Unclear | Tail::Open => Ok(()),
+        }
     }
 
     /// A link is of no more use: both go, and postcopy waits for new ones.
@@ -262,6 +313,7 @@ impl Receiving<'_> {
             preempt.link.shut_down();
         }
         self.waiting = None;
+        self.mute = None;
         self.outbox.clear();
         if !mendable || lost.is_err() || self.core.phase() != Phase::Paused {
             return Err(error);

@@ -9,118 +9,30 @@
 //! link in postcopy does not, it is waited for until the migration is
 //! recovered over a new one.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use retpath_codec::forward::{self, Decoder, Event};
+use retpath_codec::forward::{self, Decoder};
 use rustix::event::PollFlags;
 
 use super::buffer::Outbox;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
-use crate::blocks::{Block, BlockError, BlockId};
+use crate::blocks::{BlockError, BlockId};
 use crate::channel::{Link, Listener};
 use crate::destination::{self, Action, Destination, Ending};
 use crate::memory::Memory;
 
+mod guest;
 mod links;
 mod placing;
 mod sweep;
 
+pub use guest::Guest;
 use links::Inbound;
 use placing::Trap;
-
-/// The machine that is being received.
-pub trait Guest {
-    /// Memory for a RAM block, `block.len` bytes that read as zero. Called
-    /// once for each block, in order.
-    ///
-    /// # Errors
-    ///
-    /// There is none to be had: the migration fails.
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String>;
-
-    /// Device state, in pieces.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be kept: the migration fails.
-    fn device_state(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let _ = bytes;
-        Ok(())
-    }
-
-    /// All device state is there. Once this returns, the source is told that
-    /// it must not run the guest again.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be kept: the migration fails.
-    fn device_state_complete(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// The description of the device state (JSON), in pieces.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be kept: the migration fails.
-    fn description(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let _ = bytes;
-        Ok(())
-    }
-
-    /// Everything else that comes on the main channel but pages, in order and
-    /// before anything is done about it; what has a method of its own, too.
-    ///
-    /// # Errors
-    ///
-    /// The guest cannot be had like this: the migration fails.
-    fn event(&mut self, event: &Event<'_>) -> Result<(), String> {
-        let _ = event;
-        Ok(())
-    }
-
-    /// The machine type that the stream names.
-    fn machine(&mut self, name: &[u8]) {
-        let _ = name;
-    }
-
-    /// The guest may run: its memory is served from now on.
-    fn run(&mut self) {}
-
-    /// With [`confirm_end`](destination::Config::confirm_end): every page is in
-    /// the memory, which is not trapped any more. Once this returns, the
-    /// source is told that the migration is over.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be kept: the migration fails.
-    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
-        let _ = (core, ending);
-        Ok(())
-    }
-
-    /// Whether the source may run the guest again when the migration fails or
-    /// is stopped, because it has not run here: the source is then told.
-    fn may_go_back(&self) -> bool {
-        false
-    }
-
-    /// Called about ten times a second.
-    fn progress(&mut self, core: &Destination) {
-        let _ = core;
-    }
-
-    /// The migration has failed while memory is incomplete. `true` if nobody
-    /// can be waiting for a missing page; otherwise the process is aborted,
-    /// since waiters would hang for ever or read zeros.
-    fn failed(&mut self, error: &RunError) -> bool {
-        let _ = error;
-        false
-    }
-}
 
 /// How to receive.
 #[derive(Debug)]
@@ -160,8 +72,11 @@ pub fn receive(
 }
 
 /// How long a migration that was broken before waits at its end for a source
-/// that has not seen SHUT.
+/// that has not seen SHUT, and what still comes on a broken link is read.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a source may say nothing where its stream may be over.
+const SILENCE: Duration = Duration::from_secs(10);
 
 struct Receiving<'a> {
     core: Destination,
@@ -178,6 +93,8 @@ struct Receiving<'a> {
     /// A second connection that came before it could be read.
     waiting: Option<Link>,
     outbox: Outbox,
+    /// Since when the main link cannot be written to, and why.
+    mute: Option<(Instant, io::Error)>,
     memories: Vec<Arc<Memory>>,
     trap: Option<Trap>,
     /// The main decoder of the last link: what a new link goes on from.
@@ -186,6 +103,8 @@ struct Receiving<'a> {
     /// Since when no link is there, and why.
     since: Instant,
     cause: Option<Box<RunError>>,
+    /// Since when there has been nothing to do.
+    idle: Option<Instant>,
     ending: Option<Ending>,
 }
 
@@ -195,6 +114,12 @@ struct Ready {
     preempt: bool,
     main: bool,
     listener: bool,
+}
+
+impl Ready {
+    fn is_idle(&self) -> bool {
+        !(self.control || self.faults || self.preempt || self.main || self.listener)
+    }
 }
 
 impl<'a> Receiving<'a> {
@@ -215,12 +140,14 @@ impl<'a> Receiving<'a> {
             had_preempt: false,
             waiting: None,
             outbox: Outbox::default(),
+            mute: None,
             memories: Vec::new(),
             trap: None,
             last: None,
             clock: Clock::new(),
             since: Instant::now(),
             cause: None,
+            idle: None,
             ending: None,
         }
     }
@@ -229,6 +156,10 @@ impl<'a> Receiving<'a> {
         let mut next_progress = 0;
         while !self.is_over() {
             let ready = self.wait()?;
+            match ready.is_idle() {
+                true => self.idle()?,
+                false => self.idle = None,
+            }
             if ready.control {
                 let wishes = self.control.take();
                 if wishes.stop {
@@ -255,6 +186,7 @@ impl<'a> Receiving<'a> {
             self.promote();
             self.act()?;
             self.flush();
+            self.unmute(!ready.main)?;
             self.patience()?;
             let now = self.clock.now();
             if now >= next_progress {
@@ -262,7 +194,7 @@ impl<'a> Receiving<'a> {
                 self.guest.progress(&self.core);
             }
         }
-        Ok(())
+        self.unmute(true)
     }
 
     /// Whether nothing more can come that matters.

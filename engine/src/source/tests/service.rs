@@ -311,10 +311,15 @@ fn closes_a_section_that_would_wait_too_long() {
         ..config()
     };
     let mut rig = Rig::switched(slow, &[(200, 4096)]);
-    rig.peer.seen.clear();
     rig.step(Channel::Main);
+    let opened = rig.now;
     let mut out = Vec::new();
+    let next = rig.source.next(Channel::Main, opened, &mut out);
+    let until = opened + 50_000_000;
+    assert_eq!(next, Next::Wait { until: Some(until) });
+    assert_eq!(out.len(), 0, "a request may come yet");
+    rig.now = until;
     let next = rig.source.next(Channel::Main, rig.now, &mut out);
-    assert!(matches!(next, Next::Wait { until: Some(_) }));
+    assert!(matches!(next, Next::Wait { until: Some(later) } if later > until));
     assert_eq!(out.len(), 13, "EOS and footer");
 }

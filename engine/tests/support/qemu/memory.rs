@@ -1,16 +1,21 @@
 //! The memory of a running [`Qemu`], read from outside: by physical address over QMP, and by RAM
 //! block through the process's own address space.
 //!
+//! What QEMU does not tell about is read from what it sends: see [`super::stream`].
+//!
 //! Reading a destination's block before its migration has completed waits for pages like the guest
 //! does; do it afterwards.
 
 use std::fs::{self, File};
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use serde_json::json;
 
 use super::process::Qemu;
+use super::stream::Ram;
+
+/// The block that ends at 4 GiB.
+const BIOS: &str = "pc.bios";
 
 /// A RAM block as QEMU lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +26,8 @@ pub(crate) struct Block {
     pub(crate) page_size: u64,
     /// Its used length in bytes.
     pub(crate) len: u64,
-    /// The length it may grow to, in bytes.
-    pub(crate) room: u64,
-    /// Where it lies in QEMU's address space, if that can be told.
+    /// Where it lies in QEMU's address space. Before QEMU 8.0 only known of blocks that the guest
+    /// sees.
     pub(crate) host: Option<u64>,
 }
 
@@ -42,8 +46,7 @@ impl Qemu {
 
     /// All RAM blocks that migrate, in QEMU's order.
     pub(crate) fn blocks(&mut self) -> Vec<Block> {
-        let answer = self.run("x-query-ramblock", json!({}));
-        let text = answer["human-readable-text"].as_str().unwrap_or_default();
+        let text = self.monitor("info ramblock");
         let mut blocks: Vec<_> = text.lines().skip(1).filter_map(parse).collect();
         assert!(!blocks.is_empty(), "no RAM blocks in {text:?}");
         if blocks.iter().all(|block| block.host.is_none()) {
@@ -52,33 +55,74 @@ impl Qemu {
         blocks
     }
 
-    /// Finds where the blocks lie, for a QEMU that does not list it.
+    /// Finds where blocks lie for a QEMU that does not list it: those that the guest sees, for no
+    /// other can be told without a guess. What is in the others is in the migration's stream.
     fn locate(&mut self, blocks: &mut [Block]) {
-        for (name, start, _) in self.machine().layout() {
+        let mut seen = self.machine().layout();
+        for block in blocks.iter().filter(|block| block.name == BIOS) {
+            seen.push((block.name.clone(), (4 << 30) - block.len, block.len));
+        }
+        for (name, start, _) in seen {
             let host = self.host_address(&name, start);
             if let Some(block) = blocks.iter_mut().find(|block| block.name == name) {
                 block.host = host;
             }
         }
-        let path = format!("/proc/{}/maps", self.program.id());
-        let text = fs::read_to_string(path).unwrap_or_else(|error| self.fail(&format!("{error}")));
-        let maps: Vec<_> = text.lines().filter_map(mapping).collect();
-        for at in 0..blocks.len() {
-            let room = blocks[at].room;
-            let alike = blocks
-                .iter()
-                .filter(|other| other.host.is_none() && other.room == room);
-            // Never a guess: one place of that length, and one block.
-            if let (1, [only]) = (alike.count(), places(&maps, room).as_slice()) {
-                blocks[at].host = Some(*only);
+    }
+
+    /// The names of the blocks that lie on huge pages.
+    pub(crate) fn huge_blocks(&mut self) -> Vec<String> {
+        let blocks = self.blocks().into_iter();
+        let huge = blocks.filter(|block| block.page_size > 4096);
+        huge.map(|block| block.name).collect()
+    }
+
+    /// Stops the machine, and has it send all of its RAM.
+    pub(crate) fn ram(&mut self) -> Ram {
+        let huge = self.huge_blocks();
+        // Through a pipe there is no way back, and nobody to ask for pages.
+        let off = ["return-path", "postcopy-preempt", "postcopy-ram"];
+        let off: Vec<_> = off.into_iter().filter(|name| self.knows(name)).collect();
+        self.disable(&off);
+        let path = self.save();
+        let stream = fs::read(&path).unwrap_or_else(|error| self.fail(&format!("{error}")));
+        let _ = fs::remove_file(path);
+        Ram::saved(&stream, &huge)
+    }
+
+    /// Fails unless `ram` is what this machine, which stands still, has in its memory: every block
+    /// of which QEMU tells where it lies, and all that the guest sees.
+    pub(crate) fn assert_ram(&mut self, ram: &Ram) {
+        let blocks = self.blocks();
+        assert_eq!(ram.blocks().len(), blocks.len(), "{ram:?}, {blocks:?}");
+        for block in &blocks {
+            let theirs = ram.block(&block.name);
+            assert_eq!(theirs.len(), size(block.len), "length of {}", block.name);
+            if block.host.is_some() && self.block(block) != theirs {
+                self.fail(&format!("{} is not what was sent", block.name));
+            }
+        }
+        for (name, start, len) in self.machine().layout() {
+            // The video memory and the BIOS lie in front of this part of RAM.
+            for range in [
+                start..(start + len).min(0xa_0000),
+                start.max(1 << 20)..start + len,
+            ] {
+                if range.is_empty() {
+                    continue;
+                }
+                let seen = self.physical(range.start, range.end - range.start);
+                let sent = &ram.block(&name)[size(range.start - start)..][..seen.len()];
+                if seen != sent {
+                    self.fail(&format!("{name} at {range:x?} is not what the guest sees"));
+                }
             }
         }
     }
 
     /// A whole RAM block, used length only.
     pub(crate) fn block(&mut self, block: &Block) -> Vec<u8> {
-        let len = usize::try_from(block.len).expect("a block fits into this process");
-        let mut bytes = vec![0; len];
+        let mut bytes = vec![0; size(block.len)];
         self.read_block(block, 0, &mut bytes);
         bytes
     }
@@ -154,37 +198,10 @@ fn parse(line: &str) -> Option<Block> {
         name: words[..unit - 1].join(" "),
         page_size: size << shift,
         len: hex(2)?,
-        room: hex(3)?,
         host: hex(4),
     })
 }
 
-/// One line of a process's list of mappings: range, and whether it can be read and written.
-fn mapping(line: &str) -> Option<(Range<u64>, bool)> {
-    let (range, rest) = line.split_once(' ')?;
-    let (start, end) = range.split_once('-')?;
-    let hex = |text| u64::from_str_radix(text, 16).ok();
-    Some((hex(start)?..hex(end)?, rest.starts_with("rw")))
-}
-
-/// Where a RAM block of `len` bytes may lie: QEMU aligns each to 2 MiB and puts a page without
-/// access behind it. Advice about a part of a block splits its mapping.
-fn places(maps: &[(Range<u64>, bool)], len: u64) -> Vec<u64> {
-    let guard = |(range, open): &&(Range<u64>, bool)| !open && range.end - range.start == 4096;
-    let place = |(range, _): &(Range<u64>, bool)| {
-        let start = range.start.checked_sub(len)?;
-        let first = maps.iter().position(|(range, _)| range.start == start)?;
-        let mut next = start;
-        for (part, open) in &maps[first..] {
-            if next == range.start {
-                return start.is_multiple_of(2 << 20).then_some(start);
-            }
-            if !open || part.start != next {
-                return None;
-            }
-            next = part.end;
-        }
-        None
-    };
-    maps.iter().filter(guard).filter_map(place).collect()
+fn size(len: u64) -> usize {
+    usize::try_from(len).expect("a block fits into this process")
 }

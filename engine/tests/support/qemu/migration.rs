@@ -43,8 +43,17 @@ impl fmt::Display for Blocktime {
 impl Qemu {
     /// Switches capabilities on.
     pub(crate) fn enable(&mut self, capabilities: &[&str]) {
-        let on = |name: &&str| json!({ "capability": name, "state": true });
-        let list: Vec<_> = capabilities.iter().map(on).collect();
+        self.switch(capabilities, true);
+    }
+
+    /// Switches capabilities off.
+    pub(crate) fn disable(&mut self, capabilities: &[&str]) {
+        self.switch(capabilities, false);
+    }
+
+    fn switch(&mut self, capabilities: &[&str], state: bool) {
+        let one = |name: &&str| json!({ "capability": name, "state": state });
+        let list: Vec<_> = capabilities.iter().map(one).collect();
         self.run("migrate-set-capabilities", json!({ "capabilities": list }));
     }
 
@@ -78,15 +87,18 @@ impl Qemu {
     }
 
     /// Saves the machine into a file of its folder: the stream a user gets from
-    /// `migrate "exec:cat >FILE"`. The guest is stopped afterwards.
+    /// `migrate "exec:cat >FILE"`. The guest is stopped first and stays so: it is saved as one that
+    /// does not run, which a destination in precopy heeds and one in postcopy does not.
     pub(crate) fn save(&mut self) -> PathBuf {
+        self.stop();
         let path = self.folder().join("saved");
         let file = path.display();
         self.set(json!({ "max-bandwidth": 0 }));
         // QEMU is done when the pipe is full; the file is whole when it has its name.
         self.migrate(&format!("exec:cat >{file}.new && mv {file}.new {file}"));
-        self.wait_status(&["completed"], SOON);
-        let end = Instant::now() + SOON;
+        let limit = self.machine().patience();
+        self.wait_status(&["completed"], limit);
+        let end = Instant::now() + limit;
         while !path.exists() {
             if Instant::now() > end {
                 self.fail("the saved stream does not reach its file");

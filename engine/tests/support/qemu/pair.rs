@@ -11,8 +11,10 @@ use super::relay::Relay;
 use crate::support::SOON;
 
 /// What QEMU writes to its standard error when a link breaks in postcopy, and only then.
-pub(crate) const PAUSE: [&str; 4] = [
+pub(crate) const PAUSE: [&str; 6] = [
     "Migration paused",
+    "Unable to read from socket",
+    "Unable to write to socket",
     "Unable to shutdown socket",
     "failed to save SaveStateEntry",
     "error while loading state section",
@@ -54,10 +56,11 @@ impl Pair {
         if destination.knows("postcopy-blocktime") {
             destination.enable(&["postcopy-blocktime"]);
         }
-        let mut relay = Relay::new(&destination.listen());
-        if let Some(prefix) = record {
-            relay = relay.record(prefix);
-        }
+        let target = destination.listen();
+        let relay = match record {
+            Some(prefix) => Relay::new(&target).record(prefix),
+            None => Relay::recording(&target),
+        };
         Self {
             source,
             destination,
@@ -82,8 +85,10 @@ impl Pair {
         });
         let ordered = Instant::now();
         self.source.start_postcopy();
-        self.destination
-            .wait_status(&["postcopy-active", "completed"], SOON);
+        // From 10.2 on, the source is the last to know.
+        for side in [&mut self.destination, &mut self.source] {
+            side.wait_status(&["postcopy-active", "completed"], SOON);
+        }
         self.destination.wait_arrived(SOON);
         ordered
     }

@@ -19,6 +19,11 @@ use tempfile::TempDir;
 
 use super::migration::unix;
 use super::process::folder;
+use super::stream::Ram;
+use crate::support::SOON;
+
+/// The end mark of RAM records, which closes the preempt channel of machine types up to 7.2.
+pub(crate) const EOS: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0x10];
 
 /// One connection that came through the relay, in the order they came.
 #[derive(Clone, Debug)]
@@ -95,6 +100,35 @@ impl Relay {
     pub(crate) fn record(self, prefix: &Path) -> Self {
         self.shared.lock().record = Some(prefix.to_owned());
         self
+    }
+
+    /// The same, in the relay's own folder, for [`Relay::ram`].
+    pub(crate) fn recording(target: &Path) -> Self {
+        let relay = Self::new(target);
+        let prefix = relay.prefix();
+        relay.record(&prefix)
+    }
+
+    fn prefix(&self) -> PathBuf {
+        self.folder.path().join("record")
+    }
+
+    /// The RAM that went through a relay made with [`Relay::recording`], once all its links are
+    /// closed. `huge`: the blocks that lie on huge pages.
+    pub(crate) fn ram(&self, huge: &[String]) -> Ram {
+        let mut ram = Ram::default();
+        for link in 0..self.links().len() {
+            ram.take(&self.carried(link), huge);
+        }
+        ram
+    }
+
+    /// What connection `index` carried forward, once it is closed.
+    pub(crate) fn carried(&self, index: usize) -> Vec<u8> {
+        self.wait(SOON, "the end of a link", |links| {
+            links[index].closed.then_some(())
+        });
+        recorded(&self.prefix(), index, "fwd")
     }
 
     /// The path to connect to.

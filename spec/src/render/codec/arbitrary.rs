@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::super::notice;
 use super::super::text::Text;
-use super::names::{choices, generics, made};
+use super::names::{Choice, choices, generics, made};
 use crate::row::Dialect;
 use crate::table::DIALECTS;
 
@@ -41,29 +41,13 @@ fn implementation(text: &mut Text, dialect: &Dialect) {
                 "}",
                 |text| {
                     text.block(
-                        &format!("match u.int_in_range(0..={last})? {{"),
+                        &format!("match kind::number(u, 0..={last}) {{"),
                         "}",
                         |text| {
                             for (i, message) in dialect.messages.iter().enumerate() {
                                 let index = if i == last { "_".into() } else { i.to_string() };
                                 let made = made(message, |field| field.name.into());
-                                let made = format!("Ok({value}::{made})");
-                                let choices = choices(message);
-                                if choices.is_empty() {
-                                    text.line(&format!("{index} => {made},"));
-                                    continue;
-                                }
-                                text.block(&format!("{index} => {{"), "}", |text| {
-                                    for choice in choices {
-                                        let bind = choice.pattern();
-                                        let value =
-                                            choice.kind.map_or("u.arbitrary()?".into(), |kind| {
-                                                format!("kind::{kind}(u)?")
-                                            });
-                                        text.line(&format!("let {bind} = {value};"));
-                                    }
-                                    text.line(&made);
-                                });
+                                arm(text, &index, &format!("{value}::{made}"), &choices(message));
                             }
                         },
                     );
@@ -71,4 +55,28 @@ fn implementation(text: &mut Text, dialect: &Dialect) {
             );
         },
     );
+}
+
+/// The arm that makes one message, from what has to be chosen for it. Fails
+/// where a name or the ranges do, and nowhere else.
+fn arm(text: &mut Text, index: &str, made: &str, choices: &[Choice]) {
+    let mut lines = Vec::new();
+    let mut end = format!("Ok({made})");
+    for (i, choice) in choices.iter().enumerate() {
+        let bind = choice.pattern();
+        match choice.kind {
+            Some(kind) => lines.push(format!("let {bind} = kind::{kind}(u);")),
+            None if i + 1 == choices.len() => end = format!("u.arbitrary().map(|{bind}| {made})"),
+            None => lines.push(format!("let {bind} = u.arbitrary()?;")),
+        }
+    }
+    if lines.is_empty() {
+        return text.line(&format!("{index} => {end},"));
+    }
+    text.block(&format!("{index} => {{"), "}", |text| {
+        for line in &lines {
+            text.line(line);
+        }
+        text.line(&end);
+    });
 }

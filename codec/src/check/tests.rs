@@ -1,0 +1,215 @@
+//! The properties notice a codec that breaks them.
+
+use std::panic::catch_unwind;
+use std::vec::Vec;
+
+use super::frame::{Verdict, countdown};
+use super::*;
+use crate::error::{DecodeError, Rule};
+use crate::frame::sealed::Sealed;
+use crate::frame::{Decoded, Dialect, Trailer, Value};
+use crate::generated::qemu::{Message, Qemu};
+use crate::name::{Name, NameBuf};
+
+/// The merged dialect, but for one lie.
+#[derive(Debug)]
+struct Lying<const LIE: u8>;
+
+const NONE: u8 = 0;
+/// Asks for a byte too many, once it has a header.
+const NEEDS_MORE: u8 = 1;
+/// Asks for no bytes when it has none.
+const NEEDS_NOTHING: u8 = 2;
+/// Adds 1 to the value of a PONG.
+const MISREADS: u8 = 3;
+/// Leaves its last byte to the message behind it.
+const LEAVES_A_BYTE: u8 = 4;
+/// Refuses at the byte behind the defect.
+const REFUSES_ELSEWHERE: u8 = 5;
+/// Refuses for another reason.
+const REFUSES_OTHERWISE: u8 = 6;
+/// Refuses a PONG in front of 0xff.
+const LOOKS_BEHIND: u8 = 7;
+/// Gives a field another name.
+const RENAMES: u8 = 8;
+/// Adds 1 to the value of a PONG when it becomes owned.
+const OWNS_OTHERS: u8 = 9;
+/// Gives names that are not in the input.
+const COPIES: u8 = 10;
+/// Calls a number that it does not know by another.
+const MISNUMBERS: u8 = 11;
+/// Takes no message that it has written.
+const TAKES_NOTHING: u8 = 12;
+
+impl<const LIE: u8> Sealed for Lying<LIE> {}
+
+impl<const LIE: u8> Dialect for Lying<LIE> {
+    type Message<'a> = Message<Name<'a>>;
+    type Owned = Message<NameBuf>;
+    const NAME: &'static str = Qemu::NAME;
+    const HEADER: usize = Qemu::HEADER;
+    const MAX_PAYLOAD: usize = Qemu::MAX_PAYLOAD;
+
+    fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError> {
+        let refused = DecodeError {
+            offset: 0,
+            message: None,
+            field: None,
+            rule: Rule::Reserved,
+        };
+        let mut decoded = Qemu::frame(input);
+        match &mut decoded {
+            Ok(Decoded::Need(need)) if LIE == NEEDS_MORE && input.len() > 4 => *need += 1,
+            Ok(Decoded::Need(need)) if LIE == NEEDS_NOTHING && input.is_empty() => *need = 0,
+            Ok(Decoded::Message { message, rest }) => match message {
+                _ if LIE == LEAVES_A_BYTE => *rest = &input[input.len() - rest.len() - 1..],
+                _ if LIE == TAKES_NOTHING => return Err(refused),
+                Message::Pong { value } if LIE == MISREADS => *value += 1,
+                Message::Pong { .. } if LIE == LOOKS_BEHIND && rest.starts_with(&[0xff]) => {
+                    return Err(refused);
+                }
+                Message::RecvBitmap { block } if LIE == COPIES => {
+                    *block = Name::new(b"ram").expect("a name");
+                }
+                _ => {}
+            },
+            Err(error) if LIE == REFUSES_ELSEWHERE => error.offset += 1,
+            Err(error) if LIE == REFUSES_OTHERWISE => error.rule = Rule::Short,
+            Err(error) if LIE == MISNUMBERS => error.rule = Rule::Unknown { number: 7 },
+            _ => {}
+        }
+        decoded
+    }
+
+    fn trailer(message: &Self::Message<'_>) -> Trailer {
+        Qemu::trailer(message)
+    }
+
+    fn label(message: &Self::Message<'_>) -> &'static str {
+        Qemu::label(message)
+    }
+
+    fn fields(message: &Self::Message<'_>, show: &mut dyn FnMut(&'static str, Value<'_>)) {
+        Qemu::fields(message, &mut |name, value| match LIE {
+            RENAMES => show("other", value),
+            _ => show(name, value),
+        });
+    }
+
+    fn into_owned(message: Self::Message<'_>) -> Self::Owned {
+        match message {
+            Message::Pong { value } if LIE == OWNS_OTHERS => Message::Pong { value: value + 1 },
+            message => message.into_owned(),
+        }
+    }
+}
+
+const PONG: [u8; 8] = [0, 2, 0, 4, 0, 0, 0, 9];
+const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
+const BITMAP: [u8; 8] = [0, 5, 0, 4, 3, b'r', b'a', b'm'];
+const UNKNOWN: [u8; 4] = [0, 9, 0, 0];
+
+fn notices(property: fn(&[u8]), bytes: &[u8]) -> bool {
+    catch_unwind(|| property(bytes)).is_err()
+}
+
+#[test]
+fn an_honest_codec_passes() {
+    for bytes in [&PONG[..], &SHUT, &BITMAP, &UNKNOWN, &PONG[..3], &[]] {
+        frame::<Lying<NONE>>(bytes);
+        split::<Lying<NONE>>(bytes, 64, [1, 2]);
+        stream::<Lying<NONE>>(bytes, 64, [1, 2]);
+    }
+    value::<Lying<NONE>>(&Message::Pong { value: 9 });
+}
+
+#[test]
+fn the_walker_is_not_to_be_lied_to() {
+    assert!(notices(walker::<Lying<NEEDS_MORE>>, &PONG[..5]));
+    assert!(notices(walker::<Lying<NEEDS_NOTHING>>, &[]));
+    assert!(notices(walker::<Lying<MISREADS>>, &PONG));
+    assert!(notices(walker::<Lying<LEAVES_A_BYTE>>, &PONG));
+    assert!(notices(walker::<Lying<REFUSES_ELSEWHERE>>, &UNKNOWN));
+    assert!(notices(walker::<Lying<REFUSES_OTHERWISE>>, &UNKNOWN));
+    assert!(notices(walker::<Lying<MISNUMBERS>>, &UNKNOWN));
+    assert!(notices(walker::<Lying<RENAMES>>, &PONG));
+    assert!(notices(walker::<Lying<TAKES_NOTHING>>, &PONG));
+}
+
+#[test]
+fn what_is_read_is_written_the_same_way_or_it_shows() {
+    assert!(notices(canonical::<Lying<MISREADS>>, &PONG));
+    assert!(notices(canonical::<Lying<LEAVES_A_BYTE>>, &PONG));
+    assert!(notices(canonical::<Lying<OWNS_OTHERS>>, &PONG));
+    let pong = Message::Pong { value: 9 };
+    assert!(catch_unwind(|| value::<Lying<OWNS_OTHERS>>(&pong)).is_err());
+    let pong = Message::Pong { value: 9 };
+    assert!(catch_unwind(|| value::<Lying<TAKES_NOTHING>>(&pong)).is_err());
+}
+
+#[test]
+fn what_follows_a_frame_makes_no_difference_or_it_shows() {
+    assert!(notices(prefixes::<Lying<NEEDS_NOTHING>>, &PONG));
+    assert!(notices(prefixes::<Lying<NEEDS_MORE>>, &PONG));
+    assert!(notices(prefixes::<Lying<LOOKS_BEHIND>>, &PONG));
+    assert!(notices(borrows::<Lying<COPIES>>, &BITMAP));
+}
+
+#[test]
+fn the_split_makes_no_difference_or_it_shows() {
+    // In one piece, the byte behind the frame is there to be looked at.
+    let path = [&PONG[..], &[0xff; 4]].concat();
+    let apart: fn(&[u8]) = |bytes| split::<Lying<LOOKS_BEHIND>>(bytes, 64, [PONG.len()]);
+    assert!(notices(apart, &path));
+    let whole: fn(&[u8]) = |bytes| stream::<Lying<MISREADS>>(bytes, 64, []);
+    assert!(notices(whole, &PONG));
+}
+
+/// Demands that a decoder with these verdicts on 0, 1, 2… bytes is refused.
+fn refused(verdicts: &[Verdict<u8>]) {
+    let bytes = std::vec![0; verdicts.len() - 1];
+    let counted = || {
+        countdown(&bytes, |bytes| {
+            let last = &verdicts[verdicts.len() - 1];
+            verdicts.get(bytes.len()).unwrap_or(last).clone()
+        });
+    };
+    assert!(catch_unwind(counted).is_err(), "{verdicts:?}");
+}
+
+#[test]
+fn waiting_counts_down_to_a_verdict_that_stays() {
+    use Verdict::{Message, Need, Refused};
+    let error = |offset, rule| {
+        Refused(DecodeError {
+            offset,
+            message: None,
+            field: None,
+            rule,
+        })
+    };
+    refused(&[Need(0)]);
+    refused(&[Message(0, 1)]);
+    refused(&[error(0, Rule::Zero)]);
+    refused(&[Need(2), Need(2)]);
+    refused(&[Need(2), Message(1, 1)]);
+    refused(&[Need(1), Need(0)]);
+    refused(&[Need(1), Message(2, 1)]);
+    refused(&[Need(1), error(1, Rule::Zero)]);
+    refused(&[Need(1), Message(1, 1), Message(1, 2)]);
+    refused(&[Need(1), Message(1, 1), Need(1)]);
+    refused(&[Need(1), error(0, Rule::Zero), error(0, Rule::Odd)]);
+    // These are sound.
+    let sound: [Vec<Verdict<u8>>; 3] = [
+        std::vec![Need(2), Need(1), Message(2, 1), Message(2, 1)],
+        std::vec![Need(1), Need(1), error(0, Rule::Zero)],
+        std::vec![Need(1), error(1, Rule::Short)],
+    ];
+    for verdicts in sound {
+        let bytes = std::vec![0; verdicts.len() - 1];
+        countdown(&bytes, |bytes| {
+            let last = &verdicts[verdicts.len() - 1];
+            verdicts.get(bytes.len()).unwrap_or(last).clone()
+        });
+    }
+}

@@ -1,0 +1,63 @@
+//! The end of a package, found and not found.
+
+use alloc::vec::Vec;
+
+use super::*;
+
+const RUN: [u8; 5] = [8, 0, 5, 0, 0];
+const LISTEN: [u8; 5] = [8, 0, 4, 0, 0];
+const PING: [u8; 9] = [8, 0, 2, 0, 4, 0, 0, 0, 3];
+
+fn all(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+
+#[test]
+fn finds_every_tail() {
+    for tail in [
+        all(&[&RUN]),
+        all(&[&PING, &RUN]),
+        all(&[&PING, &PING, &RUN]),
+    ] {
+        let package = all(&[&[0xee; 30], &tail]);
+        let mut at = 0;
+        loop {
+            let left = u64::try_from(package.len() - at).unwrap();
+            match next(&package[at..], left).unwrap() {
+                Some(Next::State(size)) => at += size,
+                Some(Next::Tail) => break,
+                None => panic!("no tail"),
+            }
+        }
+        assert_eq!(at, 30);
+    }
+}
+
+#[test]
+fn refuses_a_package_without_a_tail() {
+    let package = [0xee; 5];
+    assert_eq!(next(&package, 5).unwrap(), None);
+    assert_eq!(next(&PING[..4], 4).unwrap(), None);
+}
+
+#[test]
+fn takes_no_other_command_for_a_tail() {
+    let package = all(&[&PING, &LISTEN]);
+    assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
+    assert_eq!(next(&LISTEN, 5).unwrap(), None);
+    // Nor bytes behind RUN.
+    let package = all(&[&RUN, &PING]);
+    assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
+}
+
+#[test]
+fn takes_what_is_there_of_a_package_larger_than_memory() {
+    assert_eq!(next(&[0; 7], u64::MAX).unwrap(), Some(Next::State(7)));
+}
+
+#[test]
+fn waits_only_while_a_tail_is_possible() {
+    assert!(matches!(next(&PING[..6], 14), Err(Stop::Need(1))));
+    assert!(matches!(next(&[], 40), Err(Stop::Need(1))));
+    assert_eq!(next(&[0; 5], 14).unwrap(), Some(Next::State(5)));
+}

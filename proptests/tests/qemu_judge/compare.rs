@@ -1,0 +1,196 @@
+//! Where the two verdicts differ, and whether the table says so.
+
+use std::collections::BTreeSet;
+
+use retpath_spec::row::{Dialect, Message};
+use retpath_spec::table::DIALECTS;
+
+use crate::verdict::{End, Fault, Said, Verdict};
+
+/// A QEMU release, such as `(7, 2)`.
+pub(crate) type Release = (u64, u64);
+
+/// Where we are stricter than QEMU on purpose: label of the message, the rule
+/// that it breaks for us, and what the table says a receiver must refuse. The
+/// table must have a note there of what QEMU does instead.
+const NOTES: [(&str, &str, &str); 15] = [
+    ("SHUT", "after-shut", AFTER_SHUT),
+    ("SHUT", "early-shut", EARLY_SHUT),
+    ("SHUT", "phase", EARLY_SHUT),
+    ("REQ_PAGES_ID", "nul", NUL),
+    ("REQ_PAGES_ID", "zero", ZERO),
+    ("REQ_PAGES", "zero", ZERO),
+    ("RECV_BITMAP", "nul", NUL),
+    ("RECV_BITMAP", "length", NAME_LENGTH),
+    ("RECV_BITMAP", "short", NAME_LENGTH),
+    ("RECV_BITMAP", "leftover", NAME_LENGTH),
+    ("RECV_BITMAP", "bitmap-tail", TAIL),
+    ("RECV_BITMAP", "never-sent", NEVER_SENT),
+    ("RECV_BITMAP", "unasked", UNASKED),
+    ("RESUME_ACK", "phase", NO_RECOVERY),
+    ("SWITCHOVER_ACK", "unasked", NOT_AWAITED),
+];
+
+const AFTER_SHUT: &str = "Any byte after this message.";
+const EARLY_SHUT: &str = "A value of 0 before everything has been sent.";
+const NUL: &str = "A NUL byte inside the block name.";
+const ZERO: &str = "A length of 0.";
+const NAME_LENGTH: &str = "A payload length that is not 1 + the name's length.";
+const TAIL: &str = "A bit set beyond the block's last page.";
+const NEVER_SENT: &str = "A page that has not been sent, or a part of a host page.";
+const UNASKED: &str = "A block that was not asked for, or a second bitmap of one that was.";
+const NO_RECOVERY: &str = "The message outside recovery.";
+const NOT_AWAITED: &str = "One that is not awaited.";
+
+/// Compares the verdicts on the same bytes.
+///
+/// `None`: they are the same. Else what the table says of the first
+/// difference, behind which there is nothing to compare.
+///
+/// # Errors
+///
+/// A difference that the table does not know, in words.
+pub(crate) fn compare(
+    ours: &Verdict,
+    theirs: &Verdict,
+    release: Release,
+) -> Result<Option<String>, String> {
+    let both = ours.taken.iter().zip(&theirs.taken);
+    if let Some(at) = both.clone().position(|(ours, theirs)| ours != theirs) {
+        return Err(format!("message {at} has other values"));
+    }
+    let at = both.count();
+    match (ours.taken.get(at), theirs.taken.get(at)) {
+        (None, Some(said)) => stricter(ours, said),
+        (Some(said), None) => newer(said, release),
+        _ => match (&ours.end, &theirs.end) {
+            (End::Shut, End::Shut) | (End::Open, End::Open) => Ok(None),
+            (End::Refused(_), End::Refused(_)) => Ok(None),
+            (End::Refused(fault), End::Shut) if fault.rule == "after-shut" => noted(fault),
+            (ours, theirs) => Err(format!("one ends with {ours:?}, the other with {theirs:?}")),
+        },
+    }
+}
+
+/// QEMU takes what we refuse.
+fn stricter(ours: &Verdict, said: &Said) -> Result<Option<String>, String> {
+    match &ours.end {
+        End::Refused(fault) if fault.label == said.label() => noted(fault),
+        End::Refused(fault) => Err(format!("QEMU takes {said:?} in place of {}", fault.label)),
+        end => Err(format!("QEMU takes {said:?} after our {end:?}")),
+    }
+}
+
+fn noted(fault: &Fault) -> Result<Option<String>, String> {
+    let note = NOTES
+        .iter()
+        .find(|(label, rule, _)| (*label, *rule) == (fault.label, fault.rule));
+    let Some((label, _, what)) = note else {
+        return Err(format!(
+            "QEMU takes it, and no note is known for {} [{}]",
+            fault.label, fault.rule
+        ));
+    };
+    let refusal = row(label).refuse.iter().find(|row| row.what == *what);
+    match refusal.and_then(|row| row.laxer) {
+        Some(_) => Ok(Some(format!("{label}: {what}"))),
+        None => Err(format!(
+            "the table has no note that QEMU is laxer with {label}: {what}"
+        )),
+    }
+}
+
+/// QEMU refuses what we take: only if it is too old for the message.
+fn newer(said: &Said, release: Release) -> Result<Option<String>, String> {
+    if is_known(said.label(), release) {
+        return Err(format!("QEMU refuses {said:?}"));
+    }
+    Ok(Some(since(row(said.label()))))
+}
+
+/// Every difference that a run must have met.
+pub(crate) fn notes(release: Release) -> BTreeSet<String> {
+    let known = NOTES.iter().filter(|(label, ..)| is_known(label, release));
+    let known = known.map(|(label, _, what)| format!("{label}: {what}"));
+    let table = table().messages.iter();
+    let newer = table.filter(|row| !is_known(row.label, release));
+    known.chain(newer.map(since)).collect()
+}
+
+/// Whether the release has the message.
+fn is_known(label: &str, release: Release) -> bool {
+    let mut parts = row(label).since.split('.');
+    let mut part = || parts.next().and_then(|part| part.parse().ok());
+    release >= (part().unwrap_or(0), part().unwrap_or(0))
+}
+
+fn since(row: &Message) -> String {
+    format!("{}: since {}", row.label, row.since)
+}
+
+fn table() -> &'static Dialect {
+    let table = DIALECTS.iter().find(|table| table.name == "qemu");
+    table.expect("the merged dialect")
+}
+
+fn row(label: &str) -> &'static Message {
+    let row = table().messages.iter().find(|row| row.label == label);
+    row.unwrap_or_else(|| panic!("{label} is not in the table"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Release = (7, 2);
+
+    fn verdict(taken: &[Said], end: End) -> Verdict {
+        let taken = taken.to_vec();
+        Verdict { taken, end }
+    }
+
+    fn refused(label: &'static str, rule: &'static str) -> End {
+        let why = String::new();
+        End::Refused(Fault { label, rule, why })
+    }
+
+    #[test]
+    fn knows_only_notes_of_the_table() {
+        for (label, rule, what) in NOTES {
+            let End::Refused(fault) = refused(label, rule) else {
+                continue;
+            };
+            assert_eq!(noted(&fault), Ok(Some(format!("{label}: {what}"))));
+        }
+        assert_eq!(notes((11, 1)).len(), 12);
+        assert!(notes(HERE).contains("SWITCHOVER_ACK: since 8.1"));
+    }
+
+    #[test]
+    fn finds_every_kind_of_difference() {
+        let (ack, pong) = (Said::ResumeAck, Said::Pong(1));
+        let both = |ours: &Verdict, theirs: &Verdict| compare(ours, theirs, HERE);
+        let whole = verdict(&[pong.clone(), Said::Shut(0)], End::Shut);
+        assert_eq!(both(&whole, &whole), Ok(None));
+        let other = verdict(&[Said::Pong(2), Said::Shut(0)], End::Shut);
+        assert!(both(&whole, &other).is_err(), "another value");
+        let less = verdict(&[], refused("PONG", "length"));
+        assert!(both(&less, &whole).is_err(), "no note");
+        assert!(both(&whole, &less).is_err(), "QEMU is stricter");
+        assert_eq!(both(&less, &less), Ok(None));
+
+        let strict = verdict(&[], refused("RESUME_ACK", "phase"));
+        let lax = verdict(&[ack, Said::Shut(0)], End::Shut);
+        assert!(both(&strict, &lax).is_ok_and(|note| note.is_some()));
+        assert!(both(&strict, &whole).is_err(), "of another message");
+        let open = verdict(&[], End::Open);
+        assert!(both(&open, &less).is_err(), "another end");
+        assert!(both(&open, &whole).is_err(), "more is taken");
+
+        let new = verdict(&[Said::SwitchoverAck], End::Open);
+        assert!(both(&new, &less).is_ok_and(|note| note.is_some()));
+        assert!(compare(&new, &less, (8, 1)).is_err(), "is known there");
+        let late = verdict(&[pong, Said::Shut(0)], refused("SHUT", "after-shut"));
+        assert!(both(&late, &whole).is_ok_and(|note| note.is_some()));
+    }
+}

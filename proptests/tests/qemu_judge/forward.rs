@@ -1,0 +1,193 @@
+//! The forward stream of a real source, read as a destination reads it.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::mem;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use retpath_codec::command::Command;
+use retpath_codec::forward::{Decoder, Event, Options, Step, ram::Record};
+use retpath_codec::{Encode, Message, Name};
+use retpath_engine::blocks::{Block, Blocks};
+
+use crate::support::SOON;
+
+/// A page: index of its block, and its offset there.
+pub(crate) type Page = (usize, u64);
+
+/// A connection of the source.
+pub(crate) struct Forward {
+    stream: UnixStream,
+    decoder: Decoder,
+    /// What has arrived and not been decoded.
+    held: Vec<u8>,
+    /// Whether PINGs are answered.
+    pongs: bool,
+    /// What has been written to the return path.
+    pub(crate) sent: Vec<u8>,
+    /// The pages that have come over this connection.
+    pub(crate) pages: BTreeSet<Page>,
+}
+
+/// What a destination waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The end of the package: the guest may run here.
+    Switched,
+    /// This many RECV_BITMAP commands.
+    Bitmaps(usize),
+    /// POSTCOPY_RESUME.
+    Resumed,
+    /// EOF: everything has been sent.
+    Eof,
+}
+
+impl Forward {
+    /// The first connection of a migration.
+    pub(crate) fn new(stream: UnixStream, pongs: bool) -> Self {
+        Self::with(stream, Decoder::new(Options::default()), pongs)
+    }
+
+    /// The connection that resumes the migration whose decoder this is.
+    pub(crate) fn resumed(first: &Decoder, stream: UnixStream) -> Self {
+        Self::with(stream, first.resume(), true)
+    }
+
+    fn with(stream: UnixStream, decoder: Decoder, pongs: bool) -> Self {
+        let limits = stream
+            .set_read_timeout(Some(SOON))
+            .and_then(|()| stream.set_write_timeout(Some(SOON)));
+        limits.expect("a socket takes limits");
+        Self {
+            stream,
+            decoder,
+            held: Vec::new(),
+            pongs,
+            sent: Vec::new(),
+            pages: BTreeSet::new(),
+        }
+    }
+
+    /// The decoder, which knows the RAM blocks once they have been read.
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Writes to the return path. A source that has closed it does not matter:
+    /// its trace says what it took.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        match self.stream.write_all(bytes) {
+            Ok(()) => {}
+            Err(error) if is_gone(error.kind()) => {}
+            Err(error) => panic!("cannot write the return path: {error}"),
+        }
+        self.sent.extend(bytes);
+    }
+
+    /// Breaks the link.
+    pub(crate) fn hang_up(self) -> Decoder {
+        self.decoder
+    }
+
+    /// Closes the return path, as a destination that has died does.
+    pub(crate) fn close(&self) {
+        // The source may have been faster.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Reads up to and with an event; says whether it came before the end.
+    pub(crate) fn read(&mut self, until: Until) -> bool {
+        let mut bitmaps = 0;
+        loop {
+            let held = mem::take(&mut self.held);
+            let mut rest = held.as_slice();
+            let mut found = false;
+            while !found {
+                let step = self.decoder.next(rest);
+                let step = step.unwrap_or_else(|error| panic!("QEMU's stream: {error}"));
+                let Step::Event { event, size } = step else {
+                    break;
+                };
+                rest = &rest[size..];
+                self.note(&event);
+                found = match (until, event) {
+                    (Until::Switched, Event::PackageEnd) => true,
+                    (Until::Bitmaps(count), Event::Command(Command::RecvBitmap { .. })) => {
+                        bitmaps += 1;
+                        bitmaps == count
+                    }
+                    (Until::Resumed, Event::Command(Command::PostcopyResume)) => true,
+                    (Until::Eof, Event::Eof) => true,
+                    _ => false,
+                };
+            }
+            self.held = rest.to_vec();
+            if found {
+                return true;
+            }
+            if !self.more() {
+                return false;
+            }
+        }
+    }
+
+    /// Reads what is left, whatever it is.
+    pub(crate) fn drain(&mut self) {
+        while self.more() {
+            self.held.clear();
+        }
+    }
+
+    /// Waits for more bytes; says whether there are any.
+    fn more(&mut self) -> bool {
+        let mut piece = vec![0; 1 << 16];
+        match self.stream.read(&mut piece) {
+            Ok(0) => false,
+            Ok(len) => {
+                self.held.extend(&piece[..len]);
+                true
+            }
+            Err(error) if is_gone(error.kind()) => false,
+            Err(error) => panic!("nothing from the source: {error}"),
+        }
+    }
+
+    fn note(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Command(Command::Ping { value }) if self.pongs => {
+                let mut pong = Vec::new();
+                let message = Message::<Name<'_>>::Pong { value: *value };
+                message.encode(&mut pong).expect("any value will do");
+                self.write(&pong);
+            }
+            Event::Record(
+                Record::Zero { block, offset, .. } | Record::Page { block, offset, .. },
+            ) => {
+                self.pages.insert((block.index(), *offset));
+            }
+            _ => {}
+        }
+    }
+
+    /// The source's RAM blocks.
+    pub(crate) fn blocks(&self) -> Blocks {
+        let mut blocks = Blocks::new(self.decoder.target_page()).expect("QEMU's page size");
+        for block in self.decoder.blocks() {
+            let block = Block {
+                name: block.name.clone(),
+                len: block.len.expect("the first connection tells it"),
+                page: block.page_size,
+            };
+            blocks.add(block).expect("QEMU's blocks");
+        }
+        blocks
+    }
+}
+
+fn is_gone(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected
+    )
+}

@@ -1,0 +1,221 @@
+//! Our verdict: the codec's stream, and the engine's source behind it for what
+//! a message alone does not show.
+
+use retpath_codec::stream::{Item, Stream};
+use retpath_codec::{DecodeError, Message, Name, Qemu};
+use retpath_engine::Channel;
+use retpath_engine::blocks::{BlockError, Blocks};
+use retpath_engine::source::{Config, Error, Next, Phase, Source, Why};
+
+use crate::verdict::{End, Fault, Said, Verdict};
+
+/// Where the migration is when the return path is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Before the switch.
+    Precopy,
+    /// Everything has been sent, and SHUT is awaited.
+    Postcopy,
+    /// In a recovery; whether everything had been sent before it.
+    Recovery {
+        /// Or nothing.
+        sent: bool,
+    },
+}
+
+/// The blocks that were named last.
+#[derive(Default)]
+struct Names {
+    /// By a request.
+    asked: Vec<u8>,
+    /// By a RECV_BITMAP whose bitmap has not come.
+    coming: Option<Vec<u8>>,
+}
+
+/// A source that reads a return path.
+pub(crate) struct Ours {
+    source: Source,
+    stream: Stream<Qemu>,
+    names: Names,
+    verdict: Verdict,
+}
+
+impl Ours {
+    /// A source of these blocks that has come so far.
+    pub(crate) fn new(blocks: &Blocks, stage: Stage) -> Self {
+        let config = Config {
+            switchover_ack: stage == Stage::Precopy,
+            ..Config::new("pc")
+        };
+        let source = Source::new(config, blocks.clone()).expect("QEMU's blocks");
+        let mut ours = Self {
+            source,
+            stream: Stream::new(0),
+            names: Names::default(),
+            verdict: Verdict {
+                taken: Vec::new(),
+                end: End::Open,
+            },
+        };
+        while ours.source.phase() == Phase::Fresh {
+            ours.step();
+        }
+        if stage != Stage::Precopy {
+            ours.switch();
+        }
+        match stage {
+            Stage::Precopy => {}
+            Stage::Postcopy => ours.run(),
+            Stage::Recovery { sent } => {
+                if sent {
+                    ours.run();
+                }
+                ours.source.link_lost().expect("the guest has left");
+                ours.source.resume().expect("paused");
+                ours.run();
+            }
+        }
+        ours
+    }
+
+    fn switch(&mut self) {
+        self.source.switch(Vec::new()).expect("in precopy");
+        while self.source.phase() == Phase::Switching {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) -> Next {
+        self.source.next(Channel::Main, 0, &mut Vec::new())
+    }
+
+    /// Sends what can be sent.
+    fn run(&mut self) {
+        while !matches!(self.step(), Next::Wait { .. } | Next::Stop) {}
+    }
+
+    /// Reads more of the return path.
+    pub(crate) fn hear(&mut self, mut bytes: &[u8]) {
+        while !self.has_refused() {
+            match self.stream.next(&mut bytes) {
+                Ok(None) => return,
+                Err(error) => self.verdict.end = End::Refused(malformed(&error)),
+                Ok(Some(item)) => {
+                    let said = self.names.said(&item);
+                    match self.source.message(item, 0) {
+                        // The destination's failure is no fault of the message.
+                        Ok(()) | Err(Error::GaveUp { .. }) => self.take(said),
+                        Err(error) => self.verdict.end = End::Refused(refused(&error)),
+                    }
+                    self.run();
+                    self.stream.limit_bitmap(self.source.recv_bitmap_limit());
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, said: Option<Said>) {
+        if let Some(Said::Shut(_)) = said {
+            self.verdict.end = End::Shut;
+        }
+        self.verdict.taken.extend(said);
+    }
+
+    /// Whether more must come before anything can be said.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.verdict.end == End::Open
+            && (self.names.coming.is_some() || self.stream.finish().is_err())
+    }
+
+    /// Whether nothing more is read, and QEMU may read on.
+    pub(crate) fn has_refused(&self) -> bool {
+        matches!(self.verdict.end, End::Refused(_))
+    }
+
+    /// The verdict, now that the return path has been closed if it was.
+    pub(crate) fn finish(mut self, closed: bool) -> Verdict {
+        if closed && self.verdict.end == End::Open {
+            let fault = match self.stream.finish() {
+                Err(error) => malformed(&error),
+                Ok(()) => Fault {
+                    label: "",
+                    rule: "closed",
+                    why: "the link is lost".into(),
+                },
+            };
+            self.verdict.end = End::Refused(fault);
+        }
+        self.verdict
+    }
+}
+
+impl Names {
+    /// What an item says. A RECV_BITMAP says nothing without its bitmap.
+    fn said(&mut self, item: &Item<'_, Message<Name<'_>>>) -> Option<Said> {
+        let Item::Message { message, .. } = item else {
+            return self.coming.take().map(Said::Bitmap);
+        };
+        Some(match *message {
+            Message::Shut { value } => Said::Shut(value),
+            Message::Pong { value } => Said::Pong(value),
+            Message::ReqPagesId { start, len, block } => {
+                self.asked = block.as_bytes().into();
+                self.request(true, start, len)
+            }
+            Message::ReqPages { start, len } => self.request(false, start, len),
+            Message::RecvBitmap { block } => {
+                self.coming = Some(block.as_bytes().into());
+                return None;
+            }
+            Message::ResumeAck => Said::ResumeAck,
+            Message::SwitchoverAck => Said::SwitchoverAck,
+        })
+    }
+
+    fn request(&self, named: bool, start: u64, len: u32) -> Said {
+        Said::Request {
+            named,
+            block: self.asked.clone(),
+            start,
+            len: len.into(),
+        }
+    }
+}
+
+fn malformed(error: &DecodeError) -> Fault {
+    let rule = error.rule.name();
+    let last = if rule == "after-shut" { "SHUT" } else { "" };
+    Fault {
+        label: error.message.unwrap_or(last),
+        rule,
+        why: error.to_string(),
+    }
+}
+
+fn refused(error: &Error) -> Fault {
+    let Error::Refused { message, why, .. } = error else {
+        panic!("no fault of a message: {error}");
+    };
+    let rule = match why {
+        Why::Phase(_) => "phase",
+        Why::Unasked => "unasked",
+        Why::UnknownBlock(_) => "unknown-block",
+        Why::NoBlock => "no-block",
+        Why::Range { error, .. } => match error {
+            BlockError::Unaligned { .. } => "misaligned",
+            BlockError::Empty => "zero",
+            _ => "past-block",
+        },
+        Why::Order => "order",
+        Why::Bitmap { rule, .. } => rule.name(),
+        Why::NeverSent { .. } => "never-sent",
+        Why::HalfPage { .. } => "half-page",
+        Why::EarlyShut { .. } => "early-shut",
+        other => panic!("a reason that is not known here: {other}"),
+    };
+    Fault {
+        label: message,
+        rule,
+        why: error.to_string(),
+    }
+}

@@ -1,0 +1,239 @@
+//! What QEMU is sent: sequences of messages, most of them good ones, some with
+//! one that is nearly good.
+//!
+//! Page requests are for a source that is in postcopy. A request whose end
+//! wraps round into a block is never sent: no destination has a use for it.
+
+use std::fmt;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any};
+use proptest::prop_oneof;
+use proptest::sample::select;
+use proptest::strategy::BoxedStrategy;
+use retpath_codec::near::{self, Defect};
+use retpath_codec::proptest::near_valid;
+use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu};
+use retpath_engine::blocks::{Block, Blocks};
+
+/// Size of a page in bytes.
+pub(crate) const PAGE: u64 = 4096;
+
+/// SHUT, which ends every sequence that does not end earlier.
+pub(crate) const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
+
+/// When QEMU is sent a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// While it may still be setting things up.
+    AtOnce,
+    /// When it has sent everything, in precopy.
+    Precopy,
+    /// The same, but the last so many bytes are missing and the link breaks.
+    Cut(usize),
+    /// When it has sent everything, in postcopy.
+    Postcopy,
+}
+
+/// A message, or what stands in its place.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Frame(pub(crate) Vec<u8>);
+
+/// A sequence of messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) when: When,
+    pub(crate) frames: Vec<Frame>,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        f.write_str(&hex)
+    }
+}
+
+impl Plan {
+    fn bytes(&self) -> Vec<u8> {
+        self.frames
+            .iter()
+            .flat_map(|frame| &frame.0)
+            .copied()
+            .collect()
+    }
+}
+
+/// Sequences for any time.
+pub(crate) fn plans(blocks: &Blocks) -> impl Strategy<Value = Plan> + use<> {
+    prop_oneof![
+        2 => sequence(blocks, When::Postcopy),
+        1 => calm(blocks),
+    ]
+}
+
+/// Sequences without page requests.
+fn calm(blocks: &Blocks) -> impl Strategy<Value = Plan> + use<> {
+    let when = prop_oneof![
+        Just(When::AtOnce),
+        Just(When::Precopy),
+        (1..20_usize).prop_map(When::Cut),
+    ];
+    let calm = sequence(blocks, When::Precopy).prop_filter("asks for pages", |plan| {
+        !headers(&plan.bytes()).any(|(number, _)| matches!(number, 3 | 4))
+    });
+    (calm, when).prop_map(|(plan, when)| Plan { when, ..plan })
+}
+
+fn sequence(blocks: &Blocks, when: When) -> impl Strategy<Value = Plan> + use<> {
+    let good = match when {
+        When::Postcopy => prop_oneof![pong(), request(blocks), request(blocks)].boxed(),
+        _ => pong().boxed(),
+    };
+    let odd = || option::weighted(0.6, odd(blocks));
+    let parts = (vec(good.clone(), 0..8), odd(), vec(good, 0..4), odd());
+    let blocks = blocks.clone();
+    let plans = parts.prop_map(move |(first, odd, second, last)| {
+        let frames = first.into_iter().chain(odd).chain(second).chain(last);
+        let frames = frames.map(Frame).collect();
+        Plan { when, frames }
+    });
+    plans.prop_filter("wraps round", move |plan| {
+        !headers(&plan.bytes()).any(|(number, payload)| wraps(&blocks, number, payload))
+    })
+}
+
+/// Numbers and payloads of the frames that a reader sees who checks neither.
+fn headers(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (header, behind) = rest.split_first_chunk::<4>()?;
+        let [a, b, c, d] = *header;
+        let len = usize::from(u16::from_be_bytes([c, d]));
+        let (payload, next) = behind.split_at(len.min(behind.len()));
+        rest = next;
+        Some((u16::from_be_bytes([a, b]), payload))
+    })
+}
+
+/// Whether a request's end is so far behind 2^64 that it is in a block again.
+fn wraps(blocks: &Blocks, number: u16, payload: &[u8]) -> bool {
+    let longest = blocks.iter().map(|block| block.len).max().unwrap_or(0);
+    let Some((start, rest)) = payload.split_first_chunk() else {
+        return false;
+    };
+    let Some((len, _)) = rest.split_first_chunk() else {
+        return false;
+    };
+    let (start, len) = (u64::from_be_bytes(*start), u32::from_be_bytes(*len));
+    let (end, wrapped) = start.overflowing_add(len.into());
+    matches!(number, 3 | 4) && wrapped && (1..=longest).contains(&end)
+}
+
+fn pong() -> impl Strategy<Value = Vec<u8>> + Clone {
+    any::<u32>().prop_map(|value| encode(&Message::Pong { value }))
+}
+
+/// One to four pages of a block.
+pub(crate) fn request(blocks: &Blocks) -> impl Strategy<Value = Vec<u8>> + Clone + use<> {
+    (pages(blocks), any::<bool>()).prop_map(|((block, start, len), named)| match named {
+        true => encode(&Message::ReqPagesId { start, len, block }),
+        false => encode(&Message::ReqPages { start, len }),
+    })
+}
+
+/// A block, and where one to four pages of it start, and how long they are.
+fn pages(blocks: &Blocks) -> impl Strategy<Value = (NameBuf, u64, u32)> + Clone + use<> {
+    let blocks: Vec<Block> = blocks.iter().cloned().collect();
+    (select(blocks), any::<u16>(), 1..=4_u64).prop_map(|(block, first, count)| {
+        let all = block.len / PAGE;
+        let first = u64::from(first) % all;
+        let count = count.min(all - first);
+        let len = u32::try_from(count * PAGE).expect("four pages");
+        (block.name, first * PAGE, len)
+    })
+}
+
+/// Any message, about pages of a block.
+fn fitted(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
+    let message = any::<Message<NameBuf>>();
+    (message, pages(blocks)).prop_map(|(message, (block, start, len))| match message {
+        Message::ReqPagesId { .. } => Message::ReqPagesId { start, len, block },
+        Message::ReqPages { .. } => Message::ReqPages { start, len },
+        Message::RecvBitmap { .. } => Message::RecvBitmap { block },
+        other => other,
+    })
+}
+
+/// Something that is seldom good.
+fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
+    let near_fitted = (fitted(blocks), any::<Defect>())
+        .prop_filter_map("no frame", |(message, defect)| {
+            near::encode::<Qemu>(&message, defect).ok()
+        });
+    let shifted = (pages(blocks), 1..PAGE, 0..3_u8).prop_map(|((block, start, len), by, which)| {
+        let less = u32::try_from(by).expect("less than a page");
+        let start = if which > 0 { start + by } else { start };
+        let len = if which < 2 { len - less } else { len };
+        raw_request(start, len, Some(block.name().as_bytes()))
+    });
+    let past = (
+        select(blocks.iter().cloned().collect::<Vec<_>>()),
+        0..4_u64,
+        1..=4_u32,
+    );
+    let past = past.prop_map(|(block, before, count)| {
+        let start = block.len - (before * PAGE).min(block.len);
+        raw_request(start, count << 12, Some(block.name.name().as_bytes()))
+    });
+    let empty = (pages(blocks), any::<bool>()).prop_map(|((block, start, _), named)| {
+        let block = named.then(|| block.name().as_bytes());
+        raw_request(start, 0, block)
+    });
+    let nul = (pages(blocks), vec(any::<u8>(), 0..8)).prop_map(|((block, start, len), more)| {
+        let name = [block.name().as_bytes(), &[0], &more].concat();
+        raw_request(start, len, Some(&name))
+    });
+    let oversize = (0..9_u16, 513..600_usize).prop_map(|(number, len)| raw(number, &vec![1; len]));
+    let unknown = prop_oneof![Just(0), 8..=u16::MAX];
+    let unknown =
+        (unknown, vec(any::<u8>(), 0..20)).prop_map(|(number, payload)| raw(number, &payload));
+    prop_oneof![
+        2 => any::<Message<NameBuf>>().prop_map(|message| encode(&message)),
+        3 => fitted(blocks).prop_map(|message| encode(&message)),
+        2 => near_valid::<Qemu>().prop_map(|(frame, _)| frame),
+        4 => near_fitted,
+        1 => shifted,
+        2 => past,
+        2 => empty,
+        1 => nul,
+        1 => oversize,
+        1 => unknown,
+    ]
+    .boxed()
+}
+
+/// The frame of a message that can be written.
+pub(crate) fn encode(message: &Message<NameBuf>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    message
+        .encode(&mut frame)
+        .expect("a message of the strategies");
+    frame
+}
+
+/// A request with any values.
+fn raw_request(start: u64, len: u32, block: Option<&[u8]>) -> Vec<u8> {
+    let mut payload = [&start.to_be_bytes()[..], &len.to_be_bytes()].concat();
+    if let Some(block) = block {
+        payload.push(u8::try_from(block.len()).expect("a name and little more"));
+        payload.extend(block);
+    }
+    raw(if block.is_some() { 3 } else { 4 }, &payload)
+}
+
+/// A frame with any number and payload.
+pub(crate) fn raw(number: u16, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len()).expect("less than 64 KiB");
+    [&number.to_be_bytes()[..], &len.to_be_bytes(), payload].concat()
+}
