@@ -18,16 +18,15 @@ use indicatif::MultiProgress;
 use super::signals::Signals;
 use super::{Format, print, size};
 use crate::channel::Address;
+use crate::release::Release;
 use crate::run::Control;
 
 mod boot;
 mod fate;
-mod release;
 mod report;
 mod stock;
 
 use boot::{Boot, Outcome};
-pub use release::Release;
 use report::Report;
 use stock::Stock;
 
