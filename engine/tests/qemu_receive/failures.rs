@@ -13,7 +13,7 @@ use super::ground::{Ground, left, machine};
 use super::support::SOON;
 use super::support::qemu::process::folder;
 use super::support::qemu::relay::Way;
-use super::support::qemu::types;
+use super::support::qemu::{Qemu, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -109,6 +109,52 @@ fn gives_up_when_no_new_link_comes() {
     // It is as lost as the message says.
     ground.source.wait_status(&["postcopy-paused"], SOON);
     assert!(ground.source.try_run("cont", json!({})).is_err());
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn names_the_capability_that_cannot_be_received() {
+    for (capability, word) in [
+        ("multifd", "multifd"),
+        ("xbzrle", "xbzrle"),
+        ("compress", "compress"),
+        ("x-ignore-shared", "x-ignore-shared"),
+    ] {
+        let mut source = Qemu::boot(&machine());
+        if !source.knows(capability) {
+            // 9.1 dropped one of them.
+            assert_eq!(capability, "compress");
+            continue;
+        }
+        source.enable(&[capability]);
+        let folder = folder();
+        let out = folder.path().join("image");
+        let mut ground = Ground::from(source, &out, folder, &["return-path"], &[]);
+        // Pages have to be sent again.
+        let limits = json!({ "max-bandwidth": 8 << 20, "downtime-limit": 1 });
+        ground.source.set(limits);
+        ground.source.migrate(&ground.relay.uri());
+        let message = ground.refusal();
+        println!("{capability}: {message}");
+        assert!(message.contains(word), "{message}");
+        assert!(message.contains("nothing is lost"), "{message}");
+        ground.source.wait_status(&["failed"], SOON);
+        ground.source.wait_healthy(5, SOON);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_which_option_is_missing_for_the_preempt_channel() {
+    for (kind, _) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &[]);
+        ground.switch();
+        // Nothing is asked for, so nothing comes over the other channel.
+        ground.finish();
+        let errors = ground.retpath.errors();
+        assert!(errors.contains("--preempt is missing here"), "{errors}");
+    }
 }
 
 #[test]

@@ -179,8 +179,11 @@ fn fate(source: Source) -> String {
             "no image was made, {missing} pages had not come: the guest is lost, unless its \
              source goes on by itself; one that waits in postcopy-paused cannot"
         ),
-        (false, _) => {
+        (false, _) if hears => {
             "no image was made, and nothing is lost: the source still has its guest".into()
         }
+        (false, _) => "no image was made, and nothing is lost: the source still has its guest; \
+             should it believe that the migration is over, `cont` there runs it again"
+            .into(),
     }
 }
