@@ -1,15 +1,13 @@
 //! Migrations that do not end well: what is left, what is said, and what the source does then.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::ground::{Ground, left, machine};
+use super::ground::{Ground, Small, left, machine};
 use super::support::SOON;
 use super::support::qemu::process::folder;
 use super::support::qemu::relay::Way;
@@ -244,31 +242,6 @@ fn says_that_the_guest_is_lost_when_the_source_is_killed_after_the_switch() {
     assert!(message.contains("no new link for 1 s"), "{message}");
     assert!(message.contains("pages had not come"), "{message}");
     assert!(message.contains("the guest is lost"), "{message}");
-}
-
-/// A file system of its own, of so many MiB.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(path: &Path, mib: u64) -> Option<Self> {
-        std::fs::create_dir(path).expect("ours");
-        let size = format!("size={mib}m");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(path)
-            .status();
-        if !mount.is_ok_and(|status| status.success()) {
-            eprintln!("NOT TESTED: mounting a small file system needs root");
-            return None;
-        }
-        Some(Self(path.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 #[test]

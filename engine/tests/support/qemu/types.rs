@@ -98,6 +98,6 @@ pub(crate) fn switchover_acks() -> Vec<String> {
 }
 
 /// Says what this QEMU lacks, past the test runner, which swallows what a test that passes prints.
-fn not_tested(what: &str) {
+pub(crate) fn not_tested(what: &str) {
     let _ = writeln!(io::stderr(), "NOT TESTED: {what}: not in this QEMU");
 }
