@@ -6,7 +6,7 @@
 pub(crate) const CODEC: &[&str] = &["return_path", "round_trip", "split", "walker", "forward"];
 
 /// Targets whose bodies are in the engine.
-pub(crate) const ENGINE: &[&str] = &["decode_cli"];
+pub(crate) const ENGINE: &[&str] = &["decode_cli", "destination", "source", "migration"];
 
 /// Return paths, by anything that takes bytes off a wire.
 const PATH: &[&str] = &[
@@ -16,6 +16,19 @@ const PATH: &[&str] = &[
     "walker",
     "forward",
     "decode_cli",
+];
+
+/// Small inputs of any kind: to the engine's cores they are decisions.
+const ANY: &[&str] = &[
+    "return_path",
+    "round_trip",
+    "split",
+    "walker",
+    "forward",
+    "decode_cli",
+    "destination",
+    "source",
+    "migration",
 ];
 
 /// Channels of the forward stream.
@@ -30,9 +43,10 @@ pub(crate) const READERS: &[(&str, &[&str])] = &[
     ("malformed/qemu", PATH),
     ("malformed/resumed", STREAM),
     ("malformed/v7", PATH),
+    ("regressions", ANY),
     ("seed/command", STREAM),
     ("seed/forward", STREAM),
-    ("seed/qemu", PATH),
+    ("seed/qemu", ANY),
     ("seed/ram", STREAM),
-    ("seed/v7", PATH),
+    ("seed/v7", ANY),
 ];

@@ -18,6 +18,10 @@ pub const BUCKETS: usize = 24;
 /// Longest time that is told apart from longer ones, in nanoseconds.
 pub const LONGEST: u64 = 1_000_000_000_000;
 
+/// Digits of a latency that are told apart. A fuzzer makes many thousand cores a
+/// second, and would do little else than zero 1.3 MB of counters for each.
+const DIGITS: u8 = if cfg!(fuzzing) { 1 } else { 3 };
+
 /// Latencies counted in QEMU's buckets: bucket `i` holds those of at least
 /// `2^i` and less than `2^(i+1)` microseconds. The first one also holds what
 /// is shorter, the last one what is longer.
@@ -61,14 +65,15 @@ impl Buckets {
 #[derive(Clone, PartialEq)]
 pub struct Latency {
     buckets: Buckets,
-    /// Exact to three digits.
+    /// Exact to [`DIGITS`].
     exact: Histogram<u64>,
 }
 
 impl Latency {
     /// None measured yet.
     pub fn new() -> Self {
-        let exact = Histogram::new_with_bounds(1, LONGEST, 3).expect("1 < LONGEST, and 3 <= 5");
+        let exact = Histogram::new_with_bounds(1, LONGEST, DIGITS);
+        let exact = exact.expect("1 < LONGEST, and DIGITS <= 5");
         Self {
             buckets: Buckets::default(),
             exact,
