@@ -340,6 +340,7 @@ impl Receiving<'_> {
                 self.core.link_restored()?;
                 self.main = Some(Inbound::new(link, decoder));
             }
+            (Some(_), _) if self.is_stray() => return self.stray(link),
             // The preempt channel's decoder needs the blocks of the main one.
             (Some(_), _) => self.waiting = Some(link),
         }

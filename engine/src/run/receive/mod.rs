@@ -28,6 +28,7 @@ use crate::memory::Memory;
 mod guest;
 mod links;
 mod placing;
+mod stray;
 mod sweep;
 
 pub use guest::Guest;
@@ -92,6 +93,8 @@ struct Receiving<'a> {
     had_preempt: bool,
     /// A second connection that came before it could be read.
     waiting: Option<Link>,
+    /// A second connection that nobody expects.
+    stray: Option<Link>,
     outbox: Outbox,
     /// Since when the main link cannot be written to, and why.
     mute: Option<(Instant, io::Error)>,
@@ -139,6 +142,7 @@ impl<'a> Receiving<'a> {
             preempt: None,
             had_preempt: false,
             waiting: None,
+            stray: None,
             outbox: Outbox::default(),
             mute: None,
             memories: Vec::new(),
@@ -191,6 +195,7 @@ impl<'a> Receiving<'a> {
             let now = self.clock.now();
             if now >= next_progress {
                 next_progress = now + 100_000_000;
+                self.judge_stray()?;
                 self.guest.progress(&self.core);
             }
         }
@@ -243,6 +248,7 @@ impl<'a> Receiving<'a> {
     fn wants_link(&self) -> bool {
         self.main.is_none()
             || self.options.core.preempt && !self.had_preempt && self.waiting.is_none()
+            || self.is_stray() && self.stray.is_none()
     }
 
     /// Carries the core's wishes out.
@@ -276,6 +282,9 @@ impl<'a> Receiving<'a> {
                     self.core.device_state_saved()?;
                 }
                 Action::Complete(ending) => {
+                    if ending == Ending::Precopy {
+                        self.judge_strays()?;
+                    }
                     self.release()?;
                     self.guest
                         .complete(&self.core, ending)

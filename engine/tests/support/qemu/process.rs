@@ -44,7 +44,7 @@ pub(crate) struct Qemu {
 }
 
 /// The QEMU to run: `RETPATH_QEMU`, or the one on the path.
-pub(super) fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     env::var_os("RETPATH_QEMU").map_or_else(|| "qemu-system-x86_64".into(), PathBuf::from)
 }
 
