@@ -106,11 +106,6 @@ impl Latency {
         self.exact.as_ref().map_or(0, Histogram::max)
     }
 
-    /// The mean in nanoseconds; 0 if there is none.
-    pub fn mean(&self) -> f64 {
-        self.exact.as_ref().map_or(0.0, Histogram::mean)
-    }
-
     /// Adds what others have recorded.
     pub fn add(&mut self, others: &Self) {
         self.buckets.add(&others.buckets);
@@ -272,6 +267,16 @@ mod tests {
         assert_eq!(one.count(), 2);
         assert_eq!(one.buckets().counts()[..3], [1, 0, 1]);
         assert_eq!(one.quantile(0.0), 1_000);
+    }
+
+    #[test]
+    fn shows_what_was_recorded_in_short() {
+        let mut latency = Latency::default();
+        for nanos in 1..=100 {
+            latency.record(nanos);
+        }
+        let text = "Latency { count: 100, p50: 50, p99: 99, max: 100 }";
+        assert_eq!(format!("{latency:?}"), text);
     }
 
     #[test]
