@@ -14,6 +14,9 @@ use crate::source::{Error, Phase};
 /// How long to wait before an attempt to connect again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Most reads of what came before a link broke: more than sockets hold.
+const LAST_READS: usize = 4096;
+
 /// How long a destination may take to close a link that it does not want.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -30,6 +33,7 @@ impl Serving<'_> {
     /// Replaces the links after an error that a new link can mend; gives any
     /// other error back.
     pub(super) fn mend(&mut self, error: RunError) -> Result<(), RunError> {
+        let error = self.last_words(error);
         if self.core.phase() == Phase::Completed {
             return Ok(());
         }
@@ -73,6 +77,22 @@ impl Serving<'_> {
                 return Ok(self.core.resume()?);
             }
         }
+    }
+
+    /// A destination closes when it has said its last word. Whoever is still
+    /// writing then finds a broken link, but the word is there to be read.
+    fn last_words(&mut self, error: RunError) -> RunError {
+        if !matches!(error, RunError::Link { .. }) {
+            return error;
+        }
+        for _ in 0..LAST_READS {
+            match self.return_path() {
+                Ok(true) if self.core.phase() != Phase::Completed => {}
+                Err(RunError::Source(why)) => return why.into(),
+                _ => break,
+            }
+        }
+        error
     }
 
     /// Makes sure, as far as it can be, that the destination keeps the new main

@@ -201,10 +201,10 @@ impl Serving<'_> {
         }
     }
 
-    /// Reads the return path once.
-    fn return_path(&mut self) -> Result<(), RunError> {
+    /// Reads the return path once; says whether there was anything.
+    fn return_path(&mut self) -> Result<bool, RunError> {
         let Some(main) = &self.main else {
-            return Ok(());
+            return Ok(false);
         };
         let mut bytes = [0; READ];
         let moved = main.link.read(&mut bytes);
@@ -217,14 +217,14 @@ impl Serving<'_> {
                 self.stall.moved();
                 &bytes[..size]
             }
-            Moved::Later => return Ok(()),
+            Moved::Later => return Ok(false),
             Moved::End => return Err(RunError::Closed),
         };
         let now = self.clock.now();
         loop {
             match self.stream.next(&mut input) {
                 Ok(Some(item)) => self.core.message(item, now)?,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(true),
                 Err(error) => return Err(self.core.malformed(error).into()),
             }
             self.stream.limit_bitmap(self.core.recv_bitmap_limit());

@@ -1,0 +1,69 @@
+//! Sources that repeat themselves, or say things in another order.
+
+use std::io::Write;
+use std::net::Shutdown;
+
+use retpath_engine::channel::Listener;
+
+use super::receiver::{
+    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
+};
+use super::trial::Trial;
+use super::wire::{pieces, recording};
+
+/// Lets a source say this, and a good one what is missing then. `true` if the
+/// guest was here, so that there was anything to keep.
+fn survives(listener: Listener, stream: &[u8]) -> (Listener, bool) {
+    let receiver = Receiver::start(listener, false, LONG);
+    let mut socket = connect(receiver.address());
+    // It may be refused before all of it is out.
+    let _ = socket.write_all(stream);
+    let _ = socket.shutdown(Shutdown::Write);
+    until_dropped(&mut socket);
+    let kept = receiver.wants_another();
+    if kept {
+        serve_well(receiver.address(), None, true);
+        return (receiver.complete().0, true);
+    }
+    (receiver.end().0, false)
+}
+
+fn survives_all(streams: impl Iterator<Item = Vec<u8>>) {
+    let (_dir, mut listener) = listen(Net::Unix);
+    let (mut count, mut all) = (0, 0);
+    for stream in streams {
+        let kept;
+        (listener, kept) = survives(listener, &stream);
+        count += usize::from(kept);
+        all += 1;
+    }
+    // Otherwise the test shows only one of two things.
+    assert!(count > 10 && count + 10 < all, "{count} of {all}");
+    serves_the_next(listener);
+}
+
+#[test]
+fn survives_every_repetition() {
+    let _trial = Trial::new("repetitions");
+    let stream = recording(3).bytes;
+    survives_all(pieces(&stream).into_iter().map(|piece| {
+        let mut bytes = stream[..piece.end].to_vec();
+        bytes.extend(&stream[piece.start..]);
+        bytes
+    }));
+}
+
+#[test]
+fn survives_every_exchange_of_neighbours() {
+    let _trial = Trial::new("exchanges");
+    let stream = recording(3).bytes;
+    let pieces = pieces(&stream);
+    survives_all(pieces.windows(2).map(|pair| {
+        let [first, second] = [pair[0].clone(), pair[1].clone()];
+        let mut bytes = stream[..first.start].to_vec();
+        bytes.extend(&stream[second.clone()]);
+        bytes.extend(&stream[first]);
+        bytes.extend(&stream[second.end..]);
+        bytes
+    }));
+}
