@@ -51,7 +51,7 @@ fn keeps_what_came_from_a_source_that_left_in_postcopy() {
     let stream = recording(1);
     let (_dir, mut listener) = listen(Net::Unix);
     let rest = stream.bytes.len() - stream.package;
-    let sizes = (0..rest).step_by(rest / 24).chain(rest - 9..rest);
+    let sizes = (0..rest).step_by(rest / 6).chain(rest - 2..rest);
     for size in sizes {
         let receiver = Receiver::start(listener, false, LONG);
         let mut socket = connect(receiver.address());
