@@ -21,7 +21,7 @@ use super::wire::{PAGE, PAGES, blocks, config, image, name, question, recording}
 
 /// How long one may do nothing. A good one that is slower than that is
 /// connected anew.
-const STALL: Duration = Duration::from_secs(1);
+const STALL: Duration = Duration::from_millis(500);
 
 /// What a destination does with its end of a link.
 type Script = fn(&mut UnixStream);

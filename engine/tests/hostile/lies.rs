@@ -2,23 +2,12 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::ops::Range;
 
 use super::receiver::{
     LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
 };
 use super::trial::Trial;
-use super::wire::{command_number, pieces, recording};
-
-/// POSTCOPY_RUN and PACKAGED.
-const RUN: u8 = 5;
-const PACKAGED: u8 = 7;
-
-/// The first command of this kind.
-fn find(stream: &[u8], number: u8) -> Range<usize> {
-    let is = |piece: &Range<usize>| command_number(&stream[piece.clone()]) == Some(number);
-    pieces(stream).into_iter().find(is).expect("such a command")
-}
+use super::wire::{PACKAGED, RUN, find, recording};
 
 /// Every length in front of the guest's start is among these bytes: of the
 /// machine's name, of sections' names, of blocks and their names, of all

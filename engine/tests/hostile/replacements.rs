@@ -13,7 +13,7 @@ use super::wire::{PAGES, command, pieces, question, recording};
 
 /// How long one may take that gets nowhere. A good source that is slower than
 /// that tries again.
-const RECOVERY: Duration = Duration::from_secs(1);
+const RECOVERY: Duration = Duration::from_millis(500);
 
 /// Pages that have come before the link breaks.
 const THERE: u64 = 7;

@@ -119,10 +119,15 @@ pub(crate) fn command(
     command.encode(out).expect("a good command");
 }
 
-/// Which command a piece is.
-pub(crate) fn command_number(piece: &[u8]) -> Option<u8> {
-    match piece {
-        [8, 0, number, _, _, ..] => Some(*number),
-        _ => None,
-    }
+/// POSTCOPY_RUN.
+pub(crate) const RUN: u8 = 5;
+
+/// PACKAGED.
+pub(crate) const PACKAGED: u8 = 7;
+
+/// The first command of this kind.
+pub(crate) fn find(stream: &[u8], number: u8) -> Range<usize> {
+    let is = |piece: &Range<usize>| stream[piece.clone()].starts_with(&[8, 0, number]);
+    let found = pieces(stream).into_iter().find(is);
+    found.expect("such a command")
 }
