@@ -134,14 +134,14 @@ impl Link {
     /// # Errors
     ///
     /// The link is broken.
-    pub(crate) fn peek(&self, buf: &mut [u8]) -> io::Result<Moved> {
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<Moved> {
         let peeked =
             rustix::io::retry_on_intr(|| rustix::net::recv(&self.fd, &mut *buf, RecvFlags::PEEK));
         moved(peeked.map(|(size, _)| size), Moved::End)
     }
 
     /// Whether the peer has closed its side: nothing comes behind what is there.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
         poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(ends)
