@@ -39,6 +39,23 @@ fn forward() {
 }
 
 #[test]
+fn targets_take_any_bytes() {
+    let mut state = 1_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    for len in 0..400 {
+        let bytes: Vec<u8> = (0..len).map(|_| byte()).collect();
+        target::return_path(&bytes);
+        target::round_trip(&bytes);
+        target::split(&bytes);
+        target::walker(&bytes);
+        target::forward(&bytes);
+    }
+}
+
+#[test]
 fn leaves_no_folder_without_a_reader() {
     let read: BTreeSet<String> = READERS.iter().map(|(folder, _)| (*folder).into()).collect();
     assert_eq!(read, folders());

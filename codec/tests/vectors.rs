@@ -3,7 +3,8 @@
 mod samples;
 
 use retpath_codec::command::Commands;
-use retpath_codec::{Decoded, Dialect, Encode, Qemu, V7, check, decode};
+use retpath_codec::{Decoded, Dialect, Encode, Qemu, Rule, Trailer, V7, check, decode};
+use retpath_spec::row;
 use retpath_spec::table::DIALECTS;
 use samples::Samples;
 
@@ -39,7 +40,9 @@ for_all_samples! {
     refuses_what_a_longer_length_leaves_over
     asks_for_what_a_longer_length_promises
     prints_the_same_borrowed_and_owned
+    refuses_every_smaller_room
     has_every_message_of_the_table
+    has_the_label_and_the_trailer_of_the_table
     obeys_every_law
     means_what_the_walker_says_in_every_dialect
 }
@@ -64,6 +67,60 @@ fn encodes_to_its_bytes<D: Samples>() {
         let mut room = [0; 600];
         let size = sample.value.encode_into(&mut room).expect("there is room");
         assert_eq!(room[..size], sample.bytes, "{:?}", sample.value);
+    }
+}
+
+fn refuses_every_smaller_room<D: Samples>() {
+    for sample in D::samples() {
+        for size in 0..sample.bytes.len() {
+            let mut room = vec![0; size];
+            let error = sample.value.encode_into(&mut room).expect_err("too small");
+            assert_eq!(error.rule, Rule::NoRoom, "{:?} in {size}", sample.value);
+        }
+    }
+}
+
+fn has_the_label_and_the_trailer_of_the_table<D: Samples>() {
+    let table = DIALECTS.iter().find(|table| table.name == D::NAME);
+    let table = table.expect("the dialect has a table");
+    for sample in D::samples() {
+        let at = table.lead.len();
+        let row = table
+            .messages
+            .iter()
+            .find(|row| sample.bytes[at..at + 2] == row.number.to_be_bytes());
+        let row = row.expect("a sample is of a row");
+        let Ok(Decoded::Message { message, .. }) = decode::<D>(&sample.bytes) else {
+            panic!("{:?} is not decoded", sample.value);
+        };
+        assert_eq!(D::label(&message), row.label);
+        let trailer = match row.trailer {
+            None => Trailer::None,
+            Some(row::Trailer::Bitmap) => Trailer::Bitmap,
+            Some(row::Trailer::End) => Trailer::End,
+            Some(row::Trailer::Package) => {
+                let size = sample
+                    .bytes
+                    .last_chunk()
+                    .expect("the size is the last field");
+                Trailer::Package(u32::from_be_bytes(*size))
+            }
+        };
+        assert_eq!(D::trailer(&message), trailer, "{message:?}");
+    }
+}
+
+#[test]
+fn numbers_are_those_on_the_wire() {
+    let number = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
+    for sample in Qemu::samples() {
+        assert_eq!(sample.value.number(), number(&sample.bytes));
+    }
+    for sample in V7::samples() {
+        assert_eq!(sample.value.number(), number(&sample.bytes));
+    }
+    for sample in Commands::samples() {
+        assert_eq!(sample.value.number(), number(&sample.bytes[1..]));
     }
 }
 

@@ -111,15 +111,17 @@ fn keeps_a_guest_whole_through_cuts() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_a_guest_whole_through_a_pause() {
-    let capabilities = ["postcopy-ram", "postcopy-preempt"];
-    let mut pair = Pair::start(&machine(), &capabilities, None);
-    pair.bandwidth(PRECOPY, POSTCOPY);
-    let switched = pair.switch_after(PRECOPY);
-    pair.source.pause();
-    pair.recover();
-    finish("preempt, one pause", &mut pair, switched);
-    assert_eq!(pair.relay.links().len(), 4, "{}", pair.relay);
+fn keeps_a_guest_whole_through_a_pause_of_both_channels() {
+    for (kind, _) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut pair = Pair::start(&machine().kind(&kind), &capabilities, None);
+        pair.bandwidth(PRECOPY, POSTCOPY);
+        let switched = pair.switch_after(PRECOPY);
+        pair.source.pause();
+        pair.recover();
+        finish(&format!("preempt, {kind}, one pause"), &mut pair, switched);
+        assert_eq!(pair.relay.links().len(), 4, "{}", pair.relay);
+    }
 }
 
 #[test]

@@ -16,3 +16,24 @@ use files::replay;
 fn decode_cli() {
     replay("decode_cli", check::decode_cli);
 }
+
+#[test]
+fn destination() {
+    replay("destination", check::destination::destination);
+}
+
+#[test]
+fn source() {
+    replay("source", check::source::source);
+}
+
+#[test]
+fn migration() {
+    replay("migration", check::link::link);
+}
+
+#[cfg(feature = "image")]
+#[test]
+fn image() {
+    replay("image", check::image);
+}

@@ -67,20 +67,6 @@ impl Kind {
             Kind::Name | Kind::FlaggedName | Kind::PageSizes | Kind::Ranges
         )
     }
-
-    /// How the reference writes the kind.
-    pub const fn notation(self) -> &'static str {
-        match self {
-            Kind::U8 => "u8",
-            Kind::Be32 => "be32",
-            Kind::Be64 => "be64",
-            Kind::Name => "str8",
-            Kind::FlaggedBe64 => "be64, bit 0 = name follows",
-            Kind::FlaggedName => "str8, only if flagged",
-            Kind::PageSizes => "nothing, or 2 × be64",
-            Kind::Ranges => "k × (be64, be64), k ≥ 1",
-        }
-    }
 }
 
 /// What the value of a field may be, beyond what its [`Kind`] can hold.

@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(feature = "render")]
+#[cfg(any(feature = "render", test))]
 extern crate std;
 
 pub mod kind;

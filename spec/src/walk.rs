@@ -10,7 +10,7 @@
 
 use alloc::vec::Vec;
 
-use crate::kind::{Kind, MAX_NAME, RANGE_SIZE, Rule};
+use crate::kind::{Kind, MAX_NAME, Rule};
 use crate::row::{Dialect, Field, Message};
 
 /// What [`read`] found.
@@ -305,10 +305,9 @@ impl Payload<'_> {
                 let mut ranges = Vec::new();
                 while ranges.is_empty() || self.at < self.bytes.len() {
                     let at = self.at;
-                    if self.bytes.len() - at < RANGE_SIZE {
+                    let (Ok(start), Ok(len)) = (self.number(8), self.number(8)) else {
                         return Err((at, "short"));
-                    }
-                    let (start, len) = (self.number(8)?, self.number(8)?);
+                    };
                     if let Some(rule) = span(start, len) {
                         return Err((at, rule));
                     }

@@ -131,11 +131,14 @@ fn piece(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop
     Ok(section.is_some_and(|section| section.payload != Payload::Device))
 }
 
-/// Whether a command may follow a device's section.
+/// Whether a command may follow a device's section: none that is long enough
+/// to name a block of more than a few letters, as those stand behind others.
 fn command(view: &[u8], around: &Surroundings<'_>) -> Likely {
     /// Longest command without a block name: POSTCOPY_ADVISE.
     const LONGEST: usize = 5 + 16;
     match decode::<Commands>(view) {
+        // The same, however much of it is here.
+        Ok(Decoded::Message { rest, .. }) if view.len() - rest.len() > LONGEST => Likely::No,
         Ok(Decoded::Message { message, .. }) => match message {
             Command::Ping { .. } | Command::PostcopyRun => Likely::Yes,
             _ if around.package => Likely::No,

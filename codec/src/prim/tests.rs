@@ -101,6 +101,14 @@ fn what_nom_says_itself_is_lack_of_bytes() {
     );
     assert!(finish::<_, Refused>(take(3_usize).parse(input)).is_err());
 
+    let lasting: Parsed<'_, (), Fault> = Err(nom::Err::Failure(fault));
+    let Err(fault) = finish(lasting) else {
+        panic!("a failure is something");
+    };
+    assert_eq!((fault.left, fault.rule), (2, Rule::Short));
+    let lasting: Parsed<'_, (), Refused> = Err(nom::Err::Failure(Refused));
+    assert!(finish(lasting).is_err());
+
     // The first of several failures is the one that counts.
     let fault = Fault::append(&[], ErrorKind::Eof, fault);
     assert_eq!((fault.left, fault.rule), (2, Rule::Short));

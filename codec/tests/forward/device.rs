@@ -251,3 +251,22 @@ fn reads_disk_bitmaps_that_have_nothing_to_send() {
     let state = Event::DeviceState { id: 2, bytes: &[1] };
     assert_eq!(events.iter().filter(|&&event| event == state).count(), 3);
 }
+
+/// Found by fuzzing: a whole POSTCOPY_RAM_DISCARD made the bytes in front of it
+/// a footer, while the first bytes of one did not, so that the state ended where
+/// the pieces in which it arrived said.
+#[test]
+fn is_not_misled_by_a_discard_that_arrives_at_once() {
+    let trick = Stream::default()
+        .footer(5)
+        .command(crate::kit::discard(b"pc.ram", 0, 4096));
+    let bytes = Stream::listed()
+        .end(1)
+        .eos(1)
+        .device(5, b"timer", &trick)
+        .device(6, b"cpu", b"x")
+        .eof()
+        .description(b"{}");
+    let want = [(5, trick.0), (6, b"x".to_vec())];
+    assert_eq!(states(&mut fresh(), &bytes.0), want);
+}

@@ -3,7 +3,7 @@
 
 use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::forward::{Decoder, Event, Options, SectionKind, Step};
-use retpath_codec::wire::section;
+use retpath_codec::wire::{ram, section};
 use retpath_codec::{NameBuf, Rule};
 
 use crate::device::old;
@@ -194,6 +194,27 @@ fn a_caller_may_choose_the_target_page_of_a_preempt_channel() {
     };
     assert_eq!(size, bytes.0.len());
     assert_eq!(decoder.blocks()[0].page_size, 4096);
+}
+
+#[test]
+fn labels_every_flag_of_a_record() {
+    let labels: Vec<&str> = (0..64).filter_map(|bit| ram::label(1 << bit)).collect();
+    assert_eq!(
+        labels,
+        [
+            "FULL",
+            "ZERO",
+            "MEM_SIZE",
+            "PAGE",
+            "EOS",
+            "CONTINUE",
+            "XBZRLE",
+            "HOOK",
+            "COMPRESS_PAGE",
+            "MULTIFD_FLUSH",
+        ]
+    );
+    assert_eq!(ram::label(ram::PAGE | ram::CONTINUE), None);
 }
 
 #[test]

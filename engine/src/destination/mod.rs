@@ -148,6 +148,8 @@ enum Kind {
     Command,
     /// The preempt channel may carry it.
     Urgent,
+    /// So it may this, which ends it.
+    Eos,
     Description,
     Other,
 }
@@ -156,7 +158,8 @@ impl Kind {
     fn of(event: &Event<'_>) -> Self {
         match event {
             Event::Command(_) => Kind::Command,
-            Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos) => Kind::Urgent,
+            Event::Record(Record::Page { .. } | Record::Zero { .. }) => Kind::Urgent,
+            Event::Record(Record::Eos) => Kind::Eos,
             Event::Description { .. } | Event::DescriptionBytes(_) => Kind::Description,
             _ => Kind::Other,
         }
@@ -230,10 +233,10 @@ impl Destination {
             Event::Command(command) => self.command(command, event.label())?,
             Event::PackageEnd => self.package_end()?,
             Event::Eof => self.eof()?,
+            Event::Configuration { machine } => self.machine(machine),
             Event::Subsection(subsection) => self.subsection(&subsection)?,
             // Kept by the caller, or of no meaning here.
             Event::Header
-            | Event::Configuration { .. }
             | Event::Section { .. }
             | Event::Footer { .. }
             | Event::DeviceState { .. }
@@ -257,6 +260,9 @@ impl Destination {
                 };
             }
             (Phase::Recovering, Kind::Command) => {}
+            // An early preempt channel ends behind the main channel, when all
+            // pages may be here already.
+            (Phase::Finished, Kind::Eos) if channel == Channel::Preempt => {}
             (Phase::Finished | Phase::Recovering, _) => return Err(What::OutOfTurn { what }),
             _ => {}
         }
@@ -265,7 +271,7 @@ impl Destination {
             Channel::Main => Ok(()),
             Channel::Preempt if !self.config.preempt => Err(What::NoPreempt),
             Channel::Preempt if self.preempt_ended => Err(What::OutOfTurn { what }),
-            Channel::Preempt if kind == Kind::Urgent => Ok(()),
+            Channel::Preempt if matches!(kind, Kind::Urgent | Kind::Eos) => Ok(()),
             Channel::Preempt => Err(What::OnPreempt { what }),
         }
     }

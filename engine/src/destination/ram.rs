@@ -159,6 +159,10 @@ impl Destination {
         fill: u8,
         now: u64,
     ) -> Result<Verdict, Flaw> {
+        // Before there is a block, nobody has looked at the target page size.
+        self.blocks
+            .check(id, offset, self.target, self.target)
+            .map_err(|error| self.at(id, offset, What::Block(error)))?;
         let len = usize::try_from(self.target).map_err(|_| What::PageLength { len: usize::MAX })?;
         let data = vec![fill; len];
         let verdict = self.page(channel, id, offset, Content::Data(&data), now)?;

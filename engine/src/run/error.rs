@@ -70,6 +70,8 @@ pub enum RunError {
         /// Seconds in which nothing came.
         seconds: u64,
     },
+    /// The source sends its pages over channels of their own.
+    Multifd,
     /// The link broke, and none came to replace it.
     Abandoned {
         /// Seconds that were waited.
@@ -160,6 +162,10 @@ impl fmt::Display for RunError {
                  does not tell whether that was the end of its device state: switch to postcopy, \
                  or turn the capabilities return-path and postcopy-ram off at the source, which \
                  then closes the connection at the end"
+            ),
+            Self::Multifd => f.write_str(
+                "the source sends its pages over other channels: turn the capability multifd off \
+                 there",
             ),
             Self::Abandoned {
                 seconds,

@@ -201,6 +201,7 @@ impl Source {
     /// Tells how many target pages of a run were zero: it is counted, and what
     /// was not sent does not count against the bandwidth. Need not be called.
     pub fn written(&mut self, run: &PageRun, zeros: u64) {
+        let zeros = zeros.min(run.len / run.page);
         self.stats.zero += zeros;
         if run.paced {
             self.pace.put_back(zeros.saturating_mul(run.page));

@@ -1,28 +1,6 @@
 //! What the tests of this module share.
 
-use retpath_codec::NameBuf;
-
-use crate::blocks::{Block, Blocks};
-
-/// Blocks of some host pages each: how many, and how large.
-pub(super) fn blocks(sizes: &[(u64, u64)]) -> Blocks {
-    let mut blocks = Blocks::new(4096).expect("a good page size");
-    for (i, (pages, page)) in sizes.iter().enumerate() {
-        let name = if i == 0 {
-            "pc.ram".into()
-        } else {
-            format!("block{i}")
-        };
-        let name = NameBuf::new(name).expect("a good name");
-        let block = Block {
-            name,
-            len: pages * page,
-            page: *page,
-        };
-        blocks.add(block).expect("a good block");
-    }
-    blocks
-}
+pub(super) use crate::check::source::blocks;
 
 /// A random generator small enough to be here (splitmix64).
 pub(super) struct Seed(pub(super) u64);

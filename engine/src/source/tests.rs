@@ -3,10 +3,19 @@
 mod bitmaps;
 mod bytes;
 mod floods;
-mod peer;
-mod random;
 mod recovery;
 mod refusals;
-mod rig;
 mod service;
 mod switch;
+mod words;
+
+use crate::check::Choices;
+use crate::check::source::{self, peer, rig};
+
+#[test]
+fn agrees_with_the_model_in_random_migrations() {
+    for seed in 0..60 {
+        let run = || source::migration(&mut Choices::seeded(seed));
+        assert!(std::panic::catch_unwind(run).is_ok(), "seed {seed}");
+    }
+}

@@ -1,18 +1,17 @@
 //! Migrations that do not end well: what is left, what is said, and what the source does then.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::ground::{Ground, left, machine};
+use super::ground::{Ground, Small, left, machine};
 use super::support::SOON;
 use super::support::qemu::process::folder;
-use super::support::qemu::types;
+use super::support::qemu::relay::Way;
+use super::support::qemu::{Qemu, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -112,6 +111,52 @@ fn gives_up_when_no_new_link_comes() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn names_the_capability_that_cannot_be_received() {
+    for (capability, word) in [
+        ("multifd", "multifd"),
+        ("xbzrle", "xbzrle"),
+        ("compress", "compress"),
+        ("x-ignore-shared", "x-ignore-shared"),
+    ] {
+        let mut source = Qemu::boot(&machine());
+        if !source.knows(capability) {
+            // 9.1 dropped one of them.
+            assert_eq!(capability, "compress");
+            continue;
+        }
+        source.enable(&[capability]);
+        let folder = folder();
+        let out = folder.path().join("image");
+        let mut ground = Ground::from(source, &out, folder, &["return-path"], &[]);
+        // Pages have to be sent again.
+        let limits = json!({ "max-bandwidth": 8 << 20, "downtime-limit": 1 });
+        ground.source.set(limits);
+        ground.source.migrate(&ground.relay.uri());
+        let message = ground.refusal();
+        println!("{capability}: {message}");
+        assert!(message.contains(word), "{message}");
+        assert!(message.contains("nothing is lost"), "{message}");
+        ground.source.wait_status(&["failed"], SOON);
+        ground.source.wait_healthy(5, SOON);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_which_option_is_missing_for_the_preempt_channel() {
+    for (kind, _) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &[]);
+        ground.switch();
+        // Nothing is asked for, so nothing comes over the other channel.
+        ground.finish();
+        let errors = ground.retpath.errors();
+        assert!(errors.contains("--preempt is missing here"), "{errors}");
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn gives_up_where_nothing_tells_the_end() {
     // Neither footers nor a description; with a return path the source does not close either.
     let what = "machine types without a description (2.2 and older)";
@@ -137,29 +182,66 @@ fn gives_up_where_nothing_tells_the_end() {
     assert_eq!(report["manifest"]["description"], serde_json::Value::Null);
 }
 
-/// A file system of its own, of so many MiB.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(path: &Path, mib: u64) -> Option<Self> {
-        std::fs::create_dir(path).expect("ours");
-        let size = format!("size={mib}m");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(path)
-            .status();
-        if !mount.is_ok_and(|status| status.success()) {
-            eprintln!("NOT TESTED: mounting a small file system needs root");
-            return None;
-        }
-        Some(Self(path.to_owned()))
-    }
+/// A link that one side can still use, but not the other: it is given up, and the migration taken up
+/// again over a new one.
+fn half_close(way: Way) {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
+    ground.switch_for_good();
+    ground.source.wait_status(&["postcopy-active"], SOON);
+    ground.relay.half_close(0, way);
+    ground.source.wait_status(&["postcopy-paused"], SOON);
+    let uri = ground.relay.uri();
+    ground.source.resume(&uri);
+    let report = ground.finish();
+    assert_eq!(report["resumes"], 1);
 }
 
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn recovers_from_a_link_that_brings_nothing() {
+    half_close(Way::Forward);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn recovers_from_a_link_that_carries_nothing_back() {
+    half_close(Way::Back);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_that_nothing_came_when_the_source_is_killed_before_the_switch() {
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    ground.source.migrate(&ground.relay.uri());
+    ground.relay.wait(SOON, "anything", |links| {
+        links
+            .iter()
+            .any(|link| link.forward > 100_000)
+            .then_some(())
+    });
+    ground.source.program().kill();
+    let message = ground.refusal();
+    assert!(message.contains("closed the link"), "{message}");
+    assert!(message.contains("no image was made"), "{message}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_that_the_guest_is_lost_when_the_source_is_killed_after_the_switch() {
+    let more = ["--touch", "2000", "--recover-timeout", "1"];
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &more);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
+    ground.switch_for_good();
+    ground.source.program().kill();
+    let message = ground.refusal();
+    assert!(message.contains("no new link for 1 s"), "{message}");
+    assert!(message.contains("pages had not come"), "{message}");
+    assert!(message.contains("the guest is lost"), "{message}");
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! A source, `retpath receive`, and what is compared in the end.
 
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use retpath_codec::BlockName;
-use retpath_engine::image::Image;
+use retpath_engine::image;
 use retpath_engine::source::PageSource;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,7 +14,7 @@ use crate::support::program::Program;
 use crate::support::qemu::migration::unix;
 use crate::support::qemu::process::folder;
 use crate::support::qemu::stream::Ram;
-use crate::support::qemu::{Guest, Machine, Qemu, Relay};
+use crate::support::qemu::{Guest, Image, Machine, Qemu, Relay};
 
 /// What a guest of 16 MiB is moved with: 300 ms of it do not fit through, so that it never
 /// converges; the rest takes about a second.
@@ -49,7 +48,17 @@ impl Ground {
         capabilities: &[&str],
         more: &[&str],
     ) -> Self {
-        let mut source = Qemu::boot(machine);
+        Self::from(Qemu::boot(machine), out, folder, capabilities, more)
+    }
+
+    /// The same with a source that is there already.
+    pub(crate) fn from(
+        mut source: Qemu,
+        out: &Path,
+        folder: TempDir,
+        capabilities: &[&str],
+        more: &[&str],
+    ) -> Self {
         source.enable(capabilities);
         source.set(json!({ "max-bandwidth": PRECOPY, "max-postcopy-bandwidth": POSTCOPY }));
         let socket = folder.path().join("in");
@@ -58,12 +67,8 @@ impl Ground {
         args.extend(["--format", "json"]);
         args.extend(more);
         let retpath = Program::retpath(&args);
-        let end = Instant::now() + SOON;
         // The socket is there before it can be connected to.
-        while !retpath.errors().contains("listening on") {
-            assert!(Instant::now() < end, "it does not listen\n{retpath}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        retpath.wait_error(SOON, |line| line.contains("listening on").then_some(()));
         let relay = Relay::recording(&socket);
         Self {
             source,
@@ -75,6 +80,12 @@ impl Ground {
 
     pub(crate) fn out(&self) -> PathBuf {
         self.folder.path().join("image")
+    }
+
+    /// The image, once it is finished; the source ends.
+    pub(crate) fn into_image(self) -> Image {
+        let machine = self.source.machine().clone();
+        Image::received(self.folder, machine)
     }
 
     /// Starts the migration, and switches after the first MiB.
@@ -143,12 +154,37 @@ pub(crate) fn left(folder: &Path) -> Vec<String> {
 
 /// Every byte of every block in the image is what was sent.
 pub(crate) fn compare(image: &Path, sent: &Ram) {
-    let image = Image::open(image).expect("a whole image");
+    let image = image::Image::open(image).expect("a whole image");
     assert_eq!(image.blocks().len(), sent.blocks().len());
     for (id, block) in image.blocks().iter().enumerate() {
         let name = String::from_utf8_lossy(block.name.name().as_bytes()).into_owned();
         let len = usize::try_from(block.len).expect("small");
         let ours = image.lend(id, 0, len).expect("all of it");
         assert!(ours == sent.block(&name), "{name} differs");
+    }
+}
+
+/// A file system of its own, of so many MiB.
+pub(crate) struct Small(PathBuf);
+
+impl Small {
+    pub(crate) fn mount(path: &Path, mib: u64) -> Option<Self> {
+        std::fs::create_dir(path).expect("ours");
+        let size = format!("size={mib}m");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(path)
+            .status();
+        if !mount.is_ok_and(|status| status.success()) {
+            eprintln!("NOT TESTED: mounting a small file system needs root");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
     }
 }

@@ -1,22 +1,21 @@
 //! `retpath receive` and `retpath import` against real QEMU: what is in the image is what the
 //! stopped source has in its memory.
 
+mod chain;
+mod channels;
 #[path = "../common/mod.rs"]
 mod common;
 mod failures;
 mod ground;
+mod huge;
+mod import;
 #[path = "../support/mod.rs"]
 mod support;
 
-use retpath_engine::image::Image;
-use retpath_engine::memory;
 use serde_json::{Value, json};
 
-use common::Pool;
-use ground::{Ground, compare, machine, text};
-use support::SOON;
-use support::program::Program;
-use support::qemu::{Backing, Guest, Machine, Qemu, Ram, relay, stream, types};
+use ground::{Ground, machine};
+use support::qemu::{Backing, Guest, Machine, Ram, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -42,49 +41,6 @@ fn fetches_touched_pages() {
     let faults = report["faults"].as_u64().expect("a number");
     assert!(faults > 0, "no touch found its page missing: {report}");
     assert_eq!(report["latency"]["total"]["count"], faults);
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn takes_urgent_pages_from_the_preempt_channel() {
-    for (kind, early) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
-        let more = ["--preempt", "--touch", "500"];
-        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &more);
-        ground.switch();
-        let report = ground.finish();
-        println!("{kind}: {report}");
-        let links = ground.relay.links();
-        assert_eq!(links.len(), 2, "{}", ground.relay);
-        assert!(links[1].forward > 8, "{}", ground.relay);
-        assert_eq!(ground.relay.carried(1).ends_with(relay::EOS), early);
-        assert_eq!(report["manifest"]["source"]["preempt"], true);
-    }
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn survives_five_cuts() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
-    ground
-        .source
-        .set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
-    ground.switch();
-    ground.source.wait_status(&["postcopy-active"], SOON);
-    for cut in 1..=5 {
-        ground.relay.cut_after(700_001);
-        ground.relay.wait_cuts(cut, SOON);
-        ground.source.wait_status(&["postcopy-paused"], SOON);
-        let uri = ground.relay.uri();
-        ground.source.resume(&uri);
-        ground
-            .source
-            .wait_status(&["postcopy-active", "completed"], SOON);
-    }
-    let report = ground.finish();
-    println!("{report}");
-    assert_eq!(report["pauses"], 5);
-    assert_eq!(report["resumes"], 5);
 }
 
 #[test]
@@ -127,26 +83,6 @@ fn keeps_every_block() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_blocks_of_huge_pages() {
-    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, 6) else {
-        return;
-    };
-    let blocks = vec![
-        Ram::new("small", 8, Backing::Anonymous),
-        Ram::new("huge", 8, Backing::Huge),
-    ];
-    let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
-    let more = ["--block-page-size", "huge=2M", "--touch", "200"];
-    let mut ground = Ground::new(&machine, &["postcopy-ram"], &more);
-    ground.switch();
-    let report = ground.finish();
-    let blocks = report["manifest"]["blocks"].as_array().expect("a list");
-    let huge = blocks.iter().find(|block| block["name"] == "huge");
-    assert_eq!(huge.expect("the block")["page_size"], 2 << 20);
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_machine_type_without_footers() {
     let Some(kind) = types::without_footers() else {
         return;
@@ -172,37 +108,5 @@ fn keeps_a_machine_type_without_footers() {
         assert_eq!(report["manifest"]["machine"], Value::Null);
         assert_eq!(report["manifest"]["source"]["footers"], false);
         assert_eq!(report["manifest"]["description"].is_null(), postcopy);
-    }
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn imports_what_cat_saved() {
-    let old = types::without_footers();
-    let kinds = ["pc".into(), "q35".into()].into_iter().chain(old.clone());
-    for kind in kinds {
-        let machine = machine().kind(&kind);
-        let mut source = Qemu::boot(&machine);
-        let saved = source.save();
-        let stream = std::fs::read(&saved).expect("a stream");
-        let folder = support::qemu::process::folder();
-        let out = folder.path().join("image");
-        let mut retpath = Program::retpath(&["import", text(&saved), "--out", text(&out)]);
-        retpath.wait_success(SOON);
-        let sent = stream::Ram::saved(&stream, &[]);
-        compare(&out, &sent);
-        source.assert_ram(&sent);
-        let image = Image::open(&out).expect("a whole image");
-        let footers = Some(kind) != old;
-        assert_eq!(image.manifest().source.footers, footers);
-        let description = image.description().expect("a description");
-        let description: Value = serde_json::from_slice(description).expect("JSON");
-        assert!(description["devices"].is_array());
-        // It ends where the devices do: with the footer of the last one.
-        let state = image.device_state();
-        assert_eq!(state[0], 4);
-        if footers {
-            assert_eq!(state[state.len() - 5], 0x7e);
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! reason, prints what each program that it has wrote.
 
 use std::fmt;
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -152,6 +153,17 @@ impl Program {
         self.child.id()
     }
 
+    /// Bytes of memory that the program has, mapped files among them.
+    pub(crate) fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let kib = text.lines().find_map(|line| {
+            let words = line.strip_prefix("VmRSS:")?;
+            words.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        kib.unwrap_or_else(|| panic!("no VmRSS in {text}")) << 10
+    }
+
     /// What the program wrote to its output so far, where [`Program::spawn`] keeps it.
     pub(crate) fn output(&self) -> String {
         let text = |log: &Vec<u8>| String::from_utf8_lossy(log).into_owned();
@@ -174,10 +186,28 @@ impl Program {
         mut look: impl FnMut(&str) -> Option<R>,
     ) -> R {
         let log = self.out.as_ref().expect("started with Program::spawn");
+        self.wait_in(log, within, &mut look)
+    }
+
+    /// The same on standard error.
+    pub(crate) fn wait_error<R>(
+        &self,
+        within: Duration,
+        mut look: impl FnMut(&str) -> Option<R>,
+    ) -> R {
+        self.wait_in(&self.err, within, &mut look)
+    }
+
+    fn wait_in<R>(
+        &self,
+        log: &Log,
+        within: Duration,
+        look: &mut dyn FnMut(&str) -> Option<R>,
+    ) -> R {
         let found = log.wait(within, |log| {
             let text = String::from_utf8_lossy(log);
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            whole.lines().find_map(&mut look)
+            whole.lines().find_map(&mut *look)
         });
         found.unwrap_or_else(|ended| {
             panic!("{}: the line awaited did not come: {ended:?}", self.name)

@@ -13,8 +13,10 @@ Writes every file that follows from the tables in spec/src/table: the codec's
 generated part, the protocol reference, the Wireshark dissector, the fuzzing
 dictionaries and the seed corpus.
 
-Usage: cargo rp-gen [--check]
+Usage: cargo rp-gen [--check] [TOP]
 
+  TOP       top of the working copy; without it, the one that this command was
+            built in
   --check   write nothing; exit 1 and name each file that is stale, missing
             or surplus
   --help    print this
@@ -29,21 +31,26 @@ fn main() -> ExitCode {
         .map(|arg| arg.to_string_lossy().into_owned())
         .collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let outputs = outputs();
-    let done = match args[..] {
-        [] => write(&outputs),
-        ["--check"] => check(&outputs),
+    let (check_only, rest) = match &args[..] {
+        ["--check", rest @ ..] => (true, rest),
+        rest => (false, rest),
+    };
+    let top = match rest {
+        [] => root(),
+        [top] if !top.starts_with('-') => Path::new(top),
         ["--help" | "-h"] => {
             say(HELP);
             return ExitCode::SUCCESS;
         }
         _ => {
-            eprintln!(
-                "rp-gen: cannot make sense of `{}`; try --help",
-                args.join(" ")
-            );
+            let args = args.join(" ");
+            eprintln!("rp-gen: cannot make sense of `{args}`; try --help");
             return ExitCode::from(2);
         }
+    };
+    let done = match check_only {
+        true => check(top, &outputs()),
+        false => write(top, &outputs()),
     };
     done.unwrap_or_else(|e| {
         eprintln!("rp-gen: {e}");
@@ -57,8 +64,8 @@ fn root() -> &'static Path {
     spec.parent().unwrap_or(spec)
 }
 
-fn write(outputs: &[Output]) -> std::io::Result<ExitCode> {
-    let done = tree::write(root(), outputs)?;
+fn write(top: &Path, outputs: &[Output]) -> std::io::Result<ExitCode> {
+    let done = tree::write(top, outputs)?;
     let removed = count(&done, State::Surplus);
     let written = done.len() - removed;
     let mut text = list(&done, |state| match state {
@@ -76,8 +83,8 @@ fn write(outputs: &[Output]) -> std::io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(outputs: &[Output]) -> std::io::Result<ExitCode> {
-    let findings = tree::check(root(), outputs)?;
+fn check(top: &Path, outputs: &[Output]) -> std::io::Result<ExitCode> {
+    let findings = tree::check(top, outputs)?;
     if findings.is_empty() {
         say(&format!("{} are fresh\n", files(outputs.len())));
         return Ok(ExitCode::SUCCESS);

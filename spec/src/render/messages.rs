@@ -9,6 +9,8 @@ mod dump;
 mod entry;
 mod forward;
 mod lax;
+#[cfg(test)]
+mod tests;
 
 use alloc::format;
 use alloc::string::ToString;
@@ -147,10 +149,8 @@ fn whole_migration(out: &mut Text) {
     dump::listing(out, &forward::spans(&session::postcopy().pieces));
     entry::prose(out, "And a return path to go with a larger one:");
     let paths = session::return_paths();
-    let found = paths
+    paths
         .iter()
-        .find(|(dialect, name, _)| dialect.name == QEMU.name && *name == "postcopy");
-    if let Some((_, _, stream)) = found {
-        dump::listing(out, &forward::spans(&stream.pieces));
-    }
+        .filter(|(dialect, name, _)| dialect.name == QEMU.name && *name == "postcopy")
+        .for_each(|(_, _, stream)| dump::listing(out, &forward::spans(&stream.pieces)));
 }

@@ -7,6 +7,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{format, fs, io};
 
@@ -105,17 +106,14 @@ fn files(root: &Path, folder: &str, deep: bool) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut open = Vec::from([PathBuf::from(folder)]);
     while let Some(folder) = open.pop() {
-        let shown = folder.display().to_string();
-        let entries = match fs::read_dir(root.join(&folder)) {
+        let entries = match entries(&root.join(&folder)) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(about(&shown, &e)),
+            Err(e) => return Err(about(&folder.display().to_string(), &e)),
         };
-        for entry in entries {
-            let entry = entry.map_err(|e| about(&shown, &e))?;
-            let path = folder.join(entry.file_name());
-            let kind = entry.file_type().map_err(|e| about(&shown, &e))?;
-            if !kind.is_dir() {
+        for (name, is_folder) in entries {
+            let path = folder.join(name);
+            if !is_folder {
                 let names: Vec<_> = path.iter().map(|n| n.to_string_lossy()).collect();
                 found.push(names.join("/"));
             } else if deep {
@@ -124,6 +122,17 @@ fn files(root: &Path, folder: &str, deep: bool) -> io::Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+/// The names in a folder, and which of them are folders.
+fn entries(folder: &Path) -> io::Result<Vec<(OsString, bool)>> {
+    fs::read_dir(folder).and_then(|entries| {
+        let entry = |entry: fs::DirEntry| {
+            let kind = entry.file_type();
+            kind.map(|kind| (entry.file_name(), kind.is_dir()))
+        };
+        entries.map(|found| found.and_then(entry)).collect()
+    })
 }
 
 fn about(path: &str, e: &io::Error) -> io::Error {

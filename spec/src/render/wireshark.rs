@@ -5,7 +5,7 @@
 //! through them is `wireshark/core.lua`, the same for all messages.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::text::Text;
@@ -14,6 +14,9 @@ use crate::kind::{Kind, Rule, Unit};
 use crate::row::{BITMAP_ALIGN, BITMAP_END, Dialect, Field, Message, Trailer};
 use crate::table::return_path::{QEMU, V7};
 use crate::walk::payload_bounds;
+
+#[cfg(test)]
+mod tests;
 
 /// In front of every name that a display filter may use.
 const PREFIX: &str = "qemu_rp";
@@ -122,14 +125,7 @@ fn fields(lua: &mut Text) {
                     let path = path(dialect, message, field.name);
                     let title = capitalised(field.name);
                     let doc = format!(", nil, nil, \"{}\"", field.doc);
-                    let (ty, more) = match (field.kind, field.unit) {
-                        (Kind::U8, _) => ("uint8", ", base.DEC"),
-                        (Kind::Be32, _) => ("uint32", ", base.DEC"),
-                        (Kind::Be64 | Kind::FlaggedBe64, Unit::Offset) => ("uint64", ", base.HEX"),
-                        (Kind::Be64 | Kind::FlaggedBe64, _) => ("uint64", ", base.DEC"),
-                        (Kind::Name | Kind::FlaggedName, _) => ("string", ", base.UNICODE"),
-                        (Kind::PageSizes | Kind::Ranges, _) => unshown(field),
-                    };
+                    let (ty, more) = lua_type(field);
                     let more = match ty {
                         "string" => format!("{more}, \"{}\"", field.doc),
                         _ => format!("{more}{doc}"),
@@ -213,9 +209,21 @@ fn one_message(lua: &mut Text, dialect: &Dialect, message: &Message) {
                     lua.line(&format!("{name} = f.{key},"));
                 }
             }),
-            Some(Trailer::Package) => panic!("{}: no return path has packages", message.label),
+            Some(Trailer::Package) => unreachable!("no return path has packages"),
         }
     });
+}
+
+/// A field's type in Wireshark, and what more there is to say to show it.
+fn lua_type(field: &Field) -> (&'static str, &'static str) {
+    match (field.kind, field.unit) {
+        (Kind::U8, _) => ("uint8", ", base.DEC"),
+        (Kind::Be32, _) => ("uint32", ", base.DEC"),
+        (Kind::Be64 | Kind::FlaggedBe64, Unit::Offset) => ("uint64", ", base.HEX"),
+        (Kind::Be64 | Kind::FlaggedBe64, _) => ("uint64", ", base.DEC"),
+        (Kind::Name | Kind::FlaggedName, _) => ("string", ", base.UNICODE"),
+        (Kind::PageSizes | Kind::Ranges, _) => unshown(field),
+    }
 }
 
 fn row(dialect: &Dialect, message: &Message, field: &Field) -> String {
@@ -281,8 +289,6 @@ fn lua_name(rule: &str) -> String {
 
 fn capitalised(name: &str) -> String {
     let mut chars = name.chars();
-    match chars.next() {
-        None => String::new(),
-        Some(first) => first.to_uppercase().to_string() + chars.as_str(),
-    }
+    let first = chars.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(chars).collect()
 }

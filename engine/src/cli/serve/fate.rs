@@ -48,8 +48,8 @@ impl Fate {
             return Self::Waiting;
         }
         match (core.phase(), core.remaining()) {
-            (Phase::Failed, _) => Self::Lost,
             _ if !core.is_loaded() => Self::Unloaded,
+            (Phase::Failed, _) => Self::Lost,
             (_, 0) => Self::Unconfirmed,
             (_, left) => Self::Halved { left },
         }
@@ -131,7 +131,8 @@ fn why(error: &RunError, core: &Source) -> String {
             " (start QEMU with `-incoming defer`, set `postcopy-ram`, give it `migrate-incoming`)"
         }
         (RunError::Link { .. } | RunError::Closed, false) => {
-            " (QEMU's own messages say why, such as another machine type or size)"
+            " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
+             that `retpath import` must be given with --block-page-size)"
         }
         _ => "",
     };

@@ -18,24 +18,37 @@ use indicatif::MultiProgress;
 use super::signals::Signals;
 use super::{Format, print, size};
 use crate::channel::Address;
+use crate::release::Release;
 use crate::run::Control;
 
 mod boot;
 mod fate;
-mod release;
 mod report;
 mod stock;
 
 use boot::{Boot, Outcome};
-pub use release::Release;
 use report::Report;
 use stock::Stock;
 
 /// How often to look for signals.
 const LOOK: Duration = Duration::from_millis(20);
 
+const HELP: &str = "\
+Each QEMU is started with the command line of the machine in the image, and waits:
+  qemu-system-x86_64 ... -incoming defer
+  (qemu) migrate_set_capability postcopy-ram on
+  (qemu) migrate_incoming URI
+When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
+The image is only read, and can be served to any number of QEMUs at a time.
+
+Exit codes:
+  0  every QEMU has everything
+  1  one has not, and a line says why, where its guest is and what to do
+  2  the command was called wrongly";
+
 /// Command line of `retpath serve`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Args {
     /// The image's folder, as `retpath receive` and `retpath import` make it.
     #[arg(long, value_name = "DIR")]

@@ -251,6 +251,28 @@ fn tells_again_a_source_that_did_not_see_shut() {
     assert_eq!(dest.core.phase(), Phase::Finished);
 }
 
+/// Found by migrations in memory: the EOS of a source up to QEMU 7.2 stands
+/// behind the main channel's end, and was an error if no page had to wait for
+/// it.
+#[test]
+fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
+    let mut dest = Dest::huge(1, true);
+    let eos = |dest: &mut Dest| dest.event(Preempt, Event::Record(Record::Eos));
+    for page in 0..16 {
+        dest.serve(0, page * PAGE);
+    }
+    for page in 0..16 {
+        dest.zero(1, page * PAGE).unwrap();
+    }
+    dest.placed(Main, 1, 0, HUGE).unwrap();
+    dest.eof().unwrap();
+    assert_eq!(dest.core.phase(), Phase::Finished);
+    assert_eq!(eos(&mut dest), Ok(Did::Nothing));
+    assert_eq!(dest.core.phase(), Phase::Finished);
+    let what = refused(eos(&mut dest));
+    assert!(matches!(what, What::OutOfTurn { .. }), "nothing follows it");
+}
+
 #[test]
 fn waits_with_shut_until_the_end_is_confirmed() {
     let mut dest = Dest::new(Config {

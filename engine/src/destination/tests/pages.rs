@@ -107,6 +107,24 @@ fn tells_pages_of_zeros_from_mixed_ones() {
     assert_eq!(dest.core.stats().zero, 1);
 }
 
+/// Found by fuzzing: a page of one byte was made before anybody had looked for
+/// its block, as large as the caller says that target pages are.
+#[test]
+fn makes_no_filled_page_of_a_block_that_is_not_there() {
+    let mut dest = Dest::new(Config {
+        target_page: 1 << 62,
+        ..Config::default()
+    });
+    let fill = Record::Zero {
+        block: forward::BlockId::new(0),
+        offset: 0,
+        fill: 5,
+        named: true,
+    };
+    let what = refused(dest.event(Main, Event::Record(fill)));
+    assert_eq!(what, What::Block(BlockError::Unknown));
+}
+
 #[test]
 fn takes_fill_bytes_for_data() {
     let fill = |block, offset| {

@@ -1,6 +1,7 @@
 //! Connections: what arrives on them, and what happens when they end. Errors
 //! are those that no new connection mends.
 
+use std::io;
 use std::time::Instant;
 
 use retpath_codec::Rule;
@@ -10,7 +11,7 @@ use retpath_codec::forward::{Decoder, Event, Step};
 use super::super::RunError;
 use super::super::buffer::Inbox;
 use super::sweep::{Run, Scatter};
-use super::{Receiving, SILENCE};
+use super::{LINGER, Receiving, SILENCE};
 use crate::Channel;
 use crate::blocks::BlockId;
 use crate::channel::{Link, Moved};
@@ -60,18 +61,45 @@ impl Receiving<'_> {
     pub(super) fn flush(&mut self) {
         let Some(main) = &self.main else {
             // Written for a link that is gone; recovery asks again.
+            if self.core.phase() == Phase::Finished && !self.outbox.is_empty() {
+                let error = io::ErrorKind::NotConnected.into();
+                self.mute.get_or_insert((Instant::now(), error));
+            }
             self.outbox.clear();
             return;
         };
-        // A link that is broken shows when it is read, too, behind everything
-        // that has arrived on it.
-        if !self.outbox.is_empty() {
-            if !self.outbox.flush(&main.link).is_ok_and(|all| all) {
-                return;
+        if !self.outbox.is_empty() && self.mute.is_none() {
+            match self.outbox.flush(&main.link) {
+                Ok(true) => self.core.written(self.clock.now()),
+                Ok(false) => {}
+                Err(error) => self.mute = Some((Instant::now(), error)),
             }
-            self.core.written(self.clock.now());
         }
-        self.told |= self.ending.is_some() && self.core.phase() == Phase::Finished;
+        let finished = self.ending.is_some() && self.core.phase() == Phase::Finished;
+        self.told |= finished && self.outbox.is_empty();
+    }
+
+    /// What cannot be written to is of no use, but what has arrived on it comes
+    /// first: it may be all that a source has sent before it died. `quiet`:
+    /// nothing is there to be read now.
+    pub(super) fn unmute(&mut self, quiet: bool) -> Result<(), RunError> {
+        let heard = |(since, _): &mut (Instant, _)| quiet || since.elapsed() >= LINGER;
+        let Some((_, error)) = self.mute.take_if(heard) else {
+            return Ok(());
+        };
+        let what = "writing";
+        let error = RunError::Link { what, error };
+        match self.core.phase() {
+            Phase::Running | Phase::Recovering => self.lost(Channel::Main, error),
+            // SHUT could not be written: the source may ask again.
+            Phase::Finished if self.ending == Some(Ending::Postcopy) => {
+                self.untold = Some(error);
+                self.ended(Channel::Main)
+            }
+            Phase::Finished => Err(error),
+            // In precopy, the source ends the link, too.
+            _ => Ok(()),
+        }
     }
 
     /// Reads a link once and handles what has arrived.
@@ -303,9 +331,11 @@ impl Receiving<'_> {
             preempt.link.shut_down();
         }
         self.waiting = None;
+        self.mute = None;
         self.outbox.clear();
         if mendable && self.ending == Some(Ending::Postcopy) {
             // Nothing is lost any more. The source may come back for SHUT.
+            self.untold.get_or_insert(error);
             self.since = Instant::now();
             return Ok(());
         }

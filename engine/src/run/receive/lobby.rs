@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::PollFlags;
 
+use super::stray::MULTIFD;
 use crate::channel::{Link, Moved};
 
 /// Connections that may wait; one more, and the oldest has to go.
@@ -123,8 +124,10 @@ fn word(link: &Link, wanted: Wanted) -> Word {
         Ok(Moved::Later) => return Word::None,
         Ok(Moved::End) | Err(_) => return Word::Gone,
     };
-    // What will never be more is for the decoder to tell.
-    match wanted == Wanted::First && size < HEADER && !link.has_ended() {
+    // What will never be more is for the decoder to tell. A channel of multifd
+    // may speak before the main one.
+    let begun = (size < HEADER || head.starts_with(&MULTIFD)) && !link.has_ended();
+    match wanted == Wanted::First && begun {
         true => Word::Begun,
         false => Word::Said,
     }

@@ -14,6 +14,7 @@
 //! link that has come so far may be silent for as long as it likes: the user
 //! of its source may have paused it. See [`Control`] for letting go of it.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ mod links;
 mod lobby;
 mod placing;
 mod seats;
+mod stray;
 mod sweep;
 
 pub use guest::Guest;
@@ -83,7 +85,7 @@ pub fn receive(
 }
 
 /// How long a migration waits at its end for a source that may not have seen
-/// SHUT, because a link broke.
+/// SHUT, because a link broke, and what still comes on a broken link is read.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a source may say nothing where its stream may be over.
@@ -105,7 +107,13 @@ struct Receiving<'a> {
     lobby: Lobby,
     /// A second connection that came before it could be read.
     waiting: Option<Link>,
+    /// A second connection that nobody expects.
+    stray: Option<Link>,
     outbox: Outbox,
+    /// Since when the main link cannot be written to, and why.
+    mute: Option<(Instant, io::Error)>,
+    /// Why the last message could not be written; the source may come back.
+    untold: Option<RunError>,
     memories: Vec<Arc<Memory>>,
     trap: Option<Trap>,
     /// The main decoder of the last link over which it went on: what a new link goes on from.
@@ -158,7 +166,10 @@ impl<'a> Receiving<'a> {
             had_preempt: false,
             lobby: Lobby::default(),
             waiting: None,
+            stray: None,
             outbox: Outbox::default(),
+            mute: None,
+            untold: None,
             memories: Vec::new(),
             trap: None,
             last: None,
@@ -206,14 +217,20 @@ impl<'a> Receiving<'a> {
             self.promote();
             self.act()?;
             self.flush();
+            self.unmute(!ready.main)?;
             self.limits()?;
             let now = self.clock.now();
             if now >= next_progress {
                 next_progress = now + 100_000_000;
+                self.judge_stray()?;
                 self.guest.progress(&self.core);
             }
         }
-        Ok(())
+        self.unmute(true)?;
+        match self.untold.take().filter(|_| !self.told) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Sleeps until there is something to do.
@@ -280,6 +297,9 @@ impl<'a> Receiving<'a> {
                     self.core.device_state_saved()?;
                 }
                 Action::Complete(ending) => {
+                    if ending == Ending::Precopy {
+                        self.judge_strays()?;
+                    }
                     self.release()?;
                     self.guest
                         .complete(&self.core, ending)

@@ -33,7 +33,8 @@ impl Receiving<'_> {
 
     /// Whether the listener is to be looked at.
     pub(super) fn wants_link(&self) -> bool {
-        !self.is_over() && (self.main.is_none() || self.wants_preempt())
+        let second = self.wants_preempt() || self.is_stray() && self.stray.is_none();
+        !self.is_over() && (self.main.is_none() || second)
     }
 
     fn wants_preempt(&self) -> bool {
@@ -69,13 +70,20 @@ impl Receiving<'_> {
                 self.seat(link)?;
             }
         }
-        if self.main.is_some() && self.wants_preempt() {
-            self.waiting = self.lobby.next();
+        if self.main.is_none() || !self.wants_link() {
+            return Ok(());
         }
-        if ready && self.main.is_some() && self.wants_preempt() {
-            self.waiting = self.listener.accept()?;
+        let second = match self.lobby.next() {
+            None if ready => self.listener.accept()?,
+            waiting => waiting,
+        };
+        match second {
+            Some(link) if self.is_stray() => self.stray(link),
+            second => {
+                self.waiting = second;
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Makes a connection the main one.

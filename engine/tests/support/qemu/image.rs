@@ -9,7 +9,6 @@ use tempfile::TempDir;
 use super::machine::Machine;
 use super::migration::unix;
 use super::process::{Qemu, folder};
-use crate::support::SOON;
 use crate::support::program::Program;
 
 /// An image in a folder of its own.
@@ -36,9 +35,15 @@ impl Image {
         let (saved, path) = (text(&saved), image.path());
         let out = text(&path);
         let args = [&["import", &saved, "--out", &out], more].concat();
-        Program::retpath(&args).wait_success(SOON);
+        Program::retpath(&args).wait_success(machine.patience());
         fs::remove_file(saved).expect("the stream is ours");
         image
+    }
+
+    /// An image that `retpath receive` has made in a folder, under the name that [`Image::path`]
+    /// gives.
+    pub(crate) fn received(folder: TempDir, machine: Machine) -> Self {
+        Self { folder, machine }
     }
 
     /// The image's folder.
@@ -53,7 +58,17 @@ impl Image {
 
     /// A QEMU that waits for the machine with these capabilities, and where it listens.
     pub(crate) fn destination(&self, capabilities: &[&str]) -> (Qemu, String) {
-        let mut qemu = Qemu::incoming(&self.machine);
+        Self::listen(Qemu::incoming(&self.machine), capabilities)
+    }
+
+    /// The same with a guest that stays as it is in the image.
+    pub(crate) fn stopped_destination(&self, capabilities: &[&str]) -> (Qemu, String) {
+        let arguments = ["-incoming", "defer", "-S"];
+        let qemu = Qemu::start("destination", &self.machine, &arguments);
+        Self::listen(qemu, capabilities)
+    }
+
+    fn listen(mut qemu: Qemu, capabilities: &[&str]) -> (Qemu, String) {
         qemu.enable(&["postcopy-ram"]);
         qemu.enable(capabilities);
         let uri = unix(&qemu.listen());

@@ -2,8 +2,10 @@
 //! started from the same [`Machine`], as QEMU wants it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::guest::Guest;
+use crate::support::SOON;
 
 /// One MiB.
 pub(crate) const MIB: u64 = 1 << 20;
@@ -94,6 +96,12 @@ impl Machine {
     /// The guest's memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
         self.memory
+    }
+
+    /// How long to wait for something that goes through all of its memory: 2 s for a GiB at best,
+    /// 10 s have been seen where the host had to find fresh memory.
+    pub(crate) fn patience(&self) -> Duration {
+        SOON + Duration::from_millis(self.memory >> 15)
     }
 
     /// What the guest does.

@@ -46,8 +46,7 @@ impl Qemu {
 
     /// All RAM blocks that migrate, in QEMU's order.
     pub(crate) fn blocks(&mut self) -> Vec<Block> {
-        let answer = self.run("x-query-ramblock", json!({}));
-        let text = answer["human-readable-text"].as_str().unwrap_or_default();
+        let text = self.monitor("info ramblock");
         let mut blocks: Vec<_> = text.lines().skip(1).filter_map(parse).collect();
         assert!(!blocks.is_empty(), "no RAM blocks in {text:?}");
         if blocks.iter().all(|block| block.host.is_none()) {

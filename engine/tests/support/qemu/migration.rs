@@ -96,8 +96,9 @@ impl Qemu {
         self.set(json!({ "max-bandwidth": 0 }));
         // QEMU is done when the pipe is full; the file is whole when it has its name.
         self.migrate(&format!("exec:cat >{file}.new && mv {file}.new {file}"));
-        self.wait_status(&["completed"], SOON);
-        let end = Instant::now() + SOON;
+        let limit = self.machine().patience();
+        self.wait_status(&["completed"], limit);
+        let end = Instant::now() + limit;
         while !path.exists() {
             if Instant::now() > end {
                 self.fail("the saved stream does not reach its file");

@@ -85,8 +85,10 @@ impl Pair {
         });
         let ordered = Instant::now();
         self.source.start_postcopy();
-        self.destination
-            .wait_status(&["postcopy-active", "completed"], SOON);
+        // From 10.2 on, the source is the last to know.
+        for side in [&mut self.destination, &mut self.source] {
+            side.wait_status(&["postcopy-active", "completed"], SOON);
+        }
         self.destination.wait_arrived(SOON);
         ordered
     }

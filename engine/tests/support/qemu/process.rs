@@ -44,7 +44,7 @@ pub(crate) struct Qemu {
 }
 
 /// The QEMU to run: `RETPATH_QEMU`, or the one on the path.
-pub(super) fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     env::var_os("RETPATH_QEMU").map_or_else(|| "qemu-system-x86_64".into(), PathBuf::from)
 }
 
@@ -65,9 +65,7 @@ impl Qemu {
     /// Starts the machine and waits until its guest has filled its memory.
     pub(crate) fn boot(machine: &Machine) -> Self {
         let qemu = Self::start("source", machine, &[]);
-        // 2 s for a GiB at best; 10 s have been seen where the host had to find fresh memory.
-        let limit = SOON + Duration::from_millis(machine.memory() >> 15);
-        qemu.wait_said(limit, "fill its memory", |said| said.ready);
+        qemu.wait_said(machine.patience(), "fill its memory", |said| said.ready);
         qemu
     }
 
@@ -89,9 +87,8 @@ impl Qemu {
         let mut command = Command::new(&binary);
         command.args(machine.arguments(&boot)).args(more);
         command
-            .arg("-chardev")
-            .arg(format!("socket,id=qmp,path={}", control.display()));
-        command.args(["-mon", "chardev=qmp,mode=control"]);
+            .arg("-qmp")
+            .arg(format!("unix:{}", control.display()));
         assert!(
             found(),
             "cannot run {}: install QEMU (Debian: qemu-system-x86) or name one in RETPATH_QEMU",

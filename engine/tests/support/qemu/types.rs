@@ -9,17 +9,32 @@ use super::process::binary;
 /// A QEMU release, such as `(7, 2)`.
 pub(crate) type Release = (u32, u32);
 
+fn ask(arguments: &[&str]) -> String {
+    let output = Command::new(binary()).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run QEMU: {error}"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn parse(version: &str) -> Option<Release> {
+    let mut parts = version.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+/// The release of the QEMU under test.
+pub(crate) fn release() -> Release {
+    let text = ask(&["--version"]);
+    let found = text.split_whitespace().find_map(parse);
+    found.unwrap_or_else(|| panic!("no version in {text:?}"))
+}
+
 /// The types of the kind `pc-i440fx`, each with its release, oldest first.
 pub(crate) fn types() -> Vec<(Release, String)> {
-    let output = Command::new(binary()).args(["-machine", "help"]).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run QEMU: {error}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = ask(&["-machine", "help"]);
     let names = text
         .lines()
         .filter_map(|line| line.split_whitespace().next());
     let versioned = names.filter_map(|name| {
-        let (major, minor) = name.strip_prefix("pc-i440fx-")?.split_once('.')?;
-        let release = (major.parse().ok()?, minor.parse().ok()?);
+        let release = parse(name.strip_prefix("pc-i440fx-")?)?;
         Some((release, name.to_owned()))
     });
     let mut types: Vec<_> = versioned.collect();
@@ -53,6 +68,10 @@ pub(crate) fn without_footers() -> Option<String> {
 /// Types whose preempt channel is connected at setup (7.2 and older), and after the first PONG: one
 /// of each as far as this QEMU has them, with whether it is one of the former.
 pub(crate) fn preempt_orders() -> Vec<(String, bool)> {
+    if release() < (7, 1) {
+        not_tested("the preempt channel (7.1 and newer)");
+        return Vec::new();
+    }
     let early = up_to((7, 2), "the preempt channel's early order (7.2 and older)");
     let mut orders: Vec<_> = early.into_iter().map(|name| (name, true)).collect();
     match types().pop() {
@@ -62,7 +81,23 @@ pub(crate) fn preempt_orders() -> Vec<(String, bool)> {
     orders
 }
 
+/// Types whose source waits with the capability `switchover-ack` for the destination as a whole (11.0
+/// and older), and for each device that asks for it: one of each as far as this QEMU has them.
+pub(crate) fn switchover_acks() -> Vec<String> {
+    if release() < (8, 1) {
+        not_tested("SWITCHOVER_ACK (8.1 and newer)");
+        return Vec::new();
+    }
+    let whole = up_to((11, 0), "SWITCHOVER_ACK as up to 11.0");
+    let mut kinds: Vec<_> = whole.into_iter().collect();
+    match types().pop() {
+        Some((release, name)) if release > (11, 0) => kinds.push(name),
+        _ => not_tested("SWITCHOVER_ACK as from 11.1 on"),
+    }
+    kinds
+}
+
 /// Says what this QEMU lacks, past the test runner, which swallows what a test that passes prints.
-fn not_tested(what: &str) {
+pub(crate) fn not_tested(what: &str) {
     let _ = writeln!(io::stderr(), "NOT TESTED: {what}: not in this QEMU");
 }

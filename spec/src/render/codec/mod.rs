@@ -21,6 +21,8 @@ mod names;
 mod parse;
 mod proptest;
 mod serde;
+#[cfg(test)]
+mod tests;
 mod write;
 
 /// The generated part of the codec.

@@ -156,20 +156,20 @@ pub(super) fn field(field: &Field) -> Vec<Cell> {
 
 /// Where a cell starts.
 #[derive(Clone, Default)]
-struct Offset {
+pub(super) struct Offset {
     fixed: usize,
     vary: Vec<&'static str>,
 }
 
 impl Offset {
-    fn add(&mut self, cell: &Cell) {
+    pub(super) fn add(&mut self, cell: &Cell) {
         match cell.size {
             Size::Bytes(size) => self.fixed += size,
             Size::Varies(number) => self.vary.push(number),
         }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut parts = Vec::from([self.fixed.to_string()]);
         parts.extend(self.vary.iter().map(ToString::to_string));
         if self.fixed == 0 && parts.len() > 1 {

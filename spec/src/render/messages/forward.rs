@@ -109,7 +109,7 @@ fn subsections(out: &mut Text) {
     out.line("");
 }
 
-fn notation(form: Form) -> String {
+pub(super) fn notation(form: Form) -> String {
     match form {
         Form::Be16 => "`be16`".into(),
         Form::Be32 => "`be32`".into(),
@@ -121,7 +121,7 @@ fn notation(form: Form) -> String {
     }
 }
 
-fn part(part: &Part) -> Vec<Cell> {
+pub(super) fn part(part: &Part) -> Vec<Cell> {
     let (name, doc) = (part.name, part.doc);
     match part.form {
         Form::Be16 => Vec::from([Cell::integer(name, 2, doc)]),
@@ -255,12 +255,15 @@ fn body(body: Body) -> &'static str {
 }
 
 fn example(record: &Record) -> Option<Stream> {
-    let wanted = |name: &str| session::records().into_iter().find(|(n, _)| *n == name);
+    let wanted = |name: &str| {
+        let mut records = session::records().into_iter();
+        records.find_map(|(n, stream)| (n == name).then_some(stream))
+    };
     match record.body {
         Body::Nothing => Some(Stream::default().word(record.label)),
-        Body::Fill => Some(wanted("zero-named")?.1),
-        Body::BlockList => Some(wanted("mem_size-two")?.1),
-        Body::Xbzrle => Some(wanted("xbzrle")?.1),
+        Body::Fill => wanted("zero-named"),
+        Body::BlockList => wanted("mem_size-two"),
+        Body::Xbzrle => wanted("xbzrle"),
         Body::Page => {
             let named =
                 Stream::default().page(record.label, 0x2000, Some("pc.ram"), Load::Page(0x55));

@@ -87,5 +87,5 @@ pub(super) fn releases(out: &mut Text) {
 /// A release as a pair of numbers that sorts.
 fn order(release: &str) -> Option<(u32, u32)> {
     let (major, minor) = release.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+    major.parse().ok().zip(minor.parse().ok())
 }

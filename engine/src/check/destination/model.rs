@@ -1,18 +1,19 @@
-//! What a destination must do, too simple to be wrong: maps of pages, one page
+//! What a destination must do, too simple to be wrong: lists of pages, one page
 //! at a time, nothing remembered that could be looked up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use retpath_engine::Channel;
-use retpath_engine::destination::{Action, Blame, Ending, Fault, Phase};
+use crate::Channel;
+use crate::destination::{Action, Blame, Fault, Phase};
 
-pub(crate) const PAGE: u64 = 4096;
+/// Target page size in bytes: the smallest that there is.
+pub(super) const PAGE: u64 = 1024;
 /// Target pages in a host page of the second block.
-pub(crate) const PARTS: u64 = 4;
+pub(super) const PARTS: u64 = 4;
 
 /// What a call asks for; sizes and offsets in target pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
+pub(super) enum Op {
     OpenReturnPath,
     Ping(u32),
     Advise,
@@ -37,11 +38,13 @@ pub(crate) enum Op {
     LinkLost(Channel),
     LinkRestored,
     EndOfStream(Channel),
+    Confirm,
+    Abort,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Did {
+pub(super) enum Did {
     Nothing,
     /// Write these bytes, one for each target page.
     Write(usize, u64, Vec<u8>),
@@ -50,8 +53,33 @@ pub(crate) enum Did {
     Fault(Fault),
 }
 
+/// What it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Shut(u32),
+    Pong(u32),
+    /// A request for a host page, which names its block or does not.
+    Request {
+        block: usize,
+        at: u64,
+        named: bool,
+    },
+    /// Which target pages of a block have been received.
+    Bitmap(usize, Vec<bool>),
+    ResumeAck,
+    SwitchoverAck,
+}
+
+/// How a destination is set up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    pub(super) preempt: bool,
+    /// Whether SHUT waits to be confirmed.
+    pub(super) confirm: bool,
+}
+
 /// Why it is refused, and whether that is the end of it.
-pub(crate) type Refusal = (Blame, bool);
+pub(super) type Refusal = (Blame, bool);
 
 /// A block, a host page in it, and its target pages so far.
 type Half = (usize, u64, BTreeMap<u64, u8>);
@@ -59,48 +87,50 @@ type Half = (usize, u64, BTreeMap<u64, u8>);
 type Runs = Vec<(usize, u64, Vec<u8>)>;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Model {
-    pub(crate) preempt: bool,
-    pub(crate) phase: Phase,
+pub(super) struct Model {
+    pub(super) setup: Setup,
+    pub(super) phase: Phase,
     /// Length and page size of each block that has been announced.
-    pub(crate) blocks: Vec<(u64, u64)>,
-    /// Target pages received, and what is in them.
-    pub(crate) memory: BTreeMap<(usize, u64), u8>,
+    pub(super) blocks: Vec<(u64, u64)>,
+    /// What is in each target page of each block, if it has been received.
+    pub(super) memory: Vec<Vec<Option<u8>>>,
     /// Host pages requested, by their first target page.
-    pub(crate) wanted: BTreeSet<(usize, u64)>,
-    pub(crate) half: [Option<Half>; 2],
-    pub(crate) placing: [Runs; 2],
-    pub(crate) asked: BTreeSet<usize>,
-    last: Option<usize>,
-    pub(crate) open: bool,
-    pub(crate) in_package: bool,
-    pub(crate) listened: bool,
-    pub(crate) complete: bool,
-    pub(crate) saved: bool,
+    pub(super) wanted: BTreeSet<(usize, u64)>,
+    pub(super) half: [Option<Half>; 2],
+    pub(super) placing: [Runs; 2],
+    pub(super) asked: BTreeSet<usize>,
+    pub(super) last: Option<usize>,
+    pub(super) open: bool,
+    pub(super) in_package: bool,
+    pub(super) listened: bool,
+    pub(super) complete: bool,
+    pub(super) saved: bool,
     held: u32,
-    pub(crate) main_ended: bool,
-    pub(crate) preempt_ended: bool,
-    told: bool,
-    pub(crate) said: Vec<String>,
-    pub(crate) actions: Vec<Action>,
+    pub(super) main_ended: bool,
+    pub(super) preempt_ended: bool,
+    pub(super) asked_to_confirm: bool,
+    pub(super) confirmed: bool,
+    pub(super) told: bool,
+    pub(super) said: Vec<Said>,
+    pub(super) actions: Vec<Action>,
 }
 
 /// Lengths and page sizes of the blocks, in target pages.
-pub(crate) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
+pub(super) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
 
 const LOADED: u32 = 0x42;
 
-pub(crate) fn lane(channel: Channel) -> usize {
+pub(super) fn lane(channel: Channel) -> usize {
     usize::from(channel == Channel::Preempt)
 }
 
 impl Model {
-    pub(crate) fn new(preempt: bool) -> Self {
+    pub(super) fn new(setup: Setup) -> Self {
         Self {
-            preempt,
+            setup,
             phase: Phase::Fresh,
             blocks: vec![],
-            memory: BTreeMap::new(),
+            memory: vec![],
             wanted: BTreeSet::new(),
             half: [None, None],
             placing: [vec![], vec![]],
@@ -114,21 +144,25 @@ impl Model {
             held: 0,
             main_ended: false,
             preempt_ended: false,
+            asked_to_confirm: false,
+            confirmed: !setup.confirm,
             told: false,
             said: vec![],
             actions: vec![],
         }
     }
 
-    pub(crate) fn missing(&self) -> Vec<(usize, u64)> {
-        let all = self.blocks.iter().enumerate();
-        all.flat_map(|(block, (len, _))| (0..*len).map(move |at| (block, at)))
-            .filter(|page| !self.memory.contains_key(page))
-            .collect()
+    /// Target pages that have not been received.
+    pub(super) fn missing(&self) -> impl Iterator<Item = (usize, u64)> {
+        let blocks = self.memory.iter().enumerate();
+        blocks.flat_map(|(block, pages)| {
+            let pages = (0..).zip(pages).filter(|(_, page)| page.is_none());
+            pages.map(move |(at, _)| (block, at))
+        })
     }
 
     /// Does it, and draws the consequences if it is refused.
-    pub(crate) fn apply(&mut self, op: Op) -> Result<Did, Blame> {
+    pub(super) fn apply(&mut self, op: Op) -> Result<Did, Blame> {
         self.check(op)
             .and_then(|()| self.act(op))
             .map_err(|(blame, fatal)| {
@@ -152,6 +186,7 @@ impl Model {
         let (channel, urgent, recovers) = match op {
             Op::Fault(..) | Op::Placed(..) | Op::Saved => return Ok(()),
             Op::LinkLost(_) | Op::LinkRestored | Op::EndOfStream(_) => return Ok(()),
+            Op::Confirm | Op::Abort => return Ok(()),
             Op::Page(channel, ..) | Op::Zero(channel, ..) | Op::RunOfPages(channel, ..) => {
                 (channel, true, false)
             }
@@ -163,12 +198,14 @@ impl Model {
         let caller = Err((Blame::Caller, false));
         match self.phase {
             Phase::Failed | Phase::Paused => return caller,
+            // The last word of an early preempt channel.
+            Phase::Finished if op == Op::Eos(Channel::Preempt) => {}
             Phase::Finished => return peer,
             _ => {}
         }
         match channel {
             _ if self.phase == Phase::Recovering && !recovers => peer,
-            Channel::Preempt if !self.preempt => caller,
+            Channel::Preempt if !self.setup.preempt => caller,
             Channel::Preempt if self.preempt_ended || !urgent => peer,
             Channel::Main if self.main_ended => peer,
             _ => Ok(()),
@@ -184,12 +221,14 @@ impl Model {
             Op::OpenReturnPath => self.open = true,
             Op::Ping(_) if !self.open => return peer,
             Op::Ping(LOADED) if self.listened && !self.saved => self.held += 1,
-            Op::Ping(value) => self.said.push(format!("PONG {value}")),
+            Op::Ping(value) => self.said.push(Said::Pong(value)),
             Op::Advise if self.phase == Phase::Fresh && self.blocks.is_empty() => {
                 self.phase = Phase::Advised;
             }
             Op::Announce(block) if precopy && block == self.blocks.len() => {
                 self.blocks.push(BLOCKS[block]);
+                let pages = usize::try_from(BLOCKS[block].0).expect("few");
+                self.memory.push(vec![None; pages]);
                 self.actions.push(Action::Block { id: block });
             }
             // Numbered wrongly.
@@ -204,7 +243,7 @@ impl Model {
                     return peer;
                 }
                 for at in start..start + len {
-                    self.memory.remove(&(block, at));
+                    *self.page_mut(block, at) = None;
                 }
                 let (start, len) = (start * PAGE, len * PAGE);
                 self.actions.push(Action::Discard { block, start, len });
@@ -230,16 +269,15 @@ impl Model {
                 if block >= self.blocks.len() || !self.asked.insert(block) {
                     return peer;
                 }
-                let pages = (0..self.blocks[block].0).filter(|at| self.has(block, *at));
-                let pages: Vec<_> = pages.collect();
-                self.said.push(format!("RECV_BITMAP {block} {pages:?}"));
+                let received = self.memory[block].iter().map(Option::is_some);
+                self.said.push(Said::Bitmap(block, received.collect()));
             }
             Op::Resume if self.phase == Phase::Recovering => {
                 if self.asked.len() < self.blocks.len() {
                     return peer;
                 }
                 self.phase = Phase::Running;
-                self.said.push("RESUME_ACK".into());
+                self.said.push(Said::ResumeAck);
                 if self.saved {
                     self.pongs();
                 }
@@ -267,6 +305,12 @@ impl Model {
                 }
                 self.settle()?;
             }
+            Op::Confirm if !self.asked_to_confirm && !self.confirmed => return caller,
+            Op::Confirm => {
+                self.confirmed = true;
+                self.settle()?;
+            }
+            Op::Abort => self.abort(),
             Op::LinkLost(channel) => return self.link_lost(channel),
             Op::EndOfStream(Channel::Main) if self.main_ended => {}
             Op::EndOfStream(Channel::Main) => return self.link_lost(Channel::Main),
@@ -298,11 +342,17 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    pub(crate) fn has(&self, block: usize, at: u64) -> bool {
-        self.memory.contains_key(&(block, at))
+    pub(super) fn has(&self, block: usize, at: u64) -> bool {
+        let at = usize::try_from(at).expect("few pages");
+        self.memory[block][at].is_some()
     }
 
-    fn device_complete(&mut self) {
+    pub(super) fn page_mut(&mut self, block: usize, at: u64) -> &mut Option<u8> {
+        let at = usize::try_from(at).expect("few pages");
+        &mut self.memory[block][at]
+    }
+
+    pub(super) fn device_complete(&mut self) {
         if !self.complete {
             self.complete = true;
             self.actions.push(Action::DeviceStateComplete);
@@ -311,89 +361,13 @@ impl Model {
 
     fn pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
-            self.said.push(format!("PONG {LOADED}"));
+            self.said.push(Said::Pong(LOADED));
         }
     }
 
-    pub(crate) fn request(&mut self, block: usize, at: u64) {
-        let name = match self.last {
-            Some(last) if last == block => "",
-            _ => "ID ",
-        };
+    pub(super) fn request(&mut self, block: usize, at: u64) {
+        let named = self.last != Some(block);
         self.last = Some(block);
-        self.said.push(format!("REQ {name}{block} {at}"));
-    }
-
-    fn eof(&mut self) -> Result<Did, Refusal> {
-        let legal = self.phase.is_precopy() || self.phase == Phase::Running;
-        if !legal || self.in_package {
-            return Err((Blame::Peer, false));
-        }
-        self.main_ended = true;
-        self.device_complete();
-        self.settle()?;
-        Ok(Did::Nothing)
-    }
-
-    pub(crate) fn settle(&mut self) -> Result<(), Refusal> {
-        let legal = self.phase.is_precopy() || self.phase == Phase::Running;
-        if !self.main_ended || !legal {
-            return Ok(());
-        }
-        let missing = self.phase != Phase::Fresh && !self.missing().is_empty();
-        if missing {
-            let torn = self.half[0].is_some();
-            let missing = self.missing();
-            let coming = missing
-                .iter()
-                .all(|(block, at)| self.is_placing(*block, *at));
-            let urgent = self.preempt && self.listened && !self.preempt_ended;
-            let more = coming || urgent;
-            return if more && !torn {
-                Ok(())
-            } else {
-                Err((Blame::Peer, true))
-            };
-        }
-        if !self.saved {
-            return Ok(());
-        }
-        let ending = match self.phase {
-            Phase::Running => Ending::Postcopy,
-            _ => Ending::Precopy,
-        };
-        self.phase = Phase::Finished;
-        self.shut(0);
-        if !self.told {
-            self.told = true;
-            self.actions.push(Action::Finished(ending));
-        }
-        Ok(())
-    }
-
-    fn link_lost(&mut self, channel: Channel) -> Result<Did, Refusal> {
-        self.placing[lane(channel)].clear();
-        match self.phase {
-            Phase::Finished | Phase::Failed => {}
-            Phase::Running | Phase::Paused | Phase::Recovering => self.pause(),
-            _ if channel == Channel::Preempt => {
-                self.shut(1);
-                return Err((Blame::Link, true));
-            }
-            _ => return Err((Blame::Link, true)),
-        }
-        Ok(Did::Nothing)
-    }
-
-    fn shut(&mut self, value: u32) {
-        if self.open {
-            self.said.push(format!("SHUT {value}"));
-        }
-    }
-
-    fn pause(&mut self) {
-        self.phase = Phase::Paused;
-        self.half = [None, None];
-        self.last = None;
+        self.said.push(Said::Request { block, at, named });
     }
 }

@@ -1,7 +1,8 @@
 //! A destination that knows nothing but sets: what it was told to forget, what
 //! it has received. It panics where a QEMU destination would stop.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::{Command, RangeList};
@@ -13,48 +14,53 @@ use crate::Channel;
 use crate::blocks::{BlockId, Blocks};
 
 /// A target page: block and offset.
-pub(super) type Page = (BlockId, u64);
+pub(crate) type Page = (BlockId, u64);
 
-pub(super) struct Peer {
+pub(crate) struct Peer {
     blocks: Blocks,
-    memory: Vec<Vec<u8>>,
-    main: Decoder,
+    memory: Rc<Vec<Vec<u8>>>,
+    /// The decoders, unless one of them is in use.
+    main: Option<Decoder>,
     preempt: Option<Decoder>,
+    /// Whether LISTEN has come.
+    listening: bool,
     /// Bytes of each channel that are no whole item yet.
     left: [Vec<u8>; 2],
     /// Parts of a host page, by channel.
     half: [BTreeSet<Page>; 2],
-    pub(super) received: HashSet<Page>,
-    pub(super) discarded: HashSet<Page>,
+    pub(crate) received: BTreeSet<Page>,
+    pub(crate) discarded: BTreeSet<Page>,
     /// Target pages sent after the switch, and where, in order.
-    pub(super) sent: Vec<(Channel, Page)>,
+    pub(crate) sent: Vec<(Channel, Page)>,
     /// Labels of everything but records and footers.
-    pub(super) seen: Vec<&'static str>,
+    pub(crate) seen: Vec<&'static str>,
     /// Pages whose records named their block.
-    pub(super) named: Vec<(Channel, Page)>,
+    pub(crate) named: Vec<(Channel, Page)>,
     /// What it has to say.
-    pub(super) replies: Vec<u8>,
-    pub(super) ended: bool,
+    pub(crate) replies: Vec<u8>,
+    pub(crate) ended: bool,
     shut: bool,
 }
 
 impl Peer {
-    pub(super) fn new(blocks: &Blocks, memory: &[Vec<u8>]) -> Self {
+    pub(crate) fn new(blocks: &Blocks, memory: &Rc<Vec<Vec<u8>>>, host_page: u64) -> Self {
         let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
         let options = Options {
             target_page: blocks.target(),
+            host_page,
             page_sizes: page_sizes.collect(),
             ..Options::default()
         };
         Self {
             blocks: blocks.clone(),
-            memory: memory.to_vec(),
-            main: Decoder::new(options),
+            memory: Rc::clone(memory),
+            main: Some(Decoder::new(options)),
             preempt: None,
+            listening: false,
             left: Default::default(),
             half: Default::default(),
-            received: HashSet::new(),
-            discarded: HashSet::new(),
+            received: BTreeSet::new(),
+            discarded: BTreeSet::new(),
             sent: Vec::new(),
             seen: Vec::new(),
             named: Vec::new(),
@@ -65,12 +71,14 @@ impl Peer {
     }
 
     /// Takes bytes of a channel, in any split.
-    pub(super) fn feed(&mut self, channel: Channel, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, channel: Channel, bytes: &[u8]) {
         let mut input = std::mem::take(&mut self.left[at(channel)]);
         input.extend(bytes);
-        let mut decoder = match channel {
-            Channel::Main => self.main.clone(),
-            Channel::Preempt => self.preempt.take().unwrap_or_else(|| self.main.preempt()),
+        let main = self.main.take().expect("nobody else reads");
+        let preempt = self.preempt.take();
+        let (mut decoder, other) = match channel {
+            Channel::Main => (main, preempt),
+            Channel::Preempt => (preempt.unwrap_or_else(|| main.preempt()), Some(main)),
         };
         let mut done = 0;
         loop {
@@ -87,19 +95,19 @@ impl Peer {
         }
         input.drain(..done);
         self.left[at(channel)] = input;
-        match channel {
-            Channel::Main => self.main = decoder,
-            Channel::Preempt => self.preempt = Some(decoder),
-        }
-        if self.ended && !self.shut && self.received == self.all() {
+        (self.main, self.preempt) = match channel {
+            Channel::Main => (Some(decoder), other),
+            Channel::Preempt => (other, Some(decoder)),
+        };
+        if self.ended && !self.shut && self.is_whole() {
             self.shut = true;
             self.say(Message::Shut { value: 0 });
         }
     }
 
     /// The link is gone: incomplete things are thrown away.
-    pub(super) fn cut(&mut self) {
-        self.main = self.main.resume();
+    pub(crate) fn cut(&mut self) {
+        self.main = self.main.as_ref().map(Decoder::resume);
         self.preempt = None;
         self.left = Default::default();
         self.half = Default::default();
@@ -108,10 +116,24 @@ impl Peer {
         self.shut = false;
     }
 
-    /// Every target page of every block.
-    pub(super) fn all(&self) -> HashSet<Page> {
-        let pages = |id| (0..self.blocks.target_pages(id)).map(move |page| (id, page * 4096));
-        (0..self.blocks.len()).flat_map(pages).collect()
+    /// Whether every target page has been received.
+    pub(crate) fn is_whole(&self) -> bool {
+        let pages = |id| self.blocks.target_pages(id);
+        let all: u64 = (0..self.blocks.len()).map(pages).sum();
+        u64::try_from(self.received.len()) == Ok(all)
+    }
+
+    fn target(&self) -> usize {
+        usize::try_from(self.blocks.target()).expect("small")
+    }
+
+    /// Target pages that have not been received.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = Page> {
+        let target = self.blocks.target();
+        let pages =
+            move |id| (0..self.blocks.target_pages(id)).map(move |page| (id, page * target));
+        let all = (0..self.blocks.len()).flat_map(pages);
+        all.filter(|page| !self.received.contains(page))
     }
 
     fn event(&mut self, channel: Channel, event: Event<'_>) {
@@ -129,6 +151,7 @@ impl Peer {
 
     fn command<R: RangeList>(&mut self, command: Command<retpath_codec::Name<'_>, R>) {
         match command {
+            Command::PostcopyListen => self.listening = true,
             Command::Ping { value } => self.say(Message::Pong { value }),
             Command::PostcopyRamDiscard { block, ranges } => {
                 let id = self.blocks.find(block).expect("a known block");
@@ -137,7 +160,7 @@ impl Peer {
                     self.blocks
                         .check(id, range.start, range.len, page)
                         .expect("whole host pages");
-                    for offset in (range.start..range.start + range.len).step_by(4096) {
+                    for offset in (range.start..range.start + range.len).step_by(self.target()) {
                         assert!(self.discarded.insert((id, offset)), "discarded twice");
                         self.received.remove(&(id, offset));
                     }
@@ -156,10 +179,11 @@ impl Peer {
         }
     }
 
-    pub(super) fn bitmap(&self, id: BlockId) -> Vec<u8> {
+    pub(crate) fn bitmap(&self, id: BlockId) -> Vec<u8> {
         let pages = self.blocks.target_pages(id);
         let mut bits = vec![0; bitmap::size(pages) as usize];
-        for page in (0..pages).filter(|page| self.received.contains(&(id, page * 4096))) {
+        let target = self.blocks.target();
+        for page in (0..pages).filter(|page| self.received.contains(&(id, page * target))) {
             bits[page as usize / 8] |= 1 << (page % 8);
         }
         bits
@@ -172,7 +196,7 @@ impl Peer {
                 offset,
                 named,
                 ..
-            } => (block, offset, &[0; 4096][..], named),
+            } => (block, offset, &[0; 4096][..self.target()], named),
             Record::Page {
                 block,
                 offset,
@@ -184,13 +208,13 @@ impl Peer {
         let page = (block.index(), offset);
         let from = usize::try_from(offset).expect("a small block");
         assert!(
-            self.memory[page.0][from..from + 4096] == *data,
+            self.memory[page.0][from..from + self.target()] == *data,
             "contents of {page:?}"
         );
         if named {
             self.named.push((channel, page));
         }
-        if !self.main.is_listening() {
+        if !self.listening {
             self.received.insert(page);
             return;
         }
@@ -221,17 +245,17 @@ impl Peer {
             );
         }
         half.insert(page);
-        if half.len() as u64 * 4096 == size {
+        if half.len() as u64 * self.blocks.target() == size {
             self.received.extend(std::mem::take(half));
         }
     }
 
-    pub(super) fn say(&mut self, message: Message<NameBuf>) {
+    pub(crate) fn say(&mut self, message: Message<NameBuf>) {
         message.encode(&mut self.replies).expect("a good message");
     }
 }
 
-pub(super) fn at(channel: Channel) -> usize {
+pub(crate) fn at(channel: Channel) -> usize {
     match channel {
         Channel::Main => 0,
         Channel::Preempt => 1,

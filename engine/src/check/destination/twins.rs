@@ -1,13 +1,13 @@
 //! The core and the model, driven alike and compared after every call.
 
+use crate::Channel::{self, Main};
+use crate::destination::{Blame, Config, Destination, Error, Phase, Placed, Placement};
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
-use retpath_engine::Channel::{self, Main};
-use retpath_engine::destination::{Blame, Config, Destination, Error, Phase, Placed, Placement};
 
-use crate::model::{BLOCKS, Did, Model, Op, PAGE, PARTS};
+use super::model::{BLOCKS, Did, Model, Op, PAGE, PARTS, Said, Setup};
 
 const NAMES: [&str; 2] = ["small", "big"];
 
@@ -16,26 +16,39 @@ fn name(block: usize) -> Name<'static> {
     Name::new(text.as_bytes()).unwrap()
 }
 
+/// What each target page is filled with.
+fn fills(data: &[u8]) -> Vec<u8> {
+    let pages = data.chunks(usize::try_from(PAGE).unwrap());
+    let fill = |page: &[u8]| {
+        assert!(page[1..] == page[..page.len() - 1], "another page");
+        page[0]
+    };
+    pages.map(fill).collect()
+}
+
 /// The core and the model, driven alike.
-pub(crate) struct Twins {
-    pub(crate) core: Destination,
-    pub(crate) model: Model,
+pub(super) struct Twins {
+    pub(super) core: Destination,
+    pub(super) model: Model,
     now: u64,
     /// The block that REQ_PAGES goes on with.
     last: Option<usize>,
 }
 
 impl Twins {
-    pub(crate) fn new(preempt: bool) -> Self {
+    pub(super) fn new(setup: Setup) -> Self {
         let big = (NameBuf::new("big").unwrap(), PARTS * PAGE);
         let core = Destination::new(Config {
-            preempt,
+            preempt: setup.preempt,
+            confirm_end: setup.confirm,
+            target_page: PAGE,
+            host_page: PAGE,
             page_sizes: vec![big],
             ..Config::default()
         });
         Self {
             core,
-            model: Model::new(preempt),
+            model: Model::new(setup),
             now: 0,
             last: None,
         }
@@ -51,15 +64,6 @@ impl Twins {
     }
 
     fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Did, Error> {
-        let bytes = |data: &[u8]| -> Vec<u8> {
-            let chunks = data.chunks(usize::try_from(PAGE).unwrap());
-            chunks
-                .map(|page| {
-                    assert!(page.iter().all(|byte| *byte == page[0]));
-                    page[0]
-                })
-                .collect()
-        };
         let zeros = |len: u64| vec![0; usize::try_from(len / PAGE).unwrap()];
         let placement = self.core.event(channel, event, self.now)?;
         Ok(match placement {
@@ -68,16 +72,16 @@ impl Twins {
                 block,
                 offset,
                 data,
-            } => Did::Write(block, offset / PAGE, bytes(data)),
+            } => Did::Write(block, offset / PAGE, fills(data)),
             Placement::Clear { block, offset, len } => Did::Write(block, offset / PAGE, zeros(len)),
             Placement::Copy {
                 block,
                 offset,
                 data,
             } => {
-                let data = bytes(data);
-                assert!(data.iter().any(|byte| *byte != 0), "zeros are not copied");
-                Did::Place(block, offset / PAGE, data)
+                let fills = fills(data);
+                assert!(fills.iter().any(|byte| *byte != 0), "zeros are not copied");
+                Did::Place(block, offset / PAGE, fills)
             }
             Placement::Zero { block, offset, len } => Did::Place(block, offset / PAGE, zeros(len)),
         })
@@ -156,52 +160,65 @@ impl Twins {
             Op::LinkLost(channel) => self.core.link_lost(channel).map(|()| done),
             Op::LinkRestored => self.core.link_restored().map(|()| done),
             Op::EndOfStream(channel) => self.core.end_of_stream(channel).map(|()| done),
+            Op::Confirm => self.core.confirm().map(|()| done),
+            Op::Abort => {
+                self.core.abort();
+                Ok(done)
+            }
         }
     }
 
     /// What the core says, in the model's words.
-    fn said(&mut self) -> Vec<String> {
+    fn said(&mut self) -> Vec<Said> {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
             bytes.append(self.core.outbox());
         }
         let mut stream = Stream::<Qemu>::new(u64::MAX);
         let mut input = bytes.as_slice();
-        let mut said: Vec<String> = Vec::new();
+        let mut said = Vec::new();
         let find = |block: Name<'_>| (0..2).find(|at| name(*at) == block).unwrap();
         while let Some(item) = stream.next(&mut input).unwrap() {
-            match item {
+            said.push(match item {
                 Item::Bitmap { bitmap, .. } => {
-                    let pages = (0..bitmap.bits()).filter(|at| bitmap.is_received(*at));
-                    let pages: Vec<_> = pages.collect();
-                    said.last_mut().unwrap().push_str(&format!(" {pages:?}"));
+                    let pages = (0..bitmap.bits()).map(|at| bitmap.is_received(at));
+                    let Some(Said::Bitmap(_, received)) = said.last_mut() else {
+                        panic!("a bitmap of nothing");
+                    };
+                    received.extend(pages);
+                    continue;
                 }
-                Item::Message { message, .. } => said.push(match message {
-                    Message::Shut { value } => format!("SHUT {value}"),
-                    Message::Pong { value } => format!("PONG {value}"),
+                Item::Message { message, .. } => match message {
+                    Message::Shut { value } => Said::Shut(value),
+                    Message::Pong { value } => Said::Pong(value),
                     Message::ReqPagesId { start, len, block } => {
                         let block = find(block);
-                        assert_eq!(u64::from(len), BLOCKS[block].1 * PAGE);
                         self.last = Some(block);
-                        format!("REQ ID {block} {}", start / PAGE)
+                        request(block, start, len, true)
                     }
                     Message::ReqPages { start, len } => {
                         let block = self.last.expect("a block has been named");
-                        assert_eq!(u64::from(len), BLOCKS[block].1 * PAGE);
-                        format!("REQ {block} {}", start / PAGE)
+                        request(block, start, len, false)
                     }
-                    Message::RecvBitmap { block } => format!("RECV_BITMAP {}", find(block)),
-                    Message::ResumeAck => "RESUME_ACK".into(),
-                    Message::SwitchoverAck => "SWITCHOVER_ACK".into(),
-                }),
-            }
+                    Message::RecvBitmap { block } => Said::Bitmap(find(block), Vec::new()),
+                    Message::ResumeAck => Said::ResumeAck,
+                    Message::SwitchoverAck => Said::SwitchoverAck,
+                },
+            });
         }
         stream.finish().unwrap();
+        // Bitmaps are whole words.
+        for said in &mut said {
+            if let Said::Bitmap(block, received) = said {
+                let pages = usize::try_from(BLOCKS[*block].0).unwrap();
+                assert!(received.drain(pages..).all(|bit| !bit));
+            }
+        }
         said
     }
 
     /// Does it on both, and compares everything that can be seen.
-    pub(crate) fn step(&mut self, op: Op) -> Result<(), Blame> {
+    pub(super) fn step(&mut self, op: Op) -> Result<(), Blame> {
         let want = self.model.apply(op);
         let got = self.act(op);
         let blame = got.as_ref().map_err(|error| error.what.blame());
@@ -214,22 +231,25 @@ impl Twins {
         let actions: Vec<_> = std::iter::from_fn(|| self.core.poll()).collect();
         assert_eq!(actions, std::mem::take(&mut self.model.actions));
         let pages = self.core.pages();
-        for (block, (len, _)) in self.model.blocks.iter().enumerate() {
-            for at in 0..*len {
-                let received = self.model.memory.contains_key(&(block, at));
-                assert_eq!(pages.is_received(block, at * PAGE), received);
+        for (block, memory) in self.model.memory.iter().enumerate() {
+            for (at, page) in (0..).zip(memory) {
+                assert_eq!(pages.is_received(block, at * PAGE), page.is_some());
             }
         }
-        let wanted: Vec<_> = pages.requested().collect();
-        let model = self.model.wanted.iter();
-        assert_eq!(
-            wanted,
-            model.map(|(b, at)| (*b, at * PAGE)).collect::<Vec<_>>()
+        let wanted = self.model.wanted.iter();
+        assert!(
+            pages
+                .requested()
+                .eq(wanted.map(|(block, at)| (*block, at * PAGE)))
         );
-        assert_eq!(
-            pages.missing(),
-            u64::try_from(self.model.missing().len()).unwrap()
-        );
+        let missing = self.model.missing().count();
+        assert_eq!(pages.missing(), u64::try_from(missing).unwrap());
         want.map(|_| ())
     }
+}
+
+fn request(block: usize, start: u64, len: u32, named: bool) -> Said {
+    assert_eq!(u64::from(len), BLOCKS[block].1 * PAGE);
+    let at = start / PAGE;
+    Said::Request { block, at, named }
 }

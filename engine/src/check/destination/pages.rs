@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use retpath_engine::Channel;
-use retpath_engine::destination::{Action, Blame, Fault, Phase};
+use crate::Channel;
+use crate::destination::{Action, Blame, Fault, Phase};
 
-use crate::model::{BLOCKS, Did, Model, Refusal, lane};
+use super::model::{BLOCKS, Did, Model, Refusal, lane};
 
 impl Model {
-    pub(crate) fn run(
+    pub(super) fn run(
         &mut self,
         channel: Channel,
         block: usize,
@@ -34,7 +34,7 @@ impl Model {
     }
 
     /// Whether all of these target pages may come on this channel.
-    pub(crate) fn is_new(
+    pub(super) fn is_new(
         &self,
         channel: Channel,
         block: usize,
@@ -56,13 +56,13 @@ impl Model {
         Ok(())
     }
 
-    pub(crate) fn is_placing(&self, block: usize, at: u64) -> bool {
+    pub(super) fn is_placing(&self, block: usize, at: u64) -> bool {
         self.placing.iter().flatten().any(|(b, start, bytes)| {
             *b == block && at >= *start && at - start < u64::try_from(bytes.len()).unwrap()
         })
     }
 
-    pub(crate) fn page(
+    pub(super) fn page(
         &mut self,
         channel: Channel,
         block: usize,
@@ -77,7 +77,7 @@ impl Model {
             if channel == Channel::Preempt {
                 return peer;
             }
-            self.memory.insert((block, at), byte);
+            *self.page_mut(block, at) = Some(byte);
             return Ok(Did::Write(block, at, vec![byte]));
         }
         let page = self.blocks[block].1;
@@ -99,7 +99,7 @@ impl Model {
         Ok(Did::Place(block, host, bytes))
     }
 
-    pub(crate) fn placed(
+    pub(super) fn placed(
         &mut self,
         channel: Channel,
         block: usize,
@@ -117,17 +117,18 @@ impl Model {
             return Err((Blame::Caller, false));
         };
         let (_, start, bytes) = &mut runs[found];
-        for byte in bytes.drain(..len) {
-            self.memory.insert((block, *start), byte);
-            self.wanted.remove(&(block, *start));
-            *start += 1;
-        }
+        let done: Vec<u8> = bytes.drain(..len).collect();
+        *start += u64::try_from(len).unwrap();
         runs.retain(|(_, _, bytes)| !bytes.is_empty());
+        for (at, byte) in (at..).zip(done) {
+            *self.page_mut(block, at) = Some(byte);
+            self.wanted.remove(&(block, at));
+        }
         self.settle()?;
         Ok(Did::Nothing)
     }
 
-    pub(crate) fn fault(&mut self, block: usize, at: u64) -> Result<Fault, Refusal> {
+    pub(super) fn fault(&mut self, block: usize, at: u64) -> Result<Fault, Refusal> {
         let caller = Err((Blame::Caller, false));
         if block >= self.blocks.len() || at >= self.blocks[block].0 || !self.listened {
             return caller;
@@ -148,7 +149,7 @@ impl Model {
         Ok(Fault::New)
     }
 
-    pub(crate) fn listen(&mut self) -> Result<Did, Refusal> {
+    pub(super) fn listen(&mut self) -> Result<Did, Refusal> {
         if !self.open {
             return Err((Blame::Peer, false));
         }

@@ -1,6 +1,6 @@
 //! A source, its memory and its destination, joined by buffers.
 
-use std::collections::VecDeque;
+use std::rc::Rc;
 
 use retpath_codec::stream::Stream;
 use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu};
@@ -8,45 +8,53 @@ use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu};
 use crate::Channel;
 use crate::blocks::{BlockId, Blocks};
 
-use super::super::testing::{Seed, blocks};
-use super::super::{Config, Error, Gather, Next, PageRun, PageSource, Phase, Source};
 use super::peer::{Peer, at};
+use crate::check::Choices;
+use crate::source::{Config, Error, Gather, Next, PageRun, PageSource, Phase, Source};
 
-pub(super) struct Rig {
-    pub(super) source: Source,
-    pub(super) peer: Peer,
-    pub(super) now: u64,
+pub(crate) struct Rig {
+    pub(crate) source: Source,
+    pub(crate) peer: Peer,
+    pub(crate) now: u64,
     /// What has been written and not been delivered, by channel.
-    pub(super) flight: [VecDeque<u8>; 2],
+    pub(crate) flight: [Vec<u8>; 2],
+    config: Config,
     blocks: Blocks,
-    memory: Vec<Vec<u8>>,
+    memory: Rc<Vec<Vec<u8>>>,
     gather: Gather,
     stream: Stream<Qemu>,
 }
 
 impl Rig {
-    /// Blocks of some host pages each: how many, and how large. Every fifth
-    /// target page is zero.
-    pub(super) fn new(config: Config, sizes: &[(u64, u64)]) -> Self {
-        let blocks = blocks(sizes);
-        let mut seed = Seed(11);
+    /// Blocks of some host pages each: how many, and how large.
+    #[cfg(test)]
+    pub(crate) fn new(config: Config, sizes: &[(u64, u64)]) -> Self {
+        Self::of(config, super::blocks(sizes))
+    }
+
+    /// Every fifth target page is zero, and all others differ.
+    pub(crate) fn of(config: Config, blocks: Blocks) -> Self {
+        let target = usize::try_from(blocks.target()).expect("small");
+        let mut choices = Choices::seeded(11);
         let memory: Vec<Vec<u8>> = blocks
             .iter()
             .map(|block| {
-                let mut bytes = vec![0; block.len as usize];
-                for (i, page) in bytes.chunks_mut(4096).enumerate() {
+                let mut bytes = vec![0; usize::try_from(block.len).expect("small")];
+                for (i, page) in bytes.chunks_mut(target).enumerate() {
                     if i % 5 != 1 {
-                        page[seed.below(4096) as usize] = 1 + seed.below(255) as u8;
-                        page[..8].copy_from_slice(&seed.next().to_le_bytes());
+                        page[choices.index(target)] = choices.byte().max(1);
+                        page[..8].copy_from_slice(&choices.any().to_le_bytes());
                     }
                 }
                 bytes
             })
             .collect();
+        let memory = Rc::new(memory);
         Self {
-            peer: Peer::new(&blocks, &memory),
-            source: Source::new(config, blocks.clone()).expect("a good configuration"),
+            peer: Peer::new(&blocks, &memory, config.host_page),
+            source: Source::new(config.clone(), blocks.clone()).expect("a good configuration"),
             now: 0,
+            config,
             flight: Default::default(),
             blocks,
             memory,
@@ -56,7 +64,8 @@ impl Rig {
     }
 
     /// As [`Rig::new`], in postcopy already: nothing was sent before.
-    pub(super) fn switched(config: Config, sizes: &[(u64, u64)]) -> Self {
+    #[cfg(test)]
+    pub(crate) fn switched(config: Config, sizes: &[(u64, u64)]) -> Self {
         let mut rig = Self::new(config, sizes);
         rig.start();
         rig.source.switch(b"".to_vec()).expect("in precopy");
@@ -68,22 +77,22 @@ impl Rig {
     }
 
     /// Up to the first page.
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         while self.source.phase() == Phase::Fresh {
             self.step(Channel::Main);
         }
         self.talk();
         // The first PONG may want a preempt channel.
-        if self.source.config.preempt.is_some() && !self.source.is_ready_to_switch() {
+        if self.config.preempt.is_some() && !self.source.is_ready_to_switch() {
             self.step(Channel::Main);
         }
     }
 
     /// What the source says, whose bytes are on their way now.
-    pub(super) fn step(&mut self, channel: Channel) -> Next {
+    pub(crate) fn step(&mut self, channel: Channel) -> Next {
         let mut out = Vec::new();
         let next = self.source.next(channel, self.now, &mut out);
-        self.flight[at(channel)].extend(&out);
+        self.flight[at(channel)].append(&mut out);
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(run),
             Next::Connect => self.source.preempt_connected().expect("wanted"),
@@ -106,15 +115,15 @@ impl Rig {
             .expect("inside the block");
         let zeros = self.gather.lay(&run, name, bytes);
         for slice in self.gather.slices(bytes) {
-            self.flight[at(run.channel)].extend(slice);
+            self.flight[at(run.channel)].extend_from_slice(slice);
         }
         self.source.written(&run, zeros);
     }
 
     /// Delivers everything, both ways.
-    pub(super) fn talk(&mut self) {
+    pub(crate) fn talk(&mut self) {
         for channel in [Channel::Main, Channel::Preempt] {
-            let bytes: Vec<u8> = self.flight[at(channel)].drain(..).collect();
+            let bytes = std::mem::take(&mut self.flight[at(channel)]);
             self.peer.feed(channel, &bytes);
         }
         let replies = std::mem::take(&mut self.peer.replies);
@@ -122,14 +131,15 @@ impl Rig {
     }
 
     /// Delivers the first `count` bytes of a channel.
-    pub(super) fn deliver(&mut self, channel: Channel, count: usize) {
+    pub(crate) fn deliver(&mut self, channel: Channel, count: usize) {
         let flight = &mut self.flight[at(channel)];
-        let bytes: Vec<u8> = flight.drain(..count.min(flight.len())).collect();
+        let rest = flight.split_off(count.min(flight.len()));
+        let bytes = std::mem::replace(flight, rest);
         self.peer.feed(channel, &bytes);
     }
 
     /// Takes bytes of the return path.
-    pub(super) fn reply(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn reply(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         loop {
             match self.stream.next(&mut bytes) {
                 Ok(Some(item)) => self.source.message(item, self.now)?,
@@ -141,7 +151,7 @@ impl Rig {
     }
 
     /// Takes one message of the return path.
-    pub(super) fn say(&mut self, message: Message<NameBuf>) -> Result<(), Error> {
+    pub(crate) fn say(&mut self, message: Message<NameBuf>) -> Result<(), Error> {
         let mut bytes = Vec::new();
         message
             .encode(&mut bytes)
@@ -150,12 +160,12 @@ impl Rig {
     }
 
     /// Asks for a range of a block, by name.
-    pub(super) fn ask(&mut self, block: BlockId, start: u64, len: u32) -> Result<(), Error> {
+    pub(crate) fn ask(&mut self, block: BlockId, start: u64, len: u32) -> Result<(), Error> {
         let block = self.name(block);
         self.say(Message::ReqPagesId { start, len, block })
     }
 
-    pub(super) fn name(&self, block: BlockId) -> NameBuf {
+    pub(crate) fn name(&self, block: BlockId) -> NameBuf {
         self.blocks
             .block(block)
             .expect("a known block")
@@ -164,7 +174,7 @@ impl Rig {
     }
 
     /// The link breaks: nothing that is on its way arrives.
-    pub(super) fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         let _ = self.source.link_lost();
         self.flight = Default::default();
         self.peer.cut();
@@ -172,7 +182,7 @@ impl Rig {
     }
 
     /// Turns the crank until nothing moves any more.
-    pub(super) fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         loop {
             let preempt = self.step(Channel::Preempt);
             let main = self.step(Channel::Main);
@@ -195,11 +205,11 @@ impl Rig {
     }
 
     /// Checks what must be true at the end.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.run();
         assert_eq!(self.source.phase(), Phase::Completed);
         assert_eq!(self.source.remaining(), 0);
         assert_eq!(self.source.waiting(), 0);
-        assert!(self.peer.ended && self.peer.received == self.peer.all());
+        assert!(self.peer.ended && self.peer.is_whole());
     }
 }

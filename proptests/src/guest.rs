@@ -1,0 +1,291 @@
+//! Guests, and what happens to them while they move: both cores joined in
+//! memory by the engine's `check::link`, which looks after what must be true.
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any};
+use proptest::prop_oneof;
+use proptest::sample::{Index, select};
+use retpath_engine::Channel;
+use retpath_engine::check::link::{Link, Outcome, Setup, WIRES, Wire};
+use retpath_engine::source::{Config, Preempt};
+
+/// Something that happens while a guest moves.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The source sends what it has for a channel.
+    Send(Channel),
+    /// So many bytes arrive.
+    Deliver(Wire, usize),
+    /// The device state is safe.
+    Save,
+    /// The guest changes a byte, while it is at the source.
+    Change(Place, u8),
+    /// The guest touches a byte, when it is at the destination.
+    Touch(Place),
+    /// Time passes, in nanoseconds.
+    Pass(u64),
+    /// The source stops the guest.
+    Switch,
+    /// The link breaks.
+    Cut,
+    /// There is a new link.
+    Reconnect,
+}
+
+/// A place in the guest's memory.
+#[derive(Clone, Debug)]
+pub struct Place {
+    block: Index,
+    offset: Index,
+}
+
+impl Place {
+    /// The block, and the offset in it.
+    pub fn of(&self, setup: &Setup) -> (usize, u64) {
+        let block = self.block.index(setup.blocks.len());
+        let offset = self.offset.index(setup.blocks[block].2.len());
+        (block, u64::try_from(offset).expect("small"))
+    }
+}
+
+/// Guests of one to three blocks, and how they are moved.
+pub fn setups() -> impl Strategy<Value = Setup> {
+    let blocks = select(&[1024_u64, 4096][..]).prop_flat_map(|target| {
+        let blocks = vec(block(target), 1..=3);
+        (Just(target), blocks)
+    });
+    (blocks, config()).prop_map(|((target, blocks), config)| {
+        let device_state = if config.footers {
+            b"\x04\0\0\x09\0\x03cpu\0\0\0\0\0\0\0\x01state\x7e\0\0\x09\0".to_vec()
+        } else {
+            Vec::new()
+        };
+        Setup {
+            target,
+            blocks,
+            config: Config {
+                run: target * config.run,
+                ..config
+            },
+            device_state,
+        }
+    })
+}
+
+/// Host pages of 1 to 16 target pages, and what is in them.
+fn block(target: u64) -> impl Strategy<Value = (u64, u64, Vec<u8>)> {
+    let shape = prop_oneof![
+        2 => (1..20_u64, Just(0)),
+        1 => (1..5_u64, 1..=4_u32),
+    ];
+    (shape, vec(page(), 80)).prop_map(move |((pages, shift), contents)| {
+        let page = target << shift;
+        let size = usize::try_from(target).expect("small");
+        let count = usize::try_from(pages << shift).expect("small");
+        let contents = contents.iter().cycle().take(count);
+        let bytes = contents.flat_map(|content| content.bytes(size)).collect();
+        (pages, page, bytes)
+    })
+}
+
+/// What is in a target page.
+#[derive(Clone, Debug)]
+enum Content {
+    Zero,
+    Fill(u8),
+    /// Zeros, but for this byte.
+    Lonely(Index, u8),
+    Noise(u64),
+}
+
+fn page() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        2 => Just(Content::Zero),
+        1 => any::<u8>().prop_map(Content::Fill),
+        2 => (any::<Index>(), 1..=u8::MAX).prop_map(|(at, byte)| Content::Lonely(at, byte)),
+        2 => any::<u64>().prop_map(Content::Noise),
+    ]
+}
+
+impl Content {
+    fn bytes(&self, size: usize) -> Vec<u8> {
+        match *self {
+            Self::Zero => vec![0; size],
+            Self::Fill(byte) => vec![byte; size],
+            Self::Lonely(at, byte) => {
+                let mut bytes = vec![0; size];
+                bytes[at.index(size)] = byte;
+                bytes
+            }
+            Self::Noise(seed) => {
+                let mut state = seed | 1;
+                let step = || {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    state.to_be_bytes()[0]
+                };
+                std::iter::repeat_with(step).take(size).collect()
+            }
+        }
+    }
+}
+
+/// Sources of all kinds. `run` counts target pages.
+fn config() -> impl Strategy<Value = Config> {
+    let preempt = select(&[None, Some(Preempt::Late), Some(Preempt::Early)][..]);
+    let numbers = (preempt, 1..256_u32, select(&[0, 0, 1 << 24][..]), 1..=8_u64);
+    (numbers, any::<[bool; 7]>()).prop_map(|((preempt, section, bandwidth, run), on)| Config {
+        preempt,
+        section,
+        bandwidth,
+        run,
+        footers: on[0],
+        configuration: on[1],
+        page_bits: on[2],
+        switchover_start: on[3],
+        switchover_ack: on[4],
+        ping_loaded: on[5],
+        outer_pings: on[6],
+        ..Config::new("pc")
+    })
+}
+
+/// What happens. If `cuts`, the link breaks now and then: mostly after the
+/// switch, since before it that is the end.
+pub fn steps(cuts: bool) -> impl Strategy<Value = Vec<Step>> {
+    let early = prop_oneof![4 => vec(step(false), 0..60), 1 => vec(step(cuts), 0..60)];
+    (early, vec(step(cuts), 0..300)).prop_map(|(mut steps, late)| {
+        steps.push(Step::Switch);
+        steps.extend(late);
+        steps
+    })
+}
+
+fn step(cuts: bool) -> impl Strategy<Value = Step> {
+    let place =
+        || (any::<Index>(), any::<Index>()).prop_map(|(block, offset)| Place { block, offset });
+    let few = prop_oneof![0..9_usize, 0..9000_usize];
+    prop_oneof![
+        12 => Just(Step::Send(Channel::Main)),
+        6 => Just(Step::Send(Channel::Preempt)),
+        12 => few.prop_map(|count| Step::Deliver(Wire::Main, count)),
+        4 => (0..9000_usize).prop_map(|count| Step::Deliver(Wire::Preempt, count)),
+        6 => (0..60_usize).prop_map(|count| Step::Deliver(Wire::Back, count)),
+        3 => Just(Step::Save),
+        3 => (place(), any::<u8>()).prop_map(|(place, byte)| Step::Change(place, byte)),
+        5 => place().prop_map(Step::Touch),
+        3 => (0..30_000_000_u64).prop_map(Step::Pass),
+        1 => Just(Step::Switch),
+        1 => Just(if cuts { Step::Cut } else { Step::Reconnect }),
+        3 => Just(Step::Reconnect),
+    ]
+}
+
+/// A guest on the move, watched.
+#[derive(Debug)]
+pub struct Move<W> {
+    link: Link,
+    setup: Setup,
+    /// Who watches.
+    pub watch: W,
+}
+
+/// Someone who sees what each side says and hears.
+pub trait Watch {
+    /// Bytes have been written.
+    fn leaves(&mut self, wire: Wire, bytes: &[u8]);
+    /// Bytes arrive; what they cause leaves later.
+    fn arrives(&mut self, wire: Wire, bytes: &[u8]);
+    /// The link has broken; what was on its way is lost.
+    fn breaks(&mut self);
+}
+
+/// Nobody.
+impl Watch for () {
+    fn leaves(&mut self, _: Wire, _: &[u8]) {}
+    fn arrives(&mut self, _: Wire, _: &[u8]) {}
+    fn breaks(&mut self) {}
+}
+
+impl<W: Watch> Move<W> {
+    /// Nothing has been sent.
+    pub fn new(setup: &Setup, watch: W) -> Self {
+        Self {
+            link: Link::new(setup.clone()),
+            setup: setup.clone(),
+            watch,
+        }
+    }
+
+    /// Lets all of it happen, and then what is left over a link that holds.
+    /// Says how it ends.
+    pub fn run(&mut self, steps: &[Step]) -> Outcome {
+        for step in steps {
+            self.step(step);
+            if let Some(outcome) = self.link.outcome() {
+                return outcome;
+            }
+        }
+        let rest = [
+            Step::Reconnect,
+            Step::Switch,
+            Step::Save,
+            Step::Send(Channel::Preempt),
+            Step::Send(Channel::Main),
+            Step::Deliver(Wire::Main, usize::MAX),
+            Step::Deliver(Wire::Preempt, usize::MAX),
+            Step::Deliver(Wire::Back, usize::MAX),
+        ];
+        for _ in 0..100_000 {
+            if let Some(outcome) = self.link.outcome() {
+                return outcome;
+            }
+            for step in &rest {
+                self.step(step);
+            }
+        }
+        panic!("does not end: {:?}", self.link);
+    }
+
+    fn step(&mut self, step: &Step) {
+        let mut before = WIRES.map(|wire| self.link.flight(wire).len());
+        match step {
+            Step::Send(channel) => self.link.wait(*channel),
+            Step::Deliver(wire, count) => {
+                let flight = self.link.flight(*wire);
+                let bytes = flight[..flight.len().min(*count)].to_vec();
+                // What is not read yet stays where it is.
+                let count = self.link.deliver(*wire, *count);
+                if count > 0 {
+                    self.watch.arrives(*wire, &bytes[..count]);
+                }
+                let at = WIRES.iter().position(|other| other == wire);
+                before[at.expect("one of them")] -= count;
+            }
+            Step::Save => drop(self.link.save()),
+            Step::Change(place, byte) => {
+                let (block, offset) = place.of(&self.setup);
+                self.link.change(block, offset, *byte);
+            }
+            Step::Touch(place) => {
+                let (block, offset) = place.of(&self.setup);
+                self.link.touch(block, offset);
+            }
+            Step::Pass(nanos) => self.link.pass(*nanos),
+            Step::Switch => drop(self.link.switch()),
+            Step::Cut => {
+                self.link.cut();
+                self.watch.breaks();
+                before = [0; 3];
+            }
+            Step::Reconnect => drop(self.link.reconnect()),
+        }
+        for (wire, before) in WIRES.into_iter().zip(before) {
+            let new = &self.link.flight(wire)[before..];
+            if !new.is_empty() {
+                self.watch.leaves(wire, new);
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Properties of the forward stream, on streams of our own source: its first
+//! channel, those that resume it, and the preempt channels.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::Config;
+use retpath_codec::check;
+use retpath_engine::check::link::Wire;
+use retpath_proptests::config;
+use retpath_proptests::guest::{Move, Watch, setups, steps};
+
+/// Someone who writes down what is sent forward.
+#[derive(Debug)]
+struct Clerk {
+    /// Main channels and preempt channels, in the order of the links.
+    channels: Vec<[Vec<u8>; 2]>,
+}
+
+impl Watch for Clerk {
+    fn leaves(&mut self, wire: Wire, bytes: &[u8]) {
+        let [main, preempt] = self.channels.last_mut().expect("there is a link");
+        match wire {
+            Wire::Main => main.extend(bytes),
+            Wire::Preempt => preempt.extend(bytes),
+            Wire::Back => {}
+        }
+    }
+
+    fn arrives(&mut self, _: Wire, _: &[u8]) {}
+
+    fn breaks(&mut self) {
+        self.channels.push(Default::default());
+    }
+}
+
+/// A channel of a migration.
+fn channels() -> impl Strategy<Value = Vec<u8>> {
+    let moves = (setups(), steps(true), any::<Index>());
+    moves.prop_filter_map("broke at once", |(setup, steps, which)| {
+        let channels = vec![Default::default()];
+        let mut guest = Move::new(&setup, Clerk { channels });
+        guest.run(&steps);
+        let all = guest.watch.channels.into_iter().flatten();
+        let all: Vec<_> = all.filter(|channel| !channel.is_empty()).collect();
+        (!all.is_empty()).then(|| all[which.index(all.len())].clone())
+    })
+}
+
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    vec(prop_oneof![1..9_usize, 1..3000_usize], 1..40)
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: config("").cases / 4,
+        ..config("proptest-regressions/forward.txt")
+    })]
+
+    #[test]
+    fn says_the_same_in_any_pieces(channel in channels(), sizes in sizes()) {
+        check::split_forward(&channel, sizes);
+        check::forward(&channel);
+    }
+
+    #[test]
+    fn says_the_same_in_any_pieces_when_it_is_wrong(
+        channel in channels(),
+        edits in vec((any::<Index>(), any::<u8>()), 1..4),
+        len in any::<Index>(),
+        sizes in sizes(),
+    ) {
+        let mut channel = channel;
+        for (at, byte) in edits {
+            // Where a channel begins there is most to be wrong.
+            let reach = channel.len().min(if byte % 2 == 0 { 300 } else { usize::MAX });
+            let at = at.index(reach);
+            channel[at] = byte;
+        }
+        channel.truncate(len.index(channel.len()) + 1);
+        check::split_forward(&channel, sizes);
+    }
+}

@@ -1,0 +1,127 @@
+//! Properties of one frame: of values that a receiver takes, of frames that are
+//! nearly right, and of bytes that are anything.
+
+use proptest::arbitrary::Arbitrary;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use retpath_codec::command::Commands;
+use retpath_codec::proptest::near_valid;
+use retpath_codec::{Decoded, Dialect, Encode, Qemu, V7, check, decode};
+use retpath_proptests::config;
+use retpath_proptests::rows::values;
+use retpath_spec::row;
+use retpath_spec::table::DIALECTS;
+use retpath_spec::walk::{self, Step};
+
+fn table<D: Dialect>() -> &'static row::Dialect {
+    let table = DIALECTS.iter().find(|table| table.name == D::NAME);
+    table.expect("every dialect has a table")
+}
+
+/// Rows of a dialect, with values.
+fn filled<D: Dialect>() -> impl Strategy<Value = (&'static row::Message, Vec<walk::Value>)> {
+    let rows = table::<D>().messages.iter();
+    let filled = rows.map(|row| values(row).prop_map(move |values| (row, values)));
+    proptest::strategy::Union::new(filled)
+}
+
+/// A frame as the codec writes it, or nearly so, or as the tables' walker
+/// writes it, or a number and a length with anything behind.
+fn frames<D>() -> impl Strategy<Value = Vec<u8>>
+where
+    D: Dialect<Owned: Arbitrary>,
+{
+    let lead = table::<D>().lead;
+    let written = filled::<D>().prop_map(|(row, values)| walk::write(table::<D>(), row, &values));
+    let rough = (0..14_u16, 0..600_u16, vec(any::<u8>(), 0..600));
+    let rough = rough.prop_map(move |(number, len, payload)| {
+        let header = [number.to_be_bytes(), len.to_be_bytes()].concat();
+        [lead, &header, &payload].concat()
+    });
+    prop_oneof![
+        2 => near_valid::<D>().prop_map(|(frame, _)| frame),
+        1 => written,
+        1 => rough,
+        1 => vec(any::<u8>(), 0..40),
+    ]
+}
+
+/// The same value comes back, from its own bytes and in front of others.
+fn comes_back<D: Dialect>(message: &D::Owned, more: &[u8]) {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes).expect("a valid message");
+    bytes.extend(more);
+    let Ok(Decoded::Message {
+        message: decoded,
+        rest,
+    }) = decode::<D>(&bytes)
+    else {
+        panic!("{message:?} is written as {bytes:02x?}, which is none");
+    };
+    assert_eq!((&D::into_owned(decoded), rest), (message, more));
+}
+
+/// The codec reads what the walker writes, as the walker reads it, and writes
+/// the same.
+fn reads_the_walkers<D: Dialect>(row: &'static row::Message, values: &[walk::Value]) {
+    let frame = walk::write(table::<D>(), row, values);
+    let Ok(Step::Message(walked)) = walk::read(table::<D>(), &frame) else {
+        panic!("{} is no message: {frame:02x?}", row.label);
+    };
+    assert_eq!(
+        (walked.number, walked.values.as_slice()),
+        (row.number, values)
+    );
+    let Ok(Decoded::Message { message, rest: [] }) = decode::<D>(&frame) else {
+        panic!("{} is refused: {frame:02x?}", row.label);
+    };
+    assert_eq!(D::label(&message), row.label);
+    check::walker::<D>(&frame);
+    check::canonical::<D>(&frame);
+}
+
+macro_rules! of_a_dialect {
+    ($($name:ident: $dialect:ty;)*) => {$(mod $name {
+        use super::*;
+
+        proptest! {
+            #![proptest_config(config("proptest-regressions/frames.txt"))]
+
+            #[test]
+            fn brings_every_value_back(
+                message in any::<<$dialect as Dialect>::Owned>(),
+                more in vec(any::<u8>(), 0..20),
+            ) {
+                comes_back::<$dialect>(&message, &more);
+                check::value::<$dialect>(&message);
+            }
+
+            #[test]
+            fn reads_what_the_walker_writes((row, values) in filled::<$dialect>()) {
+                reads_the_walkers::<$dialect>(row, &values);
+            }
+
+            #[test]
+            fn writes_what_it_reads(frame in frames::<$dialect>()) {
+                check::canonical::<$dialect>(&frame);
+                check::borrows::<$dialect>(&frame);
+            }
+
+            #[test]
+            fn asks_for_more_in_front_of_its_verdict(frame in frames::<$dialect>()) {
+                check::prefixes::<$dialect>(&frame);
+            }
+
+            #[test]
+            fn agrees_with_the_walker(frame in frames::<$dialect>()) {
+                check::walker::<$dialect>(&frame);
+            }
+        }
+    })*};
+}
+
+of_a_dialect! {
+    qemu: Qemu;
+    v7: V7;
+    commands: Commands;
+}

@@ -1,0 +1,182 @@
+//! What a destination may say, given what it has heard.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
+
+use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::{BlockName, Message};
+use retpath_engine::blocks::Blocks;
+
+use crate::wires::{Page, Said};
+
+/// The PING that is answered when the device state is safe.
+const PING_LOADED: u32 = 0x42;
+
+/// What a destination has heard, as sets.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    blocks: Blocks,
+    /// Pages that it has; after LISTEN whole host pages only.
+    there: BTreeSet<Page>,
+    /// Pages of host pages that are not whole yet.
+    parts: BTreeSet<Page>,
+    listens: bool,
+    resumed: bool,
+    link: Link,
+}
+
+/// What belongs to one link.
+#[derive(Debug, Default)]
+struct Link {
+    said: usize,
+    pings: Vec<u32>,
+    /// Blocks whose bitmaps are asked for.
+    asked: VecDeque<usize>,
+    /// The block whose bitmap must come now.
+    coming: Option<usize>,
+    resume: bool,
+    acked: bool,
+    named: Option<usize>,
+    wanted: BTreeSet<Page>,
+    eof: bool,
+    shut: bool,
+}
+
+impl Destination {
+    pub(crate) fn new(blocks: &Blocks) -> Self {
+        Self {
+            blocks: blocks.clone(),
+            there: BTreeSet::new(),
+            parts: BTreeSet::new(),
+            listens: false,
+            resumed: false,
+            link: Link::default(),
+        }
+    }
+
+    /// The link has broken: what is not whole is thrown away.
+    pub(crate) fn breaks(&mut self) {
+        self.parts.clear();
+        let mut pings = mem::take(&mut self.link).pings;
+        // It asks for the device state, not for the link.
+        pings.retain(|ping| *ping == PING_LOADED);
+        self.link.pings = pings;
+        self.resumed = true;
+    }
+
+    /// It hears something.
+    pub(crate) fn hears(&mut self, said: &Said) {
+        match said {
+            Said::Page(_, page) if self.listens => self.place(*page),
+            Said::Page(_, page) => drop(self.there.insert(*page)),
+            Said::Discard(block, start, len) => {
+                let gone = start..&(start + len);
+                self.there
+                    .retain(|(id, at)| id != block || !gone.contains(&at));
+            }
+            Said::Command("POSTCOPY_LISTEN") => self.listens = true,
+            Said::Command("POSTCOPY_RESUME") => self.link.resume = true,
+            Said::Ping(value) => self.link.pings.push(*value),
+            Said::Ask(block) => self.link.asked.push_back(*block),
+            Said::Eof => self.link.eof = true,
+            Said::Command(_) | Said::Message(_) | Said::Bitmap(_) => {}
+        }
+    }
+
+    /// A page after LISTEN: never one that is there.
+    fn place(&mut self, page: Page) {
+        assert!(!self.there.contains(&page), "{page:?} was there");
+        assert!(self.parts.insert(page), "{page:?} twice");
+        let whole: Vec<Page> = self.host(page);
+        if whole.iter().all(|page| self.parts.contains(page)) {
+            for page in whole {
+                self.parts.remove(&page);
+                self.there.insert(page);
+            }
+        }
+    }
+
+    /// The target pages of a page's host page.
+    fn host(&self, (block, at): Page) -> Vec<Page> {
+        let size = self.blocks.block(block).expect("a block").page;
+        let first = at / size * size;
+        let step = usize::try_from(self.blocks.target()).expect("small");
+        let parts = (first..first + size).step_by(step);
+        parts.map(|at| (block, at)).collect()
+    }
+
+    /// It says something.
+    pub(crate) fn says(&mut self, said: &Said) {
+        assert!(!self.link.shut, "{said:?} after SHUT");
+        match said {
+            Said::Bitmap(bytes) => self.bitmap(bytes),
+            Said::Message(message) => {
+                assert_eq!(self.link.coming, None, "{message:?} before a bitmap");
+                self.message(message);
+            }
+            other => panic!("{other:?} on the return path"),
+        }
+        self.link.said += 1;
+    }
+
+    fn message<N: BlockName>(&mut self, message: &Message<N>) {
+        let link = &mut self.link;
+        match message {
+            Message::Pong { value } => {
+                let ping = link.pings.iter().position(|ping| ping == value);
+                link.pings.swap_remove(ping.expect("each PING once"));
+            }
+            Message::ReqPagesId { start, len, block } => {
+                let id = self.blocks.find(block.name()).expect("a block");
+                assert_ne!(link.named, Some(id), "was named last");
+                link.named = Some(id);
+                self.want(id, *start, (*len).into());
+            }
+            Message::ReqPages { start, len } => {
+                let id = link.named.expect("named on this link");
+                self.want(id, *start, (*len).into());
+            }
+            Message::RecvBitmap { block } => {
+                let id = self.blocks.find(block.name());
+                assert_eq!(link.asked.pop_front(), id, "in the order of the questions");
+                link.coming = id;
+            }
+            Message::ResumeAck => {
+                assert!(link.resume && !link.acked && link.asked.is_empty());
+                link.acked = true;
+            }
+            Message::SwitchoverAck => assert!(link.said == 0 && !self.resumed),
+            Message::Shut { value } => {
+                assert_eq!(*value, 0);
+                assert!(link.eof && self.parts.is_empty());
+                let all: u64 = self.blocks.iter().map(|block| block.len).sum();
+                let there = u64::try_from(self.there.len()).expect("small");
+                assert_eq!(there * self.blocks.target(), all);
+                link.shut = true;
+            }
+        }
+    }
+
+    /// A request is for one host page that is not there, once for each link.
+    fn want(&mut self, id: usize, start: u64, len: u64) {
+        assert!(self.listens, "before it can place anything");
+        assert!(self.link.acked || !self.resumed, "before RESUME_ACK");
+        let block = self.blocks.block(id).expect("a block");
+        assert_eq!((len, start % len), (block.page, 0));
+        assert!(start + len <= block.len);
+        assert!(!self.there.contains(&(id, start)), "is there");
+        assert!(self.link.wanted.insert((id, start)), "was asked for");
+    }
+
+    /// A bitmap says what is there, and nothing else.
+    fn bitmap(&mut self, bytes: &[u8]) {
+        let id = self.link.coming.take().expect("behind its RECV_BITMAP");
+        let pages = self.blocks.target_pages(id);
+        let bitmap = Bitmap::new(bytes);
+        assert_eq!(u64::try_from(bytes.len()), Ok(bitmap::size(pages)));
+        for page in 0..bitmap.bits() {
+            let there = self.there.contains(&(id, page * self.blocks.target()));
+            assert_eq!(bitmap.is_received(page), there, "page {page} of block {id}");
+        }
+    }
+}

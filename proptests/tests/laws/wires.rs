@@ -1,0 +1,122 @@
+//! What is said on the wires of one link, item by item.
+
+use retpath_codec::command::{Command, RangeList};
+use retpath_codec::forward::{Decoder, Event, Step, ram::Record};
+use retpath_codec::stream::{ItemBuf, Stream};
+use retpath_codec::{BlockName, Message, NameBuf, Qemu};
+use retpath_engine::blocks::Blocks;
+use retpath_engine::check::link::Wire;
+
+/// A target page: its block, and its offset in bytes.
+pub(crate) type Page = (usize, u64);
+
+/// Something that a wire says.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    /// A page, on the main channel or on the preempt channel.
+    Page(Wire, Page),
+    /// A range of a block is discarded.
+    Discard(usize, u64, u64),
+    /// A command without a value.
+    Command(&'static str),
+    /// PING.
+    Ping(u32),
+    /// RECV_BITMAP of a block, the command.
+    Ask(usize),
+    /// EOF.
+    Eof,
+    /// A message of the return path.
+    Message(Message<NameBuf>),
+    /// A bitmap.
+    Bitmap(Vec<u8>),
+}
+
+/// The three wires of one link, read at one of their ends.
+#[derive(Debug)]
+pub(crate) struct Wires {
+    blocks: Blocks,
+    main: Decoder,
+    preempt: Option<Decoder>,
+    back: Stream<Qemu>,
+    /// What is no whole item yet, of the two channels.
+    left: [Vec<u8>; 2],
+}
+
+impl Wires {
+    /// The wires of a migration's first link.
+    pub(crate) fn new(blocks: &Blocks, main: Decoder) -> Self {
+        Self {
+            blocks: blocks.clone(),
+            main,
+            preempt: None,
+            back: Stream::new(u64::MAX),
+            left: Default::default(),
+        }
+    }
+
+    /// The next link.
+    pub(crate) fn next_link(&mut self) {
+        *self = Self::new(&self.blocks, self.main.resume());
+    }
+
+    /// What the bytes say, with what was left before them.
+    pub(crate) fn read(&mut self, wire: Wire, bytes: &[u8]) -> Vec<Said> {
+        match wire {
+            Wire::Main => {
+                let left = &mut self.left[0];
+                left.extend(bytes);
+                forward(&self.blocks, &mut self.main, left, wire)
+            }
+            Wire::Preempt => {
+                let left = &mut self.left[1];
+                left.extend(bytes);
+                let main = &self.main;
+                let preempt = self.preempt.get_or_insert_with(|| main.preempt());
+                forward(&self.blocks, preempt, left, wire)
+            }
+            Wire::Back => self.back(bytes),
+        }
+    }
+
+    fn back(&mut self, mut bytes: &[u8]) -> Vec<Said> {
+        let mut all = Vec::new();
+        while let Some(item) = self.back.next_owned(&mut bytes).expect("a return path") {
+            all.push(match item {
+                ItemBuf::Message { message, .. } => Said::Message(message),
+                ItemBuf::Bitmap { bytes, .. } => Said::Bitmap(bytes),
+            });
+        }
+        all
+    }
+}
+
+fn forward(blocks: &Blocks, decoder: &mut Decoder, left: &mut Vec<u8>, wire: Wire) -> Vec<Said> {
+    let mut all = Vec::new();
+    let mut done = 0;
+    while let Step::Event { event, size } = decoder.next(&left[done..]).expect("a stream") {
+        done += size;
+        say(blocks, wire, &event, &mut all);
+    }
+    left.drain(..done);
+    all
+}
+
+fn say(blocks: &Blocks, wire: Wire, event: &Event<'_>, all: &mut Vec<Said>) {
+    match event {
+        Event::Record(Record::Zero { block, offset, .. } | Record::Page { block, offset, .. }) => {
+            all.push(Said::Page(wire, (block.index(), *offset)));
+        }
+        Event::Command(Command::PostcopyRamDiscard { block, ranges }) => {
+            let id = blocks.find(*block).expect("a block");
+            let ranges = ranges.iter();
+            all.extend(ranges.map(|range| Said::Discard(id, range.start, range.len)));
+        }
+        Event::Command(Command::Ping { value }) => all.push(Said::Ping(*value)),
+        Event::Command(Command::RecvBitmap { block }) => {
+            all.push(Said::Ask(blocks.find(block.name()).expect("a block")));
+        }
+        Event::Command(command) => all.push(Said::Command(command.label())),
+        Event::Eof => all.push(Said::Eof),
+        _ => {}
+    }
+}

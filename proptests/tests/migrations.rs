@@ -1,0 +1,46 @@
+//! receive(serve(x)) == x: whatever is in the guest's memory, however it is
+//! sent, and whatever the link does meanwhile.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use retpath_engine::check::link::{Outcome, Setup};
+use retpath_proptests::config;
+use retpath_proptests::guest::{Move, Step, setups, steps};
+
+const KEPT: &str = "proptest-regressions/migrations.txt";
+
+/// How a guest's move ends. The memory is compared on the way.
+fn end(setup: &Setup, steps: &[Step]) -> Outcome {
+    Move::new(setup, ()).run(steps)
+}
+
+proptest! {
+    #![proptest_config(config(KEPT))]
+
+    #[test]
+    fn receives_what_is_served(setup in setups(), steps in steps(false)) {
+        prop_assert_eq!(end(&setup, &steps), Outcome::Done);
+    }
+}
+
+#[test]
+fn receives_what_is_served_over_broken_links() {
+    let config = config(KEPT);
+    let cases = config.cases;
+    let ends = RefCell::new(BTreeMap::new());
+    let moves = (setups(), steps(true));
+    let run = TestRunner::new(config).run(&moves, |(setup, steps)| {
+        let outcome = end(&setup, &steps);
+        let cut = steps.iter().any(|step| matches!(step, Step::Cut));
+        prop_assert!(cut || outcome == Outcome::Done, "{outcome:?}");
+        *ends.borrow_mut().entry(format!("{outcome:?}")).or_insert(0) += 1;
+        Ok(())
+    });
+    run.unwrap_or_else(|error| panic!("{error}"));
+    // Each end is the end of a sixth at least; a few moves may miss one.
+    let ends = ends.into_inner();
+    assert!(cases < 100 || ends.len() == 3, "{ends:?}");
+}

@@ -1,0 +1,198 @@
+//! What is nearly right is refused for what is wrong with it, where it is
+//! wrong: frames, bitmaps, and what follows SHUT.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::command::Commands;
+use retpath_codec::stream::{ItemBuf, Stream};
+use retpath_codec::{DecodeError, Dialect, Message, NameBuf, Qemu, Rule, V7, decode};
+use retpath_proptests::config;
+use retpath_proptests::path::{LIMIT, paths};
+use retpath_proptests::rows::{Miss, misses};
+use retpath_spec::row;
+use retpath_spec::table::DIALECTS;
+use retpath_spec::walk::RULES;
+
+fn table<D: Dialect>() -> &'static row::Dialect {
+    let table = DIALECTS.iter().find(|table| table.name == D::NAME);
+    table.expect("every dialect has a table")
+}
+
+/// The codec refuses the frame as its maker says, and so it does with anything
+/// behind it.
+fn refused<D: Dialect>(miss: &Miss) {
+    for more in [&[][..], &[0; 9], &[0xff; 600]] {
+        let bytes = [&miss.frame, more].concat();
+        let Err(error) = decode::<D>(&bytes) else {
+            panic!("takes {miss:?}");
+        };
+        let offset = usize::try_from(error.offset).expect("inside the frame");
+        let found = (offset, error.message, error.field, error.rule.name());
+        let want = (miss.offset, miss.message, miss.field, miss.rule);
+        assert_eq!(found, want, "{error} of {miss:?}");
+        assert!(error.is_peer_fault());
+    }
+}
+
+/// Rules that the near misses of a dialect break.
+fn rules<D: Dialect>() -> BTreeSet<&'static str> {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let misses = misses(table::<D>());
+    let made = (0..4000).map(|_| misses.new_tree(&mut runner).expect("a miss").current());
+    made.map(|miss| miss.rule).collect()
+}
+
+#[test]
+fn miss_by_every_rule() {
+    let but = |others: &[&str]| -> BTreeSet<_> {
+        let rules = RULES.iter().copied();
+        rules.filter(|rule| !others.contains(rule)).collect()
+    };
+    assert_eq!(rules::<Qemu>(), but(&["lead"]));
+    assert_eq!(rules::<V7>(), but(&["lead", "value"]));
+    assert_eq!(rules::<Commands>(), but(&["too-long"]));
+}
+
+type Item = ItemBuf<Message<NameBuf>>;
+
+/// Where an item starts, in bytes from the start of its path.
+fn start(item: &Item) -> u64 {
+    match item {
+        ItemBuf::Message { offset, .. } | ItemBuf::Bitmap { offset, .. } => *offset,
+    }
+}
+
+/// Reads a path to its end or its error, whichever it has.
+fn read(mut bytes: &[u8]) -> (Vec<Item>, Option<DecodeError>) {
+    let mut stream = Stream::<Qemu>::new(LIMIT);
+    let mut items = Vec::new();
+    loop {
+        match stream.next_owned(&mut bytes) {
+            Ok(Some(item)) => items.push(item),
+            Ok(None) => return (items, None),
+            Err(error) => return (items, Some(error)),
+        }
+    }
+}
+
+/// A received bitmap, with what follows its RECV_BITMAP.
+fn trailer(words: &[u64]) -> Vec<u8> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut out = Vec::new();
+    bitmap::encode(Bitmap::new(&bytes), &mut out).expect("whole words");
+    out
+}
+
+fn refusal(bytes: &[u8]) -> DecodeError {
+    bitmap::decode(bytes, LIMIT).expect_err("is no bitmap")
+}
+
+proptest! {
+    #![proptest_config(config("proptest-regressions/near_misses.txt"))]
+
+    #[test]
+    fn refuses_messages(miss in misses(table::<Qemu>())) {
+        refused::<Qemu>(&miss);
+    }
+
+    #[test]
+    fn refuses_messages_of_the_draft(miss in misses(table::<V7>())) {
+        refused::<V7>(&miss);
+    }
+
+    #[test]
+    fn refuses_commands(miss in misses(table::<Commands>())) {
+        refused::<Commands>(&miss);
+    }
+
+    #[test]
+    fn refuses_bitmaps_of_no_size(
+        size in prop_oneof![0..200_u64, any::<u64>()], more in 0..100_usize) {
+        let bytes = [&size.to_be_bytes()[..], &vec![0; more]].concat();
+        let fits = size.is_multiple_of(8) && (1..=LIMIT).contains(&size);
+        prop_assume!(!fits);
+        let rule = match size {
+            0 => Rule::BitmapSize { size },
+            _ if !size.is_multiple_of(8) => Rule::BitmapSize { size },
+            _ => Rule::BitmapLimit { size, limit: LIMIT },
+        };
+        let error = refusal(&bytes);
+        prop_assert_eq!((error.offset, error.rule), (0, rule));
+        prop_assert_eq!(error.is_peer_fault(), matches!(rule, Rule::BitmapSize { .. }));
+    }
+
+    #[test]
+    fn refuses_bitmaps_without_their_end(
+        words in proptest::collection::vec(any::<u64>(), 1..8),
+        other in 1..=u64::MAX,
+    ) {
+        let mut bytes = trailer(&words);
+        let at = bytes.len() - 8;
+        let end = u64::from_be_bytes(bytes[at..].try_into().expect("8 bytes"));
+        bytes[at..].copy_from_slice(&(end ^ other).to_be_bytes());
+        let error = refusal(&bytes);
+        let at = u64::try_from(at).expect("short");
+        prop_assert_eq!((error.offset, error.rule), (at, Rule::BitmapEnd { got: end ^ other }));
+    }
+
+    #[test]
+    fn refuses_bitmaps_of_other_blocks(
+        words in proptest::collection::vec(any::<u64>(), 1..8),
+        pages in 1..600_u64,
+    ) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let (have, want) = (u64::try_from(bytes.len()).expect("short"), pages.div_ceil(64) * 8);
+        let beyond = words.iter().enumerate().any(|(at, word)| {
+            let first = 64 * u64::try_from(at).expect("short");
+            (0..64).any(|bit| word >> bit & 1 == 1 && first + bit >= pages)
+        });
+        let expected = match () {
+            () if have != want => Err(Rule::BitmapMismatch { size: have, want }),
+            () if beyond => Err(Rule::BitmapTail),
+            () => Ok(()),
+        };
+        prop_assert_eq!(Bitmap::new(&bytes).check(pages), expected);
+    }
+
+    #[test]
+    fn refuses_what_follows_shut(path in paths::<Qemu>(), value in any::<u32>(), more in any::<u8>()) {
+        let mut bytes = path.bytes;
+        let shut = |item: &Item| matches!(item, ItemBuf::Message { message: Message::Shut { .. }, .. });
+        if !path.items.last().is_some_and(shut) {
+            bytes.extend([0, 1, 0, 4]);
+            bytes.extend(value.to_be_bytes());
+        }
+        let end = u64::try_from(bytes.len()).expect("short");
+        bytes.push(more);
+        let (_, error) = read(&bytes);
+        let error = error.map(|error| (error.offset, error.rule));
+        prop_assert_eq!(error, Some((end, Rule::AfterShut)));
+    }
+
+    #[test]
+    fn refuses_streams_for_their_first_miss(
+        path in paths::<Qemu>(),
+        miss in misses(table::<Qemu>()),
+        place in any::<Index>(),
+    ) {
+        // Not behind SHUT, and not between a RECV_BITMAP and its bitmap.
+        let messages = path.items.iter().filter(|item| matches!(item, ItemBuf::Message { .. }));
+        let places: Vec<u64> = messages.map(start).collect();
+        prop_assume!(!places.is_empty());
+        let offset = places[place.index(places.len())];
+        let at = usize::try_from(offset).expect("short");
+        let bytes = [&path.bytes[..at], &miss.frame, &path.bytes[at..]].concat();
+        let (items, error) = read(&bytes);
+        let before = path.items.iter().filter(|item| start(item) < offset).count();
+        prop_assert_eq!(&items, &path.items[..before]);
+        let want = offset + u64::try_from(miss.offset).expect("short");
+        let error = error.map(|error| (error.offset, error.rule.name()));
+        prop_assert_eq!(error, Some((want, miss.rule)));
+    }
+}

@@ -1,0 +1,139 @@
+//! Properties of a return path as a stream: whatever the pieces in which it
+//! arrives, and wherever it ends.
+
+use proptest::arbitrary::Arbitrary;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use retpath_codec::stream::{ItemBuf, Stream};
+use retpath_codec::{DecodeError, Dialect, Qemu, Rule, V7, check};
+use retpath_proptests::config;
+use retpath_proptests::path::{LIMIT, Path, paths};
+
+/// Sizes of the pieces in which a path arrives, over and over.
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    vec(prop_oneof![0..9_usize, 0..200_usize], 1..12)
+}
+
+/// Reads a path in pieces; the items, and how it ends.
+fn read<D: Dialect>(
+    mut bytes: &[u8],
+    sizes: &[usize],
+) -> (Vec<ItemBuf<D::Owned>>, Result<(), DecodeError>) {
+    let mut stream = Stream::<D>::new(LIMIT);
+    let mut items = Vec::new();
+    let mut sizes = sizes.iter().cycle();
+    let mut idle = 0;
+    while !bytes.is_empty() {
+        let size = *sizes.next().expect("there is a size");
+        idle = if size == 0 { idle + 1 } else { 0 };
+        // Pieces of no byte at all get nowhere.
+        let size = if idle > 12 { usize::MAX } else { size };
+        let (mut piece, rest) = bytes.split_at(size.min(bytes.len()));
+        bytes = rest;
+        loop {
+            match stream.next_owned(&mut piece) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(error) => return (items, Err(error)),
+            }
+        }
+    }
+    (items, stream.finish())
+}
+
+fn yields<D>(path: &Path<D::Owned>, sizes: &[usize])
+where
+    D: Dialect,
+{
+    let (items, end) = read::<D>(&path.bytes, sizes);
+    assert_eq!(items, path.items);
+    assert_eq!(end, Ok(()), "in {path:?}");
+}
+
+/// A path that ends early holds what came before, and asks for what is missing
+/// of the item in which it ends.
+fn ends_early<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize]) {
+    let (items, end) = read::<D>(&path.bytes[..len], sizes);
+    let ends = path.ends();
+    let len = u64::try_from(len).expect("short");
+    let whole = ends.iter().filter(|end| **end <= len).count();
+    assert_eq!(items, path.items[..whole]);
+
+    let start = whole.checked_sub(1).map_or(0, |last| ends[last]);
+    // A bitmap is awaited from the end of its RECV_BITMAP on.
+    let awaited = matches!(path.items.get(whole), Some(ItemBuf::Bitmap { .. }));
+    if start == len && !awaited {
+        return assert_eq!(end, Ok(()));
+    }
+    let error = end.expect_err("ends inside an item");
+    let Rule::CutShort { have, need } = error.rule else {
+        panic!("{error}");
+    };
+    assert_eq!(error.offset, start);
+    assert_eq!(u64::try_from(have), Ok(len - start));
+    let missing = usize::try_from(ends[whole] - len).expect("short");
+    assert!((1..=missing).contains(&need), "{error} of {missing}");
+    // What is asked for is enough for the item or for a larger question.
+    let more = usize::try_from(len).expect("short") + need;
+    let (_, end) = read::<D>(&path.bytes[..more], sizes);
+    assert!(need == missing || end.is_err_and(|end| end.rule != error.rule));
+}
+
+macro_rules! of_a_dialect {
+    ($($name:ident: $dialect:ty;)*) => {$(mod $name {
+        use super::*;
+
+        type Owned = <$dialect as Dialect>::Owned;
+
+        fn any_path() -> impl Strategy<Value = Path<Owned>>
+        where
+            Owned: Arbitrary,
+        {
+            paths::<$dialect>()
+        }
+
+        proptest! {
+            #![proptest_config(config("proptest-regressions/streams.txt"))]
+
+            #[test]
+            fn yields_what_was_written(path in any_path(), sizes in sizes()) {
+                yields::<$dialect>(&path, &sizes);
+            }
+
+            #[test]
+            fn knows_where_it_is_cut_short(
+                path in any_path(),
+                len in any::<Index>(),
+                sizes in sizes(),
+            ) {
+                let len = len.index(path.bytes.len() + 1);
+                ends_early::<$dialect>(&path, len, &sizes);
+            }
+
+            #[test]
+            fn does_not_depend_on_the_pieces(
+                path in any_path(),
+                edits in vec((any::<Index>(), any::<u8>()), 0..3),
+                sizes in sizes(),
+            ) {
+                let mut bytes = path.bytes;
+                for (at, value) in edits {
+                    if !bytes.is_empty() {
+                        let at = at.index(bytes.len());
+                        bytes[at] = value;
+                    }
+                }
+                let whole = read::<$dialect>(&bytes, &[usize::MAX]);
+                prop_assert_eq!(read::<$dialect>(&bytes, &sizes), whole);
+                check::split::<$dialect>(&bytes, LIMIT, sizes);
+                check::stream::<$dialect>(&bytes, LIMIT, []);
+            }
+        }
+    })*};
+}
+
+of_a_dialect! {
+    qemu: Qemu;
+    v7: V7;
+}
