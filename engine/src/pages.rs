@@ -8,7 +8,10 @@
 //! ever missing, and offsets beyond a block's end change nothing.
 
 use crate::bits::Bits;
-use crate::blocks::{Block, BlockId, Blocks};
+use crate::blocks::{Block, BlockId};
+
+#[cfg(test)]
+mod tests;
 
 /// Page states of all blocks.
 #[derive(Debug, Default)]
@@ -40,15 +43,6 @@ pub enum Fault {
 }
 
 impl Pages {
-    /// Everything missing.
-    pub fn new(blocks: &Blocks) -> Self {
-        let mut pages = Self::default();
-        for block in blocks.iter() {
-            pages.add(block, blocks.target());
-        }
-        pages
-    }
-
     /// One more block of `target` bytes in a target page, all of it missing.
     pub fn add(&mut self, block: &Block, target: u64) {
         self.blocks.push(States {
@@ -71,13 +65,6 @@ impl Pages {
         self.blocks
             .get(block)
             .is_some_and(|s| s.received.count_range(offset / s.target, len / s.target) > 0)
-    }
-
-    /// Whether the host page at `offset` is requested and not received.
-    pub fn is_requested(&self, block: BlockId, offset: u64) -> bool {
-        self.blocks
-            .get(block)
-            .is_some_and(|s| s.requested.test(offset / s.page))
     }
 
     /// Somebody waits for the host page at `offset`.

@@ -182,6 +182,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         },
         stream: forward::Options::default(),
         patience: Duration::from_secs(10),
+        recovery: Duration::from_secs(30),
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);

@@ -7,6 +7,7 @@ mod recovery;
 mod refusals;
 mod service;
 mod switch;
+mod words;
 
 use crate::check::Choices;
 use crate::check::source::{self, peer, rig};

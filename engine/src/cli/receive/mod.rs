@@ -127,6 +127,7 @@ fn become_image(args: &Args) -> Result<String, String> {
         },
         stream,
         patience: Duration::from_secs(args.recover_timeout),
+        recovery: Duration::from_secs(30),
     };
     let live = Live::new();
     let mut guest = Incoming::new(

@@ -89,6 +89,7 @@ impl<'a> Boot<'a> {
         };
         let options = ServeOptions {
             retry: self.args.retry(self.address),
+            stall: self.args.stall.map(Duration::from_secs),
             ..ServeOptions::default()
         };
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);

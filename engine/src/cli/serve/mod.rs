@@ -66,6 +66,10 @@ pub struct Args {
     /// How long to try to replace a broken link; 0 gives up at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry: u64,
+    /// Take a link for broken over which nothing has moved for so long, although it is QEMU's
+    /// turn. Without it a QEMU is waited for: its user may have paused it.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    stall: Option<u64>,
     /// Take up migrations that were left unfinished: each QEMU is in state postcopy-paused and
     /// listens after `migrate-recover`.
     #[arg(long)]

@@ -6,6 +6,7 @@ mod order;
 mod pages;
 mod recovery;
 mod requests;
+mod words;
 
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{self, Event, ram::Record};

@@ -10,7 +10,7 @@ use super::Receiving;
 use crate::channel::{Link, Moved};
 
 /// With what a multifd channel begins (`multifd.c`).
-const MULTIFD: [u8; 4] = 0x1122_3344_u32.to_be_bytes();
+pub(super) const MULTIFD: [u8; 4] = 0x1122_3344_u32.to_be_bytes();
 
 impl Receiving<'_> {
     /// Whether a connection is one that nobody expects.
@@ -48,7 +48,11 @@ impl Receiving<'_> {
             if self.stray.is_some() || self.options.core.preempt {
                 return Ok(());
             }
-            match self.listener.accept()? {
+            match self
+                .lobby
+                .next()
+                .map_or_else(|| self.listener.accept(), |link| Ok(Some(link)))?
+            {
                 Some(link) => self.stray = Some(link),
                 None => return Ok(()),
             }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::Channel;
 use retpath_codec::Message;
 
-use super::super::{Config, Error, Next, Phase, Preempt};
+use super::super::{Config, Error, Next, Phase, Preempt, Source};
 use super::peer::Page;
 use super::rig::Rig;
 
@@ -315,4 +315,42 @@ fn recovers_from_a_break_at_any_byte() {
             rig.finish();
         }
     }
+}
+
+#[test]
+fn another_source_takes_over_with_what_the_destination_has() {
+    for config in [config(), late()] {
+        let mut rig = Rig::switched(config.clone(), &[(300, 4096), (4, 65536)]);
+        for _ in 0..6 {
+            rig.step(Channel::Main);
+        }
+        rig.talk();
+        let arrived = rig.peer.sent.len();
+        assert!(arrived > 0);
+        rig.cut();
+        let blocks = rig.source.blocks().clone();
+        let other = Source::taking_over(config, blocks.clone()).expect("as good as the first");
+        assert_eq!(other.phase(), Phase::Paused);
+        assert!(other.guest_left() && other.is_loaded());
+        // It knows nothing of what is to be sent, before the destination says.
+        assert_eq!((other.remaining(), other.blocks()), (0, &blocks));
+        rig.source = other;
+        recover(&mut rig);
+        let left = rig.source.remaining();
+        assert!(left > 0 && left < 300 * 4096 + 4 * 65536);
+        rig.finish();
+    }
+    let run = Config {
+        run: 512,
+        ..config()
+    };
+    let blocks = Rig::new(config(), &[(1, 4096)]).source.blocks().clone();
+    let refused = Source::taking_over(run, blocks).map(|source| source.phase());
+    assert_eq!(
+        refused,
+        Err(Error::Run {
+            run: 512,
+            target: 4096
+        })
+    );
 }

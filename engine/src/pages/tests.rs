@@ -1,0 +1,217 @@
+//! Page states against a model of one flag for each page.
+
+use retpath_codec::NameBuf;
+
+use super::*;
+
+const TARGET: u64 = 1024;
+
+/// Host page size and number of host pages of each block.
+const BLOCKS: [(u64, u64); 3] = [(4096, 40), (1024, 70), (16384, 5)];
+
+fn pages() -> Pages {
+    let mut pages = Pages::default();
+    for (i, (page, count)) in BLOCKS.into_iter().enumerate() {
+        let name = NameBuf::new(format!("block{i}")).expect("a name");
+        let len = page * count;
+        pages.add(&Block { name, len, page }, TARGET);
+    }
+    pages
+}
+
+/// One block, in flags.
+struct Model {
+    page: u64,
+    received: Vec<bool>,
+    requested: Vec<bool>,
+}
+
+fn at(index: u64) -> usize {
+    usize::try_from(index).expect("a small block")
+}
+
+fn wide(index: usize) -> u64 {
+    u64::try_from(index).expect("64 bits")
+}
+
+impl Model {
+    fn new((page, count): (u64, u64)) -> Self {
+        Self {
+            page,
+            received: vec![false; at(page / TARGET * count)],
+            requested: vec![false; at(count)],
+        }
+    }
+
+    fn part(&mut self, offset: u64, len: u64) -> (&mut [bool], &mut [bool]) {
+        let of = |page| at(offset / page)..at(offset / page + len / page);
+        (
+            &mut self.received[of(TARGET)],
+            &mut self.requested[of(self.page)],
+        )
+    }
+
+    fn fault(&mut self, offset: u64) -> Fault {
+        if self.received[at(offset / TARGET)] {
+            return Fault::Present;
+        }
+        let requested = &mut self.requested[at(offset / self.page)];
+        match std::mem::replace(requested, true) {
+            true => Fault::Pending,
+            false => Fault::New,
+        }
+    }
+
+    /// Sets the received pages of a range, and clears its requests: how many
+    /// of both had been there.
+    fn set(&mut self, offset: u64, len: u64, value: bool) -> (u64, u64) {
+        let (received, requested) = self.part(offset, len);
+        let had = wide(received.iter().filter(|it| **it).count());
+        let wanted = wide(requested.iter().filter(|it| **it).count());
+        received.fill(value);
+        requested.fill(false);
+        (had, wanted)
+    }
+
+    fn requested(&self) -> Vec<u64> {
+        let pages = self.requested.iter().enumerate();
+        let pages = pages.filter(|(_, requested)| **requested);
+        pages.map(|(page, _)| wide(page) * self.page).collect()
+    }
+
+    fn torn(&self) -> Option<u64> {
+        let pieces = at(self.page / TARGET);
+        let mut pages = self.received.chunks(pieces);
+        let torn = pages.position(|page| page.contains(&true) && page.contains(&false))?;
+        Some(wide(torn) * self.page)
+    }
+}
+
+/// Compares everything that can be asked.
+fn same(pages: &Pages, models: &[Model]) {
+    for (block, model) in models.iter().enumerate() {
+        let requested = model.requested();
+        for (i, received) in model.received.iter().enumerate() {
+            let offset = wide(i) * TARGET;
+            assert_eq!(pages.is_received(block, offset), *received);
+            let next = requested.iter().copied().find(|page| *page >= offset);
+            assert_eq!(
+                pages.next_requested(block, offset),
+                next,
+                "{block} {offset}"
+            );
+        }
+        let whole = wide(model.requested.len());
+        for (first, count) in [(0, whole), (1, 3), (whole / 2, whole / 4), (whole - 1, 1)] {
+            let (offset, len) = (first * model.page, count * model.page);
+            let received = &model.received[at(offset / TARGET)..at((offset + len) / TARGET)];
+            assert_eq!(
+                pages.any_received(block, offset, len),
+                received.contains(&true)
+            );
+            let inside = |page: &u64| (offset..offset + len).contains(page);
+            let found = requested.iter().copied().find(inside);
+            assert_eq!(pages.requested_in(block, offset, len), found);
+        }
+        assert_eq!(pages.torn(block), model.torn());
+        let bits = pages.received(block).expect("is a block");
+        assert_eq!(
+            bits.count(),
+            wide(model.received.iter().filter(|it| **it).count())
+        );
+    }
+    let requested: Vec<(BlockId, u64)> = models
+        .iter()
+        .enumerate()
+        .flat_map(|(block, model)| model.requested().into_iter().map(move |page| (block, page)))
+        .collect();
+    assert_eq!(pages.pending(), wide(requested.len()));
+    assert_eq!(pages.requested().collect::<Vec<_>>(), requested);
+    let missing = models.iter().enumerate().flat_map(|(block, model)| {
+        let pages = model.received.iter().enumerate();
+        let pages = pages.filter(|(_, received)| !**received);
+        pages.map(move |(page, _)| (block, wide(page) * TARGET))
+    });
+    let missing: Vec<(BlockId, u64)> = missing.collect();
+    assert_eq!(pages.missing(), wide(missing.len()));
+    assert_eq!(pages.first_missing(), missing.first().copied());
+}
+
+#[test]
+fn agree_with_a_flag_for_each_page() {
+    let mut pages = pages();
+    let mut models = BLOCKS.map(Model::new);
+    same(&pages, &models);
+    let mut state = 7_u64;
+    let mut below = |end: u64| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (state >> 33) % end
+    };
+    for round in 0..3000 {
+        let block = at(below(3));
+        let (page, count) = BLOCKS[block];
+        let first = below(count);
+        let (offset, len) = (first * page, (1 + below((count - first).min(6))) * page);
+        match below(8) {
+            0..5 => {
+                let offset = offset + below(page / TARGET) * TARGET;
+                assert_eq!(pages.fault(block, offset), models[block].fault(offset));
+            }
+            5 | 6 => {
+                let (_, wanted) = models[block].set(offset, len, true);
+                assert_eq!(pages.receive(block, offset, len), wanted);
+            }
+            // Only target pages of a host page, as before the switch.
+            _ if below(2) == 0 => {
+                let offset = offset + below(page / TARGET) * TARGET;
+                models[block].set(offset, TARGET, round % 3 != 0);
+                match round % 3 != 0 {
+                    true => drop(pages.receive(block, offset, TARGET)),
+                    false => drop(pages.discard(block, offset, TARGET)),
+                }
+            }
+            _ => {
+                let (had, _) = models[block].set(offset, len, false);
+                assert_eq!(pages.discard(block, offset, len), had);
+            }
+        }
+        if round % 50 == 0 {
+            same(&pages, &models);
+        }
+    }
+    same(&pages, &models);
+    assert!(pages.pending() > 0 && pages.missing() > 0);
+}
+
+#[test]
+fn of_no_block_nothing_is_missing() {
+    let mut pages = pages();
+    assert_eq!(pages.fault(3, 0), Fault::Present);
+    assert_eq!(pages.receive(3, 0, TARGET), 0);
+    assert_eq!(pages.discard(3, 0, TARGET), 0);
+    assert!(!pages.is_received(3, 0));
+    assert!(!pages.any_received(3, 0, TARGET));
+    assert!(pages.received(3).is_none());
+    assert_eq!(pages.next_requested(3, 0), None);
+    assert_eq!(pages.requested_in(3, 0, TARGET), None);
+    assert_eq!(pages.torn(3), None);
+    same(&pages, &BLOCKS.map(Model::new));
+}
+
+#[test]
+fn take_two_bits_for_a_page_and_no_more() {
+    let mut pages = pages();
+    let before = pages.memory();
+    let bits: u64 = BLOCKS
+        .iter()
+        .map(|(page, count)| (page / TARGET * count).div_ceil(64) + count.div_ceil(64))
+        .sum();
+    assert!(
+        (at(bits) * 8..at(bits) * 8 + 512).contains(&before),
+        "{before}"
+    );
+    pages.fault(0, 0);
+    pages.receive(1, 0, 70 * 1024);
+    assert_eq!(pages.memory(), before);
+    assert_eq!(Pages::default().memory(), 0);
+}
