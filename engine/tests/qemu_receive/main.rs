@@ -27,6 +27,9 @@ fn keeps_every_byte_of_a_postcopy_migration() {
     let source = &report["manifest"]["source"];
     assert_eq!(source["postcopy"], true);
     assert_eq!(source["footers"], true);
+    // PING 0x42; it would have waited for its PONG for ever.
+    assert_eq!(source["asks_loaded"], types::release() >= (10, 2));
+    assert_eq!(source["switchover_start"], types::release() >= (10, 0));
     ground.source.assert_silent();
 }
 
