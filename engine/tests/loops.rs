@@ -320,6 +320,7 @@ fn fills_pages_that_were_zero_before_the_switch() {
         core: destination::Config::default(),
         stream: forward::Options::default(),
         patience: Duration::from_secs(10),
+        recovery: Duration::from_secs(30),
     };
     let control = Control::new().expect("control");
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
