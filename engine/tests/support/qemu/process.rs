@@ -86,6 +86,8 @@ impl Qemu {
         let binary = binary();
         let mut command = Command::new(&binary);
         command.args(machine.arguments(&boot)).args(more);
+        // Threads have names: see `Qemu::resume`.
+        command.args(["-name", "debug-threads=on"]);
         command
             .arg("-qmp")
             .arg(format!("unix:{}", control.display()));
