@@ -139,10 +139,8 @@ fn check_size(size: u64) -> Result<(), Rule> {
 
 /// The integer in the first 8 bytes.
 fn be64(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .take(8)
-        .fold(0, |n, byte| n << 8 | u64::from(*byte))
+    let first = bytes.first_chunk().copied();
+    u64::from_be_bytes(first.unwrap_or_default())
 }
 
 fn fault(offset: u64, rule: Rule) -> DecodeError {

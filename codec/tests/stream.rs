@@ -331,3 +331,11 @@ mod errors {
         );
     }
 }
+
+#[test]
+fn holds_the_longest_frame_and_little_else() {
+    let frame = Qemu::HEADER + Qemu::MAX_PAYLOAD;
+    let size = size_of::<Stream<Qemu>>();
+    assert!((frame..frame + 200).contains(&size), "{size}");
+    assert_eq!(size, size_of::<Stream<V7>>());
+}

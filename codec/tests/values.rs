@@ -157,6 +157,23 @@ fn refuses_a_nul_anywhere_in_a_name_of_any_length() {
 }
 
 #[test]
+fn refuses_two_nuls_wherever_they_are() {
+    for len in 2..=50 {
+        let mut bytes = [b'a'; 50];
+        for first in 0..len {
+            bytes[first] = 0;
+            for second in first + 1..len {
+                bytes[second] = 0;
+                let refused = Name::new(&bytes[..len]);
+                assert_eq!(refused, Err(NulInName), "{first} and {second} of {len}");
+                bytes[second] = b'a';
+            }
+            bytes[first] = b'a';
+        }
+    }
+}
+
+#[test]
 fn names_the_broken_rule_even_without_room() {
     let message = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
     let refused = message.encode_into(&mut []);
