@@ -1,7 +1,8 @@
 //! Both cores, joined in memory: a small migration whose link delivers in any
 //! pieces and breaks everywhere, at every byte of either direction, and again in
-//! the middle of the recovery. What the destination must hold is right every
-//! time, and every page is placed exactly once.
+//! the middle of the recovery; half of the time another source takes over. What
+//! the destination must hold is right every time, and every page is placed
+//! exactly once.
 //!
 //! Nothing here knows a clock, a thread or a file: the same bytes travel in the
 //! same order in every run.
@@ -169,11 +170,15 @@ impl Run {
         panic!("{:?} does not end", self.drive);
     }
 
-    /// Breaks the link, and takes a new one if that helps.
-    fn cut(&mut self) -> Option<Outcome> {
+    /// Breaks the link, and takes a new one if that helps, from the same source
+    /// or from another.
+    fn cut(&mut self, other: bool) -> Option<Outcome> {
         self.link.cut();
         if let Some(outcome) = self.link.outcome() {
             return Some(outcome);
+        }
+        if other {
+            assert!(self.link.replace_source());
         }
         assert!(self.link.reconnect());
         None
@@ -204,7 +209,7 @@ fn measure(drive: Drive, cut: Option<(Wire, usize)>, wire: Wire) -> Vec<usize> {
     let mut run = Run::new(drive);
     if let Some((first, end)) = cut {
         assert_eq!(run.until(first, end), None);
-        assert_eq!(run.cut(), None);
+        assert_eq!(run.cut(false), None);
     }
     assert_eq!(run.end(), Outcome::Done);
     run.link.boundaries(wire).to_vec()
@@ -216,7 +221,7 @@ fn first_use(drive: Drive) -> usize {
     let places = places(&measure(drive, None, Wire::Main));
     let useful = |place: &usize| {
         let mut run = Run::new(drive);
-        run.until(Wire::Main, *place).is_none() && run.cut().is_none()
+        run.until(Wire::Main, *place).is_none() && run.cut(false).is_none()
     };
     let first = places.into_iter().find(useful);
     first.expect("the guest runs at some place") + 13
@@ -246,7 +251,7 @@ fn cut_everywhere(preempt: Option<Preempt>) {
                 let mut run = Run::new(drive);
                 let outcome = match run.until(wire, place) {
                     Some(outcome) => outcome,
-                    None => run.cut().unwrap_or_else(|| run.end()),
+                    None => run.cut(place % 2 == 1).unwrap_or_else(|| run.end()),
                 };
                 ends[outcome as usize] += 1;
                 let paused = run.link.source().stats().pauses;
@@ -282,10 +287,10 @@ fn survives_a_second_cut_at_and_inside_every_message_of_the_recovery() {
             for place in places(&measure(drive, Some(first), wire)) {
                 let mut run = Run::new(drive);
                 assert_eq!(run.until(first.0, first.1), None);
-                assert_eq!(run.cut(), None);
+                assert_eq!(run.cut(false), None);
                 let outcome = match run.until(wire, place) {
                     Some(outcome) => outcome,
-                    None => run.cut().unwrap_or_else(|| run.end()),
+                    None => run.cut(false).unwrap_or_else(|| run.end()),
                 };
                 assert_eq!(outcome, Outcome::Done, "{drive:?}, {wire:?} at {place}");
                 count += 1;

@@ -211,6 +211,10 @@ pub fn migration(choices: &mut Choices<'_>) {
             _ if !cuts => {}
             _ => {
                 rig.cut();
+                if choices.below(3) == 0 {
+                    rig.replace_source();
+                    model.queue.clear();
+                }
                 rig.source.resume().expect("paused");
                 while rig.source.phase() != Phase::Postcopy {
                     rig.step(Channel::Main);

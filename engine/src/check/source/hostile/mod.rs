@@ -3,13 +3,13 @@
 //! order. There is no model; what must hold is what [`crate::source`] promises,
 //! and that the stream it makes stays sound.
 
+mod moves;
+
 use std::collections::{BTreeSet, HashSet};
 
-use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::BlockName;
 use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::{Decoder, Event, Options, Step, ram::Record};
-use retpath_codec::stream::{Item, Stream};
-use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu, decode};
 
 use super::peer::at;
 use super::{TARGET, blocks_of};
@@ -230,6 +230,14 @@ impl Watch {
             }
             Event::Eof => self.ended = true,
             _ => {}
+        }
+    }
+
+    /// Another source takes over, if that is of any use.
+    fn replace_source(&mut self) {
+        if self.source.phase() == Phase::Paused {
+            let other = Source::taking_over(self.config.clone(), self.blocks.clone());
+            self.source = other.expect("as good as the first");
         }
     }
 

@@ -14,7 +14,12 @@ impl Watch {
     pub(super) fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         match choices.below(40) {
             0 => self.source.link_lost(),
-            1 => self.source.resume(),
+            1 => {
+                if choices.one_in(4) {
+                    self.replace_source();
+                }
+                self.source.resume()
+            }
             2 => self.source.preempt_connected(),
             3 => self.source.switch(self.device_state(choices)),
             4 => {
