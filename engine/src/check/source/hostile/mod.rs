@@ -3,13 +3,13 @@
 //! order. There is no model; what must hold is what [`crate::source`] promises,
 //! and that the stream it makes stays sound.
 
+mod moves;
+
 use std::collections::{BTreeSet, HashSet};
 
-use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::BlockName;
 use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::{Decoder, Event, Options, Step, ram::Record};
-use retpath_codec::stream::{Item, Stream};
-use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu, decode};
 
 use super::peer::at;
 use super::{TARGET, blocks_of};

@@ -2,7 +2,7 @@
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::{Item, Stream};
-use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu, decode};
+use retpath_codec::{Encode, Message, NameBuf, Qemu, decode};
 
 use super::{STEP, Watch};
 use crate::Channel;
