@@ -111,6 +111,7 @@ mod tests {
             .expect("inside the block");
         assert_eq!(lent, &bytes[15..22]);
         assert!(scratch.is_empty());
+        assert!(!lending.is_hole(1, 5, 7), "nobody knows without a look");
         let live = Memory::new(Backing::Anonymous, 1 << 16).expect("some memory");
         live.write(0, &bytes).expect("inside the block");
         let copied = vec![live];

@@ -87,6 +87,24 @@ fn ask(far: &mut UnixStream, start: u64, len: u32) {
     say(far, &message(Message::ReqPagesId { start, len, block }));
 }
 
+/// Goes on, reads everything, and asks again and again for what it has.
+fn ask_for_ever(far: &mut UnixStream) {
+    answer(far, &[0; 8]);
+    say(far, &message(Message::ResumeAck));
+    let mut reading = far.try_clone().expect("a descriptor");
+    thread::spawn(move || until_dropped(&mut reading));
+    let name = name();
+    let (block, len) = (name.name(), u32::try_from(PAGE).expect("small"));
+    let question = message(Message::ReqPagesId {
+        start: 0,
+        len,
+        block,
+    });
+    while far.write_all(&question).is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Reads nothing until the source lets go.
 fn wait_unread(far: &mut UnixStream) {
     let mut fds = [PollFd::new(&*far, PollFlags::RDHUP)];
@@ -176,6 +194,7 @@ const SCRIPTS: &[(&str, Script)] = &[
             ask(far, 0, u32::try_from(PAGES * PAGE).expect("small"));
         }
     }),
+    ("requests without end for what it has", ask_for_ever),
 ];
 
 fn options(stall: Option<Duration>) -> ServeOptions {

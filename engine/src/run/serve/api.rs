@@ -57,8 +57,9 @@ pub struct ServeOptions {
     /// 256 KiB made no sweep faster: the bytes leave the caches on their way.
     pub send_queue: RangeInclusive<usize>,
     /// How long nothing may move in either direction while it is the
-    /// destination's turn; then the link counts as broken. None by default: the
-    /// destination's user may have paused it, for as long as he likes.
+    /// destination's turn; then the link counts as broken. Requests for pages
+    /// that have been sent move nothing. None by default: the destination's user
+    /// may have paused it, for as long as he likes.
     pub stall: Option<Duration>,
 }
 

@@ -212,19 +212,26 @@ impl Serving<'_> {
             what: "reading",
             error,
         })? {
-            Moved::Bytes(size) => {
-                self.heard = true;
-                self.stall.moved();
-                &bytes[..size]
-            }
+            Moved::Bytes(size) => &bytes[..size],
             Moved::Later => return Ok(false),
             Moved::End => return Err(RunError::Closed),
         };
+        self.heard = true;
         let now = self.clock.now();
+        // A bitmap may take its time.
+        let mut moved = self.core.phase() == Phase::Recovering;
         loop {
             match self.stream.next(&mut input) {
-                Ok(Some(item)) => self.core.message(item, now)?,
-                Ok(None) => return Ok(true),
+                Ok(Some(item)) => {
+                    moved |= !stall::is_request(&item);
+                    self.core.message(item, now)?;
+                }
+                Ok(None) => {
+                    if moved {
+                        self.stall.moved();
+                    }
+                    return Ok(true);
+                }
                 Err(error) => return Err(self.core.malformed(error).into()),
             }
             self.stream.limit_bitmap(self.core.recv_bitmap_limit());

@@ -2,7 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use retpath_codec::stream::Item;
+use retpath_codec::{Message, Name};
+
 use super::super::RunError;
+
+/// Whether the destination asks for pages. One that is answered is seen in what
+/// is written; one for a page that has been sent moves nothing.
+pub(super) fn is_request(item: &Item<'_, Message<Name<'_>>>) -> bool {
+    matches!(
+        item,
+        Item::Message {
+            message: Message::ReqPages { .. } | Message::ReqPagesId { .. },
+            ..
+        }
+    )
+}
 
 /// Since when nothing has moved although it is the peer's turn.
 #[derive(Debug)]
