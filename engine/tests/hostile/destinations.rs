@@ -90,6 +90,8 @@ fn ask(far: &mut UnixStream, start: u64, len: u32) {
 /// Goes on, reads everything, and asks again and again for what it has.
 fn ask_for_ever(far: &mut UnixStream) {
     answer(far, &[0; 8]);
+    // POSTCOPY_RESUME.
+    let _ = far.read_exact(&mut [0; 5]);
     say(far, &message(Message::ResumeAck));
     let mut reading = far.try_clone().expect("a descriptor");
     thread::spawn(move || until_dropped(&mut reading));
