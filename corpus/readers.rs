@@ -6,7 +6,7 @@
 pub(crate) const CODEC: &[&str] = &["return_path", "round_trip", "split", "walker", "forward"];
 
 /// Targets whose bodies are in the engine.
-pub(crate) const ENGINE: &[&str] = &["decode_cli", "destination", "source", "migration"];
+pub(crate) const ENGINE: &[&str] = &["decode_cli", "destination", "source", "migration", "image"];
 
 /// Return paths, by anything that takes bytes off a wire.
 const PATH: &[&str] = &[
@@ -29,23 +29,28 @@ const ANY: &[&str] = &[
     "destination",
     "source",
     "migration",
+    "image",
 ];
 
 /// Channels of the forward stream.
 const STREAM: &[&str] = &["forward", "split", "walker", "decode_cli"];
 
+/// Main channels, which could be saved streams.
+const SAVED: &[&str] = &["forward", "split", "walker", "decode_cli", "image"];
+
 /// Folders below `corpus/`, and their targets.
 pub(crate) const READERS: &[(&str, &[&str])] = &[
     ("capture", &["return_path", "forward", "decode_cli"]),
     ("malformed/command", STREAM),
-    ("malformed/forward", STREAM),
+    ("malformed/forward", SAVED),
     ("malformed/preempt", STREAM),
     ("malformed/qemu", PATH),
     ("malformed/resumed", STREAM),
     ("malformed/v7", PATH),
+    ("manifest", &["image"]),
     ("regressions", ANY),
     ("seed/command", STREAM),
-    ("seed/forward", STREAM),
+    ("seed/forward", SAVED),
     ("seed/qemu", ANY),
     ("seed/ram", STREAM),
     ("seed/v7", ANY),

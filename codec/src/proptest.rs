@@ -46,6 +46,9 @@ pub fn name() -> impl Strategy<Value = NameBuf> {
         select(NAMES).prop_map(Vec::from),
         "[^\\x00]{1,63}".prop_map(|text| text.into_bytes()),
         vec(1..=u8::MAX, 1..=MAX_NAME),
+        // The shortest and the longest.
+        vec(1..=u8::MAX, 1),
+        vec(1..=u8::MAX, MAX_NAME),
     ]
     .prop_filter_map("no name", |bytes| NameBuf::new(bytes).ok())
 }

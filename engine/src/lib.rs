@@ -24,6 +24,7 @@ pub mod image;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;
+pub mod release;
 #[cfg(feature = "uffd")]
 pub mod run;
 pub mod source;

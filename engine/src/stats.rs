@@ -2,8 +2,9 @@
 //! faults waited.
 //!
 //! Both cores use it, and each fills what it can see. All times are in
-//! nanoseconds. Nothing here fails, panics or allocates after it has been made;
-//! a time longer than [`LONGEST`] counts as that long.
+//! nanoseconds. Nothing here fails or panics; a time longer than [`LONGEST`]
+//! counts as that long. The first time of a kind makes 16 KiB of counters, and
+//! one that is twice as long as any before adds 8 KiB to them, up to 250 KiB.
 //!
 //! The buckets are those of QEMU's `postcopy-latency-dist`
 //! (`postcopy-ram.c:blocktime_latency_account`).
@@ -17,10 +18,6 @@ pub const BUCKETS: usize = 24;
 
 /// Longest time that is told apart from longer ones, in nanoseconds.
 pub const LONGEST: u64 = 1_000_000_000_000;
-
-/// Digits of a latency that are told apart. A fuzzer makes many thousand cores a
-/// second, and would do little else than zero 1.3 MB of counters for each.
-const DIGITS: u8 = if cfg!(fuzzing) { 1 } else { 3 };
 
 /// Latencies counted in QEMU's buckets: bucket `i` holds those of at least
 /// `2^i` and less than `2^(i+1)` microseconds. The first one also holds what
@@ -65,30 +62,31 @@ impl Buckets {
 #[derive(Clone, PartialEq)]
 pub struct Latency {
     buckets: Buckets,
-    /// Exact to [`DIGITS`].
-    exact: Histogram<u64>,
+    /// Exact to three digits, and as large as the longest one makes it; none
+    /// before the first.
+    exact: Option<Histogram<u64>>,
 }
 
 impl Latency {
     /// None measured yet.
     pub fn new() -> Self {
-        let exact = Histogram::new_with_bounds(1, LONGEST, DIGITS);
-        let exact = exact.expect("1 < LONGEST, and DIGITS <= 5");
         Self {
             buckets: Buckets::default(),
-            exact,
+            exact: None,
         }
     }
 
     /// Records one latency in nanoseconds.
     pub fn record(&mut self, nanos: u64) {
         self.buckets.record(nanos);
-        self.exact.saturating_record(nanos);
+        self.exact()
+            .record(nanos.min(LONGEST))
+            .expect("grows as far as LONGEST");
     }
 
     /// How many were recorded.
     pub fn count(&self) -> u64 {
-        self.exact.len()
+        self.exact.as_ref().map_or(0, Histogram::len)
     }
 
     /// QEMU's buckets.
@@ -99,20 +97,27 @@ impl Latency {
     /// The latency in nanoseconds that `quantile` of all stay at or below,
     /// such as 0.999, to three digits; 0 if there is none.
     pub fn quantile(&self, quantile: f64) -> u64 {
-        self.exact.value_at_quantile(quantile)
+        let exact = self.exact.as_ref();
+        exact.map_or(0, |exact| exact.value_at_quantile(quantile))
     }
 
     /// The longest, in nanoseconds, to three digits; 0 if there is none.
     pub fn max(&self) -> u64 {
-        self.exact.max()
+        self.exact.as_ref().map_or(0, Histogram::max)
     }
 
     /// Adds what others have recorded.
     pub fn add(&mut self, others: &Self) {
         self.buckets.add(&others.buckets);
-        self.exact
-            .add(&others.exact)
-            .expect("all have the same bounds");
+        if let Some(others) = &others.exact {
+            let sum = self.exact().add(others);
+            sum.expect("grows as far as LONGEST");
+        }
+    }
+
+    fn exact(&mut self) -> &mut Histogram<u64> {
+        let none = || Histogram::new(3).expect("3 <= 5");
+        self.exact.get_or_insert_with(none)
     }
 }
 

@@ -2,8 +2,8 @@
 
 #![cfg(feature = "uffd")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use retpath_codec::{BlockName, NameBuf, forward};
@@ -60,6 +60,92 @@ impl Machine for Quitting {
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
         self.machine.precopy(core)
+    }
+}
+
+/// A flag that threads wait for.
+#[derive(Default)]
+struct Flag(Mutex<bool>, Condvar);
+
+impl Flag {
+    fn set(&self) {
+        *self.0.lock().expect("no panic") = true;
+        self.1.notify_all();
+    }
+
+    /// Panics if it takes far too long.
+    fn wait(&self) {
+        let set = self.0.lock().expect("no panic");
+        let long = Duration::from_secs(60);
+        let (set, _) = self
+            .1
+            .wait_timeout_while(set, long, |set| !*set)
+            .expect("no panic");
+        assert!(*set, "it never happens");
+    }
+}
+
+/// A machine that has sent everything before the switch, and sends its first page again when the
+/// guest has read all others.
+struct Settled {
+    memory: Vec<Vec<u8>>,
+    switched: AtomicBool,
+    read: Arc<Flag>,
+}
+
+impl PageSource for Settled {
+    fn read(&self, block: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.memory.read(block, offset, out)
+    }
+
+    fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
+        if self.switched.load(Ordering::Relaxed) {
+            self.read.wait();
+        }
+        self.memory.lend(block, offset, len)
+    }
+}
+
+impl Machine for Settled {
+    fn pages(&self) -> &dyn PageSource {
+        self
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        if core.phase() == source::Phase::Precopy && core.remaining() == 0 {
+            core.mark_dirty(0, 0, 1).map_err(|e| e.to_string())?;
+            core.switch(Vec::new()).map_err(|e| e.to_string())?;
+            self.switched.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// A guest that reads all pages but the first.
+#[derive(Default)]
+struct Reader {
+    memory: Option<Arc<Memory>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+    read: Arc<Flag>,
+}
+
+impl Guest for Reader {
+    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
+        let memory = Arc::new(memory);
+        self.memory = Some(Arc::clone(&memory));
+        Ok(memory)
+    }
+
+    fn run(&mut self) {
+        let memory = self.memory.clone().expect("one block");
+        let read = Arc::clone(&self.read);
+        self.reader = Some(std::thread::spawn(move || {
+            for page in 1..memory.len() / 4096 {
+                memory.touch(page * 4096).expect("inside");
+            }
+            read.set();
+        }));
     }
 }
 
@@ -182,6 +268,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         },
         stream: forward::Options::default(),
         patience: Duration::from_secs(10),
+        recovery: Duration::from_secs(30),
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
@@ -194,6 +281,52 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         assert!(got == *want, "{}", name.name());
     }
     println!("{:?}", core.stats());
+    server.join().expect("server");
+}
+
+/// Found by the loops: a zero page that comes before LISTEN leaves nothing in memory, and a fault on
+/// it was woken but never filled, so that it came again without end.
+#[test]
+fn fills_pages_that_were_zero_before_the_switch() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let uri: Address = format!("unix:{}", dir.path().join("s").display())
+        .parse()
+        .expect("good");
+    let mut listener = uri.listen(false).expect("listens");
+    let mut blocks = Blocks::new(4096).expect("4 KiB");
+    let name = NameBuf::new("pc.ram").expect("good");
+    let (len, page) = (64 * 4096, 4096);
+    blocks.add(Block { name, len, page }).expect("good");
+    let mut memory = vec![0; 64 * 4096];
+    memory[0] = 1;
+    let mut guest = Reader::default();
+    let mut machine = Settled {
+        memory: vec![memory],
+        switched: AtomicBool::new(false),
+        read: Arc::clone(&guest.read),
+    };
+    let at = listener.address().clone();
+    let server = std::thread::spawn(move || {
+        let control = Control::new().expect("control");
+        let config = source::Config::new("pc-i440fx-7.2");
+        let mut core = Source::new(config, blocks).expect("good");
+        let options = ServeOptions {
+            retry: Duration::from_secs(10),
+            ..ServeOptions::default()
+        };
+        serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
+    });
+    let options = ReceiveOptions {
+        core: destination::Config::default(),
+        stream: forward::Options::default(),
+        patience: Duration::from_secs(10),
+        recovery: Duration::from_secs(30),
+    };
+    let control = Control::new().expect("control");
+    let core = receive(&mut listener, &mut guest, options, &control).expect("received");
+    assert_eq!(core.phase(), Phase::Finished);
+    assert!(core.stats().faults_present >= 63, "{:?}", core.stats());
+    guest.reader.expect("it ran").join().expect("touched");
     server.join().expect("server");
 }
 

@@ -31,3 +31,9 @@ fn source() {
 fn migration() {
     replay("migration", check::link::link);
 }
+
+#[cfg(feature = "image")]
+#[test]
+fn image() {
+    replay("image", check::image);
+}

@@ -1,448 +1,301 @@
-//! Both cores, joined in memory and cranked by hand: a small migration whose
-//! link is cut at every byte of either direction, and delivered in any split.
+//! Both cores, joined in memory: a small migration whose link delivers in any
+//! pieces and breaks everywhere, at every byte of either direction, and again in
+//! the middle of the recovery; half of the time another source takes over. What
+//! the destination must hold is right every time, and every page is placed
+//! exactly once.
 //!
-//! The model is the source's memory: in the end the destination must hold it,
-//! every page placed exactly once. No sockets, no clock, no threads.
+//! Nothing here knows a clock, a thread or a file: the same bytes travel in the
+//! same order in every run.
 
-use std::collections::VecDeque;
-
-use retpath_codec::forward::{self, Decoder, Step};
-use retpath_codec::stream::Stream;
-use retpath_codec::{BlockName, NameBuf, Qemu};
 use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, BlockId, Blocks};
-use retpath_engine::destination::{self, Action, Destination, Phase, Placed, Placement};
-use retpath_engine::source::{self, Gather, Next, PageRun, Preempt, Source};
+use retpath_engine::check::link::{Link, Outcome, Setup, WIRES, Wire};
+use retpath_engine::source::{Config, Next, Phase, Preempt};
 
-/// Target page size: the smallest there is, to keep the streams short.
-const PAGE: u64 = 1024;
-/// Host page size of the second block.
-const LARGE: u64 = 4 * PAGE;
+const TARGET: u64 = 1024;
 
-/// A machine of two blocks: one of target pages, one of larger host pages.
-fn machine() -> (Blocks, Vec<Vec<u8>>) {
-    let mut blocks = Blocks::new(PAGE).expect("1 KiB");
-    let mut memory = Vec::new();
-    for (name, pages, page) in [("small", 6, PAGE), ("large", 8, LARGE)] {
-        let name = NameBuf::new(name).expect("a good name");
-        let len = pages * PAGE;
-        blocks.add(Block { name, len, page }).expect("a good block");
-        // Every third page is zero, and the large block's second host page.
-        let byte = |at: u64| match at / PAGE {
-            page if page % 3 == 0 || page >= 6 => 0,
-            page => (page * 37 + at % 251) as u8 | 1,
-        };
-        memory.push((0..len).map(byte).collect());
-    }
-    (blocks, memory)
-}
-
-/// Where the link is cut: after this many bytes have gone this way.
+/// How a run is driven, but for the cuts.
 #[derive(Clone, Copy, Debug)]
-enum Cut {
-    Never,
-    Forward(usize),
-    Back(usize),
+struct Drive {
+    preempt: Option<Preempt>,
+    /// Bytes that a wire delivers at once.
+    piece: usize,
+    /// Turns that the return path waits before it delivers anything.
+    delay: usize,
+    /// Turns that the device state takes to be saved.
+    saving: usize,
 }
 
-/// How the migration went.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Complete {
-        forward: usize,
-        back: usize,
+const DRIVES: [Drive; 5] = [
+    Drive {
+        preempt: None,
+        piece: usize::MAX,
+        delay: 0,
+        saving: 0,
     },
-    /// The link broke before the guest could run: it is still at the source.
-    GuestStayed,
+    Drive {
+        preempt: None,
+        piece: 700,
+        delay: 5,
+        saving: 9,
+    },
+    Drive {
+        preempt: Some(Preempt::Late),
+        piece: 1500,
+        delay: 0,
+        saving: 2,
+    },
+    Drive {
+        preempt: Some(Preempt::Early),
+        piece: 311,
+        delay: 3,
+        saving: 0,
+    },
+    Drive {
+        preempt: Some(Preempt::Late),
+        piece: 97,
+        delay: 20,
+        saving: 30,
+    },
+];
+
+/// Three pages of one target page, one of four; zeros among them.
+fn setup(drive: Drive) -> Setup {
+    let memory = |fills: &[u8]| -> Vec<u8> {
+        let page = |fill: &u8| std::iter::repeat_n(*fill, 1024);
+        fills.iter().flat_map(page).collect()
+    };
+    Setup {
+        target: TARGET,
+        blocks: vec![
+            (3, TARGET, memory(&[1, 0, 3])),
+            (2, 4 * TARGET, memory(&[0, 5, 0, 7, 0, 0, 0, 0])),
+        ],
+        config: Config {
+            preempt: drive.preempt,
+            ping_loaded: true,
+            switchover_start: true,
+            run: 2 * TARGET,
+            ..Config::new("pc")
+        },
+        device_state: b"\x04\0\0\0\x09\x03cpu\0\0\0\0\0\0\0\x01state\x7e\0\0\0\x09".to_vec(),
+    }
 }
 
-struct Simulation {
-    source: Source,
-    destination: Destination,
-    memory: Vec<Vec<u8>>,
-    /// What the destination holds, page by page.
-    held: Vec<Vec<Option<Vec<u8>>>>,
-    forward: [VecDeque<u8>; 2],
-    back: VecDeque<u8>,
-    /// Delivered, and not decoded yet.
-    inbox: [Vec<u8>; 2],
-    main: Decoder,
-    preempt: Option<Decoder>,
-    stream: Stream<Qemu>,
-    sent_forward: usize,
-    sent_back: usize,
-    cut: Cut,
-    now: u64,
-    preempt_wanted: bool,
+/// What the guest touches, one place a turn once it runs.
+const TOUCHES: [(usize, u64); 4] = [(1, 5000), (0, 2 * 1024), (1, 3 * 1024), (0, 1030)];
+
+/// A run that can be asked where it is.
+struct Run {
+    link: Link,
+    drive: Drive,
+    turns: usize,
+    touched: usize,
+    unsaved: usize,
 }
 
-impl Simulation {
-    fn new(preempt: Option<Preempt>, cut: Cut) -> Self {
-        let (blocks, memory) = machine();
-        let mut config = source::Config::new("simulated");
-        config.host_page = PAGE;
-        config.preempt = preempt;
-        config.run = 2 * PAGE;
-        let large = vec![(NameBuf::new("large").expect("a good name"), LARGE)];
-        let destination = Destination::new(destination::Config {
-            preempt: preempt.is_some(),
-            target_page: PAGE,
-            host_page: PAGE,
-            page_sizes: large.clone(),
-            ..Default::default()
-        });
-        let options = forward::Options {
-            target_page: PAGE,
-            host_page: PAGE,
-            page_sizes: large,
-            ..Default::default()
-        };
+impl Run {
+    fn new(drive: Drive) -> Self {
         Self {
-            source: Source::new(config, blocks).expect("a good configuration"),
-            destination,
-            memory,
-            held: Vec::new(),
-            forward: Default::default(),
-            back: VecDeque::new(),
-            inbox: Default::default(),
-            main: Decoder::new(options),
-            preempt: None,
-            stream: Stream::new(0),
-            sent_forward: 0,
-            sent_back: 0,
-            cut,
-            now: 0,
-            preempt_wanted: preempt.is_some(),
+            link: Link::new(setup(drive)),
+            drive,
+            turns: 0,
+            touched: 0,
+            unsaved: 0,
         }
     }
 
-    /// Runs to the end, `piece` bytes at a time in each direction.
-    fn run(mut self, piece: usize) -> End {
-        for _ in 0..100_000 {
-            self.now += 1_000;
-            if !self.send() {
-                return End::GuestStayed;
-            }
-            if !self.deliver(piece) {
-                return End::GuestStayed;
-            }
-            self.faults();
-            let ends = (self.destination.phase(), self.source.phase());
-            if ends == (Phase::Finished, source::Phase::Completed) {
-                self.compare();
-                let (forward, back) = (self.sent_forward, self.sent_back);
-                return End::Complete { forward, back };
-            }
+    /// One turn of the crank: each side does one thing, each wire delivers one
+    /// piece, but not more than `most` bytes of the wire that is being watched.
+    fn turn(&mut self, watched: Option<(Wire, usize)>) {
+        self.turns += 1;
+        if self.turns == 4 {
+            // Sent before, and once more.
+            self.link.change(0, 0, 77);
         }
-        panic!(
-            "stuck: source {:?}, destination {:?}",
-            self.source.phase(),
-            self.destination.phase()
-        );
-    }
-
-    /// The source's turn. `false` if the migration is over without the guest.
-    fn send(&mut self) -> bool {
-        if self.source.phase() == source::Phase::Precopy && self.source.is_ready_to_switch() {
-            self.source.switch(Vec::new()).expect("in precopy");
+        if self.turns > 6 {
+            self.link.switch();
         }
         for channel in [Channel::Preempt, Channel::Main] {
-            let pipe = usize::from(channel == Channel::Preempt);
-            // What is unsent stands in front: a source waits for its socket.
-            if self.forward[pipe].len() > 64 {
-                continue;
-            }
-            let mut out = Vec::new();
-            match self.source.next(channel, self.now, &mut out) {
-                Next::Urgent(run) | Next::Sweep(run) => self.lay(&run, &mut out),
-                Next::Connect => self.source.preempt_connected().expect("asked for"),
-                Next::Write | Next::Wait { .. } | Next::Stop => {}
-            }
-            self.forward[pipe].extend(out);
-        }
-        self.source.phase() != source::Phase::Failed
-    }
-
-    fn lay(&mut self, run: &PageRun, out: &mut Vec<u8>) {
-        let block = self.source.blocks().block(run.block).expect("its own");
-        let range = usize::try_from(run.offset).unwrap()..usize::try_from(run.end()).unwrap();
-        let bytes = &self.memory[run.block][range];
-        let mut gather = Gather::new();
-        let zeros = gather.lay(run, block.name.name(), bytes);
-        for slice in gather.slices(bytes) {
-            out.extend(slice);
-        }
-        self.source.written(run, zeros);
-    }
-
-    /// Moves bytes, or cuts the link. `false` if that ends the migration.
-    fn deliver(&mut self, piece: usize) -> bool {
-        for channel in [Channel::Preempt, Channel::Main] {
-            let pipe = usize::from(channel == Channel::Preempt);
-            if channel == Channel::Preempt && !self.listens() {
-                continue;
-            }
-            let mut size = piece.min(self.forward[pipe].len());
-            if let Cut::Forward(at) = self.cut {
-                size = size.min(at - self.sent_forward);
-            }
-            let bytes: Vec<u8> = self.forward[pipe].drain(..size).collect();
-            self.sent_forward += size;
-            self.inbox[pipe].extend(bytes);
-            if !self.decode(channel) {
-                return false;
-            }
-            if matches!(self.cut, Cut::Forward(at) if at == self.sent_forward) {
-                return self.break_link();
+            if let Next::Wait { until: Some(_) } = self.link.send(channel) {
+                self.link.pass(1_000_000);
             }
         }
-        self.back.extend(self.destination.outbox().drain(..));
-        let mut size = piece.min(self.back.len());
-        if let Cut::Back(at) = self.cut {
-            size = size.min(at - self.sent_back);
-        }
-        let bytes: Vec<u8> = self.back.drain(..size).collect();
-        self.sent_back += size;
-        let mut input = &bytes[..];
-        while let Some(item) = self.stream.next(&mut input).expect("our own codec") {
-            self.source
-                .message(item, self.now)
-                .expect("our own destination");
-            self.stream.limit_bitmap(self.source.recv_bitmap_limit());
-        }
-        if matches!(self.cut, Cut::Back(at) if at == self.sent_back) {
-            return self.break_link();
-        }
-        true
-    }
-
-    fn listens(&self) -> bool {
-        matches!(self.destination.phase(), Phase::Listening | Phase::Running)
-    }
-
-    fn decode(&mut self, channel: Channel) -> bool {
-        let pipe = usize::from(channel == Channel::Preempt);
-        let inbox = std::mem::take(&mut self.inbox[pipe]);
-        let mut at = 0;
-        loop {
-            let decoder = match channel {
-                Channel::Main => &mut self.main,
-                Channel::Preempt => self.preempt.get_or_insert_with(|| self.main.preempt()),
+        for wire in WIRES {
+            let held = wire == Wire::Back && self.turns <= self.drive.delay;
+            let most = match watched {
+                Some((it, end)) if it == wire => end - self.link.delivered(wire),
+                _ => usize::MAX,
             };
-            let step = decoder.next(&inbox[at..]).expect("our own codec");
-            let Step::Event { event, size } = step else {
-                break;
-            };
-            at += size;
-            let placement = self.destination.event(channel, event, self.now);
-            let placed = match placement.expect("our own source") {
-                Placement::None => None,
-                Placement::Write {
-                    block,
-                    offset,
-                    data,
-                } => {
-                    hold(&mut self.held, block, offset, data);
-                    None
-                }
-                Placement::Clear { block, offset, len } => {
-                    hold(
-                        &mut self.held,
-                        block,
-                        offset,
-                        &vec![0; usize::try_from(len).unwrap()],
-                    );
-                    None
-                }
-                Placement::Copy {
-                    block,
-                    offset,
-                    data,
-                } => {
-                    place(&mut self.held, block, offset, data);
-                    Some((block, offset, data.len() as u64))
-                }
-                Placement::Zero { block, offset, len } => {
-                    place(
-                        &mut self.held,
-                        block,
-                        offset,
-                        &vec![0; usize::try_from(len).unwrap()],
-                    );
-                    Some((block, offset, len))
-                }
-            };
-            if let Some((block, offset, len)) = placed {
-                let done =
-                    self.destination
-                        .placed(channel, block, offset, len, Placed::New, self.now);
-                done.expect("handed out");
-            }
-            self.act();
-        }
-        self.inbox[pipe] = inbox[at..].to_vec();
-        self.destination.phase() != Phase::Failed
-    }
-
-    fn act(&mut self) {
-        while let Some(action) = self.destination.poll() {
-            match action {
-                Action::Block { id } => {
-                    let block = self.destination.blocks().block(id).expect("announced");
-                    let pages = usize::try_from(block.len / PAGE).unwrap();
-                    self.held.push(vec![None; pages]);
-                }
-                Action::Discard { block, start, len } => {
-                    for page in start / PAGE..(start + len) / PAGE {
-                        self.held[block][usize::try_from(page).unwrap()] = None;
-                    }
-                }
-                Action::DeviceStateComplete => {
-                    self.destination.device_state_saved().expect("asked for");
-                }
-                Action::Listen | Action::Run | Action::Complete(_) | Action::Finished(_) => {}
+            if !held {
+                self.link.deliver(wire, most.min(self.drive.piece));
             }
         }
-    }
-
-    /// The guest touches a page here and there.
-    fn faults(&mut self) {
-        if !self.listens() {
-            return;
+        self.unsaved += 1;
+        if self.unsaved > self.drive.saving {
+            self.link.save();
         }
-        let turn = self.now / 1_000;
-        let (block, pages) = if turn.is_multiple_of(2) {
-            (0, 6)
-        } else {
-            (1, 8)
-        };
-        let offset = turn * 5 % pages * PAGE;
-        self.destination
-            .fault(block, offset, self.now)
-            .expect("inside");
-    }
-
-    /// Breaks both directions, and joins the cores again if that is possible.
-    fn break_link(&mut self) -> bool {
-        self.cut = Cut::Never;
-        for pipe in &mut self.forward {
-            pipe.clear();
-        }
-        self.back.clear();
-        self.inbox = Default::default();
-        let source = self.source.link_lost();
-        let lost = self.destination.link_lost(Channel::Main);
-        if self.preempt_wanted {
-            let _ = self.destination.link_lost(Channel::Preempt);
-        }
-        self.destination.outbox().clear();
-        if self.source.phase() == source::Phase::Completed {
-            assert_eq!(self.destination.phase(), Phase::Finished, "SHUT comes last");
-            return true;
-        }
-        if lost.is_err() || source.is_err() {
-            // Nobody may run the guest twice: the destination has not, and
-            // the source knows whether it might have.
-            assert!(!matches!(
-                self.destination.phase(),
-                Phase::Running | Phase::Paused
-            ));
-            return false;
-        }
-        if self.source.phase() != source::Phase::Paused || self.destination.phase() == Phase::Failed
+        if let Some((block, offset)) = TOUCHES.get(self.touched)
+            && self.link.source().guest_left()
         {
-            return false;
+            let before = self.link.destination().stats().faults;
+            self.link.touch(*block, *offset);
+            let now = self.link.destination().stats();
+            self.touched += usize::from(now.faults > before || now.faults_present > 0);
         }
-        self.destination
-            .link_restored()
-            .expect("paused, or finished");
-        self.source.resume().expect("paused");
-        self.main = self.main.resume();
-        self.preempt = None;
-        self.stream = Stream::new(self.source.recv_bitmap_limit());
-        true
     }
 
-    fn compare(&self) {
-        for (block, (held, want)) in self.held.iter().zip(&self.memory).enumerate() {
-            let pages = want.chunks(usize::try_from(PAGE).unwrap());
-            for (page, (held, want)) in held.iter().zip(pages).enumerate() {
-                assert_eq!(held.as_deref(), Some(want), "block {block}, page {page}");
+    /// Goes on until a wire has delivered `end` bytes over this link, or the
+    /// migration is over.
+    fn until(&mut self, wire: Wire, end: usize) -> Option<Outcome> {
+        for _ in 0..10_000 {
+            if self.link.delivered(wire) >= end {
+                return None;
+            }
+            self.turn(Some((wire, end)));
+            if let Some(outcome) = self.link.outcome() {
+                return Some(outcome);
             }
         }
+        panic!("{:?} never delivers {end} bytes of {wire:?}", self.drive);
+    }
+
+    /// Goes on until it is over.
+    fn end(&mut self) -> Outcome {
+        for _ in 0..10_000 {
+            self.turn(None);
+            if let Some(outcome) = self.link.outcome() {
+                return outcome;
+            }
+        }
+        panic!("{:?} does not end", self.drive);
+    }
+
+    /// Breaks the link, and takes a new one if that helps, from the same source
+    /// or from another.
+    fn cut(&mut self, other: bool) -> Option<Outcome> {
+        self.link.cut();
+        if let Some(outcome) = self.link.outcome() {
+            return Some(outcome);
+        }
+        if other {
+            assert!(self.link.replace_source());
+        }
+        assert!(self.link.reconnect());
+        None
     }
 }
 
-/// Before LISTEN pages may be written again and again.
-fn hold(held: &mut [Vec<Option<Vec<u8>>>], block: BlockId, offset: u64, data: &[u8]) {
-    let first = usize::try_from(offset / PAGE).unwrap();
-    for (at, page) in data.chunks(usize::try_from(PAGE).unwrap()).enumerate() {
-        held[block][first + at] = Some(page.to_vec());
+/// Where a wire is cut: at each boundary, next to it, and inside each item.
+fn places(boundaries: &[usize]) -> Vec<usize> {
+    let mut places = vec![0];
+    let mut start = 0;
+    for &end in boundaries {
+        let size = end - start;
+        if size <= 24 {
+            places.extend(start + 1..=end);
+        } else {
+            let inside = [1, 4, 8, 9, size / 2, size - 1, size];
+            places.extend(inside.map(|at| start + at));
+        }
+        start = end;
     }
+    places.dedup();
+    places
 }
 
-/// After LISTEN every page is placed once.
-fn place(held: &mut [Vec<Option<Vec<u8>>>], block: BlockId, offset: u64, data: &[u8]) {
-    let first = usize::try_from(offset / PAGE).unwrap();
-    for at in 0..data.len() / usize::try_from(PAGE).unwrap() {
-        assert_eq!(
-            held[block][first + at],
-            None,
-            "block {block}, page {}: twice",
-            first + at
-        );
+/// Runs through once, and says where the items of a wire ended, over the first
+/// link or over the one after a cut.
+fn measure(drive: Drive, cut: Option<(Wire, usize)>, wire: Wire) -> Vec<usize> {
+    let mut run = Run::new(drive);
+    if let Some((first, end)) = cut {
+        assert_eq!(run.until(first, end), None);
+        assert_eq!(run.cut(false), None);
     }
-    hold(held, block, offset, data);
+    assert_eq!(run.end(), Outcome::Done);
+    run.link.boundaries(wire).to_vec()
 }
 
-const CHANNELS: [Option<Preempt>; 3] = [None, Some(Preempt::Early), Some(Preempt::Late)];
+/// The first place on the main channel where a new link is of use, in the
+/// middle of what comes next: nearly all pages are still to come.
+fn first_use(drive: Drive) -> usize {
+    let places = places(&measure(drive, None, Wire::Main));
+    let useful = |place: &usize| {
+        let mut run = Run::new(drive);
+        run.until(Wire::Main, *place).is_none() && run.cut(false).is_none()
+    };
+    let first = places.into_iter().find(useful);
+    first.expect("the guest runs at some place") + 13
+}
 
 #[test]
-fn arrives_whole_in_any_split() {
-    for preempt in CHANNELS {
-        for piece in [1, 2, 3, 7, 13, 64, 1000, 1033, 65536] {
-            let end = Simulation::new(preempt, Cut::Never).run(piece);
-            assert!(
-                matches!(end, End::Complete { .. }),
-                "{preempt:?}, {piece}: {end:?}"
-            );
+fn arrives_whole_in_any_pieces() {
+    for drive in DRIVES {
+        for piece in [1, 2, 3, 7, 13, 64, 1000, 1033, drive.piece] {
+            let mut run = Run::new(Drive { piece, ..drive });
+            assert_eq!(run.end(), Outcome::Done);
+            assert_eq!(run.touched, TOUCHES.len());
+            assert_eq!(run.link.waiting(), 0);
+            let stats = run.link.destination().stats();
+            assert_eq!((stats.duplicates, stats.pauses), (0, 0));
         }
     }
 }
 
-/// Cuts at every byte; says how often the guest stayed where it was.
-fn cut_everywhere(preempt: Option<Preempt>, piece: usize) {
-    let whole = Simulation::new(preempt, Cut::Never).run(piece);
-    let End::Complete { forward, back } = whole else {
-        panic!("{whole:?}")
-    };
-    let mut ends = [0, 0];
-    let cuts = (0..forward)
-        .map(Cut::Forward)
-        .chain((0..back).map(Cut::Back));
-    for cut in cuts {
-        match Simulation::new(preempt, cut).run(piece) {
-            End::Complete { .. } => ends[0] += 1,
-            End::GuestStayed => ends[1] += 1,
+/// Cuts the link at every byte of every wire.
+fn cut_everywhere(preempt: Option<Preempt>) {
+    let mut ends = [0; 3];
+    for drive in DRIVES.into_iter().filter(|it| it.preempt == preempt) {
+        for wire in WIRES {
+            let last = measure(drive, None, wire).last().copied();
+            for place in 0..=last.unwrap_or(0) {
+                let mut run = Run::new(drive);
+                let outcome = match run.until(wire, place) {
+                    Some(outcome) => outcome,
+                    None => run.cut(place % 2 == 1).unwrap_or_else(|| run.end()),
+                };
+                ends[outcome as usize] += 1;
+                let paused = run.link.source().stats().pauses;
+                let over = run.link.source().phase() != Phase::Completed;
+                assert!(paused == 1 || over || outcome == Outcome::Done);
+            }
         }
     }
-    assert!(
-        ends[0] > forward / 2 && ends[1] > 0,
-        "{ends:?}: most cuts come after the switch"
-    );
+    assert!(ends.iter().all(|count| *count > 10), "{ends:?}");
 }
 
 #[test]
 fn survives_a_cut_at_every_byte() {
-    cut_everywhere(None, 509);
+    cut_everywhere(None);
 }
 
 #[test]
 fn survives_a_cut_at_every_byte_with_an_early_preempt_channel() {
-    cut_everywhere(Some(Preempt::Early), 509);
+    cut_everywhere(Some(Preempt::Early));
 }
 
 #[test]
 fn survives_a_cut_at_every_byte_with_a_late_preempt_channel() {
-    cut_everywhere(Some(Preempt::Late), 509);
+    cut_everywhere(Some(Preempt::Late));
+}
+
+#[test]
+fn survives_a_second_cut_at_and_inside_every_message_of_the_recovery() {
+    let mut count = 0;
+    for drive in DRIVES {
+        let first = (Wire::Main, first_use(drive));
+        for wire in WIRES {
+            for place in places(&measure(drive, Some(first), wire)) {
+                let mut run = Run::new(drive);
+                assert_eq!(run.until(first.0, first.1), None);
+                assert_eq!(run.cut(false), None);
+                let outcome = match run.until(wire, place) {
+                    Some(outcome) => outcome,
+                    None => run.cut(false).unwrap_or_else(|| run.end()),
+                };
+                assert_eq!(outcome, Outcome::Done, "{drive:?}, {wire:?} at {place}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 500, "{count}");
 }

@@ -137,6 +137,7 @@ fn migrate(seed: u64) -> u64 {
         },
         stream: forward::Options::default(),
         patience: Duration::from_secs(30),
+        recovery: Duration::from_secs(30),
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);

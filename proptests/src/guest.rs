@@ -50,7 +50,7 @@ impl Place {
 
 /// Guests of one to three blocks, and how they are moved.
 pub fn setups() -> impl Strategy<Value = Setup> {
-    let blocks = select(&[1024_u64, 4096][..]).prop_flat_map(|target| {
+    let blocks = select(&[1024_u64, 1024, 1024, 4096][..]).prop_flat_map(|target| {
         let blocks = vec(block(target), 1..=3);
         (Just(target), blocks)
     });
@@ -76,7 +76,7 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 fn block(target: u64) -> impl Strategy<Value = (u64, u64, Vec<u8>)> {
     let shape = prop_oneof![
         2 => (1..20_u64, Just(0)),
-        1 => (1..5_u64, 1..=4_u32),
+        1 => (1..4_u64, 1..=4_u32),
     ];
     (shape, vec(page(), 80)).prop_map(move |((pages, shift), contents)| {
         let page = target << shift;

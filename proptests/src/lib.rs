@@ -1,7 +1,8 @@
 //! Strategies for the properties in `tests/`, beyond those that the codec's
 //! feature `proptest` has for embedders.
 //!
-//! * [`rows`]: values and near misses, made from the rows of the tables.
+//! * [`rows`]: values for the rows of the tables.
+//! * [`misses`]: frames in which one thing is wrong.
 //! * [`path`]: return paths of either dialect.
 //! * [`guest`]: guests, and what a source makes of them.
 //!
@@ -10,6 +11,7 @@
 use proptest::test_runner::{Config, FileFailurePersistence};
 
 pub mod guest;
+pub mod misses;
 pub mod path;
 pub mod rows;
 

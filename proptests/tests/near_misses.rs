@@ -12,8 +12,8 @@ use retpath_codec::command::Commands;
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{DecodeError, Dialect, Message, NameBuf, Qemu, Rule, V7, decode};
 use retpath_proptests::config;
+use retpath_proptests::misses::{Miss, misses};
 use retpath_proptests::path::{LIMIT, paths};
-use retpath_proptests::rows::{Miss, misses};
 use retpath_spec::row;
 use retpath_spec::table::DIALECTS;
 use retpath_spec::walk::RULES;
@@ -44,7 +44,7 @@ fn rules<D: Dialect>() -> BTreeSet<&'static str> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let misses = misses(table::<D>());
-    let made = (0..4000).map(|_| misses.new_tree(&mut runner).expect("a miss").current());
+    let made = (0..1500).map(|_| misses.new_tree(&mut runner).expect("a miss").current());
     made.map(|miss| miss.rule).collect()
 }
 
@@ -130,7 +130,7 @@ proptest! {
     #[test]
     fn refuses_bitmaps_without_their_end(
         words in proptest::collection::vec(any::<u64>(), 1..8),
-        other in 1..=u64::MAX,
+        other in prop_oneof![(0..64).prop_map(|bit| 1_u64 << bit), 1..=u64::MAX],
     ) {
         let mut bytes = trailer(&words);
         let at = bytes.len() - 8;

@@ -74,10 +74,21 @@ fn ends_early<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize]) {
     assert_eq!(u64::try_from(have), Ok(len - start));
     let missing = usize::try_from(ends[whole] - len).expect("short");
     assert!((1..=missing).contains(&need), "{error} of {missing}");
-    // What is asked for is enough for the item or for a larger question.
+    // What is asked for is what the next verdict takes, and no byte more.
     let more = usize::try_from(len).expect("short") + need;
+    let (_, end) = read::<D>(&path.bytes[..more - 1], sizes);
+    let last = Rule::CutShort {
+        have: have + need - 1,
+        need: 1,
+    };
+    assert_eq!(end.map_err(|error| error.rule), Err(last));
     let (_, end) = read::<D>(&path.bytes[..more], sizes);
-    assert!(need == missing || end.is_err_and(|end| end.rule != error.rule));
+    let have = have + need;
+    match end.map_err(|error| error.rule) {
+        Ok(()) => assert_eq!(need, missing),
+        Err(Rule::CutShort { have: now, .. }) => assert!(now == 0 || now == have),
+        Err(rule) => panic!("{rule} of a good path"),
+    }
 }
 
 macro_rules! of_a_dialect {

@@ -53,7 +53,8 @@ pub enum Message<N> {
     ReqPagesId {
         /// First byte wanted; a multiple of the block's host page size.
         start: u64,
-        /// How much is wanted; QEMU asks for exactly one host page.
+        /// How much is wanted; QEMU asks for exactly one host page, and reads
+        /// 2^31 or more as negative.
         len: u32,
         /// RAM block, as the block list of the `ram` section spells it.
         block: N,
@@ -64,7 +65,8 @@ pub enum Message<N> {
     ReqPages {
         /// First byte wanted; a multiple of the block's host page size.
         start: u64,
-        /// How much is wanted; QEMU asks for exactly one host page.
+        /// How much is wanted; QEMU asks for exactly one host page, and reads
+        /// 2^31 or more as negative.
         len: u32,
     },
     /// Which pages of the named RAM block have been received; the bitmap

@@ -4,8 +4,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::net::{AddressFamily, Shutdown, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, Shutdown, sockopt};
 use socket2::SockRef;
 
 use super::Fuse;
@@ -126,6 +127,24 @@ impl Link {
             }
         });
         moved(size, Moved::End)
+    }
+
+    /// Looks at the first bytes that are there, and leaves them there.
+    ///
+    /// # Errors
+    ///
+    /// The link is broken.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<Moved> {
+        let peeked =
+            rustix::io::retry_on_intr(|| rustix::net::recv(&self.fd, &mut *buf, RecvFlags::PEEK));
+        moved(peeked.map(|(size, _)| size), Moved::End)
+    }
+
+    /// Whether the peer has closed its side: nothing comes behind what is there.
+    pub fn has_ended(&self) -> bool {
+        let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(ends)
     }
 
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {

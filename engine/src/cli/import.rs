@@ -19,12 +19,22 @@ use super::signals::Signals;
 use super::{Format, machine, print};
 use crate::image::{Error, ImportOptions, Imported, import};
 
-/// Make an image of a migration stream that was saved to a file.
-///
-/// The stream is what QEMU writes with `migrate "exec:cat >FILE"` or `migrate
-/// file:FILE`. Compression, XBZRLE, multifd and devices whose state comes in
-/// pieces are refused.
+const HELP: &str = "\
+The stream is what QEMU writes with one of these:
+  migrate \"exec:cat >FILE\"
+  migrate file:FILE                               (8.2 and newer)
+  migrate \"exec:retpath import - --out DIR\"       (no file in between)
+Multifd, mapped-ram, compress, xbzrle and devices whose state comes in pieces are
+refused.
+
+Exit codes:
+  0  the image is there
+  1  it is not, and one line says why
+  2  the command was called wrongly";
+
+/// Command line of `retpath import`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Args {
     /// The saved stream, or - for standard input.
     #[arg(value_name = "FILE")]
@@ -33,6 +43,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
+    ///
+    /// A QEMU that the image is served to must have the same. A saved stream does not tell it.
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,

@@ -32,6 +32,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print what a recorded migration channel says.
+    ///
+    /// PATH holds the bytes of one connection in one direction, as a proxy between two QEMUs records
+    /// them. From a pipe, each line appears as soon as its message has arrived.
     Decode(decode::Args),
     /// Move memory between two processes by postcopy, compare every page, and say how long faults
     /// waited.

@@ -10,8 +10,9 @@ use crate::blocks::BlockId;
 pub struct Config {
     /// Whether urgent pages come on a channel of their own.
     pub preempt: bool,
-    /// Whether the source waits for SWITCHOVER_ACK: up to QEMU 11.0, and 11.1
-    /// with older machine types. It goes out with OPEN_RETURN_PATH.
+    /// Whether the source waits for SWITCHOVER_ACK. It goes out with
+    /// OPEN_RETURN_PATH, unless the machine type is one of 11.1 or newer: with
+    /// those an answer that no device has asked for is an error.
     pub switchover_ack: bool,
     /// Whether a stream may end without a switch to postcopy.
     pub accept_precopy_end: bool,

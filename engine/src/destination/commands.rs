@@ -9,6 +9,7 @@ use super::{
     Action, Channel, Destination, Device, Flaw, MAX_PONGS, PING_LOADED, Phase, Place, Turn, What,
 };
 use crate::blocks::BlockId;
+use crate::release::Release;
 use retpath_codec::forward::Subsection;
 
 type AnyCommand<'a> = Command<Name<'a>, Ranges<'a>>;
@@ -170,6 +171,13 @@ impl Destination {
             self.device = Device::Complete;
             self.actions.push_back(Action::DeviceStateComplete);
         }
+    }
+
+    /// The machine type. From 11.1 on, a source waits for devices that ask for
+    /// it, each of which answers for itself; there are none here.
+    pub(super) fn machine(&mut self, name: &[u8]) {
+        let release = Release::of(name);
+        self.config.switchover_ack &= release.is_none_or(Release::waits_for_one_ack);
     }
 
     pub(super) fn subsection(&mut self, subsection: &Subsection<'_>) -> Result<(), What> {

@@ -233,10 +233,10 @@ impl Destination {
             Event::Command(command) => self.command(command, event.label())?,
             Event::PackageEnd => self.package_end()?,
             Event::Eof => self.eof()?,
+            Event::Configuration { machine } => self.machine(machine),
             Event::Subsection(subsection) => self.subsection(&subsection)?,
             // Kept by the caller, or of no meaning here.
             Event::Header
-            | Event::Configuration { .. }
             | Event::Section { .. }
             | Event::Footer { .. }
             | Event::DeviceState { .. }

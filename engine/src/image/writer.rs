@@ -239,9 +239,14 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`], if somebody was faster, and [`Error::Io`]. The image
-    /// is not there.
+    /// [`Error::Exists`], if somebody was faster, [`Error::CutShort`] without a
+    /// RAM block, as no machine is, and [`Error::Io`]. The image is not there.
     pub fn finish(mut self, facts: Manifest) -> Result<Manifest, Error> {
+        if self.files.is_empty() {
+            return Err(Error::CutShort {
+                why: "it ends before the first RAM block",
+            });
+        }
         self.sync()?;
         if let Some(description) = &self.description {
             description.sync()?;

@@ -54,12 +54,24 @@ pub enum RunError {
     },
     /// The peer closed a link too early.
     Closed,
+    /// Nothing has moved on a link for too long.
+    Stalled {
+        /// Seconds that were waited.
+        seconds: u64,
+    },
+    /// A new link did not get a broken migration going again.
+    NotRecovered {
+        /// Seconds that it had.
+        seconds: u64,
+    },
     /// The source waits for an answer, and its stream does not tell whether it
     /// is over.
     NoEnd {
         /// Seconds in which nothing came.
         seconds: u64,
     },
+    /// The source sends its pages over channels of their own.
+    Multifd,
     /// The link broke, and none came to replace it.
     Abandoned {
         /// Seconds that were waited.
@@ -78,7 +90,14 @@ pub enum RunError {
 impl RunError {
     /// Whether a new link can mend it, once pages are being served.
     pub(super) fn is_link(&self) -> bool {
-        matches!(self, Self::Link { .. } | Self::Closed | Self::Decode(_))
+        matches!(
+            self,
+            Self::Link { .. }
+                | Self::Closed
+                | Self::Stalled { .. }
+                | Self::NotRecovered { .. }
+                | Self::Decode(_)
+        )
     }
 }
 
@@ -129,12 +148,24 @@ impl fmt::Display for RunError {
             Self::Channel(error) => error.fmt(f),
             Self::Link { what, error } => write!(f, "the link broke while {what}: {error}"),
             Self::Closed => f.write_str("the peer closed the link before the migration was over"),
+            Self::Stalled { seconds } => write!(
+                f,
+                "nothing has moved on the link for {seconds} s, and it is the peer's turn"
+            ),
+            Self::NotRecovered { seconds } => write!(
+                f,
+                "the new link did not get the migration going again within {seconds} s"
+            ),
             Self::NoEnd { seconds } => write!(
                 f,
                 "nothing has come for {seconds} s, and the stream of such an old machine type \
                  does not tell whether that was the end of its device state: switch to postcopy, \
                  or turn the capabilities return-path and postcopy-ram off at the source, which \
                  then closes the connection at the end"
+            ),
+            Self::Multifd => f.write_str(
+                "the source sends its pages over other channels: turn the capability multifd off \
+                 there",
             ),
             Self::Abandoned {
                 seconds,

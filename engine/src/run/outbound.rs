@@ -8,6 +8,7 @@ use rustix::event::PollFlags;
 use super::RunError;
 use crate::blocks::Block;
 use crate::channel::{Link, Moved};
+use crate::memory::wide;
 use crate::source::{Gather, PageRun, PageSource};
 
 /// What a turn of sending came to.
@@ -42,6 +43,8 @@ pub(super) struct Outbound {
     scratch: Vec<u8>,
     /// How much of all that the link has taken.
     sent: usize,
+    /// Bytes that it has taken in all.
+    pub(super) written: u64,
 }
 
 impl Outbound {
@@ -54,6 +57,7 @@ impl Outbound {
             copied: None,
             scratch: Vec::new(),
             sent: 0,
+            written: 0,
         }
     }
 
@@ -107,7 +111,10 @@ impl Outbound {
                 what: "writing",
                 error,
             })? {
-                Moved::Bytes(size) => self.sent += size,
+                Moved::Bytes(size) => {
+                    self.sent += size;
+                    self.written += wide(size);
+                }
                 Moved::Later | Moved::End => return Ok(false),
             }
         }

@@ -12,14 +12,14 @@ use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 
 /// Pages to send, of all blocks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dirty {
     sets: Vec<Set>,
     /// Bytes of all dirty pages.
     left: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Set {
     bits: Bits,
     /// Bytes of a page.
@@ -158,6 +158,14 @@ impl Dirty {
             set.bits.assign(words);
             self.count();
         }
+    }
+
+    /// Takes out what is not in `other`, too: the same blocks in the same pages.
+    pub(super) fn keep_common(&mut self, other: &Dirty) {
+        for (set, other) in self.sets.iter_mut().zip(&other.sets) {
+            set.bits.keep_common(&other.bits);
+        }
+        self.count();
     }
 
     /// Bytes allocated.

@@ -29,8 +29,8 @@
 //! failed and the guest is still here; after it the migration is paused, and
 //! can be recovered over a new link.
 //!
-//! Time is in nanoseconds of any monotonic clock. Mirrors
-//! `migration.c:migration_thread`, `source_return_path_thread` and `ram.c`.
+//! Time is in nanoseconds. Mirrors `migration.c:migration_thread`,
+//! `source_return_path_thread` and `ram.c`.
 
 use retpath_codec::DecodeError;
 
@@ -78,6 +78,8 @@ pub struct Source {
     blocks: Blocks,
     phase: Phase,
     dirty: Dirty,
+    /// What had never been handed out when a link last broke.
+    unsent: Option<Dirty>,
     queue: Queue,
     pace: Pace,
     main: Line,
@@ -137,6 +139,7 @@ impl Source {
         Ok(Self {
             phase: Phase::Fresh,
             dirty: Dirty::everything(&blocks),
+            unsent: None,
             queue: Queue::new(&blocks),
             pace: Pace::new(config.bandwidth),
             main: Line::default(),
@@ -173,6 +176,7 @@ impl Source {
     pub fn taking_over(config: Config, blocks: Blocks) -> Result<Self, Error> {
         let mut source = Self::new(config, blocks)?;
         source.dirty = Dirty::nothing(&source.blocks);
+        source.unsent = Some(source.dirty.clone());
         source.phase = Phase::Paused;
         source.guest_left = true;
         source.loaded = true;
@@ -350,7 +354,8 @@ impl Source {
 
     /// Bytes allocated for pages and requests.
     pub fn memory(&self) -> usize {
-        self.dirty.memory() + self.queue.memory() + self.device_state.capacity()
+        let unsent = self.unsent.as_ref().map_or(0, Dirty::memory);
+        self.dirty.memory() + unsent + self.queue.memory() + self.device_state.capacity()
     }
 
     /// Takes the transition that `event` makes; says whether there is one.
@@ -363,7 +368,11 @@ impl Source {
     /// The link is of no more use.
     fn broken(&mut self) {
         if self.go(Event::Broken) {
-            self.stats.pauses += u64::from(self.phase == Phase::Paused);
+            if self.phase == Phase::Paused {
+                self.stats.pauses += 1;
+                let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
+                unsent.keep_common(&self.dirty);
+            }
             self.forget_link();
         }
     }

@@ -39,7 +39,10 @@ impl Source {
             }
             Item::Message { offset, message } => (offset, message.label(), self.take(message, now)),
             Item::Bitmap { offset, bitmap } => {
-                let taken = self.recovery.load(bitmap, &self.blocks, &mut self.dirty);
+                let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
+                let taken = self
+                    .recovery
+                    .load(bitmap, &self.blocks, unsent, &mut self.dirty);
                 (offset, "RECV_BITMAP", taken.map(|()| self.bitmap_loaded()))
             }
         };

@@ -62,11 +62,14 @@ impl Recovery {
         Ok(())
     }
 
-    /// A bitmap: what it does not claim is dirty again.
+    /// A bitmap: what it does not claim is dirty again. It may claim more than
+    /// one that came over an earlier link, which perhaps was another's, but
+    /// nothing that is `unsent`.
     pub(super) fn load(
         &mut self,
         bitmap: Bitmap<'_>,
         blocks: &Blocks,
+        unsent: &Dirty,
         dirty: &mut Dirty,
     ) -> Result<(), Why> {
         let id = self.coming.take().ok_or(Why::Order)?;
@@ -79,7 +82,7 @@ impl Recovery {
             block: name(),
             rule,
         })?;
-        check(bitmap, block, blocks.target(), id, dirty, name)?;
+        check(bitmap, block, blocks.target(), id, unsent, name)?;
         let words = received(bitmap, block, blocks.target());
         dirty.assign(id, words.map(|word| !word.unwrap_or(0)));
         Ok(())
@@ -92,10 +95,10 @@ fn check(
     block: &Block,
     target: u64,
     id: BlockId,
-    dirty: &Dirty,
+    unsent: &Dirty,
     name: impl Fn() -> NameBuf,
 ) -> Result<(), Why> {
-    let unsent = dirty.bits(id).map_or(&[][..], |bits| bits.words());
+    let unsent = unsent.bits(id).map_or(&[][..], |bits| bits.words());
     let words = received(bitmap, block, target);
     for ((word, unsent), first) in words.zip(unsent).zip((0..).step_by(64)) {
         let word = word.map_err(|page| Why::HalfPage {
@@ -183,7 +186,8 @@ mod tests {
         let mut recovery = Recovery::default();
         recovery.ask(blocks);
         recovery.announce(0)?;
-        recovery.load(Bitmap::new(bytes), blocks, dirty)
+        let unsent = dirty.clone();
+        recovery.load(Bitmap::new(bytes), blocks, &unsent, dirty)
     }
 
     fn empty(blocks: &Blocks) -> Vec<u8> {
@@ -300,13 +304,14 @@ mod tests {
     fn takes_each_bitmap_once_and_only_when_asked() {
         let blocks = blocks(&[(1, 4096), (2, 4096)]);
         let mut dirty = sent(&blocks);
+        let unsent = dirty.clone();
         let mut recovery = Recovery::default();
         assert_eq!(recovery.announce(0), Err(Why::Unasked));
         assert!(!recovery.is_complete());
         recovery.ask(&blocks);
         assert_eq!(recovery.limit(&blocks), 0);
         assert_eq!(
-            recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty),
+            recovery.load(Bitmap::new(&[0; 8]), &blocks, &unsent, &mut dirty),
             Err(Why::Order)
         );
         for block in [1, 0] {
@@ -315,7 +320,7 @@ mod tests {
             assert_eq!(recovery.limit(&blocks), 8);
             assert!(recovery.is_coming() && !recovery.is_complete());
             assert_eq!(
-                recovery.load(Bitmap::new(&[0; 8]), &blocks, &mut dirty),
+                recovery.load(Bitmap::new(&[0; 8]), &blocks, &unsent, &mut dirty),
                 Ok(())
             );
             assert_eq!(recovery.announce(block), Err(Why::Unasked));

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test program uses its part
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,6 +10,7 @@ use std::thread;
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::uffd::{Fault, Handler, Uffd};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
 
 /// A userfaultfd, or a failure that says where to look.
 pub(crate) fn open() -> Uffd {
@@ -53,11 +54,12 @@ pub(crate) fn toucher(memory: &Arc<Memory>, offset: u64) -> thread::JoinHandle<u
     thread::spawn(move || memory.touch(offset).unwrap())
 }
 
-/// Huge pages set aside for one test; the pool goes back to its size afterwards.
+/// Huge pages set aside for one test; the pool goes back to its size afterwards. One test has its
+/// turn at a time, of all test programs on this machine.
 pub(crate) struct Pool {
     path: String,
     before: u64,
-    _turn: MutexGuard<'static, ()>,
+    _turn: (MutexGuard<'static, ()>, File),
 }
 
 impl Pool {
@@ -82,10 +84,16 @@ impl Pool {
             );
             None
         };
-        let (Some(before), Some(free)) = (read("nr_hugepages"), read("free_hugepages")) else {
+        let path = format!("{folder}/nr_hugepages");
+        let Ok(file) = File::open(&path) else {
             return skip("this kernel has none of that size");
         };
-        let path = format!("{folder}/nr_hugepages");
+        if let Err(error) = flock(&file, FlockOperation::LockExclusive) {
+            return skip(&format!("locking {path}: {error}"));
+        }
+        let (Some(before), Some(free)) = (read("nr_hugepages"), read("free_hugepages")) else {
+            return skip("the kernel does not count them");
+        };
         if free < pages {
             let wanted = before + pages - free;
             if let Err(error) = fs::write(&path, wanted.to_string()) {
@@ -95,7 +103,7 @@ impl Pool {
         let pool = Self {
             path,
             before,
-            _turn: turn,
+            _turn: (turn, file),
         };
         match read("free_hugepages") {
             Some(free) if free >= pages => Some(pool),

@@ -188,7 +188,8 @@ fn overwrites_nothing() {
     assert!(matches!(Writer::new(&out), Err(Error::Exists { .. })));
     let other = folder.path().join("other");
     // Somebody is faster: even an empty folder stays as it is.
-    let writer = Writer::new(&other).expect("a new image");
+    let mut writer = Writer::new(&other).expect("a new image");
+    writer.block(&block(b"ram", 1), PAGE).expect("a block");
     fs::create_dir(&other).expect("ours");
     assert!(matches!(writer.finish(facts()), Err(Error::Exists { .. })));
     assert_eq!(names(&other), [""; 0]);

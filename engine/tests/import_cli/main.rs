@@ -241,6 +241,14 @@ fn refuses_what_is_no_stream() {
     }
 }
 
+/// Found by fuzzing: a header and EOF became an image without RAM, which could
+/// not be opened.
+#[test]
+fn refuses_a_stream_without_ram() {
+    let message = Room::new().refusal(b"QEVM\0\0\0\x03\0");
+    assert!(message.contains("before the first RAM block"), "{message}");
+}
+
 #[test]
 fn refuses_every_prefix() {
     let stream = Stream::new("pc").blocks(&[(b"ram", 4)]).page(0, 1, 7);

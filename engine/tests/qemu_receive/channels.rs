@@ -64,3 +64,23 @@ fn survives_five_cuts_of_both_channels() {
         cut(&machine().kind(&kind), &PREEMPT, &["--preempt"]);
     }
 }
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn gives_leave_to_a_source_that_asks_for_it() {
+    for kind in types::switchover_acks() {
+        let capabilities = ["return-path", "postcopy-ram", "switchover-ack"];
+        let machine = machine().kind(&kind);
+        for postcopy in [true, false] {
+            let mut ground = Ground::new(&machine, &capabilities, &["--switchover-ack"]);
+            if postcopy {
+                ground.switch();
+            } else {
+                ground.source.set(json!({ "max-bandwidth": 0 }));
+                ground.source.migrate(&ground.relay.uri());
+            }
+            let (report, _) = ground.finish_live();
+            println!("{kind}: {report}");
+        }
+    }
+}

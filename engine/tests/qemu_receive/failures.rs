@@ -1,19 +1,17 @@
 //! Migrations that do not end well: what is left, what is said, and what the source does then.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::ground::{Ground, left, machine};
+use super::ground::{Ground, Small, left, machine};
 use super::support::SOON;
 use super::support::qemu::process::folder;
 use super::support::qemu::relay::Way;
-use super::support::qemu::types;
+use super::support::qemu::{Qemu, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -113,6 +111,52 @@ fn gives_up_when_no_new_link_comes() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn names_the_capability_that_cannot_be_received() {
+    for (capability, word) in [
+        ("multifd", "multifd"),
+        ("xbzrle", "xbzrle"),
+        ("compress", "compress"),
+        ("x-ignore-shared", "x-ignore-shared"),
+    ] {
+        let mut source = Qemu::boot(&machine());
+        if !source.knows(capability) {
+            // 9.1 dropped one of them.
+            assert_eq!(capability, "compress");
+            continue;
+        }
+        source.enable(&[capability]);
+        let folder = folder();
+        let out = folder.path().join("image");
+        let mut ground = Ground::from(source, &out, folder, &["return-path"], &[]);
+        // Pages have to be sent again.
+        let limits = json!({ "max-bandwidth": 8 << 20, "downtime-limit": 1 });
+        ground.source.set(limits);
+        ground.source.migrate(&ground.relay.uri());
+        let message = ground.refusal();
+        println!("{capability}: {message}");
+        assert!(message.contains(word), "{message}");
+        assert!(message.contains("nothing is lost"), "{message}");
+        ground.source.wait_status(&["failed"], SOON);
+        ground.source.wait_healthy(5, SOON);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn says_which_option_is_missing_for_the_preempt_channel() {
+    for (kind, _) in types::preempt_orders() {
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &[]);
+        ground.switch();
+        // Nothing is asked for, so nothing comes over the other channel.
+        ground.finish();
+        let errors = ground.retpath.errors();
+        assert!(errors.contains("--preempt is missing here"), "{errors}");
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn gives_up_where_nothing_tells_the_end() {
     // Neither footers nor a description; with a return path the source does not close either.
     let what = "machine types without a description (2.2 and older)";
@@ -198,31 +242,6 @@ fn says_that_the_guest_is_lost_when_the_source_is_killed_after_the_switch() {
     assert!(message.contains("no new link for 1 s"), "{message}");
     assert!(message.contains("pages had not come"), "{message}");
     assert!(message.contains("the guest is lost"), "{message}");
-}
-
-/// A file system of its own, of so many MiB.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(path: &Path, mib: u64) -> Option<Self> {
-        std::fs::create_dir(path).expect("ours");
-        let size = format!("size={mib}m");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(path)
-            .status();
-        if !mount.is_ok_and(|status| status.success()) {
-            eprintln!("NOT TESTED: mounting a small file system needs root");
-            return None;
-        }
-        Some(Self(path.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A source, `retpath receive`, and what is compared in the end.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use retpath_codec::BlockName;
 use retpath_engine::image;
@@ -160,5 +161,30 @@ pub(crate) fn compare(image: &Path, sent: &Ram) {
         let len = usize::try_from(block.len).expect("small");
         let ours = image.lend(id, 0, len).expect("all of it");
         assert!(ours == sent.block(&name), "{name} differs");
+    }
+}
+
+/// A file system of its own, of so many MiB.
+pub(crate) struct Small(PathBuf);
+
+impl Small {
+    pub(crate) fn mount(path: &Path, mib: u64) -> Option<Self> {
+        std::fs::create_dir(path).expect("ours");
+        let size = format!("size={mib}m");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(path)
+            .status();
+        if !mount.is_ok_and(|status| status.success()) {
+            eprintln!("NOT TESTED: mounting a small file system needs root");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
     }
 }

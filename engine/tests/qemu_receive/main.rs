@@ -8,16 +8,14 @@ mod common;
 mod failures;
 mod ground;
 mod huge;
+mod import;
 #[path = "../support/mod.rs"]
 mod support;
 
-use retpath_engine::image::Image;
 use serde_json::{Value, json};
 
-use ground::{Ground, compare, machine, text};
-use support::SOON;
-use support::program::Program;
-use support::qemu::{Backing, Guest, Machine, Qemu, Ram, stream, types};
+use ground::{Ground, machine};
+use support::qemu::{Backing, Guest, Machine, Ram, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -29,6 +27,9 @@ fn keeps_every_byte_of_a_postcopy_migration() {
     let source = &report["manifest"]["source"];
     assert_eq!(source["postcopy"], true);
     assert_eq!(source["footers"], true);
+    // PING 0x42; it would have waited for its PONG for ever.
+    assert_eq!(source["asks_loaded"], types::release() >= (10, 2));
+    assert_eq!(source["switchover_start"], types::release() >= (10, 0));
     ground.source.assert_silent();
 }
 
@@ -110,37 +111,5 @@ fn keeps_a_machine_type_without_footers() {
         assert_eq!(report["manifest"]["machine"], Value::Null);
         assert_eq!(report["manifest"]["source"]["footers"], false);
         assert_eq!(report["manifest"]["description"].is_null(), postcopy);
-    }
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn imports_what_cat_saved() {
-    let old = types::without_footers();
-    let kinds = ["pc".into(), "q35".into()].into_iter().chain(old.clone());
-    for kind in kinds {
-        let machine = machine().kind(&kind);
-        let mut source = Qemu::boot(&machine);
-        let saved = source.save();
-        let stream = std::fs::read(&saved).expect("a stream");
-        let folder = support::qemu::process::folder();
-        let out = folder.path().join("image");
-        let mut retpath = Program::retpath(&["import", text(&saved), "--out", text(&out)]);
-        retpath.wait_success(SOON);
-        let sent = stream::Ram::saved(&stream, &[]);
-        compare(&out, &sent);
-        source.assert_ram(&sent);
-        let image = Image::open(&out).expect("a whole image");
-        let footers = Some(kind) != old;
-        assert_eq!(image.manifest().source.footers, footers);
-        let description = image.description().expect("a description");
-        let description: Value = serde_json::from_slice(description).expect("JSON");
-        assert!(description["devices"].is_array());
-        // It ends where the devices do: with the footer of the last one.
-        let state = image.device_state();
-        assert_eq!(state[0], 4);
-        if footers {
-            assert_eq!(state[state.len() - 5], 0x7e);
-        }
     }
 }

@@ -118,9 +118,24 @@ impl Judge {
         second
     }
 
-    /// Waits until the migration is over.
+    /// Waits until the migration is over and tidied up: a source that is told
+    /// to migrate in between never migrates again.
     pub(crate) fn wait_over(&mut self) {
         self.wait(&["completed", "failed"]);
+        let end = Instant::now() + SOON;
+        while self.is_untidy() {
+            assert!(Instant::now() < end, "the migration is never tidied up");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether there is something left of a migration that could be yanked.
+    fn is_untidy(&mut self) -> bool {
+        // Not before QEMU 6.0.
+        let list = self.qemu.try_run("query-yank", json!({}));
+        let list = list.unwrap_or_default();
+        let mut list = list.as_array().into_iter().flatten();
+        list.any(|entry| entry["type"] == "migration")
     }
 
     /// Waits until the return path's thread has ended, and gives its verdict.

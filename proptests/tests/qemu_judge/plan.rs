@@ -1,8 +1,8 @@
 //! What QEMU is sent: sequences of messages, most of them good ones, some with
 //! one that is nearly good.
 //!
-//! Page requests are for a source that is in postcopy. A request whose end
-//! wraps round into a block is never sent: no destination has a use for it.
+//! Page requests are for a source that is in postcopy. A request that ends in
+//! front of its start is never sent: no destination has a use for it.
 
 use std::fmt;
 
@@ -116,7 +116,8 @@ fn headers(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// Whether a request's end is so far behind 2^64 that it is in a block again.
+/// Whether QEMU takes a request although it ends in front of its start: its
+/// sums wrap, and it reads a length of 2^31 or more as negative.
 fn wraps(blocks: &Blocks, number: u16, payload: &[u8]) -> bool {
     let longest = blocks.iter().map(|block| block.len).max().unwrap_or(0);
     let Some((start, rest)) = payload.split_first_chunk() else {
@@ -125,9 +126,9 @@ fn wraps(blocks: &Blocks, number: u16, payload: &[u8]) -> bool {
     let Some((len, _)) = rest.split_first_chunk() else {
         return false;
     };
-    let (start, len) = (u64::from_be_bytes(*start), u32::from_be_bytes(*len));
-    let (end, wrapped) = start.overflowing_add(len.into());
-    matches!(number, 3 | 4) && wrapped && (1..=longest).contains(&end)
+    let start = u64::from_be_bytes(*start);
+    let end = start.wrapping_add_signed(i32::from_be_bytes(*len).into());
+    matches!(number, 3 | 4) && end < start && (1..=longest).contains(&end)
 }
 
 fn pong() -> impl Strategy<Value = Vec<u8>> + Clone {

@@ -43,7 +43,8 @@ const LEN_FIELD: Field = Field {
     kind: Kind::Be32,
     rule: Rule::Span,
     unit: Unit::Bytes,
-    doc: "how much is wanted; QEMU asks for exactly one host page",
+    doc: "how much is wanted; QEMU asks for exactly one host page, and reads 2^31 or more as \
+          negative",
 };
 
 const EMPTY_SPAN: Refusal = Refusal {

@@ -88,6 +88,8 @@ impl Setup {
 pub struct Link {
     setup: Setup,
     blocks: Blocks,
+    /// The source's.
+    config: source::Config,
     source: Source,
     gather: Gather,
     /// The return path, as the source reads it.
@@ -121,7 +123,8 @@ impl Link {
             ..destination::Config::default()
         };
         Self {
-            source: Source::new(config, blocks.clone()).expect("a good setup"),
+            source: Source::new(config.clone(), blocks.clone()).expect("a good setup"),
+            config,
             gather: Gather::new(),
             path: Stream::new(0),
             destination: Destination::new(incoming),
@@ -177,6 +180,17 @@ impl Link {
         // Whether that is the end depends on how far it was.
         let _ = self.source.link_lost();
         self.lose_destination();
+    }
+
+    /// The source is gone for good, and another takes over, if that is of any
+    /// use. Says whether it is.
+    pub fn replace_source(&mut self) -> bool {
+        let paused = self.source.phase() == source::Phase::Paused;
+        if paused {
+            let other = Source::taking_over(self.config.clone(), self.blocks.clone());
+            self.source = other.expect("as good as the first");
+        }
+        paused
     }
 
     /// A new link, if one is of any use. Says whether it is.

@@ -28,6 +28,9 @@ pub fn migration(choices: &mut Choices<'_>) -> Outcome {
             return outcome;
         }
         if !link.up && choices.one_in(4) {
+            if choices.one_in(4) {
+                assert!(link.replace_source());
+            }
             assert!(link.reconnect());
         }
         if choices.is_empty() {

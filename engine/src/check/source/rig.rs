@@ -181,6 +181,12 @@ impl Rig {
         self.stream = Stream::new(0);
     }
 
+    /// The source is gone for good, and another takes over.
+    pub(crate) fn replace_source(&mut self) {
+        let other = Source::taking_over(self.config.clone(), self.blocks.clone());
+        self.source = other.expect("as good as the first");
+    }
+
     /// Turns the crank until nothing moves any more.
     pub(crate) fn run(&mut self) {
         loop {

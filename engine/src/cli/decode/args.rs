@@ -10,11 +10,7 @@ use retpath_codec::NameBuf;
 use super::{Dialect, Format, Kind, Options, PageSize};
 use crate::cli::size;
 
-/// Print what a recorded migration channel says.
-///
-/// PATH holds the bytes of one connection in one direction, as a proxy between
-/// two QEMUs records them. From a pipe, each line appears as soon as its
-/// message has arrived.
+/// Command line of `retpath decode`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Args {

@@ -215,6 +215,7 @@ fn migrate(
         // The source's process is watched: it comes back, or `control` ends
         // this.
         patience: Duration::from_secs(3600),
+        recovery: Duration::from_secs(30),
     };
     let received = receive(&mut listener, &mut guest, options, &control);
     match received {

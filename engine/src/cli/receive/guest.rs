@@ -221,6 +221,13 @@ impl Guest for Incoming {
         }
     }
 
+    fn second_link(&mut self) {
+        self.live.say(
+            "retpath receive: the source has made a second connection, which is not read: if its \
+             capability postcopy-preempt is on, --preempt is missing here",
+        );
+    }
+
     fn device_state_tail(&mut self) -> Result<Tail, String> {
         match &self.writer {
             Some(writer) => self.recorder.tail(writer).map_err(|e| e.to_string()),

@@ -33,11 +33,26 @@ use guest::{Incoming, Source};
 use live::Live;
 use report::Report;
 
-/// Receive a live migration into an image.
-///
-/// At the source: `migrate -d URI`, and `migrate_start_postcopy` if the
-/// capability postcopy-ram is on. The guest stops there and does not run here.
+const HELP: &str = "\
+At the source, in QEMU's monitor:
+  migrate -d URI              the guest stops once all of its memory is here
+  migrate_start_postcopy      with `migrate_set_capability postcopy-ram on` before
+                              it: the guest stops at once, its memory follows
+The guest does not run here. When the link breaks in postcopy, the source goes on
+with `migrate -r URI`.
+
+Multifd, compress, xbzrle and devices whose state comes in pieces are refused.
+Machine types up to 2.2 need the capabilities return-path and postcopy-ram off,
+or a switch to postcopy: nothing else tells where their streams end.
+
+Exit codes:
+  0  the image is there
+  1  it is not, and one line says why, what is lost and what is not
+  2  the command was called wrongly";
+
+/// Command line of `retpath receive`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Args {
     /// Where to listen: unix:PATH, tcp:HOST:PORT or fd:N
     #[arg(long, value_name = "URI")]
@@ -46,13 +61,15 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
+    ///
+    /// A source with the capability postcopy-ram tells it by itself.
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,
     /// The source has the capability postcopy-preempt on
     #[arg(long)]
     preempt: bool,
-    /// The source has the capability switchover-ack on
+    /// The source has the capability switchover-ack on, and waits for leave to switch
     #[arg(long)]
     switchover_ack: bool,
     /// Touch so many missing pages at random after the switch, and measure how
@@ -110,6 +127,7 @@ fn become_image(args: &Args) -> Result<String, String> {
         },
         stream,
         patience: Duration::from_secs(args.recover_timeout),
+        recovery: Duration::from_secs(30),
     };
     let live = Live::new();
     let mut guest = Incoming::new(
@@ -179,8 +197,11 @@ fn fate(source: Source) -> String {
             "no image was made, {missing} pages had not come: the guest is lost, unless its \
              source goes on by itself; one that waits in postcopy-paused cannot"
         ),
-        (false, _) => {
+        (false, _) if hears => {
             "no image was made, and nothing is lost: the source still has its guest".into()
         }
+        (false, _) => "no image was made, and nothing is lost: the source still has its guest; \
+             should it believe that the migration is over, `cont` there runs it again"
+            .into(),
     }
 }

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::Args;
 use super::fate::Failure;
 use super::stock::Stock;
-use super::{Args, Release};
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Link};
 use crate::cli::latency::Nanos;
+use crate::release::Release;
 use crate::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
 use crate::source::{PageSource, Phase, Source};
 use crate::stats::Stats;
@@ -88,6 +89,7 @@ impl<'a> Boot<'a> {
         };
         let options = ServeOptions {
             retry: self.args.retry(self.address),
+            stall: self.args.stall.map(Duration::from_secs),
             ..ServeOptions::default()
         };
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);

@@ -18,24 +18,37 @@ use indicatif::MultiProgress;
 use super::signals::Signals;
 use super::{Format, print, size};
 use crate::channel::Address;
+use crate::release::Release;
 use crate::run::Control;
 
 mod boot;
 mod fate;
-mod release;
 mod report;
 mod stock;
 
 use boot::{Boot, Outcome};
-pub use release::Release;
 use report::Report;
 use stock::Stock;
 
 /// How often to look for signals.
 const LOOK: Duration = Duration::from_millis(20);
 
+const HELP: &str = "\
+Each QEMU is started with the command line of the machine in the image, and waits:
+  qemu-system-x86_64 ... -incoming defer
+  (qemu) migrate_set_capability postcopy-ram on
+  (qemu) migrate_incoming URI
+When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
+The image is only read, and can be served to any number of QEMUs at a time.
+
+Exit codes:
+  0  every QEMU has everything
+  1  one has not, and a line says why, where its guest is and what to do
+  2  the command was called wrongly";
+
 /// Command line of `retpath serve`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
 pub struct Args {
     /// The image's folder, as `retpath receive` and `retpath import` make it.
     #[arg(long, value_name = "DIR")]
@@ -53,6 +66,10 @@ pub struct Args {
     /// How long to try to replace a broken link; 0 gives up at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry: u64,
+    /// Take a link for broken over which nothing has moved for so long, although it is QEMU's
+    /// turn. Without it a QEMU is waited for: its user may have paused it.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    stall: Option<u64>,
     /// Take up migrations that were left unfinished: each QEMU is in state postcopy-paused and
     /// listens after `migrate-recover`.
     #[arg(long)]

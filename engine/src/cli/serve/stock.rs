@@ -1,9 +1,10 @@
 //! What is served: the image's memory, lent from its mapping, and what the image says about how its
 //! machine speaks on the wire.
 
-use super::{Args, Release};
+use super::Args;
 use crate::blocks::Blocks;
 use crate::image::Image;
+use crate::release::Release;
 use crate::source::{Config, PageSource, Preempt};
 
 /// The image, mapped once for all QEMUs.

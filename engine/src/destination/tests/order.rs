@@ -237,6 +237,25 @@ fn acknowledges_the_switchover_once_and_first() {
 }
 
 #[test]
+fn acknowledges_no_switchover_that_only_devices_may() {
+    for (machine, says) in [
+        (&b"pc-q35-11.0"[..], &["SWITCHOVER_ACK"][..]),
+        (b"pc-q35-11.1", &[]),
+        (b"pc-q35-12.0", &[]),
+        (b"microvm", &["SWITCHOVER_ACK"]),
+    ] {
+        let mut dest = Dest::new(Config {
+            switchover_ack: true,
+            ..Config::default()
+        });
+        dest.event(Channel::Main, Event::Configuration { machine })
+            .unwrap();
+        dest.command(&Command::OpenReturnPath).unwrap();
+        assert_eq!(dest.said(), says);
+    }
+}
+
+#[test]
 fn refuses_page_sizes_other_than_the_sources() {
     let mut dest = Dest::new(Config::default());
     dest.advise(&[("ram", HUGE), ("huge", HUGE)], PAGE | HUGE);

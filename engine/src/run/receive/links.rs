@@ -1,5 +1,5 @@
-//! Connections: which is which, what arrives on them, and what happens when
-//! they end.
+//! Connections: what arrives on them, and what happens when they end. Errors
+//! are those that no new connection mends.
 
 use std::io;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use super::{LINGER, Receiving, SILENCE};
 use crate::Channel;
 use crate::blocks::BlockId;
 use crate::channel::{Link, Moved};
-use crate::destination::{Phase, Tail};
+use crate::destination::{Ending, Phase, Tail};
 
 /// Bytes of a read that looks like a sweep's.
 const SWEEP: usize = 32 * 1024;
@@ -68,14 +68,15 @@ impl Receiving<'_> {
             self.outbox.clear();
             return;
         };
-        if self.outbox.is_empty() || self.mute.is_some() {
-            return;
+        if !self.outbox.is_empty() && self.mute.is_none() {
+            match self.outbox.flush(&main.link) {
+                Ok(true) => self.core.written(self.clock.now()),
+                Ok(false) => {}
+                Err(error) => self.mute = Some((Instant::now(), error)),
+            }
         }
-        match self.outbox.flush(&main.link) {
-            Ok(true) => self.core.written(self.clock.now()),
-            Ok(false) => {}
-            Err(error) => self.mute = Some((Instant::now(), error)),
-        }
+        let finished = self.ending.is_some() && self.core.phase() == Phase::Finished;
+        self.told |= finished && self.outbox.is_empty();
     }
 
     /// What cannot be written to is of no use, but what has arrived on it comes
@@ -87,13 +88,15 @@ impl Receiving<'_> {
             return Ok(());
         };
         let what = "writing";
+        let error = RunError::Link { what, error };
         match self.core.phase() {
-            Phase::Running | Phase::Recovering => {
-                self.lost(Channel::Main, RunError::Link { what, error })
+            Phase::Running | Phase::Recovering => self.lost(Channel::Main, error),
+            // SHUT could not be written: the source may ask again.
+            Phase::Finished if self.ending == Some(Ending::Postcopy) => {
+                self.untold = Some(error);
+                self.ended(Channel::Main)
             }
-            // SHUT could not be written. Where a link broke before, the source asks again.
-            Phase::Finished if self.core.stats().pauses > 0 => self.ended(Channel::Main),
-            Phase::Finished => Err(RunError::Link { what, error }),
+            Phase::Finished => Err(error),
             // In precopy, the source ends the link, too.
             _ => Ok(()),
         }
@@ -137,6 +140,9 @@ impl Receiving<'_> {
         let now = self.clock.now();
         match moved {
             Moved::Bytes(size) => {
+                if channel == Channel::Main {
+                    self.moved = Instant::now();
+                }
                 if inbound.mode == Mode::Row && self.row(channel, inbound, now)? {
                     return Ok(true);
                 }
@@ -264,10 +270,19 @@ impl Receiving<'_> {
             return self.lost(channel, RunError::Closed);
         }
         match channel {
-            Channel::Main => self.main = None,
+            Channel::Main => {
+                self.last = self.main.take().map(|main| main.decoder);
+                self.since = Instant::now();
+            }
             Channel::Preempt => self.preempt = None,
         }
-        self.act()
+        self.act()?;
+        if channel == Channel::Main && self.core.phase() == Phase::Running {
+            // A source that closes before it has seen SHUT hears no more
+            // requests, whatever it still sends on the preempt channel.
+            return self.lost(channel, RunError::Closed);
+        }
+        Ok(())
     }
 
     /// Nothing comes. That is the end of a precopy migration without footers
@@ -307,7 +322,10 @@ impl Receiving<'_> {
             self.outbox.bytes.append(self.core.outbox());
             let _ = self.outbox.flush(&main.link);
             main.link.shut_down();
-            self.last = Some(main.decoder);
+            // What never got as far as that has nothing to say about the next.
+            if self.last.is_none() || self.core.stats().resumes != self.resumes {
+                self.last = Some(main.decoder);
+            }
         }
         if let Some(preempt) = self.preempt.take() {
             preempt.link.shut_down();
@@ -315,63 +333,17 @@ impl Receiving<'_> {
         self.waiting = None;
         self.mute = None;
         self.outbox.clear();
+        if mendable && self.ending == Some(Ending::Postcopy) {
+            // Nothing is lost any more. The source may come back for SHUT.
+            self.untold.get_or_insert(error);
+            self.since = Instant::now();
+            return Ok(());
+        }
         if !mendable || lost.is_err() || self.core.phase() != Phase::Paused {
             return Err(error);
         }
         self.since = Instant::now();
         self.cause = Some(Box::new(error));
         Ok(())
-    }
-
-    /// Takes a connection: the first, the preempt channel, or a replacement.
-    pub(super) fn accept(&mut self) -> Result<(), RunError> {
-        let Some(link) = self.listener.accept()? else {
-            return Ok(());
-        };
-        match (&self.main, &self.last) {
-            (None, None) => {
-                self.had_preempt = false;
-                let decoder = Decoder::new(self.options.stream.clone());
-                self.main = Some(Inbound::new(link, decoder));
-            }
-            (None, Some(last)) => {
-                self.had_preempt = false;
-                let decoder = last.resume();
-                self.core.link_restored()?;
-                self.main = Some(Inbound::new(link, decoder));
-            }
-            // The preempt channel's decoder needs the blocks of the main one.
-            (Some(_), _) => self.waiting = Some(link),
-        }
-        self.promote();
-        Ok(())
-    }
-
-    /// Starts to read the preempt channel, once it means something.
-    pub(super) fn promote(&mut self) {
-        if self.had_preempt || self.trap.is_none() {
-            return;
-        }
-        if let (Some(main), Some(link)) = (&self.main, self.waiting.take()) {
-            self.had_preempt = true;
-            self.preempt = Some(Inbound::new(link, main.decoder.preempt()));
-        }
-    }
-
-    /// How long a missing link has been waited for is not too long.
-    pub(super) fn patience(&mut self) -> Result<(), RunError> {
-        // The first connection may take as long as it likes.
-        if self.main.is_some()
-            || self.last.is_none()
-            || self.ending.is_some()
-            || self.since.elapsed() < self.options.patience
-        {
-            return Ok(());
-        }
-        let seconds = self.options.patience.as_secs();
-        Err(RunError::Abandoned {
-            seconds,
-            cause: self.cause.take(),
-        })
     }
 }

@@ -8,6 +8,11 @@
 //! Errors end the migration with everything received still in memory; a broken
 //! link in postcopy does not, it is waited for until the migration is
 //! recovered over a new one.
+//!
+//! Until there is a main link, connections that say nothing keep nobody out,
+//! and neither does a new link over which the migration does not go on. A main
+//! link that has come so far may be silent for as long as it likes: the user
+//! of its source may have paused it. See [`Control`] for letting go of it.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -27,11 +32,15 @@ use crate::memory::Memory;
 
 mod guest;
 mod links;
+mod lobby;
 mod placing;
+mod seats;
+mod stray;
 mod sweep;
 
 pub use guest::Guest;
 use links::Inbound;
+use lobby::Lobby;
 use placing::Trap;
 
 /// How to receive.
@@ -43,6 +52,10 @@ pub struct ReceiveOptions {
     pub stream: forward::Options,
     /// How long to wait for a new link when one breaks.
     pub patience: Duration,
+    /// How long a new link may take to get the migration going again, after
+    /// which it is dropped, and the next one may try, with all the patience
+    /// there is; and how long a source may say nothing once everything is here.
+    pub recovery: Duration,
 }
 
 /// Receives one migration.
@@ -71,8 +84,8 @@ pub fn receive(
     }
 }
 
-/// How long a migration that was broken before waits at its end for a source
-/// that has not seen SHUT, and what still comes on a broken link is read.
+/// How long a migration waits at its end for a source that may not have seen
+/// SHUT, because a link broke, and what still comes on a broken link is read.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a source may say nothing where its stream may be over.
@@ -90,22 +103,35 @@ struct Receiving<'a> {
     /// one, so the next connection is a new main channel, whatever is left to
     /// be read of the old one.
     had_preempt: bool,
+    /// Connections that came while there was no main link.
+    lobby: Lobby,
     /// A second connection that came before it could be read.
     waiting: Option<Link>,
+    /// A second connection that nobody expects.
+    stray: Option<Link>,
     outbox: Outbox,
     /// Since when the main link cannot be written to, and why.
     mute: Option<(Instant, io::Error)>,
+    /// Why the last message could not be written; the source may come back.
+    untold: Option<RunError>,
     memories: Vec<Arc<Memory>>,
     trap: Option<Trap>,
-    /// The main decoder of the last link: what a new link goes on from.
+    /// The main decoder of the last link over which it went on: what a new link goes on from.
     last: Option<Decoder>,
     clock: Clock,
     /// Since when no link is there, and why.
     since: Instant,
     cause: Option<Box<RunError>>,
+    /// Since when the main link is there, how often the migration had gone on
+    /// before, and when something last came.
+    seated: Instant,
+    resumes: u64,
+    moved: Instant,
     /// Since when there has been nothing to do.
     idle: Option<Instant>,
     ending: Option<Ending>,
+    /// Whether the last message has been written to a link.
+    told: bool,
 }
 
 struct Ready {
@@ -138,17 +164,24 @@ impl<'a> Receiving<'a> {
             main: None,
             preempt: None,
             had_preempt: false,
+            lobby: Lobby::default(),
             waiting: None,
+            stray: None,
             outbox: Outbox::default(),
             mute: None,
+            untold: None,
             memories: Vec::new(),
             trap: None,
             last: None,
             clock: Clock::new(),
             since: Instant::now(),
             cause: None,
+            seated: Instant::now(),
+            resumes: 0,
+            moved: Instant::now(),
             idle: None,
             ending: None,
+            told: false,
         }
     }
 
@@ -180,35 +213,23 @@ impl<'a> Receiving<'a> {
             if ready.main {
                 self.inbound(Channel::Main)?;
             }
-            if ready.listener || self.main.is_none() && self.listener.fd().is_none() {
-                self.accept()?;
-            }
+            self.accept(ready.listener)?;
             self.promote();
             self.act()?;
             self.flush();
             self.unmute(!ready.main)?;
-            self.patience()?;
+            self.limits()?;
             let now = self.clock.now();
             if now >= next_progress {
                 next_progress = now + 100_000_000;
+                self.judge_stray()?;
                 self.guest.progress(&self.core);
             }
         }
-        self.unmute(true)
-    }
-
-    /// Whether nothing more can come that matters.
-    fn is_over(&self) -> bool {
-        match self.ending {
-            None => false,
-            // The source still sends a description, then closes.
-            Some(Ending::Precopy) => self.main.is_none(),
-            // The source closes when it has seen SHUT. If a link broke before,
-            // SHUT may have been lost with this one, too: it asks again.
-            Some(Ending::Postcopy) => match &self.main {
-                Some(_) => self.outbox.is_empty() && self.core.stats().pauses == 0,
-                None => self.core.stats().pauses == 0 || self.since.elapsed() >= LINGER,
-            },
+        self.unmute(true)?;
+        match self.untold.take().filter(|_| !self.told) {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
     }
 
@@ -230,6 +251,11 @@ impl<'a> Receiving<'a> {
             self.listener.fd().filter(|_| self.wants_link()),
             PollFlags::IN,
         );
+        if self.main.is_none() {
+            for (fd, flags) in self.lobby.fds() {
+                waiting.add(Some(fd), flags);
+            }
+        }
         waiting.wait(Duration::from_millis(100))?;
         Ok(Ready {
             control: waiting.readable(control),
@@ -238,11 +264,6 @@ impl<'a> Receiving<'a> {
             main: waiting.readable(main),
             listener: waiting.readable(listener),
         })
-    }
-
-    fn wants_link(&self) -> bool {
-        self.main.is_none()
-            || self.options.core.preempt && !self.had_preempt && self.waiting.is_none()
     }
 
     /// Carries the core's wishes out.
@@ -276,6 +297,9 @@ impl<'a> Receiving<'a> {
                     self.core.device_state_saved()?;
                 }
                 Action::Complete(ending) => {
+                    if ending == Ending::Precopy {
+                        self.judge_strays()?;
+                    }
                     self.release()?;
                     self.guest
                         .complete(&self.core, ending)

@@ -2,7 +2,7 @@
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::Item;
-use retpath_codec::{Message, Rule};
+use retpath_codec::{BlockName, Message, Rule};
 
 use crate::Channel;
 
@@ -151,4 +151,49 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
         Why::Unasked,
         "before it was asked"
     );
+}
+
+/// A stranger on one link must not make what the destination says on the next
+/// one look like a lie: nothing would be left that can end the migration.
+#[test]
+fn takes_a_true_bitmap_after_one_that_denied_everything() {
+    let mut rig = Rig::switched(config(), &[(130, 4096)]);
+    rig.step(Channel::Main);
+    rig.talk();
+    let left = rig.source.remaining();
+    rig.cut();
+    for resumed in [false, true] {
+        rig.source.resume().expect("paused");
+        rig.step(Channel::Main);
+        let named = name("pc.ram");
+        let message = Message::RecvBitmap {
+            block: named.name(),
+        };
+        let bitmap = Bitmap::new(&[0; 24]);
+        let offset = 0;
+        let source = &mut rig.source;
+        source
+            .message(Item::Message { offset, message }, 0)
+            .expect("asked for");
+        source
+            .message(Item::Bitmap { offset, bitmap }, 0)
+            .expect("possible");
+        assert_eq!(rig.source.remaining(), 130 * 4096);
+        if resumed {
+            rig.step(Channel::Main);
+            let message = Message::ResumeAck;
+            rig.source
+                .message(Item::Message { offset, message }, 0)
+                .expect("awaited");
+            rig.step(Channel::Main);
+        }
+        rig.cut();
+    }
+    rig.source.resume().expect("paused");
+    while rig.source.phase() != Phase::Postcopy {
+        rig.step(Channel::Main);
+        rig.talk();
+    }
+    assert_eq!(rig.source.remaining(), left);
+    rig.finish();
 }

@@ -1,6 +1,7 @@
 //! Migration of a running [`Qemu`]: settings, commands, states and figures, as QMP has them.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -155,8 +156,30 @@ impl Qemu {
 
     /// Makes a paused source take the migration up again.
     pub(crate) fn resume(&mut self, uri: &str) {
+        self.wait_parked();
         self.run("migrate", json!({ "uri": uri, "resume": true }));
         self.resuming = true;
+    }
+
+    /// Waits until the thread that reads the return path of a paused source has seen that the link
+    /// is gone. Up to 8.1, one that sees it later closes the new link instead, and QEMU crashes.
+    fn wait_parked(&self) {
+        let end = Instant::now() + SOON;
+        let busy = |task: &Path| {
+            let read = |name| fs::read_to_string(task.join(name)).unwrap_or_default();
+            read("comm").trim() == "return path" && !read("wchan").contains("futex")
+        };
+        loop {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.program.id()));
+            let tasks = tasks.unwrap_or_else(|error| self.fail(&format!("its threads: {error}")));
+            if !tasks.flatten().any(|task| busy(&task.path())) {
+                return;
+            }
+            if Instant::now() > end {
+                self.fail("its return path does not see that the link is gone");
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// What `query-migrate` says now.

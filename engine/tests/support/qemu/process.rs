@@ -44,7 +44,7 @@ pub(crate) struct Qemu {
 }
 
 /// The QEMU to run: `RETPATH_QEMU`, or the one on the path.
-pub(super) fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     env::var_os("RETPATH_QEMU").map_or_else(|| "qemu-system-x86_64".into(), PathBuf::from)
 }
 
@@ -86,6 +86,8 @@ impl Qemu {
         let binary = binary();
         let mut command = Command::new(&binary);
         command.args(machine.arguments(&boot)).args(more);
+        // Threads have names: see `Qemu::resume`.
+        command.args(["-name", "debug-threads=on"]);
         command
             .arg("-qmp")
             .arg(format!("unix:{}", control.display()));

@@ -81,7 +81,23 @@ pub(crate) fn preempt_orders() -> Vec<(String, bool)> {
     orders
 }
 
+/// Types whose source waits with the capability `switchover-ack` for the destination as a whole (11.0
+/// and older), and for each device that asks for it: one of each as far as this QEMU has them.
+pub(crate) fn switchover_acks() -> Vec<String> {
+    if release() < (8, 1) {
+        not_tested("SWITCHOVER_ACK (8.1 and newer)");
+        return Vec::new();
+    }
+    let whole = up_to((11, 0), "SWITCHOVER_ACK as up to 11.0");
+    let mut kinds: Vec<_> = whole.into_iter().collect();
+    match types().pop() {
+        Some((release, name)) if release > (11, 0) => kinds.push(name),
+        _ => not_tested("SWITCHOVER_ACK as from 11.1 on"),
+    }
+    kinds
+}
+
 /// Says what this QEMU lacks, past the test runner, which swallows what a test that passes prints.
-fn not_tested(what: &str) {
+pub(crate) fn not_tested(what: &str) {
     let _ = writeln!(io::stderr(), "NOT TESTED: {what}: not in this QEMU");
 }

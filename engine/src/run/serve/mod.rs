@@ -9,9 +9,8 @@
 //! say; before the switch the guest is still here, and the loop ends with an
 //! error.
 
-use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use retpath_codec::Qemu;
 use retpath_codec::stream::Stream;
@@ -21,65 +20,16 @@ use super::outbound::{Outbound, Pumped};
 use super::window::Window;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
-use crate::channel::{ChannelError, Link, Moved};
-use crate::source::{Error, Next, PageSource, Phase, Source};
+use crate::channel::{Link, Moved};
+use crate::source::{Next, Phase, Source};
 
-/// The machine that is being sent.
-pub trait Machine {
-    /// Its memory.
-    fn pages(&self) -> &dyn PageSource;
+mod api;
+mod mend;
+mod stall;
 
-    /// Called in every turn before the switch: here dirty pages are marked,
-    /// and [`Source::switch`] is called once its time has come.
-    ///
-    /// # Errors
-    ///
-    /// The migration ends.
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String>;
-
-    /// Called about ten times a second.
-    fn progress(&mut self, core: &Source) {
-        let _ = core;
-    }
-
-    /// The link broke after the switch: is it to be replaced?
-    fn broken(&mut self, core: &Source, error: &RunError) -> bool {
-        let _ = (core, error);
-        true
-    }
-}
-
-/// Opens links to the destination.
-pub trait Connector {
-    /// A new link for a channel.
-    ///
-    /// # Errors
-    ///
-    /// There is none to be had now. A main channel that replaces a broken one
-    /// is tried again until the time is up.
-    fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError>;
-}
-
-/// How to serve.
-#[derive(Clone, Debug)]
-pub struct ServeOptions {
-    /// How long to try to replace a broken link; zero gives up at once.
-    pub retry: Duration,
-    /// Most bytes that wait in the kernel to be sent on the main channel: the
-    /// start of the range while pages are requested over it, growing to the
-    /// end while none is. The kernel may round, and cap, what is set. More than
-    /// 256 KiB made no sweep faster: the bytes leave the caches on their way.
-    pub send_queue: RangeInclusive<usize>,
-}
-
-impl Default for ServeOptions {
-    fn default() -> Self {
-        Self {
-            retry: Duration::from_secs(60),
-            send_queue: 64 << 10..=256 << 10,
-        }
-    }
-}
+pub use api::{Connector, Machine, ServeOptions};
+use mend::Outage;
+use stall::Stall;
 
 /// Serves one migration to its end: from its beginning, or what is left of it
 /// if the core is one that [took over](Source::taking_over).
@@ -111,6 +61,7 @@ pub fn serve(
         window: Window::new(&options.send_queue, page.unwrap_or(0)),
         clock: Clock::new(),
         outage: None,
+        stall: Stall::new(options.stall),
     };
     serving.open(main);
     if serving.core.phase() == Phase::Paused {
@@ -121,12 +72,6 @@ pub fn serve(
 
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
-
-/// How long to wait before an attempt to connect again.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a destination may take to close a link that it does not want.
-const GRACE: Duration = Duration::from_millis(250);
 
 struct Serving<'a> {
     core: &'a mut Source,
@@ -142,15 +87,7 @@ struct Serving<'a> {
     window: Window,
     clock: Clock,
     outage: Option<Outage>,
-}
-
-/// A time without a link over which the migration goes on.
-#[derive(Clone, Copy, Debug)]
-struct Outage {
-    /// How often the migration had gone on before.
-    resumes: u64,
-    /// When to give up.
-    deadline: Instant,
+    stall: Stall,
 }
 
 impl Serving<'_> {
@@ -185,6 +122,7 @@ impl Serving<'_> {
         if self.core.phase() == Phase::Completed {
             return Ok(());
         }
+        self.watch(main, preempt)?;
         let most = match main {
             Pumped::More => Duration::ZERO,
             Pumped::Blocked | Pumped::Idle { until: None } => Duration::from_millis(100),
@@ -263,10 +201,10 @@ impl Serving<'_> {
         }
     }
 
-    /// Reads the return path once.
-    fn return_path(&mut self) -> Result<(), RunError> {
+    /// Reads the return path once; says whether there was anything.
+    fn return_path(&mut self) -> Result<bool, RunError> {
         let Some(main) = &self.main else {
-            return Ok(());
+            return Ok(false);
         };
         let mut bytes = [0; READ];
         let moved = main.link.read(&mut bytes);
@@ -276,97 +214,33 @@ impl Serving<'_> {
         })? {
             Moved::Bytes(size) => {
                 self.heard = true;
+                self.stall.moved();
                 &bytes[..size]
             }
-            Moved::Later => return Ok(()),
+            Moved::Later => return Ok(false),
             Moved::End => return Err(RunError::Closed),
         };
         let now = self.clock.now();
         loop {
             match self.stream.next(&mut input) {
                 Ok(Some(item)) => self.core.message(item, now)?,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(true),
                 Err(error) => return Err(self.core.malformed(error).into()),
             }
             self.stream.limit_bitmap(self.core.recv_bitmap_limit());
         }
     }
 
-    /// Replaces the links after an error that a new link can mend; gives any
-    /// other error back.
-    fn mend(&mut self, error: RunError) -> Result<(), RunError> {
-        if self.core.phase() == Phase::Completed {
-            return Ok(());
-        }
-        let mendable = match &error {
-            RunError::Source(Error::GaveUp { .. }) => false,
-            RunError::Source(_) | RunError::Channel(_) => true,
-            other => other.is_link(),
-        };
-        let lost = self.core.link_lost();
-        for out in self.main.take().into_iter().chain(self.preempt.take()) {
-            out.link.shut_down();
-        }
-        if !mendable || lost.is_err() || self.core.phase() != Phase::Paused {
-            return Err(error);
-        }
-        let resumes = self.core.stats().resumes;
-        let known = self.outage.filter(|outage| outage.resumes == resumes);
-        if known.is_none() && !self.machine.broken(self.core, &error) {
-            return Err(error);
-        }
-        // If the last link was of no use, it is still the same outage.
-        let outage = *self.outage.insert(known.unwrap_or_else(|| Outage {
-            resumes,
-            deadline: Instant::now() + self.options.retry,
-        }));
-        let mut tried = known.is_some();
-        loop {
-            if tried && Instant::now() >= outage.deadline {
-                let seconds = self.options.retry.as_secs();
-                return Err(RunError::Abandoned {
-                    seconds,
-                    cause: Some(Box::new(error)),
-                });
-            }
-            // The other side must notice the end of the old link first: until
-            // then a QEMU turns new ones away.
-            self.sleep(PAUSE)?;
-            tried = true;
-            if let Ok(link) = self.connector.connect(Channel::Main) {
-                self.open(link);
-                return Ok(self.core.resume()?);
-            }
-        }
-    }
-
-    /// Makes sure, as far as it can be, that the destination keeps the new main
-    /// link before another one is made. One that has not noticed the end of the
-    /// old link closes the new one at once; then it would take the next
-    /// connection, which is meant for urgent pages, for the main one.
-    fn prove_main(&mut self) -> Result<(), RunError> {
-        if self.core.phase() != Phase::Recovering || self.heard {
-            return Ok(());
-        }
-        let mut waiting = Waiting::new();
-        let link = self.main.as_ref().map(|out| out.link.as_fd());
-        let back = waiting.add(link, PollFlags::IN);
-        waiting.wait(GRACE)?;
-        if waiting.readable(back) {
-            self.return_path()?;
-        }
-        Ok(())
-    }
-
-    /// Sleeps, unless the loop is to stop.
-    fn sleep(&self, time: Duration) -> Result<(), RunError> {
-        let mut waiting = Waiting::new();
-        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        waiting.wait(time)?;
-        if waiting.readable(control) && self.control.take().stop {
-            return Err(RunError::Stopped);
-        }
-        Ok(())
+    /// Does not wait for ever for a peer of which nothing is heard.
+    fn watch(&mut self, main: Pumped, preempt: Pumped) -> Result<(), RunError> {
+        let links = self.main.iter().chain(&self.preempt);
+        let written = links.map(|out| out.written).sum();
+        let early = matches!(self.core.phase(), Phase::Fresh | Phase::Precopy);
+        let idle = matches!(main, Pumped::Idle { until: None }) && !early;
+        let blocked = [main, preempt]
+            .iter()
+            .any(|pumped| matches!(pumped, Pumped::Blocked));
+        self.stall.check(written, idle || blocked)
     }
 
     /// Sets how much may wait to be sent.
@@ -389,6 +263,7 @@ impl Serving<'_> {
     fn open(&mut self, link: Link) {
         self.window.reset();
         self.main = Some(Outbound::new(link));
+        self.stall.moved();
         self.heard = false;
         self.stream = Stream::new(self.core.recv_bitmap_limit());
     }

@@ -1,0 +1,226 @@
+//! Connections that have not shown yet what they are.
+//!
+//! Whoever reaches the listener can connect, and say nothing or go away. Such
+//! a connection must not keep the source out, so while there is no main link
+//! they all wait here, and the first one with something to say becomes it.
+//! That the preempt channel cannot be asked: it says nothing before the first
+//! page is requested, so it is the connection that came next. A stranger that
+//! gets in between takes its place, until the link is broken and made anew.
+//!
+//! At most [`LOBBY`] wait; nothing is read from them, and nothing here fails.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::PollFlags;
+
+use super::stray::MULTIFD;
+use crate::channel::{Link, Moved};
+
+/// Connections that may wait; one more, and the oldest has to go.
+pub(super) const LOBBY: usize = 32;
+
+/// Bytes of a stream's header. A decoder that has them can tell whether it is
+/// a migration.
+const HEADER: usize = 8;
+
+/// Which connection is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The first one of a migration: its header.
+    First,
+    /// One that takes the place of a broken one: any byte.
+    Replacement,
+}
+
+/// What a connection has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// Nothing.
+    None,
+    /// Not enough.
+    Begun,
+    /// Enough.
+    Said,
+    /// Nothing, and it has gone.
+    Gone,
+}
+
+/// The connections that wait, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Lobby {
+    visitors: VecDeque<Visitor>,
+}
+
+#[derive(Debug)]
+struct Visitor {
+    link: Link,
+    has_begun: bool,
+}
+
+impl Lobby {
+    /// Lets a connection wait.
+    pub(super) fn admit(&mut self, link: Link) {
+        if self.visitors.len() >= LOBBY {
+            self.visitors.pop_front();
+        }
+        self.visitors.push_back(Visitor {
+            link,
+            has_begun: false,
+        });
+    }
+
+    /// What to poll, and for what.
+    pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        self.visitors.iter().map(|visitor| {
+            // What is there already would be readable for ever.
+            let word = match visitor.has_begun {
+                true => PollFlags::empty(),
+                false => PollFlags::IN,
+            };
+            (visitor.link.as_fd(), word | PollFlags::RDHUP)
+        })
+    }
+
+    /// The oldest connection with something to say. Those that are older have
+    /// to go, and those that have gone are forgotten.
+    pub(super) fn main(&mut self, wanted: Wanted) -> Option<Link> {
+        let mut at = 0;
+        while let Some(visitor) = self.visitors.get_mut(at) {
+            match word(&visitor.link, wanted) {
+                Word::Said => {
+                    self.visitors.drain(..at);
+                    return self.oldest();
+                }
+                Word::Gone => _ = self.visitors.remove(at),
+                word => {
+                    visitor.has_begun = word == Word::Begun;
+                    at += 1;
+                }
+            }
+        }
+        None
+    }
+
+    /// The oldest connection that has not gone.
+    pub(super) fn next(&mut self) -> Option<Link> {
+        std::iter::from_fn(|| self.oldest()).find(|link| !has_gone(link))
+    }
+
+    fn oldest(&mut self) -> Option<Link> {
+        self.visitors.pop_front().map(|visitor| visitor.link)
+    }
+}
+
+/// Whether a connection was closed without a word.
+pub(super) fn has_gone(link: &Link) -> bool {
+    word(link, Wanted::Replacement) == Word::Gone
+}
+
+fn word(link: &Link, wanted: Wanted) -> Word {
+    let mut head = [0; HEADER];
+    let size = match link.peek(&mut head) {
+        Ok(Moved::Bytes(size)) => size,
+        Ok(Moved::Later) => return Word::None,
+        Ok(Moved::End) | Err(_) => return Word::Gone,
+    };
+    // What will never be more is for the decoder to tell. A channel of multifd
+    // may speak before the main one.
+    let begun = (size < HEADER || head.starts_with(&MULTIFD)) && !link.has_ended();
+    match wanted == Wanted::First && begun {
+        true => Word::Begun,
+        false => Word::Said,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that waits, and its far end.
+    fn visit(lobby: &mut Lobby, said: &[u8]) -> Link {
+        let (near, far) = Link::pair().expect("a pair");
+        say(&far, said);
+        lobby.admit(near);
+        far
+    }
+
+    fn say(link: &Link, bytes: &[u8]) {
+        let want = match bytes.len() {
+            0 => Moved::Later,
+            size => Moved::Bytes(size),
+        };
+        assert_eq!(link.write(bytes).expect("room"), want);
+    }
+
+    /// Which of the far ends is the one of this link.
+    fn whose(link: Option<Link>, fars: &[&Link]) -> Option<usize> {
+        let link = link?;
+        say(&link, b"?");
+        let heard = |far: &&Link| far.read(&mut [0; 2]).is_ok_and(|m| m == Moved::Bytes(1));
+        fars.iter().position(heard)
+    }
+
+    #[test]
+    fn waits_for_a_whole_header() {
+        let mut header = Vec::new();
+        retpath_codec::forward::write::header(&mut header);
+        let mut lobby = Lobby::default();
+        let far = visit(&mut lobby, b"");
+        for byte in &header {
+            assert!(lobby.main(Wanted::First).is_none());
+            say(&far, &[*byte]);
+        }
+        assert_eq!(whose(lobby.main(Wanted::First), &[&far]), Some(0));
+    }
+
+    #[test]
+    fn lets_the_decoder_tell_what_is_no_migration() {
+        for said in [&b"GET / HT"[..], b"QEVM\0\0\0\x09"] {
+            let mut lobby = Lobby::default();
+            let far = visit(&mut lobby, said);
+            assert_eq!(whose(lobby.main(Wanted::First), &[&far]), Some(0));
+        }
+        for said in [&b"x"[..], b"QEV"] {
+            let mut lobby = Lobby::default();
+            drop(visit(&mut lobby, said));
+            assert!(lobby.main(Wanted::First).is_some(), "it will never be more");
+        }
+    }
+
+    #[test]
+    fn forgets_who_goes_without_a_word_and_whoever_is_older() {
+        let mut lobby = Lobby::default();
+        let silent = visit(&mut lobby, b"");
+        drop(visit(&mut lobby, b""));
+        let main = visit(&mut lobby, b"\x08");
+        drop(visit(&mut lobby, b""));
+        let next = visit(&mut lobby, b"");
+        let last = visit(&mut lobby, b"");
+        let fars = [&silent, &main, &next, &last];
+        assert_eq!(whose(lobby.main(Wanted::Replacement), &fars), Some(1));
+        let end = silent.read(&mut [0; 1]).expect("an end");
+        assert_eq!(end, Moved::End);
+        assert_eq!(whose(lobby.next(), &fars), Some(2));
+        assert_eq!(whose(lobby.next(), &fars), Some(3));
+        assert!(lobby.next().is_none());
+    }
+
+    #[test]
+    fn holds_no_more_than_its_limit() {
+        let mut lobby = Lobby::default();
+        let fars: Vec<Link> = (0..1000).map(|_| visit(&mut lobby, b"")).collect();
+        assert_eq!(lobby.fds().count(), LOBBY);
+        let open = |far: &&Link| far.read(&mut [0; 1]).is_ok_and(|m| m == Moved::Later);
+        assert_eq!(fars.iter().filter(open).count(), LOBBY);
+        assert!(fars[1000 - LOBBY..].iter().all(|far| open(&far)));
+    }
+
+    #[test]
+    fn does_not_wake_for_what_it_has_seen() {
+        let mut lobby = Lobby::default();
+        let _far = visit(&mut lobby, b"QE");
+        assert!(lobby.main(Wanted::First).is_none());
+        assert!(lobby.fds().all(|(_, flags)| flags == PollFlags::RDHUP));
+    }
+}

@@ -1,0 +1,158 @@
+//! Which connection is which, and how long each may take.
+//!
+//! Errors are the listener's, and that nobody came in time. A connection that
+//! is of no use never is one: it is let go, and the next one may try.
+
+use std::time::Instant;
+
+use retpath_codec::forward::Decoder;
+
+use super::super::RunError;
+use super::links::Inbound;
+use super::lobby::{LOBBY, Wanted, has_gone};
+use super::{LINGER, Receiving};
+use crate::Channel;
+use crate::channel::Link;
+use crate::destination::{Ending, Phase};
+
+impl Receiving<'_> {
+    /// Whether nothing more can come that matters.
+    pub(super) fn is_over(&self) -> bool {
+        match self.ending {
+            None => false,
+            // The source still sends a description, then closes.
+            Some(Ending::Precopy) => self.main.is_none(),
+            // The source closes when it has seen SHUT. If a link broke before,
+            // SHUT may have been lost with this one, too: it asks again.
+            Some(Ending::Postcopy) => {
+                let known = self.told && self.core.stats().pauses == 0;
+                known || self.main.is_none() && self.since.elapsed() >= LINGER
+            }
+        }
+    }
+
+    /// Whether the listener is to be looked at.
+    pub(super) fn wants_link(&self) -> bool {
+        let second = self.wants_preempt() || self.is_stray() && self.stray.is_none();
+        !self.is_over() && (self.main.is_none() || second)
+    }
+
+    fn wants_preempt(&self) -> bool {
+        self.options.core.preempt && !self.had_preempt && self.waiting.is_none()
+    }
+
+    /// Takes connections, and gives them their places: the first main one, one
+    /// that replaces it, the preempt channel. `ready`: the listener has some.
+    pub(super) fn accept(&mut self, ready: bool) -> Result<(), RunError> {
+        if !self.wants_link() {
+            return Ok(());
+        }
+        if self.listener.fd().is_none() {
+            // It is the only one that there will ever be: nobody to wait for.
+            return match self.listener.accept()? {
+                Some(link) if self.main.is_none() => self.seat(link),
+                _ => Ok(()),
+            };
+        }
+        if self.main.is_none() {
+            let most = if ready { LOBBY } else { 0 };
+            for _ in 0..most {
+                let Some(link) = self.listener.accept()? else {
+                    break;
+                };
+                self.lobby.admit(link);
+            }
+            let wanted = match self.last {
+                None => Wanted::First,
+                Some(_) => Wanted::Replacement,
+            };
+            if let Some(link) = self.lobby.main(wanted) {
+                self.seat(link)?;
+            }
+        }
+        if self.main.is_none() || !self.wants_link() {
+            return Ok(());
+        }
+        let second = match self.lobby.next() {
+            None if ready => self.listener.accept()?,
+            waiting => waiting,
+        };
+        match second {
+            Some(link) if self.is_stray() => self.stray(link),
+            second => {
+                self.waiting = second;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a connection the main one.
+    fn seat(&mut self, link: Link) -> Result<(), RunError> {
+        let decoder = match &self.last {
+            None => Decoder::new(self.options.stream.clone()),
+            Some(last) => {
+                self.core.link_restored()?;
+                last.resume()
+            }
+        };
+        self.had_preempt = false;
+        self.resumes = self.core.stats().resumes;
+        self.seated = Instant::now();
+        self.moved = self.seated;
+        self.main = Some(Inbound::new(link, decoder));
+        Ok(())
+    }
+
+    /// Starts to read the preempt channel, once it means something.
+    pub(super) fn promote(&mut self) {
+        if self.had_preempt || self.trap.is_none() {
+            return;
+        }
+        // The preempt channel's decoder needs the blocks of the main one.
+        if let (Some(main), Some(link)) = (&self.main, self.waiting.take())
+            && !has_gone(&link)
+        {
+            self.had_preempt = true;
+            self.preempt = Some(Inbound::new(link, main.decoder.preempt()));
+        }
+    }
+
+    /// Lets go of what has taken too long.
+    ///
+    /// # Errors
+    ///
+    /// No link has come in time, or the source does not end a migration in
+    /// precopy.
+    pub(super) fn limits(&mut self) -> Result<(), RunError> {
+        let recovery = self.options.recovery;
+        let seconds = recovery.as_secs();
+        if self.main.is_none() {
+            return self.patience();
+        }
+        if self.core.phase() == Phase::Recovering && self.seated.elapsed() >= recovery {
+            return self.lost(Channel::Main, RunError::NotRecovered { seconds });
+        }
+        // Everything is here. All that is left for the source is to read a
+        // word, perhaps to send a description, and to close.
+        if self.ending.is_some() && self.moved.elapsed() >= recovery {
+            return self.lost(Channel::Main, RunError::Stalled { seconds });
+        }
+        Ok(())
+    }
+
+    /// How long a missing link has been waited for is not too long.
+    fn patience(&mut self) -> Result<(), RunError> {
+        // The first connection may take as long as it likes.
+        if self.last.is_none()
+            || self.ending.is_some()
+            || self.since.elapsed() < self.options.patience
+        {
+            return Ok(());
+        }
+        let seconds = self.options.patience.as_secs();
+        Err(RunError::Abandoned {
+            seconds,
+            cause: self.cause.take(),
+        })
+    }
+}

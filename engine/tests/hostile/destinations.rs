@@ -1,0 +1,362 @@
+//! Hostile destinations.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
+use retpath_engine::Channel;
+use retpath_engine::channel::{Address, ChannelError, Fuse, Link};
+use retpath_engine::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use retpath_engine::source::{Error, PageSource, Phase, Source};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::receiver::{LONG, Net, Receiver, Still, listen, serves_the_next, until_dropped};
+use super::trial::Trial;
+use super::wire::{PAGE, PAGES, blocks, config, image, name, question, recording};
+
+/// How long one may do nothing. A good one that is slower than that is
+/// connected anew.
+const STALL: Duration = Duration::from_millis(500);
+
+/// What a destination does with its end of a link.
+type Script = fn(&mut UnixStream);
+
+/// Hostile destinations, and then a good one.
+struct Dial {
+    /// Breaks the first link, to the good one.
+    fuse: Option<Fuse>,
+    scripts: VecDeque<Script>,
+    good: Address,
+}
+
+impl Connector for Dial {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        if let Some(fuse) = self.fuse.take() {
+            let mut link = self.good.connect(false)?;
+            link.guard(fuse);
+            return Ok(link);
+        }
+        let Some(script) = self.scripts.pop_front() else {
+            return self.good.connect(false);
+        };
+        Ok(played(script))
+    }
+}
+
+/// A link whose other end is a script's.
+fn played(script: Script) -> Link {
+    let (near, mut far) = UnixStream::pair().expect("descriptors");
+    thread::spawn(move || script(&mut far));
+    Link::new(near.into()).expect("a socket")
+}
+
+/// Says something; the source may have closed.
+fn say(far: &mut UnixStream, bytes: &[u8]) {
+    let _ = far.write_all(bytes);
+}
+
+fn message(message: Message<Name<'_>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes).expect("a good message");
+    bytes
+}
+
+/// Waits for the question what has been received, and begins to answer.
+fn asked(far: &mut UnixStream) -> Vec<u8> {
+    let mut bytes = question();
+    let _ = far.read_exact(&mut bytes);
+    let name = name();
+    message(Message::RecvBitmap { block: name.name() })
+}
+
+/// Answers with this bitmap.
+fn answer(far: &mut UnixStream, bits: &[u8]) {
+    let mut bytes = asked(far);
+    bitmap::encode(Bitmap::new(bits), &mut bytes).expect("a good size");
+    say(far, &bytes);
+}
+
+fn ask(far: &mut UnixStream, start: u64, len: u32) {
+    let name = name();
+    let block = name.name();
+    say(far, &message(Message::ReqPagesId { start, len, block }));
+}
+
+/// Reads nothing until the source lets go.
+fn wait_unread(far: &mut UnixStream) {
+    let mut fds = [PollFd::new(&*far, PollFlags::RDHUP)];
+    let _ = poll(&mut fds, None);
+}
+
+/// Each is let go of: by then it has said what it has to say.
+const SCRIPTS: &[(&str, Script)] = &[
+    ("goes at once", |_| {}),
+    ("says and reads nothing", wait_unread),
+    ("a bitmap of the wrong size", |far| answer(far, &[0; 16])),
+    ("a bitmap of 2^64 bytes", |far| {
+        let mut bytes = asked(far);
+        bytes.extend((u64::MAX - 7).to_be_bytes());
+        say(far, &bytes);
+    }),
+    ("a wrong end mark", |far| {
+        let mut bytes = asked(far);
+        bitmap::encode(Bitmap::new(&[0; 8]), &mut bytes).expect("a good size");
+        *bytes.last_mut().expect("not empty") ^= 1;
+        say(far, &bytes);
+    }),
+    ("pages that were never sent", |far| {
+        answer(far, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0])
+    }),
+    ("nothing has come, and goes", |far| {
+        answer(far, &[0; 8]);
+    }),
+    ("nothing has come, goes on, and goes", |far| {
+        answer(far, &[0; 8]);
+        say(far, &message(Message::ResumeAck));
+        let _ = far.read_exact(&mut [0; 9000]);
+    }),
+    ("a bitmap, and no agreement", |far| {
+        answer(far, &[0; 8]);
+        until_dropped(far);
+    }),
+    ("agrees at once", |far| {
+        say(far, &message(Message::ResumeAck))
+    }),
+    ("is done at once", |far| {
+        say(far, &message(Message::Shut { value: 0 }))
+    }),
+    ("another block's bitmap", |far| {
+        let other = NameBuf::new("pc.rom").expect("a good name");
+        say(
+            far,
+            &message(Message::RecvBitmap {
+                block: other.name(),
+            }),
+        );
+    }),
+    ("asks for pages that are none", |far| {
+        ask(far, PAGES * PAGE, 4096)
+    }),
+    ("asks for half a page", |far| ask(far, 100, 100)),
+    ("asks for too much", |far| ask(far, 0, u32::MAX)),
+    ("asks without a name", |far| {
+        say(
+            far,
+            &message(Message::ReqPages {
+                start: 0,
+                len: 4096,
+            }),
+        );
+    }),
+    ("a long message", |far| say(far, b"\0\x02\xff\xff\0\0\0\0")),
+    ("a short message", |far| say(far, b"\0\x02\0\x01\0\0\0\0")),
+    ("an unknown message", |far| {
+        say(far, b"\0\x63\0\x04\0\0\0\0")
+    }),
+    ("half a message", |far| {
+        say(far, b"\0\x02\0");
+        until_dropped(far);
+    }),
+    ("half a bitmap", |far| {
+        let mut bytes = asked(far);
+        bytes.extend(b"\0\0\0\0\0\0\0\x08\0\0\0");
+        say(far, &bytes);
+        until_dropped(far);
+    }),
+    ("a flood of PONGs", |far| {
+        say(far, &message(Message::Pong { value: 1 }).repeat(100_000));
+    }),
+    ("a flood of requests, reading nothing", |far| {
+        for _ in 0..5000 {
+            ask(far, 0, u32::try_from(PAGES * PAGE).expect("small"));
+        }
+    }),
+];
+
+fn options(stall: Option<Duration>) -> ServeOptions {
+    ServeOptions {
+        retry: LONG,
+        stall,
+        ..ServeOptions::default()
+    }
+}
+
+/// Whatever comes in place of the destination, the migration goes on once it
+/// is back, and every page gets there.
+#[test]
+fn recovers_through_hostile_destinations() {
+    let _trial = Trial::new("hostile destinations");
+    let (_dir, listener) = listen(Net::Unix);
+    let receiver = Receiver::start(listener, false, LONG);
+    let first = recording(1).package as u64 + 7 * 4104;
+    let mut dial = Dial {
+        fuse: Some(Fuse::new(u64::MAX, first)),
+        scripts: SCRIPTS.iter().map(|(_, script)| *script).collect(),
+        good: receiver.address().clone(),
+    };
+    let mut core = Source::new(config(None), blocks()).expect("good");
+    let mut machine = Still(vec![image()]);
+    let control = Control::new().expect("a descriptor");
+    serve(
+        &mut core,
+        &mut machine,
+        &mut dial,
+        &options(Some(STALL)),
+        &control,
+    )
+    .expect("served");
+    assert_eq!(core.phase(), Phase::Completed);
+    assert!(dial.scripts.is_empty());
+    let pauses = usize::try_from(core.stats().pauses).expect("few");
+    assert!(pauses > SCRIPTS.len(), "{pauses}");
+    let (listener, received) = receiver.complete();
+    assert_eq!(received.stats().present, 0, "a page came twice");
+    serves_the_next(listener);
+}
+
+/// A machine whose broken link is not to be replaced.
+struct Once(Still);
+
+impl Machine for Once {
+    fn pages(&self) -> &dyn PageSource {
+        self.0.pages()
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        self.0.precopy(core)
+    }
+
+    fn broken(&mut self, _: &Source, _: &RunError) -> bool {
+        false
+    }
+}
+
+/// What becomes of one that is hostile from the start.
+fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
+    let mut core = Source::new(config(None), blocks()).expect("good");
+    let mut dial = Dial {
+        fuse: None,
+        scripts: [script].into(),
+        good: "unix:/nowhere/at-all".parse().expect("an address"),
+    };
+    let mut machine = Once(Still(vec![image()]));
+    let control = Control::new().expect("a descriptor");
+    let end = serve(
+        &mut core,
+        &mut machine,
+        &mut dial,
+        &options(stall),
+        &control,
+    );
+    end.expect_err("a hostile destination")
+}
+
+#[test]
+fn ends_with_destinations_that_are_hostile_from_the_start() {
+    let _trial = Trial::new("hostile from the start");
+    let scripts: [Script; 4] = [
+        |_| {},
+        |far| say(far, b"\0\x63\0\x04\0\0\0\0"),
+        |far| say(far, &message(Message::Pong { value: 1 }).repeat(100_000)),
+        |far| ask(far, 0, u32::MAX),
+    ];
+    for script in scripts {
+        from_the_start(script, Some(STALL));
+    }
+    let (_dir, listener) = listen(Net::Unix);
+    serves_the_next(listener);
+}
+
+/// One that reads and one that does not: neither says anything.
+#[test]
+fn lets_go_of_a_silent_destination_only_if_told_how_long() {
+    let _trial = Trial::new("silent destinations");
+    let scripts: [Script; 2] = [wait_unread, until_dropped];
+    for script in scripts {
+        let error = from_the_start(script, Some(Duration::from_secs(1)));
+        assert!(matches!(error, RunError::Stalled { seconds: 1 }), "{error}");
+    }
+    let control = Control::new().expect("a descriptor");
+    let stop = control.clone();
+    let waiting = thread::spawn(move || {
+        let mut core = Source::new(config(None), blocks()).expect("good");
+        let mut dial = Dial {
+            fuse: None,
+            scripts: [wait_unread as Script].into(),
+            good: "unix:/nowhere/at-all".parse().expect("an address"),
+        };
+        let mut machine = Still(vec![image()]);
+        serve(&mut core, &mut machine, &mut dial, &options(None), &stop)
+    });
+    control.stop();
+    let end = waiting.join().expect("the source's thread");
+    assert!(matches!(end, Err(RunError::Stopped)), "{end:?}");
+}
+
+/// Memory that gives the destination's last word in the middle of a write.
+struct Parting {
+    machine: Still,
+    far: Mutex<Option<UnixStream>>,
+}
+
+impl PageSource for Parting {
+    fn read(&self, block: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.machine.0.read(block, offset, out)
+    }
+
+    fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
+        if offset == 5 * PAGE
+            && let Some(mut far) = self.far.lock().expect("not poisoned").take()
+        {
+            say(&mut far, &message(Message::Shut { value: 1 }));
+        }
+        self.machine.0.lend(block, offset, len)
+    }
+}
+
+impl Machine for Parting {
+    fn pages(&self) -> &dyn PageSource {
+        self
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        self.machine.precopy(core)
+    }
+}
+
+/// A connector of one link.
+struct One(Option<Link>);
+
+impl Connector for One {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        Ok(self.0.take().expect("only one link"))
+    }
+}
+
+/// The write finds a broken link before anybody reads why: it was taken for an
+/// accident, and the word never heard. SHUT(0) was lost in the same way.
+#[test]
+fn hears_the_last_word_of_a_destination_that_has_gone() {
+    let _trial = Trial::new("a last word");
+    let (near, far) = UnixStream::pair().expect("descriptors");
+    let mut machine = Parting {
+        machine: Still(vec![image()]),
+        far: Mutex::new(Some(far)),
+    };
+    let mut core = Source::new(config(None), blocks()).expect("good");
+    let mut one = One(Some(Link::new(near.into()).expect("a socket")));
+    let control = Control::new().expect("a descriptor");
+    let end = serve(&mut core, &mut machine, &mut one, &options(None), &control);
+    let gave_up = Error::GaveUp { value: 1 };
+    assert!(
+        matches!(&end, Err(RunError::Source(error)) if *error == gave_up),
+        "{end:?}"
+    );
+    let (_dir, listener) = listen(Net::Unix);
+    serves_the_next(listener);
+}

@@ -1,0 +1,90 @@
+//! Sources that lie about lengths.
+
+use std::io::Write;
+use std::net::Shutdown;
+
+use super::receiver::{
+    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
+};
+use super::trial::Trial;
+use super::wire::{PACKAGED, RUN, find, recording};
+
+/// Every length in front of the guest's start is among these bytes: of the
+/// machine's name, of sections' names, of blocks and their names, of all
+/// commands, of discards, of the package.
+#[test]
+fn survives_a_lie_in_any_byte_of_the_start() {
+    let _trial = Trial::new("lies");
+    let stream = recording(0).bytes;
+    let end = find(&stream, RUN).start;
+    let (_dir, mut listener) = listen(Net::Unix);
+    for at in 0..end {
+        for lie in [0xff, stream[at].wrapping_add(1)] {
+            let mut bytes = stream[..end].to_vec();
+            bytes[at] = lie;
+            let receiver = Receiver::start(listener, false, LONG);
+            let mut socket = connect(receiver.address());
+            // It may be refused before all of it is out.
+            let _ = socket.write_all(&bytes);
+            let _ = socket.shutdown(Shutdown::Write);
+            until_dropped(&mut socket);
+            (listener, _) = receiver.failed();
+        }
+        if at % 64 == 0 {
+            listener = serves_the_next(listener);
+        }
+    }
+    serves_the_next(listener);
+}
+
+/// Nothing is set aside for 4 GiB that are only announced.
+#[test]
+fn does_not_believe_a_package_of_4_gib() {
+    let _trial = Trial::new("a package of 4 GiB");
+    let stream = recording(0).bytes;
+    let package = find(&stream, PACKAGED);
+    let mut bytes = stream[..package.end].to_vec();
+    bytes[package.end - 4..].fill(0xff);
+    // One device after the other, each with a state of 60 kB.
+    for id in 100..200_u32 {
+        bytes.push(4);
+        bytes.extend(id.to_be_bytes());
+        bytes.extend(b"\x01d\0\0\0\0\0\0\0\x01");
+        bytes.extend([0; 60_000]);
+        bytes.push(0x7e);
+        bytes.extend(id.to_be_bytes());
+    }
+    let (_dir, listener) = listen(Net::Unix);
+    let receiver = Receiver::start(listener, false, LONG);
+    let mut socket = connect(receiver.address());
+    let _ = socket.write_all(&bytes);
+    drop(bytes);
+    let _ = socket.shutdown(Shutdown::Write);
+    until_dropped(&mut socket);
+    serves_the_next(receiver.failed().0);
+}
+
+/// In postcopy a lie costs the link, and nothing else.
+#[test]
+fn keeps_everything_through_lies_about_page_names() {
+    let _trial = Trial::new("page names");
+    let recording = recording(0);
+    let stream = &recording.bytes;
+    let named = stream[recording.package..]
+        .windows(7)
+        .position(|bytes| bytes == b"\x06pc.ram")
+        .expect("a page with its block's name");
+    let (_dir, mut listener) = listen(Net::Unix);
+    for length in [0, 1, 5, 7, 255] {
+        let mut bytes = stream.clone();
+        bytes[recording.package + named] = length;
+        let receiver = Receiver::start(listener, false, LONG);
+        let mut socket = connect(receiver.address());
+        let _ = socket.write_all(&bytes);
+        let _ = socket.shutdown(Shutdown::Write);
+        until_dropped(&mut socket);
+        serve_well(receiver.address(), None, true);
+        listener = receiver.complete().0;
+    }
+    serves_the_next(listener);
+}

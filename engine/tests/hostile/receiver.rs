@@ -1,0 +1,277 @@
+//! Our destination, for hostile sources.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use retpath_codec::forward::{self, Event};
+use retpath_engine::Channel;
+use retpath_engine::blocks::Block;
+use retpath_engine::channel::{Address, ChannelError, Link, Listener};
+use retpath_engine::destination::{self, Destination, Phase};
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::run::{
+    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+};
+use retpath_engine::source::{self, PageSource, Preempt, Source};
+use tempfile::TempDir;
+
+use super::wire::{PAGE, PAGES, blocks, config, image};
+
+/// Long enough for whatever a good peer does, on the busiest machine.
+pub(crate) const LONG: Duration = Duration::from_secs(100);
+
+/// What the destination's loop has told.
+#[derive(Default)]
+struct Told {
+    memory: Option<Arc<Memory>>,
+    phase: Option<Phase>,
+    pauses: u64,
+    heard: bool,
+    ran: bool,
+    over: bool,
+}
+
+#[derive(Clone, Default)]
+struct Board(Arc<(Mutex<Told>, Condvar)>);
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut Told)) {
+        what(&mut self.lock());
+        self.0.1.notify_all();
+    }
+
+    fn wait<T>(&self, until: impl Fn(&Told) -> Option<T>) -> T {
+        let mut told = self.lock();
+        loop {
+            if let Some(found) = until(&told) {
+                return found;
+            }
+            told = self.0.1.wait(told).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Guest for Board {
+    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
+        let memory = Arc::new(memory);
+        self.tell(|told| told.memory = Some(Arc::clone(&memory)));
+        Ok(memory)
+    }
+
+    fn event(&mut self, _: &Event<'_>) -> Result<(), String> {
+        self.tell(|told| told.heard = true);
+        Ok(())
+    }
+
+    fn run(&mut self) {
+        self.tell(|told| told.ran = true);
+    }
+
+    fn progress(&mut self, core: &Destination) {
+        self.tell(|told| {
+            told.phase = Some(core.phase());
+            told.pauses = core.stats().pauses;
+        });
+    }
+
+    /// Nobody touches the memory before it is complete.
+    fn failed(&mut self, _: &RunError) -> bool {
+        true
+    }
+}
+
+/// A destination that has been started.
+pub(crate) struct Receiver {
+    address: Address,
+    control: Control,
+    board: Board,
+    thread: JoinHandle<(Listener, Result<Destination, RunError>)>,
+}
+
+/// Where it can be reached.
+pub(crate) enum Net {
+    Unix,
+    Tcp,
+}
+
+/// A listener; the folder holds its socket.
+pub(crate) fn listen(net: Net) -> (TempDir, Listener) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let uri = match net {
+        Net::Unix => format!("unix:{}", dir.path().join("s").display()),
+        Net::Tcp => "tcp:127.0.0.1:0".into(),
+    };
+    let address: Address = uri.parse().expect("an address");
+    let listener = address.listen(false).expect("listens");
+    (dir, listener)
+}
+
+impl Receiver {
+    /// `recovery` is how long a replacement link may take.
+    pub(crate) fn start(mut listener: Listener, preempt: bool, recovery: Duration) -> Self {
+        let control = Control::new().expect("a descriptor");
+        let options = ReceiveOptions {
+            core: destination::Config {
+                preempt,
+                max_ram: 1 << 20,
+                ..Default::default()
+            },
+            stream: forward::Options::default(),
+            patience: LONG,
+            recovery,
+        };
+        let board = Board::default();
+        let address = listener.address().clone();
+        let (mut guest, stop) = (board.clone(), control.clone());
+        let thread = thread::spawn(move || {
+            let end = receive(&mut listener, &mut guest, options, &stop);
+            guest.tell(|told| told.over = true);
+            (listener, end)
+        });
+        Self {
+            address,
+            control,
+            board,
+            thread,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Waits until a source has been heard.
+    pub(crate) fn heard(&self) {
+        self.board.wait(|told| told.heard.then_some(()));
+    }
+
+    /// Waits until the guest may run.
+    pub(crate) fn running(&self) {
+        self.board.wait(|told| told.ran.then_some(()));
+    }
+
+    /// Waits until the link has broken this often.
+    pub(crate) fn pauses(&self, count: u64) {
+        self.board.wait(|told| (told.pauses >= count).then_some(()));
+    }
+
+    /// Waits until it has let go of its source; `true` if it wants another one.
+    pub(crate) fn wants_another(&self) -> bool {
+        self.board.wait(|told| match told.phase {
+            _ if told.over => Some(false),
+            Some(Phase::Paused) => Some(true),
+            _ => None,
+        })
+    }
+
+    /// Why it failed, and the listener.
+    pub(crate) fn failed(self) -> (Listener, RunError) {
+        let (listener, end) = self.end();
+        (listener, end.expect_err("a hostile source"))
+    }
+
+    /// Every page is right, or it failed.
+    pub(crate) fn end(self) -> (Listener, Result<Destination, RunError>) {
+        let (listener, end) = self.thread.join().expect("the loop's thread");
+        let Ok(core) = end else {
+            return (listener, end);
+        };
+        assert_eq!(core.phase(), Phase::Finished);
+        let memory = self.board.lock().memory.take().expect("announced");
+        let mut got = vec![0; usize::try_from(PAGES * PAGE).expect("small")];
+        memory.read(0, &mut got).expect("inside");
+        assert!(got == image(), "a page is wrong");
+        (listener, Ok(core))
+    }
+
+    /// Every page is right.
+    pub(crate) fn complete(self) -> (Listener, Destination) {
+        let (listener, end) = self.end();
+        (listener, end.expect("received"))
+    }
+}
+
+/// Connects as anybody can.
+pub(crate) fn connect(address: &Address) -> UnixStream {
+    match address {
+        Address::Unix(path) => UnixStream::connect(path).expect("connects"),
+        other => panic!("{other} is no unix address"),
+    }
+}
+
+pub(crate) fn connect_tcp(address: &Address) -> TcpStream {
+    match address {
+        Address::Tcp { host, port } => TcpStream::connect((&host[..], *port)).expect("connects"),
+        other => panic!("{other} is no TCP address"),
+    }
+}
+
+/// Waits until the destination lets go.
+pub(crate) fn until_dropped(socket: &mut impl Read) {
+    let mut bytes = [0; 4096];
+    while socket.read(&mut bytes).is_ok_and(|size| size > 0) {}
+}
+
+/// A machine whose memory never changes, and which is switched at once.
+pub(crate) struct Still(pub(crate) Vec<Vec<u8>>);
+
+impl Machine for Still {
+    fn pages(&self) -> &dyn PageSource {
+        &self.0
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        if core.phase() == source::Phase::Precopy {
+            core.switch(Vec::new()).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+struct Dial(Address);
+
+impl Connector for Dial {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        self.0.connect(false)
+    }
+}
+
+/// A good source: everything, or what another one has left.
+pub(crate) fn serve_well(address: &Address, preempt: Option<Preempt>, others: bool) -> Source {
+    let make = if others {
+        Source::taking_over
+    } else {
+        Source::new
+    };
+    let mut core = make(config(preempt), blocks()).expect("good");
+    let options = ServeOptions {
+        retry: LONG,
+        ..ServeOptions::default()
+    };
+    let control = Control::new().expect("a descriptor");
+    let mut machine = Still(vec![image()]);
+    let mut dial = Dial(address.clone());
+    serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
+    assert_eq!(core.phase(), source::Phase::Completed);
+    core
+}
+
+/// A good source is served in full by a listener that has seen others.
+pub(crate) fn serves_the_next(listener: Listener) -> Listener {
+    let receiver = Receiver::start(listener, false, LONG);
+    serve_well(receiver.address(), None, false);
+    receiver.complete().0
+}

@@ -1,0 +1,75 @@
+//! Our source, over links of the test's choice.
+
+use std::collections::VecDeque;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, JoinHandle};
+
+use retpath_engine::Channel;
+use retpath_engine::channel::{Address, ChannelError, Link};
+use retpath_engine::run::{Connector, Control, ServeOptions, serve};
+use retpath_engine::source::{Phase, Source};
+
+use super::receiver::{LONG, Still, connect};
+use super::wire::{blocks, config, image};
+
+/// Some links, and then those to an address.
+struct First {
+    links: VecDeque<Link>,
+    then: Address,
+}
+
+impl Connector for First {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        match self.links.pop_front() {
+            Some(link) => Ok(link),
+            None => self.then.connect(false),
+        }
+    }
+}
+
+fn take_over(connector: &mut dyn Connector) {
+    let mut core = Source::taking_over(config(None), blocks()).expect("good");
+    let options = ServeOptions {
+        retry: LONG,
+        ..ServeOptions::default()
+    };
+    let control = Control::new().expect("a descriptor");
+    let mut machine = Still(vec![image()]);
+    serve(&mut core, &mut machine, connector, &options, &control).expect("served");
+    assert_eq!(core.phase(), Phase::Completed);
+}
+
+/// Takes a migration over on a link that is there, or on later ones.
+pub(crate) fn serve_over(link: Link, then: &Address) {
+    take_over(&mut First {
+        links: [link].into(),
+        then: then.clone(),
+    });
+}
+
+/// Keeps its last link open.
+struct Held {
+    address: Address,
+    last: Option<UnixStream>,
+}
+
+impl Connector for Held {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        let socket = connect(&self.address);
+        self.last = Some(socket.try_clone().expect("a descriptor"));
+        Ok(Link::new(socket.into()).expect("a socket"))
+    }
+}
+
+/// Takes a migration over, and does not close the link at its end.
+pub(crate) fn hold_on(address: &Address) -> JoinHandle<UnixStream> {
+    let address = address.clone();
+    thread::spawn(move || {
+        let mut held = Held {
+            address,
+            last: None,
+        };
+        take_over(&mut held);
+        held.last.expect("a link")
+    })
+}
