@@ -28,7 +28,7 @@ pub(super) fn next(view: &[u8], left: u64) -> Result<Option<Next>, Stop> {
         if left < size {
             continue;
         }
-        match is_tail(view.get(..size).unwrap_or(view)) {
+        match is_tail(view.get(..size).unwrap_or(view), size) {
             Some(true) => return Ok(Some(Next::Tail)),
             Some(false) => {}
             // Each further byte may settle it.
@@ -46,17 +46,22 @@ fn some(view: &[u8], most: usize) -> Result<Option<Next>, Stop> {
     Ok(Some(Next::State(view.len().min(most))))
 }
 
-/// Whether these bytes are PINGs and then RUN; `None` if more must be seen.
-fn is_tail(mut bytes: &[u8]) -> Option<bool> {
+/// Whether the `size` bytes that open with `view` are PINGs and then RUN;
+/// `None` if more of them must be seen.
+fn is_tail(mut view: &[u8], mut size: usize) -> Option<bool> {
     loop {
-        match decode::<Commands>(bytes) {
-            Ok(Decoded::Message { message, rest }) => match message {
-                Command::Ping { .. } => bytes = rest,
-                Command::PostcopyRun => return Some(rest.is_empty()),
-                _ => return Some(false),
-            },
-            Ok(Decoded::Need(_)) => return None,
-            Err(_) => return Some(false),
+        match decode::<Commands>(view) {
+            Ok(Decoded::Message { message, rest }) => {
+                size = size.saturating_sub(view.len() - rest.len());
+                view = rest;
+                match message {
+                    Command::Ping { .. } => {}
+                    Command::PostcopyRun => return Some(size == 0),
+                    _ => return Some(false),
+                }
+            }
+            Ok(Decoded::Need(need)) if view.len() + need <= size => return None,
+            Ok(Decoded::Need(_)) | Err(_) => return Some(false),
         }
     }
 }

@@ -216,8 +216,15 @@ fn without_footers_a_package_needs_its_tail() {
         .head(FULL, 5, b"timer")
         .raw([1; 40]);
     let bytes = old_discarded().package(&package);
-    let error = error(&mut fresh(), &bytes.0);
-    assert_eq!(error.rule, Rule::NoRun);
+    assert_eq!(error(&mut fresh(), &bytes.0).rule, Rule::NoRun);
+    // Nor does the head of a PING that the package has no room for wait for
+    // what is behind the package.
+    let package = Stream::default()
+        .listen()
+        .head(FULL, 5, b"timer")
+        .raw([8, 0, 2, 0, 4]);
+    let bytes = old_discarded().package(&package).part(1);
+    assert_eq!(error(&mut fresh(), &bytes.0).rule, Rule::NoRun);
 }
 
 #[test]

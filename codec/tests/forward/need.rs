@@ -191,6 +191,20 @@ fn the_split_makes_no_difference() {
     }
 }
 
+/// Found by fuzzing: RUN in the state, where PING and RUN could have begun, was
+/// taken for the package's end if nothing behind it had arrived.
+#[test]
+fn the_split_makes_no_difference_where_run_stands_in_the_state() {
+    let package = Stream::default()
+        .listen()
+        .head(SectionKind::Full, 5, b"timer")
+        .raw([8, 0, 5, 0, 0, 1, 2, 3, 4])
+        .run();
+    let bytes = old_discarded().package(&package).end(1).word(0x10).eof().0;
+    let whole = story(&mut fresh(), &bytes, || usize::MAX);
+    assert_eq!(whole, story(&mut fresh(), &bytes, || 1));
+}
+
 #[test]
 fn the_split_of_a_recording_makes_no_difference() {
     let mut random = Random(7);

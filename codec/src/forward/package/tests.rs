@@ -48,6 +48,15 @@ fn takes_no_other_command_for_a_tail() {
     // Nor bytes behind RUN.
     let package = all(&[&RUN, &PING]);
     assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
+    // However few of them are here.
+    assert_eq!(next(&package[..5], 14).unwrap(), Some(Next::State(5)));
+}
+
+#[test]
+fn waits_for_nothing_behind_the_package() {
+    let package = all(&[&PING, &PING[..5]]);
+    assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
+    assert_eq!(next(&PING[..5], 5).unwrap(), None);
 }
 
 #[test]
