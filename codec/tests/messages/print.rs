@@ -1,15 +1,14 @@
 //! What people read: sentences for what is wrong, names, and that printing
 //! ends where its writer fails.
 
-mod samples;
-
 use std::fmt::{self, Display, Write};
 use std::io;
 
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::tokio::Error;
 use retpath_codec::{DecodeError, EncodeError, Name, Rule};
-use samples::{name, ranges};
+
+use crate::samples::{name, ranges};
 
 /// A writer with room for so many bytes.
 struct Room {

@@ -1,11 +1,10 @@
 //! Values that no message can carry are refused before a byte is written, with
 //! the rule that a receiver would name.
 
-mod samples;
-
 use retpath_codec::command::{Command, Commands, Range, RangeBuf};
 use retpath_codec::{BlockName, Encode, EncodeError, Message, Name, NameBuf, Rule, v7};
-use samples::{name, ranges};
+
+use crate::samples::{name, ranges};
 
 use Rule::*;
 

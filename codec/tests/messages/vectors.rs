@@ -1,12 +1,11 @@
 //! What holds for each sample of the hand-written list.
 
-mod samples;
-
 use retpath_codec::command::Commands;
 use retpath_codec::{Decoded, Dialect, Encode, Qemu, Rule, Trailer, V7, check, decode};
 use retpath_spec::row;
 use retpath_spec::table::DIALECTS;
-use samples::Samples;
+
+use crate::samples::{Samples, hex};
 
 /// One test for each dialect, of what holds for all samples.
 macro_rules! for_all_samples {
@@ -242,12 +241,12 @@ fn means_what_the_walker_says_in_every_dialect<D: Samples>() {
 #[test]
 fn cannot_tell_the_dialects_apart() {
     // A request of the merged dialect whose name makes it one of the draft.
-    let bytes = samples::hex("0003 0011  0000000000001000 00001000 04 'abcd'");
+    let bytes = hex("0003 0011  0000000000001000 00001000 04 'abcd'");
     assert!(matches!(
         decode::<Qemu>(&bytes),
         Ok(Decoded::Message { .. })
     ));
-    let bytes = samples::hex("0003 0010  0000000000001000 00001000 03 'abd'");
+    let bytes = hex("0003 0010  0000000000001000 00001000 03 'abd'");
     assert!(matches!(
         decode::<Qemu>(&bytes),
         Ok(Decoded::Message { .. })

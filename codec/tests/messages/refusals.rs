@@ -1,15 +1,14 @@
 //! One test for each refusal of a frame or a bitmap: which offset, message,
 //! field and rule.
 
-mod samples;
-
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::Commands;
 use retpath_codec::{DecodeError, Dialect, Qemu, Rule, V7, decode};
 use retpath_spec::kind::{self, Kind};
 use retpath_spec::table::DIALECTS;
 use retpath_spec::walk;
-use samples::hex;
+
+use crate::samples::hex;
 
 /// A refusal: of which dialect, where, in which message and field, and why.
 type Refusal = (&'static str, DecodeError);

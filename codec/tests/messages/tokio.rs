@@ -1,16 +1,15 @@
 //! The codec for `tokio_util`: items in and out of a framed connection.
 
-mod samples;
-
 use futures_util::{SinkExt, StreamExt};
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::ItemBuf;
 use retpath_codec::tokio::{Error, Item, ReturnPath};
 use retpath_codec::{Message, Name, NameBuf, Qemu, Rule, V7, v7};
-use samples::{Samples, hex, name};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder, Framed, FramedRead};
+
+use crate::samples::{Samples, hex, name};
 
 const LIMIT: u64 = 64;
 

@@ -1,10 +1,9 @@
 //! The incremental decoder: splits, ends and errors.
 
-mod samples;
-
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{DecodeError, Dialect, Message, NameBuf, Qemu, Rule, V7, check, v7};
-use samples::{Samples, hex, name};
+
+use crate::samples::{Samples, hex, name};
 
 type Buf = ItemBuf<Message<NameBuf>>;
 

@@ -1,14 +1,13 @@
 //! Messages in JSON and in a binary format: nothing is lost, and what no
 //! receiver would take does not come back.
 
-mod samples;
-
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::{Decoded, Message, Name, NameBuf, Qemu, V7, decode, v7};
-use samples::{Samples, hex, name};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{from_str, from_value, json, to_value};
+
+use crate::samples::{Samples, hex, name, ranges};
 
 type Draft = v7::Message<NameBuf>;
 type Merged = Message<NameBuf>;
@@ -102,7 +101,7 @@ fn writes_json_that_people_can_read() {
     assert_eq!(
         json(&Order::PostcopyRamDiscard {
             block: name(b"\xffa"),
-            ranges: samples::ranges(&[(0, 1)])
+            ranges: ranges(&[(0, 1)])
         }),
         r#"{"POSTCOPY_RAM_DISCARD":{"block":{"hex":"ff61"},"ranges":[{"start":0,"len":1}]}}"#
     );
