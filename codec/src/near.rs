@@ -66,10 +66,7 @@ impl Defect {
         match self {
             Self::Length(more) => add_length::<D>(frame, more),
             Self::Number(number) => set16(frame, D::HEADER - 4, number),
-            Self::Bit(bit) => {
-                let bit = usize::from(bit) % (frame.len() * 8).max(1);
-                set(frame, bit / 8, |byte| byte ^ 1 << (bit % 8));
-            }
+            Self::Bit(bit) => set(frame, usize::from(bit / 8), |byte| byte ^ 1 << (bit % 8)),
             Self::Byte(at, value) => set(frame, usize::from(at), |_| value),
             Self::Clear(at, size) => fill(frame, at, size, 0),
             Self::Set(at, size) => fill(frame, at, size, 0xff),

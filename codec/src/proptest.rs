@@ -76,7 +76,7 @@ pub fn even_span() -> impl Strategy<Value = (u64, u64)> {
 fn span_up_to(most: u64) -> impl Strategy<Value = (u64, u64)> {
     // Not `prop_flat_map`, which shrinks badly.
     let len = prop_oneof![Just(4096), 1..=most];
-    (any::<u64>(), len).prop_map(|(start, len)| (start % (u64::MAX - len + 1), len))
+    (any::<u64>(), len).prop_map(|(start, len)| (start % (u64::MAX - len).max(1), len))
 }
 
 macro_rules! arbitrary {

@@ -9,12 +9,13 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use retpath_codec::arbitrary::NearValid;
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf, RangeList, Ranges};
-use retpath_codec::near::Defect;
 use retpath_codec::proptest::{name, near_valid};
 use retpath_codec::{
     BlockName, Decoded, Dialect, Encode, Message, Name, NameBuf, Qemu, V7, check, decode, v7,
 };
 use retpath_spec::table::DIALECTS;
+
+mod defects;
 
 /// Bytes that look random and are the same in every run.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -94,6 +95,23 @@ mod from_bytes {
                 }
             }
         }
+    }
+
+    #[test]
+    fn prefers_the_names_of_real_migrations() {
+        let names: Vec<Name<'_>> = (0..400)
+            .map(|seed| noise(seed, 2000).leak())
+            .map(|bytes| Unstructured::new(bytes).arbitrary().expect("enough bytes"))
+            .collect();
+        for usual in ["pc.ram", "vga.vram", "mem0"] {
+            let count = names
+                .iter()
+                .filter(|name| name.as_bytes() == usual.as_bytes())
+                .count();
+            assert!(count > 10, "{usual}: {count}");
+        }
+        let others = names.iter().filter(|name| name.as_bytes().len() > 30);
+        assert!(others.count() > 100);
     }
 
     /// What cannot be made.
@@ -311,6 +329,23 @@ mod from_strategies {
     }
 
     #[test]
+    fn makes_pages_and_long_ranges_anywhere() {
+        let (mut starts, mut lens) = (Vec::new(), Vec::new());
+        let draft = any::<v7::Message<NameBuf>>();
+        let mut runner = runner(0);
+        for _ in 0..1000 {
+            let tree = draft.new_tree(&mut runner).expect("a value");
+            let message = proptest::strategy::ValueTree::current(&tree);
+            if let v7::Message::ReqPages { start, len, .. } = message {
+                starts.push(start);
+                lens.push(len);
+            }
+        }
+        assert!(starts.iter().any(|start| *start > 1 << 63));
+        assert!(lens.contains(&4096) && lens.iter().any(|len| *len > 1 << 32));
+    }
+
+    #[test]
     fn shrinks_to_the_smallest_request() {
         let strategy = any::<Message<NameBuf>>();
         let found = runner(1000).run(&strategy, |message| match message {
@@ -329,63 +364,5 @@ mod from_strategies {
                 len: 5001
             }
         );
-    }
-}
-
-mod defects {
-    use super::*;
-
-    #[test]
-    fn take_any_numbers_on_any_frame() {
-        for kind in 0..=Defect::KINDS {
-            for at in [0, 1, 2, 7, 100, 300, u16::MAX] {
-                for value in [0, 1, 15, 16, 128, 255] {
-                    for frame in [&[][..], &[0], &[0, 2, 0, 4, 0, 0, 0, 1], &[0, 7, 0, 0]] {
-                        let mut frame = frame.to_vec();
-                        let defect = Defect::new(kind, at, value);
-                        defect.apply::<Qemu>(&mut frame);
-                        defect.apply::<Commands>(&mut frame);
-                        check::frame::<Qemu>(&frame);
-                        check::frame::<Commands>(&frame);
-                    }
-                }
-            }
-        }
-    }
-
-    fn with(defect: Defect) -> Vec<u8> {
-        let block = NameBuf::new("pc.ram").expect("a name");
-        let message = Message::ReqPagesId {
-            start: 0x1000,
-            len: 4096,
-            block,
-        };
-        retpath_codec::near::encode::<Qemu>(&message, defect).expect("is valid")
-    }
-
-    #[test]
-    fn need_a_message_that_can_be_written() {
-        let refused = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
-        let defect = Defect::Cut(1);
-        let error = retpath_codec::near::encode::<Qemu>(&refused, defect).expect_err("no length");
-        assert_eq!(error.field, Some("len"));
-    }
-
-    #[test]
-    fn are_what_they_say() {
-        let whole = with(Defect::Byte(0, 0));
-        assert_eq!(with(Defect::Length(2))[..4], [0, 3, 0, 0x15]);
-        assert_eq!(with(Defect::Number(0x0102))[..2], [1, 2]);
-        assert_eq!(with(Defect::Bit(17))[2], 2);
-        assert_eq!(with(Defect::Byte(16, 9))[16], 9);
-        assert_eq!(with(Defect::Set(4, 3))[4..12], [0xff; 8]);
-        assert_eq!(with(Defect::Clear(12, 2))[12..16], [0; 4]);
-        assert_eq!(with(Defect::Cut(5)), whole[..5]);
-        assert_eq!(with(Defect::Short(3))[..4], [0, 3, 0, 0x10]);
-        assert_eq!(with(Defect::Short(3)).len(), whole.len() - 3);
-        assert_eq!(with(Defect::Leftover(1))[..4], [0, 3, 0, 0x15]);
-        assert_eq!(with(Defect::Leftover(1)).len(), whole.len() + 2);
-        assert_eq!(with(Defect::NameLength(255))[16], 5);
-        assert_eq!(with(Defect::NameNul(8))[17..], *b"pc\0ram");
     }
 }
