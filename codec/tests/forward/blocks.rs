@@ -165,6 +165,20 @@ fn takes_the_sources_host_page_from_advise() {
 }
 
 #[test]
+fn takes_the_callers_host_page_if_advise_has_it() {
+    let bytes = list(advised(PAGE | HUGE), PAGE + HUGE)
+        .raw(entry(b"a", HUGE, None))
+        .raw(entry(b"b", PAGE, Some(PAGE)))
+        .eos(1);
+    let mut decoder = Decoder::new(Options {
+        host_page: HUGE,
+        ..Options::default()
+    });
+    drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
+    assert_eq!(sizes(&decoder), [HUGE, PAGE]);
+}
+
+#[test]
 fn without_postcopy_page_sizes_are_the_callers() {
     let bytes = list(Stream::configured(), HUGE + PAGE)
         .raw(entry(b"a", HUGE, None))

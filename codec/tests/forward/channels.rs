@@ -87,6 +87,27 @@ fn a_broken_channel_can_be_resumed() {
 }
 
 #[test]
+fn the_return_path_of_a_resumed_channel_is_open() {
+    let bytes = Stream::default()
+        .command(Command::PostcopyResume)
+        .command(Command::Ping { value: 9 })
+        .eof();
+    for mut second in [fresh().resume(), Decoder::blind_resumed(Options::default())] {
+        assert_eq!(events(&mut second, &bytes.0).len(), 3);
+    }
+}
+
+#[test]
+fn a_channel_that_was_cut_in_its_package_can_be_resumed() {
+    let bytes = Stream::discarded().package(&Stream::default().listen().run());
+    let mut first = fresh();
+    let cut = &bytes.0[..bytes.0.len() - 7];
+    drain(&mut first, cut, |_, _, _| {}).unwrap();
+    let bytes = Stream::default().command(Command::PostcopyResume).eof();
+    assert_eq!(events(&mut first.resume(), &bytes.0).len(), 2);
+}
+
+#[test]
 fn a_blind_decoder_learns_blocks_from_their_names() {
     let options = Options {
         page_sizes: vec![(NameBuf::new(RAM.0).unwrap(), 2 << 20)],

@@ -104,6 +104,13 @@ fn refuses_pieces_of_unknown_sections() {
         Rule::UnknownSection { id },
         1,
     );
+    // Nor is there one before the first.
+    refuse(
+        &Stream::advised(),
+        Stream::default().part(id),
+        Rule::UnknownSection { id },
+        1,
+    );
     // A device's section comes in one piece.
     let device = Stream::listed().device(id, b"cpu", []).part(1).eos(1);
     let rule = Rule::UnknownSection { id };
