@@ -160,3 +160,6 @@ fn end(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> 
     let size = cursor.be32()?;
     Ok(size <= around.max_description && cursor.u8()? == b'{')
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Where state ends, and where it only seems to.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::*;
+
+const FOOTER: [u8; 5] = [0x7e, 0, 0, 0, 5];
+const PING: &[u8] = &[8, 0, 2, 0, 4, 0, 0, 0, 3];
+const LISTEN: &[u8] = &[8, 0, 4, 0, 0];
+const RUN: &[u8] = &[8, 0, 5, 0, 0];
+const ADVISE: &[u8] = &[
+    8, 0, 3, 0, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 16, 0,
+];
+/// A section with number 9 and a name of three letters.
+const FULL: &[u8] = b"\x04\0\0\0\x09\x03cpu\0\0\0\0\0\0\0\x01";
+
+/// Where the state is.
+#[derive(Clone, Copy)]
+enum In {
+    Package,
+    Stream,
+    /// Nothing follows.
+    End,
+}
+
+/// What a footer and `rest` are, at once.
+#[track_caller]
+fn look(rest: &[u8], place: In) -> Option<Next> {
+    find(&[&FOOTER, rest].concat(), place)
+}
+
+/// What is at the start of `view`; `None` if more must be seen.
+#[track_caller]
+fn find(view: &[u8], place: In) -> Option<Next> {
+    let section = |payload| Section {
+        payload,
+        name: Box::default(),
+        ended: false,
+    };
+    let sections = [(1, section(Payload::Ram)), (2, section(Payload::Device))].into();
+    let around = Surroundings {
+        package: matches!(place, In::Package),
+        last: matches!(place, In::End),
+        sections: &sections,
+        max_description: 1000,
+    };
+    match next(view, 5, &around) {
+        Ok(next) => Some(next),
+        Err(Stop::Need(1)) => None,
+        Err(_) => panic!("one byte may settle it"),
+    }
+}
+
+/// It is a footer; and whatever there is of it may be one.
+#[track_caller]
+fn ends(rest: &[u8], place: In) {
+    assert_eq!(look(rest, place), Some(Next::Footer));
+    for size in 0..rest.len() {
+        let some = look(&rest[..size], place);
+        assert!(matches!(some, None | Some(Next::Footer)), "{size}");
+    }
+    assert_eq!(look(&[], place), None);
+}
+
+/// It is no footer.
+#[track_caller]
+fn goes_on(rest: &[u8], place: In) {
+    let all = Some(Next::State(5 + rest.len()));
+    assert_eq!(look(rest, place), all);
+}
+
+#[test]
+fn the_head_of_a_new_section_may_follow() {
+    for place in [In::Package, In::Stream] {
+        ends(FULL, place);
+        let with = |at: usize, byte| {
+            let mut head = FULL.to_vec();
+            head[at] = byte;
+            head
+        };
+        goes_on(&with(4, 1), place);
+        goes_on(&with(5, 0), place);
+        goes_on(&with(6, 0x1f), place);
+        goes_on(&with(7, 0x7f), place);
+        // As soon as it can be known.
+        goes_on(&with(6, 0x1f)[..7], place);
+    }
+    let start = [&[1], &FULL[1..]].concat();
+    ends(&start, In::Stream);
+    goes_on(&start, In::Package);
+}
+
+#[test]
+fn a_piece_of_a_section_that_has_pieces_may_follow() {
+    for kind in [2, 3] {
+        ends(&[kind, 0, 0, 0, 1], In::Stream);
+        goes_on(&[kind, 0, 0, 0, 2], In::Stream);
+        goes_on(&[kind, 0, 0, 0, 7], In::Stream);
+        goes_on(&[kind, 0, 0, 0, 1], In::Package);
+    }
+}
+
+#[test]
+fn the_end_of_the_stream_may_follow() {
+    ends(b"\0\x06\0\0\x03\xe8{", In::Stream);
+    goes_on(b"\0\x06\0\0\x03\xe9{", In::Stream);
+    goes_on(b"\0\x06\0\0\x03\xe8[", In::Stream);
+    goes_on(b"\0\x07", In::Stream);
+    goes_on(b"\0\x06\0\0\x03\xe8{", In::Package);
+    assert_eq!(look(&[0], In::Stream), None);
+    assert_eq!(look(&[0], In::End), Some(Next::Footer));
+}
+
+#[test]
+fn a_short_command_may_follow() {
+    for command in [PING, RUN] {
+        ends(command, In::Stream);
+        ends(command, In::Package);
+    }
+    for command in [LISTEN, ADVISE] {
+        ends(command, In::Stream);
+        goes_on(command, In::Package);
+    }
+    goes_on(&[8, 0, 99, 0, 0], In::Stream);
+}
+
+/// RECV_BITMAP of a block with a name of so many letters.
+fn bitmap(letters: u8) -> Vec<u8> {
+    let head = [8, 0, 10, 0, letters + 1, letters];
+    [&head[..], &[b'x'].repeat(letters.into())].concat()
+}
+
+#[test]
+fn a_long_command_may_not_follow_however_much_of_it_is_here() {
+    ends(&bitmap(15), In::Stream);
+    for size in 5..=22 {
+        goes_on(&bitmap(16)[..size], In::Stream);
+    }
+}
+
+#[test]
+fn anything_else_may_not_follow() {
+    for byte in [5, 6, 7, 9, 0xff] {
+        goes_on(&[byte], In::Stream);
+    }
+}
+
+#[test]
+fn waits_for_a_whole_footer_unless_nothing_comes() {
+    for size in 1..5 {
+        assert_eq!(find(&FOOTER[..size], In::Stream), None);
+        assert_eq!(find(&FOOTER[..size], In::End), Some(Next::State(size)));
+        // Behind state, the state comes first.
+        let view = [&[1, 2], &FOOTER[..size]].concat();
+        assert_eq!(find(&view, In::Stream), Some(Next::State(2)));
+    }
+    goes_on(&[4], In::End);
+    assert_eq!(find(&[0x7e, 0, 1], In::Stream), Some(Next::State(3)));
+    assert_eq!(
+        find(&[0x7e, 0, 0, 0, 6, 8], In::Stream),
+        Some(Next::State(6))
+    );
+    assert_eq!(find(&[], In::Stream), None);
+}
+
+#[test]
+fn looks_behind_what_only_opens_like_a_footer() {
+    let view = [&FOOTER[..], &[0xff, 0x7e, 1, 1], &FOOTER, RUN].concat();
+    assert_eq!(find(&view, In::Stream), Some(Next::State(9)));
+    assert_eq!(find(&view[9..], In::Stream), Some(Next::Footer));
+}
