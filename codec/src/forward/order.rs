@@ -74,7 +74,8 @@ impl Position {
     pub(super) fn section(self, kind: SectionKind) -> Result<(), Rule> {
         use Phase::{Advised, Discarding, Listening, Recovering, Running, Start};
         match (kind, self.phase) {
-            (SectionKind::Full, Listening) if self.package => Ok(()),
+            // LISTEN stands in a package, and no package ends between it and RUN.
+            (SectionKind::Full, Listening) => Ok(()),
             (SectionKind::Full, _) if self.package => self.out_of_turn(),
             _ if self.package => Err(Rule::InPackage),
             (SectionKind::Start | SectionKind::Full, Start | Advised | Discarding) => Ok(()),
@@ -100,7 +101,7 @@ impl Position {
             (Command::Ping { .. }, _) if !self.return_path => return Err(Rule::NoReturnPath),
             (Command::Ping { .. }, phase) if !self.package || phase.is_postcopy() => phase,
             (Command::PostcopyListen, Advised | Discarding) if self.package => Listening,
-            (Command::PostcopyRun, Listening) if self.package => Running,
+            (Command::PostcopyRun, Listening) => Running,
             (Command::PostcopyListen | Command::PostcopyRun, _) if !self.package => {
                 return Err(Rule::NotInPackage);
             }

@@ -228,6 +228,16 @@ fn without_footers_a_package_needs_its_tail() {
 }
 
 #[test]
+fn half_a_footer_at_the_end_of_a_package_waits_for_nothing() {
+    let package = Stream::default()
+        .listen()
+        .head(FULL, 5, b"timer")
+        .raw([1, 0x7e, 0, 0]);
+    let bytes = Stream::discarded().package(&package).part(1);
+    assert_eq!(error(&mut fresh(), &bytes.0).rule, Rule::PackageEnd);
+}
+
+#[test]
 fn without_footers_a_precopy_stream_ends_in_opaque_state() {
     let rest = Stream::default()
         .raw(b"state")

@@ -117,6 +117,9 @@ fn a_short_command_may_follow() {
     for command in [PING, RUN] {
         ends(command, In::Stream);
         ends(command, In::Package);
+        // Whatever comes behind it.
+        let more = [command, &[0xff; 40]].concat();
+        assert_eq!(look(&more, In::Stream), Some(Next::Footer));
     }
     for command in [LISTEN, ADVISE] {
         ends(command, In::Stream);
