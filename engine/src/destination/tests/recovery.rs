@@ -213,6 +213,9 @@ fn refuses_a_recovery_that_is_out_of_order() {
         What::OutOfTurn { .. }
     ));
     let mut dest = recovering();
+    let what = refused(dest.event(Main, Event::Record(Record::Eos)));
+    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    let mut dest = recovering();
     assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
     let mut dest = recovering();
     let what = refused(dest.discard("ram", &[(0, PAGE)]));
