@@ -91,6 +91,15 @@ fn waits_for_the_preempt_channel_after_the_end_of_the_main_one() {
 }
 
 #[test]
+fn takes_nothing_behind_the_end_of_the_main_channel() {
+    let mut dest = preempt(2);
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    let what = refused(dest.event(Main, Event::Record(Record::Eos)));
+    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+}
+
+#[test]
 fn gives_up_when_the_preempt_channel_ends_and_pages_are_missing() {
     // Ended by EOS or by closing, before or after the main channel's end.
     for eos in [true, false] {
