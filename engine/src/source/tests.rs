@@ -1,5 +1,6 @@
 //! The source against a destination too simple to be wrong.
 
+mod accounts;
 mod bitmaps;
 mod bytes;
 mod floods;
