@@ -193,6 +193,27 @@ mod tests {
     }
 
     #[test]
+    fn parts_overlap_where_they_share_a_byte() {
+        let overlap = |a: Part, b: Part| {
+            let both = a.overlaps(b);
+            assert_eq!(b.overlaps(a), both);
+            both
+        };
+        let one = part(0, 100, 10);
+        for (offset, len, want) in [
+            (90, 10, false),
+            (90, 11, true),
+            (104, 2, true),
+            (90, 40, true),
+            (109, 1, true),
+            (110, 5, false),
+        ] {
+            assert_eq!(overlap(one, part(0, offset, len)), want, "{offset}+{len}");
+            assert!(!overlap(one, part(1, offset, len)));
+        }
+    }
+
+    #[test]
     fn takes_every_page_once_whatever_the_start() {
         let blocks = blocks(&[(7, 4096), (3, 65536)]);
         for start in [

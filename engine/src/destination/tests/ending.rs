@@ -91,6 +91,15 @@ fn waits_for_the_preempt_channel_after_the_end_of_the_main_one() {
 }
 
 #[test]
+fn knows_whether_the_source_hears_from_it() {
+    let mut dest = Dest::new(Config::default());
+    assert!(!dest.core.has_return_path());
+    dest.event(Main, Event::Header).unwrap();
+    dest.command(&Command::OpenReturnPath).unwrap();
+    assert!(dest.core.has_return_path());
+}
+
+#[test]
 fn takes_nothing_behind_the_end_of_the_main_channel() {
     let mut dest = preempt(2);
     dest.serve(0, 0);
