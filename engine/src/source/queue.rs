@@ -250,7 +250,7 @@ mod tests {
             }
         }
         let grown = queue.memory() - before;
-        assert!(grown <= ORDERED * size_of::<Request>(), "{grown} bytes");
+        assert_eq!(grown, ORDERED * size_of::<Request>());
         let half = ORDERED as u64;
         let want = (half..all).rev().chain(0..half);
         assert!(pages(&mut queue).into_iter().map(|(_, page)| page).eq(want));
