@@ -263,6 +263,20 @@ mod tests {
     }
 
     #[test]
+    fn numbers_the_blocks_and_counts_their_pages() {
+        let mut blocks = one(1 << 21, 1 << 16).expect("a good block");
+        let name = NameBuf::new("vga.vram").expect("a good name");
+        let (len, page) = (5 << 12, 1 << 12);
+        assert_eq!(blocks.add(Block { name, len, page }), Ok(1));
+        assert_eq!((blocks.len(), blocks.is_empty()), (2, false));
+        assert_eq!((blocks.target_pages(1), blocks.total_pages()), (5, 517));
+        assert_eq!(
+            (blocks.target_pages(2), blocks.page_summary()),
+            (0, 0x11000)
+        );
+    }
+
+    #[test]
     fn checks_ranges_without_wrapping() {
         let blocks = one(1 << 21, 1 << 16).expect("a good block");
         let page = 1 << 16;
