@@ -261,8 +261,8 @@ impl Destination {
             }
             (Phase::Recovering, Kind::Command) => {}
             // An early preempt channel ends behind the main channel, when all
-            // pages may be here already.
-            (Phase::Finished, Kind::Eos) if channel == Channel::Preempt => {}
+            // pages may be here already; the main one is refused below.
+            (Phase::Finished, Kind::Eos) => {}
             (Phase::Finished | Phase::Recovering, _) => return Err(What::OutOfTurn { what }),
             _ => {}
         }
