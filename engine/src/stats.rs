@@ -29,7 +29,7 @@ impl Buckets {
     /// The bucket of a latency in nanoseconds.
     pub fn index(nanos: u64) -> usize {
         let log = (nanos / 1000).checked_ilog2().unwrap_or(0);
-        usize::try_from(log).map_or(BUCKETS - 1, |log| log.min(BUCKETS - 1))
+        usize::try_from(log).unwrap_or(usize::MAX).min(BUCKETS - 1)
     }
 
     /// The bounds of bucket `index` in microseconds: the first latency in it,

@@ -58,4 +58,11 @@ mod tests {
             page[at] = 0;
         }
     }
+
+    #[test]
+    fn finds_words_that_are_alike() {
+        let mut page = [0; 4096];
+        page[2048..2048 + 32].fill(7);
+        assert!(!is_zero(&page));
+    }
 }
