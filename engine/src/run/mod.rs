@@ -50,7 +50,7 @@ impl<'fd> Waiting<'fd> {
     }
 
     /// Adds a descriptor, if there is one; the answer is what
-    /// [`Waiting::ready`] takes.
+    /// [`Waiting::readable`] takes.
     fn add(&mut self, fd: Option<BorrowedFd<'fd>>, flags: PollFlags) -> Option<usize> {
         let fd = fd?;
         self.fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -67,6 +67,15 @@ impl<'fd> Waiting<'fd> {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn len(&self) -> usize {
+        self.fds.len()
+    }
+
+    /// Whether anything has happened to one of those added last.
+    fn any_since(&self, first: usize) -> bool {
+        self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
     }
 
     fn flags(&self, at: Option<usize>) -> PollFlags {

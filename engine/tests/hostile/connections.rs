@@ -4,15 +4,17 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use retpath_engine::Channel;
 use retpath_engine::run::RunError;
-use retpath_engine::source::Preempt;
+use retpath_engine::source::{Config, Preempt, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::receiver::{
-    LONG, Net, Receiver, connect, connect_tcp, listen, serve_well, serves_the_next, until_dropped,
+    Dial, LONG, Net, Receiver, connect, connect_tcp, listen, serve_by, serve_well, serves_the_next,
+    until_dropped,
 };
 use super::trial::Trial;
-use super::wire::recording;
+use super::wire::{PAGES, blocks, config, recording};
 
 /// Strangers, half of whom stay.
 const STRANGERS: usize = 1000;
@@ -57,6 +59,38 @@ fn serves_a_source_behind_a_thousand_strangers_over_tcp() {
     let crowd = crowd(|| connect_tcp(receiver.address()).into());
     serve_well(receiver.address(), None, false);
     receiver.complete();
+    drop(crowd);
+}
+
+/// The preempt channel has no beginning that could be asked for: it is known
+/// by its first page.
+#[test]
+fn knows_the_preempt_channel_among_strangers() {
+    let _trial = Trial::new("strangers before the preempt channel");
+    let (_dir, listener) = listen(Net::Unix);
+    let receiver = Receiver::start(listener, true, LONG);
+    let config = Config {
+        // Pages come over the preempt channel, or not at all.
+        bandwidth: 1,
+        ..config(Some(Preempt::Late))
+    };
+    let mut crowd = Vec::new();
+    let mut dial = Dial(receiver.address().clone(), |channel| {
+        if channel == Channel::Preempt {
+            for said in [&b""[..], b"GET / HTTP/1.1", b"\x08", b""] {
+                let mut socket = connect(receiver.address());
+                socket.write_all(said).expect("room");
+                crowd.push(socket);
+            }
+            connect(receiver.address());
+        }
+    });
+    let guest = receiver.touch_all();
+    let source = serve_by(Source::new(config, blocks()).expect("good"), &mut dial);
+    guest.join().expect("read");
+    assert!(source.stats().demand > PAGES / 2);
+    let (_, core) = receiver.complete();
+    assert_eq!(core.stats().pauses, 0);
     drop(crowd);
 }
 

@@ -158,6 +158,17 @@ impl Receiver {
         self.board.wait(|told| told.heard.then_some(()));
     }
 
+    /// Once the guest may run, reads all of its memory as it would.
+    pub(crate) fn touch_all(&self) -> JoinHandle<()> {
+        let board = self.board.clone();
+        thread::spawn(move || {
+            let memory = board.wait(|told| told.memory.clone().filter(|_| told.ran));
+            for page in 0..PAGES {
+                memory.touch(page * PAGE).expect("inside");
+            }
+        })
+    }
+
     /// Waits until the guest may run.
     pub(crate) fn running(&self) {
         self.board.wait(|told| told.ran.then_some(()));
@@ -241,10 +252,12 @@ impl Machine for Still {
     }
 }
 
-struct Dial(Address);
+/// Connects, after something else has been done.
+pub(crate) struct Dial<F>(pub(crate) Address, pub(crate) F);
 
-impl Connector for Dial {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+impl<F: FnMut(Channel)> Connector for Dial<F> {
+    fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError> {
+        (self.1)(channel);
         self.0.connect(false)
     }
 }
@@ -256,15 +269,19 @@ pub(crate) fn serve_well(address: &Address, preempt: Option<Preempt>, others: bo
     } else {
         Source::new
     };
-    let mut core = make(config(preempt), blocks()).expect("good");
+    let core = make(config(preempt), blocks()).expect("good");
+    serve_by(core, &mut Dial(address.clone(), |_| ()))
+}
+
+/// A good source that connects in a way of its own.
+pub(crate) fn serve_by(mut core: Source, dial: &mut dyn Connector) -> Source {
     let options = ServeOptions {
         retry: LONG,
         ..ServeOptions::default()
     };
     let control = Control::new().expect("a descriptor");
     let mut machine = Still(vec![image()]);
-    let mut dial = Dial(address.clone());
-    serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
+    serve(&mut core, &mut machine, dial, &options, &control).expect("served");
     assert_eq!(core.phase(), source::Phase::Completed);
     core
 }

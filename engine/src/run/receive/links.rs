@@ -287,10 +287,18 @@ impl Receiving<'_> {
 
     /// Nothing comes. That is the end of a precopy migration without footers
     /// whose source waits for SHUT before it closes, if its stream looks like it.
+    /// Behind the main channel's end, it is the end of a preempt channel that
+    /// has gone without a word.
     pub(super) fn idle(&mut self) -> Result<(), RunError> {
         let Some(main) = &self.main else {
             return Ok(());
         };
+        if main.decoder.has_ended() && self.ending.is_none() && self.lacks_preempt() {
+            return match self.core.end_of_stream(Channel::Preempt) {
+                Ok(()) => Ok(()),
+                Err(_) => self.lost(Channel::Preempt, RunError::Closed),
+            };
+        }
         // The first questions cost nothing.
         let waits = self.core.has_return_path() && self.ending.is_none();
         if !waits || main.decoder.has_ended() || main.decoder.finish(&[]).is_err() {
@@ -330,7 +338,6 @@ impl Receiving<'_> {
         if let Some(preempt) = self.preempt.take() {
             preempt.link.shut_down();
         }
-        self.waiting = None;
         self.mute = None;
         self.outbox.clear();
         if mendable && self.ending == Some(Ending::Postcopy) {

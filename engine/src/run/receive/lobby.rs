@@ -3,9 +3,11 @@
 //! Whoever reaches the listener can connect, and say nothing or go away. Such
 //! a connection must not keep the source out, so while there is no main link
 //! they all wait here, and the first one with something to say becomes it.
-//! That the preempt channel cannot be asked: it says nothing before the first
-//! page is requested, so it is the connection that came next. A stranger that
-//! gets in between takes its place, until the link is broken and made anew.
+//!
+//! The preempt channel says nothing before the first page is requested, so
+//! those that came behind the main link wait, too, until one of them begins
+//! like a RAM record. Another beginning may be the next main link's, which
+//! comes before the loss of this one is noticed: it stays.
 //!
 //! At most [`LOBBY`] wait; nothing is read from them, and nothing here fails.
 
@@ -31,6 +33,9 @@ pub(super) enum Wanted {
     First,
     /// One that takes the place of a broken one: any byte.
     Replacement,
+    /// The preempt channel: a record, which begins with its page's address.
+    /// That has a first byte of 0, and no section of a main stream does.
+    Preempt,
 }
 
 /// What a connection has said.
@@ -38,7 +43,7 @@ pub(super) enum Wanted {
 enum Word {
     /// Nothing.
     None,
-    /// Not enough.
+    /// Not enough, or something else.
     Begun,
     /// Enough.
     Said,
@@ -55,56 +60,78 @@ pub(super) struct Lobby {
 #[derive(Debug)]
 struct Visitor {
     link: Link,
-    has_begun: bool,
+    /// What to wake up for; `None` for what cannot change before the main
+    /// link is lost.
+    watch: Option<PollFlags>,
 }
+
+/// What to wake up for while nothing has been said.
+const WORD: PollFlags = PollFlags::IN.union(PollFlags::RDHUP);
 
 impl Lobby {
     /// Lets a connection wait.
     pub(super) fn admit(&mut self, link: Link) {
-        if self.visitors.len() >= LOBBY {
+        if self.is_full() {
             self.visitors.pop_front();
         }
-        self.visitors.push_back(Visitor {
-            link,
-            has_begun: false,
-        });
+        let watch = Some(WORD);
+        self.visitors.push_back(Visitor { link, watch });
+    }
+
+    /// Whether one more would drive the oldest away.
+    pub(super) fn is_full(&self) -> bool {
+        self.visitors.len() >= LOBBY
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.visitors.is_empty()
     }
 
     /// What to poll, and for what.
     pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
-        self.visitors.iter().map(|visitor| {
-            // What is there already would be readable for ever.
-            let word = match visitor.has_begun {
-                true => PollFlags::empty(),
-                false => PollFlags::IN,
-            };
-            (visitor.link.as_fd(), word | PollFlags::RDHUP)
-        })
+        self.visitors
+            .iter()
+            .filter_map(|visitor| Some((visitor.link.as_fd(), visitor.watch?)))
     }
 
     /// The oldest connection with something to say. Those that are older have
-    /// to go, and those that have gone are forgotten.
+    /// to go.
     pub(super) fn main(&mut self, wanted: Wanted) -> Option<Link> {
-        let mut at = 0;
-        while let Some(visitor) = self.visitors.get_mut(at) {
-            match word(&visitor.link, wanted) {
-                Word::Said => {
-                    self.visitors.drain(..at);
-                    return self.oldest();
-                }
-                Word::Gone => _ = self.visitors.remove(at),
-                word => {
-                    visitor.has_begun = word == Word::Begun;
-                    at += 1;
-                }
-            }
-        }
-        None
+        let at = self.first(wanted)?;
+        self.visitors.drain(..at);
+        self.oldest()
+    }
+
+    /// The oldest connection that begins like a preempt channel.
+    pub(super) fn preempt(&mut self) -> Option<Link> {
+        let at = self.first(Wanted::Preempt)?;
+        self.visitors.remove(at).map(|visitor| visitor.link)
     }
 
     /// The oldest connection that has not gone.
     pub(super) fn next(&mut self) -> Option<Link> {
         std::iter::from_fn(|| self.oldest()).find(|link| !has_gone(link))
+    }
+
+    /// The place of the oldest connection that has said enough. Those that
+    /// have gone are forgotten.
+    fn first(&mut self, wanted: Wanted) -> Option<usize> {
+        let mut at = 0;
+        while let Some(visitor) = self.visitors.get_mut(at) {
+            visitor.watch = match word(&visitor.link, wanted) {
+                Word::Said => return Some(at),
+                Word::Gone => {
+                    self.visitors.remove(at);
+                    continue;
+                }
+                Word::None => Some(WORD),
+                Word::Begun if wanted == Wanted::Preempt => None,
+                // What is there already would be readable for ever.
+                Word::Begun => Some(PollFlags::RDHUP),
+            };
+            at += 1;
+        }
+        None
     }
 
     fn oldest(&mut self) -> Option<Link> {
@@ -113,7 +140,7 @@ impl Lobby {
 }
 
 /// Whether a connection was closed without a word.
-pub(super) fn has_gone(link: &Link) -> bool {
+fn has_gone(link: &Link) -> bool {
     word(link, Wanted::Replacement) == Word::Gone
 }
 
@@ -124,12 +151,16 @@ fn word(link: &Link, wanted: Wanted) -> Word {
         Ok(Moved::Later) => return Word::None,
         Ok(Moved::End) | Err(_) => return Word::Gone,
     };
-    // What will never be more is for the decoder to tell. A channel of multifd
-    // may speak before the main one.
-    let begun = (size < HEADER || head.starts_with(&MULTIFD)) && !link.has_ended();
-    match wanted == Wanted::First && begun {
-        true => Word::Begun,
-        false => Word::Said,
+    let said = match wanted {
+        // What will never be more is for the decoder to tell. A channel of
+        // multifd may speak before the main one.
+        Wanted::First => size >= HEADER && !head.starts_with(&MULTIFD) || link.has_ended(),
+        Wanted::Replacement => true,
+        Wanted::Preempt => head[0] == 0,
+    };
+    match said {
+        true => Word::Said,
+        false => Word::Begun,
     }
 }
 
@@ -204,6 +235,23 @@ mod tests {
         assert_eq!(whose(lobby.next(), &fars), Some(2));
         assert_eq!(whose(lobby.next(), &fars), Some(3));
         assert!(lobby.next().is_none());
+    }
+
+    #[test]
+    fn knows_the_preempt_channel_by_its_first_record() {
+        let mut lobby = Lobby::default();
+        let silent = visit(&mut lobby, b"");
+        let main = visit(&mut lobby, b"\x08\x09");
+        let preempt = visit(&mut lobby, b"");
+        drop(visit(&mut lobby, b""));
+        assert!(lobby.preempt().is_none());
+        say(&preempt, &[0]);
+        let fars = [&silent, &main, &preempt];
+        assert_eq!(whose(lobby.preempt(), &fars), Some(2));
+        assert!(lobby.preempt().is_none());
+        assert_eq!(lobby.fds().count(), 1, "one has been heard");
+        assert_eq!(whose(lobby.main(Wanted::Replacement), &fars), Some(1));
+        assert!(lobby.is_empty());
     }
 
     #[test]

@@ -99,14 +99,12 @@ struct Receiving<'a> {
     options: ReceiveOptions,
     main: Option<Inbound>,
     preempt: Option<Inbound>,
-    /// Whether the preempt channel of this main channel has come. There is
+    /// Whether the preempt channel of this main channel has begun. There is
     /// one, so the next connection is a new main channel, whatever is left to
     /// be read of the old one.
     had_preempt: bool,
-    /// Connections that came while there was no main link.
+    /// Connections that have no place yet.
     lobby: Lobby,
-    /// A second connection that came before it could be read.
-    waiting: Option<Link>,
     /// A second connection that nobody expects.
     stray: Option<Link>,
     outbox: Outbox,
@@ -140,11 +138,13 @@ struct Ready {
     preempt: bool,
     main: bool,
     listener: bool,
+    lobby: bool,
 }
 
 impl Ready {
     fn is_idle(&self) -> bool {
-        !(self.control || self.faults || self.preempt || self.main || self.listener)
+        let links = self.preempt || self.main || self.listener || self.lobby;
+        !(self.control || self.faults || links)
     }
 }
 
@@ -165,7 +165,6 @@ impl<'a> Receiving<'a> {
             preempt: None,
             had_preempt: false,
             lobby: Lobby::default(),
-            waiting: None,
             stray: None,
             outbox: Outbox::default(),
             mute: None,
@@ -214,7 +213,9 @@ impl<'a> Receiving<'a> {
                 self.inbound(Channel::Main)?;
             }
             self.accept(ready.listener)?;
-            self.promote();
+            if ready.lobby {
+                self.promote();
+            }
             self.act()?;
             self.flush();
             self.unmute(!ready.main)?;
@@ -251,7 +252,8 @@ impl<'a> Receiving<'a> {
             self.listener.fd().filter(|_| self.wants_link()),
             PollFlags::IN,
         );
-        if self.main.is_none() {
+        let lobby = waiting.len();
+        if self.looks_at_lobby() {
             for (fd, flags) in self.lobby.fds() {
                 waiting.add(Some(fd), flags);
             }
@@ -263,6 +265,7 @@ impl<'a> Receiving<'a> {
             preempt: waiting.readable(preempt),
             main: waiting.readable(main),
             listener: waiting.readable(listener),
+            lobby: waiting.any_since(lobby),
         })
     }
 

@@ -9,7 +9,7 @@ use retpath_codec::forward::Decoder;
 
 use super::super::RunError;
 use super::links::Inbound;
-use super::lobby::{LOBBY, Wanted, has_gone};
+use super::lobby::{LOBBY, Wanted};
 use super::{LINGER, Receiving};
 use crate::Channel;
 use crate::channel::Link;
@@ -33,12 +33,28 @@ impl Receiving<'_> {
 
     /// Whether the listener is to be looked at.
     pub(super) fn wants_link(&self) -> bool {
-        let second = self.wants_preempt() || self.is_stray() && self.stray.is_none();
+        let second = self.wants_preempt() && !self.lobby.is_full()
+            || self.is_stray() && self.stray.is_none();
         !self.is_over() && (self.main.is_none() || second)
     }
 
     fn wants_preempt(&self) -> bool {
-        self.options.core.preempt && !self.had_preempt && self.waiting.is_none()
+        self.options.core.preempt && !self.had_preempt
+    }
+
+    /// Whether one who waits may become a channel now.
+    pub(super) fn looks_at_lobby(&self) -> bool {
+        self.main.is_none() || self.looks_for_preempt()
+    }
+
+    fn looks_for_preempt(&self) -> bool {
+        // Before the trap is set, it means nothing.
+        self.wants_preempt() && self.trap.is_some()
+    }
+
+    /// Whether nobody is left who could bring what the main channel has not.
+    pub(super) fn lacks_preempt(&self) -> bool {
+        self.looks_for_preempt() && self.lobby.is_empty()
     }
 
     /// Takes connections, and gives them their places: the first main one, one
@@ -73,17 +89,20 @@ impl Receiving<'_> {
         if self.main.is_none() || !self.wants_link() {
             return Ok(());
         }
-        let second = match self.lobby.next() {
-            None if ready => self.listener.accept()?,
-            waiting => waiting,
-        };
-        match second {
-            Some(link) if self.is_stray() => self.stray(link),
-            second => {
-                self.waiting = second;
-                Ok(())
-            }
+        if self.is_stray() {
+            let second = match self.lobby.next() {
+                None if ready => self.listener.accept()?,
+                waiting => waiting,
+            };
+            return second.map_or(Ok(()), |link| self.stray(link));
         }
+        while ready
+            && !self.lobby.is_full()
+            && let Some(link) = self.listener.accept()?
+        {
+            self.lobby.admit(link);
+        }
+        Ok(())
     }
 
     /// Makes a connection the main one.
@@ -103,14 +122,12 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// Starts to read the preempt channel, once it means something.
+    /// Starts to read the preempt channel, once it has begun.
     pub(super) fn promote(&mut self) {
-        if self.had_preempt || self.trap.is_none() {
-            return;
-        }
-        // The preempt channel's decoder needs the blocks of the main one.
-        if let (Some(main), Some(link)) = (&self.main, self.waiting.take())
-            && !has_gone(&link)
+        // Its decoder needs the blocks of the main one.
+        if self.looks_for_preempt()
+            && let Some(main) = &self.main
+            && let Some(link) = self.lobby.preempt()
         {
             self.had_preempt = true;
             self.preempt = Some(Inbound::new(link, main.decoder.preempt()));
