@@ -33,8 +33,8 @@ pub(super) enum Wanted {
     First,
     /// One that takes the place of a broken one: any byte.
     Replacement,
-    /// The preempt channel: a record, which begins with its page's address.
-    /// That has a first byte of 0, and no section of a main stream does.
+    /// The preempt channel: a record, which begins with its page's address,
+    /// and so with a byte of 0; a new main link begins with a command.
     Preempt,
 }
 
