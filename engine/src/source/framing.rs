@@ -25,10 +25,9 @@ pub(super) const PING_LOADED: u32 = 0x42;
 /// Bytes of the commands in a package.
 const PACKAGE_COMMANDS: usize = 5 + 9 + 9 + 5;
 
-/// Whether a device state fits a package.
-pub(super) fn fits_package(device_state: &[u8]) -> bool {
+/// Whether a device state of so many bytes fits a package.
+pub(super) fn fits_package(device_state: usize) -> bool {
     device_state
-        .len()
         .checked_add(PACKAGE_COMMANDS)
         .is_some_and(|size| u32::try_from(size).is_ok())
 }
@@ -139,4 +138,25 @@ fn command(command: Command<Name<'_>, RangeBuf>, out: &mut Vec<u8>) {
     command
         .encode(out)
         .expect("a command of checked parts can be written");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_largest_device_state() {
+        let config = Config {
+            outer_pings: false,
+            ping_loaded: true,
+            ..Config::new("pc-i440fx-10.0")
+        };
+        let mut out = Vec::new();
+        package(&config, &[], &mut out);
+        let command = 5 + 4;
+        let commands = out.len() - command;
+        let most = usize::try_from(u32::MAX).expect("64 bits") - commands;
+        assert!(fits_package(0) && fits_package(most));
+        assert!(!fits_package(most + 1) && !fits_package(usize::MAX));
+    }
 }

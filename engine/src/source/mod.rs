@@ -237,7 +237,7 @@ impl Source {
     ///
     /// [`Error::Phase`]: not in precopy. [`Error::DeviceState`]: too long.
     pub fn switch(&mut self, device_state: Vec<u8>) -> Result<(), Error> {
-        if !framing::fits_package(&device_state) {
+        if !framing::fits_package(device_state.len()) {
             return Err(Error::DeviceState {
                 len: device_state.len(),
             });

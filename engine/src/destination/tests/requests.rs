@@ -138,3 +138,42 @@ fn keeps_timing_within_bounds() {
     assert_eq!(dest.core.stats().latency.total.count(), pages - 100);
     assert_eq!(dest.core.stats().latency.request.count(), pages - 100);
 }
+
+#[test]
+fn times_no_request_beyond_the_bounds_while_none_is_written() {
+    for (before, timed) in [(MAX_TIMED - 1, 1), (MAX_TIMED, 0)] {
+        let before = u64::try_from(before).unwrap();
+        let mut dest = Dest::running(before + 1);
+        for page in 0..before {
+            dest.fault(0, page * PAGE);
+            dest.serve(0, page * PAGE);
+        }
+        dest.fault(0, before * PAGE);
+        let now = dest.now;
+        dest.core.written(now);
+        dest.serve(0, before * PAGE);
+        assert_eq!(dest.core.stats().latency.request.count(), timed);
+        assert_eq!(dest.core.stats().latency.total.count(), before + 1);
+    }
+}
+
+#[test]
+fn repeats_as_much_as_the_outbox_should_hold() {
+    // RESUME_ACK, a request with this name, and 1022 without one.
+    const CHUNK: usize = 8 + (4 + 12 + 1 + 7) + 1022 * (4 + 12);
+    let mut dest = Dest::new(Config::default());
+    dest.advise(&[("vga.ram", 1100 * PAGE)], PAGE);
+    dest.switch();
+    for page in 0..1100 {
+        dest.fault(0, page * PAGE);
+    }
+    dest.core.link_lost(Main).unwrap();
+    dest.core.link_restored().unwrap();
+    let block = name("vga.ram");
+    dest.command(&Command::RecvBitmap { block }).unwrap();
+    dest.said();
+    dest.command(&Command::PostcopyResume).unwrap();
+    assert_eq!(dest.core.outbox().len(), CHUNK);
+    dest.core.outbox().clear();
+    assert_eq!(dest.core.outbox().len(), (1100 - 1023) * 16);
+}
