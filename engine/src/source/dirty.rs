@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn takes_a_bit_for_a_page_and_little_for_a_block() {
+        let one = |pages: usize| 8 * pages / 64 + size_of::<Set>();
+        let large = Dirty::everything(&blocks(&[(1 << 16, 4096)])).memory();
+        assert!(
+            (one(1 << 16)..one(1 << 16) + 512).contains(&large),
+            "{large}"
+        );
+        let small = Dirty::everything(&blocks(&[(64, 4096); 1000])).memory();
+        assert!((1000 * one(64)..2000 * one(64)).contains(&small), "{small}");
+    }
+
+    #[test]
     fn takes_every_page_once_whatever_the_start() {
         let blocks = blocks(&[(7, 4096), (3, 65536)]);
         for start in [

@@ -172,6 +172,13 @@ mod tests {
     }
 
     #[test]
+    fn a_run_ends_behind_its_last_page() {
+        let run = run(5120, 3, true);
+        assert_eq!(run.end(), 8192);
+        assert!(run.offsets().eq([5120, 6144, 7168]));
+    }
+
+    #[test]
     fn writes_headers_and_pages_by_turns() {
         let mut bytes = vec![0; 5 * 1024];
         for page in [1, 2, 4] {

@@ -54,9 +54,7 @@ impl Pace {
 
     /// Takes bytes out.
     pub(super) fn take(&mut self, bytes: u64) {
-        if self.rate > 0 {
-            self.credit = self.credit.saturating_sub(i128::from(bytes) * SECOND);
-        }
+        self.credit = self.credit.saturating_sub(i128::from(bytes) * SECOND);
     }
 
     /// Puts bytes back that were not sent after all.

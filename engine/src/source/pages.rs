@@ -60,9 +60,7 @@ pub trait PageSource: Send + Sync {
         if let Some(bytes) = self.lend(block, offset, len) {
             return Ok(bytes);
         }
-        if scratch.len() < len {
-            scratch.resize(len, 0);
-        }
+        scratch.resize(scratch.len().max(len), 0);
         let out = &mut scratch[..len];
         self.read(block, offset, out)?;
         Ok(out)

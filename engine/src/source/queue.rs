@@ -240,6 +240,13 @@ mod tests {
     }
 
     #[test]
+    fn takes_a_bit_for_a_page_and_little_for_a_block() {
+        let one = 8 + size_of::<Bits>();
+        let memory = Queue::new(&blocks(&[(64, 4096); 1000])).memory();
+        assert!((1000 * one..2000 * one).contains(&memory), "{memory}");
+    }
+
+    #[test]
     fn remembers_without_order_beyond_its_length() {
         let all = 2 * ORDERED as u64;
         let mut queue = Queue::new(&blocks(&[(all, 4096)]));
@@ -254,5 +261,50 @@ mod tests {
         let half = ORDERED as u64;
         let want = (half..all).rev().chain(0..half);
         assert!(pages(&mut queue).into_iter().map(|(_, page)| page).eq(want));
+    }
+
+    /// The order is full; what else is asked for has no place in it.
+    fn fill_order(queue: &mut Queue, first: u64) -> Vec<(BlockId, u64)> {
+        let asked = (first..).take(ORDERED).map(|page| (0, page));
+        asked
+            .inspect(|(block, page)| assert_eq!(queue.push(*block, *page, 1, None, 0), 1))
+            .collect()
+    }
+
+    #[test]
+    fn goes_round_the_blocks_for_what_has_no_order() {
+        let pages_of_first = ORDERED as u64 + 10;
+        let sizes = [(pages_of_first, 4096), (10, 4096), (10, 4096)];
+        let mut queue = Queue::new(&blocks(&sizes));
+        let turns = [
+            (vec![(0, 3), (1, 5)], vec![(0, 3), (1, 5)]),
+            (
+                vec![(0, 3), (1, 2), (1, 9), (2, 0)],
+                vec![(1, 9), (2, 0), (0, 3), (1, 2)],
+            ),
+        ];
+        for (asked, served) in turns {
+            let mut want = fill_order(&mut queue, 10);
+            for (block, page) in asked {
+                queue.push(block, page, 1, None, 0);
+            }
+            want.extend(served);
+            assert_eq!(queue.waiting(), want.len() as u64);
+            assert_eq!(pages(&mut queue), want);
+            assert!(queue.is_empty());
+        }
+    }
+
+    #[test]
+    fn keeps_the_order_of_ranges_and_none_for_what_waits_already() {
+        let mut queue = Queue::new(&blocks(&[(100, 4096)]));
+        queue.push(0, 7, 3, None, 0);
+        for _ in 0..ORDERED {
+            assert_eq!(queue.push(0, 7, 3, None, 0), 0);
+        }
+        queue.push(0, 5, 1, None, 0);
+        queue.push(0, 3, 2, None, 0);
+        let want = [7, 8, 9, 5, 3, 4].map(|page| (0, page));
+        assert_eq!(pages(&mut queue), want);
     }
 }
