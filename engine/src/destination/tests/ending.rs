@@ -83,11 +83,22 @@ fn waits_for_the_preempt_channel_after_the_end_of_the_main_one() {
     dest.serve(0, 0);
     dest.eof().unwrap();
     assert_eq!(dest.said(), [""; 0]);
+    dest.core.end_of_stream(Main).unwrap();
     dest.page_on(Preempt, 0, PAGE, 1).unwrap();
     dest.core.end_of_stream(Preempt).unwrap();
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.placed(Preempt, 0, PAGE, PAGE).unwrap();
     assert_eq!(dest.said(), ["SHUT 0"]);
+}
+
+#[test]
+fn takes_a_section_of_the_main_channel_for_no_end_of_the_other() {
+    let mut dest = preempt(2);
+    dest.event(Main, Event::Record(Record::Eos)).unwrap();
+    assert_eq!(
+        dest.page_on(Preempt, 0, PAGE, 1),
+        Ok(Did::Copy(0, PAGE, vec![1]))
+    );
 }
 
 #[test]

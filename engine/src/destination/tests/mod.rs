@@ -1,6 +1,7 @@
 //! The core, one claim a test. [`Dest`] speaks for the caller and for the
 //! source.
 
+mod blocks;
 mod ending;
 mod order;
 mod pages;

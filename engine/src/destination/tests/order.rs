@@ -120,6 +120,23 @@ fn refuses_commands_out_of_turn() {
 }
 
 #[test]
+fn takes_the_announcement_of_a_switch_before_it() {
+    let mut dest = Dest::advised(4);
+    dest.command(&Command::SwitchoverStart).unwrap();
+    dest.switch();
+}
+
+#[test]
+fn takes_the_size_of_all_memory_before_the_switch_only() {
+    let size = || Event::Record(Record::MemSize { total: 4 * PAGE });
+    let mut dest = Dest::advised(4);
+    assert_eq!(dest.event(Main, size()), Ok(Did::Nothing));
+    dest.switch();
+    let what = refused(dest.event(Main, size()));
+    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+}
+
+#[test]
 fn refuses_a_package_twice_and_one_without_a_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
@@ -256,82 +273,6 @@ fn acknowledges_no_switchover_that_only_devices_may() {
 }
 
 #[test]
-fn refuses_page_sizes_other_than_the_sources() {
-    let mut dest = Dest::new(Config::default());
-    dest.advise(&[("ram", HUGE), ("huge", HUGE)], PAGE | HUGE);
-    let what = refused(dest.discard("ram", &[(0, PAGE)]));
-    let (ours, theirs) = (PAGE, PAGE | HUGE);
-    assert_eq!(what, What::PageSummary { ours, theirs });
-
-    let mut dest = Dest::new(Config::default());
-    dest.advise(&[("ram", HUGE)], HUGE);
-    assert_eq!(
-        dest.core.blocks().page_summary(),
-        HUGE,
-        "the source's host page"
-    );
-
-    let mut dest = Dest::new(Config {
-        page_sizes: vec![(names("huge"), HUGE)],
-        ..Config::default()
-    });
-    let announced = |page_size| {
-        Event::Record(Record::Block {
-            block: forward::BlockId::new(0),
-            name: name("huge"),
-            len: 4 * HUGE,
-            page_size,
-            gpa: None,
-        })
-    };
-    let what = refused(dest.event(Main, announced(Some(PAGE))));
-    let (ours, theirs) = (HUGE, PAGE);
-    assert_eq!(what, What::PageSize { ours, theirs });
-    let mut dest = Dest::new(Config::default());
-    dest.event(Main, announced(Some(HUGE))).unwrap();
-    assert_eq!(dest.core.blocks().page_summary(), HUGE);
-    let mut dest = Dest::new(Config::default());
-    let what = refused(dest.event(Main, announced(Some(1 << 32))));
-    assert_eq!(what, What::PageTooLarge { page: 1 << 32 });
-}
-
-#[test]
-fn refuses_blocks_that_are_none() {
-    let config = || Config {
-        max_ram: 8 * PAGE,
-        ..Config::default()
-    };
-    let mut dest = Dest::new(config());
-    dest.block("a", 6 * PAGE).unwrap();
-    let (total, limit) = (9 * PAGE, 8 * PAGE);
-    assert_eq!(
-        refused(dest.block("b", 3 * PAGE)),
-        What::TooMuchRam { total, limit }
-    );
-    let what = refused(Dest::new(config()).block("a", !(PAGE - 1)));
-    assert!(matches!(what, What::TooMuchRam { .. }));
-    let mut dest = Dest::new(config());
-    dest.block("a", PAGE).unwrap();
-    assert_eq!(
-        refused(dest.block("a", PAGE)),
-        What::Block(BlockError::Twice)
-    );
-    let what = refused(Dest::new(config()).block("a", PAGE + 1));
-    assert!(matches!(what, What::Block(BlockError::Length { .. })));
-    let what = refused(Dest::running(4).block("b", PAGE));
-    assert!(matches!(what, What::OutOfTurn { .. }));
-}
-
-#[test]
-fn refuses_more_blocks_than_any_machine_has() {
-    let mut dest = Dest::new(Config::default());
-    for number in 0..MAX_BLOCKS {
-        dest.block(&number.to_string(), PAGE).unwrap();
-    }
-    assert_eq!(refused(dest.block("more", PAGE)), What::TooManyBlocks);
-}
-
-#[test]
 fn refuses_discards_outside_their_block() {
     let page = |start, len| (start, len);
     for (block, range, want) in [
@@ -361,24 +302,6 @@ fn refuses_discards_outside_their_block() {
         assert!(error.to_string().contains(block), "{error}");
         assert_eq!(dest.actions(), [], "nothing of the command is done");
         assert_eq!(dest.said(), ["SHUT 1"]);
-    }
-}
-
-#[test]
-fn takes_the_target_page_size_from_the_stream() {
-    let mut dest = Dest::new(Config::default());
-    let bits = |bits| Event::Subsection(forward::Subsection::TargetPageBits(bits));
-    dest.event(Main, bits(13)).unwrap();
-    dest.block("ram", 8 * KIB).unwrap();
-    assert_eq!(dest.core.blocks().target(), 8 * KIB);
-    for wrong in [0, 3, 63, 64, u32::MAX] {
-        let mut dest = Dest::new(Config::default());
-        dest.event(Main, bits(wrong)).unwrap();
-        let what = refused(dest.block("ram", 1 << 13));
-        assert!(
-            matches!(what, What::Block(_) | What::PageTooLarge { .. }),
-            "{wrong}: {what:?}"
-        );
     }
 }
 

@@ -148,6 +148,10 @@ fn fails_when_the_link_is_lost_before_the_guest_may_run() {
         assert_eq!(refused(dest.eof()), What::Over);
         assert_eq!(dest.core.link_lost(Main), Ok(()));
     }
+    let mut dest = Dest::advised(4);
+    let error = dest.core.link_lost(Preempt).unwrap_err();
+    assert_eq!(error.what, What::LinkLost);
+    assert_eq!(dest.said(), ["SHUT 1"], "the other channel is there");
 }
 
 #[test]

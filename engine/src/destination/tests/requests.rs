@@ -123,6 +123,18 @@ fn times_the_parts_of_a_fault() {
 }
 
 #[test]
+fn times_no_more_than_has_been_placed() {
+    let mut dest = Dest::running(4);
+    for page in [1, 3] {
+        dest.fault(0, page * PAGE);
+    }
+    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.placed(Main, 0, 0, 2 * PAGE).unwrap();
+    assert_eq!(dest.core.stats().latency.total.count(), 1);
+    assert_eq!(dest.core.stats().demand, 1);
+}
+
+#[test]
 fn keeps_timing_within_bounds() {
     let pages = u64::try_from(MAX_TIMED).unwrap() + 100;
     let mut dest = Dest::running(pages);

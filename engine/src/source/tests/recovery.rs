@@ -144,6 +144,22 @@ fn forgets_requests_for_what_has_arrived() {
 }
 
 #[test]
+fn knows_what_has_arrived_once_all_bitmaps_are_there() {
+    let mut rig = Rig::switched(config(), &[(200, 4096)]);
+    rig.step(Channel::Main);
+    rig.talk();
+    rig.cut();
+    rig.source.resume().expect("paused");
+    assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
+    rig.talk();
+    assert_eq!(rig.source.phase(), Phase::Recovering);
+    rig.ask(0, 0, 100 * 4096).expect("a good request");
+    assert_eq!(rig.source.waiting(), 84);
+    recover_from_here(&mut rig);
+    rig.finish();
+}
+
+#[test]
 fn wants_the_preempt_channel_when_its_age_has_it() {
     let mut rig = Rig::switched(late(), &[(20, 4096)]);
     rig.cut();
