@@ -182,6 +182,16 @@ mod tests {
         dirty
     }
 
+    #[test]
+    fn reads_a_word_for_64_host_pages_and_no_more() {
+        for (label, words) in [((128, 4096), 2), ((129, 4096), 3), ((130, 8192), 3)] {
+            let blocks = blocks(&[label]);
+            let block = blocks.block(0).expect("the only one");
+            let bitmap = Bitmap::new(&[0; 64]);
+            assert_eq!(received(bitmap, block, blocks.target()).count(), words);
+        }
+    }
+
     fn load(blocks: &Blocks, dirty: &mut Dirty, bytes: &[u8]) -> Result<(), Why> {
         let mut recovery = Recovery::default();
         recovery.ask(blocks);

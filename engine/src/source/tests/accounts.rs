@@ -65,6 +65,17 @@ fn knows_what_is_left_of_host_pages_that_are_half_sent() {
 }
 
 #[test]
+fn ends_a_run_with_its_host_page() {
+    let config = Config {
+        run: 3 * 4096,
+        ..config()
+    };
+    let mut rig = Rig::switched(config, &[(2, 65536)]);
+    let runs = [3, 3, 3, 3, 3, 1, 3].map(|pages| pages * 4096);
+    assert_eq!(runs.map(|_| next(&mut rig).len), runs);
+}
+
+#[test]
 fn knows_its_memory() {
     /// One bit a page, and what goes with it.
     const BITS: RangeInclusive<usize> = 1024..=2048;
