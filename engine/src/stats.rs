@@ -189,7 +189,7 @@ pub struct Stats {
     pub precopy: u64,
     /// Target pages discarded at the switch.
     pub discarded: u64,
-    /// Destination: placements that found a page there already.
+    /// Destination: pages that were there already when they were placed.
     pub present: u64,
     /// Destination: pages refused because they had been received.
     pub duplicates: u64,

@@ -107,8 +107,9 @@ pub enum Placement<'a> {
 pub enum Placed {
     /// Nothing: the pages are in place now.
     New,
-    /// Pages (`EEXIST`): they were left as they are.
-    AlreadyPresent,
+    /// Pages of so many bytes (`EEXIST`): they were left as they are, and the
+    /// others are in place now.
+    Present(u64),
 }
 
 /// What has to be done besides placing pages, in this order.

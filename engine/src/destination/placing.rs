@@ -121,8 +121,8 @@ impl Destination {
         if zero {
             self.stats.zero += count;
         }
-        if outcome == Placed::AlreadyPresent {
-            self.stats.present += count;
+        if let Placed::Present(bytes) = outcome {
+            self.stats.present += (bytes / page).min(count);
         }
         Ok(())
     }

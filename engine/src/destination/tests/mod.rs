@@ -1,6 +1,7 @@
 //! The core, one claim a test. [`Dest`] speaks for the caller and for the
 //! source.
 
+mod accounts;
 mod blocks;
 mod ending;
 mod order;

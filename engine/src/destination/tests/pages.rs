@@ -360,21 +360,6 @@ fn refuses_to_hand_out_without_end() {
 }
 
 #[test]
-fn counts_pages_of_zeros_and_those_that_were_there_already() {
-    let mut dest = Dest::running(2);
-    dest.zero(0, PAGE).unwrap();
-    dest.placed(Main, 0, PAGE, PAGE).unwrap();
-    assert_eq!(dest.core.stats().zero, 1);
-    dest.page(0, 0, 1).unwrap();
-    let now = dest.now;
-    dest.core
-        .placed(Main, 0, 0, PAGE, Placed::AlreadyPresent, now)
-        .unwrap();
-    assert_eq!((dest.core.stats().present, dest.core.stats().zero), (1, 1));
-    assert!(dest.core.pages().is_received(0, 0));
-}
-
-#[test]
 fn refuses_pages_outside_their_block() {
     let block = 4 * PAGE;
     let (start, len) = (block, PAGE);

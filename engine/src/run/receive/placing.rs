@@ -157,10 +157,9 @@ impl Receiving<'_> {
         len: u64,
         placement: uffd::Placement,
     ) -> Result<(), RunError> {
-        let outcome = if placement.present > 0 {
-            Placed::AlreadyPresent
-        } else {
-            Placed::New
+        let outcome = match placement.present {
+            0 => Placed::New,
+            bytes => Placed::Present(bytes),
         };
         Ok(self
             .core

@@ -250,7 +250,7 @@ impl Watch {
         len: u64,
     ) -> Result<(), Error> {
         let outcome = if self.now.is_multiple_of(7) {
-            Placed::AlreadyPresent
+            Placed::Present(len)
         } else {
             Placed::New
         };
