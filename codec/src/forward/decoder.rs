@@ -366,3 +366,16 @@ impl Decoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_channel_has_not_ended_with_this_one() {
+        let mut main = Decoder::new(Options::default());
+        main.close();
+        assert!(main.is_closed());
+        assert!(!main.resume().is_closed() && !main.preempt().is_closed());
+    }
+}
