@@ -221,22 +221,26 @@ fn capabilities(names: &[&[u8]]) -> Stream {
 
 #[test]
 fn reads_guest_addresses_with_shared_memory() {
-    let mut bytes = list(capabilities(&[b"x-ignore-shared"]), 2 * PAGE);
-    // An address that could be a page size.
-    write::block(name(b"a"), PAGE, None, Some(PAGE), &mut bytes.0);
-    write::block(name(b"b"), PAGE, None, Some(1 << 32), &mut bytes.0);
-    let bytes = bytes.eos(1);
-    let mut addresses = Vec::new();
-    let mut written = Vec::new();
-    drain(&mut fresh(), &bytes.0, |decoder, _, event| {
-        if let Event::Record(Record::Block { gpa, .. }) = event {
-            addresses.push(gpa);
-        }
-        event.encode(decoder.blocks(), &mut written).unwrap();
-    })
-    .unwrap();
-    assert_eq!(addresses, [Some(PAGE), Some(1 << 32)]);
-    assert_eq!(written, bytes.0);
+    let precopy = capabilities(&[b"x-ignore-shared"]);
+    let postcopy = capabilities(&[b"x-ignore-shared"]).command(advise(PAGE, PAGE));
+    for start in [precopy, postcopy] {
+        let mut bytes = list(start, 2 * PAGE);
+        // An address that could be a page size.
+        write::block(name(b"a"), PAGE, None, Some(PAGE), &mut bytes.0);
+        write::block(name(b"b"), PAGE, None, Some(1 << 32), &mut bytes.0);
+        let bytes = bytes.eos(1);
+        let mut addresses = Vec::new();
+        let mut written = Vec::new();
+        drain(&mut fresh(), &bytes.0, |decoder, _, event| {
+            if let Event::Record(Record::Block { gpa, .. }) = event {
+                addresses.push(gpa);
+            }
+            event.encode(decoder.blocks(), &mut written).unwrap();
+        })
+        .unwrap();
+        assert_eq!(addresses, [Some(PAGE), Some(1 << 32)]);
+        assert_eq!(written, bytes.0);
+    }
 }
 
 #[test]

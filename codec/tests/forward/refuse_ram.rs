@@ -186,6 +186,8 @@ fn refuses_differences_that_are_none() {
     };
     let (got, want) = (2, 1);
     refuse(&precopy(), record(2, 9), Rule::Value { got, want }, 15);
+    let longest = precopy().raw(record(1, 4096).0).raw([0; 4096]);
+    drain(&mut fresh(), &longest.0, |_, _, _| {}).unwrap();
     let (len, limit) = (4097, 4096);
     refuse(
         &precopy(),
