@@ -31,7 +31,8 @@ const HEADER: usize = 8;
 pub(super) enum Wanted {
     /// The first one of a migration: its header.
     First,
-    /// One that takes the place of a broken one: any byte.
+    /// One that takes the place of a broken one: any byte but a preempt
+    /// channel's, which is of the broken one.
     Replacement,
     /// The preempt channel: a record, which begins with its page's address,
     /// and so with a byte of 0; a new main link begins with a command.
@@ -47,7 +48,7 @@ enum Word {
     Begun,
     /// Enough.
     Said,
-    /// Nothing, and it has gone.
+    /// Nothing, and it has gone; or nothing that is of any use now.
     Gone,
 }
 
@@ -155,11 +156,12 @@ fn word(link: &Link, wanted: Wanted) -> Word {
         // What will never be more is for the decoder to tell. A channel of
         // multifd may speak before the main one.
         Wanted::First => size >= HEADER && !head.starts_with(&MULTIFD) || link.has_ended(),
-        Wanted::Replacement => true,
+        Wanted::Replacement => head[0] != 0,
         Wanted::Preempt => head[0] == 0,
     };
     match said {
         true => Word::Said,
+        false if wanted == Wanted::Replacement => Word::Gone,
         false => Word::Begun,
     }
 }
@@ -252,6 +254,17 @@ mod tests {
         assert_eq!(lobby.fds().count(), 1, "one has been heard");
         assert_eq!(whose(lobby.main(Wanted::Replacement), &fars), Some(1));
         assert!(lobby.is_empty());
+    }
+
+    #[test]
+    fn takes_no_page_of_a_broken_link_for_a_new_one() {
+        let mut lobby = Lobby::default();
+        let preempt = visit(&mut lobby, &[0; 8]);
+        assert!(lobby.main(Wanted::Replacement).is_none());
+        assert!(lobby.is_empty());
+        let main = visit(&mut lobby, b"\x08");
+        let fars = [&preempt, &main];
+        assert_eq!(whose(lobby.main(Wanted::Replacement), &fars), Some(1));
     }
 
     #[test]
