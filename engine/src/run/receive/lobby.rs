@@ -142,7 +142,7 @@ impl Lobby {
 
 /// Whether a connection was closed without a word.
 fn has_gone(link: &Link) -> bool {
-    word(link, Wanted::Replacement) == Word::Gone
+    word(link, Wanted::First) == Word::Gone
 }
 
 fn word(link: &Link, wanted: Wanted) -> Word {
@@ -254,6 +254,18 @@ mod tests {
         assert_eq!(lobby.fds().count(), 1, "one has been heard");
         assert_eq!(whose(lobby.main(Wanted::Replacement), &fars), Some(1));
         assert!(lobby.is_empty());
+    }
+
+    #[test]
+    fn lets_nobody_go_who_has_spoken_when_the_next_one_is_asked_for() {
+        let mut lobby = Lobby::default();
+        let fars = [&[0][..], b"?", b""].map(|said| visit(&mut lobby, said));
+        drop(visit(&mut lobby, b""));
+        let fars = fars.each_ref();
+        for at in 0..fars.len() {
+            assert_eq!(whose(lobby.next(), &fars), Some(at));
+        }
+        assert!(lobby.next().is_none());
     }
 
     #[test]

@@ -125,13 +125,19 @@ fn recover_from_here(rig: &mut Rig) {
     }
 }
 
-#[test]
-fn forgets_requests_for_what_has_arrived() {
+/// Of 200 pages 16 have been sent and have arrived; the link is a new one.
+fn resumed_after_a_run() -> Rig {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.step(Channel::Main);
     rig.talk();
     rig.cut();
     rig.source.resume().expect("paused");
+    rig
+}
+
+#[test]
+fn forgets_requests_for_what_has_arrived() {
+    let mut rig = resumed_after_a_run();
     rig.ask(0, 0, 100 * 4096).expect("a good request");
     assert_eq!(
         rig.source.waiting(),
@@ -145,11 +151,7 @@ fn forgets_requests_for_what_has_arrived() {
 
 #[test]
 fn knows_what_has_arrived_once_all_bitmaps_are_there() {
-    let mut rig = Rig::switched(config(), &[(200, 4096)]);
-    rig.step(Channel::Main);
-    rig.talk();
-    rig.cut();
-    rig.source.resume().expect("paused");
+    let mut rig = resumed_after_a_run();
     assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
     rig.talk();
     assert_eq!(rig.source.phase(), Phase::Recovering);
