@@ -26,6 +26,11 @@ pub enum ChannelError {
         /// How it failed.
         error: io::Error,
     },
+    /// The wait for a connection was interrupted.
+    Interrupted {
+        /// Where to.
+        address: String,
+    },
 }
 
 impl fmt::Display for ChannelError {
@@ -42,6 +47,9 @@ impl fmt::Display for ChannelError {
                 address,
                 error,
             } => write!(f, "{what} {address}: {error}"),
+            Self::Interrupted { address } => {
+                write!(f, "interrupted while connecting to {address}")
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One QEMU that is booted from the image: the links to it, the live line, and what became of it.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -86,6 +87,8 @@ impl<'a> Boot<'a> {
         let mut dial = Dial {
             address: self.address,
             plaintext: self.args.allow_plaintext,
+            control,
+            connected: false,
         };
         let options = ServeOptions {
             retry: self.args.retry(self.address),
@@ -226,14 +229,27 @@ impl Rate {
     }
 }
 
+/// How long one attempt to connect may take, once there has been a connection.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
 /// Connects to where QEMU listens.
 struct Dial<'a> {
     address: &'a Address,
     plaintext: bool,
+    /// Interrupts an attempt.
+    control: &'a Control,
+    /// Whether there has been a connection.
+    connected: bool,
 }
 
 impl Connector for Dial<'_> {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.address.connect(self.plaintext)
+        let deadline = self.connected.then(|| Instant::now() + ATTEMPT);
+        let interrupt = self.control.as_fd();
+        let link = self
+            .address
+            .connect_until(self.plaintext, interrupt, deadline)?;
+        self.connected = true;
+        Ok(link)
     }
 }

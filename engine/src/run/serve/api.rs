@@ -42,7 +42,10 @@ pub trait Connector {
     /// # Errors
     ///
     /// There is none to be had now. A main channel that replaces a broken one
-    /// is tried again until the time is up.
+    /// is tried again until the time is up. [`ChannelError::Interrupted`]
+    /// returns to the loop, which ends if [`Control`](crate::run::Control) says
+    /// so and connects again if not: a connector that may wait for long waits
+    /// with [`Address::connect_until`](crate::channel::Address::connect_until).
     fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError>;
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::super::{RunError, Waiting};
-use super::Serving;
+use super::{Serving, connect};
 use crate::Channel;
 use crate::source::{Error, Phase};
 
@@ -72,9 +72,13 @@ impl Serving<'_> {
             // then a QEMU turns new ones away.
             self.sleep(PAUSE)?;
             tried = true;
-            if let Ok(link) = self.connector.connect(Channel::Main) {
-                self.open(link);
-                return Ok(self.core.resume()?);
+            match connect(self.connector, self.control, Channel::Main) {
+                Ok(link) => {
+                    self.open(link);
+                    return Ok(self.core.resume()?);
+                }
+                Err(RunError::Stopped) => return Err(RunError::Stopped),
+                Err(_) => {}
             }
         }
     }

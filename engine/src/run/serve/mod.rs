@@ -3,7 +3,7 @@
 //!
 //! One thread serves everything. What is urgent comes first in every turn: the
 //! return path, then the preempt channel, then at most one run of pages on the
-//! main channel. The loop blocks only in poll(2), and while it connects.
+//! main channel. The loop blocks only in poll(2), and in [`Connector::connect`].
 //!
 //! A link that breaks after the switch is replaced, for as long as the options
 //! say; before the switch the guest is still here, and the loop ends with an
@@ -20,7 +20,7 @@ use super::outbound::{Outbound, Pumped};
 use super::window::Window;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
-use crate::channel::{Link, Moved};
+use crate::channel::{ChannelError, Link, Moved};
 use crate::source::{Next, Phase, Source};
 
 mod api;
@@ -46,7 +46,7 @@ pub fn serve(
     options: &ServeOptions,
     control: &Control,
 ) -> Result<(), RunError> {
-    let main = connector.connect(Channel::Main)?;
+    let main = connect(connector, control, Channel::Main)?;
     let page = core.blocks().iter().map(|block| block.page).max();
     let mut serving = Serving {
         core,
@@ -68,6 +68,21 @@ pub fn serve(
         serving.core.resume()?;
     }
     serving.run()
+}
+
+/// Connects. An interruption counts only if the loop is to stop.
+fn connect(
+    connector: &mut dyn Connector,
+    control: &Control,
+    channel: Channel,
+) -> Result<Link, RunError> {
+    loop {
+        match connector.connect(channel) {
+            Err(ChannelError::Interrupted { .. }) if !control.take().stop => {}
+            Err(ChannelError::Interrupted { .. }) => return Err(RunError::Stopped),
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Bytes of the return path that are read at once: many requests.
@@ -184,7 +199,7 @@ impl Serving<'_> {
                 }
                 Next::Connect => {
                     self.prove_main()?;
-                    let link = self.connector.connect(Channel::Preempt)?;
+                    let link = connect(self.connector, self.control, Channel::Preempt)?;
                     self.preempt = Some(Outbound::new(link));
                     self.core.preempt_connected()?;
                 }
