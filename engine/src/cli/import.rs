@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::decode::{PageSize, page_size};
 use super::signals::Signals;
-use super::{Format, machine, print};
+use super::{Format, machine, output};
 use crate::image::{Error, ImportOptions, Imported, import};
 
 const HELP: &str = "\
@@ -28,7 +28,7 @@ Multifd, mapped-ram, compress, xbzrle and devices whose state comes in pieces ar
 refused.
 
 Exit codes:
-  0  the image is there
+  0  the image is there, even if this report of it could not be written
   1  it is not, and one line says why
   2  the command was called wrongly";
 
@@ -56,11 +56,13 @@ pub struct Args {
 /// Imports the stream and says what came of it.
 pub fn run(args: &Args) -> ExitCode {
     machine::mention_leftovers(&args.out);
-    let done = convert(args).and_then(|imported| show(args, &imported));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match convert(args) {
+        Ok(imported) => {
+            show(args, &imported);
+            ExitCode::SUCCESS
+        }
         Err(why) => {
-            eprintln!("retpath import: {why}");
+            output::note(format_args!("retpath import: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -123,7 +125,7 @@ fn hint(error: &Error) -> &'static str {
     }
 }
 
-fn show(args: &Args, imported: &Imported) -> Result<(), String> {
+fn show(args: &Args, imported: &Imported) {
     let text = match args.format {
         Format::Text => machine::text(&args.out, &imported.manifest),
         Format::Json => {
@@ -134,7 +136,8 @@ fn show(args: &Args, imported: &Imported) -> Result<(), String> {
             )
         }
     };
-    print(&text).map_err(|error| format!("writing to standard output: {error}"))
+    let done = format!("the image {} is there", args.out.display());
+    output::print_report("import", &done, &text);
 }
 
 /// Shown on a terminal, for streams that take a while.

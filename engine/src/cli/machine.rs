@@ -8,6 +8,7 @@ use retpath_codec::{NameBuf, forward};
 use serde_json::Value;
 
 use super::decode::PageSize;
+use super::output;
 use super::size::Human;
 use crate::destination;
 use crate::image::{Image, Manifest, leftovers};
@@ -40,10 +41,10 @@ pub(super) fn settings(sizes: Vec<(NameBuf, u64)>) -> (destination::Config, forw
 /// Says on standard error what killed runs have left of this image.
 pub(super) fn mention_leftovers(out: &Path) {
     for path in leftovers(out) {
-        eprintln!(
+        output::note(format_args!(
             "retpath: {} is what a run that was killed has left: it is no image, delete it",
             path.display()
-        );
+        ));
     }
 }
 

@@ -27,7 +27,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use retpath_codec::forward;
 
 use super::size::Human;
-use super::{Format, print};
+use super::{Format, output};
 use crate::blocks::Blocks;
 use crate::channel::{Address, Listener};
 use crate::destination::{self, Destination, What};
@@ -101,15 +101,14 @@ impl Channel {
 /// Runs the demonstration.
 pub fn run(args: &Args) -> ExitCode {
     if let Err(wrong) = args.job.check() {
-        eprintln!("error: {wrong}\n\nFor more information, try '--help'.");
-        return ExitCode::from(2);
+        return output::wrong_usage(wrong);
     }
     let bar = bar(args.job.size);
     match demonstrate(args, &bar) {
         Ok(code) => code,
         Err(why) => {
             bar.finish_and_clear();
-            eprintln!("retpath demo: {why}");
+            output::note(format_args!("retpath demo: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -174,9 +173,18 @@ fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
         Format::Text => report.text(),
         Format::Json => format!("{}\n", report.json(&complaints)),
     };
-    print(&text).map_err(|error| format!("writing to standard output: {error}"))?;
+    let printed = output::print(&text);
     for complaint in &complaints {
-        eprintln!("retpath demo: {complaint}");
+        output::note(format_args!("retpath demo: {complaint}"));
+    }
+    if let Err(error) = printed {
+        let verdict = match complaints.is_empty() {
+            true => "every page is right; ",
+            false => "",
+        };
+        return Err(format!(
+            "{verdict}the report cannot be written to standard output: {error}"
+        ));
     }
     Ok(match complaints.is_empty() {
         true => ExitCode::SUCCESS,

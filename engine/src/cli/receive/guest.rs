@@ -237,8 +237,16 @@ impl Guest for Incoming {
 
     fn run(&mut self) {
         let memory = self.memory.iter().map(|(_, memory)| Arc::clone(memory));
-        self.touchers
-            .start(memory.collect(), &self.discarded, &self.pages, self.touches);
+        let (discarded, pages) = (&self.discarded, &self.pages);
+        let started = self
+            .touchers
+            .start(memory.collect(), discarded, pages, self.touches);
+        if let Err(error) = started {
+            self.live.say(&format!(
+                "retpath receive: fewer pages are touched than --touch says: cannot start a \
+                 thread: {error}"
+            ));
+        }
     }
 
     fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {

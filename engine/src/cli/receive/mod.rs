@@ -17,7 +17,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::decode::{PageSize, page_size};
 use super::signals::Signals;
-use super::{Format, machine, print};
+use super::{Format, machine, output};
 use crate::channel::Address;
 use crate::destination::{Destination, Ending};
 use crate::image::Writer;
@@ -46,7 +46,7 @@ Machine types up to 2.2 need the capabilities return-path and postcopy-ram off,
 or a switch to postcopy: nothing else tells where their streams end.
 
 Exit codes:
-  0  the image is there
+  0  the image is there, even if the report of it could not be written
   1  it is not, and one line says why, what is lost and what is not
   2  the command was called wrongly";
 
@@ -91,15 +91,13 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     machine::mention_leftovers(&args.out);
     match become_image(args) {
-        Ok(text) => match print(&text) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("retpath receive: writing to standard output: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok(text) => {
+            let done = format!("the image {} is there", args.out.display());
+            output::print_report("receive", &done, &text);
+            ExitCode::SUCCESS
+        }
         Err(why) => {
-            eprintln!("retpath receive: {why}");
+            output::note(format_args!("retpath receive: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -115,7 +113,10 @@ fn become_image(args: &Args) -> Result<String, String> {
         .listen
         .listen(args.allow_plaintext)
         .map_err(|error| error.to_string())?;
-    eprintln!("retpath receive: listening on {}", listener.address());
+    output::note(format_args!(
+        "retpath receive: listening on {}",
+        listener.address()
+    ));
 
     let (core, stream) = machine::settings(machine::page_sizes(&args.page_sizes));
     let options = ReceiveOptions {
@@ -153,11 +154,11 @@ fn conclude(
         if !guest.is_complete() {
             return Err(format!("{error}; {}", fate(guest.source)));
         }
-        eprintln!(
+        output::note(format_args!(
             "retpath receive: at the very end, with everything received: {error}; the source may \
              not know that the migration is over, and from QEMU 9.0 on runs its guest again: end \
              one of the two"
-        );
+        ));
     }
     guest
         .finish()

@@ -11,6 +11,7 @@ use super::stock::Stock;
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Link};
 use crate::cli::latency::Nanos;
+use crate::cli::output;
 use crate::release::Release;
 use crate::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
 use crate::source::{PageSource, Phase, Source};
@@ -56,13 +57,6 @@ impl<'a> Boot<'a> {
     /// Serves it to its end. A failure is told on standard error at once: the others go on.
     pub(super) fn serve(self, control: &Control) -> Outcome {
         let start = Instant::now();
-        let mut outcome = Outcome {
-            address: self.address.clone(),
-            failure: None,
-            stats: Stats::default(),
-            time: Duration::ZERO,
-            loaded: None,
-        };
         let config = self.stock.config(self.args);
         let blocks = self.stock.blocks().clone();
         let made = match self.args.resume {
@@ -71,11 +65,7 @@ impl<'a> Boot<'a> {
         };
         let mut core = match made {
             Ok(core) => core,
-            Err(error) => {
-                outcome.failure = Some(Failure::before(error.to_string()));
-                self.tell(&outcome);
-                return outcome;
-            }
+            Err(error) => return self.refuse(error.to_string()),
         };
         let mut machine = Booting {
             boot: &self,
@@ -97,10 +87,26 @@ impl<'a> Boot<'a> {
         };
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);
         machine.bar.finish_and_clear();
-        outcome.loaded = machine.loaded;
-        outcome.time = start.elapsed();
-        outcome.stats = core.stats().clone();
-        outcome.failure = end.err().map(|error| Failure::new(error, &core, &self));
+        let outcome = Outcome {
+            address: self.address.clone(),
+            failure: end.err().map(|error| Failure::new(error, &core, &self)),
+            stats: core.stats().clone(),
+            time: start.elapsed(),
+            loaded: machine.loaded,
+        };
+        self.tell(&outcome);
+        outcome
+    }
+
+    /// Does not begin, and says why.
+    pub(super) fn refuse(&self, why: String) -> Outcome {
+        let outcome = Outcome {
+            address: self.address.clone(),
+            failure: Some(Failure::before(why)),
+            stats: Stats::default(),
+            time: Duration::ZERO,
+            loaded: None,
+        };
         self.tell(&outcome);
         outcome
     }
@@ -130,8 +136,8 @@ impl<'a> Boot<'a> {
 
     /// Says something on standard error, between the live lines.
     fn say(&self, what: &str) {
-        let line = || eprintln!("retpath serve: {}: {what}", self.address);
-        self.bars.suspend(line);
+        let line = format!("retpath serve: {}: {what}", self.address);
+        output::note_between(self.bars, line);
     }
 
     /// A live line; hidden unless standard error is a terminal.

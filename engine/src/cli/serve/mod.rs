@@ -16,7 +16,7 @@ use std::time::Duration;
 use indicatif::MultiProgress;
 
 use super::signals::Signals;
-use super::{Format, print, size};
+use super::{Format, output, size};
 use crate::channel::Address;
 use crate::release::Release;
 use crate::run::Control;
@@ -42,7 +42,7 @@ When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
 The image is only read, and can be served to any number of QEMUs at a time.
 
 Exit codes:
-  0  every QEMU has everything
+  0  every QEMU has everything, even if the report of it could not be written
   1  one has not, and a line says why, where its guest is and what to do
   2  the command was called wrongly";
 
@@ -88,13 +88,12 @@ pub struct Args {
 /// Serves until every QEMU has its memory or has failed.
 pub fn run(args: &Args) -> ExitCode {
     if let Err(wrong) = args.check() {
-        eprintln!("error: {wrong}\n\nFor more information, try '--help'.");
-        return ExitCode::from(2);
+        return output::wrong_usage(wrong);
     }
     match serve(args) {
         Ok(code) => code,
         Err(why) => {
-            eprintln!("retpath serve: {why}");
+            output::note(format_args!("retpath serve: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -139,16 +138,20 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
         let here = thread::current();
         let running: Vec<_> = jobs
             .map(|(address, control)| {
-                let boot = Boot::new(args, &stock, address, &bars);
-                let here = here.clone();
-                scope.spawn(move || {
-                    let outcome = boot.serve(control);
+                let boot = || Boot::new(args, &stock, address, &bars);
+                let (serve, here) = (boot(), here.clone());
+                let serve = move || {
+                    let outcome = serve.serve(control);
                     here.unpark();
                     outcome
+                };
+                let started = thread::Builder::new().spawn_scoped(scope, serve);
+                started.map_err(|error| {
+                    Box::new(boot().refuse(format!("cannot start a thread: {error}")))
                 })
             })
             .collect();
-        while !running.iter().all(|thread| thread.is_finished()) {
+        while !running.iter().flatten().all(|one| one.is_finished()) {
             if signals.came() {
                 controls.iter().for_each(Control::stop);
             }
@@ -159,7 +162,8 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        running.into_iter().map(join).collect()
+        let end = |one: Result<_, Box<Outcome>>| one.map_or_else(|refused| *refused, join);
+        running.into_iter().map(end).collect()
     });
 
     let report = Report {
@@ -171,9 +175,14 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
         Format::Text => report.text(),
         Format::Json => format!("{}\n", report.json()),
     };
-    print(&text).map_err(|error| format!("writing to standard output: {error}"))?;
-    Ok(match outcomes.iter().all(|one| one.failure.is_none()) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    let failed = outcomes.iter().filter(|one| one.failure.is_some()).count();
+    let done = match failed {
+        0 => "every QEMU has everything".to_owned(),
+        _ => format!("{failed} of {} QEMUs failed, as said above", outcomes.len()),
+    };
+    output::print_report("serve", &done, &text);
+    Ok(match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
