@@ -55,8 +55,12 @@ pub struct Args {
 
 /// Imports the stream and says what came of it.
 pub fn run(args: &Args) -> ExitCode {
-    machine::mention_leftovers(&args.out);
-    match convert(args) {
+    machine::mention_leftovers("import", &args.out);
+    let named = convert(args).and_then(|imported| {
+        machine::check_name("import", &imported.finished)?;
+        Ok(imported)
+    });
+    match named {
         Ok(imported) => {
             show(args, &imported);
             ExitCode::SUCCESS

@@ -35,6 +35,16 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process writes in the folder.
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds nothing that can be continued.
+    NotUnfinished {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The manifest breaks a rule.
     Manifest {
         /// It.
@@ -138,6 +148,15 @@ impl fmt::Display for Error {
                 "{} is no image: it has no {}",
                 path.display(),
                 super::MANIFEST
+            ),
+            Self::InUse { path } => {
+                write!(f, "another process is still writing to {}", path.display())
+            }
+            Self::NotUnfinished { path } => write!(
+                f,
+                "{} is not a migration that can be continued: it has no {}",
+                path.display(),
+                super::UNFINISHED
             ),
             Self::Manifest { path, why } => write!(f, "{}: {why}", path.display()),
             Self::Version { path, version } => write!(

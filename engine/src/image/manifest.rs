@@ -28,6 +28,7 @@ use retpath_codec::{BlockName, NameBuf};
 use serde_json::{Map, Value, json};
 
 use super::{Error, VERSION};
+use crate::blocks::{Block, Blocks};
 use crate::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
 
 /// What says that a file is a manifest.
@@ -160,6 +161,27 @@ impl Manifest {
         let manifest = all.manifest().map_err(wrong)?;
         manifest.check().map_err(wrong)?;
         Ok(manifest)
+    }
+
+    /// The RAM blocks, if they can be ones. `path` is the manifest's, for
+    /// messages.
+    pub(super) fn checked_blocks(&self, path: &Path) -> Result<Blocks, Error> {
+        let wrong = |why: String| Error::Manifest {
+            path: path.to_owned(),
+            why,
+        };
+        let mut blocks = Blocks::new(self.target_page).map_err(|error| wrong(error.to_string()))?;
+        for file in &self.blocks {
+            let block = Block {
+                name: file.name.clone(),
+                len: file.len,
+                page: file.page,
+            };
+            blocks
+                .add(block)
+                .map_err(|error| wrong(format!("RAM block {}: {error}", file.name)))?;
+        }
+        Ok(blocks)
     }
 
     /// What the text itself must not say.

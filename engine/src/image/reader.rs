@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::manifest::{Manifest, RamFile};
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
-use crate::blocks::{Block, BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks};
 use crate::memory::Frozen;
 use crate::source::PageSource;
 
@@ -47,22 +47,7 @@ impl Image {
     /// its manifest says.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let manifest = read_manifest(path)?;
-        let place = path.join(MANIFEST);
-        let wrong = |why: String| Error::Manifest {
-            path: place.clone(),
-            why,
-        };
-        let mut blocks =
-            Blocks::new(manifest.target_page).map_err(|error| wrong(error.to_string()))?;
-        for file in &manifest.blocks {
-            let block = Block {
-                name: file.name.clone(),
-                len: file.len,
-                page: file.page,
-            };
-            let added = blocks.add(block);
-            added.map_err(|error| wrong(format!("RAM block {}: {error}", file.name)))?;
-        }
+        let blocks = manifest.checked_blocks(&path.join(MANIFEST))?;
         let ram = manifest.blocks.iter().map(|file| map(path, file));
         let ram = ram.collect::<Result<_, _>>()?;
         let early_state = match manifest.early_state {
@@ -201,7 +186,12 @@ fn read_state(folder: &Path, name: &str, len: u64) -> Result<Vec<u8>, Error> {
 
 /// Opens a file of the image: no link to somewhere else, and nothing that blocks.
 fn open(path: &Path) -> Result<File, Error> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open_as(path, OFlags::RDONLY)
+}
+
+/// The same, to be read or written.
+pub(super) fn open_as(path: &Path, access: OFlags) -> Result<File, Error> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => Ok(fd.into()),
         Err(Errno::LOOP) => Err(Error::File {
