@@ -105,7 +105,7 @@ impl Incoming {
         }
         self.live.say(&format!(
             "retpath receive: {why}; ending once the source has sent everything, so that it can \
-             have its guest back (a signal ends this at once, and loses the guest)"
+             have its guest back (a second SIGINT or SIGTERM ends this at once, and loses the guest)"
         ));
         self.touchers.stop();
         self.trouble = Some(why);
