@@ -140,6 +140,10 @@ impl fmt::Display for Error {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str(
                         "; an image needs as much room as the guest has memory that is not zero",
                     ),
+                    io::ErrorKind::FileTooLarge => f.write_str(
+                        "; a file of the image passes the limit of `ulimit -f` or of the file \
+                         system: raise it, or choose another file system",
+                    ),
                     _ => Ok(()),
                 }
             }

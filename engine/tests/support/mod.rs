@@ -6,6 +6,11 @@
 
 pub(crate) mod program;
 pub(crate) mod qemu;
+pub(crate) mod recorded;
+#[cfg(feature = "cli")]
+pub(crate) mod sinks;
+#[cfg(feature = "cli")]
+pub(crate) mod still;
 
 use std::time::Duration;
 

@@ -128,7 +128,7 @@ impl Incoming {
         }
         self.live.say(&format!(
             "retpath receive: {why}; ending once the source has sent everything, so that it can \
-             have its guest back (a signal ends this at once; what has come is kept)"
+             have its guest back (a second SIGINT or SIGTERM ends this at once; what has come is kept)"
         ));
         self.touchers.stop();
         self.trouble = Some(why);
