@@ -6,7 +6,7 @@ use std::fmt;
 use super::boot::Boot;
 use crate::cli::size::Human;
 use crate::run::RunError;
-use crate::source::{Phase, Source};
+use crate::source::{self, Phase, Source};
 
 /// Why a QEMU does not have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +130,13 @@ fn why(error: &RunError, core: &Source) -> String {
         (RunError::Channel(_), false) => {
             " (start QEMU with `-incoming defer`, set `postcopy-ram`, give it `migrate-incoming`)"
         }
-        (RunError::Link { .. } | RunError::Closed, false) => {
+        // A QEMU that cannot load the machine closes the link; newer ones send SHUT(1) first.
+        (
+            RunError::Link { .. }
+            | RunError::Closed
+            | RunError::Source(source::Error::GaveUp { .. }),
+            false,
+        ) => {
             " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
              that `retpath import` must be given with --block-page-size)"
         }
