@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::manifest::{Manifest, RamFile};
 use super::ram_file::{RamData, create};
 use super::temporary::Temporary;
-use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, digest};
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::destination::Tail;
 use crate::memory::wide;
@@ -273,6 +273,7 @@ impl Writer {
             description: self.description.as_ref().map(|file| file.len),
             ..facts
         };
+        let manifest = digest::seal(self.temporary.path(), manifest)?;
         let mut file = StateFile::new(self.temporary.path(), MANIFEST)?;
         file.append(format!("{:#}\n", manifest.to_json()).as_bytes())?;
         file.sync()?;
