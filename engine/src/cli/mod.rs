@@ -19,6 +19,7 @@ pub mod receive;
 pub mod serve;
 mod signals;
 pub mod size;
+pub mod verify;
 
 /// QEMU postcopy page service.
 #[derive(Debug, Parser)]
@@ -50,6 +51,8 @@ pub enum Command {
     Receive(receive::Args),
     /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
     Serve(serve::Args),
+    /// Check that an image is, byte for byte, the one that was made.
+    Verify(verify::Args),
 }
 
 /// What output is for.
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Receive(args) => receive::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }
 

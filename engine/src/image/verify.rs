@@ -29,7 +29,12 @@ pub enum Difference {
         range: Range<u64>,
     },
     /// A file is missing, has another length, cannot be read, or differs as a whole.
-    File(Error),
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Error,
+    },
 }
 
 /// What [`verify()`] has found.
@@ -82,7 +87,7 @@ impl fmt::Display for Difference {
                 range.end - range.start,
                 range.start
             ),
-            Self::File(error) => error.fmt(f),
+            Self::File { error, .. } => error.fmt(f),
         }
     }
 }
@@ -116,7 +121,8 @@ pub fn verify(
     };
     for name in [DEVICE_STATE, EARLY_STATE, DESCRIPTION] {
         if let Err(error) = read_state(folder, &manifest, name) {
-            verifying.found.add(Difference::File(error));
+            let path = folder.join(name);
+            verifying.found.add(Difference::File { path, error });
         }
     }
     for block in 0..manifest.blocks.len() {
@@ -138,22 +144,19 @@ impl Verifying<'_> {
     /// Compares a RAM block.
     fn block(&mut self, block: usize) -> Result<(), Error> {
         let ram = &self.manifest.blocks[block];
-        let opened = read_sums(self.folder, self.manifest, block).and_then(|sums| {
-            Ok((
-                sums,
-                BackingFile::open(&self.folder.join(&ram.file), ram.len)?,
-            ))
-        });
+        let path = self.folder.join(&ram.file);
+        let opened = read_sums(self.folder, self.manifest, block)
+            .and_then(|sums| Ok((sums, BackingFile::open(&path, ram.len)?)));
         let done = self.done + ram.len;
         match opened {
             Ok((Some(sums), file)) => match self.pieces(&sums, &file) {
                 Ok(()) => {}
                 Err(Error::Stopped) => return Err(Error::Stopped),
-                Err(error) => self.found.add(Difference::File(error)),
+                Err(error) => self.found.add(Difference::File { path, error }),
             },
             // Images that have digests have them of every block.
             Ok((None, _)) => {}
-            Err(error) => self.found.add(Difference::File(error)),
+            Err(error) => self.found.add(Difference::File { path, error }),
         }
         self.step(done)
     }
@@ -182,7 +185,10 @@ impl Verifying<'_> {
                     }
                 }
                 // A bad sector does not hide what is wrong behind it.
-                Err(error @ Error::ReadAt { .. }) => self.found.add(Difference::File(error)),
+                Err(error @ Error::ReadAt { .. }) => {
+                    let path = file.path().to_owned();
+                    self.found.add(Difference::File { path, error });
+                }
                 Err(error) => return Err(error),
             }
             at += size;
