@@ -19,7 +19,7 @@ use support::SOON;
 use support::program::Program;
 use support::recorded::{PONGS, SHUT, SHUT_FAILED, stream};
 use support::sinks::{Sink, retpath};
-use support::still::make;
+use support::small_image::make;
 use tempfile::TempDir;
 
 /// A folder with what a test needs.

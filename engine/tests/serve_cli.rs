@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 
 use support::SOON;
 use support::program::Program;
-use support::still::make;
+use support::small_image::make;
 use tempfile::TempDir;
 
 fn text(path: &Path) -> &str {

@@ -9,8 +9,8 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
+use super::backing_file::open_as;
 use super::manifest::RamFile;
-use super::reader::open_as;
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId};
 use crate::memory::wide;

@@ -207,6 +207,7 @@ impl Recorder {
             early_state: 0,
             description: None,
             source: self.seen,
+            seal: None,
         }
     }
 }

@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
+use super::backing_file::open_as;
 use super::manifest::Manifest;
 use super::ram_file::create;
-use super::reader::open_as;
 use super::{Error, UNFINISHED};
 use crate::blocks::BlockId;
 use crate::memory::wide;

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::backing_file::open_as;
+use super::digest::Seal;
 use super::manifest::{Manifest, RamFile};
 use super::ram_file::{RamData, create};
-use super::reader::open_as;
 use super::temporary::Temporary;
 use super::unfinished::{self, Received};
-use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, UNFINISHED};
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, UNFINISHED, digest};
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::destination::Tail;
 use crate::memory::wide;
@@ -38,6 +39,8 @@ pub struct Writer {
     description: Option<StateFile>,
     /// What another process needs to go on with this image.
     received: Option<Received>,
+    /// The digests, once it has been sealed.
+    seal: Option<Seal>,
 }
 
 /// Bytes that belong in a row and are not written yet.
@@ -73,6 +76,7 @@ impl Writer {
             files: Vec::new(),
             gathered: Gathered::default(),
             received: None,
+            seal: None,
             temporary,
         })
     }
@@ -102,6 +106,7 @@ impl Writer {
             received: Some(Received::open(folder, blocks.len())?),
             blocks: Some(blocks),
             gathered: Gathered::default(),
+            seal: None,
             temporary,
         };
         Ok((writer, manifest))
@@ -361,7 +366,10 @@ impl Writer {
         if let Some(description) = &self.description {
             description.sync()?;
         }
-        let manifest = self.manifest(facts);
+        let mut manifest = self.manifest(facts);
+        manifest.seal = self.seal.take();
+        let manifest = digest::seal(self.temporary.path(), manifest)?;
+        self.seal = manifest.seal.clone();
         let text = format!("{:#}\n", manifest.to_json());
         replace(self.temporary.path(), MANIFEST, text.as_bytes())?;
         self.temporary.sync()?;

@@ -68,7 +68,9 @@ fn goes_on_where_another_writer_ended() {
             "device-state.bin",
             "manifest.json",
             "ram-000-ram.raw",
-            "ram-001-rom.raw"
+            "ram-000-ram.sums",
+            "ram-001-rom.raw",
+            "ram-001-rom.sums"
         ]
     );
     let image = Image::open(&image).expect("whole");

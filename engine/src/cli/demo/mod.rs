@@ -141,7 +141,7 @@ fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
     let mut peer = start.map_err(|error| format!("starting the source's process: {error}"))?;
     bar.set_message("filling the source's memory");
     bar.tick();
-    let held = Arc::new(Held::map(peer.memory()?, &blocks)?);
+    let held = Arc::new(Held::map(&peer.memory()?, &blocks)?);
 
     let guest = Touched::new(
         blocks.clone(),

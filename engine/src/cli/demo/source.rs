@@ -119,7 +119,7 @@ fn work(
         return Err(format!("{cuts} cuts do not fit into {left} bytes of pages"));
     };
     let copy = file.try_clone().map_err(|error| error.to_string())?;
-    let machine = Held::map(copy, &blocks)?;
+    let machine = Held::map(&copy, &blocks)?;
     hand_over(socket, &file).map_err(|error| format!("showing the source's memory: {error}"))?;
 
     let mut config = Config::new("retpath-demo");

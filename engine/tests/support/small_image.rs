@@ -1,4 +1,4 @@
-//! An image as `retpath receive` would make it, without a QEMU.
+//! A small image that is made without QEMU, and what its RAM holds.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,13 @@ use retpath_codec::NameBuf;
 use retpath_engine::blocks::Block;
 use retpath_engine::image::{Manifest, Recorder, Writer};
 
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// Pages of the first block; most of them are a hole.
-const PAGES: u64 = 4096;
+pub(crate) const PAGES: u64 = 4096;
+
+/// The file of the first block.
+pub(crate) const RAM: &str = "ram-000-pc.ram.raw";
 
 /// An image of two blocks, whose device state is one section with a footer.
 pub(crate) fn make(folder: &Path, machine: &str) -> PathBuf {
