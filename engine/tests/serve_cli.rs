@@ -164,6 +164,20 @@ fn refuses_what_is_no_image() {
 }
 
 #[test]
+fn says_that_the_end_of_an_image_is_unproven() {
+    let folder = folder();
+    let image = make(folder.path(), "pc-i440fx-7.2");
+    let args = ["--image", text(&image), "--connect", "unix:/nobody/here"];
+    assert!(!refusal(&args).0.contains("unproven"));
+    let path = image.join("manifest.json");
+    let manifest = fs::read_to_string(&path).expect("there");
+    let marked = manifest.replacen('{', "{ \"end\": \"unproven\",", 1);
+    fs::write(&path, marked).expect("ours");
+    let (errors, _) = refusal(&args);
+    assert!(errors.contains("its end is unproven"), "{errors}");
+}
+
+#[test]
 fn asks_for_the_release_of_a_machine_type_that_does_not_tell() {
     let folder = folder();
     let image = make(folder.path(), "pc-q35-rhel9.4.0");

@@ -19,8 +19,9 @@
 //! Lengths are in bytes. A name that is not UTF-8 is `{"hex": "..."}`. The
 //! machine type is null if the stream did not say it, as with machine types up
 //! to 2.3; the lengths of states are those of their files, 0 or null for one
-//! that is not there. Members that are not known are ignored, so a later version
-//! may add some.
+//! that is not there. `"end": "unproven"` is there if nothing proves that the
+//! stream was whole, and was taken all the same. Members that are not known are
+//! ignored, so a later version may add some.
 
 use std::path::Path;
 
@@ -32,6 +33,9 @@ use crate::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
 
 /// What says that a file is a manifest.
 const FORMAT: &str = "retpath-image";
+
+/// What `"end"` says of a stream that may have been cut.
+const UNPROVEN: &str = "unproven";
 
 /// A guest's UUID.
 pub type Uuid = [u8; 16];
@@ -56,6 +60,9 @@ pub struct Manifest {
     pub early_state: u64,
     /// Bytes of the description, if there is one.
     pub description: Option<u64>,
+    /// Whether nothing proves that the stream was whole: see
+    /// [`Error::UnprovenEnd`].
+    pub unproven_end: bool,
     /// What the source did.
     pub source: Seen,
 }
@@ -107,7 +114,7 @@ impl Manifest {
             })
         });
         let seen = self.source;
-        json!({
+        let mut json = json!({
             "format": FORMAT,
             "version": VERSION,
             "machine": self.machine.as_deref().map(bytes_to_json),
@@ -128,7 +135,11 @@ impl Manifest {
                 "switchover_start": seen.switchover_start,
                 "asks_loaded": seen.asks_loaded,
             },
-        })
+        });
+        if self.unproven_end {
+            json["end"] = UNPROVEN.into();
+        }
+        json
     }
 
     /// Reads the text of the file at `path`, which is for messages.
@@ -260,8 +271,15 @@ impl<'a> Members<'a> {
             device_state: self.number("device_state")?,
             early_state: self.number("early_state")?,
             description: self.maybe("description", |all| all.number("description"))?,
+            unproven_end: self.maybe("end", Self::unproven_end)?.unwrap_or(false),
             source: source.seen()?,
         })
+    }
+
+    fn unproven_end(&self) -> Result<bool, String> {
+        let end = self.member("end").as_str();
+        let unproven = end.filter(|end| *end == UNPROVEN).map(|_| true);
+        self.wants("end", "\"unproven\" if it is there", unproven)
     }
 
     fn ram_file(&self) -> Result<RamFile, String> {

@@ -42,8 +42,9 @@ The guest does not run here. When the link breaks in postcopy, the source goes o
 with `migrate -r URI`.
 
 Multifd, compress, xbzrle and devices whose state comes in pieces are refused.
-Machine types up to 2.2 need the capabilities return-path and postcopy-ram off,
-or a switch to postcopy: nothing else tells where their streams end.
+Machine types up to 2.2 need a switch to postcopy, or the capabilities return-path
+and postcopy-ram off and --accept-unproven-end here: nothing else tells where their
+streams end.
 
 Exit codes:
   0  the image is there
@@ -79,6 +80,13 @@ pub struct Args {
     /// How long to wait for a new connection when one breaks in postcopy
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     recover_timeout: u64,
+    /// Take a closed link for the end where nothing proves that the stream is whole
+    ///
+    /// For machine types up to 2.2 that do not switch to postcopy: the link of a source that is
+    /// killed closes, too. Use the image only if `info migrate` at the source says completed. The
+    /// image says that its end is unproven.
+    #[arg(long)]
+    accept_unproven_end: bool,
     /// Listen on tcp: addresses other than loopback, without encryption
     #[arg(long)]
     allow_plaintext: bool,
@@ -128,6 +136,7 @@ fn become_image(args: &Args) -> Result<String, String> {
         stream,
         patience: Duration::from_secs(args.recover_timeout),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: args.accept_unproven_end,
     };
     let live = Live::new();
     let mut guest = Incoming::new(
@@ -137,7 +146,8 @@ fn become_image(args: &Args) -> Result<String, String> {
         signals,
         control.clone(),
         live,
-    );
+    )
+    .accept_unproven_end(args.accept_unproven_end);
     let received = receive(&mut listener, &mut guest, options, &control);
     guest.quiet();
     conclude(args, guest, received)
@@ -151,7 +161,13 @@ fn conclude(
 ) -> Result<String, String> {
     if let Err(error) = &received {
         if !guest.is_complete() {
-            return Err(format!("{error}; {}", fate(guest.source)));
+            let hint = match error {
+                RunError::UnprovenEnd => {
+                    ", and it can be received again with --accept-unproven-end"
+                }
+                _ => "",
+            };
+            return Err(format!("{error}{hint}; {}", fate(guest.source)));
         }
         eprintln!(
             "retpath receive: at the very end, with everything received: {error}; the source may \

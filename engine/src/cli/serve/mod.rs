@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
+use super::machine::UNPROVEN_END;
 use super::signals::Signals;
 use super::{Format, print, size};
 use crate::channel::Address;
@@ -127,6 +128,12 @@ impl Args {
 
 fn serve(args: &Args) -> Result<ExitCode, String> {
     let stock = Stock::open(args)?;
+    if stock.has_unproven_end() {
+        eprintln!(
+            "retpath serve: {}: its end is unproven: {UNPROVEN_END}",
+            args.image.display()
+        );
+    }
     let bars = MultiProgress::new();
     let controls = args.connect.iter().map(|_| Control::new());
     let controls: Vec<Control> = controls

@@ -38,6 +38,7 @@ impl Report<'_> {
             "ok": self.outcomes.iter().all(|one| one.failure.is_none()),
             "image": self.args.image.display().to_string(),
             "machine": machine,
+            "unproven_end": self.stock.has_unproven_end(),
             "bytes": blocks.iter().map(|block| block.len).sum::<u64>(),
             "target_page_size": blocks.target(),
             "preempt": self.args.preempt,

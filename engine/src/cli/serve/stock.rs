@@ -42,6 +42,11 @@ impl Stock {
         self.image.manifest().machine.as_deref()
     }
 
+    /// Whether nothing proves that the image's stream was whole.
+    pub(super) fn has_unproven_end(&self) -> bool {
+        self.image.manifest().unproven_end
+    }
+
     /// The RAM blocks.
     pub(super) fn blocks(&self) -> &Blocks {
         self.image.blocks()
