@@ -5,6 +5,7 @@
 
 mod ends;
 mod stream;
+mod virtio_mem;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
