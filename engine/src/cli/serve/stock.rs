@@ -73,6 +73,7 @@ impl Stock {
         config.footers = seen.footers;
         config.section = seen.ram_section;
         config.early_state = self.image.early_state().to_vec();
+        config.unplugged = self.image.unplugged();
         config.preempt = args
             .preempt
             .then(|| release.map_or(Preempt::Late, Release::preempt));
