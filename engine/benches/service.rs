@@ -208,6 +208,7 @@ fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) ->
         stream: forward::Options::default(),
         patience: Duration::from_secs(60),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let _ = receive(&mut listener, &mut guest, options, &control);
     let seconds = guest

@@ -13,6 +13,10 @@ use super::size::Human;
 use crate::destination;
 use crate::image::{Finished, Image, Leftover, LeftoverState, Manifest, leftovers};
 
+/// What an unproven end means.
+pub(super) const UNPROVEN_END: &str =
+    "the stream may have been cut inside the device state, and nothing would show it";
+
 /// The page sizes that were given, the last one of each block.
 pub(super) fn page_sizes(given: &[PageSize]) -> Vec<(NameBuf, u64)> {
     let mut sizes: Vec<(NameBuf, u64)> = Vec::new();
@@ -114,7 +118,11 @@ fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Resul
         "{:<18} {} bytes, {description}",
         "device state",
         manifest.device_state + manifest.early_state
-    )
+    )?;
+    if manifest.unproven_end {
+        writeln!(text, "{:<18} unproven: {UNPROVEN_END}", "end")?;
+    }
+    Ok(())
 }
 
 /// The same for programs: the path and the manifest.

@@ -8,6 +8,7 @@ mod recovery;
 mod refusals;
 mod service;
 mod switch;
+mod unplugged;
 mod words;
 
 use crate::check::Choices;
