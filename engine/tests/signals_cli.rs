@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use support::SOON;
 use support::program::{Program, is_ignored};
 use support::recorded::{PONGS, SHUT, SHUT_FAILED, stream};
-use support::still::make;
+use support::small_image::make;
 use tempfile::TempDir;
 
 /// Signals that ask a command to end.

@@ -95,6 +95,9 @@ fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Resul
     let machine = machine.as_deref().unwrap_or("not said by the stream");
     writeln!(text, "{:<18} {}", "image", out.display())?;
     writeln!(text, "{:<18} {}", "machine type", machine.escape_debug())?;
+    if let Some(seal) = &manifest.seal {
+        writeln!(text, "{:<18} {}", "id", seal.id)?;
+    }
     // It was just made; if it is gone again, the sizes are all that is lost.
     let image = Image::open(out).ok();
     for (id, block) in manifest.blocks.iter().enumerate() {
