@@ -112,7 +112,7 @@ impl Failure {
         let fate = Fate::of(core, boot.is_resume());
         Self {
             why: why(&error, core),
-            advice: advice(fate, boot),
+            advice: advice(fate, core, boot),
             fate,
         }
     }
@@ -139,13 +139,17 @@ fn why(error: &RunError, core: &Source) -> String {
     format!("{error}{hint}")
 }
 
-fn advice(fate: Fate, boot: &Boot<'_>) -> String {
+fn advice(fate: Fate, core: &Source, boot: &Boot<'_>) -> String {
     let (image, address) = boot.names();
     let again = "the image is as it was and can be served again, to a QEMU started anew";
     match fate {
         Fate::AtHome | Fate::Unloaded | Fate::Lost => again.into(),
         Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
-            let preempt = if boot.is_preempt() { " --preempt" } else { "" };
+            let preempt = if core.preempt().is_some() {
+                " --preempt"
+            } else {
+                ""
+            };
             let release = boot
                 .release()
                 .map(|release| format!(" --machine-release {release}"))
