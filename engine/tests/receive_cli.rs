@@ -5,35 +5,16 @@
 
 mod support;
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use flate2::read::GzDecoder;
 use retpath_engine::image::Image;
 use support::SOON;
 use support::program::Program;
+use support::recorded::{PONGS, SHUT, stream};
 use tempfile::TempDir;
-
-/// What ends a recorded postcopy stream: the end mark of `ram`, a footer, EOF.
-const END: usize = 8 + 5 + 1;
-
-/// PONG 1 to 4.
-const PONGS: usize = 4 * 8;
-
-const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
-
-/// The main channel of a migration by QEMU 10.0.
-fn recorded() -> Vec<u8> {
-    let path = "../corpus/capture/qemu-10.0-plain.ch0.fwd.gz";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    let mut bytes = Vec::new();
-    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
-    bytes
-}
 
 /// `retpath receive`, and a source that has sent everything but the end, and heard every PONG.
 struct Nearly {
@@ -54,9 +35,7 @@ impl Nearly {
         receiver.wait_error(SOON, |line| line.contains("listening on").then_some(()));
         let mut source = UnixStream::connect(&socket).expect("it listens");
         source.set_read_timeout(Some(SOON)).expect("a limit");
-        let mut stream = recorded();
-        let end = stream.split_off(stream.len() - END);
-        assert_eq!((end[7], end[8], end[END - 1]), (0x10, 0x7e, 0));
+        let (stream, end) = stream();
         source.write_all(&stream).expect("it reads");
         source.read_exact(&mut [0; PONGS]).expect("PONGs");
         Self {

@@ -7,47 +7,14 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use retpath_codec::NameBuf;
-use retpath_engine::blocks::Block;
-use retpath_engine::image::{Manifest, Recorder, Writer};
 use rustix::process::Signal;
 use support::SOON;
 use support::program::Program;
+use support::small_image::make;
 use tempfile::TempDir;
-
-const PAGE: u64 = 4096;
-
-/// Pages of the first block; most of them are a hole.
-const PAGES: u64 = 4096;
-
-/// An image of two blocks, whose device state is one section with a footer.
-fn make(folder: &Path, machine: &str) -> PathBuf {
-    let out = folder.join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
-    for (name, pages) in [("pc.ram", PAGES), ("vga.vram", 16)] {
-        let block = Block {
-            name: NameBuf::new(name).expect("a good name"),
-            len: pages * PAGE,
-            page: PAGE,
-        };
-        writer.block(&block, PAGE).expect("a block");
-    }
-    for page in (0..PAGES / 4).filter(|page| page % 3 > 0) {
-        let bytes = vec![u8::try_from(page % 255 + 1).expect("below 256"); 4096];
-        writer.write(0, page * PAGE, &bytes).expect("inside");
-    }
-    let state = b"\x04\0\0\0\x09\x05timer\0\0\0\0\0\0\0\x0201234567\x7e\0\0\0\x09";
-    writer.device_state(state).expect("room");
-    let mut facts: Manifest = Recorder::new().facts();
-    facts.machine = Some(machine.into());
-    facts.source.ram_section = 2;
-    facts.source.footers = true;
-    writer.finish(facts).expect("finished");
-    out
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are text")

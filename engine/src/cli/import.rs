@@ -4,7 +4,7 @@
 //! error, 2 for wrong usage.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use retpath_codec::Rule;
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use super::decode::{PageSize, page_size};
@@ -55,8 +56,12 @@ pub struct Args {
 
 /// Imports the stream and says what came of it.
 pub fn run(args: &Args) -> ExitCode {
-    machine::mention_leftovers(&args.out);
-    match convert(args) {
+    machine::mention_leftovers("import", &args.out);
+    let named = convert(args).and_then(|imported| {
+        machine::check_name("import", &imported.finished)?;
+        Ok(imported)
+    });
+    match named {
         Ok(imported) => {
             show(args, &imported);
             ExitCode::SUCCESS
@@ -74,7 +79,11 @@ fn convert(args: &Args) -> Result<Imported, String> {
         true => "standard input".to_owned(),
         false => args.file.display().to_string(),
     };
-    let (mut stream, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
+    let (file, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
+    let mut stream = Stream {
+        file,
+        signals: &signals,
+    };
     let (core, stream_options) = machine::settings(machine::page_sizes(&args.page_sizes));
     let options = ImportOptions {
         core,
@@ -103,14 +112,37 @@ fn open(args: &Args) -> Result<(File, Option<u64>), io::Error> {
     let file = if args.file.as_os_str() == "-" {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)?
     } else {
-        File::open(&args.file)?
+        // Without it, opening a named pipe waits for its writer, and no signal ends that.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::open(&args.file, flags, Mode::empty())?.into()
     };
     let about = file.metadata()?;
     if about.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+        return Err(ErrorKind::IsADirectory.into());
     }
     let size = about.is_file().then_some(about.len());
     Ok((file, size))
+}
+
+/// The stream's file. A read that a signal ends is [`ErrorKind::Interrupted`].
+struct Stream<'a> {
+    file: File,
+    signals: &'a Signals,
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.signals.wait_readable(&self.file)? {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        match self.file.read(buf) {
+            // Another reader of the same pipe was faster.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(ErrorKind::Interrupted.into())
+            }
+            done => done,
+        }
+    }
 }
 
 /// What may help with an error.

@@ -21,6 +21,7 @@ pub mod receive;
 pub mod serve;
 mod signals;
 pub mod size;
+pub mod verify;
 
 /// QEMU postcopy page service.
 #[derive(Debug, Parser)]
@@ -52,6 +53,8 @@ pub enum Command {
     Receive(receive::Args),
     /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
     Serve(serve::Args),
+    /// Check that an image is, byte for byte, the one that was made.
+    Verify(verify::Args),
 }
 
 /// What output is for.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Receive(args) => receive::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }
 

@@ -46,6 +46,18 @@ impl Recorder {
         Self::default()
     }
 
+    /// Goes on after the switch to postcopy with what another recorder knew.
+    pub fn resumed(facts: &Manifest) -> Self {
+        Self {
+            machine: facts.machine.clone(),
+            uuid: facts.uuid,
+            says_target_page: facts.says_target_page,
+            seen: facts.source,
+            ram: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next event.
     ///
     /// # Errors
@@ -195,6 +207,7 @@ impl Recorder {
             early_state: 0,
             description: None,
             source: self.seen,
+            seal: None,
         }
     }
 }

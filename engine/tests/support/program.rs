@@ -140,6 +140,21 @@ impl Program {
         (program, stdout)
     }
 
+    /// Starts `command` with the outputs that it has been given; none of them is kept.
+    pub(crate) fn spawn_as_it_is(mut command: Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self {
+            name,
+            child,
+            out: None,
+            err: Log::start(std::io::empty(), keep),
+        }
+    }
+
     /// Starts this project's `retpath`.
     #[cfg(feature = "cli")]
     pub(crate) fn retpath(args: &[&str]) -> Self {

@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::Args;
 use super::fate::Failure;
 use super::mismatch;
-use super::stock::Stock;
+use super::stock::{Resumed, Stock};
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Link};
 use crate::cli::latency::Nanos;
@@ -62,7 +62,7 @@ impl<'a> Boot<'a> {
         let start = Instant::now();
         let config = self.stock.config(self.args);
         let blocks = self.stock.blocks().clone();
-        let made = match self.args.resume {
+        let made = match self.is_resume() {
             true => Source::taking_over(config, blocks),
             false => Source::new(config, blocks),
         };
@@ -124,7 +124,16 @@ impl<'a> Boot<'a> {
     }
 
     pub(super) fn is_resume(&self) -> bool {
-        self.args.resume
+        self.args.resume.is_some()
+    }
+
+    /// What `--resume` must be given to go on with this image.
+    pub(super) fn resumed(&self) -> Resumed {
+        self.stock.resumed()
+    }
+
+    pub(super) fn is_unverified(&self) -> bool {
+        self.args.no_verify
     }
 
     pub(super) fn release(&self) -> Option<Release> {

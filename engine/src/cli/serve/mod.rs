@@ -1,8 +1,8 @@
 //! `retpath serve`: boots QEMUs from an image, by postcopy.
 //!
 //! Every `--connect` is a QEMU that waits with `-incoming defer`, and gets a thread, a migration
-//! and a fate of its own; all of them share one mapping of the image, which is opened for reading
-//! only. The switch is made at once: the guest runs as soon as its devices are loaded, pages that
+//! and a fate of its own; all of them share the image, which is opened for reading only. Each piece of
+//! it is compared with its digest before a byte of it is sent. The switch is made at once: the guest runs as soon as its devices are loaded, pages that
 //! it touches are sent first, and all others behind them.
 //!
 //! Exit code 0 if every QEMU has everything, 1 if one has not or something failed, 2 for wrong
@@ -30,7 +30,7 @@ mod stock;
 
 use boot::{Boot, Outcome};
 use report::Report;
-use stock::Stock;
+use stock::{Resumed, Stock};
 
 /// How often to look for signals.
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,7 +42,9 @@ Each QEMU is started with the command line of the machine in the image, and wait
   (qemu) migrate_incoming URI
 or with `-global migration.x-postcopy-ram=on -incoming URI`. It may be started later: see --wait.
 When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
-The image is only read, and can be served to any number of QEMUs at a time.
+The image is only read, and can be served to any number of QEMUs at a time. It must not
+change meanwhile: a change is noticed before a wrong byte is sent, and ends the migration.
+Restore the image then, check it with `retpath verify`, and go on with --resume.
 
 Exit codes:
   0  every QEMU has everything, even if the report of it could not be written
@@ -78,8 +80,15 @@ pub struct Args {
     stall: Option<u64>,
     /// Take up migrations that were left unfinished: each QEMU is in state postcopy-paused and
     /// listens after `migrate-recover`.
+    ///
+    /// ID is the id of the image that was served, as `serve` says it when it begins; another image
+    /// is refused. For an image without an id, which an earlier version made, it is `none`.
+    #[arg(long, value_name = "ID")]
+    resume: Option<Resumed>,
+    /// Do not compare RAM with the image's digests; for an image that `retpath verify` has just
+    /// found whole. Changes of its files while they are served are still noticed.
     #[arg(long)]
-    resume: bool,
+    no_verify: bool,
     /// The QEMU release that the machine type belongs to, if its name does not tell.
     #[arg(long, value_name = "X.Y")]
     machine_release: Option<Release>,
@@ -142,6 +151,7 @@ impl Args {
 
 fn serve(args: &Args) -> Result<ExitCode, String> {
     let stock = Stock::open(args)?;
+    stock.announce(args);
     let bars = MultiProgress::new();
     let controls = args.connect.iter().map(|_| Control::new());
     let controls: Vec<Control> = controls

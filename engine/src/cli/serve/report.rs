@@ -37,6 +37,7 @@ impl Report<'_> {
         json!({
             "ok": self.outcomes.iter().all(|one| one.failure.is_none()),
             "image": self.args.image.display().to_string(),
+            "id": self.stock.id().map(|id| id.to_string()),
             "machine": machine,
             "bytes": blocks.iter().map(|block| block.len).sum::<u64>(),
             "target_page_size": blocks.target(),
