@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rustix::process::Signal;
 use support::SOON;
 use support::program::Program;
 use support::small_image::{make, make_with};
@@ -154,7 +155,8 @@ fn asks_for_the_release_of_a_machine_type_that_does_not_tell() {
     let (errors, code) = refusal(&args);
     assert_eq!(code, Some(1));
     assert!(errors.contains("--machine-release"), "{errors}");
-    let (errors, _) = refusal(&[&args[..], &["--machine-release", "8.2"]].concat());
+    let more = ["--machine-release", "8.2", "--wait", "0"];
+    let (errors, _) = refusal(&[&args[..], &more].concat());
     assert!(errors.contains("cannot connect"), "{errors}");
 }
 
@@ -169,11 +171,27 @@ fn refuses_plain_tcp_beyond_loopback_unless_told() {
 }
 
 #[test]
+fn stops_waiting_for_a_listener_when_it_is_interrupted() {
+    let folder = folder();
+    let image = make(folder.path(), "pc-i440fx-7.2");
+    let args = ["serve", "--image", text(&image)];
+    let mut served = Program::retpath(&[&args[..], &["--connect", "unix:/nobody/here"]].concat());
+    let waits = |line: &str| line.contains("waiting for up to 60 s").then_some(());
+    served.wait_error(SOON, waits);
+    served.signal(Signal::INT);
+    assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
+    let errors = served.errors();
+    assert!(errors.contains("stopped"), "{errors}");
+    assert!(errors.contains("nothing is lost"), "{errors}");
+}
+
+#[test]
 fn says_that_nothing_is_lost_when_nobody_listens() {
     let folder = folder();
     let image = make(folder.path(), "pc-i440fx-7.2");
     let before = fs::metadata(image.join("ram-000-pc.ram.raw")).expect("a file");
-    let (errors, code) = refusal(&["--image", text(&image), "--connect", "unix:/nobody/here"]);
+    let args = ["--image", text(&image), "--connect", "unix:/nobody/here"];
+    let (errors, code) = refusal(&[&args[..], &["--wait", "0"]].concat());
     assert_eq!(code, Some(1));
     assert!(errors.contains("-incoming defer"), "{errors}");
     assert!(errors.contains("nothing is lost"), "{errors}");

@@ -33,6 +33,14 @@ pub enum ChannelError {
     },
 }
 
+impl ChannelError {
+    /// Whether nobody listens there, so that somebody may a moment later.
+    pub fn is_absence(&self) -> bool {
+        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+        matches!(self, Self::Io { error, .. } if kinds.contains(&error.kind()))
+    }
+}
+
 impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,13 +7,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Args;
 use super::fate::Failure;
+use super::mismatch;
 use super::stock::{Resumed, Stock};
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Link};
 use crate::cli::latency::Nanos;
 use crate::cli::output;
 use crate::release::Release;
-use crate::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use crate::run::{Connector, Control, Machine, RunError, ServeOptions, Suspicion, serve};
 use crate::source::{PageSource, Phase, Source};
 use crate::stats::Stats;
 
@@ -35,6 +36,8 @@ pub(super) struct Outcome {
     pub(super) stats: Stats,
     /// From the beginning to the end.
     pub(super) time: Duration,
+    /// Whether it has the preempt channel.
+    pub(super) preempt: bool,
     /// From the beginning until QEMU said that it had loaded the device state.
     pub(super) loaded: Option<Duration>,
 }
@@ -81,6 +84,8 @@ impl<'a> Boot<'a> {
             connected: false,
         };
         let options = ServeOptions {
+            wait: Duration::from_secs(self.args.wait),
+            offer: self.args.offer(self.address, self.stock.preempt()),
             retry: self.args.retry(self.address),
             stall: self.args.stall.map(Duration::from_secs),
             ..ServeOptions::default()
@@ -92,6 +97,7 @@ impl<'a> Boot<'a> {
             failure: end.err().map(|error| Failure::new(error, &core, &self)),
             stats: core.stats().clone(),
             time: start.elapsed(),
+            preempt: core.preempt().is_some(),
             loaded: machine.loaded,
         };
         self.tell(&outcome);
@@ -105,6 +111,7 @@ impl<'a> Boot<'a> {
             failure: Some(Failure::before(why)),
             stats: Stats::default(),
             time: Duration::ZERO,
+            preempt: false,
             loaded: None,
         };
         self.tell(&outcome);
@@ -114,10 +121,6 @@ impl<'a> Boot<'a> {
     /// The image's folder and the QEMU, as the command line has them.
     pub(super) fn names(&self) -> (String, &Address) {
         (self.args.image.display().to_string(), self.address)
-    }
-
-    pub(super) fn is_preempt(&self) -> bool {
-        self.args.preempt
     }
 
     pub(super) fn is_resume(&self) -> bool {
@@ -204,6 +207,20 @@ impl Machine for Booting<'_> {
             line += &format!(", {} cuts", stats.pauses);
         }
         self.bar.set_message(line);
+    }
+
+    fn waiting(&mut self, error: &ChannelError, most: Duration) {
+        let seconds = most.as_secs();
+        self.boot
+            .say(&format!("{error}; waiting for up to {seconds} s for it"));
+    }
+
+    fn preempt_refused(&mut self) {
+        self.boot.say(&mismatch::no_preempt());
+    }
+
+    fn suspects(&mut self, suspicion: Suspicion) {
+        self.boot.say(&mismatch::silence(suspicion));
     }
 
     fn broken(&mut self, core: &Source, error: &RunError) -> bool {

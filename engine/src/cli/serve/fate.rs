@@ -114,7 +114,7 @@ impl Failure {
         let fate = Fate::of(core, boot.is_resume());
         Self {
             why: why(&error, core),
-            advice: advice(fate, boot, Harm::of(&error)),
+            advice: advice(fate, core, boot, Harm::of(&error)),
             fate,
         }
     }
@@ -193,7 +193,7 @@ impl Harm {
     }
 }
 
-fn advice(fate: Fate, boot: &Boot<'_>, harm: Harm) -> String {
+fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
     let (image, address) = boot.names();
     let again = match harm {
         Harm::None => "the image is as it was and can be served again, to a QEMU started anew",
@@ -203,7 +203,10 @@ fn advice(fate: Fate, boot: &Boot<'_>, harm: Harm) -> String {
     match fate {
         Fate::AtHome | Fate::Unloaded | Fate::Lost => format!("{remedy}{again}"),
         Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
-            let preempt = if boot.is_preempt() { " --preempt" } else { "" };
+            let preempt = match core.preempt() {
+                Some(_) => " --preempt",
+                None => "",
+            };
             let unverified = if boot.is_unverified() && harm == Harm::None {
                 " --no-verify"
             } else {

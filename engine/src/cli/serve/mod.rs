@@ -20,10 +20,12 @@ use super::signals::Signals;
 use super::{Format, output, size};
 use crate::channel::Address;
 use crate::release::Release;
-use crate::run::Control;
+use crate::run::{Control, Offer};
+use crate::source::Preempt;
 
 mod boot;
 mod fate;
+mod mismatch;
 mod report;
 mod stock;
 
@@ -39,6 +41,7 @@ Each QEMU is started with the command line of the machine in the image, and wait
   qemu-system-x86_64 ... -incoming defer
   (qemu) migrate_set_capability postcopy-ram on
   (qemu) migrate_incoming URI
+or with `-global migration.x-postcopy-ram=on -incoming URI`. It may be started later: see --wait.
 When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
 The image is only read, and can be served to any number of QEMUs at a time. It must not
 change meanwhile: a change is noticed before a wrong byte is sent, and ends the migration.
@@ -59,13 +62,16 @@ pub struct Args {
     /// Where a QEMU listens: unix:PATH, tcp:HOST:PORT or fd:N. Once for each QEMU to boot.
     #[arg(long, value_name = "URI", required = true)]
     connect: Vec<Address>,
-    /// Send pages that are asked for on a channel of their own; for a QEMU with the capability
-    /// postcopy-preempt.
+    /// Send pages that are asked for on a channel of their own, from the start: a QEMU with the
+    /// capability postcopy-preempt gets it in any case, a little later.
     #[arg(long)]
     preempt: bool,
     /// Most bytes per second, to each QEMU, of pages that are not asked for; 0 is no limit.
     #[arg(long, value_name = "BYTES/S", default_value = "0", value_parser = size::parse)]
     bandwidth: u64,
+    /// How long to wait for a QEMU that does not listen yet; 0 gives up at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    wait: u64,
     /// How long to try to replace a broken link; 0 gives up at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry: u64,
@@ -123,6 +129,16 @@ impl Args {
             }
         }
         Ok(())
+    }
+
+    /// Whether to open a preempt channel for a QEMU that seems to wait for one.
+    fn offer(&self, address: &Address, kind: Option<Preempt>) -> Offer {
+        match (address, kind) {
+            // There is no second connection to what is inherited.
+            (Address::Fd(_), _) => Offer::Never,
+            (_, Some(kind)) => Offer::Kind(kind),
+            (_, None) => Offer::Either,
+        }
     }
 
     fn retry(&self, address: &Address) -> Duration {

@@ -109,6 +109,7 @@ impl Outcome {
             "uri": self.address.to_string(),
             "ok": self.failure.is_none(),
             "failure": failure,
+            "preempt": self.preempt,
             "pages": { "demand": stats.demand, "sweep": stats.sweep, "zero": stats.zero },
             "requests": { "arrived": stats.requests, "dropped": stats.requests_dropped },
             "cuts": { "pauses": stats.pauses, "resumes": stats.resumes },

@@ -139,6 +139,11 @@ impl Stock {
         self.image.device_state()
     }
 
+    /// The kind of preempt channel that the machine type has, if that is known.
+    pub(super) fn preempt(&self) -> Option<Preempt> {
+        self.release.map(Release::preempt)
+    }
+
     /// How a source of this machine speaks.
     pub(super) fn config(&self, args: &Args) -> Config {
         let manifest = self.image.manifest();
@@ -160,6 +165,7 @@ impl Stock {
         // Every QEMU answers every PING, so the answer to this one tells whether it has loaded the
         // devices, whatever its release.
         config.ping_loaded = true;
+        config.probe = true;
         config
     }
 }

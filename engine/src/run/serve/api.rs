@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::RunError;
+use super::{Offer, Suspicion};
 use crate::Channel;
 use crate::channel::{ChannelError, Link};
 use crate::source::{PageSource, Source};
@@ -26,6 +27,22 @@ pub trait Machine {
     /// Called about ten times a second.
     fn progress(&mut self, core: &Source) {
         let _ = core;
+    }
+
+    /// Nobody listens at the destination yet; this is tried again for so long.
+    fn waiting(&mut self, error: &ChannelError, most: Duration) {
+        let _ = (error, most);
+    }
+
+    /// The destination does not want the preempt channel that was configured:
+    /// all pages travel on the main channel.
+    fn preempt_refused(&mut self) {}
+
+    /// The destination has not answered for some seconds, although it always
+    /// answers at once: most likely it is configured otherwise. It is waited for
+    /// nevertheless. Told only with [`Config::probe`](crate::source::Config::probe).
+    fn suspects(&mut self, suspicion: Suspicion) {
+        let _ = suspicion;
     }
 
     /// The link broke after the switch: is it to be replaced?
@@ -52,6 +69,12 @@ pub trait Connector {
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
+    /// How long to try to make the first connection while nobody listens; zero
+    /// gives up at once.
+    pub wait: Duration,
+    /// Whether to open a preempt channel that the destination seems to wait for.
+    /// Needs [`Config::probe`](crate::source::Config::probe).
+    pub offer: Offer,
     /// How long to try to replace a broken link; zero gives up at once.
     pub retry: Duration,
     /// Most bytes that wait in the kernel to be sent on the main channel: the
@@ -69,6 +92,8 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
+            wait: Duration::ZERO,
+            offer: Offer::Never,
             retry: Duration::from_secs(60),
             send_queue: 64 << 10..=256 << 10,
             stall: None,
