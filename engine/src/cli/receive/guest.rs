@@ -15,6 +15,7 @@ use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
 use super::live::Live;
+use super::outage::Outage;
 use super::touch::Touchers;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
@@ -44,6 +45,7 @@ pub(super) struct Incoming {
     signals: Signals,
     control: Control,
     live: Live,
+    outage: Outage,
     /// The image, once it has its name.
     pub(super) manifest: Option<Manifest>,
     /// How the migration ended, as soon as everything is on disk.
@@ -73,6 +75,7 @@ impl Incoming {
         signals: Signals,
         control: Control,
         live: Live,
+        outage: Outage,
     ) -> Self {
         Self {
             writer: Some(writer),
@@ -86,6 +89,7 @@ impl Incoming {
             signals,
             control,
             live,
+            outage,
             manifest: None,
             ending: None,
             source: Source::default(),
@@ -280,6 +284,17 @@ impl Guest for Incoming {
         }
         self.live.show(core);
         self.source.missing = core.pages().missing();
+    }
+
+    fn broken(&mut self, core: &Destination, error: &RunError) {
+        if let Some(line) = self.outage.broken(error, core.pages().missing()) {
+            self.live.say(&format!("retpath receive: {line}"));
+        }
+    }
+
+    fn recovered(&mut self, core: &Destination) {
+        let line = self.outage.recovered(core.pages().missing());
+        self.live.say(&format!("retpath receive: {line}"));
     }
 
     fn failed(&mut self, _: &RunError) -> bool {

@@ -26,11 +26,13 @@ use crate::uffd::Uffd;
 
 mod guest;
 mod live;
+mod outage;
 mod report;
 mod touch;
 
 use guest::{Incoming, Source};
 use live::Live;
+use outage::Outage;
 use report::Report;
 
 const HELP: &str = "\
@@ -138,6 +140,7 @@ fn become_image(args: &Args) -> Result<String, String> {
         signals,
         control.clone(),
         live,
+        Outage::new(listener.address().clone(), args.recover_timeout),
     );
     let received = receive(&mut listener, &mut guest, options, &control);
     guest.quiet();

@@ -72,6 +72,7 @@ impl<'a> Boot<'a> {
             bar: self.bar(),
             start,
             loaded: None,
+            resumes: 0,
             rate: Rate::default(),
         };
         let mut dial = Dial {
@@ -159,6 +160,8 @@ struct Booting<'a> {
     bar: ProgressBar,
     start: Instant,
     loaded: Option<Duration>,
+    /// How often it has been said that the migration goes on.
+    resumes: u64,
     rate: Rate,
 }
 
@@ -178,6 +181,11 @@ impl Machine for Booting<'_> {
     fn progress(&mut self, core: &Source) {
         if core.is_loaded() && self.loaded.is_none() {
             self.loaded = Some(self.start.elapsed());
+        }
+        if core.stats().resumes != self.resumes {
+            self.resumes = core.stats().resumes;
+            self.boot
+                .say("recovered: the migration goes on over a new link");
         }
         let left = core.remaining();
         let all = self.bar.length().unwrap_or(0);
@@ -204,8 +212,10 @@ impl Machine for Booting<'_> {
         let again = seconds > 0 && core.is_loaded();
         if again {
             boot.say(&format!(
-                "{error}; trying for {seconds} s to go on: give that QEMU `migrate-recover` with \
-                 this URI"
+                "{error}; its guest stands still where it lacks memory; trying for {seconds} s to \
+                 go on: once `info migrate` there says postcopy-paused, give it \
+                 `migrate_recover {}` (QMP: migrate-recover)",
+                boot.address
             ));
         }
         again

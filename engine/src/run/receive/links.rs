@@ -350,6 +350,7 @@ impl Receiving<'_> {
             return Err(error);
         }
         self.since = Instant::now();
+        self.guest.broken(&self.core, &error);
         self.cause = Some(Box::new(error));
         Ok(())
     }
