@@ -61,8 +61,10 @@ pub(super) struct Source {
     pub(super) hears: bool,
     /// It has switched to postcopy: its guest stands still.
     pub(super) switched: bool,
-    /// It has sent everything.
+    /// It has sent everything that it will send.
     pub(super) done: bool,
+    /// It has not given its guest up yet: it waits to hear that the devices are loaded.
+    pub(super) keeps: bool,
     /// Target pages that are not here.
     pub(super) missing: u64,
 }
@@ -201,6 +203,7 @@ impl Guest for Incoming {
             Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
                 self.source.switched = true;
             }
+            Event::Eof => self.source.done = true,
             _ => {}
         }
         let Some(writer) = &mut self.writer else {
@@ -220,7 +223,10 @@ impl Guest for Incoming {
         }
         match &self.trouble {
             // This source has not given its guest up before it hears from here.
-            Some(trouble) if self.recorder.asks_loaded() => Err(trouble.clone()),
+            Some(trouble) if self.recorder.asks_loaded() => {
+                self.source.keeps = true;
+                Err(trouble.clone())
+            }
             _ => Ok(()),
         }
     }

@@ -155,12 +155,13 @@ fn conclude(
 ) -> Result<String, String> {
     if let Err(error) = &received {
         if !guest.is_complete() {
-            return Err(format!("{error}; {}", fate(guest.source)));
+            return Err(format!("{error}; {}", fate(guest.source, error)));
         }
         output::note(format_args!(
-            "retpath receive: at the very end, with everything received: {error}; the source may \
-             not know that the migration is over, and from QEMU 9.0 on runs its guest again: end \
-             one of the two"
+            "retpath receive: at the very end, with everything received: {error}; the guest is in \
+             the image now, but the source may not know that the migration is over, and from QEMU \
+             9.0 on runs its guest again: end one of the two, with `quit` at the source or by \
+             deleting the image"
         ));
     }
     guest
@@ -181,31 +182,111 @@ fn conclude(
     Ok(report.print(args.format))
 }
 
-/// What is lost when no image was made, and what is not.
-fn fate(source: Source) -> String {
+/// Whether a failure here was told to the source: the link was there to tell it.
+fn is_told(error: &RunError) -> bool {
+    !matches!(
+        error,
+        RunError::Link { .. }
+            | RunError::Closed
+            | RunError::Stalled { .. }
+            | RunError::NotRecovered { .. }
+            | RunError::Abandoned { .. }
+    )
+}
+
+/// Where the guest is when no image was made, who may run it, and how.
+fn fate(source: Source, error: &RunError) -> String {
     let Source {
         hears,
         switched,
         done,
+        keeps,
         missing,
     } = source;
+    let alive = "no image was made, and nothing is lost";
     match (switched, done) {
-        (_, true) if !hears => "no image was made, and nothing is lost: the source believes that \
-             the migration is over, but still has the guest, and `cont` there runs it again"
-            .into(),
-        (true, true) => "no image was made, and nothing is lost: the guest has not run here, and \
-             the source still has it; from QEMU 9.0 on it goes on there by itself, before that \
-             with `cont`"
-            .into(),
-        (true, false) => format!(
-            "no image was made, {missing} pages had not come: the guest is lost, unless its \
-             source goes on by itself; one that waits in postcopy-paused cannot"
+        (_, true) if !hears => format!(
+            "{alive}: the source believes that the migration is over, but still has the guest, and \
+             `cont` there runs it again"
         ),
-        (false, _) if hears => {
-            "no image was made, and nothing is lost: the source still has its guest".into()
+        (true, true) if is_told(error) => format!(
+            "{alive}: the guest has not run here, and the source still has it; QEMU 9.0 and newer \
+             run it again by themselves, an older one with `cont`"
+        ),
+        (true, _) if keeps => format!(
+            "{alive}: the source had not given its guest up, and still has it; QEMU 11.1 and newer \
+             run it again by themselves; if `info status` there does not say running, give it `cont`"
+        ),
+        (true, _) => format!(
+            "no image was made, {missing} pages had not come: the guest is lost; if its source is \
+             alive, it keeps the guest stopped in postcopy-paused, where neither `cont` nor \
+             `migrate_cancel` runs it, and `migrate -r` would need what has come here"
+        ),
+        (false, _) if hears => format!(
+            "{alive}: the source still has its guest, and runs it on (if `info status` there says \
+             paused, with `cont`)"
+        ),
+        (false, _) => format!(
+            "{alive}: the source still has its guest; should it believe that the migration is over, \
+             `cont` there runs it again"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_that_the_guest_is_lost_only_where_it_is() {
+        let closed = RunError::Closed;
+        let failed = RunError::Guest("no room".into());
+        let switched = Source {
+            hears: true,
+            switched: true,
+            missing: 7,
+            ..Source::default()
+        };
+        let done = Source {
+            done: true,
+            ..switched
+        };
+        let keeps = Source {
+            keeps: true,
+            ..switched
+        };
+        let early = Source {
+            hears: true,
+            ..Source::default()
+        };
+        let deaf = Source {
+            done: true,
+            ..Source::default()
+        };
+        // The source, the error, whether the guest is lost, and who runs it.
+        for (source, error, lost, who) in [
+            (switched, &closed, true, "postcopy-paused"),
+            (switched, &failed, true, "postcopy-paused"),
+            (done, &failed, false, "an older one with `cont`"),
+            // It was not told: it hangs, or waits in postcopy-paused.
+            (done, &closed, true, "postcopy-paused"),
+            (keeps, &failed, false, "had not given its guest up"),
+            (early, &closed, false, "runs it on"),
+            (deaf, &failed, false, "`cont` there runs it again"),
+            (Source::default(), &closed, false, "`cont` there runs it"),
+        ] {
+            let text = fate(source, error);
+            assert_eq!(
+                text.contains("the guest is lost"),
+                lost,
+                "{source:?}: {text}"
+            );
+            assert_eq!(
+                text.contains("nothing is lost"),
+                !lost,
+                "{source:?}: {text}"
+            );
+            assert!(text.contains(who), "{source:?}: {text}");
         }
-        (false, _) => "no image was made, and nothing is lost: the source still has its guest; \
-             should it believe that the migration is over, `cont` there runs it again"
-            .into(),
     }
 }

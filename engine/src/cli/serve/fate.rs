@@ -74,7 +74,7 @@ impl fmt::Display for Fate {
             Self::AtHome => f.write_str("nothing is lost: the guest never left the image"),
             Self::Unloaded => f.write_str(
                 "that QEMU did not say that it had loaded the guest's devices, so most likely \
-                 nothing is lost",
+                 nothing is lost, and the guest is only in the image",
             ),
             Self::Halved { left } => write!(
                 f,
@@ -84,7 +84,7 @@ impl fmt::Display for Fate {
             ),
             Self::Unconfirmed => f.write_str(
                 "the guest runs at that QEMU; all of its memory was sent, but QEMU did not say \
-                 that it arrived",
+                 that it arrived: `info migrate` there says so with completed",
             ),
             Self::Waiting => f.write_str(
                 "that QEMU did not go on with what another process began; what its guest lacks is \
@@ -142,18 +142,22 @@ fn why(error: &RunError, core: &Source) -> String {
 fn advice(fate: Fate, boot: &Boot<'_>) -> String {
     let (image, address) = boot.names();
     let again = "the image is as it was and can be served again, to a QEMU started anew";
+    let preempt = if boot.is_preempt() { " --preempt" } else { "" };
+    let release = boot.release().map_or(String::new(), |release| {
+        format!(" --machine-release {release}")
+    });
+    let resume = format!(
+        "give it `migrate_recover {address}` (QMP: migrate-recover) and go on with `retpath serve \
+         --image {image} --connect {address} --resume{preempt}{release}`"
+    );
     match fate {
-        Fate::AtHome | Fate::Unloaded | Fate::Lost => again.into(),
-        Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
-            let preempt = if boot.is_preempt() { " --preempt" } else { "" };
-            let release = boot
-                .release()
-                .map(|release| format!(" --machine-release {release}"))
-                .unwrap_or_default();
-            format!(
-                "if it is alive, give it `migrate-recover` and go on with `retpath serve --image \
-                 {image} --connect {address} --resume{preempt}{release}`; if it is gone, {again}"
-            )
-        }
+        Fate::AtHome | Fate::Lost => again.into(),
+        Fate::Unloaded => format!(
+            "should `info migrate` there say postcopy-paused, the guest did begin to run there: \
+             {resume}; otherwise end that QEMU with `quit`: {again}"
+        ),
+        Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => format!(
+            "once `info migrate` there says postcopy-paused, {resume}; if that QEMU is gone, {again}"
+        ),
     }
 }
