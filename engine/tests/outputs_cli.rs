@@ -197,6 +197,15 @@ fn fails_as_other_programs_do_where_the_report_is_all_there_is() {
 }
 
 #[test]
+fn doctor_fails_only_where_its_report_is_lost() {
+    let good = retpath(&["doctor"], Sink::Null, Sink::Null)
+        .wait(SOON)
+        .code();
+    assert_eq!(codes(&["doctor"], OUT), [Some(1), good, Some(1), good]);
+    assert_eq!(codes(&["doctor"], ERR), [good; 4]);
+}
+
+#[test]
 fn keeps_its_exit_code_when_nothing_can_be_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let empty = folder.path().join("empty");

@@ -43,6 +43,11 @@ At the source, in QEMU's monitor:
 The guest does not run here. When the link breaks in postcopy, the source goes on
 with `migrate -r URI`.
 
+SIGINT, SIGTERM, SIGQUIT or SIGHUP ends this: before the switch at once, after it
+once the source has sent everything, so that it can have its guest back; without
+a link at once, and the guest is lost. A second SIGINT, SIGTERM or SIGQUIT ends it
+at once. While the process is stopped (SIGTSTP), a migration stands still.
+
 Multifd, compress, xbzrle and devices whose state comes in pieces are refused.
 Machine types up to 2.2 need the capabilities return-path and postcopy-ram off,
 or a switch to postcopy: nothing else tells where their streams end.

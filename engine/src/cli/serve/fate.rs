@@ -6,7 +6,7 @@ use std::fmt;
 use super::boot::Boot;
 use crate::cli::size::Human;
 use crate::run::RunError;
-use crate::source::{Phase, Source};
+use crate::source::{Error, Phase, Source};
 
 /// Why a QEMU does not have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +133,10 @@ fn why(error: &RunError, core: &Source) -> String {
         (RunError::Link { .. } | RunError::Closed, false) => {
             " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
              that `retpath import` must be given with --block-page-size)"
+        }
+        (RunError::Source(Error::GaveUp { .. }), false) => {
+            " (QEMU's own messages may name another machine type or size, or RAM page sizes that \
+             `retpath import` must be given with --block-page-size)"
         }
         _ => "",
     };

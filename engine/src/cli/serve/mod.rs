@@ -41,6 +41,10 @@ Each QEMU is started with the command line of the machine in the image, and wait
 When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
 The image is only read, and can be served to any number of QEMUs at a time.
 
+SIGINT, SIGTERM, SIGQUIT or SIGHUP ends this; a guest that runs by then can be taken
+up again with --resume. While the process is stopped (SIGTSTP), a guest stands still
+wherever it touches memory that it lacks.
+
 Exit codes:
   0  every QEMU has everything, even if the report of it could not be written
   1  one has not, and a line says why, where its guest is and what to do
