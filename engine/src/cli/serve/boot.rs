@@ -11,7 +11,7 @@ use super::stock::Stock;
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Link};
 use crate::cli::latency::Nanos;
-use crate::cli::output;
+use crate::cli::output::{self, Lines};
 use crate::release::Release;
 use crate::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
 use crate::source::{PageSource, Phase, Source};
@@ -23,6 +23,7 @@ pub(super) struct Boot<'a> {
     stock: &'a Stock,
     address: &'a Address,
     bars: &'a MultiProgress,
+    lines: Lines,
 }
 
 /// What became of it.
@@ -51,6 +52,7 @@ impl<'a> Boot<'a> {
             stock,
             address,
             bars,
+            lines: Lines::default(),
         }
     }
 
@@ -88,6 +90,7 @@ impl<'a> Boot<'a> {
         };
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);
         machine.bar.finish_and_clear();
+        self.lines.finish(|line| self.write(line));
         let outcome = Outcome {
             address: self.address.clone(),
             failure: end.err().map(|error| Failure::new(error, &core, &self)),
@@ -131,12 +134,17 @@ impl<'a> Boot<'a> {
 
     fn tell(&self, outcome: &Outcome) {
         if let Some(failure) = &outcome.failure {
-            self.say(&failure.to_string());
+            self.write(&failure.to_string());
         }
     }
 
-    /// Says something on standard error, between the live lines.
+    /// Says something on standard error while the guest depends on this process.
     fn say(&self, what: &str) {
+        self.lines.say(what.to_owned(), |line| self.write(line));
+    }
+
+    /// Writes a line to standard error, between the live lines.
+    fn write(&self, what: &str) {
         let line = format!("retpath serve: {}: {what}", self.address);
         output::note_between(self.bars, line);
     }
@@ -186,6 +194,9 @@ impl Machine for Booting<'_> {
             self.resumes = core.stats().resumes;
             self.boot
                 .say("recovered: the migration goes on over a new link");
+        }
+        if !self.boot.lines.go_on(|line| self.boot.write(line)) {
+            return;
         }
         let left = core.remaining();
         let all = self.bar.length().unwrap_or(0);
