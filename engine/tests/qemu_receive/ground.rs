@@ -53,11 +53,23 @@ impl Ground {
 
     /// The same with a source that is there already.
     pub(crate) fn from(
+        source: Qemu,
+        out: &Path,
+        folder: TempDir,
+        capabilities: &[&str],
+        more: &[&str],
+    ) -> Self {
+        Self::start(source, out, folder, capabilities, more, Program::retpath)
+    }
+
+    /// The same with `retpath` started in another way.
+    pub(crate) fn start(
         mut source: Qemu,
         out: &Path,
         folder: TempDir,
         capabilities: &[&str],
         more: &[&str],
+        retpath: fn(&[&str]) -> Program,
     ) -> Self {
         source.enable(capabilities);
         source.set(json!({ "max-bandwidth": PRECOPY, "max-postcopy-bandwidth": POSTCOPY }));
@@ -66,7 +78,7 @@ impl Ground {
         let mut args = vec!["receive", "--listen", &uri, "--out", text(out)];
         args.extend(["--format", "json"]);
         args.extend(more);
-        let retpath = Program::retpath(&args);
+        let retpath = retpath(&args);
         // The socket is there before it can be connected to.
         retpath.wait_error(SOON, |line| line.contains("listening on").then_some(()));
         let relay = Relay::recording(&socket);

@@ -17,6 +17,7 @@ use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
 use super::live::Live;
+use super::outage::Outage;
 use super::touch::Touchers;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
@@ -48,6 +49,7 @@ pub(super) struct Incoming {
     signals: Signals,
     control: Control,
     live: Live,
+    outage: Outage,
     /// What is in the image, once it is whole.
     pub(super) manifest: Option<Manifest>,
     /// Where the image is, once it has a name.
@@ -65,10 +67,12 @@ pub(super) struct Source {
     pub(super) hears: bool,
     /// It has switched to postcopy: its guest stands still.
     pub(super) switched: bool,
-    /// It has sent everything.
+    /// It has sent everything that it will send.
     pub(super) done: bool,
     /// It was told that it has its guest back, and has closed.
     pub(super) has_guest: bool,
+    /// It has not given its guest up yet: it waits to hear that the devices are loaded.
+    pub(super) keeps: bool,
     /// Target pages that are not here.
     pub(super) missing: u64,
 }
@@ -89,6 +93,7 @@ impl Incoming {
         signals: Signals,
         control: Control,
         live: Live,
+        outage: Outage,
     ) -> Self {
         let Settings { touches, preempt } = settings;
         Self {
@@ -104,6 +109,7 @@ impl Incoming {
             signals,
             control,
             live,
+            outage,
             manifest: None,
             finished: None,
             ending: None,
@@ -194,7 +200,8 @@ impl Incoming {
     pub(super) fn abandon(&mut self) -> Option<PathBuf> {
         let writer = self.writer.take()?;
         let source = self.source;
-        if source.has_guest || !source.switched && !source.done {
+        let has_guest = source.has_guest || source.keeps;
+        if has_guest || !source.switched && !source.done {
             writer.discard();
             return None;
         }
@@ -288,6 +295,7 @@ impl Guest for Incoming {
             Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
                 self.source.switched = true;
             }
+            Event::Eof => self.source.done = true,
             _ => {}
         }
         let Some(writer) = &mut self.writer else {
@@ -309,7 +317,10 @@ impl Guest for Incoming {
         }
         match &self.trouble {
             // This source has not given its guest up before it hears from here.
-            Some(trouble) if self.recorder.asks_loaded() => Err(trouble.clone()),
+            Some(trouble) if self.recorder.asks_loaded() => {
+                self.source.keeps = true;
+                Err(trouble.clone())
+            }
             _ => Ok(()),
         }
     }
@@ -378,6 +389,17 @@ impl Guest for Incoming {
         self.live.show(core);
         self.source.missing = core.pages().missing();
         self.note(core);
+    }
+
+    fn broken(&mut self, core: &Destination, error: &RunError) {
+        if let Some(line) = self.outage.broken(error, core.pages().missing()) {
+            self.live.say(&format!("retpath receive: {line}"));
+        }
+    }
+
+    fn recovered(&mut self, core: &Destination) {
+        let line = self.outage.recovered(core.pages().missing());
+        self.live.say(&format!("retpath receive: {line}"));
     }
 
     fn failed(&mut self, _: &RunError) -> bool {

@@ -147,6 +147,17 @@ pub trait Guest {
     /// connection: this side is no longer needed.
     fn given_back(&mut self) {}
 
+    /// The link broke in postcopy, or a new one did not get the migration going
+    /// again: a new link is waited for.
+    fn broken(&mut self, core: &Destination, error: &RunError) {
+        let _ = (core, error);
+    }
+
+    /// The migration goes on over a new link.
+    fn recovered(&mut self, core: &Destination) {
+        let _ = core;
+    }
+
     /// Called about ten times a second.
     fn progress(&mut self, core: &Destination) {
         let _ = core;

@@ -362,6 +362,7 @@ impl Receiving<'_> {
             return Ok(());
         }
         self.since = Instant::now();
+        self.guest.broken(&self.core, &error);
         self.cause = Some(Box::new(error));
         Ok(())
     }

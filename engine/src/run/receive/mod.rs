@@ -144,6 +144,8 @@ struct Receiving<'a> {
     seated: Instant,
     resumes: u64,
     moved: Instant,
+    /// How often the guest has been told that the migration goes on.
+    recovered: u64,
     /// Since when there has been nothing to do.
     idle: Option<Instant>,
     ending: Option<Ending>,
@@ -199,6 +201,7 @@ impl<'a> Receiving<'a> {
             seated: Instant::now(),
             resumes: 0,
             moved: Instant::now(),
+            recovered: 0,
             idle: None,
             ending: None,
             told: false,
@@ -250,6 +253,7 @@ impl<'a> Receiving<'a> {
                 self.promote();
             }
             self.act()?;
+            self.tell_recovered();
             self.flush();
             self.unmute(!ready.main)?;
             self.limits()?;
@@ -355,6 +359,15 @@ impl<'a> Receiving<'a> {
         }
         self.outbox.bytes.append(self.core.outbox());
         Ok(())
+    }
+
+    /// Tells the guest once that the migration goes on over a new link.
+    fn tell_recovered(&mut self) {
+        let resumes = self.core.stats().resumes;
+        if resumes != self.recovered {
+            self.recovered = resumes;
+            self.guest.recovered(&self.core);
+        }
     }
 
     /// Takes the traps away: every page is there.
