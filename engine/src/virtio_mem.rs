@@ -9,7 +9,7 @@
 //! ```text
 //!  section PATH/virtio-mem-device-early       section PATH/virtio-mem
 //!  (machine types from 8.0 on, in front       (machine types up to 7.2)
-//!  of RAM)
+//!  of the first page)
 //!
 //!  8  guest physical address                  .  state of any virtio device
 //!  8  length of the region = the block        8  guest physical address
