@@ -93,7 +93,7 @@ fn is_plugged(plugged: &[Range<u16>], piece: u16) -> bool {
 
 /// Nothing, all, and some.
 fn states() -> [Vec<Range<u16>>; 3] {
-    [vec![], vec![0..PIECES], vec![1..4, 9..10]]
+    [vec![], vec![0..8, 8..PIECES], vec![1..4, 9..10]]
 }
 
 /// `retpath receive` of a source with these pieces plugged.
