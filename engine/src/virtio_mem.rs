@@ -33,8 +33,8 @@
 //! and then nothing counts as unplugged. A machine type without footers (up to
 //! 2.3) does not say where its sections begin; its virtio-mem is not understood.
 //!
-//! Nothing here panics, whatever the state holds, and no more than a section's
-//! [`MOST`] bytes are kept at a time.
+//! Nothing here panics, whatever the state holds, and at most 1 MiB of a section is
+//! kept at a time.
 
 use retpath_codec::BlockName;
 use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};
