@@ -29,9 +29,12 @@ const NOTIFY: u64 = 0x3000;
 /// VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE, and the upper half's VIRTIO_F_VERSION_1.
 const FEATURES: [u32; 2] = [1 << 1, 1 << 0];
 
+/// A connection to QEMU's `-qtest` socket: reads and writes as a processor would make them.
+pub(crate) struct Qtest(BufReader<UnixStream>);
+
 /// The device, and the connection to QEMU.
 pub(crate) struct Driver {
-    reader: BufReader<UnixStream>,
+    qtest: Qtest,
     /// Where the device's registers are.
     base: u64,
     requests: u16,
@@ -41,37 +44,30 @@ pub(crate) struct Driver {
     pub(crate) piece: u64,
 }
 
-impl Driver {
-    /// Takes the only such device of a QEMU whose firmware has run into use.
-    pub(crate) fn start(socket: &Path) -> Self {
+/// The arguments that make a QEMU listen there.
+pub(crate) fn qtest(socket: &Path) -> [String; 4] {
+    let listen = format!("unix:{},server=on,wait=off", socket.display());
+    ["-qtest".into(), listen, "-qtest-log".into(), "none".into()]
+}
+
+impl Qtest {
+    /// Connects to a QEMU that was started with [`qtest`].
+    pub(crate) fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("QEMU listens for qtest");
         stream.set_read_timeout(Some(SOON)).expect("a limit");
-        let mut driver = Self {
-            reader: BufReader::new(stream),
-            base: 0,
-            requests: 0,
-            address: 0,
-            piece: 0,
-        };
-        let slot = (0..32).find(|slot| driver.config(*slot, 0) == IDENTITY);
-        let slot = slot.expect("a virtio-mem device");
-        let memory = 0x20;
-        let low = u64::from(driver.config(slot, memory) & !0xf);
-        driver.base = low | u64::from(driver.config(slot, memory + 4)) << 32;
-        // Memory, and reads and writes of its own.
-        let command = driver.config(slot, 4) & 0xffff | 6;
-        driver.say(&format!("outl 0xcfc {command:#x}"));
-        driver.set_up();
-        driver.piece = driver.read('q', OWN);
-        driver.address = driver.read('q', OWN + 16);
-        driver
+        Self(BufReader::new(stream))
+    }
+
+    /// Reads 8 bytes of guest physical memory.
+    pub(crate) fn read(&mut self, address: u64) -> u64 {
+        self.number(&format!("readq {address:#x}"))
     }
 
     /// One line to QEMU; gives its answer.
     fn say(&mut self, line: &str) -> String {
-        writeln!(self.reader.get_mut(), "{line}").expect("QEMU reads");
+        writeln!(self.0.get_mut(), "{line}").expect("QEMU reads");
         let mut answer = String::new();
-        self.reader.read_line(&mut answer).expect("QEMU answers");
+        self.0.read_line(&mut answer).expect("QEMU answers");
         let answer = answer.strip_prefix("OK");
         answer
             .unwrap_or_else(|| panic!("qtest: {line}"))
@@ -84,21 +80,47 @@ impl Driver {
         let digits = answer.trim_start_matches("0x");
         u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{line}: {answer}"))
     }
+}
+
+impl Driver {
+    /// Takes the only such device of a QEMU whose firmware has run into use.
+    pub(crate) fn start(socket: &Path) -> Self {
+        let mut driver = Self {
+            qtest: Qtest::connect(socket),
+            base: 0,
+            requests: 0,
+            address: 0,
+            piece: 0,
+        };
+        let slot = (0..32).find(|slot| driver.config(*slot, 0) == IDENTITY);
+        let slot = slot.expect("a virtio-mem device");
+        let memory = 0x20;
+        let low = u64::from(driver.config(slot, memory) & !0xf);
+        driver.base = low | u64::from(driver.config(slot, memory + 4)) << 32;
+        // Memory, and reads and writes of its own.
+        let command = driver.config(slot, 4) & 0xffff | 6;
+        driver.qtest.say(&format!("outl 0xcfc {command:#x}"));
+        driver.set_up();
+        driver.piece = driver.read('q', OWN);
+        driver.address = driver.read('q', OWN + 16);
+        driver
+    }
 
     /// A word of a PCI device's configuration. The next access to 0xcfc goes to the same.
     fn config(&mut self, slot: u32, offset: u32) -> u32 {
-        self.say(&format!("outl 0xcf8 {:#x}", 1 << 31 | slot << 11 | offset));
-        u32::try_from(self.number("inl 0xcfc")).expect("32 bits")
+        self.qtest
+            .say(&format!("outl 0xcf8 {:#x}", 1 << 31 | slot << 11 | offset));
+        u32::try_from(self.qtest.number("inl 0xcfc")).expect("32 bits")
     }
 
     fn read(&mut self, size: char, register: u64) -> u64 {
         let at = self.base + register;
-        self.number(&format!("read{size} {at:#x}"))
+        self.qtest.number(&format!("read{size} {at:#x}"))
     }
 
     fn write(&mut self, size: char, register: u64, value: u64) {
         let at = self.base + register;
-        self.say(&format!("write{size} {at:#x} {value:#x}"));
+        self.qtest.say(&format!("write{size} {at:#x} {value:#x}"));
     }
 
     /// What a driver does before its first request.
@@ -129,7 +151,7 @@ impl Driver {
             self.write('l', register + 4, 0);
         }
         for ring in [DRIVER_RING, DEVICE_RING] {
-            self.say(&format!("writel {ring:#x} 0"));
+            self.qtest.say(&format!("writel {ring:#x} 0"));
         }
         self.write('w', 0x1c, 1);
         self.write('b', STATUS, status | 4);
@@ -143,32 +165,43 @@ impl Driver {
             (8, address),
             (16, u64::from(pieces.end - pieces.start)),
         ] {
-            self.say(&format!("writeq {:#x} {value:#x}", REQUEST + offset));
+            self.qtest
+                .say(&format!("writeq {:#x} {value:#x}", REQUEST + offset));
         }
         // The request, and then the answer.
         for (at, address, len, flags) in [(0, REQUEST, 24_u64, 1_u64), (1, RESPONSE, 10, 2)] {
             let descriptor = DESCRIPTORS + at * 16;
             let rest = len | flags << 32 | 1_u64 << 48;
-            self.say(&format!("writeq {descriptor:#x} {address:#x}"));
-            self.say(&format!("writeq {:#x} {rest:#x}", descriptor + 8));
+            self.qtest
+                .say(&format!("writeq {descriptor:#x} {address:#x}"));
+            self.qtest
+                .say(&format!("writeq {:#x} {rest:#x}", descriptor + 8));
         }
-        self.say(&format!("writew {RESPONSE:#x} 0xffff"));
+        self.qtest.say(&format!("writew {RESPONSE:#x} 0xffff"));
         let place = DRIVER_RING + 4 + 2 * u64::from(self.requests % 64);
-        self.say(&format!("writew {place:#x} 0"));
+        self.qtest.say(&format!("writew {place:#x} 0"));
         self.requests += 1;
-        self.say(&format!("writew {:#x} {}", DRIVER_RING + 2, self.requests));
+        self.qtest
+            .say(&format!("writew {:#x} {}", DRIVER_RING + 2, self.requests));
         self.write('w', NOTIFY, 0);
         let end = Instant::now() + SOON;
-        while self.number(&format!("readw {:#x}", DEVICE_RING + 2)) != u64::from(self.requests) {
+        while self.qtest.number(&format!("readw {:#x}", DEVICE_RING + 2))
+            != u64::from(self.requests)
+        {
             assert!(Instant::now() < end, "no answer to a request to plug");
             thread::sleep(Duration::from_millis(2));
         }
-        assert_eq!(self.number(&format!("readw {RESPONSE:#x}")), 0, "no ACK");
+        assert_eq!(
+            self.qtest.number(&format!("readw {RESPONSE:#x}")),
+            0,
+            "no ACK"
+        );
     }
 
     /// Fills a piece with one byte.
     pub(crate) fn fill(&mut self, piece: u16, byte: u8) {
         let (at, len) = (self.address + u64::from(piece) * self.piece, self.piece);
-        self.say(&format!("memset {at:#x} {len:#x} {byte:#x}"));
+        self.qtest
+            .say(&format!("memset {at:#x} {len:#x} {byte:#x}"));
     }
 }
