@@ -165,6 +165,7 @@ fn conclude(
                 RunError::UnprovenEnd => {
                     ", and it can be received again with --accept-unproven-end"
                 }
+                RunError::NoEnd { .. } => " (and give --accept-unproven-end here)",
                 _ => "",
             };
             return Err(format!("{error}{hint}; {}", fate(guest.source)));
