@@ -5,6 +5,8 @@
 //! in, decisions come out, and tests turn its crank.
 
 #![deny(unsafe_code)]
+// They panic where an output is closed or full: see `cli::output`.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are Linux's");

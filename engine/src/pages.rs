@@ -64,6 +64,26 @@ impl Pages {
         });
     }
 
+    /// Takes over which target pages of the last block have been received, as
+    /// words of 64 bits. A host page of which a part is missing counts as
+    /// missing: it can come only as a whole.
+    pub fn restore(&mut self, words: impl IntoIterator<Item = u64>) {
+        let Some(s) = self.blocks.last_mut() else {
+            return;
+        };
+        s.received.assign(words);
+        let ratio = s.page / s.target;
+        if ratio == 1 {
+            return;
+        }
+        let mut at = 0;
+        while let Some(gap) = s.received.next_gap(at) {
+            let first = gap - gap % ratio;
+            s.received.clear_range(first, ratio);
+            at = first + ratio;
+        }
+    }
+
     /// Whether the target page at `offset` has been received.
     pub fn is_received(&self, block: BlockId, offset: u64) -> bool {
         self.blocks

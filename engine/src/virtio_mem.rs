@@ -37,7 +37,7 @@
 //! kept at a time.
 
 use retpath_codec::BlockName;
-use retpath_codec::forward::{Event, Identity, SectionKind};
+use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};
 
 use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
@@ -114,10 +114,7 @@ impl Devices {
 
     /// The devices in sections as they stand in a stream with footers, of a
     /// machine with at most `limit` bytes of RAM.
-    #[cfg(feature = "image")]
     pub(crate) fn in_sections(limit: u64, sections: &[&[u8]]) -> Self {
-        use retpath_codec::forward::{Decoder, Options, Step, write};
-
         let mut stream = Vec::new();
         write::header(&mut stream);
         for bytes in sections {

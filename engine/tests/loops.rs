@@ -134,11 +134,11 @@ struct Reader {
 }
 
 impl Guest for Reader {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory.push(Arc::clone(&memory));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn run(&mut self) {
@@ -174,11 +174,11 @@ struct Plain {
 }
 
 impl Guest for Plain {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn run(&mut self) {

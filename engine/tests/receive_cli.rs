@@ -5,35 +5,16 @@
 
 mod support;
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use flate2::read::GzDecoder;
 use retpath_engine::image::Image;
 use support::SOON;
 use support::program::Program;
+use support::recorded::{PONGS, SHUT, channel, stream};
 use tempfile::TempDir;
-
-/// What ends a recorded postcopy stream: the end mark of `ram`, a footer, EOF.
-const END: usize = 8 + 5 + 1;
-
-/// PONG 1 to 4.
-const PONGS: usize = 4 * 8;
-
-const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
-
-/// A main channel of the corpus.
-fn recorded(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/capture");
-    let path = folder.join(name);
-    let mut bytes = Vec::new();
-    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
-    bytes
-}
 
 /// `retpath receive` into the folder, and a connection to it.
 fn connected(folder: &TempDir, more: &[&str]) -> (Program, UnixStream) {
@@ -62,9 +43,7 @@ impl Nearly {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (receiver, mut source) = connected(&folder, &[]);
-        let mut stream = recorded("qemu-10.0-plain.ch0.fwd.gz");
-        let end = stream.split_off(stream.len() - END);
-        assert_eq!((end[7], end[8], end[END - 1]), (0x10, 0x7e, 0));
+        let (stream, end) = stream();
         source.write_all(&stream).expect("it reads");
         source.read_exact(&mut [0; PONGS]).expect("PONGs");
         Self {
@@ -127,7 +106,7 @@ fn cut(return_path: bool, more: &[&str]) -> (Program, TempDir) {
     const OPEN_RETURN_PATH: [u8; 5] = [8, 0, 1, 0, 0];
     let folder = tempfile::tempdir().expect("a folder");
     let (receiver, mut source) = connected(&folder, more);
-    let mut stream = recorded("qemu-7.2-cut-2.1.ch0.fwd.gz");
+    let mut stream = channel("qemu-7.2-cut-2.1.ch0.fwd.gz");
     if return_path {
         stream.splice(HEADER..HEADER, OPEN_RETURN_PATH);
     }

@@ -58,11 +58,11 @@ struct Cutting {
 }
 
 impl Guest for Cutting {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn run(&mut self) {

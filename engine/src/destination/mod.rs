@@ -87,7 +87,7 @@ use self::ram::Verdict;
 use self::requests::Requests;
 use crate::Channel;
 use crate::bits::Bits;
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{Block, BlockId, Blocks};
 use crate::pages::Pages;
 use crate::stats::Stats;
 use crate::virtio_mem::Devices;
@@ -224,6 +224,45 @@ impl Destination {
             actions: VecDeque::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// A migration that another process received up to some point after
+    /// POSTCOPY_RUN, and whose device state is safe. Each block comes with its
+    /// received target pages, as words of 64 bits; the target page size is the
+    /// settings'. `sections` are the devices' as they stood in the stream, which
+    /// say what memory is unplugged. The migration is paused, and goes on with
+    /// [`Destination::link_restored`]; no [`Action::Block`] and no
+    /// [`Action::Listen`] comes.
+    ///
+    /// # Errors
+    ///
+    /// The blocks break a rule, or are larger than the settings allow.
+    pub fn taking_over<W>(
+        config: Config,
+        blocks: impl IntoIterator<Item = (Block, W)>,
+        sections: &[&[u8]],
+    ) -> Result<Self, Error>
+    where
+        W: IntoIterator<Item = u64>,
+    {
+        let mut core = Self::new(config);
+        for (block, received) in blocks {
+            let place = Some(Place {
+                block: block.name.clone(),
+                offset: None,
+            });
+            core.add_block(block)
+                .map_err(|what| core.give_up(None, Flaw { what, place }))?;
+            core.pages.restore(received);
+        }
+        core.virtio_mem = Devices::in_sections(core.config.max_ram, sections);
+        core.unplug();
+        core.phase = Phase::Paused;
+        core.stats.pauses = 1;
+        core.return_path = true;
+        core.listened = true;
+        core.device = Device::Saved;
+        Ok(core)
     }
 
     /// Takes one event of a channel, in the order of its stream.
@@ -376,6 +415,18 @@ impl Destination {
     /// SHUT, before it closes.
     pub fn has_return_path(&self) -> bool {
         self.return_path
+    }
+
+    /// Whether POSTCOPY_LISTEN has come: from then on pages come once each, and
+    /// an early preempt channel is read.
+    pub fn is_listening(&self) -> bool {
+        self.listened
+    }
+
+    /// Whether the source has stopped its guest for good: it switched to
+    /// postcopy, or has sent everything.
+    pub fn has_switched(&self) -> bool {
+        self.listened || self.main_ended
     }
 
     /// Where the migration stands.

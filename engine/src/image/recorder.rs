@@ -49,6 +49,18 @@ impl Recorder {
         Self::default()
     }
 
+    /// Goes on after the switch to postcopy with what another recorder knew.
+    pub fn resumed(facts: &Manifest) -> Self {
+        Self {
+            machine: facts.machine.clone(),
+            uuid: facts.uuid,
+            says_target_page: facts.says_target_page,
+            seen: facts.source,
+            devices: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether to take a stream of which nothing proves that it is whole. The
     /// manifest says so then. Off unless it is asked for.
     #[must_use]
@@ -217,6 +229,7 @@ impl Recorder {
             description: None,
             unproven_end: self.unproven_end,
             source: self.seen,
+            seal: None,
         }
     }
 }

@@ -40,7 +40,8 @@ pub struct Config {
     /// Whether SWITCHOVER_START is sent: machine types from 10.0 on.
     pub switchover_start: bool,
     /// Whether the switch waits for SWITCHOVER_ACK: capability
-    /// `switchover-ack` at both ends.
+    /// `switchover-ack` at both ends. One that nothing waits for is taken, too:
+    /// a destination with the capability sends it whatever the source has.
     pub switchover_ack: bool,
     /// Whether the package asks with PING 0x42 if the device state has been
     /// loaded, and the end waits for the answer: QEMU from 10.2 on.
@@ -48,6 +49,19 @@ pub struct Config {
     /// Whether PING 2 and PING 4 stand around the package, as QEMU sends them.
     /// Nothing depends on the answers.
     pub outer_pings: bool,
+    /// Whether the source makes sure, with PINGs of its own, that the
+    /// destination follows before it goes on without it:
+    ///
+    /// * the switch waits for the first PONG;
+    /// * requested pages travel on the preempt channel only once the
+    ///   destination is known to keep it; see [`Source::preempt_refused`];
+    /// * PING 4 follows POSTCOPY_RESUME.
+    ///
+    /// [`Source::awaits`] then says what is awaited.
+    ///
+    /// [`Source::preempt_refused`]: super::Source::preempt_refused
+    /// [`Source::awaits`]: super::Source::awaits
+    pub probe: bool,
     /// Most bytes of pages that are handed out at once; a host page that is
     /// larger is handed out in pieces.
     pub run: u64,
@@ -84,6 +98,7 @@ impl Config {
             switchover_ack: false,
             ping_loaded: false,
             outer_pings: true,
+            probe: false,
             run: 64 << 10,
         }
     }

@@ -194,7 +194,6 @@ fn gives_up_on_a_section_that_looks_like_many() {
     assert_eq!(State::find(&[state, full(0)].concat()), None);
 }
 
-#[cfg(feature = "image")]
 #[test]
 fn reads_the_sections_of_an_image() {
     let sections = |id: u8, name: &str, state: &[u8]| {
