@@ -142,7 +142,7 @@ fn says_that_the_end_of_an_image_is_unproven() {
             facts.unproven_end = unproven;
         });
         let args = ["--image", text(&image), "--connect", "unix:/nobody/here"];
-        let (errors, _) = refusal(&args);
+        let (errors, _) = refusal(&[&args[..], &["--wait", "0"]].concat());
         let says = errors.contains("its end is unproven");
         assert_eq!(says, unproven, "{errors}");
     }

@@ -70,7 +70,7 @@ pub struct Manifest {
     pub blocks: Vec<RamFile>,
     /// Bytes of device state.
     pub device_state: u64,
-    /// Bytes of device state in front of RAM.
+    /// Bytes of device state in front of the first page.
     pub early_state: u64,
     /// Bytes of the description, if there is one.
     pub description: Option<u64>,

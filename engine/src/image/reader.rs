@@ -110,7 +110,7 @@ impl Image {
         &self.device_state
     }
 
-    /// The sections that stood in front of RAM.
+    /// The sections that stood in front of the first page.
     pub fn early_state(&self) -> &[u8] {
         &self.early_state
     }

@@ -178,6 +178,7 @@ fn gives_up_where_nothing_tells_the_end() {
     let message = ground.refusal();
     assert!(message.contains("nothing has come for 10 s"), "{message}");
     assert!(message.contains("return-path"), "{message}");
+    assert!(message.contains("--accept-unproven-end"), "{message}");
     assert!(message.contains("nothing is lost"), "{message}");
     ground.source.wait_status(&["failed"], SOON);
     ground.source.wait_healthy(5, SOON);

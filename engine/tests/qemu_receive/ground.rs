@@ -180,14 +180,19 @@ impl Ground {
     /// The same for a guest that ran in precopy's last rounds: QEMU may miss its last writes (see
     /// [`super::support::qemu`]), so the image is compared with what was sent.
     pub(crate) fn finish_live(&mut self) -> (Value, Ram) {
+        let report = self.wait_ended();
+        let sent = self.relay.ram(&self.source.huge_blocks());
+        compare(&self.out(), &sent);
+        (report, sent)
+    }
+
+    /// Waits for a good end, and gives what was printed.
+    pub(crate) fn wait_ended(&mut self) -> Value {
         self.retpath.wait_success(SOON);
         self.source.wait_status(&["completed"], SOON);
         assert_eq!(self.source.run_state(), "postmigrate");
-        let sent = self.relay.ram(&self.source.huge_blocks());
-        compare(&self.out(), &sent);
         assert_eq!(left(self.folder.path()), ["image"]);
-        let report = serde_json::from_str(&self.retpath.output()).expect("one JSON object");
-        (report, sent)
+        serde_json::from_str(&self.retpath.output()).expect("one JSON object")
     }
 }
 

@@ -219,6 +219,7 @@ fn conclude(
                 RunError::UnprovenEnd => {
                     ", and it can be received again with --accept-unproven-end"
                 }
+                RunError::NoEnd { .. } => " (and give --accept-unproven-end here)",
                 _ => "",
             };
             let resumable = guest.is_resumable();
