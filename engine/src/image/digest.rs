@@ -33,8 +33,8 @@ use super::ram_file::create;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
 use crate::memory::wide;
 
-/// Bytes of RAM in a piece. A request for one page reads and checks a whole piece: 16 KiB take
-/// about 3 µs more than 4 KiB, and the digests take 1/2048 of the memory.
+/// Bytes of RAM in a piece. A request for one page reads and checks a whole piece, which adds
+/// 1.6 µs to a remote fault of 22 µs; the digests take 1/2048 of the memory.
 pub(super) const PIECE: u64 = 16 << 10;
 
 /// Bytes of a piece's digest in its file.
