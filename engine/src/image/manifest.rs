@@ -408,7 +408,8 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Whether a name stays in its folder, and is no other part of an image.
+/// Whether a name stays in its folder, is no other part of an image, and can be
+/// shown in a message.
 fn is_plain(file: &str) -> bool {
     let other = [
         super::MANIFEST,
@@ -416,7 +417,9 @@ fn is_plain(file: &str) -> bool {
         super::EARLY_STATE,
         super::DESCRIPTION,
     ];
-    !matches!(file, "" | "." | "..") && !file.contains(['/', '\0']) && !other.contains(&file)
+    !matches!(file, "" | "." | "..")
+        && !file.contains(|c: char| c == '/' || c.is_control())
+        && !other.contains(&file)
 }
 
 fn bytes_to_json(bytes: &[u8]) -> Value {
