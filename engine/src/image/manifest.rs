@@ -29,7 +29,6 @@
 //! images of earlier versions of this program have neither. Members that are not
 //! known are ignored, so a later version may add some.
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use retpath_codec::{BlockName, NameBuf};
@@ -41,9 +40,6 @@ use crate::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
 
 /// What says that a file is a manifest.
 const FORMAT: &str = "retpath-image";
-
-/// Bytes of RAM that a piece may have; all of one is read to check a page.
-const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
 
 /// A guest's UUID.
 pub type Uuid = [u8; 16];
@@ -208,55 +204,6 @@ impl Manifest {
             return Err(format!(
                 "{total} bytes of RAM, but {DEFAULT_MAX_RAM} is the limit"
             ));
-        }
-        Ok(())
-    }
-}
-
-impl Seal {
-    fn to_json(&self) -> Value {
-        let blocks = self
-            .ram
-            .iter()
-            .map(|sums| json!({ "file": sums.file, "digest": sums.digest.to_string() }));
-        json!({
-            "kind": KIND,
-            "piece": self.piece,
-            "blocks": blocks.collect::<Value>(),
-            "device_state": self.device_state.to_string(),
-            "early_state": self.early_state.map(|digest| digest.to_string()),
-            "description": self.description.map(|digest| digest.to_string()),
-        })
-    }
-
-    /// Whether there is one digest for everything in the image.
-    fn check(&self, manifest: &Manifest) -> Result<(), String> {
-        if !PIECES.contains(&self.piece) || !self.piece.is_power_of_two() {
-            let (least, most) = (PIECES.start(), PIECES.end());
-            return Err(format!(
-                "\"digests\": \"piece\" must be a power of two from {least} to {most}"
-            ));
-        }
-        if self.ram.len() != manifest.blocks.len() {
-            return Err("\"digests\": not one file for each RAM block".into());
-        }
-        for (name, has, wants) in [
-            (
-                "early_state",
-                self.early_state.is_some(),
-                manifest.early_state > 0,
-            ),
-            (
-                "description",
-                self.description.is_some(),
-                manifest.description.is_some(),
-            ),
-        ] {
-            if has != wants {
-                return Err(format!(
-                    "\"digests\": \"{name}\" must be there if and only if its file is"
-                ));
-            }
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ mod ram_file;
 mod ram_reader;
 mod reader;
 mod recorder;
+mod sums;
 mod tail;
 mod temporary;
 mod verify;

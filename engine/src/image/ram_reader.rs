@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Error;
 use super::backing_file::BackingFile;
-use super::digest::Sums;
+use super::sums::Sums;
 use crate::memory::wide;
 
 /// Most pieces of a block that are kept: some for each QEMU that is served.
