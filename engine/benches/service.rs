@@ -13,7 +13,6 @@ mod harness;
 
 use harness::{APART, Pins, Row, Served, Setup, TOGETHER, Touch, finish, median, percentile};
 
-/// One migration of `mib` MiB of memory.
 fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) -> Served {
     let setup = Setup {
         mib,

@@ -289,5 +289,10 @@ fn says_that_nothing_is_lost_when_the_machine_does_not_fit() {
         assert!(matches!(guest, "in-image" | "not-loaded"), "{failure}");
         assert!(errors.contains("nothing is lost"), "{errors}");
         assert!(errors.contains("own messages say why"), "{errors}");
+        // 7.2 closes the link; 10.0 and 11.1 say that they have failed, unless the stream is cut
+        // off while it is sent.
+        if types::release() < (10, 0) {
+            assert!(!errors.contains("SHUT 1"), "{errors}");
+        }
     }
 }

@@ -91,11 +91,11 @@ struct Bench {
 }
 
 impl Guest for Bench {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn run(&mut self) {
@@ -206,6 +206,7 @@ where
         stream: forward::Options::default(),
         patience: Duration::from_secs(60),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let _ = receive(&mut listener, &mut guest, options, &control);
     let seconds = guest

@@ -110,6 +110,7 @@ fn stream(bytes: &[u8]) {
             max_ram: MOST,
             ..Config::default()
         },
+        accept_unproven_end: true,
         ..ImportOptions::default()
     };
     let stream_options = options.stream.clone();
@@ -231,6 +232,8 @@ impl Told {
             assert!(image.stored(id) <= block.len);
         }
         assert_eq!(image.early_state(), self.early);
+        let unproven = image.manifest().unproven_end;
+        assert!(!unproven || !self.footers, "footers prove the end");
         if self.footers {
             assert_eq!(image.device_state(), self.device);
             assert_eq!(image.description(), self.description.as_deref());

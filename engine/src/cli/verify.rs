@@ -2,7 +2,7 @@
 //!
 //! Exit code 0 if the image is whole, 1 if it is not or cannot be checked, 2 for wrong usage.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::signals::Signals;
 use super::size::Human;
-use super::{Format, print};
+use super::{Format, output};
 use crate::image::{Difference, Error, Verified, verify};
 
 const HELP: &str = "\
@@ -42,15 +42,15 @@ pub fn run(args: &Args) -> ExitCode {
             Format::Text => text(args, &found),
             Format::Json => format!("{}\n", json(args, &found)),
         };
-        let shown = print(&text).map_err(|error| format!("writing to standard output: {error}"));
+        let shown =
+            output::print(&text).map_err(|error| format!("writing to standard output: {error}"));
         shown.map(|()| found.is_whole())
     });
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
-            // Nobody may be there to read it.
-            let _ = writeln!(io::stderr(), "retpath verify: {why}");
+            output::note(format_args!("retpath verify: {why}"));
             ExitCode::FAILURE
         }
     }

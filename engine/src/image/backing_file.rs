@@ -208,7 +208,12 @@ impl BackingFile {
 
 /// Opens a file of the image: no link to somewhere else, and nothing that blocks.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open_as(path, OFlags::RDONLY)
+}
+
+/// The same, to be read or written.
+pub(super) fn open_as(path: &Path, access: OFlags) -> Result<File, Error> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => Ok(fd.into()),
         Err(Errno::LOOP) => Err(Error::File {

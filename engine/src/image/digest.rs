@@ -31,9 +31,8 @@ use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
 use super::backing_file::BackingFile;
-use super::ram_file::create;
 use super::sums::{PIECE, Sums};
-use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest, RamFile};
 
 /// Bytes of RAM that a piece may have; all of one is read to check a page.
 const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
@@ -161,30 +160,21 @@ pub struct SumsFile {
 }
 
 /// Digests the files of a finished image, writes and syncs the files of digests, and puts the
-/// digests into the manifest.
+/// digests into the manifest. If the manifest has been sealed before, its digests of RAM still hold.
 ///
 /// # Errors
 ///
 /// [`Error::Io`], and what [`BackingFile`] says of a file that changes at the same time.
 pub(super) fn seal(folder: &Path, mut manifest: Manifest) -> Result<Manifest, Error> {
-    let mut ram = Vec::new();
-    for block in &manifest.blocks {
-        let file = BackingFile::open(&folder.join(&block.file), block.len)?;
-        let sums = Sums::of(&file, PIECE)?;
-        let bytes = sums.to_bytes();
-        let name = sums_name(&block.file);
-        let path = folder.join(&name);
-        // What an attempt that failed has left.
-        let _ = std::fs::remove_file(&path);
-        let mut written = create(&path)?;
-        let done = written.write_all(&bytes);
-        done.map_err(Error::io("writing", &path))?;
-        written.sync_all().map_err(Error::io("syncing", &path))?;
-        ram.push(SumsFile {
-            file: name,
-            digest: Digest::of(&bytes),
-        });
-    }
+    let ram = match manifest.seal.take() {
+        Some(seal) => seal.ram,
+        None => {
+            let blocks = manifest.blocks.iter();
+            blocks
+                .map(|block| sum(folder, block))
+                .collect::<Result<_, _>>()?
+        }
+    };
     let digest = |name| Digest::of_file(&folder.join(name));
     let early_state = (manifest.early_state > 0).then(|| digest(EARLY_STATE));
     let description = manifest.description.map(|_| digest(DESCRIPTION));
@@ -201,6 +191,22 @@ pub(super) fn seal(folder: &Path, mut manifest: Manifest) -> Result<Manifest, Er
         seal.id = id;
     }
     Ok(manifest)
+}
+
+/// Writes the file with a block's digests, in place of one that an earlier attempt left.
+fn sum(folder: &Path, block: &RamFile) -> Result<SumsFile, Error> {
+    let file = BackingFile::open(&folder.join(&block.file), block.len)?;
+    let bytes = Sums::of(&file, PIECE)?.to_bytes();
+    let name = sums_name(&block.file);
+    let path = folder.join(&name);
+    let mut written = File::create(&path).map_err(Error::io("making", &path))?;
+    let done = written.write_all(&bytes);
+    done.map_err(Error::io("writing", &path))?;
+    written.sync_all().map_err(Error::io("syncing", &path))?;
+    Ok(SumsFile {
+        file: name,
+        digest: Digest::of(&bytes),
+    })
 }
 
 /// The name of the file with a block's digests.

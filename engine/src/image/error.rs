@@ -35,6 +35,16 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process writes in the folder.
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds nothing that can be continued.
+    NotUnfinished {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The manifest breaks a rule.
     Manifest {
         /// It.
@@ -125,6 +135,12 @@ pub enum Error {
         /// What is missing.
         why: &'static str,
     },
+    /// Nothing proves that the stream is whole.
+    ///
+    /// Machine types up to 2.3 close no section with a footer, and those up to
+    /// 2.2 send no description: a stream that was cut behind any zero byte of
+    /// its device state looks like a whole one.
+    UnprovenEnd,
     /// The stream cannot be read.
     Read(io::Error),
     /// It was stopped from outside.
@@ -167,6 +183,10 @@ impl fmt::Display for Error {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str(
                         "; an image needs as much room as the guest has memory that is not zero",
                     ),
+                    io::ErrorKind::FileTooLarge => f.write_str(
+                        "; a file of the image passes the limit of `ulimit -f` or of the file \
+                         system: raise it, or choose another file system",
+                    ),
                     _ => Ok(()),
                 }
             }
@@ -175,6 +195,15 @@ impl fmt::Display for Error {
                 "{} is no image: it has no {}",
                 path.display(),
                 super::MANIFEST
+            ),
+            Self::InUse { path } => {
+                write!(f, "another process is still writing to {}", path.display())
+            }
+            Self::NotUnfinished { path } => write!(
+                f,
+                "{} is not a migration that can be continued: it has no {}",
+                path.display(),
+                super::UNFINISHED
             ),
             Self::Manifest { path, why } => write!(f, "{}: {why}", path.display()),
             Self::Version { path, version } => write!(
@@ -229,6 +258,11 @@ impl fmt::Display for Error {
             Self::Stream(error) => error.fmt(f),
             Self::Migration(error) => error.fmt(f),
             Self::CutShort { why } => write!(f, "the stream is cut short: {why}"),
+            Self::UnprovenEnd => f.write_str(
+                "nothing proves that the stream is whole: it has neither section footers nor a \
+                 description at its end (machine types up to 2.2, or a stream of 2.3 that was \
+                 cut), so that a cut inside the device state looks like the end",
+            ),
             Self::Read(error) => write!(f, "cannot read the stream: {error}"),
             Self::Stopped => f.write_str("stopped"),
         }

@@ -25,9 +25,11 @@
 //! Lengths are in bytes. A name that is not UTF-8 is `{"hex": "..."}`. The
 //! machine type is null if the stream did not say it, as with machine types up
 //! to 2.3; the lengths of states are those of their files, 0 or null for one
-//! that is not there. `id` and `digests` are described in [`digest`](super::digest);
-//! images of earlier versions of this program have neither. Members that are not
-//! known are ignored, so a later version may add some.
+//! that is not there. `"end": "unproven"` is there if nothing proves that the
+//! stream was whole, and was taken all the same. `id` and `digests` are described
+//! in [`digest`](super::digest); images of earlier versions of this program have
+//! neither. Members that are not known are ignored, so a later version may add
+//! some.
 
 use std::path::Path;
 
@@ -36,10 +38,14 @@ use serde_json::{Map, Value, json};
 
 use super::digest::{Digest, KIND, Seal, SumsFile};
 use super::{Error, VERSION};
+use crate::blocks::{Block, Blocks};
 use crate::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
 
 /// What says that a file is a manifest.
 const FORMAT: &str = "retpath-image";
+
+/// What `"end"` says of a stream that may have been cut.
+const UNPROVEN: &str = "unproven";
 
 /// A guest's UUID.
 pub type Uuid = [u8; 16];
@@ -64,6 +70,9 @@ pub struct Manifest {
     pub early_state: u64,
     /// Bytes of the description, if there is one.
     pub description: Option<u64>,
+    /// Whether nothing proves that the stream was whole: see
+    /// [`Error::UnprovenEnd`].
+    pub unproven_end: bool,
     /// What the source did.
     pub source: Seen,
     /// Digests of the files, and the image's identity; none if the image was
@@ -140,6 +149,9 @@ impl Manifest {
                 "asks_loaded": seen.asks_loaded,
             },
         });
+        if self.unproven_end {
+            all["end"] = UNPROVEN.into();
+        }
         if let Some(seal) = &self.seal {
             all["id"] = seal.id.to_string().into();
             all["digests"] = seal.to_json();
@@ -176,6 +188,27 @@ impl Manifest {
         let manifest = all.manifest().map_err(wrong)?;
         manifest.check().map_err(wrong)?;
         Ok(manifest)
+    }
+
+    /// The RAM blocks, if they can be ones. `path` is the manifest's, for
+    /// messages.
+    pub(super) fn checked_blocks(&self, path: &Path) -> Result<Blocks, Error> {
+        let wrong = |why: String| Error::Manifest {
+            path: path.to_owned(),
+            why,
+        };
+        let mut blocks = Blocks::new(self.target_page).map_err(|error| wrong(error.to_string()))?;
+        for file in &self.blocks {
+            let block = Block {
+                name: file.name.clone(),
+                len: file.len,
+                page: file.page,
+            };
+            blocks
+                .add(block)
+                .map_err(|error| wrong(format!("RAM block {}: {error}", file.name)))?;
+        }
+        Ok(blocks)
     }
 
     /// What the text itself must not say.
@@ -281,6 +314,7 @@ impl<'a> Members<'a> {
             device_state: self.number("device_state")?,
             early_state: self.number("early_state")?,
             description: self.maybe("description", |all| all.number("description"))?,
+            unproven_end: self.maybe("end", Self::unproven_end)?.unwrap_or(false),
             source: source.seen()?,
             seal: self.maybe("digests", Self::seal)?,
         })
@@ -316,6 +350,12 @@ impl<'a> Members<'a> {
             .as_str()
             .and_then(|text| text.parse().ok());
         self.wants(name, "32 hexadecimal digits", digest)
+    }
+
+    fn unproven_end(&self) -> Result<bool, String> {
+        let end = self.member("end").as_str();
+        let unproven = end.filter(|end| *end == UNPROVEN).map(|_| true);
+        self.wants("end", "\"unproven\" if it is there", unproven)
     }
 
     fn ram_file(&self) -> Result<RamFile, String> {

@@ -17,7 +17,9 @@
 //! served.
 //!
 //! An image is made under a temporary name beside its own, `NAME.incomplete-PID`,
-//! synced, and then renamed, so that what has its name is whole. Whoever writes
+//! synced, and then renamed, so that what has its name is whole. What was
+//! received after a source gave its guest up stays there if the process ends
+//! early, and another one can go on with it: see [`Writer::make_resumable`]. Whoever writes
 //! one holds flock(2) on its folder and, exclusively, on its RAM files; whoever
 //! serves one holds the shared lock on the RAM files.
 //!
@@ -41,6 +43,7 @@ mod recorder;
 mod sums;
 mod tail;
 mod temporary;
+mod unfinished;
 mod verify;
 mod writer;
 
@@ -50,9 +53,9 @@ pub use import::{ImportOptions, Imported, import};
 pub use manifest::{Manifest, RamFile, Seen, Uuid};
 pub use reader::Image;
 pub use recorder::Recorder;
-pub use temporary::leftovers;
+pub use temporary::{Leftover, LeftoverState, leftovers};
 pub use verify::{Difference, Verified, verify};
-pub use writer::Writer;
+pub use writer::{Finished, Writer};
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
@@ -65,6 +68,9 @@ pub const EARLY_STATE: &str = "early-state.bin";
 
 /// Name of the file with the description of the device state.
 pub const DESCRIPTION: &str = "description.json";
+
+/// Name of the file that makes an unfinished image one that can be finished.
+const UNFINISHED: &str = "unfinished.json";
 
 /// Version of the format that is written, and the only one that is read.
 pub const VERSION: u64 = 1;

@@ -18,8 +18,9 @@ use super::manifest::Manifest;
 use super::ram_reader::RamReader;
 use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
-use crate::blocks::{Block, BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks};
 use crate::source::PageSource;
+use crate::virtio_mem::{Devices, Unplugged};
 
 /// Largest manifest, in bytes: room for the most RAM blocks that there can be.
 const MAX_MANIFEST: u64 = 16 << 20;
@@ -63,7 +64,7 @@ impl Image {
 
     fn open_with(path: &Path, verified: bool) -> Result<Self, Error> {
         let manifest = read_manifest(path)?;
-        let blocks = blocks(&manifest, path)?;
+        let blocks = manifest.checked_blocks(&path.join(MANIFEST))?;
         let mut ram = Vec::new();
         for (at, block) in manifest.blocks.iter().enumerate() {
             let sums = match verified {
@@ -120,6 +121,14 @@ impl Image {
         self.description.as_deref()
     }
 
+    /// Memory of virtio-mem devices that is not plugged, as the devices' states
+    /// say. It reads as zeros, and is nothing to serve.
+    pub fn unplugged(&self) -> Vec<Unplugged> {
+        let states = [self.early_state(), self.device_state()];
+        let devices = Devices::in_sections(u64::MAX, &states);
+        devices.unplugged(&self.blocks).collect()
+    }
+
     /// Bytes of a block that are in its file, those of holes not counted.
     pub fn stored(&self, block: BlockId) -> u64 {
         self.ram.get(block).map_or(0, RamReader::stored)
@@ -136,25 +145,6 @@ impl PageSource for Image {
         let ram = self.ram.get(block).ok_or(io::ErrorKind::NotFound)?;
         ram.is_hole(offset, len).map_err(io::Error::other)
     }
-}
-
-/// The RAM blocks that a manifest names.
-fn blocks(manifest: &Manifest, folder: &Path) -> Result<Blocks, Error> {
-    let wrong = |why: String| Error::Manifest {
-        path: folder.join(MANIFEST),
-        why,
-    };
-    let mut blocks = Blocks::new(manifest.target_page).map_err(|error| wrong(error.to_string()))?;
-    for file in &manifest.blocks {
-        let block = Block {
-            name: file.name.clone(),
-            len: file.len,
-            page: file.page,
-        };
-        let added = blocks.add(block);
-        added.map_err(|error| wrong(format!("RAM block {}: {error}", file.name)))?;
-    }
-    Ok(blocks)
 }
 
 /// Reads the manifest, and compares the image's identity with it.

@@ -4,6 +4,7 @@
 
 mod changes;
 mod refusals;
+mod resumed;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -11,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use retpath_codec::{BlockName, NameBuf};
 use retpath_engine::blocks::Block;
-use retpath_engine::image::{Error, Image, Manifest, Recorder, Writer, leftovers};
+use retpath_engine::image::{
+    Error, Image, Leftover, LeftoverState, Manifest, Recorder, Writer, leftovers,
+};
 use retpath_engine::source::PageSource;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -190,13 +193,22 @@ fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
     let folder = folder();
     let out = folder.path().join("image");
     let writer = Writer::new(&out).expect("a new image");
-    assert_eq!(leftovers(&out), [""; 0].map(PathBuf::from));
-    let left = folder.path().join("image.incomplete-1");
-    fs::create_dir(&left).expect("ours");
+    assert_eq!(leftovers(&out), []);
     fs::create_dir(folder.path().join("other.incomplete-1")).expect("ours");
-    assert_eq!(leftovers(&out), std::slice::from_ref(&left));
+    let mut want = Vec::new();
+    for (number, file, state) in [
+        (1, "device-state.bin", LeftoverState::Worthless),
+        (2, "unfinished.json", LeftoverState::Postcopy),
+        (3, "manifest.json", LeftoverState::Whole),
+    ] {
+        let path = folder.path().join(format!("image.incomplete-{number}"));
+        fs::create_dir(&path).expect("ours");
+        fs::write(path.join(file), "").expect("ours");
+        want.push(Leftover { path, state });
+    }
+    assert_eq!(leftovers(&out), want);
     drop(writer);
-    assert_eq!(leftovers(&out), [left]);
+    assert_eq!(leftovers(&out), want);
 }
 
 #[test]
@@ -209,9 +221,15 @@ fn overwrites_nothing() {
     let mut writer = Writer::new(&other).expect("a new image");
     writer.block(&block(b"ram", 1), PAGE).expect("a block");
     fs::create_dir(&other).expect("ours");
-    assert!(matches!(writer.finish(facts()), Err(Error::Exists { .. })));
+    writer.seal(facts()).expect("room");
+    let finished = writer.name();
+    assert!(matches!(finished.trouble, Some(Error::Exists { .. })));
+    assert!(!finished.has_name);
     assert_eq!(names(&other), [""; 0]);
-    assert_eq!(names(folder.path()), ["image", "other"]);
+    // It is whole, so it stays, under the next name.
+    assert_eq!(names(folder.path()), ["image", "other", "other-2"]);
+    assert_eq!(finished.path, folder.path().join("other-2"));
+    Image::open(&finished.path).expect("whole");
     // A link that leads nowhere is something, too.
     let link = folder.path().join("link");
     symlink("nowhere", &link).expect("ours");

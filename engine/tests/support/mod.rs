@@ -8,6 +8,9 @@
 pub(crate) mod harm;
 pub(crate) mod program;
 pub(crate) mod qemu;
+pub(crate) mod recorded;
+#[cfg(feature = "cli")]
+pub(crate) mod sinks;
 #[cfg(feature = "image")]
 pub(crate) mod small_image;
 

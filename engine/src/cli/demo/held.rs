@@ -59,8 +59,11 @@ pub(super) fn fill(blocks: &Blocks, content: &Content) -> io::Result<(File, u64)
     };
     let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
+        // This thread works, too: it only takes longer where none can be started.
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..workers).map_while(start).collect();
+        work()?;
+        others.into_iter().try_for_each(|worker| {
             let done = worker.join();
             done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })

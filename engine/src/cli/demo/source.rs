@@ -27,6 +27,8 @@ use super::summary::SourceSummary;
 use super::talk::{hand_over, hear, say};
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Fuse, Link};
+use crate::cli::output;
+use crate::cli::signals::fail_writes_past_the_file_size_limit;
 use crate::run::{Connector, Control, Machine, ServeOptions, serve};
 use crate::source::{Config, PageSource, Phase, Preempt, Source};
 
@@ -44,13 +46,15 @@ pub struct SourceArgs {
 /// input runs.
 pub fn run_source(args: &SourceArgs) -> ExitCode {
     let Some(socket) = standard_input() else {
-        eprintln!("retpath: `demo-source` is a part of `retpath demo`, which starts it");
+        output::note("retpath: `demo-source` is a part of `retpath demo`, which starts it");
         return ExitCode::from(2);
     };
-    let answers = match listen(&socket, &args.address) {
+    // The limit holds for the memory, too, which is a file.
+    let heard = fail_writes_past_the_file_size_limit();
+    let answers = match heard.and_then(|()| listen(&socket, &args.address)) {
         Ok(answers) => answers,
         Err(error) => {
-            eprintln!("retpath demo: {error}");
+            output::note(format_args!("retpath demo: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -95,7 +99,7 @@ fn obey(from: &mut BufReader<UnixStream>, answers: &Sender<Value>, address: &Add
         // Only if nothing else is in it.
         let _ = path.parent().map(fs::remove_dir);
     }
-    eprintln!("retpath demo: the destination's process is gone, and so the source ends");
+    output::note("retpath demo: the destination's process is gone, and so the source ends");
     process::exit(1);
 }
 

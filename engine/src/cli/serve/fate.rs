@@ -8,7 +8,7 @@ use super::stock::Resumed;
 use crate::cli::size::Human;
 use crate::image;
 use crate::run::RunError;
-use crate::source::{Phase, Source};
+use crate::source::{self, Phase, Source};
 
 /// Why a QEMU does not have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Failure {
         let fate = Fate::of(core, boot.is_resume());
         Self {
             why: why(&error, core),
-            advice: advice(fate, boot, Harm::of(&error)),
+            advice: advice(fate, core, boot, Harm::of(&error)),
             fate,
         }
     }
@@ -132,7 +132,13 @@ fn why(error: &RunError, core: &Source) -> String {
         (RunError::Channel(_), false) => {
             " (start QEMU with `-incoming defer`, set `postcopy-ram`, give it `migrate-incoming`)"
         }
-        (RunError::Link { .. } | RunError::Closed, false) => {
+        // A QEMU that cannot load the machine closes the link; newer ones send SHUT(1) first.
+        (
+            RunError::Link { .. }
+            | RunError::Closed
+            | RunError::Source(source::Error::GaveUp { .. }),
+            false,
+        ) => {
             " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
              that `retpath import` must be given with --block-page-size)"
         }
@@ -187,7 +193,7 @@ impl Harm {
     }
 }
 
-fn advice(fate: Fate, boot: &Boot<'_>, harm: Harm) -> String {
+fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
     let (image, address) = boot.names();
     let again = match harm {
         Harm::None => "the image is as it was and can be served again, to a QEMU started anew",
@@ -197,7 +203,10 @@ fn advice(fate: Fate, boot: &Boot<'_>, harm: Harm) -> String {
     match fate {
         Fate::AtHome | Fate::Unloaded | Fate::Lost => format!("{remedy}{again}"),
         Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
-            let preempt = if boot.is_preempt() { " --preempt" } else { "" };
+            let preempt = match core.preempt() {
+                Some(_) => " --preempt",
+                None => "",
+            };
             let unverified = if boot.is_unverified() && harm == Harm::None {
                 " --no-verify"
             } else {

@@ -119,6 +119,11 @@ impl Stock {
         self.image.manifest().machine.as_deref()
     }
 
+    /// Whether nothing proves that the image's stream was whole.
+    pub(super) fn has_unproven_end(&self) -> bool {
+        self.image.manifest().unproven_end
+    }
+
     /// The RAM blocks.
     pub(super) fn blocks(&self) -> &Blocks {
         self.image.blocks()
@@ -134,6 +139,11 @@ impl Stock {
         self.image.device_state()
     }
 
+    /// The kind of preempt channel that the machine type has, if that is known.
+    pub(super) fn preempt(&self) -> Option<Preempt> {
+        self.release.map(Release::preempt)
+    }
+
     /// How a source of this machine speaks.
     pub(super) fn config(&self, args: &Args) -> Config {
         let manifest = self.image.manifest();
@@ -145,6 +155,7 @@ impl Stock {
         config.footers = seen.footers;
         config.section = seen.ram_section;
         config.early_state = self.image.early_state().to_vec();
+        config.unplugged = self.image.unplugged();
         config.preempt = args
             .preempt
             .then(|| release.map_or(Preempt::Late, Release::preempt));
@@ -154,6 +165,7 @@ impl Stock {
         // Every QEMU answers every PING, so the answer to this one tells whether it has loaded the
         // devices, whatever its release.
         config.ping_loaded = true;
+        config.probe = true;
         config
     }
 }
