@@ -192,7 +192,7 @@ fn survives_a_change_of_the_image(harm: fn(&fs::File)) {
     let mut half = Half::start(&[]);
     let (ram, id) = (half.image.ram(), half.image.id());
     let before = fs::read(&ram).unwrap();
-    do_harm(&ram, harm);
+    half.served.stopped(|| do_harm(&ram, harm));
     let failure = half.failure();
     let why = failure["why"].as_str().unwrap_or_default();
     assert!(why.contains("was changed"), "{why}");

@@ -229,3 +229,41 @@ fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use retpath_codec::NameBuf;
+
+    use super::*;
+
+    #[test]
+    fn tells_a_changed_image_from_one_that_cannot_be_read() {
+        let path = PathBuf::from("ram");
+        let of = |error| {
+            Harm::of(&RunError::NoPage {
+                name: NameBuf::new("pc.ram").expect("a good name"),
+                offset: 0,
+                error,
+            })
+        };
+        let changed = image::Error::Changed { path: path.clone() };
+        let damaged = image::Error::Damaged {
+            path: path.clone(),
+            offset: 0,
+            len: 1,
+        };
+        let unreadable = image::Error::ReadAt {
+            path,
+            offset: 0,
+            len: 1,
+            error: io::ErrorKind::Other.into(),
+        };
+        assert_eq!(of(io::Error::other(changed)), Harm::Changed);
+        assert_eq!(of(io::Error::other(damaged)), Harm::Changed);
+        assert_eq!(of(io::Error::other(unreadable)), Harm::Unreadable);
+        assert_eq!(Harm::of(&RunError::Closed), Harm::None);
+    }
+}
