@@ -34,6 +34,7 @@ pub mod stats;
 #[cfg(feature = "uffd")]
 #[allow(unsafe_code)]
 pub mod uffd;
+pub mod virtio_mem;
 pub mod zero;
 
 /// A connection of a migration.

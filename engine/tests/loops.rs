@@ -269,6 +269,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         stream: forward::Options::default(),
         patience: Duration::from_secs(10),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
@@ -321,6 +322,7 @@ fn fills_pages_that_were_zero_before_the_switch() {
         stream: forward::Options::default(),
         patience: Duration::from_secs(10),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let control = Control::new().expect("control");
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");

@@ -6,7 +6,7 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -267,6 +267,9 @@ fn assert_right(sent: &Ram, made: &Made) {
     assert!(ram.pages().count() > 0, "no page was sent");
 }
 
+/// PONG with the value 1.
+const PONG: [u8; 8] = [0, 2, 0, 4, 0, 0, 0, 1];
+
 /// Serves an image to a destination that reads so many bytes, cuts the image's file, and reads the
 /// rest.
 fn cut_after(made: &Made, moment: u64) {
@@ -276,6 +279,8 @@ fn cut_after(made: &Made, moment: u64) {
     let mut served = made.serve(&uri, &["--retry", "0"]);
     let (mut stream, _) = listener.accept().expect("it connects");
     stream.set_read_timeout(Some(SOON)).expect("a limit");
+    // The switch waits for an answer.
+    stream.write_all(&PONG).expect("it reads");
     let mut sent = Vec::new();
     let read = (&mut stream).take(moment).read_to_end(&mut sent);
     assert_eq!(read.expect("pages"), sent.len());

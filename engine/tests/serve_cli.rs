@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use rustix::process::Signal;
 use support::SOON;
 use support::program::Program;
-use support::small_image::make;
+use support::small_image::{make, make_with};
 use tempfile::TempDir;
 
 fn text(path: &Path) -> &str {
@@ -131,6 +131,22 @@ fn refuses_what_is_no_image() {
     let (errors, code) = refusal(&["--image", text(folder.path()), "--connect", "unix:/a"]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("is no image"), "{errors}");
+}
+
+#[test]
+fn says_that_the_end_of_an_image_is_unproven() {
+    let folder = folder();
+    for unproven in [true, false] {
+        let folder = folder.path().join(unproven.to_string());
+        fs::create_dir(&folder).expect("ours");
+        let image = make_with(&folder, "pc-i440fx-2.1", |facts| {
+            facts.unproven_end = unproven;
+        });
+        let args = ["--image", text(&image), "--connect", "unix:/nobody/here"];
+        let (errors, _) = refusal(&args);
+        let says = errors.contains("its end is unproven");
+        assert_eq!(says, unproven, "{errors}");
+    }
 }
 
 #[test]

@@ -138,6 +138,7 @@ fn migrate(seed: u64) -> u64 {
         stream: forward::Options::default(),
         patience: Duration::from_secs(30),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);

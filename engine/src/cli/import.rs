@@ -26,7 +26,8 @@ The stream is what QEMU writes with one of these:
   migrate file:FILE                               (8.2 and newer)
   migrate \"exec:retpath import - --out DIR\"       (no file in between)
 Multifd, mapped-ram, compress, xbzrle and devices whose state comes in pieces are
-refused.
+refused. So are streams of machine types up to 2.2 unless --accept-unproven-end is
+given: nothing in them proves that they are whole.
 
 Exit codes:
   0  the image is there, even if this report of it could not be written
@@ -49,6 +50,13 @@ pub struct Args {
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,
+    /// Take a stream of which nothing proves that it is whole
+    ///
+    /// For machine types up to 2.2: a stream that was cut inside the device state looks like a
+    /// whole one. Give it only if QEMU said that the migration was completed. The image says that
+    /// its end is unproven.
+    #[arg(long)]
+    accept_unproven_end: bool,
     /// How to print the result; json is one object.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -88,6 +96,7 @@ fn convert(args: &Args) -> Result<Imported, String> {
     let options = ImportOptions {
         core,
         stream: stream_options,
+        accept_unproven_end: args.accept_unproven_end,
     };
     let bar = bar(size);
     let mut progress = |bytes| {
@@ -104,6 +113,10 @@ fn convert(args: &Args) -> Result<Imported, String> {
         Error::CutShort { .. } | Error::Read(_) => {
             format!("{name}: {error}; no image was made")
         }
+        Error::UnprovenEnd => format!(
+            "{name}: {error}; no image was made. If QEMU said that the migration was completed, \
+             give --accept-unproven-end; if not, save the guest again"
+        ),
         error => format!("{error}; no image was made"),
     })
 }

@@ -13,6 +13,10 @@ use super::size::Human;
 use crate::destination;
 use crate::image::{Finished, Image, Leftover, LeftoverState, Manifest, leftovers};
 
+/// What an unproven end means.
+pub(super) const UNPROVEN_END: &str =
+    "the stream may have been cut inside the device state, and nothing would show it";
+
 /// The page sizes that were given, the last one of each block.
 pub(super) fn page_sizes(given: &[PageSize]) -> Vec<(NameBuf, u64)> {
     let mut sizes: Vec<(NameBuf, u64)> = Vec::new();
@@ -91,6 +95,9 @@ fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Resul
     let machine = machine.as_deref().unwrap_or("not said by the stream");
     writeln!(text, "{:<18} {}", "image", out.display())?;
     writeln!(text, "{:<18} {}", "machine type", machine.escape_debug())?;
+    if let Some(seal) = &manifest.seal {
+        writeln!(text, "{:<18} {}", "id", seal.id)?;
+    }
     // It was just made; if it is gone again, the sizes are all that is lost.
     let image = Image::open(out).ok();
     for (id, block) in manifest.blocks.iter().enumerate() {
@@ -114,7 +121,11 @@ fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Resul
         "{:<18} {} bytes, {description}",
         "device state",
         manifest.device_state + manifest.early_state
-    )
+    )?;
+    if manifest.unproven_end {
+        writeln!(text, "{:<18} unproven: {UNPROVEN_END}", "end")?;
+    }
+    Ok(())
 }
 
 /// The same for programs: the path and the manifest.

@@ -370,6 +370,13 @@ mod tests {
         assert_eq!(one, Digest::of(br#"{"a":[1,{"x":null,"y":"\n"}]}"#));
     }
 
+    #[test]
+    fn identity_is_the_one_that_another_program_computed() {
+        let text = include_str!("../../../corpus/manifest/digests.json");
+        let manifest: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(manifest["id"], identity(&manifest).to_string());
+    }
+
     /// A file with data in bytes 20480 to 24575, of 5 pieces of which the last is short.
     fn sparse() -> (tempfile::NamedTempFile, BackingFile) {
         let file = tempfile::NamedTempFile::new().expect("a file");

@@ -135,6 +135,12 @@ pub enum Error {
         /// What is missing.
         why: &'static str,
     },
+    /// Nothing proves that the stream is whole.
+    ///
+    /// Machine types up to 2.3 close no section with a footer, and those up to
+    /// 2.2 send no description: a stream that was cut behind any zero byte of
+    /// its device state looks like a whole one.
+    UnprovenEnd,
     /// The stream cannot be read.
     Read(io::Error),
     /// It was stopped from outside.
@@ -252,6 +258,11 @@ impl fmt::Display for Error {
             Self::Stream(error) => error.fmt(f),
             Self::Migration(error) => error.fmt(f),
             Self::CutShort { why } => write!(f, "the stream is cut short: {why}"),
+            Self::UnprovenEnd => f.write_str(
+                "nothing proves that the stream is whole: it has neither section footers nor a \
+                 description at its end (machine types up to 2.2, or a stream of 2.3 that was \
+                 cut), so that a cut inside the device state looks like the end",
+            ),
             Self::Read(error) => write!(f, "cannot read the stream: {error}"),
             Self::Stopped => f.write_str("stopped"),
         }

@@ -26,6 +26,9 @@ pub struct ImportOptions {
     pub core: destination::Config,
     /// For the decoder: the same page sizes.
     pub stream: forward::Options,
+    /// Whether to take a stream of which nothing proves that it is whole; see
+    /// [`Error::UnprovenEnd`]. The manifest says so.
+    pub accept_unproven_end: bool,
 }
 
 /// What came of it.
@@ -56,7 +59,7 @@ pub fn import(
 ) -> Result<Imported, Error> {
     let mut importing = Importing {
         writer: Writer::new(out)?,
-        recorder: Recorder::new(),
+        recorder: Recorder::new().accept_unproven_end(options.accept_unproven_end),
         decoder: Decoder::new(options.stream),
         core: Destination::new(options.core),
         ending: None,

@@ -25,9 +25,11 @@
 //! Lengths are in bytes. A name that is not UTF-8 is `{"hex": "..."}`. The
 //! machine type is null if the stream did not say it, as with machine types up
 //! to 2.3; the lengths of states are those of their files, 0 or null for one
-//! that is not there. `id` and `digests` are described in [`digest`](super::digest);
-//! images of earlier versions of this program have neither. Members that are not
-//! known are ignored, so a later version may add some.
+//! that is not there. `"end": "unproven"` is there if nothing proves that the
+//! stream was whole, and was taken all the same. `id` and `digests` are described
+//! in [`digest`](super::digest); images of earlier versions of this program have
+//! neither. Members that are not known are ignored, so a later version may add
+//! some.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -45,6 +47,9 @@ const FORMAT: &str = "retpath-image";
 
 /// Bytes of RAM that a piece may have; all of one is read to check a page.
 const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
+
+/// What `"end"` says of a stream that may have been cut.
+const UNPROVEN: &str = "unproven";
 
 /// A guest's UUID.
 pub type Uuid = [u8; 16];
@@ -69,6 +74,9 @@ pub struct Manifest {
     pub early_state: u64,
     /// Bytes of the description, if there is one.
     pub description: Option<u64>,
+    /// Whether nothing proves that the stream was whole: see
+    /// [`Error::UnprovenEnd`].
+    pub unproven_end: bool,
     /// What the source did.
     pub source: Seen,
     /// Digests of the files, and the image's identity; none if the image was
@@ -145,6 +153,9 @@ impl Manifest {
                 "asks_loaded": seen.asks_loaded,
             },
         });
+        if self.unproven_end {
+            all["end"] = UNPROVEN.into();
+        }
         if let Some(seal) = &self.seal {
             all["id"] = seal.id.to_string().into();
             all["digests"] = seal.to_json();
@@ -356,6 +367,7 @@ impl<'a> Members<'a> {
             device_state: self.number("device_state")?,
             early_state: self.number("early_state")?,
             description: self.maybe("description", |all| all.number("description"))?,
+            unproven_end: self.maybe("end", Self::unproven_end)?.unwrap_or(false),
             source: source.seen()?,
             seal: self.maybe("digests", Self::seal)?,
         })
@@ -391,6 +403,12 @@ impl<'a> Members<'a> {
             .as_str()
             .and_then(|text| text.parse().ok());
         self.wants(name, "32 hexadecimal digits", digest)
+    }
+
+    fn unproven_end(&self) -> Result<bool, String> {
+        let end = self.member("end").as_str();
+        let unproven = end.filter(|end| *end == UNPROVEN).map(|_| true);
+        self.wants("end", "\"unproven\" if it is there", unproven)
     }
 
     fn ram_file(&self) -> Result<RamFile, String> {

@@ -19,6 +19,7 @@ use super::ram_reader::RamReader;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
 use crate::blocks::{BlockId, Blocks};
 use crate::source::PageSource;
+use crate::virtio_mem::{Devices, Unplugged};
 
 /// Largest manifest, in bytes: room for the most RAM blocks that there can be.
 const MAX_MANIFEST: u64 = 16 << 20;
@@ -117,6 +118,14 @@ impl Image {
     /// The description of the device state, JSON, if there is one.
     pub fn description(&self) -> Option<&[u8]> {
         self.description.as_deref()
+    }
+
+    /// Memory of virtio-mem devices that is not plugged, as the devices' states
+    /// say. It reads as zeros, and is nothing to serve.
+    pub fn unplugged(&self) -> Vec<Unplugged> {
+        let states = [self.early_state(), self.device_state()];
+        let devices = Devices::in_sections(u64::MAX, &states);
+        devices.unplugged(&self.blocks).collect()
     }
 
     /// Bytes of a block that are in its file, those of holes not counted.

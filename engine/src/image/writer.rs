@@ -178,6 +178,15 @@ impl Writer {
         }
     }
 
+    /// The sections in front of RAM, and the devices' sections, that have come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn states(&self) -> Result<[Vec<u8>; 2], Error> {
+        Ok([self.early_state.read()?, self.device_state.read()?])
+    }
+
     /// Removes everything: the source has its guest back.
     pub fn discard(mut self) {
         self.temporary.set_stays(false);
@@ -307,17 +316,21 @@ impl Writer {
     }
 
     /// Takes what follows the device state in a stream without footers off its
-    /// end: see [`tail`](super::tail).
-    pub(super) fn split_device_state(&mut self) -> Result<bool, Error> {
+    /// end: see [`tail`](super::tail). Says what the end looks like, and leaves
+    /// everything as it is where there is none, or one that is not proven and
+    /// not to be accepted.
+    pub(super) fn split_device_state(&mut self, accept_unproven: bool) -> Result<Tail, Error> {
         let all = self.device_state.read()?;
-        let Some((len, description)) = super::tail::split(&all) else {
-            return Ok(false);
+        let Some(split) = super::tail::split(&all) else {
+            return Ok(Tail::Open);
         };
-        self.device_state.truncate(wide(len))?;
-        if let Some(description) = description {
-            self.description(description)?;
+        if split.proven || accept_unproven {
+            self.device_state.truncate(wide(split.len))?;
+            if let Some(description) = split.description {
+                self.description(description)?;
+            }
         }
-        Ok(true)
+        Ok(split.tail())
     }
 
     /// What the end of the device state looks like so far.

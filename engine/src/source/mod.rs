@@ -133,7 +133,8 @@ pub enum Next {
 }
 
 impl Source {
-    /// A source that has sent nothing: every page is dirty.
+    /// A source that has sent nothing: every page is dirty but for unplugged
+    /// memory.
     ///
     /// # Errors
     ///
@@ -141,9 +142,11 @@ impl Source {
     /// none), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
+        let mut dirty = Dirty::everything(&blocks);
+        dirty.leave_out(&config.unplugged);
         Ok(Self {
             phase: Phase::Fresh,
-            dirty: Dirty::everything(&blocks),
+            dirty,
             unsent: None,
             queue: Queue::new(&blocks),
             pace: Pace::new(config.bandwidth),

@@ -42,6 +42,8 @@ impl Source {
                 let taken = self
                     .recovery
                     .load(bitmap, &self.blocks, unsent, &mut self.dirty);
+                // A destination has none of it, or zeros that it placed by itself.
+                self.dirty.leave_out(&self.config.unplugged);
                 (offset, "RECV_BITMAP", taken.map(|()| self.bitmap_loaded()))
             }
         };

@@ -9,6 +9,7 @@ mod recovery;
 mod refusals;
 mod service;
 mod switch;
+mod unplugged;
 mod words;
 
 use crate::check::Choices;

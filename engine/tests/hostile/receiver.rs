@@ -128,6 +128,7 @@ impl Receiver {
             stream: forward::Options::default(),
             patience: LONG,
             recovery,
+            accept_unproven_end: false,
         };
         let board = Board::default();
         let address = listener.address().clone();

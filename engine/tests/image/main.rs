@@ -2,6 +2,7 @@
 
 #![cfg(feature = "image")]
 
+mod changes;
 mod refusals;
 mod resumed;
 

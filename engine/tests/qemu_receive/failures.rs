@@ -128,13 +128,25 @@ fn gives_up_where_nothing_tells_the_end() {
     ground.source.wait_status(&["failed"], SOON);
     ground.source.wait_healthy(5, SOON);
 
+    // A closed link proves nothing either, and the source has the guest.
+    let closing = |more: &[&str]| {
+        let mut ground = Ground::new(&machine().kind(&kind), &[], more);
+        ground.source.set(json!({ "max-bandwidth": 0 }));
+        ground.source.stop();
+        ground.source.migrate(&ground.relay.uri());
+        ground
+    };
+    let mut ground = closing(&[]);
+    let message = ground.refusal();
+    assert!(message.contains("nothing proves"), "{message}");
+    ground.source.wait_status(&["completed"], SOON);
+    ground.source.cont();
+    ground.source.wait_healthy(5, SOON);
+
     // The advice is good.
-    let mut ground = Ground::new(&machine().kind(&kind), &[], &[]);
-    ground.source.set(json!({ "max-bandwidth": 0 }));
-    ground.source.stop();
-    ground.source.migrate(&ground.relay.uri());
-    let report = ground.finish();
+    let report = closing(&["--accept-unproven-end"]).finish();
     assert_eq!(report["manifest"]["description"], serde_json::Value::Null);
+    assert_eq!(report["manifest"]["end"], "unproven");
 }
 
 /// A link that one side can still use, but not the other: it is given up, and the migration taken up

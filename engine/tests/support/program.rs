@@ -104,6 +104,15 @@ fn keep(log: &mut Vec<u8>, piece: &[u8], _: Instant) {
     log.extend_from_slice(piece);
 }
 
+/// Whether this process, and so what it starts, ignores a signal: a shell has
+/// its background jobs ignore SIGINT.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("hexadecimal");
+    mask >> (signal.as_raw() - 1) & 1 != 0
+}
+
 /// A running program. Killed when dropped.
 pub(crate) struct Program {
     name: String,

@@ -16,6 +16,11 @@ pub(crate) const RAM: &str = "ram-000-pc.ram.raw";
 
 /// An image of two blocks, whose device state is one section with a footer.
 pub(crate) fn make(folder: &Path, machine: &str) -> PathBuf {
+    make_with(folder, machine, |_| ())
+}
+
+/// The same, of a source of which `tell` says more.
+pub(crate) fn make_with(folder: &Path, machine: &str, tell: impl FnOnce(&mut Manifest)) -> PathBuf {
     let out = folder.join("image");
     let mut writer = Writer::new(&out).expect("a new image");
     for (name, pages) in [("pc.ram", PAGES), ("vga.vram", 16)] {
@@ -36,6 +41,7 @@ pub(crate) fn make(folder: &Path, machine: &str) -> PathBuf {
     facts.machine = Some(machine.into());
     facts.source.ram_section = 2;
     facts.source.footers = true;
+    tell(&mut facts);
     writer.finish(facts).expect("finished");
     out
 }

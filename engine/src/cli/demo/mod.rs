@@ -228,6 +228,7 @@ fn migrate(
         // this.
         patience: Duration::from_secs(3600),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let received = receive(&mut listener, &mut guest, options, &control);
     match received {

@@ -121,6 +121,12 @@ impl Incoming {
         }
     }
 
+    /// Whether to take a stream of which nothing proves that it is whole.
+    pub(super) fn accept_unproven_end(mut self, accept: bool) -> Self {
+        self.recorder = self.recorder.accept_unproven_end(accept);
+        self
+    }
+
     fn writer(&mut self) -> Result<&mut Writer, String> {
         let gone = || "the image is finished already".to_owned();
         self.writer.as_mut().ok_or_else(gone)

@@ -44,7 +44,9 @@ impl Left {
             ram_section: facts.source.ram_section,
             footers: facts.source.footers,
         };
-        let core = Destination::taking_over(options.core.clone(), blocks)
+        let states = writer.states().map_err(text)?;
+        let sections = states.each_ref().map(Vec::as_slice);
+        let core = Destination::taking_over(options.core.clone(), blocks, &sections)
             .map_err(|error| error.to_string())?;
         Ok((writer, Self { core, known, facts }))
     }

@@ -48,8 +48,9 @@ in DIR.incomplete-PID: start it again with --continue, then give the source
 `migrate -r URI`.
 
 Multifd, compress, xbzrle and devices whose state comes in pieces are refused.
-Machine types up to 2.2 need the capabilities return-path and postcopy-ram off,
-or a switch to postcopy: nothing else tells where their streams end.
+Machine types up to 2.2 need a switch to postcopy, or the capabilities return-path
+and postcopy-ram off and --accept-unproven-end here: nothing else tells where their
+streams end.
 
 Exit codes:
   0  the image is there, even if the report of it could not be written
@@ -102,6 +103,13 @@ pub struct Args {
     /// How long to wait for a new connection when one breaks in postcopy
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     recover_timeout: u64,
+    /// Take a closed link for the end where nothing proves that the stream is whole
+    ///
+    /// For machine types up to 2.2 that do not switch to postcopy: the link of a source that is
+    /// killed closes, too. Use the image only if `info migrate` at the source says completed. The
+    /// image says that its end is unproven.
+    #[arg(long)]
+    accept_unproven_end: bool,
     /// Listen on tcp: addresses other than loopback, without encryption
     #[arg(long)]
     allow_plaintext: bool,
@@ -149,6 +157,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
         stream,
         patience: Duration::from_secs(args.recover_timeout),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: args.accept_unproven_end,
     };
     let (writer, left) = match (&args.resume, &args.out) {
         (Some(folder), out) => {
@@ -178,7 +187,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
         signals,
         control.clone(),
         Live::new(),
-    );
+    )
+    .accept_unproven_end(args.accept_unproven_end);
     let received = match left {
         None => receive(&mut listener, &mut guest, options, &control),
         Some(left) => take_over(
@@ -202,11 +212,18 @@ fn conclude(
 ) -> Result<Done, String> {
     if let Err(error) = &received {
         if !guest.is_complete() {
+            let hint = match error {
+                RunError::UnprovenEnd => {
+                    ", and it can be received again with --accept-unproven-end"
+                }
+                _ => "",
+            };
             let resumable = guest.is_resumable();
-            return Err(match guest.abandon() {
-                Some(folder) => format!("{error}; {}", kept(&folder, resumable, guest.source)),
-                None => format!("{error}; {}", fate(guest.source)),
-            });
+            let fate = match guest.abandon() {
+                Some(folder) => kept(&folder, resumable, guest.source),
+                None => fate(guest.source),
+            };
+            return Err(format!("{error}{hint}; {fate}"));
         }
         output::note(format_args!(
             "retpath receive: at the very end, with everything received: {error}; the source may \

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
+use super::machine::UNPROVEN_END;
 use super::signals::Signals;
 use super::{Format, output, size};
 use crate::channel::Address;
@@ -152,6 +153,12 @@ impl Args {
 fn serve(args: &Args) -> Result<ExitCode, String> {
     let stock = Stock::open(args)?;
     stock.announce(args);
+    if stock.has_unproven_end() {
+        output::note(format_args!(
+            "retpath serve: {}: its end is unproven: {UNPROVEN_END}",
+            args.image.display()
+        ));
+    }
     let bars = MultiProgress::new();
     let controls = args.connect.iter().map(|_| Control::new());
     let controls: Vec<Control> = controls

@@ -39,6 +39,7 @@ impl Report<'_> {
             "image": self.args.image.display().to_string(),
             "id": self.stock.id().map(|id| id.to_string()),
             "machine": machine,
+            "unproven_end": self.stock.has_unproven_end(),
             "bytes": blocks.iter().map(|block| block.len).sum::<u64>(),
             "target_page_size": blocks.target(),
             "preempt": self.args.preempt,

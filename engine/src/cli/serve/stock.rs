@@ -119,6 +119,11 @@ impl Stock {
         self.image.manifest().machine.as_deref()
     }
 
+    /// Whether nothing proves that the image's stream was whole.
+    pub(super) fn has_unproven_end(&self) -> bool {
+        self.image.manifest().unproven_end
+    }
+
     /// The RAM blocks.
     pub(super) fn blocks(&self) -> &Blocks {
         self.image.blocks()
@@ -150,6 +155,7 @@ impl Stock {
         config.footers = seen.footers;
         config.section = seen.ram_section;
         config.early_state = self.image.early_state().to_vec();
+        config.unplugged = self.image.unplugged();
         config.preempt = args
             .preempt
             .then(|| release.map_or(Preempt::Late, Release::preempt));

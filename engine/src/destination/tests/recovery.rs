@@ -76,7 +76,7 @@ fn goes_on_with_what_another_process_received() {
         }
         (block.clone(), words)
     });
-    let core = Destination::taking_over(Config::default(), blocks).unwrap();
+    let core = Destination::taking_over(Config::default(), blocks, &[]).unwrap();
     assert_eq!(core.pages().missing(), first.core.pages().missing());
     let mut dest = Dest { core, ..first };
     assert_eq!(dest.core.phase(), Phase::Paused);

@@ -80,9 +80,10 @@ pub trait Guest {
         Ok(())
     }
 
-    /// What the end of the device state looks like so far. Asked where a
-    /// precopy stream without footers pauses and the source, which has a return
-    /// path, does not close.
+    /// What the end of the device state looks like so far. Asked in a precopy
+    /// stream without footers, where the source has a return path and pauses, or
+    /// closes the link: unless this is [`Tail::Whole`], nothing proves that the
+    /// stream ends there.
     ///
     /// # Errors
     ///

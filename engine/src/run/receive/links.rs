@@ -260,14 +260,12 @@ impl Receiving<'_> {
             };
             return self.lost(channel, error);
         }
-        // Without footers, only the end of the connection tells where the
-        // devices of a precopy migration end.
         let ended = inbound.decoder.has_ended() || self.ending.is_some();
-        if channel == Channel::Main && !ended {
-            let now = self.clock.now();
-            if let Err(error) = self.event(channel, Event::Eof, now) {
-                return self.lost(channel, error);
-            }
+        if channel == Channel::Main
+            && !ended
+            && let Err(error) = self.closed_in_device_state()
+        {
+            return self.lost(channel, error);
         }
         if self.core.end_of_stream(channel).is_err() || self.core.phase() == Phase::Paused {
             return self.lost(channel, RunError::Closed);
@@ -286,6 +284,24 @@ impl Receiving<'_> {
             return self.lost(channel, RunError::Closed);
         }
         Ok(())
+    }
+
+    /// The peer has closed the main link inside the device state of a precopy
+    /// stream without footers. This is the end if the description says so. If
+    /// not, it may be: but the link of a source that was killed or has cancelled
+    /// the migration closes in the same way.
+    fn closed_in_device_state(&mut self) -> Result<(), RunError> {
+        let tail = self.guest.device_state_tail().map_err(RunError::Guest)?;
+        if tail != Tail::Whole {
+            // A source that is done waits for SHUT before it closes.
+            if self.core.has_return_path() {
+                return Err(RunError::Closed);
+            }
+            if !self.options.accept_unproven_end {
+                return Err(RunError::UnprovenEnd);
+            }
+        }
+        self.event(Channel::Main, Event::Eof, self.clock.now())
     }
 
     /// Nothing comes. That is the end of a precopy migration without footers

@@ -55,6 +55,11 @@ pub struct ReceiveOptions {
     /// which it is dropped, and the next one may try, with all the patience
     /// there is; and how long a source may say nothing once everything is here.
     pub recovery: Duration,
+    /// Whether to take a link that is closed inside the device state for the
+    /// end of the stream, where nothing proves it; see
+    /// [`RunError::UnprovenEnd`]. Without a return path only: with one, a source
+    /// that is done waits for an answer.
+    pub accept_unproven_end: bool,
 }
 
 /// Receives one migration.
