@@ -69,6 +69,8 @@ fn arrives_as_it_was_served() {
 #[test]
 fn arrives_as_it_was_served_while_pages_are_asked_for() {
     chain(&[], &["--touch", "500"], "2M");
+    chain(&["--preempt"], &["--touch", "500"], "2M");
+    // Accepted, and of no use any more.
     chain(&["--preempt"], &["--touch", "500", "--preempt"], "2M");
 }
 

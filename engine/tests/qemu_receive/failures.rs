@@ -152,20 +152,6 @@ fn names_the_capability_that_cannot_be_received() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_which_option_is_missing_for_the_preempt_channel() {
-    for (kind, _) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
-        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &[]);
-        ground.switch();
-        // Nothing is asked for, so nothing comes over the other channel.
-        ground.finish();
-        let errors = ground.retpath.errors();
-        assert!(errors.contains("--preempt is missing here"), "{errors}");
-    }
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn gives_up_where_nothing_tells_the_end() {
     // Neither footers nor a description; with a return path the source does not close either.
     let what = "machine types without a description (2.2 and older)";

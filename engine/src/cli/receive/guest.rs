@@ -19,6 +19,7 @@ use retpath_codec::{BlockName, NameBuf};
 use super::live::Live;
 use super::outage::Outage;
 use super::touch::Touchers;
+use super::unswitched::Unswitched;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
 use crate::destination::{Destination, Ending, Tail};
@@ -40,6 +41,8 @@ pub(super) struct Incoming {
     pages: Vec<u64>,
     touches: u64,
     touchers: Touchers,
+    start: Instant,
+    unswitched: Unswitched,
     /// When it was last noted which pages have come.
     noted: Option<Instant>,
     /// Why there will be no image, although the source goes on sending. From
@@ -104,6 +107,8 @@ impl Incoming {
             pages: Vec::new(),
             touches,
             touchers: Touchers::default(),
+            start: Instant::now(),
+            unswitched: Unswitched::default(),
             noted: None,
             trouble: None,
             signals,
@@ -230,6 +235,25 @@ impl Incoming {
         self.noted = Some(Instant::now());
     }
 
+    /// Says what a source may wait for that does not switch.
+    fn watch(&mut self, core: &Destination) {
+        let all = core.blocks().total_pages();
+        let pages = core.stats().precopy;
+        let gone_through = core.may_await_ack() && all > 0 && core.pages().missing() == 0;
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let Some(seconds) = self.unswitched.handle(now, gone_through.then_some(pages)) else {
+            return;
+        };
+        self.live.say(&format!(
+            "retpath receive: all of the guest's memory has come, and its source has gone on for \
+             {seconds} s to send what the guest changes; it switches once that fits its \
+             downtime-limit, or at `migrate_start_postcopy`; if it does not, its capability \
+             switchover-ack is most likely on: `info migrate_capabilities` in its monitor shows \
+             it; if so, `migrate_cancel` there, and give this command --switchover-ack or turn the \
+             capability off"
+        ));
+    }
+
     /// Whether everything that makes an image is on disk.
     pub(super) fn is_complete(&self) -> bool {
         self.ending.is_some()
@@ -325,11 +349,8 @@ impl Guest for Incoming {
         }
     }
 
-    fn second_link(&mut self) {
-        self.live.say(
-            "retpath receive: the source has made a second connection, which is not read: if its \
-             capability postcopy-preempt is on, --preempt is missing here",
-        );
+    fn preempt(&mut self) {
+        self.preempt = true;
     }
 
     fn device_state_tail(&mut self) -> Result<Tail, String> {
@@ -387,6 +408,7 @@ impl Guest for Incoming {
             }
         }
         self.live.show(core);
+        self.watch(core);
         self.source.missing = core.pages().missing();
         self.note(core);
     }

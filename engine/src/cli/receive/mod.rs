@@ -31,6 +31,7 @@ mod live;
 mod outage;
 mod report;
 mod touch;
+mod unswitched;
 
 use guest::{Incoming, Settings, Source};
 use left::Left;
@@ -92,10 +93,14 @@ pub struct Args {
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,
-    /// The source has the capability postcopy-preempt on
-    #[arg(long)]
+    /// The source has the capability postcopy-preempt on: seen without this option
+    #[arg(long, hide = true)]
     preempt: bool,
-    /// The source has the capability switchover-ack on, and waits for leave to switch
+    /// Give the source leave to switch, as the capability switchover-ack wants it
+    ///
+    /// Done without this option where the machine type is one of 8.1 or later, and
+    /// where the source has nothing left to send and does not switch. No release
+    /// before 8.1 takes it.
     #[arg(long)]
     switchover_ack: bool,
     /// Touch so many missing pages at random after the switch, and measure how
@@ -151,8 +156,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let (core, stream) = machine::settings(machine::page_sizes(&args.page_sizes));
     let mut options = ReceiveOptions {
         core: crate::destination::Config {
-            preempt: args.preempt,
             switchover_ack: args.switchover_ack,
+            detect_switchover_ack: true,
             confirm_end: true,
             ..core
         },
@@ -179,7 +184,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     ));
     let settings = Settings {
         touches: args.touch,
-        preempt: options.core.preempt,
+        preempt: args.preempt,
     };
     let facts = left.as_ref().map(|left| &left.facts);
     let mut guest = Incoming::new(

@@ -235,7 +235,10 @@ impl Machine for Booting<'_> {
     }
 
     fn preempt_refused(&mut self) {
-        self.boot.say(&mismatch::no_preempt());
+        // Of one that was offered in vain, nobody need hear.
+        if self.boot.args.preempt {
+            self.boot.say(&mismatch::no_preempt());
+        }
     }
 
     fn suspects(&mut self, suspicion: Suspicion) {

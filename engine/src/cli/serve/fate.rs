@@ -139,8 +139,9 @@ fn why(error: &RunError, core: &Source) -> String {
             | RunError::Source(source::Error::GaveUp { .. }),
             false,
         ) => {
-            " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
-             that `retpath import` must be given with --block-page-size)"
+            " (QEMU's own messages say why, such as the capability postcopy-ram off, another \
+             machine type or size, or RAM page sizes that `retpath import` must be given with \
+             --block-page-size)"
         }
         (RunError::Source(source::Error::GaveUp { .. }), false) => {
             " (QEMU's own messages may name another machine type or size, or RAM page sizes that \

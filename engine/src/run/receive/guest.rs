@@ -118,9 +118,8 @@ pub trait Guest {
         let _ = name;
     }
 
-    /// A second connection has come, which is not read: urgent pages that come
-    /// over it are missed.
-    fn second_link(&mut self) {}
+    /// The preempt channel has begun: urgent pages come over it.
+    fn preempt(&mut self) {}
 
     /// The guest may run: its memory is served from now on.
     fn run(&mut self) {}
