@@ -6,6 +6,7 @@
 
 pub(crate) mod program;
 pub(crate) mod qemu;
+#[cfg(feature = "cli")]
 pub(crate) mod recorded;
 #[cfg(feature = "cli")]
 pub(crate) mod sinks;
