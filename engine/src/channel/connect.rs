@@ -141,3 +141,68 @@ impl Limits<'_> {
         Ok(second && happened(fds.last()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::{Address, ChannelError, Link};
+    use super::*;
+
+    /// A listener with room for hardly any connection, all of it taken, so that
+    /// the next one waits for ever.
+    fn full(family: AddressFamily, bind: impl Fn(&OwnedFd)) -> (OwnedFd, Address, Vec<Link>) {
+        let door = super::socket(family).expect("a socket");
+        bind(&door);
+        rustix::net::listen(&door, 0).expect("listens");
+        let name = rustix::net::getsockname(&door).expect("a name");
+        let at = match SocketAddr::try_from(name.clone()) {
+            Ok(at) => format!("tcp:{at}").parse(),
+            Err(_) => {
+                let name = rustix::net::SocketAddrUnix::try_from(name).expect("one of the two");
+                let path = name.path().expect("a path").to_string_lossy().into_owned();
+                format!("unix:{path}").parse()
+            }
+        };
+        let at: Address = at.expect("a good address");
+        let never = UnixStream::pair().expect("a pair");
+        let mut links = Vec::new();
+        loop {
+            let deadline = Some(Instant::now() + Duration::from_millis(200));
+            match at.connect_until(false, never.0.as_fd(), deadline) {
+                Ok(link) => links.push(link),
+                Err(ChannelError::Io { error, .. }) => {
+                    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+                    return (door, at, links);
+                }
+                Err(error) => panic!("{error}"),
+            }
+            assert!(links.len() < 100, "it is never full");
+        }
+    }
+
+    #[test]
+    fn stops_connecting_when_it_is_interrupted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let unix = rustix::net::SocketAddrUnix::new(&path).expect("short");
+        let unix = full(AddressFamily::UNIX, |door| {
+            rustix::net::bind(door, &unix).expect("bound");
+        });
+        let tcp = full(AddressFamily::INET, |door| {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            rustix::net::bind(door, &any).expect("bound");
+        });
+        for (_door, at, _links) in [unix, tcp] {
+            let (mut near, far) = UnixStream::pair().expect("a pair");
+            io::Write::write_all(&mut near, b"x").expect("room");
+            let ended = at.connect_until(false, far.as_fd(), None);
+            let error = ended.expect_err("there is no room");
+            assert!(
+                matches!(error, ChannelError::Interrupted { .. }),
+                "{at}: {error}"
+            );
+        }
+    }
+}

@@ -319,7 +319,7 @@ impl Guest for Incoming {
             Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
                 self.source.switched = true;
             }
-            Event::Eof => self.source.done = true,
+            Event::Eof if self.source.switched => self.source.done = true,
             _ => {}
         }
         let Some(writer) = &mut self.writer else {
