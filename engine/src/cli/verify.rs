@@ -37,23 +37,23 @@ pub struct Args {
 
 /// Compares the image and says what differs.
 pub fn run(args: &Args) -> ExitCode {
-    let done = check(args).and_then(|found| {
-        let text = match args.format {
-            Format::Text => text(args, &found),
-            Format::Json => format!("{}\n", json(args, &found)),
-        };
-        let shown =
-            output::print(&text).map_err(|error| format!("writing to standard output: {error}"));
-        shown.map(|()| found.is_whole())
-    });
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    let found = match check(args) {
+        Ok(found) => found,
         Err(why) => {
             output::note(format_args!("retpath verify: {why}"));
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    let text = match args.format {
+        Format::Text => text(args, &found),
+        Format::Json => format!("{}\n", json(args, &found)),
+    };
+    let (done, code) = match found.is_whole() {
+        true => ("the image is whole", ExitCode::SUCCESS),
+        false => ("the image is not whole", ExitCode::FAILURE),
+    };
+    output::print_report("verify", done, &text);
+    code
 }
 
 fn check(args: &Args) -> Result<Verified, String> {

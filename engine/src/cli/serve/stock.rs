@@ -2,11 +2,11 @@
 //! wire.
 
 use std::fmt;
-use std::io::Write;
 use std::str::FromStr;
 
 use super::Args;
 use crate::blocks::Blocks;
+use crate::cli::output;
 use crate::image::{Digest, Image};
 use crate::release::Release;
 use crate::source::{Config, PageSource, Preempt};
@@ -100,8 +100,7 @@ impl Stock {
                  while it is served are noticed"
             ),
         };
-        // Nobody may be there to read it.
-        let _ = writeln!(std::io::stderr(), "retpath serve: {line}");
+        output::note(format_args!("retpath serve: {line}"));
     }
 
     /// The image's id.
