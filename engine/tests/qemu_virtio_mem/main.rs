@@ -120,8 +120,9 @@ fn assert_image(out: &Path, plugged: &[Range<u16>]) {
     let id = id.expect("the device's block");
     let size = usize::try_from(PIECE).expect("small");
     for piece in 0..PIECES {
-        let bytes = image
-            .lend(id, u64::from(piece) * PIECE, size)
+        let mut bytes = vec![0; size];
+        image
+            .read(id, u64::from(piece) * PIECE, &mut bytes)
             .expect("inside");
         let want = if is_plugged(plugged, piece) {
             byte(piece)
@@ -375,4 +376,35 @@ fn serves_through_links_that_break() {
     }
     finish(&mut qemu, &mut served);
     assert_memory(&mut qemu, Behind::Anonymous, &plugged);
+}
+
+/// The process that goes on finds in the device state of the first what is unplugged.
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn goes_on_after_a_kill_with_memory_unplugged() {
+    if not_in_this_qemu() {
+        return;
+    }
+    let plugged = vec![1..4, 9..10];
+    let machine = machine(Behind::Memfd);
+    let mut ground = ground(&machine, &plugged, &[], &["--touch", "500"]);
+    let slow = json!({ "max-postcopy-bandwidth": 1 << 20 });
+    ground.source.set(slow);
+    ground.switch_for_good();
+    ground.source.wait_status(&["postcopy-active"], SOON);
+    let before = ground.relay.forwarded();
+    ground.relay.wait(SOON, "pages", |links| {
+        let forward: u64 = links.iter().map(|link| link.forward).sum();
+        (forward > before + 500_000).then_some(())
+    });
+    ground.retpath.kill();
+    let left = ground.left_by_the_process();
+    ground.source.wait_status(&["postcopy-paused"], SOON);
+    ground.go_on(&left);
+    let uri = ground.relay.uri();
+    ground.source.resume(&uri);
+    ground
+        .source
+        .wait_status(&["postcopy-active", "completed"], SOON);
+    received(&mut ground, Behind::Memfd, &plugged);
 }
