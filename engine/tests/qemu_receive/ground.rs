@@ -153,8 +153,6 @@ impl Ground {
     /// Starts another `retpath receive`, which goes on with what the last one left.
     pub(crate) fn go_on(&mut self, folder: &Path) {
         let socket = self.folder.path().join("in");
-        // What was killed has not removed it.
-        let _ = std::fs::remove_file(&socket);
         let uri = unix(&socket);
         let args = [
             "receive",
