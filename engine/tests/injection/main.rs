@@ -1,0 +1,83 @@
+//! Every system call fails once, and the process is killed at every system call.
+//!
+//! Each scenario is first run whole under strace, which records its system calls. From the record
+//! follow the cases: one for each call, each of its occurrences and each error that fits it, and one
+//! for SIGKILL at that call. A case runs the scenario again with this one fault and then checks:
+//!
+//! - a name that an image should have holds a whole image, or nothing;
+//! - what was received of a guest that cannot run elsewhere is still on disk, and its name was said;
+//! - the peer was told the truth;
+//! - standard error names what the failed call was about, and why it failed;
+//! - the exit code is 0 or 1, nothing panics, nothing hangs;
+//! - the same command line works afterwards.
+//!
+//! `.ci/injection` runs this, and says how to choose cases. See [`calls`] for the errors of each
+//! call, and for what no fault is injected into.
+
+#![cfg(feature = "cli")]
+
+mod calls;
+mod cases;
+mod demo;
+mod image;
+mod import;
+mod message;
+mod receive;
+#[path = "../hostile/receiver.rs"]
+#[allow(dead_code)] // tests/hostile uses the rest
+mod receiver;
+mod serve;
+mod source;
+mod strace;
+#[path = "../import_cli/stream.rs"]
+#[allow(dead_code)] // tests/import_cli uses the rest
+mod stream;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../hostile/wire.rs"]
+#[allow(dead_code)] // tests/hostile uses the rest
+mod wire;
+
+use std::path::Path;
+use std::process::ExitStatus;
+
+use cases::Selection;
+use strace::Injection;
+
+/// A command in a situation that is the same in every run.
+trait Scenario: Sync {
+    /// The subcommand, and what is special.
+    fn name(&self) -> &'static str;
+
+    /// Runs the command under strace, writing its log to `room`, with peers of its own; then checks
+    /// everything. Panics when a check fails.
+    fn run(&self, room: &Path, fault: Option<&Injection>);
+}
+
+/// What is left of a command that has ended.
+struct Ended {
+    status: ExitStatus,
+    errors: String,
+    output: String,
+}
+
+fn scenarios() -> Vec<Box<dyn Scenario>> {
+    let mut all = import::scenarios();
+    all.extend(receive::scenarios());
+    all.extend(serve::scenarios());
+    all.extend(demo::scenarios());
+    all
+}
+
+#[test]
+#[ignore = "needs strace; run by .ci/injection"]
+fn survives_the_failure_of_each_system_call_and_sigkill() {
+    let selection = Selection::from_environment();
+    let report = cases::run(&scenarios(), &selection);
+    println!("{report}");
+    assert!(
+        report.failures.is_empty(),
+        "{} failed",
+        report.failures.len()
+    );
+}

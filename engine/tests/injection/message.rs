@@ -1,0 +1,168 @@
+//! How a command that met a fault ended: its exit code, and what it said.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Ended;
+use crate::calls::{self, descriptor};
+use crate::strace::{self, Call, Fault, Injection};
+use crate::support::program::Program;
+
+impl Ended {
+    /// Waits for the end of a program.
+    pub(crate) fn wait(mut program: Program, within: Duration) -> Self {
+        let status = program.wait(within);
+        Self {
+            status,
+            errors: program.errors(),
+            output: program.output(),
+        }
+    }
+}
+
+/// Checks exit code and standard error.
+pub(crate) fn check(room: &Path, command: &str, fault: Option<&Injection>, ended: &Ended) {
+    let Ended {
+        status,
+        errors,
+        output,
+    } = ended;
+    assert!(!errors.contains("panicked at"), "a panic: {errors}");
+    let Some(Injection { fault, .. }) = fault else {
+        assert!(status.success(), "{status} without any fault: {errors}");
+        assert!(!output.is_empty(), "no output");
+        return;
+    };
+    let injected = strace::injected(room);
+    let error = match fault {
+        Fault::Kill => {
+            // The fault is in another process of the command, or was not reached.
+            let fine = status.signal() == Some(9) || matches!(status.code(), Some(0 | 1));
+            assert!(fine, "{status}: {errors}");
+            return;
+        }
+        Fault::Error(error) => error,
+    };
+    if injected.iter().any(calls::is_allocation) && status.code().is_none() {
+        let aborts = status.signal() == Some(6) && errors.contains("memory allocation of");
+        assert!(aborts, "{status}: {errors}");
+        return;
+    }
+    assert!(matches!(status.code(), Some(0 | 1)), "{status}: {errors}");
+    if status.success() {
+        let lost = injected
+            .iter()
+            .find(|call| calls::must_be_noticed(call, error));
+        assert!(lost.is_none(), "exit code 0 after {lost:?}");
+        return;
+    }
+    let [call] = &injected[..] else {
+        assert!(!injected.is_empty(), "{status} without any fault: {errors}");
+        return;
+    };
+    if descriptor(&call.text).is_some_and(|(number, _)| number == "2") {
+        return;
+    }
+    let begins = format!("retpath {command}: ");
+    assert!(
+        errors.lines().any(|line| line.starts_with(&begins)),
+        "no line begins with {begins:?}: {errors:?}"
+    );
+    let cause = cause(error);
+    let ours = format!("the link broke");
+    assert!(
+        errors.contains(&cause) || errors.contains(&ours),
+        "the cause ({cause}) is missing: {errors}"
+    );
+    let words = words(call);
+    assert!(
+        words.iter().any(|word| errors.contains(word)),
+        "none of {words:?} is in the message: {errors}"
+    );
+}
+
+/// What the program's error messages call an error.
+fn cause(name: &str) -> String {
+    let number = match name {
+        "EPERM" => 1,
+        "EINTR" => 4,
+        "EIO" => 5,
+        "EAGAIN" => 11,
+        "ENOMEM" => 12,
+        "EBUSY" => 16,
+        "EXDEV" => 18,
+        "EINVAL" => 22,
+        "EMFILE" => 24,
+        "ENOSPC" => 28,
+        "EPIPE" => 32,
+        "ENOLCK" => 37,
+        "EOPNOTSUPP" => 95,
+        "EADDRINUSE" => 98,
+        "ECONNABORTED" => 103,
+        "ECONNRESET" => 104,
+        "ENOBUFS" => 105,
+        "ECONNREFUSED" => 111,
+        _ => panic!("{name} is missing here"),
+    };
+    let text = io::Error::from_raw_os_error(number).to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Words of which one must be in the message: the names of what the call was about.
+fn words(call: &Call) -> Vec<String> {
+    let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let mut paths: Vec<String> = quoted(&call.text);
+    match descriptor(&call.text) {
+        Some((_, object)) if object.starts_with('/') => paths = vec![object.to_owned()],
+        Some((_, object)) if object.starts_with("socket:") => {
+            return list(&[
+                "link",
+                "connection",
+                "connect",
+                "unix:",
+                "tcp:",
+                "the source's",
+            ]);
+        }
+        Some((_, object)) if object.contains("eventfd") => return list(&["descriptor", "waiting"]),
+        Some((_, object)) if object.contains("userfaultfd") => {
+            return list(&["userfaultfd", "page", "fault"]);
+        }
+        Some((_, object)) if object.starts_with("/memfd:") => return list(&["memory"]),
+        Some(("0", _)) => return list(&["standard input"]),
+        Some(("1", _)) => return list(&["standard output"]),
+        _ => {}
+    }
+    let named: Vec<String> = paths
+        .iter()
+        .filter_map(|path| Path::new(path).file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    if !named.is_empty() {
+        return named;
+    }
+    match &*call.name {
+        "socket" | "bind" | "listen" => list(&["listen", "connect", "unix:", "tcp:"]),
+        "eventfd2" => list(&["descriptor"]),
+        "mmap" | "madvise" | "memfd_create" | "brk" | "mremap" => list(&["memory", "map"]),
+        "clone3" | "clone" | "vfork" => list(&["thread", "process"]),
+        "poll" | "ppoll" => list(&["waiting", "poll"]),
+        "userfaultfd" => list(&["userfaultfd"]),
+        "socketpair" | "pipe2" => list(&["process", "socket"]),
+        name => vec![format!("(nothing is known about {name})")],
+    }
+}
+
+/// The absolute paths among a call's strings.
+fn quoted(text: &str) -> Vec<String> {
+    let strings = text.split('"').skip(1).step_by(2);
+    strings
+        .filter(|string| string.starts_with('/'))
+        .map(str::to_owned)
+        .collect()
+}
