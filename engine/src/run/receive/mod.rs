@@ -72,7 +72,7 @@ pub fn receive(
 ) -> Result<Destination, RunError> {
     let mut receiving = Receiving::new(listener, guest, options, control);
     match receiving.serve() {
-        Ok(()) => receiving.finish(),
+        Ok(()) => Ok(receiving.finish()),
         Err(error) => {
             if receiving.guest.may_go_back() {
                 receiving.give_back();
@@ -328,12 +328,13 @@ impl<'a> Receiving<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Destination, RunError> {
-        self.release()?;
+    fn finish(mut self) -> Destination {
+        // Every page is there: memory that cannot be unregistered is when the descriptor closes.
+        let _ = self.release();
         if let Some(trap) = self.trap {
             trap.handler.finish();
         }
-        Ok(self.core)
+        self.core
     }
 
     /// Tells the source that it may have its guest back.

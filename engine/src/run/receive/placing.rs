@@ -29,21 +29,21 @@ impl Receiving<'_> {
     /// Traps accesses to missing memory from now on.
     pub(super) fn listen(&mut self) -> Result<(), RunError> {
         let uffd = Uffd::open().map_err(uffd::Error::from)?;
-        let handler = uffd.handler();
-        let mut regions = Vec::new();
-        let mut starts = Vec::new();
+        // Owned by the loop before anything is registered: if a later block cannot be, the guest
+        // is asked whether the handler may end, as for any other failure.
+        let trap = self.trap.insert(Trap {
+            handler: uffd.handler(),
+            regions: Vec::new(),
+            released: false,
+            starts: Vec::new(),
+        });
         for (id, block) in self.core.blocks().iter().enumerate() {
             let memory = memory(&self.memories, id)?;
-            starts.push((memory.range().start, id));
-            regions.push(uffd.register(block.name.name().as_bytes(), Arc::clone(memory))?);
+            let region = uffd.register(block.name.name().as_bytes(), Arc::clone(memory))?;
+            trap.starts.push((memory.range().start, id));
+            trap.regions.push(region);
         }
-        starts.sort_unstable();
-        self.trap = Some(Trap {
-            handler,
-            regions,
-            released: false,
-            starts,
-        });
+        trap.starts.sort_unstable();
         Ok(())
     }
 
