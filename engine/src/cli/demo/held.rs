@@ -62,10 +62,14 @@ pub(super) fn fill(blocks: &Blocks, content: &Content) -> io::Result<(File, u64)
     };
     let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            let done = worker.join();
-            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        // This thread works, too: helpers that cannot be started cost only time.
+        let helpers: Vec<_> = (1..workers)
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
+            .collect();
+        let ours = work();
+        helpers.into_iter().fold(ours, |done, helper| {
+            let theirs = helper.join();
+            done.and(theirs.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     })?;
     rustix::fs::fcntl_add_seals(&file, SEALS | SealFlags::GROW | SealFlags::SEAL)?;

@@ -237,8 +237,15 @@ impl Guest for Incoming {
 
     fn run(&mut self) {
         let memory = self.memory.iter().map(|(_, memory)| Arc::clone(memory));
-        self.touchers
-            .start(memory.collect(), &self.discarded, &self.pages, self.touches);
+        let started =
+            self.touchers
+                .start(memory.collect(), &self.discarded, &self.pages, self.touches);
+        if let Err(error) = started {
+            self.live.say(&format!(
+                "retpath receive: fewer pages are touched than --touch asks for: starting a \
+                 thread: {error}"
+            ));
+        }
     }
 
     fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,20 +31,24 @@ pub(super) struct Touchers {
 impl Touchers {
     /// Begins to touch `count` pages in these ranges. `pages` are the blocks'
     /// page sizes in bytes.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be started. Those before it go on, and touch their shares.
     pub(super) fn start(
         &mut self,
         memory: Vec<Arc<Memory>>,
         ranges: &[(BlockId, Range<u64>)],
         pages: &[u64],
         count: u64,
-    ) {
+    ) -> io::Result<()> {
         let drawn = draw(ranges, pages, count, &mut Random::new());
         let memory = Arc::new(memory);
         for share in 0..THREADS.min(drawn.len()) {
             let mine: Vec<_> = drawn.iter().skip(share).step_by(THREADS).copied().collect();
             let (memory, stop) = (Arc::clone(&memory), Arc::clone(&self.stop));
             let touched = Arc::clone(&self.touched);
-            self.threads.push(thread::spawn(move || {
+            let touch = move || {
                 for (block, offset) in mine {
                     if is_set(&stop) {
                         return;
@@ -53,8 +58,10 @@ impl Touchers {
                         touched.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-            }));
+            };
+            self.threads.push(thread::Builder::new().spawn(touch)?);
         }
+        Ok(())
     }
 
     /// Waits until all have touched what they should. Every page is there.

@@ -55,13 +55,7 @@ impl<'a> Boot<'a> {
     /// Serves it to its end. A failure is told on standard error at once: the others go on.
     pub(super) fn serve(self, control: &Control) -> Outcome {
         let start = Instant::now();
-        let mut outcome = Outcome {
-            address: self.address.clone(),
-            failure: None,
-            stats: Stats::default(),
-            time: Duration::ZERO,
-            loaded: None,
-        };
+        let mut outcome = self.outcome();
         let config = self.stock.config(self.args);
         let blocks = self.stock.blocks().clone();
         let made = match self.args.resume {
@@ -70,11 +64,7 @@ impl<'a> Boot<'a> {
         };
         let mut core = match made {
             Ok(core) => core,
-            Err(error) => {
-                outcome.failure = Some(Failure::before(error.to_string()));
-                self.tell(&outcome);
-                return outcome;
-            }
+            Err(error) => return self.cannot_begin(error.to_string()),
         };
         let mut machine = Booting {
             boot: &self,
@@ -100,6 +90,27 @@ impl<'a> Boot<'a> {
         outcome.failure = end.err().map(|error| Failure::new(error, &core, &self));
         self.tell(&outcome);
         outcome
+    }
+
+    /// Says on standard error that it cannot even begin, and why.
+    pub(super) fn cannot_begin(&self, why: String) -> Outcome {
+        let outcome = Outcome {
+            failure: Some(Failure::before(why)),
+            ..self.outcome()
+        };
+        self.tell(&outcome);
+        outcome
+    }
+
+    /// Nothing has happened yet.
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            address: self.address.clone(),
+            failure: None,
+            stats: Stats::default(),
+            time: Duration::ZERO,
+            loaded: None,
+        }
     }
 
     /// The image's folder and the QEMU, as the command line has them.

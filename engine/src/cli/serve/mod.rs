@@ -141,14 +141,23 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
             .map(|(address, control)| {
                 let boot = Boot::new(args, &stock, address, &bars);
                 let here = here.clone();
-                scope.spawn(move || {
+                let serve = move || {
                     let outcome = boot.serve(control);
                     here.unpark();
                     outcome
+                };
+                let started = thread::Builder::new().spawn_scoped(scope, serve);
+                // The others are served all the same.
+                started.map_err(|error| {
+                    let boot = Boot::new(args, &stock, address, &bars);
+                    Box::new(boot.cannot_begin(format!("starting a thread: {error}")))
                 })
             })
             .collect();
-        while !running.iter().all(|thread| thread.is_finished()) {
+        let is_over = |one: &Result<thread::ScopedJoinHandle<'_, Outcome>, Box<Outcome>>| {
+            one.as_ref().map_or(true, |thread| thread.is_finished())
+        };
+        while !running.iter().all(is_over) {
             if signals.came() {
                 controls.iter().for_each(Control::stop);
             }
@@ -159,7 +168,8 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        running.into_iter().map(join).collect()
+        let outcome = |one: Result<_, Box<Outcome>>| one.map_or_else(|failed| *failed, join);
+        running.into_iter().map(outcome).collect()
     });
 
     let report = Report {
