@@ -38,7 +38,7 @@ pub(crate) fn errors(call: &Call) -> Option<&'static [&'static str]> {
         "flock" => &["EAGAIN", "ENOLCK"],
         // Rust's allocator ends the process when it gets no memory, as if it were killed.
         "mmap" => &["ENOMEM"],
-        "mremap" | "brk" => &["ENOMEM"],
+        "mremap" => &["ENOMEM"],
         "madvise" => &["ENOMEM"],
         "memfd_create" => &["EMFILE", "ENOMEM"],
         "socket" | "socketpair" | "pipe2" | "eventfd2" => &["EMFILE", "ENOMEM"],
@@ -61,8 +61,8 @@ pub(crate) fn errors(call: &Call) -> Option<&'static [&'static str]> {
         // They fail only for programs that pass nonsense.
         "ioctl" | "fcntl" | "close" | "munmap" | "mprotect" | "shutdown" | "kill" | "dup2"
         | "rt_sigaction" | "rt_sigprocmask" | "rt_sigreturn" | "sigaltstack" | "prctl"
-        | "prlimit64" | "pidfd_send_signal" | "getpid" | "gettid" | "getuid" | "geteuid"
-        | "getppid" | "uname" | "sysinfo" | "sched_yield" | "umask" | "fchmod"
+        | "prlimit64" | "pidfd_send_signal" | "brk" | "getpid" | "gettid" | "getuid"
+        | "geteuid" | "getppid" | "uname" | "sysinfo" | "sched_yield" | "umask" | "fchmod"
         | "set_tid_address" | "set_robust_list" | "rseq" | "arch_prctl" | "clock_nanosleep"
         | "exit" | "exit_group" | "access" | "execve" | "clock_gettime" | "restart_syscall"
         | "setsid" | "setpgid" | "chdir" => &[],

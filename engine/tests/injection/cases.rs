@@ -21,6 +21,8 @@ const WORKERS: usize = 8;
 pub(crate) enum Selection {
     /// Every `of`th one.
     Part { part: usize, of: usize },
+    /// Every error of some calls.
+    Calls(&'static [&'static str]),
     /// One, by name.
     One {
         scenario: String,
@@ -71,7 +73,7 @@ pub(crate) struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for failure in &self.failures {
-            writeln!(f, "failed: {failure}")?;
+            writeln!(f, "{failure}")?;
         }
         let counts = self
             .counts
@@ -107,13 +109,20 @@ pub(crate) fn run(scenarios: &[Box<dyn Scenario>], selection: &Selection) -> Rep
             (vec![case], "one case".to_owned())
         }
         Selection::Part { part, of } => {
-            let all = parallel(scenarios, |scenario| plan(&**scenario));
-            let all = all.into_iter().flatten();
-            let mine = all.enumerate().filter(|(at, _)| at % of == *part);
+            let all = plans(scenarios).into_iter().enumerate();
+            let mine = all.filter(|(at, _)| at % of == *part);
             (
                 mine.map(|(_, case)| case).collect(),
                 format!("part {part}/{of}"),
             )
+        }
+        Selection::Calls(names) => {
+            let all = plans(scenarios).into_iter();
+            let is_one = |injection: &Injection| {
+                names.contains(&&*injection.call) && injection.fault != Fault::Kill
+            };
+            let mine = all.filter(|case| is_one(&case.injection));
+            (mine.collect(), names.join(", "))
         }
     };
     let ends = parallel(&cases, run_one);
@@ -134,11 +143,18 @@ pub(crate) fn run(scenarios: &[Box<dyn Scenario>], selection: &Selection) -> Rep
             Ok(false) => report.missed += 1,
             Err(why) => {
                 let (name, injection) = (case.scenario.name(), &case.injection);
+                let why = why.lines().next().unwrap_or_default();
                 report.failures.push(format!("{name}: {injection}: {why}"));
             }
         }
     }
     report
+}
+
+/// The cases of all scenarios.
+fn plans(scenarios: &[Box<dyn Scenario>]) -> Vec<Case<'_>> {
+    let all = parallel(scenarios, |scenario| plan(&**scenario));
+    all.into_iter().flatten().collect()
 }
 
 /// The cases of one scenario, from a run in which nothing fails.
@@ -178,11 +194,20 @@ fn run_one(case: &Case<'_>) -> Result<bool, String> {
     let done = catch_unwind(AssertUnwindSafe(run));
     let injected = strace::injected(room.path());
     match done {
-        // strace says nothing about a call that it killed.
-        Ok(()) => Ok(case.injection.fault == Fault::Kill || !injected.is_empty()),
+        Ok(()) => Ok(match case.injection.fault {
+            Fault::Kill => strace::was_killed(room.path()),
+            Fault::Error(_) => !injected.is_empty(),
+        }),
         Err(panic) => {
             let calls: Vec<_> = injected.iter().map(|call| &*call.text).collect();
-            Err(format!("{}\n    {}", text(&*panic), calls.join("\n    ")))
+            let why = format!("{}\n    {}", text(&*panic), calls.join("\n    "));
+            // At once: a run that hangs shows where.
+            eprintln!(
+                "failed: {}: {}: {why}",
+                case.scenario.name(),
+                case.injection
+            );
+            Err(why)
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use crate::LIMIT;
 use crate::image::{assert_whole, is_there, out, precopy};
 use crate::source::recorded_postcopy;
 use crate::strace::{self, Injection};
-use crate::support::SOON;
 use crate::support::program::Program;
 use crate::{Ended, Scenario, message};
 
@@ -42,7 +42,7 @@ impl Scenario for Import {
                 None => std::process::Command::new(env!("CARGO_BIN_EXE_retpath")),
             };
             command.arg("import").arg(&file).arg("--out").arg(&out);
-            Ended::wait(Program::spawn(command), SOON)
+            Ended::wait(Program::spawn(command), LIMIT)
         };
         let ended = import(Some(fault));
         message::check(room, "import", fault, &ended);

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::LIMIT;
 use crate::image::{assert_whole, is_there, out, unfinished};
 use crate::source::{Peer, Told, Way};
 use crate::strace::{self, Fault, Injection};
-use crate::support::SOON;
 use crate::support::program::Program;
 use crate::{Ended, Scenario, message};
 
@@ -49,7 +49,7 @@ impl Receive {
             .args(self.options);
         let program = Program::spawn(command);
         let source = Peer::start(&socket, self.way);
-        let ended = Ended::wait(program, SOON);
+        let ended = Ended::wait(program, LIMIT);
         (ended, source.end())
     }
 }
@@ -64,7 +64,8 @@ impl Scenario for Receive {
         message::check(room, "receive", fault, &ended);
         let there = is_there(&out(room));
         let errors = &ended.errors;
-        let killed = fault.is_some_and(|fault| fault.fault == Fault::Kill);
+        let killed =
+            fault.is_some_and(|fault| fault.fault == Fault::Kill && strace::was_killed(room));
         if ended.status.success() {
             assert_whole(&out(room));
             let warned = errors.contains("the source may not know");

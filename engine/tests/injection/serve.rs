@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::LIMIT;
 use crate::image::make;
 use crate::receiver::{LONG, Net, Receiver, Settled, listen};
 use crate::strace::{self, Injection};
-use crate::support::SOON;
 use crate::support::program::Program;
 use crate::{Ended, Scenario, message};
 
@@ -30,7 +30,7 @@ impl Serve {
             .arg(to.address().to_string())
             .args(self.preempt.then_some("--preempt"))
             .args(resume.then_some("--resume"));
-        Ended::wait(Program::spawn(command), SOON)
+        Ended::wait(Program::spawn(command), LIMIT)
     }
 }
 

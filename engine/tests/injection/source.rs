@@ -14,10 +14,10 @@ use retpath_engine::channel::{Address, ChannelError, Fuse, Link};
 use retpath_engine::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
 use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, Source};
 
+use crate::LIMIT;
 use crate::image::{MACHINE, precopy};
 use crate::receiver::LONG;
 use crate::stream::DEVICE;
-use crate::support::SOON;
 use crate::wire::{self, PAGE};
 
 /// What the source knows in the end.
@@ -65,19 +65,24 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects as soon as somebody listens on the socket.
     pub(crate) fn start(socket: &Path, way: Way) -> Self {
-        Self::begin(socket, way, false)
-    }
-
-    fn begin(socket: &Path, way: Way, resume: bool) -> Self {
         let shared = Shared {
             gone: Arc::default(),
             waiting: Arc::default(),
             control: Control::new().expect("a descriptor"),
         };
         let (socket, ours) = (socket.to_owned(), shared.clone());
-        let thread = thread::spawn(move || match way {
-            Way::Precopy => ours.replay(&socket),
-            _ => ours.serve(&socket, way, resume),
+        let thread = thread::spawn(move || {
+            loop {
+                let told = match way {
+                    Way::Precopy => ours.replay(&socket),
+                    _ => ours.serve(&socket, way),
+                };
+                // Whoever has not left tries again, as a user would.
+                if told != Told::Kept || ours.gone.load(Ordering::Acquire) {
+                    return told;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
         });
         Self { thread, shared }
     }
@@ -85,7 +90,7 @@ impl Peer {
     /// What the source knows once the destination's process has ended.
     pub(crate) fn end(self) -> Told {
         self.shared.gone.store(true, Ordering::Release);
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + LIMIT;
         while !self.thread.is_finished() {
             if self.shared.waiting.load(Ordering::Acquire) {
                 self.shared.control.stop();
@@ -122,12 +127,8 @@ impl Shared {
         }
     }
 
-    fn serve(&self, socket: &Path, way: Way, resume: bool) -> Told {
-        let new = match resume {
-            true => Source::taking_over,
-            false => Source::new,
-        };
-        let mut core = new(config(way), wire::blocks()).expect("good");
+    fn serve(&self, socket: &Path, way: Way) -> Told {
+        let mut core = Source::new(config(way), wire::blocks()).expect("good");
         let mut dial = Dial {
             address: Address::Unix(socket.to_owned()),
             shared: self,
@@ -136,7 +137,6 @@ impl Shared {
         };
         let mut machine = Stopped {
             memory: vec![wire::image()],
-            shared: self,
         };
         let options = ServeOptions {
             retry: LONG,
@@ -191,7 +191,11 @@ impl Connector for Dial<'_> {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
         let mut link = match std::mem::take(&mut self.first) {
             true => self.shared.connect(&self.address)?,
-            false => self.address.connect(false)?,
+            false => {
+                // Until there is a link; this may fail.
+                self.shared.waiting.store(true, Ordering::Release);
+                self.address.connect(false)?
+            }
         };
         self.shared.waiting.store(false, Ordering::Release);
         if let Some(fuse) = self.fuse.take() {
@@ -202,12 +206,11 @@ impl Connector for Dial<'_> {
 }
 
 /// A machine whose guest has stopped.
-struct Stopped<'a> {
+struct Stopped {
     memory: Vec<Vec<u8>>,
-    shared: &'a Shared,
 }
 
-impl Machine for Stopped<'_> {
+impl Machine for Stopped {
     fn pages(&self) -> &dyn PageSource {
         &self.memory
     }
@@ -217,11 +220,6 @@ impl Machine for Stopped<'_> {
             source::Phase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
             _ => Ok(()),
         }
-    }
-
-    fn broken(&mut self, _: &Source, _: &RunError) -> bool {
-        self.shared.waiting.store(true, Ordering::Release);
-        true
     }
 }
 
