@@ -6,222 +6,30 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use retpath_codec::{NameBuf, forward};
-use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::channel::{Address, ChannelError, Link};
-use retpath_engine::destination;
 use retpath_engine::memory::{Backing, Frozen, Memory};
-use retpath_engine::run::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
-};
-use retpath_engine::source::{self, PageSource, Preempt, Source};
 
-const PAGE: u64 = 4096;
+mod harness;
 
-/// Which CPUs the two sides run on.
-#[derive(Clone, Copy)]
-struct Pins {
-    destination: usize,
-    source: usize,
-}
+use harness::{APART, Pins, Row, Served, Setup, TOGETHER, Touch, finish, median, percentile};
 
-const TOGETHER: Pins = Pins {
-    destination: 0,
-    source: 0,
-};
-const APART: Pins = Pins {
-    destination: 0,
-    source: 1,
-};
-
-/// What the guest does once it runs.
-#[derive(Clone, Copy, PartialEq)]
-enum Touch {
-    Nothing,
-    /// Touches this many pages, spread over the block.
-    Pages(u64),
-}
-
-struct Served {
-    /// From the guest's start to the last page.
-    seconds: f64,
-    /// Nanoseconds of each touch, sorted.
-    touches: Vec<u64>,
-}
-
-fn pin(cpu: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(cpu);
-    rustix::thread::sched_setaffinity(None, &set).expect("the CPU exists");
-}
-
-struct Still(Frozen);
-
-impl PageSource for Still {
-    fn read(&self, _: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        let bytes = self
-            .lend(0, offset, out.len())
-            .ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn lend(&self, _: usize, offset: u64, len: usize) -> Option<&[u8]> {
-        self.0.page(offset, len)
-    }
-}
-
-impl Machine for Still {
-    fn pages(&self) -> &dyn PageSource {
-        self
-    }
-
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
-            core.switch(Vec::new()).map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-struct Dial(Address);
-
-impl Connector for Dial {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.0.connect(false)
-    }
-}
-
-struct Bench {
-    touch: Touch,
-    memory: Option<Arc<Memory>>,
-    started: Option<Instant>,
-    touches: Option<mpsc::Receiver<Vec<u64>>>,
-    pins: Pins,
-    control: Control,
-}
-
-impl Guest for Bench {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
-        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
-        let memory = Arc::new(memory);
-        self.memory = Some(Arc::clone(&memory));
-        Ok(memory)
-    }
-
-    fn run(&mut self) {
-        self.started = Some(Instant::now());
-        let Touch::Pages(count) = self.touch else {
-            return;
-        };
-        let memory = Arc::clone(self.memory.as_ref().expect("announced"));
-        let (send, touches) = mpsc::channel();
-        self.touches = Some(touches);
-        let (pins, control) = (self.pins, self.control.clone());
-        thread::spawn(move || {
-            pin(pins.destination);
-            let pages = memory.len() / PAGE;
-            let mut took = Vec::with_capacity(usize::try_from(count).expect("fits"));
-            for i in 0..count {
-                let page = (i * 7919) % pages;
-                let start = Instant::now();
-                memory.touch(page * PAGE).expect("inside");
-                took.push(u64::try_from(start.elapsed().as_nanos()).expect("short"));
-            }
-            took.sort_unstable();
-            send.send(took).expect("the bench waits");
-            control.stop();
-        });
-    }
-
-    fn failed(&mut self, _: &retpath_engine::run::RunError) -> bool {
-        // Stopped after the last touch: nobody waits.
-        true
-    }
-}
-
-/// One migration of `mib` MiB.
 fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) -> Served {
-    let dir = tempfile::tempdir().expect("a folder");
-    let uri: Address = format!("unix:{}", dir.path().join("s").display())
-        .parse()
-        .expect("good");
-    let mut listener = uri.listen(false).expect("listens");
-    let address = listener.address().clone();
-    let source = thread::spawn(move || {
-        pin(pins.source);
+    let setup = Setup {
+        mib,
+        pins,
+        touch,
+        bandwidth,
+        preempt,
+    };
+    harness::migrate(setup, move || -> Vec<Frozen> {
         let len = mib << 20;
-        let mut blocks = Blocks::new(PAGE).expect("4 KiB");
-        let name = NameBuf::new("pc.ram").expect("a good name");
-        blocks
-            .add(Block {
-                name,
-                len,
-                page: PAGE,
-            })
-            .expect("a good block");
         let memory = Memory::new(Backing::Anonymous, len).expect("memory");
         let page = vec![7; 1 << 16];
         for at in (0..len).step_by(page.len()) {
             memory.write(at, &page).expect("inside");
         }
-        let mut config = source::Config::new("bench");
-        config.bandwidth = bandwidth;
-        config.preempt = preempt.then_some(Preempt::Late);
-        let mut core = Source::new(config, blocks).expect("a good configuration");
-        let mut machine = Still(memory.freeze().expect("nobody else has it"));
-        let control = Control::new().expect("a control");
-        let options = ServeOptions {
-            retry: Duration::ZERO,
-            ..ServeOptions::default()
-        };
-        // Ends with an error where the destination stops early.
-        let _ = serve(
-            &mut core,
-            &mut machine,
-            &mut Dial(address),
-            &options,
-            &control,
-        );
-    });
-    pin(pins.destination);
-    let control = Control::new().expect("a control");
-    let mut guest = Bench {
-        touch,
-        memory: None,
-        started: None,
-        touches: None,
-        pins,
-        control: control.clone(),
-    };
-    let options = ReceiveOptions {
-        core: destination::Config {
-            preempt,
-            ..Default::default()
-        },
-        stream: forward::Options::default(),
-        patience: Duration::from_secs(60),
-        recovery: Duration::from_secs(30),
-    };
-    let _ = receive(&mut listener, &mut guest, options, &control);
-    let seconds = guest
-        .started
-        .expect("the guest ran")
-        .elapsed()
-        .as_secs_f64();
-    let touches = guest
-        .touches
-        .map(|t| t.recv().expect("touched"))
-        .unwrap_or_default();
-    drop(listener);
-    source.join().expect("the source ends");
-    Served { seconds, touches }
+        vec![memory.freeze().expect("nobody else has it")]
+    })
 }
 
 /// Builds the raw program.
@@ -258,26 +66,6 @@ fn raw(program: &Path, args: &[&str]) -> Vec<f64> {
         .collect()
 }
 
-fn percentile(sorted: &[u64], thousandths: usize) -> f64 {
-    sorted[(sorted.len() - 1) * thousandths / 1000] as f64
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// One line of the table.
-struct Row {
-    what: &'static str,
-    unit: &'static str,
-    ours: f64,
-    floor: f64,
-    ratio: f64,
-    goal: &'static str,
-    met: bool,
-}
-
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rounds = if args.iter().any(|a| a == "--quick") {
@@ -300,22 +88,7 @@ fn main() {
         rows.extend(under_load(rounds));
     }
 
-    println!("| what | engine | floor | ratio | goal | |\n|---|---|---|---|---|---|");
-    for row in &rows {
-        let met = if row.met { "met" } else { "missed" };
-        println!(
-            "| {} | {:.1} {unit} | {:.1} {unit} | {:.2} | {} | {met} |",
-            row.what,
-            row.ours,
-            row.floor,
-            row.ratio,
-            row.goal,
-            unit = row.unit,
-        );
-    }
-    if args.iter().any(|a| a == "--gate") && rows.iter().any(|row| !row.met) {
-        std::process::exit(1);
-    }
+    finish(&rows, "engine", "floor", &args);
 }
 
 /// A remote fault, all on one CPU, over a unix socket.

@@ -182,6 +182,17 @@ impl Bits {
         })
     }
 
+    /// The runs of neighbouring numbers of `start..start + len` in the set.
+    pub fn runs_in(&self, start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let end = start.saturating_add(len).min(self.len);
+        let mut at = start;
+        std::iter::from_fn(move || {
+            let first = self.next_in(at, end.saturating_sub(at))?;
+            at = self.next_gap_in(first, end - first).unwrap_or(end);
+            Some((first, at - first))
+        })
+    }
+
     /// The set as words; number `i` is bit `i % 64` of word `i / 64`.
     pub fn words(&self) -> &[u64] {
         &self.words
@@ -286,6 +297,13 @@ mod tests {
                     }
                     let runs: Vec<_> = bits.runs().collect();
                     assert_eq!(runs.len(), usize::from(bits.count() > 0));
+                    for (from, most) in [(0, u64::MAX), (start, size), (1, 64), (start + 1, 3)] {
+                        let runs: Vec<_> = bits.runs_in(from, most).collect();
+                        let count = bits.count_range(from, most);
+                        assert_eq!(runs.len(), usize::from(count > 0));
+                        assert_eq!(runs.iter().map(|run| run.1).sum::<u64>(), count);
+                        assert!(runs.iter().all(|run| bits.test(run.0) && run.0 >= from));
+                    }
                     assert_eq!(bits.clear_range(start, size), added);
                     assert!(bits.is_empty());
                 }

@@ -5,6 +5,8 @@
 //! in, decisions come out, and tests turn its crank.
 
 #![deny(unsafe_code)]
+// They panic where an output is closed or full: see `cli::output`.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are Linux's");
@@ -32,6 +34,7 @@ pub mod stats;
 #[cfg(feature = "uffd")]
 #[allow(unsafe_code)]
 pub mod uffd;
+pub mod virtio_mem;
 pub mod zero;
 
 /// A connection of a migration.

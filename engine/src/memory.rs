@@ -5,8 +5,8 @@
 //! at any moment; bytes are copied in and out with relaxed atomic operations on aligned 8-byte
 //! words. A writer that races a reader makes a torn copy, never undefined behaviour.
 //!
-//! [`Frozen`] is memory that nobody writes any more, so it lends out its bytes: what a source sends
-//! pages from without copying them first.
+//! [`Frozen`] is memory that nobody can write any more, so it lends out its bytes: what a source
+//! sends pages from without copying them first.
 //!
 //! Offsets and lengths are in bytes from the start of the block and are checked without wrapping;
 //! a bad one is an [`Error`], never a panic. An access blocks while the memory is registered with
@@ -16,7 +16,7 @@
 //!
 //! This file and `uffd.rs` hold the crate's only unsafe code.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::hint::black_box;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,15 +24,12 @@ use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
-use rustix::fs::{FallocateFlags, MemfdFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
 mod backing;
-mod behind;
 mod error;
-
-use behind::Behind;
 
 pub use backing::Backing;
 pub use error::Error;
@@ -258,10 +255,7 @@ impl Memory {
             doing: "making memory read-only",
             source: errno.into(),
         })?;
-        Ok(Frozen {
-            map: self.map,
-            file: None,
-        })
+        Ok(Frozen { map: self.map })
     }
 
     /// All addresses.
@@ -284,52 +278,46 @@ impl Memory {
     }
 }
 
-/// Memory that nobody writes: its bytes are lent, not copied.
+/// Memory that nobody can write: its bytes are lent, not copied.
 ///
-/// Made from private memory with [`Memory::freeze`], or from a file with [`Frozen::map`].
+/// Made from private memory with [`Memory::freeze`], or from a sealed memfd with
+/// [`Frozen::map_sealed`]. An ordinary file is no such memory: others can write and cut it.
 #[derive(Debug)]
 pub struct Frozen {
     map: MmapRaw,
-    /// Keeps the lock, tells of holes and changes; none for memory that was frozen.
-    file: Option<Behind>,
 }
 
+/// The seals of a memfd that nobody can write or shorten.
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK);
+
 impl Frozen {
-    /// Maps the first `len` bytes of a file, such as the RAM of a block in an image.
-    ///
-    /// **Contract:** nobody writes or truncates the file while it is mapped. The kernel cannot
-    /// enforce that. To make a mistake unlikely, the file is locked as flock(2) does, shared, for
-    /// as long as the mapping lives: whoever writes images must hold the exclusive lock.
+    /// Maps the first `len` bytes of a memfd that is sealed against writing and shrinking.
     ///
     /// # Errors
-    /// The file is shorter than `len`; `len` is zero; another process holds the exclusive lock; or
-    /// the kernel refuses.
-    pub fn map(file: File, len: u64) -> Result<Self, Error> {
+    /// The file is not sealed, or shorter than `len`; `len` is zero; or the kernel refuses.
+    pub fn map_sealed(file: &File, len: u64) -> Result<Self, Error> {
         let failed = |source| Error::System {
-            doing: "mapping a file",
+            doing: "mapping a memfd",
             source,
         };
-        let found = file.metadata().map_err(failed)?;
-        if len > found.len() {
-            let size = found.len();
+        // A file that cannot have seals has none.
+        let seals = rustix::fs::fcntl_get_seals(file);
+        if !seals.is_ok_and(|seals| seals.contains(SEALS)) {
+            return Err(Error::NotSealed);
+        }
+        let size = file.metadata().map_err(failed)?.len();
+        if len > size {
             return Err(Error::Truncated { len, size });
         }
         let Some(bytes) = usize::try_from(len).ok().filter(|&bytes| bytes != 0) else {
             return Err(Error::Length { len, page_size: 1 });
         };
-        // File systems without locks are no reason to refuse: the lock is a courtesy.
-        if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
-            return Err(Error::Busy);
-        }
         let mut options = MmapOptions::new();
         options.len(bytes);
-        // SAFETY: a mapped file is as stable as its writers are disciplined; the contract above
-        // and the lock ask for that. The image is mapped because it can be larger than RAM.
-        let map = unsafe { options.map_copy_read_only(&file) }.map_err(failed)?;
-        Ok(Self {
-            map: map.into(),
-            file: Some(Behind::new(file, &found)),
-        })
+        // SAFETY: the seals, which cannot be taken away again, keep everybody from writing the
+        // file, through a mapping or not, and from making it shorter than it was found to be.
+        let map = unsafe { options.map_copy_read_only(file) }.map_err(failed)?;
+        Ok(Self { map: map.into() })
     }
 
     /// Bytes mapped.
@@ -346,8 +334,8 @@ impl Frozen {
 
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable, initialised and lives as long as `self`; nobody writes
-        // it (`freeze` took it from its only owner; `map` has a contract).
+        // SAFETY: the mapping is readable, initialised and lives as long as `self`; nobody can write
+        // it (`freeze` took it from its only owner; `map_sealed` asks for seals).
         unsafe { slice::from_raw_parts(self.map.as_ptr(), self.map.len()) }
     }
 }

@@ -1,8 +1,13 @@
 //! Page states at the destination: missing → requested → received.
 //!
 //! The only place where they change. One bit for each target page (received),
-//! one for each host page (requested); after the switch a host page's target
-//! pages become received together, when the host page has been placed.
+//! two for each host page (requested, promised); after the switch a host page's
+//! target pages become received together, when the host page has been placed.
+//!
+//! Unplugged host pages are a state of their own, one more bit for each in blocks
+//! that have any: they are neither missing nor received, and nobody requests
+//! them. A page that the source has sent, or has promised to send by discarding
+//! it, is never unplugged.
 //!
 //! Ranges are checked by the callers. Of blocks that do not exist nothing is
 //! ever missing, and offsets beyond a block's end change nothing.
@@ -25,6 +30,10 @@ struct States {
     received: Bits,
     /// Host pages asked for and not received.
     requested: Bits,
+    /// Host pages that the source will send again; empty before the first.
+    promised: Bits,
+    /// Host pages that will never come; empty before the first.
+    unplugged: Bits,
     /// Target page size in bytes.
     target: u64,
     /// Host page size in bytes.
@@ -38,7 +47,7 @@ pub enum Fault {
     New,
     /// Its request is under way.
     Pending,
-    /// It is there: the fault was a race.
+    /// It is there: the fault was a race. Or it is unplugged, and reads as zeros.
     Present,
 }
 
@@ -48,9 +57,31 @@ impl Pages {
         self.blocks.push(States {
             received: Bits::new(block.len / target),
             requested: Bits::new(block.len / block.page),
+            promised: Bits::default(),
+            unplugged: Bits::default(),
             target,
             page: block.page,
         });
+    }
+
+    /// Takes over which target pages of the last block have been received, as
+    /// words of 64 bits. A host page of which a part is missing counts as
+    /// missing: it can come only as a whole.
+    pub fn restore(&mut self, words: impl IntoIterator<Item = u64>) {
+        let Some(s) = self.blocks.last_mut() else {
+            return;
+        };
+        s.received.assign(words);
+        let ratio = s.page / s.target;
+        if ratio == 1 {
+            return;
+        }
+        let mut at = 0;
+        while let Some(gap) = s.received.next_gap(at) {
+            let first = gap - gap % ratio;
+            s.received.clear_range(first, ratio);
+            at = first + ratio;
+        }
     }
 
     /// Whether the target page at `offset` has been received.
@@ -72,7 +103,7 @@ impl Pages {
         let Some(s) = self.blocks.get_mut(block) else {
             return Fault::Present;
         };
-        if s.received.test(offset / s.target) {
+        if s.received.test(offset / s.target) || s.unplugged.test(offset / s.page) {
             return Fault::Present;
         }
         if s.requested.set(offset / s.page) {
@@ -89,6 +120,7 @@ impl Pages {
             return 0;
         };
         s.received.set_range(offset / s.target, len / s.target);
+        s.plug(offset, len);
         s.requested.clear_range(offset / s.page, len / s.page)
     }
 
@@ -98,8 +130,42 @@ impl Pages {
         let Some(s) = self.blocks.get_mut(block) else {
             return 0;
         };
-        s.requested.clear_range(offset / s.page, len / s.page);
+        let (first, count) = (offset / s.page, len / s.page);
+        if s.promised.len() == 0 {
+            s.promised = Bits::new(s.requested.len());
+        }
+        s.promised.set_range(first, count);
+        s.plug(offset, len);
+        s.requested.clear_range(first, count);
         s.received.clear_range(offset / s.target, len / s.target)
+    }
+
+    /// The range of whole host pages is unplugged: what of it the source has
+    /// neither sent nor promised will never come.
+    pub fn unplug(&mut self, block: BlockId, offset: u64, len: u64) {
+        let Some(s) = self.blocks.get_mut(block) else {
+            return;
+        };
+        if s.unplugged.len() == 0 {
+            s.unplugged = Bits::new(s.requested.len());
+        }
+        let (first, count) = (offset / s.page, len / s.page);
+        s.unplugged.set_range(first, count);
+        for (start, len) in s.promised.runs_in(first, count) {
+            s.unplugged.clear_range(start, len);
+        }
+        let each = s.page / s.target;
+        for (start, len) in s.received.runs_in(first * each, count * each) {
+            let (start, end) = (start / each, (start + len).div_ceil(each));
+            s.unplugged.clear_range(start, end - start);
+        }
+    }
+
+    /// The source has forgotten what it promised in a range of whole host pages.
+    pub fn forget_promises(&mut self, block: BlockId, offset: u64, len: u64) {
+        if let Some(s) = self.blocks.get_mut(block) {
+            s.promised.clear_range(offset / s.page, len / s.page);
+        }
     }
 
     /// Received target pages of a block.
@@ -150,10 +216,13 @@ impl Pages {
 
     /// How many target pages are missing, requested ones included.
     pub fn missing(&self) -> u64 {
-        self.blocks
-            .iter()
-            .map(|s| s.received.len() - s.received.count())
-            .sum()
+        let missing = |s: &States| s.received.len() - s.received.count() - s.left_out();
+        self.blocks.iter().map(missing).sum()
+    }
+
+    /// How many target pages are unplugged.
+    pub fn unplugged(&self) -> u64 {
+        self.blocks.iter().map(States::left_out).sum()
     }
 
     /// Block and offset of the first missing target page.
@@ -161,14 +230,42 @@ impl Pages {
         self.blocks
             .iter()
             .enumerate()
-            .find_map(|(block, s)| Some((block, s.received.next_gap(0)? * s.target)))
+            .find_map(|(block, s)| Some((block, s.first_missing()? * s.target)))
     }
 
     /// Bytes allocated.
     pub fn memory(&self) -> usize {
-        self.blocks
-            .iter()
-            .map(|s| s.received.memory() + s.requested.memory())
-            .sum()
+        self.blocks.iter().map(States::memory).sum()
+    }
+}
+
+impl States {
+    /// Unplugged target pages.
+    fn left_out(&self) -> u64 {
+        self.unplugged.count() * (self.page / self.target)
+    }
+
+    /// Host pages of which a part has come or will come are not unplugged.
+    fn plug(&mut self, offset: u64, len: u64) {
+        let (first, end) = (offset / self.page, (offset + len).div_ceil(self.page));
+        self.unplugged.clear_range(first, end - first);
+    }
+
+    /// The first missing target page.
+    fn first_missing(&self) -> Option<u64> {
+        let each = self.page / self.target;
+        let mut at = 0;
+        loop {
+            at = self.received.next_gap(at)?;
+            if !self.unplugged.test(at / each) {
+                return Some(at);
+            }
+            at = self.unplugged.next_gap(at / each)? * each;
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let host = [&self.requested, &self.promised, &self.unplugged];
+        self.received.memory() + host.map(Bits::memory).iter().sum::<usize>()
     }
 }

@@ -189,6 +189,9 @@ pub struct Stats {
     pub precopy: u64,
     /// Target pages discarded at the switch.
     pub discarded: u64,
+    /// Destination: target pages that never come, because virtio-mem says that
+    /// their memory is unplugged.
+    pub unplugged: u64,
     /// Destination: pages that were there already when they were placed.
     pub present: u64,
     /// Destination: pages refused because they had been received.

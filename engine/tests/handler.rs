@@ -163,8 +163,8 @@ fn a_handler_with_nothing_registered_may_just_end() {
 struct Ready(Vec<Arc<Memory>>);
 
 impl Guest for Ready {
-    fn memory(&mut self, _: &Block) -> Result<Arc<Memory>, String> {
-        Ok(self.0.remove(0))
+    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+        Ok(Some(self.0.remove(0)))
     }
 
     /// Nobody touches the memory.
@@ -237,6 +237,7 @@ fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
         stream: forward::Options::default(),
         patience: Duration::ZERO,
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let control = Control::new().unwrap();
     let end = receive(

@@ -130,11 +130,11 @@ struct Reader {
 }
 
 impl Guest for Reader {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn run(&mut self) {
@@ -168,11 +168,11 @@ struct Plain {
 }
 
 impl Guest for Plain {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn run(&mut self) {
@@ -269,6 +269,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         stream: forward::Options::default(),
         patience: Duration::from_secs(10),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
@@ -321,6 +322,7 @@ fn fills_pages_that_were_zero_before_the_switch() {
         stream: forward::Options::default(),
         patience: Duration::from_secs(10),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let control = Control::new().expect("control");
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");

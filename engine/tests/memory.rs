@@ -1,10 +1,11 @@
-//! RAM memory: copies, discards, bounds, and what a file mapping refuses.
+//! RAM memory: copies, discards, bounds, and which files are mapped.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use retpath_engine::memory::{Backing, Error, Frozen, Memory};
+use rustix::fs::{MemfdFlags, SealFlags};
 
 const MIB: u64 = 1 << 20;
 
@@ -203,15 +204,23 @@ fn scratch(name: &str, bytes: &[u8]) -> (std::path::PathBuf, File) {
     (path, file)
 }
 
+/// A memfd with these bytes and seals.
+fn memfd(bytes: &[u8], seals: SealFlags) -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(rustix::fs::memfd_create("test", flags).unwrap());
+    file.write_all(bytes).unwrap();
+    rustix::fs::fcntl_add_seals(&file, seals).unwrap();
+    file
+}
+
 #[test]
-fn maps_a_file_and_refuses_one_that_is_cut_short() {
+fn maps_a_sealed_memfd_and_refuses_one_that_is_cut_short() {
     let bytes = pattern(10_000);
-    let (path, file) = scratch("map", &bytes);
-    let frozen = Frozen::map(file, 10_000).unwrap();
+    let file = memfd(&bytes, SealFlags::WRITE | SealFlags::SHRINK);
+    let frozen = Frozen::map_sealed(&file, 10_000).unwrap();
     assert_eq!(frozen.bytes(), bytes);
-    let again = || File::open(&path).unwrap();
-    assert_eq!(Frozen::map(again(), 4096).unwrap().len(), 4096);
-    let error = Frozen::map(again(), 10_001).unwrap_err();
+    assert_eq!(Frozen::map_sealed(&file, 4096).unwrap().len(), 4096);
+    let error = Frozen::map_sealed(&file, 10_001).unwrap_err();
     assert!(
         matches!(
             error,
@@ -222,21 +231,18 @@ fn maps_a_file_and_refuses_one_that_is_cut_short() {
         ),
         "{error}"
     );
-    assert!(matches!(Frozen::map(again(), 0), Err(Error::Length { .. })));
-    fs::remove_file(path).unwrap();
+    let error = Frozen::map_sealed(&file, 0).unwrap_err();
+    assert!(matches!(error, Error::Length { .. }));
 }
 
 #[test]
-fn refuses_a_file_that_is_being_written() {
-    let (path, writer) = scratch("lock", &[1; 4096]);
-    writer.lock().unwrap();
-    let error = Frozen::map(File::open(&path).unwrap(), 4096).unwrap_err();
-    assert!(matches!(error, Error::Busy), "{error}");
-    writer.unlock().unwrap();
-
-    let frozen = Frozen::map(File::open(&path).unwrap(), 4096).unwrap();
-    writer.try_lock().expect_err("the mapping holds the lock");
-    drop(frozen);
-    writer.try_lock().expect("the lock goes with the mapping");
+fn refuses_files_that_others_can_change() {
+    for seals in [SealFlags::empty(), SealFlags::WRITE, SealFlags::SHRINK] {
+        let error = Frozen::map_sealed(&memfd(&[1; 4096], seals), 4096).unwrap_err();
+        assert!(matches!(error, Error::NotSealed), "{error}");
+    }
+    let (path, file) = scratch("map", &[1; 4096]);
+    let error = Frozen::map_sealed(&file, 4096).unwrap_err();
+    assert!(matches!(error, Error::NotSealed), "{error}");
     fs::remove_file(path).unwrap();
 }

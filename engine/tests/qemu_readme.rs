@@ -144,9 +144,6 @@ fn the_walk_through_works_as_it_stands() {
         if command.contains("receive") {
             wait_for(&here.join("in"));
         }
-        if command.contains("-incoming") {
-            (1..=4).for_each(|n| wait_for(&here.join(format!("q{n}"))));
-        }
     }
     source.wait_healthy(5, SOON);
     // Each of the clones checks all of its memory, several times.

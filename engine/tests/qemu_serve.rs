@@ -108,6 +108,14 @@ fn continues_a_guest_through_five_cuts_of_both_channels() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn continues_a_guest_through_five_cuts_with_a_preempt_channel_that_was_not_asked_for() {
+    for (kind, _) in types::preempt_orders() {
+        cut(&machine().kind(&kind), &["postcopy-preempt"], &[], 12);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn boots_four_machines_from_one_image_at_once() {
     let image = Image::saved(&machine());
     let mut clones: Vec<_> = (0..4).map(|_| image.destination(&[])).collect();
@@ -128,7 +136,8 @@ fn boots_four_machines_from_one_image_at_once() {
 fn goes_on_with_the_others_when_one_fails() {
     let image = Image::saved(&machine());
     let (mut qemu, uri) = image.destination(&[]);
-    let mut served = image.serve(&[&uri, "unix:/nobody/listens/here"], &[]);
+    let nobody = "unix:/nobody/listens/here";
+    let mut served = image.serve(&[&uri, nobody], &["--wait", "1"]);
     assert_eq!(served.wait(SOON).code(), Some(1));
     qemu.wait_status(&["completed"], SOON);
     qemu.wait_healthy(3, SOON);

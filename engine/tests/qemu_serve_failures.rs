@@ -10,6 +10,7 @@ use std::fs::{self, OpenOptions};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::SOON;
+use support::harm::{HARMS, do_harm, flip};
 use support::program::Program;
 use support::qemu::image::report;
 use support::qemu::relay::Way;
@@ -86,7 +87,8 @@ fn another_process_takes_over_from_one_that_was_killed() {
     half.qemu.wait_status(&["postcopy-paused"], SOON);
     half.qemu.recover();
     let uri = half.relay.uri();
-    let mut served = half.image.serve(&[&uri], &["--resume"]);
+    let id = half.image.id();
+    let mut served = half.image.serve(&[&uri], &["--resume", &id]);
     served.wait_success(SOON);
     half.qemu.wait_status(&["completed"], SOON);
     half.qemu.wait_healthy(10, SOON);
@@ -103,7 +105,8 @@ fn stops_cleanly_when_interrupted() {
     assert_eq!(failure["why"], "stopped");
     assert_eq!(failure["guest"], "pages-missing");
     let advice = failure["advice"].as_str().unwrap_or_default();
-    assert!(advice.contains("--resume"), "{advice}");
+    let resume = format!("--resume {}", half.image.id());
+    assert!(advice.contains(&resume), "{advice}");
     half.qemu.wait_status(&["postcopy-paused"], SOON);
 }
 
@@ -133,25 +136,69 @@ fn recovers_from_a_link_that_carries_nothing_back() {
     half_close(Way::Back);
 }
 
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_so_when_the_image_is_cut_while_it_is_served() {
+/// The image changes while a QEMU has a part of it. Nothing wrong reaches the guest, not even when
+/// the migration is taken up before the image is put back; then it runs on.
+fn survives_a_change_of_the_image(harm: fn(&fs::File)) {
     let mut half = Half::start(&[]);
-    let ram = half.image.path().join(ram_file(&half.image));
-    let file = OpenOptions::new().write(true).open(ram).unwrap();
-    file.set_len(4096).unwrap();
+    let (ram, id) = (half.image.ram(), half.image.id());
+    let before = fs::read(&ram).unwrap();
+    do_harm(&ram, harm);
     let failure = half.failure();
     let why = failure["why"].as_str().unwrap_or_default();
-    assert!(why.contains("written or cut while it was mapped"), "{why}");
+    assert!(why.contains("was changed"), "{why}");
     assert_eq!(failure["guest"], "pages-missing");
+    let advice = failure["advice"].as_str().unwrap_or_default();
+    let resume = format!("--resume {id}");
+    for want in ["retpath verify", "migrate-recover", &resume] {
+        assert!(advice.contains(want), "{want}: {advice}");
+    }
+    assert!(!advice.contains("is as it was"), "{advice}");
+    half.qemu.wait_status(&["postcopy-paused"], SOON);
+
+    half.qemu.recover();
+    let uri = half.relay.uri();
+    let mut again = half.image.serve(&[&uri], &["--resume", &id]);
+    assert_eq!(again.wait(SOON).code(), Some(1), "{again}");
+    half.qemu.wait_status(&["postcopy-paused"], SOON);
+
+    fs::write(&ram, before).unwrap();
+    half.qemu.recover();
+    let mut again = half.image.serve(&[&uri], &["--resume", &id]);
+    again.wait_success(SOON);
+    half.qemu.wait_status(&["completed"], SOON);
+    half.qemu.wait_healthy(10, SOON);
 }
 
-/// The name of the file with the guest's RAM.
-fn ram_file(image: &Image) -> String {
-    let text = fs::read(image.path().join("manifest.json")).unwrap();
-    let manifest: Value = serde_json::from_slice(&text).unwrap();
-    let file = manifest["blocks"][0]["file"].as_str();
-    file.expect("a block has a file").to_owned()
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn a_guest_survives_that_its_image_is_changed_while_it_is_served() {
+    for (_, harm) in HARMS {
+        survives_a_change_of_the_image(harm);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn a_guest_never_gets_pages_of_an_image_that_changed_at_rest() {
+    let image = Image::saved(&machine());
+    let before = fs::read(image.ram()).unwrap();
+    // In the memory that the guest checks, whatever it has asked for until then.
+    let changed: Vec<u64> = (1024..1536).collect();
+    flip(&image.ram(), &changed);
+    let (mut qemu, uri) = image.destination(&[]);
+    let mut served = image.serve(&[&uri], &[]);
+    assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
+    let failure = report(&served)["destinations"][0]["failure"].clone();
+    let why = failure["why"].as_str().unwrap_or_default();
+    assert!(why.contains("their digest differs"), "{why}");
+    qemu.wait_status(&["postcopy-paused"], SOON);
+    fs::write(image.ram(), before).unwrap();
+    qemu.recover();
+    let uri = support::qemu::migration::unix(&qemu.socket());
+    let mut again = image.serve(&[&uri], &["--resume", &image.id()]);
+    again.wait_success(SOON);
+    qemu.wait_status(&["completed"], SOON);
+    qemu.wait_healthy(10, SOON);
 }
 
 /// What is said of an image that is damaged before it is served; QEMU hears nothing.
@@ -170,8 +217,7 @@ fn refusal(damage: impl FnOnce(&Image)) -> String {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn refuses_an_image_that_is_cut_short() {
     let errors = refusal(|image| {
-        let ram = image.path().join(ram_file(image));
-        let file = OpenOptions::new().write(true).open(ram).unwrap();
+        let file = OpenOptions::new().write(true).open(image.ram()).unwrap();
         file.set_len(4096).unwrap();
     });
     assert!(errors.contains("cut short"), "{errors}");
@@ -195,7 +241,7 @@ fn refuses_a_manifest_that_was_edited() {
     let errors = refusal(edit("16777216", "16777217"));
     assert!(errors.contains("manifest.json"), "{errors}");
     let errors = refusal(edit("16777216", "33554432"));
-    assert!(errors.contains("cut short"), "{errors}");
+    assert!(errors.contains("it has been changed"), "{errors}");
     let errors = refusal(edit("{", "["));
     assert!(errors.contains("no JSON"), "{errors}");
 }
@@ -205,7 +251,7 @@ fn refuses_a_manifest_that_was_edited() {
 fn does_not_take_a_fresh_qemu_for_one_to_be_resumed() {
     let image = Image::saved(&machine());
     let (mut qemu, uri) = image.destination(&[]);
-    let mut served = image.serve(&[&uri], &["--resume", "--retry", "1"]);
+    let mut served = image.serve(&[&uri], &["--resume", &image.id(), "--retry", "1"]);
     assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
     let failure = report(&served)["destinations"][0]["failure"].clone();
     assert_eq!(failure["guest"], "not-resumed", "{failure}");
@@ -242,6 +288,11 @@ fn says_that_nothing_is_lost_when_the_machine_does_not_fit() {
         let guest = failure["guest"].as_str().unwrap_or_default();
         assert!(matches!(guest, "in-image" | "not-loaded"), "{failure}");
         assert!(errors.contains("nothing is lost"), "{errors}");
-        assert!(errors.contains("QEMU's own messages"), "{errors}");
+        assert!(errors.contains("own messages say why"), "{errors}");
+        // 7.2 closes the link; 10.0 and 11.1 say that they have failed, unless the stream is cut
+        // off while it is sent.
+        if types::release() < (10, 0) {
+            assert!(!errors.contains("SHUT 1"), "{errors}");
+        }
     }
 }

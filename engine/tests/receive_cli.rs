@@ -5,34 +5,30 @@
 
 mod support;
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use flate2::read::GzDecoder;
 use retpath_engine::image::Image;
 use support::SOON;
 use support::program::Program;
+use support::recorded::{PONGS, SHUT, channel, stream};
 use tempfile::TempDir;
 
-/// What ends a recorded postcopy stream: the end mark of `ram`, a footer, EOF.
-const END: usize = 8 + 5 + 1;
-
-/// PONG 1 to 4.
-const PONGS: usize = 4 * 8;
-
-const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
-
-/// The main channel of a migration by QEMU 10.0.
-fn recorded() -> Vec<u8> {
-    let path = "../corpus/capture/qemu-10.0-plain.ch0.fwd.gz";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    let mut bytes = Vec::new();
-    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
-    bytes
+/// `retpath receive` into the folder, and a connection to it.
+fn connected(folder: &TempDir, more: &[&str]) -> (Program, UnixStream) {
+    let path = |name: &str| folder.path().join(name);
+    let (socket, out) = (path("in"), path("image"));
+    let uri = format!("unix:{}", socket.display());
+    let out = out.to_str().expect("paths of tests are text");
+    let mut args = vec!["receive", "--listen", &uri, "--out", out];
+    args.extend(more);
+    let receiver = Program::retpath(&args);
+    receiver.wait_error(SOON, |line| line.contains("listening on").then_some(()));
+    let source = UnixStream::connect(&socket).expect("it listens");
+    source.set_read_timeout(Some(SOON)).expect("a limit");
+    (receiver, source)
 }
 
 /// `retpath receive`, and a source that has sent everything but the end, and heard every PONG.
@@ -46,17 +42,8 @@ struct Nearly {
 impl Nearly {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name);
-        let (socket, out) = (path("in"), path("image"));
-        let uri = format!("unix:{}", socket.display());
-        let out = out.to_str().expect("paths of tests are text");
-        let receiver = Program::retpath(&["receive", "--listen", &uri, "--out", out]);
-        receiver.wait_error(SOON, |line| line.contains("listening on").then_some(()));
-        let mut source = UnixStream::connect(&socket).expect("it listens");
-        source.set_read_timeout(Some(SOON)).expect("a limit");
-        let mut stream = recorded();
-        let end = stream.split_off(stream.len() - END);
-        assert_eq!((end[7], end[8], end[END - 1]), (0x10, 0x7e, 0));
+        let (receiver, mut source) = connected(&folder, &[]);
+        let (stream, end) = stream();
         source.write_all(&stream).expect("it reads");
         source.read_exact(&mut [0; PONGS]).expect("PONGs");
         Self {
@@ -110,4 +97,49 @@ fn says_so_when_the_source_closes_before_it_is_told() {
     nearly.source.write_all(&nearly.end).expect("it reads");
     nearly.source.shutdown(Shutdown::Write).expect("closed");
     nearly.assert_warned();
+}
+
+/// A source of machine type 2.1 that is cut inside its device state; with `return_path` it has opened
+/// one.
+fn cut(return_path: bool, more: &[&str]) -> (Program, TempDir) {
+    const HEADER: usize = 8;
+    const OPEN_RETURN_PATH: [u8; 5] = [8, 0, 1, 0, 0];
+    let folder = tempfile::tempdir().expect("a folder");
+    let (receiver, mut source) = connected(&folder, more);
+    let mut stream = channel("qemu-7.2-cut-2.1.ch0.fwd.gz");
+    if return_path {
+        stream.splice(HEADER..HEADER, OPEN_RETURN_PATH);
+    }
+    source.write_all(&stream).expect("it reads");
+    (receiver, folder)
+}
+
+#[test]
+fn takes_no_closed_link_for_the_end_of_an_old_machine_type() {
+    let (mut receiver, folder) = cut(false, &[]);
+    assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
+    let errors = receiver.errors();
+    assert!(errors.contains("nothing proves"), "{errors}");
+    assert!(errors.contains("--accept-unproven-end"), "{errors}");
+    assert!(!folder.path().join("image").exists());
+}
+
+#[test]
+fn takes_an_unproven_end_when_asked_to_and_says_so() {
+    let (mut receiver, folder) = cut(false, &["--accept-unproven-end"]);
+    receiver.wait_success(SOON);
+    let output = receiver.output();
+    assert!(output.contains("unproven"), "{output}");
+    let image = Image::open(&folder.path().join("image")).expect("a whole image");
+    assert!(image.manifest().unproven_end);
+}
+
+/// A source that is done waits for SHUT before it closes.
+#[test]
+fn takes_no_closed_link_for_the_end_of_a_source_with_a_return_path() {
+    let (mut receiver, folder) = cut(true, &["--accept-unproven-end"]);
+    assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
+    let errors = receiver.errors();
+    assert!(errors.contains("before the migration was over"), "{errors}");
+    assert!(!folder.path().join("image").exists());
 }

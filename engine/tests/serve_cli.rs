@@ -7,46 +7,14 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use retpath_codec::NameBuf;
-use retpath_engine::blocks::Block;
-use retpath_engine::image::{Manifest, Recorder, Writer};
+use rustix::process::Signal;
 use support::SOON;
 use support::program::Program;
+use support::small_image::{make, make_with};
 use tempfile::TempDir;
-
-const PAGE: u64 = 4096;
-
-/// Pages of the first block; most of them are a hole.
-const PAGES: u64 = 4096;
-
-/// An image of two blocks, whose device state is one section with a footer.
-fn make(folder: &Path, machine: &str) -> PathBuf {
-    let out = folder.join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
-    for (name, pages) in [("pc.ram", PAGES), ("vga.vram", 16)] {
-        let block = Block {
-            name: NameBuf::new(name).expect("a good name"),
-            len: pages * PAGE,
-            page: PAGE,
-        };
-        writer.block(&block, PAGE).expect("a block");
-    }
-    for page in (0..PAGES / 4).filter(|page| page % 3 > 0) {
-        let bytes = vec![u8::try_from(page % 255 + 1).expect("below 256"); 4096];
-        writer.write(0, page * PAGE, &bytes).expect("inside");
-    }
-    let state = b"\x04\0\0\0\x09\x05timer\0\0\0\0\0\0\0\x0201234567\x7e\0\0\0\x09";
-    writer.device_state(state).expect("room");
-    let mut facts: Manifest = Recorder::new().facts();
-    facts.machine = Some(machine.into());
-    facts.source.ram_section = 2;
-    facts.source.footers = true;
-    writer.finish(facts).expect("finished");
-    out
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are text")
@@ -164,6 +132,22 @@ fn refuses_what_is_no_image() {
 }
 
 #[test]
+fn says_that_the_end_of_an_image_is_unproven() {
+    let folder = folder();
+    for unproven in [true, false] {
+        let folder = folder.path().join(unproven.to_string());
+        fs::create_dir(&folder).expect("ours");
+        let image = make_with(&folder, "pc-i440fx-2.1", |facts| {
+            facts.unproven_end = unproven;
+        });
+        let args = ["--image", text(&image), "--connect", "unix:/nobody/here"];
+        let (errors, _) = refusal(&args);
+        let says = errors.contains("its end is unproven");
+        assert_eq!(says, unproven, "{errors}");
+    }
+}
+
+#[test]
 fn asks_for_the_release_of_a_machine_type_that_does_not_tell() {
     let folder = folder();
     let image = make(folder.path(), "pc-q35-rhel9.4.0");
@@ -171,7 +155,8 @@ fn asks_for_the_release_of_a_machine_type_that_does_not_tell() {
     let (errors, code) = refusal(&args);
     assert_eq!(code, Some(1));
     assert!(errors.contains("--machine-release"), "{errors}");
-    let (errors, _) = refusal(&[&args[..], &["--machine-release", "8.2"]].concat());
+    let more = ["--machine-release", "8.2", "--wait", "0"];
+    let (errors, _) = refusal(&[&args[..], &more].concat());
     assert!(errors.contains("cannot connect"), "{errors}");
 }
 
@@ -186,11 +171,27 @@ fn refuses_plain_tcp_beyond_loopback_unless_told() {
 }
 
 #[test]
+fn stops_waiting_for_a_listener_when_it_is_interrupted() {
+    let folder = folder();
+    let image = make(folder.path(), "pc-i440fx-7.2");
+    let args = ["serve", "--image", text(&image)];
+    let mut served = Program::retpath(&[&args[..], &["--connect", "unix:/nobody/here"]].concat());
+    let waits = |line: &str| line.contains("waiting for up to 60 s").then_some(());
+    served.wait_error(SOON, waits);
+    served.signal(Signal::INT);
+    assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
+    let errors = served.errors();
+    assert!(errors.contains("stopped"), "{errors}");
+    assert!(errors.contains("nothing is lost"), "{errors}");
+}
+
+#[test]
 fn says_that_nothing_is_lost_when_nobody_listens() {
     let folder = folder();
     let image = make(folder.path(), "pc-i440fx-7.2");
     let before = fs::metadata(image.join("ram-000-pc.ram.raw")).expect("a file");
-    let (errors, code) = refusal(&["--image", text(&image), "--connect", "unix:/nobody/here"]);
+    let args = ["--image", text(&image), "--connect", "unix:/nobody/here"];
+    let (errors, code) = refusal(&[&args[..], &["--wait", "0"]].concat());
     assert_eq!(code, Some(1));
     assert!(errors.contains("-incoming defer"), "{errors}");
     assert!(errors.contains("nothing is lost"), "{errors}");

@@ -58,11 +58,11 @@ struct Cutting {
 }
 
 impl Guest for Cutting {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn run(&mut self) {
@@ -138,6 +138,7 @@ fn migrate(seed: u64) -> u64 {
         stream: forward::Options::default(),
         patience: Duration::from_secs(30),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);

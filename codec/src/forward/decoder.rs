@@ -1,6 +1,7 @@
 //! The decoder: where in the stream it is, and what it has learned.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::command::PageSizes;
 use crate::error::{DecodeError, Rule};
@@ -10,7 +11,7 @@ use crate::forward::options::Options;
 use crate::forward::order::{Phase, Position};
 use crate::forward::place::{Payload, Place, Section, wide};
 use crate::forward::{Event, Step};
-use crate::generated::ram as flag;
+use crate::generated::{ram as flag, section};
 
 /// Pull decoder of one channel of a forward stream.
 ///
@@ -53,6 +54,20 @@ pub struct Decoder {
     broken: Option<DecodeError>,
 }
 
+/// What a decoder has learned of a migration by its switch to postcopy, and
+/// what one that resumes it has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Size of a target page in bytes.
+    pub target_page: u64,
+    /// The RAM blocks, in the order of their announcement.
+    pub blocks: Vec<Block>,
+    /// Number of the `ram` section.
+    pub ram_section: u32,
+    /// Whether footers close the sections.
+    pub footers: bool,
+}
+
 impl Decoder {
     /// For the first connection of a migration, or a saved stream: the header
     /// is expected.
@@ -86,6 +101,33 @@ impl Decoder {
         };
         for section in decoder.sections.values_mut() {
             section.ended = false;
+        }
+        decoder
+    }
+
+    /// For a main channel that resumes a migration whose first connection
+    /// another process has read: as [`Decoder::resume`], from what that process
+    /// wrote down.
+    pub fn resumed(options: Options, known: Known) -> Self {
+        let options = Options {
+            target_page: known.target_page,
+            ..options
+        };
+        let mut decoder = Self {
+            return_path: true,
+            footers: Some(known.footers),
+            ram: Some(known.ram_section),
+            listed: true,
+            ..Self::at(Place::Item, Phase::Recovering, false, options)
+        };
+        let ram = Section {
+            payload: Payload::Ram,
+            name: section::RAM_NAME.into(),
+            ended: false,
+        };
+        decoder.sections.insert(known.ram_section, ram);
+        for block in known.blocks {
+            decoder.blocks.push(block);
         }
         decoder
     }
@@ -309,6 +351,17 @@ impl Decoder {
     /// The RAM blocks, in the order of their announcement.
     pub fn blocks(&self) -> &[Block] {
         self.blocks.list()
+    }
+
+    /// What [`Decoder::resumed`] needs, once the RAM blocks and a whole section
+    /// have been read.
+    pub fn known(&self) -> Option<Known> {
+        Some(Known {
+            target_page: self.target_page,
+            blocks: self.blocks.list().to_vec(),
+            ram_section: self.ram?,
+            footers: self.footers?,
+        })
     }
 
     /// The RAM block of this name.

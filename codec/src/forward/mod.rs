@@ -60,7 +60,7 @@ mod record;
 pub mod write;
 
 pub use blocks::{Block, BlockId};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Known};
 pub use event::{Capabilities, Event, Identity, SectionKind, Step, Subsection};
 pub use options::Options;
 

@@ -218,7 +218,12 @@ fn recover(name: &str, pages: u64, zeros: u64, later_pages: u64, later_zeros: u6
     assert_eq!(error.message, Some("SECTION_FOOTER"));
 
     let bytes = capture(&format!("{name}.ch1.fwd"));
-    for mut second in [first.resume(), Decoder::blind_resumed(Default::default())] {
+    let known = first.known().expect("it was cut after the switch");
+    for mut second in [
+        first.resume(),
+        Decoder::resumed(Default::default(), known),
+        Decoder::blind_resumed(Default::default()),
+    ] {
         let rest = counts(&mut second, &bytes);
         second.finish(&[]).unwrap();
         assert_eq!(rest["RECV_BITMAP"], 6);

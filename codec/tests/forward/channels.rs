@@ -1,10 +1,10 @@
 //! More than one channel, and the fast way over pages.
 
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, Options};
+use retpath_codec::forward::{Decoder, Known, Options};
 use retpath_codec::{NameBuf, Rule};
 
-use crate::kit::{PAGE, RAM, ROM, Stream, drain, events, fresh};
+use crate::kit::{PAGE, RAM, ROM, Stream, drain, error, events, fresh};
 
 fn first() -> Decoder {
     let mut first = fresh();
@@ -84,6 +84,37 @@ fn a_broken_channel_can_be_resumed() {
     assert!(broken.next(&[0xff; 8]).is_err());
     let bytes = Stream::default().command(bitmap(RAM.0));
     drain(&mut broken.resume(), &bytes.0, |_, _, _| {}).unwrap();
+}
+
+#[test]
+fn a_resumed_channel_needs_only_what_was_known() {
+    let first = first();
+    let known = first.known().expect("RAM is listed");
+    let bytes = Stream::default()
+        .command(bitmap(RAM.0))
+        .command(Command::PostcopyResume)
+        .part(1)
+        .zero(0, Some(ROM.0))
+        .eos(1)
+        .end(1)
+        .eos(1)
+        .eof();
+    let mut second = Decoder::resumed(Options::default(), known.clone());
+    events(&mut second, &bytes.0);
+    second.finish(&[]).expect("whole");
+    assert_eq!(second.blocks(), first.blocks());
+
+    let unlike = Known {
+        target_page: 100,
+        ..known
+    };
+    let error = error(&mut Decoder::resumed(Options::default(), unlike), &bytes.0);
+    assert_eq!(error.rule, Rule::TargetPage { size: 100 });
+}
+
+#[test]
+fn knows_nothing_before_the_ram_blocks() {
+    assert_eq!(fresh().known(), None);
 }
 
 #[test]

@@ -26,6 +26,19 @@ pub enum ChannelError {
         /// How it failed.
         error: io::Error,
     },
+    /// The wait for a connection was interrupted.
+    Interrupted {
+        /// Where to.
+        address: String,
+    },
+}
+
+impl ChannelError {
+    /// Whether nobody listens there, so that somebody may a moment later.
+    pub fn is_absence(&self) -> bool {
+        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+        matches!(self, Self::Io { error, .. } if kinds.contains(&error.kind()))
+    }
 }
 
 impl fmt::Display for ChannelError {
@@ -42,6 +55,9 @@ impl fmt::Display for ChannelError {
                 address,
                 error,
             } => write!(f, "{what} {address}: {error}"),
+            Self::Interrupted { address } => {
+                write!(f, "interrupted while connecting to {address}")
+            }
         }
     }
 }

@@ -9,25 +9,29 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Instant;
 
 use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+mod connect;
 mod error;
 mod fuse;
 mod link;
 mod listener;
+mod unix_path;
 
 pub use error::ChannelError;
 pub use fuse::Fuse;
 pub use link::{Link, Moved};
 pub use listener::Listener;
 
+use connect::{Ended, Limits};
 use listener::Door;
 
 /// Where a migration listens or connects.
@@ -133,19 +137,57 @@ impl Address {
 
     /// Connects. `plaintext` allows plain TCP beyond loopback.
     ///
+    /// Waits as long as the system does: see [`Address::connect_until`].
+    ///
     /// # Errors
     ///
     /// [`ChannelError::Plaintext`] and [`ChannelError::Io`].
     pub fn connect(&self, plaintext: bool) -> Result<Link, ChannelError> {
-        let failed = self.io("cannot connect to");
-        let fd: OwnedFd = match self {
-            Self::Unix(path) => UnixStream::connect(path).map_err(failed)?.into(),
+        self.connect_within(plaintext, Limits::default())
+    }
+
+    /// Connects, as [`Address::connect`] does, until `interrupt` can be read or
+    /// `deadline` has passed. Nothing is read from `interrupt`, such as the
+    /// control of a loop or one end of a pipe.
+    ///
+    /// Resolving a host name is not interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError::Interrupted`]; [`ChannelError::Io`], of kind
+    /// [`TimedOut`](io::ErrorKind::TimedOut) at the deadline; and
+    /// [`ChannelError::Plaintext`].
+    pub fn connect_until(
+        &self,
+        plaintext: bool,
+        interrupt: BorrowedFd<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Link, ChannelError> {
+        let interrupt = Some(interrupt);
+        self.connect_within(
+            plaintext,
+            Limits {
+                interrupt,
+                deadline,
+            },
+        )
+    }
+
+    fn connect_within(&self, plaintext: bool, limits: Limits<'_>) -> Result<Link, ChannelError> {
+        let fd: Result<OwnedFd, Ended> = match self {
+            Self::Unix(path) => connect::unix(path, limits),
             Self::Tcp { host, port } => {
                 let at = self.resolve(host, *port, plaintext)?;
-                TcpStream::connect(&at[..]).map_err(failed)?.into()
+                connect::tcp(&at, limits)
             }
-            Self::Fd(fd) => inherit(*fd).map_err(failed)?,
+            Self::Fd(fd) => inherit(*fd).map_err(Ended::Failed),
         };
+        let fd = fd.map_err(|ended| match ended {
+            Ended::Interrupted => ChannelError::Interrupted {
+                address: self.to_string(),
+            },
+            Ended::Failed(error) => self.io("cannot connect to")(error),
+        })?;
         Link::new(fd).map_err(self.io("cannot set up the connection to"))
     }
 
@@ -215,6 +257,12 @@ fn is_loopback(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use rustix::net::{AddressFamily, SocketType};
+
     use super::*;
 
     fn address(uri: &str) -> Address {
@@ -313,7 +361,6 @@ mod tests {
 
     #[test]
     fn inherits_sockets_and_nothing_else() {
-        use std::os::fd::AsRawFd;
         let (a, b) = UnixStream::pair().expect("a pair");
         let link = Address::Fd(a.as_raw_fd()).connect(false).expect("a socket");
         assert_eq!(link.write(b"x").expect("room"), Moved::Bytes(1));
@@ -324,5 +371,60 @@ mod tests {
         let file = std::fs::File::open("/dev/null").expect("the null device");
         assert!(Address::Fd(file.as_raw_fd()).connect(false).is_err());
         assert!(Address::Fd(9999).connect(false).is_err());
+    }
+
+    /// A listener with room for hardly any connection, all of it taken, so that
+    /// the next one waits for ever.
+    fn full(family: AddressFamily, bind: impl Fn(&OwnedFd)) -> (OwnedFd, Address, Vec<Link>) {
+        let door = rustix::net::socket(family, SocketType::STREAM, None).expect("a socket");
+        bind(&door);
+        rustix::net::listen(&door, 0).expect("listens");
+        let name = rustix::net::getsockname(&door).expect("a name");
+        let at = match SocketAddr::try_from(name.clone()) {
+            Ok(at) => address(&format!("tcp:{at}")),
+            Err(_) => {
+                let name = rustix::net::SocketAddrUnix::try_from(name).expect("one of the two");
+                let path = name.path().expect("a path").to_string_lossy().into_owned();
+                address(&format!("unix:{path}"))
+            }
+        };
+        let never = UnixStream::pair().expect("a pair");
+        let mut links = Vec::new();
+        loop {
+            let deadline = Some(Instant::now() + Duration::from_millis(200));
+            match at.connect_until(false, never.0.as_fd(), deadline) {
+                Ok(link) => links.push(link),
+                Err(ChannelError::Io { error, .. }) => {
+                    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+                    return (door, at, links);
+                }
+                Err(error) => panic!("{error}"),
+            }
+            assert!(links.len() < 100, "it is never full");
+        }
+    }
+
+    #[test]
+    fn stops_connecting_when_it_is_interrupted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let unix = rustix::net::SocketAddrUnix::new(&path).expect("short");
+        let unix = full(AddressFamily::UNIX, |door| {
+            rustix::net::bind(door, &unix).expect("bound");
+        });
+        let tcp = full(AddressFamily::INET, |door| {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            rustix::net::bind(door, &any).expect("bound");
+        });
+        for (_door, at, _links) in [unix, tcp] {
+            let (mut near, far) = UnixStream::pair().expect("a pair");
+            io::Write::write_all(&mut near, b"x").expect("room");
+            let ended = at.connect_until(false, far.as_fd(), None);
+            let error = ended.expect_err("there is no room");
+            assert!(
+                matches!(error, ChannelError::Interrupted { .. }),
+                "{at}: {error}"
+            );
+        }
     }
 }

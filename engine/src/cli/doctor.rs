@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Format, print};
+use super::{Format, output};
 use crate::doctor::{Limit, Reach, Report, bytes};
 use crate::uffd::{Features, Route};
 
@@ -26,8 +26,10 @@ pub fn run(args: Args) -> ExitCode {
         Format::Text => text(&report),
         Format::Json => format!("{}\n", json(&report)),
     };
-    if let Err(error) = print(&text) {
-        eprintln!("retpath: writing to standard output: {error}");
+    if let Err(error) = output::print(&text) {
+        output::note(format_args!(
+            "retpath doctor: cannot write to standard output: {error}"
+        ));
         return ExitCode::FAILURE;
     }
     match report.reach() {

@@ -4,7 +4,7 @@
 //! error, 2 for wrong usage.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,11 +12,12 @@ use std::process::ExitCode;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use retpath_codec::Rule;
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use super::decode::{PageSize, page_size};
 use super::signals::Signals;
-use super::{Format, machine, print};
+use super::{Format, machine, output};
 use crate::image::{Error, ImportOptions, Imported, import};
 
 const HELP: &str = "\
@@ -25,10 +26,11 @@ The stream is what QEMU writes with one of these:
   migrate file:FILE                               (8.2 and newer)
   migrate \"exec:retpath import - --out DIR\"       (no file in between)
 Multifd, mapped-ram, compress, xbzrle and devices whose state comes in pieces are
-refused.
+refused. So are streams of machine types up to 2.2 unless --accept-unproven-end is
+given: nothing in them proves that they are whole.
 
 Exit codes:
-  0  the image is there
+  0  the image is there, even if this report of it could not be written
   1  it is not, and one line says why
   2  the command was called wrongly";
 
@@ -48,6 +50,13 @@ pub struct Args {
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,
+    /// Take a stream of which nothing proves that it is whole
+    ///
+    /// For machine types up to 2.2: a stream that was cut inside the device state looks like a
+    /// whole one. Give it only if QEMU said that the migration was completed. The image says that
+    /// its end is unproven.
+    #[arg(long)]
+    accept_unproven_end: bool,
     /// How to print the result; json is one object.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -55,12 +64,18 @@ pub struct Args {
 
 /// Imports the stream and says what came of it.
 pub fn run(args: &Args) -> ExitCode {
-    machine::mention_leftovers(&args.out);
-    let done = convert(args).and_then(|imported| show(args, &imported));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    machine::mention_leftovers("import", &args.out);
+    let named = convert(args).and_then(|imported| {
+        machine::check_name("import", &imported.finished)?;
+        Ok(imported)
+    });
+    match named {
+        Ok(imported) => {
+            show(args, &imported);
+            ExitCode::SUCCESS
+        }
         Err(why) => {
-            eprintln!("retpath import: {why}");
+            output::note(format_args!("retpath import: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -72,11 +87,16 @@ fn convert(args: &Args) -> Result<Imported, String> {
         true => "standard input".to_owned(),
         false => args.file.display().to_string(),
     };
-    let (mut stream, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
+    let (file, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
+    let mut stream = Stream {
+        file,
+        signals: &signals,
+    };
     let (core, stream_options) = machine::settings(machine::page_sizes(&args.page_sizes));
     let options = ImportOptions {
         core,
         stream: stream_options,
+        accept_unproven_end: args.accept_unproven_end,
     };
     let bar = bar(size);
     let mut progress = |bytes| {
@@ -93,6 +113,10 @@ fn convert(args: &Args) -> Result<Imported, String> {
         Error::CutShort { .. } | Error::Read(_) => {
             format!("{name}: {error}; no image was made")
         }
+        Error::UnprovenEnd => format!(
+            "{name}: {error}; no image was made. If QEMU said that the migration was completed, \
+             give --accept-unproven-end; if not, save the guest again"
+        ),
         error => format!("{error}; no image was made"),
     })
 }
@@ -101,14 +125,37 @@ fn open(args: &Args) -> Result<(File, Option<u64>), io::Error> {
     let file = if args.file.as_os_str() == "-" {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)?
     } else {
-        File::open(&args.file)?
+        // Without it, opening a named pipe waits for its writer, and no signal ends that.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::open(&args.file, flags, Mode::empty())?.into()
     };
     let about = file.metadata()?;
     if about.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+        return Err(ErrorKind::IsADirectory.into());
     }
     let size = about.is_file().then_some(about.len());
     Ok((file, size))
+}
+
+/// The stream's file. A read that a signal ends is [`ErrorKind::Interrupted`].
+struct Stream<'a> {
+    file: File,
+    signals: &'a Signals,
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.signals.wait_readable(&self.file)? {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        match self.file.read(buf) {
+            // Another reader of the same pipe was faster.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(ErrorKind::Interrupted.into())
+            }
+            done => done,
+        }
+    }
 }
 
 /// What may help with an error.
@@ -123,7 +170,7 @@ fn hint(error: &Error) -> &'static str {
     }
 }
 
-fn show(args: &Args, imported: &Imported) -> Result<(), String> {
+fn show(args: &Args, imported: &Imported) {
     let text = match args.format {
         Format::Text => machine::text(&args.out, &imported.manifest),
         Format::Json => {
@@ -134,7 +181,8 @@ fn show(args: &Args, imported: &Imported) -> Result<(), String> {
             )
         }
     };
-    print(&text).map_err(|error| format!("writing to standard output: {error}"))
+    let done = format!("the image {} is there", args.out.display());
+    output::print_report("import", &done, &text);
 }
 
 /// Shown on a terminal, for streams that take a while.

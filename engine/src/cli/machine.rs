@@ -8,9 +8,14 @@ use retpath_codec::{NameBuf, forward};
 use serde_json::Value;
 
 use super::decode::PageSize;
+use super::output;
 use super::size::Human;
 use crate::destination;
-use crate::image::{Image, Manifest, leftovers};
+use crate::image::{Finished, Image, Leftover, LeftoverState, Manifest, leftovers};
+
+/// What an unproven end means.
+pub(super) const UNPROVEN_END: &str =
+    "the stream may have been cut inside the device state, and nothing would show it";
 
 /// The page sizes that were given, the last one of each block.
 pub(super) fn page_sizes(given: &[PageSize]) -> Vec<(NameBuf, u64)> {
@@ -38,13 +43,43 @@ pub(super) fn settings(sizes: Vec<(NameBuf, u64)>) -> (destination::Config, forw
 }
 
 /// Says on standard error what killed runs have left of this image.
-pub(super) fn mention_leftovers(out: &Path) {
-    for path in leftovers(out) {
-        eprintln!(
-            "retpath: {} is what a run that was killed has left: it is no image, delete it",
-            path.display()
-        );
+pub(super) fn mention_leftovers(command: &str, out: &Path) {
+    for Leftover { path, state } in leftovers(out) {
+        let path = path.display();
+        let what = match state {
+            LeftoverState::Whole => {
+                format!("{path} is a whole image that an earlier run could not name: rename it")
+            }
+            LeftoverState::Postcopy => format!(
+                "{path} holds a guest that an earlier run was receiving in postcopy: go on with \
+                 `retpath receive --continue {path}`, or delete it if its source has the guest"
+            ),
+            LeftoverState::Worthless => format!(
+                "{path} is what an earlier run left; its source still has the guest: delete it"
+            ),
+        };
+        output::note(format_args!("retpath {command}: {what}"));
     }
+}
+
+/// Checks that a whole image has the name that was asked for.
+///
+/// # Errors
+///
+/// It is whole, but elsewhere.
+pub(super) fn check_name(command: &str, finished: &Finished) -> Result<(), String> {
+    let path = finished.path.display();
+    match &finished.trouble {
+        Some(error) if !finished.has_name => {
+            return Err(format!("the image is whole, but it is in {path}: {error}"));
+        }
+        Some(error) => output::note(format_args!(
+            "retpath {command}: the image {path} is whole, but a crash of this system could still \
+             take its name away: {error}"
+        )),
+        None => {}
+    }
+    Ok(())
 }
 
 /// An image in a few lines.
@@ -60,6 +95,9 @@ fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Resul
     let machine = machine.as_deref().unwrap_or("not said by the stream");
     writeln!(text, "{:<18} {}", "image", out.display())?;
     writeln!(text, "{:<18} {}", "machine type", machine.escape_debug())?;
+    if let Some(seal) = &manifest.seal {
+        writeln!(text, "{:<18} {}", "id", seal.id)?;
+    }
     // It was just made; if it is gone again, the sizes are all that is lost.
     let image = Image::open(out).ok();
     for (id, block) in manifest.blocks.iter().enumerate() {
@@ -83,7 +121,11 @@ fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Resul
         "{:<18} {} bytes, {description}",
         "device state",
         manifest.device_state + manifest.early_state
-    )
+    )?;
+    if manifest.unproven_end {
+        writeln!(text, "{:<18} unproven: {UNPROVEN_END}", "end")?;
+    }
+    Ok(())
 }
 
 /// The same for programs: the path and the manifest.

@@ -2,9 +2,10 @@
 //!
 //! A subcommand has an `Args` struct for clap and a function `run` that gives the exit code: 0 for
 //! success, 1 for a failure that was explained on standard error, 2 for wrong usage. It prints
-//! through [`print()`], which ends quietly when nobody reads standard output any more.
+//! through [`output`], which never panics: an exit code tells what happened to the guest, whatever
+//! becomes of the output.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -15,10 +16,12 @@ pub mod doctor;
 pub mod import;
 mod latency;
 mod machine;
+mod output;
 pub mod receive;
 pub mod serve;
 mod signals;
 pub mod size;
+pub mod verify;
 
 /// QEMU postcopy page service.
 #[derive(Debug, Parser)]
@@ -50,6 +53,8 @@ pub enum Command {
     Receive(receive::Args),
     /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
     Serve(serve::Args),
+    /// Check that an image is, byte for byte, the one that was made.
+    Verify(verify::Args),
 }
 
 /// What output is for.
@@ -64,7 +69,11 @@ pub enum Format {
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return explain(&error),
+    };
+    match command {
         Command::Decode(args) => decode::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoSource(args) => demo::run_source(&args),
@@ -72,17 +81,21 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Receive(args) => receive::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }
 
-/// Writes to standard output; fine if nobody reads it, as at the end of `retpath … | head`.
-///
-/// # Errors
-/// Standard output cannot be written for another reason.
-pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        done => done,
+/// Prints what clap has to say: help or the version on standard output, or what is wrong with the
+/// command line on standard error.
+fn explain(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        _ if error.use_stderr() => ExitCode::from(2),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            output::note(format_args!(
+                "retpath: cannot write to standard output: {error}"
+            ));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }

@@ -6,7 +6,7 @@
 use retpath_codec::{BlockName, Name, forward};
 
 use super::{Action, Destination, Flaw, MAX_BLOCKS, Place, What};
-use crate::blocks::{Block, Blocks};
+use crate::blocks::{Block, BlockId, Blocks};
 
 impl Destination {
     /// A line of the block list.
@@ -25,9 +25,6 @@ impl Destination {
             }),
         };
         let next = self.blocks.len();
-        if next >= MAX_BLOCKS {
-            return Err(flaw(What::TooManyBlocks));
-        }
         if number.index() != next {
             return Err(flaw(What::BlockNumber { next }));
         }
@@ -37,29 +34,35 @@ impl Destination {
             }
             (listed, announced) => listed.or(announced).unwrap_or(self.usual_page()),
         };
-        if u32::try_from(page).is_err() {
-            return Err(flaw(What::PageTooLarge { page }));
-        }
-        let (total, limit) = (self.ram.saturating_add(len), self.config.max_ram);
-        if total > limit {
-            return Err(flaw(What::TooMuchRam { total, limit }));
-        }
-        if self.blocks.is_empty() {
-            self.blocks = Blocks::new(self.target).map_err(What::Block)?;
-        }
         let block = Block {
             name: name.to_buf(),
             len,
             page,
         };
-        let id = self
-            .blocks
-            .add(block.clone())
-            .map_err(|error| flaw(What::Block(error)))?;
-        self.pages.add(&block, self.target);
-        self.ram = total;
+        let id = self.add_block(block).map_err(flaw)?;
         self.actions.push_back(Action::Block { id });
         Ok(())
+    }
+
+    /// Adds a block of which every page is missing.
+    pub(super) fn add_block(&mut self, block: Block) -> Result<BlockId, What> {
+        if self.blocks.len() >= MAX_BLOCKS {
+            return Err(What::TooManyBlocks);
+        }
+        if u32::try_from(block.page).is_err() {
+            return Err(What::PageTooLarge { page: block.page });
+        }
+        let (total, limit) = (self.ram.saturating_add(block.len), self.config.max_ram);
+        if total > limit {
+            return Err(What::TooMuchRam { total, limit });
+        }
+        if self.blocks.is_empty() {
+            self.blocks = Blocks::new(self.target).map_err(What::Block)?;
+        }
+        let id = self.blocks.add(block.clone()).map_err(What::Block)?;
+        self.pages.add(&block, self.target);
+        self.ram = total;
+        Ok(id)
     }
 
     /// The host page size of a block, if the settings have it.

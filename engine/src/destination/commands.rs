@@ -151,6 +151,7 @@ impl Destination {
         }
         self.turn(Turn::Listen, what)?;
         self.listened = true;
+        self.unplug();
         self.actions.push_back(Action::Listen);
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! QEMU does not look whether every page has arrived
 //! (`savevm.c:postcopy_ram_listen_thread`): missing ones read as zeros. Here
-//! they are an error, and the source hears of it.
+//! they are an error, and the source hears of it; but for memory that is
+//! unplugged, which no source sends.
 
 use super::ram::lane;
 use super::{Action, Blame, Destination, Device, Ending, Error, Flaw, Phase, Turn, What};
@@ -44,6 +45,7 @@ impl Destination {
             return Err(What::NoSwitch.into());
         }
         self.main_ended = true;
+        self.unplug();
         self.device_state_complete();
         self.settle()
     }
@@ -87,6 +89,7 @@ impl Destination {
             return Ok(());
         }
         self.turn(Turn::Finish, "the end of the stream")?;
+        self.stats.unplugged = self.pages.unplugged();
         if self.return_path {
             self.requests.shut(0);
         }

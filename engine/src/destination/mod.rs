@@ -35,9 +35,23 @@
 //! host page, a POSTCOPY_RESUME or RECV_BITMAP outside recovery or before all
 //! bitmaps, and a stream that ends with pages missing, are errors.
 //!
+//! # Unplugged memory
+//!
+//! QEMU never sends memory of a virtio-mem device that is not plugged, and no
+//! RAM record tells this from pages that a faulty source forgot. Two things do,
+//! and both are asked for: the device's own state says that the page is unplugged
+//! ([`virtio_mem`](crate::virtio_mem)), and the source has never promised the page
+//! in POSTCOPY_RAM_DISCARD, which names everything that it will send after the
+//! switch. Such pages are neither missing nor requested; who touches one finds
+//! zeros. Every other page that has not come when the stream ends is an error.
+//!
+//! A source that goes on after a broken link forgets its promises of unplugged
+//! pages (`ram.c:ram_dirty_bitmap_reload`), and so does this core.
+//!
 //! # Memory
 //!
-//! Two bits for each page (received, requested), one more while received
+//! Three bits for each page (received, requested, promised), a fourth in blocks
+//! of virtio-mem, one section of a virtio-mem device, one more bit while received
 //! bitmaps wait in the outbox, one host page for each channel if host pages are
 //! larger than target pages, and about 1.3 MB for percentiles. Nothing grows
 //! with what a peer says before it is checked against [`Config::max_ram`],
@@ -73,9 +87,10 @@ use self::ram::Verdict;
 use self::requests::Requests;
 use crate::Channel;
 use crate::bits::Bits;
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{Block, BlockId, Blocks};
 use crate::pages::Pages;
 use crate::stats::Stats;
+use crate::virtio_mem::Devices;
 
 /// Most RAM blocks a machine may have.
 pub const MAX_BLOCKS: usize = 4096;
@@ -111,6 +126,8 @@ pub struct Destination {
     phase: Phase,
     blocks: Blocks,
     pages: Pages,
+    /// The virtio-mem devices, which say what is unplugged.
+    virtio_mem: Devices,
     /// Target page size in bytes.
     target: u64,
     /// Bytes of RAM announced.
@@ -185,6 +202,7 @@ impl Destination {
         Self {
             confirmed: !config.confirm_end,
             target: config.target_page,
+            virtio_mem: Devices::new(config.max_ram),
             config,
             phase: Phase::Fresh,
             blocks: Blocks::new(4096).expect("4096 is a target page size"),
@@ -208,6 +226,45 @@ impl Destination {
         }
     }
 
+    /// A migration that another process received up to some point after
+    /// POSTCOPY_RUN, and whose device state is safe. Each block comes with its
+    /// received target pages, as words of 64 bits; the target page size is the
+    /// settings'. `sections` are the devices' as they stood in the stream, which
+    /// say what memory is unplugged. The migration is paused, and goes on with
+    /// [`Destination::link_restored`]; no [`Action::Block`] and no
+    /// [`Action::Listen`] comes.
+    ///
+    /// # Errors
+    ///
+    /// The blocks break a rule, or are larger than the settings allow.
+    pub fn taking_over<W>(
+        config: Config,
+        blocks: impl IntoIterator<Item = (Block, W)>,
+        sections: &[&[u8]],
+    ) -> Result<Self, Error>
+    where
+        W: IntoIterator<Item = u64>,
+    {
+        let mut core = Self::new(config);
+        for (block, received) in blocks {
+            let place = Some(Place {
+                block: block.name.clone(),
+                offset: None,
+            });
+            core.add_block(block)
+                .map_err(|what| core.give_up(None, Flaw { what, place }))?;
+            core.pages.restore(received);
+        }
+        core.virtio_mem = Devices::in_sections(core.config.max_ram, sections);
+        core.unplug();
+        core.phase = Phase::Paused;
+        core.stats.pauses = 1;
+        core.return_path = true;
+        core.listened = true;
+        core.device = Device::Saved;
+        Ok(core)
+    }
+
     /// Takes one event of a channel, in the order of its stream.
     ///
     /// # Errors
@@ -228,6 +285,10 @@ impl Destination {
 
     fn take(&mut self, channel: Channel, event: &Event<'_>, now: u64) -> Result<Verdict, Flaw> {
         self.expect(channel, Kind::of(event), event.label())?;
+        // Before LISTEN the source may still promise pages.
+        if channel == Channel::Main && self.virtio_mem.event(event) && self.listened {
+            self.unplug();
+        }
         match *event {
             Event::Record(record) => return self.record(channel, record, event.label(), now),
             Event::Command(command) => self.command(command, event.label())?,
@@ -244,6 +305,13 @@ impl Destination {
             | Event::DescriptionBytes(_) => {}
         }
         Ok(Verdict::None)
+    }
+
+    /// Leaves out what the virtio-mem devices say is unplugged.
+    fn unplug(&mut self) {
+        for part in self.virtio_mem.unplugged(&self.blocks) {
+            self.pages.unplug(part.block, part.start, part.len);
+        }
     }
 
     /// Whether anything like this may come on this channel now.
@@ -279,8 +347,8 @@ impl Destination {
     /// A thread touched `offset`: says whether the page has been requested by
     /// this call, by an earlier one (the thread will be woken by the
     /// placement), or is there. If it is there, wake the thread; should the
-    /// kernel find nothing there, the page is one that was zero before LISTEN
-    /// and must be placed as zeros.
+    /// kernel find nothing there, the page is one that was zero before LISTEN,
+    /// or is unplugged, and must be placed as zeros.
     ///
     /// While the link is down, the request goes out when it is restored.
     ///
@@ -347,6 +415,18 @@ impl Destination {
     /// SHUT, before it closes.
     pub fn has_return_path(&self) -> bool {
         self.return_path
+    }
+
+    /// Whether POSTCOPY_LISTEN has come: from then on pages come once each, and
+    /// an early preempt channel is read.
+    pub fn is_listening(&self) -> bool {
+        self.listened
+    }
+
+    /// Whether the source has stopped its guest for good: it switched to
+    /// postcopy, or has sent everything.
+    pub fn has_switched(&self) -> bool {
+        self.listened || self.main_ended
     }
 
     /// Where the migration stands.

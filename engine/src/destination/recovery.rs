@@ -98,6 +98,10 @@ impl Destination {
         }
         self.turn(Turn::Resume, "POSTCOPY_RESUME")?;
         self.stats.resumes += 1;
+        for part in self.virtio_mem.unplugged(&self.blocks) {
+            self.pages.forget_promises(part.block, part.start, part.len);
+            self.pages.unplug(part.block, part.start, part.len);
+        }
         self.requests.say(&Message::ResumeAck);
         if self.device == Device::Saved {
             self.release_pongs();

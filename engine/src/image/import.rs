@@ -11,7 +11,7 @@ use std::path::Path;
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{self, Decoder, Event, MAX_ITEM, Step};
 
-use super::{Error, Manifest, Recorder, Writer};
+use super::{Error, Finished, Manifest, Recorder, Writer};
 use crate::Channel;
 use crate::blocks::BlockId;
 use crate::destination::{self, Action, Destination, Ending, Placed, Placement};
@@ -26,13 +26,18 @@ pub struct ImportOptions {
     pub core: destination::Config,
     /// For the decoder: the same page sizes.
     pub stream: forward::Options,
+    /// Whether to take a stream of which nothing proves that it is whole; see
+    /// [`Error::UnprovenEnd`]. The manifest says so.
+    pub accept_unproven_end: bool,
 }
 
 /// What came of it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Imported {
     /// What is in the image now.
     pub manifest: Manifest,
+    /// Where the image is.
+    pub finished: Finished,
     /// Bytes of the stream.
     pub bytes: u64,
     /// How the stream ended.
@@ -44,7 +49,8 @@ pub struct Imported {
 ///
 /// # Errors
 ///
-/// See [`Error`]; nothing of the image is left.
+/// See [`Error`]; nothing of the image is left. An image that is whole, but
+/// cannot have its name, is no error: see [`Imported::finished`].
 pub fn import(
     stream: &mut dyn Read,
     out: &Path,
@@ -53,7 +59,7 @@ pub fn import(
 ) -> Result<Imported, Error> {
     let mut importing = Importing {
         writer: Writer::new(out)?,
-        recorder: Recorder::new(),
+        recorder: Recorder::new().accept_unproven_end(options.accept_unproven_end),
         decoder: Decoder::new(options.stream),
         core: Destination::new(options.core),
         ending: None,
@@ -169,8 +175,10 @@ impl Importing {
                 why: "it ends before the migration does",
             });
         };
+        let manifest = self.writer.seal(self.recorder.facts())?;
         Ok(Imported {
-            manifest: self.writer.finish(self.recorder.facts())?,
+            manifest,
+            finished: self.writer.name(),
             bytes: self.decoder.offset(),
             ending,
         })

@@ -12,26 +12,44 @@
 //!       "file": "ram-000-pc.ram.raw" }
 //!   ],
 //!   "device_state": 35410, "early_state": 0, "description": 12345,
-//!   "source": { "ram_section": 2, "footers": true, ... }
+//!   "source": { "ram_section": 2, "footers": true, ... },
+//!   "id": "9d3c1f3a0e2b4c5d6e7f8091a2b3c4d5",
+//!   "digests": {
+//!     "kind": "xxh3", "piece": 16384,
+//!     "blocks": [ { "file": "ram-000-pc.ram.sums", "digest": "06b05a..." } ],
+//!     "device_state": "78af5f...", "early_state": null, "description": "892f39..."
+//!   }
 //! }
 //! ```
 //!
 //! Lengths are in bytes. A name that is not UTF-8 is `{"hex": "..."}`. The
 //! machine type is null if the stream did not say it, as with machine types up
 //! to 2.3; the lengths of states are those of their files, 0 or null for one
-//! that is not there. Members that are not known are ignored, so a later version
-//! may add some.
+//! that is not there. `"end": "unproven"` is there if nothing proves that the
+//! stream was whole, and was taken all the same. `id` and `digests` are described
+//! in [`digest`](super::digest); images of earlier versions of this program have
+//! neither. Members that are not known are ignored, so a later version may add
+//! some.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use retpath_codec::{BlockName, NameBuf};
 use serde_json::{Map, Value, json};
 
+use super::digest::{Digest, KIND, Seal, SumsFile};
 use super::{Error, VERSION};
+use crate::blocks::{Block, Blocks};
 use crate::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
 
 /// What says that a file is a manifest.
 const FORMAT: &str = "retpath-image";
+
+/// Bytes of RAM that a piece may have; all of one is read to check a page.
+const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
+
+/// What `"end"` says of a stream that may have been cut.
+const UNPROVEN: &str = "unproven";
 
 /// A guest's UUID.
 pub type Uuid = [u8; 16];
@@ -56,8 +74,14 @@ pub struct Manifest {
     pub early_state: u64,
     /// Bytes of the description, if there is one.
     pub description: Option<u64>,
+    /// Whether nothing proves that the stream was whole: see
+    /// [`Error::UnprovenEnd`].
+    pub unproven_end: bool,
     /// What the source did.
     pub source: Seen,
+    /// Digests of the files, and the image's identity; none if the image was
+    /// made before there were any.
+    pub seal: Option<Seal>,
 }
 
 /// A RAM block and its file.
@@ -107,7 +131,7 @@ impl Manifest {
             })
         });
         let seen = self.source;
-        json!({
+        let mut all = json!({
             "format": FORMAT,
             "version": VERSION,
             "machine": self.machine.as_deref().map(bytes_to_json),
@@ -128,7 +152,15 @@ impl Manifest {
                 "switchover_start": seen.switchover_start,
                 "asks_loaded": seen.asks_loaded,
             },
-        })
+        });
+        if self.unproven_end {
+            all["end"] = UNPROVEN.into();
+        }
+        if let Some(seal) = &self.seal {
+            all["id"] = seal.id.to_string().into();
+            all["digests"] = seal.to_json();
+        }
+        all
     }
 
     /// Reads the text of the file at `path`, which is for messages.
@@ -162,6 +194,27 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The RAM blocks, if they can be ones. `path` is the manifest's, for
+    /// messages.
+    pub(super) fn checked_blocks(&self, path: &Path) -> Result<Blocks, Error> {
+        let wrong = |why: String| Error::Manifest {
+            path: path.to_owned(),
+            why,
+        };
+        let mut blocks = Blocks::new(self.target_page).map_err(|error| wrong(error.to_string()))?;
+        for file in &self.blocks {
+            let block = Block {
+                name: file.name.clone(),
+                len: file.len,
+                page: file.page,
+            };
+            blocks
+                .add(block)
+                .map_err(|error| wrong(format!("RAM block {}: {error}", file.name)))?;
+        }
+        Ok(blocks)
+    }
+
     /// What the text itself must not say.
     fn check(&self) -> Result<(), String> {
         if self.blocks.is_empty() {
@@ -170,10 +223,15 @@ impl Manifest {
         if self.blocks.len() > MAX_BLOCKS {
             return Err(format!("more than {MAX_BLOCKS} RAM blocks"));
         }
-        let mut files: Vec<&str> = self.blocks.iter().map(|block| &*block.file).collect();
+        let ram = self.blocks.iter().map(|block| &*block.file);
+        let sums = self.seal.iter().flat_map(|seal| &seal.ram);
+        let mut files: Vec<&str> = ram.chain(sums.map(|sums| &*sums.file)).collect();
         files.sort_unstable();
         if let Some(pair) = files.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("two RAM blocks have the file {:?}", pair[0]));
+        }
+        if let Some(seal) = &self.seal {
+            seal.check(self)?;
         }
         let total = self
             .blocks
@@ -183,6 +241,55 @@ impl Manifest {
             return Err(format!(
                 "{total} bytes of RAM, but {DEFAULT_MAX_RAM} is the limit"
             ));
+        }
+        Ok(())
+    }
+}
+
+impl Seal {
+    fn to_json(&self) -> Value {
+        let blocks = self
+            .ram
+            .iter()
+            .map(|sums| json!({ "file": sums.file, "digest": sums.digest.to_string() }));
+        json!({
+            "kind": KIND,
+            "piece": self.piece,
+            "blocks": blocks.collect::<Value>(),
+            "device_state": self.device_state.to_string(),
+            "early_state": self.early_state.map(|digest| digest.to_string()),
+            "description": self.description.map(|digest| digest.to_string()),
+        })
+    }
+
+    /// Whether there is one digest for everything in the image.
+    fn check(&self, manifest: &Manifest) -> Result<(), String> {
+        if !PIECES.contains(&self.piece) || !self.piece.is_power_of_two() {
+            let (least, most) = (PIECES.start(), PIECES.end());
+            return Err(format!(
+                "\"digests\": \"piece\" must be a power of two from {least} to {most}"
+            ));
+        }
+        if self.ram.len() != manifest.blocks.len() {
+            return Err("\"digests\": not one file for each RAM block".into());
+        }
+        for (name, has, wants) in [
+            (
+                "early_state",
+                self.early_state.is_some(),
+                manifest.early_state > 0,
+            ),
+            (
+                "description",
+                self.description.is_some(),
+                manifest.description.is_some(),
+            ),
+        ] {
+            if has != wants {
+                return Err(format!(
+                    "\"digests\": \"{name}\" must be there if and only if its file is"
+                ));
+            }
         }
         Ok(())
     }
@@ -260,13 +367,62 @@ impl<'a> Members<'a> {
             device_state: self.number("device_state")?,
             early_state: self.number("early_state")?,
             description: self.maybe("description", |all| all.number("description"))?,
+            unproven_end: self.maybe("end", Self::unproven_end)?.unwrap_or(false),
             source: source.seen()?,
+            seal: self.maybe("digests", Self::seal)?,
         })
+    }
+
+    fn seal(&self) -> Result<Seal, String> {
+        let id = self.digest("id")?;
+        let all = Members::of(self.member("digests"), "\"digests\"")?;
+        if all.text("kind")? != KIND {
+            return Err(format!("\"digests\": \"kind\" is not \"{KIND}\""));
+        }
+        let list = all.wants("blocks", "a list", all.member("blocks").as_array())?;
+        let ram = list.iter().enumerate().map(|(at, value)| {
+            let sums = Members::of(value, format!("\"digests\": RAM block {at}"))?;
+            Ok(SumsFile {
+                file: sums.file()?,
+                digest: sums.digest("digest")?,
+            })
+        });
+        Ok(Seal {
+            id,
+            piece: all.number("piece")?,
+            ram: ram.collect::<Result<_, String>>()?,
+            device_state: all.digest("device_state")?,
+            early_state: all.maybe("early_state", |all| all.digest("early_state"))?,
+            description: all.maybe("description", |all| all.digest("description"))?,
+        })
+    }
+
+    fn digest(&self, name: &str) -> Result<Digest, String> {
+        let digest = self
+            .member(name)
+            .as_str()
+            .and_then(|text| text.parse().ok());
+        self.wants(name, "32 hexadecimal digits", digest)
+    }
+
+    fn unproven_end(&self) -> Result<bool, String> {
+        let end = self.member("end").as_str();
+        let unproven = end.filter(|end| *end == UNPROVEN).map(|_| true);
+        self.wants("end", "\"unproven\" if it is there", unproven)
     }
 
     fn ram_file(&self) -> Result<RamFile, String> {
         let name = self.bytes("name")?;
         let name = NameBuf::new(name).map_err(|rule| format!("{}: \"name\": {rule}", self.what))?;
+        Ok(RamFile {
+            name,
+            len: self.number("length")?,
+            page: self.number("page_size")?,
+            file: self.file()?,
+        })
+    }
+
+    fn file(&self) -> Result<String, String> {
         let file = self.text("file")?;
         if !is_plain(file) {
             return Err(format!(
@@ -274,12 +430,7 @@ impl<'a> Members<'a> {
                 self.what
             ));
         }
-        Ok(RamFile {
-            name,
-            len: self.number("length")?,
-            page: self.number("page_size")?,
-            file: file.to_owned(),
-        })
+        Ok(file.to_owned())
     }
 
     fn seen(&self) -> Result<Seen, String> {

@@ -9,6 +9,7 @@
 //!                          its state and its footer) as they stood in the stream
 //!    early-state.bin       the same for those in front of RAM, if there are any
 //!    description.json      QEMU's description of the device state, if there is one
+//!    ram-000-pc.ram.sums   digests of a RAM block's pieces, one file for each
 //! ```
 //!
 //! A [`Writer`] makes one, a [`Recorder`] feeds it from the events of a stream,
@@ -16,30 +17,44 @@
 //! served.
 //!
 //! An image is made under a temporary name beside its own, `NAME.incomplete-PID`,
-//! synced, and then renamed, so that what has its name is whole. Whoever writes
+//! synced, and then renamed, so that what has its name is whole. What was
+//! received after a source gave its guest up stays there if the process ends
+//! early, and another one can go on with it: see [`Writer::make_resumable`]. Whoever writes
 //! one holds flock(2) on its folder and, exclusively, on its RAM files; whoever
 //! serves one holds the shared lock on the RAM files.
+//!
+//! An image has an identity and digests of all that is in it. What is served is
+//! compared with them first, piece by piece, so an image that was changed, at
+//! rest or while it is served, is noticed before a wrong byte leaves;
+//! [`verify()`] compares all of it.
 //!
 //! Nothing here panics, whatever is in the files. A manifest is checked against
 //! the limits of a machine before anything is allocated or opened by it.
 
+mod backing_file;
+mod digest;
 mod error;
 mod import;
 mod manifest;
 mod ram_file;
+mod ram_reader;
 mod reader;
 mod recorder;
 mod tail;
 mod temporary;
+mod unfinished;
+mod verify;
 mod writer;
 
+pub use digest::{Digest, Seal, SumsFile};
 pub use error::Error;
 pub use import::{ImportOptions, Imported, import};
 pub use manifest::{Manifest, RamFile, Seen, Uuid};
 pub use reader::Image;
 pub use recorder::Recorder;
-pub use temporary::leftovers;
-pub use writer::Writer;
+pub use temporary::{Leftover, LeftoverState, leftovers};
+pub use verify::{Difference, Verified, verify};
+pub use writer::{Finished, Writer};
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
@@ -52,6 +67,9 @@ pub const EARLY_STATE: &str = "early-state.bin";
 
 /// Name of the file with the description of the device state.
 pub const DESCRIPTION: &str = "description.json";
+
+/// Name of the file that makes an unfinished image one that can be finished.
+const UNFINISHED: &str = "unfinished.json";
 
 /// Version of the format that is written, and the only one that is read.
 pub const VERSION: u64 = 1;

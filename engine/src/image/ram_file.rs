@@ -5,10 +5,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use retpath_codec::BlockName;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
+use super::backing_file::open_as;
+use super::manifest::RamFile;
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId};
 use crate::memory::wide;
@@ -44,6 +46,22 @@ impl RamData {
             path,
             file,
             written: Bits::new(block.len.div_ceil(wide(PIECE))),
+        })
+    }
+
+    /// The file that another process has left of a block.
+    pub(super) fn open(folder: &Path, block: &RamFile) -> Result<Self, Error> {
+        let path = folder.join(&block.file);
+        let file = open_as(&path, OFlags::RDWR)?;
+        // File systems without locks are no reason to refuse: it is a courtesy.
+        let _ = file.try_lock();
+        file.set_len(block.len)
+            .map_err(Error::io("making room in", &path))?;
+        Ok(Self {
+            name: block.file.clone(),
+            path,
+            file,
+            written: Bits::full(block.len.div_ceil(wide(PIECE))),
         })
     }
 

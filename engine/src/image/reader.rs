@@ -1,24 +1,25 @@
 //! Opens an image.
 //!
 //! Everything that the manifest says is compared with what is there before
-//! anything is served; RAM is mapped, not read, so that an image larger than
-//! memory can be served, and several processes share what they read of it.
+//! anything is served. The states of devices are read and compared with their
+//! digests at once; RAM is read when it is served, so that an image larger than
+//! memory can be served, and each piece is compared with its digest then.
 //!
 //! Nothing of an image is changed. Its files stay locked, shared, while it is
-//! open; see [`Frozen::map`] for what that asks of others.
+//! open.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-
-use super::manifest::{Manifest, RamFile};
+use super::backing_file::{metadata, open};
+use super::digest::{Digest, Sums, identity};
+use super::manifest::Manifest;
+use super::ram_reader::RamReader;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
-use crate::blocks::{Block, BlockId, Blocks};
-use crate::memory::Frozen;
+use crate::blocks::{BlockId, Blocks};
 use crate::source::PageSource;
+use crate::virtio_mem::{Devices, Unplugged};
 
 /// Largest manifest, in bytes: room for the most RAM blocks that there can be.
 const MAX_MANIFEST: u64 = 16 << 20;
@@ -32,7 +33,7 @@ pub struct Image {
     path: PathBuf,
     manifest: Manifest,
     blocks: Blocks,
-    ram: Vec<Frozen>,
+    ram: Vec<RamReader>,
     device_state: Vec<u8>,
     early_state: Vec<u8>,
     description: Option<Vec<u8>>,
@@ -46,36 +47,36 @@ impl Image {
     /// It is no image, it is one of another version, or its files are not what
     /// its manifest says.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, true)
+    }
+
+    /// The same, but RAM is not compared with its digests when it is read. For
+    /// an image that [`verify()`](super::verify()) has just found whole, and that
+    /// nobody can have changed since.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::open`].
+    pub fn open_unverified(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, false)
+    }
+
+    fn open_with(path: &Path, verified: bool) -> Result<Self, Error> {
         let manifest = read_manifest(path)?;
-        let place = path.join(MANIFEST);
-        let wrong = |why: String| Error::Manifest {
-            path: place.clone(),
-            why,
-        };
-        let mut blocks =
-            Blocks::new(manifest.target_page).map_err(|error| wrong(error.to_string()))?;
-        for file in &manifest.blocks {
-            let block = Block {
-                name: file.name.clone(),
-                len: file.len,
-                page: file.page,
+        let blocks = manifest.checked_blocks(&path.join(MANIFEST))?;
+        let mut ram = Vec::new();
+        for (at, block) in manifest.blocks.iter().enumerate() {
+            let sums = match verified {
+                true => read_sums(path, &manifest, at)?,
+                false => None,
             };
-            let added = blocks.add(block);
-            added.map_err(|error| wrong(format!("RAM block {}: {error}", file.name)))?;
+            ram.push(RamReader::open(&path.join(&block.file), block.len, sums)?);
         }
-        let ram = manifest.blocks.iter().map(|file| map(path, file));
-        let ram = ram.collect::<Result<_, _>>()?;
-        let early_state = match manifest.early_state {
-            0 => Vec::new(),
-            len => read_state(path, EARLY_STATE, len)?,
-        };
-        let description = manifest
-            .description
-            .map(|len| read_state(path, DESCRIPTION, len));
+        let state = |name| read_state(path, &manifest, name);
         Ok(Self {
-            device_state: read_state(path, DEVICE_STATE, manifest.device_state)?,
-            early_state,
-            description: description.transpose()?,
+            device_state: state(DEVICE_STATE)?.unwrap_or_default(),
+            early_state: state(EARLY_STATE)?.unwrap_or_default(),
+            description: state(DESCRIPTION)?,
             path: path.to_owned(),
             manifest,
             blocks,
@@ -86,6 +87,11 @@ impl Image {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The image's identity, unless it was made before there was one.
+    pub fn id(&self) -> Option<Digest> {
+        self.manifest.seal.as_ref().map(|seal| seal.id)
     }
 
     /// What the manifest says.
@@ -114,53 +120,34 @@ impl Image {
         self.description.as_deref()
     }
 
+    /// Memory of virtio-mem devices that is not plugged, as the devices' states
+    /// say. It reads as zeros, and is nothing to serve.
+    pub fn unplugged(&self) -> Vec<Unplugged> {
+        let states = [self.early_state(), self.device_state()];
+        let devices = Devices::in_sections(u64::MAX, &states);
+        devices.unplugged(&self.blocks).collect()
+    }
+
     /// Bytes of a block that are in its file, those of holes not counted.
     pub fn stored(&self, block: BlockId) -> u64 {
-        self.ram.get(block).map_or(0, Frozen::stored)
+        self.ram.get(block).map_or(0, RamReader::stored)
     }
 }
 
 impl PageSource for Image {
     fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let bytes = self
-            .lend(block, offset, out.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn lend(&self, block: BlockId, offset: u64, len: usize) -> Option<&[u8]> {
-        self.ram.get(block)?.page(offset, len)
-    }
-
-    fn check(&self, block: BlockId) -> io::Result<()> {
         let ram = self.ram.get(block).ok_or(io::ErrorKind::NotFound)?;
-        ram.check().map_err(io::Error::other)
+        ram.read(offset, out).map_err(io::Error::other)
     }
 
-    fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> bool {
-        self.ram
-            .get(block)
-            .is_some_and(|ram| ram.is_hole(offset, len))
+    fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> io::Result<bool> {
+        let ram = self.ram.get(block).ok_or(io::ErrorKind::NotFound)?;
+        ram.is_hole(offset, len).map_err(io::Error::other)
     }
 }
 
-/// Maps a block's file.
-fn map(folder: &Path, block: &RamFile) -> Result<Frozen, Error> {
-    let path = folder.join(&block.file);
-    let file = open(&path)?;
-    let size = size_of(&file, &path)?;
-    if size > block.len {
-        let why = format!(
-            "the file has {size} bytes, but RAM block {} has {}: it has been changed",
-            block.name, block.len
-        );
-        return Err(Error::File { path, why });
-    }
-    Frozen::map(file, block.len).map_err(|error| Error::Map { path, error })
-}
-
-fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
+/// Reads the manifest, and compares the image's identity with it.
+pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
     let about = fs::metadata(folder).map_err(Error::io("opening", folder))?;
     let path = folder.join(MANIFEST);
     if !about.is_dir() || fs::symlink_metadata(&path).is_err() {
@@ -169,60 +156,109 @@ fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
         });
     }
     let file = open(&path)?;
-    let size = size_of(&file, &path)?;
+    let size = metadata(&file, &path)?.len();
+    let wrong = |why| Error::Manifest {
+        path: path.clone(),
+        why,
+    };
     if size > MAX_MANIFEST {
-        let why = format!("{size} bytes are too many for a manifest");
-        return Err(Error::Manifest { path, why });
+        return Err(wrong(format!("{size} bytes are too many for a manifest")));
     }
     let mut text = Vec::new();
     file.take(MAX_MANIFEST)
         .read_to_end(&mut text)
         .map_err(Error::io("reading", &path))?;
-    Manifest::parse(&text, &path)
+    let manifest = Manifest::parse(&text, &path)?;
+    if let Some(seal) = &manifest.seal {
+        let value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let (id, found) = (seal.id, identity(&value));
+        if id != found {
+            return Err(wrong(format!(
+                "the image's id is {id}, but what the manifest says makes {found}: it has been \
+                 changed"
+            )));
+        }
+    }
+    Ok(manifest)
 }
 
-fn read_state(folder: &Path, name: &str, len: u64) -> Result<Vec<u8>, Error> {
+/// Reads the digests of a block's pieces; none if the image has none.
+pub(super) fn read_sums(
+    folder: &Path,
+    manifest: &Manifest,
+    block: usize,
+) -> Result<Option<Sums>, Error> {
+    let ram = manifest.blocks.get(block);
+    let seal = manifest.seal.as_ref();
+    let sums = seal.and_then(|seal| Some((seal.piece, seal.ram.get(block)?)));
+    let (Some(ram), Some((piece, sums))) = (ram, sums) else {
+        return Ok(None);
+    };
+    let len = Sums::file_len(piece, ram.len);
+    let bytes = read_whole(folder, &sums.file, len, Some(sums.digest))?;
+    Sums::parse(&bytes, piece, ram.len)
+        .map(Some)
+        .ok_or_else(|| {
+            let path = folder.join(&sums.file);
+            let why = "not one digest for each piece".into();
+            Error::File { path, why }
+        })
+}
+
+/// Reads one of the files with states; none if the image has no such file.
+pub(super) fn read_state(
+    folder: &Path,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<Option<Vec<u8>>, Error> {
+    let seal = manifest.seal.as_ref();
+    let (len, digest) = match name {
+        DEVICE_STATE => (
+            Some(manifest.device_state),
+            seal.map(|seal| seal.device_state),
+        ),
+        EARLY_STATE => (
+            Some(manifest.early_state).filter(|&len| len > 0),
+            seal.and_then(|seal| seal.early_state),
+        ),
+        _ => (manifest.description, seal.and_then(|seal| seal.description)),
+    };
+    let Some(len) = len else {
+        return Ok(None);
+    };
+    if len > MAX_STATE {
+        let path = folder.join(name);
+        let why = format!("{len} bytes are too many for the state of devices");
+        return Err(Error::File { path, why });
+    }
+    read_whole(folder, name, len, digest).map(Some)
+}
+
+/// Reads a whole file, and compares it with its length and its digest.
+fn read_whole(
+    folder: &Path,
+    name: &str,
+    len: u64,
+    digest: Option<Digest>,
+) -> Result<Vec<u8>, Error> {
     let path = folder.join(name);
     let file = open(&path)?;
-    let size = size_of(&file, &path)?;
-    let why = if size != len {
-        format!("the file has {size} bytes, but the manifest says {len}: it has been changed")
-    } else if size > MAX_STATE {
-        format!("{size} bytes are too many for the state of devices")
-    } else {
-        let mut bytes = Vec::new();
-        file.take(size)
-            .read_to_end(&mut bytes)
-            .map_err(Error::io("reading", &path))?;
-        return Ok(bytes);
-    };
-    Err(Error::File { path, why })
-}
-
-/// Opens a file of the image: no link to somewhere else, and nothing that blocks.
-fn open(path: &Path) -> Result<File, Error> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => Ok(fd.into()),
-        Err(Errno::LOOP) => Err(Error::File {
-            path: path.to_owned(),
-            why: "a symbolic link; an image holds its own files".into(),
-        }),
-        Err(Errno::NOENT) => Err(Error::File {
-            path: path.to_owned(),
-            why: "the file is missing, but the manifest names it".into(),
-        }),
-        Err(errno) => Err(Error::io("opening", path)(errno.into())),
+    let size = metadata(&file, &path)?.len();
+    if size != len {
+        let why =
+            format!("the file has {size} bytes, but the manifest says {len}: it has been changed");
+        return Err(Error::File { path, why });
     }
-}
-
-fn size_of(file: &File, path: &Path) -> Result<u64, Error> {
-    let about = file.metadata().map_err(Error::io("looking at", path))?;
-    if !about.is_file() {
-        return Err(Error::File {
-            path: path.to_owned(),
-            why: "no ordinary file".into(),
+    let mut bytes = Vec::new();
+    file.take(len)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("reading", &path))?;
+    if digest.is_some_and(|digest| digest != Digest::of(&bytes)) {
+        return Err(Error::Damaged {
+            path,
+            offset: 0,
+            len,
         });
     }
-    Ok(about.len())
+    Ok(bytes)
 }

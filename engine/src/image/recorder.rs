@@ -37,6 +37,9 @@ pub struct Recorder {
     device: bool,
     /// Whether the description has begun, and how much of it is to come.
     description: Option<u64>,
+    accept_unproven_end: bool,
+    /// Whether such an end was accepted.
+    unproven_end: bool,
     scratch: Vec<u8>,
 }
 
@@ -46,11 +49,32 @@ impl Recorder {
         Self::default()
     }
 
+    /// Goes on after the switch to postcopy with what another recorder knew.
+    pub fn resumed(facts: &Manifest) -> Self {
+        Self {
+            machine: facts.machine.clone(),
+            uuid: facts.uuid,
+            says_target_page: facts.says_target_page,
+            seen: facts.source,
+            ram: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether to take a stream of which nothing proves that it is whole. The
+    /// manifest says so then. Off unless it is asked for.
+    #[must_use]
+    pub fn accept_unproven_end(mut self, accept: bool) -> Self {
+        self.accept_unproven_end = accept;
+        self
+    }
+
     /// Takes the next event.
     ///
     /// # Errors
     ///
-    /// [`Error::Unfaithful`], and [`Error::Io`] of the writer.
+    /// [`Error::Unfaithful`], [`Error::CutShort`] and [`Error::UnprovenEnd`] at
+    /// the end of a stream without footers, and [`Error::Io`] of the writer.
     pub fn event(&mut self, event: &Event<'_>, writer: &mut Writer) -> Result<(), Error> {
         match event {
             Event::Configuration { machine } => self.machine = Some(machine.to_vec()),
@@ -175,12 +199,20 @@ impl Recorder {
     /// The end mark. Without footers it has come as device state, and is
     /// repeated by who saw the end of the stream: finds it there.
     fn end(&mut self, writer: &mut Writer) -> Result<(), Error> {
-        if !self.has_open_end() || writer.split_device_state()? {
+        if !self.has_open_end() {
             return Ok(());
         }
-        Err(Error::CutShort {
-            why: "it ends inside the device state",
-        })
+        match writer.split_device_state(self.accept_unproven_end)? {
+            Tail::Whole => Ok(()),
+            Tail::Unclear if self.accept_unproven_end => {
+                self.unproven_end = true;
+                Ok(())
+            }
+            Tail::Unclear => Err(Error::UnprovenEnd),
+            Tail::Open => Err(Error::CutShort {
+                why: "it ends inside the device state",
+            }),
+        }
     }
 
     /// What is known, for [`Writer::finish`].
@@ -194,7 +226,9 @@ impl Recorder {
             device_state: 0,
             early_state: 0,
             description: None,
+            unproven_end: self.unproven_end,
             source: self.seen,
+            seal: None,
         }
     }
 }

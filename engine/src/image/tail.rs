@@ -8,7 +8,11 @@
 //!
 //! Nothing in front of it says where the state ends, but the end of the stream
 //! does: JSON holds no zero bytes, so that the last EOF whose description ends
-//! with the stream is the right one. Without a description EOF is the last byte.
+//! with the stream is the right one.
+//!
+//! Only such a description proves that the stream is whole. Without one (machine
+//! types up to 2.2 send none) EOF is the last byte, but device state is full of
+//! zero bytes: a stream that was cut behind any of them looks the same.
 
 use serde_json::Value;
 
@@ -17,13 +21,40 @@ use crate::destination::Tail;
 /// Bytes in front of a description: EOF, VMDESCRIPTION and the size.
 const HEAD: usize = 6;
 
-/// Splits what came as device state into that, of which the length is given, and
-/// the description; `None` if no end is there.
-pub(super) fn split(all: &[u8]) -> Option<(usize, Option<&[u8]>)> {
+/// Where the device state ends in a stream without footers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Split<'a> {
+    /// Length of the device state in bytes.
+    pub(super) len: usize,
+    /// The description behind it.
+    pub(super) description: Option<&'a [u8]>,
+    /// Whether the description proves that this is the end.
+    pub(super) proven: bool,
+}
+
+impl Split<'_> {
+    /// The same for a stream of which more may come.
+    pub(super) fn tail(&self) -> Tail {
+        match self.proven {
+            true => Tail::Whole,
+            false => Tail::Unclear,
+        }
+    }
+}
+
+/// Finds the end in what came as device state; `None` if no end is there.
+///
+/// A description is proof only if it is JSON with a list of devices: then the
+/// source has nothing more to say.
+pub(super) fn split(all: &[u8]) -> Option<Split<'_>> {
     let last_zeros = all.iter().enumerate().rev().filter(|(_, byte)| **byte == 0);
     for (at, _) in last_zeros {
         if let Some(description) = described(&all[at..]) {
-            return Some((at, Some(description)));
+            return Some(Split {
+                len: at,
+                description: Some(description),
+                proven: lists_devices(description),
+            });
         }
         // No description reaches over the zeros of its own size and one more.
         if all.len() - at > HEAD && all[at + HEAD..].contains(&0) {
@@ -31,21 +62,21 @@ pub(super) fn split(all: &[u8]) -> Option<(usize, Option<&[u8]>)> {
         }
     }
     let (last, rest) = all.split_last()?;
-    (*last == 0).then_some((rest.len(), None))
+    (*last == 0).then_some(Split {
+        len: rest.len(),
+        description: None,
+        proven: false,
+    })
 }
 
-/// What the end of what has come so far looks like. A description counts only if
-/// it is JSON with a list of devices: then the source has nothing more to say.
+/// What the end of what has come so far looks like.
 pub(super) fn look(all: &[u8]) -> Tail {
-    let whole = |json: &[u8]| {
-        let json: Result<Value, _> = serde_json::from_slice(json);
-        json.is_ok_and(|json| json["devices"].is_array())
-    };
-    match split(all) {
-        None => Tail::Open,
-        Some((_, Some(json))) if whole(json) => Tail::Whole,
-        Some(_) => Tail::Unclear,
-    }
+    split(all).map_or(Tail::Open, |split| split.tail())
+}
+
+fn lists_devices(json: &[u8]) -> bool {
+    let json: Result<Value, _> = serde_json::from_slice(json);
+    json.is_ok_and(|json| json["devices"].is_array())
 }
 
 /// The description behind an EOF, if that is what is here.
@@ -69,18 +100,33 @@ mod tests {
 
     #[test]
     fn finds_the_description_at_the_end() {
-        let json = br#"{"page_size": 4096}"#;
-        for state in [&b"state"[..], b"", b"00\0\x06\0\0\0\x02{}\0\0", &[0; 40]] {
-            let all = stream(state, json);
-            assert_eq!(split(&all), Some((state.len(), Some(&json[..]))));
+        for (json, proven) in [
+            (&br#"{"page_size": 4096}"#[..], false),
+            (br#"{"devices": []}"#, true),
+        ] {
+            for state in [&b"state"[..], b"", b"00\0\x06\0\0\0\x02{}\0\0", &[0; 40]] {
+                let all = stream(state, json);
+                let (len, description) = (state.len(), Some(json));
+                let want = Split {
+                    len,
+                    description,
+                    proven,
+                };
+                assert_eq!(split(&all), Some(want));
+            }
         }
     }
 
     #[test]
-    fn takes_the_last_byte_for_the_end_without_a_description() {
-        assert_eq!(split(b"state\0"), Some((5, None)));
-        assert_eq!(split(b"state\0\0\0"), Some((7, None)));
-        assert_eq!(split(b"\0"), Some((0, None)));
+    fn takes_the_last_zero_byte_for_an_unproven_end() {
+        for (all, len) in [(&b"state\0"[..], 5), (b"state\0\0\0", 7), (b"\0", 0)] {
+            let want = Split {
+                len,
+                description: None,
+                proven: false,
+            };
+            assert_eq!(split(all), Some(want));
+        }
     }
 
     #[test]

@@ -1,19 +1,21 @@
 //! The folder that an image is made in, before it has its name.
 //!
 //! It lies beside the image to be, so that one rename makes the image appear.
-//! It is removed when the writer is dropped; a process that is killed leaves it,
+//! It is removed when the writer is dropped, unless it has been told to stay,
+//! because it holds what nobody else has. A process that is killed leaves it,
 //! and its name tells what it is. It is locked as long as somebody writes.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::Error;
+use super::{Error, MANIFEST, UNFINISHED};
 
 /// What is between an image's name and the number of the process.
 const MARK: &str = ".incomplete-";
@@ -22,7 +24,7 @@ const MARK: &str = ".incomplete-";
 /// a process of the same number.
 const TRIES: u32 = 1000;
 
-/// A folder that disappears unless it gets its name.
+/// A folder that disappears unless it gets its name, or has to stay.
 #[derive(Debug)]
 pub(super) struct Temporary {
     out: PathBuf,
@@ -30,7 +32,7 @@ pub(super) struct Temporary {
     path: PathBuf,
     /// Holds the lock.
     folder: File,
-    named: bool,
+    stays: bool,
 }
 
 impl Temporary {
@@ -50,42 +52,103 @@ impl Temporary {
             parent,
             path,
             folder,
-            named: false,
+            stays: false,
+        })
+    }
+
+    /// Takes over the folder that another process has left. The image will be
+    /// `out`, or what the folder's name says.
+    pub(super) fn adopt(path: &Path, out: Option<&Path>) -> Result<Self, Error> {
+        let folder = File::open(path).map_err(Error::io("opening", path))?;
+        if let Err(fs::TryLockError::WouldBlock) = folder.try_lock() {
+            return Err(Error::InUse { path: path.into() });
+        }
+        let out = match out {
+            Some(out) => out.to_owned(),
+            None => named_after(path)?,
+        };
+        let (parent, _) = split(&out)?;
+        if fs::symlink_metadata(&out).is_ok() {
+            return Err(Error::Exists { path: out });
+        }
+        Ok(Self {
+            out,
+            parent,
+            path: path.into(),
+            folder,
+            stays: true,
         })
     }
 
     /// Where the folder is now.
     pub(super) fn path(&self) -> &Path {
-        if self.named { &self.out } else { &self.path }
+        &self.path
     }
 
-    /// Gives the folder its name; everything in it has been synced.
-    pub(super) fn name(&mut self) -> Result<(), Error> {
+    /// Whether the folder has the name that was asked for.
+    pub(super) fn has_name(&self) -> bool {
+        self.path == self.out
+    }
+
+    /// Whether the folder stays when this value is dropped.
+    pub(super) fn set_stays(&mut self, stays: bool) {
+        self.stays = stays;
+    }
+
+    /// Puts the names of its files where a crash cannot reach them.
+    pub(super) fn sync(&self) -> Result<(), Error> {
         let failed = Error::io("syncing the folder", &self.path);
-        self.folder.sync_all().map_err(failed)?;
-        match rustix::fs::renameat_with(CWD, &self.path, CWD, &self.out, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(Error::Exists {
-                    path: self.out.clone(),
-                });
+        self.folder.sync_all().map_err(failed)
+    }
+
+    /// Gives the folder its name; everything in it has been synced. It stays
+    /// whatever happens: if the name is taken, under the name with a number,
+    /// and if it cannot be renamed, under its temporary name.
+    ///
+    /// # Errors
+    ///
+    /// It does not have the name that was asked for, or a crash could still
+    /// take the name away; [`Temporary::path`] says where it is.
+    pub(super) fn name(&mut self) -> Result<(), Error> {
+        self.stays = true;
+        let asked = self.out.clone();
+        let renamed = match self.rename(&asked) {
+            Err(error @ Error::Exists { .. }) => {
+                for number in 2..TRIES {
+                    let mut name = asked.clone().into_os_string();
+                    name.push(format!("-{number}"));
+                    match self.rename(Path::new(&name)) {
+                        Err(Error::Exists { .. }) => {}
+                        _ => break,
+                    }
+                }
+                Err(error)
             }
+            done => done,
+        };
+        let parent = File::open(&self.parent).and_then(|parent| parent.sync_all());
+        renamed.and(parent.map_err(Error::io("syncing the folder", &self.parent)))
+    }
+
+    fn rename(&mut self, name: &Path) -> Result<(), Error> {
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, name, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Error::Exists { path: name.into() }),
             // A file system that cannot promise it. Renaming a folder replaces
             // at most an empty one.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::rename(&self.path, &self.out).map_err(Error::io("naming", &self.out))?;
+                fs::rename(&self.path, name).map_err(Error::io("naming", name))?;
             }
-            Err(errno) => return Err(Error::io("naming", &self.out)(errno.into())),
+            Err(errno) => return Err(Error::io("naming", name)(errno.into())),
         }
-        self.named = true;
-        let parent = File::open(&self.parent).and_then(|parent| parent.sync_all());
-        parent.map_err(Error::io("syncing the folder", &self.parent))
+        self.path = name.into();
+        Ok(())
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.named {
+        if !self.stays {
             // What cannot be removed is found by its name.
             let _ = fs::remove_dir_all(&self.path);
         }
@@ -102,6 +165,16 @@ fn split(out: &Path) -> Result<(PathBuf, &OsStr), Error> {
         _ => PathBuf::from("."),
     };
     Ok((parent, name))
+}
+
+/// The image that a temporary folder was made for.
+fn named_after(path: &Path) -> Result<PathBuf, Error> {
+    let wrong = || Error::Name { path: path.into() };
+    let name = path.file_name().ok_or_else(wrong)?.as_bytes();
+    let mark = MARK.as_bytes();
+    let at = name.windows(mark.len()).rposition(|part| part == mark);
+    let name = &name[..at.filter(|at| *at > 0).ok_or_else(wrong)?];
+    Ok(path.with_file_name(OsString::from_vec(name.to_vec())))
 }
 
 fn make(parent: &Path, name: &OsStr) -> Result<PathBuf, Error> {
@@ -130,20 +203,50 @@ fn open_locked(path: &Path) -> Result<File, Error> {
     Ok(folder)
 }
 
-/// What runs that were killed have left of images of this name: folders that
-/// may be deleted. Folders that somebody still writes are not among them.
-pub fn leftovers(out: &Path) -> Vec<PathBuf> {
+/// What a process that was killed, or could not finish, has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The folder.
+    pub path: PathBuf,
+    /// What is in it.
+    pub state: LeftoverState,
+}
+
+/// What is in a folder that was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftoverState {
+    /// A whole image that only lacks its name: rename it.
+    Whole,
+    /// Memory received in postcopy, of which the rest is at the source: it can
+    /// be the only copy of what the guest has become.
+    Postcopy,
+    /// Nothing that its source does not have.
+    Worthless,
+}
+
+/// What other processes have left of images of this name. Folders that
+/// somebody still writes are not among them.
+pub fn leftovers(out: &Path) -> Vec<Leftover> {
     let Ok((parent, name)) = split(out) else {
         return Vec::new();
     };
     let mut prefix = name.as_encoded_bytes().to_vec();
     prefix.extend(MARK.as_bytes());
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries
+    let mut found: Vec<Leftover> = entries
         .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(&prefix))
         .map(|entry| entry.path())
         .filter(|path| File::open(path).is_ok_and(|folder| folder.try_lock().is_ok()))
+        .map(|path| {
+            let has = |name| path.join(name).exists();
+            let state = match (has(MANIFEST), has(UNFINISHED)) {
+                (true, _) => LeftoverState::Whole,
+                (false, true) => LeftoverState::Postcopy,
+                (false, false) => LeftoverState::Worthless,
+            };
+            Leftover { path, state }
+        })
         .collect();
-    found.sort();
+    found.sort_by(|one, other| one.path.cmp(&other.path));
     found
 }

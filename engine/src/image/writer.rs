@@ -2,17 +2,23 @@
 //!
 //! Pages come in any order and may come again. Neighbours are gathered, so that
 //! a stream that goes through memory in order is written in large pieces; pages
-//! of zeros become holes. No error leaves anything of the image's name; what was
-//! written goes when the writer is dropped.
+//! of zeros become holes. No error leaves anything of the image's name. What was
+//! written goes when the writer is dropped, unless the image is whole, or can
+//! be the only copy of a guest: see [`Writer::make_resumable`].
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
+use super::backing_file::open_as;
+use super::digest::Seal;
 use super::manifest::{Manifest, RamFile};
 use super::ram_file::{RamData, create};
 use super::temporary::Temporary;
-use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
+use super::unfinished::{self, Received};
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, UNFINISHED, digest};
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::destination::Tail;
 use crate::memory::wide;
@@ -31,6 +37,10 @@ pub struct Writer {
     device_state: StateFile,
     early_state: StateFile,
     description: Option<StateFile>,
+    /// What another process needs to go on with this image.
+    received: Option<Received>,
+    /// The digests, once it has been sealed.
+    seal: Option<Seal>,
 }
 
 /// Bytes that belong in a row and are not written yet.
@@ -65,13 +75,121 @@ impl Writer {
             blocks: None,
             files: Vec::new(),
             gathered: Gathered::default(),
+            received: None,
+            seal: None,
             temporary,
         })
+    }
+
+    /// Goes on with an image that another process left in the folder `path`
+    /// after [`Writer::make_resumable`]. It will be at `out`, or where it was
+    /// meant to be. Also gives what was known of the source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotUnfinished`], [`Error::InUse`], [`Error::Exists`]; or the
+    /// folder's files are not what it says of them.
+    pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Manifest), Error> {
+        let temporary = Temporary::adopt(path, out)?;
+        let folder = temporary.path();
+        let manifest = unfinished::read(folder)?;
+        let blocks = manifest.checked_blocks(&folder.join(UNFINISHED))?;
+        let files = manifest
+            .blocks
+            .iter()
+            .map(|block| RamData::open(folder, block));
+        let writer = Self {
+            device_state: StateFile::open(folder, DEVICE_STATE, manifest.device_state)?,
+            early_state: StateFile::open(folder, EARLY_STATE, manifest.early_state)?,
+            description: None,
+            files: files.collect::<Result<_, _>>()?,
+            received: Some(Received::open(folder, blocks.len())?),
+            blocks: Some(blocks),
+            gathered: Gathered::default(),
+            seal: None,
+            temporary,
+        };
+        Ok((writer, manifest))
     }
 
     /// Where the image is now: under a temporary name until it is finished.
     pub fn path(&self) -> &Path {
         self.temporary.path()
+    }
+
+    /// The RAM blocks, once there is one.
+    pub fn blocks(&self) -> Option<&Blocks> {
+        self.blocks.as_ref()
+    }
+
+    /// Makes the folder one that another process can go on with, if this one
+    /// ends: it stays when the writer is dropped. To be called when the device
+    /// state is complete and the source is about to give its guest up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. The folder stays all the same.
+    pub fn make_resumable(&mut self, facts: Manifest) -> Result<(), Error> {
+        self.temporary.set_stays(true);
+        self.sync_device_state()?;
+        let folder = self.temporary.path();
+        let received = Received::new(folder, self.files.len())?;
+        let text = unfinished::text(&self.manifest(facts));
+        replace(folder, UNFINISHED, text.as_bytes())?;
+        self.received = Some(received);
+        Ok(())
+    }
+
+    /// Whether [`Writer::make_resumable`] has been called.
+    pub fn is_resumable(&self) -> bool {
+        self.received.is_some()
+    }
+
+    /// Notes which target pages of each block have been received, all of which
+    /// have been given to this writer: those that another process need not
+    /// receive again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn checkpoint<'a>(
+        &mut self,
+        received: impl IntoIterator<Item = &'a [u64]>,
+    ) -> Result<(), Error> {
+        self.flush()?;
+        let Some(files) = &self.received else {
+            return Ok(());
+        };
+        for (id, words) in received.into_iter().enumerate() {
+            files.set(id, words)?;
+        }
+        Ok(())
+    }
+
+    /// The target pages of a block that the process before this one received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn received(&self, block: BlockId) -> Result<Vec<u64>, Error> {
+        match (&self.received, &self.blocks) {
+            (Some(files), Some(blocks)) => files.get(block, blocks.target_pages(block)),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The sections in front of RAM, and the devices' sections, that have come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn states(&self) -> Result<[Vec<u8>; 2], Error> {
+        Ok([self.early_state.read()?, self.device_state.read()?])
+    }
+
+    /// Removes everything: the source has its guest back.
+    pub fn discard(mut self) {
+        self.temporary.set_stays(false);
     }
 
     /// Adds a RAM block that is all zeros, of a machine with target pages of
@@ -178,6 +296,11 @@ impl Writer {
         file.append(bytes)
     }
 
+    /// Whether a description has begun.
+    pub fn has_description(&self) -> bool {
+        self.description.is_some()
+    }
+
     /// Forgets the description, of which not all has come.
     ///
     /// # Errors
@@ -193,17 +316,21 @@ impl Writer {
     }
 
     /// Takes what follows the device state in a stream without footers off its
-    /// end: see [`tail`](super::tail).
-    pub(super) fn split_device_state(&mut self) -> Result<bool, Error> {
+    /// end: see [`tail`](super::tail). Says what the end looks like, and leaves
+    /// everything as it is where there is none, or one that is not proven and
+    /// not to be accepted.
+    pub(super) fn split_device_state(&mut self, accept_unproven: bool) -> Result<Tail, Error> {
         let all = self.device_state.read()?;
-        let Some((len, description)) = super::tail::split(&all) else {
-            return Ok(false);
+        let Some(split) = super::tail::split(&all) else {
+            return Ok(Tail::Open);
         };
-        self.device_state.truncate(wide(len))?;
-        if let Some(description) = description {
-            self.description(description)?;
+        if split.proven || accept_unproven {
+            self.device_state.truncate(wide(split.len))?;
+            if let Some(description) = split.description {
+                self.description(description)?;
+            }
         }
-        Ok(true)
+        Ok(split.tail())
     }
 
     /// What the end of the device state looks like so far.
@@ -234,14 +361,15 @@ impl Writer {
         self.sync_device_state()
     }
 
-    /// Finishes the image and gives it its name. `facts` is what is known of
-    /// the source; what the writer knows itself is put into it.
+    /// Makes the image whole and safe, but for its name. `facts` is what is
+    /// known of the source; what the writer knows itself is put into it. From
+    /// now on the folder stays, whatever happens to this writer.
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`], if somebody was faster, [`Error::CutShort`] without a
-    /// RAM block, as no machine is, and [`Error::Io`]. The image is not there.
-    pub fn finish(mut self, facts: Manifest) -> Result<Manifest, Error> {
+    /// [`Error::CutShort`] without a RAM block, as no machine is, and
+    /// [`Error::Io`]. The image is not whole then.
+    pub fn seal(&mut self, facts: Manifest) -> Result<Manifest, Error> {
         if self.files.is_empty() {
             return Err(Error::CutShort {
                 why: "it ends before the first RAM block",
@@ -251,10 +379,51 @@ impl Writer {
         if let Some(description) = &self.description {
             description.sync()?;
         }
+        let mut manifest = self.manifest(facts);
+        manifest.seal = self.seal.take();
+        let manifest = digest::seal(self.temporary.path(), manifest)?;
+        self.seal = manifest.seal.clone();
+        let text = format!("{:#}\n", manifest.to_json());
+        replace(self.temporary.path(), MANIFEST, text.as_bytes())?;
+        self.temporary.sync()?;
+        self.temporary.set_stays(true);
+        Ok(manifest)
+    }
+
+    /// Gives a sealed image its name. The image is safe before and after.
+    pub fn name(mut self) -> Finished {
+        // Files of a whole image that nobody needs: what cannot be removed is
+        // ignored by whoever opens it.
         if self.early_state.len == 0 {
-            let path = &self.early_state.path;
-            std::fs::remove_file(path).map_err(Error::io("removing", path))?;
+            let _ = std::fs::remove_file(&self.early_state.path);
         }
+        if let Some(received) = self.received.take() {
+            let _ = received.remove(self.temporary.path());
+        }
+        // Nobody writes any more; who opens the image locks them, shared.
+        self.files.clear();
+        let trouble = self.temporary.name().err();
+        Finished {
+            path: self.temporary.path().to_owned(),
+            has_name: self.temporary.has_name(),
+            trouble,
+        }
+    }
+
+    /// [`Writer::seal`] and [`Writer::name`] in one.
+    ///
+    /// # Errors
+    ///
+    /// As those: if the image lacks only its name, it stays under another.
+    pub fn finish(mut self, facts: Manifest) -> Result<Manifest, Error> {
+        let manifest = self.seal(facts)?;
+        match self.name().trouble {
+            Some(error) => Err(error),
+            None => Ok(manifest),
+        }
+    }
+
+    fn manifest(&self, facts: Manifest) -> Manifest {
         let blocks = self.blocks.iter().flat_map(Blocks::iter).zip(&self.files);
         let blocks = blocks.map(|(block, ram)| RamFile {
             name: block.name.clone(),
@@ -262,7 +431,7 @@ impl Writer {
             page: block.page,
             file: ram.name.clone(),
         });
-        let manifest = Manifest {
+        Manifest {
             blocks: blocks.collect(),
             target_page: self
                 .blocks
@@ -272,15 +441,30 @@ impl Writer {
             early_state: self.early_state.len,
             description: self.description.as_ref().map(|file| file.len),
             ..facts
-        };
-        let mut file = StateFile::new(self.temporary.path(), MANIFEST)?;
-        file.append(format!("{:#}\n", manifest.to_json()).as_bytes())?;
-        file.sync()?;
-        // Nobody writes any more; who opens the image locks them, shared.
-        self.files.clear();
-        self.temporary.name()?;
-        Ok(manifest)
+        }
     }
+}
+
+/// Where a whole image is.
+#[derive(Debug)]
+pub struct Finished {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether it has the name that was asked for.
+    pub has_name: bool,
+    /// Why it does not have the name that was asked for, or why a crash of the
+    /// system could still take that name away.
+    pub trouble: Option<Error>,
+}
+
+/// Makes a file, or replaces it as a whole.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
+    let mut file = File::create(&new).map_err(Error::io("making", &new))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(Error::io("writing", &new))?;
+    std::fs::rename(&new, &path).map_err(Error::io("naming", &path))
 }
 
 impl Gathered {
@@ -294,6 +478,23 @@ impl StateFile {
         let path = folder.join(name);
         let file = create(&path)?;
         Ok(Self { path, file, len: 0 })
+    }
+
+    /// The file that another process has left; what is behind its length is
+    /// dropped.
+    fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
+        let path = folder.join(name);
+        let file = open_as(&path, OFlags::RDWR)?;
+        let mut state = Self { path, file, len: 0 };
+        let size = state.file.metadata();
+        if size.map_err(Error::io("looking at", &state.path))?.len() < len {
+            return Err(Error::File {
+                path: state.path,
+                why: format!("the file is shorter than {len} bytes"),
+            });
+        }
+        state.truncate(len)?;
+        Ok(state)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {

@@ -50,10 +50,8 @@ pub enum Error {
         /// Bytes there are.
         size: u64,
     },
-    /// A file is being written by somebody else.
-    Busy,
-    /// A file was written or cut while it was mapped.
-    Changed,
+    /// A file can be written or cut by others.
+    NotSealed,
     /// The kernel refused.
     System {
         /// What was tried.
@@ -110,11 +108,9 @@ impl fmt::Display for Error {
                     "the file has {size} bytes where the RAM block needs {len}: it is cut short"
                 )
             }
-            Self::Busy => f.write_str(
-                "the file is locked by a process that writes it; try again when that is done",
-            ),
-            Self::Changed => f.write_str(
-                "the file was written or cut while it was mapped: its bytes cannot be trusted",
+            Self::NotSealed => f.write_str(
+                "the file is not a memfd that is sealed against writing and shrinking: others may \
+                 change it",
             ),
             Self::System { doing, source } => write!(f, "{doing}: {source}"),
         }

@@ -24,6 +24,8 @@ struct Model {
     page: u64,
     received: Vec<bool>,
     requested: Vec<bool>,
+    promised: Vec<bool>,
+    unplugged: Vec<bool>,
 }
 
 fn at(index: u64) -> usize {
@@ -40,6 +42,8 @@ impl Model {
             page,
             received: vec![false; at(page / TARGET * count)],
             requested: vec![false; at(count)],
+            promised: vec![false; at(count)],
+            unplugged: vec![false; at(count)],
         }
     }
 
@@ -52,7 +56,7 @@ impl Model {
     }
 
     fn fault(&mut self, offset: u64) -> Fault {
-        if self.received[at(offset / TARGET)] {
+        if self.received[at(offset / TARGET)] || self.unplugged[at(offset / self.page)] {
             return Fault::Present;
         }
         let requested = &mut self.requested[at(offset / self.page)];
@@ -70,7 +74,31 @@ impl Model {
         let wanted = wide(requested.iter().filter(|it| **it).count());
         received.fill(value);
         requested.fill(false);
+        let whole = at(offset / self.page)..at(offset / self.page + len / self.page);
+        if !value {
+            self.promised[whole].fill(true);
+        }
+        let touched = at(offset / self.page)..at((offset + len).div_ceil(self.page));
+        self.unplugged[touched].fill(false);
         (had, wanted)
+    }
+
+    fn unplug(&mut self, offset: u64, len: u64) {
+        let pieces = at(self.page / TARGET);
+        for page in at(offset / self.page)..at((offset + len) / self.page) {
+            let received = &self.received[page * pieces..(page + 1) * pieces];
+            self.unplugged[page] = !self.promised[page] && !received.contains(&true);
+        }
+    }
+
+    fn forget_promises(&mut self, offset: u64, len: u64) {
+        self.promised[at(offset / self.page)..at((offset + len) / self.page)].fill(false);
+    }
+
+    /// Whether a target page is neither received nor unplugged.
+    fn is_missing(&self, page: usize) -> bool {
+        let host = page / at(self.page / TARGET);
+        !self.received[page] && !self.unplugged[host]
     }
 
     fn requested(&self) -> Vec<u64> {
@@ -128,10 +156,14 @@ fn same(pages: &Pages, models: &[Model]) {
     assert_eq!(pages.pending(), wide(requested.len()));
     assert_eq!(pages.requested().collect::<Vec<_>>(), requested);
     let missing = models.iter().enumerate().flat_map(|(block, model)| {
-        let pages = model.received.iter().enumerate();
-        let pages = pages.filter(|(_, received)| !**received);
-        pages.map(move |(page, _)| (block, wide(page) * TARGET))
+        let pages = (0..model.received.len()).filter(|page| model.is_missing(*page));
+        pages.map(move |page| (block, wide(page) * TARGET))
     });
+    let unplugged = models.iter().map(|model| {
+        let count = model.unplugged.iter().filter(|it| **it).count();
+        wide(count) * model.page / TARGET
+    });
+    assert_eq!(pages.unplugged(), unplugged.sum::<u64>());
     let missing: Vec<(BlockId, u64)> = missing.collect();
     assert_eq!(pages.missing(), wide(missing.len()));
     assert_eq!(pages.first_missing(), missing.first().copied());
@@ -152,7 +184,15 @@ fn agree_with_a_flag_for_each_page() {
         let (page, count) = BLOCKS[block];
         let first = below(count);
         let (offset, len) = (first * page, (1 + below((count - first).min(6))) * page);
-        match below(8) {
+        match below(10) {
+            8 => {
+                models[block].unplug(offset, len);
+                pages.unplug(block, offset, len);
+            }
+            9 => {
+                models[block].forget_promises(offset, len);
+                pages.forget_promises(block, offset, len);
+            }
             0..5 => {
                 let offset = offset + below(page / TARGET) * TARGET;
                 assert_eq!(pages.fault(block, offset), models[block].fault(offset));
@@ -180,7 +220,7 @@ fn agree_with_a_flag_for_each_page() {
         }
     }
     same(&pages, &models);
-    assert!(pages.pending() > 0 && pages.missing() > 0);
+    assert!(pages.pending() > 0 && pages.missing() > 0 && pages.unplugged() > 0);
 }
 
 #[test]
@@ -189,6 +229,8 @@ fn of_no_block_nothing_is_missing() {
     assert_eq!(pages.fault(3, 0), Fault::Present);
     assert_eq!(pages.receive(3, 0, TARGET), 0);
     assert_eq!(pages.discard(3, 0, TARGET), 0);
+    pages.unplug(3, 0, TARGET);
+    pages.forget_promises(3, 0, TARGET);
     assert!(!pages.is_received(3, 0));
     assert!(!pages.any_received(3, 0, TARGET));
     assert!(pages.received(3).is_none());
@@ -213,5 +255,11 @@ fn take_two_bits_for_a_page_and_no_more() {
     pages.fault(0, 0);
     pages.receive(1, 0, 70 * 4096);
     assert_eq!(pages.memory(), before);
+    // One more bit for each host page of a block that has promised or unplugged ones.
+    let host = (1 << 14) / 8;
+    pages.discard(0, 0, 4096);
+    assert!((before + host..before + host + 64).contains(&pages.memory()));
+    pages.unplug(1, 0, 4096);
+    assert!((before + 2 * host..before + 2 * host + 64).contains(&pages.memory()));
     assert_eq!(Pages::default().memory(), 0);
 }

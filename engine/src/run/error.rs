@@ -70,6 +70,10 @@ pub enum RunError {
         /// Seconds in which nothing came.
         seconds: u64,
     },
+    /// The source closed the link inside the device state of a stream without
+    /// footers, and no description proves that this is its end: the link of a
+    /// source that was killed closes, too.
+    UnprovenEnd,
     /// The source sends its pages over channels of their own.
     Multifd,
     /// The link broke, and none came to replace it.
@@ -162,6 +166,12 @@ impl fmt::Display for RunError {
                  does not tell whether that was the end of its device state: switch to postcopy, \
                  or turn the capabilities return-path and postcopy-ram off at the source, which \
                  then closes the connection at the end"
+            ),
+            Self::UnprovenEnd => f.write_str(
+                "the source closed the link, and nothing proves that it had sent everything: its \
+                 machine type (2.3 or older) marks no end of its device state, and no \
+                 description followed. Look at `info migrate` there: if it says completed, this \
+                 was the end",
             ),
             Self::Multifd => f.write_str(
                 "the source sends its pages over other channels: turn the capability multifd off \

@@ -20,8 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use control::Control;
 pub use error::RunError;
-pub use receive::{Guest, ReceiveOptions, receive};
-pub use serve::{Connector, Machine, ServeOptions, serve};
+pub use receive::{Content, Guest, ReceiveOptions, receive, take_over};
+pub use serve::{Connector, Machine, Offer, ServeOptions, Suspicion, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.
 #[derive(Clone, Copy, Debug)]

@@ -81,9 +81,9 @@ impl Outbound {
         let too_long = |_| missing(io::ErrorKind::InvalidInput.into());
         let len = usize::try_from(run.len).map_err(too_long)?;
         let name = block.name.name();
-        pages.check(run.block).map_err(missing)?;
         self.copied = None;
-        let zeros = if pages.is_hole(run.block, run.offset, run.len) {
+        let hole = pages.is_hole(run.block, run.offset, run.len);
+        let zeros = if hole.map_err(missing)? {
             self.gather.lay_known(&run, name, |_| true)
         } else if let Some(bytes) = pages.lend(run.block, run.offset, len) {
             self.gather.lay(&run, name, bytes)

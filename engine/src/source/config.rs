@@ -3,6 +3,7 @@
 use crate::blocks::{BlockError, Blocks};
 
 use super::error::Error;
+use crate::virtio_mem::Unplugged;
 
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
 /// preempt channel.
@@ -22,6 +23,10 @@ pub struct Config {
     /// Devices' sections that stand in front of `ram`, such as those of
     /// virtio-mem.
     pub early_state: Vec<u8>,
+    /// Memory of virtio-mem devices that is not plugged, as their states say. It
+    /// is neither discarded nor sent, as in QEMU: a destination does not ask for
+    /// it, and to place zeros there can cost memory that it does not have.
+    pub unplugged: Vec<Unplugged>,
     /// Section id of `ram`: any that the device state does not use.
     pub section: u32,
     /// Page size in bytes of ordinary memory on this host. A block with
@@ -35,7 +40,8 @@ pub struct Config {
     /// Whether SWITCHOVER_START is sent: machine types from 10.0 on.
     pub switchover_start: bool,
     /// Whether the switch waits for SWITCHOVER_ACK: capability
-    /// `switchover-ack` at both ends.
+    /// `switchover-ack` at both ends. One that nothing waits for is taken, too:
+    /// a destination with the capability sends it whatever the source has.
     pub switchover_ack: bool,
     /// Whether the package asks with PING 0x42 if the device state has been
     /// loaded, and the end waits for the answer: QEMU from 10.2 on.
@@ -43,6 +49,19 @@ pub struct Config {
     /// Whether PING 2 and PING 4 stand around the package, as QEMU sends them.
     /// Nothing depends on the answers.
     pub outer_pings: bool,
+    /// Whether the source makes sure, with PINGs of its own, that the
+    /// destination follows before it goes on without it:
+    ///
+    /// * the switch waits for the first PONG;
+    /// * requested pages travel on the preempt channel only once the
+    ///   destination is known to keep it; see [`Source::preempt_refused`];
+    /// * PING 4 follows POSTCOPY_RESUME.
+    ///
+    /// [`Source::awaits`] then says what is awaited.
+    ///
+    /// [`Source::preempt_refused`]: super::Source::preempt_refused
+    /// [`Source::awaits`]: super::Source::awaits
+    pub probe: bool,
     /// Most bytes of pages that are handed out at once; a host page that is
     /// larger is handed out in pieces.
     pub run: u64,
@@ -70,6 +89,7 @@ impl Config {
             page_bits: false,
             footers: true,
             early_state: Vec::new(),
+            unplugged: Vec::new(),
             section: 1,
             host_page: 4096,
             preempt: None,
@@ -78,6 +98,7 @@ impl Config {
             switchover_ack: false,
             ping_loaded: false,
             outer_pings: true,
+            probe: false,
             run: 64 << 10,
         }
     }
@@ -94,6 +115,12 @@ impl Config {
                 run: self.run,
                 target: blocks.target(),
             });
+        }
+        for part in &self.unplugged {
+            let block = blocks.block(part.block).map_err(Error::Blocks)?;
+            blocks
+                .check(part.block, part.start, part.len, block.page)
+                .map_err(Error::Blocks)?;
         }
         let total = blocks
             .iter()
@@ -130,6 +157,16 @@ mod tests {
                 new(config, blocks(&[(1, 4096)])),
                 Err(Error::Machine { len })
             );
+        }
+        for (block, start, len) in [(1, 0, 8192), (0, 4096, 8192), (0, 0, 16384), (0, 0, 0)] {
+            let config = Config {
+                unplugged: vec![Unplugged { block, start, len }],
+                ..Config::new("pc")
+            };
+            assert!(matches!(
+                new(config, blocks(&[(1, 8192)])),
+                Err(Error::Blocks(_))
+            ));
         }
         let small = Config {
             run: 4095,

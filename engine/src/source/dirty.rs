@@ -10,6 +10,7 @@
 
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
+use crate::virtio_mem::Unplugged;
 
 /// Pages to send, of all blocks.
 #[derive(Clone, Debug)]
@@ -125,6 +126,14 @@ impl Dirty {
             .bits
             .clear_range(part.offset / set.unit, part.len / set.unit);
         self.left -= pages * set.unit;
+    }
+
+    /// Takes out what is unplugged: whole host pages.
+    pub(super) fn leave_out(&mut self, unplugged: &[Unplugged]) {
+        for &Unplugged { block, start, len } in unplugged {
+            let offset = start;
+            self.clear(Part { block, offset, len });
+        }
     }
 
     /// Takes out the first run of dirty pages from the page at an offset on,

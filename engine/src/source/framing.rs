@@ -19,6 +19,9 @@ pub(super) const PING_BEFORE: u32 = 2;
 pub(super) const PING_PACKAGE: u32 = 3;
 /// Asked behind the package.
 pub(super) const PING_BEHIND: u32 = 4;
+/// Asked twice behind the preempt channel's connection: a QEMU that does not
+/// want it closes it in the turn of its main loop that answers the first one.
+pub(super) const PING_PREEMPT: u32 = 5;
 /// Asked at the end of the package: has the device state been loaded?
 pub(super) const PING_LOADED: u32 = 0x42;
 
@@ -126,11 +129,14 @@ pub(super) fn ask_bitmaps(blocks: &Blocks, out: &mut Vec<u8>) {
 }
 
 /// POSTCOPY_RESUME.
-pub(super) fn resume(out: &mut Vec<u8>) {
+pub(super) fn resume(config: &Config, out: &mut Vec<u8>) {
     command(Command::PostcopyResume, out);
+    if config.probe {
+        ping(PING_BEHIND, out);
+    }
 }
 
-fn ping(value: u32, out: &mut Vec<u8>) {
+pub(super) fn ping(value: u32, out: &mut Vec<u8>) {
     command(Command::Ping { value }, out);
 }
 

@@ -31,5 +31,12 @@ pub(super) struct Open {
 pub(super) enum Connection {
     Down,
     Asked,
+    /// Connected, but the destination may still close it. Nothing is sent on it.
+    Unproven {
+        /// PINGs that have to be answered until it counts as kept.
+        left: u8,
+        /// Whether one of them is under way.
+        asked: bool,
+    },
     Up,
 }

@@ -48,6 +48,7 @@ mod line;
 mod pace;
 mod pages;
 mod phase;
+mod preempt;
 mod queue;
 mod receive;
 mod recovery;
@@ -62,6 +63,7 @@ pub use error::{Error, Why};
 pub use gather::{Gather, PageRun};
 pub use pages::PageSource;
 pub use phase::Phase;
+pub use preempt::Awaited;
 
 use dirty::{Dirty, Part};
 use discard::Discards;
@@ -98,6 +100,9 @@ pub struct Source {
     named: Option<BlockId>,
     /// Whether any PONG has come over this link.
     pong: bool,
+    /// Whether the destination reads on behind the package or, over a later
+    /// link, behind POSTCOPY_RESUME.
+    listening: bool,
     /// Whether SWITCHOVER_ACK has come.
     acked: bool,
     /// Whether the destination has loaded the device state.
@@ -128,7 +133,8 @@ pub enum Next {
 }
 
 impl Source {
-    /// A source that has sent nothing: every page is dirty.
+    /// A source that has sent nothing: every page is dirty but for unplugged
+    /// memory.
     ///
     /// # Errors
     ///
@@ -136,9 +142,11 @@ impl Source {
     /// none), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
+        let mut dirty = Dirty::everything(&blocks);
+        dirty.leave_out(&config.unplugged);
         Ok(Self {
             phase: Phase::Fresh,
-            dirty: Dirty::everything(&blocks),
+            dirty,
             unsent: None,
             queue: Queue::new(&blocks),
             pace: Pace::new(config.bandwidth),
@@ -153,6 +161,7 @@ impl Source {
             recovery: Recovery::default(),
             named: None,
             pong: false,
+            listening: false,
             acked: false,
             loaded: false,
             guest_left: false,
@@ -249,25 +258,13 @@ impl Source {
         Ok(())
     }
 
-    /// Whether a switch would be made at once: the preempt channel and
-    /// SWITCHOVER_ACK are there, as far as they are configured. Stop the guest
-    /// no earlier.
+    /// Whether a switch would be made at once: the preempt channel, the first
+    /// PONG and SWITCHOVER_ACK are there, as far as they are configured. Stop
+    /// the guest no earlier.
     pub fn is_ready_to_switch(&self) -> bool {
-        (self.config.preempt.is_none() || self.connection == Connection::Up)
+        (self.config.preempt.is_none() || self.has_preempt())
+            && (self.pong || !self.config.probe)
             && (!self.config.switchover_ack || self.acked)
-    }
-
-    /// The preempt channel that [`Next::Connect`] wanted is there.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Phase`]: it is not wanted.
-    pub fn preempt_connected(&mut self) -> Result<(), Error> {
-        if self.connection != Connection::Asked {
-            return Err(self.not_now("preempt_connected"));
-        }
-        self.connection = Connection::Up;
-        Ok(())
     }
 
     /// A channel broke or was closed by the peer. Both channels are to be
@@ -390,6 +387,7 @@ impl Source {
         self.discards = None;
         self.recovery = Recovery::default();
         self.pong = false;
+        self.listening = false;
     }
 
     fn not_now(&self, call: &'static str) -> Error {

@@ -16,8 +16,8 @@ pub trait PageSource: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The block or the range is none, or the memory cannot be read. The
-    /// migration cannot go on.
+    /// The block or the range is none, or the memory cannot be read or is not
+    /// what it was. The migration cannot go on; nothing of `out` is sent.
     fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
     /// Lends bytes of a block, if the memory is one that lends.
@@ -26,22 +26,15 @@ pub trait PageSource: Send + Sync {
         None
     }
 
-    /// Asked once for each run, before its bytes are: is the memory still what
-    /// it was?
+    /// Whether bytes of a block are known to be zero without a look at them,
+    /// as those of a hole in a file are: a look would bring them into memory.
     ///
     /// # Errors
     ///
-    /// It is not. The migration cannot go on.
-    fn check(&self, block: BlockId) -> io::Result<()> {
-        let _ = block;
-        Ok(())
-    }
-
-    /// Whether bytes of a block are known to be zero without a look at them,
-    /// as those of a hole in a file are: a look would bring them into memory.
-    fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> bool {
+    /// The memory is not what it was. The migration cannot go on.
+    fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> io::Result<bool> {
         let _ = (block, offset, len);
-        false
+        Ok(false)
     }
 
     /// The bytes of a block: lent, or else copied to the front of `scratch`,
@@ -109,7 +102,8 @@ mod tests {
             .expect("inside the block");
         assert_eq!(lent, &bytes[15..22]);
         assert!(scratch.is_empty());
-        assert!(!lending.is_hole(1, 5, 7), "nobody knows without a look");
+        let hole = lending.is_hole(1, 5, 7).expect("memory");
+        assert!(!hole, "nobody knows without a look");
         let live = Memory::new(Backing::Anonymous, 1 << 16).expect("some memory");
         live.write(0, &bytes).expect("inside the block");
         let copied = vec![live];

@@ -11,8 +11,7 @@ use crate::blocks::BlockId;
 use super::Source;
 use super::dirty::Part;
 use super::error::{Error, Why};
-use super::framing::PING_LOADED;
-use super::line::Connection;
+use super::framing::{PING_BEHIND, PING_LOADED};
 use super::phase::{Event, Phase};
 
 impl Source {
@@ -43,6 +42,8 @@ impl Source {
                 let taken = self
                     .recovery
                     .load(bitmap, &self.blocks, unsent, &mut self.dirty);
+                // A destination has none of it, or zeros that it placed by itself.
+                self.dirty.leave_out(&self.config.unplugged);
                 (offset, "RECV_BITMAP", taken.map(|()| self.bitmap_loaded()))
             }
         };
@@ -79,6 +80,8 @@ impl Source {
             Message::Shut { .. } => self.shut(),
             Message::Pong { value } => {
                 self.pong = true;
+                self.preempt_answered(value);
+                self.listening |= value == PING_BEHIND && self.guest_left;
                 self.loaded |= value == PING_LOADED && self.config.ping_loaded && self.guest_left;
                 Ok(())
             }
@@ -108,8 +111,8 @@ impl Source {
                 Ok(())
             }
             Message::SwitchoverAck => {
-                let awaited = matches!(self.phase, Phase::Precopy | Phase::Switching);
-                if !awaited || !self.config.switchover_ack || self.acked {
+                // Sent once, asked or not; it may come after the switch.
+                if self.acked {
                     return Err(Why::Unasked);
                 }
                 self.acked = true;
@@ -190,7 +193,6 @@ impl Source {
 
     /// Whether POSTCOPY_RESUME may go out.
     pub(super) fn is_recovered(&self) -> bool {
-        self.recovery.is_complete()
-            && (self.config.preempt.is_none() || self.connection == Connection::Up)
+        self.recovery.is_complete() && (self.config.preempt.is_none() || self.is_connected())
     }
 }

@@ -32,7 +32,7 @@ impl Source {
         self.preempt.busy = false;
         match self.phase {
             Phase::Paused | Phase::Completed | Phase::Failed => Next::Stop,
-            _ if self.connection != Connection::Up => IDLE,
+            _ if !self.has_preempt() => IDLE,
             Phase::Postcopy => {
                 if let Some(run) = self.rest_of_page(Channel::Preempt) {
                     return Next::Urgent(run);
@@ -78,6 +78,9 @@ impl Source {
         if self.pong && self.connect() {
             return Next::Connect;
         }
+        if self.prove_preempt(out) {
+            return Next::Write;
+        }
         if !self.is_ready_to_switch() {
             return IDLE;
         }
@@ -113,7 +116,7 @@ impl Source {
     fn postcopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         self.close_old_section(now, out);
         if let Some(open) = self.main.open {
-            let urgent = open.urgent || (self.config.preempt.is_none() && !self.queue.is_empty());
+            let urgent = open.urgent || (!self.has_preempt() && !self.queue.is_empty());
             if !urgent && let Err(until) = self.pace.ready(now) {
                 return Next::Wait { until: Some(until) };
             }
@@ -121,7 +124,7 @@ impl Source {
                 return self.on_main(run, urgent, now, out);
             }
         }
-        if self.config.preempt.is_none()
+        if !self.has_preempt()
             && let Some(part) = self.wanted(now)
         {
             let run = self.hand_out(Channel::Main, part, true);
@@ -154,7 +157,7 @@ impl Source {
             return IDLE;
         }
         self.go(Event::Known);
-        framing::resume(out);
+        framing::resume(&self.config, out);
         Next::Write
     }
 
@@ -300,7 +303,7 @@ impl Source {
         }
     }
 
-    fn close_section(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn close_section(&mut self, out: &mut Vec<u8>) {
         if self.section.take().is_some() {
             framing::end_section(&self.config, out);
         }

@@ -4,10 +4,12 @@ mod accounts;
 mod bitmaps;
 mod bytes;
 mod floods;
+mod probe;
 mod recovery;
 mod refusals;
 mod service;
 mod switch;
+mod unplugged;
 mod words;
 
 use crate::check::Choices;

@@ -8,8 +8,12 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit, test_kill_process,
+};
 
+use super::support::program::is_ignored;
+use super::support::sinks::Sink;
 use super::{PATIENCE, Ran, demo, finish, start};
 
 /// A migration that takes long: the sweep stands nearly still, and there are
@@ -130,18 +134,21 @@ fn says_so_and_ends_when_the_source_is_killed() {
     }
 }
 
-/// Whether this process, and so what it starts, ignores a signal: a shell has
-/// its background jobs ignore SIGINT.
-fn is_ignored(signal: Signal) -> bool {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("hexadecimal");
-    mask >> (signal.as_raw() - 1) & 1 != 0
-}
-
 #[test]
 fn ends_the_source_when_the_destination_is_killed() {
-    let signals = [Signal::KILL, Signal::INT, Signal::TERM];
+    // SIGQUIT would leave a file with all the memory.
+    let none = Rlimit {
+        current: Some(0),
+        maximum: getrlimit(Resource::Core).maximum,
+    };
+    setrlimit(Resource::Core, none).expect("a lower limit");
+    let signals = [
+        Signal::KILL,
+        Signal::INT,
+        Signal::TERM,
+        Signal::HUP,
+        Signal::QUIT,
+    ];
     for signal in signals.into_iter().filter(|signal| !is_ignored(*signal)) {
         for moment in [Moment::Started, Moment::Touching] {
             let running = Running::start(moment);
@@ -152,5 +159,21 @@ fn ends_the_source_when_the_destination_is_killed() {
             let want = "retpath demo: the destination's process is gone, and so the source ends\n";
             assert_eq!(ran.err, want, "{moment:?}");
         }
+    }
+}
+
+#[test]
+fn ends_the_source_when_nothing_can_be_said() {
+    for sink in Sink::BROKEN {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = demo(&LONG);
+        command.env("TMPDIR", folder.path()).stderr(sink.stdio());
+        let mut child = command.spawn().expect("the binary has been built");
+        let source = wait_for(|| child_of(child.id()));
+        child.kill().expect("it is there");
+        child.wait().expect("it ends");
+        wait_for(|| test_kill_process(source).err());
+        let left = fs::read_dir(folder.path()).expect("ours").count();
+        assert_eq!(left, 0, "{sink:?}");
     }
 }

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod ends;
 mod options;

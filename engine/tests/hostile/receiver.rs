@@ -61,11 +61,11 @@ impl Board {
 }
 
 impl Guest for Board {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.tell(|told| told.memory = Some(Arc::clone(&memory)));
-        Ok(memory)
+        Ok(Some(memory))
     }
 
     fn event(&mut self, _: &Event<'_>) -> Result<(), String> {
@@ -142,6 +142,7 @@ impl Receiver {
             stream: forward::Options::default(),
             patience: LONG,
             recovery,
+            accept_unproven_end: false,
         };
         let board = Board::default();
         let address = listener.address().clone();

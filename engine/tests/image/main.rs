@@ -2,7 +2,9 @@
 
 #![cfg(feature = "image")]
 
+mod changes;
 mod refusals;
+mod resumed;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -10,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use retpath_codec::{BlockName, NameBuf};
 use retpath_engine::blocks::Block;
-use retpath_engine::image::{Error, Image, Manifest, Recorder, Writer, leftovers};
+use retpath_engine::image::{
+    Error, Image, Leftover, LeftoverState, Manifest, Recorder, Writer, leftovers,
+};
 use retpath_engine::source::PageSource;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -51,7 +55,17 @@ fn make(folder: &Path) -> PathBuf {
     out
 }
 
+/// Changes the manifest, and makes the image one without digests, which would not fit any more.
 fn edit(image: &Path, change: impl FnOnce(&mut Value)) {
+    edit_sealed(image, |manifest| {
+        let members = manifest.as_object_mut().expect("an object");
+        members.remove("id");
+        members.remove("digests");
+        change(manifest);
+    });
+}
+
+fn edit_sealed(image: &Path, change: impl FnOnce(&mut Value)) {
     let path = image.join("manifest.json");
     let mut value = serde_json::from_slice(&fs::read(&path).expect("there")).expect("JSON");
     change(&mut value);
@@ -85,11 +99,12 @@ fn reads_what_was_written() {
         let mut got = [0xee; 4096];
         image.read(0, page * PAGE, &mut got).expect("inside");
         assert!(got.iter().all(|byte| *byte == want), "page {page}");
-        assert_eq!(image.lend(0, page * PAGE, 4096), Some(&got[..]));
     }
-    assert_eq!(image.lend(1, 0, 4096), Some(&[0; 4096][..]));
-    assert!(image.lend(0, 64 * PAGE, 1).is_none());
-    assert!(image.lend(2, 0, 1).is_none());
+    let mut got = [0xee; 4096];
+    image.read(1, 0, &mut got).expect("inside");
+    assert_eq!(got, [0; 4096]);
+    assert!(image.read(0, 64 * PAGE, &mut [0]).is_err());
+    assert!(image.read(2, 0, &mut [0]).is_err());
     assert_eq!(image.device_state(), b"\x04state");
     assert_eq!(image.early_state(), b"");
     assert_eq!(image.description(), Some(&b"{}"[..]));
@@ -126,22 +141,28 @@ fn stores_zeros_as_holes() {
     writer.finish(facts()).expect("finished");
 
     let image = Image::open(&out).expect("whole");
+    let is_hole = |page, count| {
+        let hole = image.is_hole(0, page * PAGE, count * PAGE);
+        hole.expect("as it was made")
+    };
     for page in 0..1024 {
         let want = match page {
             1 => 2,
             602 => 4,
             _ => 0,
         };
-        let got = image.lend(0, page * PAGE, 4096).expect("inside");
+        let mut got = [0xee; 4096];
+        image.read(0, page * PAGE, &mut got).expect("inside");
         assert!(got.iter().all(|byte| *byte == want), "page {page}");
-        if image.is_hole(0, page * PAGE, PAGE) {
+        if is_hole(page, 1) {
             assert_eq!(want, 0, "page {page}");
         }
     }
-    assert!(image.is_hole(0, 2 * PAGE, 500 * PAGE));
-    assert!(!image.is_hole(0, 0, 3 * PAGE));
-    assert!(!image.is_hole(0, 1023 * PAGE, 2 * PAGE), "passes the end");
-    assert!(!image.is_hole(1, 0, PAGE), "no such block");
+    assert!(is_hole(4, 500));
+    assert!(!is_hole(2, 2), "of a piece with data");
+    assert!(!is_hole(0, 3));
+    assert!(!is_hole(1023, 2), "passes the end");
+    assert!(image.is_hole(1, 0, PAGE).is_err(), "no such block");
     let about = fs::metadata(out.join("ram-000-ram.raw")).expect("there");
     assert_eq!(about.len(), 1024 * PAGE);
     assert!(
@@ -172,13 +193,22 @@ fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
     let folder = folder();
     let out = folder.path().join("image");
     let writer = Writer::new(&out).expect("a new image");
-    assert_eq!(leftovers(&out), [""; 0].map(PathBuf::from));
-    let left = folder.path().join("image.incomplete-1");
-    fs::create_dir(&left).expect("ours");
+    assert_eq!(leftovers(&out), []);
     fs::create_dir(folder.path().join("other.incomplete-1")).expect("ours");
-    assert_eq!(leftovers(&out), std::slice::from_ref(&left));
+    let mut want = Vec::new();
+    for (number, file, state) in [
+        (1, "device-state.bin", LeftoverState::Worthless),
+        (2, "unfinished.json", LeftoverState::Postcopy),
+        (3, "manifest.json", LeftoverState::Whole),
+    ] {
+        let path = folder.path().join(format!("image.incomplete-{number}"));
+        fs::create_dir(&path).expect("ours");
+        fs::write(path.join(file), "").expect("ours");
+        want.push(Leftover { path, state });
+    }
+    assert_eq!(leftovers(&out), want);
     drop(writer);
-    assert_eq!(leftovers(&out), [left]);
+    assert_eq!(leftovers(&out), want);
 }
 
 #[test]
@@ -191,9 +221,15 @@ fn overwrites_nothing() {
     let mut writer = Writer::new(&other).expect("a new image");
     writer.block(&block(b"ram", 1), PAGE).expect("a block");
     fs::create_dir(&other).expect("ours");
-    assert!(matches!(writer.finish(facts()), Err(Error::Exists { .. })));
+    writer.seal(facts()).expect("room");
+    let finished = writer.name();
+    assert!(matches!(finished.trouble, Some(Error::Exists { .. })));
+    assert!(!finished.has_name);
     assert_eq!(names(&other), [""; 0]);
-    assert_eq!(names(folder.path()), ["image", "other"]);
+    // It is whole, so it stays, under the next name.
+    assert_eq!(names(folder.path()), ["image", "other", "other-2"]);
+    assert_eq!(finished.path, folder.path().join("other-2"));
+    Image::open(&finished.path).expect("whole");
     // A link that leads nowhere is something, too.
     let link = folder.path().join("link");
     symlink("nowhere", &link).expect("ours");

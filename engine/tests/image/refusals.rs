@@ -36,6 +36,8 @@ type Edit = (&'static str, fn(&mut Value));
 
 const EDITS: &[Edit] = &[
     ("version 2 of the format", |m| m["version"] = 2.into()),
+    ("\"end\" must be \"unproven\"", |m| m["end"] = "cut".into()),
+    ("\"end\" must be", |m| m["end"] = 1.into()),
     ("\"blocks\" must be a list", |m| m["blocks"] = Value::Null),
     ("\"blocks\" is empty", |m| m["blocks"] = json!([])),
     ("RAM block 0 is no object", |m| m["blocks"] = json!([1])),

@@ -69,44 +69,13 @@ fn ends_at_once_when_it_is_stopped_twice() {
     ground.switch_for_good();
     ground.retpath.signal(Signal::TERM);
     let end = Instant::now() + SOON;
-    while !ground.retpath.errors().contains("loses the guest") {
+    while !ground.retpath.errors().contains("what has come is kept") {
         assert!(Instant::now() < end, "{}", ground.retpath);
         thread::sleep(Duration::from_millis(5));
     }
     ground.retpath.signal(Signal::TERM);
     let status = ground.retpath.wait(SOON);
     assert_eq!(status.signal(), Some(15), "{}", ground.retpath);
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn leaves_only_a_folder_with_a_telling_name_when_it_is_killed() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
-    ground
-        .source
-        .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
-    ground.switch_for_good();
-    let name = format!("image.incomplete-{}", ground.retpath.id());
-    ground.retpath.kill();
-    assert_eq!(left(ground.folder.path()), [name]);
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn gives_up_when_no_new_link_comes() {
-    let more = ["--touch", "2000", "--recover-timeout", "1"];
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &more);
-    ground
-        .source
-        .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
-    ground.switch_for_good();
-    ground.relay.cut();
-    let message = ground.refusal();
-    assert!(message.contains("no new link for 1 s"), "{message}");
-    assert!(message.contains("the guest is lost"), "{message}");
-    // It is as lost as the message says.
-    ground.source.wait_status(&["postcopy-paused"], SOON);
-    assert!(ground.source.try_run("cont", json!({})).is_err());
 }
 
 #[test]
@@ -173,13 +142,25 @@ fn gives_up_where_nothing_tells_the_end() {
     ground.source.wait_status(&["failed"], SOON);
     ground.source.wait_healthy(5, SOON);
 
+    // A closed link proves nothing either, and the source has the guest.
+    let closing = |more: &[&str]| {
+        let mut ground = Ground::new(&machine().kind(&kind), &[], more);
+        ground.source.set(json!({ "max-bandwidth": 0 }));
+        ground.source.stop();
+        ground.source.migrate(&ground.relay.uri());
+        ground
+    };
+    let mut ground = closing(&[]);
+    let message = ground.refusal();
+    assert!(message.contains("nothing proves"), "{message}");
+    ground.source.wait_status(&["completed"], SOON);
+    ground.source.cont();
+    ground.source.wait_healthy(5, SOON);
+
     // The advice is good.
-    let mut ground = Ground::new(&machine().kind(&kind), &[], &[]);
-    ground.source.set(json!({ "max-bandwidth": 0 }));
-    ground.source.stop();
-    ground.source.migrate(&ground.relay.uri());
-    let report = ground.finish();
+    let report = closing(&["--accept-unproven-end"]).finish();
     assert_eq!(report["manifest"]["description"], serde_json::Value::Null);
+    assert_eq!(report["manifest"]["end"], "unproven");
 }
 
 /// A link that one side can still use, but not the other: it is given up, and the migration taken up
@@ -230,7 +211,7 @@ fn says_that_nothing_came_when_the_source_is_killed_before_the_switch() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_that_the_guest_is_lost_when_the_source_is_killed_after_the_switch() {
+fn keeps_what_came_when_the_source_is_killed_after_the_switch() {
     let more = ["--touch", "2000", "--recover-timeout", "1"];
     let mut ground = Ground::new(&machine(), &["postcopy-ram"], &more);
     ground
@@ -238,10 +219,9 @@ fn says_that_the_guest_is_lost_when_the_source_is_killed_after_the_switch() {
         .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
     ground.switch_for_good();
     ground.source.program().kill();
-    let message = ground.refusal();
+    let (message, folder) = ground.kept();
     assert!(message.contains("no new link for 1 s"), "{message}");
-    assert!(message.contains("pages had not come"), "{message}");
-    assert!(message.contains("the guest is lost"), "{message}");
+    assert!(folder.join("unfinished.json").exists());
 }
 
 #[test]

@@ -117,6 +117,46 @@ impl Ground {
         errors.lines().last().unwrap_or_default().to_owned()
     }
 
+    /// Waits for an end at which the guest's memory has to stay. Gives the last line of what was
+    /// said, and the folder.
+    pub(crate) fn kept(&mut self) -> (String, PathBuf) {
+        let status = self.retpath.wait(SOON);
+        assert_eq!(status.code(), Some(1), "{}", self.retpath);
+        assert_eq!(self.retpath.output(), "");
+        let folder = self.left_by_the_process();
+        let errors = self.retpath.errors();
+        let message = errors.lines().last().unwrap_or_default().to_owned();
+        let advice = format!("--continue {}", folder.display());
+        assert!(message.contains(&advice), "{message}");
+        (message, folder)
+    }
+
+    /// The folder that the process, which has ended, has left.
+    pub(crate) fn left_by_the_process(&self) -> PathBuf {
+        let name = format!("image.incomplete-{}", self.retpath.id());
+        assert_eq!(left(self.folder.path()), [&name[..]]);
+        self.folder.path().join(name)
+    }
+
+    /// Starts another `retpath receive`, which goes on with what the last one left.
+    pub(crate) fn go_on(&mut self, folder: &Path) {
+        let socket = self.folder.path().join("in");
+        // What was killed has not removed it.
+        let _ = std::fs::remove_file(&socket);
+        let uri = unix(&socket);
+        let args = [
+            "receive",
+            "--listen",
+            &uri,
+            "--format",
+            "json",
+            "--continue",
+        ];
+        self.retpath = Program::retpath(&[&args[..], &[text(folder)]].concat());
+        self.retpath
+            .wait_error(SOON, |line| line.contains("listening on").then_some(()));
+    }
+
     /// Waits for the end, and compares every byte of every block with what was sent, and with what
     /// the source has. Gives what was printed.
     pub(crate) fn finish(&mut self) -> Value {
@@ -159,7 +199,8 @@ pub(crate) fn compare(image: &Path, sent: &Ram) {
     for (id, block) in image.blocks().iter().enumerate() {
         let name = String::from_utf8_lossy(block.name.name().as_bytes()).into_owned();
         let len = usize::try_from(block.len).expect("small");
-        let ours = image.lend(id, 0, len).expect("all of it");
+        let mut ours = vec![0; len];
+        image.read(id, 0, &mut ours).expect("all of it");
         assert!(ours == sent.block(&name), "{name} differs");
     }
 }

@@ -9,6 +9,7 @@ mod failures;
 mod ground;
 mod huge;
 mod import;
+mod resumed;
 #[path = "../support/mod.rs"]
 mod support;
 

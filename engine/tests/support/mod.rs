@@ -4,8 +4,15 @@
 
 #![allow(dead_code, unused_imports)] // each test program uses its part
 
+#[cfg(feature = "image")]
+pub(crate) mod harm;
 pub(crate) mod program;
 pub(crate) mod qemu;
+pub(crate) mod recorded;
+#[cfg(feature = "cli")]
+pub(crate) mod sinks;
+#[cfg(feature = "image")]
+pub(crate) mod small_image;
 
 use std::time::Duration;
 

@@ -104,6 +104,15 @@ fn keep(log: &mut Vec<u8>, piece: &[u8], _: Instant) {
     log.extend_from_slice(piece);
 }
 
+/// Whether this process, and so what it starts, ignores a signal: a shell has
+/// its background jobs ignore SIGINT.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("hexadecimal");
+    mask >> (signal.as_raw() - 1) & 1 != 0
+}
+
 /// A running program. Killed when dropped.
 pub(crate) struct Program {
     name: String,
@@ -138,6 +147,21 @@ impl Program {
             err: Log::start(stderr, keep),
         };
         (program, stdout)
+    }
+
+    /// Starts `command` with the outputs that it has been given; none of them is kept.
+    pub(crate) fn spawn_as_it_is(mut command: Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self {
+            name,
+            child,
+            out: None,
+            err: Log::start(std::io::empty(), keep),
+        }
     }
 
     /// Starts this project's `retpath`.

@@ -28,7 +28,7 @@ const NOTES: [(&str, &str, &str); 15] = [
     ("RECV_BITMAP", "never-sent", NEVER_SENT),
     ("RECV_BITMAP", "unasked", UNASKED),
     ("RESUME_ACK", "phase", NO_RECOVERY),
-    ("SWITCHOVER_ACK", "unasked", NOT_AWAITED),
+    ("SWITCHOVER_ACK", "unasked", SECOND),
 ];
 
 const AFTER_SHUT: &str = "Any byte after this message.";
@@ -40,7 +40,7 @@ const TAIL: &str = "A bit set beyond the block's last page.";
 const NEVER_SENT: &str = "A page that has not been sent, or a part of a host page.";
 const UNASKED: &str = "A block that was not asked for, or a second bitmap of one that was.";
 const NO_RECOVERY: &str = "The message outside recovery.";
-const NOT_AWAITED: &str = "One that is not awaited.";
+const SECOND: &str = "A second one.";
 
 /// Compares the verdicts on the same bytes.
 ///

@@ -305,8 +305,11 @@ const SWITCHOVER_ACK: Message = Message {
     writer: migration("migrate_send_rp_switchover_ack"),
     reader: READER,
     refuse: &[Refusal {
-        what: "One that is not awaited.",
-        laxer: Some("QEMU takes it; with machine types of 11.1 and later it refuses it too."),
+        what: "A second one.",
+        laxer: Some(
+            "QEMU takes any, awaited or not; with machine types of 11.1 and later it refuses one \
+             that no device has asked for.",
+        ),
     }],
 };
 

@@ -185,7 +185,7 @@ mod tests {
 
     fn pair() -> (Arc<Memory>, Held) {
         let (file, _) = held::fill(&blocks(), &Content::new(9, TARGET)).expect("filled");
-        let held = Held::map(file, &blocks()).expect("sealed");
+        let held = Held::map(&file, &blocks()).expect("sealed");
         let memory = Memory::new(Backing::Anonymous, PAGES * TARGET).expect("memory");
         let all = usize::try_from(PAGES * TARGET).expect("small");
         let bytes = held.lend(0, 0, all).expect("all of it");

@@ -146,11 +146,11 @@ impl World {
 }
 
 impl Guest for Touched {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let id = self.world.blocks.find(block.name.name());
         let memory = id.and_then(|id| self.world.memory.get(id));
         memory
-            .cloned()
+            .map(|memory| Some(Arc::clone(memory)))
             .ok_or_else(|| format!("no memory was made for RAM block {}", block.name))
     }
 

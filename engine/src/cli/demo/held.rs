@@ -27,9 +27,6 @@ pub(super) struct Held {
     blocks: Vec<(u64, u64)>,
 }
 
-/// What has to hold before the memory is lent.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK);
-
 /// Bytes that are written at once.
 const CHUNK: u64 = 1 << 20;
 
@@ -62,17 +59,17 @@ pub(super) fn fill(blocks: &Blocks, content: &Content) -> io::Result<(File, u64)
     };
     let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     thread::scope(|scope| {
-        // This thread works, too: helpers that cannot be started cost only time.
-        let helpers: Vec<_> = (1..workers)
-            .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
-            .collect();
-        let ours = work();
-        helpers.into_iter().fold(ours, |done, helper| {
-            let theirs = helper.join();
-            done.and(theirs.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        // This thread works, too: it only takes longer where none can be started.
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..workers).map_while(start).collect();
+        work()?;
+        others.into_iter().try_for_each(|worker| {
+            let done = worker.join();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })?;
-    rustix::fs::fcntl_add_seals(&file, SEALS | SealFlags::GROW | SealFlags::SEAL)?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok((file, zeros.into_inner()))
 }
 
@@ -82,13 +79,9 @@ impl Held {
     /// # Errors
     ///
     /// It is not sealed or too short, or cannot be mapped.
-    pub(super) fn map(file: File, blocks: &Blocks) -> Result<Self, String> {
-        let seals = rustix::fs::fcntl_get_seals(&file);
-        if !seals.is_ok_and(|seals| seals.contains(SEALS)) {
-            return Err("the source's memory is not sealed".into());
-        }
+    pub(super) fn map(file: &File, blocks: &Blocks) -> Result<Self, String> {
         let len = blocks.iter().map(|block| block.len).sum();
-        let bytes = Frozen::map(file, len).map_err(|error| error.to_string())?;
+        let bytes = Frozen::map_sealed(file, len).map_err(|error| error.to_string())?;
         let blocks = places(blocks);
         Ok(Self { bytes, blocks })
     }
@@ -147,7 +140,7 @@ mod tests {
         let blocks = blocks(&[1, 300, 257]);
         let content = Content::new(3, TARGET);
         let (file, zeros) = fill(&blocks, &content).expect("filled");
-        let held = Held::map(file, &blocks).expect("sealed");
+        let held = Held::map(&file, &blocks).expect("sealed");
         let mut want = vec![0; TARGET_BYTES];
         let mut found = 0;
         for (block, pages) in [(0, 1), (1, 300), (2, 257)] {
@@ -179,6 +172,6 @@ mod tests {
         let open = rustix::fs::memfd_create("open", MemfdFlags::ALLOW_SEALING).expect("a memfd");
         let open = File::from(open);
         open.set_len(4 * TARGET).expect("room");
-        assert!(Held::map(open, &blocks).is_err());
+        assert!(Held::map(&open, &blocks).is_err());
     }
 }

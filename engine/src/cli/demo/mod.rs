@@ -13,7 +13,7 @@
 //!
 //! Nothing here simulates: both are what `retpath` is made of, the wire is
 //! QEMU's. Each process notices when the other one is gone, and ends with a
-//! message; a terminal's Ctrl-C ends this one, and so both. Exit code 0 if every
+//! message. Signals end this one at once, and so both: no guest depends on them. Exit code 0 if every
 //! page is right, 1 if one is wrong, missing or was placed twice or something
 //! failed, 2 for wrong usage.
 
@@ -26,8 +26,9 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use retpath_codec::forward;
 
+use super::signals::fail_writes_past_the_file_size_limit;
 use super::size::Human;
-use super::{Format, print};
+use super::{Format, output};
 use crate::blocks::Blocks;
 use crate::channel::{Address, Listener};
 use crate::destination::{self, Destination, What};
@@ -101,15 +102,14 @@ impl Channel {
 /// Runs the demonstration.
 pub fn run(args: &Args) -> ExitCode {
     if let Err(wrong) = args.job.check() {
-        eprintln!("error: {wrong}\n\nFor more information, try '--help'.");
-        return ExitCode::from(2);
+        return output::wrong_usage(wrong);
     }
     let bar = bar(args.job.size);
     match demonstrate(args, &bar) {
         Ok(code) => code,
         Err(why) => {
             bar.finish_and_clear();
-            eprintln!("retpath demo: {why}");
+            output::note(format_args!("retpath demo: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -118,6 +118,9 @@ pub fn run(args: &Args) -> ExitCode {
 fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
     let job = &args.job;
     let blocks = job.layout()?;
+    // The limit holds for memory of huge pages, too, which is a file.
+    fail_writes_past_the_file_size_limit()
+        .map_err(|error| format!("listening for signals: {error}"))?;
     // First what can be missing on this machine, with what to do about it.
     let route = Uffd::open().map_err(|error| error.to_string())?.route();
     let memory = make(&blocks, job)?;
@@ -138,7 +141,7 @@ fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
     let mut peer = start.map_err(|error| format!("starting the source's process: {error}"))?;
     bar.set_message("filling the source's memory");
     bar.tick();
-    let held = Arc::new(Held::map(peer.memory()?, &blocks)?);
+    let held = Arc::new(Held::map(&peer.memory()?, &blocks)?);
 
     let guest = Touched::new(
         blocks.clone(),
@@ -174,9 +177,18 @@ fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
         Format::Text => report.text(),
         Format::Json => format!("{}\n", report.json(&complaints)),
     };
-    print(&text).map_err(|error| format!("writing to standard output: {error}"))?;
+    let printed = output::print(&text);
     for complaint in &complaints {
-        eprintln!("retpath demo: {complaint}");
+        output::note(format_args!("retpath demo: {complaint}"));
+    }
+    if let Err(error) = printed {
+        let verdict = match complaints.is_empty() {
+            true => "every page is right; ",
+            false => "",
+        };
+        return Err(format!(
+            "{verdict}the report cannot be written to standard output: {error}"
+        ));
     }
     Ok(match complaints.is_empty() {
         true => ExitCode::SUCCESS,
@@ -216,6 +228,7 @@ fn migrate(
         // this.
         patience: Duration::from_secs(3600),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
     };
     let received = receive(&mut listener, &mut guest, options, &control);
     match received {

@@ -27,6 +27,8 @@ use super::summary::SourceSummary;
 use super::talk::{hand_over, hear, say};
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Fuse, Link};
+use crate::cli::output;
+use crate::cli::signals::fail_writes_past_the_file_size_limit;
 use crate::run::{Connector, Control, Machine, ServeOptions, serve};
 use crate::source::{Config, PageSource, Phase, Preempt, Source};
 
@@ -46,17 +48,19 @@ pub fn run_source(args: &SourceArgs) -> ExitCode {
     let socket = match standard_input() {
         Ok(socket) => socket,
         Err(error) => {
-            eprintln!(
+            output::note(format_args!(
                 "retpath: `demo-source` is a part of `retpath demo`, which starts it; its standard \
                  input must be the socket that joins them: {error}"
-            );
+            ));
             return ExitCode::from(2);
         }
     };
-    let answers = match listen(&socket, &args.address) {
+    // The limit holds for the memory, too, which is a file.
+    let heard = fail_writes_past_the_file_size_limit();
+    let answers = match heard.and_then(|()| listen(&socket, &args.address)) {
         Ok(answers) => answers,
         Err(error) => {
-            eprintln!("retpath demo: {error}");
+            output::note(format_args!("retpath demo: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -66,7 +70,9 @@ pub fn run_source(args: &SourceArgs) -> ExitCode {
     };
     // If the destination is gone, the other thread knows as well.
     if let Err(error) = say(&socket, &last) {
-        eprintln!("retpath demo: telling the destination's process how it went: {error}");
+        output::note(format_args!(
+            "retpath demo: telling the destination's process how it went: {error}"
+        ));
         return ExitCode::FAILURE;
     }
     code
@@ -106,7 +112,7 @@ fn obey(from: &mut BufReader<UnixStream>, answers: &Sender<Value>, address: &Add
         // Only if nothing else is in it.
         let _ = path.parent().map(fs::remove_dir);
     }
-    eprintln!("retpath demo: the destination's process is gone, and so the source ends");
+    output::note("retpath demo: the destination's process is gone, and so the source ends");
     process::exit(1);
 }
 
@@ -128,7 +134,7 @@ fn work(
     let copy = file
         .try_clone()
         .map_err(|error| format!("sharing the source's memory: {error}"))?;
-    let machine = Held::map(copy, &blocks)?;
+    let machine = Held::map(&copy, &blocks)?;
     hand_over(socket, &file).map_err(|error| format!("showing the source's memory: {error}"))?;
 
     let mut config = Config::new("retpath-demo");

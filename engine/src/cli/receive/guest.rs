@@ -1,14 +1,16 @@
-//! The machine that is being received: memory until the end, an image then.
+//! The machine that is being received: its pages go into the image as they come.
 //!
-//! The guest does not run here. Its RAM is received into memory of this process,
-//! because a file that is not in memory cannot be placed page by page under
-//! userfaultfd; pages of zeros take none. At the end every block is written to
-//! its file, piece by piece, and the memory of each piece is given back as soon
-//! as it is written. Only then is the source told that the migration is over.
+//! The guest does not run here. A page that has come is in its block's file; so
+//! from the switch to postcopy on another process can go on where this one
+//! ended. Only `--touch` also needs memory, which is filled under userfaultfd as
+//! a guest's would be. The source is told that the migration is over once the
+//! image is whole, on disk and named.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::Event;
@@ -19,12 +21,12 @@ use super::touch::Touchers;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
 use crate::destination::{Destination, Ending, Tail};
-use crate::image::{Manifest, Recorder, Writer};
+use crate::image::{Finished, Manifest, Recorder, Writer};
 use crate::memory::{Backing, Memory};
-use crate::run::{Control, Guest, RunError};
+use crate::run::{Content, Control, Guest, RunError};
 
-/// Bytes that are written at once in the end.
-const PIECE: u64 = 1 << 20;
+/// How often to note which pages have come, for a process that goes on.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// A machine on its way into an image.
 pub(super) struct Incoming {
@@ -37,6 +39,8 @@ pub(super) struct Incoming {
     pages: Vec<u64>,
     touches: u64,
     touchers: Touchers,
+    /// When it was last noted which pages have come.
+    noted: Option<Instant>,
     /// Why there will be no image, although the source goes on sending. From
     /// the switch until it has sent everything, a source that loses its
     /// destination cannot go back to its guest.
@@ -44,8 +48,10 @@ pub(super) struct Incoming {
     signals: Signals,
     control: Control,
     live: Live,
-    /// The image, once it has its name.
+    /// What is in the image, once it is whole.
     pub(super) manifest: Option<Manifest>,
+    /// Where the image is, once it has a name.
+    pub(super) finished: Option<Finished>,
     /// How the migration ended, as soon as everything is on disk.
     ending: Option<Ending>,
     pub(super) source: Source,
@@ -61,36 +67,59 @@ pub(super) struct Source {
     pub(super) switched: bool,
     /// It has sent everything.
     pub(super) done: bool,
+    /// It was told that it has its guest back, and has closed.
+    pub(super) has_guest: bool,
     /// Target pages that are not here.
     pub(super) missing: u64,
 }
 
+/// How to receive into an image.
+pub(super) struct Settings {
+    /// How many pages to touch after the switch.
+    pub(super) touches: u64,
+    pub(super) preempt: bool,
+}
+
 impl Incoming {
+    /// `facts`: what another process that received the beginning knew.
     pub(super) fn new(
         writer: Writer,
-        touches: u64,
-        preempt: bool,
+        facts: Option<&Manifest>,
+        settings: Settings,
         signals: Signals,
         control: Control,
         live: Live,
     ) -> Self {
+        let Settings { touches, preempt } = settings;
         Self {
             writer: Some(writer),
-            recorder: Recorder::new(),
+            recorder: facts.map_or_else(Recorder::new, Recorder::resumed),
             memory: Vec::new(),
             discarded: Vec::new(),
             pages: Vec::new(),
             touches,
             touchers: Touchers::default(),
+            noted: None,
             trouble: None,
             signals,
             control,
             live,
             manifest: None,
+            finished: None,
             ending: None,
-            source: Source::default(),
+            source: Source {
+                hears: facts.is_some(),
+                switched: facts.is_some(),
+                ..Source::default()
+            },
             preempt,
         }
+    }
+
+    /// Whether to take a stream of which nothing proves that it is whole.
+    pub(super) fn accept_unproven_end(mut self, accept: bool) -> Self {
+        self.recorder = self.recorder.accept_unproven_end(accept);
+        self
     }
 
     fn writer(&mut self) -> Result<&mut Writer, String> {
@@ -105,52 +134,93 @@ impl Incoming {
         }
         self.live.say(&format!(
             "retpath receive: {why}; ending once the source has sent everything, so that it can \
-             have its guest back (a signal ends this at once, and loses the guest)"
+             have its guest back (a second SIGINT or SIGTERM ends this at once; what has come is kept)"
         ));
         self.touchers.stop();
         self.trouble = Some(why);
     }
 
-    /// Writes all memory to the image.
-    fn write_out(&mut self, core: &Destination) -> Result<(), String> {
-        let target = core.blocks().target();
-        let writer = self
-            .writer
-            .as_mut()
-            .ok_or("the image is finished already")?;
-        let mut piece = Vec::new();
-        for (block, (id, (_, memory))) in core.blocks().iter().zip(self.memory.iter().enumerate()) {
-            writer.block(block, target).map_err(|e| e.to_string())?;
-            let mut at = 0;
-            while at < block.len {
-                let len = PIECE.min(block.len - at);
-                piece.resize(usize::try_from(len).map_err(|e| e.to_string())?, 0);
-                memory.read(at, &mut piece).map_err(|e| e.to_string())?;
-                writer.write(id, at, &piece).map_err(|e| e.to_string())?;
-                memory.discard(at, len).map_err(|e| e.to_string())?;
-                at += len;
-                if self.signals.came() {
-                    return Err("stopped by a signal".into());
-                }
-            }
-        }
-        writer.sync().map_err(|error| error.to_string())
-    }
-
-    /// Gives the image its name, if that has not been done.
-    pub(super) fn finish(&mut self) -> Result<(), String> {
-        let Some(mut writer) = self.writer.take() else {
-            return Ok(());
-        };
-        if self.recorder.is_inside_description() {
-            writer.forget_description().map_err(|e| e.to_string())?;
-        }
+    /// What is known of the source.
+    fn facts(&mut self) -> Manifest {
         if self.preempt {
             self.recorder.saw_preempt();
         }
-        let facts = self.recorder.facts();
-        self.manifest = Some(writer.finish(facts).map_err(|error| error.to_string())?);
+        self.recorder.facts()
+    }
+
+    /// Makes the image whole.
+    fn seal(&mut self) -> Result<(), String> {
+        let facts = self.facts();
+        let manifest = self.writer()?.seal(facts);
+        self.manifest = Some(manifest.map_err(|error| error.to_string())?);
         Ok(())
+    }
+
+    /// Gives a whole image its name, if that has not been done.
+    pub(super) fn finish(&mut self) {
+        if self.ending == Some(Ending::Precopy)
+            && let Err(why) = self.add_description()
+        {
+            self.live.say(&format!(
+                "retpath receive: {why}; the image is whole, but lacks QEMU's description of the \
+                 device state"
+            ));
+        }
+        if self.manifest.is_some()
+            && let Some(writer) = self.writer.take()
+        {
+            self.finished = Some(writer.name());
+        }
+    }
+
+    /// Puts the description, which has come behind everything else, into a
+    /// whole image.
+    fn add_description(&mut self) -> Result<(), String> {
+        let cut = self.recorder.is_inside_description();
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        if cut {
+            return writer.forget_description().map_err(|e| e.to_string());
+        }
+        match writer.has_description() {
+            true => self.seal(),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends without an image: removes what the source has, too. Gives the
+    /// folder if it has to stay, because it can be the only copy of the guest.
+    pub(super) fn abandon(&mut self) -> Option<PathBuf> {
+        let writer = self.writer.take()?;
+        let source = self.source;
+        if source.has_guest || !source.switched && !source.done {
+            writer.discard();
+            return None;
+        }
+        let path = writer.path().to_owned();
+        drop(writer);
+        path.exists().then_some(path)
+    }
+
+    /// Whether another process can go on with what this one leaves.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::is_resumable)
+    }
+
+    /// Notes which pages have come, now and then.
+    fn note(&mut self, core: &Destination) {
+        let due = self.noted.is_none_or(|last| last.elapsed() >= CHECKPOINT);
+        if !due || self.trouble.is_some() || !self.is_resumable() {
+            return;
+        }
+        let blocks = 0..core.blocks().len();
+        let received = blocks.filter_map(|id| Some(core.pages().received(id)?.words()));
+        let noted = self.writer().map(|writer| writer.checkpoint(received));
+        if let Ok(Err(error)) = noted {
+            self.put_off(error.to_string());
+        }
+        self.noted = Some(Instant::now());
     }
 
     /// Whether everything that makes an image is on disk.
@@ -173,13 +243,34 @@ impl Incoming {
 }
 
 impl Guest for Incoming {
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String> {
+    fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, String> {
+        let added = self.writer()?.block(block, target);
+        added.map_err(|error| error.to_string())?;
+        if self.touches == 0 {
+            return Ok(None);
+        }
         let page = Backing::Anonymous.page_size();
         let memory = Memory::new(Backing::Anonymous, block.len.next_multiple_of(page));
         let memory = Arc::new(memory.map_err(|e| format!("RAM block {}: {e}", block.name))?);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
         self.pages.push(block.page);
-        Ok(memory)
+        Ok(Some(memory))
+    }
+
+    fn page(&mut self, block: BlockId, offset: u64, content: Content<'_>) -> Result<(), String> {
+        // What cannot be kept is not received again, either.
+        let Some(writer) = self.writer.as_mut().filter(|_| self.trouble.is_none()) else {
+            return Ok(());
+        };
+        let stored = match content {
+            Content::Data(data) => writer.write(block, offset, data),
+            Content::Zero(len) => writer.zero(block, offset, len),
+        };
+        match stored {
+            Err(error) if self.source.switched => self.put_off(error.to_string()),
+            stored => return stored.map_err(|error| error.to_string()),
+        }
+        Ok(())
     }
 
     fn event(&mut self, event: &Event<'_>) -> Result<(), String> {
@@ -210,9 +301,11 @@ impl Guest for Incoming {
     }
 
     fn device_state_complete(&mut self) -> Result<(), String> {
-        let synced = self.writer()?.sync_device_state();
-        if let Err(error) = synced {
-            self.put_off(error.to_string());
+        if self.source.switched {
+            let facts = self.facts();
+            if let Err(error) = self.writer()?.make_resumable(facts) {
+                self.put_off(error.to_string());
+            }
         }
         match &self.trouble {
             // This source has not given its guest up before it hears from here.
@@ -237,18 +330,19 @@ impl Guest for Incoming {
 
     fn run(&mut self) {
         let memory = self.memory.iter().map(|(_, memory)| Arc::clone(memory));
-        let started =
-            self.touchers
-                .start(memory.collect(), &self.discarded, &self.pages, self.touches);
+        let (discarded, pages) = (&self.discarded, &self.pages);
+        let started = self
+            .touchers
+            .start(memory.collect(), discarded, pages, self.touches);
         if let Err(error) = started {
             self.live.say(&format!(
-                "retpath receive: fewer pages are touched than --touch asks for: starting a \
+                "retpath receive: fewer pages are touched than --touch says: cannot start a \
                  thread: {error}"
             ));
         }
     }
 
-    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
+    fn complete(&mut self, _: &Destination, ending: Ending) -> Result<(), String> {
         self.source.done = true;
         self.source.missing = 0;
         self.touchers.finish();
@@ -256,17 +350,21 @@ impl Guest for Incoming {
             return Err(trouble);
         }
         self.live.writing();
-        self.write_out(core)?;
-        self.ending = Some(ending);
+        self.seal()?;
         // In precopy the description is still to come.
         if ending == Ending::Postcopy {
-            self.finish()?;
+            self.finish();
         }
+        self.ending = Some(ending);
         Ok(())
     }
 
     fn may_go_back(&self) -> bool {
         self.ending.is_none()
+    }
+
+    fn given_back(&mut self) {
+        self.source.has_guest = true;
     }
 
     fn progress(&mut self, core: &Destination) {
@@ -279,6 +377,7 @@ impl Guest for Incoming {
         }
         self.live.show(core);
         self.source.missing = core.pages().missing();
+        self.note(core);
     }
 
     fn failed(&mut self, _: &RunError) -> bool {

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::cli::latency::Nanos;
+use crate::cli::output;
 use crate::destination::{Destination, Phase};
 
 /// One line that changes.
@@ -36,7 +37,7 @@ impl Live {
 
     /// Says something for good, above the line.
     pub(super) fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| output::note(text));
     }
 
     pub(super) fn clear(&mut self) {

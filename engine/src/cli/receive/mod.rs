@@ -1,15 +1,16 @@
 //! `retpath receive`: a live migration becomes an image.
 //!
 //! The destination of a QEMU that runs `migrate`. The guest does not run here:
-//! its device state is kept as it came, its RAM is written to files. The source
-//! is told that the migration is over once the image is on disk; before that,
-//! whatever goes wrong, it is told that it may have its guest back.
+//! its device state is kept as it came, its RAM is written to files as it
+//! comes. The source is told that the migration is over once the image is on
+//! disk; before that, whatever goes wrong, it is told that it may have its guest
+//! back. What may be the only copy of a guest is never removed.
 //!
-//! Memory use is what the guest has in pages that are not zero. Exit code 0 if
-//! the image is there, 1 if not, with what is lost and what is not on standard
-//! error, 2 for wrong usage.
+//! Memory use does not grow with the guest, but for three bits for each page.
+//! Exit code 0 if the image is there, 1 if not, with where the guest is on
+//! standard error, 2 for wrong usage.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,19 +18,21 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::decode::{PageSize, page_size};
 use super::signals::Signals;
-use super::{Format, machine, print};
+use super::{Format, machine, output};
 use crate::channel::Address;
 use crate::destination::{Destination, Ending};
 use crate::image::Writer;
-use crate::run::{Control, ReceiveOptions, RunError, receive};
+use crate::run::{Control, ReceiveOptions, RunError, receive, take_over};
 use crate::uffd::Uffd;
 
 mod guest;
+mod left;
 mod live;
 mod report;
 mod touch;
 
-use guest::{Incoming, Source};
+use guest::{Incoming, Settings, Source};
+use left::Left;
 use live::Live;
 use report::Report;
 
@@ -39,15 +42,19 @@ At the source, in QEMU's monitor:
   migrate_start_postcopy      with `migrate_set_capability postcopy-ram on` before
                               it: the guest stops at once, its memory follows
 The guest does not run here. When the link breaks in postcopy, the source goes on
-with `migrate -r URI`.
+with `migrate -r URI`. If this command is killed in postcopy, what it received is
+in DIR.incomplete-PID: start it again with --continue, then give the source
+`migrate -r URI`.
 
 Multifd, compress, xbzrle and devices whose state comes in pieces are refused.
-Machine types up to 2.2 need the capabilities return-path and postcopy-ram off,
-or a switch to postcopy: nothing else tells where their streams end.
+Machine types up to 2.2 need a switch to postcopy, or the capabilities return-path
+and postcopy-ram off and --accept-unproven-end here: nothing else tells where their
+streams end.
 
 Exit codes:
-  0  the image is there
-  1  it is not, and one line says why, what is lost and what is not
+  0  the image is there, even if the report of it could not be written
+  1  it is not, or it has another name than --out; one line says why, where the
+     guest is, and what to do
   2  the command was called wrongly";
 
 /// Command line of `retpath receive`.
@@ -58,8 +65,20 @@ pub struct Args {
     #[arg(long, value_name = "URI")]
     listen: Address,
     /// The image: a folder, which must not exist yet
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with a migration in postcopy that another `retpath receive` was
+    /// killed in: the folder that it left, NAME.incomplete-PID
+    ///
+    /// Then `migrate -r URI` at the source, whose migration is in state
+    /// postcopy-paused. The image gets the name that was meant for it, or --out.
+    #[arg(
+        long = "continue",
+        id = "resume",
+        value_name = "DIR",
+        conflicts_with = "touch"
+    )]
+    resume: Option<PathBuf>,
     /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
     ///
     /// A source with the capability postcopy-ram tells it by itself.
@@ -79,6 +98,13 @@ pub struct Args {
     /// How long to wait for a new connection when one breaks in postcopy
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     recover_timeout: u64,
+    /// Take a closed link for the end where nothing proves that the stream is whole
+    ///
+    /// For machine types up to 2.2 that do not switch to postcopy: the link of a source that is
+    /// killed closes, too. Use the image only if `info migrate` at the source says completed. The
+    /// image says that its end is unproven.
+    #[arg(long)]
+    accept_unproven_end: bool,
     /// Listen on tcp: addresses other than loopback, without encryption
     #[arg(long)]
     allow_plaintext: bool,
@@ -89,36 +115,34 @@ pub struct Args {
 
 /// Receives one migration and says what came of it.
 pub fn run(args: &Args) -> ExitCode {
-    machine::mention_leftovers(&args.out);
+    if let Some(out) = &args.out {
+        machine::mention_leftovers("receive", out);
+    }
     match become_image(args) {
-        Ok(text) => match print(&text) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("retpath receive: writing to standard output: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok((path, text)) => {
+            let done = format!("the image {} is there", path.display());
+            output::print_report("receive", &done, &text);
+            ExitCode::SUCCESS
+        }
         Err(why) => {
-            eprintln!("retpath receive: {why}");
+            output::note(format_args!("retpath receive: {why}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn become_image(args: &Args) -> Result<String, String> {
+/// Where the image is, and the report of it.
+type Done = (PathBuf, String);
+
+fn become_image(args: &Args) -> Result<Done, String> {
     let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
     // First what can be missing on this machine, with what to do about it.
-    Uffd::open().map_err(|error| error.to_string())?;
-    let writer = Writer::new(&args.out).map_err(|error| error.to_string())?;
+    if args.touch > 0 {
+        Uffd::open().map_err(|error| error.to_string())?;
+    }
     let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
-    let mut listener = args
-        .listen
-        .listen(args.allow_plaintext)
-        .map_err(|error| error.to_string())?;
-    eprintln!("retpath receive: listening on {}", listener.address());
-
     let (core, stream) = machine::settings(machine::page_sizes(&args.page_sizes));
-    let options = ReceiveOptions {
+    let mut options = ReceiveOptions {
         core: crate::destination::Config {
             preempt: args.preempt,
             switchover_ack: args.switchover_ack,
@@ -128,17 +152,49 @@ fn become_image(args: &Args) -> Result<String, String> {
         stream,
         patience: Duration::from_secs(args.recover_timeout),
         recovery: Duration::from_secs(30),
+        accept_unproven_end: args.accept_unproven_end,
     };
-    let live = Live::new();
+    let (writer, left) = match (&args.resume, &args.out) {
+        (Some(folder), out) => {
+            let left = Left::open(folder, out.as_deref(), &mut options)?;
+            (left.0, Some(left.1))
+        }
+        (None, Some(out)) => (Writer::new(out).map_err(|error| error.to_string())?, None),
+        (None, None) => return Err("neither --out nor --continue is given".into()),
+    };
+    let mut listener = args
+        .listen
+        .listen(args.allow_plaintext)
+        .map_err(|error| error.to_string())?;
+    output::note(format_args!(
+        "retpath receive: listening on {}",
+        listener.address()
+    ));
+    let settings = Settings {
+        touches: args.touch,
+        preempt: options.core.preempt,
+    };
+    let facts = left.as_ref().map(|left| &left.facts);
     let mut guest = Incoming::new(
         writer,
-        args.touch,
-        args.preempt,
+        facts,
+        settings,
         signals,
         control.clone(),
-        live,
-    );
-    let received = receive(&mut listener, &mut guest, options, &control);
+        Live::new(),
+    )
+    .accept_unproven_end(args.accept_unproven_end);
+    let received = match left {
+        None => receive(&mut listener, &mut guest, options, &control),
+        Some(left) => take_over(
+            left.core,
+            left.known,
+            &mut listener,
+            &mut guest,
+            options,
+            &control,
+        ),
+    };
     guest.quiet();
     conclude(args, guest, received)
 }
@@ -148,33 +204,65 @@ fn conclude(
     args: &Args,
     mut guest: Incoming,
     received: Result<Destination, RunError>,
-) -> Result<String, String> {
+) -> Result<Done, String> {
     if let Err(error) = &received {
         if !guest.is_complete() {
-            return Err(format!("{error}; {}", fate(guest.source)));
+            let hint = match error {
+                RunError::UnprovenEnd => {
+                    ", and it can be received again with --accept-unproven-end"
+                }
+                _ => "",
+            };
+            let resumable = guest.is_resumable();
+            let fate = match guest.abandon() {
+                Some(folder) => kept(&folder, resumable, guest.source),
+                None => fate(guest.source),
+            };
+            return Err(format!("{error}{hint}; {fate}"));
         }
-        eprintln!(
+        output::note(format_args!(
             "retpath receive: at the very end, with everything received: {error}; the source may \
              not know that the migration is over, and from QEMU 9.0 on runs its guest again: end \
              one of the two"
-        );
+        ));
     }
-    guest
-        .finish()
-        .map_err(|why| format!("{why}; the source believes that the migration is over, and still has the guest in its memory until it is ended"))?;
+    guest.finish();
+    let finished = guest.finished.as_ref().ok_or("no image was made")?;
+    machine::check_name("receive", finished)
+        .map_err(|error| format!("the migration is over: {error}"))?;
+    let path = &finished.path;
     let stats = received
         .map(|core| core.stats().clone())
         .unwrap_or_default();
     let manifest = guest.manifest.as_ref().ok_or("no image was made")?;
     let report = Report {
-        out: &args.out,
+        out: path,
         manifest,
         ending: guest.ending().unwrap_or(Ending::Postcopy),
         stats: &stats,
         touched: guest.touched(),
         asked_touches: args.touch,
     };
-    Ok(report.print(args.format))
+    Ok((path.clone(), report.print(args.format)))
+}
+
+/// Where the guest is when no image was made, but what was received has to
+/// stay.
+fn kept(folder: &Path, resumable: bool, source: Source) -> String {
+    let folder = folder.display();
+    let missing = source.missing;
+    match resumable {
+        true => format!(
+            "the guest's memory is partly in {folder}, and {missing} pages are only at the source: \
+             when its migration is in state postcopy-paused, go on with `retpath receive --continue \
+             {folder} --listen URI`, and `migrate -r URI` there; should the source have its guest \
+             back, delete that folder"
+        ),
+        false => format!(
+            "no image was made; what was received is kept in {folder} and cannot be continued: if \
+             the source can have its guest back (`cont` there), delete that folder"
+        ),
+    }
 }
 
 /// What is lost when no image was made, and what is not.
@@ -184,6 +272,7 @@ fn fate(source: Source) -> String {
         switched,
         done,
         missing,
+        has_guest: _,
     } = source;
     match (switched, done) {
         (_, true) if !hears => "no image was made, and nothing is lost: the source believes that \

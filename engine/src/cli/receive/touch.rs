@@ -34,7 +34,7 @@ impl Touchers {
     ///
     /// # Errors
     ///
-    /// A thread cannot be started. Those before it go on, and touch their shares.
+    /// A thread cannot be started: its pages are not touched.
     pub(super) fn start(
         &mut self,
         memory: Vec<Arc<Memory>>,

@@ -1,17 +1,20 @@
 //! One QEMU that is booted from the image: the links to it, the live line, and what became of it.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Args;
 use super::fate::Failure;
-use super::stock::Stock;
+use super::mismatch;
+use super::stock::{Resumed, Stock};
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Link};
 use crate::cli::latency::Nanos;
+use crate::cli::output;
 use crate::release::Release;
-use crate::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use crate::run::{Connector, Control, Machine, RunError, ServeOptions, Suspicion, serve};
 use crate::source::{PageSource, Phase, Source};
 use crate::stats::Stats;
 
@@ -33,6 +36,8 @@ pub(super) struct Outcome {
     pub(super) stats: Stats,
     /// From the beginning to the end.
     pub(super) time: Duration,
+    /// Whether it has the preempt channel.
+    pub(super) preempt: bool,
     /// From the beginning until QEMU said that it had loaded the device state.
     pub(super) loaded: Option<Duration>,
 }
@@ -55,16 +60,15 @@ impl<'a> Boot<'a> {
     /// Serves it to its end. A failure is told on standard error at once: the others go on.
     pub(super) fn serve(self, control: &Control) -> Outcome {
         let start = Instant::now();
-        let mut outcome = self.outcome();
         let config = self.stock.config(self.args);
         let blocks = self.stock.blocks().clone();
-        let made = match self.args.resume {
+        let made = match self.is_resume() {
             true => Source::taking_over(config, blocks),
             false => Source::new(config, blocks),
         };
         let mut core = match made {
             Ok(core) => core,
-            Err(error) => return self.cannot_begin(error.to_string()),
+            Err(error) => return self.refuse(error.to_string()),
         };
         let mut machine = Booting {
             boot: &self,
@@ -76,41 +80,42 @@ impl<'a> Boot<'a> {
         let mut dial = Dial {
             address: self.address,
             plaintext: self.args.allow_plaintext,
+            control,
+            connected: false,
         };
         let options = ServeOptions {
+            wait: Duration::from_secs(self.args.wait),
+            offer: self.args.offer(self.address, self.stock.preempt()),
             retry: self.args.retry(self.address),
             stall: self.args.stall.map(Duration::from_secs),
             ..ServeOptions::default()
         };
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);
         machine.bar.finish_and_clear();
-        outcome.loaded = machine.loaded;
-        outcome.time = start.elapsed();
-        outcome.stats = core.stats().clone();
-        outcome.failure = end.err().map(|error| Failure::new(error, &core, &self));
-        self.tell(&outcome);
-        outcome
-    }
-
-    /// Says on standard error that it cannot even begin, and why.
-    pub(super) fn cannot_begin(&self, why: String) -> Outcome {
         let outcome = Outcome {
-            failure: Some(Failure::before(why)),
-            ..self.outcome()
+            address: self.address.clone(),
+            failure: end.err().map(|error| Failure::new(error, &core, &self)),
+            stats: core.stats().clone(),
+            time: start.elapsed(),
+            preempt: core.preempt().is_some(),
+            loaded: machine.loaded,
         };
         self.tell(&outcome);
         outcome
     }
 
-    /// Nothing has happened yet.
-    fn outcome(&self) -> Outcome {
-        Outcome {
+    /// Does not begin, and says why.
+    pub(super) fn refuse(&self, why: String) -> Outcome {
+        let outcome = Outcome {
             address: self.address.clone(),
-            failure: None,
+            failure: Some(Failure::before(why)),
             stats: Stats::default(),
             time: Duration::ZERO,
+            preempt: false,
             loaded: None,
-        }
+        };
+        self.tell(&outcome);
+        outcome
     }
 
     /// The image's folder and the QEMU, as the command line has them.
@@ -118,12 +123,17 @@ impl<'a> Boot<'a> {
         (self.args.image.display().to_string(), self.address)
     }
 
-    pub(super) fn is_preempt(&self) -> bool {
-        self.args.preempt
+    pub(super) fn is_resume(&self) -> bool {
+        self.args.resume.is_some()
     }
 
-    pub(super) fn is_resume(&self) -> bool {
-        self.args.resume
+    /// What `--resume` must be given to go on with this image.
+    pub(super) fn resumed(&self) -> Resumed {
+        self.stock.resumed()
+    }
+
+    pub(super) fn is_unverified(&self) -> bool {
+        self.args.no_verify
     }
 
     pub(super) fn release(&self) -> Option<Release> {
@@ -138,8 +148,8 @@ impl<'a> Boot<'a> {
 
     /// Says something on standard error, between the live lines.
     fn say(&self, what: &str) {
-        let line = || eprintln!("retpath serve: {}: {what}", self.address);
-        self.bars.suspend(line);
+        let line = format!("retpath serve: {}: {what}", self.address);
+        output::note_between(self.bars, line);
     }
 
     /// A live line; hidden unless standard error is a terminal.
@@ -199,6 +209,20 @@ impl Machine for Booting<'_> {
         self.bar.set_message(line);
     }
 
+    fn waiting(&mut self, error: &ChannelError, most: Duration) {
+        let seconds = most.as_secs();
+        self.boot
+            .say(&format!("{error}; waiting for up to {seconds} s for it"));
+    }
+
+    fn preempt_refused(&mut self) {
+        self.boot.say(&mismatch::no_preempt());
+    }
+
+    fn suspects(&mut self, suspicion: Suspicion) {
+        self.boot.say(&mismatch::silence(suspicion));
+    }
+
     fn broken(&mut self, core: &Source, error: &RunError) -> bool {
         let boot = self.boot;
         let seconds = boot.args.retry(boot.address).as_secs();
@@ -237,14 +261,27 @@ impl Rate {
     }
 }
 
+/// How long one attempt to connect may take, once there has been a connection.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
 /// Connects to where QEMU listens.
 struct Dial<'a> {
     address: &'a Address,
     plaintext: bool,
+    /// Interrupts an attempt.
+    control: &'a Control,
+    /// Whether there has been a connection.
+    connected: bool,
 }
 
 impl Connector for Dial<'_> {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.address.connect(self.plaintext)
+        let deadline = self.connected.then(|| Instant::now() + ATTEMPT);
+        let interrupt = self.control.as_fd();
+        let link = self
+            .address
+            .connect_until(self.plaintext, interrupt, deadline)?;
+        self.connected = true;
+        Ok(link)
     }
 }

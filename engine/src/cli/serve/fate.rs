@@ -4,9 +4,11 @@
 use std::fmt;
 
 use super::boot::Boot;
+use super::stock::Resumed;
 use crate::cli::size::Human;
+use crate::image;
 use crate::run::RunError;
-use crate::source::{Phase, Source};
+use crate::source::{self, Phase, Source};
 
 /// Why a QEMU does not have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +114,7 @@ impl Failure {
         let fate = Fate::of(core, boot.is_resume());
         Self {
             why: why(&error, core),
-            advice: advice(fate, boot),
+            advice: advice(fate, core, boot, Harm::of(&error)),
             fate,
         }
     }
@@ -130,7 +132,13 @@ fn why(error: &RunError, core: &Source) -> String {
         (RunError::Channel(_), false) => {
             " (start QEMU with `-incoming defer`, set `postcopy-ram`, give it `migrate-incoming`)"
         }
-        (RunError::Link { .. } | RunError::Closed, false) => {
+        // A QEMU that cannot load the machine closes the link; newer ones send SHUT(1) first.
+        (
+            RunError::Link { .. }
+            | RunError::Closed
+            | RunError::Source(source::Error::GaveUp { .. }),
+            false,
+        ) => {
             " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
              that `retpath import` must be given with --block-page-size)"
         }
@@ -139,20 +147,80 @@ fn why(error: &RunError, core: &Source) -> String {
     format!("{error}{hint}")
 }
 
-fn advice(fate: Fate, boot: &Boot<'_>) -> String {
+/// What is wrong with the image's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    /// Nothing that is known of.
+    None,
+    /// They are not what they were.
+    Changed,
+    /// They cannot be read.
+    Unreadable,
+}
+
+impl Harm {
+    fn of(error: &RunError) -> Self {
+        let RunError::NoPage { error, .. } = error else {
+            return Self::None;
+        };
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        match cause {
+            Some(image::Error::Changed { .. } | image::Error::Damaged { .. }) => Self::Changed,
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// What to do about it before anything else.
+    fn remedy(self, boot: &Boot<'_>) -> String {
+        let (image, _) = boot.names();
+        let which = match boot.resumed() {
+            Resumed::Id(id) => {
+                format!(
+                    "put the image with the id {id} back, check it with `retpath verify {image}`"
+                )
+            }
+            Resumed::None => "put the image back as it was; nothing can check that, for it has no \
+                              digests"
+                .to_owned(),
+        };
+        match self {
+            Self::None => String::new(),
+            Self::Changed => format!("the image is not what it was: {which}, then "),
+            Self::Unreadable => {
+                format!("the image cannot be read: mend its disk or file system, or {which}, then ")
+            }
+        }
+    }
+}
+
+fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
     let (image, address) = boot.names();
-    let again = "the image is as it was and can be served again, to a QEMU started anew";
+    let again = match harm {
+        Harm::None => "the image is as it was and can be served again, to a QEMU started anew",
+        _ => "serve it again, to a QEMU started anew",
+    };
+    let remedy = harm.remedy(boot);
     match fate {
-        Fate::AtHome | Fate::Unloaded | Fate::Lost => again.into(),
+        Fate::AtHome | Fate::Unloaded | Fate::Lost => format!("{remedy}{again}"),
         Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
-            let preempt = if boot.is_preempt() { " --preempt" } else { "" };
+            let preempt = match core.preempt() {
+                Some(_) => " --preempt",
+                None => "",
+            };
+            let unverified = if boot.is_unverified() && harm == Harm::None {
+                " --no-verify"
+            } else {
+                ""
+            };
             let release = boot
                 .release()
                 .map(|release| format!(" --machine-release {release}"))
                 .unwrap_or_default();
+            let id = boot.resumed();
             format!(
-                "if it is alive, give it `migrate-recover` and go on with `retpath serve --image \
-                 {image} --connect {address} --resume{preempt}{release}`; if it is gone, {again}"
+                "{remedy}if that QEMU is alive, give it `migrate-recover` and go on with `retpath \
+                 serve --image {image} --connect {address} --resume \
+                 {id}{preempt}{unverified}{release}`; if it is gone, {again}"
             )
         }
     }

@@ -1,8 +1,8 @@
 //! `retpath serve`: boots QEMUs from an image, by postcopy.
 //!
 //! Every `--connect` is a QEMU that waits with `-incoming defer`, and gets a thread, a migration
-//! and a fate of its own; all of them share one mapping of the image, which is opened for reading
-//! only. The switch is made at once: the guest runs as soon as its devices are loaded, pages that
+//! and a fate of its own; all of them share the image, which is opened for reading only. Each piece of
+//! it is compared with its digest before a byte of it is sent. The switch is made at once: the guest runs as soon as its devices are loaded, pages that
 //! it touches are sent first, and all others behind them.
 //!
 //! Exit code 0 if every QEMU has everything, 1 if one has not or something failed, 2 for wrong
@@ -15,20 +15,23 @@ use std::time::Duration;
 
 use indicatif::MultiProgress;
 
+use super::machine::UNPROVEN_END;
 use super::signals::Signals;
-use super::{Format, print, size};
+use super::{Format, output, size};
 use crate::channel::Address;
 use crate::release::Release;
-use crate::run::Control;
+use crate::run::{Control, Offer};
+use crate::source::Preempt;
 
 mod boot;
 mod fate;
+mod mismatch;
 mod report;
 mod stock;
 
 use boot::{Boot, Outcome};
 use report::Report;
-use stock::Stock;
+use stock::{Resumed, Stock};
 
 /// How often to look for signals.
 const LOOK: Duration = Duration::from_millis(20);
@@ -38,11 +41,14 @@ Each QEMU is started with the command line of the machine in the image, and wait
   qemu-system-x86_64 ... -incoming defer
   (qemu) migrate_set_capability postcopy-ram on
   (qemu) migrate_incoming URI
+or with `-global migration.x-postcopy-ram=on -incoming URI`. It may be started later: see --wait.
 When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
-The image is only read, and can be served to any number of QEMUs at a time.
+The image is only read, and can be served to any number of QEMUs at a time. It must not
+change meanwhile: a change is noticed before a wrong byte is sent, and ends the migration.
+Restore the image then, check it with `retpath verify`, and go on with --resume.
 
 Exit codes:
-  0  every QEMU has everything
+  0  every QEMU has everything, even if the report of it could not be written
   1  one has not, and a line says why, where its guest is and what to do
   2  the command was called wrongly";
 
@@ -56,13 +62,16 @@ pub struct Args {
     /// Where a QEMU listens: unix:PATH, tcp:HOST:PORT or fd:N. Once for each QEMU to boot.
     #[arg(long, value_name = "URI", required = true)]
     connect: Vec<Address>,
-    /// Send pages that are asked for on a channel of their own; for a QEMU with the capability
-    /// postcopy-preempt.
+    /// Send pages that are asked for on a channel of their own, from the start: a QEMU with the
+    /// capability postcopy-preempt gets it in any case, a little later.
     #[arg(long)]
     preempt: bool,
     /// Most bytes per second, to each QEMU, of pages that are not asked for; 0 is no limit.
     #[arg(long, value_name = "BYTES/S", default_value = "0", value_parser = size::parse)]
     bandwidth: u64,
+    /// How long to wait for a QEMU that does not listen yet; 0 gives up at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    wait: u64,
     /// How long to try to replace a broken link; 0 gives up at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry: u64,
@@ -72,8 +81,15 @@ pub struct Args {
     stall: Option<u64>,
     /// Take up migrations that were left unfinished: each QEMU is in state postcopy-paused and
     /// listens after `migrate-recover`.
+    ///
+    /// ID is the id of the image that was served, as `serve` says it when it begins; another image
+    /// is refused. For an image without an id, which an earlier version made, it is `none`.
+    #[arg(long, value_name = "ID")]
+    resume: Option<Resumed>,
+    /// Do not compare RAM with the image's digests; for an image that `retpath verify` has just
+    /// found whole. Changes of its files while they are served are still noticed.
     #[arg(long)]
-    resume: bool,
+    no_verify: bool,
     /// The QEMU release that the machine type belongs to, if its name does not tell.
     #[arg(long, value_name = "X.Y")]
     machine_release: Option<Release>,
@@ -88,13 +104,12 @@ pub struct Args {
 /// Serves until every QEMU has its memory or has failed.
 pub fn run(args: &Args) -> ExitCode {
     if let Err(wrong) = args.check() {
-        eprintln!("error: {wrong}\n\nFor more information, try '--help'.");
-        return ExitCode::from(2);
+        return output::wrong_usage(wrong);
     }
     match serve(args) {
         Ok(code) => code,
         Err(why) => {
-            eprintln!("retpath serve: {why}");
+            output::note(format_args!("retpath serve: {why}"));
             ExitCode::FAILURE
         }
     }
@@ -116,6 +131,16 @@ impl Args {
         Ok(())
     }
 
+    /// Whether to open a preempt channel for a QEMU that seems to wait for one.
+    fn offer(&self, address: &Address, kind: Option<Preempt>) -> Offer {
+        match (address, kind) {
+            // There is no second connection to what is inherited.
+            (Address::Fd(_), _) => Offer::Never,
+            (_, Some(kind)) => Offer::Kind(kind),
+            (_, None) => Offer::Either,
+        }
+    }
+
     fn retry(&self, address: &Address) -> Duration {
         match address {
             // What is inherited cannot be connected again.
@@ -127,6 +152,13 @@ impl Args {
 
 fn serve(args: &Args) -> Result<ExitCode, String> {
     let stock = Stock::open(args)?;
+    stock.announce(args);
+    if stock.has_unproven_end() {
+        output::note(format_args!(
+            "retpath serve: {}: its end is unproven: {UNPROVEN_END}",
+            args.image.display()
+        ));
+    }
     let bars = MultiProgress::new();
     let controls = args.connect.iter().map(|_| Control::new());
     let controls: Vec<Control> = controls
@@ -139,25 +171,20 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
         let here = thread::current();
         let running: Vec<_> = jobs
             .map(|(address, control)| {
-                let boot = Boot::new(args, &stock, address, &bars);
-                let here = here.clone();
+                let boot = || Boot::new(args, &stock, address, &bars);
+                let (serve, here) = (boot(), here.clone());
                 let serve = move || {
-                    let outcome = boot.serve(control);
+                    let outcome = serve.serve(control);
                     here.unpark();
                     outcome
                 };
                 let started = thread::Builder::new().spawn_scoped(scope, serve);
-                // The others are served all the same.
                 started.map_err(|error| {
-                    let boot = Boot::new(args, &stock, address, &bars);
-                    Box::new(boot.cannot_begin(format!("starting a thread: {error}")))
+                    Box::new(boot().refuse(format!("cannot start a thread: {error}")))
                 })
             })
             .collect();
-        let is_over = |one: &Result<thread::ScopedJoinHandle<'_, Outcome>, Box<Outcome>>| {
-            one.as_ref().map_or(true, |thread| thread.is_finished())
-        };
-        while !running.iter().all(is_over) {
+        while !running.iter().flatten().all(|one| one.is_finished()) {
             if signals.came() {
                 controls.iter().for_each(Control::stop);
             }
@@ -168,8 +195,8 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        let outcome = |one: Result<_, Box<Outcome>>| one.map_or_else(|failed| *failed, join);
-        running.into_iter().map(outcome).collect()
+        let end = |one: Result<_, Box<Outcome>>| one.map_or_else(|refused| *refused, join);
+        running.into_iter().map(end).collect()
     });
 
     let report = Report {
@@ -181,9 +208,14 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
         Format::Text => report.text(),
         Format::Json => format!("{}\n", report.json()),
     };
-    print(&text).map_err(|error| format!("writing to standard output: {error}"))?;
-    Ok(match outcomes.iter().all(|one| one.failure.is_none()) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    let failed = outcomes.iter().filter(|one| one.failure.is_some()).count();
+    let done = match failed {
+        0 => "every QEMU has everything".to_owned(),
+        _ => format!("{failed} of {} QEMUs failed, as said above", outcomes.len()),
+    };
+    output::print_report("serve", &done, &text);
+    Ok(match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }

@@ -37,7 +37,9 @@ impl Report<'_> {
         json!({
             "ok": self.outcomes.iter().all(|one| one.failure.is_none()),
             "image": self.args.image.display().to_string(),
+            "id": self.stock.id().map(|id| id.to_string()),
             "machine": machine,
+            "unproven_end": self.stock.has_unproven_end(),
             "bytes": blocks.iter().map(|block| block.len).sum::<u64>(),
             "target_page_size": blocks.target(),
             "preempt": self.args.preempt,
@@ -107,6 +109,7 @@ impl Outcome {
             "uri": self.address.to_string(),
             "ok": self.failure.is_none(),
             "failure": failure,
+            "preempt": self.preempt,
             "pages": { "demand": stats.demand, "sweep": stats.sweep, "zero": stats.zero },
             "requests": { "arrived": stats.requests, "dropped": stats.requests_dropped },
             "cuts": { "pauses": stats.pauses, "resumes": stats.resumes },

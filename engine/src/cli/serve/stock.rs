@@ -1,13 +1,55 @@
-//! What is served: the image's memory, lent from its mapping, and what the image says about how its
-//! machine speaks on the wire.
+//! What is served: the image, which one it is, and what it says about how its machine speaks on the
+//! wire.
+
+use std::fmt;
+use std::io::Write;
+use std::str::FromStr;
 
 use super::Args;
 use crate::blocks::Blocks;
-use crate::image::Image;
+use crate::image::{Digest, Image};
 use crate::release::Release;
 use crate::source::{Config, PageSource, Preempt};
 
-/// The image, mapped once for all QEMUs.
+/// The image of a migration that is to be resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resumed {
+    /// The one with this id.
+    Id(Digest),
+    /// One that has no id, and which one nobody can tell.
+    None,
+}
+
+impl Resumed {
+    fn of(image: &Image) -> Self {
+        image.id().map_or(Self::None, Self::Id)
+    }
+}
+
+impl FromStr for Resumed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let id = text.parse().map(Self::Id);
+        id.map_err(|_| {
+            "the id of the image that was served, 32 hexadecimal digits, or none".to_owned()
+        })
+    }
+}
+
+impl fmt::Display for Resumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// The image, opened once for all QEMUs.
 pub(super) struct Stock {
     image: Image,
     release: Option<Release>,
@@ -18,9 +60,20 @@ impl Stock {
     ///
     /// # Errors
     ///
-    /// It is no whole image; or `--preempt` is wanted and nothing tells its kind.
+    /// It is no whole image, or not the one to be resumed from; or `--preempt` is wanted and nothing
+    /// tells its kind.
     pub(super) fn open(args: &Args) -> Result<Self, String> {
-        let image = Image::open(&args.image).map_err(|error| error.to_string())?;
+        let image = match args.no_verify {
+            true => Image::open_unverified(&args.image),
+            false => Image::open(&args.image),
+        };
+        let image = image.map_err(|error| error.to_string())?;
+        if let Some(wanted) = args.resume {
+            let found = Resumed::of(&image);
+            if wanted != found {
+                return Err(other_image(args, wanted, found));
+            }
+        }
         let machine = image.manifest().machine.as_deref();
         let release = args.machine_release.or_else(|| match machine {
             Some(machine) => Release::of(machine),
@@ -37,9 +90,38 @@ impl Stock {
         Ok(Self { image, release })
     }
 
+    /// Says on standard error which image is served: `--resume` asks for it.
+    pub(super) fn announce(&self, args: &Args) {
+        let name = args.image.display();
+        let line = match self.image.id() {
+            Some(id) => format!("image {name} has the id {id}"),
+            None => format!(
+                "image {name} has no digests, because an earlier version made it: only changes \
+                 while it is served are noticed"
+            ),
+        };
+        // Nobody may be there to read it.
+        let _ = writeln!(std::io::stderr(), "retpath serve: {line}");
+    }
+
+    /// The image's id.
+    pub(super) fn id(&self) -> Option<Digest> {
+        self.image.id()
+    }
+
+    /// What `--resume` must be given to go on with this image.
+    pub(super) fn resumed(&self) -> Resumed {
+        Resumed::of(&self.image)
+    }
+
     /// The machine type, if the image says it.
     pub(super) fn machine(&self) -> Option<&[u8]> {
         self.image.manifest().machine.as_deref()
+    }
+
+    /// Whether nothing proves that the image's stream was whole.
+    pub(super) fn has_unproven_end(&self) -> bool {
+        self.image.manifest().unproven_end
     }
 
     /// The RAM blocks.
@@ -57,6 +139,11 @@ impl Stock {
         self.image.device_state()
     }
 
+    /// The kind of preempt channel that the machine type has, if that is known.
+    pub(super) fn preempt(&self) -> Option<Preempt> {
+        self.release.map(Release::preempt)
+    }
+
     /// How a source of this machine speaks.
     pub(super) fn config(&self, args: &Args) -> Config {
         let manifest = self.image.manifest();
@@ -68,6 +155,7 @@ impl Stock {
         config.footers = seen.footers;
         config.section = seen.ram_section;
         config.early_state = self.image.early_state().to_vec();
+        config.unplugged = self.image.unplugged();
         config.preempt = args
             .preempt
             .then(|| release.map_or(Preempt::Late, Release::preempt));
@@ -77,6 +165,24 @@ impl Stock {
         // Every QEMU answers every PING, so the answer to this one tells whether it has loaded the
         // devices, whatever its release.
         config.ping_loaded = true;
+        config.probe = true;
         config
     }
+}
+
+/// Why a migration is not resumed from this image.
+fn other_image(args: &Args, wanted: Resumed, found: Resumed) -> String {
+    let name = args.image.display();
+    let has = match found {
+        Resumed::Id(id) => format!("image {name} has the id {id}"),
+        Resumed::None => format!("image {name} has no id"),
+    };
+    let advice = match wanted {
+        Resumed::Id(id) => format!("resume from the image with the id {id}, or a copy of it"),
+        Resumed::None => "resume from the image without an id that was served".to_owned(),
+    };
+    format!(
+        "{has}, and is not the one that was served: its pages do not fit the guest, whose memory \
+         would be a mixture of two machines; {advice}"
+    )
 }

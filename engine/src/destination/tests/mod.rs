@@ -8,6 +8,7 @@ mod order;
 mod pages;
 mod recovery;
 mod requests;
+mod virtio_mem;
 mod words;
 
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};

@@ -64,6 +64,43 @@ fn tells_what_it_has_and_asks_again_for_the_rest() {
 }
 
 #[test]
+fn goes_on_with_what_another_process_received() {
+    let mut first = Dest::huge(2, false);
+    first.serve(0, 0);
+    first.serve(0, 3 * PAGE);
+    let blocks = first.core.blocks().iter().enumerate().map(|(id, block)| {
+        let mut words = first.core.pages().received(id).unwrap().words().to_vec();
+        if block.page > PAGE {
+            // A part of a host page, as a process that was killed may leave it.
+            words[0] |= 1 << 3;
+        }
+        (block.clone(), words)
+    });
+    let core = Destination::taking_over(Config::default(), blocks, &[]).unwrap();
+    assert_eq!(core.pages().missing(), first.core.pages().missing());
+    let mut dest = Dest { core, ..first };
+    assert_eq!(dest.core.phase(), Phase::Paused);
+    assert!(dest.core.poll().is_none());
+    dest.core.link_restored().unwrap();
+    bitmap(&mut dest, "huge").unwrap();
+    bitmap(&mut dest, "ram").unwrap();
+    resume(&mut dest).unwrap();
+    assert_eq!(
+        dest.said(),
+        [
+            "RECV_BITMAP huge",
+            "[]",
+            "RECV_BITMAP ram",
+            "[0, 3]",
+            "RESUME_ACK"
+        ]
+    );
+    dest.serve(0, PAGE);
+    let error = dest.page(0, 0, 1).unwrap_err();
+    assert_eq!(error.what, What::PageTwice);
+}
+
+#[test]
 fn asks_once_even_while_the_outbox_is_drained_bit_by_bit() {
     let pages = 10_000;
     let mut dest = Dest::running(pages);

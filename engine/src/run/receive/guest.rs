@@ -6,19 +6,59 @@ use std::sync::Arc;
 use retpath_codec::forward::Event;
 
 use super::super::RunError;
-use crate::blocks::Block;
+use crate::blocks::{Block, BlockId};
 use crate::destination::{Destination, Ending, Tail};
 use crate::memory::Memory;
 
+/// What is in the pages that [`Guest::page`] is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    /// This many bytes of zeros.
+    Zero(u64),
+}
+
+impl Content<'_> {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Zero(len) => *len,
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// The machine that is being received.
 pub trait Guest {
-    /// Memory for a RAM block, `block.len` bytes that read as zero. Called
-    /// once for each block, in order.
+    /// Provides memory for a RAM block of a machine with target pages of
+    /// `target` bytes: at least `block.len` bytes that read as zero. Called once
+    /// for each block, in order. `None` if nobody touches
+    /// this block while it is received: its pages then only go to
+    /// [`Guest::page`].
     ///
     /// # Errors
     ///
-    /// There is none to be had: the migration fails.
-    fn memory(&mut self, block: &Block) -> Result<Arc<Memory>, String>;
+    /// The memory cannot be allocated: the migration fails.
+    fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, String>;
+
+    /// Stores one or more pages, before they count as received. Before the
+    /// switch to postcopy a page may come again, and a target page may come
+    /// alone; after it, whole host pages come once. Memory from
+    /// [`Guest::memory`] is filled besides.
+    ///
+    /// # Errors
+    ///
+    /// The pages cannot be stored: the migration fails.
+    fn page(&mut self, block: BlockId, offset: u64, content: Content<'_>) -> Result<(), String> {
+        let _ = (block, offset, content);
+        Ok(())
+    }
 
     /// Device state, in pieces.
     ///
@@ -40,9 +80,10 @@ pub trait Guest {
         Ok(())
     }
 
-    /// What the end of the device state looks like so far. Asked where a
-    /// precopy stream without footers pauses and the source, which has a return
-    /// path, does not close.
+    /// What the end of the device state looks like so far. Asked in a precopy
+    /// stream without footers, where the source has a return path and pauses, or
+    /// closes the link: unless this is [`Tail::Whole`], nothing proves that the
+    /// stream ends there.
     ///
     /// # Errors
     ///
@@ -101,6 +142,10 @@ pub trait Guest {
     fn may_go_back(&self) -> bool {
         false
     }
+
+    /// The source has been told that it may run its guest, and has closed the
+    /// connection: this side is no longer needed.
+    fn given_back(&mut self) {}
 
     /// Called about ten times a second.
     fn progress(&mut self, core: &Destination) {

@@ -184,7 +184,7 @@ impl Receiving<'_> {
         // rest of a page that came with one.
         let sweep = size >= SWEEP || inbound.mode == Mode::Align;
         inbound.mode = match inbound.inbox.unread().is_empty() {
-            _ if !sweep || self.trap.is_none() || !self.has_small_pages(last) => Mode::Any,
+            _ if !sweep || !self.core.is_listening() || !self.has_small_pages(last) => Mode::Any,
             true => Mode::Row,
             false => Mode::Align,
         };
@@ -257,14 +257,12 @@ impl Receiving<'_> {
             };
             return self.lost(channel, error);
         }
-        // Without footers, only the end of the connection tells where the
-        // devices of a precopy migration end.
         let ended = inbound.decoder.has_ended() || self.ending.is_some();
-        if channel == Channel::Main && !ended {
-            let now = self.clock.now();
-            if let Err(error) = self.event(channel, Event::Eof, now) {
-                return self.lost(channel, error);
-            }
+        if channel == Channel::Main
+            && !ended
+            && let Err(error) = self.closed_in_device_state()
+        {
+            return self.lost(channel, error);
         }
         if self.core.end_of_stream(channel).is_err() || self.core.phase() == Phase::Paused {
             return self.lost(channel, RunError::Closed);
@@ -283,6 +281,24 @@ impl Receiving<'_> {
             return self.lost(channel, RunError::Closed);
         }
         Ok(())
+    }
+
+    /// The peer has closed the main link inside the device state of a precopy
+    /// stream without footers. This is the end if the description says so. If
+    /// not, it may be: but the link of a source that was killed or has cancelled
+    /// the migration closes in the same way.
+    fn closed_in_device_state(&mut self) -> Result<(), RunError> {
+        let tail = self.guest.device_state_tail().map_err(RunError::Guest)?;
+        if tail != Tail::Whole {
+            // A source that is done waits for SHUT before it closes.
+            if self.core.has_return_path() {
+                return Err(RunError::Closed);
+            }
+            if !self.options.accept_unproven_end {
+                return Err(RunError::UnprovenEnd);
+            }
+        }
+        self.event(Channel::Main, Event::Eof, self.clock.now())
     }
 
     /// Nothing comes. That is the end of a precopy migration without footers
@@ -314,21 +330,20 @@ impl Receiving<'_> {
         }
     }
 
-    /// A link is of no more use: both go, and postcopy waits for new ones.
+    /// Drops both links; postcopy waits for new ones. After an error that no
+    /// new link mends they stay, so that the source can be told.
     pub(super) fn lost(&mut self, channel: Channel, error: RunError) -> Result<(), RunError> {
         // What is broken at this end, a new link does not mend.
         let mendable = match &error {
             RunError::Destination(error) => error.is_peer_fault(),
             other => other.is_link(),
         };
-        if !mendable && self.guest.may_go_back() {
-            self.core.abort();
+        let is_over = self.ending == Some(Ending::Postcopy);
+        let lost = !mendable || self.core.link_lost(channel).is_err();
+        if lost || !is_over && self.core.phase() != Phase::Paused {
+            return Err(error);
         }
-        let lost = self.core.link_lost(channel);
         if let Some(main) = self.main.take() {
-            // SHUT(1), if the core has failed.
-            self.outbox.bytes.append(self.core.outbox());
-            let _ = self.outbox.flush(&main.link);
             main.link.shut_down();
             // What never got as far as that has nothing to say about the next.
             if self.last.is_none() || self.core.stats().resumes != self.resumes {
@@ -340,14 +355,11 @@ impl Receiving<'_> {
         }
         self.mute = None;
         self.outbox.clear();
-        if mendable && self.ending == Some(Ending::Postcopy) {
+        if is_over {
             // Nothing is lost any more. The source may come back for SHUT.
             self.untold.get_or_insert(error);
             self.since = Instant::now();
             return Ok(());
-        }
-        if !mendable || lost.is_err() || self.core.phase() != Phase::Paused {
-            return Err(error);
         }
         self.since = Instant::now();
         self.cause = Some(Box::new(error));

@@ -25,8 +25,8 @@ use rustix::event::PollFlags;
 use super::buffer::Outbox;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
-use crate::blocks::{BlockError, BlockId};
-use crate::channel::{Link, Listener};
+use crate::blocks::BlockId;
+use crate::channel::{Link, Listener, Moved};
 use crate::destination::{self, Action, Destination, Ending};
 use crate::memory::Memory;
 
@@ -38,7 +38,7 @@ mod seats;
 mod stray;
 mod sweep;
 
-pub use guest::Guest;
+pub use guest::{Content, Guest};
 use links::Inbound;
 use lobby::Lobby;
 use placing::Trap;
@@ -56,6 +56,11 @@ pub struct ReceiveOptions {
     /// which it is dropped, and the next one may try, with all the patience
     /// there is; and how long a source may say nothing once everything is here.
     pub recovery: Duration,
+    /// Whether to take a link that is closed inside the device state for the
+    /// end of the stream, where nothing proves it; see
+    /// [`RunError::UnprovenEnd`]. Without a return path only: with one, a source
+    /// that is done waits for an answer.
+    pub accept_unproven_end: bool,
 }
 
 /// Receives one migration.
@@ -70,23 +75,36 @@ pub fn receive(
     options: ReceiveOptions,
     control: &Control,
 ) -> Result<Destination, RunError> {
-    let mut receiving = Receiving::new(listener, guest, options, control);
-    match receiving.serve() {
-        Ok(()) => Ok(receiving.finish()),
-        Err(error) => {
-            if receiving.guest.may_go_back() {
-                receiving.give_back();
-            }
-            let release = receiving.guest.failed(&error);
-            receiving.abandon(release);
-            Err(error)
-        }
-    }
+    let core = Destination::new(options.core.clone());
+    Receiving::new(core, None, listener, guest, options, control).run()
+}
+
+/// Goes on with a migration that another process left in postcopy: its source
+/// is told to resume it, and connects here. `known` is what that process
+/// learned from the stream. Nobody can touch the memory meanwhile:
+/// [`Guest::memory`] is not called.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn take_over(
+    core: Destination,
+    known: forward::Known,
+    listener: &mut Listener,
+    guest: &mut dyn Guest,
+    options: ReceiveOptions,
+    control: &Control,
+) -> Result<Destination, RunError> {
+    let decoder = Decoder::resumed(options.stream.clone(), known);
+    Receiving::new(core, Some(decoder), listener, guest, options, control).run()
 }
 
 /// How long a migration waits at its end for a source that may not have seen
 /// SHUT, because a link broke, and what still comes on a broken link is read.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a source that is told to take its guest back may take to close.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long a source may say nothing where its stream may be over.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -112,7 +130,8 @@ struct Receiving<'a> {
     mute: Option<(Instant, io::Error)>,
     /// Why the last message could not be written; the source may come back.
     untold: Option<RunError>,
-    memories: Vec<Arc<Memory>>,
+    /// The blocks' memory, where the embedder gave any.
+    memories: Vec<Option<Arc<Memory>>>,
     trap: Option<Trap>,
     /// The main decoder of the last link over which it went on: what a new link goes on from.
     last: Option<Decoder>,
@@ -150,13 +169,15 @@ impl Ready {
 
 impl<'a> Receiving<'a> {
     fn new(
+        core: Destination,
+        last: Option<Decoder>,
         listener: &'a mut Listener,
         guest: &'a mut dyn Guest,
         options: ReceiveOptions,
         control: &'a Control,
     ) -> Self {
         Self {
-            core: Destination::new(options.core.clone()),
+            core,
             listener,
             guest,
             control,
@@ -171,7 +192,7 @@ impl<'a> Receiving<'a> {
             untold: None,
             memories: Vec::new(),
             trap: None,
-            last: None,
+            last,
             clock: Clock::new(),
             since: Instant::now(),
             cause: None,
@@ -181,6 +202,18 @@ impl<'a> Receiving<'a> {
             idle: None,
             ending: None,
             told: false,
+        }
+    }
+
+    fn run(mut self) -> Result<Destination, RunError> {
+        match self.serve() {
+            Ok(()) => Ok(self.finish()),
+            Err(error) => {
+                self.tell_failure();
+                let release = self.guest.failed(&error);
+                self.abandon(release);
+                Err(error)
+            }
         }
     }
 
@@ -239,7 +272,7 @@ impl<'a> Receiving<'a> {
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let faults = waiting.add(self.trap.as_ref().map(|t| t.handler.as_fd()), PollFlags::IN);
-        let preempt = self.preempt.as_ref().filter(|_| self.trap.is_some());
+        let preempt = self.preempt.as_ref().filter(|_| self.core.is_listening());
         let preempt = waiting.add(preempt.map(|p| p.link.as_fd()), PollFlags::IN);
         let out = if self.outbox.is_empty() {
             PollFlags::empty()
@@ -275,7 +308,13 @@ impl<'a> Receiving<'a> {
             match action {
                 Action::Block { id } => {
                     let block = self.core.blocks().block(id)?;
-                    let memory = self.guest.memory(block).map_err(RunError::Guest)?;
+                    let target = self.core.blocks().target();
+                    let given = self.guest.memory(block, target);
+                    let given = given.map_err(RunError::Guest)?;
+                    let Some(memory) = given else {
+                        self.memories.push(None);
+                        continue;
+                    };
                     if memory.len() < block.len {
                         let name = block.name.clone();
                         return Err(RunError::TooSmall {
@@ -286,10 +325,12 @@ impl<'a> Receiving<'a> {
                     }
                     // A huge page would fill in what was never received.
                     memory.nohugepage()?;
-                    self.memories.push(memory);
+                    self.memories.push(Some(memory));
                 }
                 Action::Discard { block, start, len } => {
-                    memory(&self.memories, block)?.discard(start, len)?;
+                    if let Some(memory) = self.memory(block) {
+                        memory.discard(start, len)?;
+                    }
                 }
                 Action::Listen => self.listen()?,
                 Action::Run => self.guest.run(),
@@ -321,7 +362,7 @@ impl<'a> Receiving<'a> {
         let Some(trap) = self.trap.as_mut().filter(|trap| !trap.released) else {
             return Ok(());
         };
-        for region in &trap.regions {
+        for region in trap.regions.iter().flatten() {
             region.unregister()?;
         }
         trap.released = true;
@@ -337,11 +378,47 @@ impl<'a> Receiving<'a> {
         self.core
     }
 
-    /// Tells the source that it may have its guest back.
-    fn give_back(&mut self) {
-        self.core.abort();
+    /// Ends the migration on the wire: with SHUT(1), if the source may run its
+    /// guest again.
+    fn tell_failure(&mut self) {
+        if self.guest.may_go_back() {
+            self.core.abort();
+        }
         self.outbox.bytes.append(self.core.outbox());
-        self.flush();
+        let Some(main) = &self.main else { return };
+        // Before the switch the source runs its guest whatever it is told.
+        let waits = self.core.has_switched() && !self.outbox.is_empty();
+        let deadline = Instant::now() + if waits { FAREWELL } else { Duration::ZERO };
+        let mut rest = vec![0; 64 << 10];
+        loop {
+            let written = self.outbox.flush(&main.link);
+            let flags = match written {
+                Ok(true) => PollFlags::IN,
+                Ok(false) => PollFlags::IN | PollFlags::OUT,
+                Err(_) => return,
+            };
+            match main.link.read(&mut rest) {
+                // It has read everything: whatever it wrote is of no use now.
+                Ok(Moved::End) if waits && self.outbox.is_empty() => {
+                    return self.guest.given_back();
+                }
+                Ok(Moved::Bytes(_)) if Instant::now() < deadline => {}
+                Ok(Moved::Later) if Instant::now() < deadline => {
+                    let mut waiting = Waiting::new();
+                    waiting.add(Some(main.link.as_fd()), flags);
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if waiting.wait(left).is_err() {
+                        return;
+                    }
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// The memory of a block, if the embedder gave any.
+    fn memory(&self, block: BlockId) -> Option<&Arc<Memory>> {
+        self.memories.get(block)?.as_ref()
     }
 
     /// The migration has failed; aborts the process unless nobody waits.
@@ -350,10 +427,4 @@ impl<'a> Receiving<'a> {
             trap.handler.finish();
         }
     }
-}
-
-fn memory(memories: &[Arc<Memory>], block: BlockId) -> Result<&Arc<Memory>, RunError> {
-    memories
-        .get(block)
-        .ok_or(RunError::Block(BlockError::Unknown))
 }

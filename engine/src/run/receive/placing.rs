@@ -8,7 +8,7 @@ use retpath_codec::forward::ram::Record;
 
 use super::super::RunError;
 use super::sweep::{Run, Scatter};
-use super::{Receiving, memory};
+use super::{Content, Receiving};
 use crate::Channel;
 use crate::blocks::{BlockError, BlockId};
 use crate::destination::{Fault, Placed, Placement};
@@ -18,7 +18,8 @@ use crate::uffd::{self, Handler, Region, Uffd};
 /// The userfaultfd and what is registered with it.
 pub(super) struct Trap {
     pub(super) handler: Handler,
-    pub(super) regions: Vec<Region>,
+    /// By block; none where nobody has memory.
+    pub(super) regions: Vec<Option<Region>>,
     /// Whether nothing is registered any more.
     pub(super) released: bool,
     /// First address of each block, in order of addresses.
@@ -26,22 +27,33 @@ pub(super) struct Trap {
 }
 
 impl Receiving<'_> {
-    /// Traps accesses to missing memory from now on.
+    /// Traps accesses to missing memory from now on, if anybody has memory.
     pub(super) fn listen(&mut self) -> Result<(), RunError> {
+        if self.memories.iter().all(Option::is_none) {
+            return Ok(());
+        }
         let uffd = Uffd::open().map_err(uffd::Error::from)?;
-        // Owned by the loop before anything is registered: if a later block cannot be, the guest
-        // is asked whether the handler may end, as for any other failure.
-        let trap = self.trap.insert(Trap {
+        let mut trap = Trap {
             handler: uffd.handler(),
             regions: Vec::new(),
             released: false,
             starts: Vec::new(),
-        });
+        };
+        let done = self.register(&uffd, &mut trap);
+        // Whatever came of it: the guest is asked whether a handler may end early.
+        self.trap = Some(trap);
+        done
+    }
+
+    fn register(&self, uffd: &Uffd, trap: &mut Trap) -> Result<(), RunError> {
         for (id, block) in self.core.blocks().iter().enumerate() {
-            let memory = memory(&self.memories, id)?;
+            let Some(memory) = self.memory(id) else {
+                trap.regions.push(None);
+                continue;
+            };
             let region = uffd.register(block.name.name().as_bytes(), Arc::clone(memory))?;
             trap.starts.push((memory.range().start, id));
-            trap.regions.push(region);
+            trap.regions.push(Some(region));
         }
         trap.starts.sort_unstable();
         Ok(())
@@ -65,7 +77,9 @@ impl Receiving<'_> {
                 let page = self.core.blocks().block(block)?.page;
                 // Wakes who waits; and zeros that came before LISTEN have
                 // left nothing there, so a mere wake would fault again.
-                trap.regions[block].zero(offset & !(page - 1), page)?;
+                if let Some(region) = &trap.regions[block] {
+                    region.zero(offset & !(page - 1), page)?;
+                }
             }
         }
         self.outbox.bytes.append(self.core.outbox());
@@ -97,8 +111,7 @@ impl Receiving<'_> {
             _ => {}
         }
         let is_record = matches!(event, Event::Record(_));
-        let placement = self.core.event(channel, event, now)?;
-        let (block, offset, len, placed) = match placement {
+        let (block, offset, content, is_live) = match self.core.event(channel, event, now)? {
             Placement::None if is_record => return Ok(()),
             // Only what is no page changes what else the core wants.
             Placement::None => return self.act(),
@@ -106,27 +119,24 @@ impl Receiving<'_> {
                 block,
                 offset,
                 data,
-            } => {
-                return Ok(memory(&self.memories, block)?.write(offset, data)?);
-            }
-            Placement::Clear { block, offset, len } => {
-                return clear(memory(&self.memories, block)?, offset, len);
-            }
+            } => (block, offset, Content::Data(data), false),
+            Placement::Clear { block, offset, len } => (block, offset, Content::Zero(len), false),
             Placement::Copy {
                 block,
                 offset,
                 data,
-            } => {
-                let region = region(&self.trap, block)?;
-                (block, offset, data.len() as u64, region.copy(offset, data)?)
-            }
-            Placement::Zero { block, offset, len } => (
-                block,
-                offset,
-                len,
-                region(&self.trap, block)?.zero(offset, len)?,
-            ),
+            } => (block, offset, Content::Data(data), true),
+            Placement::Zero { block, offset, len } => (block, offset, Content::Zero(len), true),
         };
+        self.guest
+            .page(block, offset, content)
+            .map_err(RunError::Guest)?;
+        let memory = self.memories.get(block).and_then(Option::as_ref);
+        if !is_live {
+            return memory.map_or(Ok(()), |memory| fill(memory, offset, content));
+        }
+        let len = content.len();
+        let placed = place(&self.trap, memory, block, offset, content)?;
         self.placed(channel, block, offset, len, placed)
     }
 
@@ -141,11 +151,14 @@ impl Receiving<'_> {
         if run.count == 0 {
             return Ok(());
         }
-        let pages = scatter.pages(run.first, run.count);
-        let (block, offset, len) = (run.block, run.offset, pages.len() as u64);
+        let content = Content::Data(scatter.pages(run.first, run.count));
+        let (block, offset, len) = (run.block, run.offset, content.len());
         self.core.run_of_pages(channel, block, offset, len)?;
         self.core.arrived(channel, now);
-        let placed = region(&self.trap, block)?.copy(offset, pages)?;
+        self.guest
+            .page(block, offset, content)
+            .map_err(RunError::Guest)?;
+        let placed = place(&self.trap, self.memory(block), block, offset, content)?;
         self.placed(channel, block, offset, len, placed)
     }
 
@@ -155,21 +168,44 @@ impl Receiving<'_> {
         block: BlockId,
         offset: u64,
         len: u64,
-        placement: uffd::Placement,
+        placed: Placed,
     ) -> Result<(), RunError> {
-        let outcome = match placement.present {
-            0 => Placed::New,
-            bytes => Placed::Present(bytes),
-        };
-        Ok(self
-            .core
-            .placed(channel, block, offset, len, outcome, self.clock.now())?)
+        let now = self.clock.now();
+        Ok(self.core.placed(channel, block, offset, len, placed, now)?)
     }
 }
 
-fn region(trap: &Option<Trap>, block: BlockId) -> Result<&Region, RunError> {
-    let region = trap.as_ref().and_then(|trap| trap.regions.get(block));
-    region.ok_or(RunError::Block(BlockError::Unknown))
+/// Places whole host pages in trapped memory, and wakes who waits for them.
+fn place(
+    trap: &Option<Trap>,
+    memory: Option<&Arc<Memory>>,
+    block: BlockId,
+    offset: u64,
+    content: Content<'_>,
+) -> Result<Placed, RunError> {
+    if memory.is_none() {
+        return Ok(Placed::New);
+    }
+    let region = trap
+        .as_ref()
+        .and_then(|trap| trap.regions.get(block)?.as_ref());
+    let region = region.ok_or(RunError::Block(BlockError::Unknown))?;
+    let placement = match content {
+        Content::Data(data) => region.copy(offset, data)?,
+        Content::Zero(len) => region.zero(offset, len)?,
+    };
+    Ok(match placement.present {
+        0 => Placed::New,
+        bytes => Placed::Present(bytes),
+    })
+}
+
+/// Fills memory before LISTEN.
+fn fill(memory: &Memory, offset: u64, content: Content<'_>) -> Result<(), RunError> {
+    match content {
+        Content::Data(data) => Ok(memory.write(offset, data)?),
+        Content::Zero(len) => clear(memory, offset, len),
+    }
 }
 
 /// Makes memory read as zeros before LISTEN.

@@ -48,8 +48,8 @@ impl Receiving<'_> {
     }
 
     fn looks_for_preempt(&self) -> bool {
-        // Before the trap is set, it means nothing.
-        self.wants_preempt() && self.trap.is_some()
+        // Before LISTEN its pages mean nothing.
+        self.wants_preempt() && self.core.is_listening()
     }
 
     /// Whether nobody is left who could bring what the main channel has not.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::RunError;
+use super::{Offer, Suspicion};
 use crate::Channel;
 use crate::channel::{ChannelError, Link};
 use crate::source::{PageSource, Source};
@@ -28,6 +29,22 @@ pub trait Machine {
         let _ = core;
     }
 
+    /// Nobody listens at the destination yet; this is tried again for so long.
+    fn waiting(&mut self, error: &ChannelError, most: Duration) {
+        let _ = (error, most);
+    }
+
+    /// The destination does not want the preempt channel that was configured:
+    /// all pages travel on the main channel.
+    fn preempt_refused(&mut self) {}
+
+    /// The destination has not answered for some seconds, although it always
+    /// answers at once: most likely it is configured otherwise. It is waited for
+    /// nevertheless. Told only with [`Config::probe`](crate::source::Config::probe).
+    fn suspects(&mut self, suspicion: Suspicion) {
+        let _ = suspicion;
+    }
+
     /// The link broke after the switch: is it to be replaced?
     fn broken(&mut self, core: &Source, error: &RunError) -> bool {
         let _ = (core, error);
@@ -42,13 +59,22 @@ pub trait Connector {
     /// # Errors
     ///
     /// There is none to be had now. A main channel that replaces a broken one
-    /// is tried again until the time is up.
+    /// is tried again until the time is up. [`ChannelError::Interrupted`]
+    /// returns to the loop, which ends if [`Control`](crate::run::Control) says
+    /// so and connects again if not: a connector that may wait for long waits
+    /// with [`Address::connect_until`](crate::channel::Address::connect_until).
     fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError>;
 }
 
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
+    /// How long to try to make the first connection while nobody listens; zero
+    /// gives up at once.
+    pub wait: Duration,
+    /// Whether to open a preempt channel that the destination seems to wait for.
+    /// Needs [`Config::probe`](crate::source::Config::probe).
+    pub offer: Offer,
     /// How long to try to replace a broken link; zero gives up at once.
     pub retry: Duration,
     /// Most bytes that wait in the kernel to be sent on the main channel: the
@@ -66,6 +92,8 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
+            wait: Duration::ZERO,
+            offer: Offer::Never,
             retry: Duration::from_secs(60),
             send_queue: 64 << 10..=256 << 10,
             stall: None,

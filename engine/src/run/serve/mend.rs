@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::super::{RunError, Waiting};
-use super::Serving;
+use super::super::{Control, RunError, Waiting};
+use super::{Serving, connect};
 use crate::Channel;
 use crate::source::{Error, Phase};
 
@@ -70,11 +70,15 @@ impl Serving<'_> {
             }
             // The other side must notice the end of the old link first: until
             // then a QEMU turns new ones away.
-            self.sleep(PAUSE)?;
+            sleep(self.control, PAUSE)?;
             tried = true;
-            if let Ok(link) = self.connector.connect(Channel::Main) {
-                self.open(link);
-                return Ok(self.core.resume()?);
+            match connect(self.connector, self.control, Channel::Main) {
+                Ok(link) => {
+                    self.open(link);
+                    return Ok(self.core.resume()?);
+                }
+                Err(RunError::Stopped) => return Err(RunError::Stopped),
+                Err(_) => {}
             }
         }
     }
@@ -112,15 +116,15 @@ impl Serving<'_> {
         }
         Ok(())
     }
+}
 
-    /// Sleeps, unless the loop is to stop.
-    fn sleep(&self, time: Duration) -> Result<(), RunError> {
-        let mut waiting = Waiting::new();
-        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        waiting.wait(time)?;
-        if waiting.readable(control) && self.control.take().stop {
-            return Err(RunError::Stopped);
-        }
-        Ok(())
+/// Sleeps, unless the loop is to stop.
+pub(super) fn sleep(control: &Control, time: Duration) -> Result<(), RunError> {
+    let mut waiting = Waiting::new();
+    let control_fd = waiting.add(Some(control.as_fd()), PollFlags::IN);
+    waiting.wait(time)?;
+    if waiting.readable(control_fd) && control.take().stop {
+        return Err(RunError::Stopped);
     }
+    Ok(())
 }

@@ -3,14 +3,14 @@
 //!
 //! One thread serves everything. What is urgent comes first in every turn: the
 //! return path, then the preempt channel, then at most one run of pages on the
-//! main channel. The loop blocks only in poll(2), and while it connects.
+//! main channel. The loop blocks only in poll(2), and in [`Connector::connect`].
 //!
 //! A link that breaks after the switch is replaced, for as long as the options
 //! say; before the switch the guest is still here, and the loop ends with an
 //! error.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use retpath_codec::Qemu;
 use retpath_codec::stream::Stream;
@@ -20,15 +20,19 @@ use super::outbound::{Outbound, Pumped};
 use super::window::Window;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
-use crate::channel::{Link, Moved};
+use crate::channel::{ChannelError, Link, Moved};
+use crate::memory::wide;
 use crate::source::{Next, Phase, Source};
 
 mod api;
 mod mend;
+mod silence;
 mod stall;
 
 pub use api::{Connector, Machine, ServeOptions};
-use mend::Outage;
+use mend::{Outage, sleep};
+pub use silence::{Offer, Suspicion};
+use silence::{Silence, Step};
 use stall::Stall;
 
 /// Serves one migration to its end: from its beginning, or what is left of it
@@ -46,7 +50,7 @@ pub fn serve(
     options: &ServeOptions,
     control: &Control,
 ) -> Result<(), RunError> {
-    let main = connector.connect(Channel::Main)?;
+    let main = first(machine, connector, options, control)?;
     let page = core.blocks().iter().map(|block| block.page).max();
     let mut serving = Serving {
         core,
@@ -62,12 +66,59 @@ pub fn serve(
         clock: Clock::new(),
         outage: None,
         stall: Stall::new(options.stall),
+        silence: Silence::new(options.offer),
+        moved: (0, 0),
+        read: 0,
     };
     serving.open(main);
     if serving.core.phase() == Phase::Paused {
         serving.core.resume()?;
     }
     serving.run()
+}
+
+/// Connects. An interruption counts only if the loop is to stop.
+fn connect(
+    connector: &mut dyn Connector,
+    control: &Control,
+    channel: Channel,
+) -> Result<Link, RunError> {
+    loop {
+        match connector.connect(channel) {
+            Err(ChannelError::Interrupted { .. }) if !control.take().stop => {}
+            Err(ChannelError::Interrupted { .. }) => return Err(RunError::Stopped),
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// How long to wait before an attempt to make the first connection again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Makes the first connection. A destination that does not listen yet is waited
+/// for: it may have been started a moment ago.
+fn first(
+    machine: &mut dyn Machine,
+    connector: &mut dyn Connector,
+    options: &ServeOptions,
+    control: &Control,
+) -> Result<Link, RunError> {
+    let deadline = Instant::now() + options.wait;
+    let mut told = false;
+    loop {
+        let error = match connect(connector, control, Channel::Main) {
+            Err(RunError::Channel(error)) if error.is_absence() => error,
+            done => return done,
+        };
+        if Instant::now() >= deadline {
+            return Err(error.into());
+        }
+        if !told {
+            machine.waiting(&error, options.wait);
+            told = true;
+        }
+        sleep(control, AGAIN)?;
+    }
 }
 
 /// Bytes of the return path that are read at once: many requests.
@@ -88,6 +139,11 @@ struct Serving<'a> {
     clock: Clock,
     outage: Option<Outage>,
     stall: Stall,
+    silence: Silence,
+    /// Bytes written to the links and read from them, when it was last looked.
+    moved: (u64, u64),
+    /// Bytes read from the main links.
+    read: u64,
 }
 
 impl Serving<'_> {
@@ -123,6 +179,9 @@ impl Serving<'_> {
             return Ok(());
         }
         self.watch(main, preempt)?;
+        if self.listen(main)? {
+            return Ok(());
+        }
         let most = match main {
             Pumped::More => Duration::ZERO,
             Pumped::Blocked | Pumped::Idle { until: None } => Duration::from_millis(100),
@@ -131,17 +190,28 @@ impl Serving<'_> {
             }
         };
 
+        let most = self.silence.poll_deadline().map_or(most, |deadline| {
+            most.min(Duration::from_nanos(
+                deadline.saturating_sub(self.clock.now()),
+            ))
+        });
+
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let link = self.main.as_ref().map(|out| out.link.as_fd());
         let back = waiting.add(link, PollFlags::IN | main.wants());
         let link = self.preempt.as_ref().map(|out| out.link.as_fd());
-        waiting.add(link, preempt.wants());
+        let closing = match self.core.is_preempt_unproven() {
+            true => PollFlags::RDHUP,
+            false => PollFlags::empty(),
+        };
+        waiting.add(link, preempt.wants() | closing);
         waiting.wait(most)?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
         if back {
             self.return_path()?;
         }
+        self.look_at_preempt()?;
         if control {
             let wishes = self.control.take();
             if wishes.stop {
@@ -184,7 +254,7 @@ impl Serving<'_> {
                 }
                 Next::Connect => {
                     self.prove_main()?;
-                    let link = self.connector.connect(Channel::Preempt)?;
+                    let link = connect(self.connector, self.control, Channel::Preempt)?;
                     self.preempt = Some(Outbound::new(link));
                     self.core.preempt_connected()?;
                 }
@@ -217,6 +287,9 @@ impl Serving<'_> {
             Moved::End => return Err(RunError::Closed),
         };
         self.heard = true;
+        self.read += wide(input.len());
+        // Closed in front of this answer, if the answer says that it is kept.
+        self.look_at_preempt()?;
         let now = self.clock.now();
         // A bitmap may take its time.
         let mut moved = self.core.phase() == Phase::Recovering;
@@ -250,6 +323,53 @@ impl Serving<'_> {
         self.stall.check(written, idle || blocked)
     }
 
+    /// Looks at what a silent destination may wait for; says whether there is
+    /// more to do now.
+    fn listen(&mut self, main: Pumped) -> Result<bool, RunError> {
+        let links = self.main.iter().chain(&self.preempt);
+        let moved = (links.map(|out| out.written).sum(), self.read);
+        let moved = std::mem::replace(&mut self.moved, moved) != self.moved;
+        let awaited = match main {
+            Pumped::Idle { until: None } | Pumped::Blocked => self.core.awaits(),
+            // There is something to be done meanwhile.
+            Pumped::More | Pumped::Idle { .. } => None,
+        };
+        let now = self.clock.now();
+        let preempt = self.preempt.is_some();
+        match self.silence.handle(now, awaited, moved, preempt) {
+            None => return Ok(false),
+            Some(Step::Say(suspicion)) => self.machine.suspects(suspicion),
+            Some(Step::Open(kind)) => {
+                self.core.open_preempt(kind)?;
+                match connect(self.connector, self.control, Channel::Preempt) {
+                    Ok(link) => {
+                        self.preempt = Some(Outbound::new(link));
+                        self.core.preempt_connected()?;
+                    }
+                    Err(RunError::Stopped) => return Err(RunError::Stopped),
+                    Err(_) => self.core.preempt_refused()?,
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notices that the destination has closed a preempt channel which it does
+    /// not want.
+    fn look_at_preempt(&mut self) -> Result<(), RunError> {
+        if self.core.is_preempt_unproven()
+            && self
+                .preempt
+                .as_ref()
+                .is_some_and(|out| out.link.has_ended())
+        {
+            self.preempt = None;
+            self.core.preempt_refused()?;
+            self.machine.preempt_refused();
+        }
+        Ok(())
+    }
+
     /// Sets how much may wait to be sent.
     fn size_queue(&mut self) -> Result<(), RunError> {
         let Some(main) = &self.main else {
@@ -271,6 +391,7 @@ impl Serving<'_> {
         self.window.reset();
         self.main = Some(Outbound::new(link));
         self.stall.moved();
+        self.silence.relink();
         self.heard = false;
         self.stream = Stream::new(self.core.recv_bitmap_limit());
     }

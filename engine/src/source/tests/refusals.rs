@@ -107,7 +107,18 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
             &[Phase::Recovering],
         ),
         (Message::ResumeAck, &[Phase::Resuming]),
-        (Message::SwitchoverAck, &[]),
+        // Asked or not: the destination's capability decides.
+        (
+            Message::SwitchoverAck,
+            &[
+                Phase::Precopy,
+                Phase::Switching,
+                Phase::Postcopy,
+                Phase::Completing,
+                Phase::Recovering,
+                Phase::Resuming,
+            ],
+        ),
         (Message::Shut { value: 0 }, &[Phase::Completing]),
         (
             Message::ReqPages {
@@ -126,7 +137,6 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
             }
             let want = match (&message, phase) {
                 (_, Phase::Fresh | Phase::Paused) => Why::Phase(phase),
-                (Message::SwitchoverAck, _) => Why::Unasked,
                 (Message::Shut { .. }, _) => Why::EarlyShut {
                     left: rig.source.remaining(),
                 },
@@ -151,14 +161,16 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
 
 #[test]
 fn refuses_an_acknowledgement_twice() {
-    let config = Config {
-        switchover_ack: true,
-        ..config()
-    };
-    let mut rig = Rig::new(config, &[(64, 4096)]);
-    rig.start();
-    rig.say(Message::SwitchoverAck).expect("awaited");
-    assert_eq!(refused(&mut rig, Message::SwitchoverAck), Why::Unasked);
+    for switchover_ack in [true, false] {
+        let config = Config {
+            switchover_ack,
+            ..config()
+        };
+        let mut rig = Rig::new(config, &[(64, 4096)]);
+        rig.start();
+        rig.say(Message::SwitchoverAck).expect("awaited");
+        assert_eq!(refused(&mut rig, Message::SwitchoverAck), Why::Unasked);
+    }
 }
 
 #[test]

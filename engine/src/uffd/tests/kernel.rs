@@ -55,6 +55,7 @@ fn reports_an_eagain_until_the_event_behind_it_is_read() {
 }
 
 #[test]
+#[allow(clippy::print_stderr)]
 fn says_that_the_process_is_gone() {
     if env::var_os(CHILD).is_some() {
         let uffd = Uffd::open().unwrap();

@@ -84,6 +84,24 @@ impl Image {
         Program::retpath(&args)
     }
 
+    /// The image's id, as its manifest has it.
+    pub(crate) fn id(&self) -> String {
+        let id = self.manifest()["id"].as_str().map(str::to_owned);
+        id.expect("an image has an id")
+    }
+
+    /// The file with the RAM of the first block, which is the guest's.
+    pub(crate) fn ram(&self) -> PathBuf {
+        let manifest = self.manifest();
+        let file = manifest["blocks"][0]["file"].as_str();
+        self.path().join(file.expect("a block has a file"))
+    }
+
+    fn manifest(&self) -> Value {
+        let text = fs::read(self.path().join("manifest.json")).expect("an image has a manifest");
+        serde_json::from_slice(&text).expect("a manifest is JSON")
+    }
+
     /// Every file of the image with its bytes, by name.
     pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
         let list = fs::read_dir(self.path()).expect("an image is a folder");

@@ -35,6 +35,12 @@ impl Content {
         assert!(missing == 0, "{missing} pages of {} never came", self.name);
         &self.bytes
     }
+
+    /// The pages that came, by number.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let pages = self.bytes.chunks(PAGE).zip(&self.came).enumerate();
+        pages.filter_map(|(number, (page, came))| came.then_some((number, page)))
+    }
 }
 
 impl fmt::Debug for Content {

@@ -1,0 +1,56 @@
+//! What the commands write: lines on standard error, a report on standard output.
+//!
+//! Nothing here panics. A line on standard error that cannot be written is dropped: a closed pipe, a
+//! full disk or a terminal that is gone must not change what happens to a guest. `println!` and
+//! `eprintln!` panic instead, so clippy refuses them in this crate.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use indicatif::MultiProgress;
+
+/// Writes a line to standard error.
+pub(super) fn note(line: impl Display) {
+    // In one write, so that lines of several threads or processes do not mix.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Writes a line to standard error, between the live lines there.
+pub(super) fn note_between(bars: &MultiProgress, line: impl Display) {
+    // Not `MultiProgress::suspend`, which panics when the terminal is gone.
+    if bars.is_hidden() || bars.println(line.to_string()).is_err() {
+        note(line);
+    }
+}
+
+/// Says on standard error that the command line is wrong, as clap does; the exit code for it.
+pub(super) fn wrong_usage(what: impl Display) -> ExitCode {
+    note(format_args!(
+        "error: {what}\n\nFor more information, try '--help'."
+    ));
+    ExitCode::from(2)
+}
+
+/// Writes to standard output; fine if nobody reads it, as at the end of `retpath … | head`.
+///
+/// # Errors
+/// Standard output cannot be written for another reason.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+/// Writes the report of a command whose work is done. That it cannot be written is said on standard
+/// error, with `done`; it does not change the exit code, which tells what happened to the guest.
+pub(super) fn print_report(command: &str, done: &str, text: &str) {
+    if let Err(error) = print(text) {
+        note(format_args!(
+            "retpath {command}: {done}; only the report could not be written to standard output: \
+             {error}"
+        ));
+    }
+}

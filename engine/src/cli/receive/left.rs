@@ -1,0 +1,54 @@
+//! What another `retpath receive` has left in postcopy, to be gone on with.
+
+use std::path::Path;
+
+use retpath_codec::forward::{self, Known};
+
+use crate::destination::Destination;
+use crate::image::{Manifest, Writer};
+use crate::run::ReceiveOptions;
+
+/// A migration that another process has left.
+pub(super) struct Left {
+    pub(super) core: Destination,
+    pub(super) known: Known,
+    pub(super) facts: Manifest,
+}
+
+impl Left {
+    /// Opens the folder, and takes the settings that the stream depends on from
+    /// it.
+    pub(super) fn open(
+        folder: &Path,
+        out: Option<&Path>,
+        options: &mut ReceiveOptions,
+    ) -> Result<(Writer, Self), String> {
+        let text = |error: crate::image::Error| error.to_string();
+        let (writer, facts) = Writer::resume(folder, out).map_err(text)?;
+        options.core.preempt |= facts.source.preempt;
+        options.core.target_page = facts.target_page;
+        let blocks = writer.blocks().into_iter().flat_map(|blocks| blocks.iter());
+        let blocks: Vec<_> = blocks
+            .enumerate()
+            .map(|(id, block)| Ok((block.clone(), writer.received(id).map_err(text)?)))
+            .collect::<Result<_, String>>()?;
+        let known = Known {
+            target_page: facts.target_page,
+            blocks: blocks
+                .iter()
+                .map(|(block, _)| forward::Block {
+                    name: block.name.clone(),
+                    len: Some(block.len),
+                    page_size: block.page,
+                })
+                .collect(),
+            ram_section: facts.source.ram_section,
+            footers: facts.source.footers,
+        };
+        let states = writer.states().map_err(text)?;
+        let sections = states.each_ref().map(Vec::as_slice);
+        let core = Destination::taking_over(options.core.clone(), blocks, &sections)
+            .map_err(|error| error.to_string())?;
+        Ok((writer, Self { core, known, facts }))
+    }
+}

@@ -1,0 +1,174 @@
+//! Memory that is unplugged, and so never comes.
+
+use retpath_codec::forward::{Identity, SectionKind};
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+/// A state of a device of 4 MiB in pieces of 2 MiB, early or not.
+fn state(plugged: u64, early: bool) -> Vec<u8> {
+    let size = u64::from(plugged.count_ones()) * 2 * MIB;
+    let mut bytes = [1 << 32, 4 * MIB, 2 * MIB].map(u64::to_be_bytes).concat();
+    bytes.extend([0; 4]);
+    let numbers = match early {
+        true => vec![size, plugged],
+        false => vec![size, size, size, plugged],
+    };
+    bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+    bytes
+}
+
+fn device(dest: &mut Dest, name: &str, bytes: &[u8]) {
+    let identity = Some(Identity {
+        idstr: name.as_bytes(),
+        instance: 0,
+        version: 1,
+    });
+    let kind = SectionKind::Full;
+    let id = 9;
+    for event in [
+        Event::Section { kind, id, identity },
+        Event::DeviceState { id, bytes },
+        Event::Footer { id },
+    ] {
+        dest.event(Main, event).unwrap();
+    }
+}
+
+/// A block of one page, and one of 4 MiB whose device says what is plugged; in the package, or early.
+/// `discarded` bytes of the device's block are promised.
+fn switched(plugged: u64, early: bool, discarded: u64) -> Dest {
+    let mut dest = Dest::new(Config::default());
+    dest.event(Main, Event::Header).unwrap();
+    dest.command(&Command::OpenReturnPath).unwrap();
+    let sizes = Some(PageSizes {
+        summary: PAGE,
+        target: PAGE,
+    });
+    dest.command(&Command::PostcopyAdvise { sizes }).unwrap();
+    if early {
+        device(
+            &mut dest,
+            "dev/virtio-mem-device-early",
+            &state(plugged, true),
+        );
+    }
+    dest.block("ram", PAGE).unwrap();
+    dest.block("dev/vm0", 4 * MIB).unwrap();
+    dest.discard("ram", &[(0, PAGE)]).unwrap();
+    if discarded > 0 {
+        dest.discard("dev/vm0", &[(0, discarded)]).unwrap();
+    }
+    dest.command(&Command::Packaged { size: 100 }).unwrap();
+    dest.command(&Command::PostcopyListen).unwrap();
+    if !early {
+        device(&mut dest, "dev/virtio-mem", &state(plugged, false));
+    }
+    dest.command(&Command::PostcopyRun).unwrap();
+    dest.event(Main, Event::PackageEnd).unwrap();
+    dest.core.device_state_saved().unwrap();
+    dest.actions();
+    dest.said();
+    dest
+}
+
+#[test]
+fn ends_without_what_is_unplugged() {
+    for early in [true, false] {
+        let mut dest = switched(0, early, 0);
+        assert_eq!(dest.core.pages().missing(), 1);
+        dest.serve(0, 0);
+        dest.eof().unwrap();
+        assert_eq!(dest.said(), ["SHUT 0"]);
+        assert_eq!(dest.actions(), [Action::Finished(Ending::Postcopy)]);
+        assert_eq!(dest.core.stats().unplugged, 4 * MIB / PAGE);
+    }
+}
+
+#[test]
+fn expects_every_page_that_is_plugged() {
+    // The second piece is plugged, and one of its pages never comes.
+    let mut dest = switched(0b10, false, 0);
+    for offset in (2 * MIB..4 * MIB - PAGE).step_by(usize::try_from(PAGE).unwrap()) {
+        dest.serve(1, offset);
+    }
+    dest.serve(0, 0);
+    let error = dest.eof().unwrap_err();
+    assert_eq!(error.what, What::Incomplete { missing: 1 });
+    let place = error.place.unwrap();
+    assert_eq!(place.offset, Some(4 * MIB - PAGE));
+    assert_eq!(dest.said(), ["SHUT 1"]);
+}
+
+#[test]
+fn excuses_no_page_of_another_block() {
+    let mut dest = switched(0, true, 0);
+    assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
+}
+
+#[test]
+fn expects_what_the_source_has_promised() {
+    for early in [true, false] {
+        let mut dest = switched(0, early, 2 * PAGE);
+        dest.serve(0, 0);
+        assert_eq!(dest.fault(1, PAGE), Fault::New);
+        assert_eq!(dest.said(), ["dev/vm0 0x1000+0x1000"]);
+        dest.serve(1, PAGE);
+        assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
+    }
+}
+
+#[test]
+fn requests_nothing_that_is_unplugged() {
+    let mut dest = switched(0b10, false, 0);
+    assert_eq!(dest.fault(1, 2 * MIB - 1), Fault::Present);
+    assert_eq!(dest.said(), [""; 0]);
+    assert_eq!(dest.fault(1, 2 * MIB), Fault::New);
+    assert_eq!(dest.said(), ["dev/vm0 0x200000+0x1000"]);
+}
+
+#[test]
+fn takes_a_page_that_comes_all_the_same() {
+    let mut dest = switched(0, false, 0);
+    dest.serve(1, PAGE);
+    assert_eq!(refused(dest.page(1, PAGE, 1)), What::PageTwice);
+    let mut dest = switched(0, false, 0);
+    dest.serve(1, PAGE);
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+}
+
+/// The source forgets what it promised of unplugged memory when it is told what was received.
+#[test]
+fn a_recovery_ends_promises_of_what_is_unplugged() {
+    let mut dest = switched(0, false, 2 * PAGE);
+    dest.serve(1, PAGE);
+    dest.core.link_lost(Main).unwrap();
+    dest.core.link_restored().unwrap();
+    for block in ["ram", "dev/vm0"] {
+        let block = name(block);
+        dest.command(&Command::RecvBitmap { block }).unwrap();
+    }
+    // Only what has come is received.
+    assert_eq!(
+        dest.said(),
+        ["RECV_BITMAP ram", "[]", "RECV_BITMAP dev/vm0", "[1]"]
+    );
+    dest.command(&Command::PostcopyResume).unwrap();
+    dest.serve(0, 0);
+    dest.eof().unwrap();
+    assert_eq!(dest.said(), ["RESUME_ACK", "SHUT 0"]);
+}
+
+#[test]
+fn ends_in_precopy_without_what_is_unplugged() {
+    let mut dest = Dest::new(Config::default());
+    dest.advise(&[("ram", PAGE), ("dev/vm0", 4 * MIB)], PAGE);
+    dest.page(0, 0, 1).unwrap();
+    device(&mut dest, "dev/virtio-mem", &state(0, false));
+    dest.eof().unwrap();
+    dest.core.device_state_saved().unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+}

@@ -1,0 +1,213 @@
+//! Compares all that is in an image with its digests.
+//!
+//! Nothing is changed, and the image may be served at the same time. What differs is no error: it
+//! is gathered, so that all of it is known in the end.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::backing_file::BackingFile;
+use super::digest::{Digest, Sums};
+use super::reader::{read_manifest, read_state, read_sums};
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
+
+/// Bytes that are read at once; a multiple of every piece.
+const READ: u64 = 1 << 20;
+
+/// Most differences that are listed; all bytes that differ are counted.
+const LISTED: usize = 1000;
+
+/// Where an image is not the one that was made.
+#[derive(Debug)]
+pub enum Difference {
+    /// Bytes of RAM are other ones.
+    Bytes {
+        /// The file.
+        path: PathBuf,
+        /// Which ones.
+        range: Range<u64>,
+    },
+    /// A file is missing, has another length, cannot be read, or differs as a whole.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Error,
+    },
+}
+
+/// What [`verify()`] has found.
+#[derive(Debug)]
+pub struct Verified {
+    /// The identity that the manifest says the image has.
+    pub id: Digest,
+    /// What differs, file by file, neighbouring pieces as one; of very many, the first ones.
+    pub differences: Vec<Difference>,
+    /// Bytes of RAM that differ, in whole pieces.
+    pub different: u64,
+}
+
+impl Verified {
+    /// Whether the image is the one that was made.
+    pub fn is_whole(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    fn add(&mut self, difference: Difference) {
+        if self.differences.len() < LISTED {
+            self.differences.push(difference);
+        }
+    }
+
+    /// Adds a piece of RAM; the one before it may be its neighbour.
+    fn add_piece(&mut self, path: &Path, piece: Range<u64>) {
+        self.different += piece.end - piece.start;
+        match self.differences.last_mut() {
+            Some(Difference::Bytes { path: last, range })
+                if last == path && range.end == piece.start =>
+            {
+                range.end = piece.end;
+            }
+            _ => self.add(Difference::Bytes {
+                path: path.to_owned(),
+                range: piece,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes { path, range } => write!(
+                f,
+                "{}: the {} bytes at offset {:#x} are not those that the image was made with",
+                path.display(),
+                range.end - range.start,
+                range.start
+            ),
+            Self::File { error, .. } => error.fmt(f),
+        }
+    }
+}
+
+/// Compares the image in a folder with its digests. `progress` is told how many bytes of RAM have
+/// been compared, and how many there are; it ends the comparison by giving `false`.
+///
+/// # Errors
+///
+/// The manifest cannot be read or has been changed, [`Error::NoDigests`], and [`Error::Stopped`].
+pub fn verify(
+    folder: &Path,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<Verified, Error> {
+    let manifest = read_manifest(folder)?;
+    let Some(seal) = &manifest.seal else {
+        return Err(Error::NoDigests {
+            path: folder.to_owned(),
+        });
+    };
+    let mut verifying = Verifying {
+        folder,
+        manifest: &manifest,
+        found: Verified {
+            id: seal.id,
+            differences: Vec::new(),
+            different: 0,
+        },
+        progress,
+        done: 0,
+    };
+    for name in [DEVICE_STATE, EARLY_STATE, DESCRIPTION] {
+        if let Err(error) = read_state(folder, &manifest, name) {
+            let path = folder.join(name);
+            verifying.found.add(Difference::File { path, error });
+        }
+    }
+    for block in 0..manifest.blocks.len() {
+        verifying.block(block)?;
+    }
+    Ok(verifying.found)
+}
+
+struct Verifying<'a> {
+    folder: &'a Path,
+    manifest: &'a Manifest,
+    found: Verified,
+    progress: &'a mut dyn FnMut(u64, u64) -> bool,
+    /// Bytes of RAM that have been compared.
+    done: u64,
+}
+
+impl Verifying<'_> {
+    /// Compares a RAM block.
+    fn block(&mut self, block: usize) -> Result<(), Error> {
+        let ram = &self.manifest.blocks[block];
+        let path = self.folder.join(&ram.file);
+        let opened = read_sums(self.folder, self.manifest, block)
+            .and_then(|sums| Ok((sums, BackingFile::open(&path, ram.len)?)));
+        let done = self.done + ram.len;
+        match opened {
+            Ok((Some(sums), file)) => match self.pieces(&sums, &file) {
+                Ok(()) => {}
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(error) => self.found.add(Difference::File { path, error }),
+            },
+            // Images that have digests have them of every block.
+            Ok((None, _)) => {}
+            Err(error) => self.found.add(Difference::File { path, error }),
+        }
+        self.step(done)
+    }
+
+    fn pieces(&mut self, sums: &Sums, file: &BackingFile) -> Result<(), Error> {
+        let (len, before) = (file.len(), self.done);
+        let mut bytes = Vec::new();
+        let mut at = 0;
+        while at < len {
+            let hole = file.hole_at(at)?.end;
+            let zero_until = if hole < len {
+                hole / sums.piece * sums.piece
+            } else {
+                len
+            };
+            for start in sums.nonzero(&(at..zero_until)) {
+                self.add_piece(sums, file, start);
+            }
+            at = zero_until.max(at);
+            let size = READ.min(len - at);
+            bytes.resize(usize::try_from(size).unwrap_or(0), 0);
+            match file.read_at(at, &mut bytes) {
+                Ok(()) => {
+                    for start in sums.wrong(at, &bytes) {
+                        self.add_piece(sums, file, start);
+                    }
+                }
+                // A bad sector does not hide what is wrong behind it.
+                Err(error @ Error::ReadAt { .. }) => {
+                    let path = file.path().to_owned();
+                    self.found.add(Difference::File { path, error });
+                }
+                Err(error) => return Err(error),
+            }
+            at += size;
+            self.step(before + at)?;
+        }
+        file.check()
+    }
+
+    fn add_piece(&mut self, sums: &Sums, file: &BackingFile, start: u64) {
+        let end = (start + sums.piece).min(file.len());
+        self.found.add_piece(file.path(), start..end);
+    }
+
+    fn step(&mut self, done: u64) -> Result<(), Error> {
+        self.done = done;
+        let all = self.manifest.blocks.iter().map(|block| block.len).sum();
+        match (self.progress)(done, all) {
+            true => Ok(()),
+            false => Err(Error::Stopped),
+        }
+    }
+}
