@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::LIMIT;
 use crate::image::{assert_whole, is_there, out, unfinished};
 use crate::source::{Peer, Told, Way};
-use crate::strace::{self, Fault, Injection};
+use crate::strace::{self, Injection};
 use crate::support::program::Program;
-use crate::{Ended, Scenario, message};
+use crate::{Ended, LIMIT, Scenario, message};
 
 struct Receive {
     name: &'static str,
@@ -37,20 +36,41 @@ pub(crate) fn scenarios() -> Vec<Box<dyn Scenario>> {
     all.into_iter().map(boxed).collect()
 }
 
+/// `retpath` without a fault.
+fn plain() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_retpath"))
+}
+
 impl Receive {
-    /// Receives once; gives what both sides know.
-    fn once(&self, room: &Path, mut command: Command) -> (Ended, Told) {
-        let socket = room.join("socket");
+    fn start(&self, room: &Path, mut command: Command) -> Program {
         command
             .args(["receive", "--recover-timeout", "5", "--listen"])
-            .arg(format!("unix:{}", socket.display()))
+            .arg(format!("unix:{}", room.join("socket").display()))
             .arg("--out")
             .arg(out(room))
             .args(self.options);
-        let program = Program::spawn(command);
-        let source = Peer::start(&socket, self.way);
+        Program::spawn(command)
+    }
+
+    /// Goes on with what the first process has left, whose source still waits.
+    fn go_on(&self, room: &Path, folder: &Path) -> Ended {
+        let mut command = plain();
+        command
+            .args(["receive", "--recover-timeout", "5", "--listen"])
+            .arg(format!("unix:{}", room.join("socket").display()))
+            .arg("--continue")
+            .arg(folder);
+        Ended::wait(Program::spawn(command), LIMIT)
+    }
+
+    /// The same command line again, and a source that begins anew.
+    fn again(&self, room: &Path) {
+        let program = self.start(room, plain());
+        let source = Peer::start(&room.join("socket"), self.way);
         let ended = Ended::wait(program, LIMIT);
-        (ended, source.end())
+        assert!(ended.status.success(), "once more: {}", ended.errors);
+        assert_eq!(source.end(), Told::Done, "once more");
+        assert_whole(&out(room));
     }
 }
 
@@ -60,46 +80,55 @@ impl Scenario for Receive {
     }
 
     fn run(&self, room: &Path, fault: Option<&Injection>) {
-        let (ended, told) = self.once(room, strace::retpath(room, fault));
+        let program = self.start(room, strace::retpath(room, fault));
+        let source = Peer::start(&room.join("socket"), self.way);
+        let ended = Ended::wait(program, LIMIT);
         message::check(room, "receive", fault, &ended);
-        let there = is_there(&out(room));
+
         let errors = &ended.errors;
-        let killed =
-            fault.is_some_and(|fault| fault.fault == Fault::Kill && strace::was_killed(room));
+        let out = out(room);
+        let there = is_there(&out);
+        assert!(
+            !there || !errors.contains("no image was made"),
+            "the image is there: {errors}"
+        );
         if ended.status.success() {
-            assert_whole(&out(room));
-            let warned = errors.contains("the source may not know");
-            assert!(
-                told == Told::Done || warned,
-                "exit code 0, and the source: {told:?}: {errors}"
-            );
+            assert_whole(&out);
         }
+        let kept = unfinished(room);
+        let is_said = |path: &Path| errors.contains(&path.display().to_string());
+        let killed = ended.status.code().is_none();
+        let kept: Vec<_> = kept.iter().filter(|path| killed || is_said(path)).collect();
+
+        // A source that waits for recovery gives the rest to whoever goes on.
+        let went_on = source.is_paused() && !there && !kept.is_empty() && {
+            let ended = self.go_on(room, kept[0]);
+            if ended.status.success() {
+                assert_whole(&out);
+            }
+            ended.status.success()
+        };
+        let told = source.end();
         match told {
+            Told::Done if went_on => {}
             Told::Done => assert!(
-                there || is_kept(room, errors, killed),
-                "SHUT(0), and no image: {errors}"
+                there || kept.iter().any(|path| is_there(path)),
+                "SHUT(0), and there is no whole image: {errors}"
             ),
             Told::MayRun => assert!(!there, "SHUT(1), and there is an image: {errors}"),
-            Told::Paused { loaded: true } => {
-                assert!(
-                    there || is_kept(room, errors, killed),
-                    "the guest is nowhere else, and what was received is not on disk: {errors}"
-                );
-            }
+            Told::Paused { loaded: true } => assert!(
+                there,
+                "the guest is nowhere else, and what was received is lost: {kept:?} {errors}"
+            ),
             Told::Kept | Told::Paused { loaded: false } => {}
         }
-        assert!(!there || !errors.contains("no image was made"), "{errors}");
-        if !there {
-            let (again, told) = self.once(room, Command::new(env!("CARGO_BIN_EXE_retpath")));
-            assert!(again.status.success(), "once more: {}", again.errors);
-            assert_eq!(told, Told::Done, "once more");
-            assert_whole(&out(room));
+        let warned = errors.contains("the source may not know");
+        assert!(
+            !ended.status.success() || told == Told::Done || warned,
+            "exit code 0, and the source: {told:?}: {errors}"
+        );
+        if !there && !went_on {
+            self.again(room);
         }
     }
-}
-
-/// Whether what was received is on disk, and its name was said.
-fn is_kept(room: &Path, errors: &str, killed: bool) -> bool {
-    let is_said = |path: &Path| killed || errors.contains(&path.display().to_string());
-    unfinished(room).iter().any(|path| is_said(path))
 }

@@ -87,21 +87,31 @@ impl Peer {
         Self { thread, shared }
     }
 
-    /// What the source knows once the destination's process has ended.
-    pub(crate) fn end(self) -> Told {
+    /// The destination's process has ended: whether the source waits for another one, which goes
+    /// on with the migration.
+    pub(crate) fn is_paused(&self) -> bool {
         self.shared.gone.store(true, Ordering::Release);
-        let end = Instant::now() + LIMIT;
-        while !self.thread.is_finished() {
-            if self.shared.waiting.load(Ordering::Acquire) {
-                self.shared.control.stop();
-            }
-            assert!(
-                Instant::now() < end,
-                "the source still waits for the ended destination"
-            );
-            thread::sleep(Duration::from_millis(1));
+        let is_waiting = || self.shared.waiting.load(Ordering::Acquire);
+        self.wait(is_waiting);
+        !self.thread.is_finished()
+    }
+
+    /// What the source knows in the end; it stops to wait for another destination.
+    pub(crate) fn end(self) -> Told {
+        if self.is_paused() {
+            self.shared.control.stop();
+            self.wait(|| false);
         }
         self.thread.join().expect("the source does not panic")
+    }
+
+    /// Waits until the source has ended, or something else has happened.
+    fn wait(&self, or: impl Fn() -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !self.thread.is_finished() && !or() {
+            assert!(Instant::now() < end, "the source does not notice the end");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
