@@ -6,7 +6,8 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -199,3 +200,46 @@ fn says_that_nothing_is_lost_when_nobody_listens() {
     assert_eq!(before.mtime_nsec(), after.mtime_nsec());
     assert_eq!(before.blocks(), after.blocks());
 }
+
+#[test]
+fn names_missing_permission_when_the_image_is_another_users() {
+    let folder = folder();
+    let everyone = |path: &Path| {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("ours");
+    };
+    everyone(folder.path());
+    let image = make(folder.path(), "pc-i440fx-7.2");
+    // An ordinary user may neither run what root has built nor, like root, read everything.
+    let program = folder.path().join("retpath");
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_retpath"))
+        .arg(&program)
+        .status();
+    assert!(copied.expect("cp is there").success());
+    let root = rustix::process::geteuid().is_root();
+    let run = || {
+        let mut command = Command::new(&program);
+        command.args(["serve", "--image", text(&image), "--connect", "unix:/a"]);
+        if root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let close = |path: &Path| {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o0)).expect("ours");
+    };
+    close(&image);
+    let errors = run();
+    everyone(&image);
+    assert!(errors.contains("Permission denied"), "{errors}");
+    assert!(errors.contains("manifest.json"), "{errors}");
+    assert!(errors.contains("as that user"), "{errors}");
+    close(&image.join("ram-000-pc.ram.raw"));
+    let errors = run();
+    assert!(errors.contains("ram-000-pc.ram.raw"), "{errors}");
+    assert!(errors.contains("Permission denied"), "{errors}");
+}
+
+const NOBODY: u32 = 65534;

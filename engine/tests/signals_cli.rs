@@ -166,6 +166,31 @@ fn goes_on_after_it_was_stopped_and_continued() {
 }
 
 #[test]
+fn the_next_process_takes_over_the_socket_of_one_that_was_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let uri = format!("unix:{}", folder.path().join("in").display());
+    let out = folder.path().join("image");
+    let args = ["receive", "--listen", &uri, "--out", text(&out)];
+    let listens = |program: &Program| {
+        program.wait_error(SOON, |line| line.contains("listening on").then_some(()));
+    };
+    let mut killed = Program::retpath(&args);
+    listens(&killed);
+    killed.kill();
+    let next = Program::retpath(&args);
+    listens(&next);
+    // That one is alive.
+    let mut third = Program::retpath(&args);
+    assert_eq!(third.wait(SOON).code(), Some(1), "{third}");
+    let errors = third.errors();
+    assert!(
+        errors.contains("another process has its socket"),
+        "{errors}"
+    );
+    UnixStream::connect(folder.path().join("in")).expect("it listens");
+}
+
+#[test]
 fn import_ends_on_a_silent_pipe() {
     for signal in asking() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::{fmt, io};
 
+use super::socket_file::SocketFile;
 use super::{Address, ChannelError, Link};
 
 /// Takes connections, without blocking.
@@ -28,7 +28,8 @@ impl fmt::Debug for Listener {
 
 #[derive(Debug)]
 pub(super) enum Door {
-    Unix(UnixListener, PathBuf),
+    /// The file goes with the listener.
+    Unix(UnixListener, #[allow(dead_code)] SocketFile),
     Tcp(TcpListener),
     Inherited(Option<OwnedFd>),
 }
@@ -89,15 +90,6 @@ impl Listener {
                 Ok(None)
             }
             Err(e) => Err(failed(e)),
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Door::Unix(_, path) = &self.door {
-            // Nobody can connect any more; a file that is gone already is fine.
-            let _ = std::fs::remove_file(path);
         }
     }
 }

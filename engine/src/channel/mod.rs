@@ -11,7 +11,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
@@ -24,6 +23,7 @@ mod error;
 mod fuse;
 mod link;
 mod listener;
+mod socket_file;
 mod unix_path;
 
 pub use error::ChannelError;
@@ -192,7 +192,8 @@ impl Address {
     }
 
     /// Listens. `plaintext` allows plain TCP beyond loopback. For `fd:` the
-    /// descriptor is the one connection that there will be.
+    /// descriptor is the one connection that there will be. For `unix:` the
+    /// socket of a process that is gone is taken over.
     ///
     /// # Errors
     ///
@@ -201,8 +202,8 @@ impl Address {
         let failed = self.io("cannot listen on");
         let (door, address) = match self {
             Self::Unix(path) => {
-                let door = UnixListener::bind(path).map_err(failed)?;
-                (Door::Unix(door, path.clone()), self.clone())
+                let (door, file) = socket_file::listen(path).map_err(failed)?;
+                (Door::Unix(door, file), self.clone())
             }
             Self::Tcp { host, port } => {
                 let at = self.resolve(host, *port, plaintext)?;
@@ -426,5 +427,26 @@ mod tests {
                 "{at}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn reaches_sockets_whose_paths_are_longer_than_an_address() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deep = folder.path().join("x".repeat(120));
+        std::fs::create_dir(&deep).expect("a folder");
+        let at = |name: &str| address(&format!("unix:{}", deep.join(name).display()));
+        let mut listener = at("socket").listen(false).expect("listens");
+        let _near = listener.address().connect(false).expect("connects");
+        assert!(listener.accept().expect("accepts").is_some());
+        drop(listener);
+        assert!(!deep.join("socket").exists(), "the listener cleans up");
+
+        let error = at(&"y".repeat(120)).listen(false).expect_err("too long");
+        let (error, len) = (
+            error.to_string(),
+            at(&"y".repeat(120)).to_string().len() - 5,
+        );
+        assert!(error.contains(&format!("{len} bytes")), "{error}");
+        assert!(error.contains("at most 107"), "{error}");
     }
 }

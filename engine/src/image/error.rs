@@ -187,6 +187,10 @@ impl fmt::Display for Error {
                         "; a file of the image passes the limit of `ulimit -f` or of the file \
                          system: raise it, or choose another file system",
                     ),
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "; an image belongs to the user who made it: do this as that user, or give \
+                         this one access",
+                    ),
                     _ => Ok(()),
                 }
             }

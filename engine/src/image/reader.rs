@@ -150,7 +150,14 @@ impl PageSource for Image {
 pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
     let about = fs::metadata(folder).map_err(Error::io("opening", folder))?;
     let path = folder.join(MANIFEST);
-    if !about.is_dir() || fs::symlink_metadata(&path).is_err() {
+    let missing = match fs::symlink_metadata(&path) {
+        _ if !about.is_dir() => true,
+        Ok(_) => false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        // It may be there: a folder of another user's, for one, does not show it.
+        Err(error) => return Err(Error::io("opening", &path)(error)),
+    };
+    if missing {
         return Err(Error::NoManifest {
             path: folder.to_owned(),
         });
