@@ -46,7 +46,7 @@ pub(crate) fn errors(call: &Call) -> Option<&'static [&'static str]> {
         "bind" => &["EIO", "ENOSPC"],
         "listen" => &["EADDRINUSE"],
         "accept4" => &["EMFILE", "ECONNABORTED", "EINTR", "ENOMEM"],
-        "connect" => &["ECONNREFUSED", "EINTR", "EAGAIN"],
+        "connect" => &["ECONNREFUSED", "EAGAIN"],
         "getsockopt" | "setsockopt" | "getsockname" => &["ENOBUFS"],
         "poll" | "ppoll" => &["EINTR", "ENOMEM"],
         "fcntl" if text.contains("F_DUPFD") => &["EMFILE"],
@@ -101,10 +101,7 @@ pub(crate) fn descriptor(text: &str) -> Option<(&str, &str)> {
         .bytes()
         .all(|byte| byte.is_ascii_digit())
         .then_some(())?;
-    let end = rest
-        .find(">,")
-        .or_else(|| rest.find(">)"))
-        .or_else(|| rest.find('>'))?;
+    let end = rest.find('>')?;
     Some((number, &rest[..end]))
 }
 

@@ -22,7 +22,9 @@ pub(crate) enum Selection {
     /// Every `of`th one.
     Part { part: usize, of: usize },
     /// Every error of some calls.
-    Calls(&'static [&'static str]),
+    Errors(&'static [&'static str]),
+    /// SIGKILL at some calls.
+    Kills(&'static [&'static str]),
     /// One, by name.
     One {
         scenario: String,
@@ -116,10 +118,11 @@ pub(crate) fn run(scenarios: &[Box<dyn Scenario>], selection: &Selection) -> Rep
                 format!("part {part}/{of}"),
             )
         }
-        Selection::Calls(names) => {
+        Selection::Errors(names) | Selection::Kills(names) => {
+            let kills = matches!(selection, Selection::Kills(_));
             let all = plans(scenarios).into_iter();
             let is_one = |injection: &Injection| {
-                names.contains(&&*injection.call) && injection.fault != Fault::Kill
+                names.contains(&&*injection.call) && kills == (injection.fault == Fault::Kill)
             };
             let mine = all.filter(|case| is_one(&case.injection));
             (mine.collect(), names.join(", "))

@@ -56,7 +56,7 @@ impl Scenario for Demo {
                 call,
                 fault: Fault::Error(_),
                 ..
-            }) => matches!(&**call, "unlink" | "rmdir"),
+            }) => matches!(&**call, "unlink" | "unlinkat" | "rmdir" | "newfstatat"),
             Some(_) => !ended.errors.contains("the destination's process is gone"),
             None => false,
         };

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use retpath_engine::blocks::Block;
 use retpath_engine::image::{Image, Recorder, Writer};
 use retpath_engine::source::PageSource;
+
+use tempfile::TempDir;
 
 use crate::stream::{DEVICE, Stream};
 use crate::wire::{self, PAGE, PAGES};
@@ -31,8 +34,9 @@ pub(crate) fn assert_whole(path: &Path) {
     }
     assert!(
         image.device_state() == DEVICE,
-        "{}: device state",
-        path.display()
+        "{}: its device state is {:?}",
+        path.display(),
+        image.device_state()
     );
 }
 
@@ -43,6 +47,12 @@ pub(crate) fn is_there(path: &Path) -> bool {
         assert_whole(path);
     }
     there
+}
+
+/// The id of an image, as `serve --resume` takes it.
+pub(crate) fn id(path: &Path) -> String {
+    let image = Image::open(path).expect("an image");
+    image.id().expect("a new image has an id").to_string()
 }
 
 /// The folders in which images were begun and not finished.
@@ -57,8 +67,24 @@ pub(crate) fn unfinished(room: &Path) -> Vec<PathBuf> {
     entries.filter(begun).collect()
 }
 
-/// Makes an image of the guest.
+/// Puts an image of the guest into a folder that does not exist yet.
 pub(crate) fn make(path: &Path) {
+    // Made once: the files of an image that is being made are locked, and a child that another
+    // case starts at that moment holds the locks until it has become another program.
+    static MADE: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(&folder.path().join("image"));
+        folder
+    });
+    fs::create_dir(path).expect("a folder of the test's");
+    for entry in fs::read_dir(MADE.path().join("image")).expect("an image") {
+        let file = entry.expect("a file").path();
+        let name = file.file_name().expect("a name");
+        fs::copy(&file, path.join(name)).expect("room");
+    }
+}
+
+fn write(path: &Path) {
     let mut writer = Writer::new(path).expect("a new image");
     let block = Block {
         name: wire::name(),

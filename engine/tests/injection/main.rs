@@ -91,12 +91,28 @@ fn survives_the_failure_of_each_system_call_and_sigkill() {
 #[test]
 #[ignore = "needs strace; run by .ci/run"]
 fn survives_threads_that_cannot_be_started() {
-    survives(&Selection::Calls(&["clone3"]));
+    survives(&Selection::Errors(&["clone3"]));
 }
 
 /// `demo --channel tcp` went on with port 0, and a socket's file stayed behind.
 #[test]
 #[ignore = "needs strace; run by .ci/run"]
 fn survives_sockets_that_cannot_be_set_up() {
-    survives(&Selection::Calls(&["getsockname", "socket", "bind"]));
+    survives(&Selection::Errors(&["getsockname", "socket", "bind"]));
+}
+
+/// A write of the device state failed, those behind it did not, and `receive --continue` made an
+/// image of what was left.
+#[test]
+#[ignore = "needs strace; run by .ci/run"]
+fn survives_writes_that_fail() {
+    survives(&Selection::Errors(&["write", "pwrite64"]));
+}
+
+/// With everything received, `receive --continue` refused the folder: what it needs was removed
+/// before the image had its name.
+#[test]
+#[ignore = "needs strace; run by .ci/run"]
+fn survives_sigkill_at_the_very_end() {
+    survives(&Selection::Kills(&["renameat2", "unlink", "fsync"]));
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::LIMIT;
-use crate::image::make;
+use crate::image::{id, make};
 use crate::receiver::{LONG, Net, Receiver, Settled, listen};
 use crate::strace::{self, Injection};
 use crate::support::program::Program;
@@ -22,14 +22,20 @@ pub(crate) fn scenarios() -> Vec<Box<dyn Scenario>> {
 }
 
 impl Serve {
-    fn once(&self, room: &Path, to: &Receiver, mut command: Command, resume: bool) -> Ended {
+    fn once(
+        &self,
+        room: &Path,
+        to: &Receiver,
+        mut command: Command,
+        resume: Option<&str>,
+    ) -> Ended {
         command
             .args(["serve", "--retry", "5", "--image"])
             .arg(room.join("image"))
             .arg("--connect")
             .arg(to.address().to_string())
             .args(self.preempt.then_some("--preempt"))
-            .args(resume.then_some("--resume"));
+            .args(resume.iter().flat_map(|id| ["--resume", id]));
         Ended::wait(Program::spawn(command), LIMIT)
     }
 }
@@ -45,7 +51,7 @@ impl Scenario for Serve {
         let before = files(&image);
         let (_folder, listener) = listen(Net::Unix);
         let receiver = Receiver::start(listener, self.preempt, LONG);
-        let ended = self.once(room, &receiver, strace::retpath(room, fault), false);
+        let ended = self.once(room, &receiver, strace::retpath(room, fault), None);
         message::check(room, "serve", fault, &ended);
         assert!(files(&image) == before, "the image has changed");
         let errors = &ended.errors;
@@ -65,19 +71,19 @@ impl Scenario for Serve {
         let home = errors.contains("never left the image");
         match receiver.settled() {
             Settled::Waiting => {
-                again(&receiver, false);
+                again(&receiver, None);
                 receiver.complete();
             }
             Settled::Paused => {
                 assert!(!home, "the guest runs at the destination: {errors}");
-                again(&receiver, true);
+                again(&receiver, Some(&id(&image)));
                 receiver.complete();
             }
             Settled::Over => match receiver.end() {
                 (_, Ok(_)) => assert!(!home, "the guest runs at the destination: {errors}"),
                 (listener, Err(_)) => {
                     let receiver = Receiver::start(listener, self.preempt, LONG);
-                    again(&receiver, false);
+                    again(&receiver, None);
                     receiver.complete();
                 }
             },
