@@ -205,7 +205,7 @@ fn words(call: &Call) -> Vec<String> {
         "mmap" if call.text.contains("MAP_STACK") => list(&["thread", "the source's process"]),
         "mmap" | "madvise" | "memfd_create" | "brk" | "mremap" => list(&["memory", "map"]),
         "clone3" | "clone" | "vfork" => list(&["thread", "process"]),
-        "poll" | "ppoll" => list(&["wait", "poll", "read the stream"]),
+        "poll" | "ppoll" => list(&["wait", "poll", "read the stream", "connect"]),
         "userfaultfd" => list(&["userfaultfd"]),
         "socketpair" | "pipe2" => list(&["process", "socket", "signal"]),
         name => vec![format!("(nothing is known about {name})")],
