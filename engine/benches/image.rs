@@ -52,7 +52,7 @@ fn served(image: &Path, verified: bool, mut setup: Setup) -> harness::Served {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let quick = args.iter().any(|a| a == "--quick");
-    let rounds = if quick { 3 } else { 15 };
+    let rounds = if quick { 3 } else { 9 };
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path());
     let rows = [sweep(&image, rounds), faults(&image, rounds)];
@@ -68,19 +68,16 @@ fn sweep(image: &Path, rounds: usize) -> Row {
         bandwidth: 0,
         preempt: false,
     };
-    let speed = |verified| (MIB << 20) as f64 / served(image, verified, setup).seconds / 1e9;
+    let seconds = |verified| served(image, verified, setup).seconds;
+    let speed = |seconds: f64| (MIB << 21) as f64 / seconds / 1e9;
     // Memory that this machine has not used lately is slow the first time.
-    speed(false);
+    seconds(false);
     let (mut with, mut without) = (vec![], vec![]);
-    for round in 0..rounds {
-        // Whoever comes second finds the machine as the first one left it.
-        if round % 2 == 0 {
-            with.push(speed(true));
-            without.push(speed(false));
-        } else {
-            without.push(speed(false));
-            with.push(speed(true));
-        }
+    for _ in 0..rounds {
+        // In this order a machine that becomes faster or slower meanwhile favours nobody.
+        let first = seconds(true);
+        without.push(speed(seconds(false) + seconds(false)));
+        with.push(speed(first + seconds(true)));
     }
     let ratio = median(with.iter().zip(&without).map(|(a, b)| a / b).collect());
     Row {

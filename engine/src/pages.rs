@@ -131,10 +131,7 @@ impl Pages {
             return 0;
         };
         let (first, count) = (offset / s.page, len / s.page);
-        if s.promised.len() == 0 {
-            s.promised = Bits::new(s.requested.len());
-        }
-        s.promised.set_range(first, count);
+        made(&mut s.promised, s.requested.len()).set_range(first, count);
         s.plug(offset, len);
         s.requested.clear_range(first, count);
         s.received.clear_range(offset / s.target, len / s.target)
@@ -146,11 +143,8 @@ impl Pages {
         let Some(s) = self.blocks.get_mut(block) else {
             return;
         };
-        if s.unplugged.len() == 0 {
-            s.unplugged = Bits::new(s.requested.len());
-        }
         let (first, count) = (offset / s.page, len / s.page);
-        s.unplugged.set_range(first, count);
+        made(&mut s.unplugged, s.requested.len()).set_range(first, count);
         for (start, len) in s.promised.runs_in(first, count) {
             s.unplugged.clear_range(start, len);
         }
@@ -237,6 +231,14 @@ impl Pages {
     pub fn memory(&self) -> usize {
         self.blocks.iter().map(States::memory).sum()
     }
+}
+
+/// Makes bits for so many pages, if there are none yet.
+fn made(bits: &mut Bits, pages: u64) -> &mut Bits {
+    if bits.len() != pages {
+        *bits = Bits::new(pages);
+    }
+    bits
 }
 
 impl States {

@@ -43,6 +43,12 @@ impl Release {
         self.major >= 10
     }
 
+    /// Whether a source takes one SWITCHOVER_ACK whether or not it waits for it:
+    /// it is no older than its machine type, and the message is known from 8.1 on.
+    pub fn takes_ack(self) -> bool {
+        (self.major, self.minor) >= (8, 1) && self.waits_for_one_ack()
+    }
+
     /// Whether a source with the capability `switchover-ack` waits for one SWITCHOVER_ACK from the
     /// destination; later ones wait for each device that asks for it, and fail if any other comes.
     /// QEMU: property `switchover-ack-legacy`.
@@ -121,6 +127,8 @@ mod tests {
         assert!(!of("9.2").sends_switchover_start());
         assert!(of("10.0").sends_switchover_start());
         assert!(of("11.0").waits_for_one_ack());
+        assert!(!of("8.0").takes_ack() && of("8.1").takes_ack());
+        assert!(of("11.0").takes_ack() && !of("11.1").takes_ack());
         assert!(!of("11.1").waits_for_one_ack());
     }
 }

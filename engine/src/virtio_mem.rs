@@ -9,7 +9,7 @@
 //! ```text
 //!  section PATH/virtio-mem-device-early       section PATH/virtio-mem
 //!  (machine types from 8.0 on, in front       (machine types up to 7.2)
-//!  of RAM)
+//!  of the first page)
 //!
 //!  8  guest physical address                  .  state of any virtio device
 //!  8  length of the region = the block        8  guest physical address
@@ -33,8 +33,8 @@
 //! and then nothing counts as unplugged. A machine type without footers (up to
 //! 2.3) does not say where its sections begin; its virtio-mem is not understood.
 //!
-//! Nothing here panics, whatever the state holds, and no more than a section's
-//! [`MOST`] bytes are kept at a time.
+//! Nothing here panics, whatever the state holds, and at most 1 MiB of a section is
+//! kept at a time.
 
 use retpath_codec::BlockName;
 use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};

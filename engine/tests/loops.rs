@@ -16,6 +16,8 @@ use retpath_engine::run::{
     Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
 };
 use retpath_engine::source::{self, PageSource, Preempt, Source};
+use retpath_engine::stats::Stats;
+use retpath_engine::virtio_mem::Unplugged;
 
 /// A machine whose memory never changes, and which is switched at once.
 struct Still(Vec<Vec<u8>>);
@@ -89,6 +91,7 @@ impl Flag {
 /// guest has read all others.
 struct Settled {
     memory: Vec<Vec<u8>>,
+    device_state: Vec<u8>,
     switched: AtomicBool,
     read: Arc<Flag>,
 }
@@ -114,17 +117,18 @@ impl Machine for Settled {
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
         if core.phase() == source::Phase::Precopy && core.remaining() == 0 {
             core.mark_dirty(0, 0, 1).map_err(|e| e.to_string())?;
-            core.switch(Vec::new()).map_err(|e| e.to_string())?;
+            let state = std::mem::take(&mut self.device_state);
+            core.switch(state).map_err(|e| e.to_string())?;
             self.switched.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
-/// A guest that reads all pages but the first.
+/// A guest that reads all pages but the very first.
 #[derive(Default)]
 struct Reader {
-    memory: Option<Arc<Memory>>,
+    memory: Vec<Arc<Memory>>,
     reader: Option<std::thread::JoinHandle<()>>,
     read: Arc<Flag>,
 }
@@ -133,16 +137,18 @@ impl Guest for Reader {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
-        self.memory = Some(Arc::clone(&memory));
+        self.memory.push(Arc::clone(&memory));
         Ok(Some(memory))
     }
 
     fn run(&mut self) {
-        let memory = self.memory.clone().expect("one block");
+        let blocks = self.memory.clone();
         let read = Arc::clone(&self.read);
         self.reader = Some(std::thread::spawn(move || {
-            for page in 1..memory.len() / 4096 {
-                memory.touch(page * 4096).expect("inside");
+            for (block, memory) in blocks.iter().enumerate() {
+                for page in u64::from(block == 0)..memory.len() / 4096 {
+                    memory.touch(page * 4096).expect("inside");
+                }
             }
             read.set();
         }));
@@ -285,31 +291,33 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
     server.join().expect("server");
 }
 
-/// Found by the loops: a zero page that comes before LISTEN leaves nothing in memory, and a fault on
-/// it was woken but never filled, so that it came again without end.
-#[test]
-fn fills_pages_that_were_zero_before_the_switch() {
+/// Migrates a machine of which every page but the first is there at the switch, and whose guest reads
+/// all of them before the source goes on.
+fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>) -> Stats {
     let dir = tempfile::tempdir().expect("a folder");
     let uri: Address = format!("unix:{}", dir.path().join("s").display())
         .parse()
         .expect("good");
     let mut listener = uri.listen(false).expect("listens");
     let mut blocks = Blocks::new(4096).expect("4 KiB");
-    let name = NameBuf::new("pc.ram").expect("good");
-    let (len, page) = (64 * 4096, 4096);
-    blocks.add(Block { name, len, page }).expect("good");
-    let mut memory = vec![0; 64 * 4096];
-    memory[0] = 1;
+    let mut memory = Vec::new();
+    for (name, len) in sizes {
+        let (name, page) = (NameBuf::new(*name).expect("good"), 4096);
+        let len = *len;
+        blocks.add(Block { name, len, page }).expect("good");
+        memory.push(vec![0; usize::try_from(len).expect("small")]);
+    }
+    memory[0][0] = 1;
     let mut guest = Reader::default();
     let mut machine = Settled {
-        memory: vec![memory],
+        memory,
+        device_state,
         switched: AtomicBool::new(false),
         read: Arc::clone(&guest.read),
     };
     let at = listener.address().clone();
     let server = std::thread::spawn(move || {
         let control = Control::new().expect("control");
-        let config = source::Config::new("pc-i440fx-7.2");
         let mut core = Source::new(config, blocks).expect("good");
         let options = ServeOptions {
             retry: Duration::from_secs(10),
@@ -327,9 +335,41 @@ fn fills_pages_that_were_zero_before_the_switch() {
     let control = Control::new().expect("control");
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
-    assert!(core.stats().faults_present >= 63, "{:?}", core.stats());
     guest.reader.expect("it ran").join().expect("touched");
     server.join().expect("server");
+    core.stats().clone()
+}
+
+/// Found by the loops: a zero page that comes before LISTEN leaves nothing in memory, and a fault on
+/// it was woken but never filled, so that it came again without end.
+#[test]
+fn fills_pages_that_were_zero_before_the_switch() {
+    let config = source::Config::new("pc-i440fx-7.2");
+    let stats = settled(&[("pc.ram", 64 * 4096)], config, Vec::new());
+    assert!(stats.faults_present >= 63, "{stats:?}");
+}
+
+/// Nobody sends it, so nobody who reads it may wait for it.
+#[test]
+fn fills_unplugged_memory_with_zeros() {
+    const MIB: u64 = 1 << 20;
+    // 4 MiB in pieces of 2 MiB, none of them plugged.
+    let mut state = b"\x04\0\0\0\x09\x0edev/virtio-mem\0\0\0\0\0\0\0\x01".to_vec();
+    state.extend([1 << 32, 4 * MIB, 2 * MIB].map(u64::to_be_bytes).concat());
+    state.extend([0; 4 + 4 * 8]);
+    state.extend(b"\x7e\0\0\0\x09");
+    let mut config = source::Config::new("pc-i440fx-7.2");
+    let (start, len) = (0, 4 * MIB);
+    config.unplugged.push(Unplugged {
+        block: 1,
+        start,
+        len,
+    });
+    let sizes = [("pc.ram", 64 * 4096), ("dev/vm0", len)];
+    let stats = settled(&sizes, config, state);
+    assert_eq!(stats.unplugged, len / 4096);
+    assert_eq!(stats.requests, stats.demand, "{stats:?}");
+    assert!(stats.faults_present >= len / 4096, "{stats:?}");
 }
 
 #[test]

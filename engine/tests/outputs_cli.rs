@@ -5,9 +5,10 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -15,10 +16,11 @@ use std::time::Duration;
 
 use retpath_engine::image::Image;
 use rustix::process::Signal;
+use rustix::termios::Action;
 use support::SOON;
-use support::program::Program;
+use support::program::{Log, Program};
 use support::recorded::{PONGS, SHUT, SHUT_FAILED, stream};
-use support::sinks::{Sink, retpath};
+use support::sinks::{Sink, retpath, terminal};
 use support::small_image::make;
 use tempfile::TempDir;
 
@@ -114,6 +116,41 @@ fn gives_the_guest_back_whatever_its_outputs_are() {
 }
 
 #[test]
+fn a_held_terminal_does_not_hold_the_guest() {
+    let room = Room::new();
+    let image = room.path("in.image");
+    let uri = room.uri("in");
+    let (screen, keyboard) = terminal();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retpath"));
+    command.args(["receive", "--listen", &uri, "--out", text(&image)]);
+    command.stdout(Stdio::null()).process_group(0);
+    command.stderr(keyboard.try_clone().expect("a copy"));
+    let mut program = Program::spawn_as_it_is(command);
+    let screen = Log::start(File::from(screen), |log: &mut Vec<u8>, piece, _| {
+        log.extend_from_slice(piece);
+    });
+    let shows = |what: &'static str| {
+        let shown = screen.wait(SOON, |log| {
+            String::from_utf8_lossy(log).contains(what).then_some(())
+        });
+        assert_eq!(shown, Ok(()), "{what}");
+    };
+    shows("listening on");
+    // Ctrl-S, and something to say.
+    rustix::termios::tcflow(&keyboard, Action::OOff).expect("a terminal");
+    let (mut source, end) = room.send("in");
+    program.signal(Signal::TERM);
+    // So that it says so first; not long enough is no failure.
+    thread::sleep(Duration::from_millis(300));
+    source.write_all(&end).expect("it reads");
+    assert_eq!(last(&mut source), SHUT_FAILED);
+    // Ctrl-Q.
+    rustix::termios::tcflow(&keyboard, Action::OOn).expect("a terminal");
+    assert_eq!(program.wait(SOON).code(), Some(1));
+    shows("stopped by a signal");
+}
+
+#[test]
 fn says_that_the_image_is_there_when_the_report_cannot_be_written() {
     let room = Room::new();
     let image = make(room.0.path(), "pc-i440fx-7.2");
@@ -194,6 +231,15 @@ fn fails_as_other_programs_do_where_the_report_is_all_there_is() {
         assert_eq!(codes(args, OUT), filter, "{args:?}");
         assert_eq!(codes(args, ERR), [Some(0); 4], "{args:?}");
     }
+}
+
+#[test]
+fn doctor_fails_only_where_its_report_is_lost() {
+    let good = retpath(&["doctor"], Sink::Null, Sink::Null)
+        .wait(SOON)
+        .code();
+    assert_eq!(codes(&["doctor"], OUT), [Some(1), good, Some(1), good]);
+    assert_eq!(codes(&["doctor"], ERR), [good; 4]);
 }
 
 #[test]

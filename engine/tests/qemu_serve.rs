@@ -45,7 +45,13 @@ fn continues_a_guest_from_its_image() {
     let report = finish("plain", &mut qemu, &mut served);
     assert_eq!(report["ok"], true);
     qemu.assert_silent();
-    assert_eq!(served.errors(), "");
+    let id = format!("has the id {}\n", image.id());
+    let errors = served.errors();
+    assert!(
+        errors.ends_with(&id) && errors.lines().count() == 1,
+        "{errors}"
+    );
+    assert_eq!(report["id"], image.id());
     assert!(image.files() == before, "serving changes nothing");
 }
 

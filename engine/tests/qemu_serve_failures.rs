@@ -15,6 +15,7 @@ use support::program::Program;
 use support::qemu::image::report;
 use support::qemu::relay::Way;
 use support::qemu::{Guest, Image, Machine, Qemu, Relay, types};
+use support::sinks::{Sink, retpath};
 
 fn machine() -> Machine {
     Machine::new(16, Guest::mib(1, 8))
@@ -110,6 +111,55 @@ fn stops_cleanly_when_interrupted() {
     half.qemu.wait_status(&["postcopy-paused"], SOON);
 }
 
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn one_qemu_that_is_cut_leaves_the_other_alone_whatever_the_outputs_are() {
+    let image = Image::saved(&machine());
+    for sink in [Sink::NoReader, Sink::NoTerminal] {
+        let ((mut good, one), (bad, two)) = (image.destination(&[]), image.destination(&[]));
+        let relay = Relay::new(&bad.socket());
+        assert_ne!(two, relay.uri());
+        let (path, there) = (image.path(), relay.uri());
+        let path = path.to_str().expect("paths of tests are text");
+        let args = [
+            "serve",
+            "--image",
+            path,
+            "--connect",
+            &one,
+            "--connect",
+            &there,
+        ];
+        let more = ["--bandwidth", "1M", "--retry", "1"];
+        let mut served = retpath(&[&args[..], &more].concat(), sink, sink);
+        // It has loaded the devices, and most of its memory is still to come.
+        relay.wait(SOON, "PONGs", |links| {
+            links.iter().any(|link| link.back >= 5 * 8).then_some(())
+        });
+        relay.cut();
+        // It fails, but not as a program that panics or aborts.
+        assert_eq!(served.wait(SOON).code(), Some(1), "{sink:?}");
+        good.wait_status(&["completed"], SOON);
+        good.wait_healthy(5, SOON);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn another_process_takes_over_after_sighup() {
+    let mut half = Half::start(&[]);
+    half.served.signal(Signal::HUP);
+    let failure = half.failure();
+    assert_eq!(failure["guest"], "pages-missing", "{failure}");
+    half.qemu.wait_status(&["postcopy-paused"], SOON);
+    half.qemu.recover();
+    let uri = half.relay.uri();
+    let mut served = half.image.serve(&[&uri], &["--resume"]);
+    served.wait_success(SOON);
+    half.qemu.wait_status(&["completed"], SOON);
+    half.qemu.wait_healthy(10, SOON);
+}
+
 /// A link that one side can still use, but not the other.
 fn half_close(way: Way) {
     let mut half = Half::start(&[]);
@@ -142,7 +192,7 @@ fn survives_a_change_of_the_image(harm: fn(&fs::File)) {
     let mut half = Half::start(&[]);
     let (ram, id) = (half.image.ram(), half.image.id());
     let before = fs::read(&ram).unwrap();
-    do_harm(&ram, harm);
+    half.served.stopped(|| do_harm(&ram, harm));
     let failure = half.failure();
     let why = failure["why"].as_str().unwrap_or_default();
     assert!(why.contains("was changed"), "{why}");

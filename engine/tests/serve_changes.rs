@@ -114,6 +114,12 @@ impl Half {
         }
     }
 
+    /// Changes the image's file. All that `serve` can see of it is what is left in the end.
+    fn harm(&mut self, harm: fn(&fs::File)) {
+        let path = self.made.path();
+        self.served.stopped(|| do_harm(&path, harm));
+    }
+
     /// The failure that `serve` reports of its only destination.
     fn failure(&mut self) -> serde_json::Value {
         let status = self.served.wait(SOON);
@@ -148,7 +154,7 @@ fn an_image_that_changes_while_it_is_served_is_resumed_once_it_is_put_back() {
     for (what, harm) in HARMS {
         let mut half = Half::start(SLOW, &[]);
         let id = id_of(&half.served);
-        do_harm(&half.made.path(), harm);
+        half.harm(harm);
         let failure = half.failure();
         assert_eq!(failure["guest"], "pages-missing", "{what}: {failure}");
         let why = failure["why"].as_str().unwrap_or_default();
@@ -233,7 +239,7 @@ fn an_image_without_digests_is_served_and_resumed() {
     let errors = half.served.errors();
     assert!(errors.contains("has no digests"), "{errors}");
     let (_, harm) = HARMS[0];
-    do_harm(&half.made.path(), harm);
+    half.harm(harm);
     let failure = half.failure();
     let advice = failure["advice"].as_str().unwrap_or_default();
     assert!(advice.contains("--resume none"), "{advice}");
@@ -247,7 +253,7 @@ fn an_image_without_digests_is_served_and_resumed() {
 fn without_digests_changes_are_noticed_all_the_same() {
     for (what, harm) in HARMS {
         let mut half = Half::start(SLOW, &["--no-verify"]);
-        do_harm(&half.made.path(), harm);
+        half.harm(harm);
         let failure = half.failure();
         let why = failure["why"].as_str().unwrap_or_default();
         assert!(why.contains("was changed"), "{what}: {why}");

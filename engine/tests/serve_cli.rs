@@ -69,6 +69,8 @@ fn arrives_as_it_was_served() {
 #[test]
 fn arrives_as_it_was_served_while_pages_are_asked_for() {
     chain(&[], &["--touch", "500"], "2M");
+    chain(&["--preempt"], &["--touch", "500"], "2M");
+    // Accepted, and of no use any more.
     chain(&["--preempt"], &["--touch", "500", "--preempt"], "2M");
 }
 
@@ -142,7 +144,7 @@ fn says_that_the_end_of_an_image_is_unproven() {
             facts.unproven_end = unproven;
         });
         let args = ["--image", text(&image), "--connect", "unix:/nobody/here"];
-        let (errors, _) = refusal(&args);
+        let (errors, _) = refusal(&[&args[..], &["--wait", "0"]].concat());
         let says = errors.contains("its end is unproven");
         assert_eq!(says, unproven, "{errors}");
     }

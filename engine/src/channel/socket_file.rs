@@ -116,9 +116,11 @@ fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd>
         Ok(()) => swap().map(|()| false),
         // A file system that cannot exchange names.
         Err(Errno::INVAL | Errno::NOSYS) if id(folder, name)? == Id::of(&found) => {
-            return renameat(folder, &ours, folder, name)
-                .map(|()| socket)
-                .map_err(Into::into);
+            if let Err(error) = renameat(folder, &ours, folder, name) {
+                let _ = unlinkat(folder, &ours, AtFlags::empty());
+                return Err(error.into());
+            }
+            return Ok(socket);
         }
         Err(error) => Err(error),
     };

@@ -146,8 +146,10 @@ struct Told {
     device: Vec<u8>,
     description: Option<Vec<u8>>,
     footers: bool,
-    /// Whether RAM has begun.
-    ram: bool,
+    /// The number of the section that is RAM.
+    ram: Option<u32>,
+    /// Whether it has ended, or the package begun.
+    devices: bool,
     /// Whether the section is a device's.
     full: bool,
 }
@@ -169,10 +171,14 @@ impl Told {
 
     fn event(&mut self, event: &Event<'_>, raw: &[u8], target: u64) {
         match event {
-            Event::Section { kind, identity, .. } => {
+            Event::Section { kind, id, identity } => {
                 self.full = *kind == SectionKind::Full;
-                self.ram |= matches!(identity, Some(Identity { idstr: b"ram", .. }));
+                if matches!(identity, Some(Identity { idstr: b"ram", .. })) {
+                    self.ram = Some(*id);
+                }
+                self.devices |= *kind == SectionKind::End && self.ram == Some(*id);
             }
+            Event::Command(Command::Packaged { .. }) => self.devices = true,
             Event::Footer { .. } => self.footers = true,
             Event::Record(Record::Block { name, len, .. }) => {
                 let len = usize::try_from(*len).expect("was imported");
@@ -206,7 +212,7 @@ impl Told {
             Event::Section { .. } | Event::DeviceState { .. } | Event::Footer { .. }
         );
         if kept && self.full {
-            let state = if self.ram {
+            let state = if self.devices {
                 &mut self.device
             } else {
                 &mut self.early

@@ -4,11 +4,14 @@
 //! full disk or a terminal that is gone must not change what happens to a guest. `println!` and
 //! `eprintln!` panic instead, so clippy refuses them in this crate.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use indicatif::MultiProgress;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Writes a line to standard error.
 pub(super) fn note(line: impl Display) {
@@ -22,6 +25,56 @@ pub(super) fn note_between(bars: &MultiProgress, line: impl Display) {
     if bars.is_hidden() || bars.println(line.to_string()).is_err() {
         note(line);
     }
+}
+
+/// Lines for standard error while a guest depends on this process.
+///
+/// A terminal that is held (Ctrl-S), or a pipe that is full, would block a write for as long as it
+/// likes, and the guest with it. Lines wait here instead.
+#[derive(Debug, Default)]
+pub(super) struct Lines(RefCell<VecDeque<String>>);
+
+/// Most lines that wait; one more drives the oldest away.
+const WAITING: usize = 100;
+
+impl Lines {
+    /// Writes a line, once standard error takes it.
+    pub(super) fn say(&self, line: String, write: impl Fn(&str)) {
+        {
+            let mut lines = self.0.borrow_mut();
+            if lines.len() >= WAITING {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+        self.go_on(write);
+    }
+
+    /// Writes the lines that wait; whether standard error takes more.
+    pub(super) fn go_on(&self, write: impl Fn(&str)) -> bool {
+        while is_writable() {
+            let next = self.0.borrow_mut().pop_front();
+            match next {
+                Some(line) => write(&line),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Writes the lines that wait, however long that takes: no guest depends on this process any
+    /// more.
+    pub(super) fn finish(&self, write: impl Fn(&str)) {
+        let lines = self.0.take();
+        lines.iter().for_each(|line| write(line));
+    }
+}
+
+/// Whether a write to standard error returns at once, if only with an error.
+fn is_writable() -> bool {
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok() && !fds[0].revents().is_empty()
 }
 
 /// Says on standard error that the command line is wrong, as clap does; the exit code for it.

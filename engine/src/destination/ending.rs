@@ -10,6 +10,14 @@ use super::{Action, Blame, Destination, Device, Ending, Error, Flaw, Phase, Turn
 use crate::Channel;
 
 impl Destination {
+    /// Urgent pages may come on a channel of their own, whatever
+    /// [`Config::preempt`](super::Config::preempt) says. Until
+    /// [`Destination::end_of_stream`] of that channel, pages that are missing
+    /// behind the main channel's end are waited for.
+    pub fn expect_preempt(&mut self) {
+        self.config.preempt = true;
+    }
+
     /// A connection has been closed by the source, after its last byte.
     ///
     /// # Errors

@@ -137,6 +137,12 @@ pub struct Destination {
     device: Device,
     /// Whether the events are those of a package.
     in_package: bool,
+    /// Whether SWITCHOVER_ACK has been sent.
+    acknowledged: bool,
+    /// How many more pieces of `ram` had no page than had one.
+    empty_pieces: u32,
+    /// Pages that had come in precopy when the last piece of `ram` ended.
+    piece: u64,
     /// PINGs with [`PING_LOADED`] that wait for the device state.
     held: usize,
     /// Whether LISTEN has come.
@@ -212,6 +218,9 @@ impl Destination {
             return_path: false,
             device: Device::Arriving,
             in_package: false,
+            acknowledged: false,
+            empty_pieces: 0,
+            piece: 0,
             held: 0,
             listened: false,
             main_ended: false,

@@ -57,7 +57,12 @@ impl Destination {
                 self.settle()?;
                 Ok(Verdict::None)
             }
-            Record::Eos => Ok(Verdict::None),
+            Record::Eos => {
+                if self.phase.is_precopy() {
+                    self.piece_ended();
+                }
+                Ok(Verdict::None)
+            }
             Record::MemSize { .. } if self.phase.is_precopy() => Ok(Verdict::None),
             Record::Block {
                 block,

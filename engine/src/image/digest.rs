@@ -10,6 +10,8 @@
 //!         | sum 0  | sum 1  | sum 2  | ...     XXH3-64 of each piece, seed 0, big-endian
 //! ```
 //!
+//! They are in memory while an image is open: 8 MiB for a guest of 16 GiB.
+//!
 //! These files and the states of devices have a 128-bit digest in the manifest, XXH3-128, as
 //! `xxh128sum` prints it. The image's [identity](Seal::id) is the XXH3-128 of the manifest as JSON
 //! without the member `id`, without white space, and with the members of each object in order of
@@ -21,26 +23,19 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::ops::Range;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde_json::Value;
-use twox_hash::{XxHash3_64, XxHash3_128};
+use serde_json::{Value, json};
+use twox_hash::XxHash3_128;
 
 use super::backing_file::BackingFile;
+use super::sums::{PIECE, Sums};
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest, RamFile};
-use crate::memory::wide;
 
-/// Bytes of RAM in a piece. A request for one page reads and checks a whole piece: 16 KiB take
-/// about 3 µs more than 4 KiB, and the digests take 1/2048 of the memory.
-pub(super) const PIECE: u64 = 16 << 10;
-
-/// Bytes of a piece's digest in its file.
-const SUM: usize = size_of::<u64>();
-
-/// Bytes that are read at once to be digested; a multiple of every piece.
-const READ: u64 = 1 << 20;
+/// Bytes of RAM that a piece may have; all of one is read to check a page.
+const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
 
 /// What the digests are made with, as the manifest says it.
 pub(super) const KIND: &str = "xxh3";
@@ -103,6 +98,56 @@ pub struct Seal {
     pub early_state: Option<Digest>,
     /// Digest of the description of the device state, if there is one.
     pub description: Option<Digest>,
+}
+
+impl Seal {
+    /// The member `digests` of the manifest.
+    pub(super) fn to_json(&self) -> Value {
+        let blocks = self
+            .ram
+            .iter()
+            .map(|sums| json!({ "file": sums.file, "digest": sums.digest.to_string() }));
+        json!({
+            "kind": KIND,
+            "piece": self.piece,
+            "blocks": blocks.collect::<Value>(),
+            "device_state": self.device_state.to_string(),
+            "early_state": self.early_state.map(|digest| digest.to_string()),
+            "description": self.description.map(|digest| digest.to_string()),
+        })
+    }
+
+    /// Whether there is one digest for everything in the image.
+    pub(super) fn check(&self, manifest: &Manifest) -> Result<(), String> {
+        if !PIECES.contains(&self.piece) || !self.piece.is_power_of_two() {
+            let (least, most) = (PIECES.start(), PIECES.end());
+            return Err(format!(
+                "\"digests\": \"piece\" must be a power of two from {least} to {most}"
+            ));
+        }
+        if self.ram.len() != manifest.blocks.len() {
+            return Err("\"digests\": not one file for each RAM block".into());
+        }
+        for (name, has, wants) in [
+            (
+                "early_state",
+                self.early_state.is_some(),
+                manifest.early_state > 0,
+            ),
+            (
+                "description",
+                self.description.is_some(),
+                manifest.description.is_some(),
+            ),
+        ] {
+            if has != wants {
+                return Err(format!(
+                    "\"digests\": \"{name}\" must be there if and only if its file is"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The file with the digests of a block's pieces.
@@ -216,134 +261,17 @@ fn object<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut 
     out.push('}');
 }
 
-/// The digests of a block's pieces.
-#[derive(Debug)]
-pub(super) struct Sums {
-    /// Bytes of a piece.
-    pub(super) piece: u64,
-    /// Bytes of the block.
-    len: u64,
-    values: Vec<u64>,
-    /// Digests of zeros: of a whole piece, and of the last one.
-    zeros: [u64; 2],
-}
-
-impl Sums {
-    fn new(values: Vec<u64>, piece: u64, len: u64) -> Self {
-        let last = len - len.saturating_sub(1) / piece * piece;
-        let zeros = [piece, last].map(|size| {
-            let size = usize::try_from(size).unwrap_or(0);
-            XxHash3_64::oneshot(&vec![0; size])
-        });
-        Self {
-            piece,
-            len,
-            values,
-            zeros,
-        }
-    }
-
-    /// Digests a block's file. Holes are not read.
-    fn of(file: &BackingFile, piece: u64) -> Result<Self, Error> {
-        let mut sums = Self::new(Vec::new(), piece, file.len());
-        let mut bytes = Vec::new();
-        let mut at = 0;
-        while at < sums.len {
-            let data = file.hole_at(at)?.end;
-            let zero_until = match data < sums.len {
-                true => data / piece * piece,
-                false => sums.len,
-            };
-            while at < zero_until {
-                let zero = sums.zero(at / piece);
-                sums.values.push(zero);
-                at = (at + piece).min(sums.len);
-            }
-            if at < sums.len {
-                at = sums.digest(file, at, &mut bytes)?;
-            }
-        }
-        file.check()?;
-        Ok(sums)
-    }
-
-    /// Adds the digests of the next pieces; says where they end.
-    fn digest(&mut self, file: &BackingFile, at: u64, bytes: &mut Vec<u8>) -> Result<u64, Error> {
-        let size = READ.min(self.len - at);
-        bytes.resize(usize::try_from(size).unwrap_or(0), 0);
-        file.read_at(at, bytes)?;
-        let piece = usize::try_from(self.piece).unwrap_or(usize::MAX);
-        self.values
-            .extend(bytes.chunks(piece).map(XxHash3_64::oneshot));
-        Ok(at + size)
-    }
-
-    /// Reads what [`Sums::to_bytes`] made, for a block of `len` bytes.
-    pub(super) fn parse(bytes: &[u8], piece: u64, len: u64) -> Option<Self> {
-        let (values, rest) = bytes.as_chunks::<SUM>();
-        let fits = rest.is_empty() && wide(values.len()) == len.div_ceil(piece);
-        let values = values.iter().copied().map(u64::from_be_bytes).collect();
-        fits.then(|| Self::new(values, piece, len))
-    }
-
-    /// How long the file for a block of `len` bytes is.
-    pub(super) fn file_len(piece: u64, len: u64) -> u64 {
-        len.div_ceil(piece) * wide(SUM)
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        self.values
-            .iter()
-            .flat_map(|sum| sum.to_be_bytes())
-            .collect()
-    }
-
-    /// Where those pieces begin whose bytes are not the ones that were digested. `offset` is a
-    /// multiple of the piece, and the bytes are whole pieces.
-    pub(super) fn wrong(&self, offset: u64, bytes: &[u8]) -> impl Iterator<Item = u64> {
-        let piece = usize::try_from(self.piece).unwrap_or(usize::MAX);
-        let pieces = (offset / self.piece..).zip(bytes.chunks(piece));
-        pieces
-            .filter(|(number, bytes)| self.sum(*number) != Some(XxHash3_64::oneshot(bytes)))
-            .map(|(number, _)| number * self.piece)
-    }
-
-    /// Where those pieces within a range begin that were not all zero.
-    pub(super) fn nonzero(&self, range: &Range<u64>) -> impl Iterator<Item = u64> {
-        let pieces = range.start / self.piece..range.end.div_ceil(self.piece);
-        pieces
-            .filter(|&number| self.sum(number) != Some(self.zero(number)))
-            .map(|number| number * self.piece)
-    }
-
-    fn sum(&self, number: u64) -> Option<u64> {
-        self.values.get(usize::try_from(number).ok()?).copied()
-    }
-
-    /// The digest of this piece if it is all zero.
-    fn zero(&self, number: u64) -> u64 {
-        let [whole, last] = self.zeros;
-        match (number + 1) * self.piece >= self.len {
-            true => last,
-            false => whole,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
 
     #[test]
     fn digests_are_those_of_other_tools() {
-        // As xxh128sum and xxhsum -H3 print them.
+        // As xxh128sum prints it.
         assert_eq!(
             Digest::of(b"abc").to_string(),
             "06b05ab6733a618578af5f94892f3950"
         );
-        assert_eq!(XxHash3_64::oneshot(b"abc"), 0x78af_5f94_892f_3950);
     }
 
     #[test]
@@ -375,52 +303,5 @@ mod tests {
         let text = include_str!("../../../corpus/manifest/digests.json");
         let manifest: Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(manifest["id"], identity(&manifest).to_string());
-    }
-
-    /// A file with data in bytes 20480 to 24575, of 5 pieces of which the last is short.
-    fn sparse() -> (tempfile::NamedTempFile, BackingFile) {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let len = 4 * PIECE + 4096;
-        file.as_file().set_len(len).expect("room");
-        let written = file.as_file().write_all_at(&[7; 4096], PIECE + 4096);
-        written.expect("room");
-        let opened = BackingFile::open(file.path(), len).expect("whole");
-        (file, opened)
-    }
-
-    #[test]
-    fn sums_of_holes_are_those_of_zeros() {
-        let (file, opened) = sparse();
-        let sums = Sums::of(&opened, PIECE).expect("digested");
-        let bytes = std::fs::read(file.path()).expect("ours");
-        assert_eq!(sums.values.len(), 5);
-        assert_eq!(sums.wrong(0, &bytes).next(), None);
-        assert!(sums.nonzero(&(0..5 * PIECE)).eq([PIECE]));
-        let end = 4 * PIECE + 4096;
-        assert_eq!(sums.nonzero(&(2 * PIECE..end)).next(), None);
-        let again = Sums::parse(&sums.to_bytes(), PIECE, opened.len()).expect("as written");
-        assert_eq!(again.values, sums.values);
-        assert_eq!(again.zeros, sums.zeros);
-    }
-
-    #[test]
-    fn finds_the_pieces_that_differ() {
-        let (file, opened) = sparse();
-        let sums = Sums::of(&opened, PIECE).expect("digested");
-        let mut bytes = std::fs::read(file.path()).expect("ours");
-        let last = bytes.len() - 1;
-        bytes[last] = 1;
-        assert!(sums.wrong(0, &bytes).eq([4 * PIECE]));
-        let start = usize::try_from(3 * PIECE).expect("small");
-        bytes[start] ^= 0x80;
-        let wrong = sums.wrong(PIECE, &bytes[start / 3..]);
-        assert!(wrong.eq([3 * PIECE, 4 * PIECE]));
-    }
-
-    #[test]
-    fn refuses_sums_of_another_length() {
-        assert!(Sums::parse(&[0; 16], PIECE, PIECE).is_none());
-        assert!(Sums::parse(&[0; 9], PIECE, PIECE).is_none());
-        assert!(Sums::parse(&[0; 8], PIECE, PIECE).is_some());
     }
 }

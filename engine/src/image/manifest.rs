@@ -31,7 +31,6 @@
 //! neither. Members that are not known are ignored, so a later version may add
 //! some.
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use retpath_codec::{BlockName, NameBuf};
@@ -44,9 +43,6 @@ use crate::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
 
 /// What says that a file is a manifest.
 const FORMAT: &str = "retpath-image";
-
-/// Bytes of RAM that a piece may have; all of one is read to check a page.
-const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
 
 /// What `"end"` says of a stream that may have been cut.
 const UNPROVEN: &str = "unproven";
@@ -70,7 +66,7 @@ pub struct Manifest {
     pub blocks: Vec<RamFile>,
     /// Bytes of device state.
     pub device_state: u64,
-    /// Bytes of device state in front of RAM.
+    /// Bytes of device state in front of the first page.
     pub early_state: u64,
     /// Bytes of the description, if there is one.
     pub description: Option<u64>,
@@ -246,55 +242,6 @@ impl Manifest {
     }
 }
 
-impl Seal {
-    fn to_json(&self) -> Value {
-        let blocks = self
-            .ram
-            .iter()
-            .map(|sums| json!({ "file": sums.file, "digest": sums.digest.to_string() }));
-        json!({
-            "kind": KIND,
-            "piece": self.piece,
-            "blocks": blocks.collect::<Value>(),
-            "device_state": self.device_state.to_string(),
-            "early_state": self.early_state.map(|digest| digest.to_string()),
-            "description": self.description.map(|digest| digest.to_string()),
-        })
-    }
-
-    /// Whether there is one digest for everything in the image.
-    fn check(&self, manifest: &Manifest) -> Result<(), String> {
-        if !PIECES.contains(&self.piece) || !self.piece.is_power_of_two() {
-            let (least, most) = (PIECES.start(), PIECES.end());
-            return Err(format!(
-                "\"digests\": \"piece\" must be a power of two from {least} to {most}"
-            ));
-        }
-        if self.ram.len() != manifest.blocks.len() {
-            return Err("\"digests\": not one file for each RAM block".into());
-        }
-        for (name, has, wants) in [
-            (
-                "early_state",
-                self.early_state.is_some(),
-                manifest.early_state > 0,
-            ),
-            (
-                "description",
-                self.description.is_some(),
-                manifest.description.is_some(),
-            ),
-        ] {
-            if has != wants {
-                return Err(format!(
-                    "\"digests\": \"{name}\" must be there if and only if its file is"
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// An object, and what it is called.
 struct Members<'a> {
     map: &'a Map<String, Value>,
@@ -448,7 +395,8 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Whether a name stays in its folder, and is no other part of an image.
+/// Whether a name stays in its folder, is no other part of an image, and can be
+/// shown in a message.
 fn is_plain(file: &str) -> bool {
     let other = [
         super::MANIFEST,
@@ -456,7 +404,9 @@ fn is_plain(file: &str) -> bool {
         super::EARLY_STATE,
         super::DESCRIPTION,
     ];
-    !matches!(file, "" | "." | "..") && !file.contains(['/', '\0']) && !other.contains(&file)
+    !matches!(file, "" | "." | "..")
+        && !file.contains(|c: char| c == '/' || c.is_control())
+        && !other.contains(&file)
 }
 
 fn bytes_to_json(bytes: &[u8]) -> Value {

@@ -7,7 +7,7 @@
 //!    ram-001-....raw       file is byte n of the block, pages of zeros are holes
 //!    device-state.bin      the devices' sections (SECTION_FULL with its head,
 //!                          its state and its footer) as they stood in the stream
-//!    early-state.bin       the same for those in front of RAM, if there are any
+//!    early-state.bin       the same for those in front of the first page, if there are any
 //!    description.json      QEMU's description of the device state, if there is one
 //!    ram-000-pc.ram.sums   digests of a RAM block's pieces, one file for each
 //! ```
@@ -40,6 +40,7 @@ mod ram_file;
 mod ram_reader;
 mod reader;
 mod recorder;
+mod sums;
 mod tail;
 mod temporary;
 mod unfinished;
@@ -62,7 +63,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// Name of the file with the devices' sections.
 pub const DEVICE_STATE: &str = "device-state.bin";
 
-/// Name of the file with the sections in front of RAM.
+/// Name of the file with the sections in front of the first page.
 pub const EARLY_STATE: &str = "early-state.bin";
 
 /// Name of the file with the description of the device state.

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Error;
 use super::backing_file::BackingFile;
-use super::digest::Sums;
+use super::sums::Sums;
 use crate::memory::wide;
 
 /// Most pieces of a block that are kept: some for each QEMU that is served.
@@ -71,28 +71,27 @@ impl RamReader {
     /// were digested. `out` is of no use then.
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(wide(out.len()));
-        end.filter(|&end| end <= self.file.len())
-            .ok_or(Error::Range)?;
+        let end = end.filter(|&end| end <= self.file.len());
+        let end = end.ok_or(Error::Range)?;
         let Some(sums) = &self.sums else {
             self.file.read_at(offset, out)?;
             return self.file.check();
         };
         let (mut at, mut rest) = (offset, out);
-        while !rest.is_empty() {
-            let bounds = bounds(sums, self.file.len(), at);
-            let left = at + wide(rest.len());
-            let is_whole = at == bounds.start && bounds.end <= left;
+        while at < end {
+            let piece = bounds(sums, self.file.len(), at);
+            let is_whole = at == piece.start && piece.end <= end;
             let until = match is_whole {
-                // As many whole pieces as there are; the block's end is one's end, too.
-                true if left == self.file.len() => left,
-                true => left / sums.piece * sums.piece,
-                false => bounds.end.min(left),
+                // The last piece is whole where the block ends.
+                true if end == self.file.len() => end,
+                true => end / sums.piece * sums.piece,
+                false => piece.end.min(end),
             };
             let size = usize::try_from(until - at).unwrap_or(0);
             let (now, later) = rest.split_at_mut(size);
             match is_whole {
                 true => self.read_whole(sums, at, now)?,
-                false => self.read_part(sums, &bounds, at, now)?,
+                false => self.read_part(sums, &piece, at, now)?,
             }
             (at, rest) = (until, later);
         }

@@ -13,9 +13,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::backing_file::{metadata, open};
-use super::digest::{Digest, Sums, identity};
+use super::digest::{Digest, identity};
 use super::manifest::Manifest;
 use super::ram_reader::RamReader;
+use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
 use crate::blocks::{BlockId, Blocks};
 use crate::source::PageSource;
@@ -110,7 +111,7 @@ impl Image {
         &self.device_state
     }
 
-    /// The sections that stood in front of RAM.
+    /// The sections that stood in front of the first page.
     pub fn early_state(&self) -> &[u8] {
         &self.early_state
     }

@@ -31,8 +31,8 @@ pub struct Recorder {
     uuid: Option<[u8; 16]>,
     says_target_page: bool,
     seen: Seen,
-    /// Whether RAM has begun.
-    ram: bool,
+    /// Whether the devices' turn has come: RAM has ended, or the package begun.
+    devices: bool,
     /// Whether what comes belongs to a device's section.
     device: bool,
     /// Whether the description has begun, and how much of it is to come.
@@ -56,7 +56,7 @@ impl Recorder {
             uuid: facts.uuid,
             says_target_page: facts.says_target_page,
             seen: facts.source,
-            ram: true,
+            devices: true,
             ..Self::default()
         }
     }
@@ -84,10 +84,8 @@ impl Recorder {
                 let idstr = identity.map(|identity| identity.idstr);
                 match (kind, idstr) {
                     (SectionKind::Full, _) => self.keep(event, writer)?,
-                    (SectionKind::Start, Some(RAM)) => {
-                        self.ram = true;
-                        self.seen.ram_section = *id;
-                    }
+                    (SectionKind::Start, Some(RAM)) => self.seen.ram_section = *id,
+                    (SectionKind::End, _) if *id == self.seen.ram_section => self.devices = true,
                     (SectionKind::Start, Some(idstr)) => return Err(iterable(idstr)),
                     _ => {}
                 }
@@ -113,7 +111,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// Keeps an event as it stands in the stream.
+    /// Keeps an event as it stands in the stream. Early sections stand in front of
+    /// RAM (QEMU 11.1) or behind its list of blocks (10.0); a destination takes them
+    /// at either place.
     fn keep(&mut self, event: &Event<'_>, writer: &mut Writer) -> Result<(), Error> {
         let bytes = match event {
             // Not copied: these are most bytes.
@@ -126,7 +126,7 @@ impl Recorder {
                 &self.scratch[..]
             }
         };
-        if self.ram {
+        if self.devices {
             writer.device_state(bytes)
         } else {
             writer.early_state(bytes)
@@ -156,6 +156,7 @@ impl Recorder {
         match command {
             Command::OpenReturnPath => self.seen.return_path = true,
             Command::PostcopyAdvise { .. } => self.seen.postcopy = true,
+            Command::Packaged { .. } => self.devices = true,
             Command::PostcopyRun => self.seen.switched = true,
             Command::SwitchoverStart => self.seen.switchover_start = true,
             Command::Ping { value } if *value == PING_LOADED => self.seen.asks_loaded = true,

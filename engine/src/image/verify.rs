@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::backing_file::BackingFile;
-use super::digest::{Digest, Sums};
+use super::digest::Digest;
 use super::reader::{read_manifest, read_state, read_sums};
+use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
 
 /// Bytes that are read at once; a multiple of every piece.

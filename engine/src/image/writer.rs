@@ -276,7 +276,7 @@ impl Writer {
         self.device_state.append(bytes)
     }
 
-    /// Appends to the sections in front of RAM.
+    /// Appends to the sections in front of the first page.
     ///
     /// # Errors
     ///

@@ -29,6 +29,9 @@ pub enum Awaited {
     /// The received bitmaps. QEMU 7.1 and 7.2 wait for the preempt channel
     /// before.
     Bitmaps,
+    /// SHUT: everything has been sent. QEMU 8.0 to 8.2 load the package without
+    /// the preempt channel, and wait for it here.
+    End,
 }
 
 impl Source {
@@ -41,6 +44,7 @@ impl Source {
             Phase::Switching if !self.has_preempt() && self.is_connected() => Some(Awaited::Answer),
             Phase::Recovering if self.recovery.has_asked() => Some(Awaited::Bitmaps),
             Phase::Postcopy | Phase::Completing if !self.listening => Some(Awaited::Listening),
+            Phase::Completing => Some(Awaited::End),
             _ => None,
         }
     }

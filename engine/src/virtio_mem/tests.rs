@@ -72,15 +72,18 @@ fn section(devices: &mut Devices, idstr: &str, state: &[u8]) -> bool {
     devices.event(&Event::Footer { id: 7 })
 }
 
-fn unplugged(devices: &Devices, blocks: &Blocks) -> Vec<(BlockId, u64, u64)> {
+fn unplugged(devices: &Devices, blocks: &Blocks) -> Vec<Part> {
     let parts = devices.unplugged(blocks);
     parts
         .map(|part| (part.block, part.start / MIB, part.len / MIB))
         .collect()
 }
 
-/// A bitmap, and block, start and length in MiB of what is unplugged then.
-const STATES: [(u64, &[(BlockId, u64, u64)]); 4] = [
+/// Block, start and length in MiB.
+type Part = (BlockId, u64, u64);
+
+/// A bitmap, and what is unplugged then.
+const STATES: [(u64, &[Part]); 4] = [
     (0, &[(1, 0, 128)]),
     (u64::MAX, &[]),
     (0xffff_ffff, &[(1, 64, 64)]),

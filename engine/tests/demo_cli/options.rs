@@ -12,6 +12,15 @@ use super::{good, number, run};
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 
 #[test]
+fn moves_the_smallest_memories() {
+    for size in ["4K", "12K", "64K"] {
+        good(&["--size", size]);
+        good(&["--size", size, "--preempt"]);
+    }
+    good(&["--size", "64K", "--page-size", "64K"]);
+}
+
+#[test]
 fn compares_every_page_and_places_each_once() {
     let value = good(&["--size", "16M"]);
     let pages = &value["pages"];

@@ -68,7 +68,7 @@ fn serves_a_source_behind_a_thousand_strangers_over_tcp() {
 fn knows_the_preempt_channel_among_strangers() {
     let _trial = Trial::new("strangers before the preempt channel");
     let (_dir, listener) = listen(Net::Unix);
-    let receiver = Receiver::start(listener, true, LONG);
+    let receiver = Receiver::start(listener, false, LONG);
     let config = Config {
         // Pages come over the preempt channel, or not at all.
         bandwidth: 1,

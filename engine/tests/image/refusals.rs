@@ -66,6 +66,9 @@ const EDITS: &[Edit] = &[
         m["blocks"][0]["file"] = "a\0b".into();
     }),
     ("must be the name of a file in this folder", |m| {
+        m["blocks"][0]["file"] = "a\u{1b}[2J".into();
+    }),
+    ("must be the name of a file in this folder", |m| {
         m["blocks"][0]["file"] = "device-state.bin".into();
     }),
     ("target page size 1000", |m| {

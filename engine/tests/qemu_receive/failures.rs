@@ -1,14 +1,16 @@
 //! Migrations that do not end well: what is left, what is said, and what the source does then.
 
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
 use super::ground::{Ground, Small, left, machine};
 use super::support::SOON;
+use super::support::program::{Program, is_ignored};
 use super::support::qemu::process::folder;
 use super::support::qemu::relay::Way;
 use super::support::qemu::{Qemu, types};
@@ -41,22 +43,60 @@ fn leaves_the_guest_running_when_it_is_stopped_before_the_switch() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn gives_the_guest_back_when_it_is_stopped_after_the_switch() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+    for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+        ground
+            .source
+            .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
+        ground.switch_for_good();
+        ground.retpath.signal(signal);
+        let message = ground.refusal();
+        assert!(message.contains("stopped by a signal"), "{message}");
+        assert!(message.contains("nothing is lost"), "{message}");
+        assert_given_back(&mut ground.source);
+    }
+}
+
+/// The source runs its guest again, as the message says.
+fn assert_given_back(source: &mut Qemu) {
+    source.wait_status(&["failed"], SOON);
+    // From 9.0 on it goes on by itself.
+    if source.release() < (9, 0) {
+        assert_eq!(source.run_state(), "postmigrate");
+        source.cont();
+    }
+    source.wait_healthy(5, SOON);
+}
+
+/// `retpath … 2>&1 | tee log`, as the foreground job of a terminal.
+fn into_tee(args: &[&str]) -> Program {
+    let mut command = Command::new("sh");
+    // tee's output is standard error here, where the test reads it.
+    let script = "\"$0\" \"$@\" 2>&1 >/dev/null | tee /dev/null >&2";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_retpath")]);
+    command.args(args).process_group(0);
+    Program::spawn(command)
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn gives_the_guest_back_when_ctrl_c_ends_the_reader_of_its_output_too() {
+    if is_ignored(Signal::INT) {
+        return;
+    }
+    let folder = folder();
+    let out = folder.path().join("image");
+    let source = Qemu::boot(&machine());
+    let mut ground = Ground::start(source, &out, folder, &["postcopy-ram"], &[], into_tee);
     ground
         .source
         .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));
     ground.switch_for_good();
-    ground.retpath.signal(Signal::TERM);
-    let message = ground.refusal();
-    assert!(message.contains("stopped by a signal"), "{message}");
-    assert!(message.contains("nothing is lost"), "{message}");
-    ground.source.wait_status(&["failed"], SOON);
-    // From 9.0 on it goes on by itself.
-    if ground.source.release() < (9, 0) {
-        assert_eq!(ground.source.run_state(), "postmigrate");
-        ground.source.cont();
-    }
-    ground.source.wait_healthy(5, SOON);
+    let group = i32::try_from(ground.retpath.id()).ok();
+    let group = group.and_then(Pid::from_raw).expect("a process id");
+    kill_process_group(group, Signal::INT).expect("it is there");
+    assert_given_back(&mut ground.source);
+    assert!(!out.exists());
 }
 
 #[test]
@@ -112,20 +152,6 @@ fn names_the_capability_that_cannot_be_received() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_which_option_is_missing_for_the_preempt_channel() {
-    for (kind, _) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
-        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &[]);
-        ground.switch();
-        // Nothing is asked for, so nothing comes over the other channel.
-        ground.finish();
-        let errors = ground.retpath.errors();
-        assert!(errors.contains("--preempt is missing here"), "{errors}");
-    }
-}
-
-#[test]
-#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn gives_up_where_nothing_tells_the_end() {
     // Neither footers nor a description; with a return path the source does not close either.
     let what = "machine types without a description (2.2 and older)";
@@ -138,6 +164,7 @@ fn gives_up_where_nothing_tells_the_end() {
     let message = ground.refusal();
     assert!(message.contains("nothing has come for 10 s"), "{message}");
     assert!(message.contains("return-path"), "{message}");
+    assert!(message.contains("--accept-unproven-end"), "{message}");
     assert!(message.contains("nothing is lost"), "{message}");
     ground.source.wait_status(&["failed"], SOON);
     ground.source.wait_healthy(5, SOON);

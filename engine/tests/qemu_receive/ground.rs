@@ -53,11 +53,23 @@ impl Ground {
 
     /// The same with a source that is there already.
     pub(crate) fn from(
+        source: Qemu,
+        out: &Path,
+        folder: TempDir,
+        capabilities: &[&str],
+        more: &[&str],
+    ) -> Self {
+        Self::start(source, out, folder, capabilities, more, Program::retpath)
+    }
+
+    /// The same with `retpath` started in another way.
+    pub(crate) fn start(
         mut source: Qemu,
         out: &Path,
         folder: TempDir,
         capabilities: &[&str],
         more: &[&str],
+        retpath: fn(&[&str]) -> Program,
     ) -> Self {
         source.enable(capabilities);
         source.set(json!({ "max-bandwidth": PRECOPY, "max-postcopy-bandwidth": POSTCOPY }));
@@ -66,7 +78,7 @@ impl Ground {
         let mut args = vec!["receive", "--listen", &uri, "--out", text(out)];
         args.extend(["--format", "json"]);
         args.extend(more);
-        let retpath = Program::retpath(&args);
+        let retpath = retpath(&args);
         // The socket is there before it can be connected to.
         retpath.wait_error(SOON, |line| line.contains("listening on").then_some(()));
         let relay = Relay::recording(&socket);
@@ -168,14 +180,19 @@ impl Ground {
     /// The same for a guest that ran in precopy's last rounds: QEMU may miss its last writes (see
     /// [`super::support::qemu`]), so the image is compared with what was sent.
     pub(crate) fn finish_live(&mut self) -> (Value, Ram) {
+        let report = self.wait_ended();
+        let sent = self.relay.ram(&self.source.huge_blocks());
+        compare(&self.out(), &sent);
+        (report, sent)
+    }
+
+    /// Waits for a good end, and gives what was printed.
+    pub(crate) fn wait_ended(&mut self) -> Value {
         self.retpath.wait_success(SOON);
         self.source.wait_status(&["completed"], SOON);
         assert_eq!(self.source.run_state(), "postmigrate");
-        let sent = self.relay.ram(&self.source.huge_blocks());
-        compare(&self.out(), &sent);
         assert_eq!(left(self.folder.path()), ["image"]);
-        let report = serde_json::from_str(&self.retpath.output()).expect("one JSON object");
-        (report, sent)
+        serde_json::from_str(&self.retpath.output()).expect("one JSON object")
     }
 }
 

@@ -8,6 +8,7 @@
 pub(crate) mod harm;
 pub(crate) mod program;
 pub(crate) mod qemu;
+#[cfg(feature = "image")]
 pub(crate) mod recorded;
 #[cfg(feature = "cli")]
 pub(crate) mod sinks;

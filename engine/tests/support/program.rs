@@ -299,6 +299,14 @@ impl Program {
         }
     }
 
+    /// Does something while the program stands still.
+    pub(crate) fn stopped<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        self.signal(Signal::STOP);
+        let done = work();
+        self.signal(Signal::CONT);
+        done
+    }
+
     /// Ends the program at once, as SIGKILL does, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();

@@ -10,8 +10,8 @@ use flate2::read::GzDecoder;
 /// What ends the stream: the end mark of `ram`, a footer, EOF.
 pub(crate) const END: usize = 8 + 5 + 1;
 
-/// PONG 1 to 4: what comes back before the end.
-pub(crate) const PONGS: usize = 4 * 8;
+/// SWITCHOVER_ACK and PONG 1 to 4: what comes back before the end.
+pub(crate) const PONGS: usize = 4 + 4 * 8;
 
 /// SHUT: everything is there.
 pub(crate) const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];

@@ -50,12 +50,19 @@ impl Sink {
 
 /// A terminal that nobody holds the other end of.
 fn closed_terminal() -> OwnedFd {
+    let (_, terminal) = terminal();
+    terminal
+}
+
+/// The end that shows what is written to a terminal, and the end that programs have.
+pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&master).expect("ours");
     unlockpt(&master).expect("ours");
     let name = ptsname(&master, Vec::new()).expect("a name");
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("the other end")
+    let terminal = rustix::fs::open(name.as_c_str(), flags, Mode::empty());
+    (master, terminal.expect("the other end"))
 }
 
 /// `retpath` with these outputs.

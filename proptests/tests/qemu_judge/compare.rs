@@ -100,8 +100,18 @@ fn noted(fault: &Fault) -> Result<Option<String>, String> {
     }
 }
 
-/// QEMU refuses what we take: only if it is too old for the message.
+/// From here on, QEMU refuses a SWITCHOVER_ACK that no device has asked for.
+const DEVICES: Release = (11, 1);
+
+/// Of such a release.
+const NOT_ASKED: &str = "SWITCHOVER_ACK: one that no device has asked for";
+
+/// QEMU refuses what we take: only if it is too old for the message, or so new
+/// that its devices answer for themselves.
 fn newer(said: &Said, release: Release) -> Result<Option<String>, String> {
+    if release >= DEVICES && *said == Said::SwitchoverAck {
+        return Ok(Some(NOT_ASKED.into()));
+    }
     if is_known(said.label(), release) {
         return Err(format!("QEMU refuses {said:?}"));
     }
@@ -110,8 +120,13 @@ fn newer(said: &Said, release: Release) -> Result<Option<String>, String> {
 
 /// Every difference that a run must have met.
 pub(crate) fn notes(release: Release) -> BTreeSet<String> {
-    let known = NOTES.iter().filter(|(label, ..)| is_known(label, release));
+    let asked = release >= DEVICES;
+    let met = |(label, _, what): &&(&str, _, &str)| {
+        is_known(label, release) && !(asked && *what == SECOND)
+    };
+    let known = NOTES.iter().filter(met);
     let known = known.map(|(label, _, what)| format!("{label}: {what}"));
+    let known = known.chain(asked.then(|| NOT_ASKED.into()));
     let table = table().messages.iter();
     let newer = table.filter(|row| !is_known(row.label, release));
     known.chain(newer.map(since)).collect()
@@ -190,6 +205,7 @@ mod tests {
         let new = verdict(&[Said::SwitchoverAck], End::Open);
         assert!(both(&new, &less).is_ok_and(|note| note.is_some()));
         assert!(compare(&new, &less, (8, 1)).is_err(), "is known there");
+        assert!(compare(&new, &less, (11, 1)).is_ok_and(|note| note.is_some()));
         let late = verdict(&[pong, Said::Shut(0)], refused("SHUT", "after-shut"));
         assert!(both(&late, &whole).is_ok_and(|note| note.is_some()));
     }

@@ -53,6 +53,10 @@ fn first(blocks: u64) -> u64 {
 /// Plans `count` cuts of a migration whose pages have `bytes` bytes that must
 /// be sent; none if they do not fit.
 pub(super) fn plan(seed: u64, count: u64, bytes: u64, blocks: u64) -> Option<Vec<Cut>> {
+    if count == 0 {
+        // However small the memory is.
+        return Some(Vec::new());
+    }
     let first = first(blocks);
     // A rest, so that there is something to see after the last cut, too.
     let last = bytes - bytes / 8;
@@ -180,7 +184,13 @@ mod tests {
         assert_eq!(plan(1, 1, 0, 1), None);
         assert_eq!(plan(1, 1, first(1), 1), None);
         assert_eq!(plan(1, 1 << 21, 2 << 20, 1), None);
-        assert_eq!(plan(1, 0, 2 << 20, 1), Some(Vec::new()));
+    }
+
+    #[test]
+    fn needs_no_room_where_nothing_is_cut() {
+        for bytes in [0, 1, 4096, first(1), 2 << 20] {
+            assert_eq!(plan(1, 0, bytes, 1), Some(Vec::new()), "{bytes}");
+        }
     }
 
     #[test]

@@ -170,6 +170,8 @@ impl Job {
 mod tests {
     use clap::Parser;
 
+    use super::super::content::Content;
+    use super::super::{cuts, held};
     use super::*;
 
     #[derive(Parser)]
@@ -214,6 +216,31 @@ mod tests {
             &["--size", "16M", "--cuts", "1000"],
         ] {
             assert!(job(args).check().is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn accepts_only_what_the_cuts_fit_into() {
+        for page in ["4K", "64K", "2M"] {
+            for cuts in [0, 1, 7, 100] {
+                for seed in 0..2 {
+                    let (cuts, seed) = (format!("--cuts={cuts}"), format!("--seed={seed}"));
+                    let line = |size: u64| {
+                        let size = format!("--size={size}");
+                        job(&[&size, "--page-size", page, &cuts, &seed])
+                    };
+                    let step = line(0).page_size.bytes();
+                    let sizes = (1..).map(|pages| pages * step);
+                    let job = sizes.map(line).find(|job| job.check().is_ok());
+                    let job = job.expect("some size is large enough");
+                    let blocks = job.layout().expect("good");
+                    let content = Content::new(job.seed, step);
+                    let (_, zeros) = held::fill(&blocks, &content).expect("memory");
+                    let left = (blocks.total_pages() - zeros) * TARGET;
+                    let plan = cuts::plan(job.seed, job.cuts, left, job.blocks);
+                    assert!(plan.is_some(), "{job:?}");
+                }
+            }
         }
     }
 

@@ -17,7 +17,9 @@ use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
 use super::live::Live;
+use super::outage::Outage;
 use super::touch::Touchers;
+use super::unswitched::Unswitched;
 use crate::blocks::{Block, BlockId};
 use crate::cli::signals::Signals;
 use crate::destination::{Destination, Ending, Tail};
@@ -39,6 +41,8 @@ pub(super) struct Incoming {
     pages: Vec<u64>,
     touches: u64,
     touchers: Touchers,
+    start: Instant,
+    unswitched: Unswitched,
     /// When it was last noted which pages have come.
     noted: Option<Instant>,
     /// Why there will be no image, although the source goes on sending. From
@@ -48,6 +52,7 @@ pub(super) struct Incoming {
     signals: Signals,
     control: Control,
     live: Live,
+    outage: Outage,
     /// What is in the image, once it is whole.
     pub(super) manifest: Option<Manifest>,
     /// Where the image is, once it has a name.
@@ -65,10 +70,12 @@ pub(super) struct Source {
     pub(super) hears: bool,
     /// It has switched to postcopy: its guest stands still.
     pub(super) switched: bool,
-    /// It has sent everything.
+    /// It has sent everything that it will send.
     pub(super) done: bool,
     /// It was told that it has its guest back, and has closed.
     pub(super) has_guest: bool,
+    /// It has not given its guest up yet: it waits to hear that the devices are loaded.
+    pub(super) keeps: bool,
     /// Target pages that are not here.
     pub(super) missing: u64,
 }
@@ -89,6 +96,7 @@ impl Incoming {
         signals: Signals,
         control: Control,
         live: Live,
+        outage: Outage,
     ) -> Self {
         let Settings { touches, preempt } = settings;
         Self {
@@ -99,11 +107,14 @@ impl Incoming {
             pages: Vec::new(),
             touches,
             touchers: Touchers::default(),
+            start: Instant::now(),
+            unswitched: Unswitched::default(),
             noted: None,
             trouble: None,
             signals,
             control,
             live,
+            outage,
             manifest: None,
             finished: None,
             ending: None,
@@ -194,7 +205,8 @@ impl Incoming {
     pub(super) fn abandon(&mut self) -> Option<PathBuf> {
         let writer = self.writer.take()?;
         let source = self.source;
-        if source.has_guest || !source.switched && !source.done {
+        let has_guest = source.has_guest || source.keeps;
+        if has_guest || !source.switched && !source.done {
             writer.discard();
             return None;
         }
@@ -221,6 +233,25 @@ impl Incoming {
             self.put_off(error.to_string());
         }
         self.noted = Some(Instant::now());
+    }
+
+    /// Says what a source may wait for that does not switch.
+    fn watch(&mut self, core: &Destination) {
+        let all = core.blocks().total_pages();
+        let pages = core.stats().precopy;
+        let gone_through = core.may_await_ack() && all > 0 && core.pages().missing() == 0;
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let Some(seconds) = self.unswitched.handle(now, gone_through.then_some(pages)) else {
+            return;
+        };
+        self.live.say(&format!(
+            "retpath receive: all of the guest's memory has come, and its source has gone on for \
+             {seconds} s to send what the guest changes; it switches once that fits its \
+             downtime-limit, or at `migrate_start_postcopy`; if it does not, its capability \
+             switchover-ack is most likely on: `info migrate_capabilities` in its monitor shows \
+             it; if so, `migrate_cancel` there, and give this command --switchover-ack or turn the \
+             capability off"
+        ));
     }
 
     /// Whether everything that makes an image is on disk.
@@ -288,6 +319,7 @@ impl Guest for Incoming {
             Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
                 self.source.switched = true;
             }
+            Event::Eof => self.source.done = true,
             _ => {}
         }
         let Some(writer) = &mut self.writer else {
@@ -309,16 +341,16 @@ impl Guest for Incoming {
         }
         match &self.trouble {
             // This source has not given its guest up before it hears from here.
-            Some(trouble) if self.recorder.asks_loaded() => Err(trouble.clone()),
+            Some(trouble) if self.recorder.asks_loaded() => {
+                self.source.keeps = true;
+                Err(trouble.clone())
+            }
             _ => Ok(()),
         }
     }
 
-    fn second_link(&mut self) {
-        self.live.say(
-            "retpath receive: the source has made a second connection, which is not read: if its \
-             capability postcopy-preempt is on, --preempt is missing here",
-        );
+    fn preempt(&mut self) {
+        self.preempt = true;
     }
 
     fn device_state_tail(&mut self) -> Result<Tail, String> {
@@ -376,8 +408,20 @@ impl Guest for Incoming {
             }
         }
         self.live.show(core);
+        self.watch(core);
         self.source.missing = core.pages().missing();
         self.note(core);
+    }
+
+    fn broken(&mut self, core: &Destination, error: &RunError) {
+        if let Some(line) = self.outage.broken(error, core.pages().missing()) {
+            self.live.say(&format!("retpath receive: {line}"));
+        }
+    }
+
+    fn recovered(&mut self, core: &Destination) {
+        let line = self.outage.recovered(core.pages().missing());
+        self.live.say(&format!("retpath receive: {line}"));
     }
 
     fn failed(&mut self, _: &RunError) -> bool {

@@ -25,7 +25,6 @@ impl Left {
     ) -> Result<(Writer, Self), String> {
         let text = |error: crate::image::Error| error.to_string();
         let (writer, facts) = Writer::resume(folder, out).map_err(text)?;
-        options.core.preempt |= facts.source.preempt;
         options.core.target_page = facts.target_page;
         let blocks = writer.blocks().into_iter().flat_map(|blocks| blocks.iter());
         let blocks: Vec<_> = blocks

@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::cli::latency::Nanos;
-use crate::cli::output;
+use crate::cli::output::{self, Lines};
 use crate::destination::{Destination, Phase};
 
 /// One line that changes.
 pub(super) struct Live {
     bar: ProgressBar,
+    lines: Lines,
 }
 
 impl Live {
@@ -23,25 +24,41 @@ impl Live {
         bar.set_message("waiting for a connection");
         Self {
             bar: bar.with_style(style()),
+            lines: Lines::default(),
         }
     }
 
     pub(super) fn show(&self, core: &Destination) {
-        self.bar.set_message(line(core));
+        if self.goes_on() {
+            self.bar.set_message(line(core));
+        }
     }
 
     pub(super) fn writing(&self) {
-        self.bar
-            .set_message("everything is here; writing the image");
+        if self.goes_on() {
+            self.bar
+                .set_message("everything is here; writing the image");
+        }
     }
 
     /// Says something for good, above the line.
     pub(super) fn say(&self, text: &str) {
-        self.bar.suspend(|| output::note(text));
+        self.lines.say(text.to_owned(), |line| self.write(line));
     }
 
+    /// Takes the line off, and says what could not be said so far.
     pub(super) fn clear(&mut self) {
         self.bar.finish_and_clear();
+        self.lines.finish(|line| output::note(line));
+    }
+
+    /// Says what waits to be said; whether there is room for the line.
+    fn goes_on(&self) -> bool {
+        self.lines.go_on(|line| self.write(line))
+    }
+
+    fn write(&self, line: &str) {
+        self.bar.suspend(|| output::note(line));
     }
 }
 

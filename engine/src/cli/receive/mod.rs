@@ -28,12 +28,15 @@ use crate::uffd::Uffd;
 mod guest;
 mod left;
 mod live;
+mod outage;
 mod report;
 mod touch;
+mod unswitched;
 
 use guest::{Incoming, Settings, Source};
 use left::Left;
 use live::Live;
+use outage::Outage;
 use report::Report;
 
 const HELP: &str = "\
@@ -45,6 +48,11 @@ The guest does not run here. When the link breaks in postcopy, the source goes o
 with `migrate -r URI`. If this command is killed in postcopy, what it received is
 in DIR.incomplete-PID: start it again with --continue, then give the source
 `migrate -r URI`.
+
+SIGINT, SIGTERM, SIGQUIT or SIGHUP ends this: before the switch at once, after it
+once the source has sent everything, so that it can have its guest back; without
+a link at once, and what has come is kept for --continue. A second SIGINT, SIGTERM or SIGQUIT ends it
+at once. While the process is stopped (SIGTSTP), a migration stands still.
 
 Multifd, compress, xbzrle and devices whose state comes in pieces are refused.
 Machine types up to 2.2 need a switch to postcopy, or the capabilities return-path
@@ -85,10 +93,14 @@ pub struct Args {
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,
-    /// The source has the capability postcopy-preempt on
-    #[arg(long)]
+    /// The source has the capability postcopy-preempt on: seen without this option
+    #[arg(long, hide = true)]
     preempt: bool,
-    /// The source has the capability switchover-ack on, and waits for leave to switch
+    /// Give the source leave to switch, as the capability switchover-ack wants it
+    ///
+    /// Done without this option where the machine type is one of 8.1 or later, and
+    /// where the source has nothing left to send and does not switch. No release
+    /// before 8.1 takes it.
     #[arg(long)]
     switchover_ack: bool,
     /// Touch so many missing pages at random after the switch, and measure how
@@ -144,8 +156,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let (core, stream) = machine::settings(machine::page_sizes(&args.page_sizes));
     let mut options = ReceiveOptions {
         core: crate::destination::Config {
-            preempt: args.preempt,
             switchover_ack: args.switchover_ack,
+            detect_switchover_ack: true,
             confirm_end: true,
             ..core
         },
@@ -172,7 +184,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     ));
     let settings = Settings {
         touches: args.touch,
-        preempt: options.core.preempt,
+        preempt: args.preempt,
     };
     let facts = left.as_ref().map(|left| &left.facts);
     let mut guest = Incoming::new(
@@ -182,6 +194,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
         signals,
         control.clone(),
         Live::new(),
+        Outage::new(listener.address().clone(), args.recover_timeout),
     )
     .accept_unproven_end(args.accept_unproven_end);
     let received = match left {
@@ -211,19 +224,20 @@ fn conclude(
                 RunError::UnprovenEnd => {
                     ", and it can be received again with --accept-unproven-end"
                 }
+                RunError::NoEnd { .. } => " (and give --accept-unproven-end here)",
                 _ => "",
             };
             let resumable = guest.is_resumable();
-            let fate = match guest.abandon() {
-                Some(folder) => kept(&folder, resumable, guest.source),
-                None => fate(guest.source),
-            };
+            let kept = guest.abandon();
+            let kept = kept.as_deref().map(|folder| (folder, resumable));
+            let fate = fate(guest.source, kept);
             return Err(format!("{error}{hint}; {fate}"));
         }
         output::note(format_args!(
-            "retpath receive: at the very end, with everything received: {error}; the source may \
-             not know that the migration is over, and from QEMU 9.0 on runs its guest again: end \
-             one of the two"
+            "retpath receive: at the very end, with everything received: {error}; the guest is in \
+             the image now, but the source may not know that the migration is over, and from QEMU \
+             9.0 on runs its guest again: end one of the two, with `quit` at the source or by \
+             deleting the image"
         ));
     }
     guest.finish();
@@ -246,51 +260,103 @@ fn conclude(
     Ok((path.clone(), report.print(args.format)))
 }
 
-/// Where the guest is when no image was made, but what was received has to
-/// stay.
-fn kept(folder: &Path, resumable: bool, source: Source) -> String {
-    let folder = folder.display();
+/// Where the guest is when no image was made, who may run it, and how. `kept` is the folder that
+/// had to stay, and whether another process can go on with it.
+fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
+    let Some((folder, resumable)) = kept else {
+        return format!("no image was made, and nothing is lost: {}", runner(source));
+    };
     let missing = source.missing;
-    match resumable {
-        true => format!(
-            "the guest's memory is partly in {folder}, and {missing} pages are only at the source: \
-             when its migration is in state postcopy-paused, go on with `retpath receive --continue \
-             {folder} --listen URI`, and `migrate -r URI` there; should the source have its guest \
-             back, delete that folder"
+    let folder = folder.display();
+    match (resumable, source.hears) {
+        (true, _) => format!(
+            "no image was made so far: {missing} pages are only at the source, and what has come is \
+             in {folder}; as long as `info migrate` at the source says postcopy-paused, neither \
+             `cont` nor `migrate_cancel` runs the guest there: go on with `retpath receive \
+             --continue {folder} --listen URI`, then `migrate -r URI` at the source; if the source \
+             runs its guest again, delete that folder; if the source is gone, the guest is lost"
         ),
-        false => format!(
-            "no image was made; what was received is kept in {folder} and cannot be continued: if \
-             the source can have its guest back (`cont` there), delete that folder"
+        (false, true) => format!(
+            "no image was made, and what has come, in {folder}, is not enough to go on with; if \
+             `cont` at the source runs the guest, delete that folder; if `info migrate` there says \
+             postcopy-paused, the guest is lost"
+        ),
+        (false, false) => format!(
+            "no image was made, and nothing is lost: the source believes that the migration is \
+             over, but still has the guest, and `cont` there runs it again; then delete {folder}, \
+             which holds what has come"
         ),
     }
 }
 
-/// What is lost when no image was made, and what is not.
-fn fate(source: Source) -> String {
-    let Source {
-        hears,
-        switched,
-        done,
-        missing,
-        has_guest: _,
-    } = source;
-    match (switched, done) {
-        (_, true) if !hears => "no image was made, and nothing is lost: the source believes that \
-             the migration is over, but still has the guest, and `cont` there runs it again"
-            .into(),
-        (true, true) => "no image was made, and nothing is lost: the guest has not run here, and \
-             the source still has it; from QEMU 9.0 on it goes on there by itself, before that \
-             with `cont`"
-            .into(),
-        (true, false) => format!(
-            "no image was made, {missing} pages had not come: the guest is lost, unless its \
-             source goes on by itself; one that waits in postcopy-paused cannot"
-        ),
-        (false, _) if hears => {
-            "no image was made, and nothing is lost: the source still has its guest".into()
+/// How a guest that its source still has runs again.
+fn runner(source: Source) -> &'static str {
+    match source {
+        Source {
+            has_guest: true, ..
+        } => {
+            "the guest has not run here, and the source has it back; QEMU 9.0 and newer run it \
+             again by themselves, an older one with `cont`"
         }
-        (false, _) => "no image was made, and nothing is lost: the source still has its guest; \
-             should it believe that the migration is over, `cont` there runs it again"
-            .into(),
+        Source { keeps: true, .. } => {
+            "the source had not given its guest up, and still has it; QEMU 11.1 and newer run it \
+             again by themselves; if `info status` there does not say running, give it `cont`"
+        }
+        Source { hears: true, .. } => {
+            "the source still has its guest, and runs it on (if `info status` there says paused, \
+             with `cont`)"
+        }
+        _ => {
+            "the source still has its guest; should it believe that the migration is over, `cont` \
+             there runs it again"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_where_the_guest_is_and_who_runs_it() {
+        let early = Source {
+            hears: true,
+            ..Source::default()
+        };
+        let switched = Source {
+            switched: true,
+            missing: 7,
+            ..early
+        };
+        let back = Source {
+            has_guest: true,
+            ..switched
+        };
+        let keeps = Source {
+            keeps: true,
+            ..switched
+        };
+        let deaf = Source::default();
+        let folder = Path::new("vm.incomplete-7");
+        // The source, what is kept, whether the guest can be lost, and what runs it.
+        for (source, kept, lost, what) in [
+            (switched, Some(true), true, "--continue vm.incomplete-7"),
+            (switched, Some(false), true, "`cont` at the source"),
+            (back, None, false, "an older one with `cont`"),
+            (keeps, None, false, "had not given its guest up"),
+            (early, None, false, "runs it on"),
+            (deaf, Some(false), false, "`cont` there runs it again"),
+            (deaf, None, false, "`cont` there runs it again"),
+        ] {
+            let text = fate(source, kept.map(|resumable| (folder, resumable)));
+            assert_eq!(
+                text.contains("is lost"),
+                lost || text.contains("nothing is"),
+                "{text}"
+            );
+            assert_eq!(text.contains("nothing is lost"), !lost, "{text}");
+            assert_eq!(text.contains("vm.incomplete-7"), kept.is_some(), "{text}");
+            assert!(text.contains(what), "{text}");
+        }
     }
 }

@@ -57,6 +57,10 @@ impl Report<'_> {
         line("  by request", stats.demand, "")?;
         line("  unasked", stats.sweep, "")?;
         line("  zero", stats.zero, "")?;
+        if stats.unplugged > 0 {
+            let more = "memory of virtio-mem that no source sends";
+            line("unplugged pages", stats.unplugged, more)?;
+        }
         if self.asked_touches > 0 {
             let more = format!("{} of them found their page missing", stats.faults);
             line("touches", self.touched, &more)?;
@@ -88,6 +92,7 @@ impl Report<'_> {
                 "sweep": stats.sweep,
                 "zero": stats.zero,
                 "discarded": stats.discarded,
+                "unplugged": stats.unplugged,
             },
             "touches": { "asked": self.asked_touches, "done": self.touched },
             "faults": stats.faults,

@@ -12,7 +12,7 @@ use super::stock::{Resumed, Stock};
 use crate::Channel;
 use crate::channel::{Address, ChannelError, Link};
 use crate::cli::latency::Nanos;
-use crate::cli::output;
+use crate::cli::output::{self, Lines};
 use crate::release::Release;
 use crate::run::{Connector, Control, Machine, RunError, ServeOptions, Suspicion, serve};
 use crate::source::{PageSource, Phase, Source};
@@ -24,6 +24,7 @@ pub(super) struct Boot<'a> {
     stock: &'a Stock,
     address: &'a Address,
     bars: &'a MultiProgress,
+    lines: Lines,
 }
 
 /// What became of it.
@@ -54,6 +55,7 @@ impl<'a> Boot<'a> {
             stock,
             address,
             bars,
+            lines: Lines::default(),
         }
     }
 
@@ -75,6 +77,7 @@ impl<'a> Boot<'a> {
             bar: self.bar(),
             start,
             loaded: None,
+            resumes: 0,
             rate: Rate::default(),
         };
         let mut dial = Dial {
@@ -92,6 +95,7 @@ impl<'a> Boot<'a> {
         };
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);
         machine.bar.finish_and_clear();
+        self.lines.finish(|line| self.write(line));
         let outcome = Outcome {
             address: self.address.clone(),
             failure: end.err().map(|error| Failure::new(error, &core, &self)),
@@ -142,12 +146,17 @@ impl<'a> Boot<'a> {
 
     fn tell(&self, outcome: &Outcome) {
         if let Some(failure) = &outcome.failure {
-            self.say(&failure.to_string());
+            self.write(&failure.to_string());
         }
     }
 
-    /// Says something on standard error, between the live lines.
+    /// Says something on standard error while the guest depends on this process.
     fn say(&self, what: &str) {
+        self.lines.say(what.to_owned(), |line| self.write(line));
+    }
+
+    /// Writes a line to standard error, between the live lines.
+    fn write(&self, what: &str) {
         let line = format!("retpath serve: {}: {what}", self.address);
         output::note_between(self.bars, line);
     }
@@ -171,6 +180,8 @@ struct Booting<'a> {
     bar: ProgressBar,
     start: Instant,
     loaded: Option<Duration>,
+    /// How often it has been said that the migration goes on.
+    resumes: u64,
     rate: Rate,
 }
 
@@ -190,6 +201,14 @@ impl Machine for Booting<'_> {
     fn progress(&mut self, core: &Source) {
         if core.is_loaded() && self.loaded.is_none() {
             self.loaded = Some(self.start.elapsed());
+        }
+        if core.stats().resumes != self.resumes {
+            self.resumes = core.stats().resumes;
+            self.boot
+                .say("recovered: the migration goes on over a new link");
+        }
+        if !self.boot.lines.go_on(|line| self.boot.write(line)) {
+            return;
         }
         let left = core.remaining();
         let all = self.bar.length().unwrap_or(0);
@@ -216,7 +235,10 @@ impl Machine for Booting<'_> {
     }
 
     fn preempt_refused(&mut self) {
-        self.boot.say(&mismatch::no_preempt());
+        // Of one that was offered in vain, nobody need hear.
+        if self.boot.args.preempt {
+            self.boot.say(&mismatch::no_preempt());
+        }
     }
 
     fn suspects(&mut self, suspicion: Suspicion) {
@@ -230,8 +252,10 @@ impl Machine for Booting<'_> {
         let again = seconds > 0 && core.is_loaded();
         if again {
             boot.say(&format!(
-                "{error}; trying for {seconds} s to go on: give that QEMU `migrate-recover` with \
-                 this URI"
+                "{error}; its guest stands still where it lacks memory; trying for {seconds} s to \
+                 go on: once `info migrate` there says postcopy-paused, give it \
+                 `migrate_recover {}` (QMP: migrate-recover)",
+                boot.address
             ));
         }
         again

@@ -76,7 +76,7 @@ impl fmt::Display for Fate {
             Self::AtHome => f.write_str("nothing is lost: the guest never left the image"),
             Self::Unloaded => f.write_str(
                 "that QEMU did not say that it had loaded the guest's devices, so most likely \
-                 nothing is lost",
+                 nothing is lost, and the guest is only in the image",
             ),
             Self::Halved { left } => write!(
                 f,
@@ -86,7 +86,7 @@ impl fmt::Display for Fate {
             ),
             Self::Unconfirmed => f.write_str(
                 "the guest runs at that QEMU; all of its memory was sent, but QEMU did not say \
-                 that it arrived",
+                 that it arrived: `info migrate` there says so with completed",
             ),
             Self::Waiting => f.write_str(
                 "that QEMU did not go on with what another process began; what its guest lacks is \
@@ -139,8 +139,9 @@ fn why(error: &RunError, core: &Source) -> String {
             | RunError::Source(source::Error::GaveUp { .. }),
             false,
         ) => {
-            " (QEMU's own messages say why, such as another machine type or size, or RAM page sizes \
-             that `retpath import` must be given with --block-page-size)"
+            " (QEMU's own messages say why, such as the capability postcopy-ram off, another \
+             machine type or size, or RAM page sizes that `retpath import` must be given with \
+             --block-page-size)"
         }
         _ => "",
     };
@@ -200,28 +201,66 @@ fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
         _ => "serve it again, to a QEMU started anew",
     };
     let remedy = harm.remedy(boot);
+    let preempt = core.preempt().map_or("", |_| " --preempt");
+    let unverified = match boot.is_unverified() && harm == Harm::None {
+        true => " --no-verify",
+        false => "",
+    };
+    let release = boot.release().map_or(String::new(), |release| {
+        format!(" --machine-release {release}")
+    });
+    let id = boot.resumed();
+    let resume = format!(
+        "give it `migrate_recover {address}` (QMP: migrate-recover) and go on with `retpath serve \
+         --image {image} --connect {address} --resume {id}{preempt}{unverified}{release}`"
+    );
     match fate {
-        Fate::AtHome | Fate::Unloaded | Fate::Lost => format!("{remedy}{again}"),
-        Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => {
-            let preempt = match core.preempt() {
-                Some(_) => " --preempt",
-                None => "",
-            };
-            let unverified = if boot.is_unverified() && harm == Harm::None {
-                " --no-verify"
-            } else {
-                ""
-            };
-            let release = boot
-                .release()
-                .map(|release| format!(" --machine-release {release}"))
-                .unwrap_or_default();
-            let id = boot.resumed();
-            format!(
-                "{remedy}if that QEMU is alive, give it `migrate-recover` and go on with `retpath \
-                 serve --image {image} --connect {address} --resume \
-                 {id}{preempt}{unverified}{release}`; if it is gone, {again}"
-            )
-        }
+        Fate::AtHome | Fate::Lost => format!("{remedy}{again}"),
+        Fate::Unloaded => format!(
+            "{remedy}should `info migrate` there say postcopy-paused, the guest did begin to run \
+             there: {resume}; otherwise end that QEMU with `quit`: {again}"
+        ),
+        Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => format!(
+            "{remedy}once `info migrate` there says postcopy-paused, {resume}; if that QEMU is gone, \
+             {again}"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use retpath_codec::NameBuf;
+
+    use super::*;
+
+    #[test]
+    fn tells_a_changed_image_from_one_that_cannot_be_read() {
+        let path = PathBuf::from("ram");
+        let of = |error| {
+            Harm::of(&RunError::NoPage {
+                name: NameBuf::new("pc.ram").expect("a good name"),
+                offset: 0,
+                error,
+            })
+        };
+        let changed = image::Error::Changed { path: path.clone() };
+        let damaged = image::Error::Damaged {
+            path: path.clone(),
+            offset: 0,
+            len: 1,
+        };
+        let unreadable = image::Error::ReadAt {
+            path,
+            offset: 0,
+            len: 1,
+            error: io::ErrorKind::Other.into(),
+        };
+        assert_eq!(of(io::Error::other(changed)), Harm::Changed);
+        assert_eq!(of(io::Error::other(damaged)), Harm::Changed);
+        assert_eq!(of(io::Error::other(unreadable)), Harm::Unreadable);
+        assert_eq!(Harm::of(&RunError::Closed), Harm::None);
     }
 }

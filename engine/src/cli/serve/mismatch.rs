@@ -33,6 +33,10 @@ pub(super) fn silence(suspicion: Suspicion) -> String {
              although it has the connection that postcopy-preempt needs; most likely it is \
              stopped; `info status` and `info migrate` in its monitor show it"
         ),
+        (Awaited::End, _) => format!(
+            "everything has been sent, but that QEMU has not said for {seconds} s that it has it; \
+             most likely it is stopped; `info status` and `info migrate` in its monitor show it"
+        ),
         (Awaited::Bitmaps, false) => format!(
             "that QEMU has not said for {seconds} s which pages it has; most likely it waits for a \
              second connection because its capability postcopy-preempt is on: {CHECK}; if so, end \

@@ -47,6 +47,10 @@ The image is only read, and can be served to any number of QEMUs at a time. It m
 change meanwhile: a change is noticed before a wrong byte is sent, and ends the migration.
 Restore the image then, check it with `retpath verify`, and go on with --resume.
 
+SIGINT, SIGTERM, SIGQUIT or SIGHUP ends this; a guest that runs by then can be taken
+up again with --resume. While the process is stopped (SIGTSTP), a guest stands still
+wherever it touches memory that it lacks.
+
 Exit codes:
   0  every QEMU has everything, even if the report of it could not be written
   1  one has not, and a line says why, where its guest is and what to do

@@ -2,6 +2,7 @@
 //! source.
 
 mod accounts;
+mod acknowledge;
 mod blocks;
 mod ending;
 mod order;

@@ -118,9 +118,8 @@ pub trait Guest {
         let _ = name;
     }
 
-    /// A second connection has come, which is not read: urgent pages that come
-    /// over it are missed.
-    fn second_link(&mut self) {}
+    /// The preempt channel has begun: urgent pages come over it.
+    fn preempt(&mut self) {}
 
     /// The guest may run: its memory is served from now on.
     fn run(&mut self) {}
@@ -146,6 +145,17 @@ pub trait Guest {
     /// The source has been told that it may run its guest, and has closed the
     /// connection: this side is no longer needed.
     fn given_back(&mut self) {}
+
+    /// The link broke in postcopy, or a new one did not get the migration going
+    /// again: a new link is waited for.
+    fn broken(&mut self, core: &Destination, error: &RunError) {
+        let _ = (core, error);
+    }
+
+    /// The migration goes on over a new link.
+    fn recovered(&mut self, core: &Destination) {
+        let _ = core;
+    }
 
     /// Called about ten times a second.
     fn progress(&mut self, core: &Destination) {

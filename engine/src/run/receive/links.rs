@@ -175,6 +175,9 @@ impl Receiving<'_> {
                         Event::Record(Record::Page { block, .. }) => Some(block.index()),
                         _ => None,
                     };
+                    if channel == Channel::Main && matches!(event, Event::Eof) {
+                        self.before_end()?;
+                    }
                     self.event(channel, event, now)?;
                     inbound.inbox.consume(size);
                 }
@@ -309,7 +312,12 @@ impl Receiving<'_> {
         let Some(main) = &self.main else {
             return Ok(());
         };
-        if main.decoder.has_ended() && self.ending.is_none() && self.lacks_preempt() {
+        let ended = main.decoder.has_ended() && self.ending.is_none();
+        if ended && self.preempt.is_none() && self.moved.elapsed() >= SILENCE {
+            // Nobody among those who wait is the source.
+            self.lobby.clear();
+        }
+        if ended && self.lacks_preempt() {
             return match self.core.end_of_stream(Channel::Preempt) {
                 Ok(()) => Ok(()),
                 Err(_) => self.lost(Channel::Preempt, RunError::Closed),
@@ -362,6 +370,7 @@ impl Receiving<'_> {
             return Ok(());
         }
         self.since = Instant::now();
+        self.guest.broken(&self.core, &error);
         self.cause = Some(Box::new(error));
         Ok(())
     }

@@ -16,8 +16,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::PollFlags;
 
-use super::stray::MULTIFD;
 use crate::channel::{Link, Moved};
+
+/// With what a multifd channel begins (`multifd.c`).
+const MULTIFD: [u8; 4] = 0x1122_3344_u32.to_be_bytes();
 
 /// Connections that may wait; one more, and the oldest has to go.
 pub(super) const LOBBY: usize = 32;
@@ -109,9 +111,18 @@ impl Lobby {
         self.visitors.remove(at).map(|visitor| visitor.link)
     }
 
-    /// The oldest connection that has not gone.
-    pub(super) fn next(&mut self) -> Option<Link> {
-        std::iter::from_fn(|| self.oldest()).find(|link| !has_gone(link))
+    /// Whether one of them is a channel of multifd.
+    pub(super) fn has_multifd(&self) -> bool {
+        self.visitors.iter().any(|visitor| {
+            let mut head = [0; MULTIFD.len()];
+            let peeked = visitor.link.peek(&mut head);
+            matches!(peeked, Ok(Moved::Bytes(_))) && head == MULTIFD
+        })
+    }
+
+    /// Lets all of them go.
+    pub(super) fn clear(&mut self) {
+        self.visitors.clear();
     }
 
     /// The place of the oldest connection that has said enough. Those that
@@ -138,11 +149,6 @@ impl Lobby {
     fn oldest(&mut self) -> Option<Link> {
         self.visitors.pop_front().map(|visitor| visitor.link)
     }
-}
-
-/// Whether a connection was closed without a word.
-fn has_gone(link: &Link) -> bool {
-    word(link, Wanted::First) == Word::Gone
 }
 
 fn word(link: &Link, wanted: Wanted) -> Word {
@@ -234,9 +240,10 @@ mod tests {
         assert_eq!(whose(lobby.main(Wanted::Replacement), &fars), Some(1));
         let end = silent.read(&mut [0; 1]).expect("an end");
         assert_eq!(end, Moved::End);
-        assert_eq!(whose(lobby.next(), &fars), Some(2));
-        assert_eq!(whose(lobby.next(), &fars), Some(3));
-        assert!(lobby.next().is_none());
+        assert!(lobby.preempt().is_none());
+        assert_eq!(whose(lobby.oldest(), &fars), Some(2));
+        assert_eq!(whose(lobby.oldest(), &fars), Some(3));
+        assert!(lobby.is_empty());
     }
 
     #[test]
@@ -257,15 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn lets_nobody_go_who_has_spoken_when_the_next_one_is_asked_for() {
+    fn knows_a_channel_of_multifd_and_leaves_it_there() {
         let mut lobby = Lobby::default();
-        let fars = [&[0][..], b"?", b""].map(|said| visit(&mut lobby, said));
-        drop(visit(&mut lobby, b""));
-        let fars = fars.each_ref();
-        for at in 0..fars.len() {
-            assert_eq!(whose(lobby.next(), &fars), Some(at));
-        }
-        assert!(lobby.next().is_none());
+        let _others = [&[0; 8][..], b"", &MULTIFD[..3]].map(|said| visit(&mut lobby, said));
+        assert!(!lobby.has_multifd());
+        let far = visit(&mut lobby, &MULTIFD);
+        assert!(lobby.has_multifd());
+        say(&far, &[0; 60]);
+        assert!(lobby.has_multifd());
+        lobby.clear();
+        assert!(!lobby.has_multifd() && lobby.is_empty());
     }
 
     #[test]

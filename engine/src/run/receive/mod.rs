@@ -26,7 +26,7 @@ use super::buffer::Outbox;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
 use crate::blocks::BlockId;
-use crate::channel::{Link, Listener, Moved};
+use crate::channel::{Listener, Moved};
 use crate::destination::{self, Action, Destination, Ending};
 use crate::memory::Memory;
 
@@ -35,7 +35,6 @@ mod links;
 mod lobby;
 mod placing;
 mod seats;
-mod stray;
 mod sweep;
 
 pub use guest::{Content, Guest};
@@ -123,8 +122,6 @@ struct Receiving<'a> {
     had_preempt: bool,
     /// Connections that have no place yet.
     lobby: Lobby,
-    /// A second connection that nobody expects.
-    stray: Option<Link>,
     outbox: Outbox,
     /// Since when the main link cannot be written to, and why.
     mute: Option<(Instant, io::Error)>,
@@ -144,6 +141,8 @@ struct Receiving<'a> {
     seated: Instant,
     resumes: u64,
     moved: Instant,
+    /// How often the guest has been told that the migration goes on.
+    recovered: u64,
     /// Since when there has been nothing to do.
     idle: Option<Instant>,
     ending: Option<Ending>,
@@ -176,6 +175,9 @@ impl<'a> Receiving<'a> {
         options: ReceiveOptions,
         control: &'a Control,
     ) -> Self {
+        let mut core = core;
+        // Whether the source has the channel is seen when it connects it.
+        core.expect_preempt();
         Self {
             core,
             listener,
@@ -186,7 +188,6 @@ impl<'a> Receiving<'a> {
             preempt: None,
             had_preempt: false,
             lobby: Lobby::default(),
-            stray: None,
             outbox: Outbox::default(),
             mute: None,
             untold: None,
@@ -199,6 +200,7 @@ impl<'a> Receiving<'a> {
             seated: Instant::now(),
             resumes: 0,
             moved: Instant::now(),
+            recovered: 0,
             idle: None,
             ending: None,
             told: false,
@@ -250,13 +252,14 @@ impl<'a> Receiving<'a> {
                 self.promote();
             }
             self.act()?;
+            self.tell_recovered();
             self.flush();
             self.unmute(!ready.main)?;
             self.limits()?;
             let now = self.clock.now();
             if now >= next_progress {
                 next_progress = now + 100_000_000;
-                self.judge_stray()?;
+                self.refuse_multifd()?;
                 self.guest.progress(&self.core);
             }
         }
@@ -342,7 +345,7 @@ impl<'a> Receiving<'a> {
                 }
                 Action::Complete(ending) => {
                     if ending == Ending::Precopy {
-                        self.judge_strays()?;
+                        self.refuse_all_multifd()?;
                     }
                     self.release()?;
                     self.guest
@@ -355,6 +358,15 @@ impl<'a> Receiving<'a> {
         }
         self.outbox.bytes.append(self.core.outbox());
         Ok(())
+    }
+
+    /// Tells the guest once that the migration goes on over a new link.
+    fn tell_recovered(&mut self) {
+        let resumes = self.core.stats().resumes;
+        if resumes != self.recovered {
+            self.recovered = resumes;
+            self.guest.recovered(&self.core);
+        }
     }
 
     /// Takes the traps away: every page is there.

@@ -33,13 +33,12 @@ impl Receiving<'_> {
 
     /// Whether the listener is to be looked at.
     pub(super) fn wants_link(&self) -> bool {
-        let second = self.wants_preempt() && !self.lobby.is_full()
-            || self.is_stray() && self.stray.is_none();
+        let second = self.wants_preempt() && !self.lobby.is_full();
         !self.is_over() && (self.main.is_none() || second)
     }
 
     fn wants_preempt(&self) -> bool {
-        self.options.core.preempt && !self.had_preempt
+        !self.had_preempt
     }
 
     /// Whether one who waits may become a channel now.
@@ -89,18 +88,53 @@ impl Receiving<'_> {
         if self.main.is_none() || !self.wants_link() {
             return Ok(());
         }
-        if self.is_stray() {
-            let second = match self.lobby.next() {
-                None if ready => self.listener.accept()?,
-                waiting => waiting,
-            };
-            return second.map_or(Ok(()), |link| self.stray(link));
+        if ready {
+            self.admit()?;
         }
-        while ready
-            && !self.lobby.is_full()
+        self.refuse_multifd()
+    }
+
+    /// Lets those wait who have connected behind the main link.
+    fn admit(&mut self) -> Result<(), RunError> {
+        while !self.lobby.is_full()
             && let Some(link) = self.listener.accept()?
         {
             self.lobby.admit(link);
+        }
+        Ok(())
+    }
+
+    /// A source with the capability multifd sends its pages over channels of
+    /// their own, and its main channel need not show it (before QEMU 8.1):
+    /// without a look at the others, a precopy migration would seem whole with
+    /// its pages missing.
+    pub(super) fn refuse_multifd(&self) -> Result<(), RunError> {
+        match self.core.phase().is_precopy() && self.lobby.has_multifd() {
+            true => Err(RunError::Multifd),
+            false => Ok(()),
+        }
+    }
+
+    /// The same before pages that did not come are taken for zeros, with those
+    /// that have not been accepted yet.
+    pub(super) fn refuse_all_multifd(&mut self) -> Result<(), RunError> {
+        loop {
+            self.refuse_multifd()?;
+            match self.listener.accept()? {
+                Some(link) => self.lobby.admit(link),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The main stream ends: without a second connection, pages that are missing
+    /// will not come.
+    pub(super) fn before_end(&mut self) -> Result<(), RunError> {
+        if self.looks_for_preempt() && self.listener.fd().is_some() {
+            self.admit()?;
+        }
+        if self.lacks_preempt() {
+            self.core.end_of_stream(Channel::Preempt)?;
         }
         Ok(())
     }
@@ -130,6 +164,7 @@ impl Receiving<'_> {
             && let Some(link) = self.lobby.preempt()
         {
             self.had_preempt = true;
+            self.guest.preempt();
             self.preempt = Some(Inbound::new(link, main.decoder.preempt()));
         }
     }

@@ -134,8 +134,8 @@ impl Silence {
             // channel stops the monitor of a QEMU that waits for multifd.
             (Awaited::Answer | Awaited::Bitmaps, Offer::Kind(Preempt::Late)) => None,
             (Awaited::Answer | Awaited::Bitmaps, _) => Some(Preempt::Early),
-            (Awaited::Listening, Offer::Kind(kind)) => Some(kind),
-            (Awaited::Listening, Offer::Either) => Some(Preempt::Late),
+            (Awaited::Listening | Awaited::End, Offer::Kind(kind)) => Some(kind),
+            (Awaited::Listening | Awaited::End, Offer::Either) => Some(Preempt::Late),
         }
     }
 }

@@ -136,6 +136,28 @@ fn opens_a_preempt_channel_that_the_destination_waits_for() {
 }
 
 #[test]
+fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
+    let mut rig = probing(None);
+    rig.step(Channel::Main);
+    rig.talk();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    while rig.source.phase() != Phase::Completing {
+        rig.step(Channel::Main);
+        if rig.source.phase() == Phase::Switching {
+            rig.talk();
+        }
+    }
+    assert_eq!(rig.source.awaits(), Some(Awaited::Listening));
+    rig.say(Message::Pong { value: 4 }).expect("it listens");
+    assert_eq!(rig.source.awaits(), Some(Awaited::End));
+    rig.source.open_preempt(Preempt::Late).expect("no SHUT");
+    rig.source.preempt_connected().expect("wanted");
+    assert_eq!(rig.step(Channel::Preempt), IDLE);
+    rig.say(Message::Shut { value: 0 }).expect("the end");
+    assert_eq!(rig.source.phase(), Phase::Completed);
+}
+
+#[test]
 fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
     let mut rig = probing(Some(Preempt::Late));
     rig.start();

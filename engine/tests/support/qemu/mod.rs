@@ -25,6 +25,7 @@ pub(crate) mod qmp;
 pub(crate) mod relay;
 pub(crate) mod stream;
 pub(crate) mod types;
+pub(crate) mod virtio_mem;
 
 pub(crate) use guest::Guest;
 #[cfg(feature = "cli")]

@@ -77,6 +77,15 @@ impl Ram {
         block.bytes()
     }
 
+    /// Expects nothing of a range of a block, which reads as zeros. Fails if a page of it came.
+    pub(crate) fn leave_out(&mut self, name: &str, start: usize, len: usize) {
+        let block = self.blocks.iter_mut().find(|block| block.name == name);
+        let block = block.unwrap_or_else(|| panic!("no {name} in the stream"));
+        for came in &mut block.came[start / PAGE..(start + len) / PAGE] {
+            assert!(!std::mem::replace(came, true), "a page of {name} came");
+        }
+    }
+
     /// Takes what one channel carried, to its end or to where it was cut.
     pub(crate) fn take(&mut self, stream: &[u8], huge: &[String]) {
         let mut reader = Reader {
@@ -85,6 +94,7 @@ impl Ram {
             huge,
             current: None,
             advised: false,
+            ended: false,
         };
         // Where it ends inside of something it was cut.
         let _ = match stream.get(..2) {
@@ -103,6 +113,8 @@ struct Reader<'a> {
     current: Option<usize>,
     /// Whether page sizes are in the list of blocks.
     advised: bool,
+    /// Whether the last piece of RAM has come.
+    ended: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -140,6 +152,7 @@ impl<'a> Reader<'a> {
     fn items(&mut self) -> Option<()> {
         loop {
             match self.number(1)? {
+                4 if !self.ended => self.early_device()?,
                 // EOF, or the devices of precopy.
                 0 | 4 => return Some(()),
                 1 => {
@@ -148,7 +161,8 @@ impl<'a> Reader<'a> {
                     self.bytes(8)?;
                     self.section(id)?;
                 }
-                2 | 3 => {
+                kind @ (2 | 3) => {
+                    self.ended = kind == 3;
                     let id = self.number(4)?;
                     self.section(id)?;
                 }
@@ -156,6 +170,20 @@ impl<'a> Reader<'a> {
                 other => panic!("an item of type {other:#x}"),
             }
         }
+    }
+
+    /// A device in front of RAM, or behind its list of blocks: virtio-mem, from machine types of
+    /// 8.0 on.
+    fn early_device(&mut self) -> Option<()> {
+        let id = self.number(4)?;
+        let name = self.name()?;
+        assert!(name.ends_with("virtio-mem-device-early"), "{name}");
+        // Instance and version; address; length of the region and of a piece; node and size.
+        self.bytes(8 + 8)?;
+        let pieces = self.number(8)? / self.number(8)?;
+        self.bytes(4 + 8 + size(pieces.div_ceil(64)) * 8)?;
+        assert_eq!((self.number(1)?, self.number(4)?), (0x7e, id), "a footer");
+        Some(())
     }
 
     fn command(&mut self) -> Option<()> {

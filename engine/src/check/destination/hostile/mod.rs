@@ -83,6 +83,7 @@ impl Watch {
         let config = Config {
             preempt,
             switchover_ack: choices.one_in(2),
+            detect_switchover_ack: choices.one_in(2),
             accept_precopy_end: choices.one_in(2),
             target_page,
             host_page: if choices.one_in(8) { 4 * PAGE } else { PAGE },
