@@ -1,6 +1,6 @@
-//! A page-fault handler that dies ends the process, loudly.
+//! A page-fault handler that dies ends the process, loudly; unless the guest says that nobody waits.
 //!
-//! Each test runs itself again as a child process, which dies, and looks at its last words.
+//! Most tests run themselves again as a child process, which dies, and look at its last words.
 
 #![cfg(feature = "uffd")]
 
@@ -13,8 +13,17 @@ use std::time::{Duration, Instant};
 use std::{env, io::Read, thread};
 
 use common::{memory, open};
-use retpath_engine::memory::Backing;
-use retpath_engine::uffd::Handler;
+use retpath_codec::{NameBuf, forward};
+use retpath_engine::Channel;
+use retpath_engine::blocks::{Block, Blocks};
+use retpath_engine::channel::{Address, ChannelError, Link};
+use retpath_engine::destination;
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::run::{
+    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+};
+use retpath_engine::source::{self, PageSource, Source};
+use retpath_engine::uffd::{Error, Handler};
 
 const CHILD: &str = "RETPATH_TEST_CHILD";
 
@@ -148,4 +157,101 @@ fn a_handler_with_nothing_registered_may_just_end() {
     let handler = uffd.handler();
     region.unregister().unwrap();
     drop(handler);
+}
+
+/// A destination whose blocks' memory is there already.
+struct Ready(Vec<Arc<Memory>>);
+
+impl Guest for Ready {
+    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+        Ok(Some(self.0.remove(0)))
+    }
+
+    /// Nobody touches the memory.
+    fn failed(&mut self, _: &RunError) -> bool {
+        true
+    }
+}
+
+/// A source that is switched at once.
+struct Switched(Vec<Vec<u8>>);
+
+impl Machine for Switched {
+    fn pages(&self) -> &dyn PageSource {
+        &self.0
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        match core.phase() {
+            source::Phase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Dial(Address);
+
+impl Connector for Dial {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        self.0.connect(false)
+    }
+}
+
+/// Found by failing each ioctl once: with one block registered and the next one refused, the
+/// process was aborted although the guest had said that nobody waits.
+#[test]
+fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
+    const LEN: u64 = 4 * 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let address = Address::Unix(folder.path().join("socket"));
+    let mut listener = address.listen(false).unwrap();
+    let mut blocks = Blocks::new(4096).unwrap();
+    for name in ["pc.ram", "vga.vram"] {
+        let name = NameBuf::new(name).unwrap();
+        let (len, page) = (LEN, 4096);
+        blocks.add(Block { name, len, page }).unwrap();
+    }
+    let [free, taken] = [(); 2].map(|()| memory(Backing::Anonymous, LEN));
+    // Memory belongs to one userfaultfd.
+    let other = open();
+    let _region = other.register(b"another's", Arc::clone(&taken)).unwrap();
+
+    let source = thread::spawn(move || {
+        let mut machine = Switched(vec![vec![1; LEN as usize]; 2]);
+        let mut core = Source::new(source::Config::new("pc-i440fx-10.0"), blocks).unwrap();
+        let options = ServeOptions {
+            retry: Duration::ZERO,
+            ..ServeOptions::default()
+        };
+        let control = Control::new().unwrap();
+        serve(
+            &mut core,
+            &mut machine,
+            &mut Dial(address),
+            &options,
+            &control,
+        )
+    });
+    let options = ReceiveOptions {
+        core: destination::Config::default(),
+        stream: forward::Options::default(),
+        patience: Duration::ZERO,
+        recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
+    };
+    let control = Control::new().unwrap();
+    let end = receive(
+        &mut listener,
+        &mut Ready(vec![free, taken]),
+        options,
+        &control,
+    );
+    let refused = matches!(
+        &end,
+        Err(RunError::Uffd(Error::Register { block, .. })) if block == "vga.vram"
+    );
+    assert!(refused, "{end:?}");
+    // The source would wait for an answer otherwise.
+    drop(listener);
+    source.join().unwrap().unwrap_err();
 }

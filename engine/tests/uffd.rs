@@ -240,6 +240,8 @@ fn says_that_unregistered_memory_cannot_be_filled() {
     region.copy(0, &pages(1, page)).unwrap();
     region.unregister().unwrap();
     let error = region.zero(page, page).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("of RAM block \""), "{text}");
     assert_eq!(
         (error.cause, error.done.bytes()),
         (Cause::Unregistered, 0),

@@ -208,7 +208,8 @@ impl Address {
             Self::Tcp { host, port } => {
                 let at = self.resolve(host, *port, plaintext)?;
                 let door = TcpListener::bind(&at[..]).map_err(failed)?;
-                let port = door.local_addr().map_or(*port, |at| at.port());
+                let at = door.local_addr();
+                let port = at.map_err(self.io("cannot tell the port of"))?.port();
                 (
                     Door::Tcp(door),
                     Self::Tcp {
@@ -222,15 +223,17 @@ impl Address {
                 self.clone(),
             ),
         };
-        if let Some(fd) = door.fd() {
-            rustix::io::ioctl_fionbio(fd, true)
-                .map_err(|e| self.io("cannot listen on")(e.into()))?;
-        }
-        Ok(Listener {
+        // From here on, dropping it removes the socket's file.
+        let listener = Listener {
             door,
             address,
             greet: None,
-        })
+        };
+        if let Some(fd) = listener.fd() {
+            rustix::io::ioctl_fionbio(fd, true)
+                .map_err(|e| self.io("cannot listen on")(e.into()))?;
+        }
+        Ok(listener)
     }
 }
 

@@ -92,12 +92,11 @@ impl Received {
         Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 
-    /// Removes the files of a folder: the image is finished.
+    /// Removes the files from a folder, which may have another name now: the
+    /// image is finished.
     pub(super) fn remove(self, folder: &Path) -> Result<(), Error> {
-        for path in [folder.join(UNFINISHED)]
-            .into_iter()
-            .chain(self.files.into_iter().map(|(path, _)| path))
-        {
+        let bits = (0..self.files.len()).map(|id| bits(folder, id));
+        for path in [folder.join(UNFINISHED)].into_iter().chain(bits) {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::io("removing", &path)(error));

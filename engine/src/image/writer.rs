@@ -57,6 +57,8 @@ struct StateFile {
     path: PathBuf,
     file: File,
     len: u64,
+    /// A write has failed: what follows stands in the wrong place.
+    torn: bool,
 }
 
 impl Writer {
@@ -392,17 +394,19 @@ impl Writer {
 
     /// Gives a sealed image its name. The image is safe before and after.
     pub fn name(mut self) -> Finished {
-        // Files of a whole image that nobody needs: what cannot be removed is
-        // ignored by whoever opens it.
-        if self.early_state.len == 0 {
-            let _ = std::fs::remove_file(&self.early_state.path);
-        }
-        if let Some(received) = self.received.take() {
-            let _ = received.remove(self.temporary.path());
-        }
         // Nobody writes any more; who opens the image locks them, shared.
         self.files.clear();
         let trouble = self.temporary.name().err();
+        // Only now: until the image has its name, a process that is killed
+        // leaves what another one can go on with. What cannot be removed is
+        // ignored by whoever opens the image.
+        let folder = self.temporary.path();
+        if self.early_state.len == 0 {
+            let _ = std::fs::remove_file(folder.join(EARLY_STATE));
+        }
+        if let Some(received) = self.received.take() {
+            let _ = received.remove(folder);
+        }
         Finished {
             path: self.temporary.path().to_owned(),
             has_name: self.temporary.has_name(),
@@ -477,7 +481,12 @@ impl StateFile {
     fn new(folder: &Path, name: &str) -> Result<Self, Error> {
         let path = folder.join(name);
         let file = create(&path)?;
-        Ok(Self { path, file, len: 0 })
+        Ok(Self {
+            path,
+            file,
+            len: 0,
+            torn: false,
+        })
     }
 
     /// The file that another process has left; what is behind its length is
@@ -485,7 +494,12 @@ impl StateFile {
     fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
         let path = folder.join(name);
         let file = open_as(&path, OFlags::RDWR)?;
-        let mut state = Self { path, file, len: 0 };
+        let mut state = Self {
+            path,
+            file,
+            len: 0,
+            torn: false,
+        };
         let size = state.file.metadata();
         if size.map_err(Error::io("looking at", &state.path))?.len() < len {
             return Err(Error::File {
@@ -498,8 +512,9 @@ impl StateFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let failed = Error::io("writing", &self.path);
-        self.file.write_all(bytes).map_err(failed)?;
+        let written = self.file.write_all(bytes);
+        self.torn |= written.is_err();
+        written.map_err(Error::io("writing", &self.path))?;
         self.len += wide(bytes.len());
         Ok(())
     }
@@ -519,6 +534,12 @@ impl StateFile {
     }
 
     fn sync(&self) -> Result<(), Error> {
+        if self.torn {
+            return Err(Error::File {
+                path: self.path.clone(),
+                why: "a part of it could not be written".into(),
+            });
+        }
         let failed = Error::io("syncing", &self.path);
         self.file.sync_all().map_err(failed)
     }

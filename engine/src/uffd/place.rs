@@ -195,8 +195,10 @@ fn judge(asked: u64, page_size: u64, answer: Answer) -> Result<Step, Cause> {
 }
 
 /// A range could not be filled, or only in part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaceError {
+    /// Name of the block, escaped.
+    pub block: String,
     /// Offset in the memory of the range.
     pub offset: u64,
     /// Bytes of the range.
@@ -262,12 +264,17 @@ impl Cause {
 impl fmt::Display for PlaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            block,
             offset,
             len,
             done,
             cause,
         } = self;
-        write!(f, "placing {len} bytes at offset {offset:#x}: {cause}")?;
+        write!(
+            f,
+            "placing {len} bytes at offset {offset:#x} of RAM block \"{block}\" with userfaultfd: \
+             {cause}"
+        )?;
         match done.bytes() {
             0 => Ok(()),
             bytes => write!(f, " (the first {bytes} bytes are there)"),

@@ -111,6 +111,7 @@ impl Region {
         if !self.can_poison() {
             let (done, cause) = (Placement::default(), Cause::NotOffered);
             return Err(PlaceError {
+                block: self.block.clone(),
                 offset,
                 len,
                 done,
@@ -131,6 +132,7 @@ impl Region {
             })
         });
         woken.map_err(|cause| PlaceError {
+            block: self.block.clone(),
             offset,
             len,
             done: Placement::default(),
@@ -164,6 +166,7 @@ impl Region {
     fn fill(&self, offset: u64, fill: Fill<'_>) -> Result<Placement, PlaceError> {
         let len = fill.len();
         let failed = |(done, cause)| PlaceError {
+            block: self.block.clone(),
             offset,
             len,
             done,

@@ -29,6 +29,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(100);
 struct Told {
     memory: Option<Arc<Memory>>,
     phase: Option<Phase>,
+    turns: u64,
     pauses: u64,
     heard: bool,
     ran: bool,
@@ -79,6 +80,7 @@ impl Guest for Board {
     fn progress(&mut self, core: &Destination) {
         self.tell(|told| {
             told.phase = Some(core.phase());
+            told.turns += 1;
             told.pauses = core.stats().pauses;
         });
     }
@@ -95,6 +97,18 @@ pub(crate) struct Receiver {
     control: Control,
     board: Board,
     thread: JoinHandle<(Listener, Result<Destination, RunError>)>,
+}
+
+/// How a destination stands whose source is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // for tests/injection
+pub(crate) enum Settled {
+    /// Nobody has migrated to it yet.
+    Waiting,
+    /// It has a guest, and waits for the rest of its memory.
+    Paused,
+    /// It has ended.
+    Over,
 }
 
 /// Where it can be reached.
@@ -185,6 +199,19 @@ impl Receiver {
         self.board.wait(|told| match told.phase {
             _ if told.over => Some(false),
             Some(Phase::Paused) => Some(true),
+            _ => None,
+        })
+    }
+
+    /// How it stands, once its last source is gone for good.
+    #[allow(dead_code)] // for tests/injection
+    pub(crate) fn settled(&self) -> Settled {
+        let before = self.board.lock().turns;
+        self.board.wait(|told| match told.phase {
+            _ if told.over => Some(Settled::Over),
+            Some(Phase::Paused) => Some(Settled::Paused),
+            // Whatever had arrived before has been read by now.
+            _ if !told.heard && told.turns >= before + 3 => Some(Settled::Waiting),
             _ => None,
         })
     }

@@ -78,11 +78,16 @@ impl Stream {
     }
 
     /// A page of one byte.
-    pub(crate) fn page(mut self, block: usize, page: u64, fill: u8) -> Self {
+    pub(crate) fn page(self, block: usize, page: u64, fill: u8) -> Self {
+        self.page_of(block, page, &[fill; 4096])
+    }
+
+    /// A page of these bytes.
+    pub(crate) fn page_of(mut self, block: usize, page: u64, bytes: &[u8]) -> Self {
         write::part(RAM, &mut self.bytes);
         let name = Some(self.names[block].name());
         write::page_header(page * 4096, name, &mut self.bytes).expect("aligned");
-        self.bytes.extend([fill; 4096]);
+        self.bytes.extend(bytes);
         self.close()
     }
 

@@ -16,17 +16,25 @@ const TRIES: u64 = 100;
 
 impl Folder {
     /// Makes one where temporary files are kept.
-    pub(super) fn new() -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Which folder cannot be made, and why.
+    pub(super) fn new() -> Result<Self, String> {
         let process = u64::from(std::process::id());
-        let mut last = io::ErrorKind::AlreadyExists.into();
+        let mut last = String::new();
         for number in 0..TRIES {
             // Unlikely to be taken, and harmless if it is.
             let name = format!("retpath-demo-{:012x}", mix(process << 16 | number) >> 16);
             let path = std::env::temp_dir().join(name);
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    last = format!("making the folder {}: {error}", path.display());
+                    if error.kind() != io::ErrorKind::AlreadyExists {
+                        break;
+                    }
+                }
             }
         }
         Err(last)

@@ -126,7 +126,7 @@ fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
     let memory = make(&blocks, job)?;
 
     let folder = match args.channel {
-        Channel::Unix => Some(Folder::new().map_err(|e| format!("making a folder: {e}"))?),
+        Channel::Unix => Some(Folder::new()?),
         Channel::Tcp => None,
     };
     let address = match &folder {
@@ -204,9 +204,9 @@ fn migrate(
     mut peer: Peer,
 ) -> Result<(Destination, summary::SourceSummary, Found), String> {
     let fuses = Fuses::default();
-    let control = Control::new().map_err(|error| error.to_string())?;
+    let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
     let listening = peer.listen(fuses.clone(), control.clone());
-    listening.map_err(|error| error.to_string())?;
+    listening.map_err(|error| format!("listening to the source's process: {error}"))?;
     listener.on_accept(move |link| fuses.accepted(link));
 
     let layout = job.layout()?;
@@ -238,11 +238,12 @@ fn migrate(
             Ok((core, source, touched?))
         }
         Err(error) => {
-            let why = peer.stop();
+            let may_be_its_fault = is_its_fault(&error);
+            let why = peer.stop(may_be_its_fault);
             // What the threads found is of no interest any more.
             let _ = guest.finish();
             Err(why
-                .filter(|_| is_its_fault(&error))
+                .filter(|_| may_be_its_fault)
                 .unwrap_or_else(|| error.to_string()))
         }
     }

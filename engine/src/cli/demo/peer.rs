@@ -145,8 +145,14 @@ impl Peer {
     }
 
     /// Ends it after a failure here; says why it failed or died, if it did so
-    /// by itself.
-    pub(super) fn stop(mut self) -> Option<String> {
+    /// by itself. `first`: what was seen here may come of that, so it is heard
+    /// out before it is stopped.
+    pub(super) fn stop(mut self, first: bool) -> Option<String> {
+        let deadline = Instant::now() + GRACE;
+        let has_said = |news: &News| news.failed.is_some() || news.gone;
+        while first && !has_said(&lock(&self.news)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
         let is_gone = lock(&self.news).gone;
         let asked = say(&self.socket, &json!({ "stop": null })).is_ok();
         let ended = self.end();

@@ -45,9 +45,15 @@ pub struct SourceArgs {
 /// Serves the demonstration that the process on the other side of standard
 /// input runs.
 pub fn run_source(args: &SourceArgs) -> ExitCode {
-    let Some(socket) = standard_input() else {
-        output::note("retpath: `demo-source` is a part of `retpath demo`, which starts it");
-        return ExitCode::from(2);
+    let socket = match standard_input() {
+        Ok(socket) => socket,
+        Err(error) => {
+            output::note(format_args!(
+                "retpath: `demo-source` is a part of `retpath demo`, which starts it; its standard \
+                 input must be the socket that joins them: {error}"
+            ));
+            return ExitCode::from(2);
+        }
     };
     // The limit holds for the memory, too, which is a file.
     let heard = fail_writes_past_the_file_size_limit();
@@ -63,15 +69,22 @@ pub fn run_source(args: &SourceArgs) -> ExitCode {
         Err(why) => (json!({ "failed": why }), ExitCode::FAILURE),
     };
     // If the destination is gone, the other thread knows as well.
-    let _ = say(&socket, &last);
+    if let Err(error) = say(&socket, &last) {
+        output::note(format_args!(
+            "retpath demo: telling the destination's process how it went: {error}"
+        ));
+        return ExitCode::FAILURE;
+    }
     code
 }
 
 /// The socket that the destination's process has put there.
-fn standard_input() -> Option<UnixStream> {
-    let fd = io::stdin().as_fd().try_clone_to_owned().ok()?;
-    let domain = rustix::net::sockopt::socket_domain(&fd).ok()?;
-    (domain == rustix::net::AddressFamily::UNIX).then(|| UnixStream::from(fd))
+fn standard_input() -> io::Result<UnixStream> {
+    let fd = io::stdin().as_fd().try_clone_to_owned()?;
+    match rustix::net::sockopt::socket_domain(&fd)? {
+        rustix::net::AddressFamily::UNIX => Ok(UnixStream::from(fd)),
+        _ => Err(io::Error::other("it is a socket of another kind")),
+    }
 }
 
 /// Listens to the destination on a thread of its own.
@@ -118,7 +131,9 @@ fn work(
         let cuts = job.cuts;
         return Err(format!("{cuts} cuts do not fit into {left} bytes of pages"));
     };
-    let copy = file.try_clone().map_err(|error| error.to_string())?;
+    let copy = file
+        .try_clone()
+        .map_err(|error| format!("sharing the source's memory: {error}"))?;
     let machine = Held::map(&copy, &blocks)?;
     hand_over(socket, &file).map_err(|error| format!("showing the source's memory: {error}"))?;
 
@@ -136,7 +151,7 @@ fn work(
         links: 0,
         fuse: None,
     };
-    let control = Control::new().map_err(|error| error.to_string())?;
+    let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
     let options = ServeOptions {
         // Nothing is far away: it answers at once, or not at all.
         retry: Duration::from_secs(5),

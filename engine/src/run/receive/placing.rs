@@ -33,25 +33,29 @@ impl Receiving<'_> {
             return Ok(());
         }
         let uffd = Uffd::open().map_err(uffd::Error::from)?;
-        let handler = uffd.handler();
-        let mut regions = Vec::new();
-        let mut starts = Vec::new();
+        let mut trap = Trap {
+            handler: uffd.handler(),
+            regions: Vec::new(),
+            released: false,
+            starts: Vec::new(),
+        };
+        let done = self.register(&uffd, &mut trap);
+        // Whatever came of it: the guest is asked whether a handler may end early.
+        self.trap = Some(trap);
+        done
+    }
+
+    fn register(&self, uffd: &Uffd, trap: &mut Trap) -> Result<(), RunError> {
         for (id, block) in self.core.blocks().iter().enumerate() {
             let Some(memory) = self.memory(id) else {
-                regions.push(None);
+                trap.regions.push(None);
                 continue;
             };
-            starts.push((memory.range().start, id));
             let region = uffd.register(block.name.name().as_bytes(), Arc::clone(memory))?;
-            regions.push(Some(region));
+            trap.starts.push((memory.range().start, id));
+            trap.regions.push(Some(region));
         }
-        starts.sort_unstable();
-        self.trap = Some(Trap {
-            handler,
-            regions,
-            released: false,
-            starts,
-        });
+        trap.starts.sort_unstable();
         Ok(())
     }
 
