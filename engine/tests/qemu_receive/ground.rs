@@ -53,6 +53,18 @@ impl Ground {
 
     /// The same with a source that is there already.
     pub(crate) fn from(
+        source: Qemu,
+        out: &Path,
+        folder: TempDir,
+        capabilities: &[&str],
+        more: &[&str],
+    ) -> Self {
+        Self::with(Program::retpath, source, out, folder, capabilities, more)
+    }
+
+    /// The same with `retpath` started in another way.
+    pub(crate) fn with(
+        start: impl FnOnce(&[&str]) -> Program,
         mut source: Qemu,
         out: &Path,
         folder: TempDir,
@@ -66,7 +78,7 @@ impl Ground {
         let mut args = vec!["receive", "--listen", &uri, "--out", text(out)];
         args.extend(["--format", "json"]);
         args.extend(more);
-        let retpath = Program::retpath(&args);
+        let retpath = start(&args);
         // The socket is there before it can be connected to.
         retpath.wait_error(SOON, |line| line.contains("listening on").then_some(()));
         let relay = Relay::recording(&socket);
