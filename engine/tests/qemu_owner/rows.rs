@@ -59,11 +59,12 @@ const fn always(place: Place, state: State, cure: Cure) -> Outcome {
 }
 
 use Cure::{
-    Complete, Cont, Continue, Nothing, PutBack, Recover, Resume, Runs, Serve, ServeKept, TakeOver,
+    Complete, Cont, Continue, Nothing, PutBack, Recover, Restore, Resume, Runs, Serve, ServeKept,
+    TakeOver,
 };
 use Place::{
-    Folder, Image, ImageOnly, Lost, Qemu, QemuAndImage, Source, SourceAndFolder, SourceAndImage,
-    SourceAndReceive, Stuck,
+    Damaged, Folder, Image, ImageOnly, Lost, Qemu, QemuAndImage, Source, SourceAndFolder,
+    SourceAndImage, SourceAndReceive, Stuck,
 };
 use State::{Ended, Is};
 
@@ -129,6 +130,10 @@ rows! {
     serve_connecting_terminated: Connecting, Terminated => NEVER_LEFT;
     serve_connecting_killed: Connecting, Killed => NEVER_LEFT;
 
+    serve_connecting_image_cut: Connecting, ImageCut => &[
+        always(Damaged, Is("", "inmigrate"), Restore),
+    ];
+
     serve_sending_link_cut: Sending, LinkCut => IN_IMAGE;
     serve_sending_terminated: Sending, Terminated => IN_IMAGE;
     serve_sending_killed: Sending, Killed => IN_IMAGE;
@@ -136,6 +141,7 @@ rows! {
     serve_sending_refused: Sending, Refused => IN_IMAGE;
 
     serve_serving_link_cut: Serving, LinkCut => &[always(QemuAndImage, PAUSED, Recover)];
+    serve_serving_link_gone: Serving, LinkGone => TAKEN_OVER;
     serve_serving_terminated: Serving, Terminated => TAKEN_OVER;
     serve_serving_killed: Serving, Killed => TAKEN_OVER;
     serve_serving_image_cut: Serving, ImageCut => &[always(QemuAndImage, PAUSED, PutBack)];
@@ -144,8 +150,10 @@ rows! {
     serve_unconfirmed_link_cut: Unconfirmed, LinkCut => ARRIVED;
     serve_unconfirmed_terminated: Unconfirmed, Terminated => ARRIVED;
     serve_unconfirmed_killed: Unconfirmed, Killed => ARRIVED;
+    serve_unconfirmed_image_cut: Unconfirmed, ImageCut => ARRIVED;
     serve_unconfirmed_destination_killed: Unconfirmed, DestinationKilled => AS_BEFORE;
 
+    serve_served_image_cut: Served, ImageCut => ARRIVED;
     serve_served_destination_killed: Served, DestinationKilled => AS_BEFORE;
 }
 

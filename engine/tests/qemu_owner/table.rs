@@ -68,7 +68,7 @@ impl fmt::Display for Phase {
 pub(crate) enum Failure {
     /// The link breaks and stays down for a moment.
     LinkCut,
-    /// The link breaks, and no new one is made within `--recover-timeout`.
+    /// The link breaks, and no new one is made within `--recover-timeout` or `--retry`.
     LinkGone,
     /// retpath gets SIGTERM.
     Terminated,
@@ -129,6 +129,8 @@ pub(crate) enum Place {
     SourceAndFolder,
     /// In the folder that `receive` has left, whole.
     Folder,
+    /// In the image, but for what was done to a file of it.
+    Damaged,
     /// At the source, whole, but QEMU does not run it again.
     Stuck,
     /// At QEMU, whole; the image is as it was.
@@ -150,6 +152,7 @@ impl fmt::Display for Place {
             Self::SourceAndReceive => "part at the source, part in `receive`",
             Self::SourceAndFolder => "part at the source, part in the folder that `receive` left",
             Self::Folder => "the folder that `receive` left",
+            Self::Damaged => "image, which is refused as it is",
             Self::Stuck => "source, which does not run it again: **lost**",
             Self::Qemu => "QEMU",
             Self::QemuAndImage => "QEMU, the missing pages in the image",
@@ -180,6 +183,8 @@ pub(crate) enum Cure {
     Recover,
     /// `migrate_recover` at the destination, then another `retpath serve --resume`.
     TakeOver,
+    /// The image's file is put back, then as [`Cure::Serve`].
+    Restore,
     /// The image's file is put back, then as [`Cure::TakeOver`].
     PutBack,
     /// Nothing does.
@@ -202,6 +207,7 @@ impl fmt::Display for Cure {
             Self::Serve => "`retpath serve --image DIR --connect URI`, a new QEMU",
             Self::Recover => "QEMU: `migrate_recover URI`; `serve` goes on",
             Self::TakeOver => "QEMU: `migrate_recover URI`; `retpath serve … --resume`",
+            Self::Restore => "put the file back; `retpath serve --image DIR --connect URI`",
             Self::PutBack => {
                 "put the file back; QEMU: `migrate_recover URI`; `retpath serve … --resume`"
             }

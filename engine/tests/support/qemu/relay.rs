@@ -49,6 +49,8 @@ struct State {
     /// Forward bytes, of all links together, that still go through before the cut.
     budget: Option<u64>,
     cuts: usize,
+    /// New connections are closed at once.
+    down: bool,
     hold: Option<Hold>,
     record: Option<PathBuf>,
     trouble: Vec<String>,
@@ -169,6 +171,18 @@ impl Relay {
         self.shared.cut(&mut self.shared.lock());
     }
 
+    /// Cuts all links now, and closes new ones at once until [`Relay::mend`].
+    pub(crate) fn tear_down(&self) {
+        let mut state = self.shared.lock();
+        state.down = true;
+        self.shared.cut(&mut state);
+    }
+
+    /// Lets new connections through again.
+    pub(crate) fn mend(&self) {
+        self.shared.lock().down = false;
+    }
+
     /// Cuts all links as soon as exactly `bytes` more have gone forward, wherever in a message that
     /// is.
     pub(crate) fn cut_after(&self, bytes: u64) {
@@ -279,6 +293,9 @@ impl Shared {
     fn connect(self: &Arc<Self>, near: UnixStream, target: &Path) {
         // Locked from here on: whoever meets the connection at its other end finds it listed.
         let mut state = self.lock();
+        if state.down {
+            return;
+        }
         let far = match UnixStream::connect(target) {
             Ok(far) => far,
             Err(error) => {
