@@ -154,7 +154,7 @@ fn another_process_takes_over_after_sighup() {
     half.qemu.wait_status(&["postcopy-paused"], SOON);
     half.qemu.recover();
     let uri = half.relay.uri();
-    let mut served = half.image.serve(&[&uri], &["--resume"]);
+    let mut served = half.image.serve(&[&uri], &["--resume", &half.image.id()]);
     served.wait_success(SOON);
     half.qemu.wait_status(&["completed"], SOON);
     half.qemu.wait_healthy(10, SOON);

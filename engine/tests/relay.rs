@@ -37,6 +37,61 @@ fn rest(stream: &mut UnixStream) -> Vec<u8> {
 }
 
 #[test]
+fn holds_a_message_until_it_is_released() {
+    let folder = folder();
+    let (listener, relay) = behind(folder.path());
+    relay.hold(Way::Forward, b"held");
+    let (mut near, mut far) = through(&listener, &relay);
+    near.write_all(b"through, h").unwrap();
+    near.write_all(b"e").unwrap();
+    near.write_all(b"ld, behind").unwrap();
+    relay.wait_held(SOON);
+    // The other direction goes on, and so does what came before.
+    far.write_all(b"back").unwrap();
+    let mut back = [0; 4];
+    near.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"back");
+    let mut before = [0; 9];
+    far.read_exact(&mut before).unwrap();
+    assert_eq!(&before, b"through, ");
+    assert_eq!(relay.forwarded(), 9);
+    relay.release();
+    near.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut far), b"held, behind");
+}
+
+#[test]
+fn a_cut_drops_what_is_held() {
+    let folder = folder();
+    let (listener, relay) = behind(folder.path());
+    relay.hold(Way::Back, b"held");
+    let (mut near, mut far) = through(&listener, &relay);
+    far.write_all(b"through, held, behind").unwrap();
+    relay.wait_held(SOON);
+    relay.cut();
+    assert_eq!(rest(&mut near), b"through, ");
+    assert_eq!(rest(&mut far), b"");
+}
+
+#[test]
+fn refuses_connections_while_it_is_torn_down() {
+    let folder = folder();
+    let (listener, relay) = behind(folder.path());
+    let (mut near, _far) = through(&listener, &relay);
+    relay.tear_down();
+    assert_eq!(rest(&mut near), b"");
+    let mut near = UnixStream::connect(relay.socket()).unwrap();
+    near.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(rest(&mut near), b"");
+    assert_eq!(relay.links().len(), 1);
+    relay.mend();
+    let (mut near, mut far) = through(&listener, &relay);
+    near.write_all(b"again").unwrap();
+    drop(near);
+    assert_eq!(rest(&mut far), b"again");
+}
+
+#[test]
 fn forwards_and_records_both_ways() {
     let folder = folder();
     let (listener, relay) = behind(folder.path());

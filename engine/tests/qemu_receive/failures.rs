@@ -87,7 +87,7 @@ fn gives_the_guest_back_when_ctrl_c_ends_the_reader_of_its_output_too() {
     let folder = folder();
     let out = folder.path().join("image");
     let source = Qemu::boot(&machine());
-    let mut ground = Ground::start(source, &out, folder, &["postcopy-ram"], &[], into_tee);
+    let mut ground = Ground::with(into_tee, source, &out, folder, &["postcopy-ram"], &[]);
     ground
         .source
         .set(json!({ "max-postcopy-bandwidth": 1 << 20 }));

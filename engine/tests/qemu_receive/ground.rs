@@ -59,17 +59,17 @@ impl Ground {
         capabilities: &[&str],
         more: &[&str],
     ) -> Self {
-        Self::start(source, out, folder, capabilities, more, Program::retpath)
+        Self::with(Program::retpath, source, out, folder, capabilities, more)
     }
 
     /// The same with `retpath` started in another way.
-    pub(crate) fn start(
+    pub(crate) fn with(
+        start: impl FnOnce(&[&str]) -> Program,
         mut source: Qemu,
         out: &Path,
         folder: TempDir,
         capabilities: &[&str],
         more: &[&str],
-        retpath: fn(&[&str]) -> Program,
     ) -> Self {
         source.enable(capabilities);
         source.set(json!({ "max-bandwidth": PRECOPY, "max-postcopy-bandwidth": POSTCOPY }));
@@ -78,7 +78,7 @@ impl Ground {
         let mut args = vec!["receive", "--listen", &uri, "--out", text(out)];
         args.extend(["--format", "json"]);
         args.extend(more);
-        let retpath = retpath(&args);
+        let retpath = start(&args);
         // The socket is there before it can be connected to.
         retpath.wait_error(SOON, |line| line.contains("listening on").then_some(()));
         let relay = Relay::recording(&socket);

@@ -172,6 +172,17 @@ impl Program {
         Self::spawn(command)
     }
 
+    /// The same with an effect on some of its system calls, in the words of `strace -e inject=`.
+    #[cfg(feature = "cli")]
+    pub(crate) fn retpath_with(inject: &str, args: &[&str]) -> Self {
+        // The tracer is the child's child: signals and the end are retpath's own.
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e"]);
+        command.arg(format!("inject={inject}"));
+        command.arg(env!("CARGO_BIN_EXE_retpath")).args(args);
+        Self::spawn(command)
+    }
+
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

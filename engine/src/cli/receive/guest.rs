@@ -401,9 +401,12 @@ impl Guest for Incoming {
 
     fn progress(&mut self, core: &Destination) {
         if self.signals.came() {
-            if self.source.switched && core.phase().is_live() {
+            // Also before the device state is here: up to 10.1, a source that has sent it pauses
+            // when its link breaks, and nobody can resume it.
+            let link = !core.phase().is_recoverable();
+            if self.source.switched && link {
                 self.put_off("stopped by a signal".into());
-            } else if self.trouble.is_none() || core.phase().is_recoverable() {
+            } else if self.trouble.is_none() || !link {
                 self.control.stop();
             }
         }

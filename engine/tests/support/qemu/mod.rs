@@ -14,6 +14,7 @@
 //! not test; `.ci/run` installs QEMU and runs them.
 
 pub(crate) mod guest;
+mod hold;
 #[cfg(feature = "cli")]
 pub(crate) mod image;
 pub(crate) mod machine;

@@ -1,8 +1,9 @@
 //! A relay between the two sides of a migration: unix socket in, unix socket out.
 //!
 //! It forwards bytes and half-closes as they are, each connection by two threads, and can cut all
-//! links at once, cut them at an exact byte, and record what each side sent. A cut looks to both
-//! sides like a network that is gone; connections made afterwards go through.
+//! links at once, cut them at an exact byte, stop in front of a message, and record what each side
+//! sent. A cut looks to both sides like a network that is gone; connections made afterwards go
+//! through.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::hold::{Found, Hold};
 use super::migration::unix;
 use super::process::folder;
 use super::stream::Ram;
@@ -47,6 +49,9 @@ struct State {
     /// Forward bytes, of all links together, that still go through before the cut.
     budget: Option<u64>,
     cuts: usize,
+    /// New connections are closed at once.
+    down: bool,
+    hold: Option<Hold>,
     record: Option<PathBuf>,
     trouble: Vec<String>,
 }
@@ -166,10 +171,42 @@ impl Relay {
         self.shared.cut(&mut self.shared.lock());
     }
 
+    /// Cuts all links now, and closes new ones at once until [`Relay::mend`].
+    pub(crate) fn tear_down(&self) {
+        let mut state = self.shared.lock();
+        state.down = true;
+        self.shared.cut(&mut state);
+    }
+
+    /// Lets new connections through again.
+    pub(crate) fn mend(&self) {
+        self.shared.lock().down = false;
+    }
+
     /// Cuts all links as soon as exactly `bytes` more have gone forward, wherever in a message that
     /// is.
     pub(crate) fn cut_after(&self, bytes: u64) {
         self.shared.lock().budget = Some(bytes);
+    }
+
+    /// Forwards nothing from the first `pattern` on in one direction, until [`Relay::release`] or a
+    /// cut. Bytes in front of it go through.
+    pub(crate) fn hold(&self, way: Way, pattern: &'static [u8]) {
+        self.shared.lock().hold = Some(Hold::new(way, pattern));
+    }
+
+    /// Waits until the pattern of [`Relay::hold`] has come.
+    pub(crate) fn wait_held(&self, within: Duration) {
+        let held = |state: &State| state.hold.as_ref().filter(|hold| hold.held).map(|_| ());
+        self.shared
+            .wait(within, held)
+            .unwrap_or_else(|| panic!("what the relay holds did not come within {within:?}"));
+    }
+
+    /// Forwards what is held, and everything behind it.
+    pub(crate) fn release(&self) {
+        self.shared.lock().hold = None;
+        self.shared.changed.notify_all();
     }
 
     /// Ends one direction of connection `index`, as a peer does that half-closes its socket.
@@ -256,6 +293,9 @@ impl Shared {
     fn connect(self: &Arc<Self>, near: UnixStream, target: &Path) {
         // Locked from here on: whoever meets the connection at its other end finds it listed.
         let mut state = self.lock();
+        if state.down {
+            return;
+        }
         let far = match UnixStream::connect(target) {
             Ok(far) => far,
             Err(error) => {
@@ -307,33 +347,79 @@ impl Shared {
         mut file: Option<File>,
     ) {
         let mut piece = vec![0; 64 << 10];
+        // What a hold may begin with.
+        let mut kept = Vec::new();
         loop {
             let len = match from.read(&mut piece) {
-                Ok(0) => break,
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => break,
+                Err(_) => 0,
             };
-            let (len, last) = self.admit(index, way, len);
-            if let Some(file) = &mut file {
-                file.write_all(&piece[..len])
-                    .expect("the record can be written");
+            kept.extend_from_slice(&piece[..len]);
+            let mut on = true;
+            while on && !kept.is_empty() {
+                let through = match len {
+                    0 => kept.len(),
+                    _ => self.pass(way, &kept),
+                };
+                if through == 0 {
+                    break;
+                }
+                let bytes: Vec<u8> = kept.drain(..through).collect();
+                on = self.forward(index, way, &bytes, &mut to, file.as_mut());
             }
-            let sent = to.write_all(&piece[..len]);
-            if sent.is_ok() {
-                self.count(index, way, &piece[..len]);
-            }
-            if last {
-                // Even where the other side has left before: the cut of another link told it to.
-                self.cut(&mut self.lock());
-            }
-            if sent.is_err() || last {
+            if !on {
                 // Nobody reads there: the side that sends must hear of it.
                 let _ = from.shutdown(Shutdown::Both);
+            }
+            if !on || len == 0 {
                 break;
             }
         }
         let _ = to.shutdown(Shutdown::Write);
+    }
+
+    /// How many of these bytes go through now, at least one unless all of them may be the beginning
+    /// of what is held. Waits in front of it.
+    fn pass(&self, way: Way, bytes: &[u8]) -> usize {
+        let mut state = self.lock();
+        loop {
+            let Some(hold) = state.hold.as_mut().filter(|hold| hold.way == way) else {
+                return bytes.len();
+            };
+            match hold.find(bytes) {
+                Found::At(0) => hold.held = true,
+                Found::At(at) | Found::Perhaps(at) => return at,
+            }
+            self.changed.notify_all();
+            let woken = self.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sends a piece on; `false` if nothing more can go this way.
+    fn forward(
+        &self,
+        index: usize,
+        way: Way,
+        bytes: &[u8],
+        to: &mut UnixStream,
+        file: Option<&mut File>,
+    ) -> bool {
+        let (len, last) = self.admit(index, way, bytes.len());
+        if let Some(file) = file {
+            file.write_all(&bytes[..len])
+                .expect("the record can be written");
+        }
+        let sent = to.write_all(&bytes[..len]);
+        if sent.is_ok() {
+            self.count(index, way, &bytes[..len]);
+        }
+        if last {
+            // Even where the other side has left before: the cut of another link told it to.
+            self.cut(&mut self.lock());
+        }
+        sent.is_ok() && !last
     }
 
     /// How much of a piece goes through, and whether the cut comes behind it; then the other links
@@ -371,6 +457,7 @@ impl Shared {
     fn cut(&self, state: &mut State) {
         state.sever(None);
         state.cuts += 1;
+        state.hold = None;
         self.changed.notify_all();
     }
 }
