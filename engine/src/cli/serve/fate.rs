@@ -143,10 +143,6 @@ fn why(error: &RunError, core: &Source) -> String {
              machine type or size, or RAM page sizes that `retpath import` must be given with \
              --block-page-size)"
         }
-        (RunError::Source(source::Error::GaveUp { .. }), false) => {
-            " (QEMU's own messages may name another machine type or size, or RAM page sizes that \
-             `retpath import` must be given with --block-page-size)"
-        }
         _ => "",
     };
     format!("{error}{hint}")
