@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Most reads of what came before a link broke: more than sockets hold.
 const LAST_READS: usize = 4096;
 
+/// How long SHUT may take when everything has been sent and a link is closed.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// How long a destination may take to close a link that it does not want.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -84,19 +87,33 @@ impl Serving<'_> {
     }
 
     /// A destination closes when it has said its last word. Whoever is still
-    /// writing then finds a broken link, but the word is there to be read.
+    /// writing then finds a broken link, but the word is there to be read. QEMU
+    /// closes the preempt channel before it sends SHUT on the main one, so that
+    /// the end mark of an early one may find it closed: SHUT is on its way.
     fn last_words(&mut self, error: RunError) -> RunError {
         if !matches!(error, RunError::Link { .. }) {
             return error;
         }
+        let until = Instant::now() + LAST_WORD;
         for _ in 0..LAST_READS {
             match self.return_path() {
                 Ok(true) if self.core.phase() != Phase::Completed => {}
                 Err(RunError::Source(why)) => return why.into(),
+                Ok(false) if self.core.phase() == Phase::Completing && self.hears_by(until) => {}
                 _ => break,
             }
         }
         error
+    }
+
+    /// Waits for something to read on the main link; says whether there is.
+    fn hears_by(&self, until: Instant) -> bool {
+        let mut waiting = Waiting::new();
+        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
+        let link = self.main.as_ref().map(|out| out.link.as_fd());
+        let back = waiting.add(link, PollFlags::IN);
+        let left = until.saturating_duration_since(Instant::now());
+        waiting.wait(left).is_ok() && waiting.readable(back) && !waiting.readable(control)
     }
 
     /// Makes sure, as far as it can be, that the destination keeps the new main
