@@ -59,6 +59,8 @@ pub(super) struct Incoming {
     pub(super) finished: Option<Finished>,
     /// How the migration ended, as soon as everything is on disk.
     ending: Option<Ending>,
+    /// The description that follows it could not be kept.
+    undescribed: bool,
     pub(super) source: Source,
     preempt: bool,
 }
@@ -118,6 +120,7 @@ impl Incoming {
             manifest: None,
             finished: None,
             ending: None,
+            undescribed: false,
             source: Source {
                 hears: facts.is_some(),
                 switched: facts.is_some(),
@@ -170,18 +173,29 @@ impl Incoming {
     /// Gives a whole image its name, if that has not been done.
     pub(super) fn finish(&mut self) {
         if self.ending == Some(Ending::Precopy)
+            && !self.undescribed
             && let Err(why) = self.add_description()
         {
-            self.live.say(&format!(
-                "retpath receive: {why}; the image is whole, but lacks QEMU's description of the \
-                 device state"
-            ));
+            self.lose_description(&why);
         }
         if self.manifest.is_some()
             && let Some(writer) = self.writer.take()
         {
             self.finished = Some(writer.name());
         }
+    }
+
+    /// Goes on without the description: nothing needs it.
+    fn lose_description(&mut self, why: &str) {
+        self.undescribed = true;
+        if let Some(writer) = &mut self.writer {
+            // The manifest does not name it, so the file can stay.
+            let _ = writer.forget_description();
+        }
+        self.live.say(&format!(
+            "retpath receive: {why}; the image is whole, but lacks QEMU's description of the device \
+             state"
+        ));
     }
 
     /// Puts the description, which has come behind everything else, into a
@@ -322,10 +336,12 @@ impl Guest for Incoming {
             Event::Eof if self.source.switched => self.source.done = true,
             _ => {}
         }
-        let Some(writer) = &mut self.writer else {
+        let Some(writer) = self.writer.as_mut().filter(|_| !self.undescribed) else {
             return Ok(());
         };
         match self.recorder.event(event, writer) {
+            // Only the description comes behind a whole image.
+            Err(error) if self.ending.is_some() => self.lose_description(&error.to_string()),
             Err(error) if self.source.switched => self.put_off(error.to_string()),
             done => return done.map_err(|error| error.to_string()),
         }
