@@ -40,6 +40,7 @@ mod ram_file;
 mod ram_reader;
 mod reader;
 mod recorder;
+mod state_file;
 mod sums;
 mod tail;
 mod temporary;

@@ -23,8 +23,11 @@ use serde_json::{Value, json};
 
 use super::backing_file::open_as;
 use super::manifest::Manifest;
-use super::ram_file::create;
-use super::{Error, UNFINISHED};
+use super::ram_file::{RamData, create};
+use super::state_file::{StateFile, replace};
+use super::temporary::Temporary;
+use super::writer::{Gathered, Writer};
+use super::{DEVICE_STATE, EARLY_STATE, Error, UNFINISHED};
 use crate::blocks::BlockId;
 use crate::memory::wide;
 
@@ -110,6 +113,104 @@ impl Received {
 
 fn bits(folder: &Path, block: BlockId) -> PathBuf {
     folder.join(format!("received-{block:03}.bits"))
+}
+
+impl Writer {
+    /// Goes on with an image that another process left in the folder `path`
+    /// after [`Writer::make_resumable`]. It will be at `out`, or where it was
+    /// meant to be. Also gives what was known of the source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotUnfinished`], [`Error::InUse`], [`Error::Exists`]; or the
+    /// folder's files are not what it says of them.
+    pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Manifest), Error> {
+        let temporary = Temporary::adopt(path, out)?;
+        let folder = temporary.path();
+        let manifest = read(folder)?;
+        let blocks = manifest.checked_blocks(&folder.join(UNFINISHED))?;
+        let files = manifest
+            .blocks
+            .iter()
+            .map(|block| RamData::open(folder, block));
+        let writer = Self {
+            device_state: StateFile::open(folder, DEVICE_STATE, manifest.device_state)?,
+            early_state: StateFile::open(folder, EARLY_STATE, manifest.early_state)?,
+            description: None,
+            files: files.collect::<Result<_, _>>()?,
+            received: Some(Received::open(folder, blocks.len())?),
+            blocks: Some(blocks),
+            gathered: Gathered::default(),
+            seal: None,
+            temporary,
+        };
+        Ok((writer, manifest))
+    }
+
+    /// Makes the folder one that another process can go on with, if this one
+    /// ends: it stays when the writer is dropped. To be called when the device
+    /// state is complete and the source is about to give its guest up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. The folder stays all the same.
+    pub fn make_resumable(&mut self, facts: Manifest) -> Result<(), Error> {
+        self.temporary.set_stays(true);
+        self.sync_device_state()?;
+        let folder = self.temporary.path();
+        let received = Received::new(folder, self.files.len())?;
+        let text = text(&self.manifest(facts));
+        replace(folder, UNFINISHED, text.as_bytes())?;
+        self.received = Some(received);
+        Ok(())
+    }
+
+    /// Whether [`Writer::make_resumable`] has been called.
+    pub fn is_resumable(&self) -> bool {
+        self.received.is_some()
+    }
+
+    /// Notes which target pages of each block have been received, all of which
+    /// have been given to this writer: those that another process need not
+    /// receive again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn checkpoint<'a>(
+        &mut self,
+        received: impl IntoIterator<Item = &'a [u64]>,
+    ) -> Result<(), Error> {
+        self.flush()?;
+        let Some(files) = &self.received else {
+            return Ok(());
+        };
+        for (id, words) in received.into_iter().enumerate() {
+            files.set(id, words)?;
+        }
+        Ok(())
+    }
+
+    /// The target pages of a block that the process before this one received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn received(&self, block: BlockId) -> Result<Vec<u64>, Error> {
+        match (&self.received, &self.blocks) {
+            (Some(files), Some(blocks)) => files.get(block, blocks.target_pages(block)),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The sections in front of RAM, and the devices' sections, that have come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn states(&self) -> Result<[Vec<u8>; 2], Error> {
+        Ok([self.early_state.read()?, self.device_state.read()?])
+    }
 }
 
 /// The text of `unfinished.json`.

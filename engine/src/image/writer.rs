@@ -6,19 +6,15 @@
 //! written goes when the writer is dropped, unless the image is whole, or can
 //! be the only copy of a guest: see [`Writer::make_resumable`].
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-
-use super::backing_file::open_as;
 use super::digest::Seal;
 use super::manifest::{Manifest, RamFile};
-use super::ram_file::{RamData, create};
+use super::ram_file::RamData;
+use super::state_file::{StateFile, replace};
 use super::temporary::Temporary;
-use super::unfinished::{self, Received};
-use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, UNFINISHED, digest};
+use super::unfinished::Received;
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, digest};
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::destination::Tail;
 use crate::memory::wide;
@@ -29,36 +25,26 @@ const GATHER: usize = 1 << 20;
 /// An image that is being made.
 #[derive(Debug)]
 pub struct Writer {
-    temporary: Temporary,
+    pub(super) temporary: Temporary,
     /// None before the first block, whose stream says the target page size.
-    blocks: Option<Blocks>,
-    files: Vec<RamData>,
-    gathered: Gathered,
-    device_state: StateFile,
-    early_state: StateFile,
-    description: Option<StateFile>,
+    pub(super) blocks: Option<Blocks>,
+    pub(super) files: Vec<RamData>,
+    pub(super) gathered: Gathered,
+    pub(super) device_state: StateFile,
+    pub(super) early_state: StateFile,
+    pub(super) description: Option<StateFile>,
     /// What another process needs to go on with this image.
-    received: Option<Received>,
+    pub(super) received: Option<Received>,
     /// The digests, once it has been sealed.
-    seal: Option<Seal>,
+    pub(super) seal: Option<Seal>,
 }
 
 /// Bytes that belong in a row and are not written yet.
 #[derive(Debug, Default)]
-struct Gathered {
+pub(super) struct Gathered {
     block: BlockId,
     offset: u64,
     bytes: Vec<u8>,
-}
-
-/// A file that grows at its end.
-#[derive(Debug)]
-struct StateFile {
-    path: PathBuf,
-    file: File,
-    len: u64,
-    /// A write has failed: what follows stands in the wrong place.
-    torn: bool,
 }
 
 impl Writer {
@@ -83,37 +69,6 @@ impl Writer {
         })
     }
 
-    /// Goes on with an image that another process left in the folder `path`
-    /// after [`Writer::make_resumable`]. It will be at `out`, or where it was
-    /// meant to be. Also gives what was known of the source.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotUnfinished`], [`Error::InUse`], [`Error::Exists`]; or the
-    /// folder's files are not what it says of them.
-    pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Manifest), Error> {
-        let temporary = Temporary::adopt(path, out)?;
-        let folder = temporary.path();
-        let manifest = unfinished::read(folder)?;
-        let blocks = manifest.checked_blocks(&folder.join(UNFINISHED))?;
-        let files = manifest
-            .blocks
-            .iter()
-            .map(|block| RamData::open(folder, block));
-        let writer = Self {
-            device_state: StateFile::open(folder, DEVICE_STATE, manifest.device_state)?,
-            early_state: StateFile::open(folder, EARLY_STATE, manifest.early_state)?,
-            description: None,
-            files: files.collect::<Result<_, _>>()?,
-            received: Some(Received::open(folder, blocks.len())?),
-            blocks: Some(blocks),
-            gathered: Gathered::default(),
-            seal: None,
-            temporary,
-        };
-        Ok((writer, manifest))
-    }
-
     /// Where the image is now: under a temporary name until it is finished.
     pub fn path(&self) -> &Path {
         self.temporary.path()
@@ -122,71 +77,6 @@ impl Writer {
     /// The RAM blocks, once there is one.
     pub fn blocks(&self) -> Option<&Blocks> {
         self.blocks.as_ref()
-    }
-
-    /// Makes the folder one that another process can go on with, if this one
-    /// ends: it stays when the writer is dropped. To be called when the device
-    /// state is complete and the source is about to give its guest up.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]. The folder stays all the same.
-    pub fn make_resumable(&mut self, facts: Manifest) -> Result<(), Error> {
-        self.temporary.set_stays(true);
-        self.sync_device_state()?;
-        let folder = self.temporary.path();
-        let received = Received::new(folder, self.files.len())?;
-        let text = unfinished::text(&self.manifest(facts));
-        replace(folder, UNFINISHED, text.as_bytes())?;
-        self.received = Some(received);
-        Ok(())
-    }
-
-    /// Whether [`Writer::make_resumable`] has been called.
-    pub fn is_resumable(&self) -> bool {
-        self.received.is_some()
-    }
-
-    /// Notes which target pages of each block have been received, all of which
-    /// have been given to this writer: those that another process need not
-    /// receive again.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn checkpoint<'a>(
-        &mut self,
-        received: impl IntoIterator<Item = &'a [u64]>,
-    ) -> Result<(), Error> {
-        self.flush()?;
-        let Some(files) = &self.received else {
-            return Ok(());
-        };
-        for (id, words) in received.into_iter().enumerate() {
-            files.set(id, words)?;
-        }
-        Ok(())
-    }
-
-    /// The target pages of a block that the process before this one received.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn received(&self, block: BlockId) -> Result<Vec<u64>, Error> {
-        match (&self.received, &self.blocks) {
-            (Some(files), Some(blocks)) => files.get(block, blocks.target_pages(block)),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// The sections in front of RAM, and the devices' sections, that have come.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn states(&self) -> Result<[Vec<u8>; 2], Error> {
-        Ok([self.early_state.read()?, self.device_state.read()?])
     }
 
     /// Removes everything: the source has its guest back.
@@ -258,7 +148,7 @@ impl Writer {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Error> {
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
         let row = &mut self.gathered;
         if let Some(file) = self.files.get_mut(row.block) {
             file.write(row.offset, &row.bytes)?;
@@ -427,7 +317,7 @@ impl Writer {
         }
     }
 
-    fn manifest(&self, facts: Manifest) -> Manifest {
+    pub(super) fn manifest(&self, facts: Manifest) -> Manifest {
         let blocks = self.blocks.iter().flat_map(Blocks::iter).zip(&self.files);
         let blocks = blocks.map(|(block, ram)| RamFile {
             name: block.name.clone(),
@@ -461,86 +351,8 @@ pub struct Finished {
     pub trouble: Option<Error>,
 }
 
-/// Makes a file, or replaces it as a whole.
-fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
-    let mut file = File::create(&new).map_err(Error::io("making", &new))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io("writing", &new))?;
-    std::fs::rename(&new, &path).map_err(Error::io("naming", &path))
-}
-
 impl Gathered {
     fn end(&self) -> u64 {
         self.offset + wide(self.bytes.len())
-    }
-}
-
-impl StateFile {
-    fn new(folder: &Path, name: &str) -> Result<Self, Error> {
-        let path = folder.join(name);
-        let file = create(&path)?;
-        Ok(Self {
-            path,
-            file,
-            len: 0,
-            torn: false,
-        })
-    }
-
-    /// The file that another process has left; what is behind its length is
-    /// dropped.
-    fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
-        let path = folder.join(name);
-        let file = open_as(&path, OFlags::RDWR)?;
-        let mut state = Self {
-            path,
-            file,
-            len: 0,
-            torn: false,
-        };
-        let size = state.file.metadata();
-        if size.map_err(Error::io("looking at", &state.path))?.len() < len {
-            return Err(Error::File {
-                path: state.path,
-                why: format!("the file is shorter than {len} bytes"),
-            });
-        }
-        state.truncate(len)?;
-        Ok(state)
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.file.write_all(bytes);
-        self.torn |= written.is_err();
-        written.map_err(Error::io("writing", &self.path))?;
-        self.len += wide(bytes.len());
-        Ok(())
-    }
-
-    fn read(&self) -> Result<Vec<u8>, Error> {
-        std::fs::read(&self.path).map_err(Error::io("reading", &self.path))
-    }
-
-    fn truncate(&mut self, len: u64) -> Result<(), Error> {
-        let done = self
-            .file
-            .set_len(len)
-            .and_then(|()| io::Seek::seek(&mut self.file, io::SeekFrom::Start(len)));
-        done.map_err(Error::io("cutting", &self.path))?;
-        self.len = len;
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        if self.torn {
-            return Err(Error::File {
-                path: self.path.clone(),
-                why: "a part of it could not be written".into(),
-            });
-        }
-        let failed = Error::io("syncing", &self.path);
-        self.file.sync_all().map_err(failed)
     }
 }

@@ -9,7 +9,6 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use retpath_codec::command::{Command, RangeList};
@@ -18,6 +17,7 @@ use retpath_codec::{BlockName, NameBuf};
 
 use super::live::Live;
 use super::outage::Outage;
+use super::outcome::Source;
 use super::touch::Touchers;
 use super::unswitched::Unswitched;
 use crate::blocks::{Block, BlockId};
@@ -63,23 +63,6 @@ pub(super) struct Incoming {
     undescribed: bool,
     pub(super) source: Source,
     preempt: bool,
-}
-
-/// How far the source is, for what an unfinished migration means for its guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Source {
-    /// It can be told what has become of the migration.
-    pub(super) hears: bool,
-    /// It has switched to postcopy: its guest stands still.
-    pub(super) switched: bool,
-    /// It has sent everything that it will send.
-    pub(super) done: bool,
-    /// It was told that it has its guest back, and has closed.
-    pub(super) has_guest: bool,
-    /// It has not given its guest up yet: it waits to hear that the devices are loaded.
-    pub(super) keeps: bool,
-    /// Target pages that are not here.
-    pub(super) missing: u64,
 }
 
 /// How to receive into an image.
@@ -448,11 +431,4 @@ impl Guest for Incoming {
         self.touchers.stop();
         true
     }
-}
-
-/// Set when the touching has to end.
-pub(super) type Stop = Arc<AtomicBool>;
-
-pub(super) fn is_set(stop: &Stop) -> bool {
-    stop.load(Ordering::Acquire)
 }

@@ -10,7 +10,7 @@
 //! Exit code 0 if the image is there, 1 if not, with where the guest is on
 //! standard error, 2 for wrong usage.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,14 +29,16 @@ mod guest;
 mod left;
 mod live;
 mod outage;
+mod outcome;
 mod report;
 mod touch;
 mod unswitched;
 
-use guest::{Incoming, Settings, Source};
+use guest::{Incoming, Settings};
 use left::Left;
 use live::Live;
 use outage::Outage;
+use outcome::fate;
 use report::Report;
 
 const HELP: &str = "\
@@ -258,105 +260,4 @@ fn conclude(
         asked_touches: args.touch,
     };
     Ok((path.clone(), report.print(args.format)))
-}
-
-/// Where the guest is when no image was made, who may run it, and how. `kept` is the folder that
-/// had to stay, and whether another process can go on with it.
-fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
-    let Some((folder, resumable)) = kept else {
-        return format!("no image was made, and nothing is lost: {}", runner(source));
-    };
-    let missing = source.missing;
-    let folder = folder.display();
-    match (resumable, source.hears) {
-        (true, _) => format!(
-            "no image was made so far: {missing} pages are only at the source, and what has come is \
-             in {folder}; as long as `info migrate` at the source says postcopy-paused, neither \
-             `cont` nor `migrate_cancel` runs the guest there: go on with `retpath receive \
-             --continue {folder} --listen URI`, then `migrate -r URI` at the source; if the source \
-             runs its guest again, delete that folder; if the source is gone, the guest is lost"
-        ),
-        (false, true) => format!(
-            "no image was made, and what has come, in {folder}, is not enough to go on with; if \
-             `cont` at the source runs the guest, delete that folder; if `info migrate` there says \
-             postcopy-paused, the guest is lost"
-        ),
-        (false, false) => format!(
-            "no image was made, and nothing is lost: the source believes that the migration is \
-             over, but still has the guest, and `cont` there runs it again; then delete {folder}, \
-             which holds what has come"
-        ),
-    }
-}
-
-/// How a guest that its source still has runs again.
-fn runner(source: Source) -> &'static str {
-    match source {
-        Source {
-            has_guest: true, ..
-        } => {
-            "the guest has not run here, and the source has it back; QEMU 9.0 and newer run it \
-             again by themselves, an older one with `cont`"
-        }
-        Source { keeps: true, .. } => {
-            "the source had not given its guest up, and still has it; QEMU 11.1 and newer run it \
-             again by themselves; if `info status` there does not say running, give it `cont`"
-        }
-        Source { hears: true, .. } => {
-            "the source still has its guest, and runs it on (if `info status` there says paused, \
-             with `cont`)"
-        }
-        _ => {
-            "the source still has its guest; should it believe that the migration is over, `cont` \
-             there runs it again"
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn says_where_the_guest_is_and_who_runs_it() {
-        let early = Source {
-            hears: true,
-            ..Source::default()
-        };
-        let switched = Source {
-            switched: true,
-            missing: 7,
-            ..early
-        };
-        let back = Source {
-            has_guest: true,
-            ..switched
-        };
-        let keeps = Source {
-            keeps: true,
-            ..switched
-        };
-        let deaf = Source::default();
-        let folder = Path::new("vm.incomplete-7");
-        // The source, what is kept, whether the guest can be lost, and what runs it.
-        for (source, kept, lost, what) in [
-            (switched, Some(true), true, "--continue vm.incomplete-7"),
-            (switched, Some(false), true, "`cont` at the source"),
-            (back, None, false, "an older one with `cont`"),
-            (keeps, None, false, "had not given its guest up"),
-            (early, None, false, "runs it on"),
-            (deaf, Some(false), false, "`cont` there runs it again"),
-            (deaf, None, false, "`cont` there runs it again"),
-        ] {
-            let text = fate(source, kept.map(|resumable| (folder, resumable)));
-            assert_eq!(
-                text.contains("is lost"),
-                lost || text.contains("nothing is"),
-                "{text}"
-            );
-            assert_eq!(text.contains("nothing is lost"), !lost, "{text}");
-            assert_eq!(text.contains("vm.incomplete-7"), kept.is_some(), "{text}");
-            assert!(text.contains(what), "{text}");
-        }
-    }
 }

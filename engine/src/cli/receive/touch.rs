@@ -10,12 +10,18 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use super::guest::{Stop, is_set};
 use crate::blocks::BlockId;
 use crate::memory::Memory;
+
+/// Set when the touching has to end.
+type Stop = Arc<AtomicBool>;
+
+fn is_set(stop: &Stop) -> bool {
+    stop.load(Ordering::Acquire)
+}
 
 /// How many threads touch.
 const THREADS: usize = 4;
