@@ -11,8 +11,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use retpath_engine::image::Image;
+use rustix::process::Signal;
 use support::SOON;
-use support::program::Program;
+use support::program::{Program, is_ignored};
 use support::recorded::{PONGS, SHUT, channel, stream};
 use tempfile::TempDir;
 
@@ -97,6 +98,57 @@ fn says_so_when_the_source_closes_before_it_is_told() {
     nearly.source.write_all(&nearly.end).expect("it reads");
     nearly.source.shutdown(Shutdown::Write).expect("closed");
     nearly.assert_warned();
+}
+
+/// Asks for the received bitmap of `pc.ram`, as a source does first in a recovery.
+const RECV_BITMAP: &[u8] = b"\x08\0\x0a\0\x07\x06pc.ram";
+
+/// For QEMU, SHUT(1) in a recovery is one more broken link: it pauses again, and its guest runs
+/// nowhere without what was received.
+#[test]
+fn keeps_what_it_received_when_stopped_during_a_recovery() {
+    if is_ignored(Signal::TERM) {
+        return;
+    }
+    let mut nearly = Nearly::start();
+    nearly.source.shutdown(Shutdown::Both).expect("a cut");
+    let broken = |line: &str| line.contains("migrate -r").then_some(());
+    nearly.receiver.wait_error(SOON, broken);
+    let mut source = UnixStream::connect(nearly.folder.path().join("in")).expect("it listens");
+    source.set_read_timeout(Some(SOON)).expect("a limit");
+    source.write_all(RECV_BITMAP).expect("it reads");
+    let mut head = [0; 4 + 7 + 8];
+    source.read_exact(&mut head).expect("an answer");
+    assert_eq!(head[..4], [0, 5, 0, 7]);
+    let (_, size) = head.split_last_chunk().expect("a length");
+    let bitmap = usize::try_from(u64::from_be_bytes(*size)).expect("a small guest");
+    source
+        .read_exact(&mut vec![0; bitmap + 8])
+        .expect("all of it");
+
+    nearly.receiver.signal(Signal::TERM);
+    let mut more = [0; 8];
+    let said = source.read(&mut more).expect("an end");
+    drop(source);
+    assert_eq!(more[..said], [0; 0], "a source in recovery is told nothing");
+    assert_eq!(nearly.receiver.wait(SOON).code(), Some(1));
+    let errors = nearly.receiver.errors();
+    let name = format!("image.incomplete-{}", nearly.receiver.id());
+    assert!(
+        nearly
+            .folder
+            .path()
+            .join(&name)
+            .join("unfinished.json")
+            .exists()
+    );
+    assert!(
+        errors.contains(&format!(
+            "--continue {}",
+            nearly.folder.path().join(&name).display()
+        )),
+        "{errors}"
+    );
 }
 
 /// A source of machine type 2.1 that is cut inside its device state; with `return_path` it has opened

@@ -438,6 +438,11 @@ impl Destination {
         self.listened || self.main_ended
     }
 
+    /// Whether the main stream has ended: the source has sent everything.
+    pub fn is_main_ended(&self) -> bool {
+        self.main_ended
+    }
+
     /// Where the migration stands.
     pub fn phase(&self) -> Phase {
         self.phase

@@ -142,8 +142,8 @@ pub trait Guest {
         false
     }
 
-    /// The source has been told that it may run its guest, and has closed the
-    /// connection: this side is no longer needed.
+    /// The source had sent everything, was told that it may run its guest, and has
+    /// closed the connection: this side is no longer needed.
     fn given_back(&mut self) {}
 
     /// The link broke in postcopy, or a new one did not get the migration going

@@ -392,7 +392,13 @@ impl<'a> Receiving<'a> {
 
     /// Ends the migration on the wire: with SHUT(1), if the source may run its
     /// guest again.
+    ///
+    /// A source in recovery is told nothing: for QEMU, SHUT(1) then is one more
+    /// broken link. It pauses again, and another process can go on.
     fn tell_failure(&mut self) {
+        if self.core.phase().is_recoverable() {
+            return;
+        }
         if self.guest.may_go_back() {
             self.core.abort();
         }
@@ -410,8 +416,9 @@ impl<'a> Receiving<'a> {
                 Err(_) => return,
             };
             match main.link.read(&mut rest) {
-                // It has read everything: whatever it wrote is of no use now.
-                Ok(Moved::End) if waits && self.outbox.is_empty() => {
+                // A source that has sent everything closes once it has read SHUT(1). One that has
+                // not may have lost its link: then it pauses, and does not get its guest back.
+                Ok(Moved::End) if waits && self.core.is_main_ended() && self.outbox.is_empty() => {
                     return self.guest.given_back();
                 }
                 Ok(Moved::Bytes(_)) if Instant::now() < deadline => {}
