@@ -168,16 +168,13 @@ impl Incoming {
         }
     }
 
-    /// Goes on without the description: nothing needs it.
+    /// Goes on without the description: nothing needs it. Its file stays, because
+    /// the manifest may name it already: the image could not be opened without it.
     fn lose_description(&mut self, why: &str) {
         self.undescribed = true;
-        if let Some(writer) = &mut self.writer {
-            // The manifest does not name it, so the file can stay.
-            let _ = writer.forget_description();
-        }
         self.live.say(&format!(
-            "retpath receive: {why}; the image is whole, but lacks QEMU's description of the device \
-             state"
+            "retpath receive: {why}; the image is whole, but QEMU's description of the device state \
+             may be missing"
         ));
     }
 
