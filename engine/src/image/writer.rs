@@ -84,6 +84,11 @@ impl Writer {
         self.temporary.set_stays(false);
     }
 
+    /// Leaves everything under the temporary name: there may be no other copy.
+    pub fn keep(mut self) {
+        self.temporary.set_stays(true);
+    }
+
     /// Adds a RAM block that is all zeros, of a machine with target pages of
     /// `target` bytes.
     ///

@@ -189,6 +189,18 @@ fn leaves_nothing_unless_it_is_finished() {
 }
 
 #[test]
+fn keeps_an_unfinished_folder_when_asked_to() {
+    let folder = folder();
+    let out = folder.path().join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    let path = writer.path().to_owned();
+    writer.keep();
+    assert!(path.join("ram-000-ram.raw").exists());
+    assert!(!out.exists());
+}
+
+#[test]
 fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
     let folder = folder();
     let out = folder.path().join("image");

@@ -199,13 +199,19 @@ impl Incoming {
     pub(super) fn abandon(&mut self) -> Option<PathBuf> {
         let writer = self.writer.take()?;
         let source = self.source;
-        let has_guest = source.has_guest || source.keeps;
-        if has_guest || !source.switched && !source.done {
+        // In precopy, a source with a return path runs its guest on when the connection closes.
+        let runs_on = !source.switched && (source.hears || !source.done);
+        if source.has_guest || source.keeps || runs_on {
             writer.discard();
             return None;
         }
         let path = writer.path().to_owned();
-        drop(writer);
+        match source.switched {
+            // It stays once the device state is complete.
+            true => drop(writer),
+            // The source believes that the migration is over, and its user may have ended it.
+            false => writer.keep(),
+        }
         path.exists().then_some(path)
     }
 
@@ -372,11 +378,11 @@ impl Guest for Incoming {
 
     fn complete(&mut self, _: &Destination, ending: Ending) -> Result<(), String> {
         self.source.done = true;
-        self.source.missing = 0;
         self.touchers.finish();
         if let Some(trouble) = self.trouble.take() {
             return Err(trouble);
         }
+        self.source.missing = 0;
         self.live.writing();
         self.seal()?;
         // In precopy the description is still to come.
@@ -408,7 +414,10 @@ impl Guest for Incoming {
         }
         self.live.show(core);
         self.watch(core);
-        self.source.missing = core.pages().missing();
+        if self.trouble.is_none() {
+            // Later pages are not kept.
+            self.source.missing = core.pages().missing();
+        }
         self.note(core);
     }
 

@@ -23,6 +23,13 @@ pub(super) struct Source {
 /// had to stay, and whether another process can go on with it.
 pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
     let Some((folder, resumable)) = kept else {
+        if source.switched && !source.has_guest && !source.keeps {
+            return "no image was made: the source stopped its guest to switch, and its device \
+                    state has not come; QEMU 10.2 and newer run the guest again by themselves; if \
+                    `info migrate` at an older one says failed, `cont` there runs it; if it says \
+                    postcopy-paused, nothing runs it again, and the guest is lost"
+                .into();
+        }
         return format!("no image was made, and nothing is lost: {}", runner(source));
     };
     let missing = source.missing;
@@ -101,6 +108,7 @@ mod tests {
         for (source, kept, lost, what) in [
             (switched, Some(true), true, "--continue vm.incomplete-7"),
             (switched, Some(false), true, "`cont` at the source"),
+            (switched, None, true, "QEMU 10.2 and newer"),
             (back, None, false, "an older one with `cont`"),
             (keeps, None, false, "had not given its guest up"),
             (early, None, false, "runs it on"),
