@@ -109,7 +109,7 @@ fn ends_at_once_when_it_is_stopped_twice() {
     ground.switch_for_good();
     ground.retpath.signal(Signal::TERM);
     let end = Instant::now() + SOON;
-    while !ground.retpath.errors().contains("what has come is kept") {
+    while !ground.retpath.errors().contains("received so far are kept") {
         assert!(Instant::now() < end, "{}", ground.retpath);
         thread::sleep(Duration::from_millis(5));
     }

@@ -122,7 +122,7 @@ fn can_go_on_after_two_signals() {
     switched(&mut ground);
     ground.retpath.signal(Signal::TERM);
     ground.retpath.wait_error(SOON, |line| {
-        line.contains("what has come is kept").then_some(())
+        line.contains("received so far are kept").then_some(())
     });
     ground.retpath.signal(Signal::TERM);
     ground.retpath.wait(SOON);

@@ -1,10 +1,11 @@
-//! The machine that is being received: its pages go into the image as they come.
+//! The machine that is being received: pages are written to the image as they
+//! arrive.
 //!
-//! The guest does not run here. A page that has come is in its block's file; so
-//! from the switch to postcopy on another process can go on where this one
+//! The guest does not run here. Received pages are in their block's file, so
+//! after the switch to postcopy another process can continue where this one
 //! ended. Only `--touch` also needs memory, which is filled under userfaultfd as
 //! a guest's would be. The source is told that the migration is over once the
-//! image is whole, on disk and named.
+//! image is complete and on disk; in postcopy, also named.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use crate::image::{Finished, Manifest, Recorder, Writer};
 use crate::memory::{Backing, Memory};
 use crate::run::{Content, Control, Guest, RunError};
 
-/// How often to note which pages have come, for a process that goes on.
+/// Interval between checkpoints of the received bitmaps, for `--continue`.
 const CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// A machine on its way into an image.
@@ -43,11 +44,11 @@ pub(super) struct Incoming {
     touchers: Touchers,
     start: Instant,
     unswitched: Unswitched,
-    /// When it was last noted which pages have come.
+    /// Time of the last checkpoint.
     noted: Option<Instant>,
-    /// Why there will be no image, although the source goes on sending. From
-    /// the switch until it has sent everything, a source that loses its
-    /// destination cannot go back to its guest.
+    /// Why there will be no image; the migration continues. From the switch until it
+    /// has sent everything, a source that loses its destination cannot run its guest
+    /// again.
     trouble: Option<String>,
     signals: Signals,
     control: Control,
@@ -124,14 +125,15 @@ impl Incoming {
         self.writer.as_mut().ok_or_else(gone)
     }
 
-    /// There will be no image, but the source sends on.
+    /// Records that there will be no image, and lets the source send the rest.
     fn put_off(&mut self, why: String) {
         if self.trouble.is_some() {
             return;
         }
         self.live.say(&format!(
-            "retpath receive: {why}; ending once the source has sent everything, so that it can \
-             have its guest back (a second SIGINT or SIGTERM ends this at once; what has come is kept)"
+            "retpath receive: {why}; exiting once the source has sent everything, so that it can \
+             run its guest again (a second SIGINT or SIGTERM exits at once; the pages received so \
+             far are kept)"
         ));
         self.touchers.stop();
         self.trouble = Some(why);
@@ -220,7 +222,7 @@ impl Incoming {
         self.writer.as_ref().is_some_and(Writer::is_resumable)
     }
 
-    /// Notes which pages have come, now and then.
+    /// Checkpoints the received bitmaps, once per [`CHECKPOINT`].
     fn note(&mut self, core: &Destination) {
         let due = self.noted.is_none_or(|last| last.elapsed() >= CHECKPOINT);
         if !due || self.trouble.is_some() || !self.is_resumable() {
@@ -235,7 +237,7 @@ impl Incoming {
         self.noted = Some(Instant::now());
     }
 
-    /// Says what a source may wait for that does not switch.
+    /// Reports a source that does not switch, with the likely cause.
     fn watch(&mut self, core: &Destination) {
         let all = core.blocks().total_pages();
         let pages = core.stats().precopy;
@@ -245,11 +247,11 @@ impl Incoming {
             return;
         };
         self.live.say(&format!(
-            "retpath receive: all of the guest's memory has come, and its source has gone on for \
-             {seconds} s to send what the guest changes; it switches once that fits its \
+            "retpath receive: all of the guest's memory has been received, and the source has been \
+             sending changed pages for {seconds} s; it switches once the rest fits its \
              downtime-limit, or at `migrate_start_postcopy`; if it does not, its capability \
-             switchover-ack is most likely on: `info migrate_capabilities` in its monitor shows \
-             it; if so, `migrate_cancel` there, and give this command --switchover-ack or turn the \
+             switchover-ack is most likely on (`info migrate_capabilities` in its monitor shows \
+             it): then run `migrate_cancel` there, and pass --switchover-ack here or turn the \
              capability off"
         ));
     }
@@ -289,7 +291,7 @@ impl Guest for Incoming {
     }
 
     fn page(&mut self, block: BlockId, offset: u64, content: Content<'_>) -> Result<(), String> {
-        // What cannot be kept is not received again, either.
+        // There will be no image: drop the rest.
         let Some(writer) = self.writer.as_mut().filter(|_| self.trouble.is_none()) else {
             return Ok(());
         };
@@ -342,7 +344,7 @@ impl Guest for Incoming {
             }
         }
         match &self.trouble {
-            // This source has not given its guest up before it hears from here.
+            // This source keeps its guest until it gets the PONG that follows.
             Some(trouble) if self.recorder.asks_loaded() => {
                 self.source.keeps = true;
                 Err(trouble.clone())
@@ -404,7 +406,7 @@ impl Guest for Incoming {
     fn progress(&mut self, core: &Destination) {
         if self.signals.came() {
             // Also before the device state is here: up to 10.1, a source that has sent it pauses
-            // when its link breaks, and nobody can resume it.
+            // when its connection breaks, and cannot be resumed.
             let link = !core.phase().is_recoverable();
             if self.source.switched && link {
                 self.put_off("stopped by a signal".into());
@@ -433,7 +435,7 @@ impl Guest for Incoming {
     }
 
     fn failed(&mut self, _: &RunError) -> bool {
-        // They read, and nobody looks at what.
+        // Touchers discard what they read, so they may read zeros.
         self.touchers.stop();
         true
     }

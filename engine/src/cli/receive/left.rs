@@ -1,4 +1,4 @@
-//! What another `retpath receive` has left in postcopy, to be gone on with.
+//! State that an earlier `retpath receive` left in postcopy, for `--continue`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::destination::Destination;
 use crate::image::{Manifest, Writer};
 use crate::run::ReceiveOptions;
 
-/// A migration that another process has left.
+/// A migration that an earlier process left unfinished.
 pub(super) struct Left {
     pub(super) core: Destination,
     pub(super) known: Known,
@@ -16,8 +16,7 @@ pub(super) struct Left {
 }
 
 impl Left {
-    /// Opens the folder, and takes the settings that the stream depends on from
-    /// it.
+    /// Opens the folder, and sets the options that the stream depends on.
     pub(super) fn open(
         folder: &Path,
         out: Option<&Path>,

@@ -1,14 +1,15 @@
 //! `retpath receive`: a live migration becomes an image.
 //!
 //! The destination of a QEMU that runs `migrate`. The guest does not run here:
-//! its device state is kept as it came, its RAM is written to files as it
-//! comes. The source is told that the migration is over once the image is on
-//! disk; before that, whatever goes wrong, it is told that it may have its guest
-//! back. What may be the only copy of a guest is never removed.
+//! its device state is stored unchanged, and pages are written to files as they
+//! arrive. The source is told that the migration is over (SHUT 0) once the image
+//! is on disk. If the migration fails before that, SHUT 1 tells the source that it
+//! may run its guest again. Data that may be the only copy of a guest is never
+//! removed.
 //!
-//! Memory use does not grow with the guest, but for three bits for each page.
-//! Exit code 0 if the image is there, 1 if not, with where the guest is on
-//! standard error, 2 for wrong usage.
+//! Apart from three bits for each page, memory use does not grow with the guest.
+//! The exit code is 0 if the image exists; 1 if not, and standard error says where
+//! the guest is; 2 for wrong usage.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,25 +47,26 @@ At the source, in QEMU's monitor:
   migrate -d URI              the guest stops once all of its memory is here
   migrate_start_postcopy      with `migrate_set_capability postcopy-ram on` before
                               it: the guest stops at once, its memory follows
-The guest does not run here. When the link breaks in postcopy, the source goes on
-with `migrate -r URI`. If this command is killed in postcopy, what it received is
-in DIR.incomplete-PID: start it again with --continue, then give the source
-`migrate -r URI`.
+The guest does not run here. When the connection breaks in postcopy, resume with
+`migrate -r URI` at the source. If this command is killed in postcopy, the pages
+received so far are in DIR.incomplete-PID: start it again with --continue, then
+run `migrate -r URI` at the source.
 
-SIGINT, SIGTERM, SIGQUIT or SIGHUP ends this: before the switch at once, after it
-once the source has sent everything, so that it can have its guest back; without
-a link at once, and what has come is kept for --continue. A second SIGINT, SIGTERM or SIGQUIT ends it
-at once. While the process is stopped (SIGTSTP), a migration stands still.
+SIGINT, SIGTERM, SIGQUIT and SIGHUP end this command. Before the switch it exits at
+once. After the switch it exits once the source has sent everything, so that the
+source can run its guest again. While no connection is up, or a new one has not
+resumed the migration yet, it exits at once and keeps the pages received so far
+for --continue. A second SIGINT, SIGTERM or SIGQUIT always exits at once. While the
+process is stopped (SIGTSTP), the migration stands still.
 
-Multifd, compress, xbzrle and devices whose state comes in pieces are refused.
-Machine types up to 2.2 need a switch to postcopy, or the capabilities return-path
-and postcopy-ram off and --accept-unproven-end here: nothing else tells where their
-streams end.
+Multifd, compress, xbzrle and devices with iterative state are refused. Machine
+types up to 2.2 do not mark the end of the stream: switch to postcopy, or turn the
+capabilities return-path and postcopy-ram off and pass --accept-unproven-end here.
 
 Exit codes:
-  0  the image is there, even if the report of it could not be written
-  1  it is not, or it has another name than --out; one line says why, where the
-     guest is, and what to do
+  0  the image exists, even if the report could not be written
+  1  there is no image, or it has another name than --out; one line says why,
+     where the guest is, and what to do
   2  the command was called wrongly";
 
 /// Command line of `retpath receive`.
@@ -77,11 +79,11 @@ pub struct Args {
     /// The image: a folder, which must not exist yet
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Go on with a migration in postcopy that another `retpath receive` was
-    /// killed in: the folder that it left, NAME.incomplete-PID
+    /// Resume a postcopy migration after `retpath receive` was killed: the folder
+    /// that it left, NAME.incomplete-PID
     ///
-    /// Then `migrate -r URI` at the source, whose migration is in state
-    /// postcopy-paused. The image gets the name that was meant for it, or --out.
+    /// Then run `migrate -r URI` at the source, whose `info migrate` says
+    /// postcopy-paused. The image gets its original name NAME, or --out.
     #[arg(
         long = "continue",
         id = "resume",
@@ -95,14 +97,15 @@ pub struct Args {
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,
-    /// The source has the capability postcopy-preempt on: seen without this option
+    /// The source has the capability postcopy-preempt on; detected without this option
     #[arg(long, hide = true)]
     preempt: bool,
-    /// Give the source leave to switch, as the capability switchover-ack wants it
+    /// Acknowledge the switchover, which a source with the capability switchover-ack
+    /// waits for
     ///
-    /// Done without this option where the machine type is one of 8.1 or later, and
-    /// where the source has nothing left to send and does not switch. No release
-    /// before 8.1 takes it.
+    /// Sent without this option if the machine type is 8.1 to 11.0, or if the source
+    /// has nothing left to send and does not switch. QEMU before 8.1 fails the
+    /// migration when it gets one.
     #[arg(long)]
     switchover_ack: bool,
     /// Touch so many missing pages at random after the switch, and measure how
@@ -112,11 +115,11 @@ pub struct Args {
     /// How long to wait for a new connection when one breaks in postcopy
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     recover_timeout: u64,
-    /// Take a closed link for the end where nothing proves that the stream is whole
+    /// Accept a closed connection as the end of a stream that does not mark its end
     ///
-    /// For machine types up to 2.2 that do not switch to postcopy: the link of a source that is
-    /// killed closes, too. Use the image only if `info migrate` at the source says completed. The
-    /// image says that its end is unproven.
+    /// For machine types up to 2.2 that do not switch to postcopy. The connection of a killed
+    /// source closes in the same way: use the image only if `info migrate` at the source says
+    /// completed. The image records that its end is unproven.
     #[arg(long)]
     accept_unproven_end: bool,
     /// Listen on tcp: addresses other than loopback, without encryption
@@ -127,7 +130,7 @@ pub struct Args {
     format: Format,
 }
 
-/// Receives one migration and says what came of it.
+/// Receives one migration and reports the result.
 pub fn run(args: &Args) -> ExitCode {
     if let Some(out) = &args.out {
         machine::mention_leftovers("receive", out);
@@ -210,11 +213,15 @@ fn become_image(args: &Args) -> Result<Done, String> {
             &control,
         ),
     };
+    // First: a write to standard error can block for as long as its reader likes.
+    if guest.is_complete() {
+        guest.finish();
+    }
     guest.quiet();
     conclude(args, guest, received)
 }
 
-/// Finishes what precopy leaves to be done, and says what has become of it all.
+/// Reports the image, or why there is none and where the guest is.
 fn conclude(
     args: &Args,
     mut guest: Incoming,
@@ -242,7 +249,6 @@ fn conclude(
              deleting the image"
         ));
     }
-    guest.finish();
     let finished = guest.finished.as_ref().ok_or("no image was made")?;
     machine::check_name("receive", finished)
         .map_err(|error| format!("the migration is over: {error}"))?;

@@ -1,16 +1,16 @@
-//! What is said about a link that breaks in postcopy, and about the one that takes its place.
+//! Messages about a connection that breaks in postcopy, and about its replacement.
 
 use crate::channel::Address;
 use crate::run::RunError;
 
-/// A time without a link over which the migration goes on.
+/// The time from a broken connection until the migration is resumed.
 #[derive(Debug)]
 pub(super) struct Outage {
-    /// Where a new link is waited for.
+    /// Where the replacement connects.
     address: Address,
-    /// How long, in seconds.
+    /// How long to wait for it, in seconds.
     limit: u64,
-    /// What was said last; none while the migration goes on.
+    /// The last message; `None` while the migration runs.
     said: Option<String>,
 }
 
@@ -23,12 +23,14 @@ impl Outage {
         }
     }
 
-    /// The line for a link that broke, or for a new one that did not get the migration going again;
-    /// none if it says what the last one said: whoever can connect could fill a log with it.
+    /// The message for a connection that broke, or for a new one that did not resume the migration.
+    /// `None` if it equals the last message: otherwise anybody who can connect could fill a log.
     pub(super) fn broken(&mut self, error: &RunError, missing: u64) -> Option<String> {
         let Self { address, limit, .. } = self;
         let line = match (&self.said, &*address) {
-            (Some(_), _) => format!("a new link was of no use: {error}; waiting for another one"),
+            (Some(_), _) => {
+                format!("a new link did not resume the migration: {error}; waiting for another one")
+            }
             (None, Address::Fd(_)) => format!(
                 "{error}; {missing} pages are missing, and no other link can come over {address}: \
                  the migration cannot go on"
@@ -42,7 +44,7 @@ impl Outage {
         (self.said.as_ref() != Some(&line)).then(|| self.said.insert(line).clone())
     }
 
-    /// The line for a migration that goes on.
+    /// The message for a migration that has been resumed.
     pub(super) fn recovered(&mut self, missing: u64) -> String {
         self.said = None;
         format!("recovered: the migration goes on over a new link, {missing} pages are missing")
@@ -54,21 +56,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeats_nothing_in_one_outage() {
+    fn reports_the_same_error_once_per_outage() {
         let mut outage = Outage::new("tcp:localhost:4444".parse().expect("good"), 300);
         let broken = |outage: &mut Outage| outage.broken(&RunError::Closed, 7);
         let first = broken(&mut outage).expect("something");
         assert!(first.contains("`migrate -r tcp:localhost:4444`"), "{first}");
         assert!(first.contains("300 s"), "{first}");
         let second = broken(&mut outage).expect("something");
-        assert!(second.contains("of no use"), "{second}");
+        assert!(second.contains("did not resume"), "{second}");
         assert_eq!(broken(&mut outage), None);
         outage.recovered(7);
         assert_eq!(broken(&mut outage), Some(first));
     }
 
     #[test]
-    fn advises_nothing_where_no_link_can_come() {
+    fn gives_no_advice_to_reconnect_to_an_inherited_descriptor() {
         let mut outage = Outage::new(Address::Fd(3), 300);
         let line = outage.broken(&RunError::Closed, 7).expect("something");
         assert!(!line.contains("migrate -r"), "{line}");

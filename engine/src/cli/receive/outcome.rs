@@ -1,31 +1,31 @@
-//! What has become of the guest when no image was made: where it is, who may run it, and how.
+//! Where the guest is when no image was made, who may run it, and how.
 
 use std::path::Path;
 
-/// How far the source is, for what an unfinished migration means for its guest.
+/// The source's progress, which decides what a failed migration means for its guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Source {
-    /// It can be told what has become of the migration.
+    /// It has opened a return path.
     pub(super) hears: bool,
     /// It has switched to postcopy: its guest stands still.
     pub(super) switched: bool,
     /// It has sent everything that it will send.
     pub(super) done: bool,
-    /// It was told that it has its guest back, and has closed.
+    /// It was told that it may run its guest again, and has closed the connection.
     pub(super) has_guest: bool,
-    /// It has not given its guest up yet: it waits to hear that the devices are loaded.
+    /// It keeps its guest until it hears that the device state is loaded.
     pub(super) keeps: bool,
-    /// Target pages that are not here.
+    /// Target pages that have not been received.
     pub(super) missing: u64,
 }
 
-/// Where the guest is when no image was made, who may run it, and how. `kept` is the folder that
-/// had to stay, and whether another process can go on with it.
+/// Says where the guest is when no image was made, who may run it, and how. `kept` is the folder
+/// that was kept, and whether `--continue` takes it.
 pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
     let Some((folder, resumable)) = kept else {
         if source.switched && !source.has_guest && !source.keeps {
-            return "no image was made: the source stopped its guest to switch, and its device \
-                    state has not come; QEMU 10.2 and newer run the guest again by themselves; if \
+            return "no image was made: the source stopped its guest to switch, and the device \
+                    state was not received; QEMU 10.2 and newer run the guest again by themselves; if \
                     `info migrate` at an older one says failed, `cont` there runs it; if it says \
                     postcopy-paused, nothing runs it again, and the guest is lost"
                 .into();
@@ -36,21 +36,22 @@ pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
     let folder = folder.display();
     match (resumable, source.hears) {
         (true, _) => format!(
-            "no image was made so far: {missing} pages are only at the source, and what has come is \
-             in {folder}; as long as `info migrate` at the source says postcopy-paused, neither \
-             `cont` nor `migrate_cancel` runs the guest there: go on with `retpath receive \
-             --continue {folder} --listen URI`, then `migrate -r URI` at the source; if the source \
-             runs its guest again, delete that folder; if the source is gone, the guest is lost"
+            "no image was made so far: {missing} pages are only at the source, and the pages \
+             received so far are in {folder}; while `info migrate` at the source says \
+             postcopy-paused, neither `cont` nor `migrate_cancel` runs the guest there: run `retpath \
+             receive --continue {folder} --listen URI`, then `migrate -r URI` at the source; if the \
+             source runs its guest again, delete that folder; if the source is gone, the guest is \
+             lost"
         ),
         (false, true) => format!(
-            "no image was made, and what has come, in {folder}, is not enough to go on with; if \
-             `cont` at the source runs the guest, delete that folder; if `info migrate` there says \
-             postcopy-paused, the guest is lost"
+            "no image was made, and the data received so far, in {folder}, is not enough to \
+             continue; if `cont` at the source runs the guest, delete that folder; if `info migrate` \
+             there says postcopy-paused, the guest is lost"
         ),
         (false, false) => format!(
             "no image was made, and nothing is lost: the source believes that the migration is \
              over, but still has the guest, and `cont` there runs it again; then delete {folder}, \
-             which holds what has come"
+             which holds the data received"
         ),
     }
 }

@@ -1,29 +1,30 @@
-//! A source that goes on in precopy although all of the guest's memory has come.
+//! Detects a source that stays in precopy after all of the guest's memory has been
+//! received.
 //!
-//! Most often its guest changes memory faster than the link carries it. But one
-//! with the capability switchover-ack looks the same while it waits for leave,
-//! and an old machine type does not tell whether its QEMU knows the message. Time
-//! is in nanoseconds; nothing here fails.
+//! Most often the guest changes memory faster than the connection carries it. A
+//! source with the capability switchover-ack looks the same while it waits for
+//! SWITCHOVER_ACK, and an old machine type does not show whether its QEMU knows
+//! that message. Time is in nanoseconds; nothing here fails.
 
-/// How long that may go on before it is worth a line.
+/// Time in that state before it is reported.
 const SAY: u64 = 5_000_000_000;
 
-/// A source that sends nothing for so long has been paused by its user.
+/// A source that sends nothing for this long counts as paused by its user.
 const PAUSE: u64 = 1_000_000_000;
 
-/// Watches a source; see the module.
+/// Watches a source; see the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Unswitched {
     since: Option<u64>,
-    /// Pages that had come, and when that last changed.
+    /// Pages received, and when that number last changed.
     moved: (u64, u64),
     said: bool,
 }
 
 impl Unswitched {
-    /// `pages` have come in precopy, more than the guest has; none if the source
-    /// cannot be one that waits for leave. Gives, once, for how many seconds it
-    /// has gone on.
+    /// `pages` is the number of pages received in precopy once every page has been
+    /// received; `None` if the source cannot be waiting for SWITCHOVER_ACK. Returns,
+    /// once, for how many seconds that has lasted.
     pub(super) fn handle(&mut self, now: u64, pages: Option<u64>) -> Option<u64> {
         let Some(pages) = pages else {
             self.since = None;
@@ -51,14 +52,14 @@ mod tests {
     const TENTH: u64 = 100_000_000;
 
     #[test]
-    fn tells_once_of_a_source_that_goes_on() {
+    fn reports_a_source_that_keeps_sending_once() {
         let mut unswitched = Unswitched::default();
         let told = (0..200).filter_map(|i| unswitched.handle(i * TENTH, Some(i)));
         assert_eq!(told.collect::<Vec<_>>(), [5]);
     }
 
     #[test]
-    fn says_nothing_of_a_source_that_was_paused_or_cannot_wait() {
+    fn does_not_report_a_source_that_was_paused_or_cannot_wait() {
         let mut unswitched = Unswitched::default();
         for i in 0..600 {
             // Four seconds of pages, then two of none.
