@@ -1,8 +1,8 @@
-//! Connecting without blocking in connect(2): a wait that another thread, a
-//! signal or a deadline can end.
+//! Connecting without blocking in connect(2), so that another thread, a signal or a
+//! deadline can end the wait.
 //!
-//! A Unix socket whose backlog is full, and a TCP address that drops packets,
-//! keep a blocking connect(2) waiting for minutes or for ever. Nothing here
+//! A Unix socket whose backlog is full, and a TCP address that drops packets, block
+//! connect(2) for minutes or indefinitely. Nothing here
 //! panics; errors are the system's, [`ErrorKind::TimedOut`] at the deadline,
 //! and [`Ended::Interrupted`].
 
@@ -27,7 +27,7 @@ const FULL: Duration = Duration::from_millis(20);
 pub(super) struct Limits<'a> {
     /// A descriptor that becomes readable.
     pub(super) interrupt: Option<BorrowedFd<'a>>,
-    /// A moment.
+    /// The time at which the wait ends.
     pub(super) deadline: Option<Instant>,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn tcp(addresses: &[SocketAddr], limits: Limits<'_>) -> Result<OwnedF
             Err(Ended::Failed(error)) if error.kind() != ErrorKind::TimedOut => {
                 last = Ended::Failed(error);
             }
-            // One that did not answer in time has left none for the others.
+            // One that timed out has used up the time for the others.
             Err(Ended::Failed(error)) if !limits.is_over() => last = Ended::Failed(error),
             done => return done,
         }

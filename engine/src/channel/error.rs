@@ -34,7 +34,8 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// Whether nobody listens there, so that somebody may a moment later.
+    /// Whether the error means that nothing listens there, so that a later attempt may
+    /// succeed.
     pub fn is_absence(&self) -> bool {
         let kinds = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
         matches!(self, Self::Io { error, .. } if kinds.contains(&error.kind()))

@@ -1,7 +1,7 @@
 //! The file of a listening Unix socket: made, taken over from a process that is gone, removed.
 //!
-//! A process that is killed leaves its socket's file behind, and bind(2) refuses the name for ever.
-//! Such a file is replaced, if it is a socket of this user that nobody listens on:
+//! A process that is killed leaves its socket's file behind, and bind(2) keeps refusing the name.
+//! Such a file is replaced if it is a socket of this user and no socket is bound to it any more:
 //!
 //! ```text
 //!  bind NAME ── in use ──▶ does a socket have it? ── no ──▶ listen on .retpath-PID-N
@@ -11,8 +11,9 @@
 //!                                                           exchange them again, and fail
 //! ```
 //!
-//! A migration that waits for its connection must not be given one, so that is asked with a datagram
-//! socket: connecting it fails in another way where a stream socket has the name than where none has.
+//! A migration that waits for its one connection must not be given another, so this is tested with a
+//! datagram socket: connecting it fails with EPROTOTYPE if a stream socket is bound, and with
+//! ECONNREFUSED if none is.
 //!
 //! Nothing else is ever removed. Errors say what is in the way.
 
@@ -96,12 +97,12 @@ fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd>
     let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
         return Err(in_use(
-            "there is something that is no socket; choose another path, or move it away",
+            "the file there is not a socket; choose another path, or move it away",
         ));
     }
     if found.st_uid != rustix::process::geteuid().as_raw() {
         return Err(in_use(
-            "there is another user's socket; choose another path",
+            "it is a socket of another user; choose another path",
         ));
     }
     let other = "another process has its socket there; choose another path, or end that process";
@@ -112,7 +113,7 @@ fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd>
     let swap = || renameat_with(folder, &ours, folder, name, RenameFlags::EXCHANGE);
     let taken = match swap() {
         Ok(()) if id(folder, &ours)? == Id::of(&found) => Ok(true),
-        // It was replaced since it was looked at: by whoever listens there now.
+        // It was replaced after the check, by a process that listens there now.
         Ok(()) => swap().map(|()| false),
         // A file system that cannot exchange names.
         Err(Errno::INVAL | Errno::NOSYS) if id(folder, name)? == Id::of(&found) => {
@@ -136,7 +137,7 @@ fn in_use(why: &str) -> io::Error {
     io::Error::new(ErrorKind::AddrInUse, why)
 }
 
-/// Whether no socket has the name of this socket's file. Its owner, if there is one, notices nothing.
+/// Whether no socket is bound to this file. An owner, if there is one, notices nothing.
 fn is_abandoned(path: &Path) -> io::Result<bool> {
     let place = UnixPath::new(path)?;
     match rustix::net::connect(&socket(SocketType::DGRAM)?, place.address()) {
@@ -170,7 +171,7 @@ fn id(folder: &OwnedFd, name: &OsStr) -> io::Result<Id> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if id(&self.folder, &self.name).is_ok_and(|id| id == self.id) {
-            // Nobody can connect any more; a name that is gone by now is fine.
+            // Best effort: the name may be gone already.
             let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
         }
     }
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_over_a_socket_that_nobody_has() {
+    fn takes_over_the_socket_of_a_process_that_is_gone() {
         let (folder, path) = stale();
         let (listener, file) = listen(&path).expect("nobody is there");
         assert_eq!(names(folder.path()), ["socket"]);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_another_has_and_does_not_disturb_it() {
+    fn refuses_a_bound_socket_without_disturbing_its_owner() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let other = UnixListener::bind(&path).expect("a new socket");
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_alone_what_is_no_socket() {
+    fn refuses_files_that_are_not_sockets() {
         let folder = tempfile::tempdir().expect("a folder");
         let (_stale, target) = stale();
         let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
@@ -244,7 +245,7 @@ mod tests {
         for path in [file, link, folder.path().to_owned()] {
             let error = listen(&path).expect_err("in use");
             assert_eq!(error.kind(), ErrorKind::AddrInUse);
-            assert!(error.to_string().contains("no socket"), "{error}");
+            assert!(error.to_string().contains("not a socket"), "{error}");
             assert!(path.exists());
         }
     }

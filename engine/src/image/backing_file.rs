@@ -52,9 +52,8 @@ impl Mark {
         }
     }
 
-    /// Whether all that has happened is that the file got or lost a name, which changes the change
-    /// time, too. Whoever holds a file open keeps its bytes when it is deleted or replaced: this
-    /// may be the only copy that is left.
+    /// Whether only the number of links has changed, which sets the change time, too. A file that is
+    /// deleted or replaced keeps its bytes while it is open, and may be the only copy left.
     fn is_renamed(self, now: Self) -> bool {
         let Self { changed, links, .. } = now;
         links != self.links
@@ -97,8 +96,8 @@ impl BackingFile {
         })
     }
 
-    /// Locks the file as flock(2) does, shared, for as long as it is open: whoever writes an image
-    /// holds the exclusive lock.
+    /// Takes the shared flock(2) lock for as long as the file is open: the writer of an image holds
+    /// the exclusive one.
     ///
     /// # Errors
     ///
@@ -142,7 +141,7 @@ impl BackingFile {
         })
     }
 
-    /// Checks that nobody has written or cut the file since it was opened.
+    /// Checks that the file has not been written or truncated since it was opened.
     ///
     /// # Errors
     ///

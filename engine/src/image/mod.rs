@@ -17,16 +17,16 @@
 //! served.
 //!
 //! An image is made under a temporary name beside its own, `NAME.incomplete-PID`,
-//! synced, and then renamed, so that what has its name is whole. What was
-//! received after a source gave its guest up stays there if the process ends
-//! early, and another one can go on with it: see [`Writer::make_resumable`]. Whoever writes
-//! one holds flock(2) on its folder and, exclusively, on its RAM files; whoever
-//! serves one holds the shared lock on the RAM files.
+//! synced, and then renamed, so an image under its final name is complete. Data
+//! received after the switch to postcopy stays in the temporary folder if the
+//! process ends early, and another process can continue with it: see
+//! [`Writer::make_resumable`]. A writer holds flock(2) on the folder and,
+//! exclusively, on the RAM files; a reader holds the shared lock on the RAM files.
 //!
-//! An image has an identity and digests of all that is in it. What is served is
-//! compared with them first, piece by piece, so an image that was changed, at
-//! rest or while it is served, is noticed before a wrong byte leaves;
-//! [`verify()`] compares all of it.
+//! An image has an identity, and digests of all its contents. Each piece of RAM is
+//! compared with its digest before it is served, so changes to an image, at rest
+//! or while it is served, are detected before a wrong byte is sent; [`verify()`]
+//! compares all of it.
 //!
 //! Nothing here panics, whatever is in the files. A manifest is checked against
 //! the limits of a machine before anything is allocated or opened by it.

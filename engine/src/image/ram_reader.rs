@@ -1,4 +1,4 @@
-//! A block's RAM in an open image: bytes that are checked before anybody sees them.
+//! A block's RAM in an open image; bytes are compared with their digests before use.
 //!
 //! ```text
 //!  pieces     |      0      |      1      |      2      |      3      |
@@ -68,7 +68,7 @@ impl RamReader {
     /// # Errors
     ///
     /// [`Error::Range`]; the file was changed or cannot be read, or its bytes are not those that
-    /// were digested. `out` is of no use then.
+    /// were digested. The contents of `out` are unspecified then.
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(wide(out.len()));
         let end = end.filter(|&end| end <= self.file.len());
@@ -141,8 +141,8 @@ impl RamReader {
         Ok(())
     }
 
-    /// Whether bytes lie in a hole of the file, and so are zero; then they need no look, which would
-    /// fill the page cache with zeros. Of a piece that is not all hole, nobody knows without a look.
+    /// Whether bytes lie in a hole of the file, and so are zero without being read: reading holes
+    /// would fill the page cache. `false` if any piece that holds them is not all hole.
     ///
     /// # Errors
     ///

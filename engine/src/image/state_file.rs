@@ -1,4 +1,5 @@
-//! The files of device state: they grow at their end, and are whole or refused.
+//! Append-only files of device state. After a failed write they cannot be synced,
+//! so a torn file never becomes part of an image.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ pub(super) struct StateFile {
     pub(super) path: PathBuf,
     file: File,
     pub(super) len: u64,
-    /// A write has failed: what follows stands in the wrong place.
+    /// A write has failed, so later bytes are at the wrong offset.
     torn: bool,
 }
 
@@ -33,8 +34,7 @@ impl StateFile {
         })
     }
 
-    /// The file that another process has left; what is behind its length is
-    /// dropped.
+    /// Opens the file that another process left, and truncates it to `len`.
     pub(super) fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
         let path = folder.join(name);
         let file = open_as(&path, OFlags::RDWR)?;
@@ -89,7 +89,7 @@ impl StateFile {
     }
 }
 
-/// Makes a file, or replaces it as a whole.
+/// Creates or replaces a file atomically.
 pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
     let mut file = File::create(&new).map_err(Error::io("making", &new))?;

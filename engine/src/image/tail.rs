@@ -69,7 +69,7 @@ pub(super) fn split(all: &[u8]) -> Option<Split<'_>> {
     })
 }
 
-/// What the end of what has come so far looks like.
+/// Classifies the end of the device state received so far.
 pub(super) fn look(all: &[u8]) -> Tail {
     split(all).map_or(Tail::Open, |split| split.tail())
 }

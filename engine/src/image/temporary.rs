@@ -1,9 +1,9 @@
 //! The folder that an image is made in, before it has its name.
 //!
-//! It lies beside the image to be, so that one rename makes the image appear.
-//! It is removed when the writer is dropped, unless it has been told to stay,
-//! because it holds what nobody else has. A process that is killed leaves it,
-//! and its name tells what it is. It is locked as long as somebody writes.
+//! It is a sibling of the final folder, so one rename makes the image appear. It is
+//! removed when the writer is dropped, unless it is marked to stay because it may
+//! hold the only copy of a guest. A killed process leaves it behind; its name says
+//! what it is. It is locked while a process writes to it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -95,20 +95,20 @@ impl Temporary {
         self.stays = stays;
     }
 
-    /// Puts the names of its files where a crash cannot reach them.
+    /// Syncs the folder itself, and so the names of its files.
     pub(super) fn sync(&self) -> Result<(), Error> {
         let failed = Error::io("syncing the folder", &self.path);
         self.folder.sync_all().map_err(failed)
     }
 
-    /// Gives the folder its name; everything in it has been synced. It stays
-    /// whatever happens: if the name is taken, under the name with a number,
-    /// and if it cannot be renamed, under its temporary name.
+    /// Renames the folder, whose contents have been synced, to its final name. It is
+    /// always kept: with a number appended if the name is taken, and under its
+    /// temporary name if the rename fails.
     ///
     /// # Errors
     ///
-    /// It does not have the name that was asked for, or a crash could still
-    /// take the name away; [`Temporary::path`] says where it is.
+    /// It does not have the requested name, or a system crash could still undo the
+    /// rename; [`Temporary::path`] says where it is.
     pub(super) fn name(&mut self) -> Result<(), Error> {
         self.stays = true;
         let asked = self.out.clone();
@@ -203,7 +203,7 @@ fn open_locked(path: &Path) -> Result<File, Error> {
     Ok(folder)
 }
 
-/// What a process that was killed, or could not finish, has left.
+/// A folder left by a process that was killed or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     /// The folder.
@@ -212,20 +212,19 @@ pub struct Leftover {
     pub state: LeftoverState,
 }
 
-/// What is in a folder that was left.
+/// What a leftover folder contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftoverState {
-    /// A whole image that only lacks its name: rename it.
+    /// A complete image that only lacks its name: rename it.
     Whole,
-    /// Memory received in postcopy, of which the rest is at the source: it can
-    /// be the only copy of what the guest has become.
+    /// A part of a guest's memory, received in postcopy; the rest is at the source.
     Postcopy,
-    /// Nothing that its source does not have.
+    /// Nothing that the source does not have as well.
     Worthless,
 }
 
-/// What other processes have left of images of this name. Folders that
-/// somebody still writes are not among them.
+/// Finds the leftover folders of images with this name. Folders that a process is
+/// still writing are left out.
 pub fn leftovers(out: &Path) -> Vec<Leftover> {
     let Ok((parent, name)) = split(out) else {
         return Vec::new();

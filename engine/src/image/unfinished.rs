@@ -1,4 +1,4 @@
-//! What makes an unfinished image one that another process can finish.
+//! Files with which another process can finish an unfinished image.
 //!
 //! ```text
 //!  NAME.incomplete-PID/
@@ -8,10 +8,10 @@
 //!    received-001.bits     set if target page n has been received
 //! ```
 //!
-//! `unfinished.json` is written once, when the device state is safe. The bits
-//! follow the RAM files: a page is in its file before its bit is set, and a bit
-//! that lags behind costs nothing but a page that is sent again. So a process
-//! may be killed at any moment. Nothing is promised for a crash of the system.
+//! `unfinished.json` is written once, when the device state is on disk. The
+//! bitmaps follow the RAM files: a page is in its file before its bit is set, and a
+//! page whose bit is not set yet is sent again. So the process may be killed at any
+//! moment. A crash of the system is not covered.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -31,7 +31,7 @@ use super::{DEVICE_STATE, EARLY_STATE, Error, UNFINISHED};
 use crate::blocks::BlockId;
 use crate::memory::wide;
 
-/// What says that a file is one of these.
+/// The member `format` of `unfinished.json`.
 const FORMAT: &str = "retpath-unfinished";
 
 /// Largest file that is read: as a manifest's.
@@ -116,9 +116,9 @@ fn bits(folder: &Path, block: BlockId) -> PathBuf {
 }
 
 impl Writer {
-    /// Goes on with an image that another process left in the folder `path`
-    /// after [`Writer::make_resumable`]. It will be at `out`, or where it was
-    /// meant to be. Also gives what was known of the source.
+    /// Continues an image that another process left in the folder `path` after
+    /// [`Writer::make_resumable`]. Its final name is `out`, or the one that it was
+    /// started with. Also returns what was known of the source.
     ///
     /// # Errors
     ///
@@ -147,9 +147,9 @@ impl Writer {
         Ok((writer, manifest))
     }
 
-    /// Makes the folder one that another process can go on with, if this one
-    /// ends: it stays when the writer is dropped. To be called when the device
-    /// state is complete and the source is about to give its guest up.
+    /// Makes the folder one that another process can continue with
+    /// ([`Writer::resume`]): from now on dropping the writer keeps it. Call this when
+    /// the device state is complete, before the source is told so.
     ///
     /// # Errors
     ///
@@ -170,9 +170,8 @@ impl Writer {
         self.received.is_some()
     }
 
-    /// Notes which target pages of each block have been received, all of which
-    /// have been given to this writer: those that another process need not
-    /// receive again.
+    /// Writes the received bitmaps, after the pages themselves. Every page whose bit
+    /// is set must have been given to this writer.
     ///
     /// # Errors
     ///
@@ -191,7 +190,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The target pages of a block that the process before this one received.
+    /// The target pages of a block that the previous process received.
     ///
     /// # Errors
     ///
@@ -203,7 +202,7 @@ impl Writer {
         }
     }
 
-    /// The sections in front of RAM, and the devices' sections, that have come.
+    /// The received sections: those in front of RAM, and the devices'.
     ///
     /// # Errors
     ///
@@ -223,7 +222,7 @@ pub(super) fn text(manifest: &Manifest) -> String {
     format!("{value:#}\n")
 }
 
-/// Reads what another process has left in a folder.
+/// Reads the `unfinished.json` of a folder.
 pub(super) fn read(folder: &Path) -> Result<Manifest, Error> {
     let path = folder.join(UNFINISHED);
     if !path.exists() {

@@ -2,9 +2,9 @@
 //!
 //! Pages come in any order and may come again. Neighbours are gathered, so that
 //! a stream that goes through memory in order is written in large pieces; pages
-//! of zeros become holes. No error leaves anything of the image's name. What was
-//! written goes when the writer is dropped, unless the image is whole, or can
-//! be the only copy of a guest: see [`Writer::make_resumable`].
+//! of zeros become holes. After an error nothing exists under the image's name.
+//! Dropping the writer removes what was written, unless the image is complete or
+//! may be the only copy of a guest: see [`Writer::make_resumable`].
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ pub struct Writer {
     pub(super) device_state: StateFile,
     pub(super) early_state: StateFile,
     pub(super) description: Option<StateFile>,
-    /// What another process needs to go on with this image.
+    /// The received bitmaps, with which another process can continue.
     pub(super) received: Option<Received>,
     /// The digests, once it has been sealed.
     pub(super) seal: Option<Seal>,
@@ -79,12 +79,12 @@ impl Writer {
         self.blocks.as_ref()
     }
 
-    /// Removes everything: the source has its guest back.
+    /// Removes everything: the source can run its guest.
     pub fn discard(mut self) {
         self.temporary.set_stays(false);
     }
 
-    /// Leaves everything under the temporary name: there may be no other copy.
+    /// Keeps the folder under its temporary name: there may be no other copy.
     pub fn keep(mut self) {
         self.temporary.set_stays(true);
     }
@@ -235,7 +235,7 @@ impl Writer {
         Ok(super::tail::look(&self.device_state.read()?))
     }
 
-    /// Puts the device state where a crash cannot reach it.
+    /// Syncs the device state to disk.
     ///
     /// # Errors
     ///
@@ -245,7 +245,7 @@ impl Writer {
         self.device_state.sync()
     }
 
-    /// Puts everything that came so far where a crash cannot reach it.
+    /// Syncs everything received so far to disk.
     ///
     /// # Errors
     ///
@@ -258,9 +258,9 @@ impl Writer {
         self.sync_device_state()
     }
 
-    /// Makes the image whole and safe, but for its name. `facts` is what is
-    /// known of the source; what the writer knows itself is put into it. From
-    /// now on the folder stays, whatever happens to this writer.
+    /// Completes the image and syncs it to disk; only its name is missing then.
+    /// `facts` is what is known of the source; the writer adds what it knows
+    /// itself. After success, dropping the writer keeps the folder.
     ///
     /// # Errors
     ///
@@ -287,14 +287,14 @@ impl Writer {
         Ok(manifest)
     }
 
-    /// Gives a sealed image its name. The image is safe before and after.
+    /// Renames a sealed image to its final name. It stays on disk even if that
+    /// fails.
     pub fn name(mut self) -> Finished {
-        // Nobody writes any more; who opens the image locks them, shared.
+        // Releases the exclusive locks: readers take shared ones.
         self.files.clear();
         let trouble = self.temporary.name().err();
-        // Only now: until the image has its name, a process that is killed
-        // leaves what another one can go on with. What cannot be removed is
-        // ignored by whoever opens the image.
+        // Only now: until the image has its name, another process can continue after
+        // this one is killed. Readers ignore files that the manifest does not name.
         let folder = self.temporary.path();
         if self.early_state.len == 0 {
             let _ = std::fs::remove_file(folder.join(EARLY_STATE));

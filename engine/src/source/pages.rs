@@ -16,8 +16,8 @@ pub trait PageSource: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The block or the range is none, or the memory cannot be read or is not
-    /// what it was. The migration cannot go on; nothing of `out` is sent.
+    /// The block or the range is invalid, or the memory cannot be read or has
+    /// changed. The migration cannot continue; nothing of `out` is sent.
     fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
     /// Lends bytes of a block, if the memory is one that lends.
@@ -26,12 +26,12 @@ pub trait PageSource: Send + Sync {
         None
     }
 
-    /// Whether bytes of a block are known to be zero without a look at them,
-    /// as those of a hole in a file are: a look would bring them into memory.
+    /// Whether bytes of a block are known to be zero without being read, as in a
+    /// hole of a file: reading would bring them into memory.
     ///
     /// # Errors
     ///
-    /// The memory is not what it was. The migration cannot go on.
+    /// The memory has changed. The migration cannot continue.
     fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> io::Result<bool> {
         let _ = (block, offset, len);
         Ok(false)
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(lent, &bytes[15..22]);
         assert!(scratch.is_empty());
         let hole = lending.is_hole(1, 5, 7).expect("memory");
-        assert!(!hole, "nobody knows without a look");
+        assert!(!hole, "unknown without reading");
         let live = Memory::new(Backing::Anonymous, 1 << 16).expect("some memory");
         live.write(0, &bytes).expect("inside the block");
         let copied = vec![live];

@@ -1,10 +1,10 @@
-//! The preempt channel: who wants it, and what silence says about it.
+//! Detects whether the destination has the preempt channel on.
 //!
-//! A QEMU with the capability `postcopy-preempt` waits for a second connection
-//! without a word: 7.1 and 7.2 before they read the first one, from 9.0 on
-//! before they load the package. One without it accepts a second connection and
-//! closes it (`socket.c:socket_accept_incoming_migration`). Neither is said on
-//! the return path, so the source tells them apart by what is answered when.
+//! A QEMU with the capability `postcopy-preempt` silently waits for a second
+//! connection: 7.1 and 7.2 before they read the first one, from 9.0 on before they
+//! load the package. One without it accepts a second connection and closes it
+//! (`socket.c:socket_accept_incoming_migration`). No message reports either, so the
+//! source infers it from the answers to its PINGs.
 
 use super::framing::{self, PING_BEHIND, PING_PREEMPT};
 use super::line::{Connection, Line};
@@ -35,8 +35,8 @@ pub enum Awaited {
 }
 
 impl Source {
-    /// What only the destination can bring now, and always brings at once. None
-    /// without [`Config::probe`](super::Config::probe).
+    /// The answer that the migration now depends on and that a destination gives
+    /// immediately. `None` without [`Config::probe`](super::Config::probe).
     pub fn awaits(&self) -> Option<Awaited> {
         match self.phase {
             _ if !self.config.probe => None,
@@ -55,11 +55,11 @@ impl Source {
     }
 
     /// The preempt channel that [`Next::Connect`](super::Next::Connect) or
-    /// [`Source::open_preempt`] wanted is there.
+    /// [`Source::open_preempt`] asked for is connected.
     ///
     /// # Errors
     ///
-    /// [`Error::Phase`]: it is not wanted.
+    /// [`Error::Phase`]: it was not asked for.
     pub fn preempt_connected(&mut self) -> Result<(), Error> {
         if self.connection != Connection::Asked {
             return Err(self.not_now("preempt_connected"));
@@ -74,15 +74,15 @@ impl Source {
         Ok(())
     }
 
-    /// Whether the destination may still close the preempt channel without any
-    /// loss. Nothing is sent on it so far.
+    /// Whether the destination may still close the preempt channel without losing
+    /// pages: nothing has been sent on it.
     pub fn is_preempt_unproven(&self) -> bool {
         matches!(self.connection, Connection::Unproven { .. })
     }
 
-    /// The preempt channel cannot be had, or the destination has closed it
-    /// before anything was sent on it: it does not want one. All pages travel on
-    /// the main channel from now on, over later links, too.
+    /// The preempt channel could not be connected, or the destination closed it
+    /// before anything was sent on it. All pages travel on the main channel from now
+    /// on, over later links, too.
     ///
     /// # Errors
     ///
@@ -97,9 +97,9 @@ impl Source {
         Ok(())
     }
 
-    /// The destination seems to wait for a preempt channel that was not
-    /// configured: one is to be connected now; see
-    /// [`Source::preempt_connected`]. Later links get one in the usual order.
+    /// Adds a preempt channel that was not configured, because the destination seems
+    /// to wait for one: connect it now, then call [`Source::preempt_connected`].
+    /// Later links get one in the usual order.
     ///
     /// # Errors
     ///
@@ -123,8 +123,8 @@ impl Source {
         self.has_preempt() || self.is_preempt_unproven()
     }
 
-    /// Asks, before the switch, if the destination keeps the preempt channel;
-    /// says whether there was something to ask.
+    /// Before the switch, sends a PING to find out if the destination keeps the
+    /// preempt channel; returns whether one was written.
     pub(super) fn prove_preempt(&mut self, out: &mut Vec<u8>) -> bool {
         match &mut self.connection {
             Connection::Unproven { asked, .. } if self.pong && !*asked => *asked = true,
@@ -135,9 +135,9 @@ impl Source {
         true
     }
 
-    /// Takes a PONG for what it says about the preempt channel. After the switch
-    /// the main channel is read by another thread than the one that accepts
-    /// connections, and all that can be told is that it goes on.
+    /// Updates the state of the preempt channel after a PONG. After the switch the
+    /// destination reads the main channel in another thread than the one that accepts
+    /// connections, so PONG 4 only proves that it no longer waits for one.
     pub(super) fn preempt_answered(&mut self, value: u32) {
         self.connection = match (self.connection, value) {
             (Connection::Unproven { left, asked: true }, PING_PREEMPT) if left > 1 => {

@@ -314,7 +314,7 @@ impl Receiving<'_> {
         };
         let ended = main.decoder.has_ended() && self.ending.is_none();
         if ended && self.preempt.is_none() && self.moved.elapsed() >= SILENCE {
-            // Nobody among those who wait is the source.
+            // None of the pending connections is the source's preempt channel.
             self.lobby.clear();
         }
         if ended && self.lacks_preempt() {
@@ -338,8 +338,8 @@ impl Receiving<'_> {
         }
     }
 
-    /// Drops both links; postcopy waits for new ones. After an error that no
-    /// new link mends they stay, so that the source can be told.
+    /// Drops both links; postcopy waits for new ones. After an error that
+    /// reconnecting cannot recover they stay open, so that SHUT(1) can be sent.
     pub(super) fn lost(&mut self, channel: Channel, error: RunError) -> Result<(), RunError> {
         // What is broken at this end, a new link does not mend.
         let mendable = match &error {

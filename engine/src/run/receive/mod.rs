@@ -55,10 +55,9 @@ pub struct ReceiveOptions {
     /// which it is dropped, and the next one may try, with all the patience
     /// there is; and how long a source may say nothing once everything is here.
     pub recovery: Duration,
-    /// Whether to take a link that is closed inside the device state for the
-    /// end of the stream, where nothing proves it; see
-    /// [`RunError::UnprovenEnd`]. Without a return path only: with one, a source
-    /// that is done waits for an answer.
+    /// Whether to accept a link that closes inside the device state as the end of a
+    /// stream that does not mark its end; see [`RunError::UnprovenEnd`]. Only without
+    /// a return path: with one, a source that is done waits for SHUT.
     pub accept_unproven_end: bool,
 }
 
@@ -78,10 +77,10 @@ pub fn receive(
     Receiving::new(core, None, listener, guest, options, control).run()
 }
 
-/// Goes on with a migration that another process left in postcopy: its source
-/// is told to resume it, and connects here. `known` is what that process
-/// learned from the stream. Nobody can touch the memory meanwhile:
-/// [`Guest::memory`] is not called.
+/// Continues a migration that another process left in postcopy. The user has the
+/// source resume it (`migrate -r`), and it connects here. `known` is what that
+/// process learned from the stream. Memory is not trapped: [`Guest::memory`] is not
+/// called.
 ///
 /// # Errors
 ///
@@ -102,7 +101,7 @@ pub fn take_over(
 /// SHUT, because a link broke, and what still comes on a broken link is read.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a source that is told to take its guest back may take to close.
+/// How long to wait for a source to close after SHUT(1).
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long a source may say nothing where its stream may be over.
@@ -176,7 +175,7 @@ impl<'a> Receiving<'a> {
         control: &'a Control,
     ) -> Self {
         let mut core = core;
-        // Whether the source has the channel is seen when it connects it.
+        // Whether the source has the channel is only known once it connects.
         core.expect_preempt();
         Self {
             core,
@@ -360,7 +359,7 @@ impl<'a> Receiving<'a> {
         Ok(())
     }
 
-    /// Tells the guest once that the migration goes on over a new link.
+    /// Calls [`Guest::recovered`] once per recovery.
     fn tell_recovered(&mut self) {
         let resumes = self.core.stats().resumes;
         if resumes != self.recovered {
@@ -393,8 +392,9 @@ impl<'a> Receiving<'a> {
     /// Ends the migration on the wire: with SHUT(1), if the source may run its
     /// guest again.
     ///
-    /// A source in recovery is told nothing: for QEMU, SHUT(1) then is one more
-    /// broken link. It pauses again, and another process can go on.
+    /// A source in recovery gets no SHUT(1): QEMU handles it there like a broken link,
+    /// and pauses again. When the link closes it pauses as well, and another process
+    /// can continue.
     fn tell_failure(&mut self) {
         if self.core.phase().is_recoverable() {
             return;
@@ -404,7 +404,7 @@ impl<'a> Receiving<'a> {
         }
         self.outbox.bytes.append(self.core.outbox());
         let Some(main) = &self.main else { return };
-        // Before the switch the source runs its guest whatever it is told.
+        // Before the switch the source runs its guest even if SHUT(1) is lost.
         let waits = self.core.has_switched() && !self.outbox.is_empty();
         let deadline = Instant::now() + if waits { FAREWELL } else { Duration::ZERO };
         let mut rest = vec![0; 64 << 10];

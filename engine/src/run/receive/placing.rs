@@ -18,7 +18,7 @@ use crate::uffd::{self, Handler, Region, Uffd};
 /// The userfaultfd and what is registered with it.
 pub(super) struct Trap {
     pub(super) handler: Handler,
-    /// By block; none where nobody has memory.
+    /// By block; `None` for blocks without memory.
     pub(super) regions: Vec<Option<Region>>,
     /// Whether nothing is registered any more.
     pub(super) released: bool,
@@ -27,7 +27,7 @@ pub(super) struct Trap {
 }
 
 impl Receiving<'_> {
-    /// Traps accesses to missing memory from now on, if anybody has memory.
+    /// Traps accesses to missing memory from now on, if any block has memory.
     pub(super) fn listen(&mut self) -> Result<(), RunError> {
         if self.memories.iter().all(Option::is_none) {
             return Ok(());
@@ -40,7 +40,7 @@ impl Receiving<'_> {
             starts: Vec::new(),
         };
         let done = self.register(&uffd, &mut trap);
-        // Whatever came of it: the guest is asked whether a handler may end early.
+        // Kept on failure, too: `Guest::failed` decides whether the handler may end early.
         self.trap = Some(trap);
         done
     }
@@ -175,7 +175,7 @@ impl Receiving<'_> {
     }
 }
 
-/// Places whole host pages in trapped memory, and wakes who waits for them.
+/// Places whole host pages in trapped memory, and wakes the threads that wait for them.
 fn place(
     trap: &Option<Trap>,
     memory: Option<&Arc<Memory>>,

@@ -47,7 +47,7 @@ impl Receiving<'_> {
     }
 
     fn looks_for_preempt(&self) -> bool {
-        // Before LISTEN its pages mean nothing.
+        // Before LISTEN its pages cannot be placed.
         self.wants_preempt() && self.core.is_listening()
     }
 
@@ -94,7 +94,7 @@ impl Receiving<'_> {
         self.refuse_multifd()
     }
 
-    /// Lets those wait who have connected behind the main link.
+    /// Adds connections made after the main link to the pending ones.
     fn admit(&mut self) -> Result<(), RunError> {
         while !self.lobby.is_full()
             && let Some(link) = self.listener.accept()?
@@ -104,10 +104,9 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// A source with the capability multifd sends its pages over channels of
-    /// their own, and its main channel need not show it (before QEMU 8.1):
-    /// without a look at the others, a precopy migration would seem whole with
-    /// its pages missing.
+    /// Fails if a pending connection is a multifd channel. Before QEMU 8.1 the main
+    /// channel need not show that pages travel on multifd channels, and a precopy
+    /// migration would seem complete with its pages missing.
     pub(super) fn refuse_multifd(&self) -> Result<(), RunError> {
         match self.core.phase().is_precopy() && self.lobby.has_multifd() {
             true => Err(RunError::Multifd),
@@ -115,8 +114,8 @@ impl Receiving<'_> {
         }
     }
 
-    /// The same before pages that did not come are taken for zeros, with those
-    /// that have not been accepted yet.
+    /// The same for connections not accepted yet. Called before pages that were not
+    /// received are taken for zeros.
     pub(super) fn refuse_all_multifd(&mut self) -> Result<(), RunError> {
         loop {
             self.refuse_multifd()?;
@@ -127,8 +126,8 @@ impl Receiving<'_> {
         }
     }
 
-    /// The main stream ends: without a second connection, pages that are missing
-    /// will not come.
+    /// Handles the end of the main stream: without a second connection, missing pages
+    /// will not arrive.
     pub(super) fn before_end(&mut self) -> Result<(), RunError> {
         if self.looks_for_preempt() && self.listener.fd().is_some() {
             self.admit()?;

@@ -29,18 +29,18 @@ pub trait Machine {
         let _ = core;
     }
 
-    /// Nobody listens at the destination yet; this is tried again for so long.
+    /// The destination is not listening yet; connecting is retried for this long.
     fn waiting(&mut self, error: &ChannelError, most: Duration) {
         let _ = (error, most);
     }
 
-    /// The destination does not want the preempt channel that was configured:
-    /// all pages travel on the main channel.
+    /// The destination closed the preempt channel that was configured: all pages
+    /// travel on the main channel.
     fn preempt_refused(&mut self) {}
 
-    /// The destination has not answered for some seconds, although it always
-    /// answers at once: most likely it is configured otherwise. It is waited for
-    /// nevertheless. Told only with [`Config::probe`](crate::source::Config::probe).
+    /// The destination owes an answer for some seconds, most likely because it is
+    /// configured differently. The migration keeps waiting. Called only with
+    /// [`Config::probe`](crate::source::Config::probe).
     fn suspects(&mut self, suspicion: Suspicion) {
         let _ = suspicion;
     }
@@ -69,8 +69,8 @@ pub trait Connector {
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// How long to try to make the first connection while nobody listens; zero
-    /// gives up at once.
+    /// How long to retry the first connection while the destination does not listen;
+    /// zero fails immediately.
     pub wait: Duration,
     /// Whether to open a preempt channel that the destination seems to wait for.
     /// Needs [`Config::probe`](crate::source::Config::probe).

@@ -77,7 +77,7 @@ pub fn serve(
     serving.run()
 }
 
-/// Connects. An interruption counts only if the loop is to stop.
+/// Connects. Retries after an interruption unless the loop is to stop.
 fn connect(
     connector: &mut dyn Connector,
     control: &Control,
@@ -92,11 +92,11 @@ fn connect(
     }
 }
 
-/// How long to wait before an attempt to make the first connection again.
+/// Delay between attempts to make the first connection.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Makes the first connection. A destination that does not listen yet is waited
-/// for: it may have been started a moment ago.
+/// Makes the first connection. Retries while the destination does not listen: it may
+/// have been started a moment ago.
 fn first(
     machine: &mut dyn Machine,
     connector: &mut dyn Connector,
@@ -140,7 +140,7 @@ struct Serving<'a> {
     outage: Option<Outage>,
     stall: Stall,
     silence: Silence,
-    /// Bytes written to the links and read from them, when it was last looked.
+    /// Bytes written to and read from the links at the last check.
     moved: (u64, u64),
     /// Bytes read from the main links.
     read: u64,
@@ -288,7 +288,7 @@ impl Serving<'_> {
         };
         self.heard = true;
         self.read += wide(input.len());
-        // Closed in front of this answer, if the answer says that it is kept.
+        // Before the answer is handled, which would count an open channel as kept.
         self.look_at_preempt()?;
         let now = self.clock.now();
         // A bitmap may take its time.
@@ -323,15 +323,14 @@ impl Serving<'_> {
         self.stall.check(written, idle || blocked)
     }
 
-    /// Looks at what a silent destination may wait for; says whether there is
-    /// more to do now.
+    /// Handles a silent destination; returns whether there is more to do now.
     fn listen(&mut self, main: Pumped) -> Result<bool, RunError> {
         let links = self.main.iter().chain(&self.preempt);
         let moved = (links.map(|out| out.written).sum(), self.read);
         let moved = std::mem::replace(&mut self.moved, moved) != self.moved;
         let awaited = match main {
             Pumped::Idle { until: None } | Pumped::Blocked => self.core.awaits(),
-            // There is something to be done meanwhile.
+            // The source still has something to do.
             Pumped::More | Pumped::Idle { .. } => None,
         };
         let now = self.clock.now();
@@ -354,8 +353,8 @@ impl Serving<'_> {
         Ok(true)
     }
 
-    /// Notices that the destination has closed a preempt channel which it does
-    /// not want.
+    /// Detects that the destination has closed the preempt channel because its
+    /// capability is off.
     fn look_at_preempt(&mut self) -> Result<(), RunError> {
         if self.core.is_preempt_unproven()
             && self

@@ -1,15 +1,14 @@
-//! What a source does about a destination that should answer and does not.
+//! Timeouts for a destination that owes an answer; a policy without a clock.
 //!
-//! Silence has a meaning where the destination always answers at once: most
-//! likely it waits for other connections than it has; see [`Awaited`]. After
-//! [`OFFER`] a preempt channel is opened, if that can help; after [`SAY`] the
-//! embedder is told, once for each thing that is awaited. Time is in
-//! nanoseconds; nothing here fails.
+//! Where a destination always answers immediately, silence most likely means that
+//! it waits for more connections; see [`Awaited`]. After [`OFFER`] a preempt channel
+//! is opened, if that can help; after [`SAY`] the embedder is told, once for each
+//! kind of answer. Time is in nanoseconds; nothing here fails.
 
 use crate::source::{Awaited, Preempt};
 
-/// Silence after which a preempt channel is opened. One that is not wanted does
-/// no harm: QEMU closes it.
+/// Silence after which a preempt channel is opened. A QEMU without the capability
+/// closes it.
 const OFFER: u64 = 2_000_000_000;
 
 /// Silence after which the embedder is told.
@@ -22,9 +21,10 @@ pub enum Offer {
     /// Never.
     #[default]
     Never,
-    /// Of the kind that the machine type has.
+    /// Yes, of the machine type's kind.
     Kind(Preempt),
-    /// The machine type does not tell its kind: the destination's silence does.
+    /// Yes; the machine type does not say which kind, so it is derived from what is
+    /// awaited.
     Either,
 }
 
@@ -32,12 +32,12 @@ pub enum Offer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Suspicion {
-    /// What has not come.
+    /// The missing answer.
     pub awaited: Awaited,
-    /// Whether the destination has a preempt channel, so that it does not wait
-    /// for that.
+    /// Whether a preempt channel is connected, so that the destination does not wait
+    /// for one.
     pub preempt: bool,
-    /// How long nothing has come, in seconds.
+    /// How long the destination has been silent, in seconds.
     pub seconds: u64,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Silence {
     offer: Offer,
-    /// What has been awaited without a movement, and since when.
+    /// The missing answer, and since when no byte has moved.
     since: Option<(Awaited, u64)>,
     /// Whether a preempt channel was offered on this link.
     offered: bool,
@@ -77,9 +77,9 @@ impl Silence {
         self.offered = false;
     }
 
-    /// `awaited` has not come, and nothing else can be done until it comes.
-    /// `moved`: bytes have, in one direction or the other. `preempt`: there is a
-    /// preempt channel.
+    /// `awaited` is the missing answer, if the source can do nothing else before it
+    /// arrives; `moved`, whether bytes were sent or received since the last call;
+    /// `preempt`, whether a preempt channel is connected.
     pub(super) fn handle(
         &mut self,
         now: u64,
@@ -116,7 +116,7 @@ impl Silence {
         }))
     }
 
-    /// When [`Silence::handle`] is to be called at the latest.
+    /// The latest time for the next call of [`Silence::handle`].
     pub(super) fn poll_deadline(&self) -> Option<u64> {
         let (awaited, since) = self.since?;
         let offers = !self.offered && self.kind(awaited).is_some();
