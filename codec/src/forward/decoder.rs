@@ -54,8 +54,7 @@ pub struct Decoder {
     broken: Option<DecodeError>,
 }
 
-/// What a decoder has learned of a migration by its switch to postcopy, and
-/// what one that resumes it has to know.
+/// Decoder state at the switch to postcopy that a decoder of a resumed channel needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Size of a target page in bytes.
@@ -105,9 +104,8 @@ impl Decoder {
         decoder
     }
 
-    /// For a main channel that resumes a migration whose first connection
-    /// another process has read: as [`Decoder::resume`], from what that process
-    /// wrote down.
+    /// A decoder for a main channel that resumes a migration whose first connection
+    /// another process has read: as [`Decoder::resume`], from what that process saved.
     pub fn resumed(options: Options, known: Known) -> Self {
         let options = Options {
             target_page: known.target_page,

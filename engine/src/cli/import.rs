@@ -50,11 +50,11 @@ pub struct Args {
     #[arg(long = "block-page-size", value_name = "NAME=SIZE",
           value_parser = OsStringValueParser::new().try_map(page_size))]
     page_sizes: Vec<PageSize>,
-    /// Take a stream of which nothing proves that it is whole
+    /// Accept a stream that does not mark its end
     ///
-    /// For machine types up to 2.2: a stream that was cut inside the device state looks like a
-    /// whole one. Give it only if QEMU said that the migration was completed. The image says that
-    /// its end is unproven.
+    /// For machine types up to 2.2: a stream that was cut inside the device state looks complete.
+    /// Use this only if QEMU said that the migration was completed. The image records that its end
+    /// is unproven.
     #[arg(long)]
     accept_unproven_end: bool,
     /// How to print the result; json is one object.
@@ -125,7 +125,7 @@ fn open(args: &Args) -> Result<(File, Option<u64>), io::Error> {
     let file = if args.file.as_os_str() == "-" {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)?
     } else {
-        // Without it, opening a named pipe waits for its writer, and no signal ends that.
+        // Without NONBLOCK, opening a named pipe waits for its writer, and signals do not end that.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         rustix::fs::open(&args.file, flags, Mode::empty())?.into()
     };

@@ -42,20 +42,20 @@ pub(super) fn settings(sizes: Vec<(NameBuf, u64)>) -> (destination::Config, forw
     (core, stream)
 }
 
-/// Says on standard error what killed runs have left of this image.
+/// Lists the leftover folders of killed runs on standard error.
 pub(super) fn mention_leftovers(command: &str, out: &Path) {
     for Leftover { path, state } in leftovers(out) {
         let path = path.display();
         let what = match state {
             LeftoverState::Whole => {
-                format!("{path} is a whole image that an earlier run could not name: rename it")
+                format!("{path} is a complete image that an earlier run did not rename: rename it")
             }
             LeftoverState::Postcopy => format!(
-                "{path} holds a guest that an earlier run was receiving in postcopy: go on with \
-                 `retpath receive --continue {path}`, or delete it if its source has the guest"
+                "{path} holds a guest that an earlier run was receiving in postcopy: continue with \
+                 `retpath receive --continue {path}`, or delete it if the source runs the guest"
             ),
             LeftoverState::Worthless => format!(
-                "{path} is what an earlier run left; its source still has the guest: delete it"
+                "{path} was left by an earlier run; its source still has the guest: delete it"
             ),
         };
         output::note(format_args!("retpath {command}: {what}"));

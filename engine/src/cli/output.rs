@@ -29,16 +29,16 @@ pub(super) fn note_between(bars: &MultiProgress, line: impl Display) {
 
 /// Lines for standard error while a guest depends on this process.
 ///
-/// A terminal that is held (Ctrl-S), or a pipe that is full, would block a write for as long as it
-/// likes, and the guest with it. Lines wait here instead.
+/// A stopped terminal (Ctrl-S) or a full pipe would block a write indefinitely, and the guest with
+/// it. Lines are queued here instead.
 #[derive(Debug, Default)]
 pub(super) struct Lines(RefCell<VecDeque<String>>);
 
-/// Most lines that wait; one more drives the oldest away.
+/// Capacity of the queue; adding to a full one drops the oldest line.
 const WAITING: usize = 100;
 
 impl Lines {
-    /// Writes a line, once standard error takes it.
+    /// Queues a line, and writes what standard error accepts.
     pub(super) fn say(&self, line: String, write: impl Fn(&str)) {
         {
             let mut lines = self.0.borrow_mut();
@@ -50,7 +50,7 @@ impl Lines {
         self.go_on(write);
     }
 
-    /// Writes the lines that wait; whether standard error takes more.
+    /// Writes queued lines without blocking; returns whether standard error accepts more.
     pub(super) fn go_on(&self, write: impl Fn(&str)) -> bool {
         while is_writable() {
             let next = self.0.borrow_mut().pop_front();
@@ -62,8 +62,7 @@ impl Lines {
         false
     }
 
-    /// Writes the lines that wait, however long that takes: no guest depends on this process any
-    /// more.
+    /// Writes all queued lines, and may block: no guest depends on this process any more.
     pub(super) fn finish(&self, write: impl Fn(&str)) {
         let lines = self.0.take();
         lines.iter().for_each(|line| write(line));
@@ -77,7 +76,7 @@ fn is_writable() -> bool {
     poll(&mut fds, Some(&Timespec::default())).is_ok() && !fds[0].revents().is_empty()
 }
 
-/// Says on standard error that the command line is wrong, as clap does; the exit code for it.
+/// Reports a wrong command line on standard error, as clap does; returns the exit code.
 pub(super) fn wrong_usage(what: impl Display) -> ExitCode {
     note(format_args!(
         "error: {what}\n\nFor more information, try '--help'."
@@ -85,9 +84,10 @@ pub(super) fn wrong_usage(what: impl Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Writes to standard output; fine if nobody reads it, as at the end of `retpath … | head`.
+/// Writes to standard output. A closed pipe, as in `retpath … | head`, is not an error.
 ///
 /// # Errors
+///
 /// Standard output cannot be written for another reason.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -97,8 +97,8 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes the report of a command whose work is done. That it cannot be written is said on standard
-/// error, with `done`; it does not change the exit code, which tells what happened to the guest.
+/// Writes the report of a command whose work is done. A failure is reported on standard error, after
+/// `done`; it does not change the exit code, which says what happened to the guest.
 pub(super) fn print_report(command: &str, done: &str, text: &str) {
     if let Err(error) = print(text) {
         note(format_args!(

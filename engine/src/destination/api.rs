@@ -14,10 +14,10 @@ pub struct Config {
     /// OPEN_RETURN_PATH, unless the machine type is one of 11.1 or newer: with
     /// those an answer that no device has asked for is an error.
     pub switchover_ack: bool,
-    /// Whether to find out if the source waits for SWITCHOVER_ACK. A machine type
-    /// of 8.1 to 11.0 tells that it can be sent: such a source takes it, asked or
-    /// not. Of others it is known once the source has nothing left to send and
-    /// does not switch.
+    /// Whether to detect that the source waits for SWITCHOVER_ACK. With a machine type
+    /// of 8.1 to 11.0 it is always sent: such a source accepts it whether it waits or
+    /// not. With others it is sent once the source has nothing left to send and does
+    /// not switch.
     pub detect_switchover_ack: bool,
     /// Whether a stream may end without a switch to postcopy.
     pub accept_precopy_end: bool,

@@ -12,9 +12,9 @@ use crate::blocks::BlockId;
 use crate::release::Release;
 use retpath_codec::forward::Subsection;
 
-/// More pieces of `ram` without a page than with one that tell that a source
-/// waits. None was seen from sources that do not, hundreds each second from
-/// those that do.
+/// By how many `ram` sections without a page must outnumber those with one before
+/// the source counts as waiting for SWITCHOVER_ACK. Other sources were not seen to
+/// send empty ones; a waiting source sends hundreds per second.
 const EMPTY_PIECES: u32 = 64;
 
 type AnyCommand<'a> = Command<Name<'a>, Ranges<'a>>;
@@ -90,8 +90,8 @@ impl Destination {
         self.return_path = true;
     }
 
-    /// Whether the source may wait for SWITCHOVER_ACK in precopy, and nothing has
-    /// told so far.
+    /// Whether the source may be waiting for a SWITCHOVER_ACK in precopy that has not
+    /// been sent.
     pub fn may_await_ack(&self) -> bool {
         let possible = self.config.detect_switchover_ack && !self.acknowledged;
         possible && self.return_path && self.phase.is_precopy()
@@ -102,9 +102,9 @@ impl Destination {
         self.acknowledged = true;
     }
 
-    /// A piece of `ram` ends in precopy. A source for which nothing is left to send switches, in every release, unless it waits
-    /// for SWITCHOVER_ACK: then it goes on with empty pieces
-    /// (`migration.c:migration_iteration_run`).
+    /// Handles the end of a `ram` section in precopy. With nothing left to send, every
+    /// release switches, unless it waits for SWITCHOVER_ACK: then it sends empty
+    /// sections (`migration.c:migration_iteration_run`).
     pub(super) fn piece_ended(&mut self) {
         let pages = self.stats.precopy;
         self.empty_pieces = match std::mem::replace(&mut self.piece, pages) == pages {

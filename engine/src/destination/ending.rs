@@ -2,18 +2,18 @@
 //!
 //! QEMU does not look whether every page has arrived
 //! (`savevm.c:postcopy_ram_listen_thread`): missing ones read as zeros. Here
-//! they are an error, and the source hears of it; but for memory that is
-//! unplugged, which no source sends.
+//! they are an error, which the source is told; except for unplugged memory, which
+//! no source sends.
 
 use super::ram::lane;
 use super::{Action, Blame, Destination, Device, Ending, Error, Flaw, Phase, Turn, What};
 use crate::Channel;
 
 impl Destination {
-    /// Urgent pages may come on a channel of their own, whatever
-    /// [`Config::preempt`](super::Config::preempt) says. Until
-    /// [`Destination::end_of_stream`] of that channel, pages that are missing
-    /// behind the main channel's end are waited for.
+    /// Accepts requested pages on a preempt channel, whatever
+    /// [`Config::preempt`](super::Config::preempt) says. Pages missing at the end of the
+    /// main channel are awaited until [`Destination::end_of_stream`] of the preempt
+    /// channel.
     pub fn expect_preempt(&mut self) {
         self.config.preempt = true;
     }

@@ -37,15 +37,15 @@
 //!
 //! # Unplugged memory
 //!
-//! QEMU never sends memory of a virtio-mem device that is not plugged, and no
-//! RAM record tells this from pages that a faulty source forgot. Two things do,
-//! and both are asked for: the device's own state says that the page is unplugged
-//! ([`virtio_mem`](crate::virtio_mem)), and the source has never promised the page
-//! in POSTCOPY_RAM_DISCARD, which names everything that it will send after the
-//! switch. Such pages are neither missing nor requested; who touches one finds
-//! zeros. Every other page that has not come when the stream ends is an error.
+//! QEMU never sends unplugged memory of a virtio-mem device, and RAM records do not
+//! distinguish it from pages that a faulty source forgot. A page counts as unplugged
+//! if both hold: the device's own state says so ([`virtio_mem`](crate::virtio_mem)),
+//! and the source has not promised the page in POSTCOPY_RAM_DISCARD, which names
+//! everything that it will send after the switch. Unplugged pages are neither missing
+//! nor requested, and read as zeros. Any other page that has not been received when
+//! the stream ends is an error.
 //!
-//! A source that goes on after a broken link forgets its promises of unplugged
+//! A source that resumes after a broken link forgets its promises of unplugged
 //! pages (`ram.c:ram_dirty_bitmap_reload`), and so does this core.
 //!
 //! # Memory
@@ -139,9 +139,9 @@ pub struct Destination {
     in_package: bool,
     /// Whether SWITCHOVER_ACK has been sent.
     acknowledged: bool,
-    /// How many more pieces of `ram` had no page than had one.
+    /// By how many `ram` sections without a page outnumber those with one.
     empty_pieces: u32,
-    /// Pages that had come in precopy when the last piece of `ram` ended.
+    /// Pages received in precopy by the end of the last `ram` section.
     piece: u64,
     /// PINGs with [`PING_LOADED`] that wait for the device state.
     held: usize,
@@ -235,13 +235,12 @@ impl Destination {
         }
     }
 
-    /// A migration that another process received up to some point after
-    /// POSTCOPY_RUN, and whose device state is safe. Each block comes with its
-    /// received target pages, as words of 64 bits; the target page size is the
-    /// settings'. `sections` are the devices' as they stood in the stream, which
-    /// say what memory is unplugged. The migration is paused, and goes on with
-    /// [`Destination::link_restored`]; no [`Action::Block`] and no
-    /// [`Action::Listen`] comes.
+    /// Continues a migration that another process received up to some point after
+    /// POSTCOPY_RUN, and whose device state is on disk. Each block comes with its
+    /// received bitmap, as words of 64 bits; the target page size is that of `config`.
+    /// `sections` are the devices' sections as received; they say what memory is
+    /// unplugged. The migration is paused until [`Destination::link_restored`]; there
+    /// is no [`Action::Block`] and no [`Action::Listen`].
     ///
     /// # Errors
     ///
@@ -316,7 +315,7 @@ impl Destination {
         Ok(Verdict::None)
     }
 
-    /// Leaves out what the virtio-mem devices say is unplugged.
+    /// Marks the memory that the virtio-mem devices say is unplugged.
     fn unplug(&mut self) {
         for part in self.virtio_mem.unplugged(&self.blocks) {
             self.pages.unplug(part.block, part.start, part.len);

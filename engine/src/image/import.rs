@@ -26,8 +26,8 @@ pub struct ImportOptions {
     pub core: destination::Config,
     /// For the decoder: the same page sizes.
     pub stream: forward::Options,
-    /// Whether to take a stream of which nothing proves that it is whole; see
-    /// [`Error::UnprovenEnd`]. The manifest says so.
+    /// Whether to accept a stream that does not mark its end; see
+    /// [`Error::UnprovenEnd`]. The manifest records it.
     pub accept_unproven_end: bool,
 }
 

@@ -51,9 +51,9 @@ impl Image {
         Self::open_with(path, true)
     }
 
-    /// The same, but RAM is not compared with its digests when it is read. For
-    /// an image that [`verify()`](super::verify()) has just found whole, and that
-    /// nobody can have changed since.
+    /// The same, but RAM is not compared with its digests when it is read. For an
+    /// image that [`verify()`](super::verify()) has just checked, and that cannot have
+    /// changed since.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
         _ if !about.is_dir() => true,
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        // It may be there: a folder of another user's, for one, does not show it.
+        // It may exist, for example in a folder of another user that cannot be searched.
         Err(error) => return Err(Error::io("opening", &path)(error)),
     };
     if missing {

@@ -31,7 +31,7 @@ pub struct Recorder {
     uuid: Option<[u8; 16]>,
     says_target_page: bool,
     seen: Seen,
-    /// Whether the devices' turn has come: RAM has ended, or the package begun.
+    /// Whether the devices' sections follow: RAM has ended, or the package has begun.
     devices: bool,
     /// Whether what comes belongs to a device's section.
     device: bool,
@@ -49,7 +49,7 @@ impl Recorder {
         Self::default()
     }
 
-    /// Goes on after the switch to postcopy with what another recorder knew.
+    /// Continues after the switch to postcopy from the facts of another recorder.
     pub fn resumed(facts: &Manifest) -> Self {
         Self {
             machine: facts.machine.clone(),
@@ -61,8 +61,8 @@ impl Recorder {
         }
     }
 
-    /// Whether to take a stream of which nothing proves that it is whole. The
-    /// manifest says so then. Off unless it is asked for.
+    /// Whether to accept a stream that does not mark its end; the manifest records it.
+    /// Off by default.
     #[must_use]
     pub fn accept_unproven_end(mut self, accept: bool) -> Self {
         self.accept_unproven_end = accept;

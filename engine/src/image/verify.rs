@@ -1,7 +1,7 @@
-//! Compares all that is in an image with its digests.
+//! Compares all files of an image with their digests.
 //!
-//! Nothing is changed, and the image may be served at the same time. What differs is no error: it
-//! is gathered, so that all of it is known in the end.
+//! Nothing is changed, and the image may be served at the same time. Differences are not errors: they
+//! are collected, so that one run reports all of them.
 
 use std::fmt;
 use std::ops::Range;

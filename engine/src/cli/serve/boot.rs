@@ -108,7 +108,7 @@ impl<'a> Boot<'a> {
         outcome
     }
 
-    /// Does not begin, and says why.
+    /// Fails before the migration starts.
     pub(super) fn refuse(&self, why: String) -> Outcome {
         let outcome = Outcome {
             address: self.address.clone(),
@@ -150,7 +150,7 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// Says something on standard error while the guest depends on this process.
+    /// Writes a line to standard error without blocking: a guest depends on this process.
     fn say(&self, what: &str) {
         self.lines.say(what.to_owned(), |line| self.write(line));
     }
@@ -180,7 +180,7 @@ struct Booting<'a> {
     bar: ProgressBar,
     start: Instant,
     loaded: Option<Duration>,
-    /// How often it has been said that the migration goes on.
+    /// How many recoveries have been reported.
     resumes: u64,
     rate: Rate,
 }
@@ -235,7 +235,7 @@ impl Machine for Booting<'_> {
     }
 
     fn preempt_refused(&mut self) {
-        // Of one that was offered in vain, nobody need hear.
+        // A channel that was only offered is not worth a message.
         if self.boot.args.preempt {
             self.boot.say(&mismatch::no_preempt());
         }

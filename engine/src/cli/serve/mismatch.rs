@@ -1,13 +1,13 @@
-//! What is said about a QEMU that is configured otherwise than it should be: what
-//! is likely, how to check it in that QEMU's monitor, and what to set.
+//! Messages about a QEMU that is configured differently: the likely cause, how to
+//! check it in that QEMU's monitor, and what to set.
 
 use crate::run::Suspicion;
 use crate::source::Awaited;
 
-/// How the capabilities of a QEMU are looked at.
+/// How to check the capabilities of a QEMU.
 const CHECK: &str = "`info migrate_capabilities` in that QEMU's monitor shows it";
 
-/// What a silent QEMU most likely waits for.
+/// The message about a silent QEMU.
 pub(super) fn silence(suspicion: Suspicion) -> String {
     let seconds = suspicion.seconds;
     let multifd = "start it anew with `migrate_set_capability multifd off` before \
@@ -34,25 +34,25 @@ pub(super) fn silence(suspicion: Suspicion) -> String {
              stopped; `info status` and `info migrate` in its monitor show it"
         ),
         (Awaited::End, _) => format!(
-            "everything has been sent, but that QEMU has not said for {seconds} s that it has it; \
-             most likely it is stopped; `info status` and `info migrate` in its monitor show it"
+            "everything has been sent, but that QEMU has not confirmed it for {seconds} s; most \
+             likely it is stopped; `info status` and `info migrate` in its monitor show it"
         ),
         (Awaited::Bitmaps, false) => format!(
-            "that QEMU has not said for {seconds} s which pages it has; most likely it waits for a \
-             second connection because its capability postcopy-preempt is on: {CHECK}; if so, end \
-             this command and give it --resume --preempt"
+            "that QEMU has not sent its received bitmaps for {seconds} s; most likely it waits for a \
+             second connection because its capability postcopy-preempt is on; {CHECK}; if so, end \
+             this command and run it again with --resume and --preempt"
         ),
         (Awaited::Bitmaps, true) => format!(
-            "that QEMU has not said for {seconds} s which pages it has; most likely it is stopped, \
+            "that QEMU has not sent its received bitmaps for {seconds} s; most likely it is stopped, \
              or has not been told `migrate_recover`; `info migrate` in its monitor shows it"
         ),
     }
 }
 
-/// That it does not want the preempt channel.
+/// The message about a QEMU that closed the preempt channel.
 pub(super) fn no_preempt() -> String {
     format!(
-        "the capability postcopy-preempt is off there: pages that are asked for travel with all \
-         others; {CHECK}"
+        "the capability postcopy-preempt is off there: requested pages travel on the main channel; \
+         {CHECK}"
     )
 }

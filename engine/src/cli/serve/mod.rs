@@ -1,9 +1,10 @@
 //! `retpath serve`: boots QEMUs from an image, by postcopy.
 //!
-//! Every `--connect` is a QEMU that waits with `-incoming defer`, and gets a thread, a migration
-//! and a fate of its own; all of them share the image, which is opened for reading only. Each piece of
-//! it is compared with its digest before a byte of it is sent. The switch is made at once: the guest runs as soon as its devices are loaded, pages that
-//! it touches are sent first, and all others behind them.
+//! Every `--connect` is a QEMU that waits with `-incoming defer`, and gets a thread and a migration
+//! of its own, which succeeds or fails independently. They share the image, which is opened
+//! read-only. Each piece of it is compared with its digest before it is sent. The switch to postcopy
+//! comes first: the guest runs as soon as its devices are loaded, pages that it touches are sent
+//! first, and all others after them.
 //!
 //! Exit code 0 if every QEMU has everything, 1 if one has not or something failed, 2 for wrong
 //! usage.
@@ -41,19 +42,21 @@ Each QEMU is started with the command line of the machine in the image, and wait
   qemu-system-x86_64 ... -incoming defer
   (qemu) migrate_set_capability postcopy-ram on
   (qemu) migrate_incoming URI
-or with `-global migration.x-postcopy-ram=on -incoming URI`. It may be started later: see --wait.
+or with `-global migration.x-postcopy-ram=on -incoming URI`. It may be started later: see
+--wait.
 When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
-The image is only read, and can be served to any number of QEMUs at a time. It must not
-change meanwhile: a change is noticed before a wrong byte is sent, and ends the migration.
-Restore the image then, check it with `retpath verify`, and go on with --resume.
+The image is opened read-only, and can be served to any number of QEMUs at a time. It
+must not change meanwhile: a change is detected before a wrong byte is sent, and ends
+the migration. Then restore the image, check it with `retpath verify`, and continue
+with --resume.
 
-SIGINT, SIGTERM, SIGQUIT or SIGHUP ends this; a guest that runs by then can be taken
-up again with --resume. While the process is stopped (SIGTSTP), a guest stands still
-wherever it touches memory that it lacks.
+SIGINT, SIGTERM, SIGQUIT and SIGHUP end this command; the migration of a guest that runs
+by then can be continued with --resume. While the process is stopped (SIGTSTP), a guest
+blocks when it touches memory that it does not have yet.
 
 Exit codes:
-  0  every QEMU has everything, even if the report of it could not be written
-  1  one has not, and a line says why, where its guest is and what to do
+  0  every QEMU has all of its memory, even if the report could not be written
+  1  one does not; a line says why, where its guest is and what to do
   2  the command was called wrongly";
 
 /// Command line of `retpath serve`.
@@ -66,8 +69,8 @@ pub struct Args {
     /// Where a QEMU listens: unix:PATH, tcp:HOST:PORT or fd:N. Once for each QEMU to boot.
     #[arg(long, value_name = "URI", required = true)]
     connect: Vec<Address>,
-    /// Send pages that are asked for on a channel of their own, from the start: a QEMU with the
-    /// capability postcopy-preempt gets it in any case, a little later.
+    /// Open the preempt channel for requested pages from the start. Without this option a QEMU
+    /// with the capability postcopy-preempt gets it a few seconds later.
     #[arg(long)]
     preempt: bool,
     /// Most bytes per second, to each QEMU, of pages that are not asked for; 0 is no limit.
@@ -86,12 +89,12 @@ pub struct Args {
     /// Take up migrations that were left unfinished: each QEMU is in state postcopy-paused and
     /// listens after `migrate-recover`.
     ///
-    /// ID is the id of the image that was served, as `serve` says it when it begins; another image
-    /// is refused. For an image without an id, which an earlier version made, it is `none`.
+    /// ID is the id of the image that was served; `serve` prints it when it starts. Another image is
+    /// refused. ID is `none` for an image without an id, made by an earlier version.
     #[arg(long, value_name = "ID")]
     resume: Option<Resumed>,
-    /// Do not compare RAM with the image's digests; for an image that `retpath verify` has just
-    /// found whole. Changes of its files while they are served are still noticed.
+    /// Do not compare RAM with the image's digests, for an image that `retpath verify` has just
+    /// checked. Changes to its files while they are served are still detected.
     #[arg(long)]
     no_verify: bool,
     /// The QEMU release that the machine type belongs to, if its name does not tell.
@@ -138,7 +141,7 @@ impl Args {
     /// Whether to open a preempt channel for a QEMU that seems to wait for one.
     fn offer(&self, address: &Address, kind: Option<Preempt>) -> Offer {
         match (address, kind) {
-            // There is no second connection to what is inherited.
+            // An inherited descriptor is one connection.
             (Address::Fd(_), _) => Offer::Never,
             (_, Some(kind)) => Offer::Kind(kind),
             (_, None) => Offer::Either,

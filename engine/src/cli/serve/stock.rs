@@ -1,5 +1,4 @@
-//! What is served: the image, which one it is, and what it says about how its machine speaks on the
-//! wire.
+//! The image that is served: its identity, and what its machine type says about the protocol.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +15,7 @@ use crate::source::{Config, PageSource, Preempt};
 pub(super) enum Resumed {
     /// The one with this id.
     Id(Digest),
-    /// One that has no id, and which one nobody can tell.
+    /// An image without an id, which cannot be identified.
     None,
 }
 
@@ -60,8 +59,8 @@ impl Stock {
     ///
     /// # Errors
     ///
-    /// It is no whole image, or not the one to be resumed from; or `--preempt` is wanted and nothing
-    /// tells its kind.
+    /// It is not a complete image, or not the one to resume from; or `--preempt` is given and the
+    /// machine type does not say which kind of preempt channel it has.
     pub(super) fn open(args: &Args) -> Result<Self, String> {
         let image = match args.no_verify {
             true => Image::open_unverified(&args.image),
@@ -90,14 +89,14 @@ impl Stock {
         Ok(Self { image, release })
     }
 
-    /// Says on standard error which image is served: `--resume` asks for it.
+    /// Prints the id of the image to standard error: `--resume` needs it.
     pub(super) fn announce(&self, args: &Args) {
         let name = args.image.display();
         let line = match self.image.id() {
             Some(id) => format!("image {name} has the id {id}"),
             None => format!(
                 "image {name} has no digests, because an earlier version made it: only changes \
-                 while it is served are noticed"
+                 while it is served are detected"
             ),
         };
         output::note(format_args!("retpath serve: {line}"));
@@ -118,7 +117,7 @@ impl Stock {
         self.image.manifest().machine.as_deref()
     }
 
-    /// Whether nothing proves that the image's stream was whole.
+    /// Whether the end of the image's stream is unproven.
     pub(super) fn has_unproven_end(&self) -> bool {
         self.image.manifest().unproven_end
     }
@@ -169,7 +168,7 @@ impl Stock {
     }
 }
 
-/// Why a migration is not resumed from this image.
+/// The message about an image that a migration cannot be resumed from.
 fn other_image(args: &Args, wanted: Resumed, found: Resumed) -> String {
     let name = args.image.display();
     let has = match found {
@@ -181,7 +180,7 @@ fn other_image(args: &Args, wanted: Resumed, found: Resumed) -> String {
         Resumed::None => "resume from the image without an id that was served".to_owned(),
     };
     format!(
-        "{has}, and is not the one that was served: its pages do not fit the guest, whose memory \
-         would be a mixture of two machines; {advice}"
+        "{has}, and is not the one that was served: the guest's memory would become a mixture of \
+         two images; {advice}"
     )
 }
