@@ -215,7 +215,7 @@ const OUT: fn(Sink) -> (Sink, Sink) = |sink| (sink, Sink::Null);
 const ERR: fn(Sink) -> (Sink, Sink) = |sink| (Sink::Null, sink);
 
 #[test]
-fn fails_as_other_programs_do_where_the_report_is_all_there_is() {
+fn fails_when_the_report_is_the_only_result_and_is_lost() {
     // A descriptor that is closed is the null device: Rust's runtime opens it.
     let filter = [Some(1), Some(0), Some(1), Some(0)];
     let folder = tempfile::tempdir().expect("a folder");
@@ -243,7 +243,7 @@ fn doctor_fails_only_where_its_report_is_lost() {
 }
 
 #[test]
-fn keeps_its_exit_code_when_nothing_can_be_said() {
+fn keeps_its_exit_code_when_no_output_can_be_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let empty = folder.path().join("empty");
     fs::write(&empty, b"").expect("room");

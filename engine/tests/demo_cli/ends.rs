@@ -163,7 +163,7 @@ fn ends_the_source_when_the_destination_is_killed() {
 }
 
 #[test]
-fn ends_the_source_when_nothing_can_be_said() {
+fn ends_the_source_when_no_output_can_be_written() {
     for sink in Sink::BROKEN {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = demo(&LONG);

@@ -85,7 +85,7 @@ fn reads_every_range_as_it_is_in_the_file() {
 }
 
 #[test]
-fn refuses_what_touches_a_piece_that_changed_and_nothing_else() {
+fn refuses_exactly_the_reads_that_touch_a_changed_piece() {
     for page in [0, 9, 31, 40] {
         let folder = folder();
         let (image, want) = uneven(folder.path());
@@ -132,7 +132,7 @@ fn a_hole_where_there_was_data_is_refused_and_not_taken_for_zeros() {
 }
 
 #[test]
-fn notices_a_change_of_what_it_has_read_before() {
+fn detects_changes_to_pieces_already_read() {
     let folder = folder();
     let (image, _) = uneven(folder.path());
     // Time stamps of files are coarse.

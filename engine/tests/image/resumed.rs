@@ -41,7 +41,7 @@ fn seen() -> Manifest {
 }
 
 #[test]
-fn goes_on_where_another_writer_ended() {
+fn continues_where_another_writer_ended() {
     let (folder, left) = killed();
     assert!(Image::open(&left).is_err());
     let (mut writer, facts) = Writer::resume(&left, None).expect("resumable");
@@ -89,7 +89,7 @@ fn goes_on_where_another_writer_ended() {
 }
 
 #[test]
-fn stays_when_its_writer_goes_and_goes_when_it_is_discarded() {
+fn is_kept_on_drop_and_removed_on_discard() {
     let (folder, left) = killed();
     drop(Writer::resume(&left, None).expect("resumable"));
     assert!(left.exists());
@@ -98,7 +98,7 @@ fn stays_when_its_writer_goes_and_goes_when_it_is_discarded() {
 }
 
 #[test]
-fn takes_another_name_if_it_is_told_one() {
+fn takes_a_new_name_when_given_one() {
     let (folder, left) = killed();
     let other = folder.path().join("other");
     let (writer, facts) = Writer::resume(&left, Some(&other)).expect("resumable");
@@ -107,7 +107,7 @@ fn takes_another_name_if_it_is_told_one() {
 }
 
 #[test]
-fn refuses_a_folder_that_cannot_be_gone_on_with() {
+fn refuses_a_folder_that_cannot_be_continued() {
     let refusal = |left: &PathBuf| Writer::resume(left, None).expect_err("refused");
     let (folder, left) = killed();
     let _busy = Writer::resume(&left, None).expect("resumable");

@@ -24,7 +24,7 @@ fn piece(dest: &mut Dest, pages: u64) {
 }
 
 #[test]
-fn acknowledges_at_once_where_the_machine_type_tells_that_it_may() {
+fn acknowledges_at_once_for_machine_types_8_1_to_11_0() {
     for (machine, says) in [
         (&b"pc-q35-7.2"[..], &[][..]),
         (b"pc-q35-8.0", &[]),
@@ -40,7 +40,7 @@ fn acknowledges_at_once_where_the_machine_type_tells_that_it_may() {
 }
 
 #[test]
-fn acknowledges_to_a_source_that_goes_on_with_nothing_to_send() {
+fn acknowledges_once_the_source_sends_only_empty_sections() {
     for machine in [None, Some(&b"pc-q35-7.2"[..]), Some(b"pc-q35-rhel9.4.0")] {
         let mut dest = detecting(machine);
         dest.advise(&[("ram", 4 * PAGE)], PAGE);
@@ -59,7 +59,7 @@ fn acknowledges_to_a_source_that_goes_on_with_nothing_to_send() {
 }
 
 #[test]
-fn acknowledges_nothing_to_a_source_that_has_something_to_send() {
+fn does_not_acknowledge_while_the_source_sends_pages() {
     let mut dest = detecting(None);
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
     for _ in 0..500 {
@@ -71,7 +71,7 @@ fn acknowledges_nothing_to_a_source_that_has_something_to_send() {
 }
 
 #[test]
-fn leaves_the_answer_to_devices_where_each_must_give_its_own() {
+fn never_acknowledges_for_machine_type_11_1() {
     let mut dest = detecting(Some(b"pc-q35-11.1"));
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
     (0..500).for_each(|_| piece(&mut dest, 0));

@@ -64,7 +64,7 @@ fn tells_what_it_has_and_asks_again_for_the_rest() {
 }
 
 #[test]
-fn goes_on_with_what_another_process_received() {
+fn continues_from_the_bitmaps_of_another_process() {
     let mut first = Dest::huge(2, false);
     first.serve(0, 0);
     first.serve(0, 3 * PAGE);

@@ -102,7 +102,7 @@ fn expects_every_page_that_is_plugged() {
 }
 
 #[test]
-fn excuses_no_page_of_another_block() {
+fn still_expects_every_page_of_other_blocks() {
     let mut dest = switched(0, true, 0);
     assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
 }
@@ -129,7 +129,7 @@ fn requests_nothing_that_is_unplugged() {
 }
 
 #[test]
-fn takes_a_page_that_comes_all_the_same() {
+fn accepts_an_unplugged_page_that_is_sent_anyway() {
     let mut dest = switched(0, false, 0);
     dest.serve(1, PAGE);
     assert_eq!(refused(dest.page(1, PAGE, 1)), What::PageTwice);

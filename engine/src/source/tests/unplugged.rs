@@ -45,7 +45,7 @@ fn neither_discards_nor_sends_what_is_unplugged() {
 
 /// A QEMU that touches unplugged memory places zeros by itself and counts them as received.
 #[test]
-fn recovers_whatever_of_it_the_destination_has() {
+fn recovers_with_any_set_of_unplugged_pages_received() {
     for taken_over in [false, true] {
         let (mut rig, unplugged) = switched(None);
         let placed = unplugged.iter().filter(|(_, offset)| *offset < 2 * HUGE);
