@@ -174,15 +174,26 @@ impl Devices {
 
     /// The unplugged parts of these RAM blocks.
     pub(crate) fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
-        self.list.iter().flat_map(|device| {
-            let block = device.block(blocks);
-            let parts = block.map(|block| device.state.unplugged(block));
-            parts.into_iter().flatten()
-        })
+        self.list.iter().flat_map(|device| device.unplugged(blocks))
+    }
+
+    /// The same, of the device that was added last.
+    pub(crate) fn newly_unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
+        let newest = self.list.last();
+        newest
+            .into_iter()
+            .flat_map(|device| device.unplugged(blocks))
     }
 }
 
 impl Device {
+    /// The unplugged parts of its RAM block.
+    fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
+        let block = self.block(blocks);
+        let parts = block.map(|block| self.state.unplugged(block));
+        parts.into_iter().flatten()
+    }
+
     /// The device's RAM block: the only one at its path that is as long as its
     /// region.
     fn block(&self, blocks: &Blocks) -> Option<BlockId> {

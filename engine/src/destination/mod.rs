@@ -295,7 +295,9 @@ impl Destination {
         self.expect(channel, Kind::of(event), event.label())?;
         // Before LISTEN the source may still promise pages.
         if channel == Channel::Main && self.virtio_mem.event(event) && self.listened {
-            self.unplug();
+            for part in self.virtio_mem.newly_unplugged(&self.blocks) {
+                self.pages.unplug(part.block, part.start, part.len);
+            }
         }
         match *event {
             Event::Record(record) => return self.record(channel, record, event.label(), now),

@@ -27,7 +27,7 @@ use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
 use crate::blocks::BlockId;
 use crate::channel::{Listener, Moved};
-use crate::destination::{self, Action, Destination, Ending};
+use crate::destination::{self, Action, Destination, Ending, Phase};
 use crate::memory::Memory;
 
 mod guest;
@@ -396,16 +396,19 @@ impl<'a> Receiving<'a> {
     /// and pauses again. When the link closes it pauses as well, and another process
     /// can continue.
     fn tell_failure(&mut self) {
-        if self.core.phase().is_recoverable() {
+        let phase = self.core.phase();
+        if phase.is_recoverable() {
             return;
         }
+        // From the first discarded page on its guest stands still.
+        let switched = self.core.has_switched() || phase == Phase::Discarding;
         if self.guest.may_go_back() {
             self.core.abort();
         }
         self.outbox.bytes.append(self.core.outbox());
         let Some(main) = &self.main else { return };
         // Before the switch the source runs its guest even if SHUT(1) is lost.
-        let waits = self.core.has_switched() && !self.outbox.is_empty();
+        let waits = switched && !self.outbox.is_empty();
         let deadline = Instant::now() + if waits { FAREWELL } else { Duration::ZERO };
         let mut rest = vec![0; 64 << 10];
         loop {
