@@ -77,6 +77,10 @@ fn reach(row: &Row, outcome: Outcome) -> Ground {
             ground.relay.hold(Way::Forward, PACKAGED);
             ground.switch();
             ground.relay.wait_held(SOON);
+            // PONG 2: what comes in front of the package has been read.
+            ground.relay.wait(SOON, "PONG 2", |links| {
+                links.iter().any(|link| link.back >= 2 * 8).then_some(())
+            });
         }
         Phase::Postcopy => {
             let slow = json!({ "max-postcopy-bandwidth": 1 << 20 });
@@ -273,7 +277,11 @@ fn cure(outcome: Outcome, mut ground: Ground) {
             boot(&ground.into_image());
         }
         Cure::Serve => boot(&ground.into_image()),
-        Cure::Nothing => assert!(!ground.out().join("manifest.json").exists()),
+        Cure::Nothing => {
+            // It is as lost as the table says.
+            assert!(!ground.out().join("manifest.json").exists());
+            assert!(ground.source.try_run("cont", json!({})).is_err());
+        }
         other => panic!("{other}: not after `receive`"),
     }
 }
