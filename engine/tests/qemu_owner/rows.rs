@@ -144,7 +144,6 @@ rows! {
     serve_serving_link_gone: Serving, LinkGone => TAKEN_OVER;
     serve_serving_terminated: Serving, Terminated => TAKEN_OVER;
     serve_serving_killed: Serving, Killed => TAKEN_OVER;
-    serve_serving_image_cut: Serving, ImageCut => &[always(QemuAndImage, PAUSED, PutBack)];
     serve_serving_destination_killed: Serving, DestinationKilled => AS_BEFORE;
 
     serve_unconfirmed_link_cut: Unconfirmed, LinkCut => ARRIVED;
@@ -173,6 +172,8 @@ awaited! {
     ];
     receive_postcopy_end_no_room_for_name: PostcopyEnd, NoRoomForName => KEPT;
     receive_postcopy_end_name_taken: PostcopyEnd, NameTaken => KEPT;
+    // Pages of zeros may leave before the cut is noticed.
+    serve_serving_image_cut: Serving, ImageCut => &[always(QemuAndImage, PAUSED, PutBack)];
     serve_serving_image_changed: Serving, ImageChanged => &[
         always(QemuAndImage, PAUSED, PutBack),
     ];

@@ -92,7 +92,7 @@ fn reach(row: &Row) -> Scene {
     let mut served = image.serve(&[&uri], more);
     match row.phase {
         Phase::Sending if row.failure == Failure::Refused => {}
-        Phase::Sending | Phase::Unconfirmed => relay.wait_held(SOON),
+        Phase::Sending | Phase::Unconfirmed => relay.wait_held(SOON, |_| true),
         Phase::Serving => {
             qemu.wait_said(SOON, "go on", |said| said.first());
         }
