@@ -120,10 +120,15 @@ fn injection(row: &Row) -> Option<&'static str> {
     let end = is_end(row.phase);
     match row.failure {
         Failure::NoRoomForDevices => Some("fsync:error=ENOSPC:when=1"),
-        Failure::NoRoomForMemory => Some("pwrite64:error=ENOSPC:when=1"),
+        // As the memory is synced: after the switch, behind both files of device state and
+        // `unfinished.json`.
+        Failure::NoRoomForMemory if row.phase == Phase::PostcopyEnd => {
+            Some("fsync:error=ENOSPC:when=4")
+        }
+        Failure::NoRoomForMemory => Some("fsync:error=ENOSPC:when=1"),
         Failure::NoRoomForName => Some("renameat2:error=ENOSPC"),
-        // As the memory is written, and when all of it is on disk.
-        Failure::Terminated if end => Some("pwrite64:signal=TERM:when=1"),
+        Failure::Terminated if row.phase == Phase::PostcopyEnd => Some("fsync:signal=TERM:when=4"),
+        Failure::Terminated if end => Some("fsync:signal=TERM:when=1"),
         Failure::Killed if end => Some("renameat2:signal=KILL"),
         _ => None,
     }

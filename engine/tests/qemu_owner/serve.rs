@@ -193,7 +193,7 @@ fn cure(outcome: Outcome, mut scene: Scene) {
             scene.qemu.recover();
             scene.relay.mend();
             let uri = scene.relay.uri();
-            let mut served = scene.image.serve(&[&uri], &["--resume"]);
+            let mut served = scene.image.serve(&[&uri], &["--resume", &scene.image.id()]);
             served.wait_success(SOON);
             scene.qemu.wait_status(&["completed"], SOON);
             scene.qemu.wait_healthy(3, SOON);

@@ -371,7 +371,9 @@ impl Shared {
             let ended = read == Some(0);
             kept.extend_from_slice(&piece[..read.unwrap_or(0)]);
             while !over && !kept.is_empty() {
-                let through = self.pass(way, &kept, ended);
+                // QEMU writes a message at once: what is not followed soon is a whole one.
+                let whole = ended || read.is_none();
+                let through = self.pass(way, &kept, whole);
                 if through == 0 {
                     break;
                 }
@@ -390,8 +392,8 @@ impl Shared {
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    /// How many of these bytes go through now. `ended`: nothing will follow them.
-    fn pass(&self, way: Way, bytes: &[u8], ended: bool) -> usize {
+    /// How many of these bytes go through now. `whole`: they end with a whole message.
+    fn pass(&self, way: Way, bytes: &[u8], whole: bool) -> usize {
         let mut state = self.lock();
         let Some(hold) = state.hold.as_mut().filter(|hold| hold.way == way) else {
             return bytes.len();
@@ -402,7 +404,7 @@ impl Shared {
                 self.changed.notify_all();
                 0
             }
-            Found::Perhaps(_) if ended => bytes.len(),
+            Found::Perhaps(_) if whole => bytes.len(),
             Found::At(at) | Found::Perhaps(at) => at,
         }
     }
