@@ -45,7 +45,7 @@ fn holds_a_message_until_it_is_released() {
     near.write_all(b"through, h").unwrap();
     near.write_all(b"e").unwrap();
     near.write_all(b"ld, behind").unwrap();
-    relay.wait_held(SOON);
+    relay.wait_held(SOON, |bytes| bytes == b"held, behind");
     // The other direction goes on, and so does what came before.
     far.write_all(b"back").unwrap();
     let mut back = [0; 4];
@@ -67,7 +67,7 @@ fn a_cut_drops_what_is_held() {
     relay.hold(Way::Back, b"held");
     let (mut near, mut far) = through(&listener, &relay);
     far.write_all(b"through, held, behind").unwrap();
-    relay.wait_held(SOON);
+    relay.wait_held(SOON, |_| true);
     relay.cut();
     assert_eq!(rest(&mut near), b"through, ");
     assert_eq!(rest(&mut far), b"");

@@ -76,7 +76,13 @@ fn reach(row: &Row, outcome: Outcome) -> Ground {
         Phase::Switch => {
             ground.relay.hold(Way::Forward, PACKAGED);
             ground.switch();
-            ground.relay.wait_held(SOON);
+            // Up to 10.1, a source whose link breaks while it writes the package fails instead of
+            // pausing: let it come to the pages.
+            ground.relay.wait_held(SOON, is_whole);
+            // PONG 2: what comes in front of the package has been read.
+            ground.relay.wait(SOON, "PONG 2", |links| {
+                links.iter().any(|link| link.back >= 2 * 8).then_some(())
+            });
         }
         Phase::Postcopy => {
             let slow = json!({ "max-postcopy-bandwidth": 1 << 20 });
@@ -95,9 +101,18 @@ fn reach(row: &Row, outcome: Outcome) -> Ground {
         other => panic!("{other} is not a phase of `receive`"),
     }
     if is_end(phase) && holds_shut(failure) {
-        ground.relay.wait_held(SOON);
+        ground.relay.wait_held(SOON, |_| true);
     }
     ground
+}
+
+/// Whether all of the package has come, and a page behind it.
+fn is_whole(held: &[u8]) -> bool {
+    let Some(len) = held.get(PACKAGED.len()..).and_then(<[u8]>::first_chunk) else {
+        return false;
+    };
+    let len = usize::try_from(u32::from_be_bytes(*len)).expect("a package fits into memory");
+    held.len() >= PACKAGED.len() + 4 + len + 4096
 }
 
 /// What strace does to `retpath receive` so that it fails at this point.
@@ -105,10 +120,15 @@ fn injection(row: &Row) -> Option<&'static str> {
     let end = is_end(row.phase);
     match row.failure {
         Failure::NoRoomForDevices => Some("fsync:error=ENOSPC:when=1"),
-        Failure::NoRoomForMemory => Some("pwrite64:error=ENOSPC:when=1"),
+        // As the memory is synced: after the switch, behind both files of device state and
+        // `unfinished.json`.
+        Failure::NoRoomForMemory if row.phase == Phase::PostcopyEnd => {
+            Some("fsync:error=ENOSPC:when=4")
+        }
+        Failure::NoRoomForMemory => Some("fsync:error=ENOSPC:when=1"),
         Failure::NoRoomForName => Some("renameat2:error=ENOSPC"),
-        // As the memory is written, and when all of it is on disk.
-        Failure::Terminated if end => Some("pwrite64:signal=TERM:when=1"),
+        Failure::Terminated if row.phase == Phase::PostcopyEnd => Some("fsync:signal=TERM:when=4"),
+        Failure::Terminated if end => Some("fsync:signal=TERM:when=1"),
         Failure::Killed if end => Some("renameat2:signal=KILL"),
         _ => None,
     }
@@ -273,7 +293,11 @@ fn cure(outcome: Outcome, mut ground: Ground) {
             boot(&ground.into_image());
         }
         Cure::Serve => boot(&ground.into_image()),
-        Cure::Nothing => assert!(!ground.out().join("manifest.json").exists()),
+        Cure::Nothing => {
+            // It is as lost as the table says.
+            assert!(!ground.out().join("manifest.json").exists());
+            assert!(ground.source.try_run("cont", json!({})).is_err());
+        }
         other => panic!("{other}: not after `receive`"),
     }
 }

@@ -22,18 +22,6 @@ macro_rules! rows {
     };
 }
 
-/// Rows of what retpath is to do and does not do yet: none is run or in the document. A line that
-/// is moved from here to `rows!` is.
-macro_rules! awaited {
-    ($($name:ident: $phase:ident, $failure:ident => $outcomes:expr;)*) => {
-        pub(crate) const AWAITED: &[Row] = &[$(Row {
-            phase: Phase::$phase,
-            failure: Failure::$failure,
-            outcomes: $outcomes,
-        }),*];
-    };
-}
-
 fn run(phase: Phase, failure: Failure) {
     let mut rows = ROWS.iter();
     let row = rows.find(|row| row.phase == phase && row.failure == failure);
@@ -89,6 +77,15 @@ const PAUSED: State = Is("postcopy-paused", "running");
 const TAKEN_OVER: &[Outcome] = &[always(QemuAndImage, PAUSED, TakeOver)];
 const ARRIVED: &[Outcome] = &[always(Qemu, Is("completed", "running"), Runs)];
 
+const HALF_IN_FOLDER: &[Outcome] = &[always(
+    SourceAndFolder,
+    Is("postcopy-paused", "finish-migrate"),
+    Continue,
+)];
+/// The signal came too late to matter.
+const FINISHED: &[Outcome] = &[always(Image, Is("completed", "postmigrate"), Serve)];
+const KEPT: &[Outcome] = &[always(Image, Is("completed", "postmigrate"), ServeKept)];
+
 rows! {
     receive_precopy_link_cut: Precopy, LinkCut => GOES_ON;
     receive_precopy_terminated: Precopy, Terminated => GOES_ON;
@@ -98,7 +95,7 @@ rows! {
     receive_precopy_end_link_cut: PrecopyEnd, LinkCut => &[
         always(SourceAndImage, Is("failed", "running"), Runs),
     ];
-    receive_precopy_end_terminated: PrecopyEnd, Terminated => GOES_ON;
+    receive_precopy_end_terminated: PrecopyEnd, Terminated => FINISHED;
     receive_precopy_end_killed: PrecopyEnd, Killed => TOLD_TOO_EARLY;
     receive_precopy_end_no_room_for_memory: PrecopyEnd, NoRoomForMemory => GOES_ON;
     receive_precopy_end_no_room_for_name: PrecopyEnd, NoRoomForName => TOLD_TOO_EARLY;
@@ -114,15 +111,23 @@ rows! {
     receive_postcopy_link_cut: Postcopy, LinkCut => &[
         always(SourceAndReceive, Is("postcopy-paused", "finish-migrate"), Resume),
     ];
+    receive_postcopy_link_gone: Postcopy, LinkGone => HALF_IN_FOLDER;
     receive_postcopy_terminated: Postcopy, Terminated => GIVEN_BACK;
+    receive_postcopy_killed: Postcopy, Killed => HALF_IN_FOLDER;
     receive_postcopy_source_killed: Postcopy, SourceKilled => DEAD;
 
     receive_postcopy_end_link_cut: PostcopyEnd, LinkCut => &[
         always(Image, Is("postcopy-active", "finish-migrate"), Serve),
         since(9, 0, SourceAndImage, Is("failed", "running"), Runs),
     ];
-    receive_postcopy_end_terminated: PostcopyEnd, Terminated => GIVEN_BACK;
+    receive_postcopy_end_terminated: PostcopyEnd, Terminated => FINISHED;
+    receive_postcopy_end_killed: PostcopyEnd, Killed => &[
+        always(Folder, Is("postcopy-active", "finish-migrate"), Complete),
+        since(9, 0, Source, Is("failed", "running"), Runs),
+    ];
     receive_postcopy_end_no_room_for_memory: PostcopyEnd, NoRoomForMemory => GIVEN_BACK;
+    receive_postcopy_end_no_room_for_name: PostcopyEnd, NoRoomForName => KEPT;
+    receive_postcopy_end_name_taken: PostcopyEnd, NameTaken => KEPT;
     receive_postcopy_end_source_killed: PostcopyEnd, SourceKilled => IN_IMAGE;
 
     receive_received_source_killed: Received, SourceKilled => IN_IMAGE;
@@ -145,6 +150,9 @@ rows! {
     serve_serving_terminated: Serving, Terminated => TAKEN_OVER;
     serve_serving_killed: Serving, Killed => TAKEN_OVER;
     serve_serving_image_cut: Serving, ImageCut => &[always(QemuAndImage, PAUSED, PutBack)];
+    serve_serving_image_changed: Serving, ImageChanged => &[
+        always(QemuAndImage, PAUSED, PutBack),
+    ];
     serve_serving_destination_killed: Serving, DestinationKilled => AS_BEFORE;
 
     serve_unconfirmed_link_cut: Unconfirmed, LinkCut => ARRIVED;
@@ -155,25 +163,4 @@ rows! {
 
     serve_served_image_cut: Served, ImageCut => ARRIVED;
     serve_served_destination_killed: Served, DestinationKilled => AS_BEFORE;
-}
-
-const HALF_IN_FOLDER: &[Outcome] = &[always(
-    SourceAndFolder,
-    Is("postcopy-paused", "finish-migrate"),
-    Continue,
-)];
-const KEPT: &[Outcome] = &[always(Image, Is("completed", "postmigrate"), ServeKept)];
-
-awaited! {
-    receive_postcopy_link_gone: Postcopy, LinkGone => HALF_IN_FOLDER;
-    receive_postcopy_killed: Postcopy, Killed => HALF_IN_FOLDER;
-    receive_postcopy_end_killed: PostcopyEnd, Killed => &[
-        always(Folder, Is("postcopy-active", "finish-migrate"), Complete),
-        since(9, 0, Source, Is("failed", "running"), Runs),
-    ];
-    receive_postcopy_end_no_room_for_name: PostcopyEnd, NoRoomForName => KEPT;
-    receive_postcopy_end_name_taken: PostcopyEnd, NameTaken => KEPT;
-    serve_serving_image_changed: Serving, ImageChanged => &[
-        always(QemuAndImage, PAUSED, PutBack),
-    ];
 }

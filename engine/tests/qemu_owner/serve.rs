@@ -92,7 +92,7 @@ fn reach(row: &Row) -> Scene {
     let mut served = image.serve(&[&uri], more);
     match row.phase {
         Phase::Sending if row.failure == Failure::Refused => {}
-        Phase::Sending | Phase::Unconfirmed => relay.wait_held(SOON),
+        Phase::Sending | Phase::Unconfirmed => relay.wait_held(SOON, |_| true),
         Phase::Serving => {
             qemu.wait_said(SOON, "go on", |said| said.first());
         }
@@ -193,7 +193,7 @@ fn cure(outcome: Outcome, mut scene: Scene) {
             scene.qemu.recover();
             scene.relay.mend();
             let uri = scene.relay.uri();
-            let mut served = scene.image.serve(&[&uri], &["--resume"]);
+            let mut served = scene.image.serve(&[&uri], &["--resume", &scene.image.id()]);
             served.wait_success(SOON);
             scene.qemu.wait_status(&["completed"], SOON);
             scene.qemu.wait_healthy(3, SOON);

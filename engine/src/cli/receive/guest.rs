@@ -378,9 +378,13 @@ impl Guest for Incoming {
         }
     }
 
-    fn complete(&mut self, _: &Destination, ending: Ending) -> Result<(), String> {
+    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
         self.source.done = true;
         self.touchers.finish();
+        // Up to 8.2, a source that has sent everything cannot resume: another process must be
+        // able to finish the image without it.
+        self.noted = None;
+        self.note(core);
         if let Some(trouble) = self.trouble.take() {
             return Err(trouble);
         }

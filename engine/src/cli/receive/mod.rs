@@ -74,8 +74,8 @@ Exit codes:
 #[command(after_long_help = HELP)]
 pub struct Args {
     /// Where to listen: unix:PATH, tcp:HOST:PORT or fd:N
-    #[arg(long, value_name = "URI")]
-    listen: Address,
+    #[arg(long, value_name = "URI", required_unless_present = "resume")]
+    listen: Option<Address>,
     /// The image: a folder, which must not exist yet
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     out: Option<PathBuf>,
@@ -83,7 +83,8 @@ pub struct Args {
     /// that it left, NAME.incomplete-PID
     ///
     /// Then run `migrate -r URI` at the source, whose `info migrate` says
-    /// postcopy-paused. The image gets its original name NAME, or --out.
+    /// postcopy-paused. If no page is missing, the image is finished at once, and
+    /// --listen is not needed. The image gets its original name NAME, or --out.
     #[arg(
         long = "continue",
         id = "resume",
@@ -179,8 +180,20 @@ fn become_image(args: &Args) -> Result<Done, String> {
         (None, Some(out)) => (Writer::new(out).map_err(|error| error.to_string())?, None),
         (None, None) => return Err("neither --out nor --continue is given".into()),
     };
-    let mut listener = args
-        .listen
+    let (writer, left) = match left {
+        Some(left) if left.core.pages().missing() == 0 => {
+            return finish_left(args, writer, left);
+        }
+        left => (writer, left),
+    };
+    let Some(address) = &args.listen else {
+        let missing = left.map_or(0, |left| left.core.pages().missing());
+        return Err(format!(
+            "{missing} pages are only at the source: pass --listen URI, and then run `migrate -r \
+             URI` at the source"
+        ));
+    };
+    let mut listener = address
         .listen(args.allow_plaintext)
         .map_err(|error| error.to_string())?;
     output::note(format_args!(
@@ -266,4 +279,28 @@ fn conclude(
         asked_touches: args.touch,
     };
     Ok((path.clone(), report.print(args.format)))
+}
+
+/// Finishes an image of which another process received every page.
+fn finish_left(args: &Args, mut writer: Writer, left: Left) -> Result<Done, String> {
+    let sealed = writer.seal(left.facts);
+    let manifest = sealed.map_err(|error| error.to_string())?;
+    let finished = writer.name();
+    machine::check_name("receive", &finished)?;
+    output::note(
+        "retpath receive: every page had been received, so the image was finished without the \
+         source, which does not know: end it with `quit`, or, if it runs its guest again (QEMU 9.0 \
+         and newer may), delete the image",
+    );
+    let path = finished.path;
+    let report = Report {
+        out: &path,
+        manifest: &manifest,
+        ending: Ending::Postcopy,
+        stats: left.core.stats(),
+        touched: 0,
+        asked_touches: 0,
+    };
+    let text = report.print(args.format);
+    Ok((path, text))
 }

@@ -35,6 +35,12 @@ pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
     let missing = source.missing;
     let folder = folder.display();
     match (resumable, source.hears) {
+        (true, _) if source.done && missing == 0 => format!(
+            "no image was made so far, and nothing is lost: every page has been received, in \
+             {folder}; if the source does not run its guest (`info status` there), `retpath receive \
+             --continue {folder}` finishes the image, and then end the source with `quit`; if it \
+             runs its guest again, delete that folder"
+        ),
         (true, _) => format!(
             "no image was made so far: {missing} pages are only at the source, and the pages \
              received so far are in {folder}; while `info migrate` at the source says \
@@ -104,10 +110,16 @@ mod tests {
             ..switched
         };
         let deaf = Source::default();
+        let whole = Source {
+            done: true,
+            missing: 0,
+            ..switched
+        };
         let folder = Path::new("vm.incomplete-7");
         // The source, what is kept, whether the guest can be lost, and what runs it.
         for (source, kept, lost, what) in [
             (switched, Some(true), true, "--continue vm.incomplete-7"),
+            (whole, Some(true), false, "finishes the image"),
             (switched, Some(false), true, "`cont` at the source"),
             (switched, None, true, "QEMU 10.2 and newer"),
             (back, None, false, "an older one with `cont`"),

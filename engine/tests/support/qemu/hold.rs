@@ -7,8 +7,8 @@ use super::relay::Way;
 pub(super) struct Hold {
     pub(super) way: Way,
     pattern: &'static [u8],
-    /// The pattern has come, and waits.
-    pub(super) held: bool,
+    /// The bytes that wait, from the pattern on.
+    pub(super) held: Vec<u8>,
 }
 
 /// How much of what has come goes through.
@@ -25,7 +25,7 @@ impl Hold {
         Self {
             way,
             pattern,
-            held: false,
+            held: Vec::new(),
         }
     }
 

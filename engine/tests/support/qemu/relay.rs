@@ -27,6 +27,14 @@ use crate::support::SOON;
 /// The end mark of RAM records, which closes the preempt channel of machine types up to 7.2.
 pub(crate) const EOS: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0x10];
 
+/// How often a connection looks whether what it holds has been released.
+const HOLD: Duration = Duration::from_millis(10);
+
+fn is_late(error: &std::io::Error) -> bool {
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
 /// One connection that came through the relay, in the order they came.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -195,9 +203,12 @@ impl Relay {
         self.shared.lock().hold = Some(Hold::new(way, pattern));
     }
 
-    /// Waits until the pattern of [`Relay::hold`] has come.
-    pub(crate) fn wait_held(&self, within: Duration) {
-        let held = |state: &State| state.hold.as_ref().filter(|hold| hold.held).map(|_| ());
+    /// Waits until the pattern of [`Relay::hold`] has come, and `enough` bytes from it on.
+    pub(crate) fn wait_held(&self, within: Duration, enough: impl Fn(&[u8]) -> bool) {
+        let held = |state: &State| {
+            let hold = state.hold.as_ref()?;
+            (!hold.held.is_empty() && enough(&hold.held)).then_some(())
+        };
         self.shared
             .wait(within, held)
             .unwrap_or_else(|| panic!("what the relay holds did not come within {within:?}"));
@@ -347,53 +358,54 @@ impl Shared {
         mut file: Option<File>,
     ) {
         let mut piece = vec![0; 64 << 10];
-        // What a hold may begin with.
+        // What a hold keeps, or may begin with.
         let mut kept = Vec::new();
-        loop {
-            let len = match from.read(&mut piece) {
-                Ok(len) => len,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => 0,
+        let mut over = false;
+        from.set_read_timeout(Some(HOLD))
+            .expect("a socket takes the time");
+        while !over {
+            let read = match from.read(&mut piece) {
+                Err(error) if is_late(&error) => None,
+                read => Some(read.unwrap_or(0)),
             };
-            kept.extend_from_slice(&piece[..len]);
-            let mut on = true;
-            while on && !kept.is_empty() {
-                let through = match len {
-                    0 => kept.len(),
-                    _ => self.pass(way, &kept),
-                };
+            let ended = read == Some(0);
+            kept.extend_from_slice(&piece[..read.unwrap_or(0)]);
+            while !over && !kept.is_empty() {
+                // QEMU writes a message at once: what is not followed soon is a whole one.
+                let whole = ended || read.is_none();
+                let through = self.pass(way, &kept, whole);
                 if through == 0 {
                     break;
                 }
                 let bytes: Vec<u8> = kept.drain(..through).collect();
-                on = self.forward(index, way, &bytes, &mut to, file.as_mut());
+                over = !self.forward(index, way, &bytes, &mut to, file.as_mut());
             }
-            if !on {
+            if over {
                 // Nobody reads there: the side that sends must hear of it.
                 let _ = from.shutdown(Shutdown::Both);
             }
-            if !on || len == 0 {
-                break;
+            over |= ended && kept.is_empty();
+            if ended && !over {
+                thread::sleep(HOLD);
             }
         }
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    /// How many of these bytes go through now, at least one unless all of them may be the beginning
-    /// of what is held. Waits in front of it.
-    fn pass(&self, way: Way, bytes: &[u8]) -> usize {
+    /// How many of these bytes go through now. `whole`: they end with a whole message.
+    fn pass(&self, way: Way, bytes: &[u8], whole: bool) -> usize {
         let mut state = self.lock();
-        loop {
-            let Some(hold) = state.hold.as_mut().filter(|hold| hold.way == way) else {
-                return bytes.len();
-            };
-            match hold.find(bytes) {
-                Found::At(0) => hold.held = true,
-                Found::At(at) | Found::Perhaps(at) => return at,
+        let Some(hold) = state.hold.as_mut().filter(|hold| hold.way == way) else {
+            return bytes.len();
+        };
+        match hold.find(bytes) {
+            Found::At(0) => {
+                hold.held = bytes.to_vec();
+                self.changed.notify_all();
+                0
             }
-            self.changed.notify_all();
-            let woken = self.changed.wait(state);
-            state = woken.unwrap_or_else(PoisonError::into_inner);
+            Found::Perhaps(_) if whole => bytes.len(),
+            Found::At(at) | Found::Perhaps(at) => at,
         }
     }
 
