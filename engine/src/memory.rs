@@ -5,8 +5,8 @@
 //! at any moment; bytes are copied in and out with relaxed atomic operations on aligned 8-byte
 //! words. A writer that races a reader makes a torn copy, never undefined behaviour.
 //!
-//! [`Frozen`] is memory that nobody can write any more, so it lends out its bytes: what a source
-//! sends pages from without copying them first.
+//! [`Frozen`] is read-only memory, so it lends out its bytes: a source sends pages from it without
+//! copying them first.
 //!
 //! Offsets and lengths are in bytes from the start of the block and are checked without wrapping;
 //! a bad one is an [`Error`], never a panic. An access blocks while the memory is registered with
@@ -278,16 +278,16 @@ impl Memory {
     }
 }
 
-/// Memory that nobody can write: its bytes are lent, not copied.
+/// Read-only memory, whose bytes are lent instead of copied.
 ///
 /// Made from private memory with [`Memory::freeze`], or from a sealed memfd with
-/// [`Frozen::map_sealed`]. An ordinary file is no such memory: others can write and cut it.
+/// [`Frozen::map_sealed`]. Not from an ordinary file: other processes can write and truncate it.
 #[derive(Debug)]
 pub struct Frozen {
     map: MmapRaw,
 }
 
-/// The seals of a memfd that nobody can write or shorten.
+/// The seals of a memfd that can be neither written nor shortened.
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK);
 
 impl Frozen {

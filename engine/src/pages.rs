@@ -5,8 +5,8 @@
 //! target pages become received together, when the host page has been placed.
 //!
 //! Unplugged host pages are a state of their own, one more bit for each in blocks
-//! that have any: they are neither missing nor received, and nobody requests
-//! them. A page that the source has sent, or has promised to send by discarding
+//! that have any: they are neither missing nor received, and are not
+//! requested. A page that the source has sent, or has promised to send by discarding
 //! it, is never unplugged.
 //!
 //! Ranges are checked by the callers. Of blocks that do not exist nothing is
@@ -47,7 +47,7 @@ pub enum Fault {
     New,
     /// Its request is under way.
     Pending,
-    /// It is there: the fault was a race. Or it is unplugged, and reads as zeros.
+    /// Received: the fault was a race. Or unplugged: the page reads as zeros.
     Present,
 }
 

@@ -125,7 +125,7 @@ fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd>
         }
         Err(error) => Err(error),
     };
-    // What is there is either what was abandoned, or ours.
+    // At that name is now either the abandoned socket or our own.
     unlinkat(folder, &ours, AtFlags::empty())?;
     match taken? {
         true => Ok(socket),

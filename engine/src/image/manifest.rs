@@ -25,8 +25,8 @@
 //! Lengths are in bytes. A name that is not UTF-8 is `{"hex": "..."}`. The
 //! machine type is null if the stream did not say it, as with machine types up
 //! to 2.3; the lengths of states are those of their files, 0 or null for one
-//! that is not there. `"end": "unproven"` is there if nothing proves that the
-//! stream was whole, and was taken all the same. `id` and `digests` are described
+//! that is not there. `"end": "unproven"` marks a stream that was accepted although
+//! nothing proves that it was complete. `id` and `digests` are described
 //! in [`digest`](super::digest); images of earlier versions of this program have
 //! neither. Members that are not known are ignored, so a later version may add
 //! some.

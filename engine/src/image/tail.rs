@@ -42,7 +42,7 @@ impl Split<'_> {
     }
 }
 
-/// Finds the end in what came as device state; `None` if no end is there.
+/// Finds the end mark in bytes received as device state; `None` if there is none.
 ///
 /// A description is proof only if it is JSON with a list of devices: then the
 /// source has nothing more to say.

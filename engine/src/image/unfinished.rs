@@ -123,7 +123,7 @@ impl Writer {
     /// # Errors
     ///
     /// [`Error::NotUnfinished`], [`Error::InUse`], [`Error::Exists`]; or the
-    /// folder's files are not what it says of them.
+    /// folder's files do not match its `unfinished.json`.
     pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Manifest), Error> {
         let temporary = Temporary::adopt(path, out)?;
         let folder = temporary.path();
@@ -153,7 +153,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]. The folder stays all the same.
+    /// [`Error::Io`]. Dropping the writer keeps the folder even then.
     pub fn make_resumable(&mut self, facts: Manifest) -> Result<(), Error> {
         self.temporary.set_stays(true);
         self.sync_device_state()?;

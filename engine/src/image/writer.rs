@@ -212,10 +212,10 @@ impl Writer {
         }
     }
 
-    /// Takes what follows the device state in a stream without footers off its
-    /// end: see [`tail`](super::tail). Says what the end looks like, and leaves
-    /// everything as it is where there is none, or one that is not proven and
-    /// not to be accepted.
+    /// Removes the end mark and the description that follow the device state in a
+    /// stream without footers: see [`tail`](super::tail). Returns what the end looks
+    /// like. Changes nothing if there is no end, or one that is neither proven nor
+    /// accepted.
     pub(super) fn split_device_state(&mut self, accept_unproven: bool) -> Result<Tail, Error> {
         let all = self.device_state.read()?;
         let Some(split) = super::tail::split(&all) else {

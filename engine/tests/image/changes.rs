@@ -1,4 +1,4 @@
-//! Images that are not what they were: what is read is right, or refused.
+//! Changed images: reads return the original bytes or fail.
 
 use std::fs::{self, File};
 use std::io;

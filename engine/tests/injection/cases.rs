@@ -60,7 +60,7 @@ struct Case<'a> {
     injection: Injection,
 }
 
-/// What came of it.
+/// The result.
 pub(crate) struct Report {
     /// Cases by subcommand.
     counts: BTreeMap<String, usize>,

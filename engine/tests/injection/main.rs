@@ -5,7 +5,7 @@
 //! for SIGKILL at that call. A case runs the scenario again with this one fault and then checks:
 //!
 //! - a name that an image should have holds a whole image, or nothing;
-//! - what was received of a guest that cannot run elsewhere is still on disk, and its name was said;
+//! - data of a guest that cannot run elsewhere is still on disk, and its path was printed;
 //! - the peer was told the truth;
 //! - standard error names what the failed call was about, and why it failed;
 //! - the exit code is 0 or 1, nothing panics, nothing hangs;
@@ -73,7 +73,7 @@ fn scenarios() -> Vec<Box<dyn Scenario>> {
     all
 }
 
-/// Runs the cases and prints what came of them.
+/// Runs the cases and prints the results.
 fn survives(selection: &Selection) {
     let report = cases::run(&scenarios(), selection);
     println!("{report}");

@@ -100,7 +100,7 @@ impl Scenario for Receive {
         let killed = ended.status.code().is_none();
         let kept: Vec<_> = kept.iter().filter(|path| killed || is_said(path)).collect();
 
-        // A source that waits for recovery gives the rest to whoever goes on.
+        // A source that waits for recovery sends the rest to a `receive --continue`.
         let takes_over = source.is_paused() && !there && !kept.is_empty();
         let second = takes_over.then(|| self.go_on(room, kept[0]));
         let went_on = second.as_ref().is_some_and(|ended| ended.status.success());

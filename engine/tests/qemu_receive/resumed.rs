@@ -1,4 +1,4 @@
-//! What one process received in postcopy, another one goes on with.
+//! `receive --continue`: another process continues a postcopy migration.
 
 use rustix::process::Signal;
 use serde_json::json;

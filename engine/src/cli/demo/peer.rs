@@ -145,8 +145,8 @@ impl Peer {
     }
 
     /// Ends it after a failure here; says why it failed or died, if it did so
-    /// by itself. `first`: what was seen here may come of that, so it is heard
-    /// out before it is stopped.
+    /// by itself. `first`: its failure may have caused the one seen here, so its error
+    /// message is awaited before it is stopped.
     pub(super) fn stop(mut self, first: bool) -> Option<String> {
         let deadline = Instant::now() + GRACE;
         let has_said = |news: &News| news.failed.is_some() || news.gone;

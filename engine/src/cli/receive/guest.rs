@@ -217,7 +217,7 @@ impl Incoming {
         path.exists().then_some(path)
     }
 
-    /// Whether another process can go on with what this one leaves.
+    /// Whether another process can continue this migration.
     pub(super) fn is_resumable(&self) -> bool {
         self.writer.as_ref().is_some_and(Writer::is_resumable)
     }

@@ -131,7 +131,7 @@ impl<'a> Boot<'a> {
         self.args.resume.is_some()
     }
 
-    /// What `--resume` must be given to go on with this image.
+    /// The argument of `--resume` for this image.
     pub(super) fn resumed(&self) -> Resumed {
         self.stock.resumed()
     }
@@ -252,8 +252,8 @@ impl Machine for Booting<'_> {
         let again = seconds > 0 && core.is_loaded();
         if again {
             boot.say(&format!(
-                "{error}; its guest stands still where it lacks memory; trying for {seconds} s to \
-                 go on: once `info migrate` there says postcopy-paused, give it \
+                "{error}; its guest blocks where it lacks memory; reconnecting for up to {seconds} \
+                 s: once `info migrate` there says postcopy-paused, give it \
                  `migrate_recover {}` (QMP: migrate-recover)",
                 boot.address
             ));

@@ -86,7 +86,7 @@ impl fmt::Display for Fate {
             ),
             Self::Unconfirmed => f.write_str(
                 "the guest runs at that QEMU; all of its memory was sent, but QEMU did not say \
-                 that it arrived: `info migrate` there says so with completed",
+                 that it arrived: `info migrate` there says completed if it did",
             ),
             Self::Waiting => f.write_str(
                 "that QEMU did not go on with what another process began; what its guest lacks is \
@@ -102,7 +102,7 @@ impl fmt::Display for Fate {
 impl Failure {
     /// Nothing could even begin.
     pub(super) fn before(why: String) -> Self {
-        let advice = "the image is as it was";
+        let advice = "the image is unchanged";
         Self {
             why,
             fate: Fate::AtHome,
@@ -151,9 +151,9 @@ fn why(error: &RunError, core: &Source) -> String {
 /// What is wrong with the image's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Harm {
-    /// Nothing that is known of.
+    /// No problem is known.
     None,
-    /// They are not what they were.
+    /// They have changed.
     Changed,
     /// They cannot be read.
     Unreadable,
@@ -171,24 +171,26 @@ impl Harm {
         }
     }
 
-    /// What to do about it before anything else.
+    /// What to do about it first.
     fn remedy(self, boot: &Boot<'_>) -> String {
         let (image, _) = boot.names();
         let which = match boot.resumed() {
             Resumed::Id(id) => {
                 format!(
-                    "put the image with the id {id} back, check it with `retpath verify {image}`"
+                    "restore the image with the id {id}, check it with `retpath verify {image}`"
                 )
             }
-            Resumed::None => "put the image back as it was; nothing can check that, for it has no \
-                              digests"
-                .to_owned(),
+            Resumed::None => {
+                "restore the image; it has no digests, so this cannot be checked".to_owned()
+            }
         };
         match self {
             Self::None => String::new(),
-            Self::Changed => format!("the image is not what it was: {which}, then "),
+            Self::Changed => format!("the image has changed: {which}, then "),
             Self::Unreadable => {
-                format!("the image cannot be read: mend its disk or file system, or {which}, then ")
+                format!(
+                    "the image cannot be read: repair its disk or file system, or {which}, then "
+                )
             }
         }
     }
@@ -197,8 +199,8 @@ impl Harm {
 fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
     let (image, address) = boot.names();
     let again = match harm {
-        Harm::None => "the image is as it was and can be served again, to a QEMU started anew",
-        _ => "serve it again, to a QEMU started anew",
+        Harm::None => "the image is unchanged and can be served again, to a new QEMU",
+        _ => "serve it again, to a new QEMU",
     };
     let remedy = harm.remedy(boot);
     let preempt = core.preempt().map_or("", |_| " --preempt");
@@ -211,7 +213,7 @@ fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
     });
     let id = boot.resumed();
     let resume = format!(
-        "give it `migrate_recover {address}` (QMP: migrate-recover) and go on with `retpath serve \
+        "give it `migrate_recover {address}` (QMP: migrate-recover) and continue with `retpath serve \
          --image {image} --connect {address} --resume {id}{preempt}{unverified}{release}`"
     );
     match fate {

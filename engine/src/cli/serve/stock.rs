@@ -107,7 +107,7 @@ impl Stock {
         self.image.id()
     }
 
-    /// What `--resume` must be given to go on with this image.
+    /// The argument of `--resume` for this image.
     pub(super) fn resumed(&self) -> Resumed {
         Resumed::of(&self.image)
     }

@@ -152,7 +152,7 @@ pub trait Guest {
         let _ = (core, error);
     }
 
-    /// The migration goes on over a new link.
+    /// The migration has been resumed over a new link.
     fn recovered(&mut self, core: &Destination) {
         let _ = core;
     }
