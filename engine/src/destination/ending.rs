@@ -49,6 +49,9 @@ impl Destination {
             let what = "the end of the stream inside the package";
             return Err(What::OutOfTurn { what }.into());
         }
+        if self.device == Device::Lost {
+            return Err(What::DevicesLost.into());
+        }
         if !self.listened && !self.config.accept_precopy_end {
             return Err(What::NoSwitch.into());
         }
@@ -143,8 +146,8 @@ impl Destination {
         match flaw.what {
             what if what.blame() == Blame::Caller => {}
             // The source believes that it has sent everything.
-            What::Incomplete { .. } => self.fail(),
-            _ if recoverable => self.pause(),
+            What::Incomplete { .. } | What::DevicesLost => self.fail(),
+            _ if recoverable => self.pause(Turn::LinkLost),
             What::LinkLost if channel == Some(Channel::Main) => {
                 self.requests.forget_link();
                 self.return_path = false;

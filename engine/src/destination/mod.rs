@@ -117,6 +117,8 @@ enum Device {
     Arriving,
     Complete,
     Saved,
+    /// The link broke before all of it was here.
+    Lost,
 }
 
 /// An incoming migration.
@@ -239,7 +241,9 @@ impl Destination {
     /// POSTCOPY_RUN, and whose device state is safe. Each block comes with its
     /// received target pages, as words of 64 bits; the target page size is the
     /// settings'. `sections` are the devices' as they stood in the stream, which
-    /// say what memory is unplugged. The migration is paused, and goes on with
+    /// say what memory is unplugged; none if not all of the device state was
+    /// received, so that the guest can only be [given back](Config::give_back).
+    /// The migration is paused, and goes on with
     /// [`Destination::link_restored`]; no [`Action::Block`] and no
     /// [`Action::Listen`] comes.
     ///
@@ -249,7 +253,7 @@ impl Destination {
     pub fn taking_over<W>(
         config: Config,
         blocks: impl IntoIterator<Item = (Block, W)>,
-        sections: &[&[u8]],
+        sections: Option<&[&[u8]]>,
     ) -> Result<Self, Error>
     where
         W: IntoIterator<Item = u64>,
@@ -264,13 +268,21 @@ impl Destination {
                 .map_err(|what| core.give_up(None, Flaw { what, place }))?;
             core.pages.restore(received);
         }
-        core.virtio_mem = Devices::in_sections(core.config.max_ram, sections);
-        core.unplug();
+        match sections {
+            Some(sections) => {
+                core.device = Device::Saved;
+                core.virtio_mem = Devices::in_sections(core.config.max_ram, sections);
+                core.unplug();
+            }
+            None => {
+                core.device = Device::Lost;
+                core.pages.forget();
+            }
+        }
         core.phase = Phase::Paused;
         core.stats.pauses = 1;
         core.return_path = true;
         core.listened = true;
-        core.device = Device::Saved;
         Ok(core)
     }
 

@@ -28,7 +28,7 @@ pub(crate) const SHUT: &[u8] = &[0, 1, 0, 4, 0, 0, 0, 0];
 pub(crate) fn run(row: &Row) {
     let outcome = row.outcome(types::release());
     let mut ground = reach(row, outcome);
-    fail(row, &mut ground);
+    fail(row, outcome, &mut ground);
     settle(&mut ground.source, outcome.state);
     cure(outcome, ground);
 }
@@ -154,7 +154,7 @@ fn prepare_end(failure: Failure, ground: &Ground) {
 }
 
 /// Lets the failure happen, and waits for the end of `receive` unless it goes on.
-fn fail(row: &Row, ground: &mut Ground) {
+fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
     match row.failure {
         Failure::LinkCut | Failure::LinkGone => ground.relay.cut(),
         Failure::SourceKilled => {
@@ -175,7 +175,8 @@ fn fail(row: &Row, ground: &mut Ground) {
         Failure::NameTaken => {}
         other => panic!("{other}: not at `receive`"),
     }
-    if row.phase == Phase::Postcopy && row.failure == Failure::LinkCut {
+    // It waits for a new link.
+    if matches!(outcome.cure, Cure::Resume | Cure::GiveBack) {
         return;
     }
     if row.phase == Phase::Postcopy && row.failure == Failure::SourceKilled {
@@ -239,6 +240,32 @@ fn resume(ground: &mut Ground) {
     ground.source.resume(&uri);
 }
 
+/// Starts another `receive` with the folder that is left.
+fn go_on(ground: &mut Ground) {
+    let left = left_behind(ground);
+    let uri = unix(&ground.folder.path().join("in"));
+    let args = ["receive", "--continue", text(&left), "--listen", &uri];
+    ground.retpath = Program::retpath(&args);
+    ground
+        .retpath
+        .wait_error(SOON, |line| line.contains("listening on").then_some(()));
+}
+
+/// Makes a paused source send everything again, after which it is told that it has its guest back.
+fn give_back(ground: &mut Ground) {
+    resume(ground);
+    assert_eq!(
+        ground.retpath.wait(SOON).code(),
+        Some(1),
+        "{}",
+        ground.retpath
+    );
+    assert_eq!(left(ground.folder.path()), [""; 0], "{}", ground.retpath);
+    ground.source.wait_status(&["failed"], SOON);
+    ground.source.cont();
+    ground.source.wait_healthy(3, SOON);
+}
+
 /// The folder that `receive` has left under another name than the image's.
 fn left_behind(ground: &Ground) -> PathBuf {
     let mut names = left(ground.folder.path());
@@ -264,17 +291,16 @@ fn cure(outcome: Outcome, mut ground: Ground) {
             boot(&ground.into_image());
         }
         Cure::Continue => {
-            let left = left_behind(&ground);
-            let uri = unix(&ground.folder.path().join("in"));
-            let args = ["receive", "--continue", text(&left), "--listen", &uri];
-            ground.retpath = Program::retpath(&args);
-            ground
-                .retpath
-                .wait_error(SOON, |line| line.contains("listening on").then_some(()));
+            go_on(&mut ground);
             resume(&mut ground);
             ground.retpath.wait_success(SOON);
             ground.source.wait_status(&["completed"], SOON);
             boot(&ground.into_image());
+        }
+        Cure::GiveBack => give_back(&mut ground),
+        Cure::ContinueBack => {
+            go_on(&mut ground);
+            give_back(&mut ground);
         }
         Cure::Complete => {
             let left = left_behind(&ground);

@@ -15,6 +15,7 @@ use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
+use super::left::Left;
 use super::live::Live;
 use super::outage::Outage;
 use super::outcome::Source;
@@ -43,6 +44,8 @@ pub(super) struct Incoming {
     touchers: Touchers,
     start: Instant,
     unswitched: Unswitched,
+    /// Whether all of the device state is safe, after the switch.
+    has_device_state: bool,
     /// When it was last noted which pages have come.
     noted: Option<Instant>,
     /// Why there will be no image, although the source goes on sending. From
@@ -73,10 +76,10 @@ pub(super) struct Settings {
 }
 
 impl Incoming {
-    /// `facts`: what another process that received the beginning knew.
+    /// `left`: what another process that received the beginning knew.
     pub(super) fn new(
         writer: Writer,
-        facts: Option<&Manifest>,
+        left: Option<&Left>,
         settings: Settings,
         signals: Signals,
         control: Control,
@@ -86,7 +89,7 @@ impl Incoming {
         let Settings { touches, preempt } = settings;
         Self {
             writer: Some(writer),
-            recorder: facts.map_or_else(Recorder::new, Recorder::resumed),
+            recorder: left.map_or_else(Recorder::new, |left| Recorder::resumed(&left.facts)),
             memory: Vec::new(),
             discarded: Vec::new(),
             pages: Vec::new(),
@@ -94,6 +97,7 @@ impl Incoming {
             touchers: Touchers::default(),
             start: Instant::now(),
             unswitched: Unswitched::default(),
+            has_device_state: left.is_some_and(|left| left.has_device_state),
             noted: None,
             trouble: None,
             signals,
@@ -105,8 +109,8 @@ impl Incoming {
             ending: None,
             undescribed: false,
             source: Source {
-                hears: facts.is_some(),
-                switched: facts.is_some(),
+                hears: left.is_some(),
+                switched: left.is_some(),
                 ..Source::default()
             },
             preempt,
@@ -143,6 +147,14 @@ impl Incoming {
             self.recorder.saw_preempt();
         }
         self.recorder.facts()
+    }
+
+    /// Without the device state there will be no image, but the guest can be
+    /// given back.
+    pub(super) fn give_back_without_devices(&mut self) {
+        if !self.has_device_state {
+            self.put_off("the link broke before the device state was received".into());
+        }
     }
 
     /// Makes the image whole.
@@ -313,8 +325,14 @@ impl Guest for Incoming {
         }
         match event {
             Event::Command(Command::OpenReturnPath) => self.source.hears = true,
-            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
+            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. })
+                if !self.source.switched =>
+            {
                 self.source.switched = true;
+                let facts = self.facts();
+                if let Err(error) = self.writer()?.make_returnable(facts) {
+                    self.put_off(error.to_string());
+                }
             }
             Event::Eof if self.source.switched => self.source.done = true,
             _ => {}
@@ -334,8 +352,9 @@ impl Guest for Incoming {
     fn device_state_complete(&mut self) -> Result<(), String> {
         if self.source.switched {
             let facts = self.facts();
-            if let Err(error) = self.writer()?.make_resumable(facts) {
-                self.put_off(error.to_string());
+            match self.writer()?.make_resumable(facts) {
+                Ok(()) => self.has_device_state = true,
+                Err(error) => self.put_off(error.to_string()),
             }
         }
         match &self.trouble {
@@ -420,6 +439,7 @@ impl Guest for Incoming {
     }
 
     fn broken(&mut self, core: &Destination, error: &RunError) {
+        self.give_back_without_devices();
         if let Some(line) = self.outage.broken(error, core.pages().missing()) {
             self.live.say(&format!("retpath receive: {line}"));
         }
