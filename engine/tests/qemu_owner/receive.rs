@@ -119,15 +119,15 @@ fn is_whole(held: &[u8]) -> bool {
 fn injection(row: &Row) -> Option<&'static str> {
     let end = is_end(row.phase);
     match row.failure {
-        Failure::NoRoomForDevices => Some("fsync:error=ENOSPC:when=1"),
-        // As the memory is synced: after the switch, behind both files of device state and
-        // `unfinished.json`.
+        Failure::NoRoomForDevices => Some("fsync:error=ENOSPC:when=2"),
+        // As the memory is synced: after the switch, behind both files of device state, and
+        // `unfinished.json` before and after them.
         Failure::NoRoomForMemory if row.phase == Phase::PostcopyEnd => {
-            Some("fsync:error=ENOSPC:when=4")
+            Some("fsync:error=ENOSPC:when=5")
         }
         Failure::NoRoomForMemory => Some("fsync:error=ENOSPC:when=1"),
         Failure::NoRoomForName => Some("renameat2:error=ENOSPC"),
-        Failure::Terminated if row.phase == Phase::PostcopyEnd => Some("fsync:signal=TERM:when=4"),
+        Failure::Terminated if row.phase == Phase::PostcopyEnd => Some("fsync:signal=TERM:when=5"),
         Failure::Terminated if end => Some("fsync:signal=TERM:when=1"),
         Failure::Killed if end => Some("renameat2:signal=KILL"),
         _ => None,
@@ -164,7 +164,7 @@ fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
         _ if injection(row).is_some() => {}
         Failure::Terminated => {
             ground.retpath.signal(Signal::TERM);
-            wait_heard(&mut ground.retpath);
+            wait_said(&mut ground.retpath, "stopped by a signal");
             ground.source.set(json!({ "max-postcopy-bandwidth": 0 }));
             ground.relay.release();
         }
@@ -179,8 +179,8 @@ fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
     if matches!(outcome.cure, Cure::Resume | Cure::GiveBack) {
         return;
     }
-    if row.phase == Phase::Postcopy && row.failure == Failure::SourceKilled {
-        // It would wait for a new link for minutes.
+    if row.failure == Failure::SourceKilled && wait_said(&mut ground.retpath, "waiting up to") {
+        // For a new link, for minutes.
         ground.retpath.signal(Signal::TERM);
     }
     let status = ground.retpath.wait(SOON);
@@ -189,13 +189,17 @@ fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
     assert_eq!(status.success(), is_image, "{}", ground.retpath);
 }
 
-/// Waits until `receive` has noticed a signal.
-fn wait_heard(retpath: &mut Program) {
+/// Waits until `receive` says something, which it does unless it ends before; whether it did.
+fn wait_said(retpath: &mut Program, what: &str) -> bool {
     let end = Instant::now() + SOON;
-    while retpath.ended().is_none() && !retpath.errors().contains("stopped by a signal") {
-        assert!(Instant::now() < end, "the signal is not noticed");
+    while retpath.ended().is_none() {
+        if retpath.errors().contains(what) {
+            return true;
+        }
+        assert!(Instant::now() < end, "{what}: not said\n{retpath}");
         thread::sleep(Duration::from_millis(5));
     }
+    false
 }
 
 /// Waits until QEMU is in this state.
