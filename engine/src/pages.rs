@@ -64,6 +64,16 @@ impl Pages {
         });
     }
 
+    /// Nothing has been received: every page will be sent.
+    pub fn forget(&mut self) {
+        for s in &mut self.blocks {
+            s.received = Bits::new(s.received.len());
+            s.requested = Bits::new(s.requested.len());
+            s.promised = Bits::default();
+            s.unplugged = Bits::default();
+        }
+    }
+
     /// Takes over which target pages of the last block have been received, as
     /// words of 64 bits. A host page of which a part is missing counts as
     /// missing: it can come only as a whole.

@@ -38,6 +38,13 @@ impl Release {
         }
     }
 
+    /// Whether a source whose link breaks after it has stopped its guest, and before the destination
+    /// has loaded the device state, may be paused; later ones fail, and run the guest again. QEMU:
+    /// state `postcopy-device`, since 10.2.
+    pub fn may_pause_at_switch(self) -> bool {
+        (self.major, self.minor) <= (10, 1)
+    }
+
     /// Whether SWITCHOVER_START is sent. QEMU: property `send-switchover-start`.
     pub fn sends_switchover_start(self) -> bool {
         self.major >= 10

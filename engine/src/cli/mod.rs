@@ -2,7 +2,7 @@
 //!
 //! A subcommand has an `Args` struct for clap and a function `run` that gives the exit code: 0 for
 //! success, 1 for a failure that was explained on standard error, 2 for wrong usage. It prints
-//! through [`output`], which never panics: an exit code tells what happened to the guest, whatever
+//! through `output`, which never panics: an exit code tells what happened to the guest, whatever
 //! becomes of the output.
 
 use std::io::ErrorKind;

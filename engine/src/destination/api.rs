@@ -32,6 +32,13 @@ pub struct Config {
     /// Whether SHUT(0) waits for [`Destination::confirm`](super::Destination::confirm):
     /// where what has been received must be put somewhere first.
     pub confirm_end: bool,
+    /// Whether a migration whose link broke after the source had stopped its
+    /// guest, but before the device state was here, waits for a new link. Up to
+    /// QEMU 10.1 such a source can be paused, and only its destination can end
+    /// that: every page is received again, and then the source is told, with
+    /// SHUT(1), that it has its guest back. From machine types of 10.2 on the
+    /// migration fails at once, as it does without this setting.
+    pub give_back: bool,
 }
 
 impl Default for Config {
@@ -46,6 +53,7 @@ impl Default for Config {
             page_sizes: Vec::new(),
             max_ram: DEFAULT_MAX_RAM,
             confirm_end: false,
+            give_back: false,
         }
     }
 }

@@ -215,6 +215,7 @@ impl Destination {
             self.config.detect_switchover_ack = release.is_none_or(Release::waits_for_one_ack);
         }
         self.config.switchover_ack &= release.is_none_or(Release::waits_for_one_ack);
+        self.config.give_back &= release.is_none_or(Release::may_pause_at_switch);
     }
 
     pub(super) fn subsection(&mut self, subsection: &Subsection<'_>) -> Result<(), What> {
@@ -248,7 +249,7 @@ impl Destination {
     /// [`What::NothingToSave`] before [`Action::DeviceStateComplete`].
     pub fn device_state_saved(&mut self) -> Result<(), super::Error> {
         match self.device {
-            Device::Arriving => {
+            Device::Arriving | Device::Lost => {
                 return Err(self.give_up(None, What::NothingToSave.into()));
             }
             Device::Complete => self.device = Device::Saved,

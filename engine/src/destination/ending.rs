@@ -53,6 +53,9 @@ impl Destination {
             return Err(What::NoSwitch.into());
         }
         self.main_ended = true;
+        if self.device == Device::Lost {
+            return Err(What::DevicesLost.into());
+        }
         self.unplug();
         self.device_state_complete();
         self.settle()
@@ -143,8 +146,8 @@ impl Destination {
         match flaw.what {
             what if what.blame() == Blame::Caller => {}
             // The source believes that it has sent everything.
-            What::Incomplete { .. } => self.fail(),
-            _ if recoverable => self.pause(),
+            What::Incomplete { .. } | What::DevicesLost => self.fail(),
+            _ if recoverable => self.pause(Turn::LinkLost),
             What::LinkLost if channel == Some(Channel::Main) => {
                 self.requests.forget_link();
                 self.return_path = false;

@@ -131,6 +131,9 @@ pub enum What {
         /// How many target pages.
         missing: u64,
     },
+    /// The stream has ended, but the device state was lost with an earlier
+    /// link.
+    DevicesLost,
     /// The stream ended without a switch, which the settings refuse.
     NoSwitch,
     /// A connection was lost before the guest may run.
@@ -188,7 +191,7 @@ impl What {
             | What::BitmapNotAsked
             | What::Flood
             | What::Incomplete { .. } => Blame::Peer,
-            What::LinkLost => Blame::Link,
+            What::LinkLost | What::DevicesLost => Blame::Link,
             What::PageSize { .. }
             | What::PageSummary { .. }
             | What::PageTooLarge { .. }
@@ -225,6 +228,7 @@ impl What {
             What::TooManyBlocks => "no machine has that many: look at what is connecting here",
             What::NoSwitch => "start postcopy at the source before precopy ends",
             What::LinkLost => "the source still has the guest: start the migration again",
+            What::DevicesLost => "the source has been told that it has its guest back",
             What::Incomplete { .. } => {
                 "the source has been told; do not run a guest on this memory"
             }
@@ -284,6 +288,9 @@ impl fmt::Display for What {
                     "the stream has ended, but {missing} target pages are missing"
                 )
             }
+            What::DevicesLost => f.write_str(
+                "the stream has ended, but the link broke before the device state was received",
+            ),
             What::NoSwitch => f.write_str("the stream has ended without a switch to postcopy"),
             What::LinkLost => f.write_str("the connection was lost before the guest may run"),
             What::LinkDown => f.write_str("the connection is down, nothing can come from it"),

@@ -117,6 +117,8 @@ enum Device {
     Arriving,
     Complete,
     Saved,
+    /// The link broke before all of it was here.
+    Lost,
 }
 
 /// An incoming migration.
@@ -235,12 +237,13 @@ impl Destination {
         }
     }
 
-    /// Continues a migration that another process received up to some point after
-    /// POSTCOPY_RUN, and whose device state is on disk. Each block comes with its
-    /// received bitmap, as words of 64 bits; the target page size is that of `config`.
-    /// `sections` are the devices' sections as received; they say what memory is
-    /// unplugged. The migration is paused until [`Destination::link_restored`]; there
-    /// is no [`Action::Block`] and no [`Action::Listen`].
+    /// Continues a migration that another process received up to some point after the
+    /// switch to postcopy. Each block comes with its received bitmap, as words of 64
+    /// bits; the target page size is that of `config`. `sections` are the devices'
+    /// sections as received, which say what memory is unplugged; `None` if the device
+    /// state is incomplete, so that the guest can only be
+    /// [given back](Config::give_back). The migration is paused until
+    /// [`Destination::link_restored`]; there is no [`Action::Block`].
     ///
     /// # Errors
     ///
@@ -248,7 +251,7 @@ impl Destination {
     pub fn taking_over<W>(
         config: Config,
         blocks: impl IntoIterator<Item = (Block, W)>,
-        sections: &[&[u8]],
+        sections: Option<&[&[u8]]>,
     ) -> Result<Self, Error>
     where
         W: IntoIterator<Item = u64>,
@@ -263,13 +266,21 @@ impl Destination {
                 .map_err(|what| core.give_up(None, Flaw { what, place }))?;
             core.pages.restore(received);
         }
-        core.virtio_mem = Devices::in_sections(core.config.max_ram, sections);
-        core.unplug();
+        match sections {
+            Some(sections) => {
+                core.device = Device::Saved;
+                core.virtio_mem = Devices::in_sections(core.config.max_ram, sections);
+                core.unplug();
+            }
+            None => {
+                core.device = Device::Lost;
+                core.pages.forget();
+            }
+        }
         core.phase = Phase::Paused;
         core.stats.pauses = 1;
         core.return_path = true;
         core.listened = true;
-        core.device = Device::Saved;
         Ok(core)
     }
 

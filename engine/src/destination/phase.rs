@@ -37,6 +37,9 @@ pub(super) enum Turn {
     Listen,
     Run,
     LinkLost,
+    /// The link is lost after the source has stopped its guest, and it cannot
+    /// run it again by itself.
+    LinkLostAtSwitch,
     LinkRestored,
     Resume,
     Finish,
@@ -61,6 +64,7 @@ impl Phase {
             // start again, and there is nothing to recover.
             (Fresh | Advised | Discarding | Listening, Turn::LinkLost) => Failed,
             (Running | Paused | Recovering, Turn::LinkLost) => Paused,
+            (Advised | Discarding | Listening, Turn::LinkLostAtSwitch) => Paused,
             // The source may not have seen the SHUT that ended it.
             (Paused | Finished, Turn::LinkRestored) => Recovering,
             (Recovering, Turn::Resume) => Running,

@@ -11,7 +11,7 @@
 use retpath_codec::{Message, Name};
 
 use super::ram::lane;
-use super::{Destination, Device, Error, Flaw, Phase, Turn, What};
+use super::{Action, Destination, Device, Error, Flaw, Phase, Turn, What};
 use crate::Channel;
 use crate::bits::Bits;
 
@@ -23,18 +23,30 @@ impl Destination {
     /// # Errors
     ///
     /// [`What::LinkLost`]: the guest cannot be running here yet, so the
-    /// migration has failed.
+    /// migration has failed; but see [`Config::give_back`](super::Config::give_back).
     pub fn link_lost(&mut self, channel: Channel) -> Result<(), Error> {
         self.lanes[lane(channel)].runs.clear();
         let was = self.phase;
         if was.is_over() {
             return Ok(());
         }
-        if was != Phase::Running && !was.is_recoverable() {
+        if was == Phase::Running || was.is_recoverable() {
+            self.pause(Turn::LinkLost);
+        } else if self.is_stuck_at_source() {
+            self.device = Device::Lost;
+            self.pages.forget();
+            self.pause(Turn::LinkLostAtSwitch);
+        } else {
             return Err(self.give_up(Some(channel), What::LinkLost.into()));
         }
-        self.pause();
         Ok(())
+    }
+
+    /// Whether the source has stopped its guest, and may be paused now that the
+    /// link is lost.
+    fn is_stuck_at_source(&self) -> bool {
+        let switches = matches!(self.phase, Phase::Discarding | Phase::Listening);
+        self.config.give_back && self.return_path && (switches || self.in_package)
     }
 
     /// A new main connection is there; the old ones are closed, and nothing of
@@ -54,7 +66,12 @@ impl Destination {
         }
         // A migration that ended in precopy has nothing to recover.
         let next = self.phase.after(Turn::LinkRestored);
-        self.phase = next.filter(|_| self.listened).ok_or(What::NotPaused)?;
+        let is_postcopy = self.listened || self.device == Device::Lost;
+        self.phase = next.filter(|_| is_postcopy).ok_or(What::NotPaused)?;
+        if !self.listened {
+            self.listened = true;
+            self.actions.push_back(Action::Listen);
+        }
         self.requests.forget_link();
         self.in_package = false;
         self.main_ended = false;
@@ -64,11 +81,11 @@ impl Destination {
     }
 
     /// Forgets the link, and what was half done on it.
-    pub(super) fn pause(&mut self) {
+    pub(super) fn pause(&mut self, turn: Turn) {
         if self.phase != Phase::Paused {
             self.stats.pauses += 1;
         }
-        if let Some(phase) = self.phase.after(Turn::LinkLost) {
+        if let Some(phase) = self.phase.after(turn) {
             self.phase = phase;
         }
         for lane in &mut self.lanes {

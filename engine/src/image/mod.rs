@@ -55,6 +55,7 @@ pub use manifest::{Manifest, RamFile, Seen, Uuid};
 pub use reader::Image;
 pub use recorder::Recorder;
 pub use temporary::{Leftover, LeftoverState, leftovers};
+pub use unfinished::Unfinished;
 pub use verify::{Difference, Verified, verify};
 pub use writer::{Finished, Writer};
 

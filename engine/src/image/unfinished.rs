@@ -3,15 +3,17 @@
 //! ```text
 //!  NAME.incomplete-PID/
 //!    unfinished.json       {"format": "retpath-unfinished", "version": 1,
+//!                           "has_device_state": true,
 //!                           "manifest": what manifest.json would say so far}
 //!    received-000.bits     one file for each RAM block: bit n of byte n / 8 is
 //!    received-001.bits     set if target page n has been received
 //! ```
 //!
-//! `unfinished.json` is written once, when the device state is on disk. The
-//! bitmaps follow the RAM files: a page is in its file before its bit is set, and a
-//! page whose bit is not set yet is sent again. So the process may be killed at any
-//! moment. A crash of the system is not covered.
+//! `unfinished.json` is written when the source has stopped its guest, and again
+//! when the device state is on disk: before that, another process can only give the
+//! guest back to the source. The bitmaps follow the RAM files: a page is in its file
+//! before its bit is set, and a page whose bit is not set yet is sent again. So the
+//! process may be killed at any moment. A crash of the system is not covered.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -124,10 +126,11 @@ impl Writer {
     ///
     /// [`Error::NotUnfinished`], [`Error::InUse`], [`Error::Exists`]; or the
     /// folder's files do not match its `unfinished.json`.
-    pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Manifest), Error> {
+    pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Unfinished), Error> {
         let temporary = Temporary::adopt(path, out)?;
         let folder = temporary.path();
-        let manifest = read(folder)?;
+        let unfinished = read(folder)?;
+        let manifest = &unfinished.facts;
         let blocks = manifest.checked_blocks(&folder.join(UNFINISHED))?;
         let files = manifest
             .blocks
@@ -144,7 +147,19 @@ impl Writer {
             seal: None,
             temporary,
         };
-        Ok((writer, manifest))
+        Ok((writer, unfinished))
+    }
+
+    /// Makes the folder one with which another process can give the guest back to the
+    /// source: from now on dropping the writer keeps it. Call this when the source has
+    /// stopped its guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. Dropping the writer keeps the folder even then.
+    pub fn make_returnable(&mut self, facts: Manifest) -> Result<(), Error> {
+        self.temporary.set_stays(true);
+        self.leave(facts, false)
     }
 
     /// Makes the folder one that another process can continue with
@@ -157,15 +172,25 @@ impl Writer {
     pub fn make_resumable(&mut self, facts: Manifest) -> Result<(), Error> {
         self.temporary.set_stays(true);
         self.sync_device_state()?;
+        self.leave(facts, true)
+    }
+
+    fn leave(&mut self, facts: Manifest, has_device_state: bool) -> Result<(), Error> {
         let folder = self.temporary.path();
-        let received = Received::new(folder, self.files.len())?;
-        let text = text(&self.manifest(facts));
-        replace(folder, UNFINISHED, text.as_bytes())?;
+        let received = match self.received.take() {
+            Some(received) => received,
+            None => Received::new(folder, self.files.len())?,
+        };
+        let unfinished = Unfinished {
+            facts: self.manifest(facts),
+            has_device_state,
+        };
+        replace(folder, UNFINISHED, unfinished.text().as_bytes())?;
         self.received = Some(received);
         Ok(())
     }
 
-    /// Whether [`Writer::make_resumable`] has been called.
+    /// Whether another process can continue with the folder, or give the guest back.
     pub fn is_resumable(&self) -> bool {
         self.received.is_some()
     }
@@ -212,18 +237,29 @@ impl Writer {
     }
 }
 
-/// The text of `unfinished.json`.
-pub(super) fn text(manifest: &Manifest) -> String {
-    let value = json!({
-        "format": FORMAT,
-        "version": super::VERSION,
-        "manifest": manifest.to_json(),
-    });
-    format!("{value:#}\n")
+/// The contents of `unfinished.json`.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// What is known of the source.
+    pub facts: Manifest,
+    /// Whether the device state is complete.
+    pub has_device_state: bool,
+}
+
+impl Unfinished {
+    fn text(&self) -> String {
+        let value = json!({
+            "format": FORMAT,
+            "version": super::VERSION,
+            "has_device_state": self.has_device_state,
+            "manifest": self.facts.to_json(),
+        });
+        format!("{value:#}\n")
+    }
 }
 
 /// Reads the `unfinished.json` of a folder.
-pub(super) fn read(folder: &Path) -> Result<Manifest, Error> {
+fn read(folder: &Path) -> Result<Unfinished, Error> {
     let path = folder.join(UNFINISHED);
     if !path.exists() {
         return Err(Error::NotUnfinished {
@@ -244,6 +280,12 @@ pub(super) fn read(folder: &Path) -> Result<Manifest, Error> {
     if value["format"] != FORMAT {
         return Err(wrong(format!("\"format\" is not \"{FORMAT}\"")));
     }
+    let Some(has_device_state) = value["has_device_state"].as_bool() else {
+        return Err(wrong("\"has_device_state\" must be true or false".into()));
+    };
     let manifest = value["manifest"].to_string();
-    Manifest::parse(manifest.as_bytes(), &path)
+    Ok(Unfinished {
+        facts: Manifest::parse(manifest.as_bytes(), &path)?,
+        has_device_state,
+    })
 }

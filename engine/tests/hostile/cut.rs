@@ -1,6 +1,7 @@
 //! Sources that go away.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
@@ -87,6 +88,8 @@ fn stays_for_a_source_that_left_before_shut() {
     let address = receiver.address().clone();
     let link = address.connect(false).expect("connects");
     let next = thread::spawn(move || serve_over(link, &address));
+    // SHUT cannot be written, however soon it comes.
+    socket.shutdown(Shutdown::Read).expect("connected");
     socket.write_all(&[*last]).expect("room");
     drop(socket);
     next.join().expect("the source's thread");

@@ -17,6 +17,7 @@ fn killed() -> (TempDir, PathBuf) {
     writer.block(&block(b"ram", 100), PAGE).expect("a block");
     writer.block(&block(b"rom", 1), PAGE).expect("a block");
     writer.device_state(b"\x04state").expect("room");
+    writer.make_returnable(seen()).expect("room");
     writer.make_resumable(seen()).expect("room");
     for page in 0..10 {
         writer.write(0, page * PAGE, &[7; 4096]).expect("inside");
@@ -44,7 +45,9 @@ fn seen() -> Manifest {
 fn continues_where_another_writer_ended() {
     let (folder, left) = killed();
     assert!(Image::open(&left).is_err());
-    let (mut writer, facts) = Writer::resume(&left, None).expect("resumable");
+    let (mut writer, unfinished) = Writer::resume(&left, None).expect("resumable");
+    assert!(unfinished.has_device_state);
+    let facts = unfinished.facts;
     assert_eq!(facts.machine, seen().machine);
     assert_eq!(facts.source, seen().source);
     assert_eq!(writer.received(0).expect("readable"), [0xff, 0]);
@@ -101,8 +104,8 @@ fn is_kept_on_drop_and_removed_on_discard() {
 fn takes_a_new_name_when_given_one() {
     let (folder, left) = killed();
     let other = folder.path().join("other");
-    let (writer, facts) = Writer::resume(&left, Some(&other)).expect("resumable");
-    writer.finish(facts).expect("finished");
+    let (writer, unfinished) = Writer::resume(&left, Some(&other)).expect("resumable");
+    writer.finish(unfinished.facts).expect("finished");
     assert_eq!(names(folder.path()), ["other"]);
 }
 
@@ -123,6 +126,7 @@ fn refuses_a_folder_that_cannot_be_continued() {
         ("retpath-unfinished", "retpath-image"),
         ("\"length\": 4096", "\"length\": 4097"),
         ("ram-001-rom.raw", "../../etc"),
+        ("\"has_device_state\": true", "\"has_device_state\": 1"),
         ("{", ""),
     ] {
         let wrong = text.replacen(from, to, 1);
@@ -142,4 +146,20 @@ fn refuses_a_folder_that_cannot_be_continued() {
     let plain = folder.path().join("plain");
     fs::create_dir(&plain).expect("ours");
     assert!(matches!(refusal(&plain), Error::Name { .. }));
+}
+
+#[test]
+fn says_if_the_device_state_was_not_received() {
+    let folder = folder();
+    let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
+    writer.block(&block(b"ram", 100), PAGE).expect("a block");
+    writer.device_state(b"\x04sta").expect("room");
+    writer.make_returnable(seen()).expect("room");
+    let left = writer.path().to_owned();
+    drop(writer);
+    let (writer, unfinished) = Writer::resume(&left, None).expect("it stays");
+    assert!(!unfinished.has_device_state);
+    assert_eq!(unfinished.facts.source, seen().source);
+    writer.discard();
+    assert_eq!(names(folder.path()), [""; 0]);
 }

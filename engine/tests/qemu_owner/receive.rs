@@ -28,7 +28,7 @@ pub(crate) const SHUT: &[u8] = &[0, 1, 0, 4, 0, 0, 0, 0];
 pub(crate) fn run(row: &Row) {
     let outcome = row.outcome(types::release());
     let mut ground = reach(row, outcome);
-    fail(row, &mut ground);
+    fail(row, outcome, &mut ground);
     settle(&mut ground.source, outcome.state);
     cure(outcome, ground);
 }
@@ -119,15 +119,15 @@ fn is_whole(held: &[u8]) -> bool {
 fn injection(row: &Row) -> Option<&'static str> {
     let end = is_end(row.phase);
     match row.failure {
-        Failure::NoRoomForDevices => Some("fsync:error=ENOSPC:when=1"),
-        // As the memory is synced: after the switch, behind both files of device state and
-        // `unfinished.json`.
+        Failure::NoRoomForDevices => Some("fsync:error=ENOSPC:when=2"),
+        // As the memory is synced: after the switch, behind both files of device state, and
+        // `unfinished.json` before and after them.
         Failure::NoRoomForMemory if row.phase == Phase::PostcopyEnd => {
-            Some("fsync:error=ENOSPC:when=4")
+            Some("fsync:error=ENOSPC:when=5")
         }
         Failure::NoRoomForMemory => Some("fsync:error=ENOSPC:when=1"),
         Failure::NoRoomForName => Some("renameat2:error=ENOSPC"),
-        Failure::Terminated if row.phase == Phase::PostcopyEnd => Some("fsync:signal=TERM:when=4"),
+        Failure::Terminated if row.phase == Phase::PostcopyEnd => Some("fsync:signal=TERM:when=5"),
         Failure::Terminated if end => Some("fsync:signal=TERM:when=1"),
         Failure::Killed if end => Some("renameat2:signal=KILL"),
         _ => None,
@@ -154,7 +154,7 @@ fn prepare_end(failure: Failure, ground: &Ground) {
 }
 
 /// Lets the failure happen, and waits for the end of `receive` unless it goes on.
-fn fail(row: &Row, ground: &mut Ground) {
+fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
     match row.failure {
         Failure::LinkCut | Failure::LinkGone => ground.relay.cut(),
         Failure::SourceKilled => {
@@ -164,7 +164,7 @@ fn fail(row: &Row, ground: &mut Ground) {
         _ if injection(row).is_some() => {}
         Failure::Terminated => {
             ground.retpath.signal(Signal::TERM);
-            wait_heard(&mut ground.retpath);
+            wait_said(&mut ground.retpath, "stopped by a signal");
             ground.source.set(json!({ "max-postcopy-bandwidth": 0 }));
             ground.relay.release();
         }
@@ -175,11 +175,12 @@ fn fail(row: &Row, ground: &mut Ground) {
         Failure::NameTaken => {}
         other => panic!("{other}: not at `receive`"),
     }
-    if row.phase == Phase::Postcopy && row.failure == Failure::LinkCut {
+    // It waits for a new link.
+    if matches!(outcome.cure, Cure::Resume | Cure::GiveBack) {
         return;
     }
-    if row.phase == Phase::Postcopy && row.failure == Failure::SourceKilled {
-        // It would wait for a new link for minutes.
+    if row.failure == Failure::SourceKilled && wait_said(&mut ground.retpath, "waiting up to") {
+        // For a new link, for minutes.
         ground.retpath.signal(Signal::TERM);
     }
     let status = ground.retpath.wait(SOON);
@@ -188,13 +189,17 @@ fn fail(row: &Row, ground: &mut Ground) {
     assert_eq!(status.success(), is_image, "{}", ground.retpath);
 }
 
-/// Waits until `receive` has noticed a signal.
-fn wait_heard(retpath: &mut Program) {
+/// Waits until `receive` says something, which it does unless it ends before; whether it did.
+fn wait_said(retpath: &mut Program, what: &str) -> bool {
     let end = Instant::now() + SOON;
-    while retpath.ended().is_none() && !retpath.errors().contains("stopped by a signal") {
-        assert!(Instant::now() < end, "the signal is not noticed");
+    while retpath.ended().is_none() {
+        if retpath.errors().contains(what) {
+            return true;
+        }
+        assert!(Instant::now() < end, "{what}: not said\n{retpath}");
         thread::sleep(Duration::from_millis(5));
     }
+    false
 }
 
 /// Waits until QEMU is in this state.
@@ -239,6 +244,32 @@ fn resume(ground: &mut Ground) {
     ground.source.resume(&uri);
 }
 
+/// Starts another `receive` with the folder that is left.
+fn go_on(ground: &mut Ground) {
+    let left = left_behind(ground);
+    let uri = unix(&ground.folder.path().join("in"));
+    let args = ["receive", "--continue", text(&left), "--listen", &uri];
+    ground.retpath = Program::retpath(&args);
+    ground
+        .retpath
+        .wait_error(SOON, |line| line.contains("listening on").then_some(()));
+}
+
+/// Makes a paused source send everything again, after which it is told that it has its guest back.
+fn give_back(ground: &mut Ground) {
+    resume(ground);
+    assert_eq!(
+        ground.retpath.wait(SOON).code(),
+        Some(1),
+        "{}",
+        ground.retpath
+    );
+    assert_eq!(left(ground.folder.path()), [""; 0], "{}", ground.retpath);
+    ground.source.wait_status(&["failed"], SOON);
+    ground.source.cont();
+    ground.source.wait_healthy(3, SOON);
+}
+
 /// The folder that `receive` has left under another name than the image's.
 fn left_behind(ground: &Ground) -> PathBuf {
     let mut names = left(ground.folder.path());
@@ -264,17 +295,16 @@ fn cure(outcome: Outcome, mut ground: Ground) {
             boot(&ground.into_image());
         }
         Cure::Continue => {
-            let left = left_behind(&ground);
-            let uri = unix(&ground.folder.path().join("in"));
-            let args = ["receive", "--continue", text(&left), "--listen", &uri];
-            ground.retpath = Program::retpath(&args);
-            ground
-                .retpath
-                .wait_error(SOON, |line| line.contains("listening on").then_some(()));
+            go_on(&mut ground);
             resume(&mut ground);
             ground.retpath.wait_success(SOON);
             ground.source.wait_status(&["completed"], SOON);
             boot(&ground.into_image());
+        }
+        Cure::GiveBack => give_back(&mut ground),
+        Cure::ContinueBack => {
+            go_on(&mut ground);
+            give_back(&mut ground);
         }
         Cure::Complete => {
             let left = left_behind(&ground);

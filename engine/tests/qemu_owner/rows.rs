@@ -47,8 +47,8 @@ const fn always(place: Place, state: State, cure: Cure) -> Outcome {
 }
 
 use Cure::{
-    Complete, Cont, Continue, Nothing, PutBack, Recover, Restore, Resume, Runs, Serve, ServeKept,
-    TakeOver,
+    Complete, Cont, Continue, ContinueBack, GiveBack, Nothing, PutBack, Recover, Restore, Resume,
+    Runs, Serve, ServeKept, TakeOver,
 };
 use Place::{
     Damaged, Folder, Image, ImageOnly, Lost, Qemu, QemuAndImage, Source, SourceAndFolder,
@@ -64,9 +64,14 @@ const GIVEN_BACK: &[Outcome] = &[
 ];
 /// The source has been told that the migration is over, and has the guest until it is ended.
 const TOLD_TOO_EARLY: &[Outcome] = &[always(Source, Is("completed", "postmigrate"), Cont)];
+const STUCK: State = Is("postcopy-paused", "finish-migrate");
 /// The link broke before the device state was here.
 const CUT_AT_SWITCH: &[Outcome] = &[
-    always(Stuck, Is("postcopy-paused", "finish-migrate"), Nothing),
+    always(Stuck, STUCK, GiveBack),
+    since(10, 2, Source, Is("failed", "running"), Runs),
+];
+const KILLED_AT_SWITCH: &[Outcome] = &[
+    always(Stuck, STUCK, ContinueBack),
     since(10, 2, Source, Is("failed", "running"), Runs),
 ];
 const DEAD: &[Outcome] = &[always(Lost, Ended, Nothing)];
@@ -104,7 +109,7 @@ rows! {
 
     receive_switch_link_cut: Switch, LinkCut => CUT_AT_SWITCH;
     receive_switch_terminated: Switch, Terminated => GIVEN_BACK;
-    receive_switch_killed: Switch, Killed => CUT_AT_SWITCH;
+    receive_switch_killed: Switch, Killed => KILLED_AT_SWITCH;
     receive_switch_no_room_for_devices: Switch, NoRoomForDevices => GIVEN_BACK;
     receive_switch_source_killed: Switch, SourceKilled => DEAD;
 

@@ -131,7 +131,7 @@ pub(crate) enum Place {
     Folder,
     /// In the image, but for what was done to a file of it.
     Damaged,
-    /// At the source, whole, but QEMU does not run it again.
+    /// At the source, whole, but QEMU does not run it again before it has been received.
     Stuck,
     /// At QEMU, whole; the image is as it was.
     Qemu,
@@ -153,7 +153,7 @@ impl fmt::Display for Place {
             Self::SourceAndFolder => "part at the source, part in the folder that `receive` left",
             Self::Folder => "the folder that `receive` left",
             Self::Damaged => "image, which is refused as it is",
-            Self::Stuck => "source, which does not run it again: **lost**",
+            Self::Stuck => "source, which cannot run it yet",
             Self::Qemu => "QEMU",
             Self::QemuAndImage => "QEMU, the missing pages in the image",
             Self::Lost => "**lost**",
@@ -173,6 +173,10 @@ pub(crate) enum Cure {
     Resume,
     /// `retpath receive --continue` with the folder that is left, and `migrate -r` at the source.
     Continue,
+    /// `migrate -r` at the source, to which the guest is given back, and `cont` there.
+    GiveBack,
+    /// The same to `retpath receive --continue` with the folder that is left.
+    ContinueBack,
     /// `retpath receive --continue` with the folder that is left, without the source.
     Complete,
     /// `retpath serve` boots a new QEMU.
@@ -201,6 +205,11 @@ impl fmt::Display for Cure {
             }
             Self::Continue => {
                 "`retpath receive --continue DIR --listen URI`; source: `migrate -r URI`"
+            }
+            Self::GiveBack => "source: `migrate -r URI`, then `cont` once it says failed",
+            Self::ContinueBack => {
+                "`retpath receive --continue DIR --listen URI`; source: `migrate -r URI`, then \
+                 `cont` once it says failed"
             }
             Self::Complete => "`retpath receive --continue DIR`, then `retpath serve`",
             Self::ServeKept => "`retpath serve` with the name that `receive` says, a new QEMU",

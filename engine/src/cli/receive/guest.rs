@@ -16,6 +16,7 @@ use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
+use super::left::Left;
 use super::live::Live;
 use super::outage::Outage;
 use super::outcome::Source;
@@ -44,6 +45,8 @@ pub(super) struct Incoming {
     touchers: Touchers,
     start: Instant,
     unswitched: Unswitched,
+    /// Whether the device state is complete and on disk, after the switch.
+    has_device_state: bool,
     /// Time of the last checkpoint.
     noted: Option<Instant>,
     /// Why there will be no image; the migration continues. From the switch until it
@@ -74,10 +77,10 @@ pub(super) struct Settings {
 }
 
 impl Incoming {
-    /// `facts`: what another process that received the beginning knew.
+    /// `left`: what another process that received the beginning knew.
     pub(super) fn new(
         writer: Writer,
-        facts: Option<&Manifest>,
+        left: Option<&Left>,
         settings: Settings,
         signals: Signals,
         control: Control,
@@ -87,7 +90,7 @@ impl Incoming {
         let Settings { touches, preempt } = settings;
         Self {
             writer: Some(writer),
-            recorder: facts.map_or_else(Recorder::new, Recorder::resumed),
+            recorder: left.map_or_else(Recorder::new, |left| Recorder::resumed(&left.facts)),
             memory: Vec::new(),
             discarded: Vec::new(),
             pages: Vec::new(),
@@ -95,6 +98,7 @@ impl Incoming {
             touchers: Touchers::default(),
             start: Instant::now(),
             unswitched: Unswitched::default(),
+            has_device_state: left.is_some_and(|left| left.has_device_state),
             noted: None,
             trouble: None,
             signals,
@@ -106,8 +110,8 @@ impl Incoming {
             ending: None,
             undescribed: false,
             source: Source {
-                hears: facts.is_some(),
-                switched: facts.is_some(),
+                hears: left.is_some(),
+                switched: left.is_some(),
                 ..Source::default()
             },
             preempt,
@@ -145,6 +149,13 @@ impl Incoming {
             self.recorder.saw_preempt();
         }
         self.recorder.facts()
+    }
+
+    /// Without the device state there will be no image; the guest can be given back.
+    pub(super) fn give_back_without_devices(&mut self) {
+        if !self.has_device_state {
+            self.put_off("the link broke before the device state was received".into());
+        }
     }
 
     /// Makes the image whole.
@@ -207,14 +218,11 @@ impl Incoming {
             writer.discard();
             return None;
         }
+        // Even in precopy: the source believes that the migration is over, and its user may have
+        // ended it.
         let path = writer.path().to_owned();
-        match source.switched {
-            // It stays once the device state is complete.
-            true => drop(writer),
-            // The source believes that the migration is over, and its user may have ended it.
-            false => writer.keep(),
-        }
-        path.exists().then_some(path)
+        writer.keep();
+        Some(path)
     }
 
     /// Whether another process can continue this migration.
@@ -318,8 +326,14 @@ impl Guest for Incoming {
         }
         match event {
             Event::Command(Command::OpenReturnPath) => self.source.hears = true,
-            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. }) => {
+            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. })
+                if !self.source.switched =>
+            {
                 self.source.switched = true;
+                let facts = self.facts();
+                if let Err(error) = self.writer()?.make_returnable(facts) {
+                    self.put_off(error.to_string());
+                }
             }
             Event::Eof if self.source.switched => self.source.done = true,
             _ => {}
@@ -339,8 +353,9 @@ impl Guest for Incoming {
     fn device_state_complete(&mut self) -> Result<(), String> {
         if self.source.switched {
             let facts = self.facts();
-            if let Err(error) = self.writer()?.make_resumable(facts) {
-                self.put_off(error.to_string());
+            match self.writer()?.make_resumable(facts) {
+                Ok(()) => self.has_device_state = true,
+                Err(error) => self.put_off(error.to_string()),
             }
         }
         match &self.trouble {
@@ -389,6 +404,7 @@ impl Guest for Incoming {
             return Err(trouble);
         }
         self.source.missing = 0;
+        self.source.complete = ending == Ending::Postcopy;
         self.live.writing();
         self.seal()?;
         // In precopy the description is still to come.
@@ -428,6 +444,7 @@ impl Guest for Incoming {
     }
 
     fn broken(&mut self, core: &Destination, error: &RunError) {
+        self.give_back_without_devices();
         if let Some(line) = self.outage.broken(error, core.pages().missing()) {
             self.live.say(&format!("retpath receive: {line}"));
         }

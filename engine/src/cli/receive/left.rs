@@ -5,7 +5,7 @@ use std::path::Path;
 use retpath_codec::forward::{self, Known};
 
 use crate::destination::Destination;
-use crate::image::{Manifest, Writer};
+use crate::image::{Manifest, Unfinished, Writer};
 use crate::run::ReceiveOptions;
 
 /// A migration that an earlier process left unfinished.
@@ -13,6 +13,8 @@ pub(super) struct Left {
     pub(super) core: Destination,
     pub(super) known: Known,
     pub(super) facts: Manifest,
+    /// Whether the image can be finished; else the guest can only be given back.
+    pub(super) has_device_state: bool,
 }
 
 impl Left {
@@ -23,7 +25,11 @@ impl Left {
         options: &mut ReceiveOptions,
     ) -> Result<(Writer, Self), String> {
         let text = |error: crate::image::Error| error.to_string();
-        let (writer, facts) = Writer::resume(folder, out).map_err(text)?;
+        let (writer, unfinished) = Writer::resume(folder, out).map_err(text)?;
+        let Unfinished {
+            facts,
+            has_device_state,
+        } = unfinished;
         options.core.target_page = facts.target_page;
         let blocks = writer.blocks().into_iter().flat_map(|blocks| blocks.iter());
         let blocks: Vec<_> = blocks
@@ -45,8 +51,15 @@ impl Left {
         };
         let states = writer.states().map_err(text)?;
         let sections = states.each_ref().map(Vec::as_slice);
-        let core = Destination::taking_over(options.core.clone(), blocks, &sections)
+        let sections = has_device_state.then_some(&sections[..]);
+        let core = Destination::taking_over(options.core.clone(), blocks, sections)
             .map_err(|error| error.to_string())?;
-        Ok((writer, Self { core, known, facts }))
+        let left = Self {
+            core,
+            known,
+            facts,
+            has_device_state,
+        };
+        Ok((writer, left))
     }
 }

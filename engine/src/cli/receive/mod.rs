@@ -165,6 +165,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
             switchover_ack: args.switchover_ack,
             detect_switchover_ack: true,
             confirm_end: true,
+            give_back: true,
             ..core
         },
         stream,
@@ -181,7 +182,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
         (None, None) => return Err("neither --out nor --continue is given".into()),
     };
     let (writer, left) = match left {
-        Some(left) if left.core.pages().missing() == 0 => {
+        Some(left) if left.has_device_state && left.core.pages().missing() == 0 => {
             return finish_left(args, writer, left);
         }
         left => (writer, left),
@@ -204,10 +205,9 @@ fn become_image(args: &Args) -> Result<Done, String> {
         touches: args.touch,
         preempt: args.preempt,
     };
-    let facts = left.as_ref().map(|left| &left.facts);
     let mut guest = Incoming::new(
         writer,
-        facts,
+        left.as_ref(),
         settings,
         signals,
         control.clone(),
@@ -215,6 +215,9 @@ fn become_image(args: &Args) -> Result<Done, String> {
         Outage::new(listener.address().clone(), args.recover_timeout),
     )
     .accept_unproven_end(args.accept_unproven_end);
+    if left.as_ref().is_some_and(|left| !left.has_device_state) {
+        guest.give_back_without_devices();
+    }
     let received = match left {
         None => receive(&mut listener, &mut guest, options, &control),
         Some(left) => take_over(

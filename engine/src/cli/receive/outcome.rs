@@ -15,6 +15,8 @@ pub(super) struct Source {
     pub(super) has_guest: bool,
     /// It keeps its guest until it hears that the device state is loaded.
     pub(super) keeps: bool,
+    /// The device state and every page have been received.
+    pub(super) complete: bool,
     /// Target pages that have not been received.
     pub(super) missing: u64,
 }
@@ -23,19 +25,12 @@ pub(super) struct Source {
 /// that was kept, and whether `--continue` takes it.
 pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
     let Some((folder, resumable)) = kept else {
-        if source.switched && !source.has_guest && !source.keeps {
-            return "no image was made: the source stopped its guest to switch, and the device \
-                    state was not received; QEMU 10.2 and newer run the guest again by themselves; if \
-                    `info migrate` at an older one says failed, `cont` there runs it; if it says \
-                    postcopy-paused, nothing runs it again, and the guest is lost"
-                .into();
-        }
         return format!("no image was made, and nothing is lost: {}", runner(source));
     };
     let missing = source.missing;
     let folder = folder.display();
     match (resumable, source.hears) {
-        (true, _) if source.done && missing == 0 => format!(
+        (true, _) if source.complete => format!(
             "no image was made so far, and nothing is lost: every page has been received, in \
              {folder}; if the source does not run its guest (`info status` there), `retpath receive \
              --continue {folder}` finishes the image, and then end the source with `quit`; if it \
@@ -111,7 +106,7 @@ mod tests {
         };
         let deaf = Source::default();
         let whole = Source {
-            done: true,
+            complete: true,
             missing: 0,
             ..switched
         };
@@ -121,7 +116,6 @@ mod tests {
             (switched, Some(true), true, "--continue vm.incomplete-7"),
             (whole, Some(true), false, "finishes the image"),
             (switched, Some(false), true, "`cont` at the source"),
-            (switched, None, true, "QEMU 10.2 and newer"),
             (back, None, false, "an older one with `cont`"),
             (keeps, None, false, "had not given its guest up"),
             (early, None, false, "runs it on"),

@@ -76,7 +76,7 @@ fn continues_from_the_bitmaps_of_another_process() {
         }
         (block.clone(), words)
     });
-    let core = Destination::taking_over(Config::default(), blocks, &[]).unwrap();
+    let core = Destination::taking_over(Config::default(), blocks, Some(&[])).unwrap();
     assert_eq!(core.pages().missing(), first.core.pages().missing());
     let mut dest = Dest { core, ..first };
     assert_eq!(dest.core.phase(), Phase::Paused);
@@ -98,6 +98,55 @@ fn continues_from_the_bitmaps_of_another_process() {
     dest.serve(0, PAGE);
     let error = dest.page(0, 0, 1).unwrap_err();
     assert_eq!(error.what, What::PageTwice);
+}
+
+/// Switches, up to the package with the device state.
+fn before_devices(give_back: bool) -> Dest {
+    let mut dest = Dest::new(Config {
+        give_back,
+        ..Config::default()
+    });
+    dest.advise(&[("ram", 4 * PAGE)], PAGE);
+    dest.page(0, 0, 1).unwrap();
+    dest.discard("ram", &[(0, PAGE)]).unwrap();
+    dest
+}
+
+#[test]
+fn gives_the_guest_back_if_the_link_broke_before_the_device_state() {
+    let mut dest = before_devices(true);
+    dest.said();
+    dest.core.link_lost(Main).unwrap();
+    assert_eq!(dest.core.phase(), Phase::Paused);
+    dest.core.link_restored().unwrap();
+    bitmap(&mut dest, "ram").unwrap();
+    resume(&mut dest).unwrap();
+    assert_eq!(dest.said(), ["RECV_BITMAP ram", "[]", "RESUME_ACK"]);
+    for page in 0..4 {
+        dest.serve(0, page * PAGE);
+    }
+    let error = dest.event(Main, Event::Eof).unwrap_err();
+    assert_eq!(error.what, What::DevicesLost);
+    assert_eq!(dest.core.phase(), Phase::Failed);
+    assert_eq!(dest.said(), ["SHUT 1"]);
+}
+
+#[test]
+fn fails_at_once_where_the_source_does_not_pause_at_the_switch() {
+    let mut dest = before_devices(false);
+    assert!(dest.core.link_lost(Main).is_err());
+    assert_eq!(dest.core.phase(), Phase::Failed);
+
+    let mut dest = before_devices(true);
+    dest.core.machine(b"pc-i440fx-10.2");
+    assert!(dest.core.link_lost(Main).is_err());
+
+    let mut dest = Dest::new(Config {
+        give_back: true,
+        ..Config::default()
+    });
+    dest.advise(&[("ram", 4 * PAGE)], PAGE);
+    assert!(dest.core.link_lost(Main).is_err(), "its guest still runs");
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Watch {
             page_sizes,
             max_ram: RAM,
             confirm_end: choices.one_in(2),
+            give_back: choices.one_in(2),
         };
         let confirm_end = config.confirm_end;
         Self {
