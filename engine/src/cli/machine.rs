@@ -48,7 +48,10 @@ pub(super) fn mention_leftovers(command: &str, out: &Path) {
         let path = path.display();
         let what = match state {
             LeftoverState::Whole => {
-                format!("{path} is a complete image that an earlier run did not rename: rename it")
+                format!(
+                    "{path} is a complete image that an earlier run did not rename: rename it, or \
+                     delete it if the source runs the guest"
+                )
             }
             LeftoverState::Postcopy => format!(
                 "{path} holds a guest that an earlier run was receiving in postcopy: continue with \

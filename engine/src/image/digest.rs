@@ -22,7 +22,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
 use super::backing_file::BackingFile;
+use super::state_file::replace;
 use super::sums::{PIECE, Sums};
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest, RamFile};
 
@@ -198,11 +199,7 @@ fn sum(folder: &Path, block: &RamFile) -> Result<SumsFile, Error> {
     let file = BackingFile::open(&folder.join(&block.file), block.len)?;
     let bytes = Sums::of(&file, PIECE)?.to_bytes();
     let name = sums_name(&block.file);
-    let path = folder.join(&name);
-    let mut written = File::create(&path).map_err(Error::io("making", &path))?;
-    let done = written.write_all(&bytes);
-    done.map_err(Error::io("writing", &path))?;
-    written.sync_all().map_err(Error::io("syncing", &path))?;
+    replace(folder, &name, &bytes)?;
     Ok(SumsFile {
         file: name,
         digest: Digest::of(&bytes),
