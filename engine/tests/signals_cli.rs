@@ -323,7 +323,7 @@ fn serve_says_where_the_guest_is_after_sighup() {
         served.signal(Signal::HUP);
         assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
         let errors = served.errors();
-        assert!(errors.contains("the image is as it was"), "{errors}");
+        assert!(errors.contains("the image is unchanged"), "{errors}");
     }
 }
 
