@@ -20,10 +20,12 @@ impl Live {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
+        // Nothing is drawn here: a held terminal would block it.
         let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_message("waiting for a connection");
         Self {
-            bar: bar.with_style(style()),
+            bar: bar
+                .with_style(style())
+                .with_message("waiting for a connection"),
             lines: Lines::default(),
         }
     }

@@ -164,13 +164,13 @@ impl<'a> Boot<'a> {
     /// A live line; hidden unless standard error is a terminal.
     fn bar(&self) -> ProgressBar {
         let bytes = self.stock.blocks().iter().map(|block| block.len).sum();
-        let bar = self.bars.add(ProgressBar::new(bytes));
+        // Nothing is drawn here: a held terminal would block it.
+        let mut bar = ProgressBar::new(bytes).with_prefix(self.address.to_string());
         let style = "{prefix}  {wide_bar} {binary_bytes}/{binary_total_bytes}  {msg}";
         if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
+            bar = bar.with_style(style);
         }
-        bar.set_prefix(self.address.to_string());
-        bar
+        self.bars.add(bar)
     }
 }
 
