@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     /// A listener with room for hardly any connection, all of it taken, so that
-    /// the next one waits for ever.
+    /// the next connect blocks.
     fn full(family: AddressFamily, bind: impl Fn(&OwnedFd)) -> (OwnedFd, Address, Vec<Link>) {
         let door = super::socket(family).expect("a socket");
         bind(&door);
