@@ -19,7 +19,9 @@ fn says_shut_0_once_and_last_when_every_page_is_here() {
     dest.ping(4).unwrap();
     dest.serve(0, PAGE);
     assert_eq!(dest.said(), ["PONG 0x4"]);
+    assert!(!dest.core.is_main_ended());
     dest.eof().unwrap();
+    assert!(dest.core.is_main_ended());
     assert_eq!(dest.said(), ["SHUT 0"]);
     assert_eq!(dest.actions(), [Action::Finished(Ending::Postcopy)]);
     assert!(matches!(refused(dest.ping(1)), What::OutOfTurn { .. }));
