@@ -247,7 +247,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Short name, as in `corpus/malformed` and in the tables' walker.
+    /// Short name, as in `corpus/malformed` and in the oracle.
     pub const fn name(self) -> &'static str {
         match self {
             Rule::Lead => "lead",

@@ -13,11 +13,8 @@ use core::mem;
 
 use crate::bitmap::{self, Bitmap};
 use crate::error::{DecodeError, Rule};
-use crate::frame::{Decoded, Dialect, Trailer, decode};
+use crate::frame::{Decoded, Dialect, MAX_FRAME, Trailer, decode};
 use crate::num::wide;
-
-/// Longest frame of any return path: header and 512 bytes of payload.
-const MAX_FRAME: usize = 4 + 512;
 
 /// Incremental decoder of a return path.
 #[derive(Clone, Debug)]
@@ -158,12 +155,11 @@ impl<D: Dialect> Stream<D> {
                 self.fresh(input)
             }
             State::Ended if input.is_empty() => Ok(None),
-            State::Ended => Err(self.place.broken(DecodeError {
-                offset: 0,
-                message: None,
-                field: None,
-                rule: Rule::AfterShut,
-            })),
+            State::Ended => {
+                Err(self
+                    .place
+                    .broken(DecodeError::new(0, None, None, Rule::AfterShut)))
+            }
             State::Broken(error) => Err(error),
         }
     }
@@ -208,12 +204,12 @@ impl<D: Dialect> Stream<D> {
                 (Some(bitmap::LABEL), have, whole - have)
             }
         };
-        Err(DecodeError {
-            offset: self.place.offset,
+        Err(DecodeError::new(
+            self.place.offset,
             message,
-            field: None,
-            rule: Rule::CutShort { have, need },
-        })
+            None,
+            Rule::CutShort { have, need },
+        ))
     }
 
     /// A frame of which nothing has been seen: most are read where they are.
@@ -326,8 +322,12 @@ impl Place {
         whole: &[u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
         match decoded {
-            Ok(Decoded::Message { message, rest }) => {
-                self.state = match D::trailer(&message) {
+            Ok(Decoded::Message {
+                message,
+                trailer,
+                rest,
+            }) => {
+                self.state = match trailer {
                     Trailer::Bitmap => State::Size,
                     Trailer::End => State::Ended,
                     Trailer::None | Trailer::Package(_) => State::Fresh,

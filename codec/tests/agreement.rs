@@ -1,10 +1,10 @@
-//! The codec and the tables' walker agree on a million frames, random and
+//! The codec and the oracle agree on a million frames, random and
 //! nearly valid ones, in all three dialects.
 
 use std::collections::BTreeMap;
 
 use retpath_codec::command::Commands;
-use retpath_codec::near::Defect;
+use retpath_codec::mutate::Defect;
 use retpath_codec::{Decoded, Dialect, Qemu, V7, check, decode};
 use retpath_spec::model::{self, Field, Kind, Rule};
 use retpath_spec::oracle::{self, Value};
@@ -136,7 +136,7 @@ fn agree<D: Dialect>(
     let mut verdicts = BTreeMap::new();
     for _ in 0..frames {
         let frame = make(table, &mut random);
-        check::walker::<D>(&frame);
+        check::oracle::<D>(&frame);
         let verdict = match decode::<D>(&frame) {
             Ok(Decoded::Need(_)) => "need",
             Ok(Decoded::Message { .. }) => "message",

@@ -29,8 +29,8 @@ fn split() {
 }
 
 #[test]
-fn walker() {
-    replay("walker", target::walker);
+fn oracle() {
+    replay("oracle", target::oracle);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn targets_take_any_bytes() {
         target::return_path(&bytes);
         target::round_trip(&bytes);
         target::split(&bytes);
-        target::walker(&bytes);
+        target::oracle(&bytes);
         target::forward(&bytes);
     }
 }

@@ -6,7 +6,7 @@ use std::io::{Cursor, Read, Seek};
 use binrw::{BinRead, BinResult, BinWrite, Endian, binrw};
 use retpath_codec::{Decoded, Message, Name};
 
-use crate::contender::{Parse, Parsed, View, Write, span};
+use crate::contender::{Parse, Parsed, View, Write, decoded, span};
 use crate::owned;
 
 pub(crate) struct Binrw;
@@ -120,7 +120,7 @@ impl Parse for Binrw {
         match read(&mut reader) {
             Ok(message) => {
                 let rest = owned::rest(&reader);
-                Ok(Decoded::Message { message, rest })
+                Ok(decoded(message, rest))
             }
             // How much more is needed gets lost on the way.
             Err(error) if error.is_eof() => Ok(Decoded::Need(1)),

@@ -4,7 +4,7 @@
 
 use std::fmt::Debug;
 
-use retpath_codec::{Decoded, Message, Name};
+use retpath_codec::{Decoded, Dialect, Message, Name, Qemu};
 
 /// What [`Parse::parse`] gives: a message and what follows it, or how many
 /// bytes are missing at least.
@@ -77,4 +77,14 @@ pub(crate) fn span(start: u64, len: u32) -> bool {
 #[inline(always)]
 pub(crate) fn size(name: Name<'_>) -> u8 {
     name.as_bytes().len().to_le_bytes()[0]
+}
+
+/// What [`Parse::parse`] returns for a message.
+#[inline(always)]
+pub(crate) fn decoded<M: View>(message: M, rest: &[u8]) -> Decoded<'_, M> {
+    Decoded::Message {
+        trailer: Qemu::trailer(&message.view()),
+        message,
+        rest,
+    }
 }

@@ -6,7 +6,7 @@ use deku::ctx::Endian;
 use deku::prelude::*;
 use retpath_codec::{Decoded, Message, Name};
 
-use crate::contender::{Parse, Parsed, View, Write, span};
+use crate::contender::{Parse, Parsed, View, Write, decoded, span};
 use crate::owned;
 
 pub(crate) struct Deku;
@@ -106,7 +106,7 @@ impl Parse for Deku {
         match Payload::from_reader_with_ctx(&mut reader, ()) {
             Ok(message) => {
                 let rest = owned::rest(&reader.into_inner());
-                Ok(Decoded::Message { message, rest })
+                Ok(decoded(message, rest))
             }
             // It is known how much the field needs, not how much is there.
             Err(DekuError::Incomplete(_)) => Ok(Decoded::Need(1)),

@@ -3,7 +3,7 @@
 
 use retpath_codec::{Decoded, Message, Name};
 
-use crate::contender::{Bad, Cut, Parse, Parsed, Write, WriteSlice, bad, size, span};
+use crate::contender::{Bad, Cut, Parse, Parsed, Write, WriteSlice, bad, decoded, size, span};
 
 pub(crate) struct Hand;
 
@@ -76,7 +76,7 @@ impl Parse for Hand {
             }
             _ => return bad(0, "number"),
         };
-        Ok(Decoded::Message { message, rest })
+        Ok(decoded(message, rest))
     }
 }
 

@@ -8,7 +8,7 @@ use winnow::error::EmptyError;
 use winnow::prelude::*;
 use winnow::token::take;
 
-use crate::contender::{Bad, Parse, Parsed, bad, span};
+use crate::contender::{Bad, Parse, Parsed, bad, decoded, span};
 
 pub(crate) struct Winnow;
 
@@ -62,7 +62,7 @@ impl Parse for Winnow {
             ),
         };
         match parsed {
-            Ok(message) => Ok(Decoded::Message { message, rest }),
+            Ok(message) => Ok(decoded(message, rest)),
             Err(_) => bad(4, "payload"),
         }
     }

@@ -8,7 +8,7 @@ use core::iter;
 
 use crate::error::DecodeError;
 use crate::forward::ram::Record;
-use crate::forward::{Decoder, Event, MAX_ITEM, Options, Step};
+use crate::forward::{Decoded, Decoder, Event, MAX_ITEM, Options};
 use crate::num::wide;
 
 /// A stream up to the switch, in front of the resumed and preempt channels
@@ -65,7 +65,7 @@ fn decoders(bytes: &[u8]) -> Vec<Decoder> {
     }
     let mut first = Decoder::new(options.clone());
     let mut rest = FIRST;
-    while let Ok(Step::Event { size, .. }) = first.next(rest) {
+    while let Ok(Decoded::Event { size, .. }) = first.next(rest) {
         rest = &rest[size..];
     }
     assert!(rest.is_empty() && first.is_running());
@@ -107,7 +107,7 @@ fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize
         let offset = decoder.offset();
         assert_eq!(offset, wide(at));
         match decoder.next(view) {
-            Ok(Step::Event { event, size }) => {
+            Ok(Decoded::Event { event, size }) => {
                 assert!(have >= needed, "came early: {event:?}");
                 needed = 0;
                 sound(&decoder, &event, &view[..size]);
@@ -115,7 +115,7 @@ fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize
                 at += size;
                 have -= size;
             }
-            Ok(Step::Need(need)) => {
+            Ok(Decoded::Need(need)) => {
                 assert!(need > 0 && have.saturating_add(need) <= MAX_ITEM);
                 assert_eq!(decoder.offset(), offset, "took what was not enough");
                 needed = needed.max(have.saturating_add(need));
@@ -148,6 +148,10 @@ fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
         "{event:?}"
     );
     assert_eq!((out[0], &out[1..]), (0xaa, bytes), "{event:?}");
+    assert_eq!(event.to_buf().as_event(), *event);
+    let mut written = Vec::new();
+    assert!(event.encode_to(decoder.blocks(), &mut written).is_ok());
+    assert_eq!(written, bytes, "{event:?}");
     assert!(!bytes.is_empty() || *event == Event::PackageEnd);
     if let Event::Record(Record::Zero { block, offset, .. } | Record::Page { block, offset, .. }) =
         *event
@@ -174,7 +178,7 @@ fn fast_way(decoder: &Decoder, bytes: &[u8]) {
     let (mut fast, mut usual) = (decoder.clone(), decoder.clone());
     assert_eq!(fast.continued_page(word), Some((block, offset)));
     let step = usual.next(bytes);
-    let Ok(Step::Event { event, size }) = step else {
+    let Ok(Decoded::Event { event, size }) = step else {
         return assert_eq!(step.err(), None, "the usual way takes no page there");
     };
     let page = Record::Page {

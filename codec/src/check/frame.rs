@@ -3,8 +3,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Debug;
+use std::io::ErrorKind;
 
-use super::walker;
+use super::oracle;
 use crate::error::{DecodeError, Rule};
 use crate::frame::{Decoded, Dialect, Encode, Value, decode};
 use crate::num::wide;
@@ -12,7 +13,7 @@ use crate::num::wide;
 /// Everything that must hold for bytes at whose start a frame of dialect `D`
 /// may be.
 pub fn frame<D: Dialect>(bytes: &[u8]) {
-    walker::<D>(bytes);
+    oracle::<D>(bytes);
     canonical::<D>(bytes);
     prefixes::<D>(bytes);
     borrows::<D>(bytes);
@@ -21,13 +22,19 @@ pub fn frame<D: Dialect>(bytes: &[u8]) {
 /// What is decoded is encoded as the bytes it came from, borrowed or owned, to
 /// a vector or to a slice; and nothing behind it matters.
 pub fn canonical<D: Dialect>(bytes: &[u8]) {
-    let Ok(Decoded::Message { message, rest }) = decode::<D>(bytes) else {
+    let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(bytes) else {
         return;
     };
     let frame = &bytes[..bytes.len() - rest.len()];
     assert!(frame.len() <= D::HEADER + D::MAX_PAYLOAD);
-    let alone = decode::<D>(frame);
-    assert_eq!(alone, Ok(Decoded::Message { message, rest: &[] }));
+    assert_eq!(
+        decode::<D>(frame),
+        Ok(Decoded::Message {
+            message,
+            trailer: D::trailer(&message),
+            rest: &[],
+        })
+    );
     encodes_as(&message, frame);
     encodes_as(&D::into_owned(message), frame);
 }
@@ -36,6 +43,10 @@ fn encodes_as(message: &(impl Encode + Debug), frame: &[u8]) {
     let mut out = vec![0xaa];
     assert_eq!(message.encode(&mut out), Ok(()), "{message:?}");
     assert_eq!((out[0], &out[1..]), (0xaa, frame), "{message:?}");
+
+    let mut written = Vec::new();
+    assert!(message.encode_to(&mut written).is_ok(), "{message:?}");
+    assert_eq!(written, frame, "{message:?}");
 
     let mut room = vec![0xaa; frame.len() + 1];
     assert_eq!(
@@ -66,11 +77,15 @@ pub fn value<D: Dialect>(message: &D::Owned) {
         assert!(bytes.is_empty(), "{message:?}: {error}");
         let into = message.encode_into(&mut [0; 1 << 17]);
         assert_eq!(into, Err(error), "{message:?}");
+        let kind = message.encode_to(&mut bytes).map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::InvalidInput), "{message:?}");
+        assert!(bytes.is_empty(), "{message:?}");
         return;
     }
     let Ok(Decoded::Message {
         message: decoded,
         rest: [],
+        ..
     }) = decode::<D>(&bytes)
     else {
         panic!("{message:?} is encoded as {bytes:02x?}, which is no frame");
@@ -85,7 +100,7 @@ pub fn prefixes<D: Dialect>(bytes: &[u8]) {
     let longest = bytes.len().min(D::HEADER + D::MAX_PAYLOAD);
     countdown(&bytes[..longest], |bytes| match decode::<D>(bytes) {
         Ok(Decoded::Need(need)) => Verdict::Need(need),
-        Ok(Decoded::Message { message, rest }) => {
+        Ok(Decoded::Message { message, rest, .. }) => {
             Verdict::Message(bytes.len() - rest.len(), D::into_owned(message))
         }
         Err(error) => Verdict::Refused(error),
@@ -136,7 +151,7 @@ pub(super) fn countdown<M: Clone + Debug + PartialEq>(
 
 /// Names lie in the input: nothing is copied.
 pub fn borrows<D: Dialect>(bytes: &[u8]) {
-    let Ok(Decoded::Message { message, rest }) = decode::<D>(bytes) else {
+    let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(bytes) else {
         return;
     };
     let frame = bytes[..bytes.len() - rest.len()].as_ptr_range();

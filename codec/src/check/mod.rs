@@ -6,14 +6,14 @@
 
 mod forward;
 mod frame;
+mod oracle;
 mod stream;
 pub mod target;
-mod walker;
 
 #[cfg(test)]
 mod tests;
 
 pub use forward::{forward, split_forward};
 pub use frame::{borrows, canonical, frame, prefixes, value};
+pub use oracle::oracle;
 pub use stream::{split, stream, trailer};
-pub use walker::walker;

@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use arbitrary::{Result, Unstructured};
 
 use super::{
-    forward as forward_channel, frame, split as split_path, split_forward, stream, trailer, value,
-    walker as agree,
+    forward as forward_channel, frame, oracle as agree, split as split_path, split_forward, stream,
+    trailer, value,
 };
-use crate::arbitrary::{NearValid, number};
+use crate::arbitrary::{Mutated, number};
 use crate::bitmap::{self, Bitmap};
 use crate::command::{Command, Commands};
 use crate::frame::Dialect;
@@ -56,7 +56,7 @@ fn one(u: &mut Unstructured<'_>) -> Result<()> {
     }
 }
 
-fn nearly<D: Dialect>(near: NearValid<D>) {
+fn nearly<D: Dialect>(near: Mutated<D>) {
     frame::<D>(&near.frame);
 }
 
@@ -100,8 +100,8 @@ fn pieces(bytes: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(rest.len().saturating_sub(count.into()))
 }
 
-/// The bytes are a frame of any dialect: codec and walker say the same.
-pub fn walker(bytes: &[u8]) {
+/// The bytes are a frame of any dialect: codec and oracle say the same.
+pub fn oracle(bytes: &[u8]) {
     agree::<Qemu>(bytes);
     agree::<V7>(bytes);
     agree::<Commands>(bytes);

@@ -38,8 +38,10 @@ const OWNS_OTHERS: u8 = 9;
 const COPIES: u8 = 10;
 /// Calls a number that it does not know by another.
 const MISNUMBERS: u8 = 11;
-/// Takes no message that it has written.
+/// Refuses every message that it has encoded.
 const TAKES_NOTHING: u8 = 12;
+/// Shows a field as text, which no message has.
+const SHOWS_TEXT: u8 = 13;
 
 impl<const LIE: u8> Sealed for Lying<LIE> {}
 
@@ -51,17 +53,12 @@ impl<const LIE: u8> Dialect for Lying<LIE> {
     const MAX_PAYLOAD: usize = Qemu::MAX_PAYLOAD;
 
     fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError> {
-        let refused = DecodeError {
-            offset: 0,
-            message: None,
-            field: None,
-            rule: Rule::Reserved,
-        };
+        let refused = DecodeError::new(0, None, None, Rule::Reserved);
         let mut decoded = Qemu::frame(input);
         match &mut decoded {
             Ok(Decoded::Need(need)) if LIE == NEEDS_MORE && input.len() > 4 => *need += 1,
             Ok(Decoded::Need(need)) if LIE == NEEDS_NOTHING && input.is_empty() => *need = 0,
-            Ok(Decoded::Message { message, rest }) => match message {
+            Ok(Decoded::Message { message, rest, .. }) => match message {
                 _ if LIE == LEAVES_A_BYTE => *rest = &input[input.len() - rest.len() - 1..],
                 _ if LIE == TAKES_NOTHING => return Err(refused),
                 Message::Pong { value } if LIE == MISREADS => *value += 1,
@@ -92,6 +89,7 @@ impl<const LIE: u8> Dialect for Lying<LIE> {
     fn fields(message: &Self::Message<'_>, show: &mut dyn FnMut(&'static str, Value<'_>)) {
         Qemu::fields(message, &mut |name, value| match LIE {
             RENAMES => show("other", value),
+            SHOWS_TEXT => show(name, Value::Text(b"")),
             _ => show(name, value),
         });
     }
@@ -124,16 +122,17 @@ fn an_honest_codec_passes() {
 }
 
 #[test]
-fn the_walker_is_not_to_be_lied_to() {
-    assert!(notices(walker::<Lying<NEEDS_MORE>>, &PONG[..5]));
-    assert!(notices(walker::<Lying<NEEDS_NOTHING>>, &[]));
-    assert!(notices(walker::<Lying<MISREADS>>, &PONG));
-    assert!(notices(walker::<Lying<LEAVES_A_BYTE>>, &PONG));
-    assert!(notices(walker::<Lying<REFUSES_ELSEWHERE>>, &UNKNOWN));
-    assert!(notices(walker::<Lying<REFUSES_OTHERWISE>>, &UNKNOWN));
-    assert!(notices(walker::<Lying<MISNUMBERS>>, &UNKNOWN));
-    assert!(notices(walker::<Lying<RENAMES>>, &PONG));
-    assert!(notices(walker::<Lying<TAKES_NOTHING>>, &PONG));
+fn the_oracle_is_not_to_be_lied_to() {
+    assert!(notices(oracle::<Lying<NEEDS_MORE>>, &PONG[..5]));
+    assert!(notices(oracle::<Lying<NEEDS_NOTHING>>, &[]));
+    assert!(notices(oracle::<Lying<MISREADS>>, &PONG));
+    assert!(notices(oracle::<Lying<LEAVES_A_BYTE>>, &PONG));
+    assert!(notices(oracle::<Lying<REFUSES_ELSEWHERE>>, &UNKNOWN));
+    assert!(notices(oracle::<Lying<REFUSES_OTHERWISE>>, &UNKNOWN));
+    assert!(notices(oracle::<Lying<MISNUMBERS>>, &UNKNOWN));
+    assert!(notices(oracle::<Lying<RENAMES>>, &PONG));
+    assert!(notices(oracle::<Lying<SHOWS_TEXT>>, &PONG));
+    assert!(notices(oracle::<Lying<TAKES_NOTHING>>, &PONG));
 }
 
 #[test]
@@ -180,14 +179,7 @@ fn refused(verdicts: &[Verdict<u8>]) {
 #[test]
 fn waiting_counts_down_to_a_verdict_that_stays() {
     use Verdict::{Message, Need, Refused};
-    let error = |offset, rule| {
-        Refused(DecodeError {
-            offset,
-            message: None,
-            field: None,
-            rule,
-        })
-    };
+    let error = |offset, rule| Refused(DecodeError::new(offset, None, None, rule));
     refused(&[Need(0)]);
     refused(&[Message(0, 1)]);
     refused(&[error(0, Rule::Zero)]);

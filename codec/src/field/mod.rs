@@ -3,7 +3,7 @@
 //! The only place that names nom and cookie-factory; neither appears in a
 //! public signature. Messages are parsed and written with [`Refused`], which
 //! carries nothing; only what is refused is gone through again to say why,
-//! with [`Fault`] or `fit.rs`. So the good ones pay nothing for telling about
+//! with [`Fault`] or `validate.rs`. So the good ones pay nothing for telling about
 //! the bad ones.
 
 mod parse;
@@ -12,7 +12,7 @@ mod write;
 
 use crate::error::Rule;
 #[cfg(feature = "encode")]
-use crate::fit::Unfit;
+use crate::validate::Invalid;
 
 #[cfg(test)]
 mod tests;
@@ -54,9 +54,9 @@ impl Fail for Fault {
 }
 
 #[cfg(feature = "encode")]
-impl From<Unfit> for Refused {
+impl From<Invalid> for Refused {
     #[inline(always)]
-    fn from(_: Unfit) -> Self {
+    fn from(_: Invalid) -> Self {
         Self
     }
 }

@@ -1,7 +1,7 @@
 //! cookie-factory: one serializer for each field kind.
 //!
 //! Neighbouring integers are gathered in a [`Run`] and handed over in one
-//! write. What the other side would refuse has been refused before, by `fit.rs`.
+//! write. What the other side would refuse has been refused before, by `validate.rs`.
 
 use core::mem;
 use std::io::Write;

@@ -21,7 +21,7 @@ impl Decoder {
     pub(super) fn command<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
         let (command, size) = match decode::<Commands>(input)? {
             Decoded::Need(need) => return Err(Stop::Need(need)),
-            Decoded::Message { message, rest } => (message, input.len() - rest.len()),
+            Decoded::Message { message, rest, .. } => (message, input.len() - rest.len()),
         };
         let cursor = Cursor::new(input).of(command.label());
         let phase = self

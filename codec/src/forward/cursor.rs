@@ -118,12 +118,12 @@ impl<'a> Cursor<'a> {
     /// A broken rule at `at`.
     #[cold]
     pub(super) fn fault_at(&self, at: usize, field: Option<&'static str>, rule: Rule) -> Stop {
-        Stop::Fault(DecodeError {
-            offset: u64::try_from(at).unwrap_or(u64::MAX),
-            message: self.label,
+        Stop::Fault(DecodeError::new(
+            u64::try_from(at).unwrap_or(u64::MAX),
+            self.label,
             field,
             rule,
-        })
+        ))
     }
 }
 

@@ -48,10 +48,12 @@ mod device;
 #[cfg(feature = "encode")]
 mod encode;
 mod event;
+mod fields;
 mod head;
 mod item;
 mod options;
 mod order;
+mod owned;
 mod package;
 mod place;
 pub mod ram;
@@ -60,9 +62,11 @@ mod record;
 pub mod write;
 
 pub use blocks::{Block, BlockId};
-pub use decoder::{Decoder, Known};
-pub use event::{Capabilities, Event, Identity, SectionKind, Step, Subsection};
+pub use decoder::{Decoder, ResumeState};
+pub use event::{Capabilities, Decoded, Event, Identity, SectionKind, Subsection};
+pub use fields::EventView;
 pub use options::Options;
+pub use owned::EventBuf;
 
 use crate::generated::MAX_NAME;
 use crate::generated::ram::MAX_TARGET_PAGE;

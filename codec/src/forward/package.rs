@@ -51,7 +51,7 @@ fn some(view: &[u8], most: usize) -> Result<Option<Next>, Stop> {
 fn is_tail(mut view: &[u8], mut size: usize) -> Option<bool> {
     loop {
         match decode::<Commands>(view) {
-            Ok(Decoded::Message { message, rest }) => {
+            Ok(Decoded::Message { message, rest, .. }) => {
                 size = size.saturating_sub(view.len() - rest.len());
                 view = rest;
                 match message {

@@ -20,6 +20,7 @@ use crate::name::Name;
 /// multiples of the target page size; `named` says whether the block's name
 /// stands in the record (otherwise the record says CONTINUE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Record<'a> {
     /// A target page that is filled with one byte.
     Zero {
@@ -94,6 +95,18 @@ pub enum Record<'a> {
 }
 
 impl Record<'_> {
+    /// Returns block and offset of the page that the record is about; `None`
+    /// for records that are not about a page.
+    pub const fn page(&self) -> Option<(BlockId, u64)> {
+        match *self {
+            Record::Zero { block, offset, .. }
+            | Record::Page { block, offset, .. }
+            | Record::Xbzrle { block, offset, .. }
+            | Record::Compressed { block, offset, .. } => Some((block, offset)),
+            _ => None,
+        }
+    }
+
     /// The flag that says which record it is; `None` for an entry of the list
     /// of RAM blocks, which has no word.
     pub const fn flag(&self) -> Option<u64> {

@@ -26,7 +26,7 @@ pub fn header(out: &mut Vec<u8>) {
 ///
 /// [`Rule::Zero`] or [`Rule::Limit`]: no name, or one of 4 GiB.
 pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let fault = unfit("CONFIGURATION", "machine");
+    let fault = invalid("CONFIGURATION", "machine");
     if machine.is_empty() {
         return Err(fault(Rule::Zero));
     }
@@ -42,11 +42,7 @@ pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeErro
 
 /// A subsection of the configuration.
 pub fn subsection(subsection: &Subsection<'_>, out: &mut Vec<u8>) {
-    let name = match subsection {
-        Subsection::TargetPageBits(_) => section::TARGET_PAGE_BITS,
-        Subsection::Capabilities(_) => section::CAPABILITIES,
-        Subsection::Uuid(_) => section::UUID,
-    };
+    let name = subsection.name();
     out.push(section::SUBSECTION);
     // Names of the table, far shorter than 255 bytes.
     out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
@@ -75,7 +71,7 @@ pub fn section(
     identity: Option<Identity<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let fault = unfit(kind.label(), "idstr");
+    let fault = invalid(kind.label(), "idstr");
     let introduces = matches!(kind, SectionKind::Start | SectionKind::Full);
     let Some(identity) = identity else {
         if introduces {
@@ -240,7 +236,7 @@ fn word(offset: u64, flag: u64) -> Result<u64, EncodeError> {
     }
     let (value, page) = (offset, flag::MIN_TARGET_PAGE);
     let label = flag::label(flag).unwrap_or("RAM");
-    Err(unfit(label, "offset")(Rule::Misaligned { value, page }))
+    Err(invalid(label, "offset")(Rule::Misaligned { value, page }))
 }
 
 fn str8(name: Name<'_>, out: &mut Vec<u8>) {
@@ -250,7 +246,7 @@ fn str8(name: Name<'_>, out: &mut Vec<u8>) {
 }
 
 /// Makes errors about one field.
-pub(super) fn unfit(message: &'static str, field: &'static str) -> impl Fn(Rule) -> EncodeError {
+pub(super) fn invalid(message: &'static str, field: &'static str) -> impl Fn(Rule) -> EncodeError {
     move |rule| EncodeError {
         message,
         field: Some(field),

@@ -9,9 +9,8 @@
 use std::{io::Write, vec::Vec};
 
 use crate::error::{DecodeError, EncodeError};
-use crate::fit;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, unfit};
+use crate::frame::{Encode, into_slice, invalid};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
@@ -22,8 +21,9 @@ use crate::field::{self, Fail, Parsed};
 #[cfg(feature = "alloc")]
 use crate::ranges::RangeBuf;
 use crate::ranges::{PageSizes, RangeList, Ranges};
+use crate::validate;
 
-/// Chooses the commands of the forward stream in [`decode`](crate::decode).
+/// Selects the commands of the forward stream in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commands {}
 
@@ -121,21 +121,22 @@ impl Dialect for Commands {
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.empty::<_, 65535>("OPEN_RETURN_PATH", Command::OpenReturnPath),
-            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping, parse_ping),
-            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise, parse_postcopy_advise),
-            4 => frame.empty::<_, 65535>("POSTCOPY_LISTEN", Command::PostcopyListen),
-            5 => frame.empty::<_, 65535>("POSTCOPY_RUN", Command::PostcopyRun),
-            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard, parse_postcopy_ram_discard),
-            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged, parse_packaged),
-            8 => frame.empty::<_, 65535>("ENABLE_COLO", Command::EnableColo),
-            9 => frame.empty::<_, 65535>("POSTCOPY_RESUME", Command::PostcopyResume),
-            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap),
-            11 => frame.empty::<_, 65535>("SWITCHOVER_START", Command::SwitchoverStart),
+            1 => frame.empty::<_, 65535>("OPEN_RETURN_PATH", Command::OpenReturnPath, Self::trailer),
+            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping, parse_ping, Self::trailer),
+            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise, parse_postcopy_advise, Self::trailer),
+            4 => frame.empty::<_, 65535>("POSTCOPY_LISTEN", Command::PostcopyListen, Self::trailer),
+            5 => frame.empty::<_, 65535>("POSTCOPY_RUN", Command::PostcopyRun, Self::trailer),
+            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard, parse_postcopy_ram_discard, Self::trailer),
+            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged, parse_packaged, Self::trailer),
+            8 => frame.empty::<_, 65535>("ENABLE_COLO", Command::EnableColo, Self::trailer),
+            9 => frame.empty::<_, 65535>("POSTCOPY_RESUME", Command::PostcopyResume, Self::trailer),
+            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap, Self::trailer),
+            11 => frame.empty::<_, 65535>("SWITCHOVER_START", Command::SwitchoverStart, Self::trailer),
             _ => frame.unknown(),
         }
     }
 
+    #[inline(always)]
     fn trailer(message: &Self::Message<'_>) -> Trailer {
         match message {
             Command::Packaged { size } => Trailer::Package(*size),
@@ -182,10 +183,67 @@ impl Dialect for Commands {
     }
 }
 
+impl<'a> Command<Name<'a>, Ranges<'a>> {
+    /// Makes [`OPEN_RETURN_PATH`](Self::OpenReturnPath). Values are checked when it is encoded.
+    pub const fn open_return_path() -> Self {
+        Self::OpenReturnPath
+    }
+
+    /// Makes [`PING`](Self::Ping). Values are checked when it is encoded.
+    pub const fn ping(value: u32) -> Self {
+        Self::Ping { value }
+    }
+
+    /// Makes [`POSTCOPY_ADVISE`](Self::PostcopyAdvise). Values are checked when it is encoded.
+    pub const fn postcopy_advise(sizes: Option<PageSizes>) -> Self {
+        Self::PostcopyAdvise { sizes }
+    }
+
+    /// Makes [`POSTCOPY_LISTEN`](Self::PostcopyListen). Values are checked when it is encoded.
+    pub const fn postcopy_listen() -> Self {
+        Self::PostcopyListen
+    }
+
+    /// Makes [`POSTCOPY_RUN`](Self::PostcopyRun). Values are checked when it is encoded.
+    pub const fn postcopy_run() -> Self {
+        Self::PostcopyRun
+    }
+
+    /// Makes [`POSTCOPY_RAM_DISCARD`](Self::PostcopyRamDiscard). Values are checked when it is encoded.
+    pub const fn postcopy_ram_discard(block: Name<'a>, ranges: Ranges<'a>) -> Self {
+        Self::PostcopyRamDiscard { block, ranges }
+    }
+
+    /// Makes [`PACKAGED`](Self::Packaged). Values are checked when it is encoded.
+    pub const fn packaged(size: u32) -> Self {
+        Self::Packaged { size }
+    }
+
+    /// Makes [`ENABLE_COLO`](Self::EnableColo). Values are checked when it is encoded.
+    pub const fn enable_colo() -> Self {
+        Self::EnableColo
+    }
+
+    /// Makes [`POSTCOPY_RESUME`](Self::PostcopyResume). Values are checked when it is encoded.
+    pub const fn postcopy_resume() -> Self {
+        Self::PostcopyResume
+    }
+
+    /// Makes [`RECV_BITMAP`](Self::RecvBitmap). Values are checked when it is encoded.
+    pub const fn recv_bitmap(block: Name<'a>) -> Self {
+        Self::RecvBitmap { block }
+    }
+
+    /// Makes [`SWITCHOVER_START`](Self::SwitchoverStart). Values are checked when it is encoded.
+    pub const fn switchover_start() -> Self {
+        Self::SwitchoverStart
+    }
+}
+
 impl<N: BlockName, R: RangeList> Sealed for Command<N, R> {}
 
 impl<N, R> Command<N, R> {
-    /// Name that people use, such as `REQ_PAGES_ID`.
+    /// Name of the message, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Command::OpenReturnPath => "OPEN_RETURN_PATH",
@@ -202,7 +260,7 @@ impl<N, R> Command<N, R> {
         }
     }
 
-    /// Number on the wire.
+    /// Message number on the wire.
     pub fn number(&self) -> u16 {
         match self {
             Command::OpenReturnPath => 1,
@@ -220,9 +278,28 @@ impl<N, R> Command<N, R> {
     }
 }
 
+impl<N: BlockName, R: RangeList> Command<N, R> {
+    /// Borrows the message's name and ranges.
+    pub fn as_borrowed(&self) -> Command<Name<'_>, Ranges<'_>> {
+        match self {
+            Command::OpenReturnPath => Command::OpenReturnPath,
+            Command::Ping { value } => Command::Ping { value: *value },
+            Command::PostcopyAdvise { sizes } => Command::PostcopyAdvise { sizes: *sizes },
+            Command::PostcopyListen => Command::PostcopyListen,
+            Command::PostcopyRun => Command::PostcopyRun,
+            Command::PostcopyRamDiscard { block, ranges } => Command::PostcopyRamDiscard { block: block.name(), ranges: ranges.as_ranges() },
+            Command::Packaged { size } => Command::Packaged { size: *size },
+            Command::EnableColo => Command::EnableColo,
+            Command::PostcopyResume => Command::PostcopyResume,
+            Command::RecvBitmap { block } => Command::RecvBitmap { block: block.name() },
+            Command::SwitchoverStart => Command::SwitchoverStart,
+        }
+    }
+}
+
 #[cfg(feature = "alloc")]
 impl<N: BlockName, R: RangeList> Command<N, R> {
-    /// The same message, with copies of what it borrows.
+    /// Copies the message's name and ranges.
     pub fn into_owned(self) -> Command<NameBuf, RangeBuf> {
         match self {
             Command::OpenReturnPath => Command::OpenReturnPath,
@@ -241,17 +318,17 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
 }
 
 impl<N: BlockName, R: RangeList> Command<N, R> {
-    /// Whether a receiver would take the values.
+    /// Checks that a receiver would accept the values.
     ///
     /// # Errors
     ///
-    /// Which field breaks which rule.
+    /// Names the first field that breaks a rule, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
-            Command::PostcopyRamDiscard { block, ranges } => fit::ranges("ranges", 3 + u16::from(block.name().size()), ranges).map(drop),
+            Command::PostcopyRamDiscard { block, ranges } => validate::ranges("ranges", 3 + u16::from(block.name().size()), ranges).map(drop),
             _ => Ok(()),
         };
-        checked.map_err(|unfit| unfit.of(self.label()))
+        checked.map_err(|invalid| invalid.in_message(self.label()))
     }
 }
 
@@ -281,7 +358,7 @@ impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self.write(Sink::from(out)) {
             Ok(_) => Ok(()),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 
@@ -289,7 +366,7 @@ impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         match into_slice(out, |sink| self.write(sink)) {
             Ok(size) => Ok(size),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 }
@@ -361,7 +438,7 @@ fn write_postcopy_run<W: Write>(out: Sink<W>) -> Written<W> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_ram_discard<W: Write, R: RangeList>(out: Sink<W>, block: Name<'_>, ranges: &R) -> Written<W> {
-    let out = field::put(out, Run::<7>::new().u8::<0>(8).be16::<1>(6).be16::<3>(fit::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8::<5>(0).u8::<6>(block.size()))?;
+    let out = field::put(out, Run::<7>::new().u8::<0>(8).be16::<1>(6).be16::<3>(validate::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8::<5>(0).u8::<6>(block.size()))?;
     let out = field::put_name(out, block)?;
     let out = field::put(out, Run::<1>::new().u8::<0>(0))?;
     field::put_ranges(out, ranges)

@@ -8,9 +8,8 @@
 use std::{io::Write, vec::Vec};
 
 use crate::error::{DecodeError, EncodeError};
-use crate::fit;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, unfit};
+use crate::frame::{Encode, into_slice, invalid};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
@@ -18,8 +17,9 @@ use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
 use crate::field::{Refused, Run, Sink, Written};
 use crate::field::{self, Fail, Parsed};
+use crate::validate;
 
-/// Chooses the merged dialect of the return path in [`decode`](crate::decode).
+/// Selects the merged dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qemu {}
 
@@ -105,17 +105,18 @@ impl Dialect for Qemu {
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong),
-            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id, parse_req_pages_id),
-            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages, parse_req_pages),
-            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap),
-            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack, parse_resume_ack),
-            7 => frame.empty::<_, 512>("SWITCHOVER_ACK", Message::SwitchoverAck),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut, Self::trailer),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong, Self::trailer),
+            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id, parse_req_pages_id, Self::trailer),
+            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages, parse_req_pages, Self::trailer),
+            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap, Self::trailer),
+            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack, parse_resume_ack, Self::trailer),
+            7 => frame.empty::<_, 512>("SWITCHOVER_ACK", Message::SwitchoverAck, Self::trailer),
             _ => frame.unknown(),
         }
     }
 
+    #[inline(always)]
     fn trailer(message: &Self::Message<'_>) -> Trailer {
         match message {
             Message::Shut { .. } => Trailer::End,
@@ -161,10 +162,47 @@ impl Dialect for Qemu {
     }
 }
 
+impl<'a> Message<Name<'a>> {
+    /// Makes [`SHUT`](Self::Shut). Values are checked when it is encoded.
+    pub const fn shut(value: u32) -> Self {
+        Self::Shut { value }
+    }
+
+    /// Makes [`PONG`](Self::Pong). Values are checked when it is encoded.
+    pub const fn pong(value: u32) -> Self {
+        Self::Pong { value }
+    }
+
+    /// Makes [`REQ_PAGES_ID`](Self::ReqPagesId). Values are checked when it is encoded.
+    pub const fn req_pages_id(start: u64, len: u32, block: Name<'a>) -> Self {
+        Self::ReqPagesId { start, len, block }
+    }
+
+    /// Makes [`REQ_PAGES`](Self::ReqPages). Values are checked when it is encoded.
+    pub const fn req_pages(start: u64, len: u32) -> Self {
+        Self::ReqPages { start, len }
+    }
+
+    /// Makes [`RECV_BITMAP`](Self::RecvBitmap). Values are checked when it is encoded.
+    pub const fn recv_bitmap(block: Name<'a>) -> Self {
+        Self::RecvBitmap { block }
+    }
+
+    /// Makes [`RESUME_ACK`](Self::ResumeAck). Values are checked when it is encoded.
+    pub const fn resume_ack() -> Self {
+        Self::ResumeAck
+    }
+
+    /// Makes [`SWITCHOVER_ACK`](Self::SwitchoverAck). Values are checked when it is encoded.
+    pub const fn switchover_ack() -> Self {
+        Self::SwitchoverAck
+    }
+}
+
 impl<N: BlockName> Sealed for Message<N> {}
 
 impl<N> Message<N> {
-    /// Name that people use, such as `REQ_PAGES_ID`.
+    /// Name of the message, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Message::Shut { .. } => "SHUT",
@@ -177,7 +215,7 @@ impl<N> Message<N> {
         }
     }
 
-    /// Number on the wire.
+    /// Message number on the wire.
     pub fn number(&self) -> u16 {
         match self {
             Message::Shut { .. } => 1,
@@ -191,9 +229,24 @@ impl<N> Message<N> {
     }
 }
 
+impl<N: BlockName> Message<N> {
+    /// Borrows the message's name and ranges.
+    pub fn as_borrowed(&self) -> Message<Name<'_>> {
+        match self {
+            Message::Shut { value } => Message::Shut { value: *value },
+            Message::Pong { value } => Message::Pong { value: *value },
+            Message::ReqPagesId { start, len, block } => Message::ReqPagesId { start: *start, len: *len, block: block.name() },
+            Message::ReqPages { start, len } => Message::ReqPages { start: *start, len: *len },
+            Message::RecvBitmap { block } => Message::RecvBitmap { block: block.name() },
+            Message::ResumeAck => Message::ResumeAck,
+            Message::SwitchoverAck => Message::SwitchoverAck,
+        }
+    }
+}
+
 #[cfg(feature = "alloc")]
 impl<N: BlockName> Message<N> {
-    /// The same message, with copies of what it borrows.
+    /// Copies the message's name and ranges.
     pub fn into_owned(self) -> Message<NameBuf> {
         match self {
             Message::Shut { value } => Message::Shut { value },
@@ -208,18 +261,18 @@ impl<N: BlockName> Message<N> {
 }
 
 impl<N: BlockName> Message<N> {
-    /// Whether a receiver would take the values.
+    /// Checks that a receiver would accept the values.
     ///
     /// # Errors
     ///
-    /// Which field breaks which rule.
+    /// Names the first field that breaks a rule, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
-            Message::ReqPagesId { start, len, .. } => fit::span("len", *start, (*len).into()),
-            Message::ReqPages { start, len } => fit::span("len", *start, (*len).into()),
+            Message::ReqPagesId { start, len, .. } => validate::span("len", *start, (*len).into()),
+            Message::ReqPages { start, len } => validate::span("len", *start, (*len).into()),
             _ => Ok(()),
         };
-        checked.map_err(|unfit| unfit.of(self.label()))
+        checked.map_err(|invalid| invalid.in_message(self.label()))
     }
 }
 
@@ -245,7 +298,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self.write(Sink::from(out)) {
             Ok(_) => Ok(()),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 
@@ -253,7 +306,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         match into_slice(out, |sink| self.write(sink)) {
             Ok(size) => Ok(size),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 }
@@ -312,7 +365,7 @@ fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<'_>) -> Written<W> {
-    fit::span("len", start, len.into())?;
+    validate::span("len", start, len.into())?;
     let out = field::put(out, Run::<17>::new().be16::<0>(3).be16::<2>(13 + u16::from(block.size())).be64::<4>(start).be32::<12>(len).u8::<16>(block.size()))?;
     field::put_name(out, block)
 }
@@ -320,7 +373,7 @@ fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u32) -> Written<W> {
-    fit::span("len", start, len.into())?;
+    validate::span("len", start, len.into())?;
     field::put(out, Run::<16>::new().be16::<0>(4).be16::<2>(12).be64::<4>(start).be32::<12>(len))
 }
 

@@ -8,9 +8,8 @@
 use std::{io::Write, vec::Vec};
 
 use crate::error::{DecodeError, EncodeError};
-use crate::fit;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, unfit};
+use crate::frame::{Encode, into_slice, invalid};
 use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
@@ -18,8 +17,9 @@ use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
 use crate::field::{Refused, Run, Sink, Written};
 use crate::field::{self, Fail, Parsed};
+use crate::validate;
 
-/// Chooses the draft dialect of the return path in [`decode`](crate::decode).
+/// Selects the draft dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V7 {}
 
@@ -79,13 +79,14 @@ impl Dialect for V7 {
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong),
-            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages, parse_req_pages),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut, Self::trailer),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong, Self::trailer),
+            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages, parse_req_pages, Self::trailer),
             _ => frame.unknown(),
         }
     }
 
+    #[inline(always)]
     fn trailer(message: &Self::Message<'_>) -> Trailer {
         match message {
             Message::Shut { .. } => Trailer::End,
@@ -119,10 +120,27 @@ impl Dialect for V7 {
     }
 }
 
+impl<'a> Message<Name<'a>> {
+    /// Makes [`SHUT`](Self::Shut). Values are checked when it is encoded.
+    pub const fn shut(value: u32) -> Self {
+        Self::Shut { value }
+    }
+
+    /// Makes [`PONG`](Self::Pong). Values are checked when it is encoded.
+    pub const fn pong(value: u32) -> Self {
+        Self::Pong { value }
+    }
+
+    /// Makes [`REQ_PAGES`](Self::ReqPages). Values are checked when it is encoded.
+    pub const fn req_pages(start: u64, len: u64, block: Option<Name<'a>>) -> Self {
+        Self::ReqPages { start, len, block }
+    }
+}
+
 impl<N: BlockName> Sealed for Message<N> {}
 
 impl<N> Message<N> {
-    /// Name that people use, such as `REQ_PAGES_ID`.
+    /// Name of the message, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Message::Shut { .. } => "SHUT",
@@ -131,7 +149,7 @@ impl<N> Message<N> {
         }
     }
 
-    /// Number on the wire.
+    /// Message number on the wire.
     pub fn number(&self) -> u16 {
         match self {
             Message::Shut { .. } => 1,
@@ -141,9 +159,20 @@ impl<N> Message<N> {
     }
 }
 
+impl<N: BlockName> Message<N> {
+    /// Borrows the message's name and ranges.
+    pub fn as_borrowed(&self) -> Message<Name<'_>> {
+        match self {
+            Message::Shut { value } => Message::Shut { value: *value },
+            Message::Pong { value } => Message::Pong { value: *value },
+            Message::ReqPages { start, len, block } => Message::ReqPages { start: *start, len: *len, block: block.as_ref().map(N::name) },
+        }
+    }
+}
+
 #[cfg(feature = "alloc")]
 impl<N: BlockName> Message<N> {
-    /// The same message, with copies of what it borrows.
+    /// Copies the message's name and ranges.
     pub fn into_owned(self) -> Message<NameBuf> {
         match self {
             Message::Shut { value } => Message::Shut { value },
@@ -154,17 +183,17 @@ impl<N: BlockName> Message<N> {
 }
 
 impl<N: BlockName> Message<N> {
-    /// Whether a receiver would take the values.
+    /// Checks that a receiver would accept the values.
     ///
     /// # Errors
     ///
-    /// Which field breaks which rule.
+    /// Names the first field that breaks a rule, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
-            Message::ReqPages { start, len, .. } => fit::flagged("len", *start, *len),
+            Message::ReqPages { start, len, .. } => validate::flagged("len", *start, *len),
             _ => Ok(()),
         };
-        checked.map_err(|unfit| unfit.of(self.label()))
+        checked.map_err(|invalid| invalid.in_message(self.label()))
     }
 }
 
@@ -186,7 +215,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self.write(Sink::from(out)) {
             Ok(_) => Ok(()),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 
@@ -194,7 +223,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         match into_slice(out, |sink| self.write(sink)) {
             Ok(size) => Ok(size),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 }
@@ -234,7 +263,7 @@ fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u64, block: Option<Name<'_>>) -> Written<W> {
-    fit::flagged("len", start, len)?;
+    validate::flagged("len", start, len)?;
     let out = field::put(out, Run::<20>::new().be16::<0>(3).be16::<2>(16 + field::flagged_name_size(block)).be64::<4>(start).be64::<12>(field::flagged_len(len, block)))?;
     field::put_flagged_name(out, block)
 }

@@ -32,10 +32,7 @@ fn sizes(decoder: &Decoder) -> Vec<u64> {
 }
 
 fn told(block: &str, size: u64) -> Options {
-    Options {
-        page_sizes: vec![(NameBuf::new(block).unwrap(), size)],
-        ..Options::default()
-    }
+    Options::default().page_sizes([(NameBuf::new(block).unwrap(), size)])
 }
 
 #[test]
@@ -81,10 +78,7 @@ fn refuses_names_that_are_none() {
 
 #[test]
 fn refuses_more_blocks_than_the_caller_allows() {
-    let options = Options {
-        max_blocks: 1,
-        ..Options::default()
-    };
+    let options = Options::default().max_blocks(1);
     let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", PAGE, None));
     let (got, limit) = (2, 1);
     let second = entry(b"b", PAGE, None);
@@ -170,10 +164,7 @@ fn takes_the_callers_host_page_if_advise_has_it() {
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, Some(PAGE)))
         .eos(1);
-    let mut decoder = Decoder::new(Options {
-        host_page: HUGE,
-        ..Options::default()
-    });
+    let mut decoder = Decoder::new(Options::default().host_page(HUGE));
     drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
     assert_eq!(sizes(&decoder), [HUGE, PAGE]);
 }

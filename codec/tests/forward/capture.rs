@@ -14,10 +14,9 @@ use crate::kit::{drain, fresh};
 
 /// A recording; see corpus/README.md.
 pub(crate) fn capture(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../corpus/capture")
-        .join(name);
-    let packed = path.with_added_extension("gz");
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/capture");
+    let path = captures.join(name);
+    let packed = captures.join(format!("{name}.gz"));
     let mut bytes = Vec::new();
     if packed.exists() {
         let file = fs::File::open(&packed).unwrap();
@@ -42,7 +41,7 @@ fn counts(decoder: &mut Decoder, bytes: &[u8]) -> BTreeMap<String, u64> {
         *counts.entry(label).or_default() += 1;
         event.encode(decoder.blocks(), &mut written).unwrap();
     });
-    assert_eq!(left.unwrap(), [], "unexplained bytes");
+    assert_eq!(left.unwrap(), b"", "unexplained bytes");
     assert!(written == bytes, "other bytes than were read");
     counts
 }
@@ -218,10 +217,10 @@ fn recover(name: &str, pages: u64, zeros: u64, later_pages: u64, later_zeros: u6
     assert_eq!(error.message, Some("SECTION_FOOTER"));
 
     let bytes = capture(&format!("{name}.ch1.fwd"));
-    let known = first.known().expect("it was cut after the switch");
+    let known = first.resume_state().expect("it was cut after the switch");
     for mut second in [
         first.resume(),
-        Decoder::resumed(Default::default(), known),
+        Decoder::resume_from(Default::default(), known),
         Decoder::blind_resumed(Default::default()),
     ] {
         let rest = counts(&mut second, &bytes);

@@ -1,7 +1,7 @@
 //! More than one channel, and the fast way over pages.
 
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, Known, Options};
+use retpath_codec::forward::{Decoder, Options};
 use retpath_codec::{NameBuf, Rule};
 
 use crate::kit::{PAGE, RAM, ROM, Stream, drain, error, events, fresh};
@@ -89,7 +89,7 @@ fn a_broken_channel_can_be_resumed() {
 #[test]
 fn a_resumed_channel_needs_only_what_was_known() {
     let first = first();
-    let known = first.known().expect("RAM is listed");
+    let known = first.resume_state().expect("RAM is listed");
     let bytes = Stream::default()
         .command(bitmap(RAM.0))
         .command(Command::PostcopyResume)
@@ -99,29 +99,30 @@ fn a_resumed_channel_needs_only_what_was_known() {
         .end(1)
         .eos(1)
         .eof();
-    let mut second = Decoder::resumed(Options::default(), known.clone());
+    let mut second = Decoder::resume_from(Options::default(), known.clone());
     events(&mut second, &bytes.0);
     second.finish(&[]).expect("whole");
     assert_eq!(second.blocks(), first.blocks());
 
-    let unlike = Known {
-        target_page: 100,
-        ..known
-    };
-    let error = error(&mut Decoder::resumed(Options::default(), unlike), &bytes.0);
+    let mut unlike = known;
+    unlike.target_page = 100;
+    let error = error(
+        &mut Decoder::resume_from(Options::default(), unlike),
+        &bytes.0,
+    );
     assert_eq!(error.rule, Rule::TargetPage { size: 100 });
 }
 
 #[test]
 fn knows_nothing_before_the_ram_blocks() {
     let mut decoder = fresh();
-    assert_eq!(decoder.known(), None);
+    assert_eq!(decoder.resume_state(), None);
     // The list without the end of its section: there may be footers, or not.
     let bytes = Stream::listed();
     let cut = &bytes.0[..bytes.0.len() - 5];
     drain(&mut decoder, cut, |_, _, _| {}).unwrap();
     assert_eq!(decoder.blocks().len(), 2);
-    assert_eq!(decoder.known(), None);
+    assert_eq!(decoder.resume_state(), None);
 }
 
 #[test]
@@ -147,11 +148,9 @@ fn a_channel_that_was_cut_in_its_package_can_be_resumed() {
 
 #[test]
 fn a_blind_decoder_learns_blocks_from_their_names() {
-    let options = Options {
-        page_sizes: vec![(NameBuf::new(RAM.0).unwrap(), 2 << 20)],
-        max_blocks: 3,
-        ..Options::default()
-    };
+    let options = Options::default()
+        .page_sizes(vec![(NameBuf::new(RAM.0).unwrap(), 2 << 20)])
+        .max_blocks(3);
     let mut decoder = Decoder::blind_resumed(options);
     let bytes = Stream::default()
         .command(bitmap(RAM.0))
@@ -220,8 +219,8 @@ fn the_fast_way_is_the_same_way() {
                     at += 8 + 4096;
                 }
                 None => match fast.next(&bytes.0[at..]).unwrap() {
-                    retpath_codec::forward::Step::Event { size, .. } => at += size,
-                    retpath_codec::forward::Step::Need(_) => break,
+                    retpath_codec::forward::Decoded::Event { size, .. } => at += size,
+                    retpath_codec::forward::Decoded::Need(_) => break,
                 },
             }
             let mut slow = slow.clone();

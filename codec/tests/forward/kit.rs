@@ -1,7 +1,7 @@
 //! What the tests share: reading, and streams made piece by piece.
 
 use retpath_codec::command::{Command, PageSizes, Range, RangeBuf};
-use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};
+use retpath_codec::forward::{Decoded, Decoder, Event, Identity, Options, SectionKind, write};
 use retpath_codec::{DecodeError, Encode, Name, NameBuf, Rule};
 
 pub(crate) fn fresh() -> Decoder {
@@ -18,12 +18,12 @@ pub(crate) fn drain<'a>(
     loop {
         let offset = decoder.offset();
         match decoder.next(input)? {
-            Step::Event { event, size } => {
+            Decoded::Event { event, size } => {
                 assert!(size > 0 || event == Event::PackageEnd);
                 input = &input[size..];
                 take(decoder, offset, event);
             }
-            Step::Need(need) => {
+            Decoded::Need(need) => {
                 assert!(need > 0);
                 return Ok(input);
             }
@@ -36,7 +36,7 @@ pub(crate) fn events<'a>(decoder: &mut Decoder, input: &'a [u8]) -> Vec<Event<'a
     let mut events = Vec::new();
     let left = drain(decoder, input, |_, _, event| events.push(event)).unwrap();
     decoder.finish(left).unwrap();
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
     events
 }
 

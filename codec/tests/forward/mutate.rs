@@ -2,7 +2,7 @@
 //! written back as it was.
 
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, MAX_ITEM, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, MAX_ITEM, Options};
 
 use crate::kit::{Random, Stream, drain, fresh};
 use crate::recipe::by_hand;
@@ -19,14 +19,14 @@ fn survive(mut decoder: Decoder, bytes: &[u8], random: &mut Random) {
             decoder.clone().continued_page(word);
         }
         match decoder.next(&bytes[at..at + have]) {
-            Ok(Step::Event { event, size }) => {
+            Ok(Decoded::Event { event, size }) => {
                 assert!(size <= have);
                 event.encode(decoder.blocks(), &mut written).unwrap();
                 at += size;
                 have -= size;
                 assert!(written == bytes[..at]);
             }
-            Ok(Step::Need(need)) => {
+            Ok(Decoded::Need(need)) => {
                 assert!(have + need <= MAX_ITEM);
                 if at + have == bytes.len() {
                     let _ = decoder.finish(&bytes[at..]);

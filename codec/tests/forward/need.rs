@@ -3,7 +3,7 @@
 
 use retpath_codec::Rule;
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, Event, MAX_ITEM, Options, SectionKind, Step, write};
+use retpath_codec::forward::{Decoded, Decoder, Event, MAX_ITEM, Options, SectionKind, write};
 
 use crate::capture::capture;
 use crate::device::old_discarded;
@@ -118,16 +118,16 @@ fn never_asks_for_more_than_the_stream_has() {
         let mut have = 0;
         while at < bytes.len() {
             match decoder.next(&bytes[at..at + have]).unwrap() {
-                Step::Event { size, .. } => {
+                Decoded::Event { size, .. } => {
                     at += size;
                     have = 0;
                 }
-                Step::Need(need) => {
+                Decoded::Need(need) => {
                     // One byte less is not enough.
                     let less = &bytes[at..at + have + need - 1];
                     let before = decoder.offset();
                     let step = decoder.clone().next(less).unwrap();
-                    assert!(matches!(step, Step::Need(_)), "{what} at {at}");
+                    assert!(matches!(step, Decoded::Need(_)), "{what} at {at}");
                     assert_eq!(decoder.offset(), before);
                     have += need;
                 }
@@ -143,7 +143,7 @@ fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -
     let (mut at, mut have) = (0, 0);
     loop {
         match decoder.next(&bytes[at..at + have]).unwrap() {
-            Step::Event { event, size } => {
+            Decoded::Event { event, size } => {
                 let kind = match event {
                     Event::DeviceState { id, .. } => Some(u64::from(id)),
                     Event::DescriptionBytes(_) => Some(u64::MAX),
@@ -166,8 +166,8 @@ fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -
                 at += size;
                 have -= size;
             }
-            Step::Need(_) if at + have == bytes.len() => break,
-            Step::Need(_) => have += pace().clamp(1, bytes.len() - at - have),
+            Decoded::Need(_) if at + have == bytes.len() => break,
+            Decoded::Need(_) => have += pace().clamp(1, bytes.len() - at - have),
         }
     }
     decoder.finish(&bytes[at..]).unwrap();
@@ -227,8 +227,8 @@ fn a_long_stream_fits_a_small_buffer() {
         buffer.extend(bytes);
         loop {
             match decoder.next(&buffer).unwrap() {
-                Step::Event { size, .. } => drop(buffer.drain(..size)),
-                Step::Need(need) => {
+                Decoded::Event { size, .. } => drop(buffer.drain(..size)),
+                Decoded::Need(need) => {
                     largest = largest.max(buffer.len() + need);
                     break;
                 }
@@ -257,10 +257,7 @@ fn a_long_stream_fits_a_small_buffer() {
 #[test]
 fn the_largest_item_fits_the_promised_room() {
     // A 64 KiB page that grew when it was compressed, with the longest name.
-    let options = Options {
-        target_page: 65536,
-        ..Options::default()
-    };
+    let options = Options::default().target_page(65536);
     let block = [b'x'; 255];
     let mut out = Stream::configured().0;
     write::ram_start(1, &mut out);
@@ -276,5 +273,5 @@ fn the_largest_item_fits_the_promised_room() {
     assert_eq!(out.len() - before, MAX_ITEM);
     let mut decoder = Decoder::new(options);
     let left = drain(&mut decoder, &out, |_, _, _| {}).unwrap();
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
 }

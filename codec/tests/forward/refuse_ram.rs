@@ -155,10 +155,7 @@ fn refuses_a_page_filled_with_something() {
     let rule = Rule::Fill { fill: 0xaa };
     refuse(&precopy(), &record, rule, 15);
     refuse(&postcopy(), &record, rule, 15);
-    let options = Options {
-        nonzero_fill: true,
-        ..Options::default()
-    };
+    let options = Options::default().nonzero_fill(true);
     let bytes = precopy().raw(&record);
     let mut seen = None;
     drain(&mut Decoder::new(options), &bytes.0, |_, _, event| {

@@ -315,13 +315,10 @@ fn refuses_options_that_cannot_be() {
     };
     for size in [0, 512, 4097, 1 << 17] {
         assert_eq!(
-            Decoder::new(Options {
-                target_page: size,
-                ..Options::default()
-            })
-            .next(&[])
-            .unwrap_err()
-            .rule,
+            Decoder::new(Options::default().target_page(size))
+                .next(&[])
+                .unwrap_err()
+                .rule,
             Rule::TargetPage { size }
         );
     }

@@ -1,4 +1,4 @@
-//! The seed corpus, which the tables' walker wrote: an independent witness.
+//! The seed corpus, which the oracle wrote: an independent witness.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn same(name: &str, mut decoder: Decoder, bytes: &[u8]) {
         event.encode(decoder.blocks(), &mut written).unwrap();
     })
     .unwrap_or_else(|e| panic!("{name}: {e}"));
-    assert_eq!(left, [], "{name}");
+    assert_eq!(left, b"", "{name}");
     decoder
         .finish(left)
         .unwrap_or_else(|e| panic!("{name}: {e}"));

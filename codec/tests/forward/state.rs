@@ -2,7 +2,7 @@
 //! the middle of when a channel was cut.
 
 use retpath_codec::command::{Command, PageSizes};
-use retpath_codec::forward::{Decoder, Event, Options, SectionKind, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options, SectionKind};
 use retpath_codec::wire::{ram, section};
 use retpath_codec::{NameBuf, Rule};
 
@@ -11,7 +11,7 @@ use crate::kit::{PAGE, RAM, ROM, Stream, advise, drain, error, events, fresh};
 
 fn feed(decoder: &mut Decoder, bytes: &Stream) {
     let left = drain(decoder, &bytes.0, |_, _, _| {}).expect("is sound");
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
 }
 
 #[test]
@@ -167,10 +167,7 @@ fn a_section_that_cannot_be_read_stays_so_on_a_resumed_channel() {
 
 #[test]
 fn a_block_has_a_number_of_32_bits_whatever_the_caller_allows() {
-    let options = Options {
-        max_blocks: usize::MAX,
-        ..Options::default()
-    };
+    let options = Options::default().max_blocks(usize::MAX);
     let mut decoder = Decoder::blind_preempt(options);
     let mut bytes = Stream::default();
     for name in [&b"a"[..], b"b", b"c"] {
@@ -182,14 +179,12 @@ fn a_block_has_a_number_of_32_bits_whatever_the_caller_allows() {
 
 #[test]
 fn a_caller_may_choose_the_target_page_of_a_preempt_channel() {
-    let options = Options {
-        target_page: 1024,
-        page_sizes: vec![(NameBuf::new("a").expect("a name"), 4096)],
-        ..Options::default()
-    };
+    let options = Options::default()
+        .target_page(1024)
+        .page_sizes(vec![(NameBuf::new("a").expect("a name"), 4096)]);
     let mut decoder = Decoder::blind_preempt(options);
     let bytes = Stream::default().word(0x408).raw(b"\x01a").raw([7; 1024]);
-    let Ok(Step::Event { size, .. }) = decoder.next(&bytes.0) else {
+    let Ok(Decoded::Event { size, .. }) = decoder.next(&bytes.0) else {
         panic!("no page of 1 KiB");
     };
     assert_eq!(size, bytes.0.len());

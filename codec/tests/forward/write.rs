@@ -145,7 +145,7 @@ fn everything_that_can_be_read_can_be_written() {
         labels.push(event.label());
     })
     .unwrap();
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
     decoder.finish(&[]).unwrap();
     assert_eq!(written, bytes.0);
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Defects of frames.
 
 use retpath_codec::command::{Command, Commands, Range, RangeBuf};
-use retpath_codec::near::Defect;
+use retpath_codec::mutate::Defect;
 use retpath_codec::{Message, NameBuf, Qemu, check};
 
 #[test]
@@ -29,14 +29,14 @@ fn with(defect: Defect) -> Vec<u8> {
         len: 4096,
         block,
     };
-    retpath_codec::near::encode::<Qemu>(&message, defect).expect("is valid")
+    retpath_codec::mutate::encode::<Qemu>(&message, defect).expect("is valid")
 }
 
 #[test]
 fn need_a_message_that_can_be_written() {
     let refused = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
     let defect = Defect::Cut(1);
-    let error = retpath_codec::near::encode::<Qemu>(&refused, defect).expect_err("no length");
+    let error = retpath_codec::mutate::encode::<Qemu>(&refused, defect).expect_err("no length");
     assert_eq!(error.field, Some("len"));
 }
 
@@ -67,10 +67,10 @@ fn are_what_they_say() {
         ranges: RangeBuf::new(vec![Range::new(0x0303_0303, 3).expect("a range")])
             .expect("one range"),
     };
-    let longer = retpath_codec::near::encode::<Commands>(&discard, Defect::NameLength(1));
+    let longer = retpath_codec::mutate::encode::<Commands>(&discard, Defect::NameLength(1));
     assert_eq!(longer.expect("is valid")[6], 4);
     // The length of a command is elsewhere.
     let ping = Command::<NameBuf, RangeBuf>::Ping { value: 1 };
-    let longer = retpath_codec::near::encode::<Commands>(&ping, Defect::Length(0x0102));
+    let longer = retpath_codec::mutate::encode::<Commands>(&ping, Defect::Length(0x0102));
     assert_eq!(longer, Ok(vec![8, 0, 2, 1, 6, 0, 0, 0, 1]));
 }

@@ -7,9 +7,9 @@ use arbitrary::{Arbitrary, Unstructured};
 use proptest::prelude::{Arbitrary as Any, ProptestConfig, any};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use retpath_codec::arbitrary::NearValid;
+use retpath_codec::arbitrary::Mutated;
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf, RangeList, Ranges};
-use retpath_codec::proptest::{name, near_valid};
+use retpath_codec::proptest::{mutated, name};
 use retpath_codec::{
     BlockName, Decoded, Dialect, Encode, Message, Name, NameBuf, Qemu, V7, check, decode, v7,
 };
@@ -237,7 +237,7 @@ mod from_bytes {
         let (mut valid, mut need, mut rules) = (0, 0, BTreeSet::new());
         for seed in 0..5000 {
             let bytes = noise(seed, 2000);
-            let near: NearValid<D> = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
+            let near: Mutated<D> = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
             check::frame::<D>(&near.frame);
             match decode::<D>(&near.frame) {
                 Ok(Decoded::Message { .. }) => valid += 1,
@@ -300,7 +300,7 @@ mod from_strategies {
     #[test]
     fn makes_frames_that_are_nearly_valid() {
         fn nearly<D: Dialect<Owned: Any>>() {
-            let checked = runner(2000).run(&near_valid::<D>(), |(frame, _)| {
+            let checked = runner(2000).run(&mutated::<D>(), |(frame, _)| {
                 check::frame::<D>(&frame);
                 Ok(())
             });

@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use retpath_codec::command::Commands;
-use retpath_codec::forward::{Decoder, Options, Step};
+use retpath_codec::forward::{self, Decoder, Options};
 use retpath_codec::stream::Stream;
 use retpath_codec::{DecodeError, Decoded, Dialect, NameBuf, Qemu, Rule, V7, decode};
 use retpath_spec::oracle;
@@ -80,10 +80,8 @@ fn ending(folder: &str) -> &'static str {
 
 /// The error that the bytes of a folder's file cause.
 fn error(folder: &str, bytes: &[u8]) -> DecodeError {
-    let options = Options {
-        page_sizes: vec![(NameBuf::new("hugemem").expect("a name"), 2 << 20)],
-        ..Options::default()
-    };
+    let options =
+        Options::default().page_sizes(vec![(NameBuf::new("hugemem").expect("a name"), 2 << 20)]);
     match folder {
         "qemu" => path_error::<Qemu>(bytes),
         "v7" => path_error::<V7>(bytes),
@@ -113,8 +111,10 @@ fn path_error<D: Dialect>(mut bytes: &[u8]) -> DecodeError {
 fn channel_error(mut decoder: Decoder, mut bytes: &[u8]) -> DecodeError {
     loop {
         match decoder.next(bytes) {
-            Ok(Step::Event { size, .. }) => bytes = &bytes[size..],
-            Ok(Step::Need(_)) => return decoder.finish(bytes).expect_err("is malformed"),
+            Ok(forward::Decoded::Event { size, .. }) => bytes = &bytes[size..],
+            Ok(forward::Decoded::Need(_)) => {
+                return decoder.finish(bytes).expect_err("is malformed");
+            }
             Err(error) => return error,
         }
     }
@@ -204,13 +204,13 @@ fn has_a_file_for_every_rule_that_bytes_can_break() {
 }
 
 #[test]
-fn breaks_every_rule_of_a_frame_that_the_walker_knows_and_no_other() {
+fn breaks_every_rule_of_a_frame_that_the_oracle_knows_and_no_other() {
     let frames = ["qemu", "v7", "command"];
     let files = files().into_iter();
     let broken: BTreeSet<&str> = files
         .filter(|((folder, _), _)| frames.contains(&folder.as_str()))
         .map(|((folder, _), (bytes, _))| error(&folder, &bytes).rule.name())
-        // Of trailers and of the stream, which are no business of the walker.
+        // Of trailers and of the stream, which are no business of the oracle.
         .filter(|rule| !rule.starts_with("bitmap-") && !["after-shut", "cut-short"].contains(rule))
         .collect();
     assert_eq!(broken, oracle::RULES.iter().copied().collect());

@@ -50,20 +50,11 @@ impl<T: fmt::Debug> Display for Bare<T> {
 }
 
 fn decode_error(rule: Rule) -> DecodeError {
-    DecodeError {
-        offset: 300,
-        message: Some("RECV_BITMAP"),
-        field: Some("bitmap"),
-        rule,
-    }
+    DecodeError::new(300, Some("RECV_BITMAP"), Some("bitmap"), rule)
 }
 
 fn encode_error(rule: Rule) -> EncodeError {
-    EncodeError {
-        message: "RECV_BITMAP",
-        field: Some("bitmap"),
-        rule,
-    }
+    EncodeError::new("RECV_BITMAP", Some("bitmap"), rule)
 }
 
 /// What no file of `corpus/malformed` can be: the others have their sentences
@@ -172,7 +163,7 @@ fn tells_whose_fault_a_broken_connection_is() {
     let cases = [
         (
             Error::from(decode_error(Rule::BitmapTail)),
-            "malformed return path: offset 300 (0x12c), RECV_BITMAP, field `bitmap`: \
+            "malformed input at offset 300 (0x12c), RECV_BITMAP, field `bitmap`: \
              bitmap has bits set beyond the block's last page [bitmap-tail]",
         ),
         (
@@ -182,7 +173,7 @@ fn tells_whose_fault_a_broken_connection_is() {
         ),
         (
             Error::from(io::Error::other("unplugged")),
-            "return path: unplugged",
+            "connection failed: unplugged",
         ),
     ];
     for (error, text) in cases {

@@ -22,12 +22,7 @@ fn refusal<D: Dialect>(
 ) -> Refusal {
     let some = |text: &'static str| (!text.is_empty()).then_some(text);
     let (message, field) = (some(message), some(field));
-    let expected = DecodeError {
-        offset,
-        message,
-        field,
-        rule,
-    };
+    let expected = DecodeError::new(offset, message, field, rule);
     let bytes = hex(text);
     match decode::<D>(&bytes) {
         Err(found) => assert_eq!(found, expected),

@@ -87,23 +87,26 @@ fn writes_json_that_people_can_read() {
             len: 4096,
             block: name("pc.ram")
         }),
-        r#"{"REQ_PAGES_ID":{"start":4096,"len":4096,"block":"pc.ram"}}"#
+        r#"{"message":"REQ_PAGES_ID","start":4096,"len":4096,"block":"pc.ram"}"#
     );
-    assert_eq!(json(&Merged::SwitchoverAck), r#""SWITCHOVER_ACK""#);
+    assert_eq!(
+        json(&Merged::SwitchoverAck),
+        r#"{"message":"SWITCHOVER_ACK"}"#
+    );
     assert_eq!(
         json(&Draft::ReqPages {
             start: 0,
             len: 2,
             block: None
         }),
-        r#"{"REQ_PAGES":{"start":0,"len":2,"block":null}}"#
+        r#"{"message":"REQ_PAGES","start":0,"len":2}"#
     );
     assert_eq!(
         json(&Order::PostcopyRamDiscard {
             block: name(b"\xffa"),
             ranges: ranges(&[(0, 1)])
         }),
-        r#"{"POSTCOPY_RAM_DISCARD":{"block":{"hex":"ff61"},"ranges":[{"start":0,"len":1}]}}"#
+        r#"{"message":"POSTCOPY_RAM_DISCARD","version":0,"block":{"hex":"ff61"},"terminator":0,"ranges":[{"start":0,"len":1}]}"#
     );
     assert_eq!(
         json(&Order::PostcopyAdvise {
@@ -112,7 +115,7 @@ fn writes_json_that_people_can_read() {
                 target: 2
             })
         }),
-        r#"{"POSTCOPY_ADVISE":{"sizes":{"summary":1,"target":2}}}"#
+        r#"{"message":"POSTCOPY_ADVISE","sizes":{"summary":1,"target":2}}"#
     );
 }
 
@@ -235,47 +238,65 @@ fn refuses_names_that_the_wire_cannot_carry() {
 fn refuses_values_that_no_receiver_would_take() {
     for (error, why) in [
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":1,"len":0}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":1,"len":0}"#),
             "[zero]",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":18446744073709551615,"len":1}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":18446744073709551615,"len":1}"#),
             "[overflow]",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":1,"len":4294967296}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":1,"len":4294967296}"#),
             "u32",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":1,"len":1,"block":"a"}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":1,"len":1,"block":"a"}"#),
             "unknown field",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES_ID":{"start":1,"len":1}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES_ID","start":1,"len":1}"#),
             "missing field `block`",
         ),
         (
-            refused::<Merged>(r#"{"RECV_BITMAP":{"block":""}}"#),
+            refused::<Merged>(r#"{"message":"RECV_BITMAP","block":""}"#),
             "empty block name",
         ),
-        (refused::<Merged>(r#"{"INVALID":null}"#), "unknown variant"),
-        (refused::<Merged>(r#""PONG""#), "expected"),
         (
-            refused::<Draft>(r#"{"REQ_PAGES":{"start":0,"len":4097,"block":null}}"#),
+            refused::<Merged>(r#"{"message":"INVALID"}"#),
+            "unknown variant",
+        ),
+        (refused::<Merged>(r#""PONG""#), "invalid type: string"),
+        (
+            refused::<Draft>(r#"{"message":"REQ_PAGES","start":0,"len":4097,"block":null}"#),
             "[odd]",
         ),
         (
-            refused::<Draft>(r#"{"REQ_PAGES":{"start":0,"len":0,"block":"a"}}"#),
+            refused::<Draft>(r#"{"message":"REQ_PAGES","start":0,"len":0,"block":"a"}"#),
             "[zero]",
         ),
-        (refused::<Draft>(r#""RESUME_ACK""#), "unknown variant"),
         (
-            refused::<Order>(r#"{"POSTCOPY_RAM_DISCARD":{"block":"a","ranges":[]}}"#),
+            refused::<Draft>(r#"{"message":"RESUME_ACK"}"#),
+            "unknown variant",
+        ),
+        (
+            refused::<Merged>(r#"{"message":"RESUME_ACK","value":2}"#),
+            "is 2, must be 1",
+        ),
+        (
+            refused::<Merged>(r#"{"message":"SWITCHOVER_ACK","value":2}"#),
+            "unknown field",
+        ),
+        (
+            refused::<Merged>(r#"{"value":1}"#),
+            "missing field `message`",
+        ),
+        (
+            refused::<Order>(r#"{"message":"POSTCOPY_RAM_DISCARD","block":"a","ranges":[]}"#),
             "does not fit",
         ),
         (
             refused::<Order>(
-                r#"{"POSTCOPY_RAM_DISCARD":{"block":"a","ranges":[{"start":0,"len":0}]}}"#,
+                r#"{"message":"POSTCOPY_RAM_DISCARD","block":"a","ranges":[{"start":0,"len":0}]}"#,
             ),
             "length of 0",
         ),

@@ -87,12 +87,7 @@ fn read<D: Dialect>(bytes: &[u8], limit: u64) -> (Vec<ItemBuf<D::Owned>>, Result
 
 fn error(offset: u64, message: Option<&'static str>, rule: Rule) -> Result<(), DecodeError> {
     let field = message.map(|_| "bitmap");
-    Err(DecodeError {
-        offset,
-        message,
-        field,
-        rule,
-    })
+    Err(DecodeError::new(offset, message, field, rule))
 }
 
 #[test]
@@ -220,15 +215,7 @@ mod ends {
         assert_eq!(items.len(), 1);
         let rule = Rule::CutShort { have: 0, need: 8 };
         let message = Some("RECV_BITMAP");
-        assert_eq!(
-            end,
-            Err(DecodeError {
-                offset: 6,
-                message,
-                field: None,
-                rule
-            })
-        );
+        assert_eq!(end, Err(DecodeError::new(6, message, None, rule)));
     }
 
     #[test]
@@ -237,15 +224,7 @@ mod ends {
         let (_, end) = read::<Qemu>(&hex(text), LIMIT);
         let rule = Rule::CutShort { have: 9, need: 15 };
         let message = Some("RECV_BITMAP");
-        assert_eq!(
-            end,
-            Err(DecodeError {
-                offset: 6,
-                message,
-                field: None,
-                rule
-            })
-        );
+        assert_eq!(end, Err(DecodeError::new(6, message, None, rule)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Values that no message can carry are refused before a byte is written, with
 //! the rule that a receiver would name.
 
-use retpath_codec::command::{Command, Commands, Range, RangeBuf};
+use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::command::{Command, Commands, Range, RangeBuf, Ranges};
 use retpath_codec::{BlockName, Encode, EncodeError, Message, Name, NameBuf, Rule, v7};
 
 use crate::samples::{name, ranges};
@@ -26,11 +27,7 @@ fn refused(
 }
 
 fn error(message: &'static str, field: &'static str, rule: Rule) -> EncodeError {
-    EncodeError {
-        message,
-        field: Some(field),
-        rule,
-    }
+    EncodeError::new(message, Some(field), rule)
 }
 
 #[test]
@@ -195,4 +192,73 @@ fn refuses_ranges_that_the_wire_cannot_carry() {
         })
     );
     assert!(Range::new(1, u64::MAX - 1).is_ok());
+}
+
+/// A writer that fails, and counts its calls.
+struct Failing(usize);
+
+impl std::io::Write for Failing {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        self.0 += 1;
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn passes_on_the_error_of_a_writer() {
+    let mut out = Failing(0);
+    let error = Message::pong(1).encode_to(&mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    let words = [0; 8];
+    let error = bitmap::encode_to(Bitmap::new(&words), &mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    assert_eq!(out.0, 2);
+}
+
+#[test]
+fn writes_nothing_of_a_value_that_cannot_be_encoded() {
+    let mut out = Failing(0);
+    let error = Message::req_pages(0, 0).encode_to(&mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("[zero]"), "{error}");
+    let error = bitmap::encode_to(Bitmap::new(&[0; 7]), &mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("[bitmap-size]"), "{error}");
+    assert_eq!(out.0, 0);
+}
+
+#[test]
+fn constructors_need_no_type_annotation() {
+    let block = Name::new(b"a").expect("a name");
+    let mut bytes = Vec::new();
+    Message::shut(0).encode(&mut bytes).expect("valid");
+    Message::req_pages_id(0, 4096, block)
+        .encode(&mut bytes)
+        .expect("valid");
+    Message::req_pages(0, 4096)
+        .encode(&mut bytes)
+        .expect("valid");
+    Message::recv_bitmap(block)
+        .encode(&mut bytes)
+        .expect("valid");
+    Message::resume_ack().encode(&mut bytes).expect("valid");
+    Message::switchover_ack().encode(&mut bytes).expect("valid");
+    v7::Message::req_pages(0, 4096, None)
+        .encode(&mut bytes)
+        .expect("valid");
+    let ranges = [Range::new(0, 1).expect("a range")];
+    let ranges = Ranges::new(&ranges).expect("not empty");
+    Command::postcopy_ram_discard(block, ranges)
+        .encode(&mut bytes)
+        .expect("valid");
+    Command::postcopy_advise(None)
+        .encode(&mut bytes)
+        .expect("valid");
+    assert_eq!(Ranges::new(&[]), Err(Rule::Short));
+    let empty = Range { start: 0, len: 0 };
+    assert_eq!(Ranges::new(&[empty]), Err(Rule::Zero));
 }

@@ -43,14 +43,14 @@ for_all_samples! {
     has_every_message_of_the_table
     has_the_label_and_the_trailer_of_the_table
     obeys_every_law
-    means_what_the_walker_says_in_every_dialect
+    means_what_the_oracle_says_in_every_dialect
 }
 
 fn decodes_to_its_value<D: Samples>() {
     for sample in D::samples() {
         let behind = b"what follows";
         let bytes = [&sample.bytes[..], behind].concat();
-        let Ok(Decoded::Message { message, rest }) = decode::<D>(&bytes) else {
+        let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(&bytes) else {
             panic!("{:?} is not decoded", sample.value);
         };
         assert_eq!(rest, behind);
@@ -230,7 +230,7 @@ fn obeys_every_law<D: Samples>() {
     }
 }
 
-fn means_what_the_walker_says_in_every_dialect<D: Samples>() {
+fn means_what_the_oracle_says_in_every_dialect<D: Samples>() {
     for sample in D::samples() {
         check::frame::<Qemu>(&sample.bytes);
         check::frame::<V7>(&sample.bytes);

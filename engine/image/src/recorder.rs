@@ -108,6 +108,12 @@ impl Recorder {
             }
             Event::Eof => self.end(writer)?,
             Event::Header | Event::PackageEnd => {}
+            _ => {
+                return Err(Error::Unfaithful {
+                    what: format!("{}, which an image cannot hold", event.label()),
+                    advice: "use a version of this program that knows it",
+                });
+            }
         }
         Ok(())
     }
@@ -149,6 +155,7 @@ impl Recorder {
                     });
                 }
             }
+            _ => {}
         }
         Ok(())
     }

@@ -37,7 +37,7 @@
 //! kept at a time.
 
 use retpath_codec::BlockName;
-use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};
+use retpath_codec::forward::{Decoded, Decoder, Event, Identity, Options, SectionKind, write};
 
 use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
@@ -125,7 +125,7 @@ impl Devices {
         let mut decoder = Decoder::new(Options::default());
         decoder.close();
         let mut rest = &stream[..];
-        while let Ok(Step::Event { event, size }) = decoder.next(rest) {
+        while let Ok(Decoded::Event { event, size }) = decoder.next(rest) {
             devices.event(&event);
             rest = rest.get(size..).unwrap_or_default();
         }

@@ -77,14 +77,7 @@ fn says_why_a_message_is_refused() {
 
 #[test]
 fn says_what_went_wrong_and_whose_fault_it_is() {
-    let malformed = |rule| {
-        Error::Malformed(DecodeError {
-            offset: 4,
-            message: None,
-            field: None,
-            rule,
-        })
-    };
+    let malformed = |rule| Error::Malformed(DecodeError::new(4, None, None, rule));
     let limit = Rule::BitmapLimit { size: 16, limit: 8 };
     for (error, words, theirs) in [
         (

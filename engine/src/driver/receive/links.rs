@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use retpath_codec::Rule;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{Decoder, Event, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event};
 
 use super::super::RunError;
 use super::super::buffer::Inbox;
@@ -169,8 +169,8 @@ impl Receiving<'_> {
         let mut last = None;
         inbound.need = loop {
             match inbound.decoder.next(inbound.inbox.unread())? {
-                Step::Need(need) => break need,
-                Step::Event { event, size } => {
+                Decoded::Need(need) => break need,
+                Decoded::Event { event, size } => {
                     last = match event {
                         Event::Record(Record::Page { block, .. }) => Some(block.index()),
                         _ => None,

@@ -87,13 +87,13 @@ pub fn receive(
 /// As [`receive`].
 pub fn take_over(
     core: Destination,
-    known: forward::Known,
+    known: forward::ResumeState,
     listener: &mut Listener,
     guest: &mut dyn Guest,
     options: ReceiveOptions,
     control: &Control,
 ) -> Result<Destination, RunError> {
-    let decoder = Decoder::resumed(options.stream.clone(), known);
+    let decoder = Decoder::resume_from(options.stream.clone(), known);
     Receiving::new(core, Some(decoder), listener, guest, options, control).run()
 }
 

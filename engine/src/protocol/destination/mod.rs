@@ -317,13 +317,8 @@ impl Destination {
             Event::Eof => self.eof()?,
             Event::Configuration { machine } => self.machine(machine),
             Event::Subsection(subsection) => self.subsection(&subsection)?,
-            // Kept by the caller, or of no meaning here.
-            Event::Header
-            | Event::Section { .. }
-            | Event::Footer { .. }
-            | Event::DeviceState { .. }
-            | Event::Description { .. }
-            | Event::DescriptionBytes(_) => {}
+            // Kept by the caller, or without meaning here.
+            _ => {}
         }
         Ok(Verdict::None)
     }

@@ -75,10 +75,7 @@ impl Destination {
                 Ok(Verdict::None)
             }
             Record::MemSize { .. } | Record::Block { .. } => Err(What::OutOfTurn { what }.into()),
-            Record::Xbzrle { .. } | Record::Compressed { .. } => {
-                Err(What::Unsupported { what }.into())
-            }
-            Record::Hook | Record::MultifdFlush => Err(What::Unsupported { what }.into()),
+            _ => Err(What::Unsupported { what }.into()),
         }
     }
 

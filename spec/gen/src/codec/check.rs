@@ -16,11 +16,11 @@ pub(super) fn check(text: &mut Text, dialect: &Dialect) {
         &format!("impl<{bounds}> {name}<{params}> {{"),
         "}",
         |text| {
-            text.line("/// Whether a receiver would take the values.");
+            text.line("/// Checks that a receiver would accept the values.");
             text.line("///");
             text.line("/// # Errors");
             text.line("///");
-            text.line("/// Which field breaks which rule.");
+            text.line("/// Names the first field that breaks a rule, and the rule.");
             text.block(
                 "pub fn check(&self) -> Result<(), EncodeError> {",
                 "}",
@@ -31,7 +31,7 @@ pub(super) fn check(text: &mut Text, dialect: &Dialect) {
                         }
                         text.line("_ => Ok(()),");
                     });
-                    text.line("checked.map_err(|unfit| unfit.of(self.label()))");
+                    text.line("checked.map_err(|invalid| invalid.in_message(self.label()))");
                 },
             );
         },
@@ -80,12 +80,17 @@ fn call(message: &Message, field: &Field, before: Option<&Field>) -> Option<Stri
     let name = field.name;
     let before = before.map_or("", |field| field.name);
     match (field.kind, field.rule) {
-        (Kind::FlaggedBe64, _) => Some(format!("fit::flagged(\"{name}\", *{before}, *{name})")),
-        (_, Rule::Span) => Some(format!("fit::span(\"{name}\", *{before}, {})", wide(field))),
+        (Kind::FlaggedBe64, _) => {
+            Some(format!("validate::flagged(\"{name}\", *{before}, *{name})"))
+        }
+        (_, Rule::Span) => Some(format!(
+            "validate::span(\"{name}\", *{before}, {})",
+            wide(field)
+        )),
         (Kind::Ranges, _) => {
             let before = size_before_last(message, ".name()");
             Some(format!(
-                "fit::ranges(\"{name}\", {before}, {name}).map(drop)"
+                "validate::ranges(\"{name}\", {before}, {name}).map(drop)"
             ))
         }
         _ => None,

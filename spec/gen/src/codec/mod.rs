@@ -91,6 +91,7 @@ fn module(dialect: &Dialect) -> String {
     imports(&mut text, dialect);
     message::definition(&mut text, dialect);
     dialect::implementation(&mut text, dialect);
+    message::constructors(&mut text, dialect);
     message::conversions(&mut text, dialect);
     check::check(&mut text, dialect);
     write::encode(&mut text, dialect);
@@ -111,9 +112,8 @@ fn imports(text: &mut Text, dialect: &Dialect) {
     text.line("use std::{io::Write, vec::Vec};");
     text.line("");
     text.line("use crate::error::{DecodeError, EncodeError};");
-    text.line("use crate::fit;");
     text.line("#[cfg(feature = \"encode\")]");
-    text.line("use crate::frame::{Encode, into_slice, unfit};");
+    text.line("use crate::frame::{Encode, into_slice, invalid};");
     text.line("use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};");
     text.line("#[cfg(feature = \"alloc\")]");
     text.line("use crate::name::NameBuf;");
@@ -126,4 +126,5 @@ fn imports(text: &mut Text, dialect: &Dialect) {
         text.line("use crate::ranges::RangeBuf;");
         text.line("use crate::ranges::{PageSizes, RangeList, Ranges};");
     }
+    text.line("use crate::validate;");
 }

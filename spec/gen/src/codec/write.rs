@@ -11,7 +11,7 @@ use super::names::{generics, pattern, prim, rust_type, size_before_last, snake, 
 use retpath_spec::model::{Dialect, Kind, Message, Rule};
 
 /// The arm of a writer that refuses.
-const REFUSED: &str = "Err(Refused) => unfit(self, Self::check, Self::label),";
+const REFUSED: &str = "Err(Refused) => invalid(self, Self::check, Self::label),";
 
 pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
@@ -122,10 +122,14 @@ fn writer_body(text: &mut Text, dialect: &Dialect, message: &Message) {
         let name = field.name;
         match (field.kind, field.rule) {
             (Kind::FlaggedBe64, _) => {
-                text.line(&format!("fit::flagged(\"{name}\", {before}, {name})?;"));
+                text.line(&format!(
+                    "validate::flagged(\"{name}\", {before}, {name})?;"
+                ));
             }
             (_, Rule::Span) => {
-                text.line(&format!("fit::span(\"{name}\", {before}, {name}.into())?;"));
+                text.line(&format!(
+                    "validate::span(\"{name}\", {before}, {name}.into())?;"
+                ));
             }
             _ => {}
         }
@@ -192,7 +196,7 @@ fn length(message: &Message) -> String {
             // The only kind that can make a payload too long.
             Kind::Ranges => {
                 let before = size_before_last(message, "");
-                return format!("fit::ranges(\"{name}\", {before}, {name})?");
+                return format!("validate::ranges(\"{name}\", {before}, {name})?");
             }
             kind => fixed += kind.min_size(),
         }

@@ -12,13 +12,13 @@ use crate::frame::{Decoded, Dialect, Value, decode};
 use crate::num::wide;
 use crate::ranges::RangeList;
 
-/// The codec and the tables' walker say the same: how many bytes are missing,
+/// The codec and the oracle say the same: how many bytes are missing,
 /// or which message with which values, or what is refused where, and why.
-pub fn walker<D: Dialect>(bytes: &[u8]) {
+pub fn oracle<D: Dialect>(bytes: &[u8]) {
     let table = table::<D>();
     match (decode::<D>(bytes), oracle::read(table, bytes)) {
         (Ok(Decoded::Need(ours)), Ok(Step::Need(theirs))) if ours == theirs => {}
-        (Ok(Decoded::Message { message, rest }), Ok(Step::Message(walked)))
+        (Ok(Decoded::Message { message, rest, .. }), Ok(Step::Message(walked)))
             if bytes.len() - rest.len() == walked.size =>
         {
             same_message::<D>(table, &message, &walked);
@@ -27,7 +27,7 @@ pub fn walker<D: Dialect>(bytes: &[u8]) {
             details(table, bytes, &ours);
         }
         (ours, theirs) => panic!(
-            "{}: the codec says {ours:?}, the walker {theirs:?}, of {bytes:02x?}",
+            "{}: the codec says {ours:?}, the oracle {theirs:?}, of {bytes:02x?}",
             D::NAME
         ),
     }
@@ -38,7 +38,7 @@ fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, wa
         .messages
         .iter()
         .find(|row| row.number == walked.number);
-    let row = row.expect("the walker knows only what is in the table");
+    let row = row.expect("the oracle knows only what is in the table");
     assert_eq!(D::label(message), row.label);
     let mut ours = Vec::with_capacity(row.fields.len());
     let mut names = row.fields.iter();
@@ -54,6 +54,9 @@ fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, wa
             Value::Name(None) => oracle::Value::NoName,
             Value::PageSizes(sizes) => {
                 oracle::Value::PageSizes(sizes.map(|sizes| (sizes.summary, sizes.target)))
+            }
+            Value::Text(_) | Value::Hex(_) | Value::Capabilities(_) => {
+                panic!("{name}: a field of an event in a message")
             }
             Value::Ranges(ranges) => oracle::Value::Ranges(
                 ranges
