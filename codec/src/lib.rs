@@ -158,7 +158,6 @@ mod num;
 pub mod proptest;
 mod ranges;
 mod rule;
-mod sentence;
 #[cfg(feature = "serde")]
 mod serde;
 #[cfg(feature = "alloc")]

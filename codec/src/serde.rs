@@ -239,7 +239,11 @@ impl Serialize for RangeBuf {
 
 impl<'de> Deserialize<'de> for RangeBuf {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        RangeBuf::new(Vec::deserialize(from)?).map_err(D::Error::custom)
+        let ranges = Vec::deserialize(from)?;
+        if ranges.is_empty() {
+            return Err(D::Error::invalid_length(0, &"at least one range"));
+        }
+        RangeBuf::new(ranges).map_err(D::Error::custom)
     }
 }
 

@@ -1,7 +1,7 @@
-//! Sections, what closes them, and the end of the stream.
+//! Sections, footers, and the end of the stream.
 //!
-//! Each method reads one piece and changes the decoder only when the piece is
-//! whole. Mirrors `savevm.c:qemu_loadvm_state_main` and what it calls.
+//! Each method decodes one item and changes the decoder only when the item is
+//! complete. Mirrors `savevm.c:qemu_loadvm_state_main` and its callees.
 
 use alloc::boxed::Box;
 
@@ -13,7 +13,7 @@ use crate::forward::place::{Payload, Place, Section, wide};
 use crate::forward::{Event, Identity, SectionKind, device, package};
 use crate::generated::section;
 
-/// A piece and what it took.
+/// An event and its size in bytes.
 pub(super) type Piece<'a> = (Event<'a>, usize);
 
 impl Decoder {
@@ -65,7 +65,7 @@ impl Decoder {
         }
         let (payload, place) = match (kind, idstr) {
             (SectionKind::Full, section::RAM_NAME) => {
-                let state = "in one piece";
+                let state = "in SECTION_FULL";
                 return Err(cursor.fault(idstr.len(), "idstr", Rule::Illegal { state }));
             }
             (SectionKind::Full, _) => (Payload::Device, Place::Device { id }),
@@ -115,7 +115,7 @@ impl Decoder {
             .section(kind)
             .map_err(|rule| cursor.fault_at(0, None, rule))?;
         let id = cursor.be32()?;
-        // Without the first connection nothing says which section is `ram`.
+        // Without the first channel, the id of the `ram` section is unknown.
         if self.ram.is_none() && self.blocks.learns() {
             self.ram = Some(id);
             let section = Section {
@@ -148,7 +148,7 @@ impl Decoder {
         id: u32,
     ) -> Result<Option<Piece<'a>>, Stop> {
         let size = match (self.footers, self.package) {
-            // Nothing tells where it ends: it is the rest of the stream.
+            // Without footers, the state is the rest of the stream.
             (Some(false), None) if input.is_empty() => return Err(Stop::Need(1)),
             (Some(false), None) => input.len(),
             (Some(false), Some(left)) => match package::next(input, left)? {
@@ -159,8 +159,8 @@ impl Decoder {
                 }
                 None => return Err(Cursor::new(input).fault_at(0, None, Rule::NoRun)),
             },
-            // A device before the first `ram` section is of a machine type
-            // that is much younger than footers.
+            // Machine types with devices before the first `ram` section have
+            // footers.
             (Some(true) | None, package) => {
                 let around = device::Surroundings {
                     package: package.is_some(),
@@ -182,7 +182,7 @@ impl Decoder {
         Ok(Some((Event::DeviceState { id, bytes }, bytes.len())))
     }
 
-    /// The payload of a section that is neither RAM nor a device.
+    /// Makes the error for a payload of unknown format.
     pub(super) fn unskippable(input: &[u8], id: u32) -> Stop {
         let cursor = Cursor::new(input).of("SECTION");
         cursor.fault_at(0, Some("payload"), Rule::Unskippable { id })
@@ -198,8 +198,8 @@ impl Decoder {
         Ok((Event::DeviceState { id, bytes }, cursor.at()))
     }
 
-    /// A footer, if there are footers: the first place where one could stand
-    /// tells.
+    /// Decodes a footer. Whether sections have footers is decided at the first
+    /// position where one could occur.
     pub(super) fn footer<'a>(
         &mut self,
         input: &'a [u8],
@@ -258,7 +258,7 @@ impl Decoder {
         Ok((Event::DescriptionBytes(bytes), bytes.len()))
     }
 
-    /// Behind everything.
+    /// Expects the end of the channel.
     pub(super) fn end(input: &[u8]) -> Result<Piece<'_>, Stop> {
         match input {
             [] => Err(Stop::Need(1)),

@@ -1,53 +1,53 @@
-//! Where in a stream a decoder is, and the sections it knows.
+//! What a decoder expects next, and the sections that it knows.
 
 use alloc::boxed::Box;
 
 use crate::generated::section;
 
-/// What comes next.
+/// What the decoder expects next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     /// "QEVM" and the version.
     Header,
-    /// CONFIGURATION, or what comes after it.
+    /// CONFIGURATION, or what follows it.
     Configuration,
-    /// A subsection of the configuration, or what comes after them. The
-    /// subsections seen, as bits.
+    /// A subsection of the configuration, or what follows the last one. The bits
+    /// are the subsections so far.
     Subsections(u8),
     /// A section, a command, EOF.
     Item,
-    /// A RAM record, in a piece of this section.
+    /// A RAM record of this section.
     Ram { id: u32, start: bool },
-    /// An entry of the list of RAM blocks, and the bytes left of the total.
+    /// An entry of the block list; `left` is the remainder of the total, in bytes.
     List { id: u32, left: u64 },
-    /// State of a device.
+    /// Device state.
     Device { id: u32 },
-    /// The only payload of a `dirty-bitmap` section that can be read.
+    /// The payload of a `dirty-bitmap` section; only the empty one is supported.
     DirtyBitmap { id: u32 },
-    /// Payload that cannot be read.
+    /// A payload of unknown format.
     Unskippable { id: u32 },
-    /// A footer, or the next item if there are none.
+    /// A footer, or the next item if sections have no footers.
     Footer { id: u32 },
     /// A RAM record on a preempt channel.
     Preempt,
-    /// Behind EOF in precopy.
+    /// A description, or the end, after EOF in precopy.
     Eof,
-    /// This many bytes of the description.
+    /// The remaining bytes of the description.
     Description(u32),
-    /// The end.
+    /// The end of the channel.
     End,
 }
 
-/// A section that has been introduced.
+/// A section that was started.
 #[derive(Clone, Debug)]
 pub(super) struct Section {
     pub(super) payload: Payload,
-    /// Its name, if it comes in pieces.
+    /// Name, if the section has several parts.
     pub(super) name: Box<[u8]>,
     pub(super) ended: bool,
 }
 
-/// How a section's payload is read.
+/// How the payload of a section is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Payload {
     Ram,
@@ -57,7 +57,7 @@ pub(super) enum Payload {
 }
 
 impl Place {
-    /// What the channel is in the middle of.
+    /// Returns the name of the incomplete item.
     pub(super) fn inside(self, left: &[u8]) -> Option<&'static str> {
         match self {
             Place::Header => Some("HEADER"),
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// A number of bytes in memory, as one of bytes on the wire.
+/// Converts a size in memory to a size on the wire.
 pub(super) fn wide(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }

@@ -139,7 +139,7 @@ fn refuses_a_section_number_twice() {
 fn refuses_ram_twice_or_in_one_piece() {
     let again = Stream::default().head(START, 2, b"ram");
     refuse(&Stream::listed(), again, Rule::Repeated, 6);
-    let state = "in one piece";
+    let state = "in SECTION_FULL";
     let full = Stream::default().head(FULL, 2, b"ram");
     refuse(&Stream::advised(), full, Rule::Illegal { state }, 6);
 }

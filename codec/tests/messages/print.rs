@@ -63,37 +63,33 @@ const OURS: [(Rule, &str, &str); 7] = [
     (
         Rule::NameTooLong,
         "name-too-long",
-        "a block name of more than 255 bytes",
+        "name is longer than 255 bytes",
     ),
     (
         Rule::Odd,
         "odd",
-        "an odd length, but its lowest bit is the name flag",
+        "length is odd, but its lowest bit is the flag for a block name",
     ),
     (
         Rule::BitmapMismatch { size: 8, want: 16 },
         "bitmap-mismatch",
-        "bitmap of 8 bytes, but the block needs 16",
+        "bitmap size is 8 bytes, but the block needs 16",
     ),
     (
         Rule::BitmapTail,
         "bitmap-tail",
-        "bitmap has bits set beyond the block's last page",
+        "the bitmap has bits set after the last page of the block",
     ),
-    (
-        Rule::NoRoom,
-        "no-room",
-        "the buffer to write to is too small",
-    ),
+    (Rule::NoRoom, "no-room", "the output buffer is too small"),
     (
         Rule::HostPage { size: 3 },
         "host-page",
-        "host pages of 3 bytes, must be a power of two",
+        "page size is 3 bytes, must be a power of two",
     ),
     (
         Rule::Limit { got: 9, limit: 8 },
         "limit",
-        "is 9, but 8 is the most this reader allows",
+        "is 9, but this reader accepts at most 8",
     ),
 ];
 
@@ -113,7 +109,7 @@ fn says_what_is_wrong_with_what_no_bytes_can_be() {
 fn leaves_out_the_message_and_the_field_that_are_not_to_blame() {
     let mut error = decode_error(Rule::Short);
     error.field = None;
-    let sentence = "does not fit what is left of the payload [short]";
+    let sentence = "the payload ends inside this field [short]";
     let text = format!("offset 300 (0x12c), RECV_BITMAP: {sentence}");
     assert_eq!(error.to_string(), text);
     error.message = None;
@@ -164,12 +160,12 @@ fn tells_whose_fault_a_broken_connection_is() {
         (
             Error::from(decode_error(Rule::BitmapTail)),
             "malformed input at offset 300 (0x12c), RECV_BITMAP, field `bitmap`: \
-             bitmap has bits set beyond the block's last page [bitmap-tail]",
+             the bitmap has bits set after the last page of the block [bitmap-tail]",
         ),
         (
             Error::from(encode_error(Rule::Odd)),
             "cannot write RECV_BITMAP, field `bitmap`: \
-             an odd length, but its lowest bit is the name flag [odd]",
+             length is odd, but its lowest bit is the flag for a block name [odd]",
         ),
         (
             Error::from(io::Error::other("unplugged")),

@@ -167,15 +167,15 @@ fn tells_a_person_where_and_why() {
     assert_eq!(
         text("0004 000c  fffffffffffff000 00001000"),
         "offset 12 (0xc), REQ_PAGES, field `len`: \
-         start 0xfffffffffffff000 + length 0x1000 passes 2^64 - 1 [overflow]"
+         start 0xfffffffffffff000 + length 0x1000 exceeds 2^64 - 1 [overflow]"
     );
     assert_eq!(
         text("0009 0000"),
-        "offset 0 (0x0): no message has number 9 (0x0009) [unknown]"
+        "offset 0 (0x0): unknown message number 9 (0x0009) [unknown]"
     );
     assert_eq!(
         text("0003 000d"),
-        "offset 2 (0x2), REQ_PAGES_ID: payload of 13 bytes, must be 14 to 268 [length]"
+        "offset 2 (0x2), REQ_PAGES_ID: payload length is 13 bytes, must be 14 to 268 [length]"
     );
 }
 

@@ -210,10 +210,10 @@ fn refuses_names_that_the_wire_cannot_carry() {
     let long = format!("\"{}\"", "a".repeat(256));
     let long_hex = format!("{{\"hex\":\"{}\"}}", "ff".repeat(256));
     for (text, why) in [
-        ("\"\"", "empty block name"),
+        ("\"\"", "block name is empty"),
         ("\"a\\u0000\"", "NUL"),
-        (&long, "more than 255"),
-        (&long_hex, "more than 255"),
+        (&long, "longer than 255"),
+        (&long_hex, "longer than 255"),
         ("{\"hex\":\"\"}", "empty"),
         ("{\"hex\":\"6100\"}", "NUL"),
         ("{\"hex\":\"f\"}", "hexadecimal"),
@@ -259,7 +259,7 @@ fn refuses_values_that_no_receiver_would_take() {
         ),
         (
             refused::<Merged>(r#"{"message":"RECV_BITMAP","block":""}"#),
-            "empty block name",
+            "block name is empty",
         ),
         (
             refused::<Merged>(r#"{"message":"INVALID"}"#),
@@ -292,17 +292,17 @@ fn refuses_values_that_no_receiver_would_take() {
         ),
         (
             refused::<Order>(r#"{"message":"POSTCOPY_RAM_DISCARD","block":"a","ranges":[]}"#),
-            "does not fit",
+            "expected at least one range",
         ),
         (
             refused::<Order>(
                 r#"{"message":"POSTCOPY_RAM_DISCARD","block":"a","ranges":[{"start":0,"len":0}]}"#,
             ),
-            "length of 0",
+            "length is 0",
         ),
         (
             refused::<Range>(r#"{"start":18446744073709551615,"len":1}"#),
-            "passes 2^64 - 1",
+            "exceeds 2^64 - 1",
         ),
         (
             refused::<PageSizes>(r#"{"summary":1}"#),

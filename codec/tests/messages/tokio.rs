@@ -121,7 +121,7 @@ fn fails_at_a_malformed_message_and_stays_so() {
     let error = error.expect("there is no message 9");
     assert_eq!(
         error.to_string(),
-        "malformed input at offset 4 (0x4): no message has number 9 (0x0009) [unknown]"
+        "malformed input at offset 4 (0x4): unknown message number 9 (0x0009) [unknown]"
     );
     assert!(std::error::Error::source(&error).is_some());
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);

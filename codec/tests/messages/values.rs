@@ -121,7 +121,7 @@ fn says_that_there_is_no_room() {
     assert!(!refused.rule.is_peer_fault());
     assert_eq!(
         refused.to_string(),
-        "cannot write PONG: the buffer to write to is too small [no-room]"
+        "cannot write PONG: the output buffer is too small [no-room]"
     );
 }
 

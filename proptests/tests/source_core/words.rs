@@ -46,7 +46,7 @@ fn says_why_a_message_is_refused() {
                 block: block.clone(),
                 rule: Rule::BitmapTail,
             },
-            "block \"pc.ram\": bitmap has bits set beyond the block's last page",
+            "block \"pc.ram\": the bitmap has bits set after the last page of the block",
         ),
         (
             Why::NeverSent {
@@ -82,13 +82,13 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
     for (error, words, theirs) in [
         (
             malformed(Rule::Reserved),
-            "return path, offset 4 (0x4): message number 0 is never valid [reserved]",
+            "return path, offset 4 (0x4): message number 0 is reserved [reserved]",
             true,
         ),
         (
             malformed(limit),
-            "return path, offset 4 (0x4): bitmap of 16 bytes, but 8 is the most this reader \
-             allows [bitmap-limit]",
+            "return path, offset 4 (0x4): bitmap size is 16 bytes, but this reader \
+             accepts at most 8 [bitmap-limit]",
             false,
         ),
         (
