@@ -169,27 +169,27 @@ const COMMON: [&str; 9] = [
 ];
 
 #[test]
-fn agrees_on_nearly_valid_frames_of_qemu_1() {
+fn agrees_on_mutated_frames_of_qemu_1() {
     let verdicts = agree::<Qemu>(1, 2 * FRAMES, nearly_valid::<Qemu>);
     seen(&verdicts, &COMMON);
     seen(&verdicts, &["too-long", "value", "zero", "overflow"]);
 }
 
 #[test]
-fn agrees_on_nearly_valid_frames_of_qemu_2() {
+fn agrees_on_mutated_frames_of_qemu_2() {
     let verdicts = agree::<Qemu>(2, 2 * FRAMES, nearly_valid::<Qemu>);
     seen(&verdicts, &COMMON);
 }
 
 #[test]
-fn agrees_on_nearly_valid_frames_of_the_draft() {
+fn agrees_on_mutated_frames_of_the_draft() {
     let verdicts = agree::<V7>(3, 2 * FRAMES, nearly_valid::<V7>);
     seen(&verdicts, &COMMON);
     seen(&verdicts, &["too-long", "zero", "overflow"]);
 }
 
 #[test]
-fn agrees_on_nearly_valid_commands() {
+fn agrees_on_mutated_commands() {
     let verdicts = agree::<Commands>(4, 2 * FRAMES, nearly_valid::<Commands>);
     seen(&verdicts, &COMMON);
     seen(&verdicts, &["lead", "value", "zero", "overflow"]);

@@ -87,7 +87,7 @@ fn items(bytes: &[u8]) -> Vec<ItemBuf<Message<NameBuf>>> {
 }
 
 #[test]
-fn knows_every_recorded_return_path() {
+fn reads_every_recorded_return_path() {
     let mut files: Vec<String> = fs::read_dir(folder())
         .expect("the recordings are there")
         .map(|entry| {
@@ -105,7 +105,7 @@ fn knows_every_recorded_return_path() {
 }
 
 #[test]
-fn understands_every_byte() {
+fn decodes_every_byte() {
     for expected in EXPECTED {
         let bytes = capture(expected.file);
         let mut counts = BTreeMap::new();
@@ -129,7 +129,7 @@ fn understands_every_byte() {
 }
 
 #[test]
-fn writes_every_byte_again() {
+fn encodes_every_byte_again() {
     for expected in EXPECTED {
         let bytes = capture(expected.file);
         let mut out = Vec::new();
@@ -148,7 +148,7 @@ fn writes_every_byte_again() {
 }
 
 #[test]
-fn obeys_every_law() {
+fn holds_all_properties() {
     for expected in EXPECTED {
         let bytes = capture(expected.file);
         for size in [1, 3, 7, 16, 64, 1000] {

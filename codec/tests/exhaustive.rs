@@ -79,19 +79,19 @@ fn every_header<D: Dialect>() {
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_header_of_the_merged_dialect() {
+fn agrees_on_every_header_of_the_merged_dialect() {
     every_header::<Qemu>();
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_header_of_the_draft() {
+fn agrees_on_every_header_of_the_draft() {
     every_header::<V7>();
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_header_of_a_command() {
+fn agrees_on_every_header_of_a_command() {
     every_header::<Commands>();
 }
 
@@ -119,18 +119,18 @@ fn every_length<D: Samples>() {
 }
 
 #[test]
-fn judges_every_length_of_every_message_of_the_merged_dialect() {
+fn agrees_on_every_length_of_every_merged_message() {
     every_length::<Qemu>();
 }
 
 #[test]
-fn judges_every_length_of_every_message_of_the_draft() {
+fn agrees_on_every_length_of_every_draft_message() {
     every_length::<V7>();
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_length_of_every_command() {
+fn agrees_on_every_length_of_every_command() {
     every_length::<Commands>();
 }
 
@@ -182,40 +182,40 @@ fn every_insertion<D: Samples>() -> usize {
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_the_merged_dialect() {
+fn agrees_on_every_edited_byte_of_the_merged_dialect() {
     assert!(every_edit::<Qemu>() > 100_000);
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_the_draft() {
+fn agrees_on_every_edited_byte_of_the_draft() {
     assert!(every_edit::<V7>() > 90_000);
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_a_command() {
+fn agrees_on_every_edited_byte_of_a_command() {
     assert!(every_edit::<Commands>() > 100_000);
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_byte_put_into_a_message_of_the_merged_dialect() {
+fn agrees_on_every_byte_of_a_merged_message() {
     assert!(every_insertion::<Qemu>() > 100_000);
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_byte_put_into_a_message_of_the_draft() {
+fn agrees_on_every_byte_of_a_draft_message() {
     assert!(every_insertion::<V7>() > 90_000);
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_byte_put_into_a_command() {
+fn agrees_on_every_byte_of_a_command() {
     assert!(every_insertion::<Commands>() > 100_000);
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_a_bitmap() {
+fn agrees_on_every_edited_byte_of_a_bitmap() {
     let mut trailer = Vec::new();
     let bitmap = Bitmap::new(&[0xff, 1, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0]);
     bitmap::encode(bitmap, &mut trailer).expect("whole words");

@@ -34,7 +34,7 @@ fn refuses_a_bitmap_over_the_limit_without_memory_for_it() {
 }
 
 #[test]
-fn takes_a_bitmap_of_exactly_the_limit() {
+fn accepts_a_bitmap_of_exactly_the_limit() {
     assert_eq!(announced(64, 64).1, Ok(()));
     let refused = announced(63, 64).1.expect_err("is over the limit");
     assert_eq!(
@@ -48,7 +48,7 @@ fn takes_a_bitmap_of_exactly_the_limit() {
 }
 
 #[test]
-fn takes_memory_only_for_bytes_that_have_arrived() {
+fn allocates_only_for_bytes_that_have_arrived() {
     let chunk = vec![0xff; 1 << 16];
     let memory = measure(|| {
         let (mut stream, refused) = announced(u64::MAX, 1 << 60);
@@ -63,7 +63,7 @@ fn takes_memory_only_for_bytes_that_have_arrived() {
 }
 
 #[test]
-fn takes_no_more_memory_than_the_bitmap_needs() {
+fn allocates_no_more_than_the_bitmap_needs() {
     let size = (1 << 20) + 8;
     let bytes = [&vec![0xff; size][..], &hex("0123456789abcdef")].concat();
     for pieces in [100, 1000, size] {
@@ -92,7 +92,7 @@ fn announced_total(size: usize) -> u64 {
 }
 
 #[test]
-fn gives_memory_back_after_a_bitmap() {
+fn frees_the_memory_of_a_bitmap() {
     let mut stream = Stream::<Qemu>::new(1 << 20);
     let size = 1_u64 << 20;
     let bytes = [
@@ -111,7 +111,7 @@ fn gives_memory_back_after_a_bitmap() {
 }
 
 #[test]
-fn keeps_a_size_it_has_accepted_when_the_limit_falls() {
+fn keeps_an_accepted_size_when_the_limit_is_lowered() {
     let (mut stream, refused) = announced(64, 8);
     assert_eq!(refused, Ok(()));
     stream.limit_bitmap(0);

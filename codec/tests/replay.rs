@@ -39,7 +39,7 @@ fn forward() {
 }
 
 #[test]
-fn targets_take_any_bytes() {
+fn targets_accept_any_bytes() {
     let mut state = 1_u64;
     let mut byte = || {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -56,13 +56,13 @@ fn targets_take_any_bytes() {
 }
 
 #[test]
-fn leaves_no_folder_without_a_reader() {
+fn has_a_reader_for_every_folder() {
     let read: BTreeSet<String> = READERS.iter().map(|(folder, _)| (*folder).into()).collect();
     assert_eq!(read, folders());
 }
 
 #[test]
-fn knows_every_fuzz_target() {
+fn replays_every_fuzz_target() {
     let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
     let found: BTreeSet<String> = files::entries(&targets)
         .into_iter()

@@ -112,7 +112,7 @@ fn notices(property: fn(&[u8]), bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn an_honest_codec_passes() {
+fn accepts_a_correct_codec() {
     for bytes in [&PONG[..], &SHUT, &BITMAP, &UNKNOWN, &PONG[..3], &[]] {
         frame::<Lying<NONE>>(bytes);
         split::<Lying<NONE>>(bytes, 64, [1, 2]);
@@ -122,7 +122,7 @@ fn an_honest_codec_passes() {
 }
 
 #[test]
-fn the_oracle_is_not_to_be_lied_to() {
+fn oracle_detects_every_deviation() {
     assert!(notices(oracle::<Lying<NEEDS_MORE>>, &PONG[..5]));
     assert!(notices(oracle::<Lying<NEEDS_NOTHING>>, &[]));
     assert!(notices(oracle::<Lying<MISREADS>>, &PONG));
@@ -136,7 +136,7 @@ fn the_oracle_is_not_to_be_lied_to() {
 }
 
 #[test]
-fn what_is_read_is_written_the_same_way_or_it_shows() {
+fn canonical_and_value_detect_deviations() {
     assert!(notices(canonical::<Lying<MISREADS>>, &PONG));
     assert!(notices(canonical::<Lying<LEAVES_A_BYTE>>, &PONG));
     assert!(notices(canonical::<Lying<OWNS_OTHERS>>, &PONG));
@@ -147,7 +147,7 @@ fn what_is_read_is_written_the_same_way_or_it_shows() {
 }
 
 #[test]
-fn what_follows_a_frame_makes_no_difference_or_it_shows() {
+fn prefixes_and_borrows_detect_deviations() {
     assert!(notices(prefixes::<Lying<NEEDS_NOTHING>>, &PONG));
     assert!(notices(prefixes::<Lying<NEEDS_MORE>>, &PONG));
     assert!(notices(prefixes::<Lying<LOOKS_BEHIND>>, &PONG));
@@ -155,7 +155,7 @@ fn what_follows_a_frame_makes_no_difference_or_it_shows() {
 }
 
 #[test]
-fn the_split_makes_no_difference_or_it_shows() {
+fn split_detects_a_dependence_on_the_split() {
     // In one piece, the byte behind the frame is there to be looked at.
     let path = [&PONG[..], &[0xff; 4]].concat();
     let apart: fn(&[u8]) = |bytes| split::<Lying<LOOKS_BEHIND>>(bytes, 64, [PONG.len()]);
@@ -177,7 +177,7 @@ fn refused(verdicts: &[Verdict<u8>]) {
 }
 
 #[test]
-fn waiting_counts_down_to_a_verdict_that_stays() {
+fn countdown_accepts_decreasing_needs_and_a_final_result() {
     use Verdict::{Message, Need, Refused};
     let error = |offset, rule| Refused(DecodeError::new(offset, None, None, rule));
     refused(&[Need(0)]);

@@ -44,7 +44,7 @@ fn needs<'a, T>(
 }
 
 #[test]
-fn a_field_that_is_not_whole_is_short() {
+fn reports_an_incomplete_field_as_short() {
     needs(&[1; 4], |i| be32("field", i), |i| be32("field", i));
     needs(&[1; 8], |i| be64("field", i), |i| be64("field", i));
     needs(
@@ -90,7 +90,7 @@ fn a_field_that_is_not_whole_is_short() {
 }
 
 #[test]
-fn what_nom_says_itself_is_lack_of_bytes() {
+fn errors_of_nom_mean_missing_bytes() {
     let input: &[u8] = &[1, 2];
     let Err(fault) = finish::<_, Fault>(take(3_usize).parse(input)) else {
         panic!("takes 3 bytes of 2");
@@ -124,7 +124,7 @@ fn what_nom_says_itself_is_lack_of_bytes() {
 }
 
 #[test]
-fn a_room_takes_all_of_a_write_or_nothing() {
+fn a_slice_writer_accepts_all_of_a_write_or_nothing() {
     let mut bytes = [0; 4];
     let mut room = Room(&mut bytes);
     assert_eq!(room.write(&[1, 2, 3]).ok(), Some(3));
@@ -135,7 +135,7 @@ fn a_room_takes_all_of_a_write_or_nothing() {
 }
 
 #[test]
-fn a_flagged_name_is_written_whole_or_not_at_all() {
+fn writes_a_flagged_name_completely_or_fails() {
     let name = crate::name::Name::new(b"ram").expect("a name");
     let mut out = Vec::new();
     assert!(put_flagged_name(Sink::from(&mut out), Some(name)).is_ok());

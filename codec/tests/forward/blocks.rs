@@ -36,7 +36,7 @@ fn told(block: &str, size: u64) -> Options {
 }
 
 #[test]
-fn refuses_a_length_beyond_the_total() {
+fn refuses_a_block_longer_than_the_total() {
     let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", 2 * PAGE, None));
     let (len, left) = (2 * PAGE, PAGE);
     let rule = Rule::PastTotal { len, left };
@@ -53,7 +53,7 @@ fn refuses_a_block_twice() {
 }
 
 #[test]
-fn refuses_a_length_of_nothing_or_of_parts_of_pages() {
+fn refuses_a_block_length_that_is_not_a_positive_number_of_pages() {
     let start = list(advised(PAGE), 3 * PAGE);
     refuse(&start, entry(b"a", 0, None), Rule::Zero, 2);
     let rule = Rule::Misaligned {
@@ -70,14 +70,14 @@ fn refuses_a_length_of_nothing_or_of_parts_of_pages() {
 }
 
 #[test]
-fn refuses_names_that_are_none() {
+fn refuses_invalid_names() {
     let start = list(advised(PAGE), 3 * PAGE);
     refuse(&start, [0], Rule::EmptyName, 0);
     refuse(&start, [2, b'a', 0], Rule::NulInName, 0);
 }
 
 #[test]
-fn refuses_more_blocks_than_the_caller_allows() {
+fn refuses_more_blocks_than_the_options_allow() {
     let options = Options::default().max_blocks(1);
     let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", PAGE, None));
     let (got, limit) = (2, 1);
@@ -92,7 +92,7 @@ fn refuses_more_blocks_than_the_caller_allows() {
 }
 
 #[test]
-fn finds_page_sizes_without_being_told() {
+fn finds_page_sizes_without_options() {
     // In the middle, twice in a row, and last in front of a record.
     let bytes = list(advised(PAGE | HUGE), 3 * HUGE + 2 * PAGE)
         .raw(entry(b"a", PAGE, None))
@@ -114,7 +114,7 @@ fn finds_page_sizes_without_being_told() {
 }
 
 #[test]
-fn a_length_in_the_place_of_a_page_size_is_not_taken_for_one() {
+fn does_not_mistake_a_length_for_a_page_size() {
     // The next entry's name has one byte: as a number it begins with 0x01.
     let bytes = list(advised(PAGE | HUGE), HUGE + PAGE)
         .raw(entry(b"a", HUGE, None))
@@ -126,7 +126,7 @@ fn a_length_in_the_place_of_a_page_size_is_not_taken_for_one() {
 }
 
 #[test]
-fn refuses_page_sizes_that_differ_from_what_was_said() {
+fn refuses_page_sizes_that_differ_from_advise_or_options() {
     let start = list(advised(PAGE | HUGE), HUGE);
     let size = 1 << 30;
     let rule = Rule::NotAdvised {
@@ -145,7 +145,7 @@ fn refuses_page_sizes_that_differ_from_what_was_said() {
 }
 
 #[test]
-fn takes_the_sources_host_page_from_advise() {
+fn uses_the_host_page_size_of_advise() {
     let host = 65536;
     let bytes = list(advised(host | HUGE), host + HUGE)
         .raw(entry(b"a", host, None))
@@ -157,7 +157,7 @@ fn takes_the_sources_host_page_from_advise() {
 }
 
 #[test]
-fn takes_the_callers_host_page_if_advise_has_it() {
+fn uses_the_host_page_size_of_the_options_if_advise_has_it() {
     let bytes = list(advised(PAGE | HUGE), PAGE + HUGE)
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, Some(PAGE)))
@@ -168,7 +168,7 @@ fn takes_the_callers_host_page_if_advise_has_it() {
 }
 
 #[test]
-fn without_postcopy_page_sizes_are_the_callers() {
+fn uses_the_page_sizes_of_the_options_in_precopy() {
     let bytes = list(Stream::configured(), HUGE + PAGE)
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, None))
@@ -179,7 +179,7 @@ fn without_postcopy_page_sizes_are_the_callers() {
 }
 
 #[test]
-fn keeps_names_that_are_no_text() {
+fn round_trips_names_that_are_not_utf8() {
     let odd: Vec<u8> = (1..=255).collect();
     let bytes = list(advised(PAGE), PAGE)
         .raw(entry(&odd, PAGE, None))
@@ -191,7 +191,7 @@ fn keeps_names_that_are_no_text() {
 }
 
 #[test]
-fn a_list_of_nothing_is_whole() {
+fn accepts_an_empty_block_list() {
     let bytes = list(advised(PAGE), 0).eos(1);
     let mut decoder = fresh();
     drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
@@ -209,7 +209,7 @@ fn capabilities(names: &[&[u8]]) -> Stream {
 }
 
 #[test]
-fn reads_guest_addresses_with_shared_memory() {
+fn reads_guest_addresses_with_ignore_shared() {
     let precopy = capabilities(&[b"x-ignore-shared"]);
     let postcopy = capabilities(&[b"x-ignore-shared"]).command(advise(PAGE, PAGE));
     for start in [precopy, postcopy] {
@@ -233,7 +233,7 @@ fn reads_guest_addresses_with_shared_memory() {
 }
 
 #[test]
-fn refuses_pages_outside_the_stream() {
+fn refuses_mapped_ram() {
     let mut out = capabilities(&[b"mapped-ram"]).0;
     write::ram_start(1, &mut out);
     let total = 0x1000_u64 | 4;
@@ -242,7 +242,7 @@ fn refuses_pages_outside_the_stream() {
 }
 
 #[test]
-fn takes_the_target_page_size_from_the_stream() {
+fn uses_the_target_page_size_of_the_stream() {
     let bits = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0d";
     let configured = Stream::configured().raw(bits);
     let mut decoder = fresh();

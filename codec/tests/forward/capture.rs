@@ -237,7 +237,7 @@ fn recover(name: &str, pages: u64, zeros: u64, later_pages: u64, later_zeros: u6
 }
 
 #[test]
-fn a_real_source_names_the_block_again_after_the_switch() {
+fn qemu_repeats_the_block_name_after_the_switch() {
     for name in ["qemu-7.2-plain", "qemu-10.0-plain", "qemu-7.2-preempt"] {
         let bytes = capture(&format!("{name}.ch0.fwd"));
         let mut first = None;
@@ -256,7 +256,7 @@ fn a_real_source_names_the_block_again_after_the_switch() {
 }
 
 #[test]
-fn blocks_are_those_of_a_pc() {
+fn finds_the_ram_blocks_of_a_pc() {
     let mut decoder = fresh();
     drain(
         &mut decoder,

@@ -19,7 +19,7 @@ fn bitmap(block: &[u8]) -> Command<NameBuf, retpath_codec::command::RangeBuf> {
 }
 
 #[test]
-fn continue_holds_across_sections_and_the_switch() {
+fn keeps_the_continued_block_across_sections_and_the_switch() {
     let bytes = Stream::listed()
         .part(1)
         .page(0, Some(RAM.0))
@@ -39,7 +39,7 @@ fn continue_holds_across_sections_and_the_switch() {
 }
 
 #[test]
-fn the_blocks_of_two_channels_are_their_own() {
+fn learns_blocks_for_each_channel_separately() {
     let mut main = first();
     let mut urgent = main.preempt();
     let bytes = Stream::default().zero(PAGE, Some(ROM.0)).zero(0, None);
@@ -51,7 +51,7 @@ fn the_blocks_of_two_channels_are_their_own() {
 }
 
 #[test]
-fn a_resumed_channel_goes_on_with_sections_and_blocks() {
+fn keeps_sections_and_blocks_on_a_resumed_channel() {
     let mut ended = first();
     let bytes = Stream::default().eos(1).end(1).eos(1);
     drain(&mut ended, &bytes.0, |_, _, _| {}).unwrap();
@@ -79,7 +79,7 @@ fn a_resumed_channel_goes_on_with_sections_and_blocks() {
 }
 
 #[test]
-fn a_broken_channel_can_be_resumed() {
+fn resumes_after_an_error_on_the_first_channel() {
     let mut broken = first();
     assert!(broken.next(&[0xff; 8]).is_err());
     let bytes = Stream::default().command(bitmap(RAM.0));
@@ -87,7 +87,7 @@ fn a_broken_channel_can_be_resumed() {
 }
 
 #[test]
-fn a_resumed_channel_needs_only_what_was_known() {
+fn resumes_from_saved_state() {
     let first = first();
     let known = first.resume_state().expect("RAM is listed");
     let bytes = Stream::default()
@@ -114,7 +114,7 @@ fn a_resumed_channel_needs_only_what_was_known() {
 }
 
 #[test]
-fn knows_nothing_before_the_ram_blocks() {
+fn has_no_resume_state_before_the_block_list_ends() {
     let mut decoder = fresh();
     assert_eq!(decoder.resume_state(), None);
     // The list without the end of its section: there may be footers, or not.
@@ -126,7 +126,7 @@ fn knows_nothing_before_the_ram_blocks() {
 }
 
 #[test]
-fn the_return_path_of_a_resumed_channel_is_open() {
+fn allows_ping_on_a_resumed_channel() {
     let bytes = Stream::default()
         .command(Command::PostcopyResume)
         .command(Command::Ping { value: 9 })
@@ -137,7 +137,7 @@ fn the_return_path_of_a_resumed_channel_is_open() {
 }
 
 #[test]
-fn a_channel_that_was_cut_in_its_package_can_be_resumed() {
+fn resumes_after_a_cut_inside_a_package() {
     let bytes = Stream::discarded().package(&Stream::default().listen().run());
     let mut first = fresh();
     let cut = &bytes.0[..bytes.0.len() - 7];
@@ -147,7 +147,7 @@ fn a_channel_that_was_cut_in_its_package_can_be_resumed() {
 }
 
 #[test]
-fn a_blind_decoder_learns_blocks_from_their_names() {
+fn learns_blocks_from_names_without_the_first_channel() {
     let options = Options::default()
         .page_sizes(vec![(NameBuf::new(RAM.0).unwrap(), 2 << 20)])
         .max_blocks(3);
@@ -184,7 +184,7 @@ fn a_blind_decoder_learns_blocks_from_their_names() {
 }
 
 #[test]
-fn a_blind_decoder_takes_up_no_block_of_half_a_record() {
+fn learns_no_block_from_an_incomplete_record() {
     let mut decoder = Decoder::blind_preempt(Options::default());
     let record = Stream::default().page(0, Some(RAM.0)).0;
     for size in 0..record.len() {
@@ -196,7 +196,7 @@ fn a_blind_decoder_takes_up_no_block_of_half_a_record() {
 }
 
 #[test]
-fn the_fast_way_is_the_same_way() {
+fn continued_page_agrees_with_next() {
     let bytes = Stream::default()
         .page(PAGE, None)
         .page(2 * PAGE, None)
@@ -235,7 +235,7 @@ fn the_fast_way_is_the_same_way() {
 }
 
 #[test]
-fn the_fast_way_takes_nothing_but_such_pages() {
+fn continued_page_accepts_continued_pages_only() {
     let mut decoder = first();
     let before = decoder.offset();
     for word in [

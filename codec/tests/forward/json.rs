@@ -163,7 +163,7 @@ fn omits_the_block_of_a_record_when_it_is_unknown() {
 }
 
 #[test]
-fn fails_wherever_its_format_fails() {
+fn propagates_every_error_of_the_format() {
     let block = Record::Block {
         block: BlockId::new(0),
         name: name(b"\xff"),

@@ -102,7 +102,7 @@ fn survives_changed_streams() {
 }
 
 #[test]
-fn survives_random_bytes_behind_a_sound_start() {
+fn survives_random_bytes_after_a_valid_start() {
     let mut random = Random(2);
     let starts = [
         Stream::default(),

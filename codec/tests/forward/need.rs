@@ -84,7 +84,7 @@ fn samples() -> Vec<Sample> {
 }
 
 #[test]
-fn every_prefix_asks_for_more_or_is_cut_short() {
+fn asks_for_more_at_every_prefix() {
     for sample in samples() {
         for size in 0..=sample.bytes.len() {
             let what = format!("{}: {size}", sample.what);
@@ -105,7 +105,7 @@ fn every_prefix_asks_for_more_or_is_cut_short() {
 }
 
 #[test]
-fn never_asks_for_more_than_the_stream_has() {
+fn never_asks_for_more_than_the_item_has() {
     for Sample {
         what,
         decoder: start,
@@ -175,7 +175,7 @@ fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -
 }
 
 #[test]
-fn the_split_makes_no_difference() {
+fn decodes_the_same_in_any_split() {
     for Sample {
         what,
         decoder: start,
@@ -194,7 +194,7 @@ fn the_split_makes_no_difference() {
 /// Found by fuzzing: RUN in the state, where PING and RUN could have begun, was
 /// taken for the package's end if nothing behind it had arrived.
 #[test]
-fn the_split_makes_no_difference_where_run_stands_in_the_state() {
+fn decodes_state_that_contains_run_the_same_in_any_split() {
     let package = Stream::default()
         .listen()
         .head(SectionKind::Full, 5, b"timer")
@@ -206,7 +206,7 @@ fn the_split_makes_no_difference_where_run_stands_in_the_state() {
 }
 
 #[test]
-fn the_split_of_a_recording_makes_no_difference() {
+fn decodes_recordings_the_same_in_any_split() {
     let mut random = Random(7);
     for name in ["qemu-7.2-plain.ch0.fwd", "qemu-10.0-preempt.ch0.fwd"] {
         let bytes = capture(name);
@@ -217,7 +217,7 @@ fn the_split_of_a_recording_makes_no_difference() {
 }
 
 #[test]
-fn a_long_stream_fits_a_small_buffer() {
+fn decodes_a_long_stream_with_a_small_buffer() {
     // Each piece is offered again and again, so that the stream is long and
     // the test's memory small.
     let mut buffer: Vec<u8> = Vec::new();
@@ -255,7 +255,7 @@ fn a_long_stream_fits_a_small_buffer() {
 }
 
 #[test]
-fn the_largest_item_fits_the_promised_room() {
+fn the_largest_item_has_max_item_bytes() {
     // A 64 KiB page that grew when it was compressed, with the longest name.
     let options = Options::default().target_page(65536);
     let block = [b'x'; 255];

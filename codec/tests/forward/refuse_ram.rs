@@ -30,7 +30,7 @@ fn word(word: u64) -> Stream {
 }
 
 #[test]
-fn refuses_flags_that_are_not_one_records() {
+fn refuses_flags_that_do_not_identify_one_record() {
     for flags in [
         0,
         CONTINUE,
@@ -111,7 +111,7 @@ fn refuses_continue_before_a_name() {
 }
 
 #[test]
-fn refuses_names_of_no_block() {
+fn refuses_unknown_block_names() {
     let named = |name: &[u8]| {
         let size = u8::try_from(name.len()).unwrap();
         word(ZERO).raw([size]).raw(name).raw([0])
@@ -149,7 +149,7 @@ fn refuses_pages_beyond_their_block() {
 }
 
 #[test]
-fn refuses_a_page_filled_with_something() {
+fn refuses_a_nonzero_fill_byte() {
     let mut record = Stream::default().zero(0, Some(RAM.0)).0;
     *record.last_mut().unwrap() = 0xaa;
     let rule = Rule::Fill { fill: 0xaa };
@@ -174,7 +174,7 @@ fn listed_blocks() -> Vec<retpath_codec::forward::Block> {
 }
 
 #[test]
-fn refuses_differences_that_are_none() {
+fn refuses_malformed_xbzrle_records() {
     let record = |encoding: u8, size: u16| {
         word(XBZRLE)
             .raw(b"\x06pc.ram")
@@ -205,7 +205,7 @@ fn refuses_compressed_pages_that_grew_too_much() {
 }
 
 #[test]
-fn refuses_the_list_of_blocks_elsewhere() {
+fn refuses_the_block_list_outside_section_start() {
     let state = "outside SECTION_START";
     refuse(
         &precopy(),

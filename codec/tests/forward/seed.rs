@@ -40,7 +40,7 @@ fn same(name: &str, mut decoder: Decoder, bytes: &[u8]) {
 }
 
 #[test]
-fn whole_streams_are_read_and_written_back() {
+fn round_trips_complete_streams() {
     for (name, bytes) in seeds("forward") {
         // Of a migration whose first channel is no seed.
         let decoder = match name.as_str() {
@@ -52,7 +52,7 @@ fn whole_streams_are_read_and_written_back() {
 }
 
 #[test]
-fn preempt_channels_are_read_and_written_back() {
+fn round_trips_preempt_channels() {
     for (name, bytes) in seeds("ram") {
         if name.starts_with("preempt") {
             same(&name, Decoder::blind_preempt(Options::default()), &bytes);

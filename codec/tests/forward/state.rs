@@ -15,7 +15,7 @@ fn feed(decoder: &mut Decoder, bytes: &Stream) {
 }
 
 #[test]
-fn tells_how_far_the_migration_is() {
+fn reports_the_phase_of_the_migration() {
     let mut decoder = fresh();
     let progress = |decoder: &Decoder| {
         (
@@ -51,7 +51,7 @@ fn tells_how_far_the_migration_is() {
 }
 
 #[test]
-fn has_ended_from_eof_to_the_last_byte_of_the_description() {
+fn reports_the_end_from_eof_on() {
     let mut decoder = fresh();
     feed(&mut decoder, &Stream::listed().end(1).eos(1));
     assert!(!decoder.has_ended());
@@ -64,7 +64,7 @@ fn has_ended_from_eof_to_the_last_byte_of_the_description() {
 }
 
 #[test]
-fn an_empty_description_is_whole() {
+fn accepts_an_empty_description() {
     let bytes = Stream::listed().end(1).eos(1).eof().description(b"");
     let events = events(&mut fresh(), &bytes.0);
     assert_eq!(events.last(), Some(&Event::Description { size: 0 }));
@@ -74,7 +74,7 @@ fn an_empty_description_is_whole() {
 }
 
 #[test]
-fn tells_what_the_stream_said() {
+fn reports_what_the_stream_stated() {
     let mut decoder = fresh();
     assert_eq!(decoder.page_sizes(), None);
     assert_eq!(decoder.has_footers(), None);
@@ -106,7 +106,7 @@ fn tells_what_the_stream_said() {
 }
 
 #[test]
-fn names_what_a_cut_channel_was_in_the_middle_of() {
+fn names_the_item_that_is_cut_short() {
     let listed = Stream::listed;
     for (bytes, message) in [
         (Stream::default(), Some("HEADER")),
@@ -155,7 +155,7 @@ fn names_what_a_cut_channel_was_in_the_middle_of() {
 }
 
 #[test]
-fn a_section_that_cannot_be_read_stays_so_on_a_resumed_channel() {
+fn refuses_an_unskippable_section_on_a_resumed_channel() {
     let mut first = fresh();
     let start = Stream::listed().head(SectionKind::Start, 2, b"0000:00:02.0/vfio");
     let error = error(&mut first, &start.clone().raw([0]).0);
@@ -178,7 +178,7 @@ fn a_block_has_a_number_of_32_bits_whatever_the_caller_allows() {
 }
 
 #[test]
-fn a_caller_may_choose_the_target_page_of_a_preempt_channel() {
+fn uses_the_target_page_size_of_the_options_on_a_preempt_channel() {
     let options = Options::default()
         .target_page(1024)
         .page_sizes(vec![(NameBuf::new("a").expect("a name"), 4096)]);
@@ -213,7 +213,7 @@ fn labels_every_flag_of_a_record() {
 }
 
 #[test]
-fn labels_every_byte_that_opens_something() {
+fn labels_every_section_type() {
     let labels: Vec<(u8, &str)> = (0..=u8::MAX)
         .filter_map(|byte| section::label(byte).map(|label| (byte, label)))
         .collect();

@@ -25,7 +25,7 @@ fn refused(event: Event<'_>, rule: Rule) {
 }
 
 #[test]
-fn refuses_what_no_stream_can_say() {
+fn refuses_to_encode_events_that_no_stream_can_have() {
     refused(Event::Configuration { machine: &[] }, Rule::Zero);
     let section = |kind, identity| Event::Section {
         kind,
@@ -135,7 +135,7 @@ pub(crate) fn everything() -> Stream {
 }
 
 #[test]
-fn everything_that_can_be_read_can_be_written() {
+fn encodes_everything_that_decodes() {
     let bytes = everything();
     let mut written = Vec::new();
     let mut labels = Vec::new();
@@ -183,7 +183,7 @@ fn everything_that_can_be_read_can_be_written() {
 }
 
 #[test]
-fn capabilities_are_listed_by_name() {
+fn lists_capabilities_by_name() {
     let bytes = Stream::configured().raw(
         b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x02\x0fx-ignore-shared\x0amapped-ram",
     );
@@ -198,7 +198,7 @@ fn capabilities_are_listed_by_name() {
 }
 
 #[test]
-fn refuses_a_command_whose_ranges_do_not_fit() {
+fn refuses_to_encode_more_ranges_than_fit() {
     // As many as fit beside a short name, and then a long one.
     let ranges = vec![Range { start: 0, len: 1 }; 4095];
     let mut bytes = Vec::new();

@@ -5,7 +5,7 @@ use retpath_codec::mutate::Defect;
 use retpath_codec::{Message, NameBuf, Qemu, check};
 
 #[test]
-fn take_any_numbers_on_any_frame() {
+fn apply_with_any_numbers_to_any_frame() {
     for kind in 0..=Defect::KINDS {
         for at in [0, 1, 2, 7, 100, 300, u16::MAX] {
             for value in [0, 1, 15, 16, 128, 255] {
@@ -33,7 +33,7 @@ fn with(defect: Defect) -> Vec<u8> {
 }
 
 #[test]
-fn need_a_message_that_can_be_written() {
+fn fails_for_a_message_that_cannot_be_encoded() {
     let refused = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
     let defect = Defect::Cut(1);
     let error = retpath_codec::mutate::encode::<Qemu>(&refused, defect).expect_err("no length");
@@ -41,7 +41,7 @@ fn need_a_message_that_can_be_written() {
 }
 
 #[test]
-fn are_what_they_say() {
+fn defects_change_what_their_name_says() {
     let whole = with(Defect::Byte(0, 0));
     assert_eq!(with(Defect::Length(2))[..4], [0, 3, 0, 0x15]);
     assert_eq!(with(Defect::Number(0x0102))[..2], [1, 2]);

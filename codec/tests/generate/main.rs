@@ -77,7 +77,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn makes_something_of_any_bytes() {
+    fn makes_values_from_any_bytes() {
         for len in 0..600 {
             for byte in [0, 1, 0xff] {
                 let bytes = vec![byte; len];
@@ -98,7 +98,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn prefers_the_names_of_real_migrations() {
+    fn prefers_common_block_names() {
         let names: Vec<Name<'_>> = (0..400)
             .map(|seed| noise(seed, 2000).leak())
             .map(|bytes| Unstructured::new(bytes).arbitrary().expect("enough bytes"))
@@ -125,7 +125,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn fails_where_a_name_or_the_ranges_do_and_nowhere_else() {
+    fn propagates_errors_of_names_and_ranges_only() {
         let mut failed = [0; 4];
         for seed in 0..200 {
             let bytes = noise(seed, 600);
@@ -158,7 +158,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn goes_on_with_zeros_where_the_bytes_run_out() {
+    fn uses_zeros_when_the_input_is_exhausted() {
         let mut none = Unstructured::new(&[]);
         let name: NameBuf = none.arbitrary().expect("never fails");
         assert_eq!(name.to_string(), "pc.ram");
@@ -195,7 +195,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn makes_spans_of_all_sizes_and_a_page_as_often_as_any() {
+    fn makes_spans_of_all_sizes_and_often_of_one_page() {
         spread(u64::MAX, |u| {
             let range: Range = u.arbitrary().expect("never fails");
             Some((range.start, range.len))
@@ -254,7 +254,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn makes_frames_that_are_nearly_valid() {
+    fn makes_frames_with_one_defect() {
         nearly::<Qemu>();
         nearly::<V7>();
         nearly::<Commands>();
@@ -298,7 +298,7 @@ mod from_strategies {
     }
 
     #[test]
-    fn makes_frames_that_are_nearly_valid() {
+    fn makes_frames_with_one_defect() {
         fn nearly<D: Dialect<Owned: Any>>() {
             let checked = runner(2000).run(&mutated::<D>(), |(frame, _)| {
                 check::frame::<D>(&frame);
@@ -329,7 +329,7 @@ mod from_strategies {
     }
 
     #[test]
-    fn makes_pages_and_long_ranges_anywhere() {
+    fn makes_short_and_long_ranges_at_any_offset() {
         let (mut starts, mut lens) = (Vec::new(), Vec::new());
         let draft = any::<v7::Message<NameBuf>>();
         let mut runner = runner(0);

@@ -155,7 +155,7 @@ fn entries(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn refuses_every_file_as_it_is_expected_to() {
+fn refuses_every_file_with_the_expected_error() {
     let files = files();
     assert!(files.len() > 100);
     for ((folder, file), (bytes, expect)) in &files {
@@ -174,7 +174,7 @@ fn refuses_every_file_as_it_is_expected_to() {
 }
 
 #[test]
-fn leaves_no_expectation_without_its_file() {
+fn has_a_file_for_every_expectation() {
     let known = files();
     for folder in entries(&corpus()) {
         for file in entries(&corpus().join(&folder)) {
@@ -190,7 +190,7 @@ fn leaves_no_expectation_without_its_file() {
 }
 
 #[test]
-fn has_a_file_for_every_rule_that_bytes_can_break() {
+fn has_a_file_for_every_rule_that_input_can_break() {
     let broken: BTreeSet<&str> = files()
         .into_iter()
         .map(|((folder, _), (bytes, _))| error(&folder, &bytes).rule.name())
@@ -204,7 +204,7 @@ fn has_a_file_for_every_rule_that_bytes_can_break() {
 }
 
 #[test]
-fn breaks_every_rule_of_a_frame_that_the_oracle_knows_and_no_other() {
+fn covers_exactly_the_frame_rules_of_the_oracle() {
     let frames = ["qemu", "v7", "command"];
     let files = files().into_iter();
     let broken: BTreeSet<&str> = files
@@ -217,7 +217,7 @@ fn breaks_every_rule_of_a_frame_that_the_oracle_knows_and_no_other() {
 }
 
 #[test]
-fn has_every_file_that_is_described_and_no_other() {
+fn has_exactly_the_described_files() {
     let described: BTreeMap<(String, String), Vec<u8>> = all()
         .into_iter()
         .map(|made| {

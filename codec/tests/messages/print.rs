@@ -94,7 +94,7 @@ const OURS: [(Rule, &str, &str); 7] = [
 ];
 
 #[test]
-fn says_what_is_wrong_with_what_no_bytes_can_be() {
+fn describes_the_rules_that_no_input_can_break() {
     for (rule, short, sentence) in OURS {
         assert_eq!(rule.name(), short);
         assert_eq!(rule.to_string(), sentence);
@@ -106,7 +106,7 @@ fn says_what_is_wrong_with_what_no_bytes_can_be() {
 }
 
 #[test]
-fn leaves_out_the_message_and_the_field_that_are_not_to_blame() {
+fn omits_message_and_field_when_they_are_unknown() {
     let mut error = decode_error(Rule::Short);
     error.field = None;
     let sentence = "the payload ends inside this field [short]";
@@ -121,7 +121,7 @@ fn leaves_out_the_message_and_the_field_that_are_not_to_blame() {
 }
 
 #[test]
-fn blames_the_peer_for_all_but_the_callers_own_limits_and_an_early_end() {
+fn tells_protocol_violations_from_limits_and_early_ends() {
     let ours = [
         Rule::BitmapLimit { size: 8, limit: 7 },
         Rule::CutShort { have: 1, need: 1 },
@@ -142,7 +142,7 @@ fn blames_the_peer_for_all_but_the_callers_own_limits_and_an_early_end() {
 }
 
 #[test]
-fn stops_where_its_writer_does() {
+fn propagates_every_error_of_the_formatter() {
     for (rule, ..) in OURS {
         stops_with_its_writer(&decode_error(rule));
         stops_with_its_writer(&encode_error(rule));
@@ -155,7 +155,7 @@ fn stops_where_its_writer_does() {
 }
 
 #[test]
-fn tells_whose_fault_a_broken_connection_is() {
+fn prints_errors_of_peer_caller_and_connection() {
     let cases = [
         (
             Error::from(decode_error(Rule::BitmapTail)),
@@ -180,7 +180,7 @@ fn tells_whose_fault_a_broken_connection_is() {
 }
 
 #[test]
-fn keeps_names_apart_in_print() {
+fn prints_different_names_differently() {
     let shown = |bytes: &[u8]| Name::new(bytes).expect("a name").to_string();
     assert_eq!(shown(b"pc.ram"), "pc.ram");
     assert_eq!(shown("größe \"1\" 'a'".as_bytes()), "größe \"1\" 'a'");
@@ -192,7 +192,7 @@ fn keeps_names_apart_in_print() {
 }
 
 #[test]
-fn shows_ranges_and_bitmaps_in_short() {
+fn prints_ranges_and_bitmaps_briefly() {
     let list = ranges(&[(0, 1), (2, 3)]);
     let text = "[Range { start: 0, len: 1 }, Range { start: 2, len: 3 }]";
     assert_eq!(format!("{list:?}"), text);

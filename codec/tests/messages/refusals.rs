@@ -128,7 +128,7 @@ refusals! {
 }
 
 #[test]
-fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
+fn has_a_case_for_every_rule_and_every_field_with_rules() {
     let all = all();
     for rule in oracle::RULES {
         assert!(
@@ -158,7 +158,7 @@ fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
 }
 
 #[test]
-fn tells_a_person_where_and_why() {
+fn prints_offset_message_field_and_rule() {
     let text = |bytes: &str| {
         decode::<Qemu>(&hex(bytes))
             .expect_err("is refused")
@@ -194,12 +194,12 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_a_bitmap_of_no_bytes() {
+    fn refuses_an_empty_bitmap() {
         assert_eq!(refused("0000000000000000", 8), (0, BitmapSize { size: 0 }));
     }
 
     #[test]
-    fn refuses_a_bitmap_that_is_not_whole_words() {
+    fn refuses_a_bitmap_size_that_is_not_a_multiple_of_8() {
         assert_eq!(
             refused("000000000000000c", 64),
             (0, BitmapSize { size: 12 })
@@ -207,7 +207,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_a_bitmap_over_the_limit_before_it_comes() {
+    fn refuses_a_bitmap_over_the_limit_at_its_size_field() {
         let limit = BitmapLimit {
             size: 16,
             limit: 15,
@@ -228,14 +228,14 @@ mod bitmaps {
     }
 
     #[test]
-    fn waits_for_a_bitmap_larger_than_any_memory_if_the_caller_allows_it() {
+    fn accepts_the_announcement_of_a_huge_bitmap_if_the_limit_allows_it() {
         let bytes = hex("fffffffffffffff8 ff");
         let found = bitmap::decode(&bytes, u64::MAX);
         assert_eq!(found, Ok(retpath_codec::Decoded::Need(usize::MAX - 9)));
     }
 
     #[test]
-    fn refuses_another_end_mark() {
+    fn refuses_a_wrong_end_mark() {
         let text = "0000000000000008 0000000000000000 0123456789abcdee";
         assert_eq!(
             refused(text, 8),
@@ -249,7 +249,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_to_write_a_bitmap_that_is_not_whole_words() {
+    fn refuses_to_encode_a_bitmap_size_that_is_not_a_multiple_of_8() {
         for size in [0, 1, 7, 9] {
             let mut out = vec![1];
             let refused = bitmap::encode(Bitmap::new(&[0; 16][..size]), &mut out);
@@ -268,7 +268,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn writes_a_bitmap_of_words_like_one_of_bytes() {
+    fn encodes_a_bitmap_of_words_like_one_of_bytes() {
         let words = [0x0123_4567_89ab_cdef_u64, 0, u64::MAX, 1 << 63];
         let bytes = words.map(u64::to_le_bytes).concat();
         let (mut one, mut other) = (vec![1], vec![1]);
@@ -293,7 +293,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_a_bit_beyond_the_last_page() {
+    fn refuses_a_bit_after_the_last_page() {
         for pages in 1..64 {
             let all = (!0_u64 >> (64 - pages)).to_le_bytes();
             let bitmap = Bitmap::new(&all);

@@ -44,7 +44,7 @@ where
 }
 
 #[test]
-fn keeps_every_sample() {
+fn round_trips_every_sample() {
     survives::<Qemu>();
     survives::<V7>();
     survives::<Commands>();
@@ -63,7 +63,7 @@ fn fails_with_its_format<T: Serialize + DeserializeOwned + std::fmt::Debug>(valu
 }
 
 #[test]
-fn fails_wherever_its_format_fails() {
+fn propagates_every_error_of_the_format() {
     for sample in Qemu::samples() {
         fails_with_its_format(&sample.value);
     }
@@ -79,7 +79,7 @@ fn fails_wherever_its_format_fails() {
 }
 
 #[test]
-fn writes_json_that_people_can_read() {
+fn writes_the_documented_json() {
     let json = |value: &dyn erased::Json| value.json();
     assert_eq!(
         json(&Merged::ReqPagesId {
@@ -132,7 +132,7 @@ mod erased {
 }
 
 #[test]
-fn keeps_names_that_are_no_text() {
+fn round_trips_names_that_are_not_utf8() {
     for bytes in [
         &b"pc.ram"[..],
         b"\xff",
@@ -160,7 +160,7 @@ fn keeps_names_that_are_no_text() {
 }
 
 #[test]
-fn takes_names_as_sequences_of_bytes() {
+fn deserializes_names_from_sequences_of_bytes() {
     use serde::de::value::{Error, SeqDeserializer};
     use serde::de::{Deserialize, IntoDeserializer};
 
@@ -235,7 +235,7 @@ fn refuses_names_that_the_wire_cannot_carry() {
 }
 
 #[test]
-fn refuses_values_that_no_receiver_would_take() {
+fn refuses_values_that_no_receiver_would_accept() {
     for (error, why) in [
         (
             refused::<Merged>(r#"{"message":"REQ_PAGES","start":1,"len":0}"#),

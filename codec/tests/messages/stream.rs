@@ -210,7 +210,7 @@ mod ends {
     }
 
     #[test]
-    fn refuses_an_end_in_front_of_a_bitmap() {
+    fn refuses_an_end_before_a_bitmap() {
         let (items, end) = read::<Qemu>(&hex("0005 0002 01 'x'"), LIMIT);
         assert_eq!(items.len(), 1);
         let rule = Rule::CutShort { have: 0, need: 8 };
@@ -228,7 +228,7 @@ mod ends {
     }
 
     #[test]
-    fn refuses_anything_behind_shut() {
+    fn refuses_bytes_after_shut() {
         let (items, end) = read::<Qemu>(&hex("0001 0004 00000000 0002 0004 00000001"), LIMIT);
         assert_eq!(items.len(), 1);
         assert_eq!(end, error(8, None, Rule::AfterShut));
@@ -249,7 +249,7 @@ mod errors {
     use super::*;
 
     #[test]
-    fn stays_broken() {
+    fn returns_the_same_error_again() {
         let mut stream = Stream::<Qemu>::new(LIMIT);
         let bytes = hex("0002 0004 00000001 0009 0000 0002 0004 00000001");
         let mut input = &bytes[..];
@@ -263,7 +263,7 @@ mod errors {
     }
 
     #[test]
-    fn refuses_as_soon_as_the_byte_that_decides_is_there() {
+    fn refuses_at_the_first_byte_that_decides() {
         for (bytes, deciding) in [
             ("0009 0000", 3),
             ("0001 0005 00", 3),
@@ -291,7 +291,7 @@ mod errors {
     }
 
     #[test]
-    fn names_offsets_from_the_start_of_the_stream() {
+    fn reports_offsets_from_the_start_of_the_stream() {
         let text = |bad: &str| hex(&["0007 0000 0005 0002 01 'x'", BITMAP_2, bad].concat());
         let (_, end) = read::<Qemu>(&text("0004 000c 0000000000001000 00000000"), LIMIT);
         let end = end.expect_err("is malformed");
@@ -311,7 +311,7 @@ mod errors {
 }
 
 #[test]
-fn holds_the_longest_frame_and_little_else() {
+fn is_little_larger_than_the_longest_frame() {
     let frame = Qemu::HEADER + Qemu::MAX_PAYLOAD;
     let size = size_of::<Stream<Qemu>>();
     assert!((frame..frame + 200).contains(&size), "{size}");

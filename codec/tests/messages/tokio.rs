@@ -103,7 +103,7 @@ fn fails_when_the_connection_ends_inside_an_item() {
 }
 
 #[test]
-fn hands_out_what_is_left_when_the_connection_ends() {
+fn returns_buffered_items_when_the_connection_ends() {
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     let mut bytes = BytesMut::from(&session()[..]);
     let mut items = Vec::new();
@@ -115,7 +115,7 @@ fn hands_out_what_is_left_when_the_connection_ends() {
 }
 
 #[test]
-fn fails_at_a_malformed_message_and_stays_so() {
+fn returns_the_error_of_a_malformed_message_again() {
     let (items, error) = read(hex("0007 0000 0009 0000 0007 0000"), 3);
     assert_eq!(items.len(), 1);
     let error = error.expect("there is no message 9");
@@ -148,7 +148,7 @@ fn refuses_a_bitmap_over_the_limit() {
 }
 
 #[test]
-fn writes_what_it_reads() {
+fn encodes_what_it_decodes() {
     let (items, _) = read(session(), 16);
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     let mut out = BytesMut::new();
@@ -159,7 +159,7 @@ fn writes_what_it_reads() {
 }
 
 #[test]
-fn writes_messages_of_both_dialects_borrowed_and_owned() {
+fn encodes_messages_of_both_dialects() {
     let mut out = BytesMut::new();
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     for sample in Qemu::samples() {
@@ -190,7 +190,7 @@ fn writes_messages_of_both_dialects_borrowed_and_owned() {
 }
 
 #[test]
-fn refuses_to_write_what_no_receiver_would_take() {
+fn refuses_to_encode_what_no_receiver_would_accept() {
     let mut out = BytesMut::from(&b"before"[..]);
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     let zero = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
@@ -252,7 +252,7 @@ fn carries_a_conversation() {
 }
 
 #[test]
-fn passes_on_what_the_connection_says() {
+fn passes_on_the_error_of_the_connection() {
     let error = Error::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
     assert!(matches!(&error, Error::Io(io) if io.kind() == std::io::ErrorKind::BrokenPipe));
     assert!(
@@ -345,7 +345,7 @@ fn fails_when_a_forward_stream_ends_early_or_is_malformed() {
 }
 
 #[test]
-fn hands_out_device_state_that_only_the_end_completes() {
+fn returns_device_state_that_ends_with_the_channel() {
     // A precopy stream without footers: the device state is the rest.
     let bytes = hex(
         "5145564d 00000003  01 00000001 03 'ram' 00000000 00000004 0000000000000010 \

@@ -31,7 +31,7 @@ fn error(message: &'static str, field: &'static str, rule: Rule) -> EncodeError 
 }
 
 #[test]
-fn refuses_to_write_a_request_of_no_bytes() {
+fn refuses_to_encode_an_empty_request() {
     let message = Message::<NameBuf>::ReqPages { start: 1, len: 0 };
     assert_eq!(
         refused(&message, message.check()),
@@ -40,7 +40,7 @@ fn refuses_to_write_a_request_of_no_bytes() {
 }
 
 #[test]
-fn refuses_to_write_a_request_that_wraps() {
+fn refuses_to_encode_a_request_that_overflows() {
     let message = Message::ReqPagesId {
         start: u64::MAX,
         len: 1,
@@ -57,7 +57,7 @@ fn refuses_to_write_a_request_that_wraps() {
 }
 
 #[test]
-fn refuses_to_write_an_odd_length_in_the_draft() {
+fn refuses_to_encode_an_odd_length_in_the_draft() {
     let message = v7::Message::<NameBuf>::ReqPages {
         start: 0,
         len: 4097,
@@ -79,7 +79,7 @@ fn refuses_to_write_an_odd_length_in_the_draft() {
 }
 
 #[test]
-fn writes_as_many_ranges_as_fit_beside_the_name() {
+fn encodes_as_many_ranges_as_fit() {
     for (name, most) in [
         (name("a"), 4095),
         (name([b'a'; 16]), 4094),
@@ -114,7 +114,7 @@ fn name_len(name: &NameBuf) -> usize {
 }
 
 #[test]
-fn says_that_there_is_no_room() {
+fn reports_a_slice_that_is_too_small() {
     let message = Message::<NameBuf>::Pong { value: 1 };
     let refused = message.encode_into(&mut [0; 7]).expect_err("needs 8 bytes");
     assert_eq!((refused.message, refused.rule), ("PONG", NoRoom));
@@ -153,7 +153,7 @@ fn refuses_a_nul_anywhere_in_a_name_of_any_length() {
 }
 
 #[test]
-fn refuses_two_nuls_wherever_they_are() {
+fn refuses_two_nuls_at_any_positions() {
     for len in 2..=50 {
         let mut bytes = [b'a'; 50];
         for first in 0..len {
@@ -170,7 +170,7 @@ fn refuses_two_nuls_wherever_they_are() {
 }
 
 #[test]
-fn names_the_broken_rule_even_without_room() {
+fn reports_the_broken_rule_even_if_the_slice_is_too_small() {
     let message = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
     let refused = message.encode_into(&mut []);
     assert_eq!(refused, Err(error("REQ_PAGES", "len", Zero)));

@@ -42,8 +42,8 @@ for_all_samples! {
     refuses_every_smaller_room
     has_every_message_of_the_table
     has_the_label_and_the_trailer_of_the_table
-    obeys_every_law
-    means_what_the_oracle_says_in_every_dialect
+    holds_all_properties
+    agrees_with_the_oracle_in_every_dialect
 }
 
 fn decodes_to_its_value<D: Samples>() {
@@ -223,14 +223,14 @@ fn has_every_message_of_the_table<D: Samples>() {
     }
 }
 
-fn obeys_every_law<D: Samples>() {
+fn holds_all_properties<D: Samples>() {
     for sample in D::samples() {
         check::frame::<D>(&sample.bytes);
         check::value::<D>(&sample.value);
     }
 }
 
-fn means_what_the_oracle_says_in_every_dialect<D: Samples>() {
+fn agrees_with_the_oracle_in_every_dialect<D: Samples>() {
     for sample in D::samples() {
         check::frame::<Qemu>(&sample.bytes);
         check::frame::<V7>(&sample.bytes);
@@ -239,7 +239,7 @@ fn means_what_the_oracle_says_in_every_dialect<D: Samples>() {
 }
 
 #[test]
-fn cannot_tell_the_dialects_apart() {
+fn decodes_the_same_bytes_differently_in_each_dialect() {
     // A request of the merged dialect whose name makes it one of the draft.
     let bytes = hex("0003 0011  0000000000001000 00001000 04 'abcd'");
     assert!(matches!(
@@ -263,7 +263,7 @@ fn cannot_tell_the_dialects_apart() {
 }
 
 #[test]
-fn knows_labels_and_numbers() {
+fn returns_labels_and_numbers() {
     for sample in Qemu::samples() {
         let number = u16::from_be_bytes([sample.bytes[0], sample.bytes[1]]);
         assert_eq!(sample.value.number(), number);

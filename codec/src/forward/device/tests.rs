@@ -71,7 +71,7 @@ fn goes_on(rest: &[u8], place: In) {
 }
 
 #[test]
-fn the_head_of_a_new_section_may_follow() {
+fn accepts_a_new_section_after_a_footer() {
     for place in [In::Package, In::Stream] {
         ends(FULL, place);
         let with = |at: usize, byte| {
@@ -92,7 +92,7 @@ fn the_head_of_a_new_section_may_follow() {
 }
 
 #[test]
-fn a_piece_of_a_section_that_has_pieces_may_follow() {
+fn accepts_a_part_of_a_started_section_after_a_footer() {
     for kind in [2, 3] {
         ends(&[kind, 0, 0, 0, 1], In::Stream);
         goes_on(&[kind, 0, 0, 0, 2], In::Stream);
@@ -102,7 +102,7 @@ fn a_piece_of_a_section_that_has_pieces_may_follow() {
 }
 
 #[test]
-fn the_end_of_the_stream_may_follow() {
+fn accepts_the_end_of_the_stream_after_a_footer() {
     ends(b"\0\x06\0\0\x03\xe8{", In::Stream);
     goes_on(b"\0\x06\0\0\x03\xe9{", In::Stream);
     goes_on(b"\0\x06\0\0\x03\xe8[", In::Stream);
@@ -113,7 +113,7 @@ fn the_end_of_the_stream_may_follow() {
 }
 
 #[test]
-fn a_short_command_may_follow() {
+fn accepts_a_short_command_after_a_footer() {
     for command in [PING, RUN] {
         ends(command, In::Stream);
         ends(command, In::Package);
@@ -135,7 +135,7 @@ fn bitmap(letters: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_long_command_may_not_follow_however_much_of_it_is_here() {
+fn rejects_a_long_command_after_a_footer_whether_or_not_it_is_complete() {
     ends(&bitmap(15), In::Stream);
     for size in 5..=22 {
         goes_on(&bitmap(16)[..size], In::Stream);
@@ -143,14 +143,14 @@ fn a_long_command_may_not_follow_however_much_of_it_is_here() {
 }
 
 #[test]
-fn anything_else_may_not_follow() {
+fn rejects_all_other_bytes_after_a_footer() {
     for byte in [5, 6, 7, 9, 0xff] {
         goes_on(&[byte], In::Stream);
     }
 }
 
 #[test]
-fn waits_for_a_whole_footer_unless_nothing_comes() {
+fn waits_for_a_complete_footer_unless_the_input_ends() {
     for size in 1..5 {
         assert_eq!(find(&FOOTER[..size], In::Stream), None);
         assert_eq!(find(&FOOTER[..size], In::End), Some(Next::State(size)));
@@ -168,7 +168,7 @@ fn waits_for_a_whole_footer_unless_nothing_comes() {
 }
 
 #[test]
-fn looks_behind_what_only_opens_like_a_footer() {
+fn searches_past_a_partial_match_of_a_footer() {
     let view = [&FOOTER[..], &[0xff, 0x7e, 1, 1], &FOOTER, RUN].concat();
     assert_eq!(find(&view, In::Stream), Some(Next::State(9)));
     assert_eq!(find(&view[9..], In::Stream), Some(Next::Footer));
