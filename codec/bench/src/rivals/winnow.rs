@@ -8,7 +8,9 @@ use winnow::error::EmptyError;
 use winnow::prelude::*;
 use winnow::token::take;
 
-use crate::contender::{Bad, Parse, Parsed, bad, span};
+use retpath_codec_hand::{Bad, bad, span};
+
+use crate::contender::{Parse, Parsed};
 
 pub(crate) struct Winnow;
 
