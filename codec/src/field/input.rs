@@ -9,7 +9,7 @@
 use core::iter::{Copied, Enumerate};
 use core::slice::Iter;
 
-use nom::{Compare, CompareResult, Input, Needed};
+use nom::{Compare, CompareResult, Input, Needed, Offset};
 
 /// Bytes to read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,5 +86,13 @@ impl Compare<&'static [u8]> for Bytes<'_> {
 
     fn compare_no_case(&self, tag: &'static [u8]) -> CompareResult {
         self.0.compare_no_case(tag)
+    }
+}
+
+impl Offset for Bytes<'_> {
+    /// Where `rest`, the end of these bytes, begins.
+    #[inline(always)]
+    fn offset(&self, rest: &Self) -> usize {
+        self.0.len().saturating_sub(rest.0.len())
     }
 }

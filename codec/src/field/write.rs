@@ -1,9 +1,9 @@
 //! One cookie-factory serializer for each kind of field.
 //!
 //! A serializer writes exactly its field. An integer is written with
-//! cookie-factory's `be_u32` and its kin, and a name as its length, which goes
-//! out together with the integers in front of it, and its bytes; the other kinds
-//! are here. Values that a receiver would refuse have been refused before.
+//! cookie-factory's `be_u32` and its kin. In a frame a name's length goes out
+//! together with the integers in front of it, and then its bytes; the other kinds
+//! are as here. Values that a receiver would refuse have been refused before.
 
 use std::io::Write;
 
@@ -13,6 +13,7 @@ use cookie_factory::combinator::slice;
 use cookie_factory::multi::many_ref;
 
 use super::output::{fixed, tuple};
+use crate::generated::MAX_NAME;
 use crate::name::Name;
 use crate::ranges::{PageSizes, RangeList};
 
@@ -29,11 +30,15 @@ pub(crate) fn flagged_span<W: Write>(start: u64, len: u64, flag: bool) -> impl S
     tuple((be_u64(start), be_u64(len | u64::from(flag))))
 }
 
-/// A RAM block name behind its length in one byte, or nothing at all.
+/// A RAM block name behind its length in one byte.
+pub(crate) fn name<W: Write>(name: Name<'_>) -> impl SerializeFn<W> {
+    const { assert!(MAX_NAME == 255, "a name's length fits one byte") };
+    tuple((be_u8(name.size()), slice(name.as_bytes())))
+}
+
+/// A RAM block name, or nothing at all.
 pub(crate) fn flagged_name<W: Write>(name: Option<Name<'_>>) -> impl SerializeFn<W> {
-    many_ref(name, |name| {
-        tuple((be_u8(name.size()), slice(name.as_bytes())))
-    })
+    many_ref(name, self::name)
 }
 
 /// Bytes that [`flagged_name`] takes.
