@@ -15,12 +15,18 @@
 
 use core::fmt::Debug;
 
+use nom::bytes::tag;
+use nom::bytes::take;
+use nom::number::be_u16;
+use nom::{Check, Complete, Emit, OutputM, Parser, Streaming};
+
 #[cfg(feature = "encode")]
 use crate::error::EncodeError;
 use crate::error::{DecodeError, Rule};
-use crate::field::{self, Fault, Parsed, Refused};
+use crate::field::combinator::Fault;
+use crate::field::input::Bytes;
 #[cfg(feature = "encode")]
-use crate::field::{Room, Sink, Written};
+use crate::field::output::{Refused, Room, Sink, Written};
 use crate::name::Name;
 use crate::num::wide;
 use crate::ranges::{PageSizes, Ranges};
@@ -184,24 +190,17 @@ pub(crate) struct Frame<'a, const LEAD: usize> {
 
 /// Reads a header. Returns the frame, or how many bytes are missing.
 #[inline(always)]
-pub(crate) fn header<const LEAD: usize>(
-    lead: [u8; LEAD],
-    input: &[u8],
-) -> Result<Result<Frame<'_, LEAD>, usize>, DecodeError> {
-    let parts = input
-        .split_first_chunk::<LEAD>()
-        .and_then(|(start, rest)| Some((start, rest.split_first_chunk::<4>()?)));
-    let Some((start, (&[n0, n1, l0, l1], body))) = parts else {
-        return Ok(Err(LEAD + 4 - input.len()));
-    };
-    if *start != lead {
-        return Err(DecodeError::new(0, None, None, Rule::Lead));
+pub(crate) fn header<'a, const LEAD: usize>(
+    lead: &'static [u8; LEAD],
+    input: &'a [u8],
+) -> Result<Result<Frame<'a, LEAD>, usize>, DecodeError> {
+    let size = LEAD + 4;
+    let mut header = (tag::<_, _, Fault>(&lead[..]), be_u16(), be_u16());
+    match header.process::<OutputM<Emit, Check, Streaming>>(Bytes(input)) {
+        Ok((Bytes(body), (_, number, len))) => Ok(Ok(Frame { number, len, body })),
+        Err(_) if input.len() < size => Ok(Err(size - input.len())),
+        Err(_) => bad_lead(),
     }
-    Ok(Ok(Frame {
-        number: u16::from_be_bytes([n0, n1]),
-        len: u16::from_be_bytes([l0, l1]),
-        body,
-    }))
 }
 
 impl<'a, const LEAD: usize> Frame<'a, LEAD> {
@@ -210,25 +209,26 @@ impl<'a, const LEAD: usize> Frame<'a, LEAD> {
         self.number
     }
 
-    /// Cuts the payload, which must be `MIN` to `MAX` bytes long, and parses all
-    /// of it. When `parse` fails, `explain`, the same parser with another error
-    /// type, finds out why.
+    /// Cuts the payload, which must be `MIN` to `MAX` bytes long, and reads all
+    /// of it with `parser`.
     #[inline(always)]
-    pub(crate) fn message<M, const MIN: usize, const MAX: usize, const LIMIT: usize>(
+    pub(crate) fn message<P, const MIN: usize, const MAX: usize, const LIMIT: usize>(
         self,
         label: &'static str,
-        parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
-        explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-        trailer: impl FnOnce(&M) -> Trailer,
-    ) -> Result<Decoded<'a, M>, DecodeError> {
+        parser: impl Fn() -> P,
+        trailer: impl FnOnce(&P::Output) -> Trailer,
+    ) -> Result<Decoded<'a, P::Output>, DecodeError>
+    where
+        P: Parser<Bytes<'a>, Error = Fault>,
+    {
         let len = usize::from(self.len);
         if len < MIN || len > MAX {
             return bad_length::<_, LEAD, LIMIT>(label, len, MIN, MAX);
         }
         if MIN == MAX {
-            read::<_, LEAD>(label, len, self.body, parse, explain, trailer)
+            read::<_, LEAD>(label, len, self.body, parser, trailer)
         } else {
-            read_varying::<_, LEAD>(label, len, self.body, parse, explain, trailer)
+            read_varying::<_, LEAD>(label, len, self.body, parser, trailer)
         }
     }
 
@@ -264,44 +264,57 @@ impl<'a, const LEAD: usize> Frame<'a, LEAD> {
 }
 
 /// Parses a payload of `len` bytes at the start of `body`.
+///
+/// It is read with nom's mode `Check` for errors, which makes none. Only what is
+/// refused is read again to say why: valid messages do not pay for it.
 #[inline(always)]
-fn read<'a, M, const LEAD: usize>(
+fn read<'a, P, const LEAD: usize>(
     label: &'static str,
     len: usize,
     body: &'a [u8],
-    parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
-    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-    trailer: impl FnOnce(&M) -> Trailer,
-) -> Result<Decoded<'a, M>, DecodeError> {
-    let Some((payload, rest)) = body.split_at_checked(len) else {
+    parser: impl Fn() -> P,
+    trailer: impl FnOnce(&P::Output) -> Trailer,
+) -> Result<Decoded<'a, P::Output>, DecodeError>
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    let Ok((Bytes(rest), payload)) = take::<_, _, Fault>(len).parse(Bytes(body)) else {
         return Ok(Decoded::Need(len - body.len()));
     };
-    match field::finish(parse(payload)) {
-        Ok(([], message)) => Ok(Decoded::Message {
+    match parser().process::<OutputM<Emit, Check, Complete>>(payload) {
+        Ok((end, message)) if end.is_empty() => Ok(Decoded::Message {
             trailer: trailer(&message),
             message,
             rest,
         }),
-        _ => refuse::<_, LEAD>(label, payload, explain),
+        _ => refuse::<_, LEAD>(label, payload, parser()),
     }
 }
 
 /// [`read`] for payloads of varying size. Out of line because it needs more
 /// registers, which inlined into the caller would be saved for all messages.
 #[inline(never)]
-fn read_varying<'a, M, const LEAD: usize>(
+fn read_varying<'a, P, const LEAD: usize>(
     label: &'static str,
     len: usize,
     body: &'a [u8],
-    parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
-    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-    trailer: impl FnOnce(&M) -> Trailer,
-) -> Result<Decoded<'a, M>, DecodeError> {
-    read::<_, LEAD>(label, len, body, parse, explain, trailer)
+    parser: impl Fn() -> P,
+    trailer: impl FnOnce(&P::Output) -> Trailer,
+) -> Result<Decoded<'a, P::Output>, DecodeError>
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    read::<_, LEAD>(label, len, body, parser, trailer)
 }
 
 // Errors are made out of line, by functions that return what their caller
 // returns, so that valid messages do not pay for them.
+
+#[cold]
+#[inline(never)]
+fn bad_lead<T>() -> Result<T, DecodeError> {
+    Err(DecodeError::new(0, None, None, Rule::Lead))
+}
 
 #[cold]
 #[inline(never)]
@@ -335,17 +348,20 @@ fn bad_length<'a, M, const LEAD: usize, const LIMIT: usize>(
     Err(DecodeError::new(wide(LEAD + 2), Some(label), None, rule))
 }
 
-/// Makes the error for a payload that `explain` refuses or leaves bytes of.
+/// Makes the error for a payload that `parser` refuses or leaves bytes of.
 #[cold]
 #[inline(never)]
-fn refuse<'a, M, const LEAD: usize>(
+fn refuse<'a, P, const LEAD: usize>(
     label: &'static str,
-    payload: &'a [u8],
-    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-) -> Result<Decoded<'a, M>, DecodeError> {
-    let (left, field, rule) = match field::finish(explain(payload)) {
-        Ok((left, _)) => (left.len(), None, Rule::Leftover { count: left.len() }),
-        Err(fault) => (fault.left, fault.field, fault.rule),
+    payload: Bytes<'a>,
+    mut parser: P,
+) -> Result<Decoded<'a, P::Output>, DecodeError>
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    let Fault { left, field, rule } = match parser.parse_complete(payload) {
+        Ok((rest, _)) => Fault::leftover(rest),
+        Err(error) => error.into(),
     };
     Err(DecodeError::new(
         wide(LEAD + 4 + payload.len().saturating_sub(left)),

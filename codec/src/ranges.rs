@@ -67,7 +67,7 @@ pub trait RangeList: sealed::Sealed {
     }
 
     /// Iterates over the ranges in order.
-    fn iter(&self) -> impl Iterator<Item = Range> {
+    fn iter(&self) -> impl Iterator<Item = Range> + Clone {
         self.as_ranges().items()
     }
 }
@@ -127,7 +127,7 @@ impl<'a> Ranges<'a> {
         }
     }
 
-    fn items(self) -> impl Iterator<Item = Range> + use<'a> {
+    fn items(self) -> impl Iterator<Item = Range> + Clone + use<'a> {
         let (bytes, ranges): (&[_], &[_]) = match self.0 {
             List::Wire(bytes) => (bytes, &[]),
             List::Values(ranges) => (&[], ranges),

@@ -69,8 +69,29 @@ fn one<P: Parse>(input: &[u8]) -> (P::Message<'_>, &[u8]) {
     }
 }
 
+/// Compares all contenders.
+pub(crate) fn all(mixes: &[Mix]) {
+    parser::<Ours>(mixes);
+    writer::<Hand>(mixes);
+    writer::<Ours>(mixes);
+    slice_writer::<Hand>(mixes);
+    slice_writer::<Ours>(mixes);
+    #[cfg(feature = "rivals")]
+    {
+        use crate::rivals::{binrw::Binrw, deku::Deku, winnow::Winnow, zero::Zero};
+        parser::<Zero>(mixes);
+        parser::<Winnow>(mixes);
+        parser::<Binrw>(mixes);
+        parser::<Deku>(mixes);
+        writer::<Zero>(mixes);
+        writer::<Binrw>(mixes);
+        writer::<Deku>(mixes);
+    }
+    println!("All contenders read, refuse and write the same.");
+}
+
 /// Compares a parser with the hand-written one.
-pub(crate) fn parser<P: Parse>(mixes: &[Mix]) {
+fn parser<P: Parse>(mixes: &[Mix]) {
     for mix in mixes {
         let mut rest = &mix.frames[..];
         while !rest.is_empty() {
@@ -123,7 +144,7 @@ fn near_misses<P: Parse>() {
 }
 
 /// Compares a writer with the frames that were parsed.
-pub(crate) fn writer<W: Write>(mixes: &[Mix]) {
+fn writer<W: Write>(mixes: &[Mix]) {
     for mix in mixes {
         let mut out = Vec::new();
         let mut rest = &mix.frames[..];
@@ -143,7 +164,7 @@ pub(crate) fn writer<W: Write>(mixes: &[Mix]) {
 }
 
 /// Compares a writer to slices with its twin.
-pub(crate) fn slice_writer<W: WriteSlice>(mixes: &[Mix]) {
+fn slice_writer<W: WriteSlice>(mixes: &[Mix]) {
     for mix in mixes {
         let mut rest = &mix.frames[..];
         while !rest.is_empty() {

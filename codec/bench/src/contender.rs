@@ -39,23 +39,6 @@ pub(crate) trait WriteSlice: Write {
     fn encode_into(message: &Self::Message<'_>, out: &mut [u8]) -> Result<usize, Self::Refusal>;
 }
 
-/// A defect: where it is, and what.
-#[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "only printed, when a contender fails")]
-pub(crate) struct Bad {
-    pub(crate) offset: usize,
-    pub(crate) rule: &'static str,
-}
-
-#[cold]
-#[inline(never)]
-pub(crate) fn bad<T>(offset: usize, rule: &'static str) -> Result<T, Bad> {
-    Err(Bad { offset, rule })
-}
-
-/// A payload, if all of it is there, and what follows it.
-pub(crate) type Cut<'a, T> = Result<Option<(T, &'a [u8])>, Bad>;
-
 /// Shows any contender's message in the codec's form.
 pub(crate) trait View {
     fn view(&self) -> Message<Name<'_>>;
@@ -65,18 +48,6 @@ impl View for Message<Name<'_>> {
     fn view(&self) -> Message<Name<'_>> {
         *self
     }
-}
-
-/// Whether a request for `len` bytes from `start` is one at all.
-#[inline(always)]
-pub(crate) fn span(start: u64, len: u32) -> bool {
-    len != 0 && start.checked_add(u64::from(len)).is_some()
-}
-
-/// A name's length: no more than 255, so all of it is in its lowest byte.
-#[inline(always)]
-pub(crate) fn size(name: Name<'_>) -> u8 {
-    name.as_bytes().len().to_le_bytes()[0]
 }
 
 /// What [`Parse::parse`] returns for a message.

@@ -5,15 +5,13 @@ use std::hint::black_box;
 
 use retpath_codec::Decoded;
 
-use crate::binrw::Binrw;
 use crate::contender::{Parse, Write, WriteSlice};
-use crate::deku::Deku;
 use crate::hand::Hand;
 use crate::measure::Lane;
 use crate::mix::Mix;
 use crate::ours::Ours;
-use crate::winnow::Winnow;
-use crate::zero::Zero;
+#[cfg(feature = "rivals")]
+use crate::rivals::{binrw::Binrw, deku::Deku, winnow::Winnow, zero::Zero};
 
 /// What is done to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,14 +29,6 @@ impl What {
             What::WriteSlice => "write to slice",
         }
     }
-
-    /// Most that this codec may take, as a multiple of hand-written.
-    pub(crate) fn goal(self) -> f64 {
-        match self {
-            What::Parse => 1.05,
-            What::WriteVec | What::WriteSlice => 1.10,
-        }
-    }
 }
 
 /// One thing done to one stream by all who can; hand-written comes first.
@@ -54,28 +44,23 @@ pub(crate) fn races(mix: &Mix) -> [Race<'_>; 3] {
         mix: mix.name,
         lanes,
     };
+    #[cfg_attr(not(feature = "rivals"), expect(unused_mut))]
+    let mut parsers = vec![parse::<Hand>(mix), parse::<Ours>(mix)];
+    #[cfg_attr(not(feature = "rivals"), expect(unused_mut))]
+    let mut writers = vec![write::<Hand>(mix), write::<Ours>(mix)];
+    #[cfg(feature = "rivals")]
+    {
+        parsers.extend([
+            parse::<Zero>(mix),
+            parse::<Winnow>(mix),
+            parse::<Binrw>(mix),
+            parse::<Deku>(mix),
+        ]);
+        writers.extend([write::<Zero>(mix), write::<Binrw>(mix), write::<Deku>(mix)]);
+    }
     [
-        race(
-            What::Parse,
-            vec![
-                parse::<Hand>(mix),
-                parse::<Ours>(mix),
-                parse::<Zero>(mix),
-                parse::<Winnow>(mix),
-                parse::<Binrw>(mix),
-                parse::<Deku>(mix),
-            ],
-        ),
-        race(
-            What::WriteVec,
-            vec![
-                write::<Hand>(mix),
-                write::<Ours>(mix),
-                write::<Zero>(mix),
-                write::<Binrw>(mix),
-                write::<Deku>(mix),
-            ],
-        ),
+        race(What::Parse, parsers),
+        race(What::WriteVec, writers),
         race(
             What::WriteSlice,
             vec![write_slice::<Hand>(mix), write_slice::<Ours>(mix)],

@@ -8,7 +8,9 @@ use winnow::error::EmptyError;
 use winnow::prelude::*;
 use winnow::token::take;
 
-use crate::contender::{Bad, Parse, Parsed, bad, decoded, span};
+use retpath_codec_hand::{Bad, bad, span};
+
+use crate::contender::{Parse, Parsed, decoded};
 
 pub(crate) struct Winnow;
 

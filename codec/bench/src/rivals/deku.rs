@@ -6,8 +6,9 @@ use deku::ctx::Endian;
 use deku::prelude::*;
 use retpath_codec::{Decoded, Message, Name};
 
-use crate::contender::{Parse, Parsed, View, Write, decoded, span};
-use crate::owned;
+use super::owned;
+use crate::contender::{Parse, Parsed, View, Write, decoded};
+use retpath_codec_hand::span;
 
 pub(crate) struct Deku;
 
