@@ -35,7 +35,7 @@ use crate::num::wide;
 /// Incremental decoder of a return path.
 #[derive(Clone, Debug)]
 pub struct Stream<D> {
-    position: Position,
+    progress: Progress,
     /// The first bytes of an incomplete frame.
     held: [u8; MAX_FRAME],
     len: usize,
@@ -49,7 +49,7 @@ pub struct Stream<D> {
 
 /// The position in the stream.
 #[derive(Clone, Copy, Debug)]
-struct Position {
+struct Progress {
     /// Offset of the current item, in bytes.
     offset: u64,
     state: State,
@@ -122,7 +122,7 @@ impl<D: Dialect> Stream<D> {
             )
         };
         Self {
-            position: Position {
+            progress: Progress {
                 offset: 0,
                 state: State::Fresh,
             },
@@ -146,13 +146,13 @@ impl<D: Dialect> Stream<D> {
     /// Returns the number of bytes consumed, including those of an incomplete
     /// item; after an error, the offset in the error.
     pub fn offset(&self) -> u64 {
-        let partial = match self.position.state {
+        let partial = match self.progress.state {
             State::Held => self.len,
             State::Size | State::Bitmap { .. } => self.trailer.len(),
             State::Broken(error) => return error.offset,
             State::Fresh | State::Seen | State::Ended => 0,
         };
-        self.position.offset + wide(partial)
+        self.progress.offset + wide(partial)
     }
 
     /// Decodes the next item and advances `input` past its bytes. Returns `None`
@@ -166,20 +166,20 @@ impl<D: Dialect> Stream<D> {
         &'a mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
-        match self.position.state {
+        match self.progress.state {
             State::Fresh => self.fresh(input),
             State::Held => self.held(input),
             State::Size => self.size(input),
             State::Bitmap { whole } => self.bitmap(whole, input),
             State::Seen => {
                 self.trailer = Vec::new();
-                self.position.state = State::Fresh;
+                self.progress.state = State::Fresh;
                 self.fresh(input)
             }
             State::Ended if input.is_empty() => Ok(None),
             State::Ended => {
                 Err(self
-                    .position
+                    .progress
                     .broken(DecodeError::new(0, None, None, Rule::AfterShut)))
             }
             State::Broken(error) => Err(error),
@@ -214,7 +214,7 @@ impl<D: Dialect> Stream<D> {
     /// [`Rule::CutShort`] when the stream ends inside an item, or the error of
     /// [`Stream::next`].
     pub fn finish(&self) -> Result<(), DecodeError> {
-        let (message, have, need) = match self.position.state {
+        let (message, have, need) = match self.progress.state {
             State::Fresh | State::Seen | State::Ended => return Ok(()),
             State::Broken(error) => return Err(error),
             State::Held => (None, self.len, self.missing),
@@ -228,7 +228,7 @@ impl<D: Dialect> Stream<D> {
             }
         };
         Err(DecodeError::new(
-            self.position.offset,
+            self.progress.offset,
             message,
             None,
             Rule::CutShort { have, need },
@@ -246,14 +246,14 @@ impl<D: Dialect> Stream<D> {
             Ok(Decoded::Message { rest, .. }) => *input = &input[whole.len() - rest.len()..],
             Ok(Decoded::Need(_)) if whole.is_empty() => {}
             Ok(Decoded::Need(need)) => {
-                self.position.state = State::Held;
+                self.progress.state = State::Held;
                 self.missing = whole.len();
                 self.hold(input);
                 self.missing = need;
             }
             Err(_) => {}
         }
-        self.position.settle::<D>(decoded, whole)
+        self.progress.settle::<D>(decoded, whole)
     }
 
     /// Decodes a frame whose first bytes were stored.
@@ -273,7 +273,7 @@ impl<D: Dialect> Stream<D> {
         }
         // Decoded again because the loop cannot lend the frame to the caller.
         let frame = &self.held[..mem::take(&mut self.len)];
-        self.position.settle::<D>(decode::<D>(frame), frame)
+        self.progress.settle::<D>(decode::<D>(frame), frame)
     }
 
     /// Moves missing bytes from the input to the stored frame.
@@ -295,10 +295,10 @@ impl<D: Dialect> Stream<D> {
         }
         match bitmap::measure(&self.trailer, self.limit) {
             Ok(whole) => {
-                self.position.state = State::Bitmap { whole };
+                self.progress.state = State::Bitmap { whole };
                 self.bitmap(whole, input)
             }
-            Err(error) => Err(self.position.broken(error)),
+            Err(error) => Err(self.progress.broken(error)),
         }
     }
 
@@ -313,12 +313,12 @@ impl<D: Dialect> Stream<D> {
         }
         match bitmap::open(&self.trailer) {
             Ok(bitmap) => {
-                let offset = self.position.offset;
-                self.position.offset += wide(whole);
-                self.position.state = State::Seen;
+                let offset = self.progress.offset;
+                self.progress.offset += wide(whole);
+                self.progress.state = State::Seen;
                 Ok(Some(Item::Bitmap { offset, bitmap }))
             }
-            Err(error) => Err(self.position.broken(error)),
+            Err(error) => Err(self.progress.broken(error)),
         }
     }
 
@@ -337,7 +337,7 @@ impl<D: Dialect> Stream<D> {
     }
 }
 
-impl Position {
+impl Progress {
     /// Turns a decoded frame into an item and moves past it.
     fn settle<'a, D: Dialect>(
         &mut self,

@@ -1,5 +1,4 @@
-//! The codec and the oracle agree on a million frames, random and
-//! nearly valid ones, in all three dialects.
+//! Codec and oracle agree on a million random and mutated frames of all dialects.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use retpath_spec::table::DIALECTS;
 /// A tenth of all frames.
 const FRAMES: u32 = 100_000;
 
-/// SplitMix64: the same numbers in every run.
+/// SplitMix64 with a fixed seed.
 struct Random(u64);
 
 impl Random {
@@ -42,7 +41,7 @@ impl Random {
     }
 }
 
-/// A value that the field can hold, and mostly may have.
+/// A value for the field, usually a valid one.
 fn value(field: &Field, random: &mut Random) -> Value {
     match field.kind {
         Kind::U8 => Value::Number(number(field, 8, random)),
@@ -72,7 +71,7 @@ fn number(field: &Field, bits: u32, random: &mut Random) -> u64 {
     }
 }
 
-/// An integer of that many bits: small, at an edge, or any.
+/// An integer of that many bits: small, a boundary value, or arbitrary.
 fn edge(bits: u32, random: &mut Random) -> u64 {
     match random.below(40) {
         0 => 0,
@@ -93,7 +92,7 @@ fn nearly_valid<D: Dialect>(table: &model::Dialect, random: &mut Random) -> Vec<
     let mut frame = oracle::write(table, row, &values);
     for _ in 0..random.below(3) {
         let [high, low] = [random.byte(), random.byte()];
-        // Positions near the start, where the fields are, as often as others.
+        // Half of the positions are near the start, where the fields are.
         let high = if random.below(2) == 0 { 0 } else { high };
         let at = u16::from_be_bytes([high, low]);
         Defect::new(random.byte(), at, random.byte()).apply::<D>(&mut frame);
@@ -103,7 +102,7 @@ fn nearly_valid<D: Dialect>(table: &model::Dialect, random: &mut Random) -> Vec<
     frame
 }
 
-/// Random bytes behind a header that is mostly possible.
+/// Random bytes after a header that is usually valid.
 fn random_frame(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
     let mut frame = Vec::from(table.lead);
     let number = if random.below(16) == 0 {
@@ -124,7 +123,7 @@ fn random_frame(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
     frame
 }
 
-/// Compares the verdicts on frames of `make`, and counts them.
+/// Compares codec and oracle on frames of `make`, and counts the results.
 fn agree<D: Dialect>(
     seed: u64,
     frames: u32,
@@ -147,8 +146,7 @@ fn agree<D: Dialect>(
     verdicts
 }
 
-/// Every verdict there is must have been seen often: else the test shows less
-/// than it says.
+/// Asserts that every result was frequent, so that the comparison covers it.
 fn seen(verdicts: &BTreeMap<&str, u32>, wanted: &[&str]) {
     for name in wanted {
         let times = verdicts.get(name).copied().unwrap_or(0);

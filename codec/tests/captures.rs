@@ -1,5 +1,4 @@
-//! Recorded return paths of real migrations: every byte is understood, and
-//! written again as it was.
+//! Recorded return paths of real migrations decode and encode to the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,15 +8,15 @@ use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{Encode, Message, NameBuf, Qemu, check};
 
-/// Largest bitmap of these guests of 16 MiB, in bytes.
+/// Maximum size of the bitmaps of these guests of 16 MiB, in bytes.
 const LIMIT: u64 = 512;
 
-/// What is in a recording, counted without this codec.
+/// The contents of a recording, counted without this codec.
 struct Expected {
     file: &'static str,
     /// PONG, REQ_PAGES_ID, REQ_PAGES, RECV_BITMAP, RESUME_ACK, SHUT.
     counts: [usize; 6],
-    /// Pages received, in the order of the bitmaps.
+    /// Received pages, in the order of the bitmaps.
     received: &'static [u64],
 }
 
@@ -29,7 +28,7 @@ const fn plain(file: &'static str, requests: usize) -> Expected {
     }
 }
 
-/// The first connection of a migration whose link was cut.
+/// The first connection of a migration that was interrupted.
 const fn cut(file: &'static str) -> Expected {
     Expected {
         file,

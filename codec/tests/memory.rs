@@ -1,5 +1,4 @@
-//! What the incremental decoder allocates, as a counting allocator sees it,
-//! and the limit of received bitmaps.
+//! Allocations of the incremental decoder, counted, and the limit of bitmaps.
 
 mod samples;
 
@@ -8,7 +7,7 @@ use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{DecodeError, Encode, Qemu, Rule, V7};
 use samples::{Samples, hex};
 
-/// A stream that has seen RECV_BITMAP and its bitmap's size.
+/// A stream after RECV_BITMAP and the size field of its bitmap.
 fn announced(limit: u64, size: u64) -> (Stream<Qemu>, Result<(), DecodeError>) {
     let mut stream = Stream::<Qemu>::new(limit);
     let frame = hex("0005 0002 01 'x'");
@@ -58,7 +57,7 @@ fn allocates_only_for_bytes_that_have_arrived() {
         }
         assert_eq!(stream.offset(), 6 + 8 + (1 << 20));
     });
-    // A buffer that doubles, and its successor while it is copied.
+    // The buffer and its successor of twice the size, during the copy.
     assert!(memory.bytes_max < 3 << 20, "{memory:?}");
 }
 
@@ -80,9 +79,9 @@ fn allocates_no_more_than_the_bitmap_needs() {
             };
             assert_eq!(bitmap.as_bytes().len(), size);
         });
-        // The last buffer, and the one before it while it is copied.
+        // The last buffer and its predecessor, during the copy.
         assert!(memory.bytes_max <= 2 * announced_total(size), "{memory:?}");
-        // It doubles: nobody's small pieces make it copy over and over.
+        // It doubles, so that small pieces do not cause many copies.
         assert!(memory.count_total < 40, "{memory:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Every file of `corpus/` through the codec's fuzz targets that read it.
+//! Replays the files of `corpus/` through the fuzz targets that read them.
 
 #[path = "../../corpus/files.rs"]
 mod files;

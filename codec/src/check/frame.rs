@@ -10,8 +10,7 @@ use crate::error::{DecodeError, Rule};
 use crate::frame::{Decoded, Dialect, Encode, Value, decode};
 use crate::num::wide;
 
-/// Everything that must hold for bytes at whose start a frame of dialect `D`
-/// may be.
+/// Checks all properties of bytes that may start with a frame of dialect `D`.
 pub fn frame<D: Dialect>(bytes: &[u8]) {
     oracle::<D>(bytes);
     canonical::<D>(bytes);
@@ -19,8 +18,8 @@ pub fn frame<D: Dialect>(bytes: &[u8]) {
     borrows::<D>(bytes);
 }
 
-/// What is decoded is encoded as the bytes it came from, borrowed or owned, to
-/// a vector or to a slice; and nothing behind it matters.
+/// Checks that a decoded message encodes to its bytes, borrowed and owned, to every
+/// kind of output, and does not depend on the bytes after it.
 pub fn canonical<D: Dialect>(bytes: &[u8]) {
     let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(bytes) else {
         return;
@@ -69,8 +68,8 @@ fn encodes_as(message: &(impl Encode + Debug), frame: &[u8]) {
     }
 }
 
-/// A value is encoded as a frame from which the same value is decoded, or
-/// refused without a trace.
+/// Checks that a message decodes from its encoding, or that encoding fails and
+/// writes nothing.
 pub fn value<D: Dialect>(message: &D::Owned) {
     let mut bytes = Vec::new();
     if let Err(error) = message.encode(&mut bytes) {
@@ -94,8 +93,8 @@ pub fn value<D: Dialect>(message: &D::Owned) {
     frame::<D>(&bytes);
 }
 
-/// Every prefix of the bytes asks for more, counting down to the byte that
-/// decides; from there on the verdict stays the same, whatever follows.
+/// Checks that every prefix asks for more, counting down to the byte that decides,
+/// and that the result does not depend on later bytes.
 pub fn prefixes<D: Dialect>(bytes: &[u8]) {
     let longest = bytes.len().min(D::HEADER + D::MAX_PAYLOAD);
     countdown(&bytes[..longest], |bytes| match decode::<D>(bytes) {
@@ -107,7 +106,7 @@ pub fn prefixes<D: Dialect>(bytes: &[u8]) {
     });
 }
 
-/// What a decoder says of some bytes.
+/// The result of decoding some bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Verdict<M> {
     Need(usize),
@@ -115,7 +114,7 @@ pub(super) enum Verdict<M> {
     Refused(DecodeError),
 }
 
-/// Checks [`prefixes`] for any kind of verdict.
+/// Checks [`prefixes`] for any decoder.
 pub(super) fn countdown<M: Clone + Debug + PartialEq>(
     bytes: &[u8],
     verdict: impl Fn(&[u8]) -> Verdict<M>,
@@ -149,7 +148,7 @@ pub(super) fn countdown<M: Clone + Debug + PartialEq>(
     }
 }
 
-/// Names lie in the input: nothing is copied.
+/// Checks that names borrow from the input.
 pub fn borrows<D: Dialect>(bytes: &[u8]) {
     let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(bytes) else {
         return;

@@ -1,4 +1,4 @@
-//! The codec against the interpreter of the tables.
+//! The codec compared with the oracle of the tables.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,8 +12,8 @@ use crate::frame::{Decoded, Dialect, Value, decode};
 use crate::num::wide;
 use crate::ranges::RangeList;
 
-/// The codec and the oracle say the same: how many bytes are missing,
-/// or which message with which values, or what is refused where, and why.
+/// Checks that codec and oracle agree: on the missing bytes, on message and values,
+/// or on offset, field and rule of the error.
 pub fn oracle<D: Dialect>(bytes: &[u8]) {
     let table = table::<D>();
     match (decode::<D>(bytes), oracle::read(table, bytes)) {
@@ -77,7 +77,7 @@ fn same_refusal(ours: &DecodeError, theirs: &Refused) -> bool {
         && ours.is_peer_fault()
 }
 
-/// The numbers in a refusal are those of the table and of the frame.
+/// Checks that the numbers in an error are those of the table and the frame.
 fn details(table: &model::Dialect, bytes: &[u8], error: &DecodeError) {
     let at = table.lead.len();
     let field = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
@@ -102,7 +102,7 @@ fn details(table: &model::Dialect, bytes: &[u8], error: &DecodeError) {
     assert!(format!("{error}").ends_with(&format!("[{}]", error.rule.name())));
 }
 
-/// The table of dialect `D`.
+/// Returns the table of dialect `D`.
 fn table<D: Dialect>() -> &'static model::Dialect {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     table.expect("every dialect is made from a table")

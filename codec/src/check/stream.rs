@@ -1,4 +1,4 @@
-//! Properties of a return path, and of the bitmaps in it.
+//! Properties of a return path and its bitmaps.
 
 use alloc::vec::Vec;
 use core::iter;
@@ -11,8 +11,8 @@ use crate::frame::{Decoded, Dialect, Trailer, decode};
 use crate::num::wide;
 use crate::stream::{ItemBuf, Stream};
 
-/// Everything that must hold for a return path of dialect `D`, whole and in
-/// pieces of `sizes` bytes, whose bitmaps have at most `limit` bytes.
+/// Checks all properties of a return path of dialect `D`, in one piece and in pieces
+/// of `sizes` bytes. `limit` is the maximum size of bitmaps.
 pub fn stream<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Item = usize>) {
     split::<D>(bytes, limit, []);
     split::<D>(bytes, limit, sizes);
@@ -36,8 +36,8 @@ pub fn stream<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Ite
     frame::<D>(rest);
 }
 
-/// What must hold for bytes at whose start the trailer of a RECV_BITMAP may
-/// be, whose bitmap has at most `limit` bytes.
+/// Checks all properties of bytes that may start with a bitmap of at most `limit`
+/// bytes.
 pub fn trailer(bytes: &[u8], limit: u64) {
     let mut longest = bytes.len();
     if let Ok(Decoded::Message { message, rest, .. }) = bitmap::decode(bytes, limit) {
@@ -65,8 +65,8 @@ pub fn trailer(bytes: &[u8], limit: u64) {
     });
 }
 
-/// A stream that gets the bytes in pieces of `sizes` bytes, and then the rest
-/// in one, yields what the bytes hold if looked at as a whole.
+/// Checks that a stream yields the same items in pieces of `sizes` bytes as `decode`
+/// on all bytes.
 pub fn split<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Item = usize>) {
     let mut stream = Stream::<D>::new(limit);
     let mut items = Vec::new();
@@ -109,7 +109,7 @@ pub fn split<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Item
     assert_eq!(items, whole);
 }
 
-/// What a return path holds, by looking at all of it at once.
+/// Decodes a complete return path with `decode`.
 fn read_all<D: Dialect>(
     bytes: &[u8],
     limit: u64,

@@ -1,7 +1,7 @@
-//! The fuzz targets' bodies: any bytes in, a panic if a property fails.
+//! The bodies of the fuzz targets.
 //!
-//! A target of `fuzz/` is one line that calls the function of its name here,
-//! and `tests/replay.rs` calls it with every file of `corpus/`.
+//! A target in `fuzz/` calls the function of its name; `tests/replay.rs` calls it
+//! with the files in `corpus/`.
 
 use alloc::vec::Vec;
 
@@ -20,20 +20,19 @@ use crate::generated::v7::{self, V7};
 use crate::name::NameBuf;
 use crate::ranges::RangeBuf;
 
-/// Longest bitmap, in bytes: of a block of 16 GiB.
+/// Maximum size of bitmaps, in bytes: of a block of 16 GiB.
 const LIMIT: u64 = 512 << 10;
 
-/// The bytes are a return path, of either dialect.
+/// Treats the bytes as a return path of each dialect.
 pub fn return_path(bytes: &[u8]) {
     stream::<Qemu>(bytes, LIMIT, []);
     stream::<V7>(bytes, LIMIT, []);
 }
 
-/// The bytes are values: messages that are valid, or break a rule, or are
-/// nearly valid frames already.
+/// Treats the bytes as input for `Arbitrary`: valid messages, messages that break a
+/// rule, and mutated frames.
 pub fn round_trip(bytes: &[u8]) {
     let mut u = Unstructured::new(bytes);
-    // Bytes that are too few for a value are none.
     while !u.is_empty() && one(&mut u).is_ok() {}
 }
 
@@ -60,7 +59,7 @@ fn nearly<D: Dialect>(near: Mutated<D>) {
     frame::<D>(&near.frame);
 }
 
-/// Values whose fields may have no business in a message.
+/// Checks messages with arbitrary field values.
 fn unchecked((start, len, block, ranges, long, other): Fields) {
     value::<Qemu>(&Message::ReqPages { start, len });
     value::<Commands>(&Command::PostcopyRamDiscard {
@@ -77,12 +76,11 @@ fn unchecked((start, len, block, ranges, long, other): Fields) {
 
 type Fields = (u64, u32, NameBuf, RangeBuf, u64, Option<NameBuf>);
 
-/// The bytes are a channel, of either direction, and at their end the sizes of
-/// the pieces in which it arrives: the last byte says how many sizes there are,
-/// and each of the bytes in front of it is one.
+/// Treats the bytes as a channel of either direction, followed by the sizes of the
+/// pieces in which it arrives and, in the last byte, their number.
 pub fn split(bytes: &[u8]) {
     let (bytes, sizes) = pieces(bytes);
-    // Over and over, so that few sizes cut a long stream.
+    // Repeated, so that few sizes cut a long stream.
     let sizes = sizes.iter().cycle().map(|size| usize::from(*size));
     let sizes = sizes.take(bytes.len());
     if !bytes.starts_with(b"QEVM") {
@@ -92,7 +90,7 @@ pub fn split(bytes: &[u8]) {
     split_forward(bytes, sizes);
 }
 
-/// What is in front of the sizes, and the sizes.
+/// Splits the input into channel and sizes.
 fn pieces(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some((&count, rest)) = bytes.split_last() else {
         return (bytes, &[]);
@@ -100,7 +98,7 @@ fn pieces(bytes: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(rest.len().saturating_sub(count.into()))
 }
 
-/// The bytes are a frame of any dialect: codec and oracle say the same.
+/// Treats the bytes as a frame of each dialect and compares codec and oracle.
 pub fn oracle(bytes: &[u8]) {
     agree::<Qemu>(bytes);
     agree::<V7>(bytes);
@@ -108,7 +106,7 @@ pub fn oracle(bytes: &[u8]) {
     frame::<Commands>(bytes);
 }
 
-/// The bytes are a channel of the forward stream.
+/// Treats the bytes as a channel of the forward stream.
 pub fn forward(bytes: &[u8]) {
     forward_channel(bytes);
 }

@@ -7,9 +7,9 @@ use crate::command::PageSizes;
 use crate::error::{DecodeError, Rule};
 use crate::forward::blocks::{Block, BlockId, Blocks};
 use crate::forward::cursor::{Cursor, Stop};
+use crate::forward::expected::{Expected, Payload, Section, wide};
 use crate::forward::options::Options;
-use crate::forward::order::{Phase, Position};
-use crate::forward::place::{Payload, Place, Section, wide};
+use crate::forward::order::{Context, Phase};
 use crate::forward::{Decoded, Event};
 use crate::generated::{ram as flag, section};
 
@@ -43,7 +43,7 @@ pub struct Decoder {
     pub(super) options: Options,
     /// Bytes of the channel that were consumed.
     pub(super) offset: u64,
-    pub(super) place: Place,
+    pub(super) expected: Expected,
     pub(super) phase: Phase,
     pub(super) return_path: bool,
     /// Bytes that remain in the package.
@@ -107,7 +107,7 @@ impl Decoder {
     /// Makes a decoder for the first channel of a migration or for a saved
     /// stream, which starts with the header.
     pub fn new(options: Options) -> Self {
-        Self::at(Place::Header, Phase::Start, false, options)
+        Self::at(Expected::Header, Phase::Start, false, options)
     }
 
     /// Makes a decoder for a main channel that resumes a migration, when the
@@ -118,7 +118,7 @@ impl Decoder {
     pub fn blind_resumed(options: Options) -> Self {
         Self {
             return_path: true,
-            ..Self::at(Place::Item, Phase::Recovering, true, options)
+            ..Self::at(Expected::Item, Phase::Recovering, true, options)
         }
     }
 
@@ -127,7 +127,7 @@ impl Decoder {
     ///
     /// RAM blocks are learned from the names in records, without their lengths.
     pub fn blind_preempt(options: Options) -> Self {
-        Self::at(Place::Preempt, Phase::Running, true, options)
+        Self::at(Expected::Preempt, Phase::Running, true, options)
     }
 
     /// Makes a decoder for the main channel that resumes this migration.
@@ -137,7 +137,7 @@ impl Decoder {
     pub fn resume(&self) -> Self {
         let mut decoder = Self {
             return_path: true,
-            ..self.another(Place::Item, Phase::Recovering)
+            ..self.another(Expected::Item, Phase::Recovering)
         };
         for section in decoder.sections.values_mut() {
             section.ended = false;
@@ -158,7 +158,7 @@ impl Decoder {
             footers: Some(known.footers),
             ram: Some(known.ram_section),
             listed: true,
-            ..Self::at(Place::Item, Phase::Recovering, false, options)
+            ..Self::at(Expected::Item, Phase::Recovering, false, options)
         };
         let ram = Section {
             payload: Payload::Ram,
@@ -177,13 +177,13 @@ impl Decoder {
     ///
     /// To be called after the block list has been read.
     pub fn preempt(&self) -> Self {
-        self.another(Place::Preempt, Phase::Running)
+        self.another(Expected::Preempt, Phase::Running)
     }
 
-    fn at(place: Place, phase: Phase, learns: bool, options: Options) -> Self {
+    fn at(expected: Expected, phase: Phase, learns: bool, options: Options) -> Self {
         Self {
             offset: 0,
-            place,
+            expected,
             phase,
             return_path: false,
             package: None,
@@ -204,10 +204,10 @@ impl Decoder {
     }
 
     /// Makes a decoder for another channel of the same migration.
-    fn another(&self, place: Place, phase: Phase) -> Self {
+    fn another(&self, expected: Expected, phase: Phase) -> Self {
         Self {
             offset: 0,
-            place,
+            expected,
             phase,
             package: None,
             current: None,
@@ -268,38 +268,38 @@ impl Decoder {
 
     fn step<'a>(&mut self, input: &'a [u8]) -> Result<(Event<'a>, usize), Stop> {
         loop {
-            match self.place {
-                Place::Header => return self.header(input),
-                Place::Configuration => {
+            match self.expected {
+                Expected::Header => return self.header(input),
+                Expected::Configuration => {
                     if let Some(done) = self.configuration(input)? {
                         return Ok(done);
                     }
                 }
-                Place::Subsections(seen) => {
+                Expected::Subsections(seen) => {
                     if let Some(done) = self.subsection(input, seen)? {
                         return Ok(done);
                     }
                 }
-                Place::Item if self.package == Some(0) => return self.package_end(input),
-                Place::Item => return self.item(input),
-                Place::Ram { id, start } => return self.ram_record(input, id, start),
-                Place::List { id, left } => return self.list_entry(input, id, left),
-                Place::Device { id } => {
+                Expected::Item if self.package == Some(0) => return self.package_end(input),
+                Expected::Item => return self.item(input),
+                Expected::Ram { id, start } => return self.ram_record(input, id, start),
+                Expected::List { id, left } => return self.list_entry(input, id, left),
+                Expected::Device { id } => {
                     if let Some(done) = self.device(input, id)? {
                         return Ok(done);
                     }
                 }
-                Place::DirtyBitmap { id } => return self.dirty_bitmap(input, id),
-                Place::Unskippable { id } => return Err(Self::unskippable(input, id)),
-                Place::Footer { id } => {
+                Expected::DirtyBitmap { id } => return self.dirty_bitmap(input, id),
+                Expected::Unskippable { id } => return Err(Self::unskippable(input, id)),
+                Expected::Footer { id } => {
                     if let Some(done) = self.footer(input, id)? {
                         return Ok(done);
                     }
                 }
-                Place::Preempt => return self.preempt_record(input),
-                Place::Eof => return self.description(input),
-                Place::Description(left) => return self.description_bytes(input, left),
-                Place::End => return Self::end(input),
+                Expected::Preempt => return self.preempt_record(input),
+                Expected::Eof => return self.description(input),
+                Expected::Description(left) => return self.description_bytes(input, left),
+                Expected::End => return Self::end(input),
             }
         }
     }
@@ -342,7 +342,7 @@ impl Decoder {
         }
         Err(DecodeError::new(
             decoder.offset,
-            decoder.place.inside(left),
+            decoder.expected.inside(left),
             None,
             Rule::CutShort {
                 have: left.len(),
@@ -352,9 +352,9 @@ impl Decoder {
     }
 
     fn may_end(&self) -> bool {
-        match self.place {
-            Place::Eof | Place::End | Place::Preempt => true,
-            Place::Device { .. } => self.package.is_none() && self.footers == Some(false),
+        match self.expected {
+            Expected::Eof | Expected::End | Expected::Preempt => true,
+            Expected::Device { .. } => self.package.is_none() && self.footers == Some(false),
             _ => false,
         }
     }
@@ -363,7 +363,9 @@ impl Decoder {
     /// the flag CONTINUE.
     #[inline]
     pub fn peek_continued_page(&self, word: [u8; 8]) -> Option<(BlockId, u64)> {
-        if !matches!(self.place, Place::Ram { .. } | Place::Preempt) || self.broken.is_some() {
+        if !matches!(self.expected, Expected::Ram { .. } | Expected::Preempt)
+            || self.broken.is_some()
+        {
             return None;
         }
         let word = u64::from_be_bytes(word);
@@ -379,7 +381,7 @@ impl Decoder {
     /// Skips a page if `word` starts a PAGE record with the flag CONTINUE.
     ///
     /// Advances over the record and its contents, which need not be passed to
-    /// the decoder, so that they can be read straight into place, and returns
+    /// the decoder, so that they can be read straight into expected, and returns
     /// block and offset of the page. In all other cases nothing changes and the
     /// bytes are for [`Decoder::next`].
     #[inline]
@@ -439,7 +441,10 @@ impl Decoder {
 
     /// Returns whether EOF was decoded. In precopy, a description may follow.
     pub fn has_ended(&self) -> bool {
-        matches!(self.place, Place::Eof | Place::Description(_) | Place::End)
+        matches!(
+            self.expected,
+            Expected::Eof | Expected::Description(_) | Expected::End
+        )
     }
 
     /// Returns whether sections have footers, once that is known.
@@ -459,8 +464,8 @@ impl Decoder {
         (section.payload != Payload::Device).then_some(&*section.name)
     }
 
-    pub(super) fn position(&self) -> Position {
-        Position {
+    pub(super) fn context(&self) -> Context {
+        Context {
             phase: self.phase,
             package: self.package.is_some(),
             return_path: self.return_path,

@@ -17,7 +17,7 @@ use nom::number::{be_u8, be_u32};
 
 use crate::command::{Command, Commands};
 use crate::forward::cursor::{Cursor, Stop};
-use crate::forward::place::{Payload, Section};
+use crate::forward::expected::{Payload, Section};
 use crate::frame::{Decoded, decode};
 use crate::generated::section;
 

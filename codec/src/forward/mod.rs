@@ -68,6 +68,7 @@ mod device;
 #[cfg(feature = "encode")]
 mod encode;
 mod event;
+mod expected;
 mod fields;
 mod head;
 mod item;
@@ -75,7 +76,6 @@ mod options;
 mod order;
 mod owned;
 mod package;
-mod place;
 pub mod ram;
 mod record;
 #[cfg(feature = "encode")]

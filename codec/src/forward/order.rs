@@ -35,9 +35,9 @@ pub(super) enum Phase {
     Recovering,
 }
 
-/// The position of an item.
+/// The context of an item.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Position {
+pub(super) struct Context {
     pub(super) phase: Phase,
     /// Inside a package.
     pub(super) package: bool,
@@ -64,7 +64,7 @@ impl Phase {
     }
 }
 
-impl Position {
+impl Context {
     fn out_of_turn(self) -> Result<(), Rule> {
         Err(Rule::OutOfTurn {
             state: self.phase.words(),

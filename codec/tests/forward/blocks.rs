@@ -1,4 +1,4 @@
-//! The list of RAM blocks, with and without what may stand in it.
+//! The block list and its optional fields.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
@@ -93,7 +93,7 @@ fn refuses_more_blocks_than_the_options_allow() {
 
 #[test]
 fn finds_page_sizes_without_options() {
-    // In the middle, twice in a row, and last in front of a record.
+    // In the middle, twice in a row, and as the last entry before a record.
     let bytes = list(advised(PAGE | HUGE), 3 * HUGE + 2 * PAGE)
         .raw(entry(b"a", PAGE, None))
         .raw(entry(b"b", HUGE, Some(HUGE)))
@@ -115,7 +115,7 @@ fn finds_page_sizes_without_options() {
 
 #[test]
 fn does_not_mistake_a_length_for_a_page_size() {
-    // The next entry's name has one byte: as a number it begins with 0x01.
+    // The name of the next entry has one byte, so its length byte is 0x01.
     let bytes = list(advised(PAGE | HUGE), HUGE + PAGE)
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, None))
@@ -214,7 +214,7 @@ fn reads_guest_addresses_with_ignore_shared() {
     let postcopy = capabilities(&[b"x-ignore-shared"]).command(advise(PAGE, PAGE));
     for start in [precopy, postcopy] {
         let mut bytes = list(start, 2 * PAGE);
-        // An address that could be a page size.
+        // An address that is also a valid page size.
         write::block(name(b"a"), PAGE, None, Some(PAGE), &mut bytes.0);
         write::block(name(b"b"), PAGE, None, Some(1 << 32), &mut bytes.0);
         let bytes = bytes.eos(1);

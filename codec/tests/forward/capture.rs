@@ -1,5 +1,4 @@
-//! Recordings of real QEMU: no byte stays unexplained, and what was decoded
-//! gives the same bytes when it is written.
+//! Recordings of real QEMU decode completely and encode to the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +28,7 @@ pub(crate) fn capture(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// How often each thing occurs; RAM records after LISTEN are told apart.
+/// Counts events by name; RAM records after LISTEN are counted separately.
 fn counts(decoder: &mut Decoder, bytes: &[u8]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     let mut written = Vec::new();
@@ -136,7 +135,7 @@ fn qemu_7_2_preempt() {
     assert_eq!(main["late ZERO"], 2611);
     assert_eq!(main["SECTION_FOOTER"], 97);
 
-    // It names the block in every record, and ends with EOS.
+    // Every record contains the block name; the channel ends with EOS.
     let bytes = capture("qemu-7.2-preempt.ch1.fwd");
     for mut decoder in [
         decoder.preempt(),
@@ -164,7 +163,7 @@ fn qemu_10_0_preempt() {
     assert_eq!(main["late ZERO"], 2608);
     assert_eq!(main["SECTION_FOOTER"], 52);
 
-    // It names the block once, and just ends.
+    // Only the first record contains the block name; the channel ends without EOS.
     let bytes = capture("qemu-10.0-preempt.ch1.fwd");
     for mut decoder in [
         decoder.preempt(),
@@ -193,8 +192,7 @@ fn is_named(event: Event<'_>) -> bool {
 #[test]
 fn qemu_7_2_recover() {
     recover("qemu-7.2-recover", 226, 2466, 1133, 145);
-    // Each page that was discarded has been sent, those twice that were on
-    // their way when the link was cut.
+    // Each discarded page was sent; pages in flight at the cut were sent twice.
     assert_eq!(226 + 1133, 1359);
     assert_eq!(2466 + 145, 2611);
 }
@@ -211,7 +209,7 @@ fn recover(name: &str, pages: u64, zeros: u64, later_pages: u64, later_zeros: u6
     let cut = counts(&mut first, &bytes);
     assert_eq!(cut["late PAGE"], pages);
     assert_eq!(cut.get("late ZERO").copied().unwrap_or(0), zeros);
-    // The link was cut between a section's last record and its footer.
+    // The connection was cut between the last record of a section and its footer.
     let error = first.finish(&[]).unwrap_err();
     assert_eq!(error.rule, Rule::CutShort { have: 0, need: 1 });
     assert_eq!(error.message, Some("SECTION_FOOTER"));

@@ -1,4 +1,4 @@
-//! More than one channel, and the fast way over pages.
+//! Several channels of a migration, and `continued_page`.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::{Decoder, Options};
@@ -44,7 +44,7 @@ fn learns_blocks_for_each_channel_separately() {
     let mut urgent = main.preempt();
     let bytes = Stream::default().zero(PAGE, Some(ROM.0)).zero(0, None);
     events(&mut urgent, &bytes.0);
-    // The main channel's last block is still the other one, which is longer.
+    // The continued block of the main channel is still the longer one.
     let more = Stream::default().zero(RAM.1 - PAGE, None);
     drain(&mut main, &more.0, |_, _, _| {}).unwrap();
     assert_eq!(main.offset() + 9, first().offset() + 18);
@@ -55,7 +55,7 @@ fn keeps_sections_and_blocks_on_a_resumed_channel() {
     let mut ended = first();
     let bytes = Stream::default().eos(1).end(1).eos(1);
     drain(&mut ended, &bytes.0, |_, _, _| {}).unwrap();
-    // A section that had ended ends again.
+    // A section that had ended may end again.
     for first in [first(), ended] {
         let bytes = Stream::default()
             .command(bitmap(RAM.0))
@@ -73,7 +73,7 @@ fn keeps_sections_and_blocks_on_a_resumed_channel() {
         assert!(second.is_listening());
         events(&mut second, &bytes.0);
         assert_eq!(second.blocks(), first.blocks());
-        // Again and again.
+        // Repeatedly.
         events(&mut second.resume(), &bytes.0);
     }
 }
@@ -117,7 +117,7 @@ fn resumes_from_saved_state() {
 fn has_no_resume_state_before_the_block_list_ends() {
     let mut decoder = fresh();
     assert_eq!(decoder.resume_state(), None);
-    // The list without the end of its section: there may be footers, or not.
+    // The block list without the end of its section: footers are still unknown.
     let bytes = Stream::listed();
     let cut = &bytes.0[..bytes.0.len() - 5];
     drain(&mut decoder, cut, |_, _, _| {}).unwrap();
@@ -171,7 +171,7 @@ fn learns_blocks_from_names_without_the_first_channel() {
     assert!(found.iter().map(|(n, l, p)| (&**n, *l, *p)).eq(blocks));
     assert_eq!(decoder.section(7), Some(&b"ram"[..]));
 
-    // Another section, and more blocks than allowed.
+    // Another section, and too many blocks.
     let mut other = decoder.clone();
     let error = crate::kit::error(&mut other, &Stream::default().part(8).0);
     assert_eq!(error.rule, Rule::UnknownSection { id: 8 });
@@ -239,7 +239,7 @@ fn continued_page_accepts_continued_pages_only() {
     let mut decoder = first();
     let before = decoder.offset();
     for word in [
-        // Named, zero, end, two records, beyond the block.
+        // With a name, ZERO, EOS, two flags, outside of the block.
         0x008_u64,
         0x022,
         0x010,
@@ -251,7 +251,7 @@ fn continued_page_accepts_continued_pages_only() {
     }
     assert_eq!(decoder.offset(), before);
     let good = 0x028_u64.to_be_bytes();
-    // Before a name, outside a section, in a broken decoder.
+    // Before a name, outside a section, after an error.
     assert_eq!(decoder.preempt().continued_page(good), None);
     let mut outside = decoder.clone();
     drain(&mut outside, &Stream::default().eos(1).0, |_, _, _| {}).unwrap();

@@ -1,4 +1,4 @@
-//! Device state, which has no length: where it is taken to end.
+//! The end of device state, which has no length.
 
 use retpath_codec::Rule;
 use retpath_codec::forward::{Decoder, Event, SectionKind};
@@ -46,7 +46,7 @@ fn ignores_footers_before_anything_else() {
     let tricks: Vec<Vec<u8>> = [
         // Another section's footer.
         Stream::default().footer(6).run(),
-        // Bytes that open nothing, or nothing that belongs in a package.
+        // Bytes that start no item, or none that is allowed in a package.
         Stream::default().footer(5).raw([0x09]),
         Stream::default().footer(5).eof(),
         Stream::default().footer(5).part(1),
@@ -54,12 +54,12 @@ fn ignores_footers_before_anything_else() {
             .footer(5)
             .head(SectionKind::Start, 9, b"ram"),
         Stream::default().footer(5).listen(),
-        // A section that is known, one without a name, one with a control
-        // character in it.
+        // A section that is known, one without a name, one with a control character
+        // in its name.
         Stream::default().footer(5).head(FULL, 1, b"cpu"),
         Stream::default().footer(5).raw([4, 0, 0, 0, 9, 0]),
         Stream::default().footer(5).head(FULL, 9, b"cp\nu"),
-        // A command that is none.
+        // An unknown command.
         Stream::default().footer(5).raw([8, 0, 2, 0, 5]),
         Stream::default().footer(5).raw([8, 0, 99, 0, 0]),
     ]
@@ -86,7 +86,7 @@ fn refuses_a_package_that_ends_inside_a_device() {
     let error = error(&mut fresh(), &bytes.0);
     assert_eq!(error.rule, Rule::PackageEnd);
     assert_eq!(error.offset, u64::try_from(bytes.0.len()).unwrap());
-    // The footer is there, but RUN is not.
+    // With a footer, but without RUN.
     let package = package.footer(5);
     let bytes = Stream::discarded().package(&package);
     let error = crate::kit::error(&mut fresh(), &bytes.0);
@@ -217,8 +217,8 @@ fn refuses_a_package_without_footers_and_run() {
         .raw([1; 40]);
     let bytes = old_discarded().package(&package);
     assert_eq!(error(&mut fresh(), &bytes.0).rule, Rule::NoRun);
-    // Nor does the head of a PING that the package has no room for wait for
-    // what is behind the package.
+    // The start of a PING that exceeds the package does not wait for bytes after the
+    // package either.
     let package = Stream::default()
         .listen()
         .head(FULL, 5, b"timer")
@@ -269,9 +269,8 @@ fn reads_empty_dirty_bitmap_sections() {
     assert_eq!(events.iter().filter(|&&event| event == state).count(), 3);
 }
 
-/// Found by fuzzing: a whole POSTCOPY_RAM_DISCARD made the bytes in front of it
-/// a footer, while the first bytes of one did not, so that the state ended where
-/// the pieces in which it arrived said.
+/// Found by fuzzing: a complete POSTCOPY_RAM_DISCARD after a footer was accepted, an
+/// incomplete one was not, so that the end of the state depended on the split.
 #[test]
 fn does_not_mistake_a_complete_discard_for_the_next_item() {
     let trick = Stream::default()

@@ -1,4 +1,4 @@
-//! The forward stream: real recordings, hand-made streams, defects.
+//! The forward stream: recordings, hand-written streams, defects.
 
 mod blocks;
 mod capture;

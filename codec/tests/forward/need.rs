@@ -1,5 +1,5 @@
-//! Waiting: every prefix asks for more, never for too much, and how the
-//! stream is cut makes no difference.
+//! Incomplete input: every prefix asks for more, never for too much, and the split
+//! makes no difference.
 
 use retpath_codec::Rule;
 use retpath_codec::command::Command;
@@ -11,7 +11,7 @@ use crate::kit::{Random, Stream, drain, fresh, name};
 use crate::recipe::by_hand;
 use crate::write::everything;
 
-/// A sound channel.
+/// A valid channel.
 struct Sample {
     what: &'static str,
     decoder: Decoder,
@@ -123,7 +123,7 @@ fn never_asks_for_more_than_the_item_has() {
                     have = 0;
                 }
                 Decoded::Need(need) => {
-                    // One byte less is not enough.
+                    // One byte less is insufficient.
                     let less = &bytes[at..at + have + need - 1];
                     let before = decoder.offset();
                     let step = decoder.clone().next(less).unwrap();
@@ -136,7 +136,7 @@ fn never_asks_for_more_than_the_item_has() {
     }
 }
 
-/// What a channel says, with chunks joined.
+/// The events of a channel, with chunks joined.
 fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -> Vec<Vec<u8>> {
     let mut story: Vec<Vec<u8>> = Vec::new();
     let mut chunk = None;
@@ -191,8 +191,8 @@ fn decodes_the_same_in_any_split() {
     }
 }
 
-/// Found by fuzzing: RUN in the state, where PING and RUN could have begun, was
-/// taken for the package's end if nothing behind it had arrived.
+/// Found by fuzzing: RUN inside the state, where PING and RUN could start, was mistaken
+/// for the end of the package if no later byte had arrived.
 #[test]
 fn decodes_state_that_contains_run_the_same_in_any_split() {
     let package = Stream::default()
@@ -218,8 +218,7 @@ fn decodes_recordings_the_same_in_any_split() {
 
 #[test]
 fn decodes_a_long_stream_with_a_small_buffer() {
-    // Each piece is offered again and again, so that the stream is long and
-    // the test's memory small.
+    // Pieces are repeated, so that the stream is long and uses little memory.
     let mut buffer: Vec<u8> = Vec::new();
     let mut decoder = fresh();
     let mut largest = 0;
@@ -256,7 +255,7 @@ fn decodes_a_long_stream_with_a_small_buffer() {
 
 #[test]
 fn the_largest_item_has_max_item_bytes() {
-    // A 64 KiB page that grew when it was compressed, with the longest name.
+    // A 64 KiB page that is incompressible, with the longest name.
     let options = Options::default().target_page(65536);
     let block = [b'x'; 255];
     let mut out = Stream::configured().0;

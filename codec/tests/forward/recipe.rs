@@ -1,4 +1,4 @@
-//! A whole small migration, as bytes written by hand and as calls.
+//! A small complete migration, as bytes and as calls of the writers.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;

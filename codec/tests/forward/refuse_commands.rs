@@ -1,4 +1,4 @@
-//! Commands out of turn, or at odds with the RAM blocks.
+//! Commands in the wrong phase, or inconsistent with the RAM blocks.
 
 use retpath_codec::Rule;
 use retpath_codec::command::Command;
@@ -15,7 +15,7 @@ fn turn(state: &'static str) -> Rule {
     Rule::OutOfTurn { state }
 }
 
-/// A package that holds this, and enough room for what should follow.
+/// A package with this content and room for what must follow.
 fn inside(package: &Stream) -> Stream {
     Stream::discarded()
         .command(Command::Packaged { size: 1000 })
@@ -113,7 +113,7 @@ fn refuses_discards_out_of_turn() {
         Rule::InPackage,
         0,
     );
-    // ADVISE for the bitmaps of disks alone.
+    // ADVISE for dirty bitmaps only.
     let bitmaps = Stream::configured()
         .command(Command::PostcopyAdvise { sizes: None })
         .list();

@@ -15,7 +15,7 @@ const HOOK: u64 = 0x080;
 const COMPRESS: u64 = 0x100;
 const FLUSH: u64 = 0x200;
 
-/// Inside a piece of the `ram` section, before the switch.
+/// Inside the `ram` section, before the switch.
 fn precopy() -> Stream {
     Stream::listed().part(1)
 }
@@ -120,7 +120,7 @@ fn refuses_unknown_block_names() {
     refuse(&precopy(), named(b"pc.ra"), Rule::UnknownBlock, 8);
     refuse(&precopy(), named(b""), Rule::EmptyName, 8);
     refuse(&precopy(), named(b"pc.ram\0"), Rule::NulInName, 8);
-    // Before the list no block is known.
+    // Before the block list no block is known.
     let early = Stream::advised().head(retpath_codec::forward::SectionKind::Start, 1, b"ram");
     refuse(&early, named(b"pc.ram"), Rule::UnknownBlock, 8);
 }
@@ -139,7 +139,7 @@ fn refuses_pages_beyond_their_block() {
     let (start, len) = (u64::MAX - 4095, PAGE);
     let last = Stream::default().zero(start, Some(ROM.0));
     refuse(&precopy(), last, Rule::Overflow { start, len }, 0);
-    // The length of the block that is meant counts, not the last one's.
+    // The length of the named block counts, not that of the last one.
     let start = precopy().zero(0, Some(RAM.0)).zero(0, Some(ROM.0));
     let rule = Rule::PastBlock {
         start: ROM.1,

@@ -104,14 +104,14 @@ fn refuses_parts_of_unknown_sections() {
         Rule::UnknownSection { id },
         1,
     );
-    // Nor is there one before the first.
+    // Nor before the first section.
     refuse(
         &Stream::advised(),
         Stream::default().part(id),
         Rule::UnknownSection { id },
         1,
     );
-    // A device's section comes in one piece.
+    // The section of a device has one part.
     let device = Stream::listed().device(id, b"cpu", []).part(1).eos(1);
     let rule = Rule::UnknownSection { id };
     refuse(&device, Stream::default().part(id), rule, 1);
@@ -193,7 +193,7 @@ fn refuses_a_footer_after_a_section_without_one() {
     refuse(&start, Stream::default().footer(1), rule, 0);
 }
 
-/// Neither configuration nor footers, up to the list of RAM blocks.
+/// A stream without configuration and footers, up to the block list.
 fn old_machine() -> Stream {
     let header = Stream(b"QEVM\0\0\0\x03".to_vec());
     let list = header.list();

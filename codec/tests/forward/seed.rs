@@ -1,4 +1,4 @@
-//! The seed corpus, which the oracle wrote: an independent witness.
+//! The seed corpus, which the oracle has written.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn seeds(folder: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Reads a whole sound channel and writes it back.
+/// Decodes a complete channel and encodes it again.
 fn same(name: &str, mut decoder: Decoder, bytes: &[u8]) {
     let mut written = Vec::new();
     let left = drain(&mut decoder, bytes, |decoder, _, event| {
@@ -42,7 +42,7 @@ fn same(name: &str, mut decoder: Decoder, bytes: &[u8]) {
 #[test]
 fn round_trips_complete_streams() {
     for (name, bytes) in seeds("forward") {
-        // Of a migration whose first channel is no seed.
+        // The first channel of this migration is not a seed.
         let decoder = match name.as_str() {
             "resumed.fwd" => Decoder::blind_resumed(Options::default()),
             _ => fresh(),

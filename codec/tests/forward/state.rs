@@ -1,5 +1,4 @@
-//! What a decoder says of itself while a channel goes by, and what it was in
-//! the middle of when a channel was cut.
+//! The state that a decoder reports, and the item in which a channel is cut.
 
 use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::forward::{Decoded, Decoder, Event, Options, SectionKind};
@@ -34,7 +33,7 @@ fn reports_the_phase_of_the_migration() {
     feed(&mut decoder, &Stream::default().listen());
     assert_eq!(progress(&decoder), (true, false, Some(14), false));
     feed(&mut decoder, &Stream::default().run());
-    // The end of the package takes no bytes, and has been read with them.
+    // The end of the package has no bytes.
     assert_eq!(progress(&decoder), (true, true, None, false));
     feed(&mut decoder, &Stream::default().end(1).eos(1));
     assert_eq!(progress(&decoder), (true, true, None, false));
@@ -95,7 +94,7 @@ fn reports_what_the_stream_stated() {
     assert_eq!(decoder.block(b"pc.ra"), None);
     assert_eq!(decoder.section(1), Some(&b"ram"[..]));
     assert_eq!(decoder.section(2), None);
-    // Devices come in one piece: nothing more can come of them.
+    // Devices have one part.
     feed(
         &mut decoder,
         &Stream::default()

@@ -1,5 +1,4 @@
-//! Writing: what cannot be written is refused, and nothing half-written is
-//! left behind.
+//! The writers: errors leave the buffer unchanged.
 
 use retpath_codec::command::{Command, Commands, Range, RangeBuf};
 use retpath_codec::forward::ram::Record;
@@ -90,7 +89,7 @@ fn refuses_to_encode_events_that_no_stream_can_have() {
             named,
         })
     };
-    // What zlib makes of the largest page.
+    // The zlib stream of the largest page.
     let limit = 65536 + 16 + 4 + 13;
     let data = vec![0; limit + 1];
     let len = limit + 1;
@@ -102,7 +101,7 @@ fn refuses_to_encode_events_that_no_stream_can_have() {
     );
 }
 
-/// A stream with everything that can be read.
+/// A stream with every kind of item.
 pub(crate) fn everything() -> Stream {
     let mut out = Vec::new();
     write::header(&mut out);
@@ -199,7 +198,7 @@ fn lists_capabilities_by_name() {
 
 #[test]
 fn refuses_to_encode_more_ranges_than_fit() {
-    // As many as fit beside a short name, and then a long one.
+    // The maximum with a short name, then with a long one.
     let ranges = vec![Range { start: 0, len: 1 }; 4095];
     let mut bytes = Vec::new();
     let discard = Command::PostcopyRamDiscard {

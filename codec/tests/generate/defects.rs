@@ -61,7 +61,7 @@ fn defects_change_what_their_name_says() {
     assert_eq!(with(Defect::Leftover(1)).len(), whole.len() + 2);
     assert_eq!(with(Defect::NameLength(255))[16], 5);
     assert_eq!(with(Defect::NameNul(8))[17..], *b"pc\0ram");
-    // What looks like the name's length behind the name is none.
+    // The bytes after the name are not a length, although they look like one.
     let discard = Command::<NameBuf, RangeBuf>::PostcopyRamDiscard {
         block: NameBuf::new("abc").expect("a name"),
         ranges: RangeBuf::new(vec![Range::new(0x0303_0303, 3).expect("a range")])
@@ -69,7 +69,7 @@ fn defects_change_what_their_name_says() {
     };
     let longer = retpath_codec::mutate::encode::<Commands>(&discard, Defect::NameLength(1));
     assert_eq!(longer.expect("is valid")[6], 4);
-    // The length of a command is elsewhere.
+    // A command has its length at another offset.
     let ping = Command::<NameBuf, RangeBuf>::Ping { value: 1 };
     let longer = retpath_codec::mutate::encode::<Commands>(&ping, Defect::Length(0x0102));
     assert_eq!(longer, Ok(vec![8, 0, 2, 1, 6, 0, 0, 0, 1]));

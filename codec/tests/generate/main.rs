@@ -1,5 +1,4 @@
-//! What the features `arbitrary` and `proptest` make up: valid messages that
-//! keep every law, and frames that are nearly valid.
+//! The features `arbitrary` and `proptest` make valid messages and mutated frames.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +16,7 @@ use retpath_spec::table::DIALECTS;
 
 mod defects;
 
-/// Bytes that look random and are the same in every run.
+/// Pseudo-random bytes from a fixed seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut byte = || {
@@ -35,7 +34,7 @@ fn labels<D: Dialect>() -> BTreeSet<&'static str> {
     table.messages.iter().map(|row| row.label).collect()
 }
 
-/// Encodes a message and says which one it is.
+/// Encodes a message and returns its name.
 fn label<D: Dialect>(message: &impl Encode) -> &'static str {
     let mut bytes = Vec::new();
     message
@@ -114,7 +113,7 @@ mod from_bytes {
         assert!(others.count() > 100);
     }
 
-    /// What cannot be made.
+    /// A type that cannot be made.
     #[derive(Debug)]
     struct Never;
 
@@ -168,8 +167,8 @@ mod from_bytes {
         assert_eq!(message, Ok(Message::Shut { value: 0 }));
     }
 
-    /// Spans of all sizes up to `most`, at any start that leaves room for them,
-    /// and a page as often as anything else.
+    /// Asserts that spans have all sizes up to `most` at any possible start, and that
+    /// half of them are 4096 bytes long.
     fn spread(most: u64, make: impl Fn(&mut Unstructured<'_>) -> Option<(u64, u64)>) {
         let (mut all, mut pages, mut longest, mut furthest) = (0_u32, 0, 0, 0);
         for seed in 0..5000 {
@@ -264,7 +263,7 @@ mod from_bytes {
 mod from_strategies {
     use super::*;
 
-    /// A runner whose cases are the same in every run.
+    /// A runner with a fixed seed.
     fn runner(cases: u32) -> TestRunner {
         let config = ProptestConfig {
             cases,

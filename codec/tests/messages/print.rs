@@ -1,5 +1,4 @@
-//! What people read: sentences for what is wrong, names, and that printing
-//! ends where its writer fails.
+//! The text of errors, names and values.
 
 use std::fmt::{self, Display, Write};
 use std::io;
@@ -10,7 +9,7 @@ use retpath_codec::{DecodeError, EncodeError, Name, Rule};
 
 use crate::samples::{name, ranges};
 
-/// A writer with room for so many bytes.
+/// A formatter with room for `left` bytes.
 struct Room {
     text: String,
     left: usize,
@@ -27,8 +26,7 @@ impl Write for Room {
     }
 }
 
-/// Printing fails when its writer does, whatever was being written, and writes
-/// nothing behind that.
+/// Asserts that printing fails wherever its formatter fails, and stops there.
 #[track_caller]
 fn stops_with_its_writer(value: &dyn Display) {
     let whole = value.to_string();
@@ -57,8 +55,8 @@ fn encode_error(rule: Rule) -> EncodeError {
     EncodeError::new("RECV_BITMAP", Some("bitmap"), rule)
 }
 
-/// What no file of `corpus/malformed` can be: the others have their sentences
-/// beside them there.
+/// The rules that no file in `corpus/malformed` breaks; the text of the others is in
+/// the `.expect` files.
 const OURS: [(Rule, &str, &str); 7] = [
     (
         Rule::NameTooLong,

@@ -1,5 +1,4 @@
-//! One test for each refusal of a frame or a bitmap: which offset, message,
-//! field and rule.
+//! One test for each error of a frame or a bitmap: offset, message, field, rule.
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::Commands;
@@ -10,7 +9,7 @@ use retpath_spec::table::DIALECTS;
 
 use crate::samples::hex;
 
-/// A refusal: of which dialect, where, in which message and field, and why.
+/// An error: dialect, offset, message, field and rule.
 type Refusal = (&'static str, DecodeError);
 
 fn refusal<D: Dialect>(
@@ -32,7 +31,7 @@ fn refusal<D: Dialect>(
     (D::NAME, expected)
 }
 
-/// Dialect, bytes => offset, message, field and rule of the refusal.
+/// Dialect, bytes => offset, message, field and rule of the error.
 macro_rules! refusals {
     ($($name:ident: $dialect:ty, $text:expr => $offset:expr, $message:expr, $field:expr, $rule:expr;)*) => {
         $(#[test]
@@ -49,7 +48,7 @@ macro_rules! refusals {
 use Rule::*;
 
 refusals! {
-    // The number comes first, whatever else is wrong.
+    // The number is checked first.
     refuses_number_0: Qemu, "0000 0000" => 0, "", "", Reserved;
     refuses_number_0_of_any_length: Qemu, "0000 ffff" => 0, "", "", Reserved;
     refuses_number_8: Qemu, "0008 0000" => 0, "", "", Unknown { number: 8 };
@@ -60,7 +59,7 @@ refusals! {
     refuses_command_12: Commands, "08 000c 0000" => 1, "", "", Unknown { number: 12 };
     refuses_a_command_without_its_section_byte: Commands, "04 0001 0000" => 0, "", "", Lead;
 
-    // Then the limit, then the lengths a message can have.
+    // Then the limit, then the lengths of the message.
     refuses_513_bytes: Qemu, "0003 0201" => 2, "REQ_PAGES_ID", "", TooLong { len: 513, limit: 512 };
     refuses_513_bytes_of_a_fixed_message: Qemu, "0001 0201" => 2, "SHUT", "", TooLong { len: 513, limit: 512 };
     refuses_513_bytes_of_the_draft: V7, "0003 0201" => 2, "REQ_PAGES", "", TooLong { len: 513, limit: 512 };
@@ -84,7 +83,7 @@ refusals! {
     refuses_a_longer_packaged: Commands, "08 0007 0008" => 3, "PACKAGED", "", Length { len: 8, min: 4, max: 4 };
     refuses_a_command_to_send_a_bitmap_of_no_block: Commands, "08 000a 0000" => 3, "RECV_BITMAP", "", Length { len: 0, min: 2, max: 256 };
 
-    // Then the fields, in order.
+    // Then the fields in order.
     refuses_a_request_of_no_bytes: Qemu, "0004 000c  0000000000001000 00000000" => 12, "REQ_PAGES", "len", Zero;
     refuses_a_named_request_of_no_bytes: Qemu, "0003 000e  0000000000001000 00000000 01 'a'" => 12, "REQ_PAGES_ID", "len", Zero;
     refuses_a_request_that_wraps: Qemu, "0004 000c  fffffffffffff000 00001000" => 12, "REQ_PAGES", "len", Overflow { start: 0xffff_ffff_ffff_f000, len: 4096 };

@@ -1,5 +1,4 @@
-//! Messages in JSON and in a binary format: nothing is lost, and what no
-//! receiver would take does not come back.
+//! Messages in JSON and in a binary format.
 
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::{Decoded, Message, Name, NameBuf, Qemu, V7, decode, v7};
@@ -50,7 +49,7 @@ fn round_trips_every_sample() {
     survives::<Commands>();
 }
 
-/// JSON of a value, cut everywhere: neither written nor read with success.
+/// Asserts that writing and reading truncated JSON fails.
 fn fails_with_its_format<T: Serialize + DeserializeOwned + std::fmt::Debug>(value: &T) {
     let text = serde_json::to_vec(value).expect("JSON takes it");
     for size in 0..text.len() {
@@ -164,7 +163,7 @@ fn deserializes_names_from_sequences_of_bytes() {
     use serde::de::value::{Error, SeqDeserializer};
     use serde::de::{Deserialize, IntoDeserializer};
 
-    /// A format that is not for people and gives bytes one by one.
+    /// A binary format that yields single bytes.
     struct Sequence<I>(I);
 
     impl<'de, I: Iterator<Item = u8>> serde::Deserializer<'de> for Sequence<I> {
@@ -193,11 +192,11 @@ fn deserializes_names_from_sequences_of_bytes() {
     assert_eq!(read(&[b'a'; 255]), Ok(name([b'a'; 255])));
     assert!(read(&[b'a'; 256]).is_err());
     assert!(read(b"").is_err());
-    // An endless one is not read to its end.
+    // An endless sequence is not read completely.
     assert!(NameBuf::deserialize(Sequence(std::iter::repeat(b'a'))).is_err());
 }
 
-/// The error of reading `text` as a `T`.
+/// Returns the error of deserializing `text` as a `T`.
 fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
     match from_str::<T>(text) {
         Ok(value) => panic!("takes {value:?}"),

@@ -7,14 +7,14 @@ use crate::samples::{Samples, hex, name};
 
 type Buf = ItemBuf<Message<NameBuf>>;
 
-/// No bitmap of these tests is larger, in bytes.
+/// Maximum size of the bitmaps in these tests, in bytes.
 const LIMIT: u64 = 64;
 
 const BITMAP_1: &str = "0000000000000018  ff03000000000000 0000000000000080 0100000000000000  \
                         0123456789abcdef";
 const BITMAP_2: &str = "0000000000000008  0000000000000000  0123456789abcdef";
 
-/// A return path with everything that there is.
+/// A return path with every kind of message.
 fn session() -> Vec<u8> {
     hex(&[
         "0007 0000",
@@ -32,7 +32,7 @@ fn session() -> Vec<u8> {
     .concat())
 }
 
-/// What the session holds, by hand.
+/// The items of the session.
 fn items() -> Vec<Buf> {
     let message = |offset, message| ItemBuf::Message { offset, message };
     let bitmap = |offset, text: &str| {
@@ -71,7 +71,7 @@ fn items() -> Vec<Buf> {
     ]
 }
 
-/// What a stream yields of `bytes` in one piece, and how it ends.
+/// Returns the items of `bytes` in one piece, and the end.
 fn read<D: Dialect>(bytes: &[u8], limit: u64) -> (Vec<ItemBuf<D::Owned>>, Result<(), DecodeError>) {
     let mut stream = Stream::<D>::new(limit);
     let mut input = bytes;

@@ -1,4 +1,4 @@
-//! The codec for `tokio_util`: items in and out of a framed connection.
+//! The codecs for `tokio_util` on framed connections.
 
 use futures_util::{SinkExt, StreamExt};
 use retpath_codec::bitmap::Bitmap;
@@ -14,7 +14,7 @@ use crate::samples::{Samples, hex, name};
 
 const LIMIT: u64 = 64;
 
-/// Runs a future without a thread of its own.
+/// Runs a future on the current thread.
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime
@@ -22,8 +22,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// What comes out of a connection that carries `bytes` in pieces, and how it
-/// ends.
+/// Returns the items of a connection that carries `bytes` in pieces, and its end.
 fn read(bytes: Vec<u8>, pieces: usize) -> (Vec<Item<Qemu>>, Option<Error>) {
     run(async {
         let (mut to, from) = duplex(64);

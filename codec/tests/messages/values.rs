@@ -1,5 +1,5 @@
-//! Values that no message can carry are refused before a byte is written, with
-//! the rule that a receiver would name.
+//! Values that a receiver would refuse are refused by the encoder, with the same
+//! rule and before a byte is written.
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::{Command, Commands, Range, RangeBuf, Ranges};
@@ -9,7 +9,7 @@ use crate::samples::{name, ranges};
 
 use Rule::*;
 
-/// What refuses the value: `check`, and both ways to write it.
+/// Returns the error, which `check` and all encoders report alike.
 fn refused(
     message: &(impl Encode + std::fmt::Debug),
     check: Result<(), EncodeError>,
@@ -136,8 +136,8 @@ fn refuses_names_that_the_wire_cannot_carry() {
 
 #[test]
 fn refuses_a_nul_anywhere_in_a_name_of_any_length() {
-    // Neighbours of NUL, and bytes with a high bit, are where a search by
-    // words could go wrong.
+    // Bytes near NUL or with the highest bit set are critical for the search by
+    // words.
     for other in [0x01, 0x7f, 0x80, 0x81, 0xff] {
         let mut bytes = [other; 255];
         for len in 1..=255 {

@@ -1,4 +1,4 @@
-//! Where state ends, and where it only seems to.
+//! Ends of device state, and bytes that resemble one.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,10 +12,10 @@ const RUN: &[u8] = &[8, 0, 5, 0, 0];
 const ADVISE: &[u8] = &[
     8, 0, 3, 0, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 16, 0,
 ];
-/// A section with number 9 and a name of three letters.
+/// A section with id 9 and a name of three letters.
 const FULL: &[u8] = b"\x04\0\0\0\x09\x03cpu\0\0\0\0\0\0\0\x01";
 
-/// Where the state is.
+/// The context of the state.
 #[derive(Clone, Copy)]
 enum In {
     Package,
@@ -24,13 +24,13 @@ enum In {
     End,
 }
 
-/// What a footer and `rest` are, at once.
+/// Classifies a footer followed by `rest`.
 #[track_caller]
 fn look(rest: &[u8], place: In) -> Option<Next> {
     find(&[&FOOTER, rest].concat(), place)
 }
 
-/// What is at the start of `view`; `None` if more must be seen.
+/// Classifies the start of `view`; `None` if more bytes are needed.
 #[track_caller]
 fn find(view: &[u8], place: In) -> Option<Next> {
     let section = |payload| Section {
@@ -52,7 +52,7 @@ fn find(view: &[u8], place: In) -> Option<Next> {
     }
 }
 
-/// It is a footer; and whatever there is of it may be one.
+/// Asserts that it is a footer, and that each of its prefixes may be one.
 #[track_caller]
 fn ends(rest: &[u8], place: In) {
     assert_eq!(look(rest, place), Some(Next::Footer));
@@ -63,7 +63,7 @@ fn ends(rest: &[u8], place: In) {
     assert_eq!(look(&[], place), None);
 }
 
-/// It is no footer.
+/// Asserts that it is not a footer.
 #[track_caller]
 fn goes_on(rest: &[u8], place: In) {
     let all = Some(Next::State(5 + rest.len()));
@@ -83,7 +83,7 @@ fn accepts_a_new_section_after_a_footer() {
         goes_on(&with(5, 0), place);
         goes_on(&with(6, 0x1f), place);
         goes_on(&with(7, 0x7f), place);
-        // As soon as it can be known.
+        // As early as possible.
         goes_on(&with(6, 0x1f)[..7], place);
     }
     let start = [&[1], &FULL[1..]].concat();
@@ -117,7 +117,7 @@ fn accepts_a_short_command_after_a_footer() {
     for command in [PING, RUN] {
         ends(command, In::Stream);
         ends(command, In::Package);
-        // Whatever comes behind it.
+        // Whatever follows.
         let more = [command, &[0xff; 40]].concat();
         assert_eq!(look(&more, In::Stream), Some(Next::Footer));
     }
@@ -128,7 +128,7 @@ fn accepts_a_short_command_after_a_footer() {
     goes_on(&[8, 0, 99, 0, 0], In::Stream);
 }
 
-/// RECV_BITMAP of a block with a name of so many letters.
+/// RECV_BITMAP of a block whose name has `len` letters.
 fn bitmap(letters: u8) -> Vec<u8> {
     let head = [8, 0, 10, 0, letters + 1, letters];
     [&head[..], &[b'x'].repeat(letters.into())].concat()
@@ -154,7 +154,7 @@ fn waits_for_a_complete_footer_unless_the_input_ends() {
     for size in 1..5 {
         assert_eq!(find(&FOOTER[..size], In::Stream), None);
         assert_eq!(find(&FOOTER[..size], In::End), Some(Next::State(size)));
-        // Behind state, the state comes first.
+        // After state, the state is returned first.
         let view = [&[1, 2], &FOOTER[..size]].concat();
         assert_eq!(find(&view, In::Stream), Some(Next::State(2)));
     }

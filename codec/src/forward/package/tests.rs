@@ -1,4 +1,4 @@
-//! The end of a package, found and not found.
+//! The end of a package without footers.
 
 use alloc::vec::Vec;
 
@@ -45,10 +45,10 @@ fn does_not_mistake_other_commands_for_the_end_of_a_package() {
     let package = all(&[&PING, &LISTEN]);
     assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
     assert_eq!(next(&LISTEN, 5).unwrap(), None);
-    // Nor bytes behind RUN.
+    // Nor bytes after RUN.
     let package = all(&[&RUN, &PING]);
     assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
-    // However few of them are here.
+    // Even if few of them are available.
     assert_eq!(next(&package[..5], 14).unwrap(), Some(Next::State(5)));
 }
 

@@ -6,7 +6,7 @@ use crate::generated::section;
 
 /// What the decoder expects next.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum Expected {
     /// "QEVM" and the version.
     Header,
     /// CONFIGURATION, or what follows it.
@@ -56,22 +56,22 @@ pub(super) enum Payload {
     Unknown,
 }
 
-impl Place {
+impl Expected {
     /// Returns the name of the incomplete item.
     pub(super) fn inside(self, left: &[u8]) -> Option<&'static str> {
         match self {
-            Place::Header => Some("HEADER"),
-            Place::Configuration
-            | Place::Subsections(_)
-            | Place::Item
-            | Place::Eof
-            | Place::End => section::label(*left.first()?),
-            Place::Ram { .. } | Place::Preempt => Some("RAM"),
-            Place::List { .. } => Some("BLOCK"),
-            Place::Device { .. } => Some("DEVICE_STATE"),
-            Place::DirtyBitmap { .. } | Place::Unskippable { .. } => Some("SECTION"),
-            Place::Footer { .. } => Some("SECTION_FOOTER"),
-            Place::Description(_) => Some("VMDESCRIPTION"),
+            Expected::Header => Some("HEADER"),
+            Expected::Configuration
+            | Expected::Subsections(_)
+            | Expected::Item
+            | Expected::Eof
+            | Expected::End => section::label(*left.first()?),
+            Expected::Ram { .. } | Expected::Preempt => Some("RAM"),
+            Expected::List { .. } => Some("BLOCK"),
+            Expected::Device { .. } => Some("DEVICE_STATE"),
+            Expected::DirtyBitmap { .. } | Expected::Unskippable { .. } => Some("SECTION"),
+            Expected::Footer { .. } => Some("SECTION_FOOTER"),
+            Expected::Description(_) => Some("VMDESCRIPTION"),
         }
     }
 }
