@@ -20,7 +20,7 @@ use super::{TARGET, TARGET_BYTES};
 use crate::blocks::{Block, Blocks};
 use crate::destination::Destination;
 use crate::memory::Memory;
-use crate::run::{Guest, RunError};
+use crate::run::{DestinationHandler, RunError};
 use crate::source::PageSource;
 
 /// Memory that is touched.
@@ -145,7 +145,7 @@ impl World {
     }
 }
 
-impl Guest for Touched {
+impl DestinationHandler for Touched {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let id = self.world.blocks.find(block.name.name());
         let memory = id.and_then(|id| self.world.memory.get(id));

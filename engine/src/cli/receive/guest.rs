@@ -27,7 +27,7 @@ use crate::cli::signals::Signals;
 use crate::destination::{Destination, Ending, Tail};
 use crate::image::{Finished, Manifest, Recorder, Writer};
 use crate::memory::{Backing, Memory};
-use crate::run::{Content, Control, Guest, RunError};
+use crate::run::{Content, Control, DestinationHandler, RunError};
 
 /// Interval between checkpoints of the received bitmaps, for `--continue`.
 const CHECKPOINT: Duration = Duration::from_secs(1);
@@ -214,7 +214,7 @@ impl Incoming {
         let source = self.source;
         // In precopy, a source with a return path runs its guest on when the connection closes.
         let runs_on = !source.switched && (source.hears || !source.done);
-        if source.has_guest || source.keeps || runs_on {
+        if source.keeps || runs_on {
             writer.discard();
             return None;
         }
@@ -283,7 +283,7 @@ impl Incoming {
     }
 }
 
-impl Guest for Incoming {
+impl DestinationHandler for Incoming {
     fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, String> {
         let added = self.writer()?.block(block, target);
         added.map_err(|error| error.to_string())?;
@@ -417,10 +417,6 @@ impl Guest for Incoming {
 
     fn may_go_back(&self) -> bool {
         self.ending.is_none()
-    }
-
-    fn given_back(&mut self) {
-        self.source.has_guest = true;
     }
 
     fn progress(&mut self, core: &Destination) {
