@@ -1,0 +1,447 @@
+//! The destination's loop: connections and userfaultfd on one side, the destination core
+//! and its policies on the other.
+//!
+//! One thread serves everything, and blocks only in poll(2). In every turn, what is urgent
+//! comes first: faults, then the preempt channel, then one read of the main channel.
+//!
+//! [`Pending`](crate::destination::pending::Pending) decides which connection becomes a
+//! channel, and [`Deadlines`] how long each may take. An error ends the migration with
+//! everything received still in memory. A lost connection does not end it in postcopy: the
+//! loop waits until the source resumes the migration over a new one.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use retpath_codec::forward::{self, Decoder};
+use rustix::event::PollFlags;
+
+use super::buffer::Outbox;
+use super::{Clock, Control, RunError, Waiting};
+use crate::Channel;
+use crate::destination::deadlines::{self, Deadlines, Expected, Timeout, Timeouts};
+use crate::destination::pending::Wanted;
+use crate::destination::{self, Destination, Phase};
+use crate::socket::{Listener, Moved};
+
+mod accept;
+mod channels;
+mod connection;
+mod handler;
+mod memory;
+mod page_reader;
+mod session;
+
+pub use crate::destination::Content;
+pub use handler::DestinationHandler;
+
+use accept::Acceptor;
+use channels::{Main, Preempt};
+use memory::GuestMemory;
+use session::{Completion, Session};
+
+/// How to receive.
+#[derive(Debug)]
+pub struct ReceiveOptions {
+    /// Settings of the core.
+    pub core: destination::Config,
+    /// Settings of the decoder.
+    pub stream: forward::Options,
+    /// How long to wait for a replacement of a lost connection.
+    pub reconnect_timeout: Duration,
+    /// How long a replacement may take to resume the migration, after which it is dropped,
+    /// and the next one may try with the whole `reconnect_timeout`; and how long a source
+    /// may be silent once everything has been received.
+    pub recovery_timeout: Duration,
+    /// Whether to accept a connection that closes inside the device state as the end of a
+    /// stream that does not mark its end; see [`RunError::UnprovenEnd`]. Only without
+    /// a return path: with one, a source that is done waits for SHUT.
+    pub accept_unproven_end: bool,
+}
+
+/// Receives one migration.
+///
+/// # Errors
+///
+/// The peer broke the protocol, the machine lacks something, the connection was lost and
+/// not replaced, or `control` stopped the loop.
+pub fn receive(
+    listener: &mut Listener,
+    handler: &mut dyn DestinationHandler,
+    options: ReceiveOptions,
+    control: &Control,
+) -> Result<Destination, RunError> {
+    let core = Destination::new(options.core.clone());
+    Receiver::new(core, None, listener, handler, options, control).run()
+}
+
+/// Resumes a migration that another process left in postcopy: the source, told to resume
+/// (`migrate -r`), connects to `listener`. `known` is what that process learned from the
+/// stream. [`DestinationHandler::memory`] is not called, and no memory is trapped.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub fn resume(
+    core: Destination,
+    known: forward::Known,
+    listener: &mut Listener,
+    handler: &mut dyn DestinationHandler,
+    options: ReceiveOptions,
+    control: &Control,
+) -> Result<Destination, RunError> {
+    let decoder = Decoder::resumed(options.stream.clone(), known);
+    Receiver::new(core, Some(decoder), listener, handler, options, control).run()
+}
+
+/// How often [`DestinationHandler::progress`] is called, in nanoseconds.
+const PROGRESS: u64 = 100_000_000;
+
+struct Receiver<'a> {
+    session: Session<'a>,
+    control: &'a Control,
+    options: ReceiveOptions,
+    deadlines: Deadlines,
+    main: Main,
+    preempt: Preempt,
+    /// How often [`DestinationHandler::recovered`] has been called.
+    recoveries: u64,
+}
+
+struct Ready {
+    control: bool,
+    faults: bool,
+    preempt: bool,
+    main: bool,
+    listener: bool,
+    pending: bool,
+}
+
+impl Ready {
+    fn is_idle(&self) -> bool {
+        let connections = self.preempt || self.main || self.listener || self.pending;
+        !(self.control || self.faults || connections)
+    }
+}
+
+impl<'a> Receiver<'a> {
+    fn new(
+        mut core: Destination,
+        decoder: Option<Decoder>,
+        listener: &'a mut Listener,
+        handler: &'a mut dyn DestinationHandler,
+        options: ReceiveOptions,
+        control: &'a Control,
+    ) -> Self {
+        // Whether the source has the channel is only known once it connects.
+        core.expect_preempt();
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let mut deadlines = Deadlines::new(Timeouts {
+            reconnect: nanoseconds(options.reconnect_timeout),
+            recovery: nanoseconds(options.recovery_timeout),
+        });
+        let mut wanted = Wanted::First;
+        if decoder.is_some() {
+            deadlines.handle(0, deadlines::Event::Lost);
+            wanted = Wanted::Replacement;
+        }
+        Self {
+            session: Session {
+                core,
+                handler,
+                acceptor: Acceptor::new(listener, wanted),
+                memory: GuestMemory::default(),
+                outbox: Outbox::default(),
+                completion: Completion::Incomplete,
+                clock: Clock::new(),
+            },
+            control,
+            options,
+            deadlines,
+            main: Main::Down {
+                decoder,
+                cause: None,
+            },
+            preempt: Preempt::Awaited,
+            recoveries: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<Destination, RunError> {
+        match self.serve() {
+            Ok(()) => {
+                // Every page is here. What cannot be unregistered is when the descriptor closes.
+                let _ = self.session.memory.release();
+                self.session.memory.finish();
+                Ok(self.session.core)
+            }
+            Err(error) => {
+                self.say_failure();
+                if self.session.handler.failed(&error) {
+                    self.session.memory.finish();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), RunError> {
+        let mut next_progress = 0;
+        while !self.deadlines.is_over() {
+            let ready = self.wait(next_progress)?;
+            if ready.is_idle() {
+                self.idle()?;
+            }
+            if ready.control {
+                let wishes = self.control.take();
+                if wishes.stop {
+                    return Err(RunError::Stopped);
+                }
+                if wishes.pause && matches!(self.main, Main::Up { .. }) {
+                    self.lost(Channel::Main, RunError::Closed)?;
+                    continue;
+                }
+            }
+            if ready.faults {
+                self.session.faults()?;
+                self.flush();
+            }
+            if ready.preempt {
+                self.read(Channel::Preempt)?;
+            }
+            if ready.main {
+                self.read(Channel::Main)?;
+            }
+            self.accept(&ready)?;
+            self.session.act()?;
+            self.report_recovery();
+            self.flush();
+            self.check_deadlines(!ready.main)?;
+            let now = self.session.clock.now();
+            if now >= next_progress {
+                next_progress = now + PROGRESS;
+                self.session.refuse_multifd()?;
+                self.session.handler.progress(&self.session.core);
+            }
+        }
+        match &mut self.session.completion {
+            Completion::ShutPending { error, .. } => error.take().map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sleeps until something is ready, or until the next deadline.
+    fn wait(&self, next_progress: u64) -> Result<Ready, RunError> {
+        let session = &self.session;
+        let mut waiting = Waiting::new();
+        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
+        let faults = session.memory.handler().map(AsFd::as_fd);
+        let faults = waiting.add(faults, PollFlags::IN);
+        let preempt = match &self.preempt {
+            Preempt::Open(preempt) => Some(preempt.link.as_fd()),
+            _ => None,
+        };
+        let preempt = waiting.add(preempt, PollFlags::IN);
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, !session.outbox.is_empty());
+        let main = match &self.main {
+            Main::Up { connection, .. } => Some(connection.link.as_fd()),
+            Main::Down { .. } => None,
+        };
+        let is_down = main.is_none();
+        let main = waiting.add(main, flags);
+        let listener = waiting.add(session.acceptor.listener_fd(), PollFlags::IN);
+        let pending = waiting.len();
+        if is_down || session.looks_for_preempt() {
+            for (fd, flags) in session.acceptor.pending_fds() {
+                waiting.add(Some(fd), flags);
+            }
+        }
+        let wake = self.deadlines.poll_deadline().unwrap_or(u64::MAX);
+        let time = wake.min(next_progress).saturating_sub(session.clock.now());
+        waiting.wait(Duration::from_nanos(time))?;
+        Ok(Ready {
+            control: waiting.readable(control),
+            faults: waiting.readable(faults),
+            preempt: waiting.readable(preempt),
+            main: waiting.readable(main),
+            listener: waiting.readable(listener),
+            pending: waiting.any_since(pending),
+        })
+    }
+
+    /// Calls [`DestinationHandler::recovered`] once per recovery.
+    fn report_recovery(&mut self) {
+        let resumes = self.session.core.stats().resumes;
+        if resumes != self.recoveries {
+            self.recoveries = resumes;
+            self.session.handler.recovered(&self.session.core);
+        }
+    }
+
+    /// Writes what the main connection takes.
+    fn flush(&mut self) {
+        let session = &mut self.session;
+        let now = session.clock.now();
+        if let Some(ending) = session.completion.ending() {
+            self.deadlines
+                .handle(now, deadlines::Event::Finished(ending));
+        }
+        let Main::Up {
+            connection,
+            write_error,
+            ..
+        } = &mut self.main
+        else {
+            if !session.outbox.is_empty() {
+                let (what, error) = ("writing", io::ErrorKind::NotConnected.into());
+                session
+                    .completion
+                    .shut_failed(RunError::Link { what, error });
+            }
+            // Requests are repeated after the recovery.
+            session.outbox.clear();
+            return;
+        };
+        if !session.outbox.is_empty() && write_error.is_none() {
+            match session.outbox.flush(&connection.link) {
+                Ok(true) => session.core.written(now),
+                Ok(false) => {}
+                Err(error) => {
+                    *write_error = Some(error);
+                    self.deadlines.handle(now, deadlines::Event::WriteFailed);
+                }
+            }
+        }
+        let finished = session.core.phase() == Phase::Finished && session.outbox.is_empty();
+        if finished && let Some(ending) = session.completion.ending() {
+            session.completion = Completion::ShutSent { ending };
+            let reconnected = session.core.stats().pauses > 0;
+            self.deadlines
+                .handle(now, deadlines::Event::ShutSent { reconnected });
+        }
+    }
+
+    fn notify(&mut self, event: deadlines::Event) {
+        self.deadlines.handle(self.session.clock.now(), event);
+    }
+
+    /// What the source has to do next on the main connection.
+    fn expected(&self) -> Expected {
+        let Main::Up {
+            connection,
+            may_have_ended,
+            ..
+        } = &self.main
+        else {
+            return Expected::Stream;
+        };
+        if self.session.core.phase() == Phase::Recovering {
+            Expected::Resume
+        } else if self.session.completion.ending().is_some() {
+            Expected::Close
+        } else if connection.decoder.has_ended() && self.session.looks_for_preempt() {
+            Expected::Preempt
+        } else if *may_have_ended {
+            Expected::EndOfStream
+        } else {
+            Expected::Stream
+        }
+    }
+
+    /// Carries out the timeout that is due. `drained`: nothing was left to read.
+    fn check_deadlines(&mut self, drained: bool) -> Result<(), RunError> {
+        self.notify(deadlines::Event::Expect(self.expected()));
+        if drained {
+            self.notify(deadlines::Event::Drained);
+        }
+        let now = self.session.clock.now();
+        let Some(timeout) = self.deadlines.poll(now) else {
+            return Ok(());
+        };
+        match timeout {
+            Timeout::WriteFailed => self.write_failed(),
+            Timeout::Reconnect => {
+                let cause = match &mut self.main {
+                    Main::Down { cause, .. } => cause.take(),
+                    Main::Up { .. } => None,
+                };
+                let seconds = self.options.reconnect_timeout.as_secs();
+                Err(RunError::Abandoned { seconds, cause })
+            }
+            Timeout::Resume => {
+                let seconds = self.options.recovery_timeout.as_secs();
+                self.lost(Channel::Main, RunError::NotRecovered { seconds })
+            }
+            Timeout::Close => {
+                let seconds = self.options.recovery_timeout.as_secs();
+                self.lost(Channel::Main, RunError::Stalled { seconds })
+            }
+            Timeout::Preempt => {
+                self.session.acceptor.clear();
+                self.check_preempt()
+            }
+            Timeout::EndOfStream => {
+                let seconds = Duration::from_nanos(deadlines::SILENCE).as_secs();
+                Err(RunError::NoEnd { seconds })
+            }
+            Timeout::Linger | Timeout::Farewell => Ok(()),
+        }
+    }
+
+    /// Ends the migration on the wire: with SHUT(1), if the source may run its guest again.
+    ///
+    /// A source in recovery gets no SHUT(1): QEMU handles it there like a lost connection,
+    /// and pauses again. It pauses as well when the connection closes, and another process
+    /// can continue.
+    ///
+    /// What follows SHUT(1) is read until the source closes: unread bytes would reset the
+    /// connection, and with it SHUT(1). The end of the connection proves nothing: a relay
+    /// in between may have lost the source.
+    fn say_failure(&mut self) {
+        let session = &mut self.session;
+        let phase = session.core.phase();
+        if phase.is_recoverable() {
+            return;
+        }
+        if session.handler.may_go_back() {
+            session.core.abort();
+        }
+        session.outbox.bytes.append(session.core.outbox());
+        let Main::Up { connection, .. } = &self.main else {
+            return;
+        };
+        // From the first discarded page on, the guest is stopped at the source. Before that
+        // the source continues to run it even if SHUT(1) is lost.
+        let stopped = session.core.has_switched() || phase == Phase::Discarding;
+        let switched = stopped && !session.outbox.is_empty();
+        let now = session.clock.now();
+        self.deadlines
+            .handle(now, deadlines::Event::Failed { switched });
+        let mut rest = vec![0; 64 << 10];
+        loop {
+            let flags = match session.outbox.flush(&connection.link) {
+                Ok(true) => PollFlags::IN,
+                Ok(false) => PollFlags::IN | PollFlags::OUT,
+                Err(_) => return,
+            };
+            let moved = connection.link.read(&mut rest);
+            let now = session.clock.now();
+            if self.deadlines.poll(now).is_some() {
+                return;
+            }
+            let left = self.deadlines.poll_deadline().unwrap_or(now) - now;
+            match moved {
+                Ok(Moved::Bytes(_)) => {}
+                Ok(Moved::Later) => {
+                    let mut waiting = Waiting::new();
+                    waiting.add(Some(connection.link.as_fd()), flags);
+                    if waiting.wait(Duration::from_nanos(left)).is_err() {
+                        return;
+                    }
+                }
+                Ok(Moved::End) | Err(_) => return,
+            }
+        }
+    }
+}
