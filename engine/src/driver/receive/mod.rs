@@ -176,7 +176,7 @@ impl<'a> Receiver<'a> {
                 Ok(self.session.core)
             }
             Err(error) => {
-                self.say_failure();
+                self.send_failure();
                 if self.session.handler.failed(&error) {
                     self.session.memory.finish();
                 }
@@ -396,9 +396,8 @@ impl<'a> Receiver<'a> {
     /// can continue.
     ///
     /// What follows SHUT(1) is read until the source closes: unread bytes would reset the
-    /// connection, and with it SHUT(1). The end of the connection proves nothing: a relay
-    /// in between may have lost the source.
-    fn say_failure(&mut self) {
+    /// connection, and SHUT(1) could be lost.
+    fn send_failure(&mut self) {
         let session = &mut self.session;
         let phase = session.core.phase();
         if phase.is_recoverable() {
@@ -439,6 +438,14 @@ impl<'a> Receiver<'a> {
                     if waiting.wait(Duration::from_nanos(left)).is_err() {
                         return;
                     }
+                }
+                // A source that has sent everything closes once it has read SHUT(1). One that has
+                // not may have lost its link: then it pauses, and does not get its guest back.
+                Ok(Moved::End) if session.core.is_main_ended() && session.outbox.is_empty() => {
+                    if switched {
+                        session.handler.given_back();
+                    }
+                    return;
                 }
                 Ok(Moved::End) | Err(_) => return,
             }
