@@ -36,7 +36,7 @@ pub use crate::destination::Content;
 pub use handler::DestinationHandler;
 
 use accept::Acceptor;
-use channels::{Main, Preempt};
+use channels::{MainChannel, PreemptChannel};
 use memory::GuestMemory;
 use session::{Completion, Session};
 
@@ -102,8 +102,8 @@ struct Receiver<'a> {
     control: &'a Control,
     options: ReceiveOptions,
     deadlines: Deadlines,
-    main: Main,
-    preempt: Preempt,
+    main: MainChannel,
+    preempt: PreemptChannel,
     /// How often [`DestinationHandler::recovered`] has been called.
     recoveries: u64,
 }
@@ -158,11 +158,11 @@ impl<'a> Receiver<'a> {
             control,
             options,
             deadlines,
-            main: Main::Down {
+            main: MainChannel::Down {
                 decoder,
                 cause: None,
             },
-            preempt: Preempt::Awaited,
+            preempt: PreemptChannel::Awaited,
             recoveries: 0,
         }
     }
@@ -197,7 +197,7 @@ impl<'a> Receiver<'a> {
                 if wishes.stop {
                     return Err(RunError::Stopped);
                 }
-                if wishes.pause && matches!(self.main, Main::Up { .. }) {
+                if wishes.pause && matches!(self.main, MainChannel::Up { .. }) {
                     self.lost(Channel::Main, RunError::Closed)?;
                     continue;
                 }
@@ -238,15 +238,15 @@ impl<'a> Receiver<'a> {
         let faults = session.memory.handler().map(AsFd::as_fd);
         let faults = waiting.add(faults, PollFlags::IN);
         let preempt = match &self.preempt {
-            Preempt::Open(preempt) => Some(preempt.link.as_fd()),
+            PreemptChannel::Open(preempt) => Some(preempt.link.as_fd()),
             _ => None,
         };
         let preempt = waiting.add(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
         flags.set(PollFlags::OUT, !session.outbox.is_empty());
         let main = match &self.main {
-            Main::Up { connection, .. } => Some(connection.link.as_fd()),
-            Main::Down { .. } => None,
+            MainChannel::Up { connection, .. } => Some(connection.link.as_fd()),
+            MainChannel::Down { .. } => None,
         };
         let is_down = main.is_none();
         let main = waiting.add(main, flags);
@@ -287,7 +287,7 @@ impl<'a> Receiver<'a> {
             self.deadlines
                 .handle(now, deadlines::Event::Finished(ending));
         }
-        let Main::Up {
+        let MainChannel::Up {
             connection,
             write_error,
             ..
@@ -328,7 +328,7 @@ impl<'a> Receiver<'a> {
 
     /// What the source has to do next on the main connection.
     fn expected(&self) -> Expected {
-        let Main::Up {
+        let MainChannel::Up {
             connection,
             may_have_ended,
             ..
@@ -363,8 +363,8 @@ impl<'a> Receiver<'a> {
             Timeout::WriteFailed => self.write_failed(),
             Timeout::Reconnect => {
                 let cause = match &mut self.main {
-                    Main::Down { cause, .. } => cause.take(),
-                    Main::Up { .. } => None,
+                    MainChannel::Down { cause, .. } => cause.take(),
+                    MainChannel::Up { .. } => None,
                 };
                 let seconds = self.options.reconnect_timeout.as_secs();
                 Err(RunError::Abandoned { seconds, cause })
@@ -407,7 +407,7 @@ impl<'a> Receiver<'a> {
             session.core.abort();
         }
         session.outbox.bytes.append(session.core.outbox());
-        let Main::Up { connection, .. } = &self.main else {
+        let MainChannel::Up { connection, .. } = &self.main else {
             return;
         };
         // From the first discarded page on, the guest is stopped at the source. Before that
