@@ -12,7 +12,7 @@
 //! Mirrors `ram.c:ram_load_postcopy` and its temporary pages.
 
 use super::api::Content;
-use super::error::What;
+use super::error::ErrorKind;
 use crate::bits::Bits;
 use crate::blocks::BlockId;
 
@@ -85,20 +85,20 @@ impl Assembly {
     ///
     /// # Errors
     ///
-    /// [`What::TargetPageTwice`].
+    /// [`ErrorKind::TargetPageTwice`].
     pub(super) fn add(
         &mut self,
         host: Span,
         offset: u64,
         target: u64,
         content: Content<'_>,
-    ) -> Result<Progress<'static>, What> {
+    ) -> Result<Progress<'static>, ErrorKind> {
         if self.open != Some(host) {
             self.begin(host, target);
         }
         let inside = offset - host.offset;
         if !self.have.set(inside / target) {
-            return Err(What::TargetPageTwice);
+            return Err(ErrorKind::TargetPageTwice);
         }
         if let Content::Data(bytes) = content {
             self.data.set(inside / target);

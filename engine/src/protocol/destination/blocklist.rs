@@ -5,7 +5,7 @@
 
 use retpath_codec::{BlockName, Name, forward};
 
-use super::{Action, Destination, Flaw, MAX_BLOCKS, Place, What};
+use super::{Action, Cause, Destination, ErrorKind, Location, MAX_BLOCKS};
 use crate::blocks::{Block, BlockId, Blocks};
 
 impl Destination {
@@ -16,21 +16,21 @@ impl Destination {
         name: Name<'_>,
         len: u64,
         page_size: Option<u64>,
-    ) -> Result<(), Flaw> {
-        let flaw = |what| Flaw {
-            what,
-            place: Some(Place {
+    ) -> Result<(), Cause> {
+        let cause = |kind| Cause {
+            kind,
+            location: Some(Location {
                 block: name.to_buf(),
                 offset: None,
             }),
         };
         let next = self.blocks.len();
         if number.index() != next {
-            return Err(flaw(What::BlockNumber { next }));
+            return Err(cause(ErrorKind::BlockNumber { next }));
         }
         let page = match (self.listed_page(name), page_size) {
             (Some(ours), Some(theirs)) if ours != theirs => {
-                return Err(flaw(What::PageSize { ours, theirs }));
+                return Err(cause(ErrorKind::PageSize { ours, theirs }));
             }
             (listed, announced) => listed.or(announced).unwrap_or(self.usual_page()),
         };
@@ -39,27 +39,27 @@ impl Destination {
             len,
             page,
         };
-        let id = self.add_block(block).map_err(flaw)?;
+        let id = self.add_block(block).map_err(cause)?;
         self.actions.push_back(Action::Block { id });
         Ok(())
     }
 
     /// Adds a block of which every page is missing.
-    pub(super) fn add_block(&mut self, block: Block) -> Result<BlockId, What> {
+    pub(super) fn add_block(&mut self, block: Block) -> Result<BlockId, ErrorKind> {
         if self.blocks.len() >= MAX_BLOCKS {
-            return Err(What::TooManyBlocks);
+            return Err(ErrorKind::TooManyBlocks);
         }
         if u32::try_from(block.page).is_err() {
-            return Err(What::PageTooLarge { page: block.page });
+            return Err(ErrorKind::PageTooLarge { page: block.page });
         }
         let (total, limit) = (self.ram.saturating_add(block.len), self.config.max_ram);
         if total > limit {
-            return Err(What::TooMuchRam { total, limit });
+            return Err(ErrorKind::TooMuchRam { total, limit });
         }
         if self.blocks.is_empty() {
-            self.blocks = Blocks::new(self.target).map_err(What::Block)?;
+            self.blocks = Blocks::new(self.target).map_err(ErrorKind::Block)?;
         }
-        let id = self.blocks.add(block.clone()).map_err(What::Block)?;
+        let id = self.blocks.add(block.clone()).map_err(ErrorKind::Block)?;
         self.pages.add(&block, self.target);
         self.ram = total;
         Ok(id)

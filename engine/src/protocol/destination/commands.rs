@@ -6,8 +6,8 @@ use retpath_codec::command::{Command, RangeList, Ranges};
 use retpath_codec::{Message, Name};
 
 use super::{
-    Action, Channel, Destination, Device, Flaw, MAX_PONGS, MainStream, PING_LOADED, Phase, Place,
-    ReturnPath, Turn, What,
+    Action, Cause, Channel, Destination, Device, ErrorKind, Location, MAX_PONGS, MainStream,
+    PING_LOADED, Phase, ReturnPath, Turn,
 };
 use crate::blocks::BlockId;
 use crate::release::Release;
@@ -25,13 +25,13 @@ impl Destination {
         &mut self,
         command: AnyCommand<'_>,
         what: &'static str,
-    ) -> Result<(), Flaw> {
+    ) -> Result<(), Cause> {
         if self.phase == Phase::Recovering {
             return match command {
                 Command::Ping { value } => Ok(self.ping(value)?),
                 Command::RecvBitmap { block } => self.recv_bitmap(block),
                 Command::PostcopyResume => self.resume(),
-                _ => Err(What::OutOfTurn { what }.into()),
+                _ => Err(ErrorKind::OutOfTurn { what }.into()),
             };
         }
         match command {
@@ -40,11 +40,11 @@ impl Destination {
             Command::PostcopyAdvise { sizes: None } => {
                 // Dirty bitmaps are postcopied, RAM is not.
                 let what = "postcopy of dirty bitmaps alone";
-                return Err(What::Unsupported { what }.into());
+                return Err(ErrorKind::Unsupported { what }.into());
             }
             Command::PostcopyAdvise { sizes: Some(sizes) } => {
                 if !self.blocks.is_empty() {
-                    return Err(What::OutOfTurn { what }.into());
+                    return Err(ErrorKind::OutOfTurn { what }.into());
                 }
                 self.turn(Turn::Advise, what)?;
                 self.target = sizes.target;
@@ -58,7 +58,7 @@ impl Destination {
             Command::Packaged { .. } => {
                 let legal = matches!(self.phase, Phase::Advised | Phase::Discarding);
                 if !legal || self.main != MainStream::Open || self.device != Device::Arriving {
-                    return Err(What::OutOfTurn { what }.into());
+                    return Err(ErrorKind::OutOfTurn { what }.into());
                 }
                 self.main = MainStream::Package;
             }
@@ -74,10 +74,10 @@ impl Destination {
             }
             Command::SwitchoverStart if self.phase.is_precopy() => {}
             Command::EnableColo => {
-                return Err(What::Unsupported { what }.into());
+                return Err(ErrorKind::Unsupported { what }.into());
             }
             Command::SwitchoverStart | Command::PostcopyResume | Command::RecvBitmap { .. } => {
-                return Err(What::OutOfTurn { what }.into());
+                return Err(ErrorKind::OutOfTurn { what }.into());
             }
         }
         Ok(())
@@ -121,14 +121,14 @@ impl Destination {
         }
     }
 
-    fn ping(&mut self, value: u32) -> Result<(), What> {
+    fn ping(&mut self, value: u32) -> Result<(), ErrorKind> {
         if !self.has_return_path() {
-            return Err(What::NoReturnPath { what: "PING" });
+            return Err(ErrorKind::NoReturnPath { what: "PING" });
         }
         // It asks for the device state, not for the connection.
         if value == PING_LOADED && self.listening && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
-                return Err(What::Flood);
+                return Err(ErrorKind::Flood);
             }
             self.held += 1;
             return Ok(());
@@ -145,24 +145,24 @@ impl Destination {
 
     /// Compares the page sizes with those of POSTCOPY_ADVISE, now that all
     /// blocks are known.
-    fn check_summary(&self) -> Result<(), What> {
+    fn check_summary(&self) -> Result<(), ErrorKind> {
         let ours = self.blocks.page_summary();
         match self.advice {
             Some(advice) if advice.summary != ours => {
                 let theirs = advice.summary;
-                Err(What::PageSummary { ours, theirs })
+                Err(ErrorKind::PageSummary { ours, theirs })
             }
             _ => Ok(()),
         }
     }
 
-    fn discard(&mut self, name: Name<'_>, ranges: &Ranges<'_>) -> Result<(), Flaw> {
+    fn discard(&mut self, name: Name<'_>, ranges: &Ranges<'_>) -> Result<(), Cause> {
         let id = self.named(name)?;
-        let page = self.blocks.block(id).map_err(What::Block)?.page;
+        let page = self.blocks.block(id).map_err(ErrorKind::Block)?.page;
         for range in ranges.iter() {
             self.blocks
                 .check(id, range.start, range.len, page)
-                .map_err(|error| self.at(id, range.start, What::Block(error)))?;
+                .map_err(|error| self.at(id, range.start, ErrorKind::Block(error)))?;
         }
         for range in ranges.iter() {
             self.stats.discarded += self.pages.discard(id, range.start, range.len);
@@ -175,14 +175,14 @@ impl Destination {
         Ok(())
     }
 
-    fn listen(&mut self, what: &'static str) -> Result<(), Flaw> {
+    fn listen(&mut self, what: &'static str) -> Result<(), Cause> {
         if !self.has_return_path() {
-            return Err(What::NoReturnPath { what }.into());
+            return Err(ErrorKind::NoReturnPath { what }.into());
         }
         self.check_summary()?;
         for id in 0..self.blocks.len() {
             if let Some(offset) = self.pages.torn(id) {
-                return Err(self.at(id, offset, What::Torn));
+                return Err(self.at(id, offset, ErrorKind::Torn));
             }
         }
         self.turn(Turn::Listen, what)?;
@@ -192,10 +192,10 @@ impl Destination {
         Ok(())
     }
 
-    pub(super) fn package_end(&mut self) -> Result<(), What> {
+    pub(super) fn package_end(&mut self) -> Result<(), ErrorKind> {
         if self.main != MainStream::Package || !self.listening {
             let what = "the end of a package without POSTCOPY_LISTEN";
-            return Err(What::OutOfTurn { what });
+            return Err(ErrorKind::OutOfTurn { what });
         }
         self.main = MainStream::Open;
         self.device_state_complete();
@@ -222,11 +222,11 @@ impl Destination {
         self.config.give_back &= release.is_none_or(Release::may_pause_at_switch);
     }
 
-    pub(super) fn subsection(&mut self, subsection: &Subsection<'_>) -> Result<(), What> {
+    pub(super) fn subsection(&mut self, subsection: &Subsection<'_>) -> Result<(), ErrorKind> {
         if let Subsection::TargetPageBits(bits) = *subsection {
             if !self.blocks.is_empty() {
                 let what = "the configuration";
-                return Err(What::OutOfTurn { what });
+                return Err(ErrorKind::OutOfTurn { what });
             }
             // A size that is none is refused with the first block.
             self.target = 1_u64.checked_shl(bits).unwrap_or(0);
@@ -235,10 +235,10 @@ impl Destination {
     }
 
     /// The number of a block that a command names.
-    pub(super) fn named(&self, name: Name<'_>) -> Result<BlockId, Flaw> {
-        self.blocks.find(name).ok_or_else(|| Flaw {
-            what: What::UnknownBlock,
-            place: Some(Place {
+    pub(super) fn named(&self, name: Name<'_>) -> Result<BlockId, Cause> {
+        self.blocks.find(name).ok_or_else(|| Cause {
+            kind: ErrorKind::UnknownBlock,
+            location: Some(Location {
                 block: name.to_buf(),
                 offset: None,
             }),
@@ -250,11 +250,11 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`What::NothingToSave`] before [`Action::DeviceStateComplete`].
+    /// [`ErrorKind::NothingToSave`] before [`Action::DeviceStateComplete`].
     pub fn device_state_saved(&mut self) -> Result<(), super::Error> {
         match self.device {
             Device::Arriving | Device::Lost => {
-                return Err(self.give_up(None, What::NothingToSave.into()));
+                return Err(self.give_up(None, ErrorKind::NothingToSave.into()));
             }
             Device::Complete => self.device = Device::Saved,
             Device::Saved => return Ok(()),
@@ -264,6 +264,6 @@ impl Destination {
             self.release_pongs();
         }
         self.settle()
-            .map_err(|flaw| self.give_up(Some(Channel::Main), flaw))
+            .map_err(|cause| self.give_up(Some(Channel::Main), cause))
     }
 }

@@ -7,8 +7,8 @@
 
 use super::ram::lane;
 use super::{
-    Action, Blame, Completion, Destination, Device, Ending, Error, Flaw, MainStream, Phase,
-    PreemptStream, ReturnPath, Turn, What,
+    Action, Blame, Cause, Completion, Destination, Device, Ending, Error, ErrorKind, MainStream,
+    Phase, PreemptStream, ReturnPath, Turn,
 };
 use crate::Channel;
 
@@ -28,7 +28,7 @@ impl Destination {
     /// # Errors
     ///
     /// As [`Destination::link_lost`] if the stream was not complete, and
-    /// [`What::Incomplete`] if no page can come any more and some are missing.
+    /// [`ErrorKind::Incomplete`] if no page can come any more and some are missing.
     pub fn end_of_stream(&mut self, channel: Channel) -> Result<(), Error> {
         match channel {
             Channel::Main if self.is_main_ended() => return Ok(()),
@@ -40,11 +40,11 @@ impl Destination {
             return self.link_lost(channel);
         }
         self.end_preempt()
-            .map_err(|flaw| self.give_up(Some(channel), flaw))
+            .map_err(|cause| self.give_up(Some(channel), cause))
     }
 
     /// No more pages will come on the preempt channel.
-    pub(super) fn end_preempt(&mut self) -> Result<(), Flaw> {
+    pub(super) fn end_preempt(&mut self) -> Result<(), Cause> {
         if self.preempt == PreemptStream::Open {
             self.preempt = PreemptStream::Ended;
         }
@@ -52,21 +52,21 @@ impl Destination {
     }
 
     /// The main channel's end mark.
-    pub(super) fn eof(&mut self) -> Result<(), Flaw> {
+    pub(super) fn eof(&mut self) -> Result<(), Cause> {
         if !self.phase.is_precopy() && self.phase != Phase::Running {
             let what = "the end of the stream";
-            return Err(What::OutOfTurn { what }.into());
+            return Err(ErrorKind::OutOfTurn { what }.into());
         }
         if self.main == MainStream::Package {
             let what = "the end of the stream inside the package";
-            return Err(What::OutOfTurn { what }.into());
+            return Err(ErrorKind::OutOfTurn { what }.into());
         }
         if !self.listening && !self.config.accept_precopy_end {
-            return Err(What::NoSwitch.into());
+            return Err(ErrorKind::NoSwitch.into());
         }
         self.main = MainStream::Ended;
         if self.device == Device::Lost {
-            return Err(What::DevicesLost.into());
+            return Err(ErrorKind::DevicesLost.into());
         }
         self.unplug();
         self.device_state_complete();
@@ -74,7 +74,7 @@ impl Destination {
     }
 
     /// Ends the migration if everything is here, or cannot come any more.
-    pub(super) fn settle(&mut self) -> Result<(), Flaw> {
+    pub(super) fn settle(&mut self) -> Result<(), Cause> {
         let ending = match self.phase {
             _ if !self.is_main_ended() => return Ok(()),
             Phase::Running => Ending::Postcopy,
@@ -97,8 +97,8 @@ impl Destination {
                 return Ok(());
             }
             return Err(match self.pages.first_missing() {
-                Some((id, offset)) => self.at(id, offset, What::Incomplete { missing }),
-                None => What::Incomplete { missing }.into(),
+                Some((id, offset)) => self.at(id, offset, ErrorKind::Incomplete { missing }),
+                None => ErrorKind::Incomplete { missing }.into(),
             });
         }
         if self.device != Device::Saved {
@@ -131,17 +131,17 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`What::NothingToConfirm`] before [`Action::Complete`].
+    /// [`ErrorKind::NothingToConfirm`] before [`Action::Complete`].
     pub fn confirm(&mut self) -> Result<(), Error> {
         match self.completion {
             Completion::Unconfirmed => {
-                return Err(self.give_up(None, What::NothingToConfirm.into()));
+                return Err(self.give_up(None, ErrorKind::NothingToConfirm.into()));
             }
             Completion::AwaitingConfirmation => self.completion = Completion::Confirmed,
             Completion::Confirmed | Completion::Reported => {}
         }
         self.settle()
-            .map_err(|flaw| self.give_up(Some(Channel::Main), flaw))
+            .map_err(|cause| self.give_up(Some(Channel::Main), cause))
     }
 
     /// Gives up, and tells the source with SHUT(1) if there is a return path.
@@ -152,20 +152,20 @@ impl Destination {
     }
 
     /// Draws the consequences of an error.
-    pub(super) fn give_up(&mut self, channel: Option<Channel>, flaw: Flaw) -> Error {
+    pub(super) fn give_up(&mut self, channel: Option<Channel>, cause: Cause) -> Error {
         let error = Error {
-            what: flaw.what,
-            place: flaw.place,
+            kind: cause.kind,
+            location: cause.location,
             channel,
             phase: self.phase,
         };
         let recoverable = self.phase == Phase::Running || self.phase.is_recoverable();
-        match flaw.what {
-            what if what.blame() == Blame::Caller => {}
+        match cause.kind {
+            kind if kind.blame() == Blame::Caller => {}
             // The source believes that it has sent everything.
-            What::Incomplete { .. } | What::DevicesLost => self.fail(),
+            ErrorKind::Incomplete { .. } | ErrorKind::DevicesLost => self.fail(),
             _ if recoverable => self.pause(Turn::LinkLost),
-            What::LinkLost if channel == Some(Channel::Main) => {
+            ErrorKind::LinkLost if channel == Some(Channel::Main) => {
                 self.requests.forget_link();
                 self.return_path = ReturnPath::Closed;
                 self.fail();

@@ -79,7 +79,7 @@ use retpath_codec::command::PageSizes;
 use retpath_codec::forward::{Event, ram::Record};
 
 pub use self::api::{Action, Config, Content, Ending, Placement, Tail};
-pub use self::error::{Blame, Error, Place, What};
+pub use self::error::{Blame, Error, ErrorKind, Location};
 pub use self::phase::Phase;
 pub use crate::pages::Fault;
 
@@ -203,7 +203,7 @@ pub struct Destination {
 
 /// What decides whether an event may come now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EventClass {
     Command,
     /// The preempt channel may carry it.
     Urgent,
@@ -213,28 +213,29 @@ enum Kind {
     Other,
 }
 
-impl Kind {
+impl EventClass {
     fn of(event: &Event<'_>) -> Self {
         match event {
-            Event::Command(_) => Kind::Command,
-            Event::Record(Record::Page { .. } | Record::Zero { .. }) => Kind::Urgent,
-            Event::Record(Record::Eos) => Kind::Eos,
-            Event::Description { .. } | Event::DescriptionBytes(_) => Kind::Description,
-            _ => Kind::Other,
+            Event::Command(_) => EventClass::Command,
+            Event::Record(Record::Page { .. } | Record::Zero { .. }) => EventClass::Urgent,
+            Event::Record(Record::Eos) => EventClass::Eos,
+            Event::Description { .. } | Event::DescriptionBytes(_) => EventClass::Description,
+            _ => EventClass::Other,
         }
     }
 }
 
-/// An error in the making: the channel and the phase come last.
+/// The cause of an [`Error`], before its channel and phase are known.
 #[derive(Debug)]
-struct Flaw {
-    what: What,
-    place: Option<Place>,
+struct Cause {
+    kind: ErrorKind,
+    location: Option<Location>,
 }
 
-impl From<What> for Flaw {
-    fn from(what: What) -> Self {
-        Self { what, place: None }
+impl From<ErrorKind> for Cause {
+    fn from(kind: ErrorKind) -> Self {
+        let location = None;
+        Self { kind, location }
     }
 }
 
@@ -294,12 +295,12 @@ impl Destination {
     {
         let mut core = Self::new(config);
         for (block, received) in blocks {
-            let place = Some(Place {
+            let location = Some(Location {
                 block: block.name.clone(),
                 offset: None,
             });
             core.add_block(block)
-                .map_err(|what| core.give_up(None, Flaw { what, place }))?;
+                .map_err(|kind| core.give_up(None, Cause { kind, location }))?;
             core.pages.restore(received);
         }
         match sections {
@@ -324,7 +325,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// See [`What`]. Unless the caller is to blame, the migration is paused or
+    /// See [`ErrorKind`]. Unless the caller is to blame, the migration is paused or
     /// has failed.
     pub fn event<'a>(
         &'a mut self,
@@ -334,7 +335,7 @@ impl Destination {
     ) -> Result<Option<Placement<'a>>, Error> {
         match self.take(channel, &event, now) {
             Ok(delivery) => Ok(delivery.map(|delivery| self.placement(channel, delivery))),
-            Err(flaw) => Err(self.give_up(Some(channel), flaw)),
+            Err(cause) => Err(self.give_up(Some(channel), cause)),
         }
     }
 
@@ -343,8 +344,8 @@ impl Destination {
         channel: Channel,
         event: &Event<'a>,
         now: u64,
-    ) -> Result<Option<Delivery<'a>>, Flaw> {
-        self.expect(channel, Kind::of(event), event.label())?;
+    ) -> Result<Option<Delivery<'a>>, Cause> {
+        self.expect(channel, EventClass::of(event), event.label())?;
         // Before LISTEN the source may still promise pages.
         if channel == Channel::Main && self.virtio_mem.event(event) && self.listening {
             for part in self.virtio_mem.newly_unplugged(&self.blocks) {
@@ -377,33 +378,40 @@ impl Destination {
     }
 
     /// Whether anything like this may come on this channel now.
-    fn expect(&self, channel: Channel, kind: Kind, what: &'static str) -> Result<(), What> {
-        match (self.phase, kind) {
-            (Phase::Failed, _) => return Err(What::Over),
-            (Phase::Paused, _) => return Err(What::LinkDown),
-            (_, Kind::Description) => {
+    fn expect(
+        &self,
+        channel: Channel,
+        class: EventClass,
+        what: &'static str,
+    ) -> Result<(), ErrorKind> {
+        match (self.phase, class) {
+            (Phase::Failed, _) => return Err(ErrorKind::Over),
+            (Phase::Paused, _) => return Err(ErrorKind::LinkDown),
+            (_, EventClass::Description) => {
                 let legal = self.is_main_ended() && !self.listening && channel == Channel::Main;
                 return if legal {
                     Ok(())
                 } else {
-                    Err(What::OutOfTurn { what })
+                    Err(ErrorKind::OutOfTurn { what })
                 };
             }
-            (Phase::Recovering, Kind::Command) => {}
+            (Phase::Recovering, EventClass::Command) => {}
             // An early preempt channel ends behind the main channel, when all
             // pages may be here already; the main one is refused below.
-            (Phase::Finished, Kind::Eos) => {}
-            (Phase::Finished | Phase::Recovering, _) => return Err(What::OutOfTurn { what }),
+            (Phase::Finished, EventClass::Eos) => {}
+            (Phase::Finished | Phase::Recovering, _) => return Err(ErrorKind::OutOfTurn { what }),
             _ => {}
         }
         match channel {
-            Channel::Main if self.is_main_ended() => Err(What::OutOfTurn { what }),
+            Channel::Main if self.is_main_ended() => Err(ErrorKind::OutOfTurn { what }),
             Channel::Main => Ok(()),
             Channel::Preempt => match self.preempt {
-                PreemptStream::NotAgreed => Err(What::NoPreempt),
-                PreemptStream::Ended => Err(What::OutOfTurn { what }),
-                PreemptStream::Open if matches!(kind, Kind::Urgent | Kind::Eos) => Ok(()),
-                PreemptStream::Open => Err(What::OnPreempt { what }),
+                PreemptStream::NotAgreed => Err(ErrorKind::NoPreempt),
+                PreemptStream::Ended => Err(ErrorKind::OutOfTurn { what }),
+                PreemptStream::Open if matches!(class, EventClass::Urgent | EventClass::Eos) => {
+                    Ok(())
+                }
+                PreemptStream::Open => Err(ErrorKind::OnPreempt { what }),
             },
         }
     }
@@ -418,26 +426,26 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`What::NoSuchPage`], [`What::NotListening`], and [`What::Over`] if the
+    /// [`ErrorKind::NoSuchPage`], [`ErrorKind::NotListening`], and [`ErrorKind::Over`] if the
     /// page will never come.
     pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<Fault, Error> {
         self.touch(block, offset, now)
-            .map_err(|flaw| self.give_up(None, flaw))
+            .map_err(|cause| self.give_up(None, cause))
     }
 
-    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Flaw> {
+    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Cause> {
         let Ok(block) = self.blocks.block(id) else {
-            return Err(What::NoSuchPage.into());
+            return Err(ErrorKind::NoSuchPage.into());
         };
         let start = offset - offset % block.page;
         if offset >= block.len {
-            return Err(self.at(id, offset, What::NoSuchPage));
+            return Err(self.at(id, offset, ErrorKind::NoSuchPage));
         }
         if !self.listening {
-            return Err(self.at(id, offset, What::NotListening));
+            return Err(self.at(id, offset, ErrorKind::NotListening));
         }
         if self.phase == Phase::Failed && !self.pages.is_received(id, start) {
-            return Err(self.at(id, offset, What::Over));
+            return Err(self.at(id, offset, ErrorKind::Over));
         }
         let fault = self.pages.fault(id, start);
         match fault {
@@ -519,17 +527,20 @@ impl Destination {
     }
 
     /// Goes on to the next phase, if `what` may come now.
-    fn turn(&mut self, turn: Turn, what: &'static str) -> Result<(), What> {
-        self.phase = self.phase.after(turn).ok_or(What::OutOfTurn { what })?;
+    fn turn(&mut self, turn: Turn, what: &'static str) -> Result<(), ErrorKind> {
+        self.phase = self
+            .phase
+            .after(turn)
+            .ok_or(ErrorKind::OutOfTurn { what })?;
         Ok(())
     }
 
     /// An error at a place in a block.
-    fn at(&self, id: BlockId, offset: u64, what: What) -> Flaw {
-        let place = self.blocks.block(id).ok().map(|block| Place {
+    fn at(&self, id: BlockId, offset: u64, kind: ErrorKind) -> Cause {
+        let location = self.blocks.block(id).ok().map(|block| Location {
             block: block.name.clone(),
             offset: Some(offset),
         });
-        Flaw { what, place }
+        Cause { kind, location }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::assembly::{Run, Span};
 use super::ram::lane;
-use super::{Destination, Error, Flaw, Kind, What};
+use super::{Cause, Destination, Error, ErrorKind, EventClass};
 use crate::Channel;
 use crate::blocks::BlockId;
 
@@ -28,23 +28,24 @@ impl Destination {
     ) -> Result<(), Error> {
         let span = Span { block, offset, len };
         self.announce(channel, span, now)
-            .map_err(|flaw| self.give_up(Some(channel), flaw))
+            .map_err(|cause| self.give_up(Some(channel), cause))
     }
 
-    fn announce(&mut self, channel: Channel, span: Span, now: u64) -> Result<(), Flaw> {
+    fn announce(&mut self, channel: Channel, span: Span, now: u64) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
-        let flaw = |what| self.at(block, offset, what);
-        self.expect(channel, Kind::Urgent, "PAGE").map_err(flaw)?;
+        let cause = |what| self.at(block, offset, what);
+        self.expect(channel, EventClass::Urgent, "PAGE")
+            .map_err(cause)?;
         let page = match self.blocks.block(block) {
             Ok(block) => block.page,
-            Err(error) => return Err(flaw(What::Block(error))),
+            Err(error) => return Err(cause(ErrorKind::Block(error))),
         };
         self.blocks
             .check(block, offset, len, page)
-            .map_err(|error| flaw(What::Block(error)))?;
+            .map_err(|error| cause(ErrorKind::Block(error)))?;
         if let Some(open) = self.lanes[lane(channel)].assembly.open() {
             let open = open.offset;
-            return Err(flaw(What::Interleaved { open }));
+            return Err(cause(ErrorKind::Interleaved { open }));
         }
         self.expect_new(channel, span)?;
         self.hand_out(channel, span, now, false);
@@ -57,7 +58,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`What::NotHandedOut`].
+    /// [`ErrorKind::NotHandedOut`].
     pub fn placed(
         &mut self,
         channel: Channel,
@@ -70,7 +71,7 @@ impl Destination {
         let span = Span { block, offset, len };
         self.receive(channel, span, present, now)
             .and_then(|()| self.settle())
-            .map_err(|flaw| self.give_up(Some(channel), flaw))
+            .map_err(|cause| self.give_up(Some(channel), cause))
     }
 
     fn receive(
@@ -79,10 +80,10 @@ impl Destination {
         span: Span,
         present: u64,
         now: u64,
-    ) -> Result<(), Flaw> {
+    ) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
         let Ok(page) = self.blocks.block(block).map(|block| block.page) else {
-            return Err(What::NotHandedOut.into());
+            return Err(ErrorKind::NotHandedOut.into());
         };
         let runs = &mut self.lanes[lane(channel)].runs;
         let fits = |run: &Run| {
@@ -90,7 +91,7 @@ impl Destination {
             start && len > 0 && len <= run.span.len && len.is_multiple_of(page)
         };
         let Some(at) = runs.iter().position(fits) else {
-            return Err(self.at(block, offset, What::NotHandedOut));
+            return Err(self.at(block, offset, ErrorKind::NotHandedOut));
         };
         let run = &mut runs[at];
         let (complete, zero) = (run.complete, run.zero);

@@ -12,7 +12,7 @@ use retpath_codec::{Message, Name};
 
 use super::ram::lane;
 use super::{
-    Action, Destination, Device, Error, Flaw, MainStream, Phase, PreemptStream, Turn, What,
+    Action, Cause, Destination, Device, Error, ErrorKind, MainStream, Phase, PreemptStream, Turn,
 };
 use crate::Channel;
 use crate::bits::Bits;
@@ -24,7 +24,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`What::LinkLost`]: the guest cannot be running here yet, so the
+    /// [`ErrorKind::LinkLost`]: the guest cannot be running here yet, so the
     /// migration has failed; but see [`Config::give_back`](super::Config::give_back).
     pub fn link_lost(&mut self, channel: Channel) -> Result<(), Error> {
         self.lanes[lane(channel)].runs.clear();
@@ -39,7 +39,7 @@ impl Destination {
             self.pages.forget();
             self.pause(Turn::LinkLostAtSwitch);
         } else {
-            return Err(self.give_up(Some(channel), What::LinkLost.into()));
+            return Err(self.give_up(Some(channel), ErrorKind::LinkLost.into()));
         }
         Ok(())
     }
@@ -59,19 +59,19 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`What::NotPaused`], [`What::StillPlacing`].
+    /// [`ErrorKind::NotPaused`], [`ErrorKind::StillPlacing`].
     pub fn link_restored(&mut self) -> Result<(), Error> {
-        self.recover().map_err(|flaw| self.give_up(None, flaw))
+        self.recover().map_err(|cause| self.give_up(None, cause))
     }
 
-    fn recover(&mut self) -> Result<(), Flaw> {
+    fn recover(&mut self) -> Result<(), Cause> {
         if let Some(run) = self.lanes.iter().find_map(|lane| lane.runs.first()) {
-            return Err(self.at(run.span.block, run.span.offset, What::StillPlacing));
+            return Err(self.at(run.span.block, run.span.offset, ErrorKind::StillPlacing));
         }
         // A migration that ended in precopy has nothing to recover.
         let next = self.phase.after(Turn::LinkRestored);
         let is_postcopy = self.listening || self.device == Device::Lost;
-        self.phase = next.filter(|_| is_postcopy).ok_or(What::NotPaused)?;
+        self.phase = next.filter(|_| is_postcopy).ok_or(ErrorKind::NotPaused)?;
         if !self.listening {
             self.listening = true;
             self.actions.push_back(Action::Listen);
@@ -100,12 +100,12 @@ impl Destination {
     }
 
     /// The source asks what has been received of a block.
-    pub(super) fn recv_bitmap(&mut self, name: Name<'_>) -> Result<(), Flaw> {
+    pub(super) fn recv_bitmap(&mut self, name: Name<'_>) -> Result<(), Cause> {
         let id = self.named(name)?;
         if !self.asked.set(id as u64) {
-            return Err(self.at(id, 0, What::BitmapTwice));
+            return Err(self.at(id, 0, ErrorKind::BitmapTwice));
         }
-        let block = self.blocks.block(id).map_err(What::Block)?;
+        let block = self.blocks.block(id).map_err(ErrorKind::Block)?;
         if let Some(received) = self.pages.received(id) {
             self.requests.bitmap(block, received);
         }
@@ -113,10 +113,10 @@ impl Destination {
     }
 
     /// The source knows what is missing, and goes on.
-    pub(super) fn resume(&mut self) -> Result<(), Flaw> {
+    pub(super) fn resume(&mut self) -> Result<(), Cause> {
         if let Some(id) = self.asked.next_gap(0) {
             let id = usize::try_from(id).unwrap_or(usize::MAX);
-            return Err(self.at(id, 0, What::BitmapNotAsked));
+            return Err(self.at(id, 0, ErrorKind::BitmapNotAsked));
         }
         self.turn(Turn::Resume, "POSTCOPY_RESUME")?;
         self.stats.resumes += 1;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use retpath_codec::{BlockName, Encode, Message, Name, bitmap};
 
-use super::error::What;
+use super::error::ErrorKind;
 use super::{MAX_PONGS, MAX_TIMED};
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
@@ -62,12 +62,12 @@ impl Requests {
     }
 
     /// Answers a PING.
-    pub(super) fn pong(&mut self, value: u32) -> Result<(), What> {
+    pub(super) fn pong(&mut self, value: u32) -> Result<(), ErrorKind> {
         if self.out.is_empty() {
             self.pongs = 0;
         }
         if self.pongs >= MAX_PONGS {
-            return Err(What::Flood);
+            return Err(ErrorKind::Flood);
         }
         self.pongs += 1;
         self.say(&Message::Pong { value });

@@ -10,7 +10,7 @@ fn preempt(pages: u64) -> Dest {
     dest
 }
 
-const MISSING_ONE: What = What::Incomplete { missing: 1 };
+const MISSING_ONE: ErrorKind = ErrorKind::Incomplete { missing: 1 };
 
 #[test]
 fn says_shut_0_once_and_last_when_every_page_is_here() {
@@ -24,8 +24,8 @@ fn says_shut_0_once_and_last_when_every_page_is_here() {
     assert!(dest.core.is_main_ended());
     assert_eq!(dest.said(), ["SHUT 0"]);
     assert_eq!(dest.actions(), [Action::Finished(Ending::Postcopy)]);
-    assert!(matches!(refused(dest.ping(1)), What::OutOfTurn { .. }));
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.ping(1)), ErrorKind::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     dest.core.end_of_stream(Main).unwrap();
     dest.core.link_lost(Main).unwrap();
     assert_eq!(dest.said(), [""; 0]);
@@ -37,12 +37,11 @@ fn refuses_to_finish_with_pages_missing() {
     let mut dest = Dest::running(4);
     dest.serve(0, PAGE);
     let error = dest.eof().unwrap_err();
-    assert_eq!(error.what, What::Incomplete { missing: 3 });
+    assert_eq!(error.kind, ErrorKind::Incomplete { missing: 3 });
     assert_eq!(
         error.to_string(),
-        "block ram at 0x0: the stream has ended, but 3 target pages are missing (this is the \
-         first) [main channel, running]: the source has been told; do not run a guest on this \
-         memory"
+        "block ram at 0x0: the stream ended, but 3 target pages are missing (this is the first) \
+         [main channel, running]: the source was told; do not run a guest on this memory"
     );
     assert_eq!(dest.said(), ["SHUT 1"]);
     assert_eq!(dest.actions(), []);
@@ -74,7 +73,7 @@ fn waits_for_what_is_being_placed() {
     // One is on its way, but nothing will bring the other.
     let mut dest = Dest::running(2);
     dest.run(Main, 0, 0, PAGE).unwrap();
-    assert_eq!(refused(dest.eof()), What::Incomplete { missing: 2 });
+    assert_eq!(refused(dest.eof()), ErrorKind::Incomplete { missing: 2 });
     assert_eq!(dest.said(), ["SHUT 1"]);
     dest.placed(Main, 0, 0, PAGE).unwrap();
 }
@@ -118,7 +117,7 @@ fn takes_nothing_behind_the_end_of_the_main_channel() {
     dest.serve(0, 0);
     dest.eof().unwrap();
     let what = refused(dest.event(Main, Event::Record(Record::Eos)));
-    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "{what:?}");
 }
 
 #[test]
@@ -150,7 +149,7 @@ fn gives_up_when_the_main_channel_ends_inside_a_host_page() {
     let mut dest = Dest::huge(1, true);
     dest.page(1, 0, 1).unwrap();
     // The rest may not come on the preempt channel, so why wait for it?
-    assert!(matches!(refused(dest.eof()), What::Incomplete { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::Incomplete { .. }));
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
 
@@ -168,7 +167,7 @@ fn pauses_when_a_channel_closes_before_the_end() {
     dest.core.end_of_stream(Main).unwrap();
     assert_eq!(dest.core.phase(), Phase::Paused);
     let mut dest = Dest::advised(1);
-    assert_eq!(refused(dest.core.end_of_stream(Main)), What::LinkLost);
+    assert_eq!(refused(dest.core.end_of_stream(Main)), ErrorKind::LinkLost);
 }
 
 #[test]
@@ -213,7 +212,7 @@ fn accepts_a_stream_that_never_switches() {
         assert_eq!(dest.said(), ["SHUT 0"]);
         dest.event(Main, Event::DescriptionBytes(b"{")).unwrap();
         dest.core.end_of_stream(Main).unwrap();
-        assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
+        assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
     }
 }
 
@@ -225,7 +224,7 @@ fn refuses_an_end_in_precopy_that_is_not_wanted_or_incomplete() {
     });
     dest.advise(&[("ram", PAGE)], PAGE);
     dest.page(0, 0, 1).unwrap();
-    assert_eq!(refused(dest.eof()), What::NoSwitch);
+    assert_eq!(refused(dest.eof()), ErrorKind::NoSwitch);
     assert_eq!(dest.said(), ["SHUT 1"]);
 
     // After POSTCOPY_ADVISE a source leaves nothing out.
@@ -239,11 +238,11 @@ fn refuses_an_end_in_precopy_that_is_not_wanted_or_incomplete() {
 fn refuses_an_end_before_the_guest_may_run_or_inside_the_package() {
     let mut dest = Dest::advised(1);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     let mut dest = Dest::advised(1);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     dest.command(&Command::PostcopyListen).unwrap();
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     assert_eq!(dest.core.phase(), Phase::Failed);
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
@@ -252,12 +251,15 @@ fn refuses_an_end_before_the_guest_may_run_or_inside_the_package() {
 fn refuses_a_description_where_there_is_none() {
     let mut dest = Dest::advised(1);
     let what = refused(dest.event(Main, Event::Description { size: 1 }));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
     let mut dest = Dest::running(1);
     dest.serve(0, 0);
     dest.eof().unwrap();
     let what = refused(dest.event(Main, Event::DescriptionBytes(b"{")));
-    assert!(matches!(what, What::OutOfTurn { .. }), "after postcopy");
+    assert!(
+        matches!(what, ErrorKind::OutOfTurn { .. }),
+        "after postcopy"
+    );
 }
 
 #[test]
@@ -301,7 +303,10 @@ fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
     assert_eq!(eos(&mut dest), Ok(Did::Nothing));
     assert_eq!(dest.core.phase(), Phase::Finished);
     let what = refused(eos(&mut dest));
-    assert!(matches!(what, What::OutOfTurn { .. }), "nothing follows it");
+    assert!(
+        matches!(what, ErrorKind::OutOfTurn { .. }),
+        "nothing follows it"
+    );
 }
 
 #[test]
@@ -313,7 +318,7 @@ fn waits_with_shut_until_the_end_is_confirmed() {
     dest.advise(&[("ram", PAGE)], PAGE);
     dest.switch();
     dest.said();
-    assert_eq!(refused(dest.core.confirm()), What::NothingToConfirm);
+    assert_eq!(refused(dest.core.confirm()), ErrorKind::NothingToConfirm);
     dest.serve(0, 0);
     dest.actions();
     dest.eof().unwrap();

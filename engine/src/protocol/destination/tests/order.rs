@@ -112,7 +112,10 @@ fn refuses_commands_out_of_turn() {
         }
         let was = dest.core.phase();
         let what = refused(dest.command(&command));
-        assert!(matches!(what, What::OutOfTurn { .. }), "{was}: {what:?}");
+        assert!(
+            matches!(what, ErrorKind::OutOfTurn { .. }),
+            "{was}: {what:?}"
+        );
         let now = match was {
             Phase::Running => Phase::Paused,
             _ => Phase::Failed,
@@ -135,7 +138,7 @@ fn takes_the_size_of_all_memory_before_the_switch_only() {
     assert_eq!(dest.event(Main, size()), Ok(Did::Nothing));
     dest.switch();
     let what = refused(dest.event(Main, size()));
-    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "{what:?}");
 }
 
 #[test]
@@ -143,12 +146,12 @@ fn refuses_a_package_twice_and_one_without_a_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.command(&Command::Packaged { size: 1 }));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
 
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.event(Main, Event::PackageEnd));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
 }
 
 #[test]
@@ -173,12 +176,15 @@ fn refuses_what_it_does_not_do() {
     for record in records {
         let error = Dest::advised(4).event(Main, Event::Record(record));
         let error = error.unwrap_err();
-        assert!(matches!(error.what, What::Unsupported { .. }), "{error}");
+        assert!(
+            matches!(error.kind, ErrorKind::Unsupported { .. }),
+            "{error}"
+        );
         assert!(error.to_string().contains("at the source"), "{error}");
     }
     for command in [Command::EnableColo, Command::PostcopyAdvise { sizes: None }] {
         let what = refused(Dest::new(Config::default()).command(&command));
-        assert!(matches!(what, What::Unsupported { .. }));
+        assert!(matches!(what, ErrorKind::Unsupported { .. }));
     }
 }
 
@@ -196,7 +202,10 @@ fn answers_every_ping_with_its_value() {
 #[test]
 fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
     let mut dest = Dest::advised(1);
-    assert_eq!(refused(dest.core.device_state_saved()), What::NothingToSave);
+    assert_eq!(
+        refused(dest.core.device_state_saved()),
+        ErrorKind::NothingToSave
+    );
     dest.package(&[3, 0x42]).unwrap();
     dest.ping(4).unwrap();
     assert_eq!(dest.said(), ["PONG 0x3", "PONG 0x4"]);
@@ -216,7 +225,7 @@ fn refuses_pings_whose_answers_nobody_reads() {
         for _ in 0..MAX_PONGS {
             dest.ping(value).unwrap();
         }
-        assert_eq!(refused(dest.ping(value)), What::Flood);
+        assert_eq!(refused(dest.ping(value)), ErrorKind::Flood);
     }
     let mut dest = Dest::running(1);
     for _ in 0..MAX_PONGS * 2 {
@@ -228,7 +237,10 @@ fn refuses_pings_whose_answers_nobody_reads() {
 #[test]
 fn refuses_to_go_on_without_a_return_path() {
     let mut dest = Dest::new(Config::default());
-    assert_eq!(refused(dest.ping(1)), What::NoReturnPath { what: "PING" });
+    assert_eq!(
+        refused(dest.ping(1)),
+        ErrorKind::NoReturnPath { what: "PING" }
+    );
 
     let mut dest = Dest::new(Config::default());
     let sizes = Some(PageSizes {
@@ -238,7 +250,7 @@ fn refuses_to_go_on_without_a_return_path() {
     dest.command(&Command::PostcopyAdvise { sizes }).unwrap();
     dest.block("ram", PAGE).unwrap();
     let what = refused(dest.package(&[]));
-    assert!(matches!(what, What::NoReturnPath { .. }));
+    assert!(matches!(what, ErrorKind::NoReturnPath { .. }));
     assert_eq!(dest.said(), [""; 0], "no SHUT without a return path");
 }
 
@@ -278,11 +290,11 @@ fn acknowledges_no_switchover_that_only_devices_may() {
 fn refuses_discards_outside_their_block() {
     let page = |start, len| (start, len);
     for (block, range, want) in [
-        ("rom", page(0, PAGE), What::UnknownBlock),
+        ("rom", page(0, PAGE), ErrorKind::UnknownBlock),
         (
             "ram",
             page(3 * PAGE, 2 * PAGE),
-            What::Block(BlockError::Overrun {
+            ErrorKind::Block(BlockError::Overrun {
                 start: 3 * PAGE,
                 len: 2 * PAGE,
                 block: 4 * PAGE,
@@ -291,7 +303,7 @@ fn refuses_discards_outside_their_block() {
         (
             "ram",
             page(0, KIB),
-            What::Block(BlockError::Unaligned {
+            ErrorKind::Block(BlockError::Unaligned {
                 start: 0,
                 len: KIB,
                 page: PAGE,
@@ -300,7 +312,7 @@ fn refuses_discards_outside_their_block() {
     ] {
         let mut dest = Dest::advised(4);
         let error = dest.discard(block, &[(0, PAGE), range]).unwrap_err();
-        assert_eq!(error.what, want);
+        assert_eq!(error.kind, want);
         assert!(error.to_string().contains(block), "{error}");
         assert_eq!(dest.actions(), [], "nothing of the command is done");
         assert_eq!(dest.said(), ["SHUT 1"]);
@@ -317,6 +329,6 @@ fn refuses_a_switch_that_tears_a_host_page() {
     dest.page(1, 2 * HUGE, 7).unwrap();
     dest.discard("huge", &[(0, HUGE)]).unwrap();
     let error = dest.package(&[]).unwrap_err();
-    assert_eq!(error.what, What::Torn);
-    assert_eq!(error.place.unwrap().offset, Some(2 * HUGE));
+    assert_eq!(error.kind, ErrorKind::Torn);
+    assert_eq!(error.location.unwrap().offset, Some(2 * HUGE));
 }

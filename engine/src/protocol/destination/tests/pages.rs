@@ -122,7 +122,7 @@ fn makes_no_filled_page_of_a_block_that_is_not_there() {
         named: true,
     };
     let what = refused(dest.event(Main, Event::Record(fill)));
-    assert_eq!(what, What::Block(BlockError::Unknown));
+    assert_eq!(what, ErrorKind::Block(BlockError::Unknown));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn refuses_the_same_target_page_twice() {
         dest.page(BIG, part * PAGE, 1).unwrap();
     }
     // A count of target pages would call this complete.
-    assert_eq!(refused(dest.page(BIG, 0, 1)), What::TargetPageTwice);
+    assert_eq!(refused(dest.page(BIG, 0, 1)), ErrorKind::TargetPageTwice);
     assert_eq!(dest.core.phase(), Phase::Paused);
     assert_eq!(dest.core.stats().torn, 1);
 }
@@ -171,12 +171,12 @@ fn refuses_another_host_page_before_one_is_complete() {
         let mut dest = Dest::huge(2, false);
         dest.page(BIG, PAGE, 1).unwrap();
         let what = refused(dest.page(block, offset, 1));
-        assert_eq!(what, What::Interleaved { open: 0 });
+        assert_eq!(what, ErrorKind::Interleaved { open: 0 });
         let mut dest = Dest::huge(2, false);
         dest.page(BIG, PAGE, 1).unwrap();
         let len = dest.core.blocks().block(block).unwrap().page;
         let run = dest.run(Main, block, offset, len);
-        assert_eq!(refused(run), What::Interleaved { open: 0 });
+        assert_eq!(refused(run), ErrorKind::Interleaved { open: 0 });
     }
 }
 
@@ -185,31 +185,35 @@ fn refuses_pages_that_have_been_received() {
     let mut dest = Dest::running(4);
     dest.serve(0, 0);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.what, What::PageTwice);
+    assert_eq!(error.kind, ErrorKind::PageTwice);
     assert_eq!(error.channel, Some(Main));
     assert_eq!(error.phase, Phase::Running);
     assert_eq!(
         error.to_string(),
-        "block ram at 0x0: the page comes a second time [main channel, running]: \
-         the source is faulty, or not the one that is meant"
+        "block ram at 0x0: the page was sent twice [main channel, running]: \
+         the source violates the protocol; check that the right peer is connected"
     );
     assert_eq!(dest.core.stats().duplicates, 1);
     assert_eq!(dest.core.phase(), Phase::Paused);
 
     let mut dest = Dest::running(4);
     dest.page(0, 0, 1).unwrap();
-    assert_eq!(refused(dest.zero(0, 0)), What::PageTwice, "being placed");
+    assert_eq!(
+        refused(dest.zero(0, 0)),
+        ErrorKind::PageTwice,
+        "being placed"
+    );
 
     let mut dest = Dest::running(4);
     dest.serve(0, 2 * PAGE);
     let run = dest.run(Main, 0, 0, 4 * PAGE);
-    assert_eq!(refused(run), What::PageTwice);
+    assert_eq!(refused(run), ErrorKind::PageTwice);
 
     // Sent before the switch and not discarded.
     let mut dest = Dest::advised(4);
     dest.page(0, 0, 1).unwrap();
     dest.switch();
-    assert_eq!(refused(dest.page(0, 0, 1)), What::PageTwice);
+    assert_eq!(refused(dest.page(0, 0, 1)), ErrorKind::PageTwice);
 }
 
 #[test]
@@ -224,8 +228,8 @@ fn keeps_the_channels_apart() {
     dest.placed(Main, BIG, 0, HUGE).unwrap();
 
     for (channel, want) in [
-        (Main, What::Interleaved { open: 0 }),
-        (Preempt, What::OnBothChannels),
+        (Main, ErrorKind::Interleaved { open: 0 }),
+        (Preempt, ErrorKind::OnBothChannels),
     ] {
         let mut dest = Dest::huge(2, true);
         dest.page_on(Main, BIG, PAGE, 1).unwrap();
@@ -235,13 +239,13 @@ fn keeps_the_channels_apart() {
     let mut dest = Dest::huge(2, true);
     dest.page_on(Main, BIG, PAGE, 1).unwrap();
     let what = refused(dest.page_on(Preempt, BIG, 0, 1));
-    assert_eq!(what, What::OnBothChannels);
+    assert_eq!(what, ErrorKind::OnBothChannels);
     let mut dest = Dest::huge(2, true);
     dest.run(Main, SMALL, 0, 4 * PAGE).unwrap();
     let what = refused(dest.page_on(Preempt, SMALL, PAGE, 1));
     assert_eq!(
         what,
-        What::PageTwice,
+        ErrorKind::PageTwice,
         "it is on its way on the main channel"
     );
 }
@@ -249,11 +253,14 @@ fn keeps_the_channels_apart() {
 #[test]
 fn refuses_what_the_preempt_channel_may_not_carry() {
     let mut dest = Dest::running(4);
-    assert_eq!(refused(dest.page_on(Preempt, 0, 0, 1)), What::NoPreempt);
+    assert_eq!(
+        refused(dest.page_on(Preempt, 0, 0, 1)),
+        ErrorKind::NoPreempt
+    );
     assert_eq!(dest.core.phase(), Phase::Running, "the caller's fault");
     for event in [Event::Eof, Event::Header, Event::PackageEnd] {
         let what = refused(Dest::huge(2, true).event(Preempt, event));
-        assert!(matches!(what, What::OnPreempt { .. }));
+        assert!(matches!(what, ErrorKind::OnPreempt { .. }));
     }
     let preempt = || {
         Dest::new(Config {
@@ -264,13 +271,13 @@ fn refuses_what_the_preempt_channel_may_not_carry() {
     let mut dest = preempt();
     dest.advise(&[("ram", PAGE)], PAGE);
     let what = refused(dest.page_on(Preempt, 0, 0, 1));
-    assert!(matches!(what, What::OutOfTurn { .. }), "before LISTEN");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "before LISTEN");
     let mut dest = preempt();
     dest.advise(&[("ram", PAGE)], PAGE);
     dest.switch();
     dest.event(Preempt, Event::Record(Record::Eos)).unwrap();
     let what = refused(dest.page_on(Preempt, 0, 0, 1));
-    assert!(matches!(what, What::OutOfTurn { .. }), "after EOS");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "after EOS");
 }
 
 #[test]
@@ -288,15 +295,15 @@ fn takes_runs_and_their_placement_in_parts() {
         (9 * PAGE, 0),
     ] {
         let what = refused(dest.placed(Main, 0, wrong.0, wrong.1));
-        assert_eq!(what, What::NotHandedOut);
+        assert_eq!(what, ErrorKind::NotHandedOut);
     }
     assert_eq!(
         refused(dest.placed(Preempt, 0, 9 * PAGE, PAGE)),
-        What::NotHandedOut
+        ErrorKind::NotHandedOut
     );
     assert_eq!(
         refused(dest.placed(Main, 9, 9 * PAGE, PAGE)),
-        What::NotHandedOut
+        ErrorKind::NotHandedOut
     );
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.placed(Main, 0, 9 * PAGE, 7 * PAGE).unwrap();
@@ -307,14 +314,14 @@ fn takes_runs_and_their_placement_in_parts() {
 #[test]
 fn refuses_runs_that_are_no_host_pages() {
     let range = |start, len| match BlockError::Unknown {
-        _ if len == 0 => What::Block(BlockError::Empty),
+        _ if len == 0 => ErrorKind::Block(BlockError::Empty),
         _ if start % PAGE > 0 || len % PAGE > 0 => {
             let page = PAGE;
-            What::Block(BlockError::Unaligned { start, len, page })
+            ErrorKind::Block(BlockError::Unaligned { start, len, page })
         }
         _ => {
             let block = 4 * PAGE;
-            What::Block(BlockError::Overrun { start, len, block })
+            ErrorKind::Block(BlockError::Overrun { start, len, block })
         }
     };
     for (start, len) in [
@@ -328,9 +335,9 @@ fn refuses_runs_that_are_no_host_pages() {
         assert_eq!(what, range(start, len));
     }
     let what = refused(Dest::running(4).run(Main, 1, 0, PAGE));
-    assert_eq!(what, What::Block(BlockError::Unknown));
+    assert_eq!(what, ErrorKind::Block(BlockError::Unknown));
     let what = refused(Dest::advised(4).run(Main, 0, 0, PAGE));
-    assert!(matches!(what, What::OutOfTurn { .. }), "before LISTEN");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "before LISTEN");
 }
 
 #[test]
@@ -340,7 +347,10 @@ fn refuses_to_hand_out_without_end() {
     for page in 0..runs {
         dest.page(0, page * PAGE, 1).unwrap();
     }
-    assert_eq!(refused(dest.page(0, runs * PAGE, 1)), What::TooManyRuns);
+    assert_eq!(
+        refused(dest.page(0, runs * PAGE, 1)),
+        ErrorKind::TooManyRuns
+    );
     dest.placed(Main, 0, 0, PAGE).unwrap();
     dest.page(0, runs * PAGE, 1).unwrap();
 
@@ -349,7 +359,10 @@ fn refuses_to_hand_out_without_end() {
     for page in 0..runs {
         dest.run(Main, BIG, page * HUGE, HUGE).unwrap();
     }
-    assert_eq!(refused(dest.page(BIG, runs * HUGE, 1)), What::TooManyRuns);
+    assert_eq!(
+        refused(dest.page(BIG, runs * HUGE, 1)),
+        ErrorKind::TooManyRuns
+    );
     dest.placed(Main, BIG, 0, HUGE).unwrap();
     for part in 0..PARTS {
         let did = dest.page(BIG, runs * HUGE + part * PAGE, 1).unwrap();
@@ -361,14 +374,17 @@ fn refuses_to_hand_out_without_end() {
 fn refuses_pages_outside_their_block() {
     let block = 4 * PAGE;
     let (start, len) = (block, PAGE);
-    let overrun = What::Block(BlockError::Overrun { start, len, block });
+    let overrun = ErrorKind::Block(BlockError::Overrun { start, len, block });
     for mut dest in [Dest::advised(4), Dest::running(4)] {
         assert_eq!(refused(dest.page(0, 4 * PAGE, 1)), overrun);
     }
     let what = refused(Dest::running(4).page(1, 0, 1));
-    assert_eq!(what, What::Block(BlockError::Unknown));
+    assert_eq!(what, ErrorKind::Block(BlockError::Unknown));
     let what = refused(Dest::running(4).page(0, 1, 1));
-    assert!(matches!(what, What::Block(BlockError::Unaligned { .. })));
+    assert!(matches!(
+        what,
+        ErrorKind::Block(BlockError::Unaligned { .. })
+    ));
     let record = Record::Page {
         block: forward::BlockId::new(0),
         offset: 0,
@@ -377,6 +393,6 @@ fn refuses_pages_outside_their_block() {
     };
     let mut dest = Dest::running(4);
     let what = refused(dest.event(Main, Event::Record(record)));
-    assert_eq!(what, What::PageLength { len: 100 });
+    assert_eq!(what, ErrorKind::PageLength { len: 100 });
     assert_eq!(dest.core.phase(), Phase::Running);
 }

@@ -97,7 +97,7 @@ fn continues_from_the_bitmaps_of_another_process() {
     );
     dest.serve(0, PAGE);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.what, What::PageTwice);
+    assert_eq!(error.kind, ErrorKind::PageTwice);
 }
 
 /// Switches, up to the package with the device state.
@@ -126,7 +126,7 @@ fn gives_the_guest_back_if_the_link_broke_before_the_device_state() {
         dest.serve(0, page * PAGE);
     }
     let error = dest.event(Main, Event::Eof).unwrap_err();
-    assert_eq!(error.what, What::DevicesLost);
+    assert_eq!(error.kind, ErrorKind::DevicesLost);
     assert_eq!(dest.core.phase(), Phase::Failed);
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
@@ -226,17 +226,17 @@ fn fails_when_the_link_is_lost_before_the_guest_may_run() {
     listening.command(&Command::PostcopyListen).unwrap();
     for mut dest in [Dest::new(Config::default()), Dest::advised(4), listening] {
         let error = dest.core.link_lost(Main).unwrap_err();
-        assert_eq!(error.what, What::LinkLost);
-        assert_eq!(error.what.blame(), Blame::Link);
+        assert_eq!(error.kind, ErrorKind::LinkLost);
+        assert_eq!(error.kind.blame(), Blame::Link);
         assert_eq!(dest.core.phase(), Phase::Failed);
         assert_eq!(dest.said(), [""; 0], "there is nobody to tell");
-        assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
-        assert_eq!(refused(dest.eof()), What::Over);
+        assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
+        assert_eq!(refused(dest.eof()), ErrorKind::Over);
         assert_eq!(dest.core.link_lost(Main), Ok(()));
     }
     let mut dest = Dest::advised(4);
     let error = dest.core.link_lost(Preempt).unwrap_err();
-    assert_eq!(error.what, What::LinkLost);
+    assert_eq!(error.kind, ErrorKind::LinkLost);
     assert_eq!(dest.said(), ["SHUT 1"], "the other channel is there");
 }
 
@@ -244,9 +244,9 @@ fn fails_when_the_link_is_lost_before_the_guest_may_run() {
 fn takes_nothing_from_a_link_that_is_down() {
     let mut dest = Dest::running(4);
     dest.core.link_lost(Main).unwrap();
-    assert_eq!(refused(dest.page(0, 0, 1)), What::LinkDown);
-    assert_eq!(refused(dest.ping(1)), What::LinkDown);
-    assert_eq!(refused(dest.run(Main, 0, 0, PAGE)), What::LinkDown);
+    assert_eq!(refused(dest.page(0, 0, 1)), ErrorKind::LinkDown);
+    assert_eq!(refused(dest.ping(1)), ErrorKind::LinkDown);
+    assert_eq!(refused(dest.run(Main, 0, 0, PAGE)), ErrorKind::LinkDown);
     assert_eq!(dest.core.phase(), Phase::Paused);
 }
 
@@ -256,7 +256,7 @@ fn keeps_what_is_placed_while_the_link_is_down() {
     dest.page_on(Preempt, 0, 0, 1).unwrap();
     dest.core.link_lost(Main).unwrap();
     let error = dest.core.link_restored().unwrap_err();
-    assert_eq!(error.what, What::StillPlacing);
+    assert_eq!(error.kind, ErrorKind::StillPlacing);
     dest.placed(Preempt, 0, 0, PAGE).unwrap();
     dest.core.link_lost(Preempt).unwrap();
     dest.core.link_restored().unwrap();
@@ -267,10 +267,10 @@ fn keeps_what_is_placed_while_the_link_is_down() {
 #[test]
 fn refuses_to_recover_what_is_not_paused() {
     let mut dest = Dest::running(4);
-    assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
+    assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
     dest.core.link_lost(Main).unwrap();
     dest.core.link_restored().unwrap();
-    assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
+    assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
     assert_eq!(dest.core.phase(), Phase::Recovering);
 }
 
@@ -285,28 +285,28 @@ fn refuses_a_recovery_that_is_out_of_order() {
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
     let error = resume(&mut dest).unwrap_err();
-    assert_eq!(error.what, What::BitmapNotAsked);
-    assert_eq!(error.place.unwrap().block, names("huge"));
+    assert_eq!(error.kind, ErrorKind::BitmapNotAsked);
+    assert_eq!(error.location.unwrap().block, names("huge"));
     assert_eq!(dest.core.phase(), Phase::Paused);
 
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
-    assert_eq!(refused(bitmap(&mut dest, "ram")), What::BitmapTwice);
+    assert_eq!(refused(bitmap(&mut dest, "ram")), ErrorKind::BitmapTwice);
     let mut dest = recovering();
-    assert_eq!(refused(bitmap(&mut dest, "rom")), What::UnknownBlock);
+    assert_eq!(refused(bitmap(&mut dest, "rom")), ErrorKind::UnknownBlock);
     let mut dest = recovering();
     assert!(matches!(
         refused(dest.page(0, 0, 1)),
-        What::OutOfTurn { .. }
+        ErrorKind::OutOfTurn { .. }
     ));
     let mut dest = recovering();
     let what = refused(dest.event(Main, Event::Record(Record::Eos)));
-    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "{what:?}");
     let mut dest = recovering();
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     let mut dest = recovering();
     let what = refused(dest.discard("ram", &[(0, PAGE)]));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
     // After each of them it can be tried again.
     dest.core.link_restored().unwrap();
     bitmap(&mut dest, "ram").unwrap();

@@ -72,16 +72,16 @@ fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
 fn refuses_faults_that_nobody_can_serve() {
     let mut dest = Dest::advised(4);
     let fault = |dest: &mut Dest, block, offset| refused(dest.core.fault(block, offset, 0));
-    assert_eq!(fault(&mut dest, 0, 0), What::NotListening);
-    assert_eq!(fault(&mut dest, 1, 0), What::NoSuchPage);
+    assert_eq!(fault(&mut dest, 0, 0), ErrorKind::NotListening);
+    assert_eq!(fault(&mut dest, 1, 0), ErrorKind::NoSuchPage);
     dest.switch();
     for (block, offset) in [(0, 4 * PAGE), (0, u64::MAX), (1, 0), (usize::MAX, 0)] {
-        assert_eq!(fault(&mut dest, block, offset), What::NoSuchPage);
+        assert_eq!(fault(&mut dest, block, offset), ErrorKind::NoSuchPage);
     }
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.serve(0, 0);
     dest.eof().unwrap_err();
-    assert_eq!(fault(&mut dest, 0, PAGE), What::Over);
+    assert_eq!(fault(&mut dest, 0, PAGE), ErrorKind::Over);
     assert_eq!(dest.fault(0, 0), Fault::Present);
 }
 

@@ -95,8 +95,8 @@ fn expects_every_page_that_is_plugged() {
     }
     dest.serve(0, 0);
     let error = dest.eof().unwrap_err();
-    assert_eq!(error.what, What::Incomplete { missing: 1 });
-    let place = error.place.unwrap();
+    assert_eq!(error.kind, ErrorKind::Incomplete { missing: 1 });
+    let place = error.location.unwrap();
     assert_eq!(place.offset, Some(4 * MIB - PAGE));
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
@@ -104,7 +104,7 @@ fn expects_every_page_that_is_plugged() {
 #[test]
 fn still_expects_every_page_of_other_blocks() {
     let mut dest = switched(0, true, 0);
-    assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
+    assert_eq!(refused(dest.eof()), ErrorKind::Incomplete { missing: 1 });
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn expects_what_the_source_has_promised() {
         assert_eq!(dest.fault(1, PAGE), Fault::New);
         assert_eq!(dest.said(), ["dev/vm0 0x1000+0x1000"]);
         dest.serve(1, PAGE);
-        assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
+        assert_eq!(refused(dest.eof()), ErrorKind::Incomplete { missing: 1 });
     }
 }
 
@@ -132,7 +132,7 @@ fn requests_nothing_that_is_unplugged() {
 fn accepts_an_unplugged_page_that_is_sent_anyway() {
     let mut dest = switched(0, false, 0);
     dest.serve(1, PAGE);
-    assert_eq!(refused(dest.page(1, PAGE, 1)), What::PageTwice);
+    assert_eq!(refused(dest.page(1, PAGE, 1)), ErrorKind::PageTwice);
     let mut dest = switched(0, false, 0);
     dest.serve(1, PAGE);
     dest.serve(0, 0);
