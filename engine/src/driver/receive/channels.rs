@@ -22,7 +22,7 @@ pub(super) enum MainChannel {
         cause: Option<Box<RunError>>,
     },
     Up {
-        connection: Connection,
+        connection: Box<Connection>,
         /// Where the next replacement continues if this one does not resume.
         previous: Option<Decoder>,
         /// How often the migration had been resumed before.
@@ -37,7 +37,7 @@ pub(super) enum MainChannel {
 /// The preempt channel of the current main channel.
 pub(super) enum PreemptChannel {
     Awaited,
-    Open(Connection),
+    Open(Box<Connection>),
     Closed,
 }
 
@@ -65,7 +65,7 @@ impl Receiver<'_> {
         {
             // It needs the blocks of the main channel.
             let decoder = connection.decoder.preempt();
-            self.preempt = PreemptChannel::Open(Connection::new(link, decoder));
+            self.preempt = PreemptChannel::Open(Box::new(Connection::new(link, decoder)));
             self.session.acceptor.want(Wanted::Nothing);
             self.session.handler.preempt();
         }
@@ -86,7 +86,7 @@ impl Receiver<'_> {
             }
         };
         self.main = MainChannel::Up {
-            connection: Connection::new(link, decoder),
+            connection: Box::new(Connection::new(link, decoder)),
             previous,
             resumes: self.session.core.stats().resumes,
             write_error: None,
@@ -273,7 +273,7 @@ impl Receiver<'_> {
                 // The state of a connection that did not resume says nothing about the next.
                 let resumed = self.session.core.stats().resumes != resumes;
                 let previous = previous.filter(|_| !resumed);
-                let Connection { link, decoder, .. } = connection;
+                let Connection { link, decoder, .. } = *connection;
                 (Some(link), previous.or(Some(decoder)))
             }
         };

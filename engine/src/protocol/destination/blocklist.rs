@@ -1,7 +1,7 @@
 //! The list of RAM blocks, with which a `ram` section starts.
 //!
-//! Mirrors `ram.c:parse_ramblocks`. Bitmaps are made for a block when it is
-//! announced, so its length is checked against the limit first.
+//! Mirrors `ram.c:parse_ramblocks`. A block's bitmaps are allocated when it is announced,
+//! so its length is checked against the limit first.
 
 use retpath_codec::{BlockName, Name, forward};
 
@@ -9,7 +9,7 @@ use super::{Action, Cause, Destination, ErrorKind, Location, MAX_BLOCKS};
 use crate::blocks::{Block, BlockId, Blocks};
 
 impl Destination {
-    /// A line of the block list.
+    /// Handles an entry of the block list.
     pub(super) fn block(
         &mut self,
         number: forward::BlockId,
@@ -44,7 +44,7 @@ impl Destination {
         Ok(())
     }
 
-    /// Adds a block of which every page is missing.
+    /// Adds a block, all of whose pages are missing.
     pub(super) fn add_block(&mut self, block: Block) -> Result<BlockId, ErrorKind> {
         if self.blocks.len() >= MAX_BLOCKS {
             return Err(ErrorKind::TooManyBlocks);
@@ -65,15 +65,15 @@ impl Destination {
         Ok(id)
     }
 
-    /// The host page size of a block, if the settings have it.
+    /// The configured host page size of a block.
     fn listed_page(&self, name: Name<'_>) -> Option<u64> {
         let mut listed = self.config.page_sizes.iter();
         let (_, page) = listed.find(|(block, _)| block.name() == name)?;
         Some(*page)
     }
 
-    /// The host page size of a block of which nothing is said: that of the
-    /// source's host, the smallest one in POSTCOPY_ADVISE.
+    /// The host page size of a block without a configured one: that of the source's host,
+    /// which is the smallest in POSTCOPY_ADVISE.
     fn usual_page(&self) -> u64 {
         let ours = self.config.host_page.max(self.target);
         match self.advice {

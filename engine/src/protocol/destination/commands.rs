@@ -7,15 +7,15 @@ use retpath_codec::{Message, Name};
 
 use super::{
     Action, Cause, Channel, Destination, Device, ErrorKind, Location, MAX_PONGS, MainStream,
-    PING_LOADED, Phase, ReturnPath, Turn,
+    PING_LOADED, Phase, ReturnPath, Transition,
 };
 use crate::blocks::BlockId;
 use crate::release::Release;
 use retpath_codec::forward::Subsection;
 
-/// By how many `ram` sections without a page must outnumber those with one before
-/// the source counts as waiting for SWITCHOVER_ACK. Other sources were not seen to
-/// send empty ones; a waiting source sends hundreds per second.
+/// Number of `ram` sections without pages, minus those with pages, from which on the
+/// source counts as waiting for SWITCHOVER_ACK. Other sources were not seen to send empty
+/// sections; a waiting source sends hundreds per second.
 const EMPTY_PIECES: u32 = 64;
 
 type AnyCommand<'a> = Command<Name<'a>, Ranges<'a>>;
@@ -38,7 +38,7 @@ impl Destination {
             Command::OpenReturnPath => self.open_return_path(),
             Command::Ping { value } => self.ping(value)?,
             Command::PostcopyAdvise { sizes: None } => {
-                // Dirty bitmaps are postcopied, RAM is not.
+                // Postcopy of dirty bitmaps, not of RAM.
                 let what = "postcopy of dirty bitmaps alone";
                 return Err(ErrorKind::Unsupported { what }.into());
             }
@@ -46,13 +46,13 @@ impl Destination {
                 if !self.blocks.is_empty() {
                     return Err(ErrorKind::OutOfTurn { what }.into());
                 }
-                self.turn(Turn::Advise, what)?;
+                self.advance(Transition::Advise, what)?;
                 self.target = sizes.target;
                 self.advice = Some(sizes);
             }
             Command::PostcopyRamDiscard { block, ranges } => {
                 self.check_summary()?;
-                self.turn(Turn::Discard, what)?;
+                self.advance(Transition::Discard, what)?;
                 self.discard(block, &ranges)?;
             }
             Command::Packaged { .. } => {
@@ -64,10 +64,10 @@ impl Destination {
             }
             Command::PostcopyListen => self.listen(what)?,
             Command::PostcopyRun => {
-                self.turn(Turn::Run, what)?;
+                self.advance(Transition::Run, what)?;
                 self.actions.push_back(Action::Run);
-                // The last command of its package: should the link break
-                // before the package's end is seen, nothing is missing.
+                // The last command of its package: the device state is complete even if the
+                // connection is lost before the end of the package.
                 if self.main == MainStream::Package {
                     self.device_state_complete();
                 }
@@ -83,7 +83,7 @@ impl Destination {
         Ok(())
     }
 
-    /// A second one changes nothing, as in QEMU.
+    /// Handles OPEN_RETURN_PATH. As in QEMU, a repetition has no effect.
     fn open_return_path(&mut self) {
         if self.has_return_path() {
             return;
@@ -125,7 +125,7 @@ impl Destination {
         if !self.has_return_path() {
             return Err(ErrorKind::NoReturnPath { what: "PING" });
         }
-        // It asks for the device state, not for the connection.
+        // This value asks whether the device state is loaded.
         if value == PING_LOADED && self.listening && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
                 return Err(ErrorKind::Flood);
@@ -136,15 +136,14 @@ impl Destination {
         self.requests.pong(value)
     }
 
-    /// Answers the PINGs that waited for the device state.
+    /// Answers the PINGs that wait for the device state.
     pub(super) fn release_pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
             self.requests.say(&Message::Pong { value: PING_LOADED });
         }
     }
 
-    /// Compares the page sizes with those of POSTCOPY_ADVISE, now that all
-    /// blocks are known.
+    /// Compares the page sizes with those of POSTCOPY_ADVISE, once all blocks are known.
     fn check_summary(&self) -> Result<(), ErrorKind> {
         let ours = self.blocks.page_summary();
         match self.advice {
@@ -185,7 +184,7 @@ impl Destination {
                 return Err(self.at(id, offset, ErrorKind::Torn));
             }
         }
-        self.turn(Turn::Listen, what)?;
+        self.advance(Transition::Listen, what)?;
         self.listening = true;
         self.unplug();
         self.actions.push_back(Action::Listen);
@@ -202,7 +201,7 @@ impl Destination {
         Ok(())
     }
 
-    /// All device state there will be is here.
+    /// Handles the end of the device state.
     pub(super) fn device_state_complete(&mut self) {
         if self.device == Device::Arriving {
             self.device = Device::Complete;
@@ -210,8 +209,8 @@ impl Destination {
         }
     }
 
-    /// The machine type. From 11.1 on, a source waits for devices that ask for
-    /// it, each of which answers for itself; there are none here.
+    /// Handles the machine type. From 11.1 on, a source waits for an acknowledgement of each
+    /// device that requires one; there are none here.
     pub(super) fn machine(&mut self, name: &[u8]) {
         let release = Release::of(name);
         if self.config.detect_switchover_ack {
@@ -228,13 +227,13 @@ impl Destination {
                 let what = "the configuration";
                 return Err(ErrorKind::OutOfTurn { what });
             }
-            // A size that is none is refused with the first block.
+            // An invalid size is refused with the first block.
             self.target = 1_u64.checked_shl(bits).unwrap_or(0);
         }
         Ok(())
     }
 
-    /// The number of a block that a command names.
+    /// The block that a command names.
     pub(super) fn named(&self, name: Name<'_>) -> Result<BlockId, Cause> {
         self.blocks.find(name).ok_or_else(|| Cause {
             kind: ErrorKind::UnknownBlock,
@@ -245,7 +244,7 @@ impl Destination {
         })
     }
 
-    /// The device state is where a crash cannot reach it, or in the devices:
+    /// Reports that the device state is loaded, or stored where a crash cannot lose it:
     /// the source may give up its guest.
     ///
     /// # Errors
@@ -259,7 +258,7 @@ impl Destination {
             Device::Complete => self.device = Device::Saved,
             Device::Saved => return Ok(()),
         }
-        // Without a link they go out after POSTCOPY_RESUME.
+        // Without a connection they are sent after POSTCOPY_RESUME.
         if self.phase.is_live() {
             self.release_pongs();
         }

@@ -1,8 +1,11 @@
 //! The destination core: what an incoming migration means, without any I/O.
 //!
-//! In go the events of [`retpath_codec::forward`], faults, and news of the
-//! connections; out come placements, [`Action`]s and return-path bytes. There
-//! is no clock: `now` is in nanoseconds and never decreases.
+//! Its input is the events of [`retpath_codec::forward`], faults, and changes of the
+//! connections; its output is placements, [`Action`]s and return-path bytes. There is no
+//! clock: `now` is in nanoseconds and never decreases.
+//!
+//! Policies beside it decide which connections become channels ([`pending`]) and how long
+//! each may take ([`deadlines`]).
 //!
 //! ```text
 //!  events of a channel ──▶ event / run_of_pages ──▶ Placement ──▶ placed
@@ -13,39 +16,37 @@
 //!
 //! # What the caller does
 //!
-//! * Carries out a [`Placement`] immediately, and reports an
-//!   [atomic](Placement::atomic) one with [`Destination::placed`].
-//! * After each call, [`Destination::poll`]s until there is nothing to do and
-//!   writes what is in the [`Destination::outbox`].
-//! * After an error, looks at [`Destination::phase`]: unchanged after a fault
-//!   of the caller; [`Phase::Paused`] if the guest may be running, after which
-//!   both connections must be closed and a new one awaited; [`Phase::Failed`]
-//!   before that, with SHUT(1) in the outbox.
+//! * Carry out a [`Placement`] immediately, and report an [atomic](Placement::atomic) one
+//!   with [`Destination::placed`].
+//! * After each call, [`Destination::poll`] until there are no more actions, and write the
+//!   [`Destination::outbox`].
+//! * After an error, check [`Destination::phase`]. It is unchanged after an error of the
+//!   caller; [`Phase::Paused`] if the guest may be running: close both connections and
+//!   wait for a new one; and [`Phase::Failed`] before that, with SHUT(1) in the outbox.
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! No sequence of calls makes it panic, whatever the peer sends. Every number
-//! in an event is checked against the blocks. A page is requested at most once
-//! on each link, and handed out for placement at most once until it is
-//! discarded. SHUT(0) is sent when every page is here and the device state is
-//! safe, and is the last message.
+//! No sequence of calls panics, whatever the peer sends. Every number in an event is
+//! checked against the blocks. A page is requested at most once on each connection, and
+//! handed out for placement at most once until it is discarded. SHUT(0) is sent when every
+//! page has been received and the device state is saved, and is the last message.
 //!
-//! It is stricter than QEMU (`savevm.c`, `postcopy-ram.c`, `ram.c`), and the
-//! places are these: a page that is received twice, a target page twice in its
-//! host page, a POSTCOPY_RESUME or RECV_BITMAP outside recovery or before all
-//! bitmaps, and a stream that ends with pages missing, are errors.
+//! It is stricter than QEMU (`savevm.c`, `postcopy-ram.c`, `ram.c`) in these cases, which
+//! are errors: a page that is received twice, a target page twice in its host page, a
+//! POSTCOPY_RESUME or RECV_BITMAP outside recovery or before all bitmaps, and a stream that
+//! ends with pages missing.
 //!
 //! # Unplugged memory
 //!
 //! QEMU never sends unplugged memory of a virtio-mem device, and RAM records do not
-//! distinguish it from pages that a faulty source forgot. A page counts as unplugged
+//! distinguish it from pages that a faulty source left out. A page counts as unplugged
 //! if both hold: the device's own state says so ([`virtio_mem`](crate::virtio_mem)),
 //! and the source has not promised the page in POSTCOPY_RAM_DISCARD, which names
-//! everything that it will send after the switch. Unplugged pages are neither missing
+//! every page that it will send after the switch. Unplugged pages are neither missing
 //! nor requested, and read as zeros. Any other page that has not been received when
 //! the stream ends is an error.
 //!
-//! A source that resumes after a broken link forgets its promises of unplugged
+//! A source that resumes after a lost connection forgets its promises of unplugged
 //! pages (`ram.c:ram_dirty_bitmap_reload`), and so does this core.
 //!
 //! # Memory
@@ -54,7 +55,7 @@
 //! of virtio-mem, one section of a virtio-mem device, one more bit while received
 //! bitmaps wait in the outbox, one host page for each channel if host pages are
 //! larger than target pages, and about 1.3 MB for percentiles. Nothing grows
-//! with what a peer says before it is checked against [`Config::max_ram`],
+//! with a peer's number before it is checked against [`Config::max_ram`],
 //! [`MAX_BLOCKS`] and [`MAX_PONGS`].
 
 mod api;
@@ -83,8 +84,8 @@ pub use self::error::{Blame, Error, ErrorKind, Location};
 pub use self::phase::Phase;
 pub use crate::pages::Fault;
 
-use self::assembly::Lane;
-use self::phase::Turn;
+use self::assembly::ChannelState;
+use self::phase::Transition;
 use self::ram::Delivery;
 use self::requests::Requests;
 use crate::Channel;
@@ -94,32 +95,32 @@ use crate::pages::Pages;
 use crate::stats::Stats;
 use crate::virtio_mem::Devices;
 
-/// Most RAM blocks a machine may have.
+/// Maximum number of RAM blocks.
 pub const MAX_BLOCKS: usize = 4096;
 
-/// Most PONGs in an outbox that is never drained; QEMU sends five PINGs.
+/// Maximum number of PONGs in an outbox that is never drained; QEMU sends five PINGs.
 pub const MAX_PONGS: usize = 1024;
 
-/// Most ranges of one channel that may be handed out and not placed.
+/// Maximum number of ranges of one channel that are handed out and not placed.
 pub const MAX_RUNS: usize = 64;
 
-/// Most faults whose waiting is timed at once; others are served untimed.
+/// Maximum number of faults that are timed at once; others are served untimed.
 pub const MAX_TIMED: usize = 4096;
 
-/// Limit for the RAM of all blocks unless the settings say otherwise, 4 TiB.
+/// Default limit for the RAM of all blocks: 4 TiB.
 pub const DEFAULT_MAX_RAM: u64 = 4 << 40;
 
 /// The PING value with which a source asks whether the device state is loaded
 /// (`savevm.h`, since 10.2).
 const PING_LOADED: u32 = 0x42;
 
-/// How far the device state is.
+/// State of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Device {
     Arriving,
     Complete,
     Saved,
-    /// The link broke before all of it was here.
+    /// The connection was lost before all of it was received.
     Lost,
 }
 
@@ -156,13 +157,13 @@ enum PreemptStream {
 /// How far the end of a migration has been reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Completion {
-    /// [`Action::Complete`] comes when everything is here.
+    /// [`Action::Complete`] follows when everything has been received.
     Unconfirmed,
-    /// [`Action::Complete`] is out.
+    /// [`Action::Complete`] was returned.
     AwaitingConfirmation,
     /// SHUT(0) may be sent.
     Confirmed,
-    /// [`Action::Finished`] is out.
+    /// [`Action::Finished`] was returned.
     Reported,
 }
 
@@ -173,41 +174,41 @@ pub struct Destination {
     phase: Phase,
     blocks: Blocks,
     pages: Pages,
-    /// The virtio-mem devices, which say what is unplugged.
+    /// The virtio-mem devices, whose state says what is unplugged.
     virtio_mem: Devices,
     /// Target page size in bytes.
     target: u64,
-    /// Bytes of RAM announced.
+    /// RAM announced so far, in bytes.
     ram: u64,
     advice: Option<PageSizes>,
     return_path: ReturnPath,
     device: Device,
-    /// By how many `ram` sections without a page outnumber those with one.
+    /// Number of `ram` sections without pages, minus those with pages.
     empty_pieces: u32,
     /// Pages received in precopy by the end of the last `ram` section.
     piece: u64,
-    /// PINGs with [`PING_LOADED`] that wait for the device state.
+    /// Number of unanswered PINGs with [`PING_LOADED`], which wait for the device state.
     held: usize,
     /// Whether POSTCOPY_LISTEN has come.
     listening: bool,
     main: MainStream,
     preempt: PreemptStream,
     completion: Completion,
-    /// Blocks whose bitmap has been asked for in this recovery.
+    /// Blocks whose bitmap has been requested in this recovery.
     asked: Bits,
-    lanes: [Lane; 2],
+    channels: [ChannelState; 2],
     requests: Requests,
     actions: VecDeque<Action>,
     stats: Stats,
 }
 
-/// What decides whether an event may come now.
+/// The class of an event, which decides whether it is allowed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EventClass {
     Command,
-    /// The preempt channel may carry it.
+    /// Allowed on the preempt channel.
     Urgent,
-    /// So it may this, which ends it.
+    /// Allowed on the preempt channel, which it ends.
     Eos,
     Description,
     Other,
@@ -267,24 +268,25 @@ impl Destination {
             listening: false,
             main: MainStream::Open,
             asked: Bits::default(),
-            lanes: Default::default(),
+            channels: Default::default(),
             requests: Requests::default(),
             actions: VecDeque::new(),
             stats: Stats::default(),
         }
     }
 
-    /// Continues a migration that another process received up to some point after the
-    /// switch to postcopy. Each block comes with its received bitmap, as words of 64
-    /// bits; the target page size is that of `config`. `sections` are the devices'
-    /// sections as received, which say what memory is unplugged; `None` if the device
-    /// state is incomplete, so that the guest can only be
-    /// [given back](Config::give_back). The migration is paused until
-    /// [`Destination::link_restored`]; there is no [`Action::Block`].
+    /// A migration that another process received up to some point after the switch to
+    /// postcopy. It is paused until [`Destination::link_restored`], and there is no
+    /// [`Action::Block`].
+    ///
+    /// Each block comes with its received bitmap, as words of 64 bits; the target page
+    /// size is that of `config`. `sections` are the devices' sections as received, which
+    /// say what memory is unplugged; `None` if the device state is incomplete, so that the
+    /// guest can only be [given back](Config::give_back).
     ///
     /// # Errors
     ///
-    /// The blocks break a rule, or are larger than the settings allow.
+    /// A block is invalid, or exceeds a limit.
     pub fn resumed<W>(
         config: Config,
         blocks: impl IntoIterator<Item = (Block, W)>,
@@ -325,7 +327,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// See [`ErrorKind`]. Unless the caller is to blame, the migration is paused or
+    /// See [`ErrorKind`]. Unless it is an error of the caller, the migration is paused or
     /// has failed.
     pub fn event<'a>(
         &'a mut self,
@@ -359,7 +361,7 @@ impl Destination {
             Event::Eof => self.eof()?,
             Event::Configuration { machine } => self.machine(machine),
             Event::Subsection(subsection) => self.subsection(&subsection)?,
-            // Kept by the caller, or of no meaning here.
+            // Stored by the caller, or not needed.
             Event::Header
             | Event::Section { .. }
             | Event::Footer { .. }
@@ -377,7 +379,7 @@ impl Destination {
         }
     }
 
-    /// Whether anything like this may come on this channel now.
+    /// Checks that an event of this class is allowed on this channel now.
     fn expect(
         &self,
         channel: Channel,
@@ -396,8 +398,8 @@ impl Destination {
                 };
             }
             (Phase::Recovering, EventClass::Command) => {}
-            // An early preempt channel ends behind the main channel, when all
-            // pages may be here already; the main one is refused below.
+            // An early preempt channel ends after the main channel, when all pages may have been
+            // received. On the main channel it is refused below.
             (Phase::Finished, EventClass::Eos) => {}
             (Phase::Finished | Phase::Recovering, _) => return Err(ErrorKind::OutOfTurn { what }),
             _ => {}
@@ -416,18 +418,18 @@ impl Destination {
         }
     }
 
-    /// A thread touched `offset`: says whether the page has been requested by
-    /// this call, by an earlier one (the thread will be woken by the
-    /// placement), or is there. If it is there, wake the thread; should the
-    /// kernel find nothing there, the page is one that was zero before LISTEN,
-    /// or is unplugged, and must be placed as zeros.
+    /// Handles a thread's access to a missing page at `offset`. Returns whether the page is
+    /// requested by this call, was requested before (the placement will wake the thread),
+    /// or is present.
     ///
-    /// While the link is down, the request goes out when it is restored.
+    /// If it is present, wake the thread. If the kernel has no page there, the page was
+    /// zero before LISTEN or is unplugged: place it as zeros. While the connection is down,
+    /// requests wait until it is restored.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NoSuchPage`], [`ErrorKind::NotListening`], and [`ErrorKind::Over`] if the
-    /// page will never come.
+    /// page will never be received.
     pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<Fault, Error> {
         self.touch(block, offset, now)
             .map_err(|cause| self.give_up(None, cause))
@@ -454,8 +456,8 @@ impl Destination {
             Fault::New => {
                 self.stats.faults += 1;
                 self.requests.wait(id, start, now);
-                // What is here already is not asked for; should the link
-                // break first, its repetition will ask.
+                // A page that is being placed needs no request. If the connection is lost first,
+                // the page is requested after the recovery.
                 if self.phase.is_live() && !self.is_placing(id, start, block.page) {
                     self.requests.request(id, block, start, &mut self.stats);
                 }
@@ -464,39 +466,38 @@ impl Destination {
         Ok(fault)
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub fn poll(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// What has to be written to the return path, in order: drain from the
-    /// front what has been written. A call may add requests that have to be
-    /// repeated, so call until it is empty.
+    /// The bytes to write to the return path, in order: drain from the front what has been
+    /// written. A call may add requests that have to be repeated, so call until it is empty.
     pub fn outbox(&mut self) -> &mut Vec<u8> {
         self.requests
             .outbox(&self.blocks, &self.pages, &mut self.stats)
     }
 
-    /// All of the outbox has been handed to the connection. Only the latency's
-    /// parts depend on it.
+    /// Reports that the whole outbox has been written. Only latency statistics depend on
+    /// it.
     pub fn written(&mut self, now: u64) {
         self.requests.written(now);
     }
 
-    /// Whether the source hears from here: it then waits for the last message,
-    /// SHUT, before it closes.
+    /// Whether there is a return path: the source then waits for the last message, SHUT,
+    /// before it closes.
     pub fn has_return_path(&self) -> bool {
         self.return_path != ReturnPath::Closed
     }
 
-    /// Whether POSTCOPY_LISTEN has come: from then on pages come once each, and
-    /// an early preempt channel is read.
+    /// Whether POSTCOPY_LISTEN has come: from then on each page comes once, and an early
+    /// preempt channel is read.
     pub fn is_listening(&self) -> bool {
         self.listening
     }
 
-    /// Whether the source has stopped its guest for good: it switched to
-    /// postcopy, or has sent everything.
+    /// Whether the source has stopped its guest: it switched to postcopy, or has sent
+    /// everything.
     pub fn has_switched(&self) -> bool {
         self.listening || self.is_main_ended()
     }
@@ -506,7 +507,7 @@ impl Destination {
         self.main == MainStream::Ended
     }
 
-    /// Where the migration stands.
+    /// The phase of the migration.
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -516,26 +517,26 @@ impl Destination {
         &self.blocks
     }
 
-    /// The states of their pages.
+    /// The states of all pages.
     pub fn pages(&self) -> &Pages {
         &self.pages
     }
 
-    /// What has happened so far.
+    /// Statistics of the migration so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Goes on to the next phase, if `what` may come now.
-    fn turn(&mut self, turn: Turn, what: &'static str) -> Result<(), ErrorKind> {
+    /// Changes the phase, if `what` is allowed now.
+    fn advance(&mut self, transition: Transition, what: &'static str) -> Result<(), ErrorKind> {
         self.phase = self
             .phase
-            .after(turn)
+            .after(transition)
             .ok_or(ErrorKind::OutOfTurn { what })?;
         Ok(())
     }
 
-    /// An error at a place in a block.
+    /// The cause of an error at an offset in a block.
     fn at(&self, id: BlockId, offset: u64, kind: ErrorKind) -> Cause {
         let location = self.blocks.block(id).ok().map(|block| Location {
             block: block.name.clone(),

@@ -1,11 +1,10 @@
-//! Between being handed out and being received: pages on their way into
-//! memory.
+//! Pages that are handed out for placement, until they count as received.
 //!
 //! Mirrors `postcopy-ram.c:postcopy_place_page` and what
 //! `postcopy-ram.c:qemu_ufd_copy_ioctl` does after it.
 
 use super::assembly::{Run, Span};
-use super::ram::lane;
+use super::ram::index;
 use super::{Cause, Destination, Error, ErrorKind, EventClass};
 use crate::Channel;
 use crate::blocks::BlockId;
@@ -17,7 +16,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// As if the pages had come as events.
+    /// As for the same pages as events.
     pub fn run_of_pages(
         &mut self,
         channel: Channel,
@@ -43,7 +42,7 @@ impl Destination {
         self.blocks
             .check(block, offset, len, page)
             .map_err(|error| cause(ErrorKind::Block(error)))?;
-        if let Some(open) = self.lanes[lane(channel)].assembly.open() {
+        if let Some(open) = self.channels[index(channel)].assembly.open() {
             let open = open.offset;
             return Err(cause(ErrorKind::Interleaved { open }));
         }
@@ -85,7 +84,7 @@ impl Destination {
         let Ok(page) = self.blocks.block(block).map(|block| block.page) else {
             return Err(ErrorKind::NotHandedOut.into());
         };
-        let runs = &mut self.lanes[lane(channel)].runs;
+        let runs = &mut self.channels[index(channel)].runs;
         let fits = |run: &Run| {
             let start = (run.span.block, run.span.offset) == (block, offset);
             start && len > 0 && len <= run.span.len && len.is_multiple_of(page)
@@ -120,16 +119,16 @@ impl Destination {
         Ok(())
     }
 
-    /// Whether a part of a range has been handed out and not been placed.
+    /// Whether a part of a range is handed out and not placed.
     pub(super) fn is_placing(&self, block: BlockId, offset: u64, len: u64) -> bool {
         let span = Span { block, offset, len };
-        let runs = self.lanes.iter().flat_map(|lane| &lane.runs);
+        let runs = self.channels.iter().flat_map(|state| &state.runs);
         runs.into_iter().any(|run| run.span.overlaps(&span))
     }
 
-    /// Hands a range out for placement that [`Self::expect_new`] has passed.
+    /// Hands out a range for placement that passed [`Self::expect_new`].
     pub(super) fn hand_out(&mut self, channel: Channel, span: Span, complete: u64, zero: bool) {
-        self.lanes[lane(channel)].runs.push(Run {
+        self.channels[index(channel)].runs.push(Run {
             span,
             complete,
             zero,

@@ -77,7 +77,7 @@ impl Destination {
         }
     }
 
-    /// A target page.
+    /// Handles a target page.
     fn page<'a>(
         &mut self,
         channel: Channel,
@@ -114,7 +114,7 @@ impl Destination {
         let progress = if page == target {
             Progress::Complete(Some(content))
         } else {
-            self.lanes[lane(channel)]
+            self.channels[index(channel)]
                 .assembly
                 .add(host, offset, target, content)
                 .map_err(|what| self.at(id, offset, what))?
@@ -150,7 +150,7 @@ impl Destination {
         }))
     }
 
-    /// A page of one repeated byte other than 0, which sources before 8.2 may send.
+    /// Handles a page of one repeated byte other than 0, which sources before 8.2 may send.
     fn filled(
         &mut self,
         channel: Channel,
@@ -169,7 +169,9 @@ impl Destination {
         let delivery = self.page(channel, id, offset, Content::Data(&data), now)?;
         Ok(delivery.map(|delivery| {
             if delivery.content.is_some() {
-                self.lanes[lane(channel)].assembly.filled(self.target, fill);
+                self.channels[index(channel)]
+                    .assembly
+                    .filled(self.target, fill);
             }
             Delivery {
                 span: delivery.span,
@@ -179,7 +181,7 @@ impl Destination {
         }))
     }
 
-    /// Checks that a host page, or a part of one, may come on this channel.
+    /// Checks that pages are allowed on this channel, and are new.
     pub(super) fn expect_new(&mut self, channel: Channel, span: Span) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
         if !self.phase.is_live() {
@@ -189,29 +191,29 @@ impl Destination {
             self.stats.duplicates += 1;
             return Err(self.at(block, offset, ErrorKind::PageTwice));
         }
-        if self.lanes[lane(channel)].runs.len() >= MAX_RUNS {
+        if self.channels[index(channel)].runs.len() >= MAX_RUNS {
             return Err(self.at(block, offset, ErrorKind::TooManyRuns));
         }
-        let own = &self.lanes[lane(channel)].assembly;
+        let own = &self.channels[index(channel)].assembly;
         if let Some(open) = own.open().filter(|open| *open != span) {
             let open = open.offset;
             return Err(self.at(block, offset, ErrorKind::Interleaved { open }));
         }
-        let other = &self.lanes[1 - lane(channel)].assembly;
+        let other = &self.channels[1 - index(channel)].assembly;
         if other.open().is_some_and(|open| open.overlaps(&span)) {
             return Err(self.at(block, offset, ErrorKind::OnBothChannels));
         }
         Ok(())
     }
 
-    /// Adds the buffer's bytes to pages that are in it.
+    /// The placement of a delivery; its content may be in the channel's buffer.
     pub(super) fn placement<'a>(
         &'a self,
         channel: Channel,
         delivery: Delivery<'a>,
     ) -> Placement<'a> {
         let Span { block, offset, len } = delivery.span;
-        let buffer = || Content::Data(self.lanes[lane(channel)].assembly.bytes(len));
+        let buffer = || Content::Data(self.channels[index(channel)].assembly.bytes(len));
         Placement {
             block,
             offset,
@@ -221,8 +223,8 @@ impl Destination {
     }
 }
 
-/// Which of the two lanes is a channel's.
-pub(super) fn lane(channel: Channel) -> usize {
+/// The index of a channel in [`Destination::channels`].
+pub(super) fn index(channel: Channel) -> usize {
     match channel {
         Channel::Main => 0,
         Channel::Preempt => 1,

@@ -2,7 +2,7 @@ use super::*;
 use crate::blocks::BlockError;
 
 #[test]
-fn goes_through_the_phases_of_a_migration() {
+fn passes_through_the_phases_of_a_migration() {
     let mut dest = Dest::new(Config::default());
     assert_eq!(dest.core.phase(), Phase::Fresh);
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
@@ -38,41 +38,41 @@ fn goes_through_the_phases_of_a_migration() {
 }
 
 #[test]
-fn refuses_turns_that_the_table_does_not_have() {
+fn refuses_transitions_that_are_not_allowed() {
     use Phase::*;
-    use phase::Turn;
+    use phase::Transition;
     let phases = [
         Fresh, Advised, Discarding, Listening, Running, Paused, Recovering, Finished, Failed,
     ];
-    let legal = |phase: Phase, turn| {
-        let wanted: &[Phase] = match turn {
-            Turn::Advise => &[Fresh],
-            Turn::Discard | Turn::Listen => &[Advised, Discarding],
-            Turn::Run => &[Listening],
-            Turn::LinkLost => &phases,
-            Turn::LinkLostAtSwitch => &[Advised, Discarding, Listening],
-            Turn::LinkRestored => &[Paused, Finished],
-            Turn::Resume => &[Recovering],
-            Turn::Finish => &[Fresh, Advised, Discarding, Running],
-            Turn::Fail => &phases[..7],
+    let legal = |phase: Phase, transition| {
+        let wanted: &[Phase] = match transition {
+            Transition::Advise => &[Fresh],
+            Transition::Discard | Transition::Listen => &[Advised, Discarding],
+            Transition::Run => &[Listening],
+            Transition::LinkLost => &phases,
+            Transition::LinkLostAtSwitch => &[Advised, Discarding, Listening],
+            Transition::LinkRestored => &[Paused, Finished],
+            Transition::Resume => &[Recovering],
+            Transition::Finish => &[Fresh, Advised, Discarding, Running],
+            Transition::Fail => &phases[..7],
         };
-        wanted.contains(&phase) || (phase, turn) == (Failed, Turn::Fail)
+        wanted.contains(&phase) || (phase, transition) == (Failed, Transition::Fail)
     };
     for phase in phases {
-        for turn in [
-            Turn::Advise,
-            Turn::Discard,
-            Turn::Listen,
-            Turn::Run,
-            Turn::LinkLost,
-            Turn::LinkLostAtSwitch,
-            Turn::LinkRestored,
-            Turn::Resume,
-            Turn::Finish,
-            Turn::Fail,
+        for transition in [
+            Transition::Advise,
+            Transition::Discard,
+            Transition::Listen,
+            Transition::Run,
+            Transition::LinkLost,
+            Transition::LinkLostAtSwitch,
+            Transition::LinkRestored,
+            Transition::Resume,
+            Transition::Finish,
+            Transition::Fail,
         ] {
-            let after = phase.after(turn);
-            assert_eq!(after.is_some(), legal(phase, turn), "{phase} {turn:?}");
+            let after = phase.after(transition);
+            assert_eq!(after.is_some(), legal(phase, transition), "{phase} {transition:?}");
             if phase.is_over() && after.is_some() {
                 assert!(after == Some(phase) || after == Some(Recovering));
             }
@@ -81,7 +81,7 @@ fn refuses_turns_that_the_table_does_not_have() {
 }
 
 #[test]
-fn refuses_commands_out_of_turn() {
+fn refuses_unexpected_commands() {
     let sizes = Some(PageSizes {
         summary: PAGE,
         target: PAGE,
@@ -125,14 +125,14 @@ fn refuses_commands_out_of_turn() {
 }
 
 #[test]
-fn takes_the_announcement_of_a_switch_before_it() {
+fn accepts_switchover_start_before_the_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::SwitchoverStart).unwrap();
     dest.switch();
 }
 
 #[test]
-fn takes_the_size_of_all_memory_before_the_switch_only() {
+fn accepts_mem_size_only_before_the_switch() {
     let size = || Event::Record(Record::MemSize { total: 4 * PAGE });
     let mut dest = Dest::advised(4);
     assert_eq!(dest.event(Main, size()), Ok(Did::Nothing));
@@ -142,7 +142,7 @@ fn takes_the_size_of_all_memory_before_the_switch_only() {
 }
 
 #[test]
-fn refuses_a_package_twice_and_one_without_a_switch() {
+fn refuses_a_second_package_and_one_without_a_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.command(&Command::Packaged { size: 1 }));
@@ -155,7 +155,7 @@ fn refuses_a_package_twice_and_one_without_a_switch() {
 }
 
 #[test]
-fn refuses_what_it_does_not_do() {
+fn refuses_unsupported_features() {
     let page = |what: fn(forward::BlockId) -> Record<'static>| what(forward::BlockId::new(0));
     let records = [
         Record::Hook,
@@ -200,7 +200,7 @@ fn answers_every_ping_with_its_value() {
 }
 
 #[test]
-fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
+fn answers_ping_0x42_once_the_device_state_is_saved() {
     let mut dest = Dest::advised(1);
     assert_eq!(
         refused(dest.core.device_state_saved()),
@@ -218,7 +218,7 @@ fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
 }
 
 #[test]
-fn refuses_pings_whose_answers_nobody_reads() {
+fn refuses_pings_while_too_many_pongs_are_unread() {
     for value in [1, PING_LOADED] {
         let mut dest = Dest::advised(1);
         dest.package(&[]).unwrap();
@@ -235,7 +235,7 @@ fn refuses_pings_whose_answers_nobody_reads() {
 }
 
 #[test]
-fn refuses_to_go_on_without_a_return_path() {
+fn refuses_to_switch_without_a_return_path() {
     let mut dest = Dest::new(Config::default());
     assert_eq!(
         refused(dest.ping(1)),
@@ -268,7 +268,7 @@ fn acknowledges_the_switchover_once_and_first() {
 }
 
 #[test]
-fn acknowledges_no_switchover_that_only_devices_may() {
+fn does_not_acknowledge_for_devices() {
     for (machine, says) in [
         (&b"pc-q35-11.0"[..], &["SWITCHOVER_ACK"][..]),
         (b"pc-q35-11.1", &[]),
@@ -314,13 +314,13 @@ fn refuses_discards_outside_their_block() {
         let error = dest.discard(block, &[(0, PAGE), range]).unwrap_err();
         assert_eq!(error.kind, want);
         assert!(error.to_string().contains(block), "{error}");
-        assert_eq!(dest.actions(), [], "nothing of the command is done");
+        assert_eq!(dest.actions(), [], "the command has no effect");
         assert_eq!(dest.said(), ["SHUT 1"]);
     }
 }
 
 #[test]
-fn refuses_a_switch_that_tears_a_host_page() {
+fn refuses_a_switch_with_a_partly_received_host_page() {
     let mut dest = Dest::new(Config {
         page_sizes: vec![(names("huge"), HUGE)],
         ..Config::default()

@@ -12,7 +12,7 @@ fn shuffled(step: u64) -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn writes_at_once_before_the_switch_as_often_as_it_comes() {
+fn writes_every_copy_of_a_page_before_the_switch() {
     let mut dest = Dest::advised(4);
     for byte in 1..4 {
         assert_eq!(dest.page(0, PAGE, byte), Ok(Did::Write(0, PAGE, byte)));
@@ -29,7 +29,7 @@ fn writes_at_once_before_the_switch_as_often_as_it_comes() {
 }
 
 #[test]
-fn places_small_pages_straight_from_the_stream() {
+fn places_small_pages_without_copying_them() {
     let mut dest = Dest::running(4);
     assert_eq!(dest.page(0, PAGE, 7), Ok(Did::Copy(0, PAGE, vec![7])));
     assert!(!dest.core.pages().is_received(0, PAGE), "not in place yet");
@@ -42,7 +42,7 @@ fn places_small_pages_straight_from_the_stream() {
 }
 
 #[test]
-fn puts_host_pages_together_in_any_order() {
+fn assembles_host_pages_in_any_order() {
     for step in [1, 3, 5, 7, 15] {
         let mut dest = Dest::huge(4, false);
         let mut last = Ok(Did::Nothing);
@@ -60,7 +60,7 @@ fn puts_host_pages_together_in_any_order() {
 }
 
 #[test]
-fn keeps_a_half_host_page_across_sections() {
+fn keeps_an_incomplete_host_page_across_sections() {
     let mut dest = Dest::huge(1, false);
     for part in 0..PARTS {
         let kind = forward::SectionKind::Part;
@@ -79,9 +79,9 @@ fn keeps_a_half_host_page_across_sections() {
 }
 
 #[test]
-fn tells_pages_of_zeros_from_mixed_ones() {
+fn distinguishes_zero_host_pages_from_mixed_ones() {
     let mut dest = Dest::huge(3, false);
-    // The buffer holds old bytes by then.
+    // The buffer holds old bytes by now.
     for part in 0..PARTS {
         dest.page(BIG, part * PAGE, 0xaa).unwrap();
     }
@@ -107,10 +107,10 @@ fn tells_pages_of_zeros_from_mixed_ones() {
     assert_eq!(dest.core.stats().zero, 1);
 }
 
-/// Found by fuzzing: a page of one byte was made before anybody had looked for
-/// its block, as large as the caller says that target pages are.
+/// Regression test: a filled page was allocated, with the configured target page size, before
+/// its block was checked.
 #[test]
-fn makes_no_filled_page_of_a_block_that_is_not_there() {
+fn does_not_allocate_a_filled_page_for_an_unknown_block() {
     let mut dest = Dest::new(Config {
         target_page: 1 << 62,
         ..Config::default()
@@ -126,7 +126,7 @@ fn makes_no_filled_page_of_a_block_that_is_not_there() {
 }
 
 #[test]
-fn takes_fill_bytes_for_data() {
+fn treats_nonzero_fill_bytes_as_data() {
     let fill = |block, offset| {
         Event::Record(Record::Zero {
             block: forward::BlockId::new(block),
@@ -159,14 +159,14 @@ fn refuses_the_same_target_page_twice() {
     for part in 0..PARTS - 1 {
         dest.page(BIG, part * PAGE, 1).unwrap();
     }
-    // A count of target pages would call this complete.
+    // By a count of target pages, this would be complete.
     assert_eq!(refused(dest.page(BIG, 0, 1)), ErrorKind::TargetPageTwice);
     assert_eq!(dest.core.phase(), Phase::Paused);
     assert_eq!(dest.core.stats().torn, 1);
 }
 
 #[test]
-fn refuses_another_host_page_before_one_is_complete() {
+fn refuses_another_host_page_while_one_is_incomplete() {
     for (block, offset) in [(BIG, HUGE), (SMALL, 0)] {
         let mut dest = Dest::huge(2, false);
         dest.page(BIG, PAGE, 1).unwrap();
@@ -217,7 +217,7 @@ fn refuses_pages_that_have_been_received() {
 }
 
 #[test]
-fn keeps_the_channels_apart() {
+fn keeps_the_channels_host_pages_separate() {
     let mut dest = Dest::huge(2, true);
     for part in 0..PARTS {
         dest.page_on(Main, BIG, part * PAGE, 1).unwrap();
@@ -251,13 +251,13 @@ fn keeps_the_channels_apart() {
 }
 
 #[test]
-fn refuses_what_the_preempt_channel_may_not_carry() {
+fn refuses_events_that_the_preempt_channel_must_not_carry() {
     let mut dest = Dest::running(4);
     assert_eq!(
         refused(dest.page_on(Preempt, 0, 0, 1)),
         ErrorKind::NoPreempt
     );
-    assert_eq!(dest.core.phase(), Phase::Running, "the caller's fault");
+    assert_eq!(dest.core.phase(), Phase::Running, "an error of the caller");
     for event in [Event::Eof, Event::Header, Event::PackageEnd] {
         let what = refused(Dest::huge(2, true).event(Preempt, event));
         assert!(matches!(what, ErrorKind::OnPreempt { .. }));
@@ -281,7 +281,7 @@ fn refuses_what_the_preempt_channel_may_not_carry() {
 }
 
 #[test]
-fn takes_runs_and_their_placement_in_parts() {
+fn places_runs_in_parts() {
     let mut dest = Dest::running(16);
     dest.run(Main, 0, 0, 8 * PAGE).unwrap();
     dest.run(Main, 0, 8 * PAGE, 8 * PAGE).unwrap();
@@ -312,7 +312,7 @@ fn takes_runs_and_their_placement_in_parts() {
 }
 
 #[test]
-fn refuses_runs_that_are_no_host_pages() {
+fn refuses_runs_of_partial_host_pages() {
     let range = |start, len| match BlockError::Unknown {
         _ if len == 0 => ErrorKind::Block(BlockError::Empty),
         _ if start % PAGE > 0 || len % PAGE > 0 => {
@@ -341,7 +341,7 @@ fn refuses_runs_that_are_no_host_pages() {
 }
 
 #[test]
-fn refuses_to_hand_out_without_end() {
+fn limits_the_ranges_that_are_handed_out() {
     let runs = u64::try_from(MAX_RUNS).unwrap();
     let mut dest = Dest::running(runs + 1);
     for page in 0..runs {
@@ -354,7 +354,7 @@ fn refuses_to_hand_out_without_end() {
     dest.placed(Main, 0, 0, PAGE).unwrap();
     dest.page(0, runs * PAGE, 1).unwrap();
 
-    // The part of a host page that is refused can come again.
+    // A target page that was refused can be sent again.
     let mut dest = Dest::huge(runs + 1, false);
     for page in 0..runs {
         dest.run(Main, BIG, page * HUGE, HUGE).unwrap();
