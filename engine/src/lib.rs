@@ -8,11 +8,16 @@
 // They panic where an output is closed or full: see `cli::output`.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are Linux's");
+#[cfg(all(feature = "driver", not(target_os = "linux")))]
+compile_error!(
+    "the features `driver` and `uffd` need Linux; the protocol cores build without them"
+);
+
+pub use retpath_codec as codec;
 
 pub mod bits;
 pub mod blocks;
+#[cfg(feature = "driver")]
 pub mod channel;
 #[cfg(feature = "check")]
 pub mod check;
@@ -23,11 +28,12 @@ pub mod destination;
 pub mod doctor;
 #[cfg(feature = "image")]
 pub mod image;
+#[cfg(feature = "driver")]
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod pages;
 pub mod release;
-#[cfg(feature = "uffd")]
+#[cfg(feature = "driver")]
 pub mod run;
 pub mod source;
 pub mod stats;
@@ -36,6 +42,11 @@ pub mod stats;
 pub mod uffd;
 pub mod virtio_mem;
 pub mod zero;
+
+/// Converts a `usize` to `u64`. Lossless: no supported target has a wider `usize`.
+pub(crate) fn wide(n: usize) -> u64 {
+    n as u64
+}
 
 /// A connection of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

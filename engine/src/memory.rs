@@ -28,6 +28,10 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
+use crate::blocks::BlockId;
+use crate::source::PageSource;
+use crate::wide;
+
 mod backing;
 mod error;
 
@@ -278,6 +282,14 @@ impl Memory {
     }
 }
 
+/// Blocks that may change at any moment, in order of their numbers.
+impl PageSource for Vec<Memory> {
+    fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let memory = self.get(block).ok_or(std::io::ErrorKind::NotFound)?;
+        memory.read(offset, out).map_err(std::io::Error::other)
+    }
+}
+
 /// Read-only memory, whose bytes are lent instead of copied.
 ///
 /// Made from private memory with [`Memory::freeze`], or from a sealed memfd with
@@ -370,11 +382,6 @@ fn span(offset: u64, len: u64, size: u64) -> Result<Range<usize>, Error> {
 /// Bytes of a copy of `len` bytes at `at` that come before the first whole word.
 fn head_of(at: usize, len: usize) -> usize {
     (at.next_multiple_of(WORD) - at).min(len)
-}
-
-/// A `usize` as a `u64`: never wider on Linux.
-pub(crate) fn wide(n: usize) -> u64 {
-    n as u64
 }
 
 /// Replaces part of a word without touching the rest.

@@ -27,14 +27,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{ffi::c_void, io, ptr};
 
 use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl};
 use rustix::mm::UserfaultfdFlags;
-use userfaultfd_sys as sys;
 
-use crate::memory::{Backing, Memory, wide};
+use crate::memory::{Backing, Memory};
+use crate::wide;
+use abi::{UffdioApi, UffdioCopy, UffdioPoison, UffdioRange, UffdioZeropage};
 use open::first_open;
 use place::{Answer, Kernel};
 
+mod abi;
 mod error;
 mod handler;
 mod open;
@@ -43,9 +45,10 @@ mod region;
 #[cfg(test)]
 mod tests;
 
+pub use abi::Features;
 pub use error::Error;
 pub use handler::{Fault, Handler};
-pub use open::{Features, OpenError, Route, RouteError, Step};
+pub use open::{OpenError, Route, RouteError, Step};
 pub use place::{Cause, PlaceError, Placement};
 pub use region::Region;
 
@@ -188,20 +191,13 @@ impl Shared {
     }
 }
 
-const API: Opcode = opcode::read_write::<sys::uffdio_api>(sys::UFFDIO, sys::_UFFDIO_API as u8);
-const COPY: Opcode = opcode::read_write::<sys::uffdio_copy>(sys::UFFDIO, sys::_UFFDIO_COPY as u8);
-const ZERO: Opcode =
-    opcode::read_write::<sys::uffdio_zeropage>(sys::UFFDIO, sys::_UFFDIO_ZEROPAGE as u8);
-const POISON: Opcode =
-    opcode::read_write::<sys::uffdio_poison>(sys::UFFDIO, sys::_UFFDIO_POISON as u8);
-
 // In all of these the kernel changes memory only by filling missing pages of ranges registered
 // with this descriptor. Only `Uffd::register` registers, and only a `Memory`, whose bytes Rust code
 // reaches through atomics alone: a page that fills up at any moment is within their rules.
 impl Kernel for Shared {
     fn copy(&self, at: u64, bytes: &[u8]) -> Answer {
         let (src, len) = (wide(bytes.as_ptr().expose_provenance()), wide(bytes.len()));
-        let mut copy = sys::uffdio_copy {
+        let mut copy = UffdioCopy {
             dst: at,
             src,
             len,
@@ -210,7 +206,12 @@ impl Kernel for Shared {
         };
         // SAFETY: the number belongs to the struct; `src` and `len` are those of a live slice,
         // which the kernel reads. See above for `dst`.
-        let done = unsafe { ioctl(&self.uffd, Updater::<COPY, _>::new(&mut copy)) };
+        let done = unsafe {
+            ioctl(
+                &self.uffd,
+                Updater::<{ abi::UFFDIO_COPY }, _>::new(&mut copy),
+            )
+        };
         Answer {
             error: done.err(),
             count: copy.copy,
@@ -218,14 +219,19 @@ impl Kernel for Shared {
     }
 
     fn zero(&self, at: u64, len: u64) -> Answer {
-        let range = sys::uffdio_range { start: at, len };
-        let mut zero = sys::uffdio_zeropage {
+        let range = UffdioRange { start: at, len };
+        let mut zero = UffdioZeropage {
             range,
             mode: 0,
             zeropage: 0,
         };
         // SAFETY: the number belongs to the struct; see above for the range.
-        let done = unsafe { ioctl(&self.uffd, Updater::<ZERO, _>::new(&mut zero)) };
+        let done = unsafe {
+            ioctl(
+                &self.uffd,
+                Updater::<{ abi::UFFDIO_ZEROPAGE }, _>::new(&mut zero),
+            )
+        };
         Answer {
             error: done.err(),
             count: zero.zeropage,
@@ -233,14 +239,19 @@ impl Kernel for Shared {
     }
 
     fn poison(&self, at: u64, len: u64) -> Answer {
-        let range = sys::uffdio_range { start: at, len };
-        let mut poison = sys::uffdio_poison {
+        let range = UffdioRange { start: at, len };
+        let mut poison = UffdioPoison {
             range,
             mode: 0,
             updated: 0,
         };
         // SAFETY: the number belongs to the struct; see above for the range.
-        let done = unsafe { ioctl(&self.uffd, Updater::<POISON, _>::new(&mut poison)) };
+        let done = unsafe {
+            ioctl(
+                &self.uffd,
+                Updater::<{ abi::UFFDIO_POISON }, _>::new(&mut poison),
+            )
+        };
         Answer {
             error: done.err(),
             count: poison.updated,
@@ -294,7 +305,7 @@ fn create(route: Route) -> Result<OwnedFd, RouteError> {
         // what is registered with it, see the `Kernel` implementation.
         Route::Syscall => unsafe { rustix::mm::userfaultfd(flags) },
         Route::UserModeOnly => {
-            let flags = flags | UserfaultfdFlags::from_bits_retain(sys::UFFD_USER_MODE_ONLY);
+            let flags = flags | UserfaultfdFlags::from_bits_retain(abi::UFFD_USER_MODE_ONLY);
             // SAFETY: as above.
             unsafe { rustix::mm::userfaultfd(flags) }
         }
@@ -304,13 +315,13 @@ fn create(route: Route) -> Result<OwnedFd, RouteError> {
 
 /// Asks for features; gives those the kernel offers, asked for or not.
 fn handshake(fd: &OwnedFd, features: Features) -> Result<Features, Errno> {
-    let mut api = sys::uffdio_api {
-        api: sys::UFFD_API,
+    let mut api = UffdioApi {
+        api: abi::UFFD_API,
         features: features.0,
         ioctls: 0,
     };
     // SAFETY: the number belongs to the struct, and the kernel touches nothing else.
-    unsafe { ioctl(fd, Updater::<API, _>::new(&mut api)) }?;
+    unsafe { ioctl(fd, Updater::<{ abi::UFFDIO_API }, _>::new(&mut api)) }?;
     Ok(Features(api.features))
 }
 
@@ -324,7 +335,7 @@ unsafe impl Ioctl for NewDescriptor {
     const IS_MUTATING: bool = false;
 
     fn opcode(&self) -> Opcode {
-        const { opcode::none(sys::USERFAULTFD_IOC as u8, 0) }
+        abi::USERFAULTFD_IOC_NEW
     }
 
     fn as_ptr(&mut self) -> *mut c_void {

@@ -41,7 +41,7 @@ use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Ste
 
 use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
-use crate::memory::wide;
+use crate::wide;
 
 /// A part of a RAM block that is unplugged: whole host pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use retpath_engine::memory::{Backing, Error, Frozen, Memory};
+use retpath_engine::source::PageSource;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 const MIB: u64 = 1 << 20;
@@ -245,4 +246,16 @@ fn refuses_files_that_others_can_change() {
     let error = Frozen::map_sealed(&file, 4096).unwrap_err();
     assert!(matches!(error, Error::NotSealed), "{error}");
     fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn serves_blocks_that_may_change_by_copying() {
+    let memory = Memory::new(Backing::Anonymous, 1 << 16).unwrap();
+    memory.write(200, &[7; 40]).unwrap();
+    let blocks = vec![memory];
+    assert!(blocks.lend(0, 0, 1).is_none(), "it may change");
+    let mut scratch = Vec::new();
+    assert_eq!(blocks.bytes(0, 200, 40, &mut scratch).unwrap(), [7; 40]);
+    assert!(blocks.bytes(0, 0xffff, 2, &mut scratch).is_err());
+    assert!(blocks.bytes(1, 0, 1, &mut scratch).is_err());
 }

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, RecvFlags, Shutdown, sockopt};
 use socket2::SockRef;
 
 use super::Fuse;
-use crate::memory::wide;
+use crate::wide;
 
 /// One connection: a byte stream in both directions, never blocking.
 #[derive(Debug)]

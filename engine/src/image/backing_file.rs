@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::Error;
-use crate::memory::wide;
+use crate::wide;
 
 /// A file that is read while it must not change.
 #[derive(Debug)]

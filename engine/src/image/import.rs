@@ -123,7 +123,7 @@ impl Importing {
                 data,
             } => {
                 writer.write(id, at, data)?;
-                (block, offset, len) = (id, at, crate::memory::wide(data.len()));
+                (block, offset, len) = (id, at, crate::wide(data.len()));
             }
             Placement::Zero {
                 block: id,

@@ -13,7 +13,7 @@ use super::backing_file::open_as;
 use super::manifest::RamFile;
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId};
-use crate::memory::wide;
+use crate::wide;
 use crate::zero::is_zero;
 
 /// What zeros are judged and holes are made by, in bytes: what file systems

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Error;
 use super::backing_file::BackingFile;
 use super::sums::Sums;
-use crate::memory::wide;
+use crate::wide;
 
 /// Most pieces of a block that are kept: some for each QEMU that is served.
 const KEPT: usize = 8;

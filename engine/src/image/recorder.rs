@@ -102,7 +102,7 @@ impl Recorder {
             Event::Description { size } => self.description = Some(u64::from(*size)),
             Event::DescriptionBytes(bytes) => {
                 let left = self.description.unwrap_or(0);
-                self.description = Some(left.saturating_sub(crate::memory::wide(bytes.len())));
+                self.description = Some(left.saturating_sub(crate::wide(bytes.len())));
                 writer.description(bytes)?;
             }
             Event::Eof => self.end(writer)?,

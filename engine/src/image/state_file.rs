@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use super::Error;
 use super::backing_file::open_as;
 use super::ram_file::create;
-use crate::memory::wide;
+use crate::wide;
 
 /// A file that grows at its end.
 #[derive(Debug)]

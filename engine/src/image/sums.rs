@@ -6,7 +6,7 @@ use twox_hash::XxHash3_64;
 
 use super::Error;
 use super::backing_file::BackingFile;
-use crate::memory::wide;
+use crate::wide;
 
 /// Bytes of RAM in a piece. A request for one page reads and checks a whole piece, which adds
 /// 1.6 µs to a remote fault of 22 µs; the digests take 1/2048 of the memory.

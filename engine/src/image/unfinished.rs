@@ -31,7 +31,7 @@ use super::temporary::Temporary;
 use super::writer::{Gathered, Writer};
 use super::{DEVICE_STATE, EARLY_STATE, Error, UNFINISHED};
 use crate::blocks::BlockId;
-use crate::memory::wide;
+use crate::wide;
 
 /// The member `format` of `unfinished.json`.
 const FORMAT: &str = "retpath-unfinished";

@@ -17,7 +17,7 @@ use super::unfinished::Received;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, digest};
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::destination::Tail;
-use crate::memory::wide;
+use crate::wide;
 
 /// Neighbouring pages that are written at once, in bytes.
 const GATHER: usize = 1 << 20;

@@ -6,7 +6,9 @@ use retpath_codec::{DecodeError, NameBuf};
 
 use crate::blocks::BlockError;
 use crate::channel::ChannelError;
-use crate::{destination, memory, source, uffd};
+#[cfg(feature = "uffd")]
+use crate::uffd;
+use crate::{destination, memory, source};
 
 /// Why a loop ended early.
 #[derive(Debug)]
@@ -18,8 +20,10 @@ pub enum RunError {
     /// The source core refuses what the destination does, or cannot go on.
     Source(source::Error),
     /// userfaultfd cannot be used.
+    #[cfg(feature = "uffd")]
     Uffd(uffd::Error),
     /// A page cannot be placed.
+    #[cfg(feature = "uffd")]
     Place(uffd::PlaceError),
     /// Memory cannot be used.
     Memory(memory::Error),
@@ -119,12 +123,16 @@ from! {
     DecodeError => Decode,
     destination::Error => Destination,
     source::Error => Source,
-    uffd::Error => Uffd,
-    uffd::PlaceError => Place,
     memory::Error => Memory,
     ChannelError => Channel,
     BlockError => Block,
     io::Error => Poll,
+}
+
+#[cfg(feature = "uffd")]
+from! {
+    uffd::Error => Uffd,
+    uffd::PlaceError => Place,
 }
 
 impl fmt::Display for RunError {
@@ -133,7 +141,9 @@ impl fmt::Display for RunError {
             Self::Decode(error) => write!(f, "the peer's stream is malformed: {error}"),
             Self::Destination(error) => error.fmt(f),
             Self::Source(error) => error.fmt(f),
+            #[cfg(feature = "uffd")]
             Self::Uffd(error) => error.fmt(f),
+            #[cfg(feature = "uffd")]
             Self::Place(error) => error.fmt(f),
             Self::Memory(error) => error.fmt(f),
             Self::Guest(error) => f.write_str(error),

@@ -4,10 +4,12 @@
 //! and it ends with a [`RunError`], or when its core says so; see [`Control`]
 //! for ending it from elsewhere.
 
+#[cfg(feature = "uffd")]
 mod buffer;
 mod control;
 mod error;
 mod outbound;
+#[cfg(feature = "uffd")]
 mod receive;
 mod serve;
 mod window;
@@ -20,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use control::Control;
 pub use error::RunError;
+#[cfg(feature = "uffd")]
 pub use receive::{Content, Guest, ReceiveOptions, receive, take_over};
 pub use serve::{Connector, Machine, Offer, ServeOptions, Suspicion, serve};
 
@@ -69,11 +72,13 @@ impl<'fd> Waiting<'fd> {
         }
     }
 
+    #[cfg(feature = "uffd")]
     fn len(&self) -> usize {
         self.fds.len()
     }
 
     /// Whether anything has happened to one of those added last.
+    #[cfg(feature = "uffd")]
     fn any_since(&self, first: usize) -> bool {
         self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
     }

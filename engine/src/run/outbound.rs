@@ -8,8 +8,8 @@ use rustix::event::PollFlags;
 use super::RunError;
 use crate::blocks::Block;
 use crate::channel::{Link, Moved};
-use crate::memory::wide;
 use crate::source::{Gather, PageRun, PageSource};
+use crate::wide;
 
 /// What a turn of sending came to.
 #[derive(Clone, Copy, Debug)]

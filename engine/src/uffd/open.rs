@@ -7,7 +7,6 @@
 use std::{fmt, io};
 
 use rustix::io::Errno;
-use userfaultfd_sys as sys;
 
 /// A way to get a userfaultfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,72 +138,4 @@ pub(super) fn first_open<T>(
         }
     }
     Err(OpenError { tried })
-}
-
-/// A set of `UFFD_FEATURE_*` bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features(pub(super) u64);
-
-macro_rules! features {
-    ($($(#[$doc:meta])+ $name:ident = $bit:ident;)+) => {
-        impl Features {
-            $($(#[$doc])+ pub const $name: Self = Self(sys::$bit);)+
-
-            /// Every feature with the kernel's name for it, oldest first.
-            pub const NAMED: &[(&str, Self)] = &[$((stringify!($name), Self::$name)),+];
-        }
-    };
-}
-
-features! {
-    /// Write-protect faults on anonymous memory.
-    PAGEFAULT_FLAG_WP = UFFD_FEATURE_PAGEFAULT_FLAG_WP;
-    /// Fork events.
-    EVENT_FORK = UFFD_FEATURE_EVENT_FORK;
-    /// Remap events.
-    EVENT_REMAP = UFFD_FEATURE_EVENT_REMAP;
-    /// Remove events: discarding pages waits until the event is read.
-    EVENT_REMOVE = UFFD_FEATURE_EVENT_REMOVE;
-    /// Missing faults on hugetlbfs.
-    MISSING_HUGETLBFS = UFFD_FEATURE_MISSING_HUGETLBFS;
-    /// Missing faults on shared memory.
-    MISSING_SHMEM = UFFD_FEATURE_MISSING_SHMEM;
-    /// Unmap events.
-    EVENT_UNMAP = UFFD_FEATURE_EVENT_UNMAP;
-    /// A signal instead of an event.
-    SIGBUS = UFFD_FEATURE_SIGBUS;
-    /// The thread id in each fault.
-    THREAD_ID = UFFD_FEATURE_THREAD_ID;
-    /// Minor faults on hugetlbfs.
-    MINOR_HUGETLBFS = UFFD_FEATURE_MINOR_HUGETLBFS;
-    /// Minor faults on shared memory.
-    MINOR_SHMEM = UFFD_FEATURE_MINOR_SHMEM;
-    /// Fault addresses not rounded to pages.
-    EXACT_ADDRESS = UFFD_FEATURE_EXACT_ADDRESS;
-    /// Write protection of hugetlbfs and shared memory.
-    WP_HUGETLBFS_SHMEM = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
-    /// Write protection of pages not there yet.
-    WP_UNPOPULATED = UFFD_FEATURE_WP_UNPOPULATED;
-    /// Poisoning pages.
-    POISON = UFFD_FEATURE_POISON;
-    /// Write protection that resolves itself.
-    WP_ASYNC = UFFD_FEATURE_WP_ASYNC;
-    /// Moving pages in.
-    MOVE = UFFD_FEATURE_MOVE;
-}
-
-impl Features {
-    /// What this crate asks for, as far as the kernel offers it.
-    pub const WANTED: Self = Self(
-        Self::MISSING_HUGETLBFS.0
-            | Self::MISSING_SHMEM.0
-            | Self::THREAD_ID.0
-            | Self::POISON.0
-            | Self::MOVE.0,
-    );
-
-    /// Whether all of `other` are in here.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
 }

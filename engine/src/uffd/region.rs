@@ -7,8 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::{ptr, thread, time::Duration};
 
-use userfaultfd_sys as sys;
-
+use super::abi;
 use super::place::{Cause, Fill, Kernel, PlaceError, Placement, place};
 use super::{Error, Registered, Shared, os_error};
 use crate::memory::{Backing, Frozen, Memory};
@@ -58,7 +57,7 @@ impl Region {
             ioctls,
             zeros: None,
         };
-        if !region.offers(sys::_UFFDIO_ZEROPAGE) {
+        if !region.offers(abi::_UFFDIO_ZEROPAGE) {
             // Private memory that is only read costs no pages: the kernel maps its one zero page.
             let zeros = Memory::new(Backing::Anonymous, region.memory.page_size());
             match zeros.and_then(Memory::freeze) {
@@ -79,7 +78,7 @@ impl Region {
 
     /// Whether [`poison`](Self::poison) works here.
     pub fn can_poison(&self) -> bool {
-        self.offers(sys::_UFFDIO_POISON)
+        self.offers(abi::_UFFDIO_POISON)
     }
 
     /// Fills missing pages from `bytes`, all with one system call if none is there yet, and wakes
@@ -159,7 +158,7 @@ impl Region {
         Ok(())
     }
 
-    fn offers(&self, number: u64) -> bool {
+    fn offers(&self, number: u8) -> bool {
         self.ioctls & 1 << number != 0
     }
 

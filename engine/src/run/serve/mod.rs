@@ -21,8 +21,8 @@ use super::window::Window;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
 use crate::channel::{ChannelError, Link, Moved};
-use crate::memory::wide;
 use crate::source::{Next, Phase, Source};
+use crate::wide;
 
 mod api;
 mod mend;
