@@ -86,7 +86,7 @@ impl Uffd {
 
     /// Takes over a userfaultfd that has shaken hands.
     fn adopt(fd: OwnedFd, route: Route, offered: Features, features: Features) -> Self {
-        // SAFETY: the descriptor is open and nobody else's; that is all the crate relies on.
+        // SAFETY: `into_raw_fd` gives an open descriptor and gives up its ownership.
         let uffd = unsafe { userfaultfd::Uffd::from_raw_fd(fd.into_raw_fd()) };
         let registered = Mutex::default();
         Self {
@@ -191,9 +191,9 @@ impl Shared {
     }
 }
 
-// In all of these the kernel changes memory only by filling missing pages of ranges registered
-// with this descriptor. Only `Uffd::register` registers, and only a `Memory`, whose bytes Rust code
-// reaches through atomics alone: a page that fills up at any moment is within their rules.
+// Placing fills missing pages of registered ranges and changes no other memory. Only
+// `Uffd::register` registers, and only a `Memory`: Rust code accesses its bytes through atomics and
+// raw pointers, which allow a page to be filled at any moment.
 impl Kernel for Shared {
     fn copy(&self, at: u64, bytes: &[u8]) -> Answer {
         let (src, len) = (wide(bytes.as_ptr().expose_provenance()), wide(bytes.len()));
@@ -204,8 +204,9 @@ impl Kernel for Shared {
             mode: 0,
             copy: 0,
         };
-        // SAFETY: the number belongs to the struct; `src` and `len` are those of a live slice,
-        // which the kernel reads. See above for `dst`.
+        // SAFETY: the opcode is that of `UFFDIO_COPY`, whose argument is this struct. The kernel
+        // reads `len` bytes at `src`, which is a live slice, and writes only missing pages of a
+        // registered `Memory`.
         let done = unsafe {
             ioctl(
                 &self.uffd,
@@ -225,7 +226,8 @@ impl Kernel for Shared {
             mode: 0,
             zeropage: 0,
         };
-        // SAFETY: the number belongs to the struct; see above for the range.
+        // SAFETY: the opcode is that of `UFFDIO_ZEROPAGE`, whose argument is this struct. The kernel
+        // writes only missing pages of a registered `Memory`.
         let done = unsafe {
             ioctl(
                 &self.uffd,
@@ -245,7 +247,8 @@ impl Kernel for Shared {
             mode: 0,
             updated: 0,
         };
-        // SAFETY: the number belongs to the struct; see above for the range.
+        // SAFETY: the opcode is that of `UFFDIO_POISON`, whose argument is this struct. The kernel
+        // marks only missing pages of a registered `Memory`; no bytes change.
         let done = unsafe {
             ioctl(
                 &self.uffd,
@@ -298,15 +301,17 @@ fn create(route: Route) -> Result<OwnedFd, RouteError> {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 RouteError::new(route, Step::Device, errno)
             })?;
-            // SAFETY: `NewDescriptor` says how the kernel answers, and hands it no memory.
+            // SAFETY: the descriptor is that of `/dev/userfaultfd`, for which `NewDescriptor` is
+            // made: its argument is a number, and the kernel accesses no memory.
             unsafe { ioctl(&device, NewDescriptor(flags)) }
         }
-        // SAFETY: the call itself is harmless; what the descriptor may do to memory is bounded by
-        // what is registered with it, see the `Kernel` implementation.
-        Route::Syscall => unsafe { rustix::mm::userfaultfd(flags) },
-        Route::UserModeOnly => {
-            let flags = flags | UserfaultfdFlags::from_bits_retain(abi::UFFD_USER_MODE_ONLY);
-            // SAFETY: as above.
+        Route::Syscall | Route::UserModeOnly => {
+            let mut flags = flags;
+            if route == Route::UserModeOnly {
+                flags |= UserfaultfdFlags::from_bits_retain(abi::UFFD_USER_MODE_ONLY);
+            }
+            // SAFETY: the call accesses no memory. The descriptor can change only memory registered
+            // with it, and only `Uffd::register` registers, always a `Memory`.
             unsafe { rustix::mm::userfaultfd(flags) }
         }
     };
@@ -320,7 +325,8 @@ fn handshake(fd: &OwnedFd, features: Features) -> Result<Features, Errno> {
         features: features.0,
         ioctls: 0,
     };
-    // SAFETY: the number belongs to the struct, and the kernel touches nothing else.
+    // SAFETY: the opcode is that of `UFFDIO_API`, whose argument is this struct; the kernel accesses
+    // no other memory.
     unsafe { ioctl(fd, Updater::<{ abi::UFFDIO_API }, _>::new(&mut api)) }?;
     Ok(Features(api.features))
 }
@@ -328,8 +334,8 @@ fn handshake(fd: &OwnedFd, features: Features) -> Result<Features, Errno> {
 /// `USERFAULTFD_IOC_NEW`: the argument is a number, the answer a descriptor.
 struct NewDescriptor(UserfaultfdFlags);
 
-// SAFETY: the opcode is that of `/dev/userfaultfd`, which reads its argument as a number, touches
-// no memory and answers with a new descriptor that belongs to the caller.
+// SAFETY: the opcode is that of `USERFAULTFD_IOC_NEW`: the kernel reads the argument as a number,
+// accesses no memory and returns a new descriptor, which the caller owns.
 unsafe impl Ioctl for NewDescriptor {
     type Output = OwnedFd;
     const IS_MUTATING: bool = false;
@@ -343,7 +349,8 @@ unsafe impl Ioctl for NewDescriptor {
     }
 
     unsafe fn output_from_ptr(answer: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
-        // SAFETY: called after success only, when the answer is a descriptor made for us.
+        // SAFETY: rustix calls this only after success, when the answer is a new descriptor that
+        // nothing else owns.
         Ok(unsafe { OwnedFd::from_raw_fd(answer) })
     }
 }
