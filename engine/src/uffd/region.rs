@@ -10,7 +10,7 @@ use std::{ptr, thread, time::Duration};
 use super::abi;
 use super::place::{Cause, Fill, Kernel, PlaceError, Placement, place};
 use super::{Error, Registered, Shared, os_error};
-use crate::memory::{Backing, Frozen, Memory};
+use crate::memory::{Backing, Memory, SealedMemory};
 
 /// Answers without progress that are waited out before [`Cause::Pending`]; about five milliseconds.
 const TRIES: u32 = 64;
@@ -26,7 +26,7 @@ pub struct Region {
     /// Bit n is set if ioctl n works here.
     ioctls: u64,
     /// What to copy where `UFFDIO_ZEROPAGE` is not offered: one page.
-    zeros: Option<Frozen>,
+    zeros: Option<SealedMemory>,
 }
 
 impl Region {
@@ -60,7 +60,7 @@ impl Region {
         if !region.offers(abi::_UFFDIO_ZEROPAGE) {
             // Private memory that is only read costs no pages: the kernel maps its one zero page.
             let zeros = Memory::new(Backing::Anonymous, region.memory.page_size());
-            match zeros.and_then(Memory::freeze) {
+            match zeros.and_then(Memory::seal) {
                 Ok(zeros) => region.zeros = Some(zeros),
                 Err(error) => {
                     region.unregister()?;
