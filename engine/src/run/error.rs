@@ -126,7 +126,6 @@ from! {
     memory::Error => Memory,
     ChannelError => Channel,
     BlockError => Block,
-    io::Error => Poll,
 }
 
 #[cfg(feature = "uffd")]

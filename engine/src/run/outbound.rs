@@ -98,19 +98,22 @@ impl Outbound {
 
     /// Writes what is left; says whether that was all.
     pub(super) fn flush(&mut self, pages: &dyn PageSource) -> Result<bool, RunError> {
+        let failed = |error| RunError::Link {
+            what: "writing",
+            error,
+        };
         loop {
             let all = self.head.len() + self.run.map_or(0, |_| self.gather.size());
             if self.sent >= all {
+                if !self.link.flush().map_err(failed)? {
+                    return Ok(false);
+                }
                 self.head.clear();
                 self.run = None;
                 self.sent = 0;
                 return Ok(true);
             }
-            let moved = self.write(pages);
-            match moved.map_err(|error| RunError::Link {
-                what: "writing",
-                error,
-            })? {
+            match self.write(pages).map_err(failed)? {
                 Moved::Bytes(size) => {
                     self.sent += size;
                     self.written += wide(size);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
 use retpath_engine::Channel;
-use retpath_engine::channel::{Address, ChannelError, Fuse, Link};
+use retpath_engine::channel::{Address, ChannelError, FaultInjector, Link};
 use retpath_engine::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
 use retpath_engine::source::{Error, PageSource, Phase, Source};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -29,17 +29,15 @@ type Script = fn(&mut UnixStream);
 /// Hostile destinations, and then a good one.
 struct Dial {
     /// Breaks the first link, to the good one.
-    fuse: Option<Fuse>,
+    faults: Option<FaultInjector>,
     scripts: VecDeque<Script>,
     good: Address,
 }
 
 impl Connector for Dial {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        if let Some(fuse) = self.fuse.take() {
-            let mut link = self.good.connect(false)?;
-            link.guard(fuse);
-            return Ok(link);
+        if let Some(faults) = self.faults.take() {
+            return Ok(faults.wrap(self.good.connect(false)?));
         }
         let Some(script) = self.scripts.pop_front() else {
             return self.good.connect(false);
@@ -216,7 +214,7 @@ fn recovers_through_hostile_destinations() {
     let receiver = Receiver::start(listener, false, LONG);
     let first = recording(1).package as u64 + 7 * 4104;
     let mut dial = Dial {
-        fuse: Some(Fuse::new(u64::MAX, first)),
+        faults: Some(FaultInjector::new(u64::MAX, first)),
         scripts: SCRIPTS.iter().map(|(_, script)| *script).collect(),
         good: receiver.address().clone(),
     };
@@ -261,7 +259,7 @@ impl Machine for Once {
 fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
     let mut core = Source::new(config(None), blocks()).expect("good");
     let mut dial = Dial {
-        fuse: None,
+        faults: None,
         scripts: [script].into(),
         good: "unix:/nowhere/at-all".parse().expect("an address"),
     };
@@ -307,7 +305,7 @@ fn lets_go_of_a_silent_destination_only_if_told_how_long() {
     let waiting = thread::spawn(move || {
         let mut core = Source::new(config(None), blocks()).expect("good");
         let mut dial = Dial {
-            fuse: None,
+            faults: None,
             scripts: [wait_unread as Script].into(),
             good: "unix:/nowhere/at-all".parse().expect("an address"),
         };

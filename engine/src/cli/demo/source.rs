@@ -26,7 +26,7 @@ use super::peer::STOPPED;
 use super::summary::SourceSummary;
 use super::talk::{hand_over, hear, say};
 use crate::Channel;
-use crate::channel::{Address, ChannelError, Fuse, Link};
+use crate::channel::{Address, ChannelError, FaultInjector, Link};
 use crate::cli::output;
 use crate::cli::signals::fail_writes_past_the_file_size_limit;
 use crate::run::{Connector, Control, Machine, ServeOptions, serve};
@@ -196,7 +196,7 @@ struct Dial<'a> {
     done: usize,
     links: u64,
     /// Breaks the links of the current connection, if it is our turn.
-    fuse: Option<Fuse>,
+    fuse: Option<FaultInjector>,
 }
 
 impl Connector for Dial<'_> {
@@ -208,12 +208,12 @@ impl Connector for Dial<'_> {
                 error,
             })?;
         }
-        let mut link = self.address.connect(false)?;
+        let link = self.address.connect(false)?;
         self.links += 1;
-        if let Some(fuse) = &self.fuse {
-            link.guard(fuse.clone());
-        }
-        Ok(link)
+        Ok(match &self.fuse {
+            Some(fuse) => fuse.wrap(link),
+            None => link,
+        })
     }
 }
 
@@ -225,7 +225,7 @@ impl Dial<'_> {
         let before = self.plan.get(self.done).filter(|_| self.links > 0);
         let happened = match before.map(|cut| cut.side) {
             None => false,
-            Some(Side::Source) => self.fuse.take().is_some_and(|fuse| fuse.is_blown()),
+            Some(Side::Source) => self.fuse.take().is_some_and(|fuse| fuse.has_fired()),
             Some(Side::Destination) => self.ask(&json!({ "blown": null }))?["blown"] == true,
         };
         self.done += usize::from(happened);
@@ -249,6 +249,6 @@ impl Dial<'_> {
     }
 }
 
-fn fuse((read, written): (u64, u64)) -> Fuse {
-    Fuse::new(read, written)
+fn fuse((read, written): (u64, u64)) -> FaultInjector {
+    FaultInjector::new(read, written)
 }

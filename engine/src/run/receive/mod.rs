@@ -26,7 +26,7 @@ use super::buffer::Outbox;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
 use crate::blocks::BlockId;
-use crate::channel::{Listener, Moved};
+use crate::channel::{Accept, Moved};
 use crate::destination::{self, Action, Destination, Ending, Phase};
 use crate::memory::Memory;
 
@@ -68,7 +68,7 @@ pub struct ReceiveOptions {
 /// The peer broke the protocol, the machine lacks something, the link stayed
 /// broken, or `control` stopped the loop.
 pub fn receive(
-    listener: &mut Listener,
+    listener: &mut dyn Accept,
     guest: &mut dyn Guest,
     options: ReceiveOptions,
     control: &Control,
@@ -88,7 +88,7 @@ pub fn receive(
 pub fn take_over(
     core: Destination,
     known: forward::Known,
-    listener: &mut Listener,
+    listener: &mut dyn Accept,
     guest: &mut dyn Guest,
     options: ReceiveOptions,
     control: &Control,
@@ -109,7 +109,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 struct Receiving<'a> {
     core: Destination,
-    listener: &'a mut Listener,
+    listener: &'a mut dyn Accept,
     guest: &'a mut dyn Guest,
     control: &'a Control,
     options: ReceiveOptions,
@@ -169,7 +169,7 @@ impl<'a> Receiving<'a> {
     fn new(
         core: Destination,
         last: Option<Decoder>,
-        listener: &'a mut Listener,
+        listener: &'a mut dyn Accept,
         guest: &'a mut dyn Guest,
         options: ReceiveOptions,
         control: &'a Control,
@@ -275,14 +275,14 @@ impl<'a> Receiving<'a> {
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let faults = waiting.add(self.trap.as_ref().map(|t| t.handler.as_fd()), PollFlags::IN);
         let preempt = self.preempt.as_ref().filter(|_| self.core.is_listening());
-        let preempt = waiting.add(preempt.map(|p| p.link.as_fd()), PollFlags::IN);
+        let preempt = waiting.add_link(preempt.map(|p| &p.link), PollFlags::IN);
         let out = if self.outbox.is_empty() {
             PollFlags::empty()
         } else {
             PollFlags::OUT
         };
-        let main = self.main.as_ref().map(|m| m.link.as_fd());
-        let main = waiting.add(main, PollFlags::IN | out);
+        let main = self.main.as_ref().map(|m| &m.link);
+        let main = waiting.add_link(main, PollFlags::IN | out);
         let listener = waiting.add(
             self.listener.fd().filter(|_| self.wants_link()),
             PollFlags::IN,
@@ -427,7 +427,7 @@ impl<'a> Receiving<'a> {
                 Ok(Moved::Bytes(_)) if Instant::now() < deadline => {}
                 Ok(Moved::Later) if Instant::now() < deadline => {
                     let mut waiting = Waiting::new();
-                    waiting.add(Some(main.link.as_fd()), flags);
+                    waiting.add_link(Some(&main.link), flags);
                     let left = deadline.saturating_duration_since(Instant::now());
                     if waiting.wait(left).is_err() {
                         return;

@@ -110,8 +110,8 @@ impl Serving<'_> {
     fn hears_by(&self, until: Instant) -> bool {
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        let link = self.main.as_ref().map(|out| out.link.as_fd());
-        let back = waiting.add(link, PollFlags::IN);
+        let link = self.main.as_ref().map(|out| &out.link);
+        let back = waiting.add_link(link, PollFlags::IN);
         let left = until.saturating_duration_since(Instant::now());
         waiting.wait(left).is_ok() && waiting.readable(back) && !waiting.readable(control)
     }
@@ -125,8 +125,8 @@ impl Serving<'_> {
             return Ok(());
         }
         let mut waiting = Waiting::new();
-        let link = self.main.as_ref().map(|out| out.link.as_fd());
-        let back = waiting.add(link, PollFlags::IN);
+        let link = self.main.as_ref().map(|out| &out.link);
+        let back = waiting.add_link(link, PollFlags::IN);
         waiting.wait(GRACE)?;
         if waiting.readable(back) {
             self.return_path()?;

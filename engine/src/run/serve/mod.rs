@@ -198,14 +198,14 @@ impl Serving<'_> {
 
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        let link = self.main.as_ref().map(|out| out.link.as_fd());
-        let back = waiting.add(link, PollFlags::IN | main.wants());
-        let link = self.preempt.as_ref().map(|out| out.link.as_fd());
+        let link = self.main.as_ref().map(|out| &out.link);
+        let back = waiting.add_link(link, PollFlags::IN | main.wants());
+        let link = self.preempt.as_ref().map(|out| &out.link);
         let closing = match self.core.is_preempt_unproven() {
             true => PollFlags::RDHUP,
             false => PollFlags::empty(),
         };
-        waiting.add(link, preempt.wants() | closing);
+        waiting.add_link(link, preempt.wants() | closing);
         waiting.wait(most)?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
         if back {
