@@ -30,7 +30,8 @@ use rustix::mm::{Advice, madvise};
 
 use crate::blocks::BlockId;
 use crate::source::PageSource;
-use crate::wide;
+
+use crate::protocol::wide;
 
 mod backing;
 mod error;

@@ -31,7 +31,7 @@ use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl};
 use rustix::mm::UserfaultfdFlags;
 
 use crate::memory::{Backing, Memory};
-use crate::wide;
+use crate::protocol::wide;
 use abi::{UffdioApi, UffdioCopy, UffdioPoison, UffdioRange, UffdioZeropage};
 use open::first_open;
 use place::{Answer, Kernel};

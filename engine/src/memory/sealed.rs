@@ -8,7 +8,7 @@ use rustix::fs::SealFlags;
 use rustix::mm::{MprotectFlags, mprotect};
 
 use super::{Error, span, system};
-use crate::wide;
+use crate::protocol::wide;
 
 /// Immutable memory, whose bytes are lent instead of copied.
 ///
