@@ -24,7 +24,7 @@ use crate::socket::Link;
 pub use control::Control;
 pub use error::RunError;
 #[cfg(feature = "uffd")]
-pub use receive::{Content, Guest, ReceiveOptions, receive, take_over};
+pub use receive::{Content, DestinationHandler, ReceiveOptions, receive, resume};
 pub use serve::{Connector, Machine, Offer, ServeOptions, Suspicion, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.

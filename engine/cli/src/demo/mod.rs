@@ -226,8 +226,8 @@ fn migrate(
         },
         // The source's process is watched: it comes back, or `control` ends
         // this.
-        patience: Duration::from_secs(3600),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(3600),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let received = receive(&mut listener, &mut guest, options, &control);

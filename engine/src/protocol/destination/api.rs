@@ -70,60 +70,47 @@ pub enum Tail {
     Whole,
 }
 
-/// What has to be done with memory now.
+/// The content of one or more pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement<'a> {
-    /// Nothing.
-    None,
-    /// Before LISTEN: write `data`, one target page.
-    Write {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// What to write.
-        data: &'a [u8],
-    },
-    /// Before LISTEN: the target page must read as zeros. It counts as
-    /// received: if the memory is not there, a later fault on it is
-    /// [`Present`](super::Fault::Present).
-    Clear {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// Length in bytes.
-        len: u64,
-    },
-    /// Place one host page (`UFFDIO_COPY`), then call [`placed`](super::Destination::placed).
-    Copy {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// The host page.
-        data: &'a [u8],
-    },
-    /// Place one host page of zeros (`UFFDIO_ZEROPAGE`, or a copy of zeros),
-    /// then call [`placed`](super::Destination::placed).
-    Zero {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// Length in bytes.
-        len: u64,
-    },
+pub enum Content<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    /// This many zero bytes.
+    Zero(u64),
 }
 
-/// What a placement found.
+impl Content<'_> {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Zero(len) => *len,
+        }
+    }
+
+    /// Whether the length is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Pages to store in guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placed {
-    /// Nothing: the pages are in place now.
-    New,
-    /// Pages of so many bytes (`EEXIST`): they were left as they are, and the
-    /// others are in place now.
-    Present(u64),
+pub struct Placement<'a> {
+    /// RAM block.
+    pub block: BlockId,
+    /// Offset in the block, in bytes.
+    pub offset: u64,
+    /// What to store.
+    pub content: Content<'a>,
+    /// Whether POSTCOPY_LISTEN has come, so that threads may wait for the pages: place
+    /// whole host pages atomically (`UFFDIO_COPY`, `UFFDIO_ZEROPAGE`), then call
+    /// [`placed`](super::Destination::placed).
+    ///
+    /// Otherwise this is one target page, to be written in place. A zero page counts as
+    /// received even if its memory is not allocated; a later fault on it is
+    /// [`Present`](super::Fault::Present).
+    pub atomic: bool,
 }
 
 /// What has to be done besides placing pages, in this order.

@@ -11,6 +11,7 @@
 //!
 //! Mirrors `ram.c:ram_load_postcopy` and its temporary pages.
 
+use super::api::Content;
 use super::error::What;
 use crate::bits::Bits;
 use crate::blocks::BlockId;
@@ -26,8 +27,8 @@ pub(super) struct Lane {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) span: Span,
-    /// When its last byte arrived, if that is known.
-    pub(super) complete: Option<u64>,
+    /// When its last byte arrived.
+    pub(super) complete: u64,
     /// Whether it consists of zeros.
     pub(super) zero: bool,
 }
@@ -48,21 +49,13 @@ impl Span {
     }
 }
 
-/// What a record says of a target page's contents.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Content<'a> {
-    Zero,
-    Data(&'a [u8]),
-}
-
-/// What a target page has made of its host page.
+/// The state of a host page after a target page was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Progress<'a> {
+    /// Target pages are missing.
     Incomplete,
-    /// Complete, nothing but zeros.
-    Zero,
-    /// Complete, in the buffer.
-    Data,
+    /// Complete, with its content, or in the buffer.
+    Complete(Option<Content<'a>>),
 }
 
 /// A host page in the making.
@@ -99,7 +92,7 @@ impl Assembly {
         offset: u64,
         target: u64,
         content: Content<'_>,
-    ) -> Result<Progress, What> {
+    ) -> Result<Progress<'static>, What> {
         if self.open != Some(host) {
             self.begin(host, target);
         }
@@ -118,10 +111,10 @@ impl Assembly {
         }
         self.open = None;
         if self.data.is_empty() {
-            return Ok(Progress::Zero);
+            return Ok(Progress::Complete(Some(Content::Zero(host.len))));
         }
         self.fill_gaps(target);
-        Ok(Progress::Data)
+        Ok(Progress::Complete(None))
     }
 
     /// The first `len` bytes of the buffer.
@@ -130,14 +123,13 @@ impl Assembly {
         self.buffer.get(..len).unwrap_or(&self.buffer)
     }
 
-    /// A target page of `target` times `byte`, in the buffer.
-    pub(super) fn filled(&mut self, target: u64, byte: u8) -> &[u8] {
+    /// Puts a target page of `target` times `byte` into the buffer.
+    pub(super) fn filled(&mut self, target: u64, byte: u8) {
         self.grow(target);
         let len = usize::try_from(target).unwrap_or(0);
         if let Some(room) = room(&mut self.buffer, 0, len) {
             room.fill(byte);
         }
-        self.bytes(target)
     }
 
     fn begin(&mut self, host: Span, target: u64) {

@@ -6,7 +6,8 @@ use retpath_codec::command::{Command, RangeList, Ranges};
 use retpath_codec::{Message, Name};
 
 use super::{
-    Action, Channel, Destination, Device, Flaw, MAX_PONGS, PING_LOADED, Phase, Place, Turn, What,
+    Action, Channel, Destination, Device, Flaw, MAX_PONGS, MainStream, PING_LOADED, Phase, Place,
+    ReturnPath, Turn, What,
 };
 use crate::blocks::BlockId;
 use crate::release::Release;
@@ -56,10 +57,10 @@ impl Destination {
             }
             Command::Packaged { .. } => {
                 let legal = matches!(self.phase, Phase::Advised | Phase::Discarding);
-                if !legal || self.in_package || self.device != Device::Arriving {
+                if !legal || self.main != MainStream::Open || self.device != Device::Arriving {
                     return Err(What::OutOfTurn { what }.into());
                 }
-                self.in_package = true;
+                self.main = MainStream::Package;
             }
             Command::PostcopyListen => self.listen(what)?,
             Command::PostcopyRun => {
@@ -67,7 +68,7 @@ impl Destination {
                 self.actions.push_back(Action::Run);
                 // The last command of its package: should the link break
                 // before the package's end is seen, nothing is missing.
-                if self.in_package {
+                if self.main == MainStream::Package {
                     self.device_state_complete();
                 }
             }
@@ -84,22 +85,26 @@ impl Destination {
 
     /// A second one changes nothing, as in QEMU.
     fn open_return_path(&mut self) {
-        if !self.return_path && self.config.switchover_ack {
+        if self.has_return_path() {
+            return;
+        }
+        self.return_path = ReturnPath::Open;
+        if self.config.switchover_ack {
             self.acknowledge();
         }
-        self.return_path = true;
     }
 
     /// Whether the source may be waiting for a SWITCHOVER_ACK in precopy that has not
     /// been sent.
     pub fn may_await_ack(&self) -> bool {
-        let possible = self.config.detect_switchover_ack && !self.acknowledged;
-        possible && self.return_path && self.phase.is_precopy()
+        self.config.detect_switchover_ack
+            && self.return_path == ReturnPath::Open
+            && self.phase.is_precopy()
     }
 
     fn acknowledge(&mut self) {
         self.requests.say(&Message::SwitchoverAck);
-        self.acknowledged = true;
+        self.return_path = ReturnPath::Acknowledged;
     }
 
     /// Handles the end of a `ram` section in precopy. With nothing left to send, every
@@ -111,18 +116,17 @@ impl Destination {
             true => self.empty_pieces.saturating_add(1),
             false => self.empty_pieces.saturating_sub(1),
         };
-        let waits = self.return_path && self.empty_pieces >= EMPTY_PIECES;
-        if waits && self.config.detect_switchover_ack && !self.acknowledged {
+        if self.may_await_ack() && self.empty_pieces >= EMPTY_PIECES {
             self.acknowledge();
         }
     }
 
     fn ping(&mut self, value: u32) -> Result<(), What> {
-        if !self.return_path {
+        if !self.has_return_path() {
             return Err(What::NoReturnPath { what: "PING" });
         }
         // It asks for the device state, not for the connection.
-        if value == PING_LOADED && self.listened && self.device != Device::Saved {
+        if value == PING_LOADED && self.listening && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
                 return Err(What::Flood);
             }
@@ -172,7 +176,7 @@ impl Destination {
     }
 
     fn listen(&mut self, what: &'static str) -> Result<(), Flaw> {
-        if !self.return_path {
+        if !self.has_return_path() {
             return Err(What::NoReturnPath { what }.into());
         }
         self.check_summary()?;
@@ -182,18 +186,18 @@ impl Destination {
             }
         }
         self.turn(Turn::Listen, what)?;
-        self.listened = true;
+        self.listening = true;
         self.unplug();
         self.actions.push_back(Action::Listen);
         Ok(())
     }
 
     pub(super) fn package_end(&mut self) -> Result<(), What> {
-        if !self.in_package || !self.listened {
+        if self.main != MainStream::Package || !self.listening {
             let what = "the end of a package without POSTCOPY_LISTEN";
             return Err(What::OutOfTurn { what });
         }
-        self.in_package = false;
+        self.main = MainStream::Open;
         self.device_state_complete();
         Ok(())
     }

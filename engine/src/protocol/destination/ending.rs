@@ -6,7 +6,10 @@
 //! no source sends.
 
 use super::ram::lane;
-use super::{Action, Blame, Destination, Device, Ending, Error, Flaw, Phase, Turn, What};
+use super::{
+    Action, Blame, Completion, Destination, Device, Ending, Error, Flaw, MainStream, Phase,
+    PreemptStream, ReturnPath, Turn, What,
+};
 use crate::Channel;
 
 impl Destination {
@@ -15,7 +18,9 @@ impl Destination {
     /// main channel are awaited until [`Destination::end_of_stream`] of the preempt
     /// channel.
     pub fn expect_preempt(&mut self) {
-        self.config.preempt = true;
+        if self.preempt == PreemptStream::NotAgreed {
+            self.preempt = PreemptStream::Open;
+        }
     }
 
     /// A connection has been closed by the source, after its last byte.
@@ -26,7 +31,7 @@ impl Destination {
     /// [`What::Incomplete`] if no page can come any more and some are missing.
     pub fn end_of_stream(&mut self, channel: Channel) -> Result<(), Error> {
         match channel {
-            Channel::Main if self.main_ended => return Ok(()),
+            Channel::Main if self.is_main_ended() => return Ok(()),
             Channel::Main => return self.link_lost(channel),
             Channel::Preempt => {}
         }
@@ -34,9 +39,16 @@ impl Destination {
         if assembly.open().is_some() {
             return self.link_lost(channel);
         }
-        self.preempt_ended = true;
-        self.settle()
+        self.end_preempt()
             .map_err(|flaw| self.give_up(Some(channel), flaw))
+    }
+
+    /// No more pages will come on the preempt channel.
+    pub(super) fn end_preempt(&mut self) -> Result<(), Flaw> {
+        if self.preempt == PreemptStream::Open {
+            self.preempt = PreemptStream::Ended;
+        }
+        self.settle()
     }
 
     /// The main channel's end mark.
@@ -45,14 +57,14 @@ impl Destination {
             let what = "the end of the stream";
             return Err(What::OutOfTurn { what }.into());
         }
-        if self.in_package {
+        if self.main == MainStream::Package {
             let what = "the end of the stream inside the package";
             return Err(What::OutOfTurn { what }.into());
         }
-        if !self.listened && !self.config.accept_precopy_end {
+        if !self.listening && !self.config.accept_precopy_end {
             return Err(What::NoSwitch.into());
         }
-        self.main_ended = true;
+        self.main = MainStream::Ended;
         if self.device == Device::Lost {
             return Err(What::DevicesLost.into());
         }
@@ -64,7 +76,7 @@ impl Destination {
     /// Ends the migration if everything is here, or cannot come any more.
     pub(super) fn settle(&mut self) -> Result<(), Flaw> {
         let ending = match self.phase {
-            _ if !self.main_ended => return Ok(()),
+            _ if !self.is_main_ended() => return Ok(()),
             Phase::Running => Ending::Postcopy,
             phase if phase.is_precopy() => Ending::Precopy,
             _ => return Ok(()),
@@ -80,7 +92,7 @@ impl Destination {
             let torn = self.lanes[lane(Channel::Main)].assembly.open().is_some();
             let runs = self.lanes.iter().flat_map(|lane| &lane.runs);
             let placing: u64 = runs.map(|run| run.span.len / self.target).sum();
-            let urgent = self.config.preempt && self.listened && !self.preempt_ended;
+            let urgent = self.listening && self.preempt == PreemptStream::Open;
             if !torn && (urgent || placing == missing) {
                 return Ok(());
             }
@@ -92,20 +104,22 @@ impl Destination {
         if self.device != Device::Saved {
             return Ok(());
         }
-        if !self.confirmed {
-            if !self.asked_to_confirm {
-                self.asked_to_confirm = true;
+        match self.completion {
+            Completion::Unconfirmed => {
+                self.completion = Completion::AwaitingConfirmation;
                 self.actions.push_back(Action::Complete(ending));
+                return Ok(());
             }
-            return Ok(());
+            Completion::AwaitingConfirmation => return Ok(()),
+            Completion::Confirmed | Completion::Reported => {}
         }
         self.turn(Turn::Finish, "the end of the stream")?;
         self.stats.unplugged = self.pages.unplugged();
-        if self.return_path {
+        if self.has_return_path() {
             self.requests.shut(0);
         }
-        if !self.told {
-            self.told = true;
+        if self.completion != Completion::Reported {
+            self.completion = Completion::Reported;
             self.actions.push_back(Action::Finished(ending));
         }
         Ok(())
@@ -119,10 +133,13 @@ impl Destination {
     ///
     /// [`What::NothingToConfirm`] before [`Action::Complete`].
     pub fn confirm(&mut self) -> Result<(), Error> {
-        if !self.confirmed && !self.asked_to_confirm {
-            return Err(self.give_up(None, What::NothingToConfirm.into()));
+        match self.completion {
+            Completion::Unconfirmed => {
+                return Err(self.give_up(None, What::NothingToConfirm.into()));
+            }
+            Completion::AwaitingConfirmation => self.completion = Completion::Confirmed,
+            Completion::Confirmed | Completion::Reported => {}
         }
-        self.confirmed = true;
         self.settle()
             .map_err(|flaw| self.give_up(Some(Channel::Main), flaw))
     }
@@ -150,7 +167,7 @@ impl Destination {
             _ if recoverable => self.pause(Turn::LinkLost),
             What::LinkLost if channel == Some(Channel::Main) => {
                 self.requests.forget_link();
-                self.return_path = false;
+                self.return_path = ReturnPath::Closed;
                 self.fail();
             }
             _ => self.fail(),
@@ -162,7 +179,7 @@ impl Destination {
         let Some(phase) = self.phase.after(Turn::Fail) else {
             return;
         };
-        if self.return_path && !self.phase.is_over() {
+        if self.has_return_path() && !self.phase.is_over() {
             self.requests.shut(1);
         }
         self.phase = phase;

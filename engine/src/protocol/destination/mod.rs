@@ -13,8 +13,8 @@
 //!
 //! # What the caller does
 //!
-//! * Carries out a [`Placement`] at once, and after [`Placement::Copy`] and
-//!   [`Placement::Zero`] says so with [`Destination::placed`].
+//! * Carries out a [`Placement`] immediately, and reports an
+//!   [atomic](Placement::atomic) one with [`Destination::placed`].
 //! * After each call, [`Destination::poll`]s until there is nothing to do and
 //!   writes what is in the [`Destination::outbox`].
 //! * After an error, looks at [`Destination::phase`]: unchanged after a fault
@@ -61,8 +61,10 @@ mod api;
 mod assembly;
 mod blocklist;
 mod commands;
+pub mod deadlines;
 mod ending;
 mod error;
+pub mod pending;
 mod phase;
 mod placing;
 mod ram;
@@ -76,14 +78,14 @@ use std::collections::VecDeque;
 use retpath_codec::command::PageSizes;
 use retpath_codec::forward::{Event, ram::Record};
 
-pub use self::api::{Action, Config, Ending, Placed, Placement, Tail};
+pub use self::api::{Action, Config, Content, Ending, Placement, Tail};
 pub use self::error::{Blame, Error, Place, What};
 pub use self::phase::Phase;
 pub use crate::pages::Fault;
 
 use self::assembly::Lane;
 use self::phase::Turn;
-use self::ram::Verdict;
+use self::ram::Delivery;
 use self::requests::Requests;
 use crate::Channel;
 use crate::bits::Bits;
@@ -121,6 +123,49 @@ enum Device {
     Lost,
 }
 
+/// State of the return path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReturnPath {
+    /// OPEN_RETURN_PATH has not come.
+    Closed,
+    Open,
+    /// SWITCHOVER_ACK has been sent.
+    Acknowledged,
+}
+
+/// State of the current main channel's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MainStream {
+    Open,
+    /// Inside a package.
+    Package,
+    /// EOF has come.
+    Ended,
+}
+
+/// State of the current preempt channel's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PreemptStream {
+    /// No preempt channel was agreed.
+    NotAgreed,
+    Open,
+    /// No more pages will come on it.
+    Ended,
+}
+
+/// How far the end of a migration has been reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completion {
+    /// [`Action::Complete`] comes when everything is here.
+    Unconfirmed,
+    /// [`Action::Complete`] is out.
+    AwaitingConfirmation,
+    /// SHUT(0) may be sent.
+    Confirmed,
+    /// [`Action::Finished`] is out.
+    Reported,
+}
+
 /// An incoming migration.
 #[derive(Debug)]
 pub struct Destination {
@@ -135,30 +180,19 @@ pub struct Destination {
     /// Bytes of RAM announced.
     ram: u64,
     advice: Option<PageSizes>,
-    return_path: bool,
+    return_path: ReturnPath,
     device: Device,
-    /// Whether the events are those of a package.
-    in_package: bool,
-    /// Whether SWITCHOVER_ACK has been sent.
-    acknowledged: bool,
     /// By how many `ram` sections without a page outnumber those with one.
     empty_pieces: u32,
     /// Pages received in precopy by the end of the last `ram` section.
     piece: u64,
     /// PINGs with [`PING_LOADED`] that wait for the device state.
     held: usize,
-    /// Whether LISTEN has come.
-    listened: bool,
-    /// Whether EOF has come on this main channel.
-    main_ended: bool,
-    /// Whether this preempt channel will bring nothing more.
-    preempt_ended: bool,
-    /// Whether [`Action::Complete`] is out.
-    asked_to_confirm: bool,
-    /// Whether the end may be told to the source.
-    confirmed: bool,
-    /// Whether [`Action::Finished`] is out.
-    told: bool,
+    /// Whether POSTCOPY_LISTEN has come.
+    listening: bool,
+    main: MainStream,
+    preempt: PreemptStream,
+    completion: Completion,
     /// Blocks whose bitmap has been asked for in this recovery.
     asked: Bits,
     lanes: [Lane; 2],
@@ -208,7 +242,14 @@ impl Destination {
     /// A migration that has not begun.
     pub fn new(config: Config) -> Self {
         Self {
-            confirmed: !config.confirm_end,
+            completion: match config.confirm_end {
+                true => Completion::Unconfirmed,
+                false => Completion::Confirmed,
+            },
+            preempt: match config.preempt {
+                true => PreemptStream::Open,
+                false => PreemptStream::NotAgreed,
+            },
             target: config.target_page,
             virtio_mem: Devices::new(config.max_ram),
             config,
@@ -217,18 +258,13 @@ impl Destination {
             pages: Pages::default(),
             ram: 0,
             advice: None,
-            return_path: false,
+            return_path: ReturnPath::Closed,
             device: Device::Arriving,
-            in_package: false,
-            acknowledged: false,
             empty_pieces: 0,
             piece: 0,
             held: 0,
-            listened: false,
-            main_ended: false,
-            preempt_ended: false,
-            asked_to_confirm: false,
-            told: false,
+            listening: false,
+            main: MainStream::Open,
             asked: Bits::default(),
             lanes: Default::default(),
             requests: Requests::default(),
@@ -248,7 +284,7 @@ impl Destination {
     /// # Errors
     ///
     /// The blocks break a rule, or are larger than the settings allow.
-    pub fn taking_over<W>(
+    pub fn resumed<W>(
         config: Config,
         blocks: impl IntoIterator<Item = (Block, W)>,
         sections: Option<&[&[u8]]>,
@@ -279,8 +315,8 @@ impl Destination {
         }
         core.phase = Phase::Paused;
         core.stats.pauses = 1;
-        core.return_path = true;
-        core.listened = true;
+        core.return_path = ReturnPath::Open;
+        core.listening = true;
         Ok(core)
     }
 
@@ -295,17 +331,22 @@ impl Destination {
         channel: Channel,
         event: Event<'a>,
         now: u64,
-    ) -> Result<Placement<'a>, Error> {
+    ) -> Result<Option<Placement<'a>>, Error> {
         match self.take(channel, &event, now) {
-            Ok(verdict) => Ok(self.placement(channel, &event, verdict)),
+            Ok(delivery) => Ok(delivery.map(|delivery| self.placement(channel, delivery))),
             Err(flaw) => Err(self.give_up(Some(channel), flaw)),
         }
     }
 
-    fn take(&mut self, channel: Channel, event: &Event<'_>, now: u64) -> Result<Verdict, Flaw> {
+    fn take<'a>(
+        &mut self,
+        channel: Channel,
+        event: &Event<'a>,
+        now: u64,
+    ) -> Result<Option<Delivery<'a>>, Flaw> {
         self.expect(channel, Kind::of(event), event.label())?;
         // Before LISTEN the source may still promise pages.
-        if channel == Channel::Main && self.virtio_mem.event(event) && self.listened {
+        if channel == Channel::Main && self.virtio_mem.event(event) && self.listening {
             for part in self.virtio_mem.newly_unplugged(&self.blocks) {
                 self.pages.unplug(part.block, part.start, part.len);
             }
@@ -325,7 +366,7 @@ impl Destination {
             | Event::Description { .. }
             | Event::DescriptionBytes(_) => {}
         }
-        Ok(Verdict::None)
+        Ok(None)
     }
 
     /// Marks the memory that the virtio-mem devices say is unplugged.
@@ -341,7 +382,7 @@ impl Destination {
             (Phase::Failed, _) => return Err(What::Over),
             (Phase::Paused, _) => return Err(What::LinkDown),
             (_, Kind::Description) => {
-                let legal = self.main_ended && !self.listened && channel == Channel::Main;
+                let legal = self.is_main_ended() && !self.listening && channel == Channel::Main;
                 return if legal {
                     Ok(())
                 } else {
@@ -356,12 +397,14 @@ impl Destination {
             _ => {}
         }
         match channel {
-            Channel::Main if self.main_ended => Err(What::OutOfTurn { what }),
+            Channel::Main if self.is_main_ended() => Err(What::OutOfTurn { what }),
             Channel::Main => Ok(()),
-            Channel::Preempt if !self.config.preempt => Err(What::NoPreempt),
-            Channel::Preempt if self.preempt_ended => Err(What::OutOfTurn { what }),
-            Channel::Preempt if matches!(kind, Kind::Urgent | Kind::Eos) => Ok(()),
-            Channel::Preempt => Err(What::OnPreempt { what }),
+            Channel::Preempt => match self.preempt {
+                PreemptStream::NotAgreed => Err(What::NoPreempt),
+                PreemptStream::Ended => Err(What::OutOfTurn { what }),
+                PreemptStream::Open if matches!(kind, Kind::Urgent | Kind::Eos) => Ok(()),
+                PreemptStream::Open => Err(What::OnPreempt { what }),
+            },
         }
     }
 
@@ -390,7 +433,7 @@ impl Destination {
         if offset >= block.len {
             return Err(self.at(id, offset, What::NoSuchPage));
         }
-        if !self.listened {
+        if !self.listening {
             return Err(self.at(id, offset, What::NotListening));
         }
         if self.phase == Phase::Failed && !self.pages.is_received(id, start) {
@@ -435,24 +478,24 @@ impl Destination {
     /// Whether the source hears from here: it then waits for the last message,
     /// SHUT, before it closes.
     pub fn has_return_path(&self) -> bool {
-        self.return_path
+        self.return_path != ReturnPath::Closed
     }
 
     /// Whether POSTCOPY_LISTEN has come: from then on pages come once each, and
     /// an early preempt channel is read.
     pub fn is_listening(&self) -> bool {
-        self.listened
+        self.listening
     }
 
     /// Whether the source has stopped its guest for good: it switched to
     /// postcopy, or has sent everything.
     pub fn has_switched(&self) -> bool {
-        self.listened || self.main_ended
+        self.listening || self.is_main_ended()
     }
 
     /// Whether the main stream has ended: the source has sent everything.
     pub fn is_main_ended(&self) -> bool {
-        self.main_ended
+        self.main == MainStream::Ended
     }
 
     /// Where the migration stands.

@@ -6,14 +6,14 @@
 
 use super::assembly::{Run, Span};
 use super::ram::lane;
-use super::{Destination, Error, Flaw, Kind, Placed, What};
+use super::{Destination, Error, Flaw, Kind, What};
 use crate::Channel;
 use crate::blocks::BlockId;
 
 impl Destination {
-    /// Announces `len` bytes of whole host pages that the caller is about to
-    /// read from this channel without showing them as events, and to place.
-    /// Up to [`MAX_RUNS`](super::MAX_RUNS) of them may be on their way to being placed.
+    /// Takes `len` bytes of whole host pages that arrived on this channel at `now`, and
+    /// that the caller places without showing them as events. Up to
+    /// [`MAX_RUNS`](super::MAX_RUNS) ranges may await [`Destination::placed`].
     ///
     /// # Errors
     ///
@@ -24,13 +24,14 @@ impl Destination {
         block: BlockId,
         offset: u64,
         len: u64,
+        now: u64,
     ) -> Result<(), Error> {
         let span = Span { block, offset, len };
-        self.announce(channel, span)
+        self.announce(channel, span, now)
             .map_err(|flaw| self.give_up(Some(channel), flaw))
     }
 
-    fn announce(&mut self, channel: Channel, span: Span) -> Result<(), Flaw> {
+    fn announce(&mut self, channel: Channel, span: Span, now: u64) -> Result<(), Flaw> {
         let Span { block, offset, len } = span;
         let flaw = |what| self.at(block, offset, what);
         self.expect(channel, Kind::Urgent, "PAGE").map_err(flaw)?;
@@ -46,20 +47,13 @@ impl Destination {
             return Err(flaw(What::Interleaved { open }));
         }
         self.expect_new(channel, span)?;
-        self.hand_out(channel, span, None, false);
+        self.hand_out(channel, span, now, false);
         Ok(())
     }
 
-    /// The bytes of all runs announced on this channel are here. Only the
-    /// latency's parts depend on it.
-    pub fn arrived(&mut self, channel: Channel, now: u64) {
-        for run in &mut self.lanes[lane(channel)].runs {
-            run.complete.get_or_insert(now);
-        }
-    }
-
-    /// `len` bytes from the start of a range that was handed out on this
-    /// channel are in place, and who waited for them has been woken.
+    /// Reports that `len` bytes from the start of a range that was handed out on this
+    /// channel are in place, and that the threads waiting for them have been woken.
+    /// `present` of the bytes were there before (`EEXIST`) and were left unchanged.
     ///
     /// # Errors
     ///
@@ -70,11 +64,11 @@ impl Destination {
         block: BlockId,
         offset: u64,
         len: u64,
-        outcome: Placed,
+        present: u64,
         now: u64,
     ) -> Result<(), Error> {
         let span = Span { block, offset, len };
-        self.receive(channel, span, outcome, now)
+        self.receive(channel, span, present, now)
             .and_then(|()| self.settle())
             .map_err(|flaw| self.give_up(Some(channel), flaw))
     }
@@ -83,7 +77,7 @@ impl Destination {
         &mut self,
         channel: Channel,
         span: Span,
-        outcome: Placed,
+        present: u64,
         now: u64,
     ) -> Result<(), Flaw> {
         let Span { block, offset, len } = span;
@@ -121,9 +115,7 @@ impl Destination {
         if zero {
             self.stats.zero += count;
         }
-        if let Placed::Present(bytes) = outcome {
-            self.stats.present += (bytes / page).min(count);
-        }
+        self.stats.present += (present / page).min(count);
         Ok(())
     }
 
@@ -135,13 +127,7 @@ impl Destination {
     }
 
     /// Hands a range out for placement that [`Self::expect_new`] has passed.
-    pub(super) fn hand_out(
-        &mut self,
-        channel: Channel,
-        span: Span,
-        complete: Option<u64>,
-        zero: bool,
-    ) {
+    pub(super) fn hand_out(&mut self, channel: Channel, span: Span, complete: u64, zero: bool) {
         self.lanes[lane(channel)].runs.push(Run {
             span,
             complete,

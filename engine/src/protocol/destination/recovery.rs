@@ -11,7 +11,9 @@
 use retpath_codec::{Message, Name};
 
 use super::ram::lane;
-use super::{Action, Destination, Device, Error, Flaw, Phase, Turn, What};
+use super::{
+    Action, Destination, Device, Error, Flaw, MainStream, Phase, PreemptStream, Turn, What,
+};
 use crate::Channel;
 use crate::bits::Bits;
 
@@ -46,7 +48,9 @@ impl Destination {
     /// link is lost.
     fn is_stuck_at_source(&self) -> bool {
         let switches = matches!(self.phase, Phase::Discarding | Phase::Listening);
-        self.config.give_back && self.return_path && (switches || self.in_package)
+        self.config.give_back
+            && self.has_return_path()
+            && (switches || self.main == MainStream::Package)
     }
 
     /// A new main connection is there; the old ones are closed, and nothing of
@@ -66,16 +70,17 @@ impl Destination {
         }
         // A migration that ended in precopy has nothing to recover.
         let next = self.phase.after(Turn::LinkRestored);
-        let is_postcopy = self.listened || self.device == Device::Lost;
+        let is_postcopy = self.listening || self.device == Device::Lost;
         self.phase = next.filter(|_| is_postcopy).ok_or(What::NotPaused)?;
-        if !self.listened {
-            self.listened = true;
+        if !self.listening {
+            self.listening = true;
             self.actions.push_back(Action::Listen);
         }
         self.requests.forget_link();
-        self.in_package = false;
-        self.main_ended = false;
-        self.preempt_ended = false;
+        self.main = MainStream::Open;
+        if self.preempt == PreemptStream::Ended {
+            self.preempt = PreemptStream::Open;
+        }
         self.asked = Bits::new(self.blocks.len() as u64);
         Ok(())
     }

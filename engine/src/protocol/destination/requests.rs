@@ -186,7 +186,7 @@ impl Requests {
     pub(super) fn served(
         &mut self,
         page: Page,
-        complete: Option<u64>,
+        complete: u64,
         now: u64,
         latency: &mut FaultLatency,
     ) {
@@ -196,12 +196,8 @@ impl Requests {
         latency.total.record(now.saturating_sub(wait.since));
         if let Some(written) = wait.written {
             latency.request.record(written.saturating_sub(wait.since));
-            if let Some(complete) = complete {
-                latency.transfer.record(complete.saturating_sub(written));
-            }
+            latency.transfer.record(complete.saturating_sub(written));
         }
-        if let Some(complete) = complete {
-            latency.placement.record(now.saturating_sub(complete));
-        }
+        latency.placement.record(now.saturating_sub(complete));
     }
 }

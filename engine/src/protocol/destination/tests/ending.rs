@@ -64,7 +64,7 @@ fn waits_with_shut_until_the_device_state_is_saved() {
 #[test]
 fn waits_for_what_is_being_placed() {
     let mut dest = Dest::running(2);
-    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 2 * PAGE).unwrap();
     dest.eof().unwrap();
     dest.placed(Main, 0, 0, PAGE).unwrap();
     assert_eq!(dest.said(), [""; 0]);
@@ -73,7 +73,7 @@ fn waits_for_what_is_being_placed() {
 
     // One is on its way, but nothing will bring the other.
     let mut dest = Dest::running(2);
-    dest.core.run_of_pages(Main, 0, 0, PAGE).unwrap();
+    dest.run(Main, 0, 0, PAGE).unwrap();
     assert_eq!(refused(dest.eof()), What::Incomplete { missing: 2 });
     assert_eq!(dest.said(), ["SHUT 1"]);
     dest.placed(Main, 0, 0, PAGE).unwrap();

@@ -101,20 +101,20 @@ impl Dest {
     pub(super) fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Did, Error> {
         self.now += 1000;
         let placement = self.core.event(channel, event, self.now)?;
-        Ok(match placement {
-            Placement::None => Did::Nothing,
-            Placement::Write {
-                block,
-                offset,
-                data,
-            } => Did::Write(block, offset, summary(data)[0]),
-            Placement::Clear { block, offset, .. } => Did::Clear(block, offset),
-            Placement::Copy {
-                block,
-                offset,
-                data,
-            } => Did::Copy(block, offset, summary(data)),
-            Placement::Zero { block, offset, len } => Did::Zero(block, offset, len),
+        let Some(Placement {
+            block,
+            offset,
+            content,
+            atomic,
+        }) = placement
+        else {
+            return Ok(Did::Nothing);
+        };
+        Ok(match (atomic, content) {
+            (false, Content::Data(data)) => Did::Write(block, offset, summary(data)[0]),
+            (false, Content::Zero(_)) => Did::Clear(block, offset),
+            (true, Content::Data(data)) => Did::Copy(block, offset, summary(data)),
+            (true, Content::Zero(len)) => Did::Zero(block, offset, len),
         })
     }
 
@@ -228,6 +228,18 @@ impl Dest {
         self.event(Main, Event::Record(record))
     }
 
+    /// Pages that arrive without being shown as events.
+    pub(super) fn run(
+        &mut self,
+        channel: Channel,
+        block: BlockId,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Error> {
+        self.core
+            .run_of_pages(channel, block, offset, len, self.now)
+    }
+
     pub(super) fn placed(
         &mut self,
         channel: Channel,
@@ -236,8 +248,7 @@ impl Dest {
         len: u64,
     ) -> Result<(), Error> {
         self.now += 1000;
-        self.core
-            .placed(channel, block, offset, len, Placed::New, self.now)
+        self.core.placed(channel, block, offset, len, 0, self.now)
     }
 
     /// A whole small page, placed.

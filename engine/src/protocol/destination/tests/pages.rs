@@ -175,7 +175,7 @@ fn refuses_another_host_page_before_one_is_complete() {
         let mut dest = Dest::huge(2, false);
         dest.page(BIG, PAGE, 1).unwrap();
         let len = dest.core.blocks().block(block).unwrap().page;
-        let run = dest.core.run_of_pages(Main, block, offset, len);
+        let run = dest.run(Main, block, offset, len);
         assert_eq!(refused(run), What::Interleaved { open: 0 });
     }
 }
@@ -202,7 +202,7 @@ fn refuses_pages_that_have_been_received() {
 
     let mut dest = Dest::running(4);
     dest.serve(0, 2 * PAGE);
-    let run = dest.core.run_of_pages(Main, 0, 0, 4 * PAGE);
+    let run = dest.run(Main, 0, 0, 4 * PAGE);
     assert_eq!(refused(run), What::PageTwice);
 
     // Sent before the switch and not discarded.
@@ -229,7 +229,7 @@ fn keeps_the_channels_apart() {
     ] {
         let mut dest = Dest::huge(2, true);
         dest.page_on(Main, BIG, PAGE, 1).unwrap();
-        let run = dest.core.run_of_pages(channel, BIG, 0, HUGE);
+        let run = dest.run(channel, BIG, 0, HUGE);
         assert_eq!(refused(run), want);
     }
     let mut dest = Dest::huge(2, true);
@@ -237,7 +237,7 @@ fn keeps_the_channels_apart() {
     let what = refused(dest.page_on(Preempt, BIG, 0, 1));
     assert_eq!(what, What::OnBothChannels);
     let mut dest = Dest::huge(2, true);
-    dest.core.run_of_pages(Main, SMALL, 0, 4 * PAGE).unwrap();
+    dest.run(Main, SMALL, 0, 4 * PAGE).unwrap();
     let what = refused(dest.page_on(Preempt, SMALL, PAGE, 1));
     assert_eq!(
         what,
@@ -276,8 +276,8 @@ fn refuses_what_the_preempt_channel_may_not_carry() {
 #[test]
 fn takes_runs_and_their_placement_in_parts() {
     let mut dest = Dest::running(16);
-    dest.core.run_of_pages(Main, 0, 0, 8 * PAGE).unwrap();
-    dest.core.run_of_pages(Main, 0, 8 * PAGE, 8 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 8 * PAGE).unwrap();
+    dest.run(Main, 0, 8 * PAGE, 8 * PAGE).unwrap();
     dest.placed(Main, 0, 8 * PAGE, PAGE).unwrap();
     dest.placed(Main, 0, 0, 8 * PAGE).unwrap();
     for wrong in [
@@ -324,12 +324,12 @@ fn refuses_runs_that_are_no_host_pages() {
         (1, PAGE),
         (0, PAGE + 1),
     ] {
-        let what = refused(Dest::running(4).core.run_of_pages(Main, 0, start, len));
+        let what = refused(Dest::running(4).run(Main, 0, start, len));
         assert_eq!(what, range(start, len));
     }
-    let what = refused(Dest::running(4).core.run_of_pages(Main, 1, 0, PAGE));
+    let what = refused(Dest::running(4).run(Main, 1, 0, PAGE));
     assert_eq!(what, What::Block(BlockError::Unknown));
-    let what = refused(Dest::advised(4).core.run_of_pages(Main, 0, 0, PAGE));
+    let what = refused(Dest::advised(4).run(Main, 0, 0, PAGE));
     assert!(matches!(what, What::OutOfTurn { .. }), "before LISTEN");
 }
 
@@ -347,9 +347,7 @@ fn refuses_to_hand_out_without_end() {
     // The part of a host page that is refused can come again.
     let mut dest = Dest::huge(runs + 1, false);
     for page in 0..runs {
-        dest.core
-            .run_of_pages(Main, BIG, page * HUGE, HUGE)
-            .unwrap();
+        dest.run(Main, BIG, page * HUGE, HUGE).unwrap();
     }
     assert_eq!(refused(dest.page(BIG, runs * HUGE, 1)), What::TooManyRuns);
     dest.placed(Main, BIG, 0, HUGE).unwrap();

@@ -76,7 +76,7 @@ fn continues_from_the_bitmaps_of_another_process() {
         }
         (block.clone(), words)
     });
-    let core = Destination::taking_over(Config::default(), blocks, Some(&[])).unwrap();
+    let core = Destination::resumed(Config::default(), blocks, Some(&[])).unwrap();
     assert_eq!(core.pages().missing(), first.core.pages().missing());
     let mut dest = Dest { core, ..first };
     assert_eq!(dest.core.phase(), Phase::Paused);
@@ -246,10 +246,7 @@ fn takes_nothing_from_a_link_that_is_down() {
     dest.core.link_lost(Main).unwrap();
     assert_eq!(refused(dest.page(0, 0, 1)), What::LinkDown);
     assert_eq!(refused(dest.ping(1)), What::LinkDown);
-    assert_eq!(
-        refused(dest.core.run_of_pages(Main, 0, 0, PAGE)),
-        What::LinkDown
-    );
+    assert_eq!(refused(dest.run(Main, 0, 0, PAGE)), What::LinkDown);
     assert_eq!(dest.core.phase(), Phase::Paused);
 }
 

@@ -45,7 +45,7 @@ fn keeps_a_page_that_is_there_out_of_the_requests() {
 #[test]
 fn does_not_ask_for_what_is_being_placed() {
     let mut dest = Dest::running(4);
-    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 2 * PAGE).unwrap();
     assert_eq!(dest.fault(0, PAGE), Fault::New);
     assert_eq!(dest.said(), [""; 0]);
     dest.placed(Main, 0, 0, PAGE).unwrap();
@@ -58,7 +58,7 @@ fn does_not_ask_for_what_is_being_placed() {
 #[test]
 fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
     let mut dest = Dest::running(4);
-    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 2 * PAGE).unwrap();
     dest.fault(0, PAGE);
     dest.core.link_lost(Main).unwrap();
     dest.core.link_restored().unwrap();
