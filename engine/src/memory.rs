@@ -367,6 +367,19 @@ fn span(offset: u64, len: u64, size: u64) -> Result<Range<usize>, Error> {
     Ok(start..end)
 }
 
+/// Blocks that may change at any moment, in order of their numbers.
+impl crate::source::PageSource for Vec<Memory> {
+    fn read(
+        &self,
+        block: crate::blocks::BlockId,
+        offset: u64,
+        out: &mut [u8],
+    ) -> std::io::Result<()> {
+        let memory = self.get(block).ok_or(std::io::ErrorKind::NotFound)?;
+        memory.read(offset, out).map_err(std::io::Error::other)
+    }
+}
+
 /// Bytes of a copy of `len` bytes at `at` that come before the first whole word.
 fn head_of(at: usize, len: usize) -> usize {
     (at.next_multiple_of(WORD) - at).min(len)

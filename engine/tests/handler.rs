@@ -20,7 +20,8 @@ use retpath_engine::channel::{Address, ChannelError, Link};
 use retpath_engine::destination;
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::run::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, Guest, ReceiveOptions, RunError, ServeOptions, SourceHandler, receive,
+    serve,
 };
 use retpath_engine::source::{self, PageSource, Source};
 use retpath_engine::uffd::{Error, Handler};
@@ -176,7 +177,7 @@ impl Guest for Ready {
 /// A source that is switched at once.
 struct Switched(Vec<Vec<u8>>);
 
-impl Machine for Switched {
+impl SourceHandler for Switched {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
@@ -220,7 +221,7 @@ fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
         let mut machine = Switched(vec![vec![1; LEN as usize]; 2]);
         let mut core = Source::new(source::Config::new("pc-i440fx-10.0"), blocks).unwrap();
         let options = ServeOptions {
-            retry: Duration::ZERO,
+            reconnect_timeout: Duration::ZERO,
             ..ServeOptions::default()
         };
         let control = Control::new().unwrap();

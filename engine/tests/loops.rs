@@ -13,7 +13,8 @@ use retpath_engine::channel::{Address, ChannelError, Link};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::run::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, Guest, ReceiveOptions, RunError, ServeOptions, SourceHandler, receive,
+    serve,
 };
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 use retpath_engine::stats::Stats;
@@ -22,7 +23,7 @@ use retpath_engine::virtio_mem::Unplugged;
 /// A machine whose memory never changes, and which is switched at once.
 struct Still(Vec<Vec<u8>>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
@@ -55,7 +56,7 @@ impl PageSource for Quitting {
     }
 }
 
-impl Machine for Quitting {
+impl SourceHandler for Quitting {
     fn pages(&self) -> &dyn PageSource {
         self
     }
@@ -109,7 +110,7 @@ impl PageSource for Settled {
     }
 }
 
-impl Machine for Settled {
+impl SourceHandler for Settled {
     fn pages(&self) -> &dyn PageSource {
         self
     }
@@ -240,7 +241,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         config.preempt = preempt;
         let control = Control::new().expect("control");
         let options = ServeOptions {
-            retry: Duration::from_secs(10),
+            reconnect_timeout: Duration::from_secs(10),
             ..ServeOptions::default()
         };
         let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
@@ -320,7 +321,7 @@ fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>)
         let control = Control::new().expect("control");
         let mut core = Source::new(config, blocks).expect("good");
         let options = ServeOptions {
-            retry: Duration::from_secs(10),
+            reconnect_timeout: Duration::from_secs(10),
             ..ServeOptions::default()
         };
         serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");

@@ -15,7 +15,7 @@ use retpath_engine::channel::{Address, ChannelError, Link};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::run::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, Guest, ReceiveOptions, ServeOptions, SourceHandler, receive, serve,
 };
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 
@@ -27,7 +27,7 @@ const LANES: u64 = 20;
 
 struct Still(Vec<Vec<u8>>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
@@ -113,7 +113,7 @@ fn migrate(seed: u64) -> u64 {
         let mut core = Source::new(config, blocks).expect("good");
         let control = Control::new().expect("control");
         let options = ServeOptions {
-            retry: Duration::from_secs(30),
+            reconnect_timeout: Duration::from_secs(30),
             ..ServeOptions::default()
         };
         let mut machine = Still(vec![memory]);

@@ -78,7 +78,7 @@ fn occupies_little_besides_the_memory_it_serves() {
     let bits = vec![0; PAGES as usize / 8];
     for _ in 0..2 {
         source.link_lost().expect("recoverable");
-        source.resume().expect("paused");
+        source.resume(0).expect("paused");
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         say(&mut source, Message::RecvBitmap { block: name.name() });
         let item = Item::Bitmap {

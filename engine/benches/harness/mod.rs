@@ -14,7 +14,7 @@ use retpath_engine::channel::{Address, ChannelError, Link};
 use retpath_engine::destination;
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::run::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, Guest, ReceiveOptions, ServeOptions, SourceHandler, receive, serve,
 };
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 
@@ -60,7 +60,7 @@ pub(crate) fn pin(cpu: usize) {
 /// A machine that has stopped.
 struct Still(Box<dyn PageSource>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &*self.0
     }
@@ -176,7 +176,7 @@ where
         let mut machine = Still(Box::new(memory()));
         let control = Control::new().expect("a control");
         let options = ServeOptions {
-            retry: Duration::ZERO,
+            reconnect_timeout: Duration::ZERO,
             ..ServeOptions::default()
         };
         // Ends with an error where the destination stops early.

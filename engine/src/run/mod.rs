@@ -10,7 +10,6 @@ mod error;
 mod outbound;
 mod receive;
 mod serve;
-mod window;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -21,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use control::Control;
 pub use error::RunError;
 pub use receive::{Content, Guest, ReceiveOptions, receive, take_over};
-pub use serve::{Connector, Machine, Offer, ServeOptions, Suspicion, serve};
+pub use serve::{Connector, ServeOptions, SourceHandler, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +33,11 @@ impl Clock {
 
     fn now(self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The time from now until then.
+    fn until(self, then: u64) -> Duration {
+        Duration::from_nanos(then.saturating_sub(self.now()))
     }
 }
 

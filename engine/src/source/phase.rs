@@ -30,6 +30,17 @@ pub enum Phase {
     Failed,
 }
 
+/// Where the guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guest {
+    /// At the source.
+    Here,
+    /// In a package that was handed out: it may run at the destination.
+    Sent,
+    /// The destination has loaded its devices.
+    Loaded,
+}
+
 /// What can happen to a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {

@@ -11,7 +11,7 @@ use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::channel::{Address, ChannelError, Fuse, Link};
-use retpath_engine::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use retpath_engine::run::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
 use retpath_engine::source::{Error, PageSource, Phase, Source};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -201,8 +201,8 @@ const SCRIPTS: &[(&str, Script)] = &[
 
 fn options(stall: Option<Duration>) -> ServeOptions {
     ServeOptions {
-        retry: LONG,
-        stall,
+        reconnect_timeout: LONG,
+        stall_timeout: stall,
         ..ServeOptions::default()
     }
 }
@@ -243,7 +243,7 @@ fn recovers_through_hostile_destinations() {
 /// A machine whose broken link is not to be replaced.
 struct Once(Still);
 
-impl Machine for Once {
+impl SourceHandler for Once {
     fn pages(&self) -> &dyn PageSource {
         self.0.pages()
     }
@@ -340,7 +340,7 @@ impl PageSource for Parting {
     }
 }
 
-impl Machine for Parting {
+impl SourceHandler for Parting {
     fn pages(&self) -> &dyn PageSource {
         self
     }

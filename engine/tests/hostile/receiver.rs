@@ -14,7 +14,8 @@ use retpath_engine::channel::{Address, ChannelError, Link, Listener};
 use retpath_engine::destination::{self, Destination, Phase};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::run::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, Guest, ReceiveOptions, RunError, ServeOptions, SourceHandler, receive,
+    serve,
 };
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 use tempfile::TempDir;
@@ -267,7 +268,7 @@ pub(crate) fn until_dropped(socket: &mut impl Read) {
 /// A machine whose memory never changes, and which is switched at once.
 pub(crate) struct Still(pub(crate) Vec<Vec<u8>>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
@@ -304,7 +305,7 @@ pub(crate) fn serve_well(address: &Address, preempt: Option<Preempt>, others: bo
 /// A good source that connects in a way of its own.
 pub(crate) fn serve_by(mut core: Source, dial: &mut dyn Connector) -> Source {
     let options = ServeOptions {
-        retry: LONG,
+        reconnect_timeout: LONG,
         ..ServeOptions::default()
     };
     let control = Control::new().expect("a descriptor");

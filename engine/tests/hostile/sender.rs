@@ -30,7 +30,7 @@ impl Connector for First {
 fn take_over(connector: &mut dyn Connector) {
     let mut core = Source::taking_over(config(None), blocks()).expect("good");
     let options = ServeOptions {
-        retry: LONG,
+        reconnect_timeout: LONG,
         ..ServeOptions::default()
     };
     let control = Control::new().expect("a descriptor");

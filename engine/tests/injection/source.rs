@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use retpath_codec::BlockName;
 use retpath_engine::Channel;
 use retpath_engine::channel::{Address, ChannelError, Fuse, Link};
-use retpath_engine::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use retpath_engine::run::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
 use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, Source};
 
 use crate::LIMIT;
@@ -149,7 +149,7 @@ impl Shared {
             memory: vec![wire::image()],
         };
         let options = ServeOptions {
-            retry: LONG,
+            reconnect_timeout: LONG,
             ..ServeOptions::default()
         };
         match serve(&mut core, &mut machine, &mut dial, &options, &self.control) {
@@ -220,7 +220,7 @@ struct Stopped {
     memory: Vec<Vec<u8>>,
 }
 
-impl Machine for Stopped {
+impl SourceHandler for Stopped {
     fn pages(&self) -> &dyn PageSource {
         &self.memory
     }

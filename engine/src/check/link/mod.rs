@@ -201,7 +201,7 @@ impl Link {
         if self.up || !matches!(both, (S::Paused, D::Paused | D::Finished)) {
             return false;
         }
-        self.source.resume().expect("is paused");
+        self.source.resume(self.now).expect("is paused");
         self.destination.link_restored().expect("is paused");
         self.up = true;
         true

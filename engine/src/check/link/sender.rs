@@ -24,7 +24,7 @@ impl Link {
         }
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(wire, run),
-            Next::Connect => self.source.preempt_connected().expect("is wanted"),
+            Next::Connect => self.source.preempt_connected(self.now).expect("is wanted"),
             Next::Write | Next::Wait { .. } | Next::Stop => {}
         }
         next

@@ -217,7 +217,7 @@ pub fn migration(choices: &mut Choices<'_>) {
                     rig.replace_source();
                     model.queue.clear();
                 }
-                rig.source.resume().expect("paused");
+                rig.resume();
                 while rig.source.phase() != Phase::Postcopy {
                     rig.step(Channel::Main);
                     rig.talk();

@@ -95,7 +95,7 @@ impl Rig {
         self.flight[at(channel)].append(&mut out);
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(run),
-            Next::Connect => self.source.preempt_connected().expect("wanted"),
+            Next::Connect => self.source.preempt_connected(self.now).expect("wanted"),
             Next::Write | Next::Wait { .. } | Next::Stop => {}
         }
         next
@@ -179,6 +179,12 @@ impl Rig {
         self.flight = Default::default();
         self.peer.cut();
         self.stream = Stream::new(0);
+    }
+
+    /// Continues over a new link, on which some time passes.
+    pub(crate) fn resume(&mut self) {
+        self.source.resume(self.now).expect("paused");
+        self.now += 1_000_000_000;
     }
 
     /// The source is gone for good, and another takes over.

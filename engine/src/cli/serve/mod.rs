@@ -21,8 +21,8 @@ use super::signals::Signals;
 use super::{Format, output, size};
 use crate::channel::Address;
 use crate::release::Release;
-use crate::run::{Control, Offer};
-use crate::source::Preempt;
+use crate::run::Control;
+use crate::source::{Offer, Preempt};
 
 mod boot;
 mod fate;

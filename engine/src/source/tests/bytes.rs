@@ -194,7 +194,7 @@ fn begins_a_resumed_channel_with_its_commands() {
     source.switch(Vec::new()).expect("in precopy");
     assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
     source.link_lost().expect("recoverable");
-    source.resume().expect("paused");
+    source.resume(0).expect("paused");
     out.clear();
     assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
     assert_eq!(
@@ -218,7 +218,7 @@ fn ends_only_an_early_preempt_channel_with_a_record() {
         };
         while source.phase() != Phase::Completing {
             match source.next(Channel::Main, 0, &mut out) {
-                Next::Connect => source.preempt_connected().expect("wanted"),
+                Next::Connect => source.preempt_connected(0).expect("wanted"),
                 Next::Write if source.phase() == Phase::Precopy => {
                     source.message(pong, 0).expect("an answer");
                     source.switch(Vec::new()).expect("in precopy");

@@ -38,7 +38,7 @@ fn switch(source: &mut Source, out: &mut Vec<u8>) -> usize {
     source.switch(Vec::new()).expect("in precopy");
     while source.phase() == Phase::Switching {
         if source.next(Channel::Main, 0, out) == Next::Connect {
-            source.preempt_connected().expect("wanted");
+            source.preempt_connected(0).expect("wanted");
         }
         most = most.max(source.memory() + out.capacity());
         out.clear();
@@ -107,7 +107,7 @@ fn stays_inside_its_memory_when_it_recovers() {
     while matches!(source.next(Channel::Main, 0, &mut out), Next::Sweep(_)) {}
     for round in 0..5 {
         source.link_lost().expect("recoverable");
-        source.resume().expect("paused");
+        source.resume(0).expect("paused");
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         let name = NameBuf::new("pc.ram").expect("a good name");
         let message = Message::RecvBitmap { block: name.name() };
@@ -204,7 +204,7 @@ fn abuse(seed: u64) -> HashSet<Phase> {
         }
         rig.source.switch(vec![0; 5]).expect("in precopy");
         while rig.source.phase() == Phase::Switching {
-            let _ = rig.source.preempt_connected();
+            let _ = rig.source.preempt_connected(rig.now);
             let _ = rig.source.next(Channel::Main, now, &mut out);
         }
     }
@@ -224,8 +224,8 @@ fn abuse(seed: u64) -> HashSet<Phase> {
                 let message = any(&mut seed, &names);
                 let _ = source.message(Item::Message { offset: 0, message }, now);
             }
-            20..24 => drop(source.resume()),
-            24..26 => drop(source.preempt_connected()),
+            20..24 => drop(source.resume(0)),
+            24..26 => drop(source.preempt_connected(0)),
             26 => drop(source.switch(vec![0; 5])),
             27 => drop(source.mark_dirty(seed.below(4) as usize, seed.below(99_999), seed.next())),
             28 if seed.below(4) == 0 => drop(source.link_lost()),

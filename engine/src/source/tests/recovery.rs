@@ -22,7 +22,7 @@ fn late() -> Config {
 
 /// Up to the destination's agreement to go on.
 fn recover(rig: &mut Rig) {
-    rig.source.resume().expect("paused");
+    rig.resume();
     while rig.source.phase() != Phase::Postcopy {
         rig.step(Channel::Main);
         rig.talk();
@@ -108,7 +108,7 @@ fn keeps_requests_over_a_broken_link() {
     rig.ask(0, 150 * 4096, 4096).expect("a good request");
     assert_eq!(run(rig.step(Channel::Main)), (100, 1));
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     // A fault thread that did not see the break may ask before it is asked,
     // for a page that was lost on its way.
     rig.ask(0, 100 * 4096, 4096).expect("a good request");
@@ -131,7 +131,7 @@ fn resumed_after_a_run() -> Rig {
     rig.step(Channel::Main);
     rig.talk();
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     rig
 }
 
@@ -165,7 +165,7 @@ fn knows_what_has_arrived_once_all_bitmaps_are_there() {
 fn wants_the_preempt_channel_when_its_age_has_it() {
     let mut rig = Rig::switched(late(), &[(20, 4096)]);
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
     rig.talk();
@@ -176,7 +176,7 @@ fn wants_the_preempt_channel_when_its_age_has_it() {
         Next::Wait { until: None },
         "not without it"
     );
-    rig.source.preempt_connected().expect("wanted");
+    rig.source.preempt_connected(rig.now).expect("wanted");
     assert_eq!(rig.step(Channel::Main), Next::Write, "resumes");
     rig.finish();
 
@@ -186,7 +186,7 @@ fn wants_the_preempt_channel_when_its_age_has_it() {
     };
     let mut rig = Rig::switched(early, &[(20, 4096)]);
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     assert_eq!(rig.step(Channel::Main), Next::Connect);
     rig.finish();
 }
@@ -213,7 +213,7 @@ fn recovers_from_a_broken_recovery() {
         rig.step(Channel::Main);
         rig.talk();
         for steps in 0..6 {
-            rig.source.resume().unwrap_or(());
+            rig.source.resume(rig.now).unwrap_or(());
             for _ in 0..steps {
                 rig.step(Channel::Main);
                 // One message after the other, so that it breaks between them.
@@ -277,7 +277,7 @@ fn fails_before_the_switch_with_the_guest_still_here() {
         assert!(!rig.source.guest_left());
         assert_eq!(rig.source.link_lost(), Ok(()), "said once");
         assert_eq!(rig.step(Channel::Main), Next::Stop);
-        assert!(rig.source.resume().is_err());
+        assert!(rig.source.resume(rig.now).is_err());
     }
 }
 

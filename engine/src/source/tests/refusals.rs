@@ -6,7 +6,7 @@ use crate::blocks::BlockError;
 use retpath_codec::stream::Item;
 use retpath_codec::{BlockName, Message, NameBuf};
 
-use super::super::{Config, Error, Phase, Preempt, Why};
+use super::super::{Cause, Config, Error, Phase, Preempt};
 use super::rig::Rig;
 
 pub(super) fn config() -> Config {
@@ -27,17 +27,17 @@ fn request(start: u64, len: u32) -> Message<NameBuf> {
 
 /// Says it to a source in a phase, and gives the reason for which it was
 /// refused. The source must be recoverable if its guest may have left.
-pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Why {
+pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Cause {
     let left = rig.source.guest_left();
     match rig.say(message) {
         Err(error @ Error::Refused { .. }) => {
             assert!(error.is_peer_fault());
             let want = if left { Phase::Paused } else { Phase::Failed };
             assert_eq!(rig.source.phase(), want, "{error}");
-            let Error::Refused { why, .. } = error else {
+            let Error::Refused { cause, .. } = error else {
                 unreachable!()
             };
-            why
+            cause
         }
         other => panic!("not refused but {other:?}"),
     }
@@ -68,7 +68,7 @@ fn phases(config: &Config) -> Vec<Rig> {
         rig.cut();
     }
     for rig in &mut rigs[6..] {
-        rig.source.resume().expect("paused");
+        rig.resume();
         rig.step(Channel::Main);
     }
     rigs[7].talk();
@@ -136,19 +136,19 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
                 continue;
             }
             let want = match (&message, phase) {
-                (_, Phase::Fresh | Phase::Paused) => Why::Phase(phase),
-                (Message::Shut { .. }, _) => Why::EarlyShut {
+                (_, Phase::Fresh | Phase::Paused) => Cause::Phase(phase),
+                (Message::Shut { .. }, _) => Cause::EarlyShut {
                     left: rig.source.remaining(),
                 },
-                (Message::ReqPages { .. }, _) => Why::NoBlock,
-                _ => Why::Phase(phase),
+                (Message::ReqPages { .. }, _) => Cause::NoBlock,
+                _ => Cause::Phase(phase),
             };
             let before = phase;
             let got = rig.say(message.clone());
-            let Err(Error::Refused { why, .. }) = got else {
+            let Err(Error::Refused { cause, .. }) = got else {
                 panic!("{message:?}: {got:?}")
             };
-            assert_eq!(why, want, "{message:?} while {before}");
+            assert_eq!(cause, want, "{message:?} while {before}");
             let after = rig.source.phase();
             assert!(
                 matches!(after, Phase::Paused | Phase::Failed),
@@ -169,7 +169,7 @@ fn refuses_an_acknowledgement_twice() {
         let mut rig = Rig::new(config, &[(64, 4096)]);
         rig.start();
         rig.say(Message::SwitchoverAck).expect("awaited");
-        assert_eq!(refused(&mut rig, Message::SwitchoverAck), Why::Unasked);
+        assert_eq!(refused(&mut rig, Message::SwitchoverAck), Cause::Unasked);
     }
 }
 
@@ -233,7 +233,7 @@ fn refuses_requests_for_ranges_that_are_none() {
             let got = refused(&mut rig, request(start, len as u32));
             assert_eq!(
                 got,
-                Why::Range {
+                Cause::Range {
                     block: name("pc.ram"),
                     error
                 }
@@ -247,7 +247,7 @@ fn refuses_requests_for_ranges_that_are_none() {
         };
         assert_eq!(
             refused(&mut rig, message),
-            Why::UnknownBlock(name("pc.rom"))
+            Cause::UnknownBlock(name("pc.rom"))
         );
         // The codec lets neither of them pass, but nothing here relies on it.
         for (start, len) in [(u64::MAX - 4095, 4096), (0, 0)] {
@@ -298,7 +298,7 @@ fn refuses_parts_of_host_pages_with_preempt() {
     };
     assert_eq!(
         refused(&mut rig, request(4096, 4096)),
-        Why::Range {
+        Cause::Range {
             block: name("pc.ram"),
             error
         }
@@ -315,7 +315,7 @@ fn fails_when_the_destination_has_failed() {
             assert!(matches!(
                 got,
                 Err(Error::Refused {
-                    why: Why::Phase(_),
+                    cause: Cause::Phase(_),
                     ..
                 })
             ));
@@ -324,7 +324,7 @@ fn fails_when_the_destination_has_failed() {
         assert_eq!(got, Err(Error::GaveUp { value: 7 }), "while {phase}");
         assert_eq!(rig.source.phase(), Phase::Failed);
         assert_eq!(rig.source.guest_left(), left);
-        assert!(rig.source.resume().is_err());
+        assert!(rig.source.resume(rig.now).is_err());
     }
 }
 
@@ -334,13 +334,13 @@ fn refuses_everything_after_shut() {
     rig.finish();
     let message = Message::Pong { value: 1 };
     let got = rig.source.message(Item::Message { offset: 9, message }, 0);
-    let why = Why::Phase(Phase::Completed);
+    let cause = Cause::Phase(Phase::Completed);
     assert_eq!(
         got,
         Err(Error::Refused {
             offset: 9,
             message: "PONG",
-            why
+            cause
         })
     );
     assert!(matches!(

@@ -58,7 +58,7 @@ fn recovers_with_any_set_of_unplugged_pages_received() {
         if taken_over {
             rig.replace_source();
         }
-        rig.source.resume().expect("paused");
+        rig.resume();
         while rig.source.phase() != Phase::Postcopy {
             assert_ne!(rig.step(Channel::Main), Next::Stop);
             rig.talk();

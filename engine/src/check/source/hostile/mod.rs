@@ -154,7 +154,7 @@ impl Watch {
                 self.source.written(&run, zeros);
             }
             Next::Connect if choices.one_in(2) => {
-                let connected = self.source.preempt_connected();
+                let connected = self.source.preempt_connected(self.now);
                 assert_eq!(connected, Ok(()), "it was wanted");
             }
             Next::Wait { until: Some(until) } => assert!(until > self.now || until == u64::MAX),

@@ -18,9 +18,9 @@ impl Watch {
                 if choices.one_in(4) {
                     self.replace_source();
                 }
-                self.source.resume()
+                self.source.resume(self.now)
             }
-            2 => self.source.preempt_connected(),
+            2 => self.source.preempt_connected(self.now),
             3 => self.source.switch(self.device_state(choices)),
             4 => {
                 let block = choices.index(4);
@@ -108,7 +108,7 @@ impl Watch {
     /// What a good destination and a good caller do next.
     fn answer(&mut self) -> Result<(), Error> {
         match self.source.phase() {
-            Phase::Paused => self.source.resume(),
+            Phase::Paused => self.source.resume(self.now),
             Phase::Recovering => {
                 let limit = self.source.recv_bitmap_limit();
                 if limit == 0 {
@@ -117,13 +117,13 @@ impl Watch {
                         self.bitmap(id)?;
                     }
                 }
-                let _ = self.source.preempt_connected();
+                let _ = self.source.preempt_connected(self.now);
                 Ok(())
             }
             Phase::Resuming => self.say(&Message::ResumeAck),
             Phase::Completing if self.ended => self.say(&Message::Shut { value: 0 }),
             Phase::Precopy | Phase::Switching => {
-                let _ = self.source.preempt_connected();
+                let _ = self.source.preempt_connected(self.now);
                 if self.config.switchover_ack && !self.source.is_ready_to_switch() {
                     return self.say(&Message::SwitchoverAck);
                 }
