@@ -28,6 +28,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
+use crate::protocol::wide;
+
 mod backing;
 mod error;
 
@@ -383,11 +385,6 @@ impl crate::source::PageSource for Vec<Memory> {
 /// Bytes of a copy of `len` bytes at `at` that come before the first whole word.
 fn head_of(at: usize, len: usize) -> usize {
     (at.next_multiple_of(WORD) - at).min(len)
-}
-
-/// A `usize` as a `u64`: never wider on Linux.
-pub(crate) fn wide(n: usize) -> u64 {
-    n as u64
 }
 
 /// Replaces part of a word without touching the rest.

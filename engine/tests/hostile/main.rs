@@ -11,11 +11,9 @@ mod drip;
 mod lies;
 mod order;
 mod preempt;
-mod receiver;
 mod replacements;
 mod sender;
 mod trial;
-mod wire;
 
 #[global_allocator]
 static ALLOCATED: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;

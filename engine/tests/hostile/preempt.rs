@@ -9,13 +9,13 @@ use std::thread;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message};
 use retpath_engine::Channel;
-use retpath_engine::channel::{ChannelError, Link};
-use retpath_engine::run::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
+use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
+use retpath_engine::socket::{ChannelError, Link};
 use retpath_engine::source::{Config, PageSource, Phase, Preempt, Source};
 
-use super::receiver::Still;
 use super::trial::Trial;
-use super::wire::{blocks, config, image, name, question};
+use retpath_support::receiver::Still;
+use retpath_support::wire::{blocks, config, image, name, question};
 
 /// The source's ends of the main and the preempt channel.
 struct Dial(VecDeque<Link>);

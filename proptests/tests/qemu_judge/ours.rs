@@ -5,7 +5,7 @@ use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{DecodeError, Message, Name, Qemu};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockError, Blocks};
-use retpath_engine::source::{Config, Error, Next, Phase, Source, Why};
+use retpath_engine::source::{Cause, Config, Error, Next, Phase, Source};
 
 use crate::verdict::{End, Fault, Said, Verdict};
 
@@ -71,7 +71,7 @@ impl Ours {
                     ours.run();
                 }
                 ours.source.link_lost().expect("the guest has left");
-                ours.source.resume().expect("paused");
+                ours.source.resume(0).expect("paused");
                 ours.run();
             }
         }
@@ -140,7 +140,7 @@ impl Ours {
                 Ok(()) => Fault {
                     label: "",
                     rule: "closed",
-                    why: "the link is lost".into(),
+                    cause: "the link is lost".into(),
                 },
             };
             self.verdict.end = End::Refused(fault);
@@ -188,34 +188,34 @@ fn malformed(error: &DecodeError) -> Fault {
     Fault {
         label: error.message.unwrap_or(last),
         rule,
-        why: error.to_string(),
+        cause: error.to_string(),
     }
 }
 
 fn refused(error: &Error) -> Fault {
-    let Error::Refused { message, why, .. } = error else {
+    let Error::Refused { message, cause, .. } = error else {
         panic!("no fault of a message: {error}");
     };
-    let rule = match why {
-        Why::Phase(_) => "phase",
-        Why::Unasked => "unasked",
-        Why::UnknownBlock(_) => "unknown-block",
-        Why::NoBlock => "no-block",
-        Why::Range { error, .. } => match error {
+    let rule = match cause {
+        Cause::Phase(_) => "phase",
+        Cause::Unasked => "unasked",
+        Cause::UnknownBlock(_) => "unknown-block",
+        Cause::NoBlock => "no-block",
+        Cause::Range { error, .. } => match error {
             BlockError::Unaligned { .. } => "misaligned",
             BlockError::Empty => "zero",
             _ => "past-block",
         },
-        Why::Order => "order",
-        Why::Bitmap { rule, .. } => rule.name(),
-        Why::NeverSent { .. } => "never-sent",
-        Why::HalfPage { .. } => "half-page",
-        Why::EarlyShut { .. } => "early-shut",
+        Cause::Order => "order",
+        Cause::Bitmap { rule, .. } => rule.name(),
+        Cause::NeverSent { .. } => "never-sent",
+        Cause::HalfPage { .. } => "half-page",
+        Cause::EarlyShut { .. } => "early-shut",
         other => panic!("a reason that is not known here: {other}"),
     };
     Fault {
         label: message,
         rule,
-        why: error.to_string(),
+        cause: error.to_string(),
     }
 }

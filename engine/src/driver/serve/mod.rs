@@ -1,0 +1,345 @@
+//! The source's loop: links on one side, the source core and the memory that it serves
+//! on the other.
+//!
+//! One thread serves everything. Urgent work comes first in every turn: the return path,
+//! then the preempt channel, then at most one run of pages on the main channel. The loop
+//! blocks only in poll(2) and in [`Connector::connect`].
+//!
+//! A link that breaks after the switch is replaced, for as long as the options say;
+//! before the switch the guest is still here, and the loop ends with an error. When to
+//! reconnect, and when a destination counts as stalled or silent, is decided by policies
+//! beside the core, which know no clock.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use retpath_codec::stream::Item;
+use retpath_codec::{Message, Name};
+use rustix::event::PollFlags;
+
+use super::outbound::{Outbound, Pumped};
+use super::{Clock, Control, RunError, Waiting};
+use crate::Channel;
+use crate::protocol::wide;
+use crate::socket::Moved;
+use crate::source::{
+    Next, Phase, Reconnect, SendQueue, Silence, SilenceAction, SilenceEvent, Source, Stall,
+    StallEvent,
+};
+
+mod api;
+mod links;
+
+pub use api::{Connector, ServeOptions, SourceHandler};
+use links::{Dial, Links};
+
+/// How often the embedder is told of the progress, and the longest sleep.
+const TICK: u64 = 100_000_000;
+
+/// Bytes of the return path that are read at once: many requests.
+const READ: usize = 4096;
+
+/// Serves one migration to its end: from its beginning, or what is left of it
+/// if the core is one that [took over](Source::taking_over).
+///
+/// # Errors
+///
+/// The destination failed or broke the protocol, the handler refuses, the link
+/// stayed broken, or `control` stopped the loop. [`Source::guest_left`] says
+/// where the guest is.
+pub fn serve(
+    core: &mut Source,
+    handler: &mut dyn SourceHandler,
+    connector: &mut dyn Connector,
+    options: &ServeOptions,
+    control: &Control,
+) -> Result<(), RunError> {
+    let page = core.blocks().iter().map(|block| block.page).max();
+    let mut serving = Serving {
+        core,
+        handler,
+        dial: Dial {
+            connector,
+            control,
+            clock: Clock::new(),
+        },
+        options,
+        reconnect: Reconnect::new(nanos(options.reconnect_timeout)),
+        stall: Stall::new(options.stall_timeout.map(nanos)),
+        silence: Silence::new(options.offer),
+        send_queue: SendQueue::new(&options.send_queue, page.unwrap_or(0)),
+        next_progress: 0,
+    };
+    let main = serving.first_link()?;
+    let mut links = serving.open(main)?;
+    loop {
+        let Err(error) = serving.run(&mut links) else {
+            return Ok(());
+        };
+        match serving.replace(links, error)? {
+            Some(new) => links = new,
+            None => return Ok(()),
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+struct Serving<'a> {
+    core: &'a mut Source,
+    handler: &'a mut dyn SourceHandler,
+    dial: Dial<'a>,
+    options: &'a ServeOptions,
+    reconnect: Reconnect,
+    stall: Stall,
+    silence: Silence,
+    send_queue: SendQueue,
+    next_progress: u64,
+}
+
+impl Serving<'_> {
+    /// Serves over these links until the migration is complete.
+    fn run(&mut self, links: &mut Links) -> Result<(), RunError> {
+        while self.core.phase() != Phase::Completed {
+            let now = self.now();
+            if now >= self.next_progress {
+                self.next_progress = now + TICK;
+                self.handler.progress(self.core);
+            }
+            self.turn(links)?;
+        }
+        self.handler.progress(self.core);
+        Ok(())
+    }
+
+    /// Sends what can be sent, and waits for more to do.
+    fn turn(&mut self, links: &mut Links) -> Result<(), RunError> {
+        if self.core.phase() == Phase::Precopy {
+            self.handler.precopy(self.core).map_err(RunError::Guest)?;
+        }
+        self.size_queue(links)?;
+        let preempt = self.pump(links, Channel::Preempt)?;
+        let main = self.pump(links, Channel::Main)?;
+        if self.core.phase() == Phase::Completing {
+            // The end mark of an early preempt channel, which no event announces.
+            self.pump(links, Channel::Preempt)?;
+        }
+        if self.core.phase() == Phase::Completed || self.check_silence(links, main, preempt)? {
+            return Ok(());
+        }
+
+        let until = self.deadline([main, preempt]);
+        let mut waiting = Waiting::new();
+        let control = waiting.add(Some(self.dial.control.as_fd()), PollFlags::IN);
+        let back = waiting.add(Some(links.main.link.as_fd()), PollFlags::IN | main.wants());
+        let closing = match self.core.is_preempt_unproven() {
+            true => PollFlags::RDHUP,
+            false => PollFlags::empty(),
+        };
+        let link = links.preempt.as_ref().map(|out| out.link.as_fd());
+        waiting.add(link, preempt.wants() | closing);
+        waiting.wait(self.dial.clock.until(until))?;
+        let (control, back) = (waiting.readable(control), waiting.readable(back));
+
+        if back {
+            self.read_return_path(links)?;
+        }
+        self.check_preempt(links)?;
+        if control {
+            let wishes = self.dial.control.take();
+            if wishes.stop {
+                return Err(RunError::Stopped);
+            }
+            if wishes.pause {
+                return Err(RunError::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends on one channel until it is idle or blocked, or has sent a run of the
+    /// background sweep.
+    fn pump(&mut self, links: &mut Links, channel: Channel) -> Result<Pumped, RunError> {
+        loop {
+            let out = match channel {
+                Channel::Main => &mut links.main,
+                Channel::Preempt => match &mut links.preempt {
+                    Some(out) => out,
+                    None => return Ok(Pumped::Idle { until: None }),
+                },
+            };
+            if !out.flush(self.handler.pages())? {
+                return Ok(Pumped::Blocked);
+            }
+            let now = self.dial.clock.now();
+            let next = self.core.next(channel, now, out.head());
+            match next {
+                Next::Write => {}
+                Next::Urgent(run) | Next::Sweep(run) => {
+                    let block = self.core.blocks().block(run.block)?;
+                    let zeros = out.lay(run, block, self.handler.pages())?;
+                    self.core.written(&run, zeros);
+                    if matches!(next, Next::Sweep(_)) {
+                        self.send_queue.swept(run.len);
+                        return self.flush(out, Pumped::More);
+                    }
+                }
+                Next::Connect => {
+                    let link = self.dial.connect(Channel::Preempt)?;
+                    self.core.preempt_connected(self.now())?;
+                    links.preempt = Some(Outbound::new(link));
+                }
+                Next::Wait { until } => return self.flush(out, Pumped::Idle { until }),
+                Next::Stop => return Ok(Pumped::Idle { until: None }),
+            }
+        }
+    }
+
+    fn flush(&self, out: &mut Outbound, done: Pumped) -> Result<Pumped, RunError> {
+        let sent = out.flush(self.handler.pages())?;
+        Ok(if sent { done } else { Pumped::Blocked })
+    }
+
+    /// When the next turn is due at the latest.
+    fn deadline(&self, pumped: [Pumped; 2]) -> u64 {
+        let now = self.now();
+        let pumped = pumped.map(|pumped| match pumped {
+            Pumped::More => Some(now),
+            Pumped::Blocked => None,
+            Pumped::Idle { until } => until,
+        });
+        let policies = [self.stall.poll_deadline(), self.silence.poll_deadline()];
+        let all = pumped.into_iter().chain(policies).flatten();
+        all.fold(now + TICK, u64::min)
+    }
+
+    /// Reads the return path once; returns whether there was anything.
+    fn read_return_path(&mut self, links: &mut Links) -> Result<bool, RunError> {
+        let mut bytes = [0; READ];
+        let moved = links.main.link.read(&mut bytes);
+        let mut input = match moved.map_err(|error| RunError::Link {
+            what: "reading",
+            error,
+        })? {
+            Moved::Bytes(size) => &bytes[..size],
+            Moved::Later => return Ok(false),
+            Moved::End => return Err(RunError::Closed),
+        };
+        links.read += wide(input.len());
+        // Before the answer is handled, which would count an open channel as kept.
+        self.check_preempt(links)?;
+        let now = self.now();
+        // A bitmap is progress before it is complete.
+        let mut progress = self.core.phase() == Phase::Recovering;
+        loop {
+            match links.stream.next(&mut input) {
+                Ok(Some(item)) => {
+                    progress |= !is_request(&item);
+                    self.core.message(item, now)?;
+                }
+                Ok(None) => break,
+                Err(error) => return Err(self.core.malformed(error).into()),
+            }
+            links.stream.limit_bitmap(self.core.recv_bitmap_limit());
+        }
+        if progress {
+            self.stall.handle(now, StallEvent::Progress);
+        }
+        Ok(true)
+    }
+
+    /// Handles a destination that is silent or has stalled; returns whether there is
+    /// more to do now.
+    fn check_silence(
+        &mut self,
+        links: &mut Links,
+        main: Pumped,
+        preempt: Pumped,
+    ) -> Result<bool, RunError> {
+        let now = self.now();
+        let early = matches!(self.core.phase(), Phase::Fresh | Phase::Precopy);
+        let idle = matches!(main, Pumped::Idle { until: None });
+        let blocked = matches!(main, Pumped::Blocked);
+        let written = links.written();
+        let waiting = idle && !early || blocked || matches!(preempt, Pumped::Blocked);
+        if self
+            .stall
+            .handle(now, StallEvent::Turn { written, waiting })
+        {
+            let seconds = self.options.stall_timeout.map_or(0, |time| time.as_secs());
+            return Err(RunError::Stalled { seconds });
+        }
+        let awaited = match idle || blocked {
+            true => self.core.awaits(),
+            false => None,
+        };
+        let event = SilenceEvent::Turn {
+            awaited,
+            moved: written + links.read,
+            preempt: links.preempt.is_some(),
+        };
+        match self.silence.handle(now, event) {
+            None => return Ok(false),
+            Some(SilenceAction::Report(suspicion)) => self.handler.suspects(suspicion),
+            Some(SilenceAction::OpenPreempt(kind)) => {
+                self.core.open_preempt(kind)?;
+                match self.dial.connect(Channel::Preempt) {
+                    Ok(link) => {
+                        self.core.preempt_connected(self.now())?;
+                        links.preempt = Some(Outbound::new(link));
+                    }
+                    Err(RunError::Stopped) => return Err(RunError::Stopped),
+                    Err(_) => self.core.preempt_refused()?,
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Detects that the destination has closed the preempt channel because its
+    /// capability is off. If it has closed the main channel, too, the link is lost, and
+    /// nothing is known of the capability.
+    fn check_preempt(&mut self, links: &mut Links) -> Result<(), RunError> {
+        let ended = |out: &Outbound| out.link.has_ended();
+        if self.core.is_preempt_unproven()
+            && links.preempt.as_ref().is_some_and(ended)
+            && !ended(&links.main)
+        {
+            links.preempt = None;
+            self.core.preempt_refused()?;
+            self.handler.preempt_refused();
+        }
+        Ok(())
+    }
+
+    /// Limits how much may wait to be sent.
+    fn size_queue(&mut self, links: &Links) -> Result<(), RunError> {
+        let requests = self.core.stats().requests;
+        let shared = links.preempt.is_none();
+        let Some(size) = self.send_queue.limit(requests, shared) else {
+            return Ok(());
+        };
+        let set = links.main.link.limit_send_queue(size);
+        set.map_err(|error| RunError::Link {
+            what: "setting it up",
+            error,
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.dial.clock.now()
+    }
+}
+
+/// Whether the destination requests pages.
+fn is_request(item: &Item<'_, Message<Name<'_>>>) -> bool {
+    matches!(
+        item,
+        Item::Message {
+            message: Message::ReqPages { .. } | Message::ReqPagesId { .. },
+            ..
+        }
+    )
+}
