@@ -140,7 +140,7 @@ impl Ours {
                 Ok(()) => Fault {
                     label: "",
                     rule: "closed",
-                    cause: "the link is lost".into(),
+                    why: "the link is lost".into(),
                 },
             };
             self.verdict.end = End::Refused(fault);
@@ -188,7 +188,7 @@ fn malformed(error: &DecodeError) -> Fault {
     Fault {
         label: error.message.unwrap_or(last),
         rule,
-        cause: error.to_string(),
+        why: error.to_string(),
     }
 }
 
@@ -216,6 +216,6 @@ fn refused(error: &Error) -> Fault {
     Fault {
         label: message,
         rule,
-        cause: error.to_string(),
+        why: error.to_string(),
     }
 }
