@@ -182,7 +182,7 @@ impl SourceHandler for Switched {
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
         match core.phase() {
-            source::Phase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
             _ => Ok(()),
         }
     }

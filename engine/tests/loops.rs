@@ -29,7 +29,7 @@ impl SourceHandler for Still {
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -116,7 +116,7 @@ impl SourceHandler for Settled {
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy && core.remaining() == 0 {
+        if core.phase() == source::SourcePhase::Precopy && core.remaining() == 0 {
             core.mark_dirty(0, 0, 1).map_err(|e| e.to_string())?;
             let state = std::mem::take(&mut self.device_state);
             core.switch(state).map_err(|e| e.to_string())?;
@@ -260,7 +260,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
             core = Source::taking_over(config, blocks).expect("good");
         }
         serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
-        assert_eq!(core.phase(), source::Phase::Completed);
+        assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let control = Control::new().expect("control");
     let mut guest = Plain {

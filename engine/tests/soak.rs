@@ -33,7 +33,7 @@ impl SourceHandler for Still {
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -118,7 +118,7 @@ fn migrate(seed: u64) -> u64 {
         };
         let mut machine = Still(vec![memory]);
         serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
-        assert_eq!(core.phase(), source::Phase::Completed);
+        assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let control = Control::new().expect("control");
     let waits = (0..seed % 4)

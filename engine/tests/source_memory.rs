@@ -6,7 +6,7 @@ use retpath_codec::stream::Item;
 use retpath_codec::{BlockName, Message, Name, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::source::{Config, Next, Phase, Source};
+use retpath_engine::source::{Config, Next, Source, SourcePhase};
 
 const PAGES: u64 = 1 << 21;
 
@@ -56,7 +56,7 @@ fn occupies_little_besides_the_memory_it_serves() {
             .expect("inside the block");
     }
     source.switch(vec![0; 1 << 20]).expect("in precopy");
-    while source.phase() == Phase::Switching {
+    while source.phase() == SourcePhase::Switching {
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         out.clear();
     }

@@ -12,7 +12,7 @@ use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
 use retpath_engine::socket::{Address, ChannelError, Fuse, Link};
-use retpath_engine::source::{Error, PageSource, Phase, Source};
+use retpath_engine::source::{Error, PageSource, Source, SourcePhase};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::trial::Trial;
@@ -233,7 +233,7 @@ fn recovers_through_hostile_destinations() {
         &control,
     )
     .expect("served");
-    assert_eq!(core.phase(), Phase::Completed);
+    assert_eq!(core.phase(), SourcePhase::Completed);
     assert!(dial.scripts.is_empty());
     let pauses = usize::try_from(core.stats().pauses).expect("few");
     assert!(pauses > SCRIPTS.len(), "{pauses}");

@@ -11,7 +11,7 @@ use retpath_codec::{BlockName, Encode, Message};
 use retpath_engine::Channel;
 use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
 use retpath_engine::socket::{ChannelError, Link};
-use retpath_engine::source::{Config, PageSource, Phase, Preempt, Source};
+use retpath_engine::source::{Config, PageSource, Preempt, Source, SourcePhase};
 
 use super::trial::Trial;
 use retpath_support::receiver::Still;
@@ -44,7 +44,7 @@ impl SourceHandler for Busy {
     }
 
     fn progress(&mut self, core: &Source) {
-        if core.phase() == Phase::Resuming && self.stopped.send(()).is_ok() {
+        if core.phase() == SourcePhase::Resuming && self.stopped.send(()).is_ok() {
             let _ = self.closed.recv();
         }
     }

@@ -274,7 +274,7 @@ impl SourceHandler for Still {
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -311,7 +311,7 @@ pub fn serve_by(mut core: Source, dial: &mut dyn Connector) -> Source {
     let control = Control::new().expect("a descriptor");
     let mut machine = Still(vec![image()]);
     serve(&mut core, &mut machine, dial, &options, &control).expect("served");
-    assert_eq!(core.phase(), source::Phase::Completed);
+    assert_eq!(core.phase(), source::SourcePhase::Completed);
     core
 }
 

@@ -5,7 +5,7 @@ use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{DecodeError, Message, Name, Qemu};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockError, Blocks};
-use retpath_engine::source::{Cause, Config, Error, Next, Phase, Source};
+use retpath_engine::source::{Cause, Config, Error, Next, Source, SourcePhase};
 
 use crate::verdict::{End, Fault, Said, Verdict};
 
@@ -57,7 +57,7 @@ impl Ours {
                 end: End::Open,
             },
         };
-        while ours.source.phase() == Phase::Fresh {
+        while ours.source.phase() == SourcePhase::Fresh {
             ours.step();
         }
         if stage != Stage::Precopy {
@@ -80,7 +80,7 @@ impl Ours {
 
     fn switch(&mut self) {
         self.source.switch(Vec::new()).expect("in precopy");
-        while self.source.phase() == Phase::Switching {
+        while self.source.phase() == SourcePhase::Switching {
             self.step();
         }
     }

@@ -7,7 +7,7 @@ use retpath_codec::{BlockName, Message, Rule};
 use retpath_engine::Channel;
 
 use super::refusals::{config, name, refused};
-use retpath_engine::source::{Cause, Config, Error, Phase};
+use retpath_engine::source::{Cause, Config, Error, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 /// A source that has asked for its bitmaps, with the RECV_BITMAP frame of its
@@ -37,7 +37,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
             },
             0,
         );
-        assert_eq!(rig.source.phase(), Phase::Paused);
+        assert_eq!(rig.source.phase(), SourcePhase::Paused);
         match got {
             Err(Error::Refused {
                 offset: 0x10_0000,
@@ -91,7 +91,7 @@ fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
             limit: 24
         }
     );
-    assert_eq!(rig.source.phase(), Phase::Paused);
+    assert_eq!(rig.source.phase(), SourcePhase::Paused);
     assert_eq!(rig.source.recv_bitmap_limit(), 0);
 }
 
@@ -141,7 +141,7 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
         Cause::Order,
         "in postcopy"
     );
-    assert_eq!(rig.source.phase(), Phase::Paused);
+    assert_eq!(rig.source.phase(), SourcePhase::Paused);
     rig.resume();
     let early = Message::RecvBitmap {
         block: name("pc.ram"),
@@ -190,7 +190,7 @@ fn takes_a_true_bitmap_after_one_that_denied_everything() {
         rig.cut();
     }
     rig.resume();
-    while rig.source.phase() != Phase::Postcopy {
+    while rig.source.phase() != SourcePhase::Postcopy {
         rig.step(Channel::Main);
         rig.talk();
     }

@@ -5,7 +5,7 @@ use retpath_codec::Message;
 use retpath_engine::Channel;
 
 use super::service::config;
-use retpath_engine::source::{Awaited, Config, Error, Next, Phase, Preempt};
+use retpath_engine::source::{Awaited, Config, Error, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 const IDLE: Next = Next::Wait { until: None };
@@ -59,7 +59,7 @@ fn keeps_the_guest_until_the_destination_answers() {
 fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
-        while rig.source.phase() == Phase::Fresh {
+        while rig.source.phase() == SourcePhase::Fresh {
             rig.step(Channel::Main);
         }
         // In the middle of a piece of `ram`.
@@ -88,7 +88,7 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
 fn goes_on_over_one_channel_when_the_other_is_refused() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
-        while rig.source.phase() == Phase::Fresh {
+        while rig.source.phase() == SourcePhase::Fresh {
             rig.step(Channel::Main);
         }
         rig.talk();
@@ -96,7 +96,7 @@ fn goes_on_over_one_channel_when_the_other_is_refused() {
         idle(&mut rig);
         rig.source.preempt_refused().expect("nothing was sent");
         assert_eq!(rig.source.preempt(), None);
-        while rig.source.phase() == Phase::Switching {
+        while rig.source.phase() == SourcePhase::Switching {
             rig.step(Channel::Main);
             rig.talk();
         }
@@ -118,7 +118,7 @@ fn opens_a_preempt_channel_that_the_destination_waits_for() {
         rig.step(Channel::Main);
         rig.talk();
         rig.source.switch(Vec::new()).expect("in precopy");
-        while rig.source.phase() == Phase::Switching {
+        while rig.source.phase() == SourcePhase::Switching {
             rig.step(Channel::Main);
         }
         rig.source.open_preempt(kind).expect("it does not listen");
@@ -142,9 +142,9 @@ fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
     rig.step(Channel::Main);
     rig.talk();
     rig.source.switch(Vec::new()).expect("in precopy");
-    while rig.source.phase() != Phase::Completing {
+    while rig.source.phase() != SourcePhase::Completing {
         rig.step(Channel::Main);
-        if rig.source.phase() == Phase::Switching {
+        if rig.source.phase() == SourcePhase::Switching {
             rig.talk();
         }
     }
@@ -155,7 +155,7 @@ fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
     rig.source.preempt_connected(rig.now).expect("wanted");
     assert_eq!(rig.step(Channel::Preempt), IDLE);
     rig.say(Message::Shut { value: 0 }).expect("the end");
-    assert_eq!(rig.source.phase(), Phase::Completed);
+    assert_eq!(rig.source.phase(), SourcePhase::Completed);
 }
 
 /// Up to a preempt channel that was offered because the destination is silent.
@@ -164,7 +164,7 @@ fn offered() -> Rig {
     rig.step(Channel::Main);
     rig.talk();
     rig.source.switch(Vec::new()).expect("in precopy");
-    while rig.source.phase() == Phase::Switching {
+    while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
     }
     rig.source.open_preempt(Preempt::Late).expect("silent");
@@ -208,9 +208,9 @@ fn ends_an_early_preempt_channel_that_was_never_trusted() {
     rig.step(Channel::Main);
     rig.talk();
     rig.source.switch(Vec::new()).expect("in precopy");
-    while rig.source.phase() != Phase::Completing {
+    while rig.source.phase() != SourcePhase::Completing {
         rig.step(Channel::Main);
-        if rig.source.phase() == Phase::Switching {
+        if rig.source.phase() == SourcePhase::Switching {
             rig.talk();
         }
     }
@@ -226,7 +226,7 @@ fn delays_an_early_preempt_channel_of_a_new_link() {
     let mut rig = probing(Some(Preempt::Early));
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
-    while rig.source.phase() == Phase::Switching {
+    while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
     }
@@ -248,7 +248,7 @@ fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
     let mut rig = probing(Some(Preempt::Late));
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
-    while rig.source.phase() == Phase::Switching {
+    while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
     }
@@ -257,7 +257,7 @@ fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
     assert_eq!(rig.source.awaits(), None);
     idle(&mut rig);
     assert_eq!(rig.source.awaits(), Some(Awaited::Bitmaps));
-    while rig.source.phase() != Phase::Resuming {
+    while rig.source.phase() != SourcePhase::Resuming {
         rig.talk();
         rig.step(Channel::Main);
     }

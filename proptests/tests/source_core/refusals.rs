@@ -6,7 +6,7 @@ use retpath_codec::{BlockName, Message, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::blocks::BlockError;
 
-use retpath_engine::source::{Cause, Config, Error, Phase, Preempt};
+use retpath_engine::source::{Cause, Config, Error, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 use super::recovery::recover;
@@ -34,7 +34,11 @@ pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Cause {
     match rig.say(message) {
         Err(error @ Error::Refused { .. }) => {
             assert!(error.is_peer_fault());
-            let want = if left { Phase::Paused } else { Phase::Failed };
+            let want = if left {
+                SourcePhase::Paused
+            } else {
+                SourcePhase::Failed
+            };
             assert_eq!(rig.source.phase(), want, "{error}");
             let Error::Refused { cause, .. } = error else {
                 unreachable!()
@@ -63,7 +67,7 @@ fn phases(config: &Config) -> Vec<Rig> {
         rig.start();
     }
     rigs[2].source.switch(Vec::new()).expect("in precopy");
-    while rigs[4].source.phase() != Phase::Completing {
+    while rigs[4].source.phase() != SourcePhase::Completing {
         rigs[4].step(Channel::Main);
     }
     for rig in &mut rigs[5..] {
@@ -76,14 +80,14 @@ fn phases(config: &Config) -> Vec<Rig> {
     rigs[7].talk();
     rigs[7].step(Channel::Main);
     let want = [
-        Phase::Fresh,
-        Phase::Precopy,
-        Phase::Switching,
-        Phase::Postcopy,
-        Phase::Completing,
-        Phase::Paused,
-        Phase::Recovering,
-        Phase::Resuming,
+        SourcePhase::Fresh,
+        SourcePhase::Precopy,
+        SourcePhase::Switching,
+        SourcePhase::Postcopy,
+        SourcePhase::Completing,
+        SourcePhase::Paused,
+        SourcePhase::Recovering,
+        SourcePhase::Resuming,
     ];
     assert!(rigs.iter().map(|rig| rig.source.phase()).eq(want));
     rigs
@@ -96,32 +100,32 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
         (
             request(4096, 4096),
             &[
-                Phase::Postcopy,
-                Phase::Completing,
-                Phase::Recovering,
-                Phase::Resuming,
+                SourcePhase::Postcopy,
+                SourcePhase::Completing,
+                SourcePhase::Recovering,
+                SourcePhase::Resuming,
             ][..],
         ),
         (
             Message::RecvBitmap {
                 block: name("pc.ram"),
             },
-            &[Phase::Recovering],
+            &[SourcePhase::Recovering],
         ),
-        (Message::ResumeAck, &[Phase::Resuming]),
+        (Message::ResumeAck, &[SourcePhase::Resuming]),
         // Asked or not: the destination's capability decides.
         (
             Message::SwitchoverAck,
             &[
-                Phase::Precopy,
-                Phase::Switching,
-                Phase::Postcopy,
-                Phase::Completing,
-                Phase::Recovering,
-                Phase::Resuming,
+                SourcePhase::Precopy,
+                SourcePhase::Switching,
+                SourcePhase::Postcopy,
+                SourcePhase::Completing,
+                SourcePhase::Recovering,
+                SourcePhase::Resuming,
             ],
         ),
-        (Message::Shut { value: 0 }, &[Phase::Completing]),
+        (Message::Shut { value: 0 }, &[SourcePhase::Completing]),
         (
             Message::ReqPages {
                 start: 0,
@@ -138,7 +142,7 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
                 continue;
             }
             let want = match (&message, phase) {
-                (_, Phase::Fresh | Phase::Paused) => Cause::Phase(phase),
+                (_, SourcePhase::Fresh | SourcePhase::Paused) => Cause::Phase(phase),
                 (Message::Shut { .. }, _) => Cause::EarlyShut {
                     left: rig.source.remaining(),
                 },
@@ -153,10 +157,10 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
             assert_eq!(cause, want, "{message:?} while {before}");
             let after = rig.source.phase();
             assert!(
-                matches!(after, Phase::Paused | Phase::Failed),
+                matches!(after, SourcePhase::Paused | SourcePhase::Failed),
                 "{message:?} while {before}"
             );
-            assert_eq!(after == Phase::Paused, rig.source.guest_left());
+            assert_eq!(after == SourcePhase::Paused, rig.source.guest_left());
         }
     }
 }
@@ -265,7 +269,7 @@ fn refuses_requests_for_ranges_that_are_none() {
                     .message(Item::Message { offset: 0, message }, 0)
                     .is_err()
             );
-            assert_eq!(rig.source.phase(), Phase::Paused);
+            assert_eq!(rig.source.phase(), SourcePhase::Paused);
         }
     }
 }
@@ -320,7 +324,7 @@ fn fails_when_the_destination_has_failed() {
         let phase = rig.source.phase();
         let left = rig.source.guest_left();
         let got = rig.say(Message::Shut { value: 7 });
-        if matches!(phase, Phase::Fresh | Phase::Paused) {
+        if matches!(phase, SourcePhase::Fresh | SourcePhase::Paused) {
             assert!(matches!(
                 got,
                 Err(Error::Refused {
@@ -331,7 +335,7 @@ fn fails_when_the_destination_has_failed() {
             continue;
         }
         assert_eq!(got, Err(Error::GaveUp { value: 7 }), "while {phase}");
-        assert_eq!(rig.source.phase(), Phase::Failed);
+        assert_eq!(rig.source.phase(), SourcePhase::Failed);
         assert_eq!(rig.source.guest_left(), left);
         assert!(rig.source.resume(rig.now).is_err());
     }
@@ -343,7 +347,7 @@ fn refuses_everything_after_shut() {
     rig.finish();
     let message = Message::Pong { value: 1 };
     let got = rig.source.message(Item::Message { offset: 9, message }, 0);
-    let cause = Cause::Phase(Phase::Completed);
+    let cause = Cause::Phase(SourcePhase::Completed);
     assert_eq!(
         got,
         Err(Error::Refused {
@@ -358,7 +362,7 @@ fn refuses_everything_after_shut() {
     ));
     assert_eq!(
         rig.source.phase(),
-        Phase::Completed,
+        SourcePhase::Completed,
         "it is over all the same"
     );
 }
@@ -375,7 +379,7 @@ fn pauses_on_bytes_that_are_no_message() {
         let got = rig.reply(bytes);
         assert!(matches!(got, Err(Error::Malformed(_))), "{got:?}");
         assert!(got.is_err_and(|error| error.is_peer_fault()));
-        assert_eq!(rig.source.phase(), Phase::Paused);
+        assert_eq!(rig.source.phase(), SourcePhase::Paused);
     }
 }
 

@@ -5,7 +5,7 @@ use retpath_codec::Message;
 use retpath_engine::Channel;
 
 use super::service::{config, late, pages};
-use retpath_engine::source::{Config, Next, Phase, Preempt};
+use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 #[test]
@@ -105,10 +105,10 @@ fn ends_only_when_the_device_state_is_loaded() {
         rig.step(Channel::Main);
     }
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
-    assert_eq!(rig.source.phase(), Phase::Postcopy);
+    assert_eq!(rig.source.phase(), SourcePhase::Postcopy);
     rig.say(Message::Pong { value: 0x42 }).expect("the answer");
     assert_eq!(rig.step(Channel::Main), Next::Write);
-    assert_eq!(rig.source.phase(), Phase::Completing);
+    assert_eq!(rig.source.phase(), SourcePhase::Completing);
 }
 
 #[test]
@@ -191,5 +191,5 @@ fn refuses_calls_out_of_their_time() {
     assert_eq!(rig.step(Channel::Main), Next::Stop);
     assert_eq!(rig.step(Channel::Preempt), Next::Stop);
     assert_eq!(rig.source.link_lost(), Ok(()));
-    assert_eq!(rig.source.phase(), Phase::Completed);
+    assert_eq!(rig.source.phase(), SourcePhase::Completed);
 }

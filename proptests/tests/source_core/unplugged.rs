@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use retpath_engine::Channel;
 use retpath_engine::virtio_mem::Unplugged;
 
-use retpath_engine::source::{Config, Next, Phase, Preempt};
+use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::source::peer::Page;
 use retpath_proptests::source::rig::Rig;
 
@@ -59,7 +59,7 @@ fn recovers_with_any_set_of_unplugged_pages_received() {
             rig.replace_source();
         }
         rig.resume();
-        while rig.source.phase() != Phase::Postcopy {
+        while rig.source.phase() != SourcePhase::Postcopy {
             assert_ne!(rig.step(Channel::Main), Next::Stop);
             rig.talk();
         }

@@ -3,7 +3,7 @@
 use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use retpath_engine::blocks::BlockError;
-use retpath_engine::source::Phase;
+use retpath_engine::source::SourcePhase;
 use retpath_engine::source::{Cause, Error};
 
 fn refused(cause: Cause) -> Error {
@@ -23,7 +23,10 @@ fn says_why_a_message_is_refused() {
         block: 0x2000,
     };
     for (cause, words) in [
-        (Cause::Phase(Phase::Paused), "not expected while paused"),
+        (
+            Cause::Phase(SourcePhase::Paused),
+            "not expected while paused",
+        ),
         (
             Cause::Unasked,
             "nothing asked for it, or it has come already",
@@ -114,7 +117,7 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
         (
             Error::Phase {
                 call: "switch",
-                phase: Phase::Fresh,
+                phase: SourcePhase::Fresh,
             },
             "`switch` is not possible while fresh",
             false,
@@ -156,16 +159,16 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
 #[test]
 fn calls_each_phase_by_its_own_name() {
     let phases = [
-        (Phase::Fresh, "fresh"),
-        (Phase::Precopy, "precopy"),
-        (Phase::Switching, "switching"),
-        (Phase::Postcopy, "postcopy"),
-        (Phase::Completing, "completing"),
-        (Phase::Paused, "paused"),
-        (Phase::Recovering, "recovering"),
-        (Phase::Resuming, "resuming"),
-        (Phase::Completed, "completed"),
-        (Phase::Failed, "failed"),
+        (SourcePhase::Fresh, "fresh"),
+        (SourcePhase::Precopy, "precopy"),
+        (SourcePhase::Switching, "switching"),
+        (SourcePhase::Postcopy, "postcopy"),
+        (SourcePhase::Completing, "completing"),
+        (SourcePhase::Paused, "paused"),
+        (SourcePhase::Recovering, "recovering"),
+        (SourcePhase::Resuming, "resuming"),
+        (SourcePhase::Completed, "completed"),
+        (SourcePhase::Failed, "failed"),
     ];
     for (phase, name) in phases {
         assert_eq!(phase.to_string(), name);

@@ -227,7 +227,7 @@ impl SourceHandler for Stopped {
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
         match core.phase() {
-            source::Phase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
             _ => Ok(()),
         }
     }
@@ -255,7 +255,7 @@ pub(crate) fn recorded_postcopy() -> Vec<u8> {
             Next::Wait { .. } => return bytes,
             next => panic!("{next:?}"),
         }
-        if core.phase() == source::Phase::Precopy && swept == 7 {
+        if core.phase() == source::SourcePhase::Precopy && swept == 7 {
             core.switch(DEVICE.to_vec()).expect("in precopy");
         }
     }

@@ -14,7 +14,7 @@ pub trait SourceHandler {
     /// Its memory.
     fn pages(&self) -> &dyn PageSource;
 
-    /// Called in every turn of [precopy](crate::source::Phase::Precopy). Mark dirty pages
+    /// Called in every turn of [precopy](crate::source::SourcePhase::Precopy). Mark dirty pages
     /// here, and call [`Source::switch`] when its time has come; it is possible in every
     /// call.
     ///

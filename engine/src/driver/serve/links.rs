@@ -14,7 +14,8 @@ use super::{Connector, Serving, nanos};
 use crate::Channel;
 use crate::socket::{ChannelError, Link};
 use crate::source::{
-    Drain, DrainAction, Error, LinkAction, LinkEvent, Phase, Reconnect, SilenceEvent, StallEvent,
+    Drain, DrainAction, Error, LinkAction, LinkEvent, Reconnect, SilenceEvent, SourcePhase,
+    StallEvent,
 };
 
 /// What it takes to make connections.
@@ -115,7 +116,7 @@ impl Serving<'_> {
         self.send_queue.reset();
         self.stall.handle(now, StallEvent::Progress);
         self.silence.handle(now, SilenceEvent::NewLink);
-        if self.core.phase() == Phase::Paused {
+        if self.core.phase() == SourcePhase::Paused {
             self.core.resume(now)?;
         }
         Ok(Links {
@@ -134,7 +135,7 @@ impl Serving<'_> {
         error: RunError,
     ) -> Result<Option<Links>, RunError> {
         let error = self.drain(&mut links, error);
-        if self.core.phase() == Phase::Completed {
+        if self.core.phase() == SourcePhase::Completed {
             self.handler.progress(self.core);
             return Ok(None);
         }
@@ -147,7 +148,7 @@ impl Serving<'_> {
         for out in std::iter::once(links.main).chain(links.preempt) {
             out.link.shut_down();
         }
-        if !recoverable || lost.is_err() || self.core.phase() != Phase::Paused {
+        if !recoverable || lost.is_err() || self.core.phase() != SourcePhase::Paused {
             return Err(error);
         }
         let resumes = self.core.stats().resumes;

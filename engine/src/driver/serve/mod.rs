@@ -23,7 +23,7 @@ use crate::Channel;
 use crate::protocol::wide;
 use crate::socket::Moved;
 use crate::source::{
-    Next, Phase, Reconnect, SendQueue, Silence, SilenceAction, SilenceEvent, Source, Stall,
+    Next, Reconnect, SendQueue, Silence, SilenceAction, SilenceEvent, Source, SourcePhase, Stall,
     StallEvent,
 };
 
@@ -102,7 +102,7 @@ struct Serving<'a> {
 impl Serving<'_> {
     /// Serves over these links until the migration is complete.
     fn run(&mut self, links: &mut Links) -> Result<(), RunError> {
-        while self.core.phase() != Phase::Completed {
+        while self.core.phase() != SourcePhase::Completed {
             let now = self.now();
             if now >= self.next_progress {
                 self.next_progress = now + TICK;
@@ -116,17 +116,19 @@ impl Serving<'_> {
 
     /// Sends what can be sent, and waits for more to do.
     fn turn(&mut self, links: &mut Links) -> Result<(), RunError> {
-        if self.core.phase() == Phase::Precopy {
+        if self.core.phase() == SourcePhase::Precopy {
             self.handler.precopy(self.core).map_err(RunError::Guest)?;
         }
         self.size_queue(links)?;
         let preempt = self.pump(links, Channel::Preempt)?;
         let main = self.pump(links, Channel::Main)?;
-        if self.core.phase() == Phase::Completing {
+        if self.core.phase() == SourcePhase::Completing {
             // The end mark of an early preempt channel, which no event announces.
             self.pump(links, Channel::Preempt)?;
         }
-        if self.core.phase() == Phase::Completed || self.check_silence(links, main, preempt)? {
+        if self.core.phase() == SourcePhase::Completed
+            || self.check_silence(links, main, preempt)?
+        {
             return Ok(());
         }
 
@@ -232,7 +234,7 @@ impl Serving<'_> {
         self.check_preempt(links)?;
         let now = self.now();
         // A bitmap is progress before it is complete.
-        let mut progress = self.core.phase() == Phase::Recovering;
+        let mut progress = self.core.phase() == SourcePhase::Recovering;
         loop {
             match links.stream.next(&mut input) {
                 Ok(Some(item)) => {
@@ -259,7 +261,7 @@ impl Serving<'_> {
         preempt: Pumped,
     ) -> Result<bool, RunError> {
         let now = self.now();
-        let early = matches!(self.core.phase(), Phase::Fresh | Phase::Precopy);
+        let early = matches!(self.core.phase(), SourcePhase::Fresh | SourcePhase::Precopy);
         let idle = matches!(main, Pumped::Idle { until: None });
         let blocked = matches!(main, Pumped::Blocked);
         let written = links.written();

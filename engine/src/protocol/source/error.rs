@@ -6,12 +6,12 @@ use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use crate::blocks::BlockError;
 
-use super::phase::Phase;
+use super::phase::SourcePhase;
 
 /// Cause a source stops, or refuses what it is told.
 ///
 /// [`Error::is_peer_fault`] tells the destination's faults from ours. After a
-/// fault of the destination, and after a lost link, [`Phase`] says what is
+/// fault of the destination, and after a lost link, [`SourcePhase`] says what is
 /// left: `Paused` can be recovered over a new link, `Failed` cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,7 +39,7 @@ pub enum Error {
         /// What.
         call: &'static str,
         /// The phase.
-        phase: Phase,
+        phase: SourcePhase,
     },
     /// A block, or a range of it, is none.
     Blocks(BlockError),
@@ -69,7 +69,7 @@ pub enum Error {
 #[non_exhaustive]
 pub enum Cause {
     /// It is not expected in this phase.
-    Phase(Phase),
+    Phase(SourcePhase),
     /// It is not expected: nothing asked for it, or it has come already.
     Unasked,
     /// No RAM block has this name.

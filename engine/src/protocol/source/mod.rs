@@ -62,7 +62,7 @@ mod testing;
 pub use config::{Config, Preempt};
 pub use error::{Cause, Error};
 pub use pages::{Gather, PageRun, PageSource};
-pub use phase::Phase;
+pub use phase::SourcePhase;
 pub use preempt::Awaited;
 pub(crate) use reconnect::{Drain, DrainAction, LinkAction, LinkEvent, Reconnect};
 pub(crate) use send_queue::SendQueue;
@@ -81,7 +81,7 @@ use queue::Queue;
 pub struct Source {
     config: Config,
     blocks: Blocks,
-    phase: Phase,
+    phase: SourcePhase,
     dirty: Dirty,
     /// What had never been handed out when a link last broke.
     unsent: Option<Dirty>,
@@ -130,7 +130,7 @@ impl Source {
         let mut dirty = Dirty::everything(&blocks);
         dirty.leave_out(&config.unplugged);
         Ok(Self {
-            phase: Phase::Fresh,
+            phase: SourcePhase::Fresh,
             dirty,
             unsent: None,
             queue: Queue::new(&blocks),
@@ -160,7 +160,7 @@ impl Source {
         let mut source = Self::new(config, blocks)?;
         source.dirty = Dirty::nothing(&source.blocks);
         source.unsent = Some(source.dirty.clone());
-        source.phase = Phase::Paused;
+        source.phase = SourcePhase::Paused;
         source.guest = Guest::Loaded;
         Ok(source)
     }
@@ -198,7 +198,7 @@ impl Source {
     ///
     /// [`Error::Phase`]; [`Error::Blocks`] if the range is none.
     pub fn mark_dirty(&mut self, block: BlockId, start: u64, len: u64) -> Result<(), Error> {
-        if !matches!(self.phase, Phase::Fresh | Phase::Precopy) {
+        if !matches!(self.phase, SourcePhase::Fresh | SourcePhase::Precopy) {
             return Err(self.not_now("mark_dirty"));
         }
         self.blocks
@@ -239,7 +239,7 @@ impl Source {
     /// in precopy, and the preempt channel, the first PONG and SWITCHOVER_ACK are there
     /// as far as they are configured. Stop the guest no earlier.
     pub fn is_ready_to_switch(&self) -> bool {
-        self.phase == Phase::Precopy && self.has_what_the_switch_needs()
+        self.phase == SourcePhase::Precopy && self.has_what_the_switch_needs()
     }
 
     fn has_what_the_switch_needs(&self) -> bool {
@@ -259,7 +259,7 @@ impl Source {
     pub fn link_lost(&mut self) -> Result<(), Error> {
         let was_over = self.phase.is_over();
         self.broken();
-        if self.phase == Phase::Failed && !was_over {
+        if self.phase == SourcePhase::Failed && !was_over {
             return Err(Error::LinkLost);
         }
         Ok(())
@@ -292,7 +292,7 @@ impl Source {
     }
 
     /// Where the migration is.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> SourcePhase {
         self.phase
     }
 
@@ -354,7 +354,7 @@ impl Source {
     /// The link is of no more use.
     fn broken(&mut self) {
         if self.go(Event::Broken) {
-            if self.phase == Phase::Paused {
+            if self.phase == SourcePhase::Paused {
                 self.stats.pauses += 1;
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
                 unsent.keep_common(&self.dirty);

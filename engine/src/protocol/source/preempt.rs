@@ -8,7 +8,7 @@
 
 use super::channel_state::{Activity, ChannelState, Heard};
 use super::framing::{self, PING_BEHIND, PING_PREEMPT};
-use super::{Error, Phase, Preempt, Source};
+use super::{Error, Preempt, Source, SourcePhase};
 
 /// Answers to PING 5 that a new preempt channel needs. The destination writes the first
 /// one in the turn of its main loop in which it accepts the connection, and the second
@@ -79,15 +79,19 @@ impl Source {
     pub fn awaits(&self) -> Option<Awaited> {
         match self.phase {
             _ if !self.config.probe => None,
-            Phase::Precopy | Phase::Switching if self.link.heard == Heard::Nothing => {
+            SourcePhase::Precopy | SourcePhase::Switching if self.link.heard == Heard::Nothing => {
                 Some(Awaited::Answer)
             }
-            Phase::Switching if !self.has_preempt() && self.is_connected() => Some(Awaited::Answer),
-            Phase::Recovering if self.link.recovery.has_asked() => Some(Awaited::Bitmaps),
-            Phase::Postcopy | Phase::Completing if self.link.heard < Heard::Listening => {
+            SourcePhase::Switching if !self.has_preempt() && self.is_connected() => {
+                Some(Awaited::Answer)
+            }
+            SourcePhase::Recovering if self.link.recovery.has_asked() => Some(Awaited::Bitmaps),
+            SourcePhase::Postcopy | SourcePhase::Completing
+                if self.link.heard < Heard::Listening =>
+            {
                 Some(Awaited::Listening)
             }
-            Phase::Completing => Some(Awaited::End),
+            SourcePhase::Completing => Some(Awaited::End),
             _ => None,
         }
     }
@@ -236,7 +240,7 @@ impl Source {
     /// Whether an early preempt channel is to get its end mark. Nothing depends on
     /// whether the destination reads it.
     pub(super) fn ends_preempt(&self) -> bool {
-        self.phase == Phase::Completing
+        self.phase == SourcePhase::Completing
             && self.config.preempt == Some(Preempt::Early)
             && self.is_connected()
             && self.link.preempt.activity != Activity::Ended

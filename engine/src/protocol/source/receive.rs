@@ -13,7 +13,7 @@ use super::channel_state::Heard;
 use super::dirty::Part;
 use super::error::{Cause, Error};
 use super::framing::{PING_BEHIND, PING_LOADED};
-use super::phase::{Event, Guest, Phase};
+use super::phase::{Event, Guest, SourcePhase};
 
 impl Source {
     /// Takes one item of the return path.
@@ -68,7 +68,7 @@ impl Source {
 
     /// Whether the return path is in use.
     fn is_open(&self) -> bool {
-        !matches!(self.phase, Phase::Fresh | Phase::Paused) && !self.phase.is_over()
+        !matches!(self.phase, SourcePhase::Fresh | SourcePhase::Paused) && !self.phase.is_over()
     }
 
     fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Cause> {
@@ -104,13 +104,13 @@ impl Source {
                 self.request(id, start, len.into(), now)
             }
             Message::RecvBitmap { block } => {
-                self.expect(Phase::Recovering)?;
+                self.expect(SourcePhase::Recovering)?;
                 let found = self.blocks.find(block);
                 let id = found.ok_or_else(|| Cause::UnknownBlock(block.to_buf()))?;
                 self.link.recovery.announce(id)
             }
             Message::ResumeAck => {
-                self.expect(Phase::Resuming)?;
+                self.expect(SourcePhase::Resuming)?;
                 self.go(Event::Resumed);
                 // A destination that can go on was running.
                 self.guest = Guest::Loaded;
@@ -128,7 +128,7 @@ impl Source {
         }
     }
 
-    fn expect(&self, phase: Phase) -> Result<(), Cause> {
+    fn expect(&self, phase: SourcePhase) -> Result<(), Cause> {
         if self.phase == phase {
             Ok(())
         } else {
@@ -150,10 +150,10 @@ impl Source {
     /// and the beginning of a recovery on the wire, so both take them.
     fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Cause> {
         let phases = [
-            Phase::Postcopy,
-            Phase::Completing,
-            Phase::Recovering,
-            Phase::Resuming,
+            SourcePhase::Postcopy,
+            SourcePhase::Completing,
+            SourcePhase::Recovering,
+            SourcePhase::Resuming,
         ];
         if !phases.contains(&self.phase) {
             return Err(Cause::Phase(self.phase));
@@ -183,7 +183,7 @@ impl Source {
         let count = (start + len).div_ceil(block.page) - first;
         // Until all bitmaps are there, nobody knows what has arrived.
         let dirty = match self.phase {
-            Phase::Recovering if !self.link.recovery.is_complete() => None,
+            SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
             _ => self.dirty.bits(id),
         };
         let new = self.queue.push(id, first, count, dirty, now);

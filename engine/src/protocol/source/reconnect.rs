@@ -9,7 +9,7 @@
 //!
 //! Times are in nanoseconds. Nothing here fails or panics.
 
-use super::phase::Phase;
+use super::phase::SourcePhase;
 
 /// Delay before each attempt to replace a link. The destination must notice the
 /// end of the old link first: until then QEMU closes new ones.
@@ -177,13 +177,13 @@ impl Drain {
     }
 
     /// Handles the outcome of a read: whether there was anything, and the phase after it.
-    pub(crate) fn handle(&mut self, now: u64, any: bool, phase: Phase) -> DrainAction {
+    pub(crate) fn handle(&mut self, now: u64, any: bool, phase: SourcePhase) -> DrainAction {
         self.reads = self.reads.saturating_add(1);
         match phase {
-            Phase::Completed => DrainAction::Close,
+            SourcePhase::Completed => DrainAction::Close,
             _ if self.reads >= MAX_READS => DrainAction::Close,
             _ if any => DrainAction::Read,
-            Phase::Completing if now < self.deadline => DrainAction::Wait,
+            SourcePhase::Completing if now < self.deadline => DrainAction::Wait,
             _ => DrainAction::Close,
         }
     }
@@ -278,20 +278,26 @@ mod tests {
         let mut drain = Drain::new(SECOND);
         let deadline = drain.poll_deadline().expect("one");
         let mut read = |now, any, phase| drain.handle(now, any, phase);
-        assert_eq!(read(SECOND, true, Phase::Postcopy), DrainAction::Read);
-        assert_eq!(read(SECOND, false, Phase::Postcopy), DrainAction::Close);
-        let waits = read(deadline - 1, false, Phase::Completing);
+        assert_eq!(read(SECOND, true, SourcePhase::Postcopy), DrainAction::Read);
+        assert_eq!(
+            read(SECOND, false, SourcePhase::Postcopy),
+            DrainAction::Close
+        );
+        let waits = read(deadline - 1, false, SourcePhase::Completing);
         assert_eq!(waits, DrainAction::Wait);
-        let late = read(deadline, false, Phase::Completing);
+        let late = read(deadline, false, SourcePhase::Completing);
         assert_eq!(late, DrainAction::Close);
-        assert_eq!(read(SECOND, true, Phase::Completed), DrainAction::Close);
+        assert_eq!(
+            read(SECOND, true, SourcePhase::Completed),
+            DrainAction::Close
+        );
     }
 
     #[test]
     fn reads_a_bounded_number_of_times() {
         let mut drain = Drain::new(0);
         let reads = (0..).take_while(|_| {
-            let action = drain.handle(0, true, Phase::Postcopy);
+            let action = drain.handle(0, true, SourcePhase::Postcopy);
             action == DrainAction::Read
         });
         assert_eq!(reads.count(), 4095);

@@ -6,7 +6,7 @@ use super::channel_state::{Activity, Heard, OpenPage, Switch};
 use super::config::Preempt;
 use super::dirty::Part;
 use super::pages::PageRun;
-use super::phase::{Event, Guest, Phase};
+use super::phase::{Event, Guest, SourcePhase};
 use super::preempt::Connection;
 use super::{Next, Source, framing};
 
@@ -26,13 +26,13 @@ const IDLE: Next = Next::Wait { until: None };
 impl Source {
     pub(super) fn next_main(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         match self.phase {
-            Phase::Fresh => self.begin(out),
-            Phase::Precopy => self.precopy(now, out),
-            Phase::Switching => self.switching(out),
-            Phase::Postcopy => self.postcopy(now, out),
-            Phase::Recovering => self.recover(now, out),
-            Phase::Completing | Phase::Resuming => IDLE,
-            Phase::Paused | Phase::Completed | Phase::Failed => Next::Stop,
+            SourcePhase::Fresh => self.begin(out),
+            SourcePhase::Precopy => self.precopy(now, out),
+            SourcePhase::Switching => self.switching(out),
+            SourcePhase::Postcopy => self.postcopy(now, out),
+            SourcePhase::Recovering => self.recover(now, out),
+            SourcePhase::Completing | SourcePhase::Resuming => IDLE,
+            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => Next::Stop,
         }
     }
 
@@ -41,14 +41,14 @@ impl Source {
             self.link.preempt.activity = Activity::Idle;
         }
         match self.phase {
-            Phase::Paused | Phase::Completed | Phase::Failed => Next::Stop,
+            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => Next::Stop,
             _ if self.ends_preempt() => {
                 self.link.preempt.activity = Activity::Ended;
                 self.link.connection = Connection::Up;
                 framing::end_preempt(out);
                 Next::Write
             }
-            Phase::Postcopy if self.has_preempt() => {
+            SourcePhase::Postcopy if self.has_preempt() => {
                 if let Some(run) = self.rest_of_page(Channel::Preempt) {
                     return Next::Urgent(run);
                 }
@@ -219,7 +219,7 @@ impl Source {
             return IDLE;
         };
         self.link.cursor = (part.block, part.end());
-        if self.phase == Phase::Postcopy {
+        if self.phase == SourcePhase::Postcopy {
             let page = self.page_size(part);
             self.queue
                 .forget(part.block, part.offset / page, part.len / page);
@@ -253,7 +253,7 @@ impl Source {
 
     /// Hands out pages, or the first piece of a host page that is too large.
     fn hand_out(&mut self, channel: Channel, part: Part, urgent: bool) -> PageRun {
-        if self.phase == Phase::Precopy {
+        if self.phase == SourcePhase::Precopy {
             self.stats.precopy += part.len / self.blocks.target();
         } else {
             let pages = part.len / self.page_size(part);
