@@ -5,6 +5,8 @@
 //! in, decisions come out, and tests turn its crank.
 
 #![deny(unsafe_code)]
+// The policies in `protocol` that only the loops use.
+#![cfg_attr(not(feature = "driver"), allow(dead_code, unused_imports))]
 // They panic where an output is closed or full.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 

@@ -15,7 +15,7 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
 use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, Machine, ReceiveOptions, RunError, ServeOptions,
+    Connector, Control, DestinationHandler, ReceiveOptions, RunError, ServeOptions, SourceHandler,
     receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
@@ -175,14 +175,14 @@ impl DestinationHandler for Ready {
 /// A source that is switched at once.
 struct Switched(Vec<Vec<u8>>);
 
-impl Machine for Switched {
+impl SourceHandler for Switched {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
         match core.phase() {
-            source::Phase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
             _ => Ok(()),
         }
     }
@@ -219,7 +219,7 @@ fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
         let mut machine = Switched(vec![vec![1; LEN as usize]; 2]);
         let mut core = Source::new(source::Config::new("pc-i440fx-10.0"), blocks).unwrap();
         let options = ServeOptions {
-            retry: Duration::ZERO,
+            reconnect_timeout: Duration::ZERO,
             ..ServeOptions::default()
         };
         let control = Control::new().unwrap();

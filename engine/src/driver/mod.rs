@@ -12,7 +12,6 @@ mod outbound;
 #[cfg(feature = "uffd")]
 mod receive;
 mod serve;
-mod window;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -25,7 +24,7 @@ pub use control::Control;
 pub use error::RunError;
 #[cfg(feature = "uffd")]
 pub use receive::{Content, DestinationHandler, ReceiveOptions, receive, resume};
-pub use serve::{Connector, Machine, Offer, ServeOptions, Suspicion, serve};
+pub use serve::{Connector, ServeOptions, SourceHandler, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +37,11 @@ impl Clock {
 
     fn now(self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The time from now until then.
+    fn until(self, then: u64) -> Duration {
+        Duration::from_nanos(then.saturating_sub(self.now()))
     }
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
 use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
-use retpath_engine::source::{Error, PageSource, Phase, Source};
+use retpath_engine::source::{Error, PageSource, Source, SourcePhase};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::trial::Trial;
@@ -201,8 +201,8 @@ const SCRIPTS: &[(&str, Script)] = &[
 
 fn options(stall: Option<Duration>) -> ServeOptions {
     ServeOptions {
-        retry: LONG,
-        stall,
+        reconnect_timeout: LONG,
+        stall_timeout: stall,
         ..ServeOptions::default()
     }
 }
@@ -231,7 +231,7 @@ fn recovers_through_hostile_destinations() {
         &control,
     )
     .expect("served");
-    assert_eq!(core.phase(), Phase::Completed);
+    assert_eq!(core.phase(), SourcePhase::Completed);
     assert!(dial.scripts.is_empty());
     let pauses = usize::try_from(core.stats().pauses).expect("few");
     assert!(pauses > SCRIPTS.len(), "{pauses}");
@@ -243,7 +243,7 @@ fn recovers_through_hostile_destinations() {
 /// A machine whose broken link is not to be replaced.
 struct Once(Still);
 
-impl Machine for Once {
+impl SourceHandler for Once {
     fn pages(&self) -> &dyn PageSource {
         self.0.pages()
     }
@@ -340,7 +340,7 @@ impl PageSource for Parting {
     }
 }
 
-impl Machine for Parting {
+impl SourceHandler for Parting {
     fn pages(&self) -> &dyn PageSource {
         self
     }

@@ -28,9 +28,9 @@ use super::talk::{hand_over, hear, say};
 use crate::output;
 use crate::signals::fail_writes_past_the_file_size_limit;
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, Machine, ServeOptions, serve};
+use retpath_engine::driver::{Connector, Control, ServeOptions, SourceHandler, serve};
 use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
-use retpath_engine::source::{Config, PageSource, Phase, Preempt, Source};
+use retpath_engine::source::{Config, PageSource, Preempt, Source};
 
 /// Command line of the source's process.
 #[derive(Debug, clap::Args)]
@@ -154,7 +154,7 @@ fn work(
     let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
     let options = ServeOptions {
         // Nothing is far away: it answers at once, or not at all.
-        retry: Duration::from_secs(5),
+        reconnect_timeout: Duration::from_secs(5),
         ..ServeOptions::default()
     };
     let start = Instant::now();
@@ -173,15 +173,12 @@ fn work(
 /// A machine whose guest has stopped: it is switched at once.
 struct Still(Held);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() != Phase::Precopy {
-            return Ok(());
-        }
         core.switch(Vec::new()).map_err(|error| error.to_string())
     }
 }

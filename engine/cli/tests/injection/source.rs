@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use retpath_codec::BlockName;
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
 use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
 use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, Source};
 
@@ -149,7 +149,7 @@ impl Shared {
             memory: vec![retpath_support::wire::image()],
         };
         let options = ServeOptions {
-            retry: LONG,
+            reconnect_timeout: LONG,
             ..ServeOptions::default()
         };
         match serve(&mut core, &mut machine, &mut dial, &options, &self.control) {
@@ -220,14 +220,14 @@ struct Stopped {
     memory: Vec<Vec<u8>>,
 }
 
-impl Machine for Stopped {
+impl SourceHandler for Stopped {
     fn pages(&self) -> &dyn PageSource {
         &self.memory
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
         match core.phase() {
-            source::Phase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
             _ => Ok(()),
         }
     }
@@ -255,7 +255,7 @@ pub(crate) fn recorded_postcopy() -> Vec<u8> {
             Next::Wait { .. } => return bytes,
             next => panic!("{next:?}"),
         }
-        if core.phase() == source::Phase::Precopy && swept == 7 {
+        if core.phase() == source::SourcePhase::Precopy && swept == 7 {
             core.switch(DEVICE.to_vec()).expect("in precopy");
         }
     }
