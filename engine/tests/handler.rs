@@ -15,8 +15,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
 use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, ReceiveOptions, RunError, ServeOptions, SourceHandler,
-    receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -162,7 +162,7 @@ fn a_handler_with_nothing_registered_may_just_end() {
 struct Ready(Vec<Arc<Memory>>);
 
 impl DestinationHandler for Ready {
-    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         Ok(Some(self.0.remove(0)))
     }
 
@@ -180,9 +180,9 @@ impl SourceHandler for Switched {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         match core.phase() {
-            source::SourcePhase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => Ok(core.switch(Vec::new())?),
             _ => Ok(()),
         }
     }

@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::socket::Link;
 
 pub use control::Control;
-pub use error::RunError;
+pub use error::{HandlerError, RunError};
 #[cfg(feature = "uffd")]
 pub use receive::{Content, DestinationHandler, ReceiveOptions, receive, resume};
 pub use serve::{Connector, ServeOptions, SourceHandler, serve};

@@ -10,7 +10,9 @@ use std::time::Duration;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
 use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
 use retpath_engine::source::{Error, PageSource, Source, SourcePhase};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -248,7 +250,7 @@ impl SourceHandler for Once {
         self.0.pages()
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         self.0.precopy(core)
     }
 
@@ -345,7 +347,7 @@ impl SourceHandler for Parting {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         self.machine.precopy(core)
     }
 }

@@ -28,7 +28,9 @@ use super::talk::{hand_over, hear, say};
 use crate::output;
 use crate::signals::fail_writes_past_the_file_size_limit;
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, ServeOptions, SourceHandler, serve};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, ServeOptions, SourceHandler, serve,
+};
 use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
 use retpath_engine::source::{Config, PageSource, Preempt, Source};
 
@@ -178,8 +180,8 @@ impl SourceHandler for Still {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        core.switch(Vec::new()).map_err(|error| error.to_string())
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        Ok(core.switch(Vec::new())?)
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use retpath_codec::BlockName;
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
 use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
 use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, Source};
 
@@ -225,9 +227,9 @@ impl SourceHandler for Stopped {
         &self.memory
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         match core.phase() {
-            source::SourcePhase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => Ok(core.switch(DEVICE.to_vec())?),
             _ => Ok(()),
         }
     }

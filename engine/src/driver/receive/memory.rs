@@ -40,7 +40,7 @@ impl GuestMemory {
         let block = blocks.block(id)?;
         let memory = handler
             .memory(block, blocks.target())
-            .map_err(RunError::Guest)?;
+            .map_err(RunError::Handler)?;
         if let Some(memory) = &memory {
             if memory.len() < block.len {
                 return Err(RunError::TooSmall {

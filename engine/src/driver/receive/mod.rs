@@ -294,10 +294,9 @@ impl<'a> Receiver<'a> {
         } = &mut self.main
         else {
             if !session.outbox.is_empty() {
-                let (what, error) = ("writing", io::ErrorKind::NotConnected.into());
-                session
-                    .completion
-                    .shut_failed(RunError::Link { what, error });
+                let error = io::ErrorKind::NotConnected.into();
+                let error = RunError::link("writing", Channel::Main)(error);
+                session.completion.shut_failed(error);
             }
             // Requests are repeated after the recovery.
             session.outbox.clear();

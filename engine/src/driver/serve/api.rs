@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::super::RunError;
+use super::super::{HandlerError, RunError};
 use crate::Channel;
 use crate::socket::{ChannelError, Link};
 use crate::source::{Offer, PageSource, Source, Suspicion};
@@ -21,7 +21,7 @@ pub trait SourceHandler {
     /// # Errors
     ///
     /// The migration ends.
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String>;
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError>;
 
     /// Called about ten times a second.
     fn progress(&mut self, core: &Source) {

@@ -120,7 +120,7 @@ impl Serving<'_> {
             self.core.resume(now)?;
         }
         Ok(Links {
-            main: Outbound::new(link),
+            main: Outbound::new(Channel::Main, link),
             preempt: None,
             stream: Stream::new(self.core.recv_bitmap_limit()),
             read: 0,

@@ -117,7 +117,7 @@ impl Serving<'_> {
     /// Sends what can be sent, and waits for more to do.
     fn turn(&mut self, links: &mut Links) -> Result<(), RunError> {
         if self.core.phase() == SourcePhase::Precopy {
-            self.handler.precopy(self.core).map_err(RunError::Guest)?;
+            self.handler.precopy(self.core).map_err(RunError::Handler)?;
         }
         self.size_queue(links)?;
         let preempt = self.pump(links, Channel::Preempt)?;
@@ -191,7 +191,7 @@ impl Serving<'_> {
                 Next::Connect => {
                     let link = self.dial.connect(Channel::Preempt)?;
                     self.core.preempt_connected(self.now())?;
-                    links.preempt = Some(Outbound::new(link));
+                    links.preempt = Some(Outbound::new(Channel::Preempt, link));
                 }
                 Next::Wait { until } => return self.flush(out, Pumped::Idle { until }),
                 Next::Stop => return Ok(Pumped::Idle { until: None }),
@@ -221,10 +221,7 @@ impl Serving<'_> {
     fn read_return_path(&mut self, links: &mut Links) -> Result<bool, RunError> {
         let mut bytes = [0; READ];
         let moved = links.main.link.read(&mut bytes);
-        let mut input = match moved.map_err(|error| RunError::Link {
-            what: "reading",
-            error,
-        })? {
+        let mut input = match moved.map_err(RunError::link("reading", Channel::Main))? {
             Moved::Bytes(size) => &bytes[..size],
             Moved::Later => return Ok(false),
             Moved::End => return Err(RunError::Closed),
@@ -290,7 +287,7 @@ impl Serving<'_> {
                 match self.dial.connect(Channel::Preempt) {
                     Ok(link) => {
                         self.core.preempt_connected(self.now())?;
-                        links.preempt = Some(Outbound::new(link));
+                        links.preempt = Some(Outbound::new(Channel::Preempt, link));
                     }
                     Err(RunError::Stopped) => return Err(RunError::Stopped),
                     Err(_) => self.core.preempt_refused()?,
@@ -324,10 +321,7 @@ impl Serving<'_> {
             return Ok(());
         };
         let set = links.main.link.limit_send_queue(size);
-        set.map_err(|error| RunError::Link {
-            what: "setting it up",
-            error,
-        })
+        set.map_err(RunError::link("limiting the send queue of", Channel::Main))
     }
 
     fn now(&self) -> u64 {
