@@ -1,22 +1,22 @@
-//! Placing pages through userfaultfd: the only file that speaks to the kernel about it.
+//! userfaultfd: traps accesses to missing pages, and places pages.
 //!
 //! ```text
 //! Uffd::open ─┬─ register(name, memory) → Region   copy, zero, poison, wake: by offset
 //!             └─ handler()              → Handler  faults, by address; must be finished
 //! ```
 //!
-//! * All calls return; none blocks on a missing page and none panics. Placing is safe from any
-//!   number of threads at once: a page is placed by one of them, the others find it present.
-//! * Registered memory is kept mapped by its [`Region`], and a handler that ends early ends the
-//!   process (see [`Handler`]): waiting threads neither hang for ever nor read zeros.
-//! * The caller registers a block before anything may touch what is missing in it, and unregisters
-//!   it only once every page is there: pages that are still missing then read as zero.
+//! * No call blocks on a missing page, and none panics. Placing is safe from any number of threads
+//!   at once: one of them places a page, the others find it present.
+//! * A [`Region`] keeps its memory mapped, and a handler that ends early applies its
+//!   [`FailurePolicy`]: waiting threads never read zeros where the source has data.
+//! * The caller registers a block before anything may touch its missing pages, and unregisters it
+//!   once every page is present: pages that are still missing then read as zero.
 //!
 //! The crate `userfaultfd` 0.9 registers ranges, reads events and owns the descriptor. It is not
-//! used for opening, because it does not go on to the system call when the device exists but may
-//! not be opened, and hides which features the kernel offers; nor for placing, because its
-//! `copy` reports a full EAGAIN as a partial copy of 2^64 - 11 bytes, and its `zeropage` loses the
-//! count of a partial one.
+//! used for opening: it does not fall back to the system call when the device exists but may not be
+//! opened, and does not tell which features the kernel offers. Nor for placing: its `copy` reports
+//! a full EAGAIN as a partial copy of 2^64 - 11 bytes, and its `zeropage` loses the count of a
+//! partial one.
 //!
 //! QEMU: `postcopy-ram.c`, `userfaultfd.c`.
 
@@ -47,7 +47,7 @@ mod tests;
 
 pub use abi::Features;
 pub use error::Error;
-pub use handler::{Fault, Handler};
+pub use handler::{FailurePolicy, Fault, Handler, HandlerFailure};
 pub use open::{OpenError, Route, RouteError, Step};
 pub use place::{Cause, PlaceError, Placement};
 pub use region::Region;
@@ -59,20 +59,20 @@ pub struct Uffd {
 }
 
 impl Uffd {
-    /// Opens one by the first route that works, and asks for [`Features::WANTED`].
+    /// Opens one by the first route that works, and enables [`Features::WANTED`].
     ///
     /// A route other than the best may come with a [warning](Route::warning) for the user.
     ///
     /// # Errors
-    /// No route works; the error says why for each.
+    /// No route works; the error has the cause for each.
     pub fn open() -> Result<Self, OpenError> {
         Self::open_asking(Features::WANTED)
     }
 
     fn open_asking(wanted: Features) -> Result<Self, OpenError> {
         let (route, (fd, offered, features)) = first_open(|route| {
-            // A descriptor shakes hands once, and a feature that is not offered fails it: so ask
-            // one what there is, and another for it.
+            // A descriptor has one handshake, which fails if a requested feature is not offered: so
+            // one descriptor asks what is offered, and another enables it.
             let offered = probe(route)?;
             let features = Features(wanted.0 & offered.0);
             let fd = create(route)?;
@@ -84,7 +84,7 @@ impl Uffd {
         Ok(Self::adopt(fd, route, offered, features))
     }
 
-    /// Takes over a userfaultfd that has shaken hands.
+    /// Wraps a userfaultfd after its handshake.
     fn adopt(fd: OwnedFd, route: Route, offered: Features, features: Features) -> Self {
         // SAFETY: `into_raw_fd` gives an open descriptor and gives up its ownership.
         let uffd = unsafe { userfaultfd::Uffd::from_raw_fd(fd.into_raw_fd()) };
@@ -100,27 +100,27 @@ impl Uffd {
         }
     }
 
-    /// How it was opened.
+    /// The route by which it was opened.
     pub fn route(&self) -> Route {
         self.shared.route
     }
 
-    /// All that the kernel offers.
+    /// All features that the kernel offers.
     pub fn offered(&self) -> Features {
         self.shared.offered
     }
 
-    /// What was asked for and is on.
+    /// The features that are enabled.
     pub fn features(&self) -> Features {
         self.shared.features
     }
 
-    /// From now on, a thread that touches a missing page of `memory` sleeps until it is placed.
-    /// Pages written before stay as they are. `name` is the block's, for messages.
+    /// Registers memory: from now on, a thread that touches a missing page sleeps until the page is
+    /// placed. Pages written before are present. `name` is the block's, for messages.
     ///
     /// # Errors
-    /// The kernel does not support this kind of memory, or refuses: because another userfaultfd
-    /// has it (EBUSY), for one.
+    /// The kernel does not support this kind of memory, or refuses, such as with EBUSY if the
+    /// memory is registered with another userfaultfd.
     pub fn register(&self, name: &[u8], memory: Arc<Memory>) -> Result<Region, Error> {
         let block = name.escape_ascii().to_string();
         let needed = match memory.backing() {
@@ -136,7 +136,7 @@ impl Uffd {
         Region::new(Arc::clone(&self.shared), block, memory)
     }
 
-    /// Takes on the duty to serve faults; see [`Handler`].
+    /// A handler of page faults, which must be [finished](Handler::finish).
     pub fn handler(&self) -> Handler {
         Handler::new(Arc::clone(&self.shared))
     }
@@ -148,7 +148,7 @@ impl AsFd for Uffd {
     }
 }
 
-/// What regions and handlers share; the descriptor closes with the last of them.
+/// State shared by regions and handlers; the descriptor closes with the last of them.
 #[derive(Debug)]
 struct Shared {
     uffd: userfaultfd::Uffd,
@@ -166,7 +166,7 @@ struct Registered {
 
 impl Shared {
     fn registered(&self) -> MutexGuard<'_, Vec<Registered>> {
-        // The list is whole after each call that changes it.
+        // Each change is a single call, so the list is valid even after a panic.
         self.registered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -176,18 +176,10 @@ impl Shared {
         self.features.contains(Features::THREAD_ID)
     }
 
-    /// The blocks registered now, for a message; none if there are none.
-    fn describe_registered(&self) -> Option<String> {
+    /// Names of the blocks that are registered now.
+    fn registered_blocks(&self) -> Vec<String> {
         let registered = self.registered();
-        let names: Vec<_> = registered
-            .iter()
-            .map(|one| format!("\"{}\"", one.block))
-            .collect();
-        match names.len() {
-            0 => None,
-            1 => Some(format!("RAM block {}", names[0])),
-            _ => Some(format!("RAM blocks {}", names.join(", "))),
-        }
+        registered.iter().map(|one| one.block.clone()).collect()
     }
 }
 
@@ -269,9 +261,9 @@ impl Kernel for Shared {
         woken.map_err(|error| Errno::from_io_error(&os_error(error)).unwrap_or(Errno::IO))
     }
 
-    fn is_there(&self, at: u64) -> io::Result<bool> {
-        // Eight bytes for each page of the machine: bit 63 for a page in memory, 62 for one that
-        // is on its way elsewhere.
+    fn is_present(&self, at: u64) -> io::Result<bool> {
+        // Eight bytes for each page of the machine: bit 63 is set for a page in memory, bit 62 for
+        // one that is swapped or being migrated.
         let table = File::open("/proc/self/pagemap")?;
         let mut entry = [0; 8];
         table.read_exact_at(&mut entry, at / wide(rustix::param::page_size()) * 8)?;
@@ -279,7 +271,7 @@ impl Kernel for Shared {
     }
 }
 
-/// What the kernel offers by this route; opens a userfaultfd for it and closes it again.
+/// The features that the kernel offers by a route; opens a userfaultfd and closes it again.
 ///
 /// # Errors
 /// The route does not work.
@@ -288,7 +280,7 @@ pub fn probe(route: Route) -> Result<Features, RouteError> {
     offered.map_err(|errno| RouteError::new(route, Step::Handshake, errno))
 }
 
-/// A descriptor that has not shaken hands yet.
+/// Creates a descriptor; the handshake is still to come.
 fn create(route: Route) -> Result<OwnedFd, RouteError> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     let made = match route {
@@ -318,7 +310,7 @@ fn create(route: Route) -> Result<OwnedFd, RouteError> {
     made.map_err(|errno| RouteError::new(route, Step::Create, errno))
 }
 
-/// Asks for features; gives those the kernel offers, asked for or not.
+/// Enables features; returns all that the kernel offers.
 fn handshake(fd: &OwnedFd, features: Features) -> Result<Features, Errno> {
     let mut api = UffdioApi {
         api: abi::UFFD_API,
@@ -355,7 +347,7 @@ unsafe impl Ioctl for NewDescriptor {
     }
 }
 
-/// The crate's error as the standard library's, with its errno if it has one.
+/// Converts an error of the crate `userfaultfd`, keeping its errno if it has one.
 fn os_error(error: userfaultfd::Error) -> io::Error {
     match error {
         userfaultfd::Error::SystemError(errno) => io::Error::from_raw_os_error(errno as i32),

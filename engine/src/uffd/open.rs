@@ -1,6 +1,6 @@
-//! The three ways to get a userfaultfd, in the order they are tried, and why each may fail.
+//! The three routes to a userfaultfd, in the order they are tried, and why each may fail.
 //!
-//! Nothing here talks to the kernel; [`first_open`] is handed a function that does.
+//! No system calls here: [`first_open`] takes a function that makes them.
 
 #![deny(unsafe_code)]
 
@@ -8,10 +8,10 @@ use std::{fmt, io};
 
 use rustix::io::Errno;
 
-/// A way to get a userfaultfd.
+/// A way to open a userfaultfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `/dev/userfaultfd`, since Linux 6.1: whoever may open the file may handle all faults.
+    /// `/dev/userfaultfd`, since Linux 6.1: a process that may open it can handle all faults.
     Device,
     /// The system call: needs CAP_SYS_PTRACE, or `vm.unprivileged_userfaultfd=1`.
     Syscall,
@@ -23,7 +23,7 @@ impl Route {
     /// All routes, best first.
     pub const ALL: [Self; 3] = [Self::Device, Self::Syscall, Self::UserModeOnly];
 
-    /// What a user should know who ended up with this route.
+    /// A warning for a user whose best route this is.
     pub fn warning(self) -> Option<&'static str> {
         match self {
             Self::Device | Self::Syscall => None,
@@ -46,7 +46,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// Where a route ended.
+/// The step of a route that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Opening the device file.
@@ -57,14 +57,14 @@ pub enum Step {
     Handshake,
 }
 
-/// Why a route does not work.
+/// An error of one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteError {
-    /// Which.
+    /// The route.
     pub route: Route,
-    /// How far it went.
+    /// The step that failed.
     pub step: Step,
-    /// What the kernel answered.
+    /// The error number.
     pub errno: i32,
 }
 
@@ -82,13 +82,13 @@ impl fmt::Display for RouteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match (self.route, self.step, Errno::from_raw_os_error(self.errno)) {
             (Route::Device, Step::Device, Errno::NOENT) => {
-                "there is no such file (Linux older than 6.1, or a container without it)"
+                "no such file (Linux older than 6.1, or a container without it)"
             }
             (Route::Device, Step::Device, Errno::ACCESS | Errno::PERM) => {
                 "this user may not open it"
             }
             (_, Step::Create, Errno::NOSYS) => {
-                "this kernel is built without CONFIG_USERFAULTFD, or a sandbox hides it"
+                "this kernel is built without CONFIG_USERFAULTFD, or a sandbox blocks it"
             }
             (Route::Syscall, Step::Create, Errno::PERM) => {
                 "it needs CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1, or a sandbox forbids it"
@@ -106,10 +106,10 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
-/// No route works.
+/// No route to a userfaultfd works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenError {
-    /// Why not, for each route in the order of [`Route::ALL`].
+    /// The error of each route, in the order of [`Route::ALL`].
     pub tried: Vec<RouteError>,
 }
 

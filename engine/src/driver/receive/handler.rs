@@ -8,6 +8,7 @@ use super::super::{HandlerError, RunError};
 use crate::blocks::{Block, BlockId};
 use crate::destination::{Content, Destination, Ending, Tail};
 use crate::memory::Memory;
+use crate::uffd::FailurePolicy;
 
 /// Stores what is received, and is told how the migration proceeds. An error from any
 /// method fails the migration.
@@ -141,9 +142,16 @@ pub trait DestinationHandler {
         let _ = core;
     }
 
-    /// Called when the migration has failed. `true` if no thread can be waiting for a
-    /// missing page; otherwise the process is aborted if memory is incomplete, since
-    /// such threads would hang forever or read zeros.
+    /// What happens if the loop ends, or panics, while memory is incomplete: threads that
+    /// touch missing pages would hang forever or read zeros. Asked once, before the first
+    /// access is trapped. The default aborts the process.
+    fn failure_policy(&self) -> FailurePolicy {
+        FailurePolicy::default()
+    }
+
+    /// Called when the migration has failed. Returns whether no thread can be waiting for a
+    /// missing page; otherwise the [failure policy](DestinationHandler::failure_policy)
+    /// applies if memory is incomplete.
     fn failed(&mut self, error: &RunError) -> bool {
         let _ = error;
         false

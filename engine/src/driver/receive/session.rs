@@ -180,7 +180,10 @@ impl Session<'_> {
             match action {
                 Action::Block { id } => self.memory.add(id, self.core.blocks(), self.handler)?,
                 Action::Discard { block, start, len } => self.memory.discard(block, start, len)?,
-                Action::Listen => self.memory.trap(self.core.blocks())?,
+                Action::Listen => {
+                    let policy = self.handler.failure_policy();
+                    self.memory.trap(self.core.blocks(), policy)?;
+                }
                 Action::Run => self.handler.run(),
                 Action::DeviceStateComplete => {
                     self.handler
