@@ -140,6 +140,14 @@ fn a_handler_that_ends_early_ends_the_process() {
 }
 
 #[test]
+fn a_handler_that_fails_says_why() {
+    if is_child() {
+        return serve_badly(|handler| handler.fail(&"no route to the source"));
+    }
+    ends_loudly("a_handler_that_fails_says_why", "no route to the source");
+}
+
+#[test]
 fn a_failure_policy_replaces_the_abort() {
     if is_child() {
         return serve_badly(|handler| {

@@ -37,8 +37,10 @@ pub struct Fault {
 /// by default.
 #[derive(Clone, Default)]
 pub struct FailurePolicy {
-    call: Option<Arc<dyn Fn(&HandlerFailure) + Send + Sync>>,
+    call: Option<Arc<Call>>,
 }
+
+type Call = dyn Fn(&HandlerFailure) + Send + Sync;
 
 impl FailurePolicy {
     /// Calls `policy` instead of aborting, to stop the virtual machine in the embedder's own way.
@@ -69,6 +71,8 @@ pub struct HandlerFailure {
     pub thread: Option<String>,
     /// Whether that thread panicked.
     pub panicked: bool,
+    /// The error, if the handler [failed](Handler::fail).
+    pub cause: Option<String>,
     /// Names of the registered blocks, escaped.
     pub blocks: Vec<String>,
 }
@@ -81,10 +85,11 @@ impl fmt::Display for HandlerFailure {
         } else {
             "ended early"
         };
-        write!(
-            f,
-            "the page-fault handler (thread {thread:?}) {how}; memory of RAM block"
-        )?;
+        write!(f, "the page-fault handler (thread {thread:?}) {how}")?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {cause}")?;
+        }
+        f.write_str("; memory of RAM block")?;
         for (i, block) in self.blocks.iter().enumerate() {
             let before = if i == 0 { " " } else { ", " };
             write!(f, "{before}\"{block}\"")?;
@@ -104,6 +109,7 @@ pub struct Handler {
     /// At most [`BATCH`].
     faults: Vec<Fault>,
     policy: FailurePolicy,
+    cause: Option<String>,
     finished: bool,
 }
 
@@ -114,6 +120,7 @@ impl Handler {
             events: EventBuffer::new(BATCH),
             faults: Vec::with_capacity(BATCH),
             policy: FailurePolicy::default(),
+            cause: None,
             finished: false,
         }
     }
@@ -168,6 +175,11 @@ impl Handler {
         Ok(&self.faults)
     }
 
+    /// Ends the handler early because of an error: applies the failure policy, with its text.
+    pub fn fail(mut self, error: &dyn fmt::Display) {
+        self.cause = Some(error.to_string());
+    }
+
     /// Ends the handler: every page is present, or no thread will touch the missing ones.
     pub fn finish(mut self) {
         self.finished = true;
@@ -193,6 +205,7 @@ impl Drop for Handler {
         let failure = HandlerFailure {
             thread: thread.name().map(str::to_owned),
             panicked: thread::panicking(),
+            cause: self.cause.take(),
             blocks,
         };
         if let Some(call) = &self.policy.call {

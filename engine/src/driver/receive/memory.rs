@@ -156,6 +156,13 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Ends the fault handler while memory is incomplete: the failure policy applies.
+    pub(super) fn fail(self, error: &RunError) {
+        if let Some(trap) = self.trap {
+            trap.handler.fail(error);
+        }
+    }
+
     /// Ends without aborting the process: no thread waits for a page.
     pub(super) fn finish(self) {
         if let Some(trap) = self.trap {

@@ -59,6 +59,18 @@ pub struct ReceiveOptions {
     pub accept_unproven_end: bool,
 }
 
+impl Default for ReceiveOptions {
+    fn default() -> Self {
+        Self {
+            core: destination::Config::default(),
+            stream: forward::Options::default(),
+            reconnect_timeout: Duration::from_secs(60),
+            recovery_timeout: Duration::from_secs(30),
+            accept_unproven_end: false,
+        }
+    }
+}
+
 /// Receives one migration.
 ///
 /// # Errors
@@ -177,8 +189,9 @@ impl<'a> Receiver<'a> {
             }
             Err(error) => {
                 self.say_failure();
-                if self.session.handler.failed(&error) {
-                    self.session.memory.finish();
+                match self.session.handler.failed(&error) {
+                    true => self.session.memory.finish(),
+                    false => self.session.memory.fail(&error),
                 }
                 Err(error)
             }

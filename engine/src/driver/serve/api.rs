@@ -67,6 +67,12 @@ pub trait Connector {
     fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError>;
 }
 
+impl<F: FnMut(Channel) -> Result<Link, ChannelError>> Connector for F {
+    fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError> {
+        self(channel)
+    }
+}
+
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
