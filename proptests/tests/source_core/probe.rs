@@ -10,6 +10,8 @@ use retpath_proptests::source::rig::Rig;
 
 const IDLE: Next = Next::Wait { until: None };
 
+const SECOND: u64 = 1_000_000_000;
+
 fn probing(preempt: Option<Preempt>) -> Rig {
     let config = Config {
         preempt,
@@ -23,7 +25,7 @@ fn probing(preempt: Option<Preempt>) -> Rig {
 fn idle(rig: &mut Rig) {
     for _ in 0..100 {
         rig.step(Channel::Preempt);
-        if rig.step(Channel::Main) == IDLE {
+        if let Next::Wait { .. } = rig.step(Channel::Main) {
             return;
         }
     }
@@ -75,6 +77,11 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
             assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
             assert_eq!(proofs(&rig), 1, "answer {asked}");
             rig.talk();
+            // QEMU's main loop needs time to accept or close the channel.
+            let until = Some(rig.now + SECOND / 20);
+            assert_eq!(rig.step(Channel::Main), Next::Wait { until });
+            assert_eq!(rig.source.awaits(), None);
+            rig.now += SECOND / 20;
         }
         assert_eq!(rig.step(Channel::Main), Next::Write);
         assert!(rig.source.guest_left());
@@ -172,8 +179,6 @@ fn offered() -> Rig {
     rig
 }
 
-const SECOND: u64 = 1_000_000_000;
-
 #[test]
 fn survives_a_stalled_destination_that_closes_an_offered_preempt_channel() {
     let mut rig = offered();
@@ -229,6 +234,7 @@ fn delays_an_early_preempt_channel_of_a_new_link() {
     while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
+        rig.now += SECOND;
     }
     rig.cut();
     rig.now = 7 * SECOND;
@@ -251,6 +257,7 @@ fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
     while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
+        rig.now += SECOND;
     }
     rig.cut();
     rig.resume();

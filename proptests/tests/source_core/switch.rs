@@ -64,6 +64,7 @@ fn is_ready_to_switch_when_a_switch_is_possible_and_made_at_once() {
             let ready = (0..20).any(|_| {
                 rig.step(Channel::Main);
                 rig.talk();
+                rig.now += 100_000_000;
                 rig.source.is_ready_to_switch()
             });
             assert!(ready, "{preempt:?}, {probe}");
