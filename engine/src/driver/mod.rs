@@ -1,8 +1,8 @@
-//! The loops: readiness in, events to a core, its decisions out.
+//! The poll loops that drive the cores: readiness becomes events, actions become system
+//! calls.
 //!
-//! A loop runs on the thread that calls it. It never blocks but in poll(2),
-//! and it ends with a [`RunError`], or when its core says so; see [`Control`]
-//! for ending it from elsewhere.
+//! A loop runs on the thread that calls it and blocks only in poll(2). It ends when its
+//! core is done or with a [`RunError`]; [`Control`] stops it from another thread.
 
 mod buffer;
 mod control;
@@ -41,7 +41,7 @@ impl Clock {
     }
 }
 
-/// Descriptors to wait for in one poll(2).
+/// The descriptors of one poll(2).
 struct Waiting<'fd> {
     fds: Vec<PollFd<'fd>>,
 }
@@ -53,15 +53,15 @@ impl<'fd> Waiting<'fd> {
         }
     }
 
-    /// Adds a descriptor, if there is one; the answer is what
-    /// [`Waiting::readable`] takes.
+    /// Adds a descriptor, if there is one; returns its index for
+    /// [`Waiting::readable`].
     fn add(&mut self, fd: Option<BorrowedFd<'fd>>, flags: PollFlags) -> Option<usize> {
         let fd = fd?;
         self.fds.push(PollFd::from_borrowed_fd(fd, flags));
         Some(self.fds.len() - 1)
     }
 
-    /// Sleeps until a descriptor is ready, or the time is over.
+    /// Sleeps until a descriptor is ready or the time has passed.
     fn wait(&mut self, most: Duration) -> io::Result<()> {
         let most = Timespec {
             tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
@@ -77,7 +77,7 @@ impl<'fd> Waiting<'fd> {
         self.fds.len()
     }
 
-    /// Whether anything has happened to one of those added last.
+    /// Whether any descriptor from index `first` on is ready.
     fn any_since(&self, first: usize) -> bool {
         self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
     }
@@ -86,7 +86,7 @@ impl<'fd> Waiting<'fd> {
         at.map_or(PollFlags::empty(), |at| self.fds[at].revents())
     }
 
-    /// Whether there is something to read, be it an end or an error.
+    /// Whether there is something to read, including the end or an error.
     fn readable(&self, at: Option<usize>) -> bool {
         self.flags(at)
             .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)

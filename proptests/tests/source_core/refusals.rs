@@ -394,6 +394,6 @@ fn says_what_is_wrong_and_where() {
     assert_eq!(
         error.to_string(),
         "return path, offset 40 (0x28), REQ_PAGES_ID: block \"pc.ram\": \
-         range 0x40000 + 0x1000 passes the end of the block at 0x40000"
+         range 0x40000 + 0x1000 exceeds the block length 0x40000"
     );
 }
