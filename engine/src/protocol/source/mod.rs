@@ -66,7 +66,7 @@ pub use error::{Cause, Error};
 pub use pages::{Gather, PageRun, PageSource};
 pub use phase::SourcePhase;
 pub use preempt::Awaited;
-pub(crate) use reconnect::{Drain, DrainAction, LinkAction, LinkEvent, Reconnect};
+pub(crate) use reconnect::{Drain, LinkAction, LinkEvent, Reconnect};
 pub(crate) use send_queue::SendQueue;
 pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
