@@ -114,7 +114,7 @@ impl Source {
         self.config.preempt
     }
 
-    /// The preempt channel that [`Next::Connect`](super::Next::Connect) or
+    /// The preempt channel that [`Next::Connect`] or
     /// [`Source::open_preempt`] asked for is connected.
     ///
     /// # Errors

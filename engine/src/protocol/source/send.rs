@@ -2,9 +2,10 @@
 
 use crate::Channel;
 
-use super::channel_state::{Activity, Heard, OpenPage, Switch};
+use super::channel_state::{Activity, Heard, OpenPage};
 use super::config::Preempt;
 use super::dirty::Part;
+use super::discard::Discards;
 use super::pages::PageRun;
 use super::phase::{Event, Guest, SourcePhase};
 use super::preempt::Connection;
@@ -92,31 +93,25 @@ impl Source {
         if let Some(next) = self.prove_preempt(now, out) {
             return next;
         }
-        let Some(switch) = self.link.switch.as_mut() else {
+        if !self.has_what_the_switch_needs() {
+            return IDLE;
+        }
+        let Some(mut switch) = self.link.switch.take() else {
             return IDLE;
         };
-        let mut discards = switch.discards.take();
-        if discards.is_none() {
-            if !self.has_what_the_switch_needs() {
-                return IDLE;
-            }
-            self.begin_switch(out);
-        }
-        let done = discards
-            .get_or_insert_default()
-            .write(&self.dirty, &self.blocks, out);
-        match self.link.switch.take() {
-            Some(switch) if done => {
-                framing::package(&self.config, &switch.device_state, out);
-                self.guest = Guest::Sent;
-                self.go(Event::Packaged);
-            }
-            switch => self.link.switch = switch.map(|switch| Switch { discards, ..switch }),
+        let mut discards = switch.discards.unwrap_or_else(|| self.begin_switch(out));
+        if discards.write(&self.dirty, &self.blocks, out) {
+            framing::package(&self.config, &switch.device_state, out);
+            self.guest = Guest::Sent;
+            self.go(Event::Packaged);
+        } else {
+            switch.discards = Some(discards);
+            self.link.switch = Some(switch);
         }
         Next::Write
     }
 
-    fn begin_switch(&mut self, out: &mut Vec<u8>) {
+    fn begin_switch(&mut self, out: &mut Vec<u8>) -> Discards {
         self.close_section(out);
         if self.config.switchover_start {
             framing::switchover_start(out);
@@ -133,6 +128,7 @@ impl Source {
         self.stats.discarded += self.dirty.left() / self.blocks.target();
         self.link.main.last = None;
         self.link.cursor = (0, 0);
+        Discards::default()
     }
 
     fn postcopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
