@@ -6,9 +6,10 @@
 
 use alloc::vec::Vec;
 
-use crate::model::{BITMAP_END, Dialect, Field, Kind, MAX_NAME, Message, Rule, Trailer};
+use crate::model::{Dialect, Field, Kind, MAX_NAME, Message, Rule, Trailer};
 use crate::oracle::{self, Value};
-use crate::table::command::COMMAND;
+use crate::table::command::{COMMAND, DISCARD_RANGES, PING_IN_PACKAGE, PING_PACKAGE_LOADED};
+use crate::table::return_path::BITMAP_END;
 
 /// Name of the RAM block in everyday samples: the guest's main memory.
 pub const BLOCK: &[u8] = b"pc.ram";
@@ -161,7 +162,9 @@ fn value(field: &Field, next: Option<&Field>, size: Size) -> Value {
             Size::Minimal => Vec::from([(0, 1)]),
             Size::Typical => Vec::from([(0, 0xa_0000), (0x10_0000, 0xf0_0000)]),
             // As many as QEMU puts into one command.
-            Size::Maximal => (0..12).map(|i| (i << 60, 1 << 59)).collect(),
+            Size::Maximal => (0..u64::from(DISCARD_RANGES))
+                .map(|i| (i << 60, 1 << 59))
+                .collect(),
         }),
     }
 }
@@ -203,14 +206,17 @@ fn bitmap(size: Size) -> Vec<u8> {
 
 /// What a package holds without the device state.
 fn package(size: Size) -> Vec<u8> {
-    let ping = |value: u64| (row(&COMMAND, "PING"), Vec::from([Value::Number(value)]));
+    let ping = |value: u32| {
+        let values = Vec::from([Value::Number(value.into())]);
+        (row(&COMMAND, "PING"), values)
+    };
     let bare = |label| (row(&COMMAND, label), Vec::new());
     let mut commands = Vec::from([bare("POSTCOPY_LISTEN")]);
     if size != Size::Minimal {
-        commands.push(ping(3));
+        commands.push(ping(PING_IN_PACKAGE));
     }
     if size == Size::Maximal {
-        commands.push(ping(0x42));
+        commands.push(ping(PING_PACKAGE_LOADED));
     }
     commands.push(bare("POSTCOPY_RUN"));
     commands

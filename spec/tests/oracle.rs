@@ -1,7 +1,7 @@
 //! The walker reads what it writes, in these tables and in others, and knows
 //! which values are sound.
 
-use retpath_spec::model::{Dialect, Field, Kind, Message, Reserved, Rule, Source, Unit};
+use retpath_spec::model::{Dialect, Field, Kind, Message, READ, Reserved, Rule, Source, Unit};
 use retpath_spec::oracle::{self, Refused, Step, Value};
 use retpath_spec::sample::{Size, row, sample, samples};
 use retpath_spec::table::DIALECTS;
@@ -55,9 +55,11 @@ const ODD: Dialect = Dialect {
             ],
             trailer: None,
             since: "never",
-            gate: None,
+            gate: &[],
+            values: &[],
             writer: SOURCE,
             reader: SOURCE,
+            seen: READ,
             refuse: &[],
         },
         Message {
@@ -75,9 +77,11 @@ const ODD: Dialect = Dialect {
             ],
             trailer: None,
             since: "never",
-            gate: None,
+            gate: &[],
+            values: &[],
             writer: SOURCE,
             reader: SOURCE,
+            seen: READ,
             refuse: &[],
         },
     ],

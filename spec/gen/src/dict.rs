@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 
 use super::stream::{Load, Stream};
 use super::{Output, notice};
-use retpath_spec::model::{BITMAP_END, Body, Dialect, Kind, Trailer};
+use retpath_spec::model::{Body, Dialect, Kind, Trailer};
 use retpath_spec::oracle::header_size;
 use retpath_spec::sample::{BLOCK, PAGE, samples};
 use retpath_spec::table::command::COMMAND;
-use retpath_spec::table::return_path::{QEMU, V7};
+use retpath_spec::table::return_path::{BITMAP_END, QEMU, V7};
 use retpath_spec::table::{ram, stream as table};
 
 /// Page sizes that hosts use, in bytes: 4 KiB, 64 KiB, 2 MiB, 1 GiB.

@@ -8,9 +8,9 @@
 extern crate alloc;
 
 pub mod codec;
+pub mod constants;
 pub mod dict;
 pub mod messages;
-pub mod section;
 pub mod seed;
 pub mod session;
 pub mod stream;
@@ -36,7 +36,7 @@ pub fn outputs() -> Vec<Output> {
     outputs.extend(seed::outputs());
     outputs.push(messages::output());
     outputs.push(wireshark::output());
-    outputs.extend(section::outputs());
+    outputs.extend(constants::outputs());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs
 }

@@ -10,11 +10,9 @@ use alloc::vec::Vec;
 
 use super::text::Text;
 use super::{Output, notice};
-use retpath_spec::model::{
-    BITMAP_ALIGN, BITMAP_END, Dialect, Field, Kind, Message, Rule, Trailer, Unit,
-};
+use retpath_spec::model::{Dialect, Field, Kind, Message, Rule, Trailer, Unit};
 use retpath_spec::oracle::payload_bounds;
-use retpath_spec::table::return_path::{QEMU, V7};
+use retpath_spec::table::return_path::{BITMAP_ALIGN, BITMAP_END, QEMU, V7};
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::constants::MODULES;
 use super::text::Text;
 use super::{Output, notice};
 use names::has;
-use retpath_spec::model::{BITMAP_ALIGN, BITMAP_END, Dialect, Kind, MAX_NAME};
+use retpath_spec::model::{Dialect, Kind, MAX_NAME};
 use retpath_spec::table::DIALECTS;
+use retpath_spec::table::return_path::{BITMAP_ALIGN, BITMAP_END};
 
 mod arbitrary;
 mod check;
@@ -33,8 +35,8 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("pub mod {};", dialect.name));
         outputs.push(output(dialect.name, module(dialect)));
     }
-    for name in ["ram", "section"] {
-        index.line("#[allow(dead_code, reason = \"what the table holds, used or not\")]");
+    for name in MODULES {
+        index.line("#[allow(dead_code, reason = \"not every constant of the table is used\")]");
         index.line(&format!("pub mod {name};"));
     }
     for feature in ["arbitrary", "proptest", "serde"] {
@@ -55,7 +57,7 @@ pub fn outputs() -> Vec<Output> {
             format!("{BITMAP_END:#018x}"),
         ),
         (
-            "A received bitmap's size is a multiple of this, in bytes.",
+            "The size of a received bitmap is a multiple of this many bytes.",
             "BITMAP_ALIGN",
             "u64",
             BITMAP_ALIGN.to_string(),

@@ -2,8 +2,9 @@
 
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Qemu, V7, Value as Shown};
-use retpath_spec::model::{BITMAP_END, Dialect, Trailer};
+use retpath_spec::model::{Dialect, Trailer};
 use retpath_spec::oracle::{self, Refused, Step, Value};
+use retpath_spec::table::return_path::BITMAP_END;
 
 /// A message as a reader saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
