@@ -179,6 +179,8 @@ pub enum Literal {
     Decimal32(u32),
     /// A number that people write in decimal, as `u64`.
     Decimal64(u64),
+    /// A number of items, as `usize`.
+    Count(usize),
     /// `&[u8]`.
     Bytes(&'static str),
     /// `&str`.

@@ -162,7 +162,8 @@ fn value(field: &Field, next: Option<&Field>, size: Size) -> Value {
             Size::Minimal => Vec::from([(0, 1)]),
             Size::Typical => Vec::from([(0, 0xa_0000), (0x10_0000, 0xf0_0000)]),
             // As many as QEMU puts into one command.
-            Size::Maximal => (0..u64::from(DISCARD_RANGES))
+            Size::Maximal => (0_u64..)
+                .take(DISCARD_RANGES)
                 .map(|i| (i << 60, 1 << 59))
                 .collect(),
         }),

@@ -44,4 +44,4 @@ pub const PING_AFTER_PACKAGE: u32 = 4;
 pub const PING_PACKAGE_LOADED: u32 = 0x42;
 
 /// Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.
-pub const DISCARD_RANGES: u32 = 12;
+pub const DISCARD_RANGES: usize = 12;

@@ -1,6 +1,7 @@
 //! What the switch needs, and what the end.
 
 use retpath_codec::Message;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 use retpath_engine::Channel;
 
@@ -66,15 +67,20 @@ fn ends_only_when_the_device_state_is_loaded() {
     let mut rig = Rig::new(config, &[(20, 4096)]);
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
-    rig.say(Message::Pong { value: 0x42 })
-        .expect("an answer to nothing");
+    rig.say(Message::Pong {
+        value: PING_PACKAGE_LOADED,
+    })
+    .expect("an answer to nothing");
     assert!(!rig.source.is_loaded(), "nothing has been asked yet");
     while rig.source.remaining() > 0 {
         rig.step(Channel::Main);
     }
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
     assert_eq!(rig.source.phase(), Phase::Postcopy);
-    rig.say(Message::Pong { value: 0x42 }).expect("the answer");
+    rig.say(Message::Pong {
+        value: PING_PACKAGE_LOADED,
+    })
+    .expect("the answer");
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert_eq!(rig.source.phase(), Phase::Completing);
 }

@@ -157,6 +157,7 @@ fn constant(text: &mut Text, name: &str, value: Literal, doc: &str) {
         Literal::U64(n) => ("u64", format!("{n:#018x}")),
         Literal::Decimal32(n) => ("u32", format!("{n}")),
         Literal::Decimal64(n) => ("u64", format!("{n}")),
+        Literal::Count(n) => ("usize", format!("{n}")),
         Literal::Bytes(bytes) => ("&[u8]", format!("b\"{bytes}\"")),
         Literal::Text(words) => ("&str", format!("\"{words}\"")),
     };

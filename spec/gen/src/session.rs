@@ -9,6 +9,7 @@ use super::stream::{Load, Stream};
 use retpath_spec::model::Dialect;
 use retpath_spec::oracle::Value;
 use retpath_spec::sample::{PAGE, bitmap_trailer};
+use retpath_spec::table::command::PING_PACKAGE_LOADED;
 use retpath_spec::table::return_path::{QEMU, V7};
 
 const RAM: &str = "pc.ram";
@@ -33,7 +34,7 @@ pub fn return_paths() -> Vec<(&'static Dialect, &'static str, Stream)> {
         .number(&QEMU, "PONG", 4)
         .wants(0x8000, None)
         .number(&QEMU, "PONG", 3)
-        .number(&QEMU, "PONG", 0x42)
+        .number(&QEMU, "PONG", PING_PACKAGE_LOADED.into())
         .wants(0x1000, Some(ROM))
         .wants(0x9000, Some(RAM))
         .wants(0, None)

@@ -21,12 +21,12 @@ pub const PING_AFTER_PACKAGE: u32 = 4;
 pub const PING_PACKAGE_LOADED: u32 = 0x42;
 
 /// Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.
-pub const DISCARD_RANGES: u32 = 12;
+pub const DISCARD_RANGES: usize = 12;
 
 /// Limits of commands.
 pub const LIMITS: &[Constant] = &[Constant {
     name: "DISCARD_RANGES",
-    value: Literal::Decimal32(DISCARD_RANGES),
+    value: Literal::Count(DISCARD_RANGES),
     doc: "Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.",
     since: "",
 }];

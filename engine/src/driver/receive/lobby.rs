@@ -14,12 +14,13 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use retpath_codec::wire::section::MULTIFD_MAGIC;
 use rustix::event::PollFlags;
 
 use crate::socket::{Link, Moved};
 
-/// With what a multifd channel begins (`multifd.c`).
-const MULTIFD: [u8; 4] = 0x1122_3344_u32.to_be_bytes();
+/// First bytes of a multifd channel.
+const MULTIFD: [u8; 4] = MULTIFD_MAGIC.to_be_bytes();
 
 /// Connections that may wait; one more, and the oldest has to go.
 pub(super) const LOBBY: usize = 32;

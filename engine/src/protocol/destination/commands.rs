@@ -3,11 +3,10 @@
 //! Mirrors `savevm.c:loadvm_process_command` and the handlers it calls.
 
 use retpath_codec::command::{Command, RangeList, Ranges};
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{Message, Name};
 
-use super::{
-    Action, Channel, Destination, Device, Flaw, MAX_PONGS, PING_LOADED, Phase, Place, Turn, What,
-};
+use super::{Action, Channel, Destination, Device, Flaw, MAX_PONGS, Phase, Place, Turn, What};
 use crate::blocks::BlockId;
 use crate::release::Release;
 use retpath_codec::forward::Subsection;
@@ -122,7 +121,7 @@ impl Destination {
             return Err(What::NoReturnPath { what: "PING" });
         }
         // It asks for the device state, not for the connection.
-        if value == PING_LOADED && self.listened && self.device != Device::Saved {
+        if value == PING_PACKAGE_LOADED && self.listened && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
                 return Err(What::Flood);
             }
@@ -135,7 +134,9 @@ impl Destination {
     /// Answers the PINGs that waited for the device state.
     pub(super) fn release_pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
-            self.requests.say(&Message::Pong { value: PING_LOADED });
+            self.requests.say(&Message::Pong {
+                value: PING_PACKAGE_LOADED,
+            });
         }
     }
 

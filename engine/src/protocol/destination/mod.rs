@@ -107,10 +107,6 @@ pub const MAX_TIMED: usize = 4096;
 /// Limit for the RAM of all blocks unless the settings say otherwise, 4 TiB.
 pub const DEFAULT_MAX_RAM: u64 = 4 << 40;
 
-/// The PING value with which a source asks whether the device state is loaded
-/// (`savevm.h`, since 10.2).
-const PING_LOADED: u32 = 0x42;
-
 /// How far the device state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Device {
@@ -145,7 +141,7 @@ pub struct Destination {
     empty_pieces: u32,
     /// Pages received in precopy by the end of the last `ram` section.
     piece: u64,
-    /// PINGs with [`PING_LOADED`] that wait for the device state.
+    /// PINGs with `PING_PACKAGE_LOADED` that wait for the device state.
     held: usize,
     /// Whether LISTEN has come.
     listened: bool,

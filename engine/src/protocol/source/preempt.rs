@@ -6,9 +6,10 @@
 //! (`socket.c:socket_accept_incoming_migration`). No message reports either, so the
 //! source infers it from the answers to its PINGs.
 
-use super::framing::{self, PING_BEHIND, PING_PREEMPT};
+use super::framing::{self, PING_PREEMPT};
 use super::line::{Connection, Line};
 use super::{Error, Phase, Preempt, Source};
+use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
 /// Answers to PING 5 that a new preempt channel needs. The first one comes from
 /// a turn of the destination's main loop in which the connection is there, the
@@ -147,7 +148,7 @@ impl Source {
                 }
             }
             (Connection::Unproven { asked: true, .. }, PING_PREEMPT) => Connection::Up,
-            (Connection::Unproven { .. }, PING_BEHIND) if self.guest_left => Connection::Up,
+            (Connection::Unproven { .. }, PING_AFTER_PACKAGE) if self.guest_left => Connection::Up,
             (same, _) => same,
         };
     }

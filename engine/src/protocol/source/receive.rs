@@ -4,6 +4,7 @@
 //! destination has no reason to send now is refused.
 
 use retpath_codec::stream::Item;
+use retpath_codec::wire::value::{PING_AFTER_PACKAGE, PING_PACKAGE_LOADED};
 use retpath_codec::{Message, Name};
 
 use crate::blocks::BlockId;
@@ -11,7 +12,6 @@ use crate::blocks::BlockId;
 use super::Source;
 use super::dirty::Part;
 use super::error::{Error, Why};
-use super::framing::{PING_BEHIND, PING_LOADED};
 use super::phase::{Event, Phase};
 
 impl Source {
@@ -81,8 +81,9 @@ impl Source {
             Message::Pong { value } => {
                 self.pong = true;
                 self.preempt_answered(value);
-                self.listening |= value == PING_BEHIND && self.guest_left;
-                self.loaded |= value == PING_LOADED && self.config.ping_loaded && self.guest_left;
+                self.listening |= value == PING_AFTER_PACKAGE && self.guest_left;
+                self.loaded |=
+                    value == PING_PACKAGE_LOADED && self.config.ping_loaded && self.guest_left;
                 Ok(())
             }
             Message::ReqPagesId { start, len, block } => {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::blocks::BlockError;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 #[test]
 fn goes_through_the_phases_of_a_migration() {
@@ -186,7 +187,7 @@ fn refuses_what_it_does_not_do() {
 fn answers_every_ping_with_its_value() {
     let mut dest = Dest::advised(1);
     dest.ping(1).unwrap();
-    dest.ping(0x42).unwrap();
+    dest.ping(PING_PACKAGE_LOADED).unwrap();
     assert_eq!(dest.said(), ["PONG 0x1", "PONG 0x42"]);
     dest.package(&[3, 0xffff_ffff]).unwrap();
     dest.ping(4).unwrap();
@@ -197,20 +198,20 @@ fn answers_every_ping_with_its_value() {
 fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
     let mut dest = Dest::advised(1);
     assert_eq!(refused(dest.core.device_state_saved()), What::NothingToSave);
-    dest.package(&[3, 0x42]).unwrap();
+    dest.package(&[3, PING_PACKAGE_LOADED]).unwrap();
     dest.ping(4).unwrap();
     assert_eq!(dest.said(), ["PONG 0x3", "PONG 0x4"]);
     dest.core.device_state_saved().unwrap();
     assert_eq!(dest.said(), ["PONG 0x42"]);
     dest.core.device_state_saved().unwrap();
     assert_eq!(dest.said(), [""; 0]);
-    dest.ping(0x42).unwrap();
+    dest.ping(PING_PACKAGE_LOADED).unwrap();
     assert_eq!(dest.said(), ["PONG 0x42"]);
 }
 
 #[test]
 fn refuses_pings_whose_answers_nobody_reads() {
-    for value in [1, PING_LOADED] {
+    for value in [1, PING_PACKAGE_LOADED] {
         let mut dest = Dest::advised(1);
         dest.package(&[]).unwrap();
         for _ in 0..MAX_PONGS {

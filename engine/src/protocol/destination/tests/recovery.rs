@@ -1,4 +1,5 @@
 use super::*;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 fn bitmap(dest: &mut Dest, block: &str) -> Result<(), Error> {
     dest.command(&Command::RecvBitmap { block: name(block) })
@@ -321,7 +322,7 @@ fn refuses_a_recovery_that_is_out_of_order() {
 #[test]
 fn answers_ping_0x42_on_the_next_link_if_the_first_one_broke() {
     let mut dest = Dest::advised(1);
-    dest.package(&[0x42]).unwrap();
+    dest.package(&[PING_PACKAGE_LOADED]).unwrap();
     dest.core.link_lost(Main).unwrap();
     dest.core.device_state_saved().unwrap();
     assert_eq!(dest.said(), [""; 0]);
