@@ -251,6 +251,7 @@ const fn sections(sections: &[Section]) {
         let section = &sections[i];
         documented(section.doc);
         parts(section.parts);
+        established(section.seen);
         refusals(section.refuse);
         assert!(
             i == 0 || sections[i - 1].number < section.number,

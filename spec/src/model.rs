@@ -321,6 +321,8 @@ pub struct Section {
     pub parts: &'static [Part],
     /// Whether a footer ends it (machine types 2.4 and later).
     pub footer: bool,
+    /// How it was established.
+    pub seen: &'static [Evidence],
     /// What a receiver must refuse.
     pub refuse: &'static [Refusal],
 }

@@ -3,7 +3,7 @@
 //! Commands of the forward stream. Each one is a section of type 0x08 without a
 //! footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
 //! ENABLE_COLO before them, so 3.0 and later releases cannot recover a
-//! migration together (read: 3.0, 3.1).
+//! migration together (read 3.0, 3.1).
 
 #[cfg(feature = "encode")]
 use std::{io::Write, vec::Vec};
@@ -30,7 +30,7 @@ pub enum Commands {}
 /// Commands of the forward stream. Each one is a section of type 0x08 without a
 /// footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
 /// ENABLE_COLO before them, so 3.0 and later releases cannot recover a
-/// migration together (read: 3.0, 3.1).
+/// migration together (read 3.0, 3.1).
 ///
 /// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
 /// one that owns its name.

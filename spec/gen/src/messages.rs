@@ -85,9 +85,9 @@ pub fn output() -> Output {
     chapter(&mut out, "Changes by release");
     lax::releases(&mut out);
     entry::prose(&mut out, "Changes that brought no new layout:");
-    behavior::table(&mut out, CHANGES);
+    behavior::statements(&mut out, "change", CHANGES);
     entry::prose(&mut out, "What does not exist:");
-    behavior::table(&mut out, ABSENT);
+    behavior::statements(&mut out, "absent", ABSENT);
 
     let text = out.finish();
     Output {

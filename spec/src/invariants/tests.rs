@@ -107,6 +107,7 @@ const SECTION: Section = Section {
     doc: "the first part",
     parts: &[],
     footer: true,
+    seen: READ,
     refuse: &[],
 };
 

@@ -154,7 +154,7 @@ pub const COMMAND: Dialect = Dialect {
     qemu: "enum qemu_vm_cmd",
     doc: "Commands of the forward stream. Each one is a section of type 0x08 without a footer. QEMU \
           3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted ENABLE_COLO before them, so \
-          3.0 and later releases cannot recover a migration together (read: 3.0, 3.1).",
+          3.0 and later releases cannot recover a migration together (read 3.0, 3.1).",
     lead: &[0x08],
     max_payload: 0xffff,
     reserved: Reserved {

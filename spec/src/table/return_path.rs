@@ -372,7 +372,7 @@ pub const QEMU: Dialect = Dialect {
 };
 
 const UNCHECKED: &str = "The draft does not check this: its handler only traces.";
-const DRAFT: &[Evidence] = &[Read("the draft")];
+const DRAFT: &[Evidence] = &[Read("in the draft")];
 
 const REQ_PAGES_V7: Message = Message {
     number: 3,

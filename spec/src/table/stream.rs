@@ -2,7 +2,7 @@
 
 use crate::model::{Constant, Evidence, Form, Literal, Part, Refusal, Section, Subsection};
 
-use Evidence::{Read, Tried};
+use Evidence::{Read, Recorded, Tried};
 
 /// First four bytes of a forward stream: "QEVM".
 pub const MAGIC: u32 = 0x5145_564d;
@@ -150,6 +150,15 @@ const SECOND_RAM: Refusal = Refusal::lax(
 
 const OTHER_RAM: Refusal = Refusal::strict("A `ram` section with another instance or version.");
 
+const RECORDED: &[Evidence] = &[Read("2.5, 10.2"), Recorded("5.2, 7.2, 10.0, 11.1")];
+
+const BY_MACHINE_TYPE: &[Evidence] = &[
+    Read("2.12, 7.2"),
+    Recorded(
+        "5.2, 7.2, 10.0, 11.1; 7.2 with machine type 2.3 has neither configuration nor footers",
+    ),
+];
+
 /// The sections, in order of their numbers.
 pub const SECTIONS: &[Section] = &[
     Section {
@@ -159,6 +168,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "End of the stream. In postcopy nothing follows; in precopy a VMDESCRIPTION may follow.",
         parts: &[],
         footer: false,
+        seen: RECORDED,
         refuse: &[Refusal::lax(
             "EOF in a package, between the discards and the package, or on a resumed channel before \
              POSTCOPY_RESUME.",
@@ -173,6 +183,7 @@ pub const SECTIONS: &[Section] = &[
               blocks.",
         parts: INTRODUCTION,
         footer: true,
+        seen: RECORDED,
         refuse: &[EMPTY_NAME, RENAMED_ID, SECOND_RAM, OTHER_RAM, LATE],
     },
     Section {
@@ -182,6 +193,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "A further part; for `ram` pages.",
         parts: CONTINUATION,
         footer: true,
+        seen: RECORDED,
         refuse: &[UNKNOWN_ID, OUT_OF_PLACE],
     },
     Section {
@@ -191,6 +203,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "The last part.",
         parts: CONTINUATION,
         footer: true,
+        seen: RECORDED,
         refuse: &[UNKNOWN_ID, OUT_OF_PLACE],
     },
     Section {
@@ -200,6 +213,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "A section in one part: the state of a device.",
         parts: INTRODUCTION,
         footer: true,
+        seen: RECORDED,
         refuse: &[
             EMPTY_NAME,
             RENAMED_ID,
@@ -222,6 +236,7 @@ pub const SECTIONS: &[Section] = &[
             part("payload", Form::Open, "state"),
         ],
         footer: false,
+        seen: &[Read("10.2")],
         refuse: &[
             Refusal::strict(
                 "In the configuration: a name that is not in the list under CONFIGURATION.",
@@ -240,6 +255,7 @@ pub const SECTIONS: &[Section] = &[
               machine types 2.2 and earlier, and for Xen.",
         parts: &[part("description", Form::Text, "JSON")],
         footer: false,
+        seen: &[Read("2.12, 7.2, 10.0"), Recorded("5.2, 7.2, 10.0, 11.1")],
         refuse: &[],
     },
     Section {
@@ -254,6 +270,7 @@ pub const SECTIONS: &[Section] = &[
             "the resolved name, such as `pc-i440fx-10.0`",
         )],
         footer: false,
+        seen: BY_MACHINE_TYPE,
         refuse: &[Refusal::lax(
             "A machine type other than the expected one.",
             "QEMU compares only as many bytes as it received, so it accepts a prefix of the name.",
@@ -270,6 +287,7 @@ pub const SECTIONS: &[Section] = &[
             part("payload", Form::Counted, "depends on the command"),
         ],
         footer: false,
+        seen: RECORDED,
         refuse: &[],
     },
     Section {
@@ -279,6 +297,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "Ends a section, with machine types 2.4 and later.",
         parts: &[SECTION_ID],
         footer: false,
+        seen: BY_MACHINE_TYPE,
         refuse: &[
             Refusal::strict("A section id other than that of the section it ends."),
             Refusal::strict("Footers behind some sections of a stream but not behind others."),

@@ -40,9 +40,14 @@ pub(super) fn chapter(out: &mut Text) {
     }
 }
 
-/// Statements as a table.
+/// Statements about what QEMU does, as a table.
 pub(super) fn table(out: &mut Text, rows: &[Behavior]) {
-    out.line("| releases | behavior | evidence |");
+    statements(out, "behavior", rows);
+}
+
+/// Statements as a table, under this heading.
+pub(super) fn statements(out: &mut Text, heading: &str, rows: &[Behavior]) {
+    out.line(&format!("| releases | {heading} | evidence |"));
     out.line("|---|---|---|");
     for row in rows {
         let releases = match row.releases {

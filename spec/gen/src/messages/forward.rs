@@ -74,6 +74,10 @@ fn section(out: &mut Text, section: &Section) {
         ),
         _ => {}
     }
+    prose(
+        out,
+        &format!("Evidence: {}.", entry::evidence(section.seen)),
+    );
     if !section.refuse.is_empty() {
         out.line("A receiver must refuse:");
         out.line("");
