@@ -1,7 +1,7 @@
-//! Writes the committed outputs from the tables: one file here for each output.
+//! Generates the committed outputs from the tables, one module per output.
 //!
-//! Everything is plain text in final form, so that its freshness does not
-//! depend on a formatter's version.
+//! Outputs are text in final form, so that a check for staleness does not depend
+//! on the version of a formatter.
 
 #![forbid(unsafe_code)]
 
@@ -25,11 +25,11 @@ use alloc::vec::Vec;
 pub struct Output {
     /// Path from the top of the repository.
     pub path: String,
-    /// Its whole contents.
+    /// Contents.
     pub bytes: Vec<u8>,
 }
 
-/// Every output, in order of its path.
+/// All outputs, in order of their paths.
 pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
     outputs.extend(dict::outputs());
@@ -41,7 +41,7 @@ pub fn outputs() -> Vec<Output> {
     outputs
 }
 
-/// The line that says where a file comes from, behind `comment`.
+/// The line that names a file's origin, as a comment with this prefix.
 pub fn notice(comment: &str) -> String {
     alloc::format!(
         "{comment} Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.\n"

@@ -249,6 +249,12 @@ fn requires_evidence_for_statements_about_qemu() {
             ..RECORD
         }])
     });
+    refused(words, || {
+        sections(&[Section {
+            seen: &[],
+            ..SECTION
+        }])
+    });
     const LAX: Refusal = Refusal::lax("A defect.", "QEMU ignores it.");
     refusals(&[LAX, Refusal::strict("A defect.")]);
     refused(words, || refusals(&[LAX.seen(&[])]));
