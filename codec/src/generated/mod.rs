@@ -18,11 +18,7 @@ mod proptest;
 #[cfg(feature = "serde")]
 mod serde;
 
+pub use value::{BITMAP_ALIGN, BITMAP_END};
+
 /// Longest RAM block name, in bytes.
 pub const MAX_NAME: usize = 255;
-
-/// Last eight bytes of a received bitmap.
-pub const BITMAP_END: u64 = 0x0123456789abcdef;
-
-/// The size of a received bitmap is a multiple of this many bytes.
-pub const BITMAP_ALIGN: u64 = 8;

@@ -43,5 +43,11 @@ pub const PING_AFTER_PACKAGE: u32 = 4;
 /// Value of PING. Since 10.2.
 pub const PING_PACKAGE_LOADED: u32 = 0x42;
 
+/// Last eight bytes of a received bitmap.
+pub const BITMAP_END: u64 = 0x0123456789abcdef;
+
+/// The size of a received bitmap is a multiple of this many bytes.
+pub const BITMAP_ALIGN: u64 = 8;
+
 /// Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.
 pub const DISCARD_RANGES: usize = 12;

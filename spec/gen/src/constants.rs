@@ -9,7 +9,7 @@ use super::codec::output;
 use super::text::Text;
 use super::{Output, notice};
 use retpath_spec::model::{Constant, Literal, Record};
-use retpath_spec::table::{DIALECTS, capability, command, ram, stream};
+use retpath_spec::table::{DIALECTS, capability, command, ram, return_path, stream};
 
 /// Modules of the codec that this file writes.
 pub const MODULES: [&str; 4] = ["capability", "ram", "section", "value"];
@@ -60,6 +60,7 @@ fn values() -> String {
             }
         }
     }
+    constants(&mut text, return_path::BITMAP);
     constants(&mut text, command::LIMITS);
     text.finish()
 }

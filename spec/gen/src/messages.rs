@@ -30,9 +30,7 @@ const WIDTH: usize = 130;
 /// The reference.
 pub fn output() -> Output {
     let mut out = Text::new("");
-    out.line(
-        "<!-- Written by `cargo rp-gen` from spec/src/table and spec/src/render/messages. -->",
-    );
+    out.line("<!-- Written by `cargo rp-gen` from spec/src/table and spec/gen/src/messages. -->");
     out.line("");
     fragment(&mut out, include_str!("messages/introduction.md"));
     chapter(&mut out, "Capabilities");
@@ -110,9 +108,14 @@ fn sequences(out: &mut Text) {
     fragment(out, after.trim_start());
 }
 
-/// Text from a file, with the limit of the merged dialect filled in.
+/// Text from a file, with figures of the merged dialect filled in: limit and
+/// longest payload, number of messages.
 fn fragment(out: &mut Text, words: &str) {
-    let words = words.replace("{max}", &QEMU.max_payload.to_string());
+    let bounds = QEMU.messages.iter().map(|m| payload_bounds(&QEMU, m).1);
+    let words = words
+        .replace("{max}", &QEMU.max_payload.to_string())
+        .replace("{longest}", &bounds.max().unwrap_or(0).to_string())
+        .replace("{count}", &QEMU.messages.len().to_string());
     words.lines().for_each(|line| out.line(line));
     out.line("");
 }

@@ -18,6 +18,22 @@ pub const BITMAP_END: u64 = 0x0123_4567_89ab_cdef;
 /// The size of a received bitmap is a multiple of this many bytes.
 pub const BITMAP_ALIGN: u64 = 8;
 
+/// Values of the received bitmap.
+pub const BITMAP: &[Constant] = &[
+    Constant {
+        name: "BITMAP_END",
+        value: Literal::U64(BITMAP_END),
+        doc: "Last eight bytes of a received bitmap.",
+        since: "",
+    },
+    Constant {
+        name: "BITMAP_ALIGN",
+        value: Literal::Decimal64(BITMAP_ALIGN),
+        doc: "The size of a received bitmap is a multiple of this many bytes.",
+        since: "",
+    },
+];
+
 /// Value of SHUT after success.
 pub const SHUT_SUCCESS: u32 = 0;
 /// Value of SHUT after an error of the destination's input stream.

@@ -3,7 +3,7 @@
 //! `field` of the codec.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::constants::MODULES;
@@ -12,7 +12,6 @@ use super::{Output, notice};
 use names::has;
 use retpath_spec::model::{Dialect, Kind, MAX_NAME};
 use retpath_spec::table::DIALECTS;
-use retpath_spec::table::return_path::{BITMAP_ALIGN, BITMAP_END};
 
 mod arbitrary;
 mod check;
@@ -43,30 +42,11 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("#[cfg(feature = \"{feature}\")]"));
         index.line(&format!("mod {feature};"));
     }
-    for (doc, name, ty, value) in [
-        (
-            "Longest RAM block name, in bytes.",
-            "MAX_NAME",
-            "usize",
-            MAX_NAME.to_string(),
-        ),
-        (
-            "Last eight bytes of a received bitmap.",
-            "BITMAP_END",
-            "u64",
-            format!("{BITMAP_END:#018x}"),
-        ),
-        (
-            "The size of a received bitmap is a multiple of this many bytes.",
-            "BITMAP_ALIGN",
-            "u64",
-            BITMAP_ALIGN.to_string(),
-        ),
-    ] {
-        index.line("");
-        index.line(&format!("/// {doc}"));
-        index.line(&format!("pub const {name}: {ty} = {value};"));
-    }
+    index.line("");
+    index.line("pub use value::{BITMAP_ALIGN, BITMAP_END};");
+    index.line("");
+    index.line("/// Longest RAM block name, in bytes.");
+    index.line(&format!("pub const MAX_NAME: usize = {MAX_NAME};"));
     for (feature, module) in [
         ("arbitrary", arbitrary::module()),
         ("proptest", proptest::module()),
