@@ -212,7 +212,8 @@ pub mod command {
 }
 
 pub mod wire {
-    //! Constants of the forward stream, from the tables in `retpath-spec`.
+    //! Constants of the protocol, from the tables in `retpath-spec`: capability names,
+    //! RAM record flags, section types, values of messages.
     //!
     //! ```
     //! use retpath_codec::wire::{ram, section};
@@ -221,7 +222,7 @@ pub mod wire {
     //! assert_eq!(ram::label(ram::ZERO), Some("ZERO"));
     //! ```
 
-    pub use crate::generated::{ram, section};
+    pub use crate::generated::{capability, ram, section, value};
 }
 
 #[cfg(feature = "serde")]

@@ -3,6 +3,7 @@
 //! A target in `fuzz/` calls the function of its name; `tests/replay.rs` calls it
 //! with the files in `corpus/`.
 
+use crate::generated::section::MAGIC;
 use alloc::vec::Vec;
 
 use arbitrary::{Result, Unstructured};
@@ -83,7 +84,7 @@ pub fn split(bytes: &[u8]) {
     // Repeated, so that few sizes cut a long stream.
     let sizes = sizes.iter().cycle().map(|size| usize::from(*size));
     let sizes = sizes.take(bytes.len());
-    if !bytes.starts_with(b"QEVM") {
+    if !bytes.starts_with(&MAGIC.to_be_bytes()) {
         split_path::<Qemu>(bytes, LIMIT, sizes.clone());
         split_path::<V7>(bytes, LIMIT, sizes.clone());
     }

@@ -359,10 +359,16 @@ impl Decoder {
         }
     }
 
-    /// Returns block and offset of the page if `word` starts a PAGE record with
-    /// the flag CONTINUE.
+    /// Recognises a PAGE record with the flag CONTINUE at its first 8 bytes, and
+    /// returns block and offset of the page.
+    ///
+    /// If `is_whole`, which means that the contents of the page have arrived, the
+    /// decoder advances over record and contents. They need not be passed to it, so
+    /// that they can be read straight into guest memory. Otherwise, and when the
+    /// result is `None`, the decoder is unchanged; the bytes are for
+    /// [`Decoder::next`].
     #[inline]
-    pub fn peek_continued_page(&self, word: [u8; 8]) -> Option<(BlockId, u64)> {
+    pub fn continued_page(&mut self, word: [u8; 8], is_whole: bool) -> Option<(BlockId, u64)> {
         if !matches!(self.expected, Expected::Ram { .. } | Expected::Preempt)
             || self.broken.is_some()
         {
@@ -375,20 +381,10 @@ impl Decoder {
         }
         let (block, offset) = (self.current?, word & !flags);
         self.blocks.check(block, offset, self.target_page).ok()?;
+        if is_whole {
+            self.offset = self.offset.saturating_add(8 + self.target_page);
+        }
         Some((block, offset))
-    }
-
-    /// Skips a page if `word` starts a PAGE record with the flag CONTINUE.
-    ///
-    /// Advances over the record and its contents, which need not be passed to
-    /// the decoder, so that they can be read straight into expected, and returns
-    /// block and offset of the page. In all other cases nothing changes and the
-    /// bytes are for [`Decoder::next`].
-    #[inline]
-    pub fn continued_page(&mut self, word: [u8; 8]) -> Option<(BlockId, u64)> {
-        let page = self.peek_continued_page(word)?;
-        self.offset = self.offset.saturating_add(8 + self.target_page);
-        Some(page)
     }
 
     /// Returns the number of bytes of the channel that were consumed.

@@ -22,7 +22,7 @@ use super::signals::Signals;
 use super::{Format, machine, output};
 use retpath_codec::Rule;
 use retpath_engine::destination::{Destination, Ending};
-use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, take_over};
+use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, resume};
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
 use retpath_image::Writer;
@@ -170,8 +170,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
             ..core
         },
         stream,
-        patience: Duration::from_secs(args.recover_timeout),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(args.recover_timeout),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: args.accept_unproven_end,
     };
     let (writer, left) = match (&args.resume, &args.out) {
@@ -221,7 +221,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     }
     let received = match left {
         None => receive(&mut listener, &mut guest, options, &control),
-        Some(left) => take_over(
+        Some(left) => resume(
             left.core,
             left.known,
             &mut listener,
