@@ -241,7 +241,7 @@ fn limits_bitmaps() {
         "0x0000000000  RECV_BITMAP     block pc.ram  bitmap missing\n",
     );
     assert!(
-        line.contains("67108864 is the most"),
+        line.contains("at most 67108864"),
         "the documented default: {line}"
     );
 }
