@@ -152,6 +152,30 @@ fn omits_the_block_of_a_record_when_it_is_unknown() {
     };
     assert_eq!(record.page(), Some((BlockId::new(0), 4096)));
     assert_eq!(Record::Eos.page(), None);
+    let compressed = Record::Compressed {
+        block: BlockId::new(1),
+        offset: 0,
+        data: &[],
+        named: false,
+    };
+    assert_eq!(compressed.page(), Some((BlockId::new(1), 0)));
+    let data: &[u8] = &[];
+    for record in [
+        Record::Page {
+            block: BlockId::new(2),
+            offset: 0,
+            data,
+            named: false,
+        },
+        Record::Xbzrle {
+            block: BlockId::new(2),
+            offset: 0,
+            data,
+            named: false,
+        },
+    ] {
+        assert_eq!(record.page(), Some((BlockId::new(2), 0)));
+    }
     let json = serde_json::to_string(&Event::Record(record).view(&[])).unwrap();
     assert_eq!(json, r#"{"message":"ZERO","start":4096}"#);
     let hook = serde_json::to_string(&Event::Record(Record::Hook).view(&[])).unwrap();

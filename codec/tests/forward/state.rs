@@ -1,7 +1,7 @@
 //! The state that a decoder reports, and the item in which a channel is cut.
 
 use retpath_codec::command::{Command, PageSizes};
-use retpath_codec::forward::{Decoded, Decoder, Event, Options, SectionKind};
+use retpath_codec::forward::{Block, Decoded, Decoder, Event, Options, ResumeState, SectionKind};
 use retpath_codec::wire::{ram, section};
 use retpath_codec::{NameBuf, Rule};
 
@@ -231,4 +231,43 @@ fn labels_every_section_type() {
             (0x7e, "SECTION_FOOTER"),
         ]
     );
+}
+
+#[test]
+fn setters_set_the_option_of_their_name() {
+    let name = NameBuf::new("a").unwrap();
+    let options = Options::default()
+        .target_page(1024)
+        .host_page(8192)
+        .page_sizes([(name.clone(), 4096)])
+        .nonzero_fill(true)
+        .max_machine_name(1)
+        .max_description(2)
+        .max_package(3)
+        .max_blocks(4)
+        .max_sections(5);
+    assert_eq!((options.target_page, options.host_page), (1024, 8192));
+    assert_eq!(options.page_sizes, [(name, 4096)]);
+    assert!(options.nonzero_fill);
+    let limits = (
+        options.max_machine_name,
+        options.max_description,
+        options.max_package,
+    );
+    assert_eq!(limits, (1, 2, 3));
+    assert_eq!((options.max_blocks, options.max_sections), (4, 5));
+}
+
+#[test]
+fn resume_state_can_be_put_together_again() {
+    let mut decoder = fresh();
+    events(&mut decoder, &Stream::switched().eof().0);
+    let state = decoder.resume_state().expect("RAM is listed");
+    let blocks = state
+        .blocks
+        .iter()
+        .map(|block| Block::new(block.name.clone(), block.len, block.page_size))
+        .collect();
+    let again = ResumeState::new(state.target_page, blocks, state.ram_section, state.footers);
+    assert_eq!(again, state);
 }

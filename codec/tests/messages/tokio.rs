@@ -361,3 +361,17 @@ fn returns_device_state_that_ends_with_the_channel() {
         }
     );
 }
+
+#[test]
+fn returns_buffered_events_at_the_end_of_the_input() {
+    let mut codec = Forward::new(Options::default());
+    let mut input = BytesMut::from(&b"QEVM\0\0\0\x03\0"[..]);
+    for label in ["HEADER", "EOF"] {
+        let item = codec
+            .decode_eof(&mut input)
+            .expect("valid")
+            .expect("an event");
+        assert_eq!(item.event.as_event().label(), label);
+    }
+    assert_eq!(codec.decode_eof(&mut input).expect("valid"), None);
+}

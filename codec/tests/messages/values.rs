@@ -262,3 +262,32 @@ fn constructors_need_no_type_annotation() {
     let empty = Range { start: 0, len: 0 };
     assert_eq!(Ranges::new(&[empty]), Err(Rule::Zero));
 }
+
+#[test]
+fn constructors_make_their_message() {
+    let block = Name::new(b"a").expect("a name");
+    let ranges = [Range::new(0, 1).expect("a range")];
+    let ranges = Ranges::new(&ranges).expect("not empty");
+    let commands = [
+        Command::open_return_path(),
+        Command::ping(1),
+        Command::postcopy_advise(None),
+        Command::postcopy_listen(),
+        Command::postcopy_run(),
+        Command::postcopy_ram_discard(block, ranges),
+        Command::packaged(1),
+        Command::enable_colo(),
+        Command::postcopy_resume(),
+        Command::recv_bitmap(block),
+        Command::switchover_start(),
+    ];
+    let numbers: Vec<u16> = commands.iter().map(Command::number).collect();
+    assert_eq!(numbers, (1..=11).collect::<Vec<u16>>());
+    let draft = [
+        v7::Message::shut(1),
+        v7::Message::pong(1),
+        v7::Message::req_pages(0, 2, Some(block)),
+    ];
+    let numbers: Vec<u16> = draft.iter().map(v7::Message::number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+}
