@@ -304,8 +304,7 @@ impl Destination {
 
     fn take(&mut self, channel: Channel, event: &Event<'_>, now: u64) -> Result<Verdict, Flaw> {
         self.expect(channel, Kind::of(event), event.label())?;
-        // Before LISTEN the source may still promise pages.
-        if channel == Channel::Main && self.virtio_mem.event(event) && self.listened {
+        if self.virtio_mem.event(event) {
             for part in self.virtio_mem.newly_unplugged(&self.blocks) {
                 self.pages.unplug(part.block, part.start, part.len);
             }

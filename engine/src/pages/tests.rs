@@ -224,6 +224,19 @@ fn agree_with_a_flag_for_each_page() {
 }
 
 #[test]
+fn restores_only_whole_host_pages() {
+    let mut pages = Pages::default();
+    let name = NameBuf::new("ram").expect("a name");
+    let (len, page) = (4 * 4 * TARGET, 4 * TARGET);
+    pages.add(&Block { name, len, page }, TARGET);
+    // The second host page lacks its third target page, the last one all of them.
+    pages.restore([0b0000_1111_1011_1111]);
+    let received = pages.received(0).expect("is a block");
+    assert_eq!(received.words(), [0b0000_1111_0000_1111]);
+    assert_eq!(pages.torn(0), None);
+}
+
+#[test]
 fn of_no_block_nothing_is_missing() {
     let mut pages = pages();
     assert_eq!(pages.fault(3, 0), Fault::Present);

@@ -113,6 +113,26 @@ fn knows_whether_the_source_hears_from_it() {
 }
 
 #[test]
+fn reports_whether_the_source_has_switched() {
+    let state = |dest: &Dest| {
+        let core = &dest.core;
+        (
+            core.is_listening(),
+            core.has_switched(),
+            core.is_main_ended(),
+        )
+    };
+    let mut dest = Dest::advised(1);
+    assert_eq!(state(&dest), (false, false, false));
+    dest.switch();
+    assert_eq!(state(&dest), (true, true, false));
+    let mut dest = Dest::advised(1);
+    dest.page(0, 0, 1).unwrap();
+    dest.eof().unwrap();
+    assert_eq!(state(&dest), (false, true, true), "precopy all the way");
+}
+
+#[test]
 fn takes_nothing_behind_the_end_of_the_main_channel() {
     let mut dest = preempt(2);
     dest.serve(0, 0);
