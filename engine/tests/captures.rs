@@ -154,7 +154,7 @@ fn pongs(said: &[Said]) -> Vec<u32> {
 }
 
 #[test]
-fn says_what_qemu_said() {
+fn sends_what_qemu_sent() {
     for version in VERSIONS {
         for kind in ["plain", "preempt"] {
             let preempt = kind == "preempt";
@@ -243,7 +243,7 @@ fn recovers_with_the_bitmaps_that_qemu_sent() {
 }
 
 #[test]
-fn has_nothing_to_do_for_a_page_that_is_there() {
+fn ignores_faults_on_received_pages() {
     let mut replay = Replay::new(false);
     let mut decoder = Decoder::new(Options::default());
     let bytes = capture("qemu-10.0-plain.ch0.fwd");

@@ -41,7 +41,7 @@ fn recovers_from_a_cut_after_every_call() {
 }
 
 #[test]
-fn keeps_its_promises_whatever_the_source_and_the_caller_do() {
+fn upholds_its_contract_under_arbitrary_calls_and_events() {
     let seen = Mutex::new(HashSet::new());
     seeds(3000, |choices| {
         let reached = destination::hostile(choices);

@@ -134,7 +134,7 @@ impl Migration {
 }
 
 #[test]
-fn keeps_the_memory_law() {
+fn uses_at_most_3_bits_per_page_and_16_mib() {
     for page in [4 << 10, 2 << 20] {
         ALLOCATED.reset_peak_usage();
         let before = ALLOCATED.current_usage();

@@ -149,7 +149,7 @@ fn a_handler_that_finishes_lets_the_process_go_on() {
 }
 
 #[test]
-fn a_handler_with_nothing_registered_may_just_end() {
+fn a_handler_without_registered_memory_may_be_dropped() {
     let uffd = open();
     let region = uffd
         .register(b"pc.ram", memory(Backing::Anonymous, 1 << 20))
@@ -200,7 +200,7 @@ impl Connector for Dial {
 /// Found by failing each ioctl once: with one block registered and the next one refused, the
 /// process was aborted although the guest had said that nobody waits.
 #[test]
-fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
+fn a_failed_registration_ends_the_migration_but_not_the_process() {
     const LEN: u64 = 4 * 4096;
     let folder = tempfile::tempdir().unwrap();
     let address = Address::Unix(folder.path().join("socket"));

@@ -54,7 +54,7 @@ fn serves_two_mib_pages() {
 }
 
 #[test]
-fn takes_no_hole_for_a_page_when_the_pool_is_empty() {
+fn reports_an_empty_pool_instead_of_a_present_page() {
     let Some(_pool) = Pool::reserve(Backing::Huge2M, 3) else {
         return;
     };

@@ -373,24 +373,24 @@ fn fills_unplugged_memory_with_zeros() {
 }
 
 #[test]
-fn moves_every_page() {
+fn transfers_every_page() {
     migrate(None, 0);
 }
 
 #[test]
-fn moves_every_page_with_a_preempt_channel() {
+fn transfers_every_page_with_a_preempt_channel() {
     migrate(Some(Preempt::Late), 0);
     migrate(Some(Preempt::Early), 0);
 }
 
 #[test]
-fn survives_cuts() {
+fn recovers_from_cut_links() {
     migrate(None, 5);
     migrate(Some(Preempt::Late), 5);
 }
 
 #[test]
-fn lets_another_source_take_over() {
+fn another_source_takes_over_a_stopped_migration() {
     for looks in [20, 100, 200] {
         migrate_by(None, 0, Some(looks));
         migrate_by(Some(Preempt::Late), 0, Some(looks));

@@ -61,7 +61,7 @@ fn holds_a_message_until_it_is_released() {
 }
 
 #[test]
-fn a_cut_drops_what_is_held() {
+fn a_cut_drops_held_messages() {
     let folder = folder();
     let (listener, relay) = behind(folder.path());
     relay.hold(Way::Back, b"held");
@@ -176,7 +176,7 @@ fn ends_one_direction_alone() {
 }
 
 #[test]
-fn tells_a_side_that_nobody_listens() {
+fn reports_that_nobody_listens() {
     let folder = folder();
     let relay = Relay::new(&folder.path().join("nobody"));
     let mut near = UnixStream::connect(relay.socket()).unwrap();
@@ -192,7 +192,7 @@ fn shell(script: &str) -> Program {
 }
 
 #[test]
-fn keeps_what_a_program_wrote() {
+fn keeps_the_output_of_a_program() {
     let mut program = shell("echo one; echo two 2; echo oops >&2; exit 3");
     let two = program.wait_line(SOON, |line| line.strip_prefix("two ").map(str::to_owned));
     assert_eq!(two, "2");
@@ -204,7 +204,7 @@ fn keeps_what_a_program_wrote() {
 }
 
 #[test]
-fn ends_a_program_with_the_test() {
+fn kills_the_program_on_drop() {
     let program = shell("echo $$; exec sleep 1000");
     let folder = program.wait_line(SOON, |line| Some(format!("/proc/{line}")));
     assert!(Path::new(&folder).exists());
@@ -213,7 +213,7 @@ fn ends_a_program_with_the_test() {
 }
 
 #[test]
-fn waits_for_a_file_but_not_for_a_dead_program() {
+fn stops_waiting_for_a_file_when_the_program_ends() {
     let folder = folder();
     let path = folder.path().join("made");
     let mut program = shell(&format!(

@@ -228,7 +228,7 @@ fn first_use(drive: Drive) -> usize {
 }
 
 #[test]
-fn arrives_whole_in_any_pieces() {
+fn transfers_all_pages_with_any_read_size() {
     for drive in DRIVES {
         for piece in [1, 2, 3, 7, 13, 64, 1000, 1033, drive.piece] {
             let mut run = Run::new(Drive { piece, ..drive });

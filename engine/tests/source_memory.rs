@@ -33,7 +33,7 @@ fn sweep(source: &mut Source, out: &mut Vec<u8>) {
 }
 
 #[test]
-fn occupies_little_besides_the_memory_it_serves() {
+fn uses_at_most_3_bits_per_page_and_16_mib() {
     let name = NameBuf::new("pc.ram").expect("a good name");
     let before = peak();
 

@@ -28,7 +28,7 @@ fn thread_id() -> u32 {
 }
 
 #[test]
-fn tells_who_faults_where_and_how() {
+fn reports_thread_address_and_access_of_a_fault() {
     for backing in PLAIN {
         let uffd = open();
         let memory = memory(backing, 1 << 20);
@@ -112,7 +112,7 @@ fn reads_many_faults_with_one_call() {
 }
 
 #[test]
-fn places_around_pages_that_are_there() {
+fn places_around_present_pages() {
     for backing in PLAIN {
         let uffd = open();
         let memory = memory(backing, 1 << 20);
@@ -153,7 +153,7 @@ fn places_around_pages_that_are_there() {
 }
 
 #[test]
-fn wakes_who_waits_for_a_page_that_somebody_else_brought() {
+fn wakes_waiters_of_a_page_filled_through_the_memfd() {
     let uffd = open();
     let memory = memory(Backing::Shared, 1 << 20);
     let page = memory.page_size();
@@ -232,7 +232,7 @@ fn refuses_ranges_that_are_not_whole_pages_inside() {
 }
 
 #[test]
-fn says_that_unregistered_memory_cannot_be_filled() {
+fn reports_placement_into_unregistered_memory() {
     let uffd = open();
     let memory = memory(Backing::Anonymous, 1 << 20);
     let page = memory.page_size();
@@ -256,7 +256,7 @@ fn says_that_unregistered_memory_cannot_be_filled() {
 }
 
 #[test]
-fn refuses_memory_that_another_userfaultfd_has() {
+fn refuses_memory_registered_with_another_userfaultfd() {
     let (first, second) = (open(), open());
     let memory = memory(Backing::Anonymous, 1 << 20);
     let _region = first.register(b"pc.ram", Arc::clone(&memory)).unwrap();
@@ -272,7 +272,7 @@ fn refuses_memory_that_another_userfaultfd_has() {
 }
 
 #[test]
-fn makes_touching_a_poisoned_page_a_sigbus() {
+fn touching_a_poisoned_page_raises_sigbus() {
     const CHILD: &str = "RETPATH_TEST_CHILD";
     if env::var_os(CHILD).is_some() {
         let uffd = open();
@@ -300,7 +300,7 @@ fn makes_touching_a_poisoned_page_a_sigbus() {
     let output = Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
-            "makes_touching_a_poisoned_page_a_sigbus",
+            "touching_a_poisoned_page_raises_sigbus",
             "--nocapture",
         ])
         .env(CHILD, "1")

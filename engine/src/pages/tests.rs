@@ -170,7 +170,7 @@ fn same(pages: &Pages, models: &[Model]) {
 }
 
 #[test]
-fn agree_with_a_flag_for_each_page() {
+fn agrees_with_a_model_of_one_flag_per_page() {
     let mut pages = pages();
     let mut models = BLOCKS.map(Model::new);
     same(&pages, &models);
@@ -237,7 +237,7 @@ fn restores_only_whole_host_pages() {
 }
 
 #[test]
-fn of_no_block_nothing_is_missing() {
+fn unknown_blocks_have_no_missing_pages() {
     let mut pages = pages();
     assert_eq!(pages.fault(3, 0), Fault::Present);
     assert_eq!(pages.receive(3, 0, TARGET), 0);
@@ -254,7 +254,7 @@ fn of_no_block_nothing_is_missing() {
 }
 
 #[test]
-fn take_two_bits_for_a_page_and_no_more() {
+fn uses_two_bits_per_page() {
     let mut pages = Pages::default();
     for name in ["one", "two"] {
         let name = NameBuf::new(name).expect("a name");

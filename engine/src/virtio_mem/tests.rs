@@ -109,7 +109,7 @@ fn reads_which_pieces_are_unplugged() {
 }
 
 #[test]
-fn reads_a_state_only_once_and_believes_the_early_one() {
+fn reads_each_device_once_and_prefers_the_early_state() {
     let mut devices = Devices::new(1 << 40);
     assert!(section(
         &mut devices,
@@ -122,7 +122,7 @@ fn reads_a_state_only_once_and_believes_the_early_one() {
 }
 
 #[test]
-fn understands_nothing_that_does_not_fit() {
+fn ignores_inconsistent_states() {
     let wrong: [(&str, Vec<u8>); 8] = [
         ("virtio-mem-device-early", early(1)[..40].to_vec()),
         ("virtio-mem-device-early", [early(1), vec![0]].concat()),
@@ -148,7 +148,7 @@ fn understands_nothing_that_does_not_fit() {
 }
 
 #[test]
-fn finds_only_a_block_that_is_the_devices_own() {
+fn matches_only_the_devices_own_block() {
     let mut devices = Devices::new(1 << 40);
     assert!(section(&mut devices, "0000:00:02.0/virtio-mem", &full(0)));
     for list in [
@@ -174,7 +174,7 @@ fn finds_only_a_block_that_is_the_devices_own() {
 }
 
 #[test]
-fn keeps_no_more_devices_than_there_can_be_memory() {
+fn limits_devices_by_their_total_memory() {
     let mut devices = Devices::new(256 * MIB);
     for (at, fits) in [true, true, false].into_iter().enumerate() {
         let name = format!("{at}/virtio-mem");
@@ -183,7 +183,7 @@ fn keeps_no_more_devices_than_there_can_be_memory() {
 }
 
 #[test]
-fn gives_up_on_a_section_that_looks_like_many() {
+fn ignores_ambiguous_sections() {
     let mut state = Vec::new();
     for _ in 0..1000 {
         state.extend(geometry());

@@ -38,7 +38,7 @@ fn crowd(connect: impl Fn() -> OwnedFd) -> Vec<OwnedFd> {
 }
 
 #[test]
-fn serves_a_source_behind_a_thousand_strangers() {
+fn serves_a_source_after_a_thousand_other_connections() {
     let _trial = Trial::new("strangers");
     for preempt in [None, Some(Preempt::Late), Some(Preempt::Early)] {
         let (_dir, listener) = listen(Net::Unix);
@@ -52,7 +52,7 @@ fn serves_a_source_behind_a_thousand_strangers() {
 }
 
 #[test]
-fn serves_a_source_behind_a_thousand_strangers_over_tcp() {
+fn serves_a_source_after_a_thousand_other_connections_over_tcp() {
     let _trial = Trial::new("strangers over TCP");
     let (_dir, listener) = listen(Net::Tcp);
     let receiver = Receiver::start(listener, false, LONG);
@@ -65,7 +65,7 @@ fn serves_a_source_behind_a_thousand_strangers_over_tcp() {
 /// The preempt channel has no beginning that could be asked for: it is known
 /// by its first page.
 #[test]
-fn knows_the_preempt_channel_among_strangers() {
+fn finds_the_preempt_channel_among_other_connections() {
     let _trial = Trial::new("strangers before the preempt channel");
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
@@ -95,7 +95,7 @@ fn knows_the_preempt_channel_among_strangers() {
 }
 
 #[test]
-fn recovers_behind_a_thousand_strangers() {
+fn recovers_after_a_thousand_other_connections() {
     let _trial = Trial::new("strangers in a pause");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
@@ -115,7 +115,7 @@ fn recovers_behind_a_thousand_strangers() {
 
 /// One that has begun to speak like a source keeps nobody out, either.
 #[test]
-fn serves_a_source_behind_half_a_header() {
+fn serves_a_source_after_connections_with_half_a_header() {
     let _trial = Trial::new("half a header");
     let header = &recording(0).bytes[..8];
     let others = [&b"x"[..], b"GET"];
@@ -136,7 +136,7 @@ fn serves_a_source_behind_half_a_header() {
 }
 
 #[test]
-fn tells_what_is_no_migration() {
+fn rejects_connections_that_are_not_migrations() {
     let _trial = Trial::new("no migration");
     let (_dir, mut listener) = listen(Net::Unix);
     for said in [&b"GET / HTTP/1.1\r\n"[..], b"QEVM\0\0\0\x02", b"x", b"QEV"] {

@@ -17,7 +17,7 @@ use super::wire::{PAGES, RUN, find, recording};
 /// Before the guest may run the source still has it: the migration is over,
 /// with a reason, and the next one gets through.
 #[test]
-fn survives_a_source_that_leaves_at_any_byte_of_the_start() {
+fn fails_when_the_source_disconnects_at_any_byte_before_run() {
     let _trial = Trial::new("leaving at the start");
     let stream = recording(0);
     let end = find(&stream.bytes, RUN).end;
@@ -48,7 +48,7 @@ fn survives_a_source_that_leaves_at_any_byte_of_the_start() {
 /// From there on the guest may be here: another source brings what is missing,
 /// and nothing else.
 #[test]
-fn keeps_what_came_from_a_source_that_left_in_postcopy() {
+fn keeps_received_pages_when_the_source_disconnects_in_postcopy() {
     let _trial = Trial::new("leaving in postcopy");
     let stream = recording(1);
     let (_dir, mut listener) = listen(Net::Unix);
@@ -75,7 +75,7 @@ fn keeps_what_came_from_a_source_that_left_in_postcopy() {
 /// The last message has not reached the source: without it, it would try to
 /// recover for ever what is over.
 #[test]
-fn stays_for_a_source_that_left_before_shut() {
+fn waits_for_a_source_that_disconnected_before_shut() {
     let _trial = Trial::new("leaving before SHUT");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
@@ -100,7 +100,7 @@ fn stays_for_a_source_that_left_before_shut() {
 
 /// A source that has said everything is not waited for, if it does not close.
 #[test]
-fn lets_go_of_a_source_that_does_not_leave() {
+fn finishes_when_the_source_keeps_the_connection_open() {
     let _trial = Trial::new("not leaving");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);

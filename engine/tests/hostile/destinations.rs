@@ -278,7 +278,7 @@ fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
 }
 
 #[test]
-fn ends_with_destinations_that_are_hostile_from_the_start() {
+fn fails_when_the_destination_is_hostile_from_the_start() {
     let _trial = Trial::new("hostile from the start");
     let scripts: [Script; 4] = [
         |_| {},
@@ -295,7 +295,7 @@ fn ends_with_destinations_that_are_hostile_from_the_start() {
 
 /// One that reads and one that does not: neither says anything.
 #[test]
-fn lets_go_of_a_silent_destination_only_if_told_how_long() {
+fn times_out_on_a_silent_destination_only_with_a_stall_timeout() {
     let _trial = Trial::new("silent destinations");
     let scripts: [Script; 2] = [wait_unread, until_dropped];
     for script in scripts {
@@ -362,7 +362,7 @@ impl Connector for One {
 /// The write finds a broken link before anybody reads why: it was taken for an
 /// accident, and the word never heard. SHUT(0) was lost in the same way.
 #[test]
-fn hears_the_last_word_of_a_destination_that_has_gone() {
+fn reads_the_final_message_after_the_destination_disconnects() {
     let _trial = Trial::new("a last word");
     let (near, far) = UnixStream::pair().expect("descriptors");
     let mut machine = Parting {

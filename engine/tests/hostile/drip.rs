@@ -10,7 +10,7 @@ use super::wire::recording;
 
 /// Byte by byte: nothing in the loop depends on how the bytes come.
 #[test]
-fn takes_a_migration_a_byte_at_a_time() {
+fn receives_a_migration_one_byte_at_a_time() {
     let _trial = Trial::new("byte by byte");
     let stream = recording(2).bytes;
     let (_dir, listener) = listen(Net::Unix);
@@ -37,7 +37,7 @@ fn takes_a_migration_a_byte_at_a_time() {
 /// Whoever stops in the middle of precopy is waited for, as the protocol has
 /// it, but not against the user's will.
 #[test]
-fn lets_go_of_a_silent_source_when_told_to() {
+fn stops_while_the_source_is_silent() {
     let _trial = Trial::new("silence in precopy");
     let stream = recording(2);
     let (_dir, mut listener) = listen(Net::Unix);

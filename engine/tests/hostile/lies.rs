@@ -13,7 +13,7 @@ use super::wire::{PACKAGED, RUN, find, recording};
 /// machine's name, of sections' names, of blocks and their names, of all
 /// commands, of discards, of the package.
 #[test]
-fn survives_a_lie_in_any_byte_of_the_start() {
+fn survives_a_wrong_value_in_any_byte_before_run() {
     let _trial = Trial::new("lies");
     let stream = recording(0).bytes;
     let end = find(&stream, RUN).start;
@@ -39,7 +39,7 @@ fn survives_a_lie_in_any_byte_of_the_start() {
 
 /// Nothing is set aside for 4 GiB that are only announced.
 #[test]
-fn does_not_believe_a_package_of_4_gib() {
+fn allocates_nothing_for_an_announced_package_of_4_gib() {
     let _trial = Trial::new("a package of 4 GiB");
     let stream = recording(0).bytes;
     let package = find(&stream, PACKAGED);
@@ -66,7 +66,7 @@ fn does_not_believe_a_package_of_4_gib() {
 
 /// In postcopy a lie costs the link, and nothing else.
 #[test]
-fn keeps_everything_through_lies_about_page_names() {
+fn keeps_received_pages_when_a_name_length_is_wrong() {
     let _trial = Trial::new("page names");
     let recording = recording(0);
     let stream = &recording.bytes;

@@ -55,7 +55,7 @@ fn interesting(stream: &Recording) -> Vec<Range<usize>> {
 }
 
 #[test]
-fn survives_every_repetition() {
+fn survives_every_repeated_item() {
     let _trial = Trial::new("repetitions");
     let stream = recording(2);
     let (pieces, stream) = (interesting(&stream), stream.bytes);
@@ -67,7 +67,7 @@ fn survives_every_repetition() {
 }
 
 #[test]
-fn survives_every_exchange_of_neighbours() {
+fn survives_every_swap_of_adjacent_items() {
     let _trial = Trial::new("exchanges");
     let stream = recording(2);
     let (pieces, stream) = (interesting(&stream), stream.bytes);

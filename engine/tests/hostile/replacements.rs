@@ -85,7 +85,7 @@ fn strangers() -> Vec<(&'static str, Vec<u8>, bool)> {
 /// Whatever they say before the migration goes on, it goes on with the next
 /// one, and nothing that was there is sent again.
 #[test]
-fn keeps_everything_through_hostile_replacements() {
+fn keeps_received_pages_through_hostile_reconnections() {
     let _trial = Trial::new("replacements");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
@@ -128,7 +128,7 @@ fn is_page(piece: &[u8]) -> bool {
 
 /// One that says nothing is not even tried: the next one comes at once.
 #[test]
-fn does_not_wait_for_a_silent_replacement() {
+fn tries_the_next_connection_when_one_is_silent() {
     let _trial = Trial::new("a silent replacement");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);

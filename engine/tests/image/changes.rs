@@ -113,7 +113,7 @@ fn refuses_exactly_the_reads_that_touch_a_changed_piece() {
 }
 
 #[test]
-fn a_hole_where_there_was_data_is_refused_and_not_taken_for_zeros() {
+fn refuses_a_hole_that_replaced_data() {
     let folder = folder();
     let (image, _) = uneven(folder.path());
     drop(image);
@@ -151,7 +151,7 @@ fn detects_changes_to_pieces_already_read() {
 }
 
 #[test]
-fn without_digests_only_changes_while_it_is_open_are_noticed() {
+fn without_digests_detects_only_changes_while_open() {
     let folder = folder();
     let (image, _) = uneven(folder.path());
     drop(image);
@@ -170,7 +170,7 @@ fn without_digests_only_changes_while_it_is_open_are_noticed() {
 }
 
 #[test]
-fn verify_can_be_stopped_and_tells_how_far_it_is() {
+fn verify_reports_progress_and_can_be_stopped() {
     let folder = folder();
     let out = make(folder.path());
     let mut steps = Vec::new();

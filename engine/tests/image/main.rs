@@ -174,7 +174,7 @@ fn stores_zeros_as_holes() {
 }
 
 #[test]
-fn leaves_nothing_unless_it_is_finished() {
+fn removes_an_unfinished_folder_on_drop() {
     let folder = folder();
     let out = folder.path().join("image");
     let mut writer = Writer::new(&out).expect("a new image");
@@ -201,7 +201,7 @@ fn keeps_an_unfinished_folder_when_asked_to() {
 }
 
 #[test]
-fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
+fn finds_leftovers_of_killed_writers_but_not_of_active_ones() {
     let folder = folder();
     let out = folder.path().join("image");
     let writer = Writer::new(&out).expect("a new image");
@@ -224,7 +224,7 @@ fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
 }
 
 #[test]
-fn overwrites_nothing() {
+fn never_overwrites_an_existing_path() {
     let folder = folder();
     let out = make(folder.path());
     assert!(matches!(Writer::new(&out), Err(Error::Exists { .. })));
@@ -249,7 +249,7 @@ fn overwrites_nothing() {
 }
 
 #[test]
-fn refuses_names_that_no_image_can_have() {
+fn refuses_invalid_image_names() {
     for path in ["/", "..", ""] {
         assert!(
             matches!(Writer::new(Path::new(path)), Err(Error::Name { .. })),
@@ -284,7 +284,7 @@ fn refuses_ranges_outside_of_the_blocks() {
 }
 
 #[test]
-fn may_be_opened_many_times_but_not_while_it_is_written() {
+fn opens_concurrently_but_not_while_being_written() {
     let folder = folder();
     let out = make(folder.path());
     let one = Image::open(&out).expect("whole");
@@ -316,7 +316,7 @@ fn keeps_every_fact_of_the_manifest() {
 }
 
 #[test]
-fn can_be_used_by_other_tools() {
+fn stores_ram_as_plain_files() {
     let folder = folder();
     let out = make(folder.path());
     let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
@@ -326,7 +326,7 @@ fn can_be_used_by_other_tools() {
 }
 
 #[test]
-fn is_for_its_owner_only() {
+fn is_accessible_only_to_its_owner() {
     let folder = folder();
     let about = fs::metadata(make(folder.path())).expect("there");
     assert_eq!(about.permissions().mode() & 0o777, 0o700);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{PAGE, edit, folder, make, refusal};
 
 #[test]
-fn refuses_what_is_no_image() {
+fn refuses_folders_that_are_not_images() {
     let folder = folder();
     let path = folder.path();
     assert!(refusal(&path.join("missing")).contains("No such file"));
@@ -122,7 +122,7 @@ fn refuses_every_edit_of_the_manifest() {
 }
 
 #[test]
-fn ignores_members_that_are_not_known() {
+fn ignores_unknown_manifest_members() {
     let folder = folder();
     let out = make(folder.path());
     edit(&out, |m| m["later"] = json!({ "a": 1 }));
@@ -130,7 +130,7 @@ fn ignores_members_that_are_not_known() {
 }
 
 #[test]
-fn refuses_files_that_are_not_what_they_were() {
+fn refuses_missing_or_modified_files() {
     type Harm = (&'static str, fn(&Path));
     let harms: &[Harm] = &[
         ("ram-000-pc.ram.raw: the file is missing", |image| {

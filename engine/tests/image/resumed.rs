@@ -42,7 +42,7 @@ fn seen() -> Manifest {
 }
 
 #[test]
-fn continues_where_another_writer_ended() {
+fn resumes_where_a_killed_writer_stopped() {
     let (folder, left) = killed();
     assert!(Image::open(&left).is_err());
     let (mut writer, unfinished) = Writer::resume(&left, None).expect("resumable");
@@ -92,7 +92,7 @@ fn continues_where_another_writer_ended() {
 }
 
 #[test]
-fn is_kept_on_drop_and_removed_on_discard() {
+fn a_resumed_folder_survives_drop_but_not_discard() {
     let (folder, left) = killed();
     drop(Writer::resume(&left, None).expect("resumable"));
     assert!(left.exists());
@@ -101,7 +101,7 @@ fn is_kept_on_drop_and_removed_on_discard() {
 }
 
 #[test]
-fn takes_a_new_name_when_given_one() {
+fn resumes_under_a_new_name() {
     let (folder, left) = killed();
     let other = folder.path().join("other");
     let (writer, unfinished) = Writer::resume(&left, Some(&other)).expect("resumable");
@@ -110,7 +110,7 @@ fn takes_a_new_name_when_given_one() {
 }
 
 #[test]
-fn refuses_a_folder_that_cannot_be_continued() {
+fn refuses_folders_that_cannot_be_resumed() {
     let refusal = |left: &PathBuf| Writer::resume(left, None).expect_err("refused");
     let (folder, left) = killed();
     let _busy = Writer::resume(&left, None).expect("resumable");
@@ -149,7 +149,7 @@ fn refuses_a_folder_that_cannot_be_continued() {
 }
 
 #[test]
-fn says_if_the_device_state_was_not_received() {
+fn reports_a_missing_device_state() {
     let folder = folder();
     let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
     writer.block(&block(b"ram", 100), PAGE).expect("a block");

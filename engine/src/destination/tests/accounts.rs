@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn counts_pages_of_zeros_and_those_that_were_there_already() {
+fn counts_zero_and_already_present_pages() {
     let mut dest = Dest::running(8);
     dest.zero(0, 0).unwrap();
     dest.placed(Main, 0, 0, PAGE).unwrap();
@@ -28,7 +28,7 @@ fn counts_pages_of_zeros_and_those_that_were_there_already() {
 }
 
 #[test]
-fn times_the_parts_of_a_fault() {
+fn measures_each_stage_of_a_fault() {
     let mut dest = Dest::running(4);
     let core = &mut dest.core;
     core.fault(0, 0, 1_000).unwrap();
@@ -55,7 +55,7 @@ fn times_the_parts_of_a_fault() {
 }
 
 #[test]
-fn times_no_more_than_has_been_placed() {
+fn measures_only_placed_pages() {
     let mut dest = Dest::running(4);
     for page in [1, 3] {
         dest.fault(0, page * PAGE);
@@ -67,7 +67,7 @@ fn times_no_more_than_has_been_placed() {
 }
 
 #[test]
-fn keeps_timing_within_bounds() {
+fn measures_at_most_max_timed_faults() {
     let pages = u64::try_from(MAX_TIMED).unwrap() + 100;
     let mut dest = Dest::running(pages);
     for page in 0..pages {
@@ -84,7 +84,7 @@ fn keeps_timing_within_bounds() {
 }
 
 #[test]
-fn times_no_request_beyond_the_bounds_while_none_is_written() {
+fn measures_no_unwritten_request_beyond_max_timed() {
     for (before, timed) in [(MAX_TIMED - 1, 1), (MAX_TIMED, 0)] {
         let before = u64::try_from(before).unwrap();
         let mut dest = Dest::running(before + 1);

@@ -2,7 +2,7 @@ use super::*;
 use crate::blocks::BlockError;
 
 #[test]
-fn refuses_page_sizes_other_than_the_sources() {
+fn refuses_page_sizes_that_differ_from_the_source() {
     let mut dest = Dest::new(Config::default());
     dest.advise(&[("ram", HUGE), ("huge", HUGE)], PAGE | HUGE);
     let what = refused(dest.discard("ram", &[(0, PAGE)]));
@@ -46,7 +46,7 @@ fn refuses_page_sizes_other_than_the_sources() {
 }
 
 #[test]
-fn takes_the_page_size_of_its_host_if_the_source_has_it() {
+fn uses_the_host_page_size_if_the_source_has_it() {
     let mut dest = Dest::new(Config {
         host_page: HUGE,
         ..Config::default()
@@ -56,7 +56,7 @@ fn takes_the_page_size_of_its_host_if_the_source_has_it() {
 }
 
 #[test]
-fn refuses_blocks_that_are_none() {
+fn refuses_invalid_blocks() {
     let config = || Config {
         max_ram: 8 * PAGE,
         ..Config::default()
@@ -86,7 +86,7 @@ fn refuses_blocks_that_are_none() {
 }
 
 #[test]
-fn refuses_more_blocks_than_any_machine_has() {
+fn refuses_more_than_max_blocks() {
     let mut dest = Dest::new(Config::default());
     for number in 0..MAX_BLOCKS {
         dest.block(&number.to_string(), PAGE).unwrap();

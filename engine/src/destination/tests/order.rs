@@ -38,7 +38,7 @@ fn goes_through_the_phases_of_a_migration() {
 }
 
 #[test]
-fn refuses_turns_that_the_table_does_not_have() {
+fn refuses_invalid_phase_transitions() {
     use Phase::*;
     use phase::Turn;
     let phases = [
@@ -122,14 +122,14 @@ fn refuses_commands_out_of_turn() {
 }
 
 #[test]
-fn takes_the_announcement_of_a_switch_before_it() {
+fn accepts_switchover_start_before_the_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::SwitchoverStart).unwrap();
     dest.switch();
 }
 
 #[test]
-fn takes_the_size_of_all_memory_before_the_switch_only() {
+fn accepts_mem_size_only_before_the_switch() {
     let size = || Event::Record(Record::MemSize { total: 4 * PAGE });
     let mut dest = Dest::advised(4);
     assert_eq!(dest.event(Main, size()), Ok(Did::Nothing));
@@ -139,7 +139,7 @@ fn takes_the_size_of_all_memory_before_the_switch_only() {
 }
 
 #[test]
-fn refuses_a_package_twice_and_one_without_a_switch() {
+fn refuses_a_second_package_and_one_without_listen() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.command(&Command::Packaged { size: 1 }));
@@ -152,7 +152,7 @@ fn refuses_a_package_twice_and_one_without_a_switch() {
 }
 
 #[test]
-fn refuses_what_it_does_not_do() {
+fn refuses_unsupported_records_and_commands() {
     let page = |what: fn(forward::BlockId) -> Record<'static>| what(forward::BlockId::new(0));
     let records = [
         Record::Hook,
@@ -209,7 +209,7 @@ fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
 }
 
 #[test]
-fn refuses_pings_whose_answers_nobody_reads() {
+fn refuses_pings_beyond_max_pongs() {
     for value in [1, PING_LOADED] {
         let mut dest = Dest::advised(1);
         dest.package(&[]).unwrap();
@@ -256,7 +256,7 @@ fn acknowledges_the_switchover_once_and_first() {
 }
 
 #[test]
-fn acknowledges_no_switchover_that_only_devices_may() {
+fn sends_no_switchover_ack_where_only_devices_may() {
     for (machine, says) in [
         (&b"pc-q35-11.0"[..], &["SWITCHOVER_ACK"][..]),
         (b"pc-q35-11.1", &[]),
@@ -308,7 +308,7 @@ fn refuses_discards_outside_their_block() {
 }
 
 #[test]
-fn refuses_a_switch_that_tears_a_host_page() {
+fn refuses_a_switch_with_a_partly_received_host_page() {
     let mut dest = Dest::new(Config {
         page_sizes: vec![(names("huge"), HUGE)],
         ..Config::default()

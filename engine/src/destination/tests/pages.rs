@@ -12,7 +12,7 @@ fn shuffled(step: u64) -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn writes_at_once_before_the_switch_as_often_as_it_comes() {
+fn overwrites_pages_before_the_switch() {
     let mut dest = Dest::advised(4);
     for byte in 1..4 {
         assert_eq!(dest.page(0, PAGE, byte), Ok(Did::Write(0, PAGE, byte)));
@@ -42,7 +42,7 @@ fn places_small_pages_straight_from_the_stream() {
 }
 
 #[test]
-fn puts_host_pages_together_in_any_order() {
+fn assembles_host_pages_in_any_order() {
     for step in [1, 3, 5, 7, 15] {
         let mut dest = Dest::huge(4, false);
         let mut last = Ok(Did::Nothing);
@@ -60,7 +60,7 @@ fn puts_host_pages_together_in_any_order() {
 }
 
 #[test]
-fn keeps_a_half_host_page_across_sections() {
+fn keeps_a_partial_host_page_across_sections() {
     let mut dest = Dest::huge(1, false);
     for part in 0..PARTS {
         let kind = forward::SectionKind::Part;
@@ -79,7 +79,7 @@ fn keeps_a_half_host_page_across_sections() {
 }
 
 #[test]
-fn tells_pages_of_zeros_from_mixed_ones() {
+fn distinguishes_zero_host_pages_from_mixed_ones() {
     let mut dest = Dest::huge(3, false);
     // The buffer holds old bytes by then.
     for part in 0..PARTS {
@@ -110,7 +110,7 @@ fn tells_pages_of_zeros_from_mixed_ones() {
 /// Found by fuzzing: a page of one byte was made before anybody had looked for
 /// its block, as large as the caller says that target pages are.
 #[test]
-fn makes_no_filled_page_of_a_block_that_is_not_there() {
+fn refuses_a_fill_page_of_an_unknown_block() {
     let mut dest = Dest::new(Config {
         target_page: 1 << 62,
         ..Config::default()
@@ -126,7 +126,7 @@ fn makes_no_filled_page_of_a_block_that_is_not_there() {
 }
 
 #[test]
-fn takes_fill_bytes_for_data() {
+fn treats_fill_bytes_as_data() {
     let fill = |block, offset| {
         Event::Record(Record::Zero {
             block: forward::BlockId::new(block),
@@ -181,7 +181,7 @@ fn refuses_another_host_page_before_one_is_complete() {
 }
 
 #[test]
-fn refuses_pages_that_have_been_received() {
+fn refuses_pages_already_received() {
     let mut dest = Dest::running(4);
     dest.serve(0, 0);
     let error = dest.page(0, 0, 1).unwrap_err();
@@ -213,7 +213,7 @@ fn refuses_pages_that_have_been_received() {
 }
 
 #[test]
-fn keeps_the_channels_apart() {
+fn assembles_each_channel_separately() {
     let mut dest = Dest::huge(2, true);
     for part in 0..PARTS {
         dest.page_on(Main, BIG, part * PAGE, 1).unwrap();
@@ -247,7 +247,7 @@ fn keeps_the_channels_apart() {
 }
 
 #[test]
-fn refuses_what_the_preempt_channel_may_not_carry() {
+fn refuses_invalid_events_on_the_preempt_channel() {
     let mut dest = Dest::running(4);
     assert_eq!(refused(dest.page_on(Preempt, 0, 0, 1)), What::NoPreempt);
     assert_eq!(dest.core.phase(), Phase::Running, "the caller's fault");
@@ -274,7 +274,7 @@ fn refuses_what_the_preempt_channel_may_not_carry() {
 }
 
 #[test]
-fn takes_runs_and_their_placement_in_parts() {
+fn accepts_partial_placement_of_runs() {
     let mut dest = Dest::running(16);
     dest.core.run_of_pages(Main, 0, 0, 8 * PAGE).unwrap();
     dest.core.run_of_pages(Main, 0, 8 * PAGE, 8 * PAGE).unwrap();
@@ -305,7 +305,7 @@ fn takes_runs_and_their_placement_in_parts() {
 }
 
 #[test]
-fn refuses_runs_that_are_no_host_pages() {
+fn refuses_invalid_runs() {
     let range = |start, len| match BlockError::Unknown {
         _ if len == 0 => What::Block(BlockError::Empty),
         _ if start % PAGE > 0 || len % PAGE > 0 => {
@@ -334,7 +334,7 @@ fn refuses_runs_that_are_no_host_pages() {
 }
 
 #[test]
-fn refuses_to_hand_out_without_end() {
+fn limits_outstanding_placements() {
     let runs = u64::try_from(MAX_RUNS).unwrap();
     let mut dest = Dest::running(runs + 1);
     for page in 0..runs {

@@ -9,7 +9,7 @@ fn resume(dest: &mut Dest) -> Result<(), Error> {
 }
 
 #[test]
-fn tells_what_it_has_and_asks_again_for_the_rest() {
+fn sends_bitmaps_and_repeats_pending_requests() {
     let mut dest = Dest::huge(2, false);
     dest.serve(0, 0);
     dest.serve(0, 3 * PAGE);
@@ -114,7 +114,7 @@ fn before_devices(give_back: bool) -> Dest {
 }
 
 #[test]
-fn gives_the_guest_back_if_the_link_broke_before_the_device_state() {
+fn returns_the_guest_if_the_link_broke_before_the_device_state() {
     let mut dest = before_devices(true);
     dest.said();
     dest.core.link_lost(Main).unwrap();
@@ -151,7 +151,7 @@ fn fails_at_once_where_the_source_does_not_pause_at_the_switch() {
 }
 
 #[test]
-fn asks_once_even_while_the_outbox_is_drained_bit_by_bit() {
+fn repeats_each_request_once_while_the_outbox_drains_slowly() {
     let pages = 10_000;
     let mut dest = Dest::running(pages);
     for page in (0..pages).step_by(2) {
@@ -242,7 +242,7 @@ fn fails_when_the_link_is_lost_before_the_guest_may_run() {
 }
 
 #[test]
-fn takes_nothing_from_a_link_that_is_down() {
+fn refuses_events_while_the_link_is_down() {
     let mut dest = Dest::running(4);
     dest.core.link_lost(Main).unwrap();
     assert_eq!(refused(dest.page(0, 0, 1)), What::LinkDown);
@@ -255,7 +255,7 @@ fn takes_nothing_from_a_link_that_is_down() {
 }
 
 #[test]
-fn keeps_what_is_placed_while_the_link_is_down() {
+fn keeps_pages_placed_while_the_link_is_down() {
     let mut dest = Dest::huge(1, true);
     dest.page_on(Preempt, 0, 0, 1).unwrap();
     dest.core.link_lost(Main).unwrap();
@@ -269,7 +269,7 @@ fn keeps_what_is_placed_while_the_link_is_down() {
 }
 
 #[test]
-fn refuses_to_recover_what_is_not_paused() {
+fn refuses_recovery_unless_paused() {
     let mut dest = Dest::running(4);
     assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
     dest.core.link_lost(Main).unwrap();
@@ -350,7 +350,7 @@ fn completes_the_device_state_when_the_link_breaks_right_after_run() {
 }
 
 #[test]
-fn times_a_request_from_when_it_was_written_on_the_new_link() {
+fn measures_a_repeated_request_from_its_write_on_the_new_link() {
     let mut dest = Dest::running(4);
     let core = &mut dest.core;
     core.fault(0, 0, 1_000).unwrap();
@@ -369,7 +369,7 @@ fn times_a_request_from_when_it_was_written_on_the_new_link() {
 }
 
 #[test]
-fn says_nothing_after_shut_even_if_requests_wait_to_be_repeated() {
+fn sends_nothing_after_shut_even_with_requests_to_repeat() {
     let pages = 10_000;
     let mut dest = Dest::running(pages);
     for page in 0..pages {

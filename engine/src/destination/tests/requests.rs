@@ -29,7 +29,7 @@ fn requests_each_page_once_and_names_the_block_when_it_changes() {
 }
 
 #[test]
-fn keeps_a_page_that_is_there_out_of_the_requests() {
+fn does_not_request_received_pages() {
     let mut dest = Dest::running(4);
     dest.fault(0, 0);
     dest.serve(0, 0);
@@ -43,7 +43,7 @@ fn keeps_a_page_that_is_there_out_of_the_requests() {
 }
 
 #[test]
-fn does_not_ask_for_what_is_being_placed() {
+fn does_not_request_pages_being_placed() {
     let mut dest = Dest::running(4);
     dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
     assert_eq!(dest.fault(0, PAGE), Fault::New);
@@ -56,7 +56,7 @@ fn does_not_ask_for_what_is_being_placed() {
 }
 
 #[test]
-fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
+fn requests_an_unplaced_page_after_the_link_breaks() {
     let mut dest = Dest::running(4);
     dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
     dest.fault(0, PAGE);
@@ -69,7 +69,7 @@ fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
 }
 
 #[test]
-fn refuses_faults_that_nobody_can_serve() {
+fn refuses_faults_that_cannot_be_served() {
     let mut dest = Dest::advised(4);
     let fault = |dest: &mut Dest, block, offset| refused(dest.core.fault(block, offset, 0));
     assert_eq!(fault(&mut dest, 0, 0), What::NotListening);
@@ -96,7 +96,7 @@ fn requests_while_the_device_state_is_loading() {
 }
 
 #[test]
-fn repeats_as_much_as_the_outbox_should_hold() {
+fn repeats_requests_in_bounded_chunks() {
     // RESUME_ACK, a request with this name, and 1022 without one.
     const CHUNK: usize = 8 + (4 + 12 + 1 + 7) + 1022 * (4 + 12);
     let mut dest = Dest::new(Config::default());

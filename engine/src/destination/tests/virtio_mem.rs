@@ -74,7 +74,7 @@ fn switched(plugged: u64, early: bool, discarded: u64) -> Dest {
 }
 
 #[test]
-fn ends_without_what_is_unplugged() {
+fn completes_without_unplugged_pages() {
     for early in [true, false] {
         let mut dest = switched(0, early, 0);
         assert_eq!(dest.core.pages().missing(), 1);
@@ -87,7 +87,7 @@ fn ends_without_what_is_unplugged() {
 }
 
 #[test]
-fn expects_every_page_that_is_plugged() {
+fn requires_every_plugged_page() {
     // The second piece is plugged, and one of its pages never comes.
     let mut dest = switched(0b10, false, 0);
     for offset in (2 * MIB..4 * MIB - PAGE).step_by(usize::try_from(PAGE).unwrap()) {
@@ -102,13 +102,13 @@ fn expects_every_page_that_is_plugged() {
 }
 
 #[test]
-fn still_expects_every_page_of_other_blocks() {
+fn requires_every_page_of_other_blocks() {
     let mut dest = switched(0, true, 0);
     assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
 }
 
 #[test]
-fn expects_what_the_source_has_promised() {
+fn requires_unplugged_pages_that_were_discarded() {
     for early in [true, false] {
         let mut dest = switched(0, early, 2 * PAGE);
         dest.serve(0, 0);
@@ -120,7 +120,7 @@ fn expects_what_the_source_has_promised() {
 }
 
 #[test]
-fn requests_nothing_that_is_unplugged() {
+fn does_not_request_unplugged_pages() {
     let mut dest = switched(0b10, false, 0);
     assert_eq!(dest.fault(1, 2 * MIB - 1), Fault::Present);
     assert_eq!(dest.said(), [""; 0]);
@@ -142,7 +142,7 @@ fn accepts_an_unplugged_page_that_is_sent_anyway() {
 
 /// The source forgets what it promised of unplugged memory when it is told what was received.
 #[test]
-fn a_recovery_ends_promises_of_what_is_unplugged() {
+fn a_recovery_clears_discards_of_unplugged_pages() {
     let mut dest = switched(0, false, 2 * PAGE);
     dest.serve(1, PAGE);
     dest.core.link_lost(Main).unwrap();
@@ -163,7 +163,7 @@ fn a_recovery_ends_promises_of_what_is_unplugged() {
 }
 
 #[test]
-fn ends_in_precopy_without_what_is_unplugged() {
+fn completes_in_precopy_without_unplugged_pages() {
     let mut dest = Dest::new(Config::default());
     dest.advise(&[("ram", PAGE), ("dev/vm0", 4 * MIB)], PAGE);
     dest.page(0, 0, 1).unwrap();

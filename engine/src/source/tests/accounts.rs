@@ -19,7 +19,7 @@ fn next(rig: &mut Rig) -> PageRun {
 }
 
 #[test]
-fn counts_the_zero_pages_it_is_told_but_no_more_than_there_are() {
+fn counts_at_most_the_zero_pages_of_a_run() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     assert_eq!(rig.source.stats().zero, 0);
     let run = next(&mut rig);
@@ -33,7 +33,7 @@ fn counts_the_zero_pages_it_is_told_but_no_more_than_there_are() {
 }
 
 #[test]
-fn slows_down_when_told_to() {
+fn obeys_a_lower_bandwidth_limit() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     next(&mut rig);
     rig.source.set_bandwidth(1);
@@ -43,7 +43,7 @@ fn slows_down_when_told_to() {
 }
 
 #[test]
-fn knows_what_is_left_of_host_pages_that_are_half_sent() {
+fn remaining_excludes_sent_parts_of_host_pages() {
     let config = Config {
         run: 8192,
         ..late()
@@ -65,7 +65,7 @@ fn knows_what_is_left_of_host_pages_that_are_half_sent() {
 }
 
 #[test]
-fn ends_a_run_with_its_host_page() {
+fn ends_a_run_at_the_host_page_boundary() {
     let config = Config {
         run: 3 * 4096,
         ..config()
@@ -76,7 +76,7 @@ fn ends_a_run_with_its_host_page() {
 }
 
 #[test]
-fn knows_its_memory() {
+fn reports_its_memory_use() {
     /// One bit a page, and what goes with it.
     const BITS: RangeInclusive<usize> = 1024..=2048;
     let grew = |rig: &Rig, before: usize, by: RangeInclusive<usize>| {

@@ -77,7 +77,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
 }
 
 #[test]
-fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
+fn refuses_a_bitmap_larger_than_its_block_needs() {
     let mut rig = awaiting(config());
     assert_eq!(rig.source.recv_bitmap_limit(), 24);
     let got = rig.reply(&32_u64.to_be_bytes());
@@ -156,7 +156,7 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
 /// A stranger on one link must not make what the destination says on the next
 /// one look like a lie: nothing would be left that can end the migration.
 #[test]
-fn takes_a_true_bitmap_after_one_that_denied_everything() {
+fn accepts_a_true_bitmap_after_an_empty_one() {
     let mut rig = Rig::switched(config(), &[(130, 4096)]);
     rig.step(Channel::Main);
     rig.talk();

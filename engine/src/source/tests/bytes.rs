@@ -93,7 +93,7 @@ fn writes_the_smallest_stream_that_a_qemu_destination_completes() {
 }
 
 #[test]
-fn writes_what_qemu_puts_around_the_package() {
+fn writes_the_same_commands_around_the_package_as_qemu() {
     let config = Config {
         switchover_start: true,
         page_bits: true,
@@ -147,7 +147,7 @@ fn writes_neither_configuration_nor_footers_for_old_machines() {
 }
 
 #[test]
-fn announces_page_sizes_that_are_not_the_ordinary_one() {
+fn announces_page_sizes_other_than_the_hosts() {
     let mut blocks = Blocks::new(4096).expect("a good page size");
     for (name, page) in [("a", 4096), ("b", 65536), ("c", 2 << 20)] {
         let name = NameBuf::new(name).expect("a good name");

@@ -47,7 +47,7 @@ fn switch(source: &mut Source, out: &mut Vec<u8>) -> usize {
 }
 
 #[test]
-fn stays_inside_its_memory_with_the_longest_discard_list() {
+fn bounds_memory_with_the_longest_discard_list() {
     let mut source = vast(None);
     for page in (0..PAGES).step_by(2) {
         source.dirty.clear(super::super::Part {
@@ -62,7 +62,7 @@ fn stays_inside_its_memory_with_the_longest_discard_list() {
 }
 
 #[test]
-fn stays_inside_its_memory_under_a_flood_of_requests() {
+fn bounds_memory_under_a_flood_of_requests() {
     for preempt in [None, Some(Preempt::Late)] {
         let mut source = vast(preempt);
         switch(&mut source, &mut Vec::new());
@@ -100,7 +100,7 @@ fn stays_inside_its_memory_under_a_flood_of_requests() {
 }
 
 #[test]
-fn stays_inside_its_memory_when_it_recovers() {
+fn bounds_memory_during_recovery() {
     let mut source = vast(None);
     let mut out = Vec::new();
     switch(&mut source, &mut out);

@@ -37,7 +37,7 @@ fn run(next: Next) -> (u64, u64) {
 }
 
 #[test]
-fn sends_again_exactly_what_was_lost() {
+fn resends_exactly_the_lost_pages() {
     let mut rig = Rig::switched(config(), &[(300, 4096), (4, 65536)]);
     for _ in 0..4 {
         rig.step(Channel::Main);
@@ -68,7 +68,7 @@ fn sends_again_exactly_what_was_lost() {
 }
 
 #[test]
-fn sends_half_a_host_page_again_as_a_whole() {
+fn resends_a_partial_host_page_whole() {
     for config in [config(), late()] {
         let mut rig = Rig::switched(config, &[(4, 256 << 10)]);
         rig.step(Channel::Main);
@@ -102,7 +102,7 @@ fn names_the_block_again_on_a_new_link() {
 }
 
 #[test]
-fn keeps_requests_over_a_broken_link() {
+fn keeps_requests_across_a_broken_link() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.ask(0, 100 * 4096, 4096).expect("a good request");
     rig.ask(0, 150 * 4096, 4096).expect("a good request");
@@ -136,7 +136,7 @@ fn resumed_after_a_run() -> Rig {
 }
 
 #[test]
-fn forgets_requests_for_what_has_arrived() {
+fn drops_requests_for_pages_already_received() {
     let mut rig = resumed_after_a_run();
     rig.ask(0, 0, 100 * 4096).expect("a good request");
     assert_eq!(
@@ -150,7 +150,7 @@ fn forgets_requests_for_what_has_arrived() {
 }
 
 #[test]
-fn knows_what_has_arrived_once_all_bitmaps_are_there() {
+fn applies_bitmaps_once_all_have_arrived() {
     let mut rig = resumed_after_a_run();
     assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
     rig.talk();
@@ -162,7 +162,7 @@ fn knows_what_has_arrived_once_all_bitmaps_are_there() {
 }
 
 #[test]
-fn wants_the_preempt_channel_when_its_age_has_it() {
+fn connects_preempt_when_its_release_does() {
     let mut rig = Rig::switched(late(), &[(20, 4096)]);
     rig.cut();
     rig.source.resume().expect("paused");
@@ -230,7 +230,7 @@ fn recovers_from_a_broken_recovery() {
 }
 
 #[test]
-fn counts_a_destination_that_goes_on_as_loaded() {
+fn treats_a_resumed_destination_as_loaded() {
     let config = Config {
         ping_loaded: true,
         ..config()
@@ -248,7 +248,7 @@ fn counts_a_destination_that_goes_on_as_loaded() {
 }
 
 #[test]
-fn fails_before_the_switch_with_the_guest_still_here() {
+fn keeps_the_guest_when_it_fails_before_the_switch() {
     for steps in 0..4 {
         let mut rig = Rig::new(config(), &[(20_000, 4096)]);
         for page in (0..20_000).step_by(2) {
@@ -282,7 +282,7 @@ fn fails_before_the_switch_with_the_guest_still_here() {
 }
 
 #[test]
-fn hands_out_nothing_while_paused() {
+fn sends_nothing_while_paused() {
     let mut rig = Rig::switched(late(), &[(20, 4096)]);
     rig.cut();
     assert_eq!(rig.step(Channel::Main), Next::Stop);

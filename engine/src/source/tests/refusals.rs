@@ -88,7 +88,7 @@ fn phases(config: &Config) -> Vec<Rig> {
 }
 
 #[test]
-fn refuses_what_has_no_reason_to_be_sent_now() {
+fn refuses_messages_unexpected_in_a_phase() {
     let config = config();
     let messages = [
         (
@@ -174,7 +174,7 @@ fn refuses_an_acknowledgement_twice() {
 }
 
 #[test]
-fn refuses_requests_for_ranges_that_are_none() {
+fn refuses_requests_for_invalid_ranges() {
     let len = 64 * 4096;
     for preempt in [None, Some(Preempt::Late)] {
         let config = Config {
@@ -269,7 +269,7 @@ fn refuses_requests_for_ranges_that_are_none() {
 }
 
 #[test]
-fn refuses_a_refused_name_as_the_block_of_later_requests() {
+fn does_not_inherit_the_block_of_a_refused_request() {
     let mut rig = Rig::switched(config(), &[(64, 4096), (1, 4096)]);
     rig.ask(1, 0, 4096).expect("a good request");
     let block = name("pc.ram");
@@ -306,7 +306,7 @@ fn refuses_parts_of_host_pages_with_preempt() {
 }
 
 #[test]
-fn fails_when_the_destination_has_failed() {
+fn fails_when_the_destination_reports_failure() {
     for mut rig in phases(&config()) {
         let phase = rig.source.phase();
         let left = rig.source.guest_left();
@@ -355,7 +355,7 @@ fn refuses_everything_after_shut() {
 }
 
 #[test]
-fn pauses_on_bytes_that_are_no_message() {
+fn pauses_on_malformed_messages() {
     for bytes in [
         &[0, 0, 0, 0][..],
         &[0, 8, 0, 0],
@@ -371,7 +371,7 @@ fn pauses_on_bytes_that_are_no_message() {
 }
 
 #[test]
-fn says_what_is_wrong_and_where() {
+fn states_offset_and_cause_of_an_error() {
     let mut rig = Rig::switched(config(), &[(64, 4096)]);
     rig.say(Message::Pong { value: 9 }).expect("an answer");
     let error = rig

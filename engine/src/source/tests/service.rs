@@ -32,7 +32,7 @@ pub(super) fn pages(next: Next) -> (bool, BlockId, u64, u64) {
 }
 
 #[test]
-fn sends_after_the_switch_exactly_what_it_discarded() {
+fn sends_exactly_the_discarded_pages_after_the_switch() {
     let layouts: [&[(u64, u64)]; 3] = [
         &[(300, 4096)],
         &[(40, 4096), (3, 1 << 20), (1, 4096)],
@@ -69,7 +69,7 @@ fn sends_after_the_switch_exactly_what_it_discarded() {
 }
 
 #[test]
-fn serves_requests_first_and_goes_on_behind_them() {
+fn serves_requests_first_and_sweeps_on_behind_them() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
     rig.ask(0, 100 * 4096, 4096).expect("a good request");
@@ -113,7 +113,7 @@ fn serves_requests_on_their_own_channel() {
 }
 
 #[test]
-fn drops_requests_for_what_has_been_sent_or_waits_already() {
+fn drops_requests_for_sent_or_queued_pages() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.step(Channel::Main);
     rig.ask(0, 3 * 4096, 4096).expect("a good request");
@@ -133,7 +133,7 @@ fn drops_requests_for_what_has_been_sent_or_waits_already() {
 }
 
 #[test]
-fn serves_a_long_request_page_by_page_without_what_is_clean() {
+fn serves_only_dirty_pages_of_a_long_request() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.step(Channel::Main);
     rig.ask(0, 14 * 4096, 5 * 4096).expect("a good request");
@@ -157,7 +157,7 @@ fn inherits_the_block_from_the_last_accepted_name() {
 }
 
 #[test]
-fn takes_part_of_a_host_page_for_the_whole_of_it_without_preempt() {
+fn rounds_requests_to_host_pages_without_preempt() {
     let mut rig = Rig::switched(config(), &[(50, 65536)]);
     rig.ask(0, 20 * 4096, 4096).expect("QEMU takes it");
     assert_eq!(pages(rig.step(Channel::Main)), (true, 0, 16, 16));
@@ -178,7 +178,7 @@ fn finishes_a_host_page_before_another_one_on_the_same_channel() {
 }
 
 #[test]
-fn does_not_let_a_request_wait_for_a_host_page_that_is_held_back() {
+fn a_request_does_not_wait_for_a_throttled_host_page() {
     let config = Config {
         bandwidth: 1 << 20,
         ..config()
@@ -195,7 +195,7 @@ fn does_not_let_a_request_wait_for_a_host_page_that_is_held_back() {
 }
 
 #[test]
-fn does_not_send_on_preempt_what_is_being_sent_on_main() {
+fn does_not_send_on_preempt_a_page_being_sent_on_main() {
     let config = Config {
         bandwidth: 1 << 20,
         ..late()
@@ -229,7 +229,7 @@ fn does_not_send_on_preempt_what_is_being_sent_on_main() {
 }
 
 #[test]
-fn holds_back_the_sweep_but_no_request() {
+fn throttles_the_sweep_but_not_requests() {
     const RATE: u64 = 10 << 20;
     for preempt in [None, Some(Preempt::Late)] {
         let config = Config {

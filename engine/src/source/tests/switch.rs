@@ -9,7 +9,7 @@ use super::rig::Rig;
 use super::service::{config, late, pages};
 
 #[test]
-fn waits_for_everything_that_the_switch_needs() {
+fn waits_for_every_precondition_of_the_switch() {
     let config = Config {
         switchover_ack: true,
         ..late()
@@ -135,7 +135,7 @@ fn names_the_block_again_after_the_switch() {
 }
 
 #[test]
-fn refuses_calls_out_of_their_time() {
+fn refuses_calls_in_the_wrong_phase() {
     let mut rig = Rig::new(config(), &[(20, 4096)]);
     assert!(
         rig.source.switch(Vec::new()).is_err(),

@@ -28,7 +28,7 @@ fn switched(preempt: Option<Preempt>) -> (Rig, BTreeSet<Page>) {
 }
 
 #[test]
-fn neither_discards_nor_sends_what_is_unplugged() {
+fn neither_discards_nor_sends_unplugged_pages() {
     for preempt in [None, Some(Preempt::Late)] {
         let (mut rig, unplugged) = switched(preempt);
         assert!(rig.peer.discarded.is_disjoint(&unplugged));

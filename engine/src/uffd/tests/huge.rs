@@ -56,7 +56,7 @@ fn copy(answers: &[Answer], absent: u32) -> (Result<Placement, (Placement, Cause
 }
 
 #[test]
-fn finds_a_huge_page_that_is_there() {
+fn detects_a_present_huge_page() {
     let there = Placement {
         placed: 0,
         present: HUGE,
@@ -66,13 +66,13 @@ fn finds_a_huge_page_that_is_there() {
 }
 
 #[test]
-fn takes_no_hole_for_a_huge_page() {
+fn reports_an_empty_pool_for_a_missing_huge_page() {
     let empty = Cause::PoolEmpty { page_size: HUGE };
     assert_eq!(copy(&[], 100), (Err((Placement::default(), empty)), 0));
 }
 
 #[test]
-fn goes_on_when_the_pool_has_a_page_again() {
+fn retries_until_the_pool_has_a_page() {
     let all = Answer {
         error: None,
         count: HUGE as i64,

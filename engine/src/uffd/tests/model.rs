@@ -62,7 +62,7 @@ impl Kernel for Model {
 }
 
 #[test]
-fn fills_each_missing_page_once_and_wakes_each_present_one_however_it_is_interrupted() {
+fn fills_each_missing_page_once_and_wakes_each_present_one() {
     const COUNT: u64 = 5;
     let bytes = pages(COUNT);
     let zeros = [0; PAGE as usize];

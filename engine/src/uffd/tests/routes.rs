@@ -13,7 +13,7 @@ fn works(routes: &[Route]) -> impl FnMut(Route) -> Result<Route, RouteError> {
 }
 
 #[test]
-fn takes_the_best_route_that_works() {
+fn uses_the_first_route_that_works() {
     use Route::{Device, Syscall, UserModeOnly};
     assert_eq!(first_open(works(&Route::ALL)), Ok((Device, Device)));
     assert_eq!(
@@ -29,7 +29,7 @@ fn takes_the_best_route_that_works() {
 }
 
 #[test]
-fn goes_on_to_the_system_call_when_the_device_may_not_be_opened() {
+fn falls_back_to_the_system_call_when_the_device_cannot_be_opened() {
     // The `userfaultfd` crate gives up here.
     let (route, ()) = first_open(|route| match route {
         Route::Device => Err(RouteError::new(route, Step::Device, Errno::ACCESS)),
@@ -40,7 +40,7 @@ fn goes_on_to_the_system_call_when_the_device_may_not_be_opened() {
 }
 
 #[test]
-fn says_why_each_route_fails_and_where_to_look() {
+fn reports_why_each_route_failed() {
     let error = first_open::<()>(|route| {
         Err(match route {
             Route::Device => RouteError::new(route, Step::Device, Errno::ACCESS),
@@ -63,7 +63,7 @@ fn says_why_each_route_fails_and_where_to_look() {
 }
 
 #[test]
-fn says_something_for_every_errno_at_every_step() {
+fn describes_every_errno_at_every_step() {
     for route in Route::ALL {
         for step in [Step::Device, Step::Create, Step::Handshake] {
             for errno in 1..134 {
@@ -75,7 +75,7 @@ fn says_something_for_every_errno_at_every_step() {
 }
 
 #[test]
-fn asks_for_no_event_that_would_have_to_be_answered() {
+fn requests_no_event_that_needs_an_answer() {
     let events = [
         Features::EVENT_FORK,
         Features::EVENT_REMAP,
