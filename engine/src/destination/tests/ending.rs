@@ -13,7 +13,7 @@ fn preempt(pages: u64) -> Dest {
 const MISSING_ONE: What = What::Incomplete { missing: 1 };
 
 #[test]
-fn says_shut_0_once_and_last_when_every_page_is_here() {
+fn sends_shut_0_once_and_last_when_all_pages_are_received() {
     let mut dest = Dest::running(2);
     dest.serve(0, 0);
     dest.ping(4).unwrap();
@@ -50,7 +50,7 @@ fn refuses_to_finish_with_pages_missing() {
 }
 
 #[test]
-fn waits_with_shut_until_the_device_state_is_saved() {
+fn delays_shut_until_the_device_state_is_saved() {
     let mut dest = Dest::advised(1);
     dest.package(&[]).unwrap();
     dest.serve(0, 0);
@@ -62,7 +62,7 @@ fn waits_with_shut_until_the_device_state_is_saved() {
 }
 
 #[test]
-fn waits_for_what_is_being_placed() {
+fn waits_for_pages_being_placed() {
     let mut dest = Dest::running(2);
     dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
     dest.eof().unwrap();
@@ -94,7 +94,19 @@ fn waits_for_the_preempt_channel_after_the_end_of_the_main_one() {
 }
 
 #[test]
-fn takes_a_section_of_the_main_channel_for_no_end_of_the_other() {
+fn waits_for_a_preempt_channel_that_is_expected_later() {
+    let mut dest = Dest::running(2);
+    dest.serve(0, 0);
+    dest.core.expect_preempt();
+    dest.eof().unwrap();
+    assert_eq!(dest.core.phase(), Phase::Running);
+    dest.page_on(Preempt, 0, PAGE, 1).unwrap();
+    dest.placed(Preempt, 0, PAGE, PAGE).unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+}
+
+#[test]
+fn eos_on_the_main_channel_does_not_end_the_preempt_channel() {
     let mut dest = preempt(2);
     dest.event(Main, Event::Record(Record::Eos)).unwrap();
     assert_eq!(
@@ -104,7 +116,7 @@ fn takes_a_section_of_the_main_channel_for_no_end_of_the_other() {
 }
 
 #[test]
-fn knows_whether_the_source_hears_from_it() {
+fn reports_whether_a_return_path_is_open() {
     let mut dest = Dest::new(Config::default());
     assert!(!dest.core.has_return_path());
     dest.event(Main, Event::Header).unwrap();
@@ -133,7 +145,7 @@ fn reports_whether_the_source_has_switched() {
 }
 
 #[test]
-fn takes_nothing_behind_the_end_of_the_main_channel() {
+fn refuses_events_after_the_end_of_the_main_channel() {
     let mut dest = preempt(2);
     dest.serve(0, 0);
     dest.eof().unwrap();
@@ -142,7 +154,7 @@ fn takes_nothing_behind_the_end_of_the_main_channel() {
 }
 
 #[test]
-fn gives_up_when_the_preempt_channel_ends_and_pages_are_missing() {
+fn fails_when_the_preempt_channel_ends_and_pages_are_missing() {
     // Ended by EOS or by closing, before or after the main channel's end.
     for eos in [true, false] {
         for first in [true, false] {
@@ -166,7 +178,7 @@ fn gives_up_when_the_preempt_channel_ends_and_pages_are_missing() {
 }
 
 #[test]
-fn gives_up_when_the_main_channel_ends_inside_a_host_page() {
+fn fails_when_the_main_channel_ends_inside_a_host_page() {
     let mut dest = Dest::huge(1, true);
     dest.page(1, 0, 1).unwrap();
     // The rest may not come on the preempt channel, so why wait for it?
@@ -238,7 +250,7 @@ fn accepts_a_stream_that_never_switches() {
 }
 
 #[test]
-fn refuses_an_end_in_precopy_that_is_not_wanted_or_incomplete() {
+fn refuses_an_unwanted_or_incomplete_end_in_precopy() {
     let mut dest = Dest::new(Config {
         accept_precopy_end: false,
         ..Config::default()
@@ -269,7 +281,7 @@ fn refuses_an_end_before_the_guest_may_run_or_inside_the_package() {
 }
 
 #[test]
-fn refuses_a_description_where_there_is_none() {
+fn refuses_an_unexpected_vm_description() {
     let mut dest = Dest::advised(1);
     let what = refused(dest.event(Main, Event::Description { size: 1 }));
     assert!(matches!(what, What::OutOfTurn { .. }));
@@ -281,7 +293,7 @@ fn refuses_a_description_where_there_is_none() {
 }
 
 #[test]
-fn tells_again_a_source_that_did_not_see_shut() {
+fn repeats_shut_after_a_recovery() {
     let mut dest = Dest::running(2);
     dest.serve(0, 0);
     dest.serve(0, PAGE);
@@ -306,7 +318,7 @@ fn tells_again_a_source_that_did_not_see_shut() {
 /// behind the main channel's end, and was an error if no page had to wait for
 /// it.
 #[test]
-fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
+fn accepts_eos_on_an_early_preempt_channel_after_completion() {
     let mut dest = Dest::huge(1, true);
     let eos = |dest: &mut Dest| dest.event(Preempt, Event::Record(Record::Eos));
     for page in 0..16 {
@@ -325,7 +337,7 @@ fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
 }
 
 #[test]
-fn waits_with_shut_until_the_end_is_confirmed() {
+fn delays_shut_until_the_end_is_confirmed() {
     let mut dest = Dest::new(Config {
         confirm_end: true,
         ..Config::default()
@@ -346,7 +358,7 @@ fn waits_with_shut_until_the_end_is_confirmed() {
 }
 
 #[test]
-fn tells_after_a_recovery_what_was_confirmed_without_a_link() {
+fn sends_shut_after_a_recovery_if_confirmed_while_disconnected() {
     let mut dest = Dest::new(Config {
         confirm_end: true,
         ..Config::default()
@@ -369,7 +381,7 @@ fn tells_after_a_recovery_what_was_confirmed_without_a_link() {
 }
 
 #[test]
-fn tells_the_source_that_it_gives_up_but_not_after_the_end() {
+fn abort_sends_shut_1_unless_the_migration_is_over() {
     let mut dest = Dest::running(1);
     dest.said();
     dest.core.abort();

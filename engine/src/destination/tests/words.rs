@@ -154,6 +154,12 @@ fn all() -> Vec<(What, &'static str, Blame, &'static str)> {
             "the source still has the guest: start the migration again",
         ),
         (
+            What::DevicesLost,
+            "the stream has ended, but the link broke before the device state was received",
+            Link,
+            "the source has been told that it has its guest back",
+        ),
+        (
             What::LinkDown,
             "the connection is down, nothing can come from it",
             Caller,
@@ -239,7 +245,7 @@ fn error(what: What) -> Error {
 }
 
 #[test]
-fn says_what_is_wrong_whose_fault_it_is_and_what_to_do() {
+fn states_cause_blame_and_advice() {
     for (what, words, blame, advice) in all() {
         assert_eq!(what.to_string(), words);
         assert_eq!(what.blame(), blame, "{words}");
@@ -263,7 +269,7 @@ fn whole() -> Error {
 }
 
 #[test]
-fn says_where_it_is_wrong() {
+fn states_block_and_offset() {
     let mut error = whole();
     let rest = "the stream has ended, but 7 target pages are missing (this is the first) \
                 [preempt channel, listening]: the source has been told; do not run a guest on \
@@ -285,7 +291,7 @@ impl Write for Room {
 }
 
 #[test]
-fn stops_where_its_writer_does() {
+fn propagates_formatter_errors() {
     let errors = all().into_iter().map(|(what, ..)| error(what));
     for error in errors.chain([whole()]) {
         for room in 0..error.to_string().len() {

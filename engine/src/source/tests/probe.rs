@@ -38,7 +38,7 @@ fn proofs(rig: &Rig) -> usize {
 }
 
 #[test]
-fn keeps_the_guest_until_the_destination_answers() {
+fn does_not_switch_until_the_destination_answers() {
     let mut rig = probing(None);
     assert_eq!(rig.source.awaits(), None);
     assert_eq!(rig.step(Channel::Main), Next::Write);
@@ -56,7 +56,19 @@ fn keeps_the_guest_until_the_destination_answers() {
 }
 
 #[test]
-fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
+fn awaits_nothing_without_probing() {
+    let mut rig = Rig::new(config(), &[(20, 4096)]);
+    rig.step(Channel::Main);
+    assert_eq!(rig.source.phase(), Phase::Precopy);
+    assert_eq!(rig.source.awaits(), None);
+    let mut rig = Rig::switched(config(), &[(20, 4096)]);
+    assert_eq!(rig.source.phase(), Phase::Postcopy);
+    assert_eq!(rig.source.awaits(), None);
+    rig.run();
+}
+
+#[test]
+fn switches_after_two_answers_with_the_preempt_channel_open() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
         while rig.source.phase() == Phase::Fresh {
@@ -79,12 +91,13 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
         assert!(rig.source.is_ready_to_switch());
         let late = rig.source.preempt_refused();
         assert!(matches!(late, Err(Error::Phase { .. })), "{late:?}");
+        assert_eq!(rig.source.preempt(), Some(kind));
         rig.finish();
     }
 }
 
 #[test]
-fn goes_on_over_one_channel_when_the_other_is_refused() {
+fn uses_one_channel_when_preempt_is_refused() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
         while rig.source.phase() == Phase::Fresh {
@@ -109,7 +122,7 @@ fn goes_on_over_one_channel_when_the_other_is_refused() {
 }
 
 #[test]
-fn opens_a_preempt_channel_that_the_destination_waits_for() {
+fn opens_a_preempt_channel_the_destination_waits_for() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(None);
         let early = rig.source.open_preempt(kind);
@@ -136,7 +149,7 @@ fn opens_a_preempt_channel_that_the_destination_waits_for() {
 }
 
 #[test]
-fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
+fn opens_a_preempt_channel_awaited_at_the_end() {
     let mut rig = probing(None);
     rig.step(Channel::Main);
     rig.talk();
@@ -158,7 +171,7 @@ fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
 }
 
 #[test]
-fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
+fn uses_the_new_preempt_channel_after_the_destination_resumes() {
     let mut rig = probing(Some(Preempt::Late));
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");

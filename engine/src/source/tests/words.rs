@@ -15,7 +15,7 @@ fn refused(why: Why) -> Error {
 }
 
 #[test]
-fn says_why_a_message_is_refused() {
+fn states_why_a_message_is_refused() {
     let block = NameBuf::new("pc.ram").expect("a name");
     let range = BlockError::Overrun {
         start: 0x2000,
@@ -76,7 +76,7 @@ fn says_why_a_message_is_refused() {
 }
 
 #[test]
-fn says_what_went_wrong_and_whose_fault_it_is() {
+fn states_cause_and_blame() {
     let malformed = |rule| {
         Error::Malformed(DecodeError {
             offset: 4,
@@ -151,7 +151,7 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
 }
 
 #[test]
-fn calls_each_phase_by_its_own_name() {
+fn names_each_phase() {
     let phases = [
         (Phase::Fresh, "fresh"),
         (Phase::Precopy, "precopy"),
