@@ -297,7 +297,6 @@ fn words(message: &Message<Name<'_>>) -> String {
 /// What is wrong, of a call that must be refused.
 pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> What {
     let error = result.unwrap_err();
-    assert!(error.to_string().len() > 20);
     assert_eq!(error.is_peer_fault(), error.what.blame() == Blame::Peer);
     error.what
 }
