@@ -3,14 +3,14 @@
 #![cfg(feature = "uffd")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use retpath_codec::{BlockName, NameBuf, forward};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::channel::{Address, ChannelError, Link};
-use retpath_engine::destination::{self, Phase};
+use retpath_engine::destination::{self, Destination, Phase};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::run::{
     Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
@@ -35,27 +35,26 @@ impl Machine for Still {
     }
 }
 
-/// The same, but the loop is stopped after so many looks at its memory.
-struct Quitting {
+/// The same, but something happens at some looks at its memory.
+struct Watched<F> {
     machine: Still,
-    left: AtomicU64,
-    control: Control,
+    looks: AtomicU64,
+    /// Called before each look with its number, from 1 on.
+    at_look: F,
 }
 
-impl PageSource for Quitting {
+impl<F: Fn(u64) + Send + Sync> PageSource for Watched<F> {
     fn read(&self, block: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
         self.machine.0.read(block, offset, out)
     }
 
     fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.control.stop();
-        }
+        (self.at_look)(self.looks.fetch_add(1, Ordering::Relaxed) + 1);
         self.machine.0.lend(block, offset, len)
     }
 }
 
-impl Machine for Quitting {
+impl<F: Fn(u64) + Send + Sync> Machine for Watched<F> {
     fn pages(&self) -> &dyn PageSource {
         self
     }
@@ -65,26 +64,34 @@ impl Machine for Quitting {
     }
 }
 
-/// A flag that threads wait for.
+/// A value that threads wait for.
 #[derive(Default)]
-struct Flag(Mutex<bool>, Condvar);
+struct Shared<T>(Mutex<T>, Condvar);
 
-impl Flag {
-    fn set(&self) {
-        *self.0.lock().expect("no panic") = true;
+impl<T> Shared<T> {
+    fn change(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.0.lock().expect("no panic"));
         self.1.notify_all();
     }
 
     /// Panics if it takes far too long.
-    fn wait(&self) {
-        let set = self.0.lock().expect("no panic");
+    fn wait(&self, until: impl Fn(&T) -> bool) -> MutexGuard<'_, T> {
+        let value = self.0.lock().expect("no panic");
         let long = Duration::from_secs(60);
-        let (set, _) = self
+        let waited = self
             .1
-            .wait_timeout_while(set, long, |set| !*set)
-            .expect("no panic");
-        assert!(*set, "it never happens");
+            .wait_timeout_while(value, long, |value| !until(value));
+        let (value, timeout) = waited.expect("no panic");
+        assert!(!timeout.timed_out(), "it never happens");
+        value
     }
+}
+
+/// What the destination's loop has reported.
+#[derive(Default)]
+struct Progress {
+    runs: bool,
+    pauses: u64,
 }
 
 /// A machine that has sent everything before the switch, and sends its first page again when the
@@ -93,7 +100,7 @@ struct Settled {
     memory: Vec<Vec<u8>>,
     device_state: Vec<u8>,
     switched: AtomicBool,
-    read: Arc<Flag>,
+    read: Arc<Shared<bool>>,
 }
 
 impl PageSource for Settled {
@@ -103,7 +110,7 @@ impl PageSource for Settled {
 
     fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
         if self.switched.load(Ordering::Relaxed) {
-            self.read.wait();
+            drop(self.read.wait(|read| *read));
         }
         self.memory.lend(block, offset, len)
     }
@@ -130,7 +137,7 @@ impl Machine for Settled {
 struct Reader {
     memory: Vec<Arc<Memory>>,
     reader: Option<std::thread::JoinHandle<()>>,
-    read: Arc<Flag>,
+    read: Arc<Shared<bool>>,
 }
 
 impl Guest for Reader {
@@ -150,7 +157,7 @@ impl Guest for Reader {
                     memory.touch(page * 4096).expect("inside");
                 }
             }
-            read.set();
+            read.change(|read| *read = true);
         }));
     }
 }
@@ -167,10 +174,7 @@ impl Connector for Dial {
 struct Plain {
     memory: Vec<(NameBuf, Arc<Memory>)>,
     touchers: Vec<std::thread::JoinHandle<()>>,
-    /// How often the link is cut, once the guest runs: before that a cut is
-    /// the migration's end.
-    cuts: usize,
-    control: Option<Control>,
+    progress: Arc<Shared<Progress>>,
 }
 
 impl Guest for Plain {
@@ -182,15 +186,7 @@ impl Guest for Plain {
     }
 
     fn run(&mut self) {
-        if let Some(control) = self.control.take() {
-            let cuts = self.cuts;
-            self.touchers.push(std::thread::spawn(move || {
-                for _ in 0..cuts {
-                    std::thread::sleep(Duration::from_millis(10));
-                    control.pause();
-                }
-            }));
-        }
+        self.progress.change(|it| it.runs = true);
         for (_, memory) in &self.memory {
             let memory = Arc::clone(memory);
             self.touchers.push(std::thread::spawn(move || {
@@ -201,14 +197,20 @@ impl Guest for Plain {
             }));
         }
     }
+
+    fn progress(&mut self, core: &Destination) {
+        let pauses = core.stats().pauses;
+        self.progress.change(|it| it.pauses = pauses);
+    }
 }
 
-fn migrate(preempt: Option<Preempt>, cuts: usize) {
-    migrate_by(preempt, cuts, None);
-}
+/// Looks at the source's memory from one cut to the next.
+const LOOKS: u64 = 40;
 
-/// `quit`: the first source gives up after so many looks at its memory, and another one takes over.
-fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
+/// Migrates a machine whose guest reads all of its memory. The destination breaks the link `cuts`
+/// times while the source sends. `quit`: the first source stops after so many looks at its memory,
+/// and another one takes over.
+fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
     let dir = tempfile::tempdir().expect("a folder");
     let uri: Address = format!("unix:{}", dir.path().join("s").display())
         .parse()
@@ -235,6 +237,9 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
     }
     let want = memory.clone();
     let at = listener.address().clone();
+    let receiving = Control::new().expect("control");
+    let mut guest = Plain::default();
+    let (cut, progress) = (receiving.clone(), Arc::clone(&guest.progress));
     let server = std::thread::spawn(move || {
         let mut config = source::Config::new("pc-i440fx-7.2");
         config.preempt = preempt;
@@ -246,27 +251,37 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
         let mut machine = Still(memory);
         let mut dial = Dial(at);
-        if let Some(looks) = quit {
-            let mut quitting = Quitting {
+        if let Some(last) = quit {
+            let mut stopped = Watched {
                 machine,
-                left: looks.into(),
-                control: control.clone(),
+                looks: AtomicU64::new(0),
+                at_look: |look| {
+                    if look == last {
+                        control.stop();
+                    }
+                },
             };
-            let end = serve(&mut core, &mut quitting, &mut dial, &options, &control);
+            let end = serve(&mut core, &mut stopped, &mut dial, &options, &control);
             assert!(matches!(end, Err(RunError::Stopped)), "{end:?}");
             assert!(core.guest_left() && core.remaining() > 0);
-            machine = quitting.machine;
+            machine = stopped.machine;
             core = Source::taking_over(config, blocks).expect("good");
         }
+        let mut machine = Watched {
+            machine,
+            looks: AtomicU64::new(0),
+            at_look: |look| {
+                if look % LOOKS == 0 && look / LOOKS <= cuts {
+                    // Before the guest runs, a cut ends the migration.
+                    let before = progress.wait(|it| it.runs).pauses;
+                    cut.pause();
+                    drop(progress.wait(|it| it.pauses > before));
+                }
+            },
+        };
         serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
         assert_eq!(core.phase(), source::Phase::Completed);
     });
-    let control = Control::new().expect("control");
-    let mut guest = Plain {
-        cuts,
-        control: Some(control.clone()),
-        ..Plain::default()
-    };
     let options = ReceiveOptions {
         core: destination::Config {
             preempt: preempt.is_some(),
@@ -277,8 +292,13 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         recovery: Duration::from_secs(30),
         accept_unproven_end: false,
     };
-    let core = receive(&mut listener, &mut guest, options, &control).expect("received");
+    let core = receive(&mut listener, &mut guest, options, &receiving).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
+    let pauses = cuts + u64::from(quit.is_some());
+    assert_eq!(
+        (core.stats().pauses, core.stats().resumes),
+        (pauses, pauses)
+    );
     for toucher in guest.touchers {
         toucher.join().expect("touched");
     }
@@ -287,7 +307,6 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         memory.read(0, &mut got).expect("inside");
         assert!(got == *want, "{}", name.name());
     }
-    println!("{:?}", core.stats());
     server.join().expect("server");
 }
 
@@ -374,26 +393,26 @@ fn fills_unplugged_memory_with_zeros() {
 
 #[test]
 fn transfers_every_page() {
-    migrate(None, 0);
+    migrate(None, 0, None);
 }
 
 #[test]
 fn transfers_every_page_with_a_preempt_channel() {
-    migrate(Some(Preempt::Late), 0);
-    migrate(Some(Preempt::Early), 0);
+    migrate(Some(Preempt::Late), 0, None);
+    migrate(Some(Preempt::Early), 0, None);
 }
 
 #[test]
 fn recovers_from_cut_links() {
-    migrate(None, 5);
-    migrate(Some(Preempt::Late), 5);
+    migrate(None, 5, None);
+    migrate(Some(Preempt::Late), 5, None);
 }
 
 #[test]
 fn another_source_takes_over_a_stopped_migration() {
-    for looks in [20, 100, 200] {
-        migrate_by(None, 0, Some(looks));
-        migrate_by(Some(Preempt::Late), 0, Some(looks));
-        migrate_by(Some(Preempt::Early), 0, Some(looks));
+    for last in [20, 100, 200] {
+        migrate(None, 0, Some(last));
+        migrate(Some(Preempt::Late), 0, Some(last));
+        migrate(Some(Preempt::Early), 0, Some(last));
     }
 }
