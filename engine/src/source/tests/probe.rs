@@ -46,10 +46,13 @@ fn does_not_switch_until_the_destination_answers() {
     rig.source.switch(Vec::new()).expect("in precopy");
     idle(&mut rig);
     assert!(!rig.source.guest_left());
-    rig.say(Message::Pong { value: 1 }).expect("an answer");
+    for value in [1, 4] {
+        rig.say(Message::Pong { value }).expect("an answer");
+    }
     assert_eq!(rig.source.awaits(), None);
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert!(rig.source.guest_left());
+    rig.say(Message::Pong { value: 3 }).expect("an answer");
     assert_eq!(rig.source.awaits(), Some(Awaited::Listening));
     rig.say(Message::Pong { value: 4 }).expect("it listens");
     assert_eq!(rig.source.awaits(), None);
@@ -83,6 +86,8 @@ fn switches_after_two_answers_with_the_preempt_channel_open() {
         for asked in 1..=2 {
             assert!(!rig.source.is_ready_to_switch());
             idle(&mut rig);
+            // PONG 4 proves something only after the switch.
+            rig.say(Message::Pong { value: 4 }).expect("an answer");
             assert!(rig.source.is_preempt_unproven());
             assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
             assert_eq!(proofs(&rig), 1, "answer {asked}");
