@@ -1,4 +1,4 @@
-//! Sources that take their time.
+//! Slow sources.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use super::receiver::{LONG, Net, Receiver, connect, connect_tcp, listen, serves_
 use super::trial::Trial;
 use super::wire::recording;
 
-/// Byte by byte: nothing in the loop depends on how the bytes come.
+/// Nothing in the loop depends on how the stream is split.
 #[test]
 fn receives_a_migration_one_byte_at_a_time() {
     let _trial = Trial::new("byte by byte");
@@ -34,8 +34,8 @@ fn receives_a_migration_one_byte_at_a_time() {
     serves_the_next(receiver.complete().0);
 }
 
-/// Whoever stops in the middle of precopy is waited for, as the protocol has
-/// it, but not against the user's will.
+/// The loop waits for a source that is silent in precopy, as the protocol allows, until it is
+/// told to stop.
 #[test]
 fn stops_while_the_source_is_silent() {
     let _trial = Trial::new("silence in precopy");

@@ -1,4 +1,4 @@
-//! Our source, over links of the test's choice.
+//! A source over links that the test provides.
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use retpath_engine::source::{Phase, Source};
 use super::receiver::{LONG, Still, connect};
 use super::wire::{blocks, config, image};
 
-/// Some links, and then those to an address.
+/// Hands out the given links, then connects to an address.
 struct First {
     links: VecDeque<Link>,
     then: Address,
@@ -39,7 +39,7 @@ fn take_over(connector: &mut dyn Connector) {
     assert_eq!(core.phase(), Phase::Completed);
 }
 
-/// Takes a migration over on a link that is there, or on later ones.
+/// Takes a migration over on a given link, and on new ones after it.
 pub(crate) fn serve_over(link: Link, then: &Address) {
     take_over(&mut First {
         links: [link].into(),
@@ -61,7 +61,7 @@ impl Connector for Held {
     }
 }
 
-/// Takes a migration over, and does not close the link at its end.
+/// Takes a migration over and keeps the link open after its end.
 pub(crate) fn hold_on(address: &Address) -> JoinHandle<UnixStream> {
     let address = address.clone();
     thread::spawn(move || {
