@@ -1,4 +1,4 @@
-//! Both loops, joined by real sockets, over real userfaultfd.
+//! Both loops over real sockets and real userfaultfd.
 
 #![cfg(feature = "uffd")]
 
@@ -19,7 +19,7 @@ use retpath_engine::source::{self, PageSource, Preempt, Source};
 use retpath_engine::stats::Stats;
 use retpath_engine::virtio_mem::Unplugged;
 
-/// A machine whose memory never changes, and which is switched at once.
+/// A machine whose memory never changes and that switches at once.
 struct Still(Vec<Vec<u8>>);
 
 impl Machine for Still {
@@ -35,12 +35,12 @@ impl Machine for Still {
     }
 }
 
-/// The same, but something happens at some looks at its memory.
+/// The same, with a callback on each access to its memory.
 struct Watched<F> {
     machine: Still,
-    looks: AtomicU64,
-    /// Called before each look with its number, from 1 on.
-    at_look: F,
+    accesses: AtomicU64,
+    /// Called before each access with its number, from 1.
+    on_access: F,
 }
 
 impl<F: Fn(u64) + Send + Sync> PageSource for Watched<F> {
@@ -49,7 +49,7 @@ impl<F: Fn(u64) + Send + Sync> PageSource for Watched<F> {
     }
 
     fn lend(&self, block: usize, offset: u64, len: usize) -> Option<&[u8]> {
-        (self.at_look)(self.looks.fetch_add(1, Ordering::Relaxed) + 1);
+        (self.on_access)(self.accesses.fetch_add(1, Ordering::Relaxed) + 1);
         self.machine.0.lend(block, offset, len)
     }
 }
@@ -82,7 +82,7 @@ impl<T> Shared<T> {
             .1
             .wait_timeout_while(value, long, |value| !until(value));
         let (value, timeout) = waited.expect("no panic");
-        assert!(!timeout.timed_out(), "it never happens");
+        assert!(!timeout.timed_out(), "timed out");
         value
     }
 }
@@ -94,8 +94,8 @@ struct Progress {
     pauses: u64,
 }
 
-/// A machine that has sent everything before the switch, and sends its first page again when the
-/// guest has read all others.
+/// A machine that sends everything before the switch, and its first page again once the guest has
+/// read all others.
 struct Settled {
     memory: Vec<Vec<u8>>,
     device_state: Vec<u8>,
@@ -204,12 +204,12 @@ impl Guest for Plain {
     }
 }
 
-/// Looks at the source's memory from one cut to the next.
-const LOOKS: u64 = 40;
+/// Accesses to the source's memory between cuts.
+const INTERVAL: u64 = 40;
 
 /// Migrates a machine whose guest reads all of its memory. The destination breaks the link `cuts`
-/// times while the source sends. `quit`: the first source stops after so many looks at its memory,
-/// and another one takes over.
+/// times while the source sends. `quit`: the first source stops after so many accesses to its
+/// memory, and another one takes over.
 fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
     let dir = tempfile::tempdir().expect("a folder");
     let uri: Address = format!("unix:{}", dir.path().join("s").display())
@@ -254,9 +254,9 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         if let Some(last) = quit {
             let mut stopped = Watched {
                 machine,
-                looks: AtomicU64::new(0),
-                at_look: |look| {
-                    if look == last {
+                accesses: AtomicU64::new(0),
+                on_access: |access| {
+                    if access == last {
                         control.stop();
                     }
                 },
@@ -269,9 +269,9 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         }
         let mut machine = Watched {
             machine,
-            looks: AtomicU64::new(0),
-            at_look: |look| {
-                if look % LOOKS == 0 && look / LOOKS <= cuts {
+            accesses: AtomicU64::new(0),
+            on_access: |access| {
+                if access % INTERVAL == 0 && access / INTERVAL <= cuts {
                     // Before the guest runs, a cut ends the migration.
                     let before = progress.wait(|it| it.runs).pauses;
                     cut.pause();
@@ -310,8 +310,8 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
     server.join().expect("server");
 }
 
-/// Migrates a machine of which every page but the first is there at the switch, and whose guest reads
-/// all of them before the source goes on.
+/// Migrates a machine of which every page but the first is received before the switch. The guest
+/// reads all of these before the source continues.
 fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>) -> Stats {
     let dir = tempfile::tempdir().expect("a folder");
     let uri: Address = format!("unix:{}", dir.path().join("s").display())
@@ -359,8 +359,8 @@ fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>)
     core.stats().clone()
 }
 
-/// Found by the loops: a zero page that comes before LISTEN leaves nothing in memory, and a fault on
-/// it was woken but never filled, so that it came again without end.
+/// Regression: a zero page received before LISTEN leaves no page in memory; a fault on it was woken
+/// but never filled, and repeated without end.
 #[test]
 fn fills_pages_that_were_zero_before_the_switch() {
     let config = source::Config::new("pc-i440fx-7.2");
@@ -368,7 +368,7 @@ fn fills_pages_that_were_zero_before_the_switch() {
     assert!(stats.faults_present >= 63, "{stats:?}");
 }
 
-/// Nobody sends it, so nobody who reads it may wait for it.
+/// Unplugged memory is never sent, so a thread that reads it must not wait.
 #[test]
 fn fills_unplugged_memory_with_zeros() {
     const MIB: u64 = 1 << 20;

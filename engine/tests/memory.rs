@@ -1,4 +1,4 @@
-//! RAM memory: copies, discards, bounds, and which files are mapped.
+//! Guest memory: copies, discards, bounds, and which files can be mapped.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};

@@ -1,5 +1,5 @@
-//! The relay that stands between two sides of a migration, and the wrapper of child processes:
-//! what they promise to the tests against QEMU, shown without QEMU.
+//! Tests, without QEMU, of two tools of the QEMU tests: the relay between the two sides of a
+//! migration, and the wrapper of child processes.
 
 mod support;
 
@@ -14,13 +14,13 @@ use support::qemu::Relay;
 use support::qemu::process::folder;
 use support::qemu::relay::{Way, recorded};
 
-/// A listener to stand behind a relay.
+/// A listener, and a relay in front of it.
 fn behind(folder: &Path) -> (UnixListener, Relay) {
     let path = folder.join("in");
     (UnixListener::bind(&path).unwrap(), Relay::new(&path))
 }
 
-/// Both ends of a new connection through the relay, whose reads do not hang.
+/// Both ends of a new connection through the relay, with read timeouts.
 fn through(listener: &UnixListener, relay: &Relay) -> (UnixStream, UnixStream) {
     let near = UnixStream::connect(relay.socket()).unwrap();
     let (far, _) = listener.accept().unwrap();
@@ -46,7 +46,7 @@ fn holds_a_message_until_it_is_released() {
     near.write_all(b"e").unwrap();
     near.write_all(b"ld, behind").unwrap();
     relay.wait_held(SOON, |bytes| bytes == b"held, behind");
-    // The other direction goes on, and so does what came before.
+    // The other direction and the bytes before it are forwarded.
     far.write_all(b"back").unwrap();
     let mut back = [0; 4];
     near.read_exact(&mut back).unwrap();
@@ -107,7 +107,7 @@ fn forwards_and_records_both_ways() {
     far.write_all(b"pong").unwrap();
     far.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(rest(&mut near), b"pong");
-    // The other direction is open still.
+    // The other direction is still open.
     let all = sent.clone();
     let writer = std::thread::spawn(move || near.write_all(&all[100..]).map(|()| drop(near)));
     assert!(head == sent[..100] && rest(&mut far) == sent[100..]);

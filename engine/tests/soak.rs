@@ -1,5 +1,5 @@
-//! A thousand short migrations with random cuts: no wrong page, and nothing
-//! left behind.
+//! A thousand short migrations with random cuts: every page is right, and no
+//! descriptor, thread or memory leaks.
 
 #![cfg(feature = "uffd")]
 
@@ -22,7 +22,7 @@ use retpath_engine::source::{self, PageSource, Preempt, Source};
 const PAGE: u64 = 4096;
 const PAGES: u64 = 96;
 
-/// Migrations at a time: most of each is waiting for its source to see SHUT.
+/// Concurrent migrations: each mostly waits for its source to receive SHUT.
 const LANES: u64 = 20;
 
 struct Still(Vec<Vec<u8>>);
@@ -48,7 +48,7 @@ impl Connector for Dial {
     }
 }
 
-/// Cuts its own link from the moment on when the guest runs.
+/// Cuts its own link once the guest runs.
 struct Cutting {
     memory: Option<Arc<Memory>>,
     control: Control,
@@ -84,7 +84,7 @@ fn byte(page: u64, seed: u64) -> u8 {
     }
 }
 
-/// One migration; says how often its link broke.
+/// Runs one migration; returns how often its link broke.
 fn migrate(seed: u64) -> u64 {
     let dir = tempfile::tempdir().expect("a folder");
     let uri: Address = format!("unix:{}", dir.path().join("s").display())
@@ -177,7 +177,7 @@ fn footprint() -> [usize; 3] {
     [count("/proc/self/fd"), count("/proc/self/task"), rss]
 }
 
-/// `count` migrations from `first` on, some at a time.
+/// Runs `count` migrations with seeds from `first`; returns how many links broke.
 fn round(first: u64, count: u64) -> u64 {
     let lane = |lane| {
         thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! What a source of 8 GiB really occupies, as the kernel counts it: less than
-//! 16 MiB and 3 bits for each page, whatever the destination does.
+//! Resident memory of a source of 8 GiB: less than 16 MiB and 3 bits for each
+//! page, whatever the destination does.
 
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::Item;
@@ -10,7 +10,7 @@ use retpath_engine::source::{Config, Next, Phase, Source};
 
 const PAGES: u64 = 1 << 21;
 
-/// Most bytes that this process has occupied so far.
+/// Peak resident memory of this process in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));

@@ -35,7 +35,7 @@ fn reports_thread_address_and_access_of_a_fault() {
         let page = memory.page_size();
         let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
         let mut handler = uffd.handler();
-        assert_eq!(handler.faults().unwrap(), [], "nobody waits");
+        assert_eq!(handler.faults().unwrap(), [], "no faults");
 
         let (send, ids) = mpsc::channel();
         let other = Arc::clone(&memory);
@@ -68,7 +68,7 @@ fn reports_thread_address_and_access_of_a_fault() {
     }
 }
 
-/// Whether a thread of this process sleeps.
+/// Whether a thread of this process is asleep.
 fn sleeps(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap();
     let state = stat.rsplit(") ").next().unwrap();
@@ -134,7 +134,7 @@ fn places_around_present_pages() {
         assert_eq!(
             contents(&memory, 0, 6 * page),
             wanted,
-            "a page that is there keeps its bytes"
+            "a present page keeps its bytes"
         );
 
         let placement = region.zero(10 * page, 4 * page).unwrap();
@@ -160,18 +160,18 @@ fn wakes_waiters_of_a_page_filled_through_the_memfd() {
     let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
     let mut handler = uffd.handler();
     let file = File::from(memory.file().unwrap().try_clone_to_owned().unwrap());
-    let bring = |n: u64| file.write_all_at(&[0x5a; 4096], n * page).unwrap();
+    let fill = |n: u64| file.write_all_at(&[0x5a; 4096], n * page).unwrap();
 
     let first = toucher(&memory, 3 * page);
     assert_eq!(next(&mut handler).len(), 1);
-    bring(3);
+    fill(3);
     let placement = region.copy(3 * page, &vec![1; 4096]).unwrap();
     assert_eq!((placement.placed, placement.present), (0, page));
     assert_eq!(first.join().unwrap(), 0x5a);
 
     let second = toucher(&memory, 4 * page);
     assert_eq!(next(&mut handler).len(), 1);
-    bring(4);
+    fill(4);
     region.wake(4 * page, page).unwrap();
     assert_eq!(second.join().unwrap(), 0x5a);
     handler.finish();
@@ -250,7 +250,7 @@ fn reports_placement_into_unregistered_memory() {
     assert_eq!(
         memory.touch(page).unwrap(),
         0,
-        "a page that never came reads as zero"
+        "a missing page of unregistered memory reads as zero"
     );
     region.unregister().unwrap();
 }
@@ -283,7 +283,7 @@ fn touching_a_poisoned_page_raises_sigbus() {
         let placement = region.poison(0, 4 * page).unwrap();
         assert_eq!((placement.placed, placement.present), (3 * page, page));
         memory.touch(page).unwrap();
-        eprintln!("the page in the middle is whole");
+        eprintln!("read the page in the middle");
         memory.touch(2 * page).unwrap();
         unreachable!("a poisoned page was read");
     }
@@ -307,7 +307,7 @@ fn touching_a_poisoned_page_raises_sigbus() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("the page in the middle is whole"), "{text}");
+    assert!(text.contains("read the page in the middle"), "{text}");
     let sigbus = rustix::process::Signal::BUS.as_raw();
     assert_eq!(
         output.status.signal(),
@@ -342,12 +342,12 @@ fn places_every_page_once_while_threads_touch_and_two_placers_race() {
         thread::scope(|scope| {
             let demand = scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    // A timeout, because nobody wakes this thread when the others are done.
-                    let patience = rustix::event::Timespec {
+                    // A timeout, because nothing wakes this thread when the others are done.
+                    let timeout = rustix::event::Timespec {
                         tv_sec: 0,
                         tv_nsec: 5_000_000,
                     };
-                    poll(&mut [PollFd::new(&handler, PollFlags::IN)], Some(&patience)).unwrap();
+                    poll(&mut [PollFd::new(&handler, PollFlags::IN)], Some(&timeout)).unwrap();
                     for fault in handler.faults().unwrap() {
                         fill((fault.address - memory.range().start) / page, 1);
                     }

@@ -1,4 +1,4 @@
-//! What it counts and times.
+//! Counters and latencies.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Whether the source is given leave to switch without being known to want it.
+//! Whether SWITCHOVER_ACK is sent when it is unknown if the source waits for it.
 
 use super::*;
 
@@ -15,8 +15,8 @@ fn detecting(machine: Option<&[u8]>) -> Dest {
     dest
 }
 
-/// A piece of `ram` with so many pages.
-fn piece(dest: &mut Dest, pages: u64) {
+/// A `ram` section with so many pages.
+fn section(dest: &mut Dest, pages: u64) {
     for at in 0..pages {
         dest.page(0, at * PAGE, 7).unwrap();
     }
@@ -47,13 +47,13 @@ fn acknowledges_once_the_source_sends_only_empty_sections() {
         assert_eq!(dest.said(), [""; 0]);
         assert!(dest.core.may_await_ack());
         for _ in 0..63 {
-            piece(&mut dest, 0);
+            section(&mut dest, 0);
         }
         assert_eq!(dest.said(), [""; 0]);
-        piece(&mut dest, 0);
+        section(&mut dest, 0);
         assert_eq!(dest.said(), ACK);
         assert!(!dest.core.may_await_ack());
-        (0..200).for_each(|_| piece(&mut dest, 0));
+        (0..200).for_each(|_| section(&mut dest, 0));
         assert_eq!(dest.said(), [""; 0], "once");
     }
 }
@@ -63,18 +63,18 @@ fn does_not_acknowledge_while_the_source_sends_pages() {
     let mut dest = detecting(None);
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
     for _ in 0..500 {
-        piece(&mut dest, 0);
-        piece(&mut dest, 2);
+        section(&mut dest, 0);
+        section(&mut dest, 2);
     }
     assert_eq!(dest.said(), [""; 0]);
-    assert!(dest.core.may_await_ack(), "it cannot be told");
+    assert!(dest.core.may_await_ack(), "the destination cannot know");
 }
 
 #[test]
 fn never_acknowledges_for_machine_type_11_1() {
     let mut dest = detecting(Some(b"pc-q35-11.1"));
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
-    (0..500).for_each(|_| piece(&mut dest, 0));
+    (0..500).for_each(|_| section(&mut dest, 0));
     assert_eq!(dest.said(), [""; 0]);
     assert!(!dest.core.may_await_ack());
 }

@@ -71,7 +71,7 @@ fn waits_for_pages_being_placed() {
     dest.placed(Main, 0, PAGE, PAGE).unwrap();
     assert_eq!(dest.said(), ["SHUT 0"]);
 
-    // One is on its way, but nothing will bring the other.
+    // One page is being placed, but nothing can deliver the other.
     let mut dest = Dest::running(2);
     dest.core.run_of_pages(Main, 0, 0, PAGE).unwrap();
     assert_eq!(refused(dest.eof()), What::Incomplete { missing: 2 });
@@ -181,7 +181,7 @@ fn fails_when_the_preempt_channel_ends_and_pages_are_missing() {
 fn fails_when_the_main_channel_ends_inside_a_host_page() {
     let mut dest = Dest::huge(1, true);
     dest.page(1, 0, 1).unwrap();
-    // The rest may not come on the preempt channel, so why wait for it?
+    // The rest may not come on the preempt channel either.
     assert!(matches!(refused(dest.eof()), What::Incomplete { .. }));
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
@@ -314,9 +314,8 @@ fn repeats_shut_after_a_recovery() {
     assert_eq!(dest.core.phase(), Phase::Finished);
 }
 
-/// Found by migrations in memory: the EOS of a source up to QEMU 7.2 stands
-/// behind the main channel's end, and was an error if no page had to wait for
-/// it.
+/// Regression: the EOS of a source up to QEMU 7.2 follows the main channel's
+/// end, and was an error if no page had to wait for it.
 #[test]
 fn accepts_eos_on_an_early_preempt_channel_after_completion() {
     let mut dest = Dest::huge(1, true);

@@ -1,5 +1,4 @@
-//! The core, one claim a test. [`Dest`] speaks for the caller and for the
-//! source.
+//! Unit tests of the destination core. [`Dest`] plays the caller and the source.
 
 mod accounts;
 mod acknowledge;
@@ -25,13 +24,13 @@ pub(super) const HUGE: u64 = 64 * KIB;
 
 pub(super) use crate::Channel::{Main, Preempt};
 
-/// A destination, and what it has said.
+/// A destination core and its clock.
 pub(super) struct Dest {
     pub(super) core: Destination,
     pub(super) now: u64,
 }
 
-/// A placement that outlives the core's buffer.
+/// A placement, without borrowing from the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Did {
     Nothing,
@@ -68,22 +67,22 @@ impl Dest {
         }
     }
 
-    /// With one block of `pages` small pages, in phase advised.
+    /// One block of `pages` small pages, in phase advised.
     pub(super) fn advised(pages: u64) -> Self {
         let mut dest = Self::new(Config::default());
         dest.advise(&[("ram", pages * PAGE)], PAGE);
         dest
     }
 
-    /// The same after the switch; everything is missing.
+    /// The same after the switch, with every page missing.
     pub(super) fn running(pages: u64) -> Self {
         let mut dest = Self::advised(pages);
         dest.switch();
         dest
     }
 
-    /// With a block `ram` of small pages and a block `huge` of pages of
-    /// [`HUGE`] bytes, `huge_pages` of them, after the switch.
+    /// A block `ram` of small pages and a block `huge` of `huge_pages` pages of
+    /// [`HUGE`] bytes, after the switch.
     pub(super) fn huge(huge_pages: u64, preempt: bool) -> Self {
         let mut dest = Self::new(Config {
             preempt,
@@ -145,7 +144,7 @@ impl Dest {
         self.event(Main, Event::Record(block))
     }
 
-    /// Everything up to the block list.
+    /// Sends everything up to the block list.
     pub(super) fn advise(&mut self, blocks: &[(&str, u64)], summary: u64) {
         self.event(Main, Event::Header).unwrap();
         self.command(&Command::OpenReturnPath).unwrap();
@@ -184,7 +183,7 @@ impl Dest {
         self.event(Main, Event::PackageEnd).map(|_| ())
     }
 
-    /// The switch, and the device state is saved.
+    /// Switches, and saves the device state.
     pub(super) fn switch(&mut self) {
         self.package(&[]).unwrap();
         assert_eq!(
@@ -240,7 +239,7 @@ impl Dest {
             .placed(channel, block, offset, len, Placed::New, self.now)
     }
 
-    /// A whole small page, placed.
+    /// Receives a small page and places it.
     pub(super) fn serve(&mut self, block: BlockId, offset: u64) {
         self.page(block, offset, 1).unwrap();
         self.placed(Main, block, offset, PAGE).unwrap();
@@ -259,7 +258,7 @@ impl Dest {
         std::iter::from_fn(|| self.core.poll()).collect()
     }
 
-    /// What the outbox holds; it is empty then.
+    /// Drains the outbox: its messages as text.
     pub(super) fn said(&mut self) -> Vec<String> {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
@@ -294,7 +293,7 @@ fn words(message: &Message<Name<'_>>) -> String {
     }
 }
 
-/// What is wrong, of a call that must be refused.
+/// The error of a call that must fail.
 pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> What {
     let error = result.unwrap_err();
     assert_eq!(error.is_peer_fault(), error.what.blame() == Blame::Peer);

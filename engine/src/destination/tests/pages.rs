@@ -81,7 +81,7 @@ fn keeps_a_partial_host_page_across_sections() {
 #[test]
 fn distinguishes_zero_host_pages_from_mixed_ones() {
     let mut dest = Dest::huge(3, false);
-    // The buffer holds old bytes by then.
+    // Leaves old bytes in the buffer.
     for part in 0..PARTS {
         dest.page(BIG, part * PAGE, 0xaa).unwrap();
     }
@@ -107,8 +107,8 @@ fn distinguishes_zero_host_pages_from_mixed_ones() {
     assert_eq!(dest.core.stats().zero, 1);
 }
 
-/// Found by fuzzing: a page of one byte was made before anybody had looked for
-/// its block, as large as the caller says that target pages are.
+/// Regression, found by fuzzing: a fill page as large as the caller's target
+/// page size was allocated before its block was looked up.
 #[test]
 fn refuses_a_fill_page_of_an_unknown_block() {
     let mut dest = Dest::new(Config {

@@ -24,7 +24,7 @@ fn sends_bitmaps_and_repeats_pending_requests() {
     assert_eq!(dest.core.stats().torn, 1);
     assert_eq!(dest.fault(0, 4 * PAGE), Fault::New);
     assert_eq!(dest.fault(1, HUGE), Fault::Pending);
-    assert_eq!(dest.said(), [""; 0], "there is nobody to ask");
+    assert_eq!(dest.said(), [""; 0], "the link is down");
 
     dest.core.link_restored().unwrap();
     assert_eq!(dest.core.phase(), Phase::Recovering);
@@ -71,7 +71,7 @@ fn continues_from_the_bitmaps_of_another_process() {
     let blocks = first.core.blocks().iter().enumerate().map(|(id, block)| {
         let mut words = first.core.pages().received(id).unwrap().words().to_vec();
         if block.page > PAGE {
-            // A part of a host page, as a process that was killed may leave it.
+            // A part of a host page, as a killed process may leave it.
             words[0] |= 1 << 3;
         }
         (block.clone(), words)
@@ -100,7 +100,7 @@ fn continues_from_the_bitmaps_of_another_process() {
     assert_eq!(error.what, What::PageTwice);
 }
 
-/// Switches, up to the package with the device state.
+/// A switch, up to the package with the device state.
 fn before_devices(give_back: bool) -> Dest {
     let mut dest = Dest::new(Config {
         give_back,
@@ -162,7 +162,7 @@ fn repeats_each_request_once_while_the_outbox_drains_slowly() {
     bitmap(&mut dest, "ram").unwrap();
     resume(&mut dest).unwrap();
     let mut bytes = std::mem::take(dest.core.outbox());
-    // Behind and ahead of where the repetition stands.
+    // Before and after the page that is repeated next.
     assert_eq!(dest.fault(0, PAGE), Fault::New);
     assert_eq!(dest.fault(0, (pages - 1) * PAGE), Fault::New);
     while !dest.core.outbox().is_empty() {
@@ -230,7 +230,7 @@ fn fails_when_the_link_is_lost_before_the_guest_may_run() {
         assert_eq!(error.what, What::LinkLost);
         assert_eq!(error.what.blame(), Blame::Link);
         assert_eq!(dest.core.phase(), Phase::Failed);
-        assert_eq!(dest.said(), [""; 0], "there is nobody to tell");
+        assert_eq!(dest.said(), [""; 0], "the link is down");
         assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
         assert_eq!(refused(dest.eof()), What::Over);
         assert_eq!(dest.core.link_lost(Main), Ok(()));
@@ -238,7 +238,7 @@ fn fails_when_the_link_is_lost_before_the_guest_may_run() {
     let mut dest = Dest::advised(4);
     let error = dest.core.link_lost(Preempt).unwrap_err();
     assert_eq!(error.what, What::LinkLost);
-    assert_eq!(dest.said(), ["SHUT 1"], "the other channel is there");
+    assert_eq!(dest.said(), ["SHUT 1"], "the main channel is up");
 }
 
 #[test]

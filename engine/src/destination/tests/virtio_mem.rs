@@ -1,4 +1,4 @@
-//! Memory that is unplugged, and so never comes.
+//! Unplugged memory, which is never sent.
 
 use retpath_codec::forward::{Identity, SectionKind};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// A state of a device of 4 MiB in pieces of 2 MiB, early or not.
+/// The state of a device of 4 MiB in blocks of 2 MiB, early or not.
 fn state(plugged: u64, early: bool) -> Vec<u8> {
     let size = u64::from(plugged.count_ones()) * 2 * MIB;
     let mut bytes = [1 << 32, 4 * MIB, 2 * MIB].map(u64::to_be_bytes).concat();
@@ -36,8 +36,8 @@ fn device(dest: &mut Dest, name: &str, bytes: &[u8]) {
     }
 }
 
-/// A block of one page, and one of 4 MiB whose device says what is plugged; in the package, or early.
-/// `discarded` bytes of the device's block are promised.
+/// After the switch: a block of one page, and one of 4 MiB whose device state says what is plugged,
+/// in the package or early. The source discards the first `discarded` bytes of the device's block.
 fn switched(plugged: u64, early: bool, discarded: u64) -> Dest {
     let mut dest = Dest::new(Config::default());
     dest.event(Main, Event::Header).unwrap();
@@ -140,7 +140,7 @@ fn accepts_an_unplugged_page_that_is_sent_anyway() {
     assert_eq!(dest.said(), ["SHUT 0"]);
 }
 
-/// The source forgets what it promised of unplugged memory when it is told what was received.
+/// A source that receives bitmaps forgets its discards of unplugged memory.
 #[test]
 fn a_recovery_clears_discards_of_unplugged_pages() {
     let mut dest = switched(0, false, 2 * PAGE);

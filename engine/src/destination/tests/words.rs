@@ -1,5 +1,4 @@
-//! What a destination's errors tell a person: what, where, whose fault, and
-//! what to do.
+//! The texts of a destination's errors: cause, place, blame and advice.
 
 use std::fmt::{self, Write};
 
@@ -10,7 +9,7 @@ const REPORT: &str = "a fault of the program, please report it";
 const FAULTY: &str = "the source is faulty, or not the one that is meant";
 const SIZES: &str = "tell this side the page sizes that the source's RAM blocks have";
 
-/// Each of them, with its words, whose fault it is, and what to do.
+/// Each error with its text, blame and advice.
 fn all() -> Vec<(What, &'static str, Blame, &'static str)> {
     use Blame::{Caller, Link, Peer, Settings};
     let what = "RUN";
@@ -255,7 +254,7 @@ fn states_cause_blame_and_advice() {
     }
 }
 
-/// An error with all that there is to say.
+/// An error with a place and a channel.
 fn whole() -> Error {
     Error {
         what: What::Incomplete { missing: 7 },
@@ -280,7 +279,7 @@ fn states_block_and_offset() {
     assert_eq!(error.to_string(), format!("block pc.ram: {rest}"));
 }
 
-/// A writer with room for so many bytes.
+/// A writer that fails after so many bytes.
 struct Room(usize);
 
 impl Write for Room {

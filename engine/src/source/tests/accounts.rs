@@ -1,4 +1,4 @@
-//! What a source says about itself.
+//! Statistics, memory use and limits.
 
 use std::ops::RangeInclusive;
 
@@ -77,7 +77,7 @@ fn ends_a_run_at_the_host_page_boundary() {
 
 #[test]
 fn reports_its_memory_use() {
-    /// One bit a page, and what goes with it.
+    /// One bit per page, and overhead.
     const BITS: RangeInclusive<usize> = 1024..=2048;
     let grew = |rig: &Rig, before: usize, by: RangeInclusive<usize>| {
         let now = rig.source.memory();
@@ -91,7 +91,7 @@ fn reports_its_memory_use() {
     let sizes = [(1 << 13, 4096), (1, 4096)];
     let mut rig = Rig::new(config(), &sizes);
     rig.start();
-    // Dirty pages, and pages that are asked for.
+    // Dirty bits and request bits.
     let precopy = grew(&rig, 0, 2048..=4096);
     rig.source.switch(vec![7; 100_000]).expect("in precopy");
     grew(&rig, precopy, 100_000..=110_000);
@@ -100,7 +100,7 @@ fn reports_its_memory_use() {
     rig.cut();
     rig.source.resume().expect("paused");
     rig.step(Channel::Main);
-    // What is not known to have been sent, until all bitmaps have come.
+    // One more bitmap until all have arrived.
     let block = rig.name(0);
     let message = Message::RecvBitmap {
         block: block.name(),

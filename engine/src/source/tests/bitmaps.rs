@@ -10,8 +10,8 @@ use super::super::{Config, Error, Phase, Why};
 use super::refusals::{config, name, refused};
 use super::rig::Rig;
 
-/// A source that has asked for its bitmaps, with the RECV_BITMAP frame of its
-/// first block already there.
+/// A recovering source that has received the RECV_BITMAP frame of its first
+/// block, but not the bitmap.
 fn awaiting(config: Config) -> Rig {
     let mut rig = Rig::switched(config, &[(130, 4096), (2, 65536)]);
     rig.step(Channel::Main);
@@ -153,8 +153,8 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
     );
 }
 
-/// A stranger on one link must not make what the destination says on the next
-/// one look like a lie: nothing would be left that can end the migration.
+/// A bitmap of a wrong peer must not make the true bitmap on the next link look
+/// wrong: the migration could never complete.
 #[test]
 fn accepts_a_true_bitmap_after_an_empty_one() {
     let mut rig = Rig::switched(config(), &[(130, 4096)]);

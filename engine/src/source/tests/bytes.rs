@@ -7,8 +7,8 @@ use super::super::testing::blocks;
 use super::super::{Config, Gather, Next, Phase, Preempt, Source};
 use retpath_codec::{BlockName, Message, NameBuf, stream::Item};
 
-/// Everything that a source writes on its main channel, memory being zero but
-/// for the pages in `data`.
+/// Everything that a source writes on its main channel. All memory is zero
+/// except the pages in `data`.
 fn stream(config: Config, blocks: Blocks, device_state: &[u8], data: &[u64]) -> Vec<u8> {
     let mut source = Source::new(config, blocks.clone()).expect("a good configuration");
     let (mut bytes, mut gather, mut switched) = (Vec::new(), Gather::new(), false);

@@ -1,5 +1,5 @@
-//! Destinations that send whatever they like: no panic, no hang, and no more
-//! memory than the blocks need.
+//! Destinations that send arbitrary messages: no panic, no hang, and bounded
+//! memory.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use super::rig::Rig;
 const PAGES: u64 = 1 << 21;
 
 /// Three bits for each page, and 16 MiB.
-const LAW: usize = PAGES as usize / 8 * 3 + (16 << 20);
+const MAX_MEMORY: usize = PAGES as usize / 8 * 3 + (16 << 20);
 
 fn vast(preempt: Option<Preempt>) -> Source {
     let config = Config {
@@ -26,7 +26,7 @@ fn vast(preempt: Option<Preempt>) -> Source {
     Source::new(config, blocks(&[(PAGES, 4096)])).expect("a good configuration")
 }
 
-/// Takes a source to the phase behind the package.
+/// Takes a source through the switch; returns its highest memory use.
 fn switch(source: &mut Source, out: &mut Vec<u8>) -> usize {
     let mut most = 0;
     let pong = Item::Message {
@@ -57,7 +57,7 @@ fn bounds_memory_with_the_longest_discard_list() {
         });
     }
     let most = switch(&mut source, &mut Vec::new());
-    assert!(most < LAW, "{most} bytes");
+    assert!(most < MAX_MEMORY, "{most} bytes");
     assert_eq!(source.stats().discarded, PAGES / 2);
 }
 
@@ -80,7 +80,7 @@ fn bounds_memory_under_a_flood_of_requests() {
                 .message(Item::Message { offset: i, message }, i)
                 .expect("good requests");
         }
-        assert!(source.memory() < LAW, "{} bytes", source.memory());
+        assert!(source.memory() < MAX_MEMORY, "{} bytes", source.memory());
         let wanted = source.waiting();
         assert!(wanted > 200_000);
         // All of them are served ahead of the sweep.
@@ -95,7 +95,7 @@ fn bounds_memory_under_a_flood_of_requests() {
         }
         assert_eq!(served, wanted);
         assert_eq!(source.waiting(), 0);
-        assert!(source.memory() < LAW);
+        assert!(source.memory() < MAX_MEMORY);
     }
 }
 
@@ -122,14 +122,14 @@ fn bounds_memory_during_recovery() {
             .expect("a good bitmap");
         assert_eq!(source.remaining(), PAGES / 2 * 4096);
         assert!(
-            source.memory() < LAW,
+            source.memory() < MAX_MEMORY,
             "round {round}: {} bytes",
             source.memory()
         );
     }
 }
 
-/// Any message, good or not.
+/// An arbitrary message.
 fn any<'a>(seed: &mut Seed, names: &'a [NameBuf]) -> Message<Name<'a>> {
     let block = names[seed.below(names.len() as u64) as usize].name();
     let odd = seed.below(8) == 0;
@@ -158,7 +158,7 @@ fn any<'a>(seed: &mut Seed, names: &'a [NameBuf]) -> Message<Name<'a>> {
     }
 }
 
-/// The bitmap of a destination that has received what was sent, or nothing.
+/// The bitmap of a destination that has received what was sent, or nothing if `lossy`.
 fn sent(source: &Source, id: usize, lossy: bool) -> Vec<u8> {
     let mut bits = vec![0; source.recv_bitmap_limit() as usize];
     let dirty = source.dirty.bits(id).expect("a known block");
@@ -175,8 +175,8 @@ fn honest(source: &mut Source, message: Message<Name<'_>>) {
         .expect("awaited");
 }
 
-/// Calls everything in any order; says which phases the source has seen.
-fn abuse(seed: u64) -> HashSet<Phase> {
+/// Makes random calls; returns the phases that the source went through.
+fn random_calls(seed: u64) -> HashSet<Phase> {
     let mut seed = Seed(seed);
     let config = Config {
         preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][seed.below(3) as usize],
@@ -275,7 +275,7 @@ fn abuse(seed: u64) -> HashSet<Phase> {
 fn survives_calls_and_messages_in_any_order() {
     let mut seen = HashMap::new();
     for seed in 0..1000 {
-        let done = std::panic::catch_unwind(|| abuse(seed));
+        let done = std::panic::catch_unwind(|| random_calls(seed));
         for phase in done.unwrap_or_else(|_| panic!("seed {seed}")) {
             *seen.entry(phase).or_insert(0) += 1;
         }

@@ -1,4 +1,4 @@
-//! What a source finds out about its destination before it relies on it.
+//! Probing the destination and its preempt channel.
 
 use retpath_codec::Message;
 
@@ -19,7 +19,7 @@ fn probing(preempt: Option<Preempt>) -> Rig {
     Rig::new(config, &[(20, 4096)])
 }
 
-/// Turns the crank without delivering anything.
+/// Steps both channels until idle, delivering nothing.
 fn idle(rig: &mut Rig) {
     for _ in 0..100 {
         rig.step(Channel::Preempt);
@@ -30,8 +30,8 @@ fn idle(rig: &mut Rig) {
     panic!("never idle");
 }
 
-/// How often the destination has been sent PING 5.
-fn proofs(rig: &Rig) -> usize {
+/// How many PING 5 are in flight.
+fn probes(rig: &Rig) -> usize {
     let ping = [8, 0, 2, 0, 4, 0, 0, 0, 5];
     let sent = rig.flight[0].windows(ping.len());
     sent.filter(|bytes| *bytes == ping).count()
@@ -77,11 +77,11 @@ fn switches_after_two_answers_with_the_preempt_channel_open() {
         while rig.source.phase() == Phase::Fresh {
             rig.step(Channel::Main);
         }
-        // In the middle of a piece of `ram`.
+        // In the middle of a `ram` section.
         rig.step(Channel::Main);
         rig.source.switch(Vec::new()).expect("in precopy");
         idle(&mut rig);
-        assert_eq!(proofs(&rig), 0);
+        assert_eq!(probes(&rig), 0);
         rig.talk();
         for asked in 1..=2 {
             assert!(!rig.source.is_ready_to_switch());
@@ -90,7 +90,7 @@ fn switches_after_two_answers_with_the_preempt_channel_open() {
             rig.say(Message::Pong { value: 4 }).expect("an answer");
             assert!(rig.source.is_preempt_unproven());
             assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
-            assert_eq!(proofs(&rig), 1, "answer {asked}");
+            assert_eq!(probes(&rig), 1, "answer {asked}");
             rig.talk();
         }
         assert!(rig.source.is_ready_to_switch());

@@ -1,4 +1,4 @@
-//! A broken link, and what comes after it.
+//! Broken links and recovery.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ fn late() -> Config {
     }
 }
 
-/// Up to the destination's agreement to go on.
+/// Recovers up to RESUME_ACK.
 fn recover(rig: &mut Rig) {
     rig.source.resume().expect("paused");
     while rig.source.phase() != Phase::Postcopy {
@@ -125,7 +125,7 @@ fn recover_from_here(rig: &mut Rig) {
     }
 }
 
-/// Of 200 pages 16 have been sent and have arrived; the link is a new one.
+/// 16 of 200 pages have been received; a new link has resumed.
 fn resumed_after_a_run() -> Rig {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.step(Channel::Main);
@@ -301,8 +301,8 @@ fn sends_nothing_while_paused() {
     rig.finish();
 }
 
-/// Whatever arrives before the break, in bytes, everything else is sent again
-/// and nothing twice; the destination's decoder takes both halves.
+/// After a break at any byte, exactly the lost pages are sent again, and the
+/// destination's decoder accepts both parts.
 #[test]
 fn recovers_from_a_break_at_any_byte() {
     for config in [config(), late()] {

@@ -1,5 +1,5 @@
-//! Return paths that break the protocol: a typed error, and a source that can
-//! be recovered, or that still has its guest.
+//! Return paths that break the protocol: each is a typed error, after which the
+//! source can recover, or still has its guest.
 
 use crate::Channel;
 use crate::blocks::BlockError;
@@ -25,8 +25,8 @@ fn request(start: u64, len: u32) -> Message<NameBuf> {
     }
 }
 
-/// Says it to a source in a phase, and gives the reason for which it was
-/// refused. The source must be recoverable if its guest may have left.
+/// Sends a message that the source must refuse; returns the reason. Checks that
+/// the source can recover if its guest may have left.
 pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Why {
     let left = rig.source.guest_left();
     match rig.say(message) {

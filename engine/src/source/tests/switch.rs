@@ -1,4 +1,4 @@
-//! What the switch needs, and what the end.
+//! Preconditions of the switch and of the end.
 
 use retpath_codec::Message;
 

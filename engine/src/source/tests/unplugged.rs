@@ -1,4 +1,4 @@
-//! Memory that is unplugged, which a source leaves out.
+//! Unplugged memory, which a source does not send.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ fn neither_discards_nor_sends_unplugged_pages() {
     }
 }
 
-/// A QEMU that touches unplugged memory places zeros by itself and counts them as received.
+/// QEMU places zeros itself when unplugged memory is touched, and counts them as received.
 #[test]
 fn recovers_with_any_set_of_unplugged_pages_received() {
     for taken_over in [false, true] {

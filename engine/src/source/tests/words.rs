@@ -1,4 +1,4 @@
-//! What a source's errors tell a person, and whose fault they are.
+//! The texts of a source's errors, and their blame.
 
 use retpath_codec::{DecodeError, NameBuf, Rule};
 

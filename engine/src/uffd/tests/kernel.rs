@@ -1,4 +1,4 @@
-//! States of the real kernel that take more than the public API to reach.
+//! States of the real kernel that the public API cannot reach.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
@@ -42,7 +42,7 @@ fn reports_an_eagain_until_the_event_behind_it_is_read() {
     assert_eq!(
         handler.faults().unwrap(),
         [],
-        "an event that is no fault is passed over"
+        "events other than faults are skipped"
     );
     discard.join().unwrap().unwrap();
     assert_eq!(region.copy(page, &bytes).unwrap().placed, page);

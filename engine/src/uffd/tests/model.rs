@@ -1,4 +1,4 @@
-//! The placing loop against a small model of the kernel that is interrupted in every way it can be.
+//! The placing loop against a small model of the kernel, with every possible interruption.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use super::script::{PAGE, START, counts, done, failed, pages, partial};
 use crate::uffd::place::{Answer, Fill, Kernel, place};
 
-/// Pages that remember who filled them; stops after so many pages per call as `limits` say, and
-/// puts off a call whose limit is zero.
+/// Pages that remember how they were filled. Each call stops after as many pages as the next of
+/// `limits` says; zero answers EAGAIN.
 struct Model {
     first: RefCell<BTreeSet<u64>>,
     filled: RefCell<Vec<(u64, u8)>>,

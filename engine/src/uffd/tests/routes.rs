@@ -1,4 +1,4 @@
-//! Which route is taken, and what is said when none works.
+//! The order of the routes, and the error when none works.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::uffd::open::{Features, Route, RouteError, Step, first_open};
 
-/// Opens by the routes named, in which everything else fails.
+/// Opens by the given routes only.
 fn works(routes: &[Route]) -> impl FnMut(Route) -> Result<Route, RouteError> {
     move |route| match routes.contains(&route) {
         true => Ok(route),

@@ -19,7 +19,7 @@ enum Call {
     Wake(u64, u64),
 }
 
-/// Answers in the order written, and remembers what was asked.
+/// Returns the given answers in order, and records the calls.
 #[derive(Default)]
 struct Script {
     answers: RefCell<VecDeque<Answer>>,
@@ -72,7 +72,7 @@ impl Kernel for Script {
     }
 }
 
-/// All of it.
+/// Complete success.
 pub(super) fn done(pages: u64) -> Answer {
     Answer {
         error: None,
@@ -80,7 +80,7 @@ pub(super) fn done(pages: u64) -> Answer {
     }
 }
 
-/// Part of it, as the kernel says so: EAGAIN beside a positive count.
+/// Partial success, as the kernel reports it: EAGAIN with a positive count.
 pub(super) fn partial(pages: u64) -> Answer {
     Answer {
         error: Some(Errno::AGAIN),
@@ -88,7 +88,7 @@ pub(super) fn partial(pages: u64) -> Answer {
     }
 }
 
-/// None of it, as newer kernels say so: the errno twice.
+/// Failure as newer kernels report it: the errno in the count, too.
 pub(super) fn failed(errno: Errno) -> Answer {
     Answer {
         error: Some(errno),
@@ -96,8 +96,8 @@ pub(super) fn failed(errno: Errno) -> Answer {
     }
 }
 
-/// None of it, as the kernel says so when it fails before it looks at the pages.
-fn silent(errno: Errno) -> Answer {
+/// Failure before the kernel looks at the pages: the count is untouched.
+fn untouched(errno: Errno) -> Answer {
     Answer {
         error: Some(errno),
         count: 0,
@@ -228,8 +228,8 @@ fn retries_after_eagain_with_any_count() {
     // With the errno in the count, the `userfaultfd` crate reads this as 2^64 - 11 bytes copied.
     for answer in [
         failed(Errno::AGAIN),
-        silent(Errno::AGAIN),
-        silent(Errno::INTR),
+        untouched(Errno::AGAIN),
+        untouched(Errno::INTR),
     ] {
         let script = Script::new(&[answer, answer, partial(1), answer, done(1)]);
         let mut waits = Vec::new();
@@ -277,7 +277,7 @@ fn reports_progress_when_memory_or_process_is_gone() {
         ),
     ];
     for (errno, cause) in gone {
-        for answer in [failed(errno), silent(errno)] {
+        for answer in [failed(errno), untouched(errno)] {
             let script = Script::new(&[partial(2), answer]);
             assert_eq!(
                 run(&script, Fill::Zeros(4 * PAGE)),
