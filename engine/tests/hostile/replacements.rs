@@ -7,9 +7,11 @@ use std::time::Duration;
 use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::{BlockName, NameBuf};
 
-use super::receiver::{Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped};
 use super::trial::Trial;
-use super::wire::{PAGES, command, pieces, question, recording};
+use retpath_support::receiver::{
+    Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
+};
+use retpath_support::wire::{PAGES, command, pieces, question, recording};
 
 /// Recovery timeout. A correct source that is slower tries again.
 const RECOVERY: Duration = Duration::from_millis(500);
@@ -132,7 +134,7 @@ fn tries_the_next_connection_when_one_is_silent() {
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
     // No timeout applies to it.
-    let receiver = Receiver::start(listener, false, super::receiver::LONG);
+    let receiver = Receiver::start(listener, false, retpath_support::receiver::LONG);
     let mut first = connect(receiver.address());
     let bytes = &stream.bytes[..stream.package + 9000];
     first.write_all(bytes).expect("room");

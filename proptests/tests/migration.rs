@@ -1,0 +1,16 @@
+//! Both cores, joined: whatever the link does, the memory arrives.
+
+use retpath_proptests::{Choices, link};
+
+#[test]
+fn completes_or_fails_cleanly_over_any_link() {
+    let mut ends = [0; 3];
+    for seed in 0..400 {
+        let run = std::panic::catch_unwind(|| link::migration(&mut Choices::seeded(seed)));
+        match run {
+            Ok(outcome) => ends[outcome as usize] += 1,
+            Err(_) => panic!("the seed is {seed}"),
+        }
+    }
+    assert!(ends.iter().all(|count| *count > 0), "{ends:?}");
+}
