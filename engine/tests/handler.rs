@@ -10,18 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, io::Read, thread};
 
-use retpath_codec::{NameBuf, forward};
-use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::destination;
-use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
-};
+use retpath_engine::blocks::Block;
+use retpath_engine::driver::{Control, Guest, ReceiveOptions, RunError, receive};
 use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::socket::{Address, ChannelError, Link};
-use retpath_engine::source::{self, PageSource, Source};
+use retpath_engine::source::{self, Source};
 use retpath_engine::uffd::{Error, Handler};
 use retpath_support::kernel::{memory, open};
+use retpath_support::loops::{Dial, Net, Still, blocks, listen, receive_options, serve_with};
 
 const CHILD: &str = "RETPATH_TEST_CHILD";
 
@@ -171,71 +166,27 @@ impl Guest for Ready {
     }
 }
 
-/// A source that switches at once.
-struct Switched(Vec<Vec<u8>>);
-
-impl Machine for Switched {
-    fn pages(&self) -> &dyn PageSource {
-        &self.0
-    }
-
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        match core.phase() {
-            source::Phase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
-            _ => Ok(()),
-        }
-    }
-}
-
-struct Dial(Address);
-
-impl Connector for Dial {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.0.connect(false)
-    }
-}
-
 /// Regression, found by failing each ioctl once: with one block registered and the next one refused,
 /// the process aborted although the guest had allowed the failure.
 #[test]
 fn a_failed_registration_ends_the_migration_but_not_the_process() {
     const LEN: u64 = 4 * 4096;
-    let folder = tempfile::tempdir().unwrap();
-    let address = Address::Unix(folder.path().join("socket"));
-    let mut listener = address.listen(false).unwrap();
-    let mut blocks = Blocks::new(4096).unwrap();
-    for name in ["pc.ram", "vga.vram"] {
-        let name = NameBuf::new(name).unwrap();
-        let (len, page) = (LEN, 4096);
-        blocks.add(Block { name, len, page }).unwrap();
-    }
+    let (_dir, mut listener) = listen(Net::Unix);
+    let address = listener.address().clone();
     let [free, taken] = [(); 2].map(|()| memory(Backing::Anonymous, LEN));
     // Memory belongs to one userfaultfd.
     let other = open();
     let _region = other.register(b"another's", Arc::clone(&taken)).unwrap();
 
     let source = thread::spawn(move || {
-        let mut machine = Switched(vec![vec![1; LEN as usize]; 2]);
+        let blocks = blocks(&[("pc.ram", LEN), ("vga.vram", LEN)]);
         let mut core = Source::new(source::Config::new("pc-i440fx-10.0"), blocks).unwrap();
-        let options = ServeOptions {
-            retry: Duration::ZERO,
-            ..ServeOptions::default()
-        };
-        let control = Control::new().unwrap();
-        serve(
-            &mut core,
-            &mut machine,
-            &mut Dial(address),
-            &options,
-            &control,
-        )
+        let mut machine = Still(vec![vec![1; LEN as usize]; 2]);
+        serve_with(&mut core, &mut machine, &mut Dial(address), Duration::ZERO)
     });
     let options = ReceiveOptions {
-        core: destination::Config::default(),
-        stream: forward::Options::default(),
         patience: Duration::ZERO,
-        recovery: Duration::from_secs(30),
-        accept_unproven_end: false,
+        ..receive_options(false)
     };
     let control = Control::new().unwrap();
     let end = receive(

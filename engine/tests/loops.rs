@@ -6,38 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use retpath_codec::{BlockName, NameBuf, forward};
-use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::destination::{self, Destination, Phase};
-use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
-};
-use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::socket::{Address, ChannelError, Link};
+use retpath_codec::{BlockName, NameBuf};
+use retpath_engine::blocks::Block;
+use retpath_engine::destination::{Destination, Phase};
+use retpath_engine::driver::{Control, Guest, Machine, RunError, ServeOptions, receive, serve};
+use retpath_engine::memory::Memory;
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 use retpath_engine::stats::Stats;
 use retpath_engine::virtio_mem::Unplugged;
+use retpath_support::loops::{
+    self, Dial, LONG, Net, PAGE, Still, blocks, listen, receive_options, serve_with,
+};
 
-/// A machine whose memory never changes and that switches at once.
-struct Still(Vec<Vec<u8>>);
-
-impl Machine for Still {
-    fn pages(&self) -> &dyn PageSource {
-        &self.0
-    }
-
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
-            core.switch(Vec::new()).map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-/// The same, with a callback on each access to its memory.
+/// A machine that switches at once, with a callback on each access to its memory.
 struct Watched<F> {
-    machine: Still,
+    machine: Still<Vec<Vec<u8>>>,
     accesses: AtomicU64,
     /// Called before each access with its number, from 1.
     on_access: F,
@@ -142,8 +125,7 @@ struct Reader {
 
 impl Guest for Reader {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
-        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
-        let memory = Arc::new(memory);
+        let memory = loops::memory(block)?;
         self.memory.push(Arc::clone(&memory));
         Ok(Some(memory))
     }
@@ -162,14 +144,6 @@ impl Guest for Reader {
     }
 }
 
-struct Dial(Address);
-
-impl Connector for Dial {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.0.connect(false)
-    }
-}
-
 #[derive(Default)]
 struct Plain {
     memory: Vec<(NameBuf, Arc<Memory>)>,
@@ -179,8 +153,7 @@ struct Plain {
 
 impl Guest for Plain {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
-        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
-        let memory = Arc::new(memory);
+        let memory = loops::memory(block)?;
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
         Ok(Some(memory))
     }
@@ -211,30 +184,19 @@ const INTERVAL: u64 = 40;
 /// times while the source sends. `quit`: the first source stops after so many accesses to its
 /// memory, and another one takes over.
 fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let uri: Address = format!("unix:{}", dir.path().join("s").display())
-        .parse()
-        .expect("good");
-    let mut listener = uri.listen(false).expect("listens");
-    let mut blocks = Blocks::new(4096).expect("4 KiB");
-    let mut memory = Vec::new();
-    for (name, pages) in [("pc.ram", 4096u64), ("vga.vram", 512)] {
-        let name = NameBuf::new(name).expect("good");
-        blocks
-            .add(Block {
-                name,
-                len: pages * 4096,
-                page: 4096,
-            })
-            .expect("good");
-        let mut bytes = vec![0u8; (pages * 4096) as usize];
+    let (_dir, mut listener) = listen(Net::Unix);
+    let sizes = [("pc.ram", 4096 * PAGE), ("vga.vram", 512 * PAGE)];
+    let blocks = blocks(&sizes);
+    let content = |(_, len): (&str, u64)| {
+        let mut bytes = vec![0u8; len as usize];
         for (i, page) in bytes.chunks_mut(4096).enumerate() {
             if i % 3 > 0 {
                 page.fill((i % 255 + 1) as u8);
             }
         }
-        memory.push(bytes);
-    }
+        bytes
+    };
+    let memory = sizes.map(content).to_vec();
     let want = memory.clone();
     let at = listener.address().clone();
     let receiving = Control::new().expect("control");
@@ -245,7 +207,7 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         config.preempt = preempt;
         let control = Control::new().expect("control");
         let options = ServeOptions {
-            retry: Duration::from_secs(10),
+            retry: LONG,
             ..ServeOptions::default()
         };
         let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
@@ -282,16 +244,7 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
         assert_eq!(core.phase(), source::Phase::Completed);
     });
-    let options = ReceiveOptions {
-        core: destination::Config {
-            preempt: preempt.is_some(),
-            ..Default::default()
-        },
-        stream: forward::Options::default(),
-        patience: Duration::from_secs(10),
-        recovery: Duration::from_secs(30),
-        accept_unproven_end: false,
-    };
+    let options = receive_options(preempt.is_some());
     let core = receive(&mut listener, &mut guest, options, &receiving).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
     let pauses = cuts + u64::from(quit.is_some());
@@ -313,19 +266,12 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
 /// Migrates a machine of which every page but the first is received before the switch. The guest
 /// reads all of these before the source continues.
 fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>) -> Stats {
-    let dir = tempfile::tempdir().expect("a folder");
-    let uri: Address = format!("unix:{}", dir.path().join("s").display())
-        .parse()
-        .expect("good");
-    let mut listener = uri.listen(false).expect("listens");
-    let mut blocks = Blocks::new(4096).expect("4 KiB");
-    let mut memory = Vec::new();
-    for (name, len) in sizes {
-        let (name, page) = (NameBuf::new(*name).expect("good"), 4096);
-        let len = *len;
-        blocks.add(Block { name, len, page }).expect("good");
-        memory.push(vec![0; usize::try_from(len).expect("small")]);
-    }
+    let (_dir, mut listener) = listen(Net::Unix);
+    let blocks = blocks(sizes);
+    let mut memory: Vec<_> = sizes
+        .iter()
+        .map(|(_, len)| vec![0; *len as usize])
+        .collect();
     memory[0][0] = 1;
     let mut guest = Reader::default();
     let mut machine = Settled {
@@ -336,21 +282,10 @@ fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>)
     };
     let at = listener.address().clone();
     let server = std::thread::spawn(move || {
-        let control = Control::new().expect("control");
         let mut core = Source::new(config, blocks).expect("good");
-        let options = ServeOptions {
-            retry: Duration::from_secs(10),
-            ..ServeOptions::default()
-        };
-        serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
+        serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("served");
     });
-    let options = ReceiveOptions {
-        core: destination::Config::default(),
-        stream: forward::Options::default(),
-        patience: Duration::from_secs(10),
-        recovery: Duration::from_secs(30),
-        accept_unproven_end: false,
-    };
+    let options = receive_options(false);
     let control = Control::new().expect("control");
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);

@@ -8,45 +8,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use retpath_codec::{NameBuf, forward};
-use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::destination::{self, Phase};
-use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+use retpath_engine::blocks::Block;
+use retpath_engine::destination::Phase;
+use retpath_engine::driver::{Control, Guest, receive};
+use retpath_engine::memory::Memory;
+use retpath_engine::source::{self, Preempt, Source};
+use retpath_support::loops::{
+    self, Dial, LONG, Net, PAGE, Still, listen, receive_options, serve_with,
 };
-use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::socket::{Address, ChannelError, Link};
-use retpath_engine::source::{self, PageSource, Preempt, Source};
 
-const PAGE: u64 = 4096;
 const PAGES: u64 = 96;
 
 /// Concurrent migrations: each mostly waits for its source to receive SHUT.
 const LANES: u64 = 20;
-
-struct Still(Vec<Vec<u8>>);
-
-impl Machine for Still {
-    fn pages(&self) -> &dyn PageSource {
-        &self.0
-    }
-
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
-            core.switch(Vec::new()).map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-struct Dial(Address);
-
-impl Connector for Dial {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.0.connect(false)
-    }
-}
 
 /// Cuts its own link once the guest runs.
 struct Cutting {
@@ -59,8 +33,7 @@ struct Cutting {
 
 impl Guest for Cutting {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
-        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
-        let memory = Arc::new(memory);
+        let memory = loops::memory(block)?;
         self.memory = Some(Arc::clone(&memory));
         Ok(Some(memory))
     }
@@ -86,24 +59,12 @@ fn byte(page: u64, seed: u64) -> u8 {
 
 /// Runs one migration; returns how often its link broke.
 fn migrate(seed: u64) -> u64 {
-    let dir = tempfile::tempdir().expect("a folder");
-    let uri: Address = format!("unix:{}", dir.path().join("s").display())
-        .parse()
-        .expect("good");
-    let mut listener = uri.listen(false).expect("listens");
+    let (_dir, mut listener) = listen(Net::Unix);
     let at = listener.address().clone();
     let preempt = [None, Some(Preempt::Early), Some(Preempt::Late)][(seed % 3) as usize];
     let server = thread::spawn(move || {
-        let mut blocks = Blocks::new(PAGE).expect("4 KiB");
-        let name = NameBuf::new("pc.ram").expect("good");
-        blocks
-            .add(Block {
-                name,
-                len: PAGES * PAGE,
-                page: PAGE,
-            })
-            .expect("good");
-        let memory = (0..PAGES)
+        let blocks = loops::blocks(&[("pc.ram", PAGES * PAGE)]);
+        let memory: Vec<u8> = (0..PAGES)
             .flat_map(|page| [byte(page, seed); PAGE as usize])
             .collect();
         let mut config = source::Config::new("soak");
@@ -111,13 +72,8 @@ fn migrate(seed: u64) -> u64 {
         // Slow enough for the cuts to come in between.
         config.bandwidth = 8 << 20;
         let mut core = Source::new(config, blocks).expect("good");
-        let control = Control::new().expect("control");
-        let options = ServeOptions {
-            retry: Duration::from_secs(30),
-            ..ServeOptions::default()
-        };
         let mut machine = Still(vec![memory]);
-        serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
+        serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("served");
         assert_eq!(core.phase(), source::Phase::Completed);
     });
     let control = Control::new().expect("control");
@@ -130,16 +86,7 @@ fn migrate(seed: u64) -> u64 {
         waits,
         cutter: None,
     };
-    let options = ReceiveOptions {
-        core: destination::Config {
-            preempt: preempt.is_some(),
-            ..Default::default()
-        },
-        stream: forward::Options::default(),
-        patience: Duration::from_secs(30),
-        recovery: Duration::from_secs(30),
-        accept_unproven_end: false,
-    };
+    let options = receive_options(preempt.is_some());
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
     assert_eq!(core.stats().present, 0, "a page was placed twice");

@@ -10,10 +10,8 @@ use retpath_engine::source::{Config, Preempt, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    Dial, LONG, Net, Receiver, connect, connect_tcp, listen, serve_by, serve_well, serves_the_next,
-    until_dropped,
-};
+use retpath_support::loops::{DialAfter, LONG, Net, connect, connect_tcp, listen};
+use retpath_support::receiver::{Receiver, serve_by, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, blocks, config, recording};
 
 /// Unrelated connections; half of them stay open.
@@ -74,7 +72,7 @@ fn finds_the_preempt_channel_among_other_connections() {
         ..config(Some(Preempt::Late))
     };
     let mut others = Vec::new();
-    let mut dial = Dial(receiver.address().clone(), |channel| {
+    let mut dial = DialAfter(receiver.address().clone(), |channel| {
         if channel == Channel::Preempt {
             for said in [&b""[..], b"GET / HTTP/1.1", b"\x08", b""] {
                 let mut socket = connect(receiver.address());

@@ -9,9 +9,8 @@ use retpath_engine::driver::RunError;
 
 use super::sender::{hold_on, serve_over};
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, RUN, find, recording};
 
 /// Before the guest may run, the source still has it: the migration fails with

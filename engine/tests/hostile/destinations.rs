@@ -16,9 +16,8 @@ use retpath_engine::source::{Error, PageSource, Phase, Source};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, Still, listen, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, Still, listen};
+use retpath_support::receiver::{Receiver, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGE, PAGES, blocks, config, image, name, question, recording};
 
 /// Stall timeout. A correct destination that is slower is connected again.
@@ -244,7 +243,7 @@ fn recovers_through_hostile_destinations() {
 }
 
 /// A machine that does not reconnect after a broken link.
-struct Once(Still);
+struct Once(Still<Vec<Vec<u8>>>);
 
 impl Machine for Once {
     fn pages(&self) -> &dyn PageSource {
@@ -325,7 +324,7 @@ fn times_out_on_a_silent_destination_only_with_a_stall_timeout() {
 /// Memory whose sixth page makes the destination send SHUT(1) and disconnect,
 /// while the source is about to write.
 struct Leaving {
-    machine: Still,
+    machine: Still<Vec<Vec<u8>>>,
     far: Mutex<Option<UnixStream>>,
 }
 

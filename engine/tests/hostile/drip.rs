@@ -5,9 +5,8 @@ use std::io::Write;
 use retpath_engine::driver::RunError;
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, connect_tcp, listen, serves_the_next,
-};
+use retpath_support::loops::{LONG, Net, connect, connect_tcp, listen};
+use retpath_support::receiver::{Receiver, serves_the_next};
 use retpath_support::wire::recording;
 
 /// Nothing in the loop depends on how the stream is split.

@@ -4,9 +4,8 @@ use std::io::Write;
 use std::net::Shutdown;
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PACKAGED, RUN, find, recording};
 
 /// The bytes before RUN contain every kind of length: of the machine type, of

@@ -7,9 +7,8 @@ use std::ops::Range;
 use retpath_engine::socket::Listener;
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{Recording, pieces, recording};
 
 /// Sends a stream; if the destination then waits to recover, a correct source

@@ -8,9 +8,8 @@ use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::{BlockName, NameBuf};
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, command, pieces, question, recording};
 
 /// Recovery timeout. A correct source that is slower tries again.
@@ -134,7 +133,7 @@ fn tries_the_next_connection_when_one_is_silent() {
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
     // No timeout applies to it.
-    let receiver = Receiver::start(listener, false, retpath_support::receiver::LONG);
+    let receiver = Receiver::start(listener, false, LONG);
     let mut first = connect(receiver.address());
     let bytes = &stream.bytes[..stream.package + 9000];
     first.write_all(bytes).expect("room");

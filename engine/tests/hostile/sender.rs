@@ -5,11 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, ServeOptions, serve};
+use retpath_engine::driver::Connector;
 use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{Phase, Source};
 
-use retpath_support::receiver::{LONG, Still, connect};
+use retpath_support::loops::{LONG, Still, connect, serve_with};
 use retpath_support::wire::{blocks, config, image};
 
 /// Hands out the given links, then connects to an address.
@@ -29,13 +29,8 @@ impl Connector for First {
 
 fn take_over(connector: &mut dyn Connector) {
     let mut core = Source::taking_over(config(None), blocks()).expect("good");
-    let options = ServeOptions {
-        retry: LONG,
-        ..ServeOptions::default()
-    };
-    let control = Control::new().expect("a descriptor");
     let mut machine = Still(vec![image()]);
-    serve(&mut core, &mut machine, connector, &options, &control).expect("served");
+    serve_with(&mut core, &mut machine, connector, LONG).expect("served");
     assert_eq!(core.phase(), Phase::Completed);
 }
 
