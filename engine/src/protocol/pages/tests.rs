@@ -1,6 +1,7 @@
 //! Page states against a model of one flag for each page.
 
 use retpath_codec::NameBuf;
+use retpath_random::Random;
 
 use super::*;
 
@@ -174,11 +175,8 @@ fn agrees_with_a_model_of_one_flag_per_page() {
     let mut pages = pages();
     let mut models = BLOCKS.map(Model::new);
     same(&pages, &models);
-    let mut state = 7_u64;
-    let mut below = |end: u64| {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        (state >> 33) % end
-    };
+    let mut random = Random::new(7);
+    let mut below = |end| random.below(end);
     for round in 0..3000 {
         let block = at(below(3));
         let (page, count) = BLOCKS[block];
