@@ -222,5 +222,9 @@ fn stops_waiting_for_a_file_when_the_program_ends() {
     let other = folder.path().join("never");
     let waited = std::panic::catch_unwind(|| shell("exit 7").wait_path(&other, SOON));
     let why = *waited.unwrap_err().downcast::<String>().unwrap();
-    assert!(why.contains("exit status: 7"), "{why}");
+    let path = other.display();
+    assert_eq!(
+        why,
+        format!("sh ended with exit status: 7 before {path} was there")
+    );
 }

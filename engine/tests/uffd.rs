@@ -238,8 +238,11 @@ fn reports_placement_into_unregistered_memory() {
     region.copy(0, &pages(1, page)).unwrap();
     region.unregister().unwrap();
     let error = region.zero(page, page).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("of RAM block \""), "{text}");
+    assert_eq!(
+        error.to_string(),
+        "placing 4096 bytes at offset 0x1000 of RAM block \"pc.ram\" with userfaultfd: the memory \
+         is no longer registered: it was unregistered or unmapped"
+    );
     assert_eq!(
         (error.cause, error.done.bytes()),
         (Cause::Unregistered, 0),
