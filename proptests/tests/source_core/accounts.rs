@@ -33,6 +33,15 @@ fn counts_at_most_the_zero_pages_of_a_run() {
 }
 
 #[test]
+fn reports_which_pages_are_left_to_send() {
+    let mut rig = Rig::switched(config(), &[(300, 4096)]);
+    let run = next(&mut rig);
+    assert!(run.offsets().all(|offset| rig.source.is_sent(0, offset)));
+    assert!(!rig.source.is_sent(0, 299 * 4096));
+    assert!(rig.source.is_sent(1, 0), "no such block");
+}
+
+#[test]
 fn obeys_a_lower_bandwidth_limit() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     next(&mut rig);
