@@ -1,4 +1,4 @@
-//! Both cores, joined: whatever the link does, the memory arrives.
+//! Both cores over a link that splits, delays and breaks.
 
 use retpath_proptests::{Choices, link};
 

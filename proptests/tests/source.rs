@@ -1,4 +1,4 @@
-//! The source core against destinations without any rule.
+//! The source core against arbitrary destinations.
 
 use std::collections::HashSet;
 

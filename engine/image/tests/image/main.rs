@@ -1,4 +1,4 @@
-//! Images: what is written is what is read, and nothing else is taken for one.
+//! Images: reads return what was written, and invalid folders are refused.
 
 mod changes;
 mod refusals;
@@ -51,7 +51,7 @@ fn make(folder: &Path) -> PathBuf {
     out
 }
 
-/// Changes the manifest, and makes the image one without digests, which would not fit any more.
+/// Edits the manifest and removes the digests, which would no longer match.
 fn edit(image: &Path, change: impl FnOnce(&mut Value)) {
     edit_sealed(image, |manifest| {
         let members = manifest.as_object_mut().expect("an object");
@@ -68,12 +68,24 @@ fn edit_sealed(image: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, value.to_string()).expect("ours");
 }
 
-/// The message with which an image is refused.
+/// The error of opening an image, with IMAGE for its path and ID for each id.
 fn refusal(image: &Path) -> String {
     match Image::open(image) {
         Ok(_) => panic!("opened"),
-        Err(error) => error.to_string(),
+        Err(error) => {
+            let message = error.to_string().replace(text(image), "IMAGE");
+            let is_id = |word: &str| word.len() == 32 && u128::from_str_radix(word, 16).is_ok();
+            let words = message.split_inclusive([' ', ':', ',']).map(|word| {
+                let (word, end) = word.split_at(word.trim_end_matches([' ', ':', ',']).len());
+                [if is_id(word) { "ID" } else { word }, end].concat()
+            });
+            words.collect()
+        }
     }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -124,7 +136,7 @@ fn stores_zeros_as_holes() {
     let out = folder.path().join("image");
     let mut writer = Writer::new(&out).expect("a new image");
     writer.block(&block(b"ram", 1024), PAGE).expect("a block");
-    // Written and taken back, in the row that is being gathered and after it.
+    // Written and zeroed again, while the run is gathered and after it.
     writer.write(0, 0, &[1; 4096]).expect("inside");
     writer.write(0, PAGE, &[2; 4096]).expect("inside");
     writer.zero(0, 0, PAGE).expect("inside");
@@ -288,7 +300,11 @@ fn opens_concurrently_but_not_while_being_written() {
     drop((one, two));
     let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
     file.lock().expect("a lock");
-    assert!(refusal(&out).contains("locked by a process that writes it"));
+    assert_eq!(
+        refusal(&out),
+        "IMAGE/ram-000-pc.ram.raw: the file is locked by a process that writes it; try again when \
+         that is done"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Images that one process began and another one finishes.
+//! Images started by one process and finished by another.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::{PAGE, block, facts, folder, names};
 
-/// What a process that was killed has left: pages 0 to 9 of 100 are written,
-/// of which 0 to 7 are noted as received.
+/// The folder of a killed process: pages 0 to 9 of 100 are written, of which 0
+/// to 7 are recorded as received.
 fn killed() -> (TempDir, PathBuf) {
     let folder = folder();
     let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
@@ -54,7 +54,7 @@ fn resumes_where_a_killed_writer_stopped() {
     assert_eq!(writer.received(1).expect("readable"), [0]);
     for page in 8..100 {
         match page {
-            // Written before, and zero by now.
+            // Written before; zero now.
             9 => writer.zero(0, page * PAGE, PAGE),
             _ => writer.write(0, page * PAGE, &[8; 4096]),
         }
@@ -138,8 +138,11 @@ fn refuses_folders_that_cannot_be_resumed() {
     fs::write(&unfinished, &text).expect("ours");
     let state = left.join("device-state.bin");
     fs::write(&state, "4").expect("ours");
-    let error = refusal(&left).to_string();
-    assert!(error.contains("shorter than 6 bytes"), "{error}");
+    let path = state.display();
+    assert_eq!(
+        refusal(&left).to_string(),
+        format!("{path}: the file is shorter than 6 bytes")
+    );
     fs::remove_file(&unfinished).expect("ours");
     assert!(matches!(refusal(&left), Error::NotUnfinished { .. }));
 
