@@ -1,4 +1,4 @@
-//! What the benchmarks share: one migration between two threads, and a table of ratios.
+//! For the benchmarks: one migration between two threads, and a table of ratios.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -91,7 +91,7 @@ impl Guest for Bench {
     }
 
     fn failed(&mut self, _: &retpath_engine::driver::RunError) -> bool {
-        // Stopped after the last touch: nobody waits.
+        // Stopped after the last touch: no thread waits for a page.
         true
     }
 }

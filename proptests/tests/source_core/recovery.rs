@@ -144,7 +144,7 @@ fn drops_requests_for_pages_already_received() {
     assert_eq!(
         rig.source.waiting(),
         100,
-        "nobody knows yet what has arrived"
+        "unknown until all bitmaps have arrived"
     );
     recover_from_here(&mut rig);
     assert_eq!(rig.source.waiting(), 84);

@@ -361,7 +361,7 @@ fn measures_a_repeated_request_from_its_write_on_the_new_link() {
     dest.now = 500_000;
     bitmap(&mut dest, "ram").unwrap();
     resume(&mut dest).unwrap();
-    // Written on the new link, but nobody says when.
+    // Written on the new link, but the time is not reported.
     dest.said();
     dest.serve(0, 0);
     let latency = &dest.core.stats().latency;
