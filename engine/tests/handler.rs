@@ -4,17 +4,21 @@
 
 #![cfg(feature = "uffd")]
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, io::Read, thread};
 
 use retpath_engine::blocks::Block;
-use retpath_engine::driver::{Control, Guest, ReceiveOptions, RunError, receive};
+use retpath_engine::driver::{
+    Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, receive,
+};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::source::{self, Source};
-use retpath_engine::uffd::{Error, Handler};
+use retpath_engine::uffd::{Error, FailurePolicy, Handler};
 use retpath_support::kernel::{memory, open};
 use retpath_support::loops::{Dial, Net, Still, blocks, listen, receive_options, serve_with};
 
@@ -127,6 +131,54 @@ fn a_handler_that_ends_early_ends_the_process() {
 }
 
 #[test]
+fn a_handler_that_fails_says_why() {
+    if is_child() {
+        return end_handler(|handler| handler.fail(&"no route to the source"));
+    }
+    aborts_with_a_message("a_handler_that_fails_says_why", "no route to the source");
+}
+
+#[test]
+fn a_failure_policy_replaces_the_abort() {
+    if is_child() {
+        return end_handler(|handler| {
+            drop(handler.on_failure(FailurePolicy::call(|failure| {
+                eprintln!("policy: {failure}");
+                std::process::exit(7);
+            })));
+        });
+    }
+    let (status, text) = run("a_failure_policy_replaces_the_abort");
+    assert_eq!(status.code(), Some(7), "{status}: {text}");
+    let line = text.lines().find(|line| line.starts_with("policy: "));
+    let line = line.expect("the policy was called");
+    assert!(
+        line.contains("rp-faults") && line.contains("\"pc.ram\", \"pc.rom\""),
+        "{line}"
+    );
+    assert!(!text.contains("the waiter read"), "{text}");
+}
+
+#[test]
+fn keeps_the_userfaultfd_open_when_the_policy_returns() {
+    let uffd = open();
+    let path = format!("/proc/self/fd/{}", uffd.as_fd().as_raw_fd());
+    let target = || std::fs::read_link(&path).ok();
+    let before = target();
+    assert!(before.is_some());
+    let region = uffd
+        .register(b"pc.ram", memory(Backing::Anonymous, 1 << 20))
+        .unwrap();
+    let called = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&called);
+    let policy = FailurePolicy::call(move |_| seen.store(true, Ordering::Relaxed));
+    drop(uffd.handler().on_failure(policy));
+    assert!(called.load(Ordering::Relaxed));
+    drop((region, uffd));
+    assert_eq!(target(), before, "closing it would wake waiters with zeros");
+}
+
+#[test]
 fn a_handler_that_finishes_lets_the_process_go_on() {
     if is_child() {
         return end_handler(Handler::finish);
@@ -150,8 +202,8 @@ fn a_handler_without_registered_memory_may_be_dropped() {
 /// A destination with memory prepared for its blocks.
 struct Ready(Vec<Arc<Memory>>);
 
-impl Guest for Ready {
-    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Ready {
+    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         Ok(Some(self.0.remove(0)))
     }
 
@@ -180,7 +232,7 @@ fn a_failed_registration_ends_the_migration_but_not_the_process() {
         serve_with(&mut core, &mut machine, &mut Dial(address), Duration::ZERO)
     });
     let options = ReceiveOptions {
-        patience: Duration::ZERO,
+        reconnect_timeout: Duration::ZERO,
         ..receive_options(false)
     };
     let control = Control::new().unwrap();

@@ -9,7 +9,10 @@ use std::time::Duration;
 use retpath_codec::{BlockName, NameBuf};
 use retpath_engine::blocks::Block;
 use retpath_engine::destination::{Destination, Phase};
-use retpath_engine::driver::{Control, Guest, Machine, RunError, ServeOptions, receive, serve};
+use retpath_engine::driver::{
+    Control, DestinationHandler, HandlerError, RunError, ServeOptions, SourceHandler, receive,
+    serve,
+};
 use retpath_engine::memory::Memory;
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 use retpath_engine::stats::Stats;
@@ -37,12 +40,12 @@ impl<F: Fn(u64) + Send + Sync> PageSource for Watched<F> {
     }
 }
 
-impl<F: Fn(u64) + Send + Sync> Machine for Watched<F> {
+impl<F: Fn(u64) + Send + Sync> SourceHandler for Watched<F> {
     fn pages(&self) -> &dyn PageSource {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         self.machine.precopy(core)
     }
 }
@@ -99,16 +102,16 @@ impl PageSource for Settled {
     }
 }
 
-impl Machine for Settled {
+impl SourceHandler for Settled {
     fn pages(&self) -> &dyn PageSource {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy && core.remaining() == 0 {
-            core.mark_dirty(0, 0, 1).map_err(|e| e.to_string())?;
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        if core.phase() == source::SourcePhase::Precopy && core.remaining() == 0 {
+            core.mark_dirty(0, 0, 1)?;
             let state = std::mem::take(&mut self.device_state);
-            core.switch(state).map_err(|e| e.to_string())?;
+            core.switch(state)?;
             self.switched.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -123,8 +126,8 @@ struct Reader {
     read: Arc<Shared<bool>>,
 }
 
-impl Guest for Reader {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Reader {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = loops::memory(block)?;
         self.memory.push(Arc::clone(&memory));
         Ok(Some(memory))
@@ -151,8 +154,8 @@ struct Plain {
     progress: Arc<Shared<Progress>>,
 }
 
-impl Guest for Plain {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Plain {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = loops::memory(block)?;
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
         Ok(Some(memory))
@@ -207,7 +210,7 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         config.preempt = preempt;
         let control = Control::new().expect("control");
         let options = ServeOptions {
-            retry: LONG,
+            reconnect_timeout: LONG,
             ..ServeOptions::default()
         };
         let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
@@ -242,7 +245,7 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
             },
         };
         serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
-        assert_eq!(core.phase(), source::Phase::Completed);
+        assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let options = receive_options(preempt.is_some());
     let core = receive(&mut listener, &mut guest, options, &receiving).expect("received");

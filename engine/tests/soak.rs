@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use retpath_engine::blocks::Block;
 use retpath_engine::destination::Phase;
-use retpath_engine::driver::{Control, Guest, receive};
+use retpath_engine::driver::{Control, DestinationHandler, HandlerError, receive};
 use retpath_engine::memory::Memory;
 use retpath_engine::source::{self, Preempt, Source};
 use retpath_support::loops::{
@@ -31,8 +31,8 @@ struct Cutting {
     cutter: Option<thread::JoinHandle<()>>,
 }
 
-impl Guest for Cutting {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Cutting {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = loops::memory(block)?;
         self.memory = Some(Arc::clone(&memory));
         Ok(Some(memory))
@@ -74,7 +74,7 @@ fn migrate(seed: u64) -> u64 {
         let mut core = Source::new(config, blocks).expect("good");
         let mut machine = Still(vec![memory]);
         serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("served");
-        assert_eq!(core.phase(), source::Phase::Completed);
+        assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let control = Control::new().expect("control");
     let waits = (0..seed % 4)

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use retpath_engine::Channel;
 use retpath_engine::driver::Connector;
 use retpath_engine::socket::{Address, ChannelError, Link};
-use retpath_engine::source::{Phase, Source};
+use retpath_engine::source::{Source, SourcePhase};
 
 use retpath_support::loops::{LONG, Still, connect, serve_with};
 use retpath_support::wire::{blocks, config, image};
@@ -31,7 +31,7 @@ fn take_over(connector: &mut dyn Connector) {
     let mut core = Source::taking_over(config(None), blocks()).expect("good");
     let mut machine = Still(vec![image()]);
     serve_with(&mut core, &mut machine, connector, LONG).expect("served");
-    assert_eq!(core.phase(), Phase::Completed);
+    assert_eq!(core.phase(), SourcePhase::Completed);
 }
 
 /// Takes a migration over on a given link, and on new ones after it.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use retpath_engine::blocks::Block;
-use retpath_engine::driver::{Control, Guest, receive};
+use retpath_engine::driver::{Control, DestinationHandler, HandlerError, receive};
 use retpath_engine::memory::Memory;
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 
@@ -58,8 +58,8 @@ struct Bench {
     control: Control,
 }
 
-impl Guest for Bench {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Bench {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = loops::memory(block)?;
         self.memory = Some(Arc::clone(&memory));
         Ok(Some(memory))

@@ -10,7 +10,7 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
 use retpath_engine::driver::{
-    Connector, Control, Machine, ReceiveOptions, RunError, ServeOptions, serve,
+    Connector, Control, HandlerError, ReceiveOptions, RunError, ServeOptions, SourceHandler, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link, Listener};
@@ -72,22 +72,22 @@ pub fn blocks(list: &[(&str, u64)]) -> Blocks {
 /// # Errors
 ///
 /// It cannot be mapped.
-pub fn memory(block: &Block) -> Result<Arc<Memory>, String> {
-    let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
+pub fn memory(block: &Block) -> Result<Arc<Memory>, HandlerError> {
+    let memory = Memory::new(Backing::Anonymous, block.len)?;
     Ok(Arc::new(memory))
 }
 
 /// A machine whose memory never changes and that switches at once.
 pub struct Still<P>(pub P);
 
-impl<P: PageSource> Machine for Still<P> {
+impl<P: PageSource> SourceHandler for Still<P> {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         match core.phase() {
-            source::Phase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => Ok(core.switch(Vec::new())?),
             _ => Ok(()),
         }
     }
@@ -120,8 +120,8 @@ pub fn receive_options(preempt: bool) -> ReceiveOptions {
             ..Default::default()
         },
         stream: forward::Options::default(),
-        patience: LONG,
-        recovery: LONG,
+        reconnect_timeout: LONG,
+        recovery_timeout: LONG,
         accept_unproven_end: false,
     }
 }
@@ -133,12 +133,12 @@ pub fn receive_options(preempt: bool) -> ReceiveOptions {
 /// As [`serve`].
 pub fn serve_with(
     core: &mut Source,
-    machine: &mut dyn Machine,
+    machine: &mut dyn SourceHandler,
     connector: &mut dyn Connector,
     retry: Duration,
 ) -> Result<(), RunError> {
     let options = ServeOptions {
-        retry,
+        reconnect_timeout: retry,
         ..ServeOptions::default()
     };
     let control = Control::new().expect("a descriptor");

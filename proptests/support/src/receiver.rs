@@ -8,7 +8,9 @@ use std::time::Duration;
 use retpath_codec::forward::Event;
 use retpath_engine::blocks::Block;
 use retpath_engine::destination::{Destination, Phase};
-use retpath_engine::driver::{Connector, Control, Guest, RunError, receive};
+use retpath_engine::driver::{
+    Connector, Control, DestinationHandler, HandlerError, RunError, receive,
+};
 use retpath_engine::memory::Memory;
 use retpath_engine::socket::{Address, Listener};
 use retpath_engine::source::{self, Preempt, Source};
@@ -52,14 +54,14 @@ impl Board {
     }
 }
 
-impl Guest for Board {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Board {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = loops::memory(block)?;
         self.update(|state| state.memory = Some(Arc::clone(&memory)));
         Ok(Some(memory))
     }
 
-    fn event(&mut self, _: &Event<'_>) -> Result<(), String> {
+    fn event(&mut self, _: &Event<'_>) -> Result<(), HandlerError> {
         self.update(|state| state.heard = true);
         Ok(())
     }
@@ -108,7 +110,7 @@ impl Receiver {
         let control = Control::new().expect("a descriptor");
         let mut options = receive_options(preempt);
         options.core.max_ram = 1 << 20;
-        options.recovery = recovery;
+        options.recovery_timeout = recovery;
         let board = Board::default();
         let address = listener.address().clone();
         let (mut guest, stop) = (board.clone(), control.clone());
@@ -230,7 +232,7 @@ pub fn serve_well(address: &Address, preempt: Option<Preempt>, others: bool) -> 
 pub fn serve_by(mut core: Source, dial: &mut dyn Connector) -> Source {
     let mut machine = Still(vec![image()]);
     serve_with(&mut core, &mut machine, dial, LONG).expect("served");
-    assert_eq!(core.phase(), source::Phase::Completed);
+    assert_eq!(core.phase(), source::SourcePhase::Completed);
     core
 }
 

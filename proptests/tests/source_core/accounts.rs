@@ -1,4 +1,4 @@
-//! Statistics, memory use and limits.
+//! Counters, rates and memory use of a source.
 
 use std::ops::RangeInclusive;
 
@@ -19,7 +19,7 @@ fn next(rig: &mut Rig) -> PageRun {
 }
 
 #[test]
-fn counts_at_most_the_zero_pages_of_a_run() {
+fn counts_at_most_the_pages_of_a_run_as_zero() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     assert_eq!(rig.source.stats().zero, 0);
     let run = next(&mut rig);
@@ -42,7 +42,7 @@ fn reports_which_pages_are_left_to_send() {
 }
 
 #[test]
-fn obeys_a_lower_bandwidth_limit() {
+fn changes_the_bandwidth() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     next(&mut rig);
     rig.source.set_bandwidth(1);
@@ -52,7 +52,7 @@ fn obeys_a_lower_bandwidth_limit() {
 }
 
 #[test]
-fn remaining_excludes_sent_parts_of_host_pages() {
+fn counts_the_remaining_bytes_of_partly_sent_host_pages() {
     let config = Config {
         run: 8192,
         ..late()
@@ -85,8 +85,8 @@ fn ends_a_run_at_the_host_page_boundary() {
 }
 
 #[test]
-fn reports_its_memory_use() {
-    /// One bit per page, and overhead.
+fn counts_its_memory() {
+    /// One bit per page, and the overhead of a block.
     const BITS: RangeInclusive<usize> = 1024..=2048;
     let grew = |rig: &Rig, before: usize, by: RangeInclusive<usize>| {
         let now = rig.source.memory();
@@ -100,16 +100,16 @@ fn reports_its_memory_use() {
     let sizes = [(1 << 13, 4096), (1, 4096)];
     let mut rig = Rig::new(config(), &sizes);
     rig.start();
-    // Dirty bits and request bits.
+    // Dirty and requested pages.
     let precopy = grew(&rig, 0, 2048..=4096);
     rig.source.switch(vec![7; 100_000]).expect("in precopy");
     grew(&rig, precopy, 100_000..=110_000);
     let mut rig = Rig::switched(config(), &sizes);
     let postcopy = rig.source.memory();
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     rig.step(Channel::Main);
-    // One more bitmap until all have arrived.
+    // Pages that had never been handed out, until all bitmaps are received.
     let block = rig.name(0);
     let message = Message::RecvBitmap {
         block: block.name(),
@@ -120,7 +120,7 @@ fn reports_its_memory_use() {
         Item::Message { offset: 0, message },
         Item::Bitmap { offset: 0, bitmap },
     ] {
-        rig.source.message(item, 0).expect("a good bitmap");
+        rig.source.message(item, 0).expect("valid bitmap");
     }
     grew(&rig, postcopy, BITS);
 }

@@ -1,4 +1,4 @@
-//! Unit tests of the source core, against a simple model of a destination.
+//! The source core against a simple model of a destination.
 
 mod accounts;
 mod bitmaps;

@@ -1,4 +1,4 @@
-//! Page states against a model of one flag for each page.
+//! Page states, compared with a model that has one flag for each page.
 
 use retpath_codec::NameBuf;
 use retpath_random::Random;
@@ -20,7 +20,7 @@ fn pages() -> Pages {
     pages
 }
 
-/// One block, in flags.
+/// The model of a block.
 struct Model {
     page: u64,
     received: Vec<bool>,
@@ -67,8 +67,8 @@ impl Model {
         }
     }
 
-    /// Sets the received pages of a range, and clears its requests: how many
-    /// of both had been there.
+    /// Sets the received pages of a range, and clears its requests. Returns how many of both
+    /// there were.
     fn set(&mut self, offset: u64, len: u64, value: bool) -> (u64, u64) {
         let (received, requested) = self.part(offset, len);
         let had = wide(received.iter().filter(|it| **it).count());
@@ -116,7 +116,7 @@ impl Model {
     }
 }
 
-/// Compares everything that can be asked.
+/// Compares all queries.
 fn same(pages: &Pages, models: &[Model]) {
     for (block, model) in models.iter().enumerate() {
         let requested = model.requested();
@@ -171,7 +171,7 @@ fn same(pages: &Pages, models: &[Model]) {
 }
 
 #[test]
-fn agrees_with_a_model_of_one_flag_per_page() {
+fn page_states_match_the_model() {
     let mut pages = pages();
     let mut models = BLOCKS.map(Model::new);
     same(&pages, &models);
@@ -199,7 +199,7 @@ fn agrees_with_a_model_of_one_flag_per_page() {
                 let (_, wanted) = models[block].set(offset, len, true);
                 assert_eq!(pages.receive(block, offset, len), wanted);
             }
-            // Only target pages of a host page, as before the switch.
+            // A single target page of a host page, as before the switch.
             _ if below(2) == 0 => {
                 let offset = offset + below(page / TARGET) * TARGET;
                 models[block].set(offset, TARGET, round % 3 != 0);
@@ -235,7 +235,7 @@ fn restores_only_whole_host_pages() {
 }
 
 #[test]
-fn unknown_blocks_have_no_missing_pages() {
+fn an_unknown_block_has_no_missing_pages() {
     let mut pages = pages();
     assert_eq!(pages.fault(3, 0), Fault::Present);
     assert_eq!(pages.receive(3, 0, TARGET), 0);
@@ -252,7 +252,7 @@ fn unknown_blocks_have_no_missing_pages() {
 }
 
 #[test]
-fn uses_two_bits_per_page() {
+fn page_states_take_two_bits_per_page() {
     let mut pages = Pages::default();
     for name in ["one", "two"] {
         let name = NameBuf::new(name).expect("a name");
@@ -260,7 +260,7 @@ fn uses_two_bits_per_page() {
         pages.add(&Block { name, len, page }, TARGET);
     }
     let before = pages.memory();
-    // A bit for each target page, and one for each host page.
+    // One bit for each target page, and one for each host page.
     let bytes = 2 * (((4096 / at(TARGET)) << 14) + (1 << 14)) / 8;
     assert!((bytes..bytes + 512).contains(&before), "{before}");
     pages.fault(0, 0);

@@ -4,7 +4,8 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::uffd::open::{Features, Route, RouteError, Step, first_open};
+use crate::uffd::Features;
+use crate::uffd::open::{Route, RouteError, Step, first_open};
 
 /// Opens by the given routes only.
 fn works(routes: &[Route]) -> impl FnMut(Route) -> Result<Route, RouteError> {

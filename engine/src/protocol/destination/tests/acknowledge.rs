@@ -1,4 +1,4 @@
-//! Whether SWITCHOVER_ACK is sent when it is unknown if the source waits for it.
+//! Detection of a source that waits for SWITCHOVER_ACK.
 
 use super::*;
 
@@ -15,8 +15,8 @@ fn detecting(machine: Option<&[u8]>) -> Dest {
     dest
 }
 
-/// A `ram` section with so many pages.
-fn section(dest: &mut Dest, pages: u64) {
+/// A `ram` section with this many pages.
+fn piece(dest: &mut Dest, pages: u64) {
     for at in 0..pages {
         dest.page(0, at * PAGE, 7).unwrap();
     }
@@ -24,7 +24,7 @@ fn section(dest: &mut Dest, pages: u64) {
 }
 
 #[test]
-fn acknowledges_at_once_for_machine_types_8_1_to_11_0() {
+fn acknowledges_immediately_for_machine_types_8_1_to_11_0() {
     for (machine, says) in [
         (&b"pc-q35-7.2"[..], &[][..]),
         (b"pc-q35-8.0", &[]),
@@ -47,13 +47,13 @@ fn acknowledges_once_the_source_sends_only_empty_sections() {
         assert_eq!(dest.said(), [""; 0]);
         assert!(dest.core.may_await_ack());
         for _ in 0..63 {
-            section(&mut dest, 0);
+            piece(&mut dest, 0);
         }
         assert_eq!(dest.said(), [""; 0]);
-        section(&mut dest, 0);
+        piece(&mut dest, 0);
         assert_eq!(dest.said(), ACK);
         assert!(!dest.core.may_await_ack());
-        (0..200).for_each(|_| section(&mut dest, 0));
+        (0..200).for_each(|_| piece(&mut dest, 0));
         assert_eq!(dest.said(), [""; 0], "once");
     }
 }
@@ -63,18 +63,18 @@ fn does_not_acknowledge_while_the_source_sends_pages() {
     let mut dest = detecting(None);
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
     for _ in 0..500 {
-        section(&mut dest, 0);
-        section(&mut dest, 2);
+        piece(&mut dest, 0);
+        piece(&mut dest, 2);
     }
     assert_eq!(dest.said(), [""; 0]);
-    assert!(dest.core.may_await_ack(), "the destination cannot know");
+    assert!(dest.core.may_await_ack(), "the source may be waiting");
 }
 
 #[test]
 fn never_acknowledges_for_machine_type_11_1() {
     let mut dest = detecting(Some(b"pc-q35-11.1"));
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
-    (0..500).for_each(|_| section(&mut dest, 0));
+    (0..500).for_each(|_| piece(&mut dest, 0));
     assert_eq!(dest.said(), [""; 0]);
     assert!(!dest.core.may_await_ack());
 }

@@ -1,8 +1,9 @@
 use super::*;
 use crate::blocks::BlockError;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 #[test]
-fn goes_through_the_phases_of_a_migration() {
+fn passes_through_the_phases_of_a_migration() {
     let mut dest = Dest::new(Config::default());
     assert_eq!(dest.core.phase(), Phase::Fresh);
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
@@ -38,41 +39,45 @@ fn goes_through_the_phases_of_a_migration() {
 }
 
 #[test]
-fn refuses_invalid_phase_transitions() {
+fn refuses_transitions_that_are_not_allowed() {
     use Phase::*;
-    use phase::Turn;
+    use phase::Transition;
     let phases = [
         Fresh, Advised, Discarding, Listening, Running, Paused, Recovering, Finished, Failed,
     ];
-    let legal = |phase: Phase, turn| {
-        let wanted: &[Phase] = match turn {
-            Turn::Advise => &[Fresh],
-            Turn::Discard | Turn::Listen => &[Advised, Discarding],
-            Turn::Run => &[Listening],
-            Turn::LinkLost => &phases,
-            Turn::LinkLostAtSwitch => &[Advised, Discarding, Listening],
-            Turn::LinkRestored => &[Paused, Finished],
-            Turn::Resume => &[Recovering],
-            Turn::Finish => &[Fresh, Advised, Discarding, Running],
-            Turn::Fail => &phases[..7],
+    let legal = |phase: Phase, transition| {
+        let wanted: &[Phase] = match transition {
+            Transition::Advise => &[Fresh],
+            Transition::Discard | Transition::Listen => &[Advised, Discarding],
+            Transition::Run => &[Listening],
+            Transition::LinkLost => &phases,
+            Transition::LinkLostAtSwitch => &[Advised, Discarding, Listening],
+            Transition::LinkRestored => &[Paused, Finished],
+            Transition::Resume => &[Recovering],
+            Transition::Finish => &[Fresh, Advised, Discarding, Running],
+            Transition::Fail => &phases[..7],
         };
-        wanted.contains(&phase) || (phase, turn) == (Failed, Turn::Fail)
+        wanted.contains(&phase) || (phase, transition) == (Failed, Transition::Fail)
     };
     for phase in phases {
-        for turn in [
-            Turn::Advise,
-            Turn::Discard,
-            Turn::Listen,
-            Turn::Run,
-            Turn::LinkLost,
-            Turn::LinkLostAtSwitch,
-            Turn::LinkRestored,
-            Turn::Resume,
-            Turn::Finish,
-            Turn::Fail,
+        for transition in [
+            Transition::Advise,
+            Transition::Discard,
+            Transition::Listen,
+            Transition::Run,
+            Transition::LinkLost,
+            Transition::LinkLostAtSwitch,
+            Transition::LinkRestored,
+            Transition::Resume,
+            Transition::Finish,
+            Transition::Fail,
         ] {
-            let after = phase.after(turn);
-            assert_eq!(after.is_some(), legal(phase, turn), "{phase} {turn:?}");
+            let after = phase.after(transition);
+            assert_eq!(
+                after.is_some(),
+                legal(phase, transition),
+                "{phase} {transition:?}"
+            );
             if phase.is_over() && after.is_some() {
                 assert!(after == Some(phase) || after == Some(Recovering));
             }
@@ -81,7 +86,7 @@ fn refuses_invalid_phase_transitions() {
 }
 
 #[test]
-fn refuses_commands_out_of_turn() {
+fn refuses_unexpected_commands() {
     let sizes = Some(PageSizes {
         summary: PAGE,
         target: PAGE,
@@ -112,7 +117,10 @@ fn refuses_commands_out_of_turn() {
         }
         let was = dest.core.phase();
         let what = refused(dest.command(&command));
-        assert!(matches!(what, What::OutOfTurn { .. }), "{was}: {what:?}");
+        assert!(
+            matches!(what, ErrorKind::OutOfTurn { .. }),
+            "{was}: {what:?}"
+        );
         let now = match was {
             Phase::Running => Phase::Paused,
             _ => Phase::Failed,
@@ -135,24 +143,24 @@ fn accepts_mem_size_only_before_the_switch() {
     assert_eq!(dest.event(Main, size()), Ok(Did::Nothing));
     dest.switch();
     let what = refused(dest.event(Main, size()));
-    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "{what:?}");
 }
 
 #[test]
-fn refuses_a_second_package_and_one_without_listen() {
+fn refuses_a_second_package_and_one_without_a_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.command(&Command::Packaged { size: 1 }));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
 
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.event(Main, Event::PackageEnd));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
 }
 
 #[test]
-fn refuses_unsupported_records_and_commands() {
+fn refuses_unsupported_features() {
     let page = |what: fn(forward::BlockId) -> Record<'static>| what(forward::BlockId::new(0));
     let records = [
         Record::Hook,
@@ -173,14 +181,19 @@ fn refuses_unsupported_records_and_commands() {
     for record in records {
         let error = Dest::advised(4).event(Main, Event::Record(record));
         let error = error.unwrap_err();
-        assert!(matches!(error.what, What::Unsupported { .. }), "{error}");
-        let advice = "turn that capability off at the source";
-        let text = format!("{} [main channel, advised]: {advice}", error.what);
+        assert!(
+            matches!(error.kind, ErrorKind::Unsupported { .. }),
+            "{error}"
+        );
+        let text = format!(
+            "{} [main channel, advised]: disable this capability at the source",
+            error.kind
+        );
         assert_eq!(error.to_string(), text);
     }
     for command in [Command::EnableColo, Command::PostcopyAdvise { sizes: None }] {
         let what = refused(Dest::new(Config::default()).command(&command));
-        assert!(matches!(what, What::Unsupported { .. }));
+        assert!(matches!(what, ErrorKind::Unsupported { .. }));
     }
 }
 
@@ -188,7 +201,7 @@ fn refuses_unsupported_records_and_commands() {
 fn answers_every_ping_with_its_value() {
     let mut dest = Dest::advised(1);
     dest.ping(1).unwrap();
-    dest.ping(0x42).unwrap();
+    dest.ping(PING_PACKAGE_LOADED).unwrap();
     assert_eq!(dest.said(), ["PONG 0x1", "PONG 0x42"]);
     dest.package(&[3, 0xffff_ffff]).unwrap();
     dest.ping(4).unwrap();
@@ -196,9 +209,12 @@ fn answers_every_ping_with_its_value() {
 }
 
 #[test]
-fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
+fn answers_ping_0x42_once_the_device_state_is_saved() {
     let mut dest = Dest::advised(1);
-    assert_eq!(refused(dest.core.device_state_saved()), What::NothingToSave);
+    assert_eq!(
+        refused(dest.core.device_state_saved()),
+        ErrorKind::NothingToSave
+    );
     dest.package(&[3, 0x42]).unwrap();
     dest.ping(4).unwrap();
     assert_eq!(dest.said(), ["PONG 0x3", "PONG 0x4"]);
@@ -206,19 +222,19 @@ fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
     assert_eq!(dest.said(), ["PONG 0x42"]);
     dest.core.device_state_saved().unwrap();
     assert_eq!(dest.said(), [""; 0]);
-    dest.ping(0x42).unwrap();
+    dest.ping(PING_PACKAGE_LOADED).unwrap();
     assert_eq!(dest.said(), ["PONG 0x42"]);
 }
 
 #[test]
-fn refuses_pings_beyond_max_pongs() {
-    for value in [1, PING_LOADED] {
+fn refuses_pings_while_too_many_pongs_are_unread() {
+    for value in [1, PING_PACKAGE_LOADED] {
         let mut dest = Dest::advised(1);
         dest.package(&[]).unwrap();
         for _ in 0..MAX_PONGS {
             dest.ping(value).unwrap();
         }
-        assert_eq!(refused(dest.ping(value)), What::Flood);
+        assert_eq!(refused(dest.ping(value)), ErrorKind::Flood);
     }
     let mut dest = Dest::running(1);
     for _ in 0..MAX_PONGS * 2 {
@@ -228,9 +244,12 @@ fn refuses_pings_beyond_max_pongs() {
 }
 
 #[test]
-fn refuses_to_go_on_without_a_return_path() {
+fn refuses_to_switch_without_a_return_path() {
     let mut dest = Dest::new(Config::default());
-    assert_eq!(refused(dest.ping(1)), What::NoReturnPath { what: "PING" });
+    assert_eq!(
+        refused(dest.ping(1)),
+        ErrorKind::NoReturnPath { what: "PING" }
+    );
 
     let mut dest = Dest::new(Config::default());
     let sizes = Some(PageSizes {
@@ -240,7 +259,7 @@ fn refuses_to_go_on_without_a_return_path() {
     dest.command(&Command::PostcopyAdvise { sizes }).unwrap();
     dest.block("ram", PAGE).unwrap();
     let what = refused(dest.package(&[]));
-    assert!(matches!(what, What::NoReturnPath { .. }));
+    assert!(matches!(what, ErrorKind::NoReturnPath { .. }));
     assert_eq!(dest.said(), [""; 0], "no SHUT without a return path");
 }
 
@@ -258,7 +277,7 @@ fn acknowledges_the_switchover_once_and_first() {
 }
 
 #[test]
-fn sends_no_switchover_ack_where_only_devices_may() {
+fn does_not_acknowledge_for_devices() {
     for (machine, says) in [
         (&b"pc-q35-11.0"[..], &["SWITCHOVER_ACK"][..]),
         (b"pc-q35-11.1", &[]),
@@ -280,11 +299,11 @@ fn sends_no_switchover_ack_where_only_devices_may() {
 fn refuses_discards_outside_their_block() {
     let page = |start, len| (start, len);
     for (block, range, want) in [
-        ("rom", page(0, PAGE), What::UnknownBlock),
+        ("rom", page(0, PAGE), ErrorKind::UnknownBlock),
         (
             "ram",
             page(3 * PAGE, 2 * PAGE),
-            What::Block(BlockError::Overrun {
+            ErrorKind::Block(BlockError::Overrun {
                 start: 3 * PAGE,
                 len: 2 * PAGE,
                 block: 4 * PAGE,
@@ -293,7 +312,7 @@ fn refuses_discards_outside_their_block() {
         (
             "ram",
             page(0, KIB),
-            What::Block(BlockError::Unaligned {
+            ErrorKind::Block(BlockError::Unaligned {
                 start: 0,
                 len: KIB,
                 page: PAGE,
@@ -302,9 +321,9 @@ fn refuses_discards_outside_their_block() {
     ] {
         let mut dest = Dest::advised(4);
         let error = dest.discard(block, &[(0, PAGE), range]).unwrap_err();
-        assert_eq!(error.what, want);
-        assert_eq!(error.place.unwrap().block, names(block));
-        assert_eq!(dest.actions(), [], "nothing of the command is done");
+        assert_eq!(error.kind, want);
+        assert_eq!(error.location.unwrap().block, names(block));
+        assert_eq!(dest.actions(), [], "the command has no effect");
         assert_eq!(dest.said(), ["SHUT 1"]);
     }
 }
@@ -319,6 +338,6 @@ fn refuses_a_switch_with_a_partly_received_host_page() {
     dest.page(1, 2 * HUGE, 7).unwrap();
     dest.discard("huge", &[(0, HUGE)]).unwrap();
     let error = dest.package(&[]).unwrap_err();
-    assert_eq!(error.what, What::Torn);
-    assert_eq!(error.place.unwrap().offset, Some(2 * HUGE));
+    assert_eq!(error.kind, ErrorKind::Torn);
+    assert_eq!(error.location.unwrap().offset, Some(2 * HUGE));
 }
