@@ -23,6 +23,7 @@ use crate::forward::options::within;
 use crate::forward::place::Place;
 use crate::forward::ram::is_target_page;
 use crate::forward::{Capabilities, Event, Subsection};
+use crate::generated::capability::{IGNORE_SHARED, MAPPED_RAM};
 use crate::generated::section;
 
 /// Most capabilities in the configuration; QEMU has two that can be there.
@@ -92,8 +93,8 @@ impl Decoder {
             }
             2 => {
                 let capabilities = capabilities(&mut cursor)?;
-                self.ignore_shared = capabilities.iter().any(|c| c == section::IGNORE_SHARED);
-                self.mapped_ram = capabilities.iter().any(|c| c == section::MAPPED_RAM);
+                self.ignore_shared = capabilities.iter().any(|c| c == IGNORE_SHARED.as_bytes());
+                self.mapped_ram = capabilities.iter().any(|c| c == MAPPED_RAM.as_bytes());
                 Subsection::Capabilities(capabilities)
             }
             _ => Subsection::Uuid(cursor.uuid()?),
@@ -111,7 +112,7 @@ fn capabilities<'a>(cursor: &mut Cursor<'a>) -> Result<Capabilities<'a>, Stop> {
     let start = cursor.at();
     for _ in 0..count {
         let name = cursor.str8()?;
-        if name != section::IGNORE_SHARED && name != section::MAPPED_RAM {
+        if name != IGNORE_SHARED.as_bytes() && name != MAPPED_RAM.as_bytes() {
             return Err(cursor.fault(name.len(), field, Rule::UnknownCapability));
         }
     }
