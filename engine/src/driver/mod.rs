@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use control::Control;
 pub use error::RunError;
-pub use receive::{Content, Guest, ReceiveOptions, receive, take_over};
+pub use receive::{Content, DestinationHandler, ReceiveOptions, receive, resume};
 pub use serve::{Connector, ServeOptions, SourceHandler, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.

@@ -61,7 +61,8 @@ mod stall;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Config, Preempt};
+pub use crate::release::Preempt;
+pub use config::Config;
 pub use error::{Cause, Error};
 pub use pages::{Gather, PageRun, PageSource};
 pub use phase::SourcePhase;

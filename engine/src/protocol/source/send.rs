@@ -3,13 +3,13 @@
 use crate::Channel;
 
 use super::channel_state::{Activity, Heard, OpenPage};
-use super::config::Preempt;
 use super::dirty::Part;
 use super::discard::Discards;
 use super::pages::PageRun;
 use super::phase::{Event, Guest, SourcePhase};
 use super::preempt::Connection;
 use super::{Next, Source, framing};
+use crate::release::Preempt;
 
 /// How long a section of `ram` stays open at most, in nanoseconds; as in QEMU, so that
 /// sections have the usual size.
