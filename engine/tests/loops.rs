@@ -11,8 +11,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, ReceiveOptions, RunError, ServeOptions, SourceHandler,
-    receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -28,7 +28,7 @@ impl SourceHandler for Still {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
@@ -61,7 +61,7 @@ impl SourceHandler for Quitting {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         self.machine.precopy(core)
     }
 }
@@ -115,7 +115,7 @@ impl SourceHandler for Settled {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         if core.phase() == source::SourcePhase::Precopy && core.remaining() == 0 {
             core.mark_dirty(0, 0, 1).map_err(|e| e.to_string())?;
             let state = std::mem::take(&mut self.device_state);
@@ -135,7 +135,7 @@ struct Reader {
 }
 
 impl DestinationHandler for Reader {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory.push(Arc::clone(&memory));
@@ -175,7 +175,7 @@ struct Plain {
 }
 
 impl DestinationHandler for Plain {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));

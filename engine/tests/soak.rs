@@ -13,8 +13,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, ReceiveOptions, ServeOptions, SourceHandler, receive,
-    serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -33,7 +33,7 @@ impl SourceHandler for Still {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
@@ -59,7 +59,7 @@ struct Cutting {
 }
 
 impl DestinationHandler for Cutting {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));

@@ -9,7 +9,9 @@ use std::thread;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message};
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
 use retpath_engine::socket::{ChannelError, Link};
 use retpath_engine::source::{Config, PageSource, Preempt, Source, SourcePhase};
 
@@ -39,7 +41,7 @@ impl SourceHandler for Busy {
         self.machine.pages()
     }
 
-    fn precopy(&mut self, _: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, _: &mut Source) -> Result<(), HandlerError> {
         unreachable!("the guest has left")
     }
 

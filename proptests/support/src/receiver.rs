@@ -12,8 +12,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::Block;
 use retpath_engine::destination::{self, Destination, Phase};
 use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, ReceiveOptions, RunError, ServeOptions, SourceHandler,
-    receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link, Listener};
@@ -62,14 +62,14 @@ impl Board {
 }
 
 impl DestinationHandler for Board {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.tell(|told| told.memory = Some(Arc::clone(&memory)));
         Ok(Some(memory))
     }
 
-    fn event(&mut self, _: &Event<'_>) -> Result<(), String> {
+    fn event(&mut self, _: &Event<'_>) -> Result<(), HandlerError> {
         self.tell(|told| told.heard = true);
         Ok(())
     }
@@ -273,7 +273,7 @@ impl SourceHandler for Still {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }

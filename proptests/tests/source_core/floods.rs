@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::Item;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{BlockName, Message, Name, NameBuf};
 use retpath_engine::Channel;
 
@@ -161,7 +162,7 @@ fn any<'a>(seed: &mut Choices<'_>, names: &'a [NameBuf]) -> Message<Name<'a>> {
             value: seed.below(2) as u32,
         },
         1 => Message::Pong {
-            value: [1, 2, 3, 4, 0x42, 9][seed.below(6) as usize],
+            value: [1, 2, 3, 4, PING_PACKAGE_LOADED, 9][seed.below(6) as usize],
         },
         2..6 => Message::ReqPagesId { start, len, block },
         6..8 => Message::ReqPages { start, len },

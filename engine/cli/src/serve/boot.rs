@@ -12,7 +12,9 @@ use super::stock::{Resumed, Stock};
 use crate::latency::Nanos;
 use crate::output::{self, Lines};
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
 use retpath_engine::release::Release;
 use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{PageSource, Source, Suspicion};
@@ -190,9 +192,9 @@ impl SourceHandler for Booting<'_> {
         self.boot.stock.pages()
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         let state = self.boot.stock.device_state().to_vec();
-        core.switch(state).map_err(|error| error.to_string())
+        Ok(core.switch(state)?)
     }
 
     fn progress(&mut self, core: &Source) {

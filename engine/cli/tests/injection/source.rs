@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use retpath_codec::BlockName;
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, RunError, ServeOptions, SourceHandler, serve};
-use retpath_engine::socket::{Address, ChannelError, Fuse, Link};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
+use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
 use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, Source};
 
 use crate::LIMIT;
@@ -142,7 +144,7 @@ impl Shared {
         let mut dial = Dial {
             address: Address::Unix(socket.to_owned()),
             shared: self,
-            fuse: (way == Way::Broken).then(|| Fuse::new(u64::MAX, 40_000)),
+            faults: (way == Way::Broken).then(|| FaultInjector::new(u64::MAX, 40_000)),
             first: true,
         };
         let mut machine = Stopped {
@@ -193,13 +195,13 @@ impl Shared {
 struct Dial<'a> {
     address: Address,
     shared: &'a Shared,
-    fuse: Option<Fuse>,
+    faults: Option<FaultInjector>,
     first: bool,
 }
 
 impl Connector for Dial<'_> {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        let mut link = match std::mem::take(&mut self.first) {
+        let link = match std::mem::take(&mut self.first) {
             true => self.shared.connect(&self.address)?,
             false => {
                 // Until there is a link; this may fail.
@@ -208,10 +210,10 @@ impl Connector for Dial<'_> {
             }
         };
         self.shared.waiting.store(false, Ordering::Release);
-        if let Some(fuse) = self.fuse.take() {
-            link.guard(fuse);
-        }
-        Ok(link)
+        Ok(match self.faults.take() {
+            Some(faults) => faults.wrap(link),
+            None => link,
+        })
     }
 }
 
@@ -225,9 +227,9 @@ impl SourceHandler for Stopped {
         &self.memory
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         match core.phase() {
-            source::SourcePhase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => Ok(core.switch(DEVICE.to_vec())?),
             _ => Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::super::RunError;
+use super::super::{HandlerError, RunError};
 use crate::Channel;
 use crate::socket::{ChannelError, Link};
 use crate::source::{Offer, PageSource, Source, Suspicion};
@@ -21,7 +21,7 @@ pub trait SourceHandler {
     /// # Errors
     ///
     /// The migration ends.
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String>;
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError>;
 
     /// Called about ten times a second.
     fn progress(&mut self, core: &Source) {
@@ -65,6 +65,12 @@ pub trait Connector {
     /// that may wait for long waits with
     /// [`Address::connect_until`](crate::socket::Address::connect_until).
     fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError>;
+}
+
+impl<F: FnMut(Channel) -> Result<Link, ChannelError>> Connector for F {
+    fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError> {
+        self(channel)
+    }
 }
 
 /// How to serve.

@@ -65,7 +65,7 @@ impl Dial<'_> {
     fn wait(&self, link: Option<&Link>, until: u64) -> Result<(), RunError> {
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        waiting.add(link.map(Link::as_fd), PollFlags::IN);
+        waiting.add_link(link, PollFlags::IN);
         waiting.wait(self.clock.until(until))?;
         if waiting.readable(control) && self.control.take().stop {
             return Err(RunError::Stopped);
@@ -120,7 +120,7 @@ impl Serving<'_> {
             self.core.resume(now)?;
         }
         Ok(Links {
-            main: Outbound::new(link),
+            main: Outbound::new(Channel::Main, link),
             preempt: None,
             stream: Stream::new(self.core.recv_bitmap_limit()),
             read: 0,

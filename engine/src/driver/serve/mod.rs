@@ -117,7 +117,7 @@ impl Serving<'_> {
     /// Sends what can be sent, and waits for more to do.
     fn turn(&mut self, links: &mut Links) -> Result<(), RunError> {
         if self.core.phase() == SourcePhase::Precopy {
-            self.handler.precopy(self.core).map_err(RunError::Guest)?;
+            self.handler.precopy(self.core).map_err(RunError::Handler)?;
         }
         self.size_queue(links)?;
         let preempt = self.pump(links, Channel::Preempt)?;
@@ -135,13 +135,13 @@ impl Serving<'_> {
         let until = self.deadline([main, preempt]);
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.dial.control.as_fd()), PollFlags::IN);
-        let back = waiting.add(Some(links.main.link.as_fd()), PollFlags::IN | main.wants());
+        let back = waiting.add_link(Some(&links.main.link), PollFlags::IN | main.wants());
         let closing = match self.core.is_preempt_unproven() {
             true => PollFlags::RDHUP,
             false => PollFlags::empty(),
         };
-        let link = links.preempt.as_ref().map(|out| out.link.as_fd());
-        waiting.add(link, preempt.wants() | closing);
+        let link = links.preempt.as_ref().map(|out| &out.link);
+        waiting.add_link(link, preempt.wants() | closing);
         waiting.wait(self.dial.clock.until(until))?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
 
@@ -217,10 +217,7 @@ impl Serving<'_> {
     fn read_return_path(&mut self, links: &mut Links) -> Result<bool, RunError> {
         let mut bytes = [0; READ];
         let moved = links.main.link.read(&mut bytes);
-        let mut input = match moved.map_err(|error| RunError::Link {
-            what: "reading",
-            error,
-        })? {
+        let mut input = match moved.map_err(RunError::link("reading", Channel::Main))? {
             Moved::Bytes(size) => &bytes[..size],
             Moved::Later => return Ok(false),
             Moved::End => return Err(RunError::Closed),
@@ -295,7 +292,7 @@ impl Serving<'_> {
     fn connect_preempt(&mut self, links: &mut Links) -> Result<(), RunError> {
         let link = self.dial.connect(Channel::Preempt)?;
         self.core.preempt_connected(self.now())?;
-        links.preempt = Some(Outbound::new(link));
+        links.preempt = Some(Outbound::new(Channel::Preempt, link));
         Ok(())
     }
 
@@ -323,10 +320,7 @@ impl Serving<'_> {
             return Ok(());
         };
         let set = links.main.link.limit_send_queue(size);
-        set.map_err(|error| RunError::Link {
-            what: "setting it up",
-            error,
-        })
+        set.map_err(RunError::link("limiting the send queue of", Channel::Main))
     }
 
     fn now(&self) -> u64 {

@@ -7,14 +7,12 @@
 //! bound. Mirrors `ram.c:ram_postcopy_send_discard_bitmap`.
 
 use retpath_codec::command::{Command, Range, RangeBuf};
+use retpath_codec::wire::value::DISCARD_RANGES;
 use retpath_codec::{BlockName, Encode};
 
 use crate::blocks::{BlockId, Blocks};
 
 use super::dirty::Dirty;
-
-/// Maximum ranges in one command, as in QEMU.
-const RANGES: usize = 12;
 
 /// Maximum commands written at once: less than 64 KiB.
 const COMMANDS: usize = 128;
@@ -37,7 +35,7 @@ impl Discards {
             let block = block.name.name();
             Command::PostcopyRamDiscard { block, ranges }
                 .encode(out)
-                .expect("12 ranges and a checked name fit a command");
+                .expect("a few ranges and a checked name fit a command");
         }
         false
     }
@@ -52,7 +50,7 @@ impl Discards {
             let block = blocks.block(self.block).ok()?;
             let bits = dirty.bits(self.block)?;
             let mut ranges = Vec::new();
-            while ranges.len() < RANGES
+            while ranges.len() < DISCARD_RANGES
                 && let Some(first) = bits.next(self.page)
             {
                 let end = bits.next_gap(first).unwrap_or(bits.len());
@@ -98,7 +96,7 @@ mod tests {
                 panic!("another command");
             };
             let id = blocks.find(block).expect("a known block");
-            assert!(ranges.count() <= 12);
+            assert!(ranges.count() <= DISCARD_RANGES);
             for range in ranges.iter() {
                 let page = blocks.block(id).expect("a known block").page;
                 blocks

@@ -5,25 +5,18 @@
 
 use retpath_codec::command::{Command, PageSizes, RangeBuf};
 use retpath_codec::forward::{Subsection, write};
+use retpath_codec::wire::value::{
+    PING_AFTER_PACKAGE, PING_BEFORE_PACKAGE, PING_IN_PACKAGE, PING_OPENED, PING_PACKAGE_LOADED,
+};
 use retpath_codec::{BlockName, Encode, Name};
 
 use crate::blocks::Blocks;
 
 use super::config::Config;
 
-/// Sent after OPEN_RETURN_PATH.
-pub(super) const PING_START: u32 = 1;
-/// Sent before the package.
-pub(super) const PING_BEFORE: u32 = 2;
-/// Sent at the end of the package.
-pub(super) const PING_PACKAGE: u32 = 3;
-/// Sent after the package.
-pub(super) const PING_BEHIND: u32 = 4;
 /// Sent twice after the preempt channel is connected: a QEMU without the capability
 /// closes the channel in the turn of its main loop that answers the first one.
 pub(super) const PING_PREEMPT: u32 = 5;
-/// Sent at the end of the package; answered when the device state has been loaded.
-pub(super) const PING_LOADED: u32 = 0x42;
 
 /// Bytes of the commands in a package.
 const PACKAGE_COMMANDS: usize = 5 + 9 + 9 + 5;
@@ -46,7 +39,7 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
         }
     }
     command(Command::OpenReturnPath, out);
-    ping(PING_START, out);
+    ping(PING_OPENED, out);
     let sizes = PageSizes {
         summary: blocks.page_summary(),
         target: blocks.target(),
@@ -80,22 +73,22 @@ pub(super) fn end_section(config: &Config, out: &mut Vec<u8>) {
 /// Appends the package: LISTEN, the device state and RUN, with the PINGs in and around it.
 pub(super) fn package(config: &Config, device_state: &[u8], out: &mut Vec<u8>) {
     if config.outer_pings {
-        ping(PING_BEFORE, out);
+        ping(PING_BEFORE_PACKAGE, out);
     }
     // The size of the nested stream is filled in afterwards.
     command(Command::Packaged { size: 0 }, out);
     let start = out.len();
     command(Command::PostcopyListen, out);
     out.extend_from_slice(device_state);
-    ping(PING_PACKAGE, out);
+    ping(PING_IN_PACKAGE, out);
     if config.ping_loaded {
-        ping(PING_LOADED, out);
+        ping(PING_PACKAGE_LOADED, out);
     }
     command(Command::PostcopyRun, out);
     let size = u32::try_from(out.len() - start).expect("checked by fits_package");
     out[start - 4..start].copy_from_slice(&size.to_be_bytes());
     if config.outer_pings {
-        ping(PING_BEHIND, out);
+        ping(PING_AFTER_PACKAGE, out);
     }
 }
 
@@ -132,7 +125,7 @@ pub(super) fn ask_bitmaps(blocks: &Blocks, out: &mut Vec<u8>) {
 pub(super) fn resume(config: &Config, out: &mut Vec<u8>) {
     command(Command::PostcopyResume, out);
     if config.probe {
-        ping(PING_BEHIND, out);
+        ping(PING_AFTER_PACKAGE, out);
     }
 }
 

@@ -73,7 +73,7 @@ pub trait PageSource: Send + Sync {
     }
 }
 
-/// Blocks that do not change, in order of their numbers.
+/// Immutable blocks, such as `Vec<u8>` or sealed memory, in order of their numbers.
 impl<B: AsRef<[u8]> + Send + Sync> PageSource for Vec<B> {
     fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let bytes = self

@@ -6,8 +6,10 @@
 //! (`socket.c:socket_accept_incoming_migration`). No message reports either, so the
 //! source infers it from the answers to its PINGs.
 
+use retpath_codec::wire::value::PING_AFTER_PACKAGE;
+
 use super::channel_state::{Activity, ChannelState, Heard};
-use super::framing::{self, PING_BEHIND, PING_PREEMPT};
+use super::framing::{self, PING_PREEMPT};
 use super::{Error, Next, Preempt, Source, SourcePhase};
 
 /// Answers to PING 5 that a new preempt channel needs.
@@ -248,8 +250,8 @@ impl Source {
                     },
                 })
             }
-            (Proof::Answers { .. }, PING_BEHIND) if self.guest_left() => None,
-            (Proof::Listening { connected }, PING_BEHIND) => {
+            (Proof::Answers { .. }, PING_AFTER_PACKAGE) if self.guest_left() => None,
+            (Proof::Listening { connected }, PING_AFTER_PACKAGE) => {
                 let prompt = now.saturating_sub(connected) <= PROMPT;
                 let until = now.saturating_add(TRIAL);
                 (!prompt).then_some(Proof::Trial { until })

@@ -4,6 +4,7 @@
 //! destination has no reason to send in the current phase is refused.
 
 use retpath_codec::stream::Item;
+use retpath_codec::wire::value::{PING_AFTER_PACKAGE, PING_PACKAGE_LOADED};
 use retpath_codec::{Message, Name};
 
 use crate::blocks::BlockId;
@@ -12,7 +13,6 @@ use super::Source;
 use super::channel_state::Heard;
 use super::dirty::Part;
 use super::error::{Cause, Error};
-use super::framing::{PING_BEHIND, PING_LOADED};
 use super::phase::{Event, Guest, SourcePhase};
 
 impl Source {
@@ -81,12 +81,12 @@ impl Source {
             Message::Shut { .. } => self.shut(),
             Message::Pong { value } => {
                 let heard = match value {
-                    PING_BEHIND if self.guest_left() => Heard::Listening,
+                    PING_AFTER_PACKAGE if self.guest_left() => Heard::Listening,
                     _ => Heard::Start,
                 };
                 self.link.heard = self.link.heard.max(heard);
                 self.preempt_answered(value, now);
-                if value == PING_LOADED && self.config.ping_loaded && self.guest_left() {
+                if value == PING_PACKAGE_LOADED && self.config.ping_loaded && self.guest_left() {
                     self.guest = Guest::Loaded;
                 }
                 Ok(())
