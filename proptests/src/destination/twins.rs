@@ -224,7 +224,7 @@ impl Twins {
     pub(super) fn step(&mut self, op: Op) -> Result<(), Blame> {
         let want = self.model.apply(op);
         let got = self.act(op);
-        let blame = got.as_ref().map_err(|error| error.what.blame());
+        let blame = got.as_ref().map_err(|error| error.kind.blame());
         assert_eq!(blame, want.as_ref().map_err(|blame| *blame), "{got:?}");
         assert_eq!(self.core.phase(), self.model.phase);
         if self.model.phase == Phase::Paused || op == Op::LinkRestored && want.is_ok() {

@@ -30,7 +30,7 @@ use super::signals::fail_writes_past_the_file_size_limit;
 use super::size::Human;
 use super::{Format, output};
 use retpath_engine::blocks::Blocks;
-use retpath_engine::destination::{self, Destination, What};
+use retpath_engine::destination::{self, Destination, ErrorKind};
 use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, Listener};
@@ -256,7 +256,7 @@ fn is_its_fault(error: &RunError) -> bool {
         | RunError::Closed
         | RunError::Link { .. }
         | RunError::Abandoned { .. } => true,
-        RunError::Destination(error) => error.what == What::LinkLost,
+        RunError::Destination(error) => error.kind == ErrorKind::LinkLost,
         _ => false,
     }
 }

@@ -424,6 +424,10 @@ impl DestinationHandler for Incoming {
         self.ending.is_none()
     }
 
+    fn given_back(&mut self) {
+        self.source.has_guest = true;
+    }
+
     fn progress(&mut self, core: &Destination) {
         if self.signals.came() {
             // Also before the device state is here: up to 10.1, a source that has sent it pauses

@@ -14,7 +14,7 @@ use crate::destination::{Ending, Phase, Tail, deadlines};
 use crate::socket::Link;
 
 /// The main channel.
-pub(super) enum Main {
+pub(super) enum MainChannel {
     Down {
         /// The state from which a replacement continues; `None` before the first connection.
         decoder: Option<Decoder>,
@@ -22,7 +22,7 @@ pub(super) enum Main {
         cause: Option<Box<RunError>>,
     },
     Up {
-        connection: Connection,
+        connection: Box<Connection>,
         /// Where the next replacement continues if this one does not resume.
         previous: Option<Decoder>,
         /// How often the migration had been resumed before.
@@ -35,9 +35,9 @@ pub(super) enum Main {
 }
 
 /// The preempt channel of the current main channel.
-pub(super) enum Preempt {
+pub(super) enum PreemptChannel {
     Awaited,
-    Open(Connection),
+    Open(Box<Connection>),
     Closed,
 }
 
@@ -47,12 +47,12 @@ impl Receiver<'_> {
         if self.deadlines.is_over() {
             return Ok(());
         }
-        if matches!(self.main, Main::Down { .. })
+        if matches!(self.main, MainChannel::Down { .. })
             && let Some(link) = self.session.acceptor.main(ready.listener)?
         {
             self.connected(link)?;
         }
-        let Main::Up { connection, .. } = &self.main else {
+        let MainChannel::Up { connection, .. } = &self.main else {
             return Ok(());
         };
         if ready.listener {
@@ -65,7 +65,7 @@ impl Receiver<'_> {
         {
             // It needs the blocks of the main channel.
             let decoder = connection.decoder.preempt();
-            self.preempt = Preempt::Open(Connection::new(link, decoder));
+            self.preempt = PreemptChannel::Open(Box::new(Connection::new(link, decoder)));
             self.session.acceptor.want(Wanted::Nothing);
             self.session.handler.preempt();
         }
@@ -74,7 +74,7 @@ impl Receiver<'_> {
 
     /// Makes a connection the main channel.
     fn connected(&mut self, link: Link) -> Result<(), RunError> {
-        let Main::Down { decoder, .. } = &mut self.main else {
+        let MainChannel::Down { decoder, .. } = &mut self.main else {
             return Ok(());
         };
         let previous = decoder.take();
@@ -85,14 +85,14 @@ impl Receiver<'_> {
                 previous.resume()
             }
         };
-        self.main = Main::Up {
-            connection: Connection::new(link, decoder),
+        self.main = MainChannel::Up {
+            connection: Box::new(Connection::new(link, decoder)),
             previous,
             resumes: self.session.core.stats().resumes,
             write_error: None,
             may_have_ended: false,
         };
-        self.preempt = Preempt::Awaited;
+        self.preempt = PreemptChannel::Awaited;
         self.session.acceptor.want(Wanted::Preempt);
         self.notify(deadlines::Event::Connected);
         Ok(())
@@ -102,8 +102,12 @@ impl Receiver<'_> {
     pub(super) fn read(&mut self, channel: Channel) -> Result<(), RunError> {
         let session = &mut self.session;
         let received = match (channel, &mut self.main, &mut self.preempt) {
-            (Channel::Main, Main::Up { connection, .. }, _) => connection.read(channel, session),
-            (Channel::Preempt, _, Preempt::Open(connection)) => connection.read(channel, session),
+            (Channel::Main, MainChannel::Up { connection, .. }, _) => {
+                connection.read(channel, session)
+            }
+            (Channel::Preempt, _, PreemptChannel::Open(connection)) => {
+                connection.read(channel, session)
+            }
             _ => return Ok(()),
         };
         match received {
@@ -111,7 +115,7 @@ impl Receiver<'_> {
                 if channel == Channel::Main {
                     self.notify(deadlines::Event::Received);
                 }
-                if let Main::Up { may_have_ended, .. } = &mut self.main {
+                if let MainChannel::Up { may_have_ended, .. } = &mut self.main {
                     *may_have_ended = false;
                 }
                 Ok(())
@@ -127,7 +131,7 @@ impl Receiver<'_> {
     /// of a preempt channel that was closed without data.
     pub(super) fn idle(&mut self) -> Result<(), RunError> {
         let session = &mut self.session;
-        let Main::Up {
+        let MainChannel::Up {
             connection,
             may_have_ended,
             ..
@@ -169,7 +173,7 @@ impl Receiver<'_> {
     /// Handles a main connection that cannot be written, of which everything that had
     /// arrived has been read.
     pub(super) fn write_failed(&mut self) -> Result<(), RunError> {
-        let Main::Up { write_error, .. } = &mut self.main else {
+        let MainChannel::Up { write_error, .. } = &mut self.main else {
             return Ok(());
         };
         let Some(error) = write_error.take() else {
@@ -192,8 +196,8 @@ impl Receiver<'_> {
     /// Handles the end of a channel that the source has closed.
     pub(super) fn ended(&mut self, channel: Channel) -> Result<(), RunError> {
         let connection = match (channel, &self.main, &self.preempt) {
-            (Channel::Main, Main::Up { connection, .. }, _) => connection,
-            (Channel::Preempt, _, Preempt::Open(connection)) => connection,
+            (Channel::Main, MainChannel::Up { connection, .. }, _) => connection,
+            (Channel::Preempt, _, PreemptChannel::Open(connection)) => connection,
             _ => return Ok(()),
         };
         if let Err(error) = connection.finish() {
@@ -213,7 +217,7 @@ impl Receiver<'_> {
         }
         match channel {
             Channel::Main => drop(self.disconnected()),
-            Channel::Preempt => self.preempt = Preempt::Closed,
+            Channel::Preempt => self.preempt = PreemptChannel::Closed,
         }
         self.session.act()?;
         if channel == Channel::Main && self.session.core.phase() == Phase::Running {
@@ -246,13 +250,13 @@ impl Receiver<'_> {
     /// Takes the main channel down, and returns its connection.
     fn disconnected(&mut self) -> Option<Link> {
         self.notify(deadlines::Event::Lost);
-        let down = Main::Down {
+        let down = MainChannel::Down {
             decoder: None,
             cause: None,
         };
         let (link, decoder) = match std::mem::replace(&mut self.main, down) {
-            Main::Down { decoder, .. } => (None, decoder),
-            Main::Up {
+            MainChannel::Down { decoder, .. } => (None, decoder),
+            MainChannel::Up {
                 connection,
                 previous,
                 resumes,
@@ -266,11 +270,11 @@ impl Receiver<'_> {
                 // The state of a connection that did not resume says nothing about the next.
                 let resumed = self.session.core.stats().resumes != resumes;
                 let previous = previous.filter(|_| !resumed);
-                let Connection { link, decoder, .. } = connection;
+                let Connection { link, decoder, .. } = *connection;
                 (Some(link), previous.or(Some(decoder)))
             }
         };
-        self.main = Main::Down {
+        self.main = MainChannel::Down {
             decoder,
             cause: None,
         };
@@ -295,7 +299,9 @@ impl Receiver<'_> {
         if let Some(main) = self.disconnected() {
             main.shut_down();
         }
-        if let Preempt::Open(preempt) = std::mem::replace(&mut self.preempt, Preempt::Awaited) {
+        if let PreemptChannel::Open(preempt) =
+            std::mem::replace(&mut self.preempt, PreemptChannel::Awaited)
+        {
             preempt.link.shut_down();
         }
         self.session.outbox.clear();
@@ -305,7 +311,7 @@ impl Receiver<'_> {
             return Ok(());
         }
         self.session.handler.broken(&self.session.core, &error);
-        if let Main::Down { cause, .. } = &mut self.main {
+        if let MainChannel::Down { cause, .. } = &mut self.main {
             *cause = Some(Box::new(error));
         }
         Ok(())

@@ -119,12 +119,16 @@ pub trait DestinationHandler {
 
     /// Whether the source may run the guest again when the migration fails or
     /// is stopped, because the guest has not run here. The source is then told with SHUT(1).
-    ///
-    /// After the switch nothing proves that the source has read it: keep what was
-    /// received.
     fn may_go_back(&self) -> bool {
         false
     }
+
+    /// Called when a source that had sent everything was told with SHUT(1) that it may run
+    /// its guest again, and the connection was closed.
+    ///
+    /// A relay in between closes in the same way if it has lost the source: keep what was
+    /// received until the guest is seen to run there.
+    fn given_back(&mut self) {}
 
     /// Called when the connection is lost in postcopy, or its replacement did not resume
     /// the migration: a new connection is awaited.

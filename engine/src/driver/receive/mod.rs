@@ -36,7 +36,7 @@ pub use crate::destination::Content;
 pub use handler::DestinationHandler;
 
 use accept::Acceptor;
-use channels::{Main, Preempt};
+use channels::{MainChannel, PreemptChannel};
 use memory::GuestMemory;
 use session::{Completion, Session};
 
@@ -114,8 +114,8 @@ struct Receiver<'a> {
     control: &'a Control,
     options: ReceiveOptions,
     deadlines: Deadlines,
-    main: Main,
-    preempt: Preempt,
+    main: MainChannel,
+    preempt: PreemptChannel,
     /// How often [`DestinationHandler::recovered`] has been called.
     recoveries: u64,
 }
@@ -170,11 +170,11 @@ impl<'a> Receiver<'a> {
             control,
             options,
             deadlines,
-            main: Main::Down {
+            main: MainChannel::Down {
                 decoder,
                 cause: None,
             },
-            preempt: Preempt::Awaited,
+            preempt: PreemptChannel::Awaited,
             recoveries: 0,
         }
     }
@@ -188,7 +188,7 @@ impl<'a> Receiver<'a> {
                 Ok(self.session.core)
             }
             Err(error) => {
-                self.say_failure();
+                self.send_failure();
                 match self.session.handler.failed(&error) {
                     true => self.session.memory.finish(),
                     false => self.session.memory.fail(&error),
@@ -210,7 +210,7 @@ impl<'a> Receiver<'a> {
                 if wishes.stop {
                     return Err(RunError::Stopped);
                 }
-                if wishes.pause && matches!(self.main, Main::Up { .. }) {
+                if wishes.pause && matches!(self.main, MainChannel::Up { .. }) {
                     self.lost(Channel::Main, RunError::Closed)?;
                     continue;
                 }
@@ -251,15 +251,15 @@ impl<'a> Receiver<'a> {
         let faults = session.memory.handler().map(AsFd::as_fd);
         let faults = waiting.add(faults, PollFlags::IN);
         let preempt = match &self.preempt {
-            Preempt::Open(preempt) => Some(&preempt.link),
+            PreemptChannel::Open(preempt) => Some(&preempt.link),
             _ => None,
         };
         let preempt = waiting.add_link(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
         flags.set(PollFlags::OUT, !session.outbox.is_empty());
         let main = match &self.main {
-            Main::Up { connection, .. } => Some(&connection.link),
-            Main::Down { .. } => None,
+            MainChannel::Up { connection, .. } => Some(&connection.link),
+            MainChannel::Down { .. } => None,
         };
         let is_down = main.is_none();
         let main = waiting.add_link(main, flags);
@@ -300,7 +300,7 @@ impl<'a> Receiver<'a> {
             self.deadlines
                 .handle(now, deadlines::Event::Finished(ending));
         }
-        let Main::Up {
+        let MainChannel::Up {
             connection,
             write_error,
             ..
@@ -340,7 +340,7 @@ impl<'a> Receiver<'a> {
 
     /// What the source has to do next on the main connection.
     fn expected(&self) -> Expected {
-        let Main::Up {
+        let MainChannel::Up {
             connection,
             may_have_ended,
             ..
@@ -375,8 +375,8 @@ impl<'a> Receiver<'a> {
             Timeout::WriteFailed => self.write_failed(),
             Timeout::Reconnect => {
                 let cause = match &mut self.main {
-                    Main::Down { cause, .. } => cause.take(),
-                    Main::Up { .. } => None,
+                    MainChannel::Down { cause, .. } => cause.take(),
+                    MainChannel::Up { .. } => None,
                 };
                 let seconds = self.options.reconnect_timeout.as_secs();
                 Err(RunError::Abandoned { seconds, cause })
@@ -408,9 +408,8 @@ impl<'a> Receiver<'a> {
     /// can continue.
     ///
     /// What follows SHUT(1) is read until the source closes: unread bytes would reset the
-    /// connection, and with it SHUT(1). The end of the connection proves nothing: a relay
-    /// in between may have lost the source.
-    fn say_failure(&mut self) {
+    /// connection, and SHUT(1) could be lost.
+    fn send_failure(&mut self) {
         let session = &mut self.session;
         let phase = session.core.phase();
         if phase.is_recoverable() {
@@ -420,7 +419,7 @@ impl<'a> Receiver<'a> {
             session.core.abort();
         }
         session.outbox.bytes.append(session.core.outbox());
-        let Main::Up { connection, .. } = &self.main else {
+        let MainChannel::Up { connection, .. } = &self.main else {
             return;
         };
         // From the first discarded page on, the guest is stopped at the source. Before that
@@ -451,6 +450,14 @@ impl<'a> Receiver<'a> {
                     if waiting.wait(Duration::from_nanos(left)).is_err() {
                         return;
                     }
+                }
+                // A source that has sent everything closes once it has read SHUT(1). One that has
+                // not may have lost its link: then it pauses, and does not get its guest back.
+                Ok(Moved::End) if session.core.is_main_ended() && session.outbox.is_empty() => {
+                    if switched {
+                        session.handler.given_back();
+                    }
+                    return;
                 }
                 Ok(Moved::End) | Err(_) => return,
             }

@@ -5,7 +5,7 @@
 use retpath_codec::forward::ram::Record;
 
 use super::assembly::{Progress, Span};
-use super::{Content, Destination, Flaw, MAX_RUNS, Placement, What};
+use super::{Cause, Content, Destination, ErrorKind, MAX_RUNS, Placement};
 use crate::Channel;
 use crate::blocks::BlockId;
 
@@ -25,7 +25,7 @@ impl Destination {
         record: Record<'a>,
         what: &'static str,
         now: u64,
-    ) -> Result<Option<Delivery<'a>>, Flaw> {
+    ) -> Result<Option<Delivery<'a>>, Cause> {
         let target = self.target;
         match record {
             Record::Page {
@@ -67,15 +67,17 @@ impl Destination {
                 self.block(block, name, len, page_size)?;
                 Ok(None)
             }
-            Record::MemSize { .. } | Record::Block { .. } => Err(What::OutOfTurn { what }.into()),
-            Record::Xbzrle { .. } | Record::Compressed { .. } => {
-                Err(What::Unsupported { what }.into())
+            Record::MemSize { .. } | Record::Block { .. } => {
+                Err(ErrorKind::OutOfTurn { what }.into())
             }
-            Record::Hook | Record::MultifdFlush => Err(What::Unsupported { what }.into()),
+            Record::Xbzrle { .. } | Record::Compressed { .. } => {
+                Err(ErrorKind::Unsupported { what }.into())
+            }
+            Record::Hook | Record::MultifdFlush => Err(ErrorKind::Unsupported { what }.into()),
         }
     }
 
-    /// A target page.
+    /// Handles a target page.
     fn page<'a>(
         &mut self,
         channel: Channel,
@@ -83,16 +85,16 @@ impl Destination {
         offset: u64,
         content: Content<'a>,
         now: u64,
-    ) -> Result<Option<Delivery<'a>>, Flaw> {
+    ) -> Result<Option<Delivery<'a>>, Cause> {
         let target = self.target;
         self.blocks
             .check(id, offset, target, target)
-            .map_err(|error| self.at(id, offset, What::Block(error)))?;
+            .map_err(|error| self.at(id, offset, ErrorKind::Block(error)))?;
         if let Content::Data(data) = content
             && content.len() != target
         {
             let len = data.len();
-            return Err(self.at(id, offset, What::PageLength { len }));
+            return Err(self.at(id, offset, ErrorKind::PageLength { len }));
         }
         let part = Span {
             block: id,
@@ -102,7 +104,7 @@ impl Destination {
         if self.phase.is_precopy() {
             return self.precopy_page(channel, part, content);
         }
-        let page = self.blocks.block(id).map_err(What::Block)?.page;
+        let page = self.blocks.block(id).map_err(ErrorKind::Block)?.page;
         let host = Span {
             block: id,
             offset: offset - offset % page,
@@ -112,7 +114,7 @@ impl Destination {
         let progress = if page == target {
             Progress::Complete(Some(content))
         } else {
-            self.lanes[lane(channel)]
+            self.channels[index(channel)]
                 .assembly
                 .add(host, offset, target, content)
                 .map_err(|what| self.at(id, offset, what))?
@@ -134,10 +136,10 @@ impl Destination {
         channel: Channel,
         part: Span,
         content: Content<'a>,
-    ) -> Result<Option<Delivery<'a>>, Flaw> {
+    ) -> Result<Option<Delivery<'a>>, Cause> {
         if channel == Channel::Preempt {
             let what = "a page on the preempt channel";
-            return Err(self.at(part.block, part.offset, What::OutOfTurn { what }));
+            return Err(self.at(part.block, part.offset, ErrorKind::OutOfTurn { what }));
         }
         self.pages.receive(part.block, part.offset, part.len);
         self.stats.precopy += 1;
@@ -148,7 +150,7 @@ impl Destination {
         }))
     }
 
-    /// A page of one repeated byte other than 0, which sources before 8.2 may send.
+    /// Handles a page of one repeated byte other than 0, which sources before 8.2 may send.
     fn filled(
         &mut self,
         channel: Channel,
@@ -156,17 +158,20 @@ impl Destination {
         offset: u64,
         fill: u8,
         now: u64,
-    ) -> Result<Option<Delivery<'static>>, Flaw> {
+    ) -> Result<Option<Delivery<'static>>, Cause> {
         // The target page size is only checked once there is a block.
         self.blocks
             .check(id, offset, self.target, self.target)
-            .map_err(|error| self.at(id, offset, What::Block(error)))?;
-        let len = usize::try_from(self.target).map_err(|_| What::PageLength { len: usize::MAX })?;
+            .map_err(|error| self.at(id, offset, ErrorKind::Block(error)))?;
+        let len =
+            usize::try_from(self.target).map_err(|_| ErrorKind::PageLength { len: usize::MAX })?;
         let data = vec![fill; len];
         let delivery = self.page(channel, id, offset, Content::Data(&data), now)?;
         Ok(delivery.map(|delivery| {
             if delivery.content.is_some() {
-                self.lanes[lane(channel)].assembly.filled(self.target, fill);
+                self.channels[index(channel)]
+                    .assembly
+                    .filled(self.target, fill);
             }
             Delivery {
                 span: delivery.span,
@@ -176,39 +181,39 @@ impl Destination {
         }))
     }
 
-    /// Checks that a host page, or a part of one, may come on this channel.
-    pub(super) fn expect_new(&mut self, channel: Channel, span: Span) -> Result<(), Flaw> {
+    /// Checks that pages are allowed on this channel, and are new.
+    pub(super) fn expect_new(&mut self, channel: Channel, span: Span) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
         if !self.phase.is_live() {
-            return Err(self.at(block, offset, What::OutOfTurn { what: "a page" }));
+            return Err(self.at(block, offset, ErrorKind::OutOfTurn { what: "a page" }));
         }
         if self.pages.any_received(block, offset, len) || self.is_placing(block, offset, len) {
             self.stats.duplicates += 1;
-            return Err(self.at(block, offset, What::PageTwice));
+            return Err(self.at(block, offset, ErrorKind::PageTwice));
         }
-        if self.lanes[lane(channel)].runs.len() >= MAX_RUNS {
-            return Err(self.at(block, offset, What::TooManyRuns));
+        if self.channels[index(channel)].runs.len() >= MAX_RUNS {
+            return Err(self.at(block, offset, ErrorKind::TooManyRuns));
         }
-        let own = &self.lanes[lane(channel)].assembly;
+        let own = &self.channels[index(channel)].assembly;
         if let Some(open) = own.open().filter(|open| *open != span) {
             let open = open.offset;
-            return Err(self.at(block, offset, What::Interleaved { open }));
+            return Err(self.at(block, offset, ErrorKind::Interleaved { open }));
         }
-        let other = &self.lanes[1 - lane(channel)].assembly;
+        let other = &self.channels[1 - index(channel)].assembly;
         if other.open().is_some_and(|open| open.overlaps(&span)) {
-            return Err(self.at(block, offset, What::OnBothChannels));
+            return Err(self.at(block, offset, ErrorKind::OnBothChannels));
         }
         Ok(())
     }
 
-    /// Adds the buffer's bytes to pages that are in it.
+    /// The placement of a delivery; its content may be in the channel's buffer.
     pub(super) fn placement<'a>(
         &'a self,
         channel: Channel,
         delivery: Delivery<'a>,
     ) -> Placement<'a> {
         let Span { block, offset, len } = delivery.span;
-        let buffer = || Content::Data(self.lanes[lane(channel)].assembly.bytes(len));
+        let buffer = || Content::Data(self.channels[index(channel)].assembly.bytes(len));
         Placement {
             block,
             offset,
@@ -218,8 +223,8 @@ impl Destination {
     }
 }
 
-/// Which of the two lanes is a channel's.
-pub(super) fn lane(channel: Channel) -> usize {
+/// The index of a channel in [`Destination::channels`].
+pub(super) fn index(channel: Channel) -> usize {
     match channel {
         Channel::Main => 0,
         Channel::Preempt => 1,

@@ -117,7 +117,7 @@ impl Watch {
         }
         if let Err(error) = &got {
             assert!(error.to_string().len() > 20, "{error}");
-            if error.what.blame() == Blame::Caller {
+            if error.kind.blame() == Blame::Caller {
                 assert_eq!(phase, was, "{error}");
             }
         }
@@ -149,7 +149,7 @@ impl Watch {
         let got = self.core.confirm();
         match &got {
             Ok(()) => assert!(self.complete || !self.confirm_end, "nothing was complete"),
-            Err(error) => assert_eq!(error.what.blame(), Blame::Caller),
+            Err(error) => assert_eq!(error.kind.blame(), Blame::Caller),
         }
         self.confirmed |= self.complete;
         got
@@ -243,7 +243,7 @@ impl Watch {
             .core
             .placed(channel, block, offset, len, present, self.now);
         // An error of the peer is about what is missing besides.
-        if got.as_ref().is_err_and(|e| e.what.blame() == Blame::Caller) {
+        if got.as_ref().is_err_and(|e| e.kind.blame() == Blame::Caller) {
             return got;
         }
         let page = self

@@ -1,9 +1,9 @@
-//! What it counts and times.
+//! Statistics.
 
 use super::*;
 
 #[test]
-fn counts_pages_of_zeros_and_those_that_were_there_already() {
+fn counts_zero_pages_and_pages_that_were_present() {
     let mut dest = Dest::running(8);
     dest.zero(0, 0).unwrap();
     dest.placed(Main, 0, 0, PAGE).unwrap();
@@ -27,7 +27,7 @@ fn counts_pages_of_zeros_and_those_that_were_there_already() {
 }
 
 #[test]
-fn times_the_parts_of_a_fault() {
+fn measures_the_parts_of_a_faults_latency() {
     let mut dest = Dest::running(4);
     let core = &mut dest.core;
     core.fault(0, 0, 1_000).unwrap();
@@ -52,7 +52,7 @@ fn times_the_parts_of_a_fault() {
 }
 
 #[test]
-fn times_no_more_than_has_been_placed() {
+fn measures_only_faults_whose_pages_were_placed() {
     let mut dest = Dest::running(4);
     for page in [1, 3] {
         dest.fault(0, page * PAGE);
@@ -64,7 +64,7 @@ fn times_no_more_than_has_been_placed() {
 }
 
 #[test]
-fn keeps_timing_within_bounds() {
+fn limits_the_number_of_measured_faults() {
     let pages = u64::try_from(MAX_TIMED).unwrap() + 100;
     let mut dest = Dest::running(pages);
     for page in 0..pages {
@@ -81,7 +81,7 @@ fn keeps_timing_within_bounds() {
 }
 
 #[test]
-fn times_no_request_beyond_the_bounds_while_none_is_written() {
+fn limits_the_number_of_unwritten_requests_that_are_measured() {
     for (before, timed) in [(MAX_TIMED - 1, 1), (MAX_TIMED, 0)] {
         let before = u64::try_from(before).unwrap();
         let mut dest = Dest::running(before + 1);
