@@ -15,7 +15,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, Machine, ReceiveOptions, RunError, ServeOptions,
+    receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -160,7 +161,7 @@ fn a_handler_with_nothing_registered_may_just_end() {
 /// A destination whose blocks' memory is there already.
 struct Ready(Vec<Arc<Memory>>);
 
-impl Guest for Ready {
+impl DestinationHandler for Ready {
     fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         Ok(Some(self.0.remove(0)))
     }
@@ -233,8 +234,8 @@ fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
     let options = ReceiveOptions {
         core: destination::Config::default(),
         stream: forward::Options::default(),
-        patience: Duration::ZERO,
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::ZERO,
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let control = Control::new().unwrap();

@@ -11,7 +11,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, Machine, ReceiveOptions, RunError, ServeOptions,
+    receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -133,7 +134,7 @@ struct Reader {
     read: Arc<Flag>,
 }
 
-impl Guest for Reader {
+impl DestinationHandler for Reader {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
@@ -173,7 +174,7 @@ struct Plain {
     control: Option<Control>,
 }
 
-impl Guest for Plain {
+impl DestinationHandler for Plain {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
@@ -273,8 +274,8 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
             ..Default::default()
         },
         stream: forward::Options::default(),
-        patience: Duration::from_secs(10),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(10),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
@@ -328,8 +329,8 @@ fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>)
     let options = ReceiveOptions {
         core: destination::Config::default(),
         stream: forward::Options::default(),
-        patience: Duration::from_secs(10),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(10),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let control = Control::new().expect("control");

@@ -13,7 +13,7 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, Machine, ReceiveOptions, ServeOptions, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -57,7 +57,7 @@ struct Cutting {
     cutter: Option<thread::JoinHandle<()>>,
 }
 
-impl Guest for Cutting {
+impl DestinationHandler for Cutting {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
@@ -136,8 +136,8 @@ fn migrate(seed: u64) -> u64 {
             ..Default::default()
         },
         stream: forward::Options::default(),
-        patience: Duration::from_secs(30),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(30),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");

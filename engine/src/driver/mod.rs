@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use control::Control;
 pub use error::RunError;
-pub use receive::{Content, Guest, ReceiveOptions, receive, take_over};
+pub use receive::{Content, DestinationHandler, ReceiveOptions, receive, resume};
 pub use serve::{Connector, Machine, Offer, ServeOptions, Suspicion, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.

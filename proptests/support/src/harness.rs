@@ -12,7 +12,7 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, Machine, ReceiveOptions, ServeOptions, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -90,7 +90,7 @@ struct Bench {
     control: Control,
 }
 
-impl Guest for Bench {
+impl DestinationHandler for Bench {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
@@ -204,8 +204,8 @@ where
             ..Default::default()
         },
         stream: forward::Options::default(),
-        patience: Duration::from_secs(60),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(60),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let _ = receive(&mut listener, &mut guest, options, &control);

@@ -12,7 +12,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::Block;
 use retpath_engine::destination::{self, Destination, Phase};
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, Machine, ReceiveOptions, RunError, ServeOptions,
+    receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link, Listener};
@@ -60,7 +61,7 @@ impl Board {
     }
 }
 
-impl Guest for Board {
+impl DestinationHandler for Board {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
@@ -140,8 +141,8 @@ impl Receiver {
                 ..Default::default()
             },
             stream: forward::Options::default(),
-            patience: LONG,
-            recovery,
+            reconnect_timeout: LONG,
+            recovery_timeout: recovery,
             accept_unproven_end: false,
         };
         let board = Board::default();

@@ -25,7 +25,7 @@ use super::unswitched::Unswitched;
 use crate::signals::Signals;
 use retpath_engine::blocks::{Block, BlockId};
 use retpath_engine::destination::{Destination, Ending, Tail};
-use retpath_engine::driver::{Content, Control, Guest, RunError};
+use retpath_engine::driver::{Content, Control, DestinationHandler, RunError};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_image::{Finished, Manifest, Recorder, Writer};
 
@@ -214,7 +214,7 @@ impl Incoming {
         let source = self.source;
         // In precopy, a source with a return path runs its guest on when the connection closes.
         let runs_on = !source.switched && (source.hears || !source.done);
-        if source.has_guest || source.keeps || runs_on {
+        if source.keeps || runs_on {
             writer.discard();
             return None;
         }
@@ -283,7 +283,7 @@ impl Incoming {
     }
 }
 
-impl Guest for Incoming {
+impl DestinationHandler for Incoming {
     fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, String> {
         let added = self.writer()?.block(block, target);
         added.map_err(|error| error.to_string())?;

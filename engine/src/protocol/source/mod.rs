@@ -56,7 +56,8 @@ mod send;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Config, Preempt};
+pub use crate::release::Preempt;
+pub use config::Config;
 pub use error::{Error, Why};
 pub use gather::{Gather, PageRun};
 pub use pages::PageSource;

@@ -2,12 +2,12 @@
 
 use crate::Channel;
 
-use super::config::Preempt;
 use super::dirty::Part;
 use super::gather::PageRun;
 use super::line::{Connection, Line, Open};
 use super::phase::{Event, Phase};
 use super::{Next, Source, framing};
+use crate::release::Preempt;
 
 /// Longest time that a piece of `ram` stays open, in nanoseconds: as QEMU, so
 /// that a destination that reads whole sections sees sizes that it knows.
