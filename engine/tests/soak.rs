@@ -13,7 +13,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -27,13 +28,13 @@ const LANES: u64 = 20;
 
 struct Still(Vec<Vec<u8>>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -58,7 +59,7 @@ struct Cutting {
 }
 
 impl DestinationHandler for Cutting {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));
@@ -113,12 +114,12 @@ fn migrate(seed: u64) -> u64 {
         let mut core = Source::new(config, blocks).expect("good");
         let control = Control::new().expect("control");
         let options = ServeOptions {
-            retry: Duration::from_secs(30),
+            reconnect_timeout: Duration::from_secs(30),
             ..ServeOptions::default()
         };
         let mut machine = Still(vec![memory]);
         serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
-        assert_eq!(core.phase(), source::Phase::Completed);
+        assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let control = Control::new().expect("control");
     let waits = (0..seed % 4)

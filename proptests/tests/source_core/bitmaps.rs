@@ -1,4 +1,4 @@
-//! Received bitmaps that break the protocol.
+//! Received bitmaps that violate the protocol.
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::Item;
@@ -7,26 +7,26 @@ use retpath_codec::{BlockName, Message, Rule};
 use retpath_engine::Channel;
 
 use super::refusals::{config, name, refused};
-use retpath_engine::source::{Config, Error, Phase, Why};
+use retpath_engine::source::{Cause, Config, Error, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
-/// A source that has asked for its bitmaps, with the RECV_BITMAP frame of its
-/// first block already there.
+/// A source that has requested its bitmaps and received the RECV_BITMAP frame of its first
+/// block.
 fn awaiting(config: Config) -> Rig {
     let mut rig = Rig::switched(config, &[(130, 4096), (2, 65536)]);
     rig.step(Channel::Main);
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     rig.step(Channel::Main);
     rig.say(Message::RecvBitmap {
         block: name("pc.ram"),
     })
-    .expect("asked for");
+    .expect("requested");
     rig
 }
 
 #[test]
-fn refuses_bitmaps_that_do_not_fit_their_block() {
+fn refuses_bitmaps_that_do_not_match_their_block() {
     let offset = 1 << 20;
     let bitmap = |bytes: &[u8]| {
         let mut rig = awaiting(config());
@@ -37,13 +37,13 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
             },
             0,
         );
-        assert_eq!(rig.source.phase(), Phase::Paused);
+        assert_eq!(rig.source.phase(), SourcePhase::Paused);
         match got {
             Err(Error::Refused {
                 offset: 0x10_0000,
                 message: "RECV_BITMAP",
-                why,
-            }) => why,
+                cause,
+            }) => cause,
             other => panic!("{other:?}"),
         }
     };
@@ -51,7 +51,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
     let rule = Rule::BitmapMismatch { size: 16, want: 24 };
     assert_eq!(
         bitmap(&[0; 16]),
-        Why::Bitmap {
+        Cause::Bitmap {
             block: block(),
             rule
         }
@@ -60,7 +60,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
     tail[23] = 0x80;
     assert_eq!(
         bitmap(&tail),
-        Why::Bitmap {
+        Cause::Bitmap {
             block: block(),
             rule: Rule::BitmapTail
         }
@@ -69,7 +69,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
     unsent[2] = 2;
     assert_eq!(
         bitmap(&unsent),
-        Why::NeverSent {
+        Cause::NeverSent {
             block: block(),
             offset: 17 * 4096
         }
@@ -77,7 +77,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
 }
 
 #[test]
-fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
+fn limits_a_bitmap_to_the_size_of_its_block() {
     let mut rig = awaiting(config());
     assert_eq!(rig.source.recv_bitmap_limit(), 24);
     let got = rig.reply(&32_u64.to_be_bytes());
@@ -91,18 +91,18 @@ fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
             limit: 24
         }
     );
-    assert_eq!(rig.source.phase(), Phase::Paused);
+    assert_eq!(rig.source.phase(), SourcePhase::Paused);
     assert_eq!(rig.source.recv_bitmap_limit(), 0);
 }
 
 #[test]
-fn refuses_bitmaps_out_of_order_twice_or_unasked() {
+fn refuses_bitmaps_out_of_order_repeated_or_not_requested() {
     let item = |bits: &'static [u8]| Item::Bitmap {
         offset: 0,
         bitmap: Bitmap::new(bits),
     };
-    let why = |got: Result<(), Error>| match got {
-        Err(Error::Refused { why, .. }) => why,
+    let cause = |got: Result<(), Error>| match got {
+        Err(Error::Refused { cause, .. }) => cause,
         other => panic!("{other:?}"),
     };
     let mut rig = awaiting(config());
@@ -111,59 +111,57 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
         message: Message::Pong { value: 1 },
     };
     assert_eq!(
-        why(rig.source.message(pong, 0)),
-        Why::Order,
+        cause(rig.source.message(pong, 0)),
+        Cause::Order,
         "in place of the bitmap"
     );
 
     let mut rig = awaiting(config());
-    rig.source
-        .message(item(&[0; 24]), 0)
-        .expect("a good bitmap");
+    rig.source.message(item(&[0; 24]), 0).expect("valid bitmap");
     assert_eq!(
-        why(rig.source.message(item(&[0; 24]), 0)),
-        Why::Order,
+        cause(rig.source.message(item(&[0; 24]), 0)),
+        Cause::Order,
         "a second one"
     );
 
     let mut rig = awaiting(config());
     let mut bytes = Vec::new();
-    bitmap::encode(Bitmap::new(&[0; 24]), &mut bytes).expect("a good bitmap");
-    rig.reply(&bytes).expect("a good bitmap");
+    bitmap::encode(Bitmap::new(&[0; 24]), &mut bytes).expect("valid bitmap");
+    rig.reply(&bytes).expect("valid bitmap");
     let again = Message::RecvBitmap {
         block: name("pc.ram"),
     };
-    assert_eq!(refused(&mut rig, again), Why::Unasked);
+    assert_eq!(refused(&mut rig, again), Cause::Unasked);
 
     let mut rig = Rig::switched(config(), &[(130, 4096)]);
     assert_eq!(
-        why(rig.source.message(item(&[0; 24]), 0)),
-        Why::Order,
+        cause(rig.source.message(item(&[0; 24]), 0)),
+        Cause::Order,
         "in postcopy"
     );
-    assert_eq!(rig.source.phase(), Phase::Paused);
-    rig.source.resume().expect("paused");
+    assert_eq!(rig.source.phase(), SourcePhase::Paused);
+    rig.resume();
     let early = Message::RecvBitmap {
         block: name("pc.ram"),
     };
     assert_eq!(
         refused(&mut rig, early),
-        Why::Unasked,
+        Cause::Unasked,
         "before it was asked"
     );
 }
 
-/// A stranger on one link must not make what the destination says on the next
-/// one look like a lie: nothing would be left that can end the migration.
+/// A wrong bitmap from an unrelated peer on one link must not make the bitmap of the real
+/// destination on the next link invalid: the migration could never complete.
 #[test]
-fn takes_a_true_bitmap_after_one_that_denied_everything() {
+fn accepts_a_full_bitmap_after_an_empty_one_from_another_link() {
     let mut rig = Rig::switched(config(), &[(130, 4096)]);
     rig.step(Channel::Main);
     rig.talk();
     let left = rig.source.remaining();
     rig.cut();
     for resumed in [false, true] {
-        rig.source.resume().expect("paused");
+        rig.resume();
         rig.step(Channel::Main);
         let named = name("pc.ram");
         let message = Message::RecvBitmap {
@@ -174,7 +172,7 @@ fn takes_a_true_bitmap_after_one_that_denied_everything() {
         let source = &mut rig.source;
         source
             .message(Item::Message { offset, message }, 0)
-            .expect("asked for");
+            .expect("requested");
         source
             .message(Item::Bitmap { offset, bitmap }, 0)
             .expect("possible");
@@ -189,8 +187,8 @@ fn takes_a_true_bitmap_after_one_that_denied_everything() {
         }
         rig.cut();
     }
-    rig.source.resume().expect("paused");
-    while rig.source.phase() != Phase::Postcopy {
+    rig.resume();
+    while rig.source.phase() != SourcePhase::Postcopy {
         rig.step(Channel::Main);
         rig.talk();
     }

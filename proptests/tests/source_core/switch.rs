@@ -1,4 +1,4 @@
-//! What the switch needs, and what the end.
+//! Preconditions of the switch and of the end.
 
 use retpath_codec::Message;
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
@@ -6,11 +6,11 @@ use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
 
 use super::service::{config, late, pages};
-use retpath_engine::source::{Config, Next, Phase, Preempt};
+use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 #[test]
-fn waits_for_everything_that_the_switch_needs() {
+fn the_switch_waits_for_everything_that_is_configured() {
     let config = Config {
         switchover_ack: true,
         ..late()
@@ -23,7 +23,7 @@ fn waits_for_everything_that_the_switch_needs() {
         Next::Wait { until: None },
         "no PONG"
     );
-    rig.say(Message::Pong { value: 1 }).expect("an answer");
+    rig.say(Message::Pong { value: 1 }).expect("valid answer");
     let mut out = Vec::new();
     assert_eq!(rig.source.next(Channel::Main, 0, &mut out), Next::Connect);
     assert_eq!(
@@ -31,18 +31,51 @@ fn waits_for_everything_that_the_switch_needs() {
         Next::Wait { until: None },
         "no preempt channel"
     );
-    rig.source.preempt_connected().expect("wanted");
+    rig.source.preempt_connected(rig.now).expect("wanted");
     assert_eq!(
         rig.step(Channel::Main),
         Next::Wait { until: None },
         "no SWITCHOVER_ACK"
     );
-    assert!(!rig.source.is_ready_to_switch() && !rig.source.guest_left());
+    assert!(!rig.source.guest_left());
     rig.say(Message::SwitchoverAck).expect("awaited");
-    assert!(rig.source.is_ready_to_switch());
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert!(rig.source.guest_left());
     rig.finish();
+}
+
+#[test]
+fn is_ready_to_switch_when_a_switch_is_possible_and_made_at_once() {
+    for preempt in [None, Some(Preempt::Early), Some(Preempt::Late)] {
+        for (probe, switchover_ack) in [(false, false), (true, false), (true, true)] {
+            let config = Config {
+                preempt,
+                probe,
+                switchover_ack,
+                ..config()
+            };
+            let mut rig = Rig::new(config, &[(20, 4096)]);
+            assert!(!rig.source.is_ready_to_switch(), "fresh");
+            assert!(rig.source.switch(Vec::new()).is_err(), "fresh");
+            if switchover_ack {
+                rig.step(Channel::Main);
+                rig.step(Channel::Main);
+                rig.say(Message::SwitchoverAck).expect("good");
+            }
+            let ready = (0..20).any(|_| {
+                rig.step(Channel::Main);
+                rig.talk();
+                rig.now += 100_000_000;
+                rig.source.is_ready_to_switch()
+            });
+            assert!(ready, "{preempt:?}, {probe}");
+            rig.source.switch(Vec::new()).expect("ready");
+            assert!(!rig.source.is_ready_to_switch(), "switching");
+            assert_eq!(rig.step(Channel::Main), Next::Write);
+            assert!(rig.source.guest_left());
+            rig.finish();
+        }
+    }
 }
 
 #[test]
@@ -67,28 +100,22 @@ fn ends_only_when_the_device_state_is_loaded() {
     let mut rig = Rig::new(config, &[(20, 4096)]);
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
-    rig.say(Message::Pong {
-        value: PING_PACKAGE_LOADED,
-    })
-    .expect("an answer to nothing");
-    assert!(!rig.source.is_loaded(), "nothing has been asked yet");
+    rig.say(Message::Pong { value: 0x42 }).expect("accepted");
+    assert!(!rig.source.is_loaded(), "no PING has been sent");
     while rig.source.remaining() > 0 {
         rig.step(Channel::Main);
     }
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
-    assert_eq!(rig.source.phase(), Phase::Postcopy);
-    rig.say(Message::Pong {
-        value: PING_PACKAGE_LOADED,
-    })
-    .expect("the answer");
+    assert_eq!(rig.source.phase(), SourcePhase::Postcopy);
+    rig.say(Message::Pong { value: 0x42 }).expect("the answer");
     assert_eq!(rig.step(Channel::Main), Next::Write);
-    assert_eq!(rig.source.phase(), Phase::Completing);
+    assert_eq!(rig.source.phase(), SourcePhase::Completing);
 }
 
 #[test]
 fn ends_only_when_the_preempt_channel_is_idle() {
     let mut rig = Rig::switched(late(), &[(1, 4096)]);
-    rig.ask(0, 0, 4096).expect("a good request");
+    rig.ask(0, 0, 4096).expect("valid request");
     assert_eq!(pages(rig.step(Channel::Preempt)), (true, 0, 0, 1));
     assert_eq!(
         rig.step(Channel::Main),
@@ -141,14 +168,14 @@ fn names_the_block_again_after_the_switch() {
 }
 
 #[test]
-fn refuses_calls_out_of_their_time() {
+fn refuses_calls_in_the_wrong_phase() {
     let mut rig = Rig::new(config(), &[(20, 4096)]);
     assert!(
         rig.source.switch(Vec::new()).is_err(),
         "nothing has been sent"
     );
-    assert!(rig.source.resume().is_err());
-    assert!(rig.source.preempt_connected().is_err());
+    assert!(rig.source.resume(rig.now).is_err());
+    assert!(rig.source.preempt_connected(rig.now).is_err());
     rig.start();
     assert!(
         rig.source.mark_dirty(0, 19 * 4096, 4097).is_err(),
@@ -165,5 +192,5 @@ fn refuses_calls_out_of_their_time() {
     assert_eq!(rig.step(Channel::Main), Next::Stop);
     assert_eq!(rig.step(Channel::Preempt), Next::Stop);
     assert_eq!(rig.source.link_lost(), Ok(()));
-    assert_eq!(rig.source.phase(), Phase::Completed);
+    assert_eq!(rig.source.phase(), SourcePhase::Completed);
 }

@@ -1,74 +1,74 @@
-//! What a source's errors tell a person, and whose fault they are.
+//! The texts of a source's errors, and whose fault they are.
 
 use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use retpath_engine::blocks::BlockError;
-use retpath_engine::source::Phase;
-use retpath_engine::source::{Error, Why};
+use retpath_engine::source::SourcePhase;
+use retpath_engine::source::{Cause, Error};
 
-fn refused(why: Why) -> Error {
+fn refused(cause: Cause) -> Error {
     Error::Refused {
         offset: 300,
         message: "REQ_PAGES",
-        why,
+        cause,
     }
 }
 
 #[test]
-fn says_why_a_message_is_refused() {
+fn errors_state_why_a_message_is_refused() {
     let block = NameBuf::new("pc.ram").expect("a name");
     let range = BlockError::Overrun {
         start: 0x2000,
         len: 0x1000,
         block: 0x2000,
     };
-    for (why, words) in [
-        (Why::Phase(Phase::Paused), "not expected while paused"),
-        (Why::Unasked, "nothing asked for it, or it has come already"),
+    for (cause, words) in [
         (
-            Why::UnknownBlock(block.clone()),
-            "no RAM block is called \"pc.ram\"",
+            Cause::Phase(SourcePhase::Paused),
+            "not expected while paused",
         ),
-        (Why::NoBlock, "no request has named a RAM block yet"),
+        (Cause::Unasked, "not requested, or received already"),
         (
-            Why::Range {
+            Cause::UnknownBlock(block.clone()),
+            "unknown RAM block \"pc.ram\"",
+        ),
+        (Cause::NoBlock, "no REQ_PAGES_ID has named a RAM block yet"),
+        (
+            Cause::Range {
                 block: block.clone(),
                 error: range,
             },
-            "block \"pc.ram\": range 0x2000 + 0x1000 passes the end of the block at 0x2000",
+            "block \"pc.ram\": range 0x2000 + 0x1000 exceeds the block length 0x2000",
         ),
+        (Cause::Order, "RECV_BITMAP must be followed by its bitmap"),
         (
-            Why::Order,
-            "a bitmap must follow RECV_BITMAP, and nothing else",
-        ),
-        (
-            Why::Bitmap {
+            Cause::Bitmap {
                 block: block.clone(),
                 rule: Rule::BitmapTail,
             },
             "block \"pc.ram\": bitmap has bits set beyond the block's last page",
         ),
         (
-            Why::NeverSent {
+            Cause::NeverSent {
                 block: block.clone(),
                 offset: 0x3000,
             },
-            "block \"pc.ram\": page 0x3000 is called received but was never sent; \
-             is this the same destination?",
+            "block \"pc.ram\": page 0x3000 is marked received but was never sent; \
+             check that this is the same destination",
         ),
         (
-            Why::HalfPage {
+            Cause::HalfPage {
                 block,
                 offset: 0x1_0000,
             },
-            "block \"pc.ram\": only a part of the host page at 0x10000 is called received",
+            "block \"pc.ram\": the host page at 0x10000 is marked partly received",
         ),
         (
-            Why::EarlyShut { left: 4096 },
-            "the destination says that it is done, but 4096 bytes are not sent",
+            Cause::EarlyShut { left: 4096 },
+            "the destination ended the migration, but 4096 bytes have not been sent",
         ),
     ] {
-        let error = refused(why);
+        let error = refused(cause);
         let text = format!("return path, offset 300 (0x12c), REQ_PAGES: {words}");
         assert_eq!(error.to_string(), text);
         assert!(error.is_peer_fault());
@@ -76,7 +76,7 @@ fn says_why_a_message_is_refused() {
 }
 
 #[test]
-fn says_what_went_wrong_and_whose_fault_it_is() {
+fn errors_state_the_cause_and_whose_fault_it_is() {
     let malformed = |rule| {
         Error::Malformed(DecodeError {
             offset: 4,
@@ -100,18 +100,19 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
         ),
         (
             Error::GaveUp { value: 1 },
-            "the destination has failed (SHUT 1): its own messages say why",
+            "the destination failed (SHUT 1): see its own messages for the cause",
             true,
         ),
         (
             Error::LinkLost,
-            "the link broke before the switch: the guest is still here, start again",
+            "the link broke before the switch: the guest is still at the source; start the \
+             migration again",
             false,
         ),
         (
             Error::Phase {
                 call: "switch",
-                phase: Phase::Fresh,
+                phase: SourcePhase::Fresh,
             },
             "`switch` is not possible while fresh",
             false,
@@ -123,12 +124,12 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
         ),
         (
             Error::TooMuch,
-            "the RAM blocks' lengths add up to more than 2^64 - 1",
+            "the total length of the RAM blocks exceeds 2^64 - 1 bytes",
             false,
         ),
         (
             Error::Machine { len: 256 },
-            "a machine type of 256 bytes: 1 to 255 fit",
+            "machine type of 256 bytes: must be 1 to 255 bytes long",
             false,
         ),
         (
@@ -136,12 +137,12 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
                 run: 512,
                 target: 4096,
             },
-            "runs of 512 bytes do not hold a target page of 4096 bytes",
+            "run size 512: must be at least the target page size (4096)",
             false,
         ),
         (
             Error::DeviceState { len: 1 << 32 },
-            "a device state of 4294967296 bytes does not fit a package of at most 2^32 - 1",
+            "device state of 4294967296 bytes: a package holds at most 2^32 - 1 bytes",
             false,
         ),
     ] {
@@ -151,18 +152,18 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
 }
 
 #[test]
-fn calls_each_phase_by_its_own_name() {
+fn each_phase_has_its_own_name() {
     let phases = [
-        (Phase::Fresh, "fresh"),
-        (Phase::Precopy, "precopy"),
-        (Phase::Switching, "switching"),
-        (Phase::Postcopy, "postcopy"),
-        (Phase::Completing, "completing"),
-        (Phase::Paused, "paused"),
-        (Phase::Recovering, "recovering"),
-        (Phase::Resuming, "resuming"),
-        (Phase::Completed, "completed"),
-        (Phase::Failed, "failed"),
+        (SourcePhase::Fresh, "fresh"),
+        (SourcePhase::Precopy, "precopy"),
+        (SourcePhase::Switching, "switching"),
+        (SourcePhase::Postcopy, "postcopy"),
+        (SourcePhase::Completing, "completing"),
+        (SourcePhase::Paused, "paused"),
+        (SourcePhase::Recovering, "recovering"),
+        (SourcePhase::Resuming, "resuming"),
+        (SourcePhase::Completed, "completed"),
+        (SourcePhase::Failed, "failed"),
     ];
     for (phase, name) in phases {
         assert_eq!(phase.to_string(), name);

@@ -160,7 +160,7 @@ fn gives_up_where_nothing_tells_the_end() {
     ground.source.set(json!({ "max-bandwidth": 0 }));
     ground.source.migrate(&ground.relay.uri());
     let message = ground.refusal();
-    assert!(message.contains("nothing has come for 10 s"), "{message}");
+    assert!(message.contains("no data for 10 s"), "{message}");
     assert!(message.contains("return-path"), "{message}");
     assert!(message.contains("--accept-unproven-end"), "{message}");
     assert!(message.contains("nothing is lost"), "{message}");

@@ -7,16 +7,16 @@ use rustix::event::PollFlags;
 
 use super::super::RunError;
 use crate::destination::pending::{HEADER, Interest, MAX_PENDING, Peek, Pending, Wanted};
-use crate::socket::{Link, Listener, Moved};
+use crate::socket::{Accept, Link, Moved};
 
 /// The listener, and the connections from it that are no channels yet.
 pub(super) struct Acceptor<'a> {
-    listener: &'a mut Listener,
+    listener: &'a mut dyn Accept,
     pending: Pending<Link>,
 }
 
 impl<'a> Acceptor<'a> {
-    pub(super) fn new(listener: &'a mut Listener, wanted: Wanted) -> Self {
+    pub(super) fn new(listener: &'a mut dyn Accept, wanted: Wanted) -> Self {
         let pending = Pending::new(wanted);
         Self { listener, pending }
     }

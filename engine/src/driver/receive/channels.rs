@@ -151,7 +151,7 @@ impl Receiver<'_> {
             return Ok(());
         }
         let tail = session.handler.device_state_tail();
-        match tail.map_err(RunError::Guest)? {
+        match tail.map_err(RunError::Handler)? {
             Tail::Whole => session.event(Channel::Main, Event::Eof, session.clock.now()),
             Tail::Unclear => {
                 *may_have_ended = true;
@@ -179,8 +179,7 @@ impl Receiver<'_> {
         let Some(error) = write_error.take() else {
             return Ok(());
         };
-        let what = "writing";
-        let error = RunError::Link { what, error };
+        let error = RunError::link("writing", Channel::Main)(error);
         match self.session.core.phase() {
             Phase::Running | Phase::Recovering => self.lost(Channel::Main, error),
             Phase::Finished if self.session.completion.ending() == Some(Ending::Postcopy) => {
@@ -236,7 +235,7 @@ impl Receiver<'_> {
     fn closed_in_device_state(&mut self) -> Result<(), RunError> {
         let session = &mut self.session;
         let tail = session.handler.device_state_tail();
-        if tail.map_err(RunError::Guest)? != Tail::Whole {
+        if tail.map_err(RunError::Handler)? != Tail::Whole {
             // A source that is done waits for SHUT before it closes.
             if session.core.has_return_path() {
                 return Err(RunError::Closed);
@@ -265,10 +264,8 @@ impl Receiver<'_> {
                 ..
             } => {
                 if let Some(error) = write_error {
-                    let what = "writing";
-                    self.session
-                        .completion
-                        .shut_failed(RunError::Link { what, error });
+                    let error = RunError::link("writing", Channel::Main)(error);
+                    self.session.completion.shut_failed(error);
                 }
                 // The state of a connection that did not resume says nothing about the next.
                 let resumed = self.session.core.stats().resumes != resumes;

@@ -72,8 +72,7 @@ impl Connection {
                 self.inbox.fill(&self.link, self.need, exact)
             }
         };
-        let what = "reading";
-        match moved.map_err(|error| RunError::Link { what, error })? {
+        match moved.map_err(RunError::link("reading", channel))? {
             Moved::Bytes(size) => {
                 let now = session.clock.now();
                 if self.mode != Mode::Pages || !self.pages(channel, session, now)? {

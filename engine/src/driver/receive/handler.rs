@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use retpath_codec::forward::Event;
 
-use super::super::RunError;
+use super::super::{HandlerError, RunError};
 use crate::blocks::{Block, BlockId};
 use crate::destination::{Content, Destination, Ending, Tail};
 use crate::memory::Memory;
+use crate::uffd::FailurePolicy;
 
 /// Stores what is received, and is told how the migration proceeds. An error from any
 /// method fails the migration.
@@ -21,7 +22,7 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// The memory cannot be allocated: the migration fails.
-    fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, String>;
+    fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, HandlerError>;
 
     /// Stores one or more pages, before they count as received. Before the
     /// switch to postcopy a page may come again, and a target page may come
@@ -31,7 +32,12 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// The pages cannot be stored: the migration fails.
-    fn page(&mut self, block: BlockId, offset: u64, content: Content<'_>) -> Result<(), String> {
+    fn page(
+        &mut self,
+        block: BlockId,
+        offset: u64,
+        content: Content<'_>,
+    ) -> Result<(), HandlerError> {
         let _ = (block, offset, content);
         Ok(())
     }
@@ -41,7 +47,7 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// It cannot be stored: the migration fails.
-    fn device_state(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn device_state(&mut self, bytes: &[u8]) -> Result<(), HandlerError> {
         let _ = bytes;
         Ok(())
     }
@@ -52,7 +58,7 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// It cannot be stored: the migration fails.
-    fn device_state_complete(&mut self) -> Result<(), String> {
+    fn device_state_complete(&mut self) -> Result<(), HandlerError> {
         Ok(())
     }
 
@@ -63,7 +69,7 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// It cannot be determined: the migration fails.
-    fn device_state_tail(&mut self) -> Result<Tail, String> {
+    fn device_state_tail(&mut self) -> Result<Tail, HandlerError> {
         Ok(Tail::Open)
     }
 
@@ -72,7 +78,7 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// It cannot be stored: the migration fails.
-    fn description(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn description(&mut self, bytes: &[u8]) -> Result<(), HandlerError> {
         let _ = bytes;
         Ok(())
     }
@@ -83,7 +89,7 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// The guest cannot be received: the migration fails.
-    fn event(&mut self, event: &Event<'_>) -> Result<(), String> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
         let _ = event;
         Ok(())
     }
@@ -106,7 +112,7 @@ pub trait DestinationHandler {
     /// # Errors
     ///
     /// It cannot be stored: the migration fails.
-    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
+    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), HandlerError> {
         let _ = (core, ending);
         Ok(())
     }
@@ -140,9 +146,16 @@ pub trait DestinationHandler {
         let _ = core;
     }
 
-    /// Called when the migration has failed. `true` if no thread can be waiting for a
-    /// missing page; otherwise the process is aborted if memory is incomplete, since
-    /// such threads would hang forever or read zeros.
+    /// What happens if the loop ends, or panics, while memory is incomplete: threads that
+    /// touch missing pages would hang forever or read zeros. Asked once, before the first
+    /// access is trapped. The default aborts the process.
+    fn failure_policy(&self) -> FailurePolicy {
+        FailurePolicy::default()
+    }
+
+    /// Called when the migration has failed. Returns whether no thread can be waiting for a
+    /// missing page; otherwise the [failure policy](DestinationHandler::failure_policy)
+    /// applies if memory is incomplete.
     fn failed(&mut self, error: &RunError) -> bool {
         let _ = error;
         false

@@ -10,7 +10,7 @@ use super::{Content, DestinationHandler};
 use crate::blocks::{BlockError, BlockId, Blocks};
 use crate::destination::{Destination, Fault, Placement};
 use crate::memory::Memory;
-use crate::uffd::{self, Handler, Region, Uffd};
+use crate::uffd::{self, FailurePolicy, Handler, Region, Uffd};
 
 /// The memory of all blocks.
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl GuestMemory {
         let block = blocks.block(id)?;
         let memory = handler
             .memory(block, blocks.target())
-            .map_err(RunError::Guest)?;
+            .map_err(RunError::Handler)?;
         if let Some(memory) = &memory {
             if memory.len() < block.len {
                 return Err(RunError::TooSmall {
@@ -69,7 +69,7 @@ impl GuestMemory {
     }
 
     /// Traps accesses to missing pages from now on, if any block has memory.
-    pub(super) fn trap(&mut self, blocks: &Blocks) -> Result<(), RunError> {
+    pub(super) fn trap(&mut self, blocks: &Blocks, policy: FailurePolicy) -> Result<(), RunError> {
         if self.blocks.iter().all(Option::is_none) {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl GuestMemory {
         // Kept on failure, too: `DestinationHandler::failed` decides whether the handler may
         // end early.
         let trap = self.trap.insert(Trap {
-            handler: uffd.handler(),
+            handler: uffd.handler().on_failure(policy),
             regions: Vec::new(),
             starts: Vec::new(),
         });
@@ -154,6 +154,13 @@ impl GuestMemory {
             region.unregister()?;
         }
         Ok(())
+    }
+
+    /// Ends the fault handler while memory is incomplete: the failure policy applies.
+    pub(super) fn fail(self, error: &RunError) {
+        if let Some(trap) = self.trap {
+            trap.handler.fail(error);
+        }
     }
 
     /// Ends without aborting the process: no thread waits for a page.

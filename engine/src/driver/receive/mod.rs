@@ -22,7 +22,7 @@ use crate::Channel;
 use crate::destination::deadlines::{self, Deadlines, Expected, Timeout, Timeouts};
 use crate::destination::pending::Wanted;
 use crate::destination::{self, Destination, Phase};
-use crate::socket::{Listener, Moved};
+use crate::socket::{Accept, Moved};
 
 mod accept;
 mod channels;
@@ -59,6 +59,18 @@ pub struct ReceiveOptions {
     pub accept_unproven_end: bool,
 }
 
+impl Default for ReceiveOptions {
+    fn default() -> Self {
+        Self {
+            core: destination::Config::default(),
+            stream: forward::Options::default(),
+            reconnect_timeout: Duration::from_secs(60),
+            recovery_timeout: Duration::from_secs(30),
+            accept_unproven_end: false,
+        }
+    }
+}
+
 /// Receives one migration.
 ///
 /// # Errors
@@ -66,7 +78,7 @@ pub struct ReceiveOptions {
 /// The peer broke the protocol, the machine lacks something, the connection was lost and
 /// not replaced, or `control` stopped the loop.
 pub fn receive(
-    listener: &mut Listener,
+    listener: &mut dyn Accept,
     handler: &mut dyn DestinationHandler,
     options: ReceiveOptions,
     control: &Control,
@@ -85,7 +97,7 @@ pub fn receive(
 pub fn resume(
     core: Destination,
     known: forward::Known,
-    listener: &mut Listener,
+    listener: &mut dyn Accept,
     handler: &mut dyn DestinationHandler,
     options: ReceiveOptions,
     control: &Control,
@@ -128,7 +140,7 @@ impl<'a> Receiver<'a> {
     fn new(
         mut core: Destination,
         decoder: Option<Decoder>,
-        listener: &'a mut Listener,
+        listener: &'a mut dyn Accept,
         handler: &'a mut dyn DestinationHandler,
         options: ReceiveOptions,
         control: &'a Control,
@@ -177,8 +189,9 @@ impl<'a> Receiver<'a> {
             }
             Err(error) => {
                 self.send_failure();
-                if self.session.handler.failed(&error) {
-                    self.session.memory.finish();
+                match self.session.handler.failed(&error) {
+                    true => self.session.memory.finish(),
+                    false => self.session.memory.fail(&error),
                 }
                 Err(error)
             }
@@ -238,18 +251,18 @@ impl<'a> Receiver<'a> {
         let faults = session.memory.handler().map(AsFd::as_fd);
         let faults = waiting.add(faults, PollFlags::IN);
         let preempt = match &self.preempt {
-            PreemptChannel::Open(preempt) => Some(preempt.link.as_fd()),
+            PreemptChannel::Open(preempt) => Some(&preempt.link),
             _ => None,
         };
-        let preempt = waiting.add(preempt, PollFlags::IN);
+        let preempt = waiting.add_link(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
         flags.set(PollFlags::OUT, !session.outbox.is_empty());
         let main = match &self.main {
-            MainChannel::Up { connection, .. } => Some(connection.link.as_fd()),
+            MainChannel::Up { connection, .. } => Some(&connection.link),
             MainChannel::Down { .. } => None,
         };
         let is_down = main.is_none();
-        let main = waiting.add(main, flags);
+        let main = waiting.add_link(main, flags);
         let listener = waiting.add(session.acceptor.listener_fd(), PollFlags::IN);
         let pending = waiting.len();
         if is_down || session.looks_for_preempt() {
@@ -294,10 +307,9 @@ impl<'a> Receiver<'a> {
         } = &mut self.main
         else {
             if !session.outbox.is_empty() {
-                let (what, error) = ("writing", io::ErrorKind::NotConnected.into());
-                session
-                    .completion
-                    .shut_failed(RunError::Link { what, error });
+                let error = io::ErrorKind::NotConnected.into();
+                let error = RunError::link("writing", Channel::Main)(error);
+                session.completion.shut_failed(error);
             }
             // Requests are repeated after the recovery.
             session.outbox.clear();
@@ -434,7 +446,7 @@ impl<'a> Receiver<'a> {
                 Ok(Moved::Bytes(_)) => {}
                 Ok(Moved::Later) => {
                     let mut waiting = Waiting::new();
-                    waiting.add(Some(connection.link.as_fd()), flags);
+                    waiting.add_link(Some(&connection.link), flags);
                     if waiting.wait(Duration::from_nanos(left)).is_err() {
                         return;
                     }

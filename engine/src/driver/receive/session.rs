@@ -119,14 +119,16 @@ impl Session<'_> {
             Event::Eof => self.before_end()?,
             _ => {}
         }
-        self.handler.event(event).map_err(RunError::Guest)?;
+        self.handler.event(event).map_err(RunError::Handler)?;
         match *event {
             Event::Configuration { machine } => self.handler.machine(machine),
             Event::DeviceState { bytes, .. } => {
-                self.handler.device_state(bytes).map_err(RunError::Guest)?;
+                self.handler
+                    .device_state(bytes)
+                    .map_err(RunError::Handler)?;
             }
             Event::DescriptionBytes(bytes) => {
-                self.handler.description(bytes).map_err(RunError::Guest)?;
+                self.handler.description(bytes).map_err(RunError::Handler)?;
             }
             _ => {}
         }
@@ -178,12 +180,15 @@ impl Session<'_> {
             match action {
                 Action::Block { id } => self.memory.add(id, self.core.blocks(), self.handler)?,
                 Action::Discard { block, start, len } => self.memory.discard(block, start, len)?,
-                Action::Listen => self.memory.trap(self.core.blocks())?,
+                Action::Listen => {
+                    let policy = self.handler.failure_policy();
+                    self.memory.trap(self.core.blocks(), policy)?;
+                }
                 Action::Run => self.handler.run(),
                 Action::DeviceStateComplete => {
                     self.handler
                         .device_state_complete()
-                        .map_err(RunError::Guest)?;
+                        .map_err(RunError::Handler)?;
                     self.core.device_state_saved()?;
                 }
                 Action::Complete(ending) => {
@@ -194,7 +199,7 @@ impl Session<'_> {
                     self.memory.release()?;
                     self.handler
                         .complete(&self.core, ending)
-                        .map_err(RunError::Guest)?;
+                        .map_err(RunError::Handler)?;
                     self.core.confirm()?;
                 }
                 Action::Finished(ending) => {
@@ -219,6 +224,6 @@ fn store(
 ) -> Result<u64, RunError> {
     handler
         .page(pages.block, pages.offset, pages.content)
-        .map_err(RunError::Guest)?;
+        .map_err(RunError::Handler)?;
     memory.store(pages)
 }

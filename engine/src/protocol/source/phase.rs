@@ -1,49 +1,59 @@
-//! The phases of a source, and what moves it from one to the next.
+//! The phases of a source and the transitions between them.
 
 use std::fmt;
 
-/// Where a source is.
+/// The phase of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub enum SourcePhase {
     /// Nothing has been sent.
     Fresh,
     /// Pages are sent while the guest runs here.
     Precopy,
-    /// The guest has stopped; the destination learns what it will miss.
+    /// The guest has stopped; the discard list is sent.
     Switching,
     /// The guest may run at the destination; every page is sent once.
     Postcopy,
-    /// Everything has been sent; SHUT is awaited.
+    /// Everything has been sent; SHUT is missing.
     Completing,
-    /// The link broke, or the destination broke the protocol. The migration
-    /// waits for a new link.
+    /// The link broke, or the destination broke the protocol. The migration needs a
+    /// new link.
     Paused,
-    /// A new link is there; the destination says what it has received.
+    /// A new link is connected; the received bitmaps are missing.
     Recovering,
-    /// What must be sent is known again; the destination's agreement to go on
-    /// is awaited.
+    /// The pages to send are known again; RESUME_ACK is missing.
     Resuming,
-    /// The destination has all pages and has said so.
+    /// The destination has confirmed that it has all pages.
     Completed,
-    /// It failed for good. The guest still belongs here unless
+    /// The migration failed. The guest is at the source unless
     /// [`Source::guest_left`](super::Source::guest_left).
     Failed,
 }
 
-/// What can happen to a source.
+/// Where the guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guest {
+    /// At the source.
+    Here,
+    /// In a package that was handed out: it may run at the destination.
+    Sent,
+    /// The destination has loaded its devices.
+    Loaded,
+}
+
+/// An event that changes the phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The head of the stream goes out.
+    /// The header is sent.
     Begun,
     /// The embedder has stopped the guest.
     Switch,
-    /// The package goes out: from here on the guest may run over there.
+    /// The package is sent: from now on the guest may run at the destination.
     Packaged,
     /// Every page has been handed out and written.
     AllSent,
-    /// A new main connection is there.
+    /// A new main channel is connected.
     Reconnected,
-    /// All received bitmaps are in.
+    /// All received bitmaps have been received.
     Known,
     /// The destination has answered POSTCOPY_RESUME.
     Resumed,
@@ -55,18 +65,18 @@ pub(super) enum Event {
     GaveUp,
 }
 
-impl Phase {
-    /// The phase after `event`; `None` if it cannot happen here.
+impl SourcePhase {
+    /// The phase after `event`; `None` if it is not possible in this phase.
     pub(super) const fn after(self, event: Event) -> Option<Self> {
         use Event as E;
-        use Phase as P;
+        use SourcePhase as P;
         Some(match (self, event) {
             (P::Fresh, E::Begun) => P::Precopy,
             (P::Precopy, E::Switch) => P::Switching,
             (P::Switching, E::Packaged) => P::Postcopy,
             (P::Postcopy, E::AllSent) => P::Completing,
             (P::Completing, E::Finished) => P::Completed,
-            // Before the package is out, the guest has not left.
+            // The guest leaves with the package.
             (P::Fresh | P::Precopy | P::Switching, E::Broken) => P::Failed,
             (P::Postcopy | P::Completing | P::Recovering | P::Resuming, E::Broken) => P::Paused,
             (P::Paused, E::Reconnected) => P::Recovering,
@@ -78,13 +88,13 @@ impl Phase {
         })
     }
 
-    /// Whether nothing can happen any more.
+    /// Whether the phase is final.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for SourcePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fresh => "fresh",
@@ -105,21 +115,21 @@ impl fmt::Display for Phase {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 10] = [
-        Phase::Fresh,
-        Phase::Precopy,
-        Phase::Switching,
-        Phase::Postcopy,
-        Phase::Completing,
-        Phase::Paused,
-        Phase::Recovering,
-        Phase::Resuming,
-        Phase::Completed,
-        Phase::Failed,
+    const PHASES: [SourcePhase; 10] = [
+        SourcePhase::Fresh,
+        SourcePhase::Precopy,
+        SourcePhase::Switching,
+        SourcePhase::Postcopy,
+        SourcePhase::Completing,
+        SourcePhase::Paused,
+        SourcePhase::Recovering,
+        SourcePhase::Resuming,
+        SourcePhase::Completed,
+        SourcePhase::Failed,
     ];
 
     #[test]
-    fn stays_over_whatever_happens() {
+    fn final_phases_ignore_every_event() {
         let events = [
             Event::Begun,
             Event::Switch,
@@ -133,8 +143,8 @@ mod tests {
             Event::GaveUp,
         ];
         for event in events {
-            assert_eq!(Phase::Completed.after(event), None);
-            assert_eq!(Phase::Failed.after(event), None);
+            assert_eq!(SourcePhase::Completed.after(event), None);
+            assert_eq!(SourcePhase::Failed.after(event), None);
         }
     }
 
@@ -143,9 +153,15 @@ mod tests {
         for phase in PHASES {
             let left = matches!(
                 phase,
-                Phase::Postcopy | Phase::Completing | Phase::Recovering | Phase::Resuming
+                SourcePhase::Postcopy
+                    | SourcePhase::Completing
+                    | SourcePhase::Recovering
+                    | SourcePhase::Resuming
             );
-            assert_eq!(phase.after(Event::Broken) == Some(Phase::Paused), left);
+            assert_eq!(
+                phase.after(Event::Broken) == Some(SourcePhase::Paused),
+                left
+            );
         }
     }
 
@@ -153,7 +169,7 @@ mod tests {
     fn completes_only_when_everything_has_been_sent() {
         for phase in PHASES {
             let completes = phase.after(Event::Finished).is_some();
-            assert_eq!(completes, phase == Phase::Completing);
+            assert_eq!(completes, phase == SourcePhase::Completing);
         }
     }
 }
