@@ -256,7 +256,7 @@ impl<'a> Command<Name<'a>, Ranges<'a>> {
 impl<N: BlockName, R: RangeList> Sealed for Command<N, R> {}
 
 impl<N, R> Command<N, R> {
-    /// Name of the message, such as `REQ_PAGES_ID`.
+    /// Short name, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Command::OpenReturnPath => "OPEN_RETURN_PATH",
@@ -312,7 +312,7 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
 
 #[cfg(feature = "alloc")]
 impl<N: BlockName, R: RangeList> Command<N, R> {
-    /// Copies the message's name and ranges.
+    /// An owned copy of the message.
     pub fn into_owned(self) -> Command<NameBuf, RangeBuf> {
         match self {
             Command::OpenReturnPath => Command::OpenReturnPath,
@@ -331,11 +331,11 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
 }
 
 impl<N: BlockName, R: RangeList> Command<N, R> {
-    /// Checks that a receiver would accept the values.
+    /// Checks the values as a receiver does.
     ///
     /// # Errors
     ///
-    /// Names the first field that breaks a rule, and the rule.
+    /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
             Command::PostcopyRamDiscard { block, ranges } => validate::ranges("ranges", 3 + u16::from(block.name().size()), ranges).map(drop),

@@ -152,7 +152,7 @@ impl<'a> Message<Name<'a>> {
 impl<N: BlockName> Sealed for Message<N> {}
 
 impl<N> Message<N> {
-    /// Name of the message, such as `REQ_PAGES_ID`.
+    /// Short name, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Message::Shut { .. } => "SHUT",
@@ -184,7 +184,7 @@ impl<N: BlockName> Message<N> {
 
 #[cfg(feature = "alloc")]
 impl<N: BlockName> Message<N> {
-    /// Copies the message's name and ranges.
+    /// An owned copy of the message.
     pub fn into_owned(self) -> Message<NameBuf> {
         match self {
             Message::Shut { value } => Message::Shut { value },
@@ -195,11 +195,11 @@ impl<N: BlockName> Message<N> {
 }
 
 impl<N: BlockName> Message<N> {
-    /// Checks that a receiver would accept the values.
+    /// Checks the values as a receiver does.
     ///
     /// # Errors
     ///
-    /// Names the first field that breaks a rule, and the rule.
+    /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
             Message::ReqPages { start, len, .. } => validate::flagged("len", *start, *len),

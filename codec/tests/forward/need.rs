@@ -4,10 +4,11 @@
 use retpath_codec::Rule;
 use retpath_codec::command::Command;
 use retpath_codec::forward::{Decoded, Decoder, Event, MAX_ITEM, Options, SectionKind, write};
+use retpath_random::Random;
 
 use crate::capture::capture;
 use crate::device::old_discarded;
-use crate::kit::{Random, Stream, drain, fresh, name};
+use crate::kit::{Stream, drain, fresh, name};
 use crate::recipe::by_hand;
 use crate::write::everything;
 
@@ -207,11 +208,11 @@ fn decodes_state_that_contains_run_the_same_in_any_split() {
 
 #[test]
 fn decodes_recordings_the_same_in_any_split() {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for name in ["qemu-7.2-plain.ch0.fwd", "qemu-10.0-preempt.ch0.fwd"] {
         let bytes = capture(name);
         let whole = story(&mut fresh(), &bytes, || usize::MAX);
-        let split = story(&mut fresh(), &bytes, || 1 + random.below(9001));
+        let split = story(&mut fresh(), &bytes, || 1 + random.index(9001));
         assert!(whole == split, "{name}");
     }
 }

@@ -140,7 +140,7 @@ fn tells_protocol_violations_from_limits_and_early_ends() {
 }
 
 #[test]
-fn propagates_every_error_of_the_formatter() {
+fn propagates_formatter_errors() {
     for (rule, ..) in OURS {
         stops_with_its_writer(&decode_error(rule));
         stops_with_its_writer(&encode_error(rule));

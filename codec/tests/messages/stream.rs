@@ -210,21 +210,17 @@ mod ends {
     }
 
     #[test]
-    fn refuses_an_end_before_a_bitmap() {
-        let (items, end) = read::<Qemu>(&hex("0005 0002 01 'x'"), LIMIT);
-        assert_eq!(items.len(), 1);
-        let rule = Rule::CutShort { have: 0, need: 8 };
+    fn refuses_an_end_before_or_inside_a_bitmap() {
         let message = Some("RECV_BITMAP");
-        assert_eq!(end, Err(DecodeError::new(6, message, None, rule)));
-    }
-
-    #[test]
-    fn refuses_an_end_inside_a_bitmap() {
-        let text = "0005 0002 01 'x' 0000000000000008 00";
-        let (_, end) = read::<Qemu>(&hex(text), LIMIT);
-        let rule = Rule::CutShort { have: 9, need: 15 };
-        let message = Some("RECV_BITMAP");
-        assert_eq!(end, Err(DecodeError::new(6, message, None, rule)));
+        for (text, have, need) in [
+            ("0005 0002 01 'x'", 0, 8),
+            ("0005 0002 01 'x' 0000000000000008 00", 9, 15),
+        ] {
+            let (items, end) = read::<Qemu>(&hex(text), LIMIT);
+            assert_eq!(items.len(), 1);
+            let rule = Rule::CutShort { have, need };
+            assert_eq!(end, Err(DecodeError::new(6, message, None, rule)));
+        }
     }
 
     #[test]

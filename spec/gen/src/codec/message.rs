@@ -1,4 +1,4 @@
-//! The enumeration of a dialect's messages, and what is one `match` over it.
+//! The enum of a dialect's messages, and the methods that match on it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -100,7 +100,7 @@ pub(super) fn constructors(text: &mut Text, dialect: &Dialect) {
     );
 }
 
-/// `label`, `number`, and the way between borrowed and owned messages.
+/// `label`, `number`, and conversions between borrowed and owned messages.
 pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
     let (params, bounds) = generics(dialect);
@@ -111,7 +111,7 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
         &format!("impl<{params}> {name}<{params}> {{"),
         "}",
         |text| {
-            text.line("/// Name of the message, such as `REQ_PAGES_ID`.");
+            text.line("/// Short name, such as `REQ_PAGES_ID`.");
             arms(
                 text,
                 dialect,
@@ -164,7 +164,7 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
         &format!("impl<{bounds}> {name}<{params}> {{"),
         "}",
         |text| {
-            text.line("/// Copies the message's name and ranges.");
+            text.line("/// An owned copy of the message.");
             text.block(
                 &format!("pub fn into_owned(self) -> {} {{", owned(dialect)),
                 "}",
@@ -191,7 +191,7 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
     );
 }
 
-/// A method that is one `match` with one value for each message.
+/// A method that matches on the message and returns a value for each.
 fn arms(text: &mut Text, dialect: &Dialect, open: &str, value: impl Fn(&Message) -> String) {
     text.block(open, "}", |text| {
         text.block("match self {", "}", |text| {
