@@ -99,14 +99,20 @@ fn ends_only_when_the_device_state_is_loaded() {
     let mut rig = Rig::new(config, &[(20, 4096)]);
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
-    rig.say(Message::Pong { value: 0x42 }).expect("accepted");
+    rig.say(Message::Pong {
+        value: PING_PACKAGE_LOADED,
+    })
+    .expect("accepted");
     assert!(!rig.source.is_loaded(), "no PING has been sent");
     while rig.source.remaining() > 0 {
         rig.step(Channel::Main);
     }
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
     assert_eq!(rig.source.phase(), SourcePhase::Postcopy);
-    rig.say(Message::Pong { value: 0x42 }).expect("the answer");
+    rig.say(Message::Pong {
+        value: PING_PACKAGE_LOADED,
+    })
+    .expect("the answer");
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert_eq!(rig.source.phase(), SourcePhase::Completing);
 }

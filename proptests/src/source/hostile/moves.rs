@@ -132,7 +132,9 @@ impl Watch {
                 }
                 self.say(&Message::Pong { value: 1 })
             }
-            SourcePhase::Postcopy => self.say(&Message::Pong { value: 0x42 }),
+            SourcePhase::Postcopy => self.say(&Message::Pong {
+                value: PING_PACKAGE_LOADED,
+            }),
             _ => Ok(()),
         }
     }
