@@ -1,6 +1,7 @@
 //! Preconditions of the switch and of the end.
 
 use retpath_codec::Message;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 use retpath_engine::Channel;
 
