@@ -215,7 +215,7 @@ fn answers_ping_0x42_once_the_device_state_is_saved() {
         refused(dest.core.device_state_saved()),
         ErrorKind::NothingToSave
     );
-    dest.package(&[3, 0x42]).unwrap();
+    dest.package(&[3, PING_PACKAGE_LOADED]).unwrap();
     dest.ping(4).unwrap();
     assert_eq!(dest.said(), ["PONG 0x3", "PONG 0x4"]);
     dest.core.device_state_saved().unwrap();
