@@ -256,8 +256,7 @@ impl Destination {
         now: u64,
     ) -> Result<Option<Delivery<'a>>, Cause> {
         self.expect(channel, EventClass::of(event), event.label())?;
-        // Before LISTEN the source may still promise pages.
-        if channel == Channel::Main && self.virtio_mem.event(event) && self.listening {
+        if self.virtio_mem.event(event) {
             for part in self.virtio_mem.newly_unplugged(&self.blocks) {
                 self.pages.unplug(part.block, part.start, part.len);
             }
