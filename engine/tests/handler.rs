@@ -100,7 +100,7 @@ fn aborts_with_a_message(test: &str, how: &str) {
         .unwrap_or_default();
     let want = format!(
         "retpath: the page-fault handler (thread \"rp-faults\") {how}; memory of RAM blocks \"pc.ram\", \
-         \"pc.rom\" is incomplete, and threads that touch it would hang for ever or read zeros: aborting"
+         \"pc.rom\" is incomplete, and threads that touch it would hang forever or read zeros: aborting"
     );
     assert_eq!(line, want, "{text}");
     assert_eq!(
@@ -135,7 +135,10 @@ fn a_handler_that_fails_says_why() {
     if is_child() {
         return end_handler(|handler| handler.fail(&"no route to the source"));
     }
-    aborts_with_a_message("a_handler_that_fails_says_why", "no route to the source");
+    aborts_with_a_message(
+        "a_handler_that_fails_says_why",
+        "ended early: no route to the source",
+    );
 }
 
 #[test]

@@ -89,7 +89,8 @@ impl fmt::Display for HandlerFailure {
         if let Some(cause) = &self.cause {
             write!(f, ": {cause}")?;
         }
-        f.write_str("; memory of RAM block")?;
+        let plural = if self.blocks.len() == 1 { "" } else { "s" };
+        write!(f, "; memory of RAM block{plural}")?;
         for (i, block) in self.blocks.iter().enumerate() {
             let before = if i == 0 { " " } else { ", " };
             write!(f, "{before}\"{block}\"")?;
