@@ -57,12 +57,12 @@ refusals! {
     // The number comes first, whatever else is wrong.
     refuses_number_0: Qemu, "0000 0000" => 0, "", "", Reserved;
     refuses_number_0_of_any_length: Qemu, "0000 ffff" => 0, "", "", Reserved;
-    refuses_number_8: Qemu, "0008 0000" => 0, "", "", Unknown { number: 8 };
+    refuses_a_number_with_its_bytes_swapped: Qemu, "0100 0000" => 0, "", "", Unknown { number: 256 };
     refuses_the_last_number: Qemu, "ffff ffff" => 0, "", "", Unknown { number: 0xffff };
     refuses_number_0_of_the_draft: V7, "0000 0004" => 0, "", "", Reserved;
     refuses_number_4_of_the_draft: V7, "0004 000c" => 0, "", "", Unknown { number: 4 };
     refuses_command_0: Commands, "08 0000 0000" => 1, "", "", Reserved;
-    refuses_command_12: Commands, "08 000c 0000" => 1, "", "", Unknown { number: 12 };
+    refuses_a_command_with_its_bytes_swapped: Commands, "08 0100 0000" => 1, "", "", Unknown { number: 256 };
     refuses_a_command_without_its_section_byte: Commands, "04 0001 0000" => 0, "", "", Lead;
 
     // Then the limit, then the lengths a message can have.
@@ -175,8 +175,8 @@ fn tells_a_person_where_and_why() {
          start 0xfffffffffffff000 + length 0x1000 passes 2^64 - 1 [overflow]"
     );
     assert_eq!(
-        text("0009 0000"),
-        "offset 0 (0x0): no message has number 9 (0x0009) [unknown]"
+        text("0100 0000"),
+        "offset 0 (0x0): no message has number 256 (0x0100) [unknown]"
     );
     assert_eq!(
         text("0003 000d"),

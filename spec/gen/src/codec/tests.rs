@@ -42,13 +42,14 @@ fn names_a_parser_and_a_serializer_for_every_kind() {
         };
         assert!(PARSE.contains(&parser), "{kind:?} is read by `{parser}`");
         let serializer = match kind {
-            Kind::U8 | Kind::Be32 | Kind::Be64 => std::format!("`be_{name}`"),
-            // Its length goes out together with the integers before it.
-            Kind::Name => "a name as its length".into(),
+            // cookie-factory's own.
+            Kind::U8 | Kind::Be32 | Kind::Be64 => continue,
             _ => std::format!("fn {name}<"),
         };
-        let known = WRITE.contains(&serializer) || ["`be_u8`", "`be_u64`"].contains(&&*serializer);
-        assert!(known, "{kind:?} is written by `{serializer}`");
+        assert!(
+            WRITE.contains(&serializer),
+            "{kind:?} is written by `{serializer}`"
+        );
     }
 }
 
