@@ -13,7 +13,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::random::Random;
-use retpath_engine::socket::{Fuse, Link};
+use retpath_engine::socket::{FaultInjector, Link};
 
 /// Who breaks a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,34 +105,33 @@ pub(super) struct Fuses(Arc<Mutex<Door>>);
 #[derive(Debug, Default)]
 struct Door {
     accepted: u64,
-    armed: Option<(u64, Fuse)>,
+    armed: Option<(u64, FaultInjector)>,
 }
 
 impl Fuses {
     /// The link with this number, counted from 0, and those behind it break
     /// when the fuse blows; or not on purpose.
-    pub(super) fn arm(&self, link: u64, fuse: Option<Fuse>) {
+    pub(super) fn arm(&self, link: u64, fuse: Option<FaultInjector>) {
         self.lock().armed = fuse.map(|fuse| (link, fuse));
     }
 
     /// A link has been accepted.
-    pub(super) fn accepted(&self, link: &mut Link) {
+    pub(super) fn accepted(&self, link: Link) -> Link {
         let mut inner = self.lock();
-        if let Some((from, fuse)) = &inner.armed
-            && inner.accepted >= *from
-        {
-            link.guard(fuse.clone());
-        }
         inner.accepted += 1;
+        match &inner.armed {
+            Some((from, fuse)) if inner.accepted > *from => fuse.wrap(link),
+            _ => link,
+        }
     }
 
     /// Whether the fuse that was armed last has blown.
-    pub(super) fn is_blown(&self) -> bool {
+    pub(super) fn has_fired(&self) -> bool {
         let inner = self.lock();
         inner
             .armed
             .as_ref()
-            .is_some_and(|(_, fuse)| fuse.is_blown())
+            .is_some_and(|(_, fuse)| fuse.has_fired())
     }
 
     fn lock(&self) -> MutexGuard<'_, Door> {
@@ -196,17 +195,17 @@ mod tests {
     #[test]
     fn arms_the_link_that_was_meant_and_those_behind_it() {
         let fuses = Fuses::default();
-        fuses.arm(1, Some(Fuse::new(1, 1)));
+        fuses.arm(1, Some(FaultInjector::new(1, 1)));
         let mut broken = Vec::new();
         for _ in 0..3 {
-            let (mut near, _far) = Link::pair().expect("a pair");
-            fuses.accepted(&mut near);
+            let (near, _far) = Link::pair().expect("a pair");
+            let near = fuses.accepted(near);
             let _ = near.write(b"x");
             broken.push(near.write(b"x").is_err());
         }
         assert_eq!(broken, [false, true, true]);
-        assert!(fuses.is_blown());
+        assert!(fuses.has_fired());
         fuses.arm(3, None);
-        assert!(!fuses.is_blown());
+        assert!(!fuses.has_fired());
     }
 }

@@ -19,7 +19,7 @@ use super::random::{Random, Shuffle};
 use super::{TARGET, TARGET_BYTES};
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::Destination;
-use retpath_engine::driver::{Guest, RunError};
+use retpath_engine::driver::{DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::Memory;
 use retpath_engine::source::PageSource;
 
@@ -145,13 +145,13 @@ impl World {
     }
 }
 
-impl Guest for Touched {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Touched {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let id = self.world.blocks.find(block.name.name());
         let memory = id.and_then(|id| self.world.memory.get(id));
         memory
             .map(|memory| Some(Arc::clone(memory)))
-            .ok_or_else(|| format!("no memory was made for RAM block {}", block.name))
+            .ok_or_else(|| format!("no memory was made for RAM block {}", block.name).into())
     }
 
     fn run(&mut self) {

@@ -16,13 +16,13 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use super::content::Content;
 use super::{TARGET, TARGET_BYTES};
 use retpath_engine::blocks::{BlockId, Blocks};
-use retpath_engine::memory::Frozen;
+use retpath_engine::memory::SealedMemory;
 use retpath_engine::source::PageSource;
 
 /// Memory that nobody can change.
 #[derive(Debug)]
 pub(super) struct Held {
-    bytes: Frozen,
+    bytes: SealedMemory,
     /// Where each block begins, and its length.
     blocks: Vec<(u64, u64)>,
 }
@@ -81,7 +81,7 @@ impl Held {
     /// It is not sealed or too short, or cannot be mapped.
     pub(super) fn map(file: &File, blocks: &Blocks) -> Result<Self, String> {
         let len = blocks.iter().map(|block| block.len).sum();
-        let bytes = Frozen::map_sealed(file, len).map_err(|error| error.to_string())?;
+        let bytes = SealedMemory::from_memfd(file, len).map_err(|error| error.to_string())?;
         let blocks = places(blocks);
         Ok(Self { bytes, blocks })
     }

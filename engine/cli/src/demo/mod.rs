@@ -30,7 +30,7 @@ use super::signals::fail_writes_past_the_file_size_limit;
 use super::size::Human;
 use super::{Format, output};
 use retpath_engine::blocks::Blocks;
-use retpath_engine::destination::{self, Destination, What};
+use retpath_engine::destination::{self, Destination, ErrorKind};
 use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, Listener};
@@ -226,8 +226,8 @@ fn migrate(
         },
         // The source's process is watched: it comes back, or `control` ends
         // this.
-        patience: Duration::from_secs(3600),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(3600),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let received = receive(&mut listener, &mut guest, options, &control);
@@ -256,7 +256,7 @@ fn is_its_fault(error: &RunError) -> bool {
         | RunError::Closed
         | RunError::Link { .. }
         | RunError::Abandoned { .. } => true,
-        RunError::Destination(error) => error.what == What::LinkLost,
+        RunError::Destination(error) => error.kind == ErrorKind::LinkLost,
         _ => false,
     }
 }

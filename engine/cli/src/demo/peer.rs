@@ -18,7 +18,7 @@ use super::job::Job;
 use super::summary::SourceSummary;
 use super::talk::{hear, say, take_over};
 use retpath_engine::driver::Control;
-use retpath_engine::socket::{Address, Fuse};
+use retpath_engine::socket::{Address, FaultInjector};
 
 /// How long a process that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -198,14 +198,14 @@ impl Drop for Peer {
 fn answer(said: &Value, to: &UnixStream, fuses: &Fuses, news: &Mutex<News>) -> io::Result<()> {
     if let Some(link) = said["arm"].as_u64() {
         let fuse = match (said["read"].as_u64(), said["written"].as_u64()) {
-            (Some(read), Some(written)) => Some(Fuse::new(read, written)),
+            (Some(read), Some(written)) => Some(FaultInjector::new(read, written)),
             _ => None,
         };
         fuses.arm(link, fuse);
         return say(to, &json!({ "armed": link }));
     }
     if said.get("blown").is_some() {
-        return say(to, &json!({ "blown": fuses.is_blown() }));
+        return say(to, &json!({ "blown": fuses.has_fired() }));
     }
     let mut news = lock(news);
     if let Some(done) = said.get("done") {

@@ -28,9 +28,11 @@ use super::talk::{hand_over, hear, say};
 use crate::output;
 use crate::signals::fail_writes_past_the_file_size_limit;
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, Machine, ServeOptions, serve};
-use retpath_engine::socket::{Address, ChannelError, Fuse, Link};
-use retpath_engine::source::{Config, PageSource, Phase, Preempt, Source};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, ServeOptions, SourceHandler, serve,
+};
+use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
+use retpath_engine::source::{Config, PageSource, Preempt, Source};
 
 /// Command line of the source's process.
 #[derive(Debug, clap::Args)]
@@ -154,7 +156,7 @@ fn work(
     let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
     let options = ServeOptions {
         // Nothing is far away: it answers at once, or not at all.
-        retry: Duration::from_secs(5),
+        reconnect_timeout: Duration::from_secs(5),
         ..ServeOptions::default()
     };
     let start = Instant::now();
@@ -173,16 +175,13 @@ fn work(
 /// A machine whose guest has stopped: it is switched at once.
 struct Still(Held);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() != Phase::Precopy {
-            return Ok(());
-        }
-        core.switch(Vec::new()).map_err(|error| error.to_string())
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        Ok(core.switch(Vec::new())?)
     }
 }
 
@@ -196,7 +195,7 @@ struct Dial<'a> {
     done: usize,
     links: u64,
     /// Breaks the links of the current connection, if it is our turn.
-    fuse: Option<Fuse>,
+    fuse: Option<FaultInjector>,
 }
 
 impl Connector for Dial<'_> {
@@ -208,12 +207,12 @@ impl Connector for Dial<'_> {
                 error,
             })?;
         }
-        let mut link = self.address.connect(false)?;
+        let link = self.address.connect(false)?;
         self.links += 1;
-        if let Some(fuse) = &self.fuse {
-            link.guard(fuse.clone());
-        }
-        Ok(link)
+        Ok(match &self.fuse {
+            Some(fuse) => fuse.wrap(link),
+            None => link,
+        })
     }
 }
 
@@ -225,7 +224,7 @@ impl Dial<'_> {
         let before = self.plan.get(self.done).filter(|_| self.links > 0);
         let happened = match before.map(|cut| cut.side) {
             None => false,
-            Some(Side::Source) => self.fuse.take().is_some_and(|fuse| fuse.is_blown()),
+            Some(Side::Source) => self.fuse.take().is_some_and(|fuse| fuse.has_fired()),
             Some(Side::Destination) => self.ask(&json!({ "blown": null }))?["blown"] == true,
         };
         self.done += usize::from(happened);
@@ -249,6 +248,6 @@ impl Dial<'_> {
     }
 }
 
-fn fuse((read, written): (u64, u64)) -> Fuse {
-    Fuse::new(read, written)
+fn fuse((read, written): (u64, u64)) -> FaultInjector {
+    FaultInjector::new(read, written)
 }

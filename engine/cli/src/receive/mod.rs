@@ -21,7 +21,7 @@ use super::decode::{PageSize, page_size};
 use super::signals::Signals;
 use super::{Format, machine, output};
 use retpath_engine::destination::{Destination, Ending};
-use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, take_over};
+use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, resume};
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
 use retpath_image::Writer;
@@ -169,8 +169,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
             ..core
         },
         stream,
-        patience: Duration::from_secs(args.recover_timeout),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(args.recover_timeout),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: args.accept_unproven_end,
     };
     let (writer, left) = match (&args.resume, &args.out) {
@@ -220,7 +220,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     }
     let received = match left {
         None => receive(&mut listener, &mut guest, options, &control),
-        Some(left) => take_over(
+        Some(left) => resume(
             left.core,
             left.known,
             &mut listener,

@@ -7,7 +7,7 @@ use super::boot::Boot;
 use super::stock::Resumed;
 use crate::size::Human;
 use retpath_engine::driver::RunError;
-use retpath_engine::source::{self, Phase, Source};
+use retpath_engine::source::{self, Source, SourcePhase};
 
 /// Why a QEMU does not have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,12 @@ impl Fate {
         if !core.guest_left() {
             return Self::AtHome;
         }
-        if resume && core.stats().resumes == 0 && core.phase() != Phase::Failed {
+        if resume && core.stats().resumes == 0 && core.phase() != SourcePhase::Failed {
             return Self::Waiting;
         }
         match (core.phase(), core.remaining()) {
             _ if !core.is_loaded() => Self::Unloaded,
-            (Phase::Failed, _) => Self::Lost,
+            (SourcePhase::Failed, _) => Self::Lost,
             (_, 0) => Self::Unconfirmed,
             (_, left) => Self::Halved { left },
         }

@@ -19,10 +19,10 @@ use indicatif::MultiProgress;
 use super::machine::UNPROVEN_END;
 use super::signals::Signals;
 use super::{Format, output, size};
-use retpath_engine::driver::{Control, Offer};
+use retpath_engine::driver::Control;
 use retpath_engine::release::Release;
 use retpath_engine::socket::Address;
-use retpath_engine::source::Preempt;
+use retpath_engine::source::{Offer, Preempt};
 
 mod boot;
 mod fate;
