@@ -4,9 +4,11 @@
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::Commands;
 use retpath_codec::{DecodeError, Dialect, Qemu, Rule, V7, decode};
-use retpath_spec::model::{self, Kind};
+use retpath_spec::model::{self, Field, Kind};
 use retpath_spec::oracle;
-use retpath_spec::table::DIALECTS;
+use retpath_spec::sample::{Size, sample};
+use retpath_spec::table::command::COMMAND;
+use retpath_spec::table::return_path::{self, QEMU};
 
 use crate::samples::hex;
 
@@ -133,7 +135,7 @@ refusals! {
 }
 
 #[test]
-fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
+fn has_a_refusal_of_every_rule() {
     let all = all();
     for rule in oracle::RULES {
         assert!(
@@ -141,25 +143,46 @@ fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
             "{rule}"
         );
     }
-    for dialect in DIALECTS {
-        for message in dialect.messages {
-            for field in message.fields {
-                let free = matches!(field.kind, Kind::Be32 | Kind::Be64);
-                let found = all.iter().any(|(name, error)| {
-                    *name == dialect.name
-                        && error.message == Some(message.label)
-                        && error.field == Some(field.name)
-                });
-                assert!(
-                    found || free && field.rule == model::Rule::Any,
-                    "no refusal of {}, {}, {}",
-                    dialect.name,
-                    message.label,
-                    field.name
-                );
-            }
+}
+
+/// A value that the rules for a field forbid, if there are any: every 16 bytes are
+/// page sizes.
+fn forbidden(field: &Field) -> Option<oracle::Value> {
+    match (field.rule, field.kind) {
+        (model::Rule::Equals(want), _) => Some(oracle::Value::Number(want ^ 1)),
+        (model::Rule::Span, _) => Some(oracle::Value::Number(0)),
+        (_, Kind::Name | Kind::FlaggedName) => Some(oracle::Value::Name(vec![0])),
+        (_, Kind::Ranges) => Some(oracle::Value::Ranges(vec![(0, 0)])),
+        _ => None,
+    }
+}
+
+fn refuses_forbidden_values<D: Dialect>(dialect: &model::Dialect) {
+    for message in dialect.messages {
+        for (at, field) in message.fields.iter().enumerate() {
+            let Some(value) = forbidden(field) else {
+                continue;
+            };
+            let mut values = sample(message, Size::Typical).values;
+            values[at] = value;
+            let frame = oracle::write(dialect, message, &values);
+            let error = decode::<D>(&frame).expect_err("a value is forbidden");
+            let blamed = (error.message, error.field);
+            assert_eq!(
+                blamed,
+                (Some(message.label), Some(field.name)),
+                "{frame:x?}"
+            );
+            retpath_codec::check::frame::<D>(&frame);
         }
     }
+}
+
+#[test]
+fn refuses_a_forbidden_value_of_every_field() {
+    refuses_forbidden_values::<Qemu>(&QEMU);
+    refuses_forbidden_values::<V7>(&return_path::V7);
+    refuses_forbidden_values::<Commands>(&COMMAND);
 }
 
 #[test]
