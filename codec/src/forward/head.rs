@@ -32,6 +32,7 @@ use crate::forward::options::within;
 use crate::forward::place::Place;
 use crate::forward::ram::is_target_page;
 use crate::forward::{Capabilities, Event, Subsection};
+use crate::generated::capability::{IGNORE_SHARED, MAPPED_RAM};
 use crate::generated::section;
 
 /// Most capabilities in the configuration; QEMU has two that can be there.
@@ -99,8 +100,8 @@ impl Decoder {
             }
             2 => {
                 let capabilities = cursor.read(capabilities())?;
-                self.ignore_shared = capabilities.iter().any(|c| c == section::IGNORE_SHARED);
-                self.mapped_ram = capabilities.iter().any(|c| c == section::MAPPED_RAM);
+                self.ignore_shared = capabilities.iter().any(|c| c == IGNORE_SHARED.as_bytes());
+                self.mapped_ram = capabilities.iter().any(|c| c == MAPPED_RAM.as_bytes());
                 Subsection::Capabilities(capabilities)
             }
             _ => Subsection::Uuid(cursor.read(be_u128().map(u128::to_be_bytes))?),
@@ -131,9 +132,12 @@ fn page_bits(bits: u32) -> Result<(u32, u64), Rule> {
 fn capabilities<'a>() -> impl Parser<Bytes<'a>, Output = Capabilities<'a>, Error = Fault> {
     const FIELD: &str = "capabilities";
     let few = |count: u32| within(count.into(), MAX_CAPABILITIES).map(|()| count);
-    let known = |name: Bytes<'_>| match name.0 {
-        section::IGNORE_SHARED | section::MAPPED_RAM => Ok(()),
-        _ => Err(Rule::UnknownCapability),
+    let known = |name: Bytes<'_>| match [IGNORE_SHARED, MAPPED_RAM]
+        .iter()
+        .any(|known| known.as_bytes() == name.0)
+    {
+        true => Ok(()),
+        false => Err(Rule::UnknownCapability),
     };
     let name = move || flat_map(be_u8(), move |size| field(FIELD, take(size), known));
     flat_map(field(FIELD, be_u32(), few), move |count| {

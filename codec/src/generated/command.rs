@@ -1,9 +1,9 @@
 //! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 //!
-//! Commands of the forward stream. Each is a section of type 0x08 without a
-//! footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 put
-//! ENABLE_COLO in front of them, so 3.0 and later releases cannot recover
-//! together.
+//! Commands of the forward stream. Each one is a section of type 0x08 without a
+//! footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
+//! ENABLE_COLO before them, so 3.0 and later releases cannot recover a
+//! migration together (read 3.0, 3.1).
 
 #[cfg(feature = "encode")]
 use std::io::Write;
@@ -40,28 +40,28 @@ use crate::ranges::RangeBuf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commands {}
 
-/// Commands of the forward stream. Each is a section of type 0x08 without a
-/// footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 put
-/// ENABLE_COLO in front of them, so 3.0 and later releases cannot recover
-/// together.
+/// Commands of the forward stream. Each one is a section of type 0x08 without a
+/// footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
+/// ENABLE_COLO before them, so 3.0 and later releases cannot recover a
+/// migration together (read 3.0, 3.1).
 ///
 /// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
 /// one that owns its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<N, R> {
-    /// The destination may write to the return path from now on.
+    /// Opens the return path: the destination may write from now on.
     ///
     /// `MIG_CMD_OPEN_RETURN_PATH`, number 1.
     OpenReturnPath,
-    /// Asks for a PONG with the same value.
+    /// Requests a PONG with the same value.
     ///
     /// `MIG_CMD_PING`, number 2.
     Ping {
-        /// What the PONG must carry.
+        /// Value that the PONG repeats.
         value: u32,
     },
-    /// Postcopy may follow: check that this host can do it, and forget all RAM
-    /// contents.
+    /// Announces that postcopy may follow. With page sizes: check that the host
+    /// supports it and discard all RAM contents.
     ///
     /// `MIG_CMD_POSTCOPY_ADVISE`, number 3.
     PostcopyAdvise {
@@ -69,48 +69,48 @@ pub enum Command<N, R> {
         /// page size), then the target page size.
         sizes: Option<PageSizes>,
     },
-    /// Pages may arrive in any order from now on: trap accesses to the missing
-    /// ones.
+    /// Pages may arrive in any order from now on: start to trap accesses to
+    /// missing pages.
     ///
     /// `MIG_CMD_POSTCOPY_LISTEN`, number 4.
     PostcopyListen,
-    /// The guest may run.
+    /// The guest may run at the destination.
     ///
     /// `MIG_CMD_POSTCOPY_RUN`, number 5.
     PostcopyRun,
-    /// These ranges of a RAM block will be sent after the switch: forget what
-    /// was received of them.
+    /// Ranges of a RAM block that will be sent after the switch: discard their
+    /// contents.
     ///
     /// `MIG_CMD_POSTCOPY_RAM_DISCARD`, number 6.
     PostcopyRamDiscard {
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
         /// Start and length of each range, multiples of the block's page size.
         ranges: R,
     },
-    /// The next bytes are a nested stream: LISTEN, the device state, RUN.
+    /// Precedes a nested stream: LISTEN, the device states, RUN.
     ///
     /// `MIG_CMD_PACKAGED`, number 7.
     Packaged {
         /// Size of the nested stream; at most 16 MiB up to 2.11.
         size: u32,
     },
-    /// The source wants to go on with COLO replication.
+    /// The source wants to continue with COLO replication.
     ///
     /// `MIG_CMD_ENABLE_COLO`, number 8.
     EnableColo,
-    /// The source has taken over the received bitmaps and is ready to go on.
+    /// The source has processed the received bitmaps and is ready to continue.
     ///
     /// `MIG_CMD_POSTCOPY_RESUME`, number 9.
     PostcopyResume,
-    /// Asks for the received bitmap of a RAM block.
+    /// Requests the received bitmap of a RAM block.
     ///
     /// `MIG_CMD_RECV_BITMAP`, number 10.
     RecvBitmap {
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
     },
-    /// The guest has been stopped at the source; the switch begins.
+    /// The guest has stopped at the source and the switchover begins.
     ///
     /// `MIG_CMD_SWITCHOVER_START`, number 11.
     SwitchoverStart,

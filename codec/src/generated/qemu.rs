@@ -1,8 +1,8 @@
 //! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 //!
 //! The return path of every released QEMU. A receiver refuses unknown numbers:
-//! there is no forward compatibility, no magic, no checksum and no way to find
-//! the next message after an error.
+//! there is no forward compatibility, no magic number, no checksum and no way
+//! to find the next message after an error.
 
 #[cfg(feature = "encode")]
 use std::io::Write;
@@ -37,64 +37,65 @@ use crate::name::NameBuf;
 pub enum Qemu {}
 
 /// The return path of every released QEMU. A receiver refuses unknown numbers:
-/// there is no forward compatibility, no magic, no checksum and no way to find
-/// the next message after an error.
+/// there is no forward compatibility, no magic number, no checksum and no way
+/// to find the next message after an error.
 ///
 /// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
 /// one that owns its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<N> {
-    /// The destination will send nothing more: 0 after success, anything else
+    /// The destination will send nothing more: 0 after success, any other value
     /// after an error.
     ///
     /// `MIG_RP_MSG_SHUT`, number 1.
     Shut {
-        /// 0 = every page arrived; QEMU sends 1 when its input stream had an
-        /// error.
+        /// Outcome.
         value: u32,
     },
-    /// Answer to the PING command with the same value.
+    /// Answers the PING command with the same value.
     ///
     /// `MIG_RP_MSG_PONG`, number 2.
     Pong {
-        /// The value of the PING.
+        /// Value of the PING.
         value: u32,
     },
-    /// Wants pages of the named RAM block.
+    /// Requests pages of the named RAM block.
     ///
     /// `MIG_RP_MSG_REQ_PAGES_ID`, number 3.
     ReqPagesId {
-        /// First byte wanted; a multiple of the block's host page size.
+        /// First byte of the requested range, a multiple of the block's host
+        /// page size.
         start: u64,
-        /// How much is wanted; QEMU asks for exactly one host page, and reads
-        /// 2^31 or more as negative.
+        /// Length of the requested range; QEMU requests exactly one host page,
+        /// and reads 2^31 or more as a negative number.
         len: u32,
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
     },
-    /// Wants pages of the RAM block that the last REQ_PAGES_ID named.
+    /// Requests pages of the RAM block that the last REQ_PAGES_ID named.
     ///
     /// `MIG_RP_MSG_REQ_PAGES`, number 4.
     ReqPages {
-        /// First byte wanted; a multiple of the block's host page size.
+        /// First byte of the requested range, a multiple of the block's host
+        /// page size.
         start: u64,
-        /// How much is wanted; QEMU asks for exactly one host page, and reads
-        /// 2^31 or more as negative.
+        /// Length of the requested range; QEMU requests exactly one host page,
+        /// and reads 2^31 or more as a negative number.
         len: u32,
     },
-    /// Which pages of the named RAM block have been received; the bitmap
-    /// follows the frame.
+    /// Reports which pages of the named RAM block have been received; the
+    /// bitmap follows the frame.
     ///
     /// `MIG_RP_MSG_RECV_BITMAP`, number 5.
     RecvBitmap {
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
     },
-    /// The destination is ready to go on after a broken link.
+    /// The destination is ready to continue after a broken connection.
     ///
     /// `MIG_RP_MSG_RESUME_ACK`, number 6.
     ResumeAck,
-    /// The destination's devices agree to the switch.
+    /// The destination's devices agree to the switchover.
     ///
     /// `MIG_RP_MSG_SWITCHOVER_ACK`, number 7.
     SwitchoverAck,

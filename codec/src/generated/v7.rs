@@ -1,8 +1,8 @@
 //! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 //!
 //! The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
-//! released QEMU spoke it. It cannot be told from the merged dialect by its
-//! bytes: choose out of band.
+//! released QEMU speaks it. Its bytes do not distinguish it from the merged
+//! dialect: select it out of band.
 
 #[cfg(feature = "encode")]
 use std::io::Write;
@@ -35,39 +35,40 @@ use crate::name::NameBuf;
 pub enum V7 {}
 
 /// The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
-/// released QEMU spoke it. It cannot be told from the merged dialect by its
-/// bytes: choose out of band.
+/// released QEMU speaks it. Its bytes do not distinguish it from the merged
+/// dialect: select it out of band.
 ///
 /// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
 /// one that owns its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<N> {
-    /// The destination will send nothing more: 0 after success, anything else
+    /// The destination will send nothing more: 0 after success, any other value
     /// after an error.
     ///
     /// `MIG_RP_MSG_SHUT`, number 1.
     Shut {
-        /// 0 = every page arrived; QEMU sends 1 when its input stream had an
-        /// error.
+        /// Outcome.
         value: u32,
     },
-    /// Answer to the PING command with the same value.
+    /// Answers the PING command with the same value.
     ///
     /// `MIG_RP_MSG_PONG`, number 2.
     Pong {
-        /// The value of the PING.
+        /// Value of the PING.
         value: u32,
     },
-    /// Wants pages of the named RAM block or, without a name, of the block that
-    /// the last request named.
+    /// Requests pages of the named RAM block or, without a name, of the block
+    /// that the last request named.
     ///
     /// `MIG_RP_MSG_REQ_PAGES`, number 3.
     ReqPages {
-        /// First byte wanted; a multiple of the block's host page size.
+        /// First byte of the requested range, a multiple of the block's host
+        /// page size.
         start: u64,
-        /// How much is wanted; even, since bit 0 says that a name follows.
+        /// Length of the requested range; even, because bit 0 is a flag: a name
+        /// follows.
         len: u64,
-        /// RAM block, if bit 0 of `len` is set.
+        /// Name of the RAM block, present if bit 0 of `len` is set.
         block: Option<N>,
     },
 }

@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use retpath_codec::wire::section;
 use retpath_codec::{DecodeError, NameBuf, Qemu, V7};
 
 mod args;
@@ -118,8 +119,8 @@ pub enum Kind {
     Preempt,
 }
 
-/// What opens a forward stream.
-const MAGIC: &[u8] = b"QEVM";
+/// First bytes of a forward stream.
+const MAGIC: [u8; 4] = section::MAGIC.to_be_bytes();
 
 /// A recording that is being decoded.
 enum Decoding {
@@ -132,7 +133,7 @@ impl Decoding {
     /// Chooses the decoder for a recording that begins with `start`.
     fn new(options: &Options, start: &[u8]) -> (Self, Kind) {
         let kind = match options.kind {
-            Kind::Auto if start.starts_with(MAGIC) => Kind::Forward,
+            Kind::Auto if start.starts_with(&MAGIC) => Kind::Forward,
             Kind::Auto => Kind::ReturnPath,
             kind => kind,
         };

@@ -1,5 +1,6 @@
 //! `receive --continue`: another process continues a postcopy migration.
 
+use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM, RETURN_PATH};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -42,7 +43,7 @@ fn go_on(ground: &mut Ground) -> serde_json::Value {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn loses_nothing_when_it_is_killed_in_postcopy() {
     for more in [&[][..], &["--touch", "500"]] {
-        let mut ground = Ground::new(&machine(), &["postcopy-ram"], more);
+        let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], more);
         switched(&mut ground);
         // By now it has been noted what had come in precopy.
         ground.retpath.kill();
@@ -62,7 +63,7 @@ fn loses_nothing_when_it_is_killed_in_postcopy() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn loses_nothing_when_it_is_killed_again_and_again() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     switched(&mut ground);
     for _ in 0..3 {
         ground.retpath.kill();
@@ -90,7 +91,7 @@ fn loses_nothing_when_it_is_killed_again_and_again() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn loses_nothing_with_a_preempt_channel() {
     for (kind, _) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let capabilities = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
         let more = ["--preempt", "--touch", "500"];
         let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &more);
         switched(&mut ground);
@@ -104,7 +105,7 @@ fn loses_nothing_with_a_preempt_channel() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn can_go_on_after_it_gave_up_waiting_for_a_link() {
     let more = ["--touch", "2000", "--recover-timeout", "1"];
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &more);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &more);
     switched(&mut ground);
     ground.relay.cut();
     let (message, _) = ground.kept();
@@ -118,7 +119,7 @@ fn can_go_on_after_it_gave_up_waiting_for_a_link() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn can_go_on_after_two_signals() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     switched(&mut ground);
     ground.retpath.signal(Signal::TERM);
     ground.retpath.wait_error(SOON, |line| {
@@ -133,7 +134,7 @@ fn can_go_on_after_two_signals() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_whole_image_whose_name_is_taken_meanwhile() {
     for postcopy in [true, false] {
-        let capabilities = ["postcopy-ram", "return-path"];
+        let capabilities = [POSTCOPY_RAM, RETURN_PATH];
         let mut ground = Ground::new(&machine(), &capabilities, &[]);
         if postcopy {
             ground.switch();

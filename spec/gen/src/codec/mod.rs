@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use super::constants::MODULES;
 use super::text::Text;
 use super::{Output, notice};
-use retpath_spec::model::{BITMAP_ALIGN, BITMAP_END, Dialect, MAX_NAME};
+use retpath_spec::model::{Dialect, MAX_NAME};
 use retpath_spec::table::DIALECTS;
 
 mod arbitrary;
@@ -31,38 +32,19 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("pub mod {};", dialect.name));
         outputs.push(output(dialect.name, module(dialect)));
     }
-    for name in ["ram", "section"] {
-        index.line("#[allow(dead_code, reason = \"what the table holds, used or not\")]");
+    for name in MODULES {
+        index.line("#[allow(dead_code, reason = \"not every constant of the table is used\")]");
         index.line(&format!("pub mod {name};"));
     }
     for feature in ["arbitrary", "proptest", "serde"] {
         index.line(&format!("#[cfg(feature = \"{feature}\")]"));
         index.line(&format!("mod {feature};"));
     }
-    for (doc, name, ty, value) in [
-        (
-            "Longest RAM block name, in bytes.",
-            "MAX_NAME",
-            "usize",
-            MAX_NAME.to_string(),
-        ),
-        (
-            "Last eight bytes of a received bitmap.",
-            "BITMAP_END",
-            "u64",
-            format!("{BITMAP_END:#018x}"),
-        ),
-        (
-            "A received bitmap's size is a multiple of this, in bytes.",
-            "BITMAP_ALIGN",
-            "u64",
-            BITMAP_ALIGN.to_string(),
-        ),
-    ] {
-        index.line("");
-        index.line(&format!("/// {doc}"));
-        index.line(&format!("pub const {name}: {ty} = {value};"));
-    }
+    index.line("");
+    index.line("pub use value::{BITMAP_ALIGN, BITMAP_END};");
+    index.line("");
+    index.line("/// Longest RAM block name, in bytes.");
+    index.line(&format!("pub const MAX_NAME: usize = {MAX_NAME};"));
     for (feature, module) in [
         ("arbitrary", arbitrary::module()),
         ("proptest", proptest::module()),

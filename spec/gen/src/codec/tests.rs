@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::super::text::Text;
 use super::{check, names};
-use retpath_spec::model::{Dialect, Field, Kind, Message, Reserved, Rule, Source, Unit};
+use retpath_spec::model::{Dialect, Field, Kind, Message, READ, Reserved, Rule, Source, Unit};
 
 /// Where the codec's parsers and serializers are.
 const PARSE: &str = include_str!("../../../../codec/src/field/parse.rs");
@@ -120,9 +120,11 @@ fn checks_all_fields_of_a_message_that_have_rules() {
             ],
             trailer: None,
             since: "never",
-            gate: None,
+            gate: &[],
+            values: &[],
             writer: SOURCE,
             reader: SOURCE,
+            seen: READ,
             refuse: &[],
         }],
     };
