@@ -1,9 +1,5 @@
 //! What the other files here call things.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use retpath_spec::model::{Dialect, Field, Kind, Message, Rule};
 
 /// Fields that the enum shows: all but those with one possible value.

@@ -1,8 +1,5 @@
 //! What the renderer writes for rows that the tables do not have.
 
-use std::string::String;
-use std::vec::Vec;
-
 use super::super::text::Text;
 use super::{check, names};
 use retpath_spec::model::{Dialect, Field, Kind, Message, READ, Reserved, Rule, Source, Unit};
@@ -38,13 +35,13 @@ fn names_a_parser_and_a_serializer_for_every_kind() {
             // A single byte always has one possible value.
             Kind::U8 => "fn u8_equals<".into(),
             Kind::FlaggedName => "fn flagged_span<".into(),
-            _ => std::format!("fn {name}<"),
+            _ => format!("fn {name}<"),
         };
         assert!(PARSE.contains(&parser), "{kind:?} is read by `{parser}`");
         let serializer = match kind {
             // cookie-factory's own.
             Kind::U8 | Kind::Be32 | Kind::Be64 => continue,
-            _ => std::format!("fn {name}<"),
+            _ => format!("fn {name}<"),
         };
         assert!(
             WRITE.contains(&serializer),
