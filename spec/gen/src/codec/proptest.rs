@@ -1,5 +1,5 @@
-//! `codec/src/generated/proptest.rs`: strategies for valid messages, made of
-//! the strategies of their fields' kinds.
+//! `codec/src/generated/proptest.rs`: strategies for valid messages, composed
+//! of strategies for their fields.
 
 use super::super::notice;
 use super::super::text::Text;

@@ -1,10 +1,10 @@
-//! What the renderer writes for rows that the tables do not have.
+//! The generator on rows that the tables do not have.
 
 use super::super::text::Text;
 use super::{check, names};
 use retpath_spec::model::{Dialect, Field, Kind, Message, READ, Reserved, Rule, Source, Unit};
 
-/// Where the codec's parsers and serializers are.
+/// Sources of the codec's parsers and serializers.
 const PARSE: &str = include_str!("../../../../codec/src/field/parse.rs");
 const WRITE: &str = include_str!("../../../../codec/src/field/write.rs");
 
