@@ -216,7 +216,6 @@ pub(super) fn evidence(seen: &[Evidence]) -> String {
     let parts = seen.iter().map(|evidence| {
         let (word, releases) = (evidence.word(), evidence.releases());
         match evidence {
-            Evidence::Unverified("") => word.into(),
             Evidence::Unverified(_) => format!("{word}: {releases}"),
             _ => format!("{word} {releases}"),
         }
