@@ -270,11 +270,15 @@ pub(super) fn record<W: Write>(
     flag: u64,
     name: Option<Name<'_>>,
 ) -> Result<impl SerializeFn<W>, EncodeError> {
-    let word = match name {
-        Some(_) => word(offset, flag)?,
-        None => word(offset, flag)? | flag::CONTINUE,
+    let word = word(offset, flag)?;
+    let same_block = match name {
+        Some(_) => 0,
+        None => flag::CONTINUE,
     };
-    Ok(tuple((be_u64(word), many_ref(name, write::name))))
+    Ok(tuple((
+        be_u64(word | same_block),
+        many_ref(name, write::name),
+    )))
 }
 
 /// Combines an offset and a flag. The target page size is not known here; checked

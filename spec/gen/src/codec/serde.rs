@@ -3,10 +3,6 @@
 //! Human-readable formats get the JSON schema of `codec/JSON.md`, other formats
 //! an enum that serde derives. `Deserialize` checks the message.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::super::notice;
 use super::super::text::Text;
 use super::names::{generics, made, pattern_in, rust_type, visible};
