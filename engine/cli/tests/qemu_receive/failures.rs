@@ -276,6 +276,9 @@ fn tells_the_source_when_the_disk_is_full() {
         // After the switch the data received stays.
         let left = left(&disk);
         assert_eq!(left.len(), usize::from(postcopy), "{left:?}");
+        for name in left {
+            std::fs::remove_dir_all(disk.join(name)).expect("ours");
+        }
         ground.source.wait_status(&["failed"], SOON);
         if postcopy && ground.source.release() < (9, 0) {
             ground.source.cont();
