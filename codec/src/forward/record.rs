@@ -5,12 +5,12 @@
 use nom::ToUsize;
 use nom::bytes::{tag, take};
 use nom::combinator::{cond, opt, peek, verify};
-use nom::number::{be_u8, be_u16, be_u32};
+use nom::number::{be_u8, be_u16, be_u32, be_u64};
 use nom::sequence::preceded;
 
 use crate::command::Range;
 use crate::error::Rule;
-use crate::field::combinator::{be_u64, field, length_data};
+use crate::field::combinator::{field, length_data};
 use crate::field::input::Bytes;
 use crate::field::parse;
 use crate::forward::blocks::{Block, Found, aligned};

@@ -24,8 +24,8 @@ fn inside(package: &Stream) -> Stream {
 
 #[test]
 fn refuses_a_defect_of_the_frame_at_its_offset() {
-    let rule = Rule::Unknown { number: 12 };
-    refuse(&Stream::advised(), [8, 0, 12, 0, 0], rule, 1);
+    let rule = Rule::Unknown { number: 256 };
+    refuse(&Stream::advised(), [8, 1, 0, 0, 0], rule, 1);
     refuse(&Stream::advised(), [8, 0, 0, 0, 0], Rule::Reserved, 1);
     let (len, min, max) = (1, 4, 4);
     refuse(

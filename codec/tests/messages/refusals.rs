@@ -4,9 +4,11 @@
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::Commands;
 use retpath_codec::{DecodeError, Dialect, Qemu, Rule, V7, decode};
-use retpath_spec::model::{self, Kind};
+use retpath_spec::model::{self, Field, Kind};
 use retpath_spec::oracle;
-use retpath_spec::table::DIALECTS;
+use retpath_spec::sample::{Size, sample};
+use retpath_spec::table::command::COMMAND;
+use retpath_spec::table::return_path::{self, QEMU};
 
 use crate::samples::hex;
 
@@ -57,12 +59,12 @@ refusals! {
     // The number comes first, whatever else is wrong.
     refuses_number_0: Qemu, "0000 0000" => 0, "", "", Reserved;
     refuses_number_0_of_any_length: Qemu, "0000 ffff" => 0, "", "", Reserved;
-    refuses_number_8: Qemu, "0008 0000" => 0, "", "", Unknown { number: 8 };
+    refuses_a_number_with_its_bytes_swapped: Qemu, "0100 0000" => 0, "", "", Unknown { number: 256 };
     refuses_the_last_number: Qemu, "ffff ffff" => 0, "", "", Unknown { number: 0xffff };
     refuses_number_0_of_the_draft: V7, "0000 0004" => 0, "", "", Reserved;
     refuses_number_4_of_the_draft: V7, "0004 000c" => 0, "", "", Unknown { number: 4 };
     refuses_command_0: Commands, "08 0000 0000" => 1, "", "", Reserved;
-    refuses_command_12: Commands, "08 000c 0000" => 1, "", "", Unknown { number: 12 };
+    refuses_a_command_with_its_bytes_swapped: Commands, "08 0100 0000" => 1, "", "", Unknown { number: 256 };
     refuses_a_command_without_its_section_byte: Commands, "04 0001 0000" => 0, "", "", Lead;
 
     // Then the limit, then the lengths a message can have.
@@ -133,7 +135,7 @@ refusals! {
 }
 
 #[test]
-fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
+fn has_a_refusal_of_every_rule() {
     let all = all();
     for rule in oracle::RULES {
         assert!(
@@ -141,25 +143,46 @@ fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
             "{rule}"
         );
     }
-    for dialect in DIALECTS {
-        for message in dialect.messages {
-            for field in message.fields {
-                let free = matches!(field.kind, Kind::Be32 | Kind::Be64);
-                let found = all.iter().any(|(name, error)| {
-                    *name == dialect.name
-                        && error.message == Some(message.label)
-                        && error.field == Some(field.name)
-                });
-                assert!(
-                    found || free && field.rule == model::Rule::Any,
-                    "no refusal of {}, {}, {}",
-                    dialect.name,
-                    message.label,
-                    field.name
-                );
-            }
+}
+
+/// A value that the rules for a field forbid, if there are any: every 16 bytes are
+/// page sizes.
+fn forbidden(field: &Field) -> Option<oracle::Value> {
+    match (field.rule, field.kind) {
+        (model::Rule::Equals(want), _) => Some(oracle::Value::Number(want ^ 1)),
+        (model::Rule::Span, _) => Some(oracle::Value::Number(0)),
+        (_, Kind::Name | Kind::FlaggedName) => Some(oracle::Value::Name(vec![0])),
+        (_, Kind::Ranges) => Some(oracle::Value::Ranges(vec![(0, 0)])),
+        _ => None,
+    }
+}
+
+fn refuses_forbidden_values<D: Dialect>(dialect: &model::Dialect) {
+    for message in dialect.messages {
+        for (at, field) in message.fields.iter().enumerate() {
+            let Some(value) = forbidden(field) else {
+                continue;
+            };
+            let mut values = sample(message, Size::Typical).values;
+            values[at] = value;
+            let frame = oracle::write(dialect, message, &values);
+            let error = decode::<D>(&frame).expect_err("a value is forbidden");
+            let blamed = (error.message, error.field);
+            assert_eq!(
+                blamed,
+                (Some(message.label), Some(field.name)),
+                "{frame:x?}"
+            );
+            retpath_codec::check::frame::<D>(&frame);
         }
     }
+}
+
+#[test]
+fn refuses_a_forbidden_value_of_every_field() {
+    refuses_forbidden_values::<Qemu>(&QEMU);
+    refuses_forbidden_values::<V7>(&return_path::V7);
+    refuses_forbidden_values::<Commands>(&COMMAND);
 }
 
 #[test]
@@ -175,8 +198,8 @@ fn tells_a_person_where_and_why() {
          start 0xfffffffffffff000 + length 0x1000 passes 2^64 - 1 [overflow]"
     );
     assert_eq!(
-        text("0009 0000"),
-        "offset 0 (0x0): no message has number 9 (0x0009) [unknown]"
+        text("0100 0000"),
+        "offset 0 (0x0): no message has number 256 (0x0100) [unknown]"
     );
     assert_eq!(
         text("0003 000d"),

@@ -261,11 +261,16 @@ mod errors {
     #[test]
     fn stays_broken() {
         let mut stream = Stream::<Qemu>::new(LIMIT);
-        let bytes = hex("0002 0004 00000001 0009 0000 0002 0004 00000001");
+        let bytes = hex("0002 0004 00000001 0100 0000 0002 0004 00000001");
         let mut input = &bytes[..];
         assert!(matches!(stream.next(&mut input), Ok(Some(_))));
-        let error = stream.next(&mut input).expect_err("there is no message 9");
-        assert_eq!((error.offset, error.rule), (8, Rule::Unknown { number: 9 }));
+        let error = stream
+            .next(&mut input)
+            .expect_err("there is no message 256");
+        assert_eq!(
+            (error.offset, error.rule),
+            (8, Rule::Unknown { number: 256 })
+        );
         for mut more in [&[][..], &bytes, &[0]] {
             assert_eq!(stream.next(&mut more), Err(error));
         }

@@ -115,16 +115,16 @@ fn hands_out_what_is_left_when_the_connection_ends() {
 
 #[test]
 fn fails_at_a_malformed_message_and_stays_so() {
-    let (items, error) = read(hex("0007 0000 0009 0000 0007 0000"), 3);
+    let (items, error) = read(hex("0007 0000 0100 0000 0007 0000"), 3);
     assert_eq!(items.len(), 1);
-    let error = error.expect("there is no message 9");
+    let error = error.expect("there is no message 256");
     assert_eq!(
         error.to_string(),
-        "malformed return path: offset 4 (0x4): no message has number 9 (0x0009) [unknown]"
+        "malformed return path: offset 4 (0x4): no message has number 256 (0x0100) [unknown]"
     );
     assert!(std::error::Error::source(&error).is_some());
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
-    let mut bytes = BytesMut::from(&[0, 9, 0, 0][..]);
+    let mut bytes = BytesMut::from(&[1, 0, 0, 0][..]);
     assert!(codec.decode(&mut bytes).is_err());
     assert!(
         codec

@@ -211,6 +211,11 @@ impl Write for Zero {
             }
             Message::ResumeAck => put(out, 6, 0, Number::new(1)),
             Message::SwitchoverAck => put(out, 7, 0, ()),
+            #[allow(
+                unreachable_patterns,
+                reason = "as long as the mixes have all messages"
+            )]
+            _ => return bad(0, "not measured"),
         }
         Ok(())
     }

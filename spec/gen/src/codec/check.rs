@@ -1,9 +1,5 @@
 //! The method that checks the values of a message.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::super::text::Text;
 use super::names::{generics, size_before_last, visible, wide};
 use retpath_spec::model::{Dialect, Field, Kind, Message, Rule};

@@ -1,9 +1,6 @@
 //! The type that selects a dialect, and its implementation of the codec's
 //! `Dialect`.
 
-use alloc::format;
-use alloc::string::ToString;
-
 use super::super::text::Text;
 use super::names::{borrowed, owned, pattern, snake, wide};
 use retpath_spec::model::{Dialect, Kind, Rule, Trailer, Unit};

@@ -1,9 +1,5 @@
 //! The enum of a dialect's messages, and the methods that match on it.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::text::Text;
 use super::names::{capital, generics, made, owned, pattern, rust_type, visible};
 use retpath_spec::model::{Dialect, Field, Kind, Message};

@@ -1,10 +1,6 @@
 //! `codec/src/generated/serde.rs`: a mirror enum for each dialect with derived
 //! serde implementations; `Deserialize` checks the values.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::super::notice;
 use super::super::text::Text;
 use super::names::{generics, made, pattern_in, rust_type, visible};

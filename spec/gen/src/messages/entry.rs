@@ -1,9 +1,5 @@
 //! The entry of one message or command.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::text::Text;
 use super::cells::{self, Cell};
 use super::dump;
