@@ -267,7 +267,6 @@ fn keeps_its_exit_code_when_no_output_can_be_written() {
             2,
         ),
         (&["demo", "--size", "1"], 2),
-        (&["demo-source", "--address", "unix:x"], 2),
     ] {
         assert_eq!(
             codes(args, |sink| (sink, sink)),

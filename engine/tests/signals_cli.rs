@@ -349,7 +349,8 @@ fn a_write_past_the_limit_on_file_sizes_is_like_a_full_disk() {
     assert_eq!(import.wait(SOON).code(), Some(1), "{import}");
     assert!(import.errors().contains("ulimit -f"), "{import}");
 
-    let mut demo = shell(SMALL_FILES, &["demo", "--size", "4M"]);
+    let huge = ["demo", "--size", "4M", "--page-size", "2M"];
+    let mut demo = shell(SMALL_FILES, &huge);
     assert_eq!(demo.wait(SOON).code(), Some(1), "{demo}");
     assert!(demo.errors().contains("File too large"), "{demo}");
 }

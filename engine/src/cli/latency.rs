@@ -46,23 +46,6 @@ impl Times {
             "buckets": self.buckets,
         })
     }
-
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let number = |name: &str| value.get(name)?.as_u64();
-        let mut buckets = [0; BUCKETS];
-        let counts = value.get("buckets")?.as_array()?;
-        for (bucket, count) in buckets.iter_mut().zip(counts) {
-            *bucket = count.as_u64()?;
-        }
-        Some(Self {
-            count: number("count")?,
-            p50: number("p50_ns")?,
-            p99: number("p99_ns")?,
-            p999: number("p999_ns")?,
-            max: number("max_ns")?,
-            buckets,
-        })
-    }
 }
 
 /// A part of a fault's latency.

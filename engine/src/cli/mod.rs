@@ -39,12 +39,8 @@ pub enum Command {
     /// PATH holds the bytes of one connection in one direction, as a proxy between two QEMUs records
     /// them. From a pipe, each line appears as soon as its message has arrived.
     Decode(decode::Args),
-    /// Move memory between two processes by postcopy, compare every page, and say how long faults
-    /// waited.
+    /// Migrate memory over a socket by postcopy, compare every page, and print fault latencies.
     Demo(demo::Args),
-    /// The source's half of `retpath demo`, which starts it.
-    #[command(hide = true)]
-    DemoSource(demo::SourceArgs),
     /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
     Doctor(doctor::Args),
     /// Make an image of a migration stream that was saved to a file.
@@ -76,7 +72,6 @@ pub fn main() -> ExitCode {
     match command {
         Command::Decode(args) => decode::run(args),
         Command::Demo(args) => demo::run(&args),
-        Command::DemoSource(args) => demo::run_source(&args),
         Command::Doctor(args) => doctor::run(args),
         Command::Import(args) => import::run(&args),
         Command::Receive(args) => receive::run(&args),

@@ -59,9 +59,7 @@ pub(crate) fn check(room: &Path, command: &str, fault: Option<&Injection>, ended
     let injected = strace::injected(room);
     let error = match fault {
         Fault::Kill if strace::was_killed(room) => {
-            // 1 is what another process of the command makes of it.
-            let fine = status.signal() == Some(9) || status.code() == Some(1);
-            assert!(fine, "{status} after SIGKILL: {errors}");
+            assert_eq!(status.signal(), Some(9), "{status} after SIGKILL: {errors}");
             return;
         }
         Fault::Kill => {
@@ -193,16 +191,13 @@ fn words(call: &Call) -> Vec<String> {
         .filter_map(|path| Path::new(path).file_name())
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
-    if call.text.contains("\"/dev/null\"") || call.text.contains("\"/proc/self/exe\"") {
-        return list(&["process"]);
-    }
     if !named.is_empty() {
         return named;
     }
     match &*call.name {
         "socket" | "bind" | "listen" => list(&["listen", "connect", "unix:", "tcp:"]),
         "eventfd2" => list(&["descriptor"]),
-        "mmap" if call.text.contains("MAP_STACK") => list(&["thread", "the source's process"]),
+        "mmap" if call.text.contains("MAP_STACK") => list(&["thread"]),
         "mmap" | "madvise" | "memfd_create" | "brk" | "mremap" => list(&["memory", "map"]),
         "clone3" | "clone" | "vfork" => list(&["thread", "process"]),
         "poll" | "ppoll" => list(&["wait", "poll", "read the stream", "connect"]),
