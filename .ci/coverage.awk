@@ -11,9 +11,9 @@ function part(file) {
     if (file ~ /^spec\/src\//) return "spec"
     if (file ~ /^codec\/src\/generated\//) return "codec, generated"
     if (file ~ /^codec\/src\//) return "codec, by hand"
-    if (file ~ /^engine\/src\/destination\//) return "destination core"
-    if (file ~ /^engine\/src\/source\//) return "source core"
-    if (file ~ /^engine\/src\/(bits|blocks|pages|stats|zero)\.rs$/) return "bits, blocks, pages"
+    if (file ~ /^engine\/src\/protocol\/destination\//) return "destination core"
+    if (file ~ /^engine\/src\/protocol\/source\//) return "source core"
+    if (file ~ /^engine\/src\/protocol\/(bits|blocks|pages|stats|zero)\.rs$/) return "bits, blocks, pages"
     return ""
 }
 

@@ -9,9 +9,9 @@ use std::process::Command;
 
 use retpath_engine::memory::{Backing, Frozen, Memory};
 
-mod harness;
-
-use harness::{APART, Pins, Row, Served, Setup, TOGETHER, Touch, finish, median, percentile};
+use retpath_support::harness::{
+    APART, Pins, Row, Served, Setup, TOGETHER, Touch, finish, median, percentile,
+};
 
 fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) -> Served {
     let setup = Setup {
@@ -21,7 +21,7 @@ fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) ->
         bandwidth,
         preempt,
     };
-    harness::migrate(setup, move || -> Vec<Frozen> {
+    retpath_support::harness::migrate(setup, move || -> Vec<Frozen> {
         let len = mib << 20;
         let memory = Memory::new(Backing::Anonymous, len).expect("memory");
         let page = vec![7; 1 << 16];

@@ -5,52 +5,22 @@
 //! in, decisions come out, and tests turn its crank.
 
 #![deny(unsafe_code)]
-// They panic where an output is closed or full: see `cli::output`.
+// They panic where an output is closed or full.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are Linux's");
 
-pub mod bits;
-pub mod blocks;
-pub mod channel;
-#[cfg(feature = "check")]
-pub mod check;
-#[cfg(feature = "cli")]
-pub mod cli;
-pub mod destination;
 #[cfg(feature = "uffd")]
-pub mod doctor;
-#[cfg(feature = "image")]
-pub mod image;
+pub mod driver;
 #[allow(unsafe_code)]
 pub mod memory;
-pub mod pages;
-pub mod release;
-#[cfg(feature = "uffd")]
-pub mod run;
-pub mod source;
-pub mod stats;
+pub mod protocol;
+pub mod socket;
 #[cfg(feature = "uffd")]
 #[allow(unsafe_code)]
 pub mod uffd;
-pub mod virtio_mem;
-pub mod zero;
 
-/// A connection of a migration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Channel {
-    /// The first one: the whole forward stream, and the return path backwards.
-    Main,
-    /// The one for urgent pages: bare RAM records, one way.
-    Preempt,
-}
-
-impl std::fmt::Display for Channel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Channel::Main => "main",
-            Channel::Preempt => "preempt",
-        })
-    }
-}
+pub use protocol::{
+    Channel, bits, blocks, destination, pages, release, source, stats, virtio_mem, zero,
+};

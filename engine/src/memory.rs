@@ -28,6 +28,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
+use crate::protocol::wide;
+
 mod backing;
 mod error;
 
@@ -370,11 +372,6 @@ fn span(offset: u64, len: u64, size: u64) -> Result<Range<usize>, Error> {
 /// Bytes of a copy of `len` bytes at `at` that come before the first whole word.
 fn head_of(at: usize, len: usize) -> usize {
     (at.next_multiple_of(WORD) - at).min(len)
-}
-
-/// A `usize` as a `u64`: never wider on Linux.
-pub(crate) fn wide(n: usize) -> u64 {
-    n as u64
 }
 
 /// Replaces part of a word without touching the rest.

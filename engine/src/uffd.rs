@@ -31,7 +31,8 @@ use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
 use rustix::mm::UserfaultfdFlags;
 use userfaultfd_sys as sys;
 
-use crate::memory::{Backing, Memory, wide};
+use crate::memory::{Backing, Memory};
+use crate::protocol::wide;
 use open::first_open;
 use place::{Answer, Kernel};
 

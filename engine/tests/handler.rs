@@ -4,26 +4,24 @@
 
 #![cfg(feature = "uffd")]
 
-mod common;
-
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, io::Read, thread};
 
-use common::{memory, open};
 use retpath_codec::{NameBuf, forward};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::channel::{Address, ChannelError, Link};
 use retpath_engine::destination;
-use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::run::{
+use retpath_engine::driver::{
     Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
 };
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{self, PageSource, Source};
 use retpath_engine::uffd::{Error, Handler};
+use retpath_support::kernel::{memory, open};
 
 const CHILD: &str = "RETPATH_TEST_CHILD";
 

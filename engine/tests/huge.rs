@@ -2,13 +2,11 @@
 
 #![cfg(feature = "uffd")]
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{Pool, contents, memory, next, open, pages, toucher};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::uffd::{Cause, Placement};
+use retpath_support::kernel::{Pool, contents, memory, next, open, pages, toucher};
 
 #[test]
 fn serves_two_mib_pages() {

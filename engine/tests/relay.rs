@@ -1,18 +1,16 @@
 //! The relay that stands between two sides of a migration, and the wrapper of child processes:
 //! what they promise to the tests against QEMU, shown without QEMU.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
-use support::SOON;
-use support::program::Program;
-use support::qemu::Relay;
-use support::qemu::process::folder;
-use support::qemu::relay::{Way, recorded};
+use retpath_support::SOON;
+use retpath_support::program::Program;
+use retpath_support::qemu::Relay;
+use retpath_support::qemu::process::folder;
+use retpath_support::qemu::relay::{Way, recorded};
 
 /// A listener to stand behind a relay.
 fn behind(folder: &Path) -> (UnixListener, Relay) {

@@ -11,12 +11,12 @@ use std::time::Duration;
 use retpath_codec::{NameBuf, forward};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::channel::{Address, ChannelError, Link};
 use retpath_engine::destination::{self, Phase};
-use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::run::{
+use retpath_engine::driver::{
     Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
 };
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 
 const PAGE: u64 = 4096;

@@ -2,8 +2,6 @@
 
 #![cfg(feature = "uffd")]
 
-mod common;
-
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
@@ -12,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::{env, thread};
 
-use common::{contents, memory, next, open, pages, toucher};
 use retpath_engine::memory::Backing;
 use retpath_engine::uffd::{Cause, Error, Features, Placement};
+use retpath_support::kernel::{contents, memory, next, open, pages, toucher};
 use rustix::event::{PollFd, PollFlags, poll};
 
 const PLAIN: [Backing; 2] = [Backing::Anonymous, Backing::Shared];

@@ -1,12 +1,12 @@
 //! Guests, and what happens to them while they move: both cores joined in
 //! memory by the engine's `check::link`, which looks after what must be true.
 
+use crate::link::{Link, Outcome, Setup, WIRES, Wire};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
 use proptest::sample::{Index, select};
 use retpath_engine::Channel;
-use retpath_engine::check::link::{Link, Outcome, Setup, WIRES, Wire};
 use retpath_engine::source::{Config, Preempt};
 
 /// Something that happens while a guest moves.

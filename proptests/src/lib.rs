@@ -1,6 +1,13 @@
-//! Strategies for the properties in `tests/`, beyond those that the codec's
-//! feature `proptest` has for embedders.
+//! The properties of the engine, the image and the command, and strategies for those of the codec
+//! beyond its own feature `proptest`.
 //!
+//! A property is a function over bytes, or over [`Choices`] made of bytes or a seed; it panics if
+//! it does not hold. Tests and fuzz targets call it. No clock, no thread, and no file but those of
+//! images.
+//!
+//! * [`destination`], [`source`]: a core against its model, and against any peer.
+//! * [`link`]: both cores, joined by a bad link.
+//! * [`image`], [`decode_cli`]: image folders, and what `retpath decode` prints.
 //! * [`rows`]: values for the rows of the tables.
 //! * [`misses`]: frames in which one thing is wrong.
 //! * [`path`]: return paths of either dialect.
@@ -10,10 +17,20 @@
 
 use proptest::test_runner::{Config, FileFailurePersistence};
 
+mod choices;
+mod decode;
+pub mod destination;
 pub mod guest;
+mod image;
+pub mod link;
 pub mod misses;
 pub mod path;
 pub mod rows;
+pub mod source;
+
+pub use choices::Choices;
+pub use decode::decode_cli;
+pub use image::image;
 
 /// How the properties are run: what fails once is kept in `file`, below this
 /// package's folder, and tried first from then on.

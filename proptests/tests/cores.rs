@@ -4,8 +4,8 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use retpath_engine::check::{Choices, destination, source};
 use retpath_proptests::config;
+use retpath_proptests::{Choices, destination, source};
 
 /// What decides what happens.
 fn choices() -> impl Strategy<Value = Vec<u8>> {

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::Config;
 use retpath_codec::check;
-use retpath_engine::check::link::Wire;
 use retpath_proptests::config;
 use retpath_proptests::guest::{Move, Watch, setups, steps};
+use retpath_proptests::link::Wire;
 
 /// Someone who writes down what is sent forward.
 #[derive(Debug)]

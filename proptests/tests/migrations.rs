@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use retpath_engine::check::link::{Outcome, Setup};
 use retpath_proptests::config;
 use retpath_proptests::guest::{Move, Step, setups, steps};
+use retpath_proptests::link::{Outcome, Setup};
 
 const KEPT: &str = "proptest-regressions/migrations.txt";
 

@@ -24,8 +24,6 @@ mod ours;
 mod plan;
 #[path = "qemu_judge/recovery.rs"]
 mod recovery;
-#[path = "../../engine/tests/support/mod.rs"]
-mod support;
 #[path = "qemu_judge/theirs.rs"]
 mod theirs;
 #[path = "qemu_judge/verdict.rs"]

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use super::wide;
+use crate::protocol::wide;
 
 /// Where the pages of a [`Memory`](super::Memory) come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

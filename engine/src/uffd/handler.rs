@@ -17,7 +17,7 @@ use std::{process, thread};
 use userfaultfd::{Event, EventBuffer, ReadWrite};
 
 use super::{Error, Shared, os_error};
-use crate::memory::wide;
+use crate::protocol::wide;
 
 /// Faults read by one read(2).
 const BATCH: usize = 64;

@@ -26,7 +26,7 @@ use std::{fmt, io};
 
 use rustix::io::Errno;
 
-use crate::memory::wide;
+use crate::protocol::wide;
 
 /// What the kernel can be asked to do with missing pages. Addresses and lengths are whole pages.
 pub(super) trait Kernel {

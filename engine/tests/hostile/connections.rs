@@ -5,16 +5,16 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use retpath_engine::Channel;
-use retpath_engine::run::RunError;
+use retpath_engine::driver::RunError;
 use retpath_engine::source::{Config, Preempt, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::receiver::{
+use super::trial::Trial;
+use retpath_support::receiver::{
     Dial, LONG, Net, Receiver, connect, connect_tcp, listen, serve_by, serve_well, serves_the_next,
     until_dropped,
 };
-use super::trial::Trial;
-use super::wire::{PAGES, blocks, config, recording};
+use retpath_support::wire::{PAGES, blocks, config, recording};
 
 /// Strangers, half of whom stay.
 const STRANGERS: usize = 1000;

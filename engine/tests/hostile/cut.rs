@@ -5,14 +5,14 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use retpath_engine::run::RunError;
+use retpath_engine::driver::RunError;
 
-use super::receiver::{
-    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
 use super::sender::{hold_on, serve_over};
 use super::trial::Trial;
-use super::wire::{PAGES, RUN, find, recording};
+use retpath_support::receiver::{
+    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
+};
+use retpath_support::wire::{PAGES, RUN, find, recording};
 
 /// Before the guest may run the source still has it: the migration is over,
 /// with a reason, and the next one gets through.

@@ -10,14 +10,16 @@ use std::time::Duration;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
 use retpath_engine::Channel;
-use retpath_engine::channel::{Address, ChannelError, Fuse, Link};
-use retpath_engine::run::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use retpath_engine::driver::{Connector, Control, Machine, RunError, ServeOptions, serve};
+use retpath_engine::socket::{Address, ChannelError, Fuse, Link};
 use retpath_engine::source::{Error, PageSource, Phase, Source};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::receiver::{LONG, Net, Receiver, Still, listen, serves_the_next, until_dropped};
 use super::trial::Trial;
-use super::wire::{PAGE, PAGES, blocks, config, image, name, question, recording};
+use retpath_support::receiver::{
+    LONG, Net, Receiver, Still, listen, serves_the_next, until_dropped,
+};
+use retpath_support::wire::{PAGE, PAGES, blocks, config, image, name, question, recording};
 
 /// How long one may do nothing. A good one that is slower than that is
 /// connected anew.

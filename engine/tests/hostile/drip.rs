@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
-use retpath_engine::run::RunError;
+use retpath_engine::driver::RunError;
 
-use super::receiver::{LONG, Net, Receiver, connect, connect_tcp, listen, serves_the_next};
 use super::trial::Trial;
-use super::wire::recording;
+use retpath_support::receiver::{
+    LONG, Net, Receiver, connect, connect_tcp, listen, serves_the_next,
+};
+use retpath_support::wire::recording;
 
 /// Byte by byte: nothing in the loop depends on how the bytes come.
 #[test]

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::net::Shutdown;
 
-use super::receiver::{
+use super::trial::Trial;
+use retpath_support::receiver::{
     LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
 };
-use super::trial::Trial;
-use super::wire::{PACKAGED, RUN, find, recording};
+use retpath_support::wire::{PACKAGED, RUN, find, recording};
 
 /// Every length in front of the guest's start is among these bytes: of the
 /// machine's name, of sections' names, of blocks and their names, of all

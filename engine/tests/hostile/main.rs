@@ -10,11 +10,9 @@ mod destinations;
 mod drip;
 mod lies;
 mod order;
-mod receiver;
 mod replacements;
 mod sender;
 mod trial;
-mod wire;
 
 #[global_allocator]
 static ALLOCATED: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;

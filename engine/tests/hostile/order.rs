@@ -4,13 +4,13 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::ops::Range;
 
-use retpath_engine::channel::Listener;
+use retpath_engine::socket::Listener;
 
-use super::receiver::{
+use super::trial::Trial;
+use retpath_support::receiver::{
     LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
 };
-use super::trial::Trial;
-use super::wire::{Recording, pieces, recording};
+use retpath_support::wire::{Recording, pieces, recording};
 
 /// Lets a source say this, and a good one what is missing then. `true` if the
 /// guest was here, so that there was anything to keep.

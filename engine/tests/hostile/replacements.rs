@@ -7,9 +7,11 @@ use std::time::Duration;
 use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::{BlockName, NameBuf};
 
-use super::receiver::{Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped};
 use super::trial::Trial;
-use super::wire::{PAGES, command, pieces, question, recording};
+use retpath_support::receiver::{
+    Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
+};
+use retpath_support::wire::{PAGES, command, pieces, question, recording};
 
 /// How long one may take that gets nowhere. A good source that is slower than
 /// that tries again.
@@ -133,7 +135,7 @@ fn does_not_wait_for_a_silent_replacement() {
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
     // No limit would let go of it.
-    let receiver = Receiver::start(listener, false, super::receiver::LONG);
+    let receiver = Receiver::start(listener, false, retpath_support::receiver::LONG);
     let mut first = connect(receiver.address());
     let bytes = &stream.bytes[..stream.package + 9000];
     first.write_all(bytes).expect("room");

@@ -5,12 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use retpath_engine::Channel;
-use retpath_engine::channel::{Address, ChannelError, Link};
-use retpath_engine::run::{Connector, Control, ServeOptions, serve};
+use retpath_engine::driver::{Connector, Control, ServeOptions, serve};
+use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{Phase, Source};
 
-use super::receiver::{LONG, Still, connect};
-use super::wire::{blocks, config, image};
+use retpath_support::receiver::{LONG, Still, connect};
+use retpath_support::wire::{blocks, config, image};
 
 /// Some links, and then those to an address.
 struct First {

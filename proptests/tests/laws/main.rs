@@ -10,9 +10,9 @@ mod wires;
 use proptest::prelude::*;
 use retpath_codec::forward::{Decoder, Options};
 use retpath_engine::blocks::Blocks;
-use retpath_engine::check::link::{Setup, Wire};
 use retpath_proptests::config;
 use retpath_proptests::guest::{Move, Watch, setups, steps};
+use retpath_proptests::link::{Setup, Wire};
 
 use destination::Destination;
 use source::Source;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::{BlockName, Message};
 use retpath_engine::blocks::Blocks;
-use retpath_engine::check::link::Wire;
+use retpath_proptests::link::Wire;
 
 use crate::wires::{Page, Said};
 

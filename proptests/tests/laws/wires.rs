@@ -5,7 +5,7 @@ use retpath_codec::forward::{Decoder, Event, Step, ram::Record};
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{BlockName, Message, NameBuf, Qemu};
 use retpath_engine::blocks::Blocks;
-use retpath_engine::check::link::Wire;
+use retpath_proptests::link::Wire;
 
 /// A target page: its block, and its offset in bytes.
 pub(crate) type Page = (usize, u64);

@@ -11,7 +11,7 @@ use retpath_codec::forward::{Decoder, Event, Options, Step, ram::Record};
 use retpath_codec::{Encode, Message, Name};
 use retpath_engine::blocks::{Block, Blocks};
 
-use crate::support::SOON;
+use retpath_support::SOON;
 
 /// A page: index of its block, and its offset there.
 pub(crate) type Page = (usize, u64);

@@ -11,12 +11,12 @@ use tempfile::TempDir;
 
 use crate::compare::Release;
 use crate::forward::{Forward, Until};
-use crate::support::SOON;
-use crate::support::qemu::migration::unix;
-use crate::support::qemu::process::folder;
-use crate::support::qemu::{Guest, Machine, Qemu};
 use crate::theirs::{self, TRACES};
 use crate::verdict::{End, Verdict};
+use retpath_support::SOON;
+use retpath_support::qemu::migration::unix;
+use retpath_support::qemu::process::folder;
+use retpath_support::qemu::{Guest, Machine, Qemu};
 
 /// A guest that never gets to run.
 const GUEST: Guest = Guest {

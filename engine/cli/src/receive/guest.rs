@@ -1,0 +1,463 @@
+//! The machine that is being received: pages are written to the image as they
+//! arrive.
+//!
+//! The guest does not run here. Received pages are in their block's file, so
+//! after the switch to postcopy another process can continue where this one
+//! ended. Only `--touch` also needs memory, which is filled under userfaultfd as
+//! a guest's would be. The source is told that the migration is over once the
+//! image is complete and on disk; in postcopy, also named.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use retpath_codec::command::{Command, RangeList};
+use retpath_codec::forward::Event;
+use retpath_codec::{BlockName, NameBuf};
+
+use super::left::Left;
+use super::live::Live;
+use super::outage::Outage;
+use super::outcome::Source;
+use super::touch::Touchers;
+use super::unswitched::Unswitched;
+use crate::signals::Signals;
+use retpath_engine::blocks::{Block, BlockId};
+use retpath_engine::destination::{Destination, Ending, Tail};
+use retpath_engine::driver::{Content, Control, Guest, RunError};
+use retpath_engine::memory::{Backing, Memory};
+use retpath_image::{Finished, Manifest, Recorder, Writer};
+
+/// Interval between checkpoints of the received bitmaps, for `--continue`.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+
+/// A machine on its way into an image.
+pub(super) struct Incoming {
+    writer: Option<Writer>,
+    recorder: Recorder,
+    memory: Vec<(NameBuf, Arc<Memory>)>,
+    /// What the source has sent or will send again after the switch.
+    discarded: Vec<(BlockId, Range<u64>)>,
+    /// Page sizes of the blocks.
+    pages: Vec<u64>,
+    touches: u64,
+    touchers: Touchers,
+    start: Instant,
+    unswitched: Unswitched,
+    /// Whether the device state is complete and on disk, after the switch.
+    has_device_state: bool,
+    /// Time of the last checkpoint.
+    noted: Option<Instant>,
+    /// Why there will be no image; the migration continues. From the switch until it
+    /// has sent everything, a source that loses its destination cannot run its guest
+    /// again.
+    trouble: Option<String>,
+    signals: Signals,
+    control: Control,
+    live: Live,
+    outage: Outage,
+    /// What is in the image, once it is whole.
+    pub(super) manifest: Option<Manifest>,
+    /// Where the image is, once it has a name.
+    pub(super) finished: Option<Finished>,
+    /// How the migration ended, as soon as everything is on disk.
+    ending: Option<Ending>,
+    /// The description that follows it could not be kept.
+    undescribed: bool,
+    pub(super) source: Source,
+    preempt: bool,
+}
+
+/// How to receive into an image.
+pub(super) struct Settings {
+    /// How many pages to touch after the switch.
+    pub(super) touches: u64,
+    pub(super) preempt: bool,
+}
+
+impl Incoming {
+    /// `left`: what another process that received the beginning knew.
+    pub(super) fn new(
+        writer: Writer,
+        left: Option<&Left>,
+        settings: Settings,
+        signals: Signals,
+        control: Control,
+        live: Live,
+        outage: Outage,
+    ) -> Self {
+        let Settings { touches, preempt } = settings;
+        Self {
+            writer: Some(writer),
+            recorder: left.map_or_else(Recorder::new, |left| Recorder::resumed(&left.facts)),
+            memory: Vec::new(),
+            discarded: Vec::new(),
+            pages: Vec::new(),
+            touches,
+            touchers: Touchers::default(),
+            start: Instant::now(),
+            unswitched: Unswitched::default(),
+            has_device_state: left.is_some_and(|left| left.has_device_state),
+            noted: None,
+            trouble: None,
+            signals,
+            control,
+            live,
+            outage,
+            manifest: None,
+            finished: None,
+            ending: None,
+            undescribed: false,
+            source: Source {
+                hears: left.is_some(),
+                switched: left.is_some(),
+                ..Source::default()
+            },
+            preempt,
+        }
+    }
+
+    /// Whether to take a stream of which nothing proves that it is whole.
+    pub(super) fn accept_unproven_end(mut self, accept: bool) -> Self {
+        self.recorder = self.recorder.accept_unproven_end(accept);
+        self
+    }
+
+    fn writer(&mut self) -> Result<&mut Writer, String> {
+        let gone = || "the image is finished already".to_owned();
+        self.writer.as_mut().ok_or_else(gone)
+    }
+
+    /// Records that there will be no image, and lets the source send the rest.
+    fn put_off(&mut self, why: String) {
+        if self.trouble.is_some() {
+            return;
+        }
+        self.live.say(&format!(
+            "retpath receive: {why}; exiting once the source has sent everything, so that it can \
+             run its guest again (a second SIGINT or SIGTERM exits at once; the pages received so \
+             far are kept)"
+        ));
+        self.touchers.stop();
+        self.trouble = Some(why);
+    }
+
+    /// What is known of the source.
+    fn facts(&mut self) -> Manifest {
+        if self.preempt {
+            self.recorder.saw_preempt();
+        }
+        self.recorder.facts()
+    }
+
+    /// Without the device state there will be no image; the guest can be given back.
+    pub(super) fn give_back_without_devices(&mut self) {
+        if !self.has_device_state {
+            self.put_off("the link broke before the device state was received".into());
+        }
+    }
+
+    /// Makes the image whole.
+    fn seal(&mut self) -> Result<(), String> {
+        let facts = self.facts();
+        let manifest = self.writer()?.seal(facts);
+        self.manifest = Some(manifest.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    /// Gives a whole image its name, if that has not been done.
+    pub(super) fn finish(&mut self) {
+        if self.ending == Some(Ending::Precopy)
+            && !self.undescribed
+            && let Err(why) = self.add_description()
+        {
+            self.lose_description(&why);
+        }
+        if self.manifest.is_some()
+            && let Some(writer) = self.writer.take()
+        {
+            self.finished = Some(writer.name());
+        }
+    }
+
+    /// Goes on without the description: nothing needs it. Its file stays, because
+    /// the manifest may name it already: the image could not be opened without it.
+    fn lose_description(&mut self, why: &str) {
+        self.undescribed = true;
+        self.live.say(&format!(
+            "retpath receive: {why}; the image is whole, but QEMU's description of the device state \
+             may be missing"
+        ));
+    }
+
+    /// Puts the description, which has come behind everything else, into a
+    /// whole image.
+    fn add_description(&mut self) -> Result<(), String> {
+        let cut = self.recorder.is_inside_description();
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        if cut {
+            return writer.forget_description().map_err(|e| e.to_string());
+        }
+        match writer.has_description() {
+            true => self.seal(),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends without an image: removes what the source has, too. Gives the
+    /// folder if it has to stay, because it can be the only copy of the guest.
+    pub(super) fn abandon(&mut self) -> Option<PathBuf> {
+        let writer = self.writer.take()?;
+        let source = self.source;
+        // In precopy, a source with a return path runs its guest on when the connection closes.
+        let runs_on = !source.switched && (source.hears || !source.done);
+        if source.has_guest || source.keeps || runs_on {
+            writer.discard();
+            return None;
+        }
+        // Even in precopy: the source believes that the migration is over, and its user may have
+        // ended it.
+        let path = writer.path().to_owned();
+        writer.keep();
+        Some(path)
+    }
+
+    /// Whether another process can continue this migration.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::is_resumable)
+    }
+
+    /// Checkpoints the received bitmaps, once per [`CHECKPOINT`].
+    fn note(&mut self, core: &Destination) {
+        let due = self.noted.is_none_or(|last| last.elapsed() >= CHECKPOINT);
+        if !due || self.trouble.is_some() || !self.is_resumable() {
+            return;
+        }
+        let blocks = 0..core.blocks().len();
+        let received = blocks.filter_map(|id| Some(core.pages().received(id)?.words()));
+        let noted = self.writer().map(|writer| writer.checkpoint(received));
+        if let Ok(Err(error)) = noted {
+            self.put_off(error.to_string());
+        }
+        self.noted = Some(Instant::now());
+    }
+
+    /// Reports a source that does not switch, with the likely cause.
+    fn watch(&mut self, core: &Destination) {
+        let all = core.blocks().total_pages();
+        let pages = core.stats().precopy;
+        let gone_through = core.may_await_ack() && all > 0 && core.pages().missing() == 0;
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let Some(seconds) = self.unswitched.handle(now, gone_through.then_some(pages)) else {
+            return;
+        };
+        self.live.say(&format!(
+            "retpath receive: all of the guest's memory has been received, and the source has been \
+             sending changed pages for {seconds} s; it switches once the rest fits its \
+             downtime-limit, or at `migrate_start_postcopy`; if it does not, its capability \
+             switchover-ack is most likely on (`info migrate_capabilities` in its monitor shows \
+             it): then run `migrate_cancel` there, and pass --switchover-ack here or turn the \
+             capability off"
+        ));
+    }
+
+    /// Whether everything that makes an image is on disk.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    pub(super) fn touched(&self) -> u64 {
+        self.touchers.touched()
+    }
+
+    /// Takes the live line off the terminal.
+    pub(super) fn quiet(&mut self) {
+        self.live.clear();
+    }
+}
+
+impl Guest for Incoming {
+    fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, String> {
+        let added = self.writer()?.block(block, target);
+        added.map_err(|error| error.to_string())?;
+        if self.touches == 0 {
+            return Ok(None);
+        }
+        let page = Backing::Anonymous.page_size();
+        let memory = Memory::new(Backing::Anonymous, block.len.next_multiple_of(page));
+        let memory = Arc::new(memory.map_err(|e| format!("RAM block {}: {e}", block.name))?);
+        self.memory.push((block.name.clone(), Arc::clone(&memory)));
+        self.pages.push(block.page);
+        Ok(Some(memory))
+    }
+
+    fn page(&mut self, block: BlockId, offset: u64, content: Content<'_>) -> Result<(), String> {
+        // There will be no image: drop the rest.
+        let Some(writer) = self.writer.as_mut().filter(|_| self.trouble.is_none()) else {
+            return Ok(());
+        };
+        let stored = match content {
+            Content::Data(data) => writer.write(block, offset, data),
+            Content::Zero(len) => writer.zero(block, offset, len),
+        };
+        match stored {
+            Err(error) if self.source.switched => self.put_off(error.to_string()),
+            stored => return stored.map_err(|error| error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> Result<(), String> {
+        if let Event::Command(Command::PostcopyRamDiscard { block, ranges }) = event {
+            let mut named = self.memory.iter();
+            if let Some(id) = named.position(|(name, _)| name.name() == *block) {
+                let end = |start: u64, len| start.saturating_add(len);
+                let ranges = ranges.iter();
+                self.discarded
+                    .extend(ranges.map(|one| (id, one.start..end(one.start, one.len))));
+            }
+        }
+        match event {
+            Event::Command(Command::OpenReturnPath) => self.source.hears = true,
+            Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. })
+                if !self.source.switched =>
+            {
+                self.source.switched = true;
+                let facts = self.facts();
+                if let Err(error) = self.writer()?.make_returnable(facts) {
+                    self.put_off(error.to_string());
+                }
+            }
+            Event::Eof if self.source.switched => self.source.done = true,
+            _ => {}
+        }
+        let Some(writer) = self.writer.as_mut().filter(|_| !self.undescribed) else {
+            return Ok(());
+        };
+        match self.recorder.event(event, writer) {
+            // Only the description comes behind a whole image.
+            Err(error) if self.ending.is_some() => self.lose_description(&error.to_string()),
+            Err(error) if self.source.switched => self.put_off(error.to_string()),
+            done => return done.map_err(|error| error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn device_state_complete(&mut self) -> Result<(), String> {
+        if self.source.switched {
+            let facts = self.facts();
+            match self.writer()?.make_resumable(facts) {
+                Ok(()) => self.has_device_state = true,
+                Err(error) => self.put_off(error.to_string()),
+            }
+        }
+        match &self.trouble {
+            // This source keeps its guest until it gets the PONG that follows.
+            Some(trouble) if self.recorder.asks_loaded() => {
+                self.source.keeps = true;
+                Err(trouble.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn preempt(&mut self) {
+        self.preempt = true;
+    }
+
+    fn device_state_tail(&mut self) -> Result<Tail, String> {
+        match &self.writer {
+            Some(writer) => self.recorder.tail(writer).map_err(|e| e.to_string()),
+            None => Ok(Tail::Open),
+        }
+    }
+
+    fn run(&mut self) {
+        let memory = self.memory.iter().map(|(_, memory)| Arc::clone(memory));
+        let (discarded, pages) = (&self.discarded, &self.pages);
+        let started = self
+            .touchers
+            .start(memory.collect(), discarded, pages, self.touches);
+        if let Err(error) = started {
+            self.live.say(&format!(
+                "retpath receive: fewer pages are touched than --touch says: cannot start a \
+                 thread: {error}"
+            ));
+        }
+    }
+
+    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
+        self.source.done = true;
+        self.touchers.finish();
+        // Up to 8.2, a source that has sent everything cannot resume: another process must be
+        // able to finish the image without it.
+        self.noted = None;
+        self.note(core);
+        if let Some(trouble) = self.trouble.take() {
+            return Err(trouble);
+        }
+        self.source.missing = 0;
+        self.source.complete = ending == Ending::Postcopy;
+        self.live.writing();
+        self.seal()?;
+        // In precopy the description is still to come.
+        if ending == Ending::Postcopy {
+            self.finish();
+        }
+        self.ending = Some(ending);
+        Ok(())
+    }
+
+    fn may_go_back(&self) -> bool {
+        self.ending.is_none()
+    }
+
+    fn given_back(&mut self) {
+        self.source.has_guest = true;
+    }
+
+    fn progress(&mut self, core: &Destination) {
+        if self.signals.came() {
+            // Also before the device state is here: up to 10.1, a source that has sent it pauses
+            // when its connection breaks, and cannot be resumed.
+            let link = !core.phase().is_recoverable();
+            if self.source.switched && link {
+                self.put_off("stopped by a signal".into());
+            } else if self.trouble.is_none() || !link {
+                self.control.stop();
+            }
+        }
+        self.live.show(core);
+        self.watch(core);
+        if self.trouble.is_none() {
+            // Later pages are not kept.
+            self.source.missing = core.pages().missing();
+        }
+        self.note(core);
+    }
+
+    fn broken(&mut self, core: &Destination, error: &RunError) {
+        self.give_back_without_devices();
+        if let Some(line) = self.outage.broken(error, core.pages().missing()) {
+            self.live.say(&format!("retpath receive: {line}"));
+        }
+    }
+
+    fn recovered(&mut self, core: &Destination) {
+        let line = self.outage.recovered(core.pages().missing());
+        self.live.say(&format!("retpath receive: {line}"));
+    }
+
+    fn failed(&mut self, _: &RunError) -> bool {
+        // Touchers discard what they read, so they may read zeros.
+        self.touchers.stop();
+        true
+    }
+}

@@ -1,0 +1,309 @@
+//! `retpath receive`: a live migration becomes an image.
+//!
+//! The destination of a QEMU that runs `migrate`. The guest does not run here:
+//! its device state is stored unchanged, and pages are written to files as they
+//! arrive. The source is told that the migration is over (SHUT 0) once the image
+//! is on disk. If the migration fails before that, SHUT 1 tells the source that it
+//! may run its guest again. Data that may be the only copy of a guest is never
+//! removed.
+//!
+//! Apart from three bits for each page, memory use does not grow with the guest.
+//! The exit code is 0 if the image exists; 1 if not, and standard error says where
+//! the guest is; 2 for wrong usage.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+use super::decode::{PageSize, page_size};
+use super::signals::Signals;
+use super::{Format, machine, output};
+use retpath_engine::destination::{Destination, Ending};
+use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, take_over};
+use retpath_engine::socket::Address;
+use retpath_engine::uffd::Uffd;
+use retpath_image::Writer;
+
+mod guest;
+mod left;
+mod live;
+mod outage;
+mod outcome;
+mod report;
+mod touch;
+mod unswitched;
+
+use guest::{Incoming, Settings};
+use left::Left;
+use live::Live;
+use outage::Outage;
+use outcome::fate;
+use report::Report;
+
+const HELP: &str = "\
+At the source, in QEMU's monitor:
+  migrate -d URI              the guest stops once all of its memory is here
+  migrate_start_postcopy      with `migrate_set_capability postcopy-ram on` before
+                              it: the guest stops at once, its memory follows
+The guest does not run here. When the connection breaks in postcopy, resume with
+`migrate -r URI` at the source. If this command is killed in postcopy, the pages
+received so far are in DIR.incomplete-PID: start it again with --continue, then
+run `migrate -r URI` at the source.
+
+SIGINT, SIGTERM, SIGQUIT and SIGHUP end this command. Before the switch it exits at
+once. After the switch it exits once the source has sent everything, so that the
+source can run its guest again. While no connection is up, or a new one has not
+resumed the migration yet, it exits at once and keeps the pages received so far
+for --continue. A second SIGINT, SIGTERM or SIGQUIT always exits at once. While the
+process is stopped (SIGTSTP), the migration stands still.
+
+Multifd, compress, xbzrle and devices with iterative state are refused. Machine
+types up to 2.2 do not mark the end of the stream: switch to postcopy, or turn the
+capabilities return-path and postcopy-ram off and pass --accept-unproven-end here.
+
+Exit codes:
+  0  the image exists, even if the report could not be written
+  1  there is no image, or it has another name than --out; one line says why,
+     where the guest is, and what to do
+  2  the command was called wrongly";
+
+/// Command line of `retpath receive`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = HELP)]
+pub struct Args {
+    /// Where to listen: unix:PATH, tcp:HOST:PORT or fd:N
+    #[arg(long, value_name = "URI", required_unless_present = "resume")]
+    listen: Option<Address>,
+    /// The image: a folder, which must not exist yet
+    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    out: Option<PathBuf>,
+    /// Resume a postcopy migration after `retpath receive` was killed: the folder
+    /// that it left, NAME.incomplete-PID
+    ///
+    /// Then run `migrate -r URI` at the source, whose `info migrate` says
+    /// postcopy-paused. If no page is missing, the image is finished at once, and
+    /// --listen is not needed. The image gets its original name NAME, or --out.
+    #[arg(
+        long = "continue",
+        id = "resume",
+        value_name = "DIR",
+        conflicts_with = "touch"
+    )]
+    resume: Option<PathBuf>,
+    /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
+    ///
+    /// A source with the capability postcopy-ram tells it by itself.
+    #[arg(long = "block-page-size", value_name = "NAME=SIZE",
+          value_parser = OsStringValueParser::new().try_map(page_size))]
+    page_sizes: Vec<PageSize>,
+    /// The source has the capability postcopy-preempt on; detected without this option
+    #[arg(long, hide = true)]
+    preempt: bool,
+    /// Acknowledge the switchover, which a source with the capability switchover-ack
+    /// waits for
+    ///
+    /// Sent without this option if the machine type is 8.1 to 11.0, or if the source
+    /// has nothing left to send and does not switch. QEMU before 8.1 fails the
+    /// migration when it gets one.
+    #[arg(long)]
+    switchover_ack: bool,
+    /// Touch so many missing pages at random after the switch, and measure how
+    /// long they take
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    touch: u64,
+    /// How long to wait for a new connection when one breaks in postcopy
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    recover_timeout: u64,
+    /// Accept a closed connection as the end of a stream that does not mark its end
+    ///
+    /// For machine types up to 2.2 that do not switch to postcopy. The connection of a killed
+    /// source closes in the same way: use the image only if `info migrate` at the source says
+    /// completed. The image records that its end is unproven.
+    #[arg(long)]
+    accept_unproven_end: bool,
+    /// Listen on tcp: addresses other than loopback, without encryption
+    #[arg(long)]
+    allow_plaintext: bool,
+    /// How to print the result; json is one object
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Receives one migration and reports the result.
+pub fn run(args: &Args) -> ExitCode {
+    if let Some(out) = &args.out {
+        machine::mention_leftovers("receive", out);
+    }
+    match become_image(args) {
+        Ok((path, text)) => {
+            let done = format!("the image {} is there", path.display());
+            output::print_report("receive", &done, &text);
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            output::note(format_args!("retpath receive: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where the image is, and the report of it.
+type Done = (PathBuf, String);
+
+fn become_image(args: &Args) -> Result<Done, String> {
+    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
+    // First what can be missing on this machine, with what to do about it.
+    if args.touch > 0 {
+        Uffd::open().map_err(|error| error.to_string())?;
+    }
+    let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
+    let (core, stream) = machine::settings(machine::page_sizes(&args.page_sizes));
+    let mut options = ReceiveOptions {
+        core: retpath_engine::destination::Config {
+            switchover_ack: args.switchover_ack,
+            detect_switchover_ack: true,
+            confirm_end: true,
+            give_back: true,
+            ..core
+        },
+        stream,
+        patience: Duration::from_secs(args.recover_timeout),
+        recovery: Duration::from_secs(30),
+        accept_unproven_end: args.accept_unproven_end,
+    };
+    let (writer, left) = match (&args.resume, &args.out) {
+        (Some(folder), out) => {
+            let left = Left::open(folder, out.as_deref(), &mut options)?;
+            (left.0, Some(left.1))
+        }
+        (None, Some(out)) => (Writer::new(out).map_err(|error| error.to_string())?, None),
+        (None, None) => return Err("neither --out nor --continue is given".into()),
+    };
+    let (writer, left) = match left {
+        Some(left) if left.has_device_state && left.core.pages().missing() == 0 => {
+            return finish_left(args, writer, left);
+        }
+        left => (writer, left),
+    };
+    let Some(address) = &args.listen else {
+        let missing = left.map_or(0, |left| left.core.pages().missing());
+        return Err(format!(
+            "{missing} pages are only at the source: pass --listen URI, and then run `migrate -r \
+             URI` at the source"
+        ));
+    };
+    let mut listener = address
+        .listen(args.allow_plaintext)
+        .map_err(|error| error.to_string())?;
+    output::note(format_args!(
+        "retpath receive: listening on {}",
+        listener.address()
+    ));
+    let settings = Settings {
+        touches: args.touch,
+        preempt: args.preempt,
+    };
+    let mut guest = Incoming::new(
+        writer,
+        left.as_ref(),
+        settings,
+        signals,
+        control.clone(),
+        Live::new(),
+        Outage::new(listener.address().clone(), args.recover_timeout),
+    )
+    .accept_unproven_end(args.accept_unproven_end);
+    if left.as_ref().is_some_and(|left| !left.has_device_state) {
+        guest.give_back_without_devices();
+    }
+    let received = match left {
+        None => receive(&mut listener, &mut guest, options, &control),
+        Some(left) => take_over(
+            left.core,
+            left.known,
+            &mut listener,
+            &mut guest,
+            options,
+            &control,
+        ),
+    };
+    // First: a write to standard error can block for as long as its reader likes.
+    if guest.is_complete() {
+        guest.finish();
+    }
+    guest.quiet();
+    conclude(args, guest, received)
+}
+
+/// Reports the image, or why there is none and where the guest is.
+fn conclude(
+    args: &Args,
+    mut guest: Incoming,
+    received: Result<Destination, RunError>,
+) -> Result<Done, String> {
+    if let Err(error) = &received {
+        if !guest.is_complete() {
+            let hint = match error {
+                RunError::UnprovenEnd => {
+                    ", and it can be received again with --accept-unproven-end"
+                }
+                RunError::NoEnd { .. } => " (and give --accept-unproven-end here)",
+                _ => "",
+            };
+            let resumable = guest.is_resumable();
+            let kept = guest.abandon();
+            let kept = kept.as_deref().map(|folder| (folder, resumable));
+            let fate = fate(guest.source, kept);
+            return Err(format!("{error}{hint}; {fate}"));
+        }
+        output::note(format_args!(
+            "retpath receive: at the very end, with everything received: {error}; the guest is in \
+             the image now, but the source may not know that the migration is over, and from QEMU \
+             9.0 on runs its guest again: end one of the two, with `quit` at the source or by \
+             deleting the image"
+        ));
+    }
+    let finished = guest.finished.as_ref().ok_or("no image was made")?;
+    machine::check_name("receive", finished)
+        .map_err(|error| format!("the migration is over: {error}"))?;
+    let path = &finished.path;
+    let stats = received
+        .map(|core| core.stats().clone())
+        .unwrap_or_default();
+    let manifest = guest.manifest.as_ref().ok_or("no image was made")?;
+    let report = Report {
+        out: path,
+        manifest,
+        ending: guest.ending().unwrap_or(Ending::Postcopy),
+        stats: &stats,
+        touched: guest.touched(),
+        asked_touches: args.touch,
+    };
+    Ok((path.clone(), report.print(args.format)))
+}
+
+/// Finishes an image of which another process received every page.
+fn finish_left(args: &Args, mut writer: Writer, left: Left) -> Result<Done, String> {
+    let sealed = writer.seal(left.facts);
+    let manifest = sealed.map_err(|error| error.to_string())?;
+    let finished = writer.name();
+    machine::check_name("receive", &finished)?;
+    output::note(
+        "retpath receive: every page had been received, so the image was finished without the \
+         source, which does not know: end it with `quit`, or, if it runs its guest again (QEMU 9.0 \
+         and newer may), delete the image",
+    );
+    let path = finished.path;
+    let report = Report {
+        out: &path,
+        manifest: &manifest,
+        ending: Ending::Postcopy,
+        stats: left.core.stats(),
+        touched: 0,
+        asked_touches: 0,
+    };
+    let text = report.print(args.format);
+    Ok((path, text))
+}

@@ -1,0 +1,313 @@
+//! One QEMU that is booted from the image: the links to it, the live line, and what became of it.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::Args;
+use super::fate::Failure;
+use super::mismatch;
+use super::stock::{Resumed, Stock};
+use crate::latency::Nanos;
+use crate::output::{self, Lines};
+use retpath_engine::Channel;
+use retpath_engine::driver::{
+    Connector, Control, Machine, RunError, ServeOptions, Suspicion, serve,
+};
+use retpath_engine::release::Release;
+use retpath_engine::socket::{Address, ChannelError, Link};
+use retpath_engine::source::{PageSource, Phase, Source};
+use retpath_engine::stats::Stats;
+
+/// A QEMU to boot.
+pub(super) struct Boot<'a> {
+    args: &'a Args,
+    stock: &'a Stock,
+    address: &'a Address,
+    bars: &'a MultiProgress,
+    lines: Lines,
+}
+
+/// What became of it.
+pub(super) struct Outcome {
+    /// Where it listened.
+    pub(super) address: Address,
+    /// Why it does not have everything, if it has not.
+    pub(super) failure: Option<Failure>,
+    /// Counters and latencies; nothing if it could not begin.
+    pub(super) stats: Stats,
+    /// From the beginning to the end.
+    pub(super) time: Duration,
+    /// Whether it has the preempt channel.
+    pub(super) preempt: bool,
+    /// From the beginning until QEMU said that it had loaded the device state.
+    pub(super) loaded: Option<Duration>,
+}
+
+impl<'a> Boot<'a> {
+    pub(super) fn new(
+        args: &'a Args,
+        stock: &'a Stock,
+        address: &'a Address,
+        bars: &'a MultiProgress,
+    ) -> Self {
+        Self {
+            args,
+            stock,
+            address,
+            bars,
+            lines: Lines::default(),
+        }
+    }
+
+    /// Serves it to its end. A failure is told on standard error at once: the others go on.
+    pub(super) fn serve(self, control: &Control) -> Outcome {
+        let start = Instant::now();
+        let config = self.stock.config(self.args);
+        let blocks = self.stock.blocks().clone();
+        let made = match self.is_resume() {
+            true => Source::taking_over(config, blocks),
+            false => Source::new(config, blocks),
+        };
+        let mut core = match made {
+            Ok(core) => core,
+            Err(error) => return self.refuse(error.to_string()),
+        };
+        let mut machine = Booting {
+            boot: &self,
+            bar: self.bar(),
+            start,
+            loaded: None,
+            resumes: 0,
+            rate: Rate::default(),
+        };
+        let mut dial = Dial {
+            address: self.address,
+            plaintext: self.args.allow_plaintext,
+            control,
+            connected: false,
+        };
+        let options = ServeOptions {
+            wait: Duration::from_secs(self.args.wait),
+            offer: self.args.offer(self.address, self.stock.preempt()),
+            retry: self.args.retry(self.address),
+            stall: self.args.stall.map(Duration::from_secs),
+            ..ServeOptions::default()
+        };
+        let end = serve(&mut core, &mut machine, &mut dial, &options, control);
+        machine.bar.finish_and_clear();
+        self.lines.finish(|line| self.write(line));
+        let outcome = Outcome {
+            address: self.address.clone(),
+            failure: end.err().map(|error| Failure::new(error, &core, &self)),
+            stats: core.stats().clone(),
+            time: start.elapsed(),
+            preempt: core.preempt().is_some(),
+            loaded: machine.loaded,
+        };
+        self.tell(&outcome);
+        outcome
+    }
+
+    /// Fails before the migration starts.
+    pub(super) fn refuse(&self, why: String) -> Outcome {
+        let outcome = Outcome {
+            address: self.address.clone(),
+            failure: Some(Failure::before(why)),
+            stats: Stats::default(),
+            time: Duration::ZERO,
+            preempt: false,
+            loaded: None,
+        };
+        self.tell(&outcome);
+        outcome
+    }
+
+    /// The image's folder and the QEMU, as the command line has them.
+    pub(super) fn names(&self) -> (String, &Address) {
+        (self.args.image.display().to_string(), self.address)
+    }
+
+    pub(super) fn is_resume(&self) -> bool {
+        self.args.resume.is_some()
+    }
+
+    /// The argument of `--resume` for this image.
+    pub(super) fn resumed(&self) -> Resumed {
+        self.stock.resumed()
+    }
+
+    pub(super) fn is_unverified(&self) -> bool {
+        self.args.no_verify
+    }
+
+    pub(super) fn release(&self) -> Option<Release> {
+        self.args.machine_release
+    }
+
+    fn tell(&self, outcome: &Outcome) {
+        if let Some(failure) = &outcome.failure {
+            self.write(&failure.to_string());
+        }
+    }
+
+    /// Writes a line to standard error without blocking: a guest depends on this process.
+    fn say(&self, what: &str) {
+        self.lines.say(what.to_owned(), |line| self.write(line));
+    }
+
+    /// Writes a line to standard error, between the live lines.
+    fn write(&self, what: &str) {
+        let line = format!("retpath serve: {}: {what}", self.address);
+        output::note_between(self.bars, line);
+    }
+
+    /// A live line; hidden unless standard error is a terminal.
+    fn bar(&self) -> ProgressBar {
+        let bytes = self.stock.blocks().iter().map(|block| block.len).sum();
+        // Nothing is drawn here: a held terminal would block it.
+        let mut bar = ProgressBar::new(bytes).with_prefix(self.address.to_string());
+        let style = "{prefix}  {wide_bar} {binary_bytes}/{binary_total_bytes}  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar = bar.with_style(style);
+        }
+        self.bars.add(bar)
+    }
+}
+
+/// The machine in the image, on its way to one QEMU.
+struct Booting<'a> {
+    boot: &'a Boot<'a>,
+    bar: ProgressBar,
+    start: Instant,
+    loaded: Option<Duration>,
+    /// How many recoveries have been reported.
+    resumes: u64,
+    rate: Rate,
+}
+
+impl Machine for Booting<'_> {
+    fn pages(&self) -> &dyn PageSource {
+        self.boot.stock.pages()
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        if core.phase() != Phase::Precopy {
+            return Ok(());
+        }
+        let state = self.boot.stock.device_state().to_vec();
+        core.switch(state).map_err(|error| error.to_string())
+    }
+
+    fn progress(&mut self, core: &Source) {
+        if core.is_loaded() && self.loaded.is_none() {
+            self.loaded = Some(self.start.elapsed());
+        }
+        if core.stats().resumes != self.resumes {
+            self.resumes = core.stats().resumes;
+            self.boot
+                .say("recovered: the migration goes on over a new link");
+        }
+        if !self.boot.lines.go_on(|line| self.boot.write(line)) {
+            return;
+        }
+        let left = core.remaining();
+        let all = self.bar.length().unwrap_or(0);
+        self.bar.set_position(all.saturating_sub(left));
+        let stats = core.stats();
+        let pages = left / core.blocks().target();
+        let rate = self.rate.of(stats.demand);
+        let mut line = format!("{pages} pages left, {rate}/s by demand");
+        let latency = &stats.latency.source;
+        if latency.count() > 0 {
+            let [middle, high] = [0.5, 0.99].map(|quantile| Nanos(latency.quantile(quantile)));
+            line += &format!(", {middle} in the middle, p99 {high}");
+        }
+        if stats.pauses > 0 {
+            line += &format!(", {} cuts", stats.pauses);
+        }
+        self.bar.set_message(line);
+    }
+
+    fn waiting(&mut self, error: &ChannelError, most: Duration) {
+        let seconds = most.as_secs();
+        self.boot
+            .say(&format!("{error}; waiting for up to {seconds} s for it"));
+    }
+
+    fn preempt_refused(&mut self) {
+        // A channel that was only offered is not worth a message.
+        if self.boot.args.preempt {
+            self.boot.say(&mismatch::no_preempt());
+        }
+    }
+
+    fn suspects(&mut self, suspicion: Suspicion) {
+        self.boot.say(&mismatch::silence(suspicion));
+    }
+
+    fn broken(&mut self, core: &Source, error: &RunError) -> bool {
+        let boot = self.boot;
+        let seconds = boot.args.retry(boot.address).as_secs();
+        // A QEMU that has not loaded the devices ends with its link.
+        let again = seconds > 0 && core.is_loaded();
+        if again {
+            boot.say(&format!(
+                "{error}; its guest blocks where it lacks memory; reconnecting for up to {seconds} \
+                 s: once `info migrate` there says postcopy-paused, give it \
+                 `migrate_recover {}` (QMP: migrate-recover)",
+                boot.address
+            ));
+        }
+        again
+    }
+}
+
+/// How fast a counter grows.
+#[derive(Default)]
+struct Rate {
+    since: Option<(Instant, u64)>,
+    shown: u64,
+}
+
+impl Rate {
+    /// Per second, over the last second.
+    fn of(&mut self, count: u64) -> u64 {
+        let now = Instant::now();
+        let (since, before) = *self.since.get_or_insert((now, count));
+        let passed = now - since;
+        if passed >= Duration::from_secs(1) {
+            let millis = passed.as_millis().max(1);
+            let grown = u128::from(count.saturating_sub(before)) * 1000 / millis;
+            self.shown = u64::try_from(grown).unwrap_or(u64::MAX);
+            self.since = Some((now, count));
+        }
+        self.shown
+    }
+}
+
+/// How long one attempt to connect may take, once there has been a connection.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Connects to where QEMU listens.
+struct Dial<'a> {
+    address: &'a Address,
+    plaintext: bool,
+    /// Interrupts an attempt.
+    control: &'a Control,
+    /// Whether there has been a connection.
+    connected: bool,
+}
+
+impl Connector for Dial<'_> {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        let deadline = self.connected.then(|| Instant::now() + ATTEMPT);
+        let interrupt = self.control.as_fd();
+        let link = self
+            .address
+            .connect_until(self.plaintext, interrupt, deadline)?;
+        self.connected = true;
+        Ok(link)
+    }
+}

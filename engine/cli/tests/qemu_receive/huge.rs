@@ -1,0 +1,121 @@
+//! Blocks on huge pages beside others, some of them shared: each is kept whole, whatever its pages.
+
+use retpath_engine::memory;
+use serde_json::{Value, json};
+
+use retpath_support::SOON;
+use retpath_support::kernel::Pool;
+use retpath_support::qemu::ground::{self, Ground};
+use retpath_support::qemu::{Backing, Guest, Machine, Ram, types};
+
+/// Huge pages that the machine takes.
+const PAGES: u64 = 5;
+
+fn machine() -> Machine {
+    let blocks = vec![
+        Ram::new("small", 4, Backing::Anonymous),
+        Ram::new("huge", 8, Backing::Huge),
+        Ram::new("shared", 4, Backing::Memfd),
+        Ram::new("more", 2, Backing::Huge),
+    ];
+    Machine::with_blocks(blocks, Guest::mib(1, 15).scattered())
+}
+
+const MORE: [&str; 6] = [
+    "--block-page-size",
+    "huge=2M",
+    "--block-page-size",
+    "more=2M",
+    "--touch",
+    "200",
+];
+
+fn assert_sizes(report: &Value) {
+    let blocks = report["manifest"]["blocks"].as_array().expect("a list");
+    for (name, size) in [("small", 4096), ("huge", 2 << 20), ("more", 2 << 20)] {
+        let block = blocks.iter().find(|block| block["name"] == name);
+        assert_eq!(block.expect("the block")["page_size"], size, "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_blocks_of_huge_pages() {
+    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
+        return;
+    };
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &MORE);
+    ground.switch();
+    assert_sizes(&ground.finish());
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn keeps_huge_pages_that_come_over_both_channels() {
+    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
+        return;
+    };
+    for (kind, _) in types::preempt_orders() {
+        let more = [&MORE[..], &["--preempt"]].concat();
+        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &more);
+        ground.switch();
+        let report = ground.finish();
+        println!("{kind}: {report}");
+        assert_sizes(&report);
+    }
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn forgets_half_a_huge_page_where_the_link_is_cut() {
+    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
+        return;
+    };
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &MORE);
+    ground
+        .source
+        .set(json!({ "max-postcopy-bandwidth": 4 << 20 }));
+    ground.switch();
+    ground.source.wait_status(&["postcopy-active"], SOON);
+    for cut in 1..=3 {
+        ground.relay.cut_after(2_500_001);
+        ground.relay.wait_cuts(cut, SOON);
+        ground.source.wait_status(&["postcopy-paused"], SOON);
+        let uri = ground.relay.uri();
+        ground.source.resume(&uri);
+        ground
+            .source
+            .wait_status(&["postcopy-active", "completed"], SOON);
+    }
+    let report = ground.finish();
+    assert_eq!(report["resumes"], 3);
+    assert_sizes(&report);
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn learns_page_sizes_from_a_source_that_may_switch() {
+    let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
+        return;
+    };
+    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    ground.switch();
+    assert_sizes(&ground.finish());
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn refuses_a_page_size_that_the_source_contradicts() {
+    let mut ground = Ground::new(
+        &ground::machine(),
+        &["postcopy-ram"],
+        &["--block-page-size", "pc.ram=2M"],
+    );
+    ground.source.migrate(&ground.relay.uri());
+    let message = ground.refusal();
+    assert!(message.contains("--block-page-size"), "{message}");
+    assert!(message.contains("nothing is lost"), "{message}");
+    ground.source.wait_status(&["failed"], SOON);
+    ground.source.wait_healthy(5, SOON);
+}

@@ -1,0 +1,193 @@
+//! `retpath receive`, run as a user runs it, with a recorded source: one that stops to listen at the
+//! moment that a test chooses.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use retpath_image::Image;
+use retpath_support::SOON;
+use retpath_support::program::{Program, is_ignored};
+use retpath_support::recorded::{PONGS, SHUT, channel, stream};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+/// `retpath receive` into the folder, and a connection to it.
+fn connected(folder: &TempDir, more: &[&str]) -> (Program, UnixStream) {
+    let path = |name: &str| folder.path().join(name);
+    let (socket, out) = (path("in"), path("image"));
+    let uri = format!("unix:{}", socket.display());
+    let out = out.to_str().expect("paths of tests are text");
+    let mut args = vec!["receive", "--listen", &uri, "--out", out];
+    args.extend(more);
+    let receiver = Program::retpath(&args);
+    receiver.wait_error(SOON, |line| line.contains("listening on").then_some(()));
+    let source = UnixStream::connect(&socket).expect("it listens");
+    source.set_read_timeout(Some(SOON)).expect("a limit");
+    (receiver, source)
+}
+
+/// `retpath receive`, and a source that has sent everything but the end, and heard every PONG.
+struct Nearly {
+    receiver: Program,
+    source: UnixStream,
+    end: Vec<u8>,
+    folder: TempDir,
+}
+
+impl Nearly {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (receiver, mut source) = connected(&folder, &[]);
+        let (stream, end) = stream();
+        source.write_all(&stream).expect("it reads");
+        source.read_exact(&mut [0; PONGS]).expect("PONGs");
+        Self {
+            receiver,
+            source,
+            end,
+            folder,
+        }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    /// The image is whole, and standard error says that its source does not know.
+    fn assert_warned(&mut self) {
+        self.receiver.wait_success(SOON);
+        let errors = self.receiver.errors();
+        assert!(errors.contains("with everything received"), "{errors}");
+        assert!(errors.contains("end one of the two"), "{errors}");
+        Image::open(&self.out()).expect("a whole image");
+    }
+}
+
+#[test]
+fn tells_the_source_once_the_image_is_there() {
+    let mut nearly = Nearly::start();
+    assert!(!nearly.out().exists());
+    nearly.source.write_all(&nearly.end).expect("it reads");
+    let mut last = [0; SHUT.len()];
+    nearly.source.read_exact(&mut last).expect("SHUT");
+    assert_eq!(last, SHUT);
+    assert!(nearly.out().exists());
+    nearly.receiver.wait_success(SOON);
+    let errors = nearly.receiver.errors();
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+#[test]
+fn says_so_when_the_source_stops_listening_before_it_is_told() {
+    let mut nearly = Nearly::start();
+    nearly.source.shutdown(Shutdown::Read).expect("half");
+    nearly.source.write_all(&nearly.end).expect("it reads");
+    nearly.assert_warned();
+}
+
+#[test]
+fn says_so_when_the_source_closes_before_it_is_told() {
+    let mut nearly = Nearly::start();
+    nearly.source.shutdown(Shutdown::Read).expect("half");
+    nearly.source.write_all(&nearly.end).expect("it reads");
+    nearly.source.shutdown(Shutdown::Write).expect("closed");
+    nearly.assert_warned();
+}
+
+/// Asks for the received bitmap of `pc.ram`, as a source does first in a recovery.
+const RECV_BITMAP: &[u8] = b"\x08\0\x0a\0\x07\x06pc.ram";
+
+/// For QEMU, SHUT(1) in a recovery is one more broken link: it pauses again, and its guest runs
+/// nowhere without what was received.
+#[test]
+fn keeps_what_it_received_when_stopped_during_a_recovery() {
+    if is_ignored(Signal::TERM) {
+        return;
+    }
+    let mut nearly = Nearly::start();
+    nearly.source.shutdown(Shutdown::Both).expect("a cut");
+    let broken = |line: &str| line.contains("migrate -r").then_some(());
+    nearly.receiver.wait_error(SOON, broken);
+    let mut source = UnixStream::connect(nearly.folder.path().join("in")).expect("it listens");
+    source.set_read_timeout(Some(SOON)).expect("a limit");
+    source.write_all(RECV_BITMAP).expect("it reads");
+    let mut head = [0; 4 + 7 + 8];
+    source.read_exact(&mut head).expect("an answer");
+    assert_eq!(head[..4], [0, 5, 0, 7]);
+    let (_, size) = head.split_last_chunk().expect("a length");
+    let bitmap = usize::try_from(u64::from_be_bytes(*size)).expect("a small guest");
+    source
+        .read_exact(&mut vec![0; bitmap + 8])
+        .expect("all of it");
+
+    nearly.receiver.signal(Signal::TERM);
+    let mut more = [0; 8];
+    let said = source.read(&mut more).expect("an end");
+    drop(source);
+    assert_eq!(more[..said], [0; 0], "a source in recovery is told nothing");
+    assert_eq!(nearly.receiver.wait(SOON).code(), Some(1));
+    let errors = nearly.receiver.errors();
+    let name = format!("image.incomplete-{}", nearly.receiver.id());
+    assert!(
+        nearly
+            .folder
+            .path()
+            .join(&name)
+            .join("unfinished.json")
+            .exists()
+    );
+    assert!(
+        errors.contains(&format!(
+            "--continue {}",
+            nearly.folder.path().join(&name).display()
+        )),
+        "{errors}"
+    );
+}
+
+/// A source of machine type 2.1 that is cut inside its device state; with `return_path` it has opened
+/// one.
+fn cut(return_path: bool, more: &[&str]) -> (Program, TempDir) {
+    const HEADER: usize = 8;
+    const OPEN_RETURN_PATH: [u8; 5] = [8, 0, 1, 0, 0];
+    let folder = tempfile::tempdir().expect("a folder");
+    let (receiver, mut source) = connected(&folder, more);
+    let mut stream = channel("qemu-7.2-cut-2.1.ch0.fwd.gz");
+    if return_path {
+        stream.splice(HEADER..HEADER, OPEN_RETURN_PATH);
+    }
+    source.write_all(&stream).expect("it reads");
+    (receiver, folder)
+}
+
+#[test]
+fn takes_no_closed_link_for_the_end_of_an_old_machine_type() {
+    let (mut receiver, folder) = cut(false, &[]);
+    assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
+    let errors = receiver.errors();
+    assert!(errors.contains("nothing proves"), "{errors}");
+    assert!(errors.contains("--accept-unproven-end"), "{errors}");
+    assert!(!folder.path().join("image").exists());
+}
+
+#[test]
+fn takes_an_unproven_end_when_asked_to_and_says_so() {
+    let (mut receiver, folder) = cut(false, &["--accept-unproven-end"]);
+    receiver.wait_success(SOON);
+    let output = receiver.output();
+    assert!(output.contains("unproven"), "{output}");
+    let image = Image::open(&folder.path().join("image")).expect("a whole image");
+    assert!(image.manifest().unproven_end);
+}
+
+/// A source that is done waits for SHUT before it closes.
+#[test]
+fn takes_no_closed_link_for_the_end_of_a_source_with_a_return_path() {
+    let (mut receiver, folder) = cut(true, &["--accept-unproven-end"]);
+    assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
+    let errors = receiver.errors();
+    assert!(errors.contains("before the migration was over"), "{errors}");
+    assert!(!folder.path().join("image").exists());
+}

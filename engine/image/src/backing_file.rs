@@ -1,0 +1,325 @@
+//! A file of an open image: reads that notice when the file is changed meanwhile.
+//!
+//! A file is read with pread(2), never mapped: a mapping changes under its reader, and ends the
+//! process with SIGBUS where the file was cut.
+//!
+//! Whether the file has changed is asked *after* each read. Linux sets the change time of a file
+//! before it writes or cuts it, so bytes that were read before the question are good if the answer
+//! is. The change time cannot be put back, as the modification time can (`cp -p`, `rsync -t`).
+
+use std::fs::{File, Metadata, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::Error;
+use retpath_engine::protocol::wide;
+
+/// A file that is read while it must not change.
+#[derive(Debug)]
+pub(super) struct BackingFile {
+    path: PathBuf,
+    file: File,
+    mark: Mutex<Mark>,
+    len: u64,
+}
+
+/// What changes when a file is written, cut or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    links: u64,
+}
+
+impl Mark {
+    fn new(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+            links: found.nlink(),
+        }
+    }
+
+    /// Whether only the number of links has changed, which sets the change time, too. A file that is
+    /// deleted or replaced keeps its bytes while it is open, and may be the only copy left.
+    fn is_renamed(self, now: Self) -> bool {
+        let Self { changed, links, .. } = now;
+        links != self.links
+            && now
+                == Self {
+                    changed,
+                    links,
+                    ..self
+                }
+    }
+}
+
+impl BackingFile {
+    /// Opens a file that has `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Truncated`] and [`Error::Io`].
+    pub(super) fn open(path: &Path, len: u64) -> Result<Self, Error> {
+        let file = open(path)?;
+        let found = metadata(&file, path)?;
+        let size = found.len();
+        if size < len {
+            let path = path.to_owned();
+            return Err(Error::Truncated { path, size, len });
+        }
+        if size > len {
+            return Err(Error::File {
+                path: path.to_owned(),
+                why: format!(
+                    "the file has {size} bytes, but the manifest says {len}: it has been changed"
+                ),
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            mark: Mutex::new(Mark::new(&found)),
+            len,
+        })
+    }
+
+    /// Takes the shared flock(2) lock for as long as the file is open: the writer of an image holds
+    /// the exclusive one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`]. A file system without locks is no error: the lock is a courtesy.
+    pub(super) fn lock(&self) -> Result<(), Error> {
+        match self.file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(Error::Busy {
+                path: self.path.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the file was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Reads bytes, all of them. They are to be used only after [`BackingFile::check`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`] if they are not there any more, and [`Error::ReadAt`].
+    pub(super) fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        let Err(error) = self.file.read_exact_at(out, offset) else {
+            return Ok(());
+        };
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            self.check()?;
+        }
+        Err(Error::ReadAt {
+            path: self.path.clone(),
+            offset,
+            len: wide(out.len()),
+            error,
+        })
+    }
+
+    /// Checks that the file has not been written or truncated since it was opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`]; or the file cannot be asked.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let found = self.file.metadata();
+        let now = Mark::new(&found.map_err(Error::io("looking at", &self.path))?);
+        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        if now == *mark {
+            return Ok(());
+        }
+        if mark.is_renamed(now) {
+            *mark = now;
+            return Ok(());
+        }
+        Err(Error::Changed {
+            path: self.path.clone(),
+        })
+    }
+
+    /// The hole at `offset`, up to its end; empty if there is data. A file system that knows no
+    /// holes has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadAt`].
+    pub(super) fn hole_at(&self, offset: u64) -> Result<Range<u64>, Error> {
+        let end = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) => data.min(self.len),
+            // No data from here to the end.
+            Err(Errno::NXIO) => self.len,
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => offset,
+            Err(errno) => return Err(self.lost(offset, errno)),
+        };
+        Ok(offset..end.max(offset))
+    }
+
+    /// Bytes that are in the file, those of its holes not counted. It takes two system calls for
+    /// each hole.
+    pub(super) fn stored(&self) -> u64 {
+        let (mut at, mut stored) = (0, 0);
+        while at < self.len {
+            let start = self.hole_at(at).map_or(at, |hole| hole.end);
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start));
+            // A file system that knows no holes, or a file that was cut just now.
+            let end = end.ok().filter(|&end| end > start);
+            let end = end.unwrap_or(self.len).min(self.len);
+            stored += end - start;
+            at = end;
+        }
+        stored
+    }
+
+    fn lost(&self, offset: u64, errno: Errno) -> Error {
+        Error::ReadAt {
+            path: self.path.clone(),
+            offset,
+            len: self.len - offset,
+            error: errno.into(),
+        }
+    }
+}
+
+/// Opens a file of the image: no link to somewhere else, and nothing that blocks.
+pub(super) fn open(path: &Path) -> Result<File, Error> {
+    open_as(path, OFlags::RDONLY)
+}
+
+/// The same, to be read or written.
+pub(super) fn open_as(path: &Path, access: OFlags) -> Result<File, Error> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => Ok(fd.into()),
+        Err(Errno::LOOP) => Err(Error::File {
+            path: path.to_owned(),
+            why: "a symbolic link; an image holds its own files".into(),
+        }),
+        Err(Errno::NOENT) => Err(Error::File {
+            path: path.to_owned(),
+            why: "the file is missing, but the manifest names it".into(),
+        }),
+        Err(errno) => Err(Error::io("opening", path)(errno.into())),
+    }
+}
+
+/// What is known of an ordinary file.
+pub(super) fn metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
+    let found = file.metadata().map_err(Error::io("looking at", path))?;
+    if !found.is_file() {
+        return Err(Error::File {
+            path: path.to_owned(),
+            why: "no ordinary file".into(),
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, FileTimes};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    const PAGE: u64 = 4096;
+
+    /// Data in page 2 of 8; the rest is one hole before it and one behind.
+    fn sparse() -> (tempfile::TempDir, PathBuf, BackingFile) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ram");
+        let file = File::create(&path).expect("a file");
+        file.set_len(8 * PAGE).expect("room");
+        file.write_all_at(&[7; 4096], 2 * PAGE).expect("room");
+        // Older than every change that follows: time stamps of files are coarse.
+        let old = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+        file.set_times(old).expect("ours");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let opened = BackingFile::open(&path, 8 * PAGE).expect("whole");
+        (folder, path, opened)
+    }
+
+    fn writable(path: &Path) -> File {
+        File::options().write(true).open(path).expect("ours")
+    }
+
+    #[test]
+    fn tells_holes_from_data() {
+        let (_folder, _, file) = sparse();
+        for (at, end) in [(0, 2), (1, 2), (2, 2), (3, 8), (7, 8)] {
+            let hole = file.hole_at(at * PAGE).expect("asked");
+            assert_eq!(hole, at * PAGE..end * PAGE);
+        }
+        assert_eq!(file.stored(), PAGE);
+    }
+
+    #[test]
+    fn notices_every_way_to_change_bytes() {
+        type Harm = fn(&Path);
+        let harms: [Harm; 3] = [
+            |path| writable(path).write_all_at(&[1], 0).expect("room"),
+            |path| writable(path).set_len(7 * PAGE).expect("ours"),
+            // Cut and made longer again, with the old time of modification.
+            |path| {
+                let file = writable(path);
+                file.set_len(0).expect("ours");
+                file.set_len(8 * PAGE).expect("ours");
+                let old = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+                file.set_times(old).expect("ours");
+            },
+        ];
+        for harm in harms {
+            let (_folder, path, file) = sparse();
+            file.check().expect("as it was");
+            harm(&path);
+            assert!(matches!(file.check(), Err(Error::Changed { .. })));
+        }
+    }
+
+    #[test]
+    fn reading_what_was_cut_off_says_that_the_file_changed() {
+        let (_folder, path, file) = sparse();
+        writable(&path).set_len(PAGE).expect("ours");
+        let error = file.read_at(PAGE, &mut [0; 16]).expect_err("not there");
+        assert!(matches!(error, Error::Changed { .. }), "{error}");
+    }
+
+    #[test]
+    fn keeps_the_bytes_of_a_file_that_is_deleted_or_replaced() {
+        let (folder, path, file) = sparse();
+        fs::hard_link(&path, folder.path().join("copy")).expect("ours");
+        file.check().expect("only a name more");
+        fs::write(folder.path().join("new"), "new").expect("ours");
+        fs::rename(folder.path().join("new"), &path).expect("ours");
+        file.check().expect("only a name less");
+        fs::remove_file(folder.path().join("copy")).expect("ours");
+        let mut page = [0; 4096];
+        file.read_at(2 * PAGE, &mut page).expect("still there");
+        file.check().expect("only a name less");
+        assert_eq!(page, [7; 4096]);
+    }
+}

@@ -1,0 +1,231 @@
+//! Makes an image of a saved stream, such as `migrate "exec:cat >FILE"` leaves.
+//!
+//! The stream goes through the destination core, which checks it as it would
+//! check a live migration's; the memory that it places pages in is the image's
+//! files. So a recorded postcopy stream is imported, too. Memory use does not
+//! grow with the stream, but for three bits for each page.
+
+use std::io::Read;
+use std::path::Path;
+
+use retpath_codec::forward::ram::Record;
+use retpath_codec::forward::{self, Decoder, Event, MAX_ITEM, Step};
+
+use super::{Error, Finished, Manifest, Recorder, Writer};
+use retpath_engine::Channel;
+use retpath_engine::blocks::BlockId;
+use retpath_engine::destination::{self, Action, Destination, Ending, Placed, Placement};
+
+/// Bytes that are read at once.
+const READ: usize = 1 << 20;
+
+/// What the stream does not say, and what this reader allows.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// For the core, such as page sizes of blocks.
+    pub core: destination::Config,
+    /// For the decoder: the same page sizes.
+    pub stream: forward::Options,
+    /// Whether to accept a stream that does not mark its end; see
+    /// [`Error::UnprovenEnd`]. The manifest records it.
+    pub accept_unproven_end: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Imported {
+    /// What is in the image now.
+    pub manifest: Manifest,
+    /// Where the image is.
+    pub finished: Finished,
+    /// Bytes of the stream.
+    pub bytes: u64,
+    /// How the stream ended.
+    pub ending: Ending,
+}
+
+/// Reads a stream to its end and makes the image `out` of it. `progress` is told
+/// how many bytes have been read; it ends the import by giving `false`.
+///
+/// # Errors
+///
+/// See [`Error`]; nothing of the image is left. An image that is whole, but
+/// cannot have its name, is no error: see [`Imported::finished`].
+pub fn import(
+    stream: &mut dyn Read,
+    out: &Path,
+    options: ImportOptions,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<Imported, Error> {
+    let mut importing = Importing {
+        writer: Writer::new(out)?,
+        recorder: Recorder::new().accept_unproven_end(options.accept_unproven_end),
+        decoder: Decoder::new(options.stream),
+        core: Destination::new(options.core),
+        ending: None,
+    };
+    let mut input = Input::new();
+    loop {
+        let need = importing.decode(&mut input)?;
+        if !progress(importing.decoder.offset()) {
+            return Err(Error::Stopped);
+        }
+        if !input.fill(stream, need)? {
+            break;
+        }
+    }
+    importing.end(&mut input)
+}
+
+struct Importing {
+    writer: Writer,
+    recorder: Recorder,
+    decoder: Decoder,
+    core: Destination,
+    ending: Option<Ending>,
+}
+
+impl Importing {
+    /// Decodes what is there; says how many more bytes are needed.
+    fn decode(&mut self, input: &mut Input) -> Result<usize, Error> {
+        loop {
+            match self.decoder.next(input.unread())? {
+                Step::Need(need) => return Ok(need),
+                Step::Event { event, size } => {
+                    self.take(event)?;
+                    input.consume(size);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event<'_>) -> Result<(), Error> {
+        let is_page = matches!(
+            event,
+            Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos)
+        );
+        if !is_page {
+            self.recorder.event(&event, &mut self.writer)?;
+        }
+        let writer = &mut self.writer;
+        let (block, offset, len): (BlockId, u64, u64);
+        match self.core.event(Channel::Main, event, 0)? {
+            Placement::None => return self.act(),
+            Placement::Write {
+                block,
+                offset,
+                data,
+            } => return writer.write(block, offset, data),
+            Placement::Clear { block, offset, len } => return writer.zero(block, offset, len),
+            Placement::Copy {
+                block: id,
+                offset: at,
+                data,
+            } => {
+                writer.write(id, at, data)?;
+                (block, offset, len) = (id, at, retpath_engine::protocol::wide(data.len()));
+            }
+            Placement::Zero {
+                block: id,
+                offset: at,
+                len: size,
+            } => {
+                writer.zero(id, at, size)?;
+                (block, offset, len) = (id, at, size);
+            }
+        }
+        let main = Channel::Main;
+        self.core.placed(main, block, offset, len, Placed::New, 0)?;
+        self.act()
+    }
+
+    /// Carries the core's wishes out.
+    fn act(&mut self) -> Result<(), Error> {
+        while let Some(action) = self.core.poll() {
+            match action {
+                Action::Block { id } => {
+                    let blocks = self.core.blocks();
+                    if let Ok(block) = blocks.block(id) {
+                        self.writer.block(block, blocks.target())?;
+                    }
+                }
+                Action::Discard { block, start, len } => self.writer.zero(block, start, len)?,
+                Action::DeviceStateComplete => self.core.device_state_saved()?,
+                Action::Complete(_) => self.core.confirm()?,
+                Action::Finished(ending) => self.ending = Some(ending),
+                Action::Listen | Action::Run => {}
+            }
+        }
+        // Nobody is there to read answers.
+        self.core.outbox().clear();
+        Ok(())
+    }
+
+    /// The stream has ended.
+    fn end(mut self, input: &mut Input) -> Result<Imported, Error> {
+        self.decoder.close();
+        self.decode(input)?;
+        self.decoder.finish(input.unread())?;
+        if !self.decoder.has_ended() {
+            // It came as device state, for want of footers.
+            self.take(Event::Eof)?;
+        }
+        let Some(ending) = self.ending else {
+            return Err(Error::CutShort {
+                why: "it ends before the migration does",
+            });
+        };
+        let manifest = self.writer.seal(self.recorder.facts())?;
+        Ok(Imported {
+            manifest,
+            finished: self.writer.name(),
+            bytes: self.decoder.offset(),
+            ending,
+        })
+    }
+}
+
+/// What has been read and is not decoded yet.
+struct Input {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    fn new() -> Self {
+        Self {
+            bytes: vec![0; READ + MAX_ITEM],
+            start: 0,
+            end: 0,
+        }
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn consume(&mut self, size: usize) {
+        self.start = self.start.saturating_add(size).min(self.end);
+    }
+
+    /// Reads until `need` more bytes are there; `false` at the end.
+    fn fill(&mut self, stream: &mut dyn Read, need: usize) -> Result<bool, Error> {
+        self.bytes.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let want = self.end.saturating_add(need);
+        if want > self.bytes.len() {
+            // The decoder's own limits bound what it needs.
+            self.bytes.resize(want, 0);
+        }
+        while self.end < want {
+            match stream.read(&mut self.bytes[self.end..]) {
+                Ok(0) => return Ok(false),
+                Ok(size) => self.end += size,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
+                Err(error) => return Err(Error::Read(error)),
+            }
+        }
+        Ok(true)
+    }
+}

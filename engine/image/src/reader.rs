@@ -1,0 +1,272 @@
+//! Opens an image.
+//!
+//! Everything that the manifest says is compared with what is there before
+//! anything is served. The states of devices are read and compared with their
+//! digests at once; RAM is read when it is served, so that an image larger than
+//! memory can be served, and each piece is compared with its digest then.
+//!
+//! Nothing of an image is changed. Its files stay locked, shared, while it is
+//! open.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::backing_file::{metadata, open};
+use super::digest::{Digest, identity};
+use super::manifest::Manifest;
+use super::ram_reader::RamReader;
+use super::sums::Sums;
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
+use retpath_engine::blocks::{BlockId, Blocks};
+use retpath_engine::source::PageSource;
+use retpath_engine::virtio_mem::{Devices, Unplugged};
+
+/// Largest manifest, in bytes: room for the most RAM blocks that there can be.
+const MAX_MANIFEST: u64 = 16 << 20;
+
+/// Largest device state, and largest description, in bytes.
+const MAX_STATE: u64 = 4 << 30;
+
+/// An image that is open.
+#[derive(Debug)]
+pub struct Image {
+    path: PathBuf,
+    manifest: Manifest,
+    blocks: Blocks,
+    ram: Vec<RamReader>,
+    device_state: Vec<u8>,
+    early_state: Vec<u8>,
+    description: Option<Vec<u8>>,
+}
+
+impl Image {
+    /// Opens the image in the folder `path`.
+    ///
+    /// # Errors
+    ///
+    /// It is no image, it is one of another version, or its files are not what
+    /// its manifest says.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, true)
+    }
+
+    /// The same, but RAM is not compared with its digests when it is read. For an
+    /// image that [`verify()`](super::verify()) has just checked, and that cannot have
+    /// changed since.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::open`].
+    pub fn open_unverified(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, false)
+    }
+
+    fn open_with(path: &Path, verified: bool) -> Result<Self, Error> {
+        let manifest = read_manifest(path)?;
+        let blocks = manifest.checked_blocks(&path.join(MANIFEST))?;
+        let mut ram = Vec::new();
+        for (at, block) in manifest.blocks.iter().enumerate() {
+            let sums = match verified {
+                true => read_sums(path, &manifest, at)?,
+                false => None,
+            };
+            ram.push(RamReader::open(&path.join(&block.file), block.len, sums)?);
+        }
+        let state = |name| read_state(path, &manifest, name);
+        Ok(Self {
+            device_state: state(DEVICE_STATE)?.unwrap_or_default(),
+            early_state: state(EARLY_STATE)?.unwrap_or_default(),
+            description: state(DESCRIPTION)?,
+            path: path.to_owned(),
+            manifest,
+            blocks,
+            ram,
+        })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The image's identity, unless it was made before there was one.
+    pub fn id(&self) -> Option<Digest> {
+        self.manifest.seal.as_ref().map(|seal| seal.id)
+    }
+
+    /// What the manifest says.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The RAM blocks, numbered as for [`PageSource`].
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// The devices' sections as they stood in the stream, with their heads and
+    /// footers.
+    pub fn device_state(&self) -> &[u8] {
+        &self.device_state
+    }
+
+    /// The sections that stood in front of the first page.
+    pub fn early_state(&self) -> &[u8] {
+        &self.early_state
+    }
+
+    /// The description of the device state, JSON, if there is one.
+    pub fn description(&self) -> Option<&[u8]> {
+        self.description.as_deref()
+    }
+
+    /// Memory of virtio-mem devices that is not plugged, as the devices' states
+    /// say. It reads as zeros, and is nothing to serve.
+    pub fn unplugged(&self) -> Vec<Unplugged> {
+        let states = [self.early_state(), self.device_state()];
+        let devices = Devices::in_sections(u64::MAX, &states);
+        devices.unplugged(&self.blocks).collect()
+    }
+
+    /// Bytes of a block that are in its file, those of holes not counted.
+    pub fn stored(&self, block: BlockId) -> u64 {
+        self.ram.get(block).map_or(0, RamReader::stored)
+    }
+}
+
+impl PageSource for Image {
+    fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let ram = self.ram.get(block).ok_or(io::ErrorKind::NotFound)?;
+        ram.read(offset, out).map_err(io::Error::other)
+    }
+
+    fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> io::Result<bool> {
+        let ram = self.ram.get(block).ok_or(io::ErrorKind::NotFound)?;
+        ram.is_hole(offset, len).map_err(io::Error::other)
+    }
+}
+
+/// Reads the manifest, and compares the image's identity with it.
+pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
+    let about = fs::metadata(folder).map_err(Error::io("opening", folder))?;
+    let path = folder.join(MANIFEST);
+    let missing = match fs::symlink_metadata(&path) {
+        _ if !about.is_dir() => true,
+        Ok(_) => false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        // It may exist, for example in a folder of another user that cannot be searched.
+        Err(error) => return Err(Error::io("opening", &path)(error)),
+    };
+    if missing {
+        return Err(Error::NoManifest {
+            path: folder.to_owned(),
+        });
+    }
+    let file = open(&path)?;
+    let size = metadata(&file, &path)?.len();
+    let wrong = |why| Error::Manifest {
+        path: path.clone(),
+        why,
+    };
+    if size > MAX_MANIFEST {
+        return Err(wrong(format!("{size} bytes are too many for a manifest")));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_MANIFEST)
+        .read_to_end(&mut text)
+        .map_err(Error::io("reading", &path))?;
+    let manifest = Manifest::parse(&text, &path)?;
+    if let Some(seal) = &manifest.seal {
+        let value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let (id, found) = (seal.id, identity(&value));
+        if id != found {
+            return Err(wrong(format!(
+                "the image's id is {id}, but what the manifest says makes {found}: it has been \
+                 changed"
+            )));
+        }
+    }
+    Ok(manifest)
+}
+
+/// Reads the digests of a block's pieces; none if the image has none.
+pub(super) fn read_sums(
+    folder: &Path,
+    manifest: &Manifest,
+    block: usize,
+) -> Result<Option<Sums>, Error> {
+    let ram = manifest.blocks.get(block);
+    let seal = manifest.seal.as_ref();
+    let sums = seal.and_then(|seal| Some((seal.piece, seal.ram.get(block)?)));
+    let (Some(ram), Some((piece, sums))) = (ram, sums) else {
+        return Ok(None);
+    };
+    let len = Sums::file_len(piece, ram.len);
+    let bytes = read_whole(folder, &sums.file, len, Some(sums.digest))?;
+    Sums::parse(&bytes, piece, ram.len)
+        .map(Some)
+        .ok_or_else(|| {
+            let path = folder.join(&sums.file);
+            let why = "not one digest for each piece".into();
+            Error::File { path, why }
+        })
+}
+
+/// Reads one of the files with states; none if the image has no such file.
+pub(super) fn read_state(
+    folder: &Path,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<Option<Vec<u8>>, Error> {
+    let seal = manifest.seal.as_ref();
+    let (len, digest) = match name {
+        DEVICE_STATE => (
+            Some(manifest.device_state),
+            seal.map(|seal| seal.device_state),
+        ),
+        EARLY_STATE => (
+            Some(manifest.early_state).filter(|&len| len > 0),
+            seal.and_then(|seal| seal.early_state),
+        ),
+        _ => (manifest.description, seal.and_then(|seal| seal.description)),
+    };
+    let Some(len) = len else {
+        return Ok(None);
+    };
+    if len > MAX_STATE {
+        let path = folder.join(name);
+        let why = format!("{len} bytes are too many for the state of devices");
+        return Err(Error::File { path, why });
+    }
+    read_whole(folder, name, len, digest).map(Some)
+}
+
+/// Reads a whole file, and compares it with its length and its digest.
+fn read_whole(
+    folder: &Path,
+    name: &str,
+    len: u64,
+    digest: Option<Digest>,
+) -> Result<Vec<u8>, Error> {
+    let path = folder.join(name);
+    let file = open(&path)?;
+    let size = metadata(&file, &path)?.len();
+    if size != len {
+        let why =
+            format!("the file has {size} bytes, but the manifest says {len}: it has been changed");
+        return Err(Error::File { path, why });
+    }
+    let mut bytes = Vec::new();
+    file.take(len)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("reading", &path))?;
+    if digest.is_some_and(|digest| digest != Digest::of(&bytes)) {
+        return Err(Error::Damaged {
+            path,
+            offset: 0,
+            len,
+        });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,100 @@
+//! Append-only files of device state. After a failed write they cannot be synced,
+//! so a torn file never becomes part of an image.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::Error;
+use super::backing_file::open_as;
+use super::ram_file::create;
+use retpath_engine::protocol::wide;
+
+/// A file that grows at its end.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    pub(super) path: PathBuf,
+    file: File,
+    pub(super) len: u64,
+    /// A write has failed, so later bytes are at the wrong offset.
+    torn: bool,
+}
+
+impl StateFile {
+    pub(super) fn new(folder: &Path, name: &str) -> Result<Self, Error> {
+        let path = folder.join(name);
+        let file = create(&path)?;
+        Ok(Self {
+            path,
+            file,
+            len: 0,
+            torn: false,
+        })
+    }
+
+    /// Opens the file that another process left, and truncates it to `len`.
+    pub(super) fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
+        let path = folder.join(name);
+        let file = open_as(&path, OFlags::RDWR)?;
+        let mut state = Self {
+            path,
+            file,
+            len: 0,
+            torn: false,
+        };
+        let size = state.file.metadata();
+        if size.map_err(Error::io("looking at", &state.path))?.len() < len {
+            return Err(Error::File {
+                path: state.path,
+                why: format!("the file is shorter than {len} bytes"),
+            });
+        }
+        state.truncate(len)?;
+        Ok(state)
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all(bytes);
+        self.torn |= written.is_err();
+        written.map_err(Error::io("writing", &self.path))?;
+        self.len += wide(bytes.len());
+        Ok(())
+    }
+
+    pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
+        std::fs::read(&self.path).map_err(Error::io("reading", &self.path))
+    }
+
+    pub(super) fn truncate(&mut self, len: u64) -> Result<(), Error> {
+        let done = self
+            .file
+            .set_len(len)
+            .and_then(|()| io::Seek::seek(&mut self.file, io::SeekFrom::Start(len)));
+        done.map_err(Error::io("cutting", &self.path))?;
+        self.len = len;
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        if self.torn {
+            return Err(Error::File {
+                path: self.path.clone(),
+                why: "a part of it could not be written".into(),
+            });
+        }
+        let failed = Error::io("syncing", &self.path);
+        self.file.sync_all().map_err(failed)
+    }
+}
+
+/// Creates or replaces a file atomically.
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
+    let mut file = File::create(&new).map_err(Error::io("making", &new))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(Error::io("writing", &new))?;
+    std::fs::rename(&new, &path).map_err(Error::io("naming", &path))
+}

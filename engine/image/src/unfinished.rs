@@ -1,0 +1,291 @@
+//! Files with which another process can finish an unfinished image.
+//!
+//! ```text
+//!  NAME.incomplete-PID/
+//!    unfinished.json       {"format": "retpath-unfinished", "version": 1,
+//!                           "has_device_state": true,
+//!                           "manifest": what manifest.json would say so far}
+//!    received-000.bits     one file for each RAM block: bit n of byte n / 8 is
+//!    received-001.bits     set if target page n has been received
+//! ```
+//!
+//! `unfinished.json` is written when the source has stopped its guest, and again
+//! when the device state is on disk: before that, another process can only give the
+//! guest back to the source. The bitmaps follow the RAM files: a page is in its file
+//! before its bit is set, and a page whose bit is not set yet is sent again. So the
+//! process may be killed at any moment. A crash of the system is not covered.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use serde_json::{Value, json};
+
+use super::backing_file::open_as;
+use super::manifest::Manifest;
+use super::ram_file::{RamData, create};
+use super::state_file::{StateFile, replace};
+use super::temporary::Temporary;
+use super::writer::{Gathered, Writer};
+use super::{DEVICE_STATE, EARLY_STATE, Error, UNFINISHED};
+use retpath_engine::blocks::BlockId;
+use retpath_engine::protocol::wide;
+
+/// The member `format` of `unfinished.json`.
+const FORMAT: &str = "retpath-unfinished";
+
+/// Largest file that is read: as a manifest's.
+const MAX_SIZE: u64 = 16 << 20;
+
+/// Words that are turned into bytes at once.
+const WORDS: usize = 8192;
+
+/// The received bitmaps of an unfinished image.
+#[derive(Debug)]
+pub(super) struct Received {
+    files: Vec<(PathBuf, File)>,
+}
+
+impl Received {
+    /// Makes the files, of `blocks` blocks of which nothing is received.
+    pub(super) fn new(folder: &Path, blocks: usize) -> Result<Self, Error> {
+        let files = (0..blocks).map(|id| {
+            let path = bits(folder, id);
+            Ok((path.clone(), create(&path)?))
+        });
+        Ok(Self {
+            files: files.collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// Opens the files that another process has left.
+    pub(super) fn open(folder: &Path, blocks: usize) -> Result<Self, Error> {
+        let files = (0..blocks).map(|id| {
+            let path = bits(folder, id);
+            let file = open_as(&path, OFlags::RDWR)?;
+            Ok((path, file))
+        });
+        Ok(Self {
+            files: files.collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// Sets the received target pages of a block, which are in its file.
+    pub(super) fn set(&self, block: BlockId, words: &[u64]) -> Result<(), Error> {
+        let (path, file) = self.files.get(block).ok_or(Error::Range)?;
+        let mut bytes = Vec::new();
+        for (at, words) in words.chunks(WORDS).enumerate() {
+            bytes.clear();
+            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            file.write_all_at(&bytes, wide(at * WORDS * size_of::<u64>()))
+                .map_err(Error::io("writing", path))?;
+        }
+        Ok(())
+    }
+
+    /// The received target pages of a block of `pages` target pages. What the
+    /// file lacks has not been received.
+    pub(super) fn get(&self, block: BlockId, pages: u64) -> Result<Vec<u64>, Error> {
+        let (path, file) = self.files.get(block).ok_or(Error::Range)?;
+        let mut bytes = Vec::new();
+        file.take(pages.div_ceil(64) * 8)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("reading", path))?;
+        let (words, _) = bytes.as_chunks();
+        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    }
+
+    /// Removes the files from a folder, which may have another name now: the
+    /// image is finished.
+    pub(super) fn remove(self, folder: &Path) -> Result<(), Error> {
+        let bits = (0..self.files.len()).map(|id| bits(folder, id));
+        for path in [folder.join(UNFINISHED)].into_iter().chain(bits) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("removing", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bits(folder: &Path, block: BlockId) -> PathBuf {
+    folder.join(format!("received-{block:03}.bits"))
+}
+
+impl Writer {
+    /// Continues an image that another process left in the folder `path` after
+    /// [`Writer::make_resumable`]. Its final name is `out`, or the one that it was
+    /// started with. Also returns what was known of the source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotUnfinished`], [`Error::InUse`], [`Error::Exists`]; or the
+    /// folder's files do not match its `unfinished.json`.
+    pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Unfinished), Error> {
+        let temporary = Temporary::adopt(path, out)?;
+        let folder = temporary.path();
+        let unfinished = read(folder)?;
+        let manifest = &unfinished.facts;
+        let blocks = manifest.checked_blocks(&folder.join(UNFINISHED))?;
+        let files = manifest
+            .blocks
+            .iter()
+            .map(|block| RamData::open(folder, block));
+        let writer = Self {
+            device_state: StateFile::open(folder, DEVICE_STATE, manifest.device_state)?,
+            early_state: StateFile::open(folder, EARLY_STATE, manifest.early_state)?,
+            description: None,
+            files: files.collect::<Result<_, _>>()?,
+            received: Some(Received::open(folder, blocks.len())?),
+            blocks: Some(blocks),
+            gathered: Gathered::default(),
+            seal: None,
+            temporary,
+        };
+        Ok((writer, unfinished))
+    }
+
+    /// Makes the folder one with which another process can give the guest back to the
+    /// source: from now on dropping the writer keeps it. Call this when the source has
+    /// stopped its guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. Dropping the writer keeps the folder even then.
+    pub fn make_returnable(&mut self, facts: Manifest) -> Result<(), Error> {
+        self.temporary.set_stays(true);
+        self.leave(facts, false)
+    }
+
+    /// Makes the folder one that another process can continue with
+    /// ([`Writer::resume`]): from now on dropping the writer keeps it. Call this when
+    /// the device state is complete, before the source is told so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. Dropping the writer keeps the folder even then.
+    pub fn make_resumable(&mut self, facts: Manifest) -> Result<(), Error> {
+        self.temporary.set_stays(true);
+        self.sync_device_state()?;
+        self.leave(facts, true)
+    }
+
+    fn leave(&mut self, facts: Manifest, has_device_state: bool) -> Result<(), Error> {
+        let folder = self.temporary.path();
+        let received = match self.received.take() {
+            Some(received) => received,
+            None => Received::new(folder, self.files.len())?,
+        };
+        let unfinished = Unfinished {
+            facts: self.manifest(facts),
+            has_device_state,
+        };
+        replace(folder, UNFINISHED, unfinished.text().as_bytes())?;
+        self.received = Some(received);
+        Ok(())
+    }
+
+    /// Whether another process can continue with the folder, or give the guest back.
+    pub fn is_resumable(&self) -> bool {
+        self.received.is_some()
+    }
+
+    /// Writes the received bitmaps, after the pages themselves. Every page whose bit
+    /// is set must have been given to this writer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn checkpoint<'a>(
+        &mut self,
+        received: impl IntoIterator<Item = &'a [u64]>,
+    ) -> Result<(), Error> {
+        self.flush()?;
+        let Some(files) = &self.received else {
+            return Ok(());
+        };
+        for (id, words) in received.into_iter().enumerate() {
+            files.set(id, words)?;
+        }
+        Ok(())
+    }
+
+    /// The target pages of a block that the previous process received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn received(&self, block: BlockId) -> Result<Vec<u64>, Error> {
+        match (&self.received, &self.blocks) {
+            (Some(files), Some(blocks)) => files.get(block, blocks.target_pages(block)),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The received sections: those in front of RAM, and the devices'.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn states(&self) -> Result<[Vec<u8>; 2], Error> {
+        Ok([self.early_state.read()?, self.device_state.read()?])
+    }
+}
+
+/// The contents of `unfinished.json`.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// What is known of the source.
+    pub facts: Manifest,
+    /// Whether the device state is complete.
+    pub has_device_state: bool,
+}
+
+impl Unfinished {
+    fn text(&self) -> String {
+        let value = json!({
+            "format": FORMAT,
+            "version": super::VERSION,
+            "has_device_state": self.has_device_state,
+            "manifest": self.facts.to_json(),
+        });
+        format!("{value:#}\n")
+    }
+}
+
+/// Reads the `unfinished.json` of a folder.
+fn read(folder: &Path) -> Result<Unfinished, Error> {
+    let path = folder.join(UNFINISHED);
+    if !path.exists() {
+        return Err(Error::NotUnfinished {
+            path: folder.into(),
+        });
+    }
+    let mut text = Vec::new();
+    open_as(&path, OFlags::RDONLY)?
+        .take(MAX_SIZE)
+        .read_to_end(&mut text)
+        .map_err(Error::io("reading", &path))?;
+    let wrong = |why: String| Error::Manifest {
+        path: path.clone(),
+        why,
+    };
+    let value: Value =
+        serde_json::from_slice(&text).map_err(|error| wrong(format!("not JSON: {error}")))?;
+    if value["format"] != FORMAT {
+        return Err(wrong(format!("\"format\" is not \"{FORMAT}\"")));
+    }
+    let Some(has_device_state) = value["has_device_state"].as_bool() else {
+        return Err(wrong("\"has_device_state\" must be true or false".into()));
+    };
+    let manifest = value["manifest"].to_string();
+    Ok(Unfinished {
+        facts: Manifest::parse(manifest.as_bytes(), &path)?,
+        has_device_state,
+    })
+}

@@ -1,0 +1,363 @@
+//! Makes an image.
+//!
+//! Pages come in any order and may come again. Neighbours are gathered, so that
+//! a stream that goes through memory in order is written in large pieces; pages
+//! of zeros become holes. After an error nothing exists under the image's name.
+//! Dropping the writer removes what was written, unless the image is complete or
+//! may be the only copy of a guest: see [`Writer::make_resumable`].
+
+use std::path::{Path, PathBuf};
+
+use super::digest::Seal;
+use super::manifest::{Manifest, RamFile};
+use super::ram_file::RamData;
+use super::state_file::{StateFile, replace};
+use super::temporary::Temporary;
+use super::unfinished::Received;
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, digest};
+use retpath_engine::blocks::{Block, BlockId, Blocks};
+use retpath_engine::destination::Tail;
+use retpath_engine::protocol::wide;
+
+/// Neighbouring pages that are written at once, in bytes.
+const GATHER: usize = 1 << 20;
+
+/// An image that is being made.
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) temporary: Temporary,
+    /// None before the first block, whose stream says the target page size.
+    pub(super) blocks: Option<Blocks>,
+    pub(super) files: Vec<RamData>,
+    pub(super) gathered: Gathered,
+    pub(super) device_state: StateFile,
+    pub(super) early_state: StateFile,
+    pub(super) description: Option<StateFile>,
+    /// The received bitmaps, with which another process can continue.
+    pub(super) received: Option<Received>,
+    /// The digests, once it has been sealed.
+    pub(super) seal: Option<Seal>,
+}
+
+/// Bytes that belong in a row and are not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    block: BlockId,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// Begins an image that will be at `out`, where nothing may be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`], [`Error::Name`] and [`Error::Io`].
+    pub fn new(out: &Path) -> Result<Self, Error> {
+        let temporary = Temporary::new(out)?;
+        let folder = temporary.path();
+        Ok(Self {
+            device_state: StateFile::new(folder, DEVICE_STATE)?,
+            early_state: StateFile::new(folder, EARLY_STATE)?,
+            description: None,
+            blocks: None,
+            files: Vec::new(),
+            gathered: Gathered::default(),
+            received: None,
+            seal: None,
+            temporary,
+        })
+    }
+
+    /// Where the image is now: under a temporary name until it is finished.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// The RAM blocks, once there is one.
+    pub fn blocks(&self) -> Option<&Blocks> {
+        self.blocks.as_ref()
+    }
+
+    /// Removes everything: the source can run its guest.
+    pub fn discard(mut self) {
+        self.temporary.set_stays(false);
+    }
+
+    /// Keeps the folder under its temporary name: there may be no other copy.
+    pub fn keep(mut self) {
+        self.temporary.set_stays(true);
+    }
+
+    /// Adds a RAM block that is all zeros, of a machine with target pages of
+    /// `target` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Block`] and [`Error::Io`].
+    pub fn block(&mut self, block: &Block, target: u64) -> Result<BlockId, Error> {
+        let wrong = |error| Error::Block {
+            name: block.name.clone(),
+            error,
+        };
+        let blocks = match &mut self.blocks {
+            Some(blocks) => blocks,
+            none => none.insert(Blocks::new(target).map_err(wrong)?),
+        };
+        let id = blocks.add(block.clone()).map_err(wrong)?;
+        let ram = RamData::new(self.temporary.path(), id, block)?;
+        self.files.push(ram);
+        Ok(id)
+    }
+
+    /// Puts bytes into a block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Range`] and [`Error::Io`], which may be about bytes that came
+    /// before.
+    pub fn write(&mut self, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let len = wide(bytes.len());
+        self.check(block, offset, len)?;
+        let row = &self.gathered;
+        let follows = row.block == block && row.end() == offset;
+        if !follows || row.bytes.len() + bytes.len() > GATHER {
+            self.flush()?;
+            self.gathered.block = block;
+            self.gathered.offset = offset;
+        }
+        self.gathered.bytes.extend(bytes);
+        Ok(())
+    }
+
+    /// Puts zeros into a block, without using room for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::write`].
+    pub fn zero(&mut self, block: BlockId, offset: u64, len: u64) -> Result<(), Error> {
+        self.check(block, offset, len)?;
+        let row = &self.gathered;
+        let apart = row.block != block || row.end() <= offset || offset + len <= row.offset;
+        if !apart {
+            self.flush()?;
+        }
+        self.files[block].zero(offset, len)
+    }
+
+    fn check(&self, block: BlockId, offset: u64, len: u64) -> Result<(), Error> {
+        let blocks = self.blocks.as_ref().ok_or(Error::Range)?;
+        let whole = blocks.block(block).map_err(|_| Error::Range)?.len;
+        let end = offset.checked_add(len);
+        end.filter(|&end| end <= whole).ok_or(Error::Range)?;
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        let row = &mut self.gathered;
+        if let Some(file) = self.files.get_mut(row.block) {
+            file.write(row.offset, &row.bytes)?;
+        }
+        row.bytes.clear();
+        Ok(())
+    }
+
+    /// Appends to the devices' sections.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.device_state.append(bytes)
+    }
+
+    /// Appends to the sections in front of the first page.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn early_state(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.early_state.append(bytes)
+    }
+
+    /// Appends to the description of the device state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn description(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let file = match &mut self.description {
+            Some(file) => file,
+            none => none.insert(StateFile::new(self.temporary.path(), DESCRIPTION)?),
+        };
+        file.append(bytes)
+    }
+
+    /// Whether a description has begun.
+    pub fn has_description(&self) -> bool {
+        self.description.is_some()
+    }
+
+    /// Forgets the description, of which not all has come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn forget_description(&mut self) -> Result<(), Error> {
+        match self.description.take() {
+            Some(file) => {
+                std::fs::remove_file(&file.path).map_err(Error::io("removing", &file.path))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the end mark and the description that follow the device state in a
+    /// stream without footers: see [`tail`](super::tail). Returns what the end looks
+    /// like. Changes nothing if there is no end, or one that is neither proven nor
+    /// accepted.
+    pub(super) fn split_device_state(&mut self, accept_unproven: bool) -> Result<Tail, Error> {
+        let all = self.device_state.read()?;
+        let Some(split) = super::tail::split(&all) else {
+            return Ok(Tail::Open);
+        };
+        if split.proven || accept_unproven {
+            self.device_state.truncate(wide(split.len))?;
+            if let Some(description) = split.description {
+                self.description(description)?;
+            }
+        }
+        Ok(split.tail())
+    }
+
+    /// What the end of the device state looks like so far.
+    pub(super) fn device_state_tail(&self) -> Result<Tail, Error> {
+        Ok(super::tail::look(&self.device_state.read()?))
+    }
+
+    /// Syncs the device state to disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn sync_device_state(&mut self) -> Result<(), Error> {
+        self.early_state.sync()?;
+        self.device_state.sync()
+    }
+
+    /// Syncs everything received so far to disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        for ram in &self.files {
+            ram.sync()?;
+        }
+        self.sync_device_state()
+    }
+
+    /// Completes the image and syncs it to disk; only its name is missing then.
+    /// `facts` is what is known of the source; the writer adds what it knows
+    /// itself. After success, dropping the writer keeps the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CutShort`] without a RAM block, as no machine is, and
+    /// [`Error::Io`]. The image is not whole then.
+    pub fn seal(&mut self, facts: Manifest) -> Result<Manifest, Error> {
+        if self.files.is_empty() {
+            return Err(Error::CutShort {
+                why: "it ends before the first RAM block",
+            });
+        }
+        self.sync()?;
+        if let Some(description) = &self.description {
+            description.sync()?;
+        }
+        let mut manifest = self.manifest(facts);
+        manifest.seal = self.seal.take();
+        let manifest = digest::seal(self.temporary.path(), manifest)?;
+        self.seal = manifest.seal.clone();
+        let text = format!("{:#}\n", manifest.to_json());
+        replace(self.temporary.path(), MANIFEST, text.as_bytes())?;
+        self.temporary.sync()?;
+        self.temporary.set_stays(true);
+        Ok(manifest)
+    }
+
+    /// Renames a sealed image to its final name. It stays on disk even if that
+    /// fails.
+    pub fn name(mut self) -> Finished {
+        // Releases the exclusive locks: readers take shared ones.
+        self.files.clear();
+        let trouble = self.temporary.name().err();
+        // Only now: until the image has its name, another process can continue after
+        // this one is killed. Readers ignore files that the manifest does not name.
+        let folder = self.temporary.path();
+        if self.early_state.len == 0 {
+            let _ = std::fs::remove_file(folder.join(EARLY_STATE));
+        }
+        if let Some(received) = self.received.take() {
+            let _ = received.remove(folder);
+        }
+        Finished {
+            path: self.temporary.path().to_owned(),
+            has_name: self.temporary.has_name(),
+            trouble,
+        }
+    }
+
+    /// [`Writer::seal`] and [`Writer::name`] in one.
+    ///
+    /// # Errors
+    ///
+    /// As those: if the image lacks only its name, it stays under another.
+    pub fn finish(mut self, facts: Manifest) -> Result<Manifest, Error> {
+        let manifest = self.seal(facts)?;
+        match self.name().trouble {
+            Some(error) => Err(error),
+            None => Ok(manifest),
+        }
+    }
+
+    pub(super) fn manifest(&self, facts: Manifest) -> Manifest {
+        let blocks = self.blocks.iter().flat_map(Blocks::iter).zip(&self.files);
+        let blocks = blocks.map(|(block, ram)| RamFile {
+            name: block.name.clone(),
+            len: block.len,
+            page: block.page,
+            file: ram.name.clone(),
+        });
+        Manifest {
+            blocks: blocks.collect(),
+            target_page: self
+                .blocks
+                .as_ref()
+                .map_or(facts.target_page, Blocks::target),
+            device_state: self.device_state.len,
+            early_state: self.early_state.len,
+            description: self.description.as_ref().map(|file| file.len),
+            ..facts
+        }
+    }
+}
+
+/// Where a whole image is.
+#[derive(Debug)]
+pub struct Finished {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether it has the name that was asked for.
+    pub has_name: bool,
+    /// Why it does not have the name that was asked for, or why a crash of the
+    /// system could still take that name away.
+    pub trouble: Option<Error>,
+}
+
+impl Gathered {
+    fn end(&self) -> u64 {
+        self.offset + wide(self.bytes.len())
+    }
+}

@@ -1,0 +1,237 @@
+//! Changed images: reads return the original bytes or fail.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use retpath_engine::source::PageSource;
+use retpath_image::{Error, Image, Writer, verify};
+use serde_json::{Value, json};
+
+use super::{PAGE, block, edit_sealed, facts, folder, make, refusal};
+
+/// The file of the first block.
+const RAM: &str = "ram-000-pc.ram.raw";
+
+/// Bytes in a piece.
+const PIECE: u64 = 16384;
+
+/// An image whose last piece is a page, with a hole in the middle, and its bytes.
+fn uneven(folder: &Path) -> (Image, Vec<u8>) {
+    let out = folder.join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    let pages = 41;
+    writer
+        .block(&block(b"pc.ram", pages), PAGE)
+        .expect("a block");
+    for page in (0..9).chain([13]).chain(29..pages) {
+        let bytes: Vec<u8> = (0..4096_u64).map(|i| (i * 7 + page) as u8 | 1).collect();
+        writer.write(0, page * PAGE, &bytes).expect("inside");
+    }
+    writer.finish(facts()).expect("finished");
+    let bytes = fs::read(out.join(RAM)).expect("there");
+    (Image::open(&out).expect("whole"), bytes)
+}
+
+fn writable(folder: &Path) -> File {
+    let path = folder.join("image").join(RAM);
+    File::options().write(true).open(path).expect("there")
+}
+
+/// What is behind an error of reading.
+fn cause(error: &io::Error) -> &Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    cause.unwrap_or_else(|| panic!("{error}"))
+}
+
+/// Ranges at all places within and across pieces, in an order that finds some pieces kept and
+/// others gone.
+fn ranges(len: u64) -> impl Iterator<Item = (u64, u64)> {
+    let sizes = [
+        1,
+        PAGE,
+        3 * PAGE,
+        PIECE,
+        PIECE + 1,
+        4 * PIECE,
+        5 * PIECE + 77,
+    ];
+    let places = (0..len).step_by(3001).map(move |at| at * 7919 % len);
+    places
+        .flat_map(move |at| sizes.map(|size| (at / 1024 * 1024, size)))
+        .chain([(0, len), (len - 1, 1), (len - PAGE, PAGE)])
+        .filter(move |(at, size)| at + size <= len)
+}
+
+#[test]
+fn reads_every_range_as_it_is_in_the_file() {
+    let folder = folder();
+    let (image, want) = uneven(folder.path());
+    let mut count = 0;
+    for (at, size) in ranges(41 * PAGE) {
+        let (start, len) = (at as usize, size as usize);
+        let mut got = vec![0xee; len];
+        image.read(0, at, &mut got).expect("inside");
+        assert!(got == want[start..start + len], "{size} bytes at {at}");
+        if image.is_hole(0, at, size).expect("as it was") {
+            assert!(got.iter().all(|byte| *byte == 0), "{size} bytes at {at}");
+        }
+        count += 1;
+    }
+    assert!(count > 200, "{count}");
+    assert!(image.read(0, 41 * PAGE - 1, &mut [0; 2]).is_err());
+    assert!(image.read(0, u64::MAX, &mut [0; 2]).is_err());
+}
+
+#[test]
+fn refuses_exactly_the_reads_that_touch_a_changed_piece() {
+    for page in [0, 9, 31, 40] {
+        let folder = folder();
+        let (image, want) = uneven(folder.path());
+        drop(image);
+        let at = page * PAGE + 100;
+        let changed = [!want[at as usize]];
+        writable(folder.path())
+            .write_all_at(&changed, at)
+            .expect("room");
+        let image = Image::open(&folder.path().join("image")).expect("nobody looked yet");
+        let piece = at / PIECE * PIECE;
+        for (at, size) in ranges(41 * PAGE) {
+            let touches = at < piece + PIECE && piece < at + size;
+            let mut got = vec![0xee; size as usize];
+            let done = image.read(0, at, &mut got);
+            assert_eq!(done.is_err(), touches, "{size} bytes at {at}");
+            if let Err(error) = done {
+                let Error::Damaged { offset, len, .. } = cause(&error) else {
+                    panic!("{error}")
+                };
+                assert_eq!((*offset, *len), (piece, PIECE.min(41 * PAGE - piece)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hole_where_there_was_data_is_refused_and_not_taken_for_zeros() {
+    let folder = folder();
+    let (image, _) = uneven(folder.path());
+    drop(image);
+    let file = writable(folder.path());
+    file.set_len(0).expect("ours");
+    file.set_len(41 * PAGE).expect("ours");
+    let image = Image::open(&folder.path().join("image")).expect("nobody looked yet");
+    let error = image.is_hole(0, 0, PAGE).expect_err("there was data");
+    assert!(
+        matches!(cause(&error), Error::Damaged { offset: 0, .. }),
+        "{error}"
+    );
+    assert!(image.read(0, 0, &mut [0; 4096]).is_err());
+    // Where there were zeros, they are right.
+    assert!(image.is_hole(0, 4 * PIECE, 2 * PIECE).expect("as it was"));
+}
+
+#[test]
+fn detects_changes_to_pieces_already_read() {
+    let folder = folder();
+    let (image, _) = uneven(folder.path());
+    // Time stamps of files are coarse.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    image.read(0, PAGE, &mut [0; 16]).expect("whole");
+    writable(folder.path())
+        .write_all_at(&[0xee], 40 * PAGE)
+        .expect("room");
+    for done in [
+        image.read(0, PAGE, &mut [0; 16]),
+        image.is_hole(0, 4 * PIECE, PIECE).map(|_| ()),
+    ] {
+        let error = done.expect_err("the file is another one");
+        assert!(matches!(cause(&error), Error::Changed { .. }), "{error}");
+    }
+}
+
+#[test]
+fn without_digests_only_changes_while_it_is_open_are_noticed() {
+    let folder = folder();
+    let (image, _) = uneven(folder.path());
+    drop(image);
+    writable(folder.path())
+        .write_all_at(&[0xee], 0)
+        .expect("room");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let image = Image::open_unverified(&folder.path().join("image")).expect("opened");
+    assert!(image.id().is_some());
+    image.read(0, 0, &mut [0; 4096]).expect("nobody compares");
+    writable(folder.path())
+        .write_all_at(&[0xee], 0)
+        .expect("room");
+    let error = image.read(0, 0, &mut [0; 4096]).expect_err("changed");
+    assert!(matches!(cause(&error), Error::Changed { .. }), "{error}");
+}
+
+#[test]
+fn verify_can_be_stopped_and_tells_how_far_it_is() {
+    let folder = folder();
+    let out = make(folder.path());
+    let mut steps = Vec::new();
+    let found = verify(&out, &mut |done, all| {
+        steps.push((done, all));
+        true
+    });
+    assert!(found.expect("has digests").is_whole());
+    let all = 65 * PAGE;
+    assert_eq!(steps.last(), Some(&(all, all)));
+    assert!(steps.is_sorted(), "{steps:?}");
+    let error = verify(&out, &mut |_, _| false).expect_err("stopped");
+    assert!(matches!(error, Error::Stopped));
+}
+
+/// A change of the manifest, and what the refusal says.
+type Edit = (&'static str, fn(&mut Value));
+
+const EDITS: &[Edit] = &[
+    ("it has been changed", |m| m["machine"] = "pc".into()),
+    ("it has been changed", |m| m["later"] = 1.into()),
+    ("it has been changed", |m| {
+        m["id"] = "00000000000000000000000000000000".into();
+    }),
+    ("it has been changed", |m| {
+        m["digests"]["device_state"] = "00000000000000000000000000000000".into();
+    }),
+    ("\"id\" must be 32 hexadecimal digits", |m| {
+        m["id"] = Value::Null
+    }),
+    ("\"digests\" is no object", |m| m["digests"] = 1.into()),
+    ("\"kind\" is not \"xxh3\"", |m| {
+        m["digests"]["kind"] = "md5".into()
+    }),
+    ("a power of two from 4096 to 1048576", |m| {
+        m["digests"]["piece"] = 2048.into();
+    }),
+    ("not one file for each RAM block", |m| {
+        m["digests"]["blocks"] = json!([]);
+    }),
+    ("two RAM blocks have the file", |m| {
+        m["digests"]["blocks"][0]["file"] = RAM.into();
+    }),
+    ("must be the name of a file in this folder", |m| {
+        m["digests"]["blocks"][0]["file"] = "../sums".into();
+    }),
+    ("\"description\" must be there if and only if", |m| {
+        m["digests"]["description"] = Value::Null;
+    }),
+    ("\"early_state\" must be there if and only if", |m| {
+        m["digests"]["early_state"] = m["id"].clone();
+    }),
+];
+
+#[test]
+fn refuses_every_edit_of_the_digests() {
+    for (want, change) in EDITS {
+        let folder = folder();
+        let out = make(folder.path());
+        edit_sealed(&out, change);
+        let message = refusal(&out);
+        assert!(message.contains(want), "{want}: {message}");
+    }
+}

@@ -1,0 +1,329 @@
+//! Images: what is written is what is read, and nothing else is taken for one.
+
+mod changes;
+mod refusals;
+mod resumed;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use retpath_codec::{BlockName, NameBuf};
+use retpath_engine::blocks::Block;
+use retpath_engine::source::PageSource;
+use retpath_image::{Error, Image, Leftover, LeftoverState, Manifest, Recorder, Writer, leftovers};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PAGE: u64 = 4096;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn block(name: &[u8], pages: u64) -> Block {
+    Block {
+        name: NameBuf::new(name).expect("a good name"),
+        len: pages * PAGE,
+        page: PAGE,
+    }
+}
+
+fn facts() -> Manifest {
+    Recorder::new().facts()
+}
+
+/// An image of two blocks; every third page of the first is not zero.
+fn make(folder: &Path) -> PathBuf {
+    let out = folder.join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    writer.block(&block(b"pc.ram", 64), PAGE).expect("a block");
+    writer
+        .block(&block(b"/rom@\xff", 1), PAGE)
+        .expect("a block");
+    for page in (0..64).step_by(3) {
+        let bytes = vec![page as u8 + 1; 4096];
+        writer.write(0, page * PAGE, &bytes).expect("inside");
+    }
+    writer.device_state(b"\x04state").expect("room");
+    writer.description(b"{}").expect("room");
+    writer.finish(facts()).expect("finished");
+    out
+}
+
+/// Changes the manifest, and makes the image one without digests, which would not fit any more.
+fn edit(image: &Path, change: impl FnOnce(&mut Value)) {
+    edit_sealed(image, |manifest| {
+        let members = manifest.as_object_mut().expect("an object");
+        members.remove("id");
+        members.remove("digests");
+        change(manifest);
+    });
+}
+
+fn edit_sealed(image: &Path, change: impl FnOnce(&mut Value)) {
+    let path = image.join("manifest.json");
+    let mut value = serde_json::from_slice(&fs::read(&path).expect("there")).expect("JSON");
+    change(&mut value);
+    fs::write(path, value.to_string()).expect("ours");
+}
+
+/// The message with which an image is refused.
+fn refusal(image: &Path) -> String {
+    match Image::open(image) {
+        Ok(_) => panic!("opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn reads_what_was_written() {
+    let folder = folder();
+    let image = Image::open(&make(folder.path())).expect("whole");
+    assert_eq!(image.blocks().len(), 2);
+    for page in 0..64 {
+        let want = if page % 3 == 0 { page as u8 + 1 } else { 0 };
+        let mut got = [0xee; 4096];
+        image.read(0, page * PAGE, &mut got).expect("inside");
+        assert!(got.iter().all(|byte| *byte == want), "page {page}");
+    }
+    let mut got = [0xee; 4096];
+    image.read(1, 0, &mut got).expect("inside");
+    assert_eq!(got, [0; 4096]);
+    assert!(image.read(0, 64 * PAGE, &mut [0]).is_err());
+    assert!(image.read(2, 0, &mut [0]).is_err());
+    assert_eq!(image.device_state(), b"\x04state");
+    assert_eq!(image.early_state(), b"");
+    assert_eq!(image.description(), Some(&b"{}"[..]));
+}
+
+#[test]
+fn keeps_names_that_are_not_utf8() {
+    let folder = folder();
+    let out = make(folder.path());
+    let manifest = fs::read_to_string(out.join("manifest.json")).expect("there");
+    assert!(manifest.contains("\"hex\": \"2f726f6d40ff\""), "{manifest}");
+    let image = Image::open(&out).expect("whole");
+    let name = NameBuf::new(b"/rom@\xff").expect("good");
+    let id = image.blocks().find(name.name());
+    assert_eq!(id, Some(1));
+}
+
+#[test]
+fn stores_zeros_as_holes() {
+    let folder = folder();
+    let out = folder.path().join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    writer.block(&block(b"ram", 1024), PAGE).expect("a block");
+    // Written and taken back, in the row that is being gathered and after it.
+    writer.write(0, 0, &[1; 4096]).expect("inside");
+    writer.write(0, PAGE, &[2; 4096]).expect("inside");
+    writer.zero(0, 0, PAGE).expect("inside");
+    writer
+        .write(0, 512 * PAGE, &vec![0; 1 << 20])
+        .expect("inside");
+    writer.write(0, 600 * PAGE, &[3; 4096]).expect("inside");
+    writer.write(0, 602 * PAGE, &[4; 4096]).expect("inside");
+    writer.write(0, 600 * PAGE, &[0; 4096]).expect("inside");
+    writer.finish(facts()).expect("finished");
+
+    let image = Image::open(&out).expect("whole");
+    let is_hole = |page, count| {
+        let hole = image.is_hole(0, page * PAGE, count * PAGE);
+        hole.expect("as it was made")
+    };
+    for page in 0..1024 {
+        let want = match page {
+            1 => 2,
+            602 => 4,
+            _ => 0,
+        };
+        let mut got = [0xee; 4096];
+        image.read(0, page * PAGE, &mut got).expect("inside");
+        assert!(got.iter().all(|byte| *byte == want), "page {page}");
+        if is_hole(page, 1) {
+            assert_eq!(want, 0, "page {page}");
+        }
+    }
+    assert!(is_hole(4, 500));
+    assert!(!is_hole(2, 2), "of a piece with data");
+    assert!(!is_hole(0, 3));
+    assert!(!is_hole(1023, 2), "passes the end");
+    assert!(image.is_hole(1, 0, PAGE).is_err(), "no such block");
+    let about = fs::metadata(out.join("ram-000-ram.raw")).expect("there");
+    assert_eq!(about.len(), 1024 * PAGE);
+    assert!(
+        about.blocks() * 512 <= 64 * 1024,
+        "{} blocks",
+        about.blocks()
+    );
+    assert!(image.stored(0) <= 64 * 1024);
+}
+
+#[test]
+fn leaves_nothing_unless_it_is_finished() {
+    let folder = folder();
+    let out = folder.path().join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    let [name] = &names(folder.path())[..] else {
+        panic!("one folder")
+    };
+    assert!(name.starts_with("image.incomplete-"), "{name}");
+    assert!(Image::open(&folder.path().join(name)).is_err());
+    drop(writer);
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[test]
+fn keeps_an_unfinished_folder_when_asked_to() {
+    let folder = folder();
+    let out = folder.path().join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    let path = writer.path().to_owned();
+    writer.keep();
+    assert!(path.join("ram-000-ram.raw").exists());
+    assert!(!out.exists());
+}
+
+#[test]
+fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
+    let folder = folder();
+    let out = folder.path().join("image");
+    let writer = Writer::new(&out).expect("a new image");
+    assert_eq!(leftovers(&out), []);
+    fs::create_dir(folder.path().join("other.incomplete-1")).expect("ours");
+    let mut want = Vec::new();
+    for (number, file, state) in [
+        (1, "device-state.bin", LeftoverState::Worthless),
+        (2, "unfinished.json", LeftoverState::Postcopy),
+        (3, "manifest.json", LeftoverState::Whole),
+    ] {
+        let path = folder.path().join(format!("image.incomplete-{number}"));
+        fs::create_dir(&path).expect("ours");
+        fs::write(path.join(file), "").expect("ours");
+        want.push(Leftover { path, state });
+    }
+    assert_eq!(leftovers(&out), want);
+    drop(writer);
+    assert_eq!(leftovers(&out), want);
+}
+
+#[test]
+fn overwrites_nothing() {
+    let folder = folder();
+    let out = make(folder.path());
+    assert!(matches!(Writer::new(&out), Err(Error::Exists { .. })));
+    let other = folder.path().join("other");
+    // Somebody is faster: even an empty folder stays as it is.
+    let mut writer = Writer::new(&other).expect("a new image");
+    writer.block(&block(b"ram", 1), PAGE).expect("a block");
+    fs::create_dir(&other).expect("ours");
+    writer.seal(facts()).expect("room");
+    let finished = writer.name();
+    assert!(matches!(finished.trouble, Some(Error::Exists { .. })));
+    assert!(!finished.has_name);
+    assert_eq!(names(&other), [""; 0]);
+    // It is whole, so it stays, under the next name.
+    assert_eq!(names(folder.path()), ["image", "other", "other-2"]);
+    assert_eq!(finished.path, folder.path().join("other-2"));
+    Image::open(&finished.path).expect("whole");
+    // A link that leads nowhere is something, too.
+    let link = folder.path().join("link");
+    symlink("nowhere", &link).expect("ours");
+    assert!(matches!(Writer::new(&link), Err(Error::Exists { .. })));
+}
+
+#[test]
+fn refuses_names_that_no_image_can_have() {
+    for path in ["/", "..", ""] {
+        assert!(
+            matches!(Writer::new(Path::new(path)), Err(Error::Name { .. })),
+            "{path:?}"
+        );
+    }
+    let folder = folder();
+    let out = folder.path().join("missing/image");
+    let error = Writer::new(&out).expect_err("no such folder").to_string();
+    assert!(error.contains("missing/image.incomplete-"), "{error}");
+}
+
+#[test]
+fn refuses_ranges_outside_of_the_blocks() {
+    let folder = folder();
+    let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
+    assert!(matches!(writer.write(0, 0, &[1]), Err(Error::Range)));
+    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    for (block, offset, len) in [
+        (1, 0, 1),
+        (0, 4 * PAGE, 1),
+        (0, u64::MAX, 2),
+        (0, 0, 5 * PAGE),
+    ] {
+        assert!(matches!(writer.zero(block, offset, len), Err(Error::Range)));
+    }
+    assert!(matches!(
+        writer.write(0, 4 * PAGE - 1, &[1, 1]),
+        Err(Error::Range)
+    ));
+    assert!(writer.block(&block(b"ram", 4), PAGE).is_err());
+}
+
+#[test]
+fn may_be_opened_many_times_but_not_while_it_is_written() {
+    let folder = folder();
+    let out = make(folder.path());
+    let one = Image::open(&out).expect("whole");
+    let two = Image::open(&out).expect("whole");
+    drop((one, two));
+    let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
+    file.lock().expect("a lock");
+    assert!(refusal(&out).contains("locked by a process that writes it"));
+}
+
+#[test]
+fn keeps_every_fact_of_the_manifest() {
+    let folder = folder();
+    let out = folder.path().join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    writer.early_state(b"early").expect("room");
+    let mut facts = facts();
+    facts.machine = Some(b"pc\xff".to_vec());
+    facts.uuid = Some([7; 16]);
+    facts.source.ram_section = 3;
+    facts.source.asks_loaded = true;
+    let written = writer.finish(facts).expect("finished");
+    let image = Image::open(&out).expect("whole");
+    assert_eq!(*image.manifest(), written);
+    assert_eq!(image.manifest().machine.as_deref(), Some(&b"pc\xff"[..]));
+    assert_eq!(image.early_state(), b"early");
+    assert_eq!(image.description(), None);
+}
+
+#[test]
+fn can_be_used_by_other_tools() {
+    let folder = folder();
+    let out = make(folder.path());
+    let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
+    let mut page = [0; 4096];
+    file.read_exact_at(&mut page, 3 * PAGE).expect("inside");
+    assert_eq!(page, [4; 4096]);
+}
+
+#[test]
+fn is_for_its_owner_only() {
+    let folder = folder();
+    let about = fs::metadata(make(folder.path())).expect("there");
+    assert_eq!(about.permissions().mode() & 0o777, 0o700);
+}

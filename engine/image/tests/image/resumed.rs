@@ -1,0 +1,165 @@
+//! Images that one process began and another one finishes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use retpath_engine::source::PageSource;
+use retpath_image::{Error, Image, Manifest, Writer};
+use tempfile::TempDir;
+
+use super::{PAGE, block, facts, folder, names};
+
+/// What a process that was killed has left: pages 0 to 9 of 100 are written,
+/// of which 0 to 7 are noted as received.
+fn killed() -> (TempDir, PathBuf) {
+    let folder = folder();
+    let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
+    writer.block(&block(b"ram", 100), PAGE).expect("a block");
+    writer.block(&block(b"rom", 1), PAGE).expect("a block");
+    writer.device_state(b"\x04state").expect("room");
+    writer.make_returnable(seen()).expect("room");
+    writer.make_resumable(seen()).expect("room");
+    for page in 0..10 {
+        writer.write(0, page * PAGE, &[7; 4096]).expect("inside");
+        if page == 7 {
+            writer.checkpoint([&[0xff, 0][..], &[0]]).expect("room");
+        }
+    }
+    drop(writer);
+    let [name] = &names(folder.path())[..] else {
+        panic!("one folder")
+    };
+    let left = folder.path().join(name);
+    (folder, left)
+}
+
+fn seen() -> Manifest {
+    let mut facts = facts();
+    facts.machine = Some(b"pc-i440fx-7.2".to_vec());
+    facts.source.ram_section = 2;
+    facts.source.footers = true;
+    facts
+}
+
+#[test]
+fn continues_where_another_writer_ended() {
+    let (folder, left) = killed();
+    assert!(Image::open(&left).is_err());
+    let (mut writer, unfinished) = Writer::resume(&left, None).expect("resumable");
+    assert!(unfinished.has_device_state);
+    let facts = unfinished.facts;
+    assert_eq!(facts.machine, seen().machine);
+    assert_eq!(facts.source, seen().source);
+    assert_eq!(writer.received(0).expect("readable"), [0xff, 0]);
+    assert_eq!(writer.received(1).expect("readable"), [0]);
+    for page in 8..100 {
+        match page {
+            // Written before, and zero by now.
+            9 => writer.zero(0, page * PAGE, PAGE),
+            _ => writer.write(0, page * PAGE, &[8; 4096]),
+        }
+        .expect("inside");
+    }
+    writer.checkpoint([&[u64::MAX; 2][..], &[1]]).expect("room");
+    writer.finish(facts).expect("finished");
+
+    assert_eq!(names(folder.path()), ["image"]);
+    let image = folder.path().join("image");
+    assert_eq!(
+        names(&image),
+        [
+            "device-state.bin",
+            "manifest.json",
+            "ram-000-ram.raw",
+            "ram-000-ram.sums",
+            "ram-001-rom.raw",
+            "ram-001-rom.sums"
+        ]
+    );
+    let image = Image::open(&image).expect("whole");
+    assert_eq!(image.manifest().machine, seen().machine);
+    assert_eq!(image.device_state(), b"\x04state");
+    for page in 0..100 {
+        let want = match page {
+            9 => 0,
+            page if page < 8 => 7,
+            _ => 8,
+        };
+        let mut got = [1; 4096];
+        image.read(0, page * PAGE, &mut got).expect("inside");
+        assert_eq!(got, [want; 4096], "page {page}");
+    }
+}
+
+#[test]
+fn is_kept_on_drop_and_removed_on_discard() {
+    let (folder, left) = killed();
+    drop(Writer::resume(&left, None).expect("resumable"));
+    assert!(left.exists());
+    Writer::resume(&left, None).expect("resumable").0.discard();
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[test]
+fn takes_a_new_name_when_given_one() {
+    let (folder, left) = killed();
+    let other = folder.path().join("other");
+    let (writer, unfinished) = Writer::resume(&left, Some(&other)).expect("resumable");
+    writer.finish(unfinished.facts).expect("finished");
+    assert_eq!(names(folder.path()), ["other"]);
+}
+
+#[test]
+fn refuses_a_folder_that_cannot_be_continued() {
+    let refusal = |left: &PathBuf| Writer::resume(left, None).expect_err("refused");
+    let (folder, left) = killed();
+    let _busy = Writer::resume(&left, None).expect("resumable");
+    assert!(matches!(refusal(&left), Error::InUse { .. }));
+    drop(_busy);
+    fs::create_dir(folder.path().join("image")).expect("ours");
+    assert!(matches!(refusal(&left), Error::Exists { .. }));
+    fs::remove_dir(folder.path().join("image")).expect("ours");
+
+    let unfinished = left.join("unfinished.json");
+    let text = fs::read_to_string(&unfinished).expect("there");
+    for (from, to) in [
+        ("retpath-unfinished", "retpath-image"),
+        ("\"length\": 4096", "\"length\": 4097"),
+        ("ram-001-rom.raw", "../../etc"),
+        ("\"has_device_state\": true", "\"has_device_state\": 1"),
+        ("{", ""),
+    ] {
+        let wrong = text.replacen(from, to, 1);
+        assert_ne!(wrong, text);
+        fs::write(&unfinished, wrong).expect("ours");
+        let error = refusal(&left);
+        assert!(matches!(error, Error::Manifest { .. }), "{from}: {error}");
+    }
+    fs::write(&unfinished, &text).expect("ours");
+    let state = left.join("device-state.bin");
+    fs::write(&state, "4").expect("ours");
+    let error = refusal(&left).to_string();
+    assert!(error.contains("shorter than 6 bytes"), "{error}");
+    fs::remove_file(&unfinished).expect("ours");
+    assert!(matches!(refusal(&left), Error::NotUnfinished { .. }));
+
+    let plain = folder.path().join("plain");
+    fs::create_dir(&plain).expect("ours");
+    assert!(matches!(refusal(&plain), Error::Name { .. }));
+}
+
+#[test]
+fn says_if_the_device_state_was_not_received() {
+    let folder = folder();
+    let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
+    writer.block(&block(b"ram", 100), PAGE).expect("a block");
+    writer.device_state(b"\x04sta").expect("room");
+    writer.make_returnable(seen()).expect("room");
+    let left = writer.path().to_owned();
+    drop(writer);
+    let (writer, unfinished) = Writer::resume(&left, None).expect("it stays");
+    assert!(!unfinished.has_device_state);
+    assert_eq!(unfinished.facts.source, seen().source);
+    writer.discard();
+    assert_eq!(names(folder.path()), [""; 0]);
+}

@@ -1,0 +1,134 @@
+//! Bytes on their way in and out of a link.
+
+use std::io;
+
+use crate::socket::{Link, Moved};
+
+/// What one read asks for: enough for fifteen pages and their headers, and
+/// little enough that a fault never waits long behind it.
+const READ: usize = 64 * 1024;
+
+/// Received bytes that have not been decoded yet. Contiguous, and as large as
+/// the largest message that the decoder asks for.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: vec![0; 2 * READ],
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// What has arrived and is not consumed.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Takes `size` bytes off the front.
+    pub(super) fn consume(&mut self, size: usize) {
+        self.start = self.start.saturating_add(size).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Reads once from the link. The decoder says that it needs `need` more
+    /// bytes; its own limits bound that number. `exact` reads no more.
+    pub(super) fn fill(&mut self, link: &Link, need: usize, exact: bool) -> io::Result<Moved> {
+        let room = if exact { need } else { need.max(READ) };
+        if self.bytes.len() - self.end < room {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.bytes.len() - self.end < room {
+                self.bytes.resize(self.end + room, 0);
+            }
+        }
+        let moved = link.read(&mut self.bytes[self.end..self.end + room])?;
+        if let Moved::Bytes(size) = moved {
+            self.end += size;
+        }
+        Ok(moved)
+    }
+
+    /// Appends bytes that were read elsewhere.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        let size = self.end + bytes.len();
+        if size > self.bytes.len() {
+            self.bytes.resize(size, 0);
+        }
+        self.bytes[self.end..size].copy_from_slice(bytes);
+        self.end = size;
+    }
+}
+
+/// Bytes to send, and how many of them the link has taken.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Forgets everything: the link that it was meant for is gone.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+    }
+
+    /// Sends as much as the link takes; says whether that was all.
+    pub(super) fn flush(&mut self, link: &Link) -> io::Result<bool> {
+        while self.sent < self.bytes.len() {
+            match link.write(&self.bytes[self.sent..])? {
+                Moved::Bytes(size) => self.sent += size,
+                Moved::Later | Moved::End => return Ok(false),
+            }
+        }
+        self.clear();
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_bytes_in_order_through_small_and_large_reads() {
+        let (near, far) = Link::pair().expect("a pair");
+        let sent: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        let mut out = Outbox {
+            bytes: sent.clone(),
+            sent: 0,
+        };
+        let mut inbox = Inbox::new();
+        let mut got = Vec::new();
+        let mut turn = 0;
+        while got.len() < sent.len() {
+            out.flush(&near).expect("sends");
+            while let Moved::Bytes(_) = inbox
+                .fill(&far, turn * 5000 + 1, turn % 2 == 0)
+                .expect("reads")
+            {
+                turn += 1;
+                let size = inbox.unread().len().saturating_sub(turn % 7);
+                got.extend_from_slice(&inbox.unread()[..size]);
+                inbox.consume(size);
+            }
+            got.extend_from_slice(inbox.unread());
+            inbox.consume(usize::MAX);
+        }
+        assert!(got == sent);
+        assert!(out.is_empty());
+    }
+}

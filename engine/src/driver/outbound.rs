@@ -1,0 +1,153 @@
+//! One link of a source, and what is being written to it.
+
+use std::io::{self, IoSlice};
+
+use retpath_codec::BlockName;
+use rustix::event::PollFlags;
+
+use super::RunError;
+use crate::blocks::Block;
+use crate::protocol::wide;
+use crate::socket::{Link, Moved};
+use crate::source::{Gather, PageRun, PageSource};
+
+/// What a turn of sending came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pumped {
+    /// There is more to send.
+    More,
+    /// The link takes no more now.
+    Blocked,
+    /// There is nothing to send, perhaps until a certain time.
+    Idle { until: Option<u64> },
+}
+
+impl Pumped {
+    /// What to wait for besides input.
+    pub(super) fn wants(self) -> PollFlags {
+        match self {
+            Self::Blocked => PollFlags::OUT,
+            _ => PollFlags::empty(),
+        }
+    }
+}
+
+/// A link, and what goes out on it next: bytes, then the records of a run.
+pub(super) struct Outbound {
+    pub(super) link: Link,
+    head: Vec<u8>,
+    run: Option<PageRun>,
+    gather: Gather,
+    /// The run's pages, if the memory does not lend them.
+    copied: Option<usize>,
+    scratch: Vec<u8>,
+    /// How much of all that the link has taken.
+    sent: usize,
+    /// Bytes that it has taken in all.
+    pub(super) written: u64,
+}
+
+impl Outbound {
+    pub(super) fn new(link: Link) -> Self {
+        Self {
+            link,
+            head: Vec::new(),
+            run: None,
+            gather: Gather::new(),
+            copied: None,
+            scratch: Vec::new(),
+            sent: 0,
+            written: 0,
+        }
+    }
+
+    /// Where bytes go that come before the next run.
+    pub(super) fn head(&mut self) -> &mut Vec<u8> {
+        &mut self.head
+    }
+
+    /// Takes a run on, behind the head; says how many of its pages are zero.
+    pub(super) fn lay(
+        &mut self,
+        run: PageRun,
+        block: &Block,
+        pages: &dyn PageSource,
+    ) -> Result<u64, RunError> {
+        let missing = |error| RunError::NoPage {
+            name: block.name.clone(),
+            offset: run.offset,
+            error,
+        };
+        let too_long = |_| missing(io::ErrorKind::InvalidInput.into());
+        let len = usize::try_from(run.len).map_err(too_long)?;
+        let name = block.name.name();
+        self.copied = None;
+        let hole = pages.is_hole(run.block, run.offset, run.len);
+        let zeros = if hole.map_err(missing)? {
+            self.gather.lay_known(&run, name, |_| true)
+        } else if let Some(bytes) = pages.lend(run.block, run.offset, len) {
+            self.gather.lay(&run, name, bytes)
+        } else {
+            self.copied = Some(len);
+            let bytes = pages.bytes(run.block, run.offset, len, &mut self.scratch);
+            self.gather.lay(&run, name, bytes.map_err(missing)?)
+        };
+        self.run = Some(run);
+        Ok(zeros)
+    }
+
+    /// Writes what is left; says whether that was all.
+    pub(super) fn flush(&mut self, pages: &dyn PageSource) -> Result<bool, RunError> {
+        loop {
+            let all = self.head.len() + self.run.map_or(0, |_| self.gather.size());
+            if self.sent >= all {
+                self.head.clear();
+                self.run = None;
+                self.sent = 0;
+                return Ok(true);
+            }
+            let moved = self.write(pages);
+            match moved.map_err(|error| RunError::Link {
+                what: "writing",
+                error,
+            })? {
+                Moved::Bytes(size) => {
+                    self.sent += size;
+                    self.written += wide(size);
+                }
+                Moved::Later | Moved::End => return Ok(false),
+            }
+        }
+    }
+
+    fn write(&self, pages: &dyn PageSource) -> io::Result<Moved> {
+        let Some(run) = self.run else {
+            return self.link.write(&self.head[self.sent..]);
+        };
+        let bytes = match self.copied {
+            Some(len) => self.scratch.get(..len),
+            None => pages.lend(run.block, run.offset, usize::try_from(run.len).unwrap_or(0)),
+        };
+        let mut skip = self.sent;
+        let parts =
+            std::iter::once(&self.head[..]).chain(self.gather.slices(bytes.unwrap_or_default()));
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for part in parts {
+            if skip >= part.len() {
+                skip -= part.len();
+                continue;
+            }
+            if count == SLICES {
+                break;
+            }
+            slices[count] = IoSlice::new(&part[skip..]);
+            skip = 0;
+            count += 1;
+        }
+        self.link.write_vectored(&slices[..count])
+    }
+}
+
+/// Parts that one write takes: head, and sixteen headers and pages.
+const SLICES: usize = 40;

@@ -1,7 +1,0 @@
-//! The `retpath` command.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    retpath_engine::cli::main()
-}

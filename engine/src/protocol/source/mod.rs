@@ -1,0 +1,403 @@
+//! The source of a postcopy migration, without I/O: return-path messages in,
+//! which page next on which channel out.
+//!
+//! ```text
+//!                next          switch            next              next        SHUT 0
+//!  Fresh ─────────▶ Precopy ─────▶ Switching ─────────▶ Postcopy ─────▶ Completing ─▶ Completed
+//!    └─ broken ─▶ Failed ◀─ broken ──┘        package ▲   │ broken         │ broken
+//!                                           RESUME_ACK│   ▼                ▼
+//!                              Resuming ──────────────┘  Paused ◀──────────┘
+//!                                 ▲  all bitmaps            │ resume
+//!                                 └─────────── Recovering ◀─┘
+//! ```
+//!
+//! A [`Source`] decides, its caller moves bytes:
+//!
+//! * [`Source::next`] says what a channel sends now. It appends to `out` what
+//!   must be written first, whatever it returns. Calling it again for the same
+//!   channel says that everything before has been written, or will be before
+//!   anything that comes later.
+//! * [`Source::message`] takes what the return path brings. After it, and after
+//!   every other call that changes something, both channels should be asked
+//!   again.
+//! * [`Source::link_lost`] and [`Source::resume`] are for a broken link. What
+//!   was handed out before must not be written after.
+//!
+//! Nothing here panics or hangs, whatever the destination sends and in
+//! whatever order; memory is bounded by the blocks' sizes. A destination that
+//! breaks the protocol is an [`Error`]: before the switch the migration has
+//! failed and the guest is still here; after it the migration is paused, and
+//! can be recovered over a new link.
+//!
+//! Time is in nanoseconds. Mirrors `migration.c:migration_thread`,
+//! `source_return_path_thread` and `ram.c`.
+
+use retpath_codec::DecodeError;
+
+use crate::Channel;
+use crate::blocks::{BlockId, Blocks};
+use crate::stats::Stats;
+
+mod config;
+mod dirty;
+mod discard;
+mod error;
+mod framing;
+mod gather;
+mod line;
+mod pace;
+mod pages;
+mod phase;
+mod preempt;
+mod queue;
+mod receive;
+mod recovery;
+mod send;
+#[cfg(test)]
+mod testing;
+
+pub use config::{Config, Preempt};
+pub use error::{Error, Why};
+pub use gather::{Gather, PageRun};
+pub use pages::PageSource;
+pub use phase::Phase;
+pub use preempt::Awaited;
+
+use dirty::{Dirty, Part};
+use discard::Discards;
+use line::{Connection, Line};
+use pace::Pace;
+use phase::Event;
+use queue::Queue;
+use recovery::Recovery;
+
+/// The source of one migration.
+#[derive(Debug)]
+pub struct Source {
+    config: Config,
+    blocks: Blocks,
+    phase: Phase,
+    dirty: Dirty,
+    /// What had never been handed out when a link last broke.
+    unsent: Option<Dirty>,
+    queue: Queue,
+    pace: Pace,
+    main: Line,
+    preempt: Line,
+    connection: Connection,
+    /// When the open piece of `ram` was opened.
+    section: Option<u64>,
+    /// Where the sweep goes on.
+    cursor: (BlockId, u64),
+    /// Where it goes on instead, because pages near by were asked for.
+    hint: Option<(BlockId, u64)>,
+    device_state: Vec<u8>,
+    discards: Option<Discards>,
+    recovery: Recovery,
+    /// The block that REQ_PAGES means.
+    named: Option<BlockId>,
+    /// Whether any PONG has come over this link.
+    pong: bool,
+    /// Whether the destination reads on behind the package or, over a later
+    /// link, behind POSTCOPY_RESUME.
+    listening: bool,
+    /// Whether SWITCHOVER_ACK has come.
+    acked: bool,
+    /// Whether the destination has loaded the device state.
+    loaded: bool,
+    guest_left: bool,
+    stats: Stats,
+}
+
+/// What a channel sends now, after the bytes in `out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing but those bytes; ask again.
+    Write,
+    /// Pages that were asked for. Nothing may stand in front of them.
+    Urgent(PageRun),
+    /// Pages that nobody asked for yet.
+    Sweep(PageRun),
+    /// Nothing, but the preempt channel must be connected now; see
+    /// [`Source::preempt_connected`]. Said once for each link; ask again.
+    Connect,
+    /// Nothing until something happens, or until this time.
+    Wait {
+        /// Nanoseconds; `None`: time alone changes nothing.
+        until: Option<u64>,
+    },
+    /// Nothing over this link any more; [`Source::phase`] says why.
+    Stop,
+}
+
+impl Source {
+    /// A source that has sent nothing: every page is dirty but for unplugged
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// The configuration does not fit the blocks: [`Error::Blocks`] (there is
+    /// none), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
+    pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
+        config.check(&blocks)?;
+        let mut dirty = Dirty::everything(&blocks);
+        dirty.leave_out(&config.unplugged);
+        Ok(Self {
+            phase: Phase::Fresh,
+            dirty,
+            unsent: None,
+            queue: Queue::new(&blocks),
+            pace: Pace::new(config.bandwidth),
+            main: Line::default(),
+            preempt: Line::default(),
+            connection: Connection::Down,
+            section: None,
+            cursor: (0, 0),
+            hint: None,
+            device_state: Vec::new(),
+            discards: None,
+            recovery: Recovery::default(),
+            named: None,
+            pong: false,
+            listening: false,
+            acked: false,
+            loaded: false,
+            guest_left: false,
+            stats: Stats::default(),
+            config,
+            blocks,
+        })
+    }
+
+    /// A source that takes up a migration which another one left after the
+    /// switch, at the same memory: the destination's bitmaps say what it has.
+    /// It is paused, and goes on with [`Source::resume`].
+    ///
+    /// The other one must be gone for good, the memory must be what it was at
+    /// the switch, and the configuration the same: a resumed link does not tell
+    /// the section's id anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::new`].
+    pub fn taking_over(config: Config, blocks: Blocks) -> Result<Self, Error> {
+        let mut source = Self::new(config, blocks)?;
+        source.dirty = Dirty::nothing(&source.blocks);
+        source.unsent = Some(source.dirty.clone());
+        source.phase = Phase::Paused;
+        source.guest_left = true;
+        source.loaded = true;
+        Ok(source)
+    }
+
+    /// What `channel` sends now.
+    ///
+    /// `out` takes bytes that go in front of what is returned. Pages are
+    /// cleared from the dirty ones when they are handed out; after a lost link
+    /// the destination's bitmaps say which of them have arrived. When the
+    /// preempt channel has nothing more to send, the main channel should be
+    /// asked again: it ends the stream only then.
+    #[must_use = "pages that were handed out must be written"]
+    pub fn next(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
+        match channel {
+            Channel::Main => self.next_main(now, out),
+            Channel::Preempt => self.next_preempt(now, out),
+        }
+    }
+
+    /// Tells how many target pages of a run were zero: it is counted, and what
+    /// was not sent does not count against the bandwidth. Need not be called.
+    pub fn written(&mut self, run: &PageRun, zeros: u64) {
+        let zeros = zeros.min(run.len / run.page);
+        self.stats.zero += zeros;
+        if run.paced {
+            self.pace.put_back(zeros.saturating_mul(run.page));
+        }
+    }
+
+    /// The guest has changed memory; before the switch only. Every target page
+    /// that the range touches is sent again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Phase`]; [`Error::Blocks`] if the range is none.
+    pub fn mark_dirty(&mut self, block: BlockId, start: u64, len: u64) -> Result<(), Error> {
+        if !matches!(self.phase, Phase::Fresh | Phase::Precopy) {
+            return Err(self.not_now("mark_dirty"));
+        }
+        self.blocks
+            .check(block, start, len, 1)
+            .map_err(Error::Blocks)?;
+        self.dirty.mark(Part {
+            block,
+            offset: start,
+            len,
+        });
+        Ok(())
+    }
+
+    /// The guest has stopped, and this is the state of its devices as a row of
+    /// SECTION_FULL. [`Source::next`] makes the switch as soon as nothing is
+    /// awaited; see [`Source::is_ready_to_switch`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Phase`]: not in precopy. [`Error::DeviceState`]: too long.
+    pub fn switch(&mut self, device_state: Vec<u8>) -> Result<(), Error> {
+        if !framing::fits_package(device_state.len()) {
+            return Err(Error::DeviceState {
+                len: device_state.len(),
+            });
+        }
+        if !self.go(Event::Switch) {
+            return Err(self.not_now("switch"));
+        }
+        self.device_state = device_state;
+        Ok(())
+    }
+
+    /// Whether a switch would be made at once: the preempt channel, the first
+    /// PONG and SWITCHOVER_ACK are there, as far as they are configured. Stop
+    /// the guest no earlier.
+    pub fn is_ready_to_switch(&self) -> bool {
+        (self.config.preempt.is_none() || self.has_preempt())
+            && (self.pong || !self.config.probe)
+            && (!self.config.switchover_ack || self.acked)
+    }
+
+    /// A channel broke or was closed by the peer. Both channels are to be
+    /// closed, and runs that were handed out are to be thrown away. Calling it
+    /// again, or after the end, does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LinkLost`]: the guest is still here, and the migration has
+    /// failed. After the switch it is paused, which is no error.
+    pub fn link_lost(&mut self) -> Result<(), Error> {
+        let was_over = self.phase.is_over();
+        self.broken();
+        if self.phase == Phase::Failed && !was_over {
+            return Err(Error::LinkLost);
+        }
+        Ok(())
+    }
+
+    /// The return path's bytes are no messages, as its decoder says. The same
+    /// as a lost link, but with an error to tell.
+    pub fn malformed(&mut self, error: DecodeError) -> Error {
+        self.broken();
+        Error::Malformed(error)
+    }
+
+    /// A new main connection is there: the destination is asked what it has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Phase`]: not paused.
+    pub fn resume(&mut self) -> Result<(), Error> {
+        if !self.go(Event::Reconnected) {
+            return Err(self.not_now("resume"));
+        }
+        Ok(())
+    }
+
+    /// Changes the bandwidth for pages that nobody asked for, in bytes per
+    /// second; 0 is no limit.
+    pub fn set_bandwidth(&mut self, bandwidth: u64) {
+        self.pace.set(bandwidth);
+    }
+
+    /// Where the migration is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether the guest may run at the destination, and so must not run here
+    /// any more: from the moment on when the package was handed out.
+    pub fn guest_left(&self) -> bool {
+        self.guest_left
+    }
+
+    /// Whether the destination has said that it loaded the device state.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// The blocks that are sent.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// Whether nothing of the page at `offset` of a block is left to be sent; always so for a
+    /// block that does not exist.
+    pub fn is_sent(&self, block: BlockId, offset: u64) -> bool {
+        !self.dirty.contains(block, offset)
+    }
+
+    /// Bytes of pages that have not been handed out. In a recovery it is known
+    /// only when all bitmaps have come.
+    pub fn remaining(&self) -> u64 {
+        let open = [&self.main, &self.preempt]
+            .into_iter()
+            .filter_map(|line| line.open);
+        self.dirty.left() + open.map(|open| open.part.end() - open.at).sum::<u64>()
+    }
+
+    /// Host pages that are asked for and have not been handed out.
+    pub fn waiting(&self) -> u64 {
+        self.queue.waiting()
+    }
+
+    /// Counters and latencies.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Bytes allocated for pages and requests.
+    pub fn memory(&self) -> usize {
+        let unsent = self.unsent.as_ref().map_or(0, Dirty::memory);
+        self.dirty.memory() + unsent + self.queue.memory() + self.device_state.capacity()
+    }
+
+    /// Takes the transition that `event` makes; says whether there is one.
+    fn go(&mut self, event: Event) -> bool {
+        let next = self.phase.after(event);
+        self.phase = next.unwrap_or(self.phase);
+        next.is_some()
+    }
+
+    /// The link is of no more use.
+    fn broken(&mut self) {
+        if self.go(Event::Broken) {
+            if self.phase == Phase::Paused {
+                self.stats.pauses += 1;
+                let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
+                unsent.keep_common(&self.dirty);
+            }
+            self.forget_link();
+        }
+    }
+
+    /// Forgets everything that belongs to the link.
+    fn forget_link(&mut self) {
+        self.main = Line::default();
+        self.preempt = Line::default();
+        self.connection = Connection::Down;
+        self.section = None;
+        self.cursor = (0, 0);
+        self.hint = None;
+        self.queue.tidy();
+        self.device_state = Vec::new();
+        self.discards = None;
+        self.recovery = Recovery::default();
+        self.pong = false;
+        self.listening = false;
+    }
+
+    fn not_now(&self, call: &'static str) -> Error {
+        Error::Phase {
+            call,
+            phase: self.phase,
+        }
+    }
+}

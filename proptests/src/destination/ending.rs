@@ -1,0 +1,97 @@
+//! The model's ends: of the stream, of the link, and of the migration.
+
+use retpath_engine::Channel;
+use retpath_engine::destination::{Action, Blame, Ending, Phase};
+
+use super::model::{Did, Model, Refusal, Said, lane};
+
+impl Model {
+    pub(super) fn eof(&mut self) -> Result<Did, Refusal> {
+        let legal = self.phase.is_precopy() || self.phase == Phase::Running;
+        if !legal || self.in_package {
+            return Err((Blame::Peer, false));
+        }
+        self.main_ended = true;
+        self.device_complete();
+        self.settle()?;
+        Ok(Did::Nothing)
+    }
+
+    pub(super) fn settle(&mut self) -> Result<(), Refusal> {
+        let legal = self.phase.is_precopy() || self.phase == Phase::Running;
+        if !self.main_ended || !legal {
+            return Ok(());
+        }
+        if self.phase != Phase::Fresh && self.missing().next().is_some() {
+            let torn = self.half[0].is_some();
+            return if self.more_comes() && !torn {
+                Ok(())
+            } else {
+                Err((Blame::Peer, true))
+            };
+        }
+        if !self.saved {
+            return Ok(());
+        }
+        let ending = match self.phase {
+            Phase::Running => Ending::Postcopy,
+            _ => Ending::Precopy,
+        };
+        if !self.confirmed {
+            if !self.asked_to_confirm {
+                self.asked_to_confirm = true;
+                self.actions.push(Action::Complete(ending));
+            }
+            return Ok(());
+        }
+        self.phase = Phase::Finished;
+        self.shut(0);
+        if !self.told {
+            self.told = true;
+            self.actions.push(Action::Finished(ending));
+        }
+        Ok(())
+    }
+
+    /// Whether what is missing can come after the main channel's end.
+    pub(super) fn more_comes(&self) -> bool {
+        let placing = |(block, at)| self.is_placing(block, at);
+        let urgent = self.setup.preempt && self.listened && !self.preempt_ended;
+        urgent || self.missing().all(placing)
+    }
+
+    pub(super) fn link_lost(&mut self, channel: Channel) -> Result<Did, Refusal> {
+        self.placing[lane(channel)].clear();
+        match self.phase {
+            Phase::Finished | Phase::Failed => {}
+            Phase::Running | Phase::Paused | Phase::Recovering => self.pause(),
+            _ if channel == Channel::Preempt => {
+                self.shut(1);
+                return Err((Blame::Link, true));
+            }
+            _ => return Err((Blame::Link, true)),
+        }
+        Ok(Did::Nothing)
+    }
+
+    /// The caller gives up.
+    pub(super) fn abort(&mut self) {
+        if !self.phase.is_over() {
+            self.shut(1);
+            self.phase = Phase::Failed;
+            self.half = [None, None];
+        }
+    }
+
+    pub(super) fn shut(&mut self, value: u32) {
+        if self.open {
+            self.said.push(Said::Shut(value));
+        }
+    }
+
+    pub(super) fn pause(&mut self) {
+        self.phase = Phase::Paused;
+        self.half = [None, None];
+        self.last = None;
+    }
+}

@@ -1,0 +1,357 @@
+//! A source that keeps no rule, and a caller that keeps hardly any: events of
+//! any kind with any values, calls in any order. There is no model; what must
+//! hold is what [`retpath_engine::destination`] promises.
+
+mod moves;
+
+use std::collections::{BTreeSet, HashSet};
+
+use retpath_codec::command::{Command, Commands, RangeBuf};
+use retpath_codec::forward::{BlockId, Event, ram::Record};
+use retpath_codec::stream::{Item, Stream};
+use retpath_codec::{Decoded, Encode, Message, Name, Qemu, decode};
+
+use crate::choices::Choices;
+use retpath_engine::Channel::{self, Main, Preempt};
+use retpath_engine::destination::{
+    Action, Blame, Config, Destination, Ending, Error, Phase, Placed, Placement,
+};
+
+const NAMES: [&[u8]; 4] = [b"pc.ram", b"rom", b"huge", b"\xff"];
+
+/// Target page size in bytes, mostly: the smallest that there is.
+const PAGE: u64 = 1024;
+
+/// Sizes that pages may have, and some that none may have.
+const SIZES: [u64; 8] = [PAGE, PAGE, PAGE, 4 * PAGE, 16 * PAGE, 0, 1, 1 << 32];
+
+/// Most RAM of a test, in bytes.
+const RAM: u64 = 128 * PAGE;
+
+/// A page: its block, and its offset in it.
+type Page = (usize, u64);
+
+struct Watch {
+    core: Destination,
+    now: u64,
+    preempt: bool,
+    confirm_end: bool,
+    /// Whether everything was said to be here.
+    complete: bool,
+    /// Whether that was confirmed.
+    confirmed: bool,
+    /// Phases that have been reached.
+    seen: HashSet<Phase>,
+    /// Host pages handed out and not placed, with their channel.
+    handed: BTreeSet<(Page, bool)>,
+    placed: BTreeSet<Page>,
+    /// The return path of this link, as the source sees it.
+    path: Stream<Qemu>,
+    asked: BTreeSet<Page>,
+    named: Option<usize>,
+}
+
+/// Nothing that a source or a caller does breaks a promise. Says which phases
+/// were reached.
+pub fn hostile(choices: &mut Choices<'_>) -> HashSet<Phase> {
+    let mut watch = Watch::new(choices);
+    if choices.one_in(2) {
+        watch.start(choices);
+    }
+    for _ in 0..500 {
+        watch.step(choices);
+        if choices.is_empty() {
+            break;
+        }
+    }
+    watch.seen
+}
+
+impl Watch {
+    fn new(choices: &mut Choices<'_>) -> Self {
+        let target_page = if choices.one_in(8) {
+            SIZES[choices.index(SIZES.len())]
+        } else {
+            PAGE
+        };
+        let mut page_sizes = Vec::new();
+        for _ in 0..choices.below(3) {
+            let page = SIZES[choices.index(SIZES.len())];
+            page_sizes.push((moves::name(choices).to_buf(), page));
+        }
+        let preempt = choices.one_in(2);
+        let config = Config {
+            preempt,
+            switchover_ack: choices.one_in(2),
+            detect_switchover_ack: choices.one_in(2),
+            accept_precopy_end: choices.one_in(2),
+            target_page,
+            host_page: if choices.one_in(8) { 4 * PAGE } else { PAGE },
+            page_sizes,
+            max_ram: RAM,
+            confirm_end: choices.one_in(2),
+            give_back: choices.one_in(2),
+        };
+        let confirm_end = config.confirm_end;
+        Self {
+            core: Destination::new(config),
+            now: 0,
+            preempt,
+            confirm_end,
+            complete: false,
+            confirmed: false,
+            seen: HashSet::from([Phase::Fresh]),
+            handed: BTreeSet::new(),
+            placed: BTreeSet::new(),
+            path: Stream::new(u64::MAX),
+            asked: BTreeSet::new(),
+            named: None,
+        }
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        self.now += 1000;
+        let was = self.core.phase();
+        let got = self.call(choices);
+        let phase = self.core.phase();
+        if phase != was {
+            self.seen.insert(phase);
+        }
+        if let Err(error) = &got {
+            assert!(error.to_string().len() > 20, "{error}");
+            if error.what.blame() == Blame::Caller {
+                assert_eq!(phase, was, "{error}");
+            }
+        }
+        if was == Phase::Failed {
+            assert_eq!(phase, was);
+        }
+        if was == Phase::Finished && phase != was {
+            assert_eq!(phase, Phase::Recovering, "{got:?}");
+        }
+        let lost = phase == Phase::Paused || phase == Phase::Recovering && was != phase;
+        if lost {
+            self.path = Stream::new(u64::MAX);
+            self.asked.clear();
+            self.named = None;
+        }
+        let after = choices.byte();
+        if after.is_multiple_of(2) || lost {
+            self.listen();
+        }
+        self.act_all();
+        if after.is_multiple_of(3) {
+            self.place_all();
+        }
+        let pages = self.core.pages();
+        assert!(pages.memory() <= 1 << 20, "{} bytes", pages.memory());
+    }
+
+    fn confirm(&mut self) -> Result<(), Error> {
+        let got = self.core.confirm();
+        match &got {
+            Ok(()) => assert!(self.complete || !self.confirm_end, "nothing was complete"),
+            Err(error) => assert_eq!(error.what.blame(), Blame::Caller),
+        }
+        self.confirmed |= self.complete;
+        got
+    }
+
+    fn command(&mut self, command: Command<Name<'_>, RangeBuf>) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes).expect("made of sound parts");
+        let Ok(Decoded::Message { message, .. }) = decode::<Commands>(&bytes) else {
+            panic!("{command:?} is encoded as {bytes:02x?}");
+        };
+        self.event(Main, Event::Command(message))
+    }
+
+    fn block(
+        &mut self,
+        number: u64,
+        name: &[u8],
+        len: u64,
+        page_size: Option<u64>,
+    ) -> Result<(), Error> {
+        let record = Record::Block {
+            block: BlockId::new(u32::try_from(number).expect("small")),
+            name: Name::new(name).expect("a name"),
+            len,
+            page_size,
+            gpa: None,
+        };
+        self.event(Main, Event::Record(record))
+    }
+
+    fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<(), Error> {
+        let preempt = channel == Preempt;
+        let (block, offset, len, live) = match self.core.event(channel, event, self.now)? {
+            Placement::None => {
+                self.seen.insert(self.core.phase());
+                return Ok(());
+            }
+            Placement::Write {
+                block,
+                offset,
+                data,
+            } => (block, offset, data.len() as u64, false),
+            Placement::Clear { block, offset, len } => (block, offset, len, false),
+            Placement::Copy {
+                block,
+                offset,
+                data,
+            } => (block, offset, data.len() as u64, true),
+            Placement::Zero { block, offset, len } => (block, offset, len, true),
+        };
+        self.inside(block, offset, len, live);
+        if live {
+            assert!(self.preempt || !preempt);
+            self.hand(block, offset, len, preempt);
+        } else {
+            assert!(self.core.phase().is_precopy() && !preempt);
+        }
+        Ok(())
+    }
+
+    /// A range to be placed consists of whole pages of its block.
+    fn inside(&self, block: usize, offset: u64, len: u64, live: bool) {
+        let blocks = self.core.blocks();
+        let page = match blocks.block(block) {
+            Ok(block) if live => block.page,
+            Ok(_) => blocks.target(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(blocks.check(block, offset, len, page), Ok(()));
+    }
+
+    /// Pages are handed out once.
+    fn hand(&mut self, block: usize, offset: u64, len: u64, preempt: bool) {
+        let page = self.core.blocks().block(block).expect("is inside").page;
+        let step = usize::try_from(page).expect("a small page");
+        for at in (offset..offset + len).step_by(step) {
+            let page = (block, at);
+            assert!(!self.placed.contains(&page), "{page:?} is placed again");
+            assert!(!self.handed.contains(&(page, false)), "{page:?}");
+            assert!(!self.handed.contains(&(page, true)), "{page:?}");
+            self.handed.insert((page, preempt));
+        }
+    }
+
+    fn run(&mut self, channel: Channel, block: usize, offset: u64, len: u64) -> Result<(), Error> {
+        self.core.run_of_pages(channel, block, offset, len)?;
+        self.inside(block, offset, len, true);
+        self.hand(block, offset, len, channel == Preempt);
+        Ok(())
+    }
+
+    fn placed(
+        &mut self,
+        channel: Channel,
+        block: usize,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Error> {
+        let outcome = if self.now.is_multiple_of(7) {
+            Placed::Present(len)
+        } else {
+            Placed::New
+        };
+        let got = self
+            .core
+            .placed(channel, block, offset, len, outcome, self.now);
+        // An error of the peer is about what is missing besides.
+        if got.as_ref().is_err_and(|e| e.what.blame() == Blame::Caller) {
+            return got;
+        }
+        let page = self
+            .core
+            .blocks()
+            .block(block)
+            .expect("was handed out")
+            .page;
+        let step = usize::try_from(page).expect("a small page");
+        for at in (offset..offset + len).step_by(step) {
+            let known = self.handed.remove(&((block, at), channel == Preempt));
+            assert!(known, "{at:#x} was never handed out");
+            self.placed.insert((block, at));
+        }
+        got
+    }
+
+    fn place_all(&mut self) {
+        for ((block, at), preempt) in self.handed.clone() {
+            let page = self
+                .core
+                .blocks()
+                .block(block)
+                .expect("was handed out")
+                .page;
+            let channel = if preempt { Preempt } else { Main };
+            // Only from the start of a run, in order.
+            let _ = self.placed(channel, block, at, page);
+        }
+    }
+
+    /// What is on its way on a channel is lost with it.
+    fn forget(&mut self, channel: Channel) {
+        self.handed
+            .retain(|(_, preempt)| *preempt != (channel == Preempt));
+    }
+
+    fn act_all(&mut self) {
+        while let Some(action) = self.core.poll() {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Block { id } => assert!(self.core.blocks().block(id).is_ok()),
+            Action::Discard { block, start, len } => self.inside(block, start, len, true),
+            Action::Listen | Action::Run | Action::DeviceStateComplete => {}
+            Action::Complete(_) => {
+                assert!(self.confirm_end && !self.complete);
+                assert!(self.handed.is_empty());
+                self.complete = true;
+            }
+            Action::Finished(ending) => {
+                assert!(!self.core.phase().is_live());
+                assert_eq!(self.confirmed, self.confirm_end);
+                assert!(ending == Ending::Precopy || self.core.pages().missing() == 0);
+            }
+        }
+    }
+
+    /// What goes out is a return path whose requests lie inside their blocks.
+    fn listen(&mut self) {
+        let mut bytes = Vec::new();
+        while !self.core.outbox().is_empty() {
+            bytes.append(self.core.outbox());
+        }
+        let mut input = bytes.as_slice();
+        while let Some(item) = self.path.next(&mut input).expect("a return path") {
+            let (block, start, len) = match item {
+                Item::Message {
+                    message: Message::ReqPagesId { start, len, block },
+                    ..
+                } => (self.core.blocks().find(block), start, len),
+                Item::Message {
+                    message: Message::ReqPages { start, len },
+                    ..
+                } => (self.named, start, len),
+                _ => continue,
+            };
+            let id = block.expect("a block that is known");
+            self.named = Some(id);
+            let page = self.core.blocks().block(id).expect("is known").page;
+            assert_eq!(u64::from(len), page);
+            let inside = self.core.blocks().check(id, start, page, page);
+            assert_eq!(inside, Ok(()));
+            assert!(
+                self.asked.insert((id, start)),
+                "{start:#x} is asked for twice"
+            );
+        }
+        assert_eq!(self.path.finish(), Ok(()));
+    }
+}

@@ -1,0 +1,255 @@
+//! The core and the model, driven alike and compared after every call.
+
+use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
+use retpath_codec::forward::{BlockId, Event, ram::Record};
+use retpath_codec::stream::{Item, Stream};
+use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
+use retpath_engine::Channel::{self, Main};
+use retpath_engine::destination::{Blame, Config, Destination, Error, Phase, Placed, Placement};
+
+use super::model::{BLOCKS, Did, Model, Op, PAGE, PARTS, Said, Setup};
+
+const NAMES: [&str; 2] = ["small", "big"];
+
+fn name(block: usize) -> Name<'static> {
+    let text = NAMES.get(block).copied().unwrap_or("none");
+    Name::new(text.as_bytes()).unwrap()
+}
+
+/// What each target page is filled with.
+fn fills(data: &[u8]) -> Vec<u8> {
+    let pages = data.chunks(usize::try_from(PAGE).unwrap());
+    let fill = |page: &[u8]| {
+        assert!(page[1..] == page[..page.len() - 1], "another page");
+        page[0]
+    };
+    pages.map(fill).collect()
+}
+
+/// The core and the model, driven alike.
+pub(super) struct Twins {
+    pub(super) core: Destination,
+    pub(super) model: Model,
+    now: u64,
+    /// The block that REQ_PAGES goes on with.
+    last: Option<usize>,
+}
+
+impl Twins {
+    pub(super) fn new(setup: Setup) -> Self {
+        let big = (NameBuf::new("big").unwrap(), PARTS * PAGE);
+        let core = Destination::new(Config {
+            preempt: setup.preempt,
+            confirm_end: setup.confirm,
+            target_page: PAGE,
+            host_page: PAGE,
+            page_sizes: vec![big],
+            ..Config::default()
+        });
+        Self {
+            core,
+            model: Model::new(setup),
+            now: 0,
+            last: None,
+        }
+    }
+
+    fn command(&mut self, command: &Command<Name<'_>, RangeBuf>) -> Result<Did, Error> {
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes).unwrap();
+        match decode::<Commands>(&bytes).unwrap() {
+            Decoded::Message { message, .. } => self.event(Main, Event::Command(message)),
+            Decoded::Need(_) => unreachable!("a whole command"),
+        }
+    }
+
+    fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Did, Error> {
+        let zeros = |len: u64| vec![0; usize::try_from(len / PAGE).unwrap()];
+        let placement = self.core.event(channel, event, self.now)?;
+        Ok(match placement {
+            Placement::None => Did::Nothing,
+            Placement::Write {
+                block,
+                offset,
+                data,
+            } => Did::Write(block, offset / PAGE, fills(data)),
+            Placement::Clear { block, offset, len } => Did::Write(block, offset / PAGE, zeros(len)),
+            Placement::Copy {
+                block,
+                offset,
+                data,
+            } => {
+                let fills = fills(data);
+                assert!(fills.iter().any(|byte| *byte != 0), "zeros are not copied");
+                Did::Place(block, offset / PAGE, fills)
+            }
+            Placement::Zero { block, offset, len } => Did::Place(block, offset / PAGE, zeros(len)),
+        })
+    }
+
+    fn act(&mut self, op: Op) -> Result<Did, Error> {
+        self.now += 1000;
+        let done = Did::Nothing;
+        match op {
+            Op::OpenReturnPath => self.command(&Command::OpenReturnPath),
+            Op::Ping(value) => self.command(&Command::Ping { value }),
+            Op::Advise => {
+                let (target, summary) = (PAGE, PAGE + PARTS * PAGE);
+                let sizes = Some(PageSizes { summary, target });
+                self.command(&Command::PostcopyAdvise { sizes })
+            }
+            Op::Announce(block) => {
+                let record = Record::Block {
+                    block: BlockId::new(u32::try_from(block).unwrap()),
+                    name: name(block),
+                    len: BLOCKS[block].0 * PAGE,
+                    page_size: None,
+                    gpa: None,
+                };
+                self.event(Main, Event::Record(record))
+            }
+            Op::Discard(block, start, len) => {
+                let range = Range::new(start * PAGE, len * PAGE).unwrap();
+                self.command(&Command::PostcopyRamDiscard {
+                    block: name(block),
+                    ranges: RangeBuf::new(vec![range]).unwrap(),
+                })
+            }
+            Op::Packaged => self.command(&Command::Packaged { size: 1 }),
+            Op::Listen => self.command(&Command::PostcopyListen),
+            Op::Run => self.command(&Command::PostcopyRun),
+            Op::PackageEnd => self.event(Main, Event::PackageEnd),
+            Op::DeviceState => self.event(Main, Event::DeviceState { id: 1, bytes: &[1] }),
+            Op::EnableColo => self.command(&Command::EnableColo),
+            Op::RecvBitmap(block) => self.command(&Command::RecvBitmap { block: name(block) }),
+            Op::Resume => self.command(&Command::PostcopyResume),
+            Op::Eof => self.event(Main, Event::Eof),
+            Op::Page(channel, block, at, byte) => {
+                let data = vec![byte; usize::try_from(PAGE).unwrap()];
+                let record = Record::Page {
+                    block: BlockId::new(u32::try_from(block).unwrap()),
+                    offset: at * PAGE,
+                    data: &data,
+                    named: false,
+                };
+                self.event(channel, Event::Record(record))
+            }
+            Op::Zero(channel, block, at) => {
+                let record = Record::Zero {
+                    block: BlockId::new(u32::try_from(block).unwrap()),
+                    offset: at * PAGE,
+                    fill: 0,
+                    named: true,
+                };
+                self.event(channel, Event::Record(record))
+            }
+            Op::Eos(channel) => self.event(channel, Event::Record(Record::Eos)),
+            Op::RunOfPages(channel, block, at, len) => self
+                .core
+                .run_of_pages(channel, block, at * PAGE, len * PAGE)
+                .map(|()| done),
+            Op::Placed(channel, block, at, len) => self
+                .core
+                .placed(channel, block, at * PAGE, len * PAGE, Placed::New, self.now)
+                .map(|()| done),
+            Op::Fault(block, at) => {
+                let offset = at * PAGE + self.now % PAGE;
+                self.core.fault(block, offset, self.now).map(Did::Fault)
+            }
+            Op::Saved => self.core.device_state_saved().map(|()| done),
+            Op::LinkLost(channel) => self.core.link_lost(channel).map(|()| done),
+            Op::LinkRestored => self.core.link_restored().map(|()| done),
+            Op::EndOfStream(channel) => self.core.end_of_stream(channel).map(|()| done),
+            Op::Confirm => self.core.confirm().map(|()| done),
+            Op::Abort => {
+                self.core.abort();
+                Ok(done)
+            }
+        }
+    }
+
+    /// What the core says, in the model's words.
+    fn said(&mut self) -> Vec<Said> {
+        let mut bytes = Vec::new();
+        while !self.core.outbox().is_empty() {
+            bytes.append(self.core.outbox());
+        }
+        let mut stream = Stream::<Qemu>::new(u64::MAX);
+        let mut input = bytes.as_slice();
+        let mut said = Vec::new();
+        let find = |block: Name<'_>| (0..2).find(|at| name(*at) == block).unwrap();
+        while let Some(item) = stream.next(&mut input).unwrap() {
+            said.push(match item {
+                Item::Bitmap { bitmap, .. } => {
+                    let pages = (0..bitmap.bits()).map(|at| bitmap.is_received(at));
+                    let Some(Said::Bitmap(_, received)) = said.last_mut() else {
+                        panic!("a bitmap of nothing");
+                    };
+                    received.extend(pages);
+                    continue;
+                }
+                Item::Message { message, .. } => match message {
+                    Message::Shut { value } => Said::Shut(value),
+                    Message::Pong { value } => Said::Pong(value),
+                    Message::ReqPagesId { start, len, block } => {
+                        let block = find(block);
+                        self.last = Some(block);
+                        request(block, start, len, true)
+                    }
+                    Message::ReqPages { start, len } => {
+                        let block = self.last.expect("a block has been named");
+                        request(block, start, len, false)
+                    }
+                    Message::RecvBitmap { block } => Said::Bitmap(find(block), Vec::new()),
+                    Message::ResumeAck => Said::ResumeAck,
+                    Message::SwitchoverAck => Said::SwitchoverAck,
+                },
+            });
+        }
+        stream.finish().unwrap();
+        // Bitmaps are whole words.
+        for said in &mut said {
+            if let Said::Bitmap(block, received) = said {
+                let pages = usize::try_from(BLOCKS[*block].0).unwrap();
+                assert!(received.drain(pages..).all(|bit| !bit));
+            }
+        }
+        said
+    }
+
+    /// Does it on both, and compares everything that can be seen.
+    pub(super) fn step(&mut self, op: Op) -> Result<(), Blame> {
+        let want = self.model.apply(op);
+        let got = self.act(op);
+        let blame = got.as_ref().map_err(|error| error.what.blame());
+        assert_eq!(blame, want.as_ref().map_err(|blame| *blame), "{got:?}");
+        assert_eq!(self.core.phase(), self.model.phase);
+        if self.model.phase == Phase::Paused || op == Op::LinkRestored && want.is_ok() {
+            self.last = None;
+        }
+        assert_eq!(self.said(), std::mem::take(&mut self.model.said));
+        let actions: Vec<_> = std::iter::from_fn(|| self.core.poll()).collect();
+        assert_eq!(actions, std::mem::take(&mut self.model.actions));
+        let pages = self.core.pages();
+        for (block, memory) in self.model.memory.iter().enumerate() {
+            for (at, page) in (0..).zip(memory) {
+                assert_eq!(pages.is_received(block, at * PAGE), page.is_some());
+            }
+        }
+        let wanted = self.model.wanted.iter();
+        assert!(
+            pages
+                .requested()
+                .eq(wanted.map(|(block, at)| (*block, at * PAGE)))
+        );
+        let missing = self.model.missing().count();
+        assert_eq!(pages.missing(), u64::try_from(missing).unwrap());
+        want.map(|_| ())
+    }
+}
+
+fn request(block: usize, start: u64, len: u32, named: bool) -> Said {
+    assert_eq!(u64::from(len), BLOCKS[block].1 * PAGE);
+    let at = start / PAGE;
+    Said::Request { block, at, named }
+}

@@ -1,0 +1,249 @@
+//! Which call comes next: any, or one that is legal.
+
+use retpath_engine::Channel::{self, Main, Preempt};
+use retpath_engine::destination::Phase;
+
+use super::model::{BLOCKS, Op, lane};
+use super::twins::Twins;
+use crate::choices::Choices;
+
+const CHANNELS: [Channel; 2] = [Main, Preempt];
+
+/// What a page is filled with, but for zeros.
+fn fill(choices: &mut Choices<'_>) -> u8 {
+    choices.byte().max(1)
+}
+
+impl Twins {
+    /// Anything at all.
+    pub(super) fn anything(&self, choices: &mut Choices<'_>) -> Op {
+        let kind = choices.below(40);
+        let channel = if choices.one_in(3) { Preempt } else { Main };
+        let block = choices.index(2);
+        let at = choices.below(BLOCKS[block].0 + 1);
+        match kind {
+            0 => Op::OpenReturnPath,
+            1 => Op::Ping(4),
+            2 => Op::Ping(0x42),
+            3 => Op::Advise,
+            4 => Op::Announce(block),
+            5 => Op::Discard(block, at, choices.below(8) + 1),
+            6 => Op::Packaged,
+            7 => Op::Listen,
+            8 => Op::Run,
+            9 => Op::PackageEnd,
+            10 => Op::DeviceState,
+            11 => Op::EnableColo,
+            12 => Op::RecvBitmap(block),
+            13 => Op::Resume,
+            14 => Op::Eof,
+            15 | 16 => Op::Zero(channel, block, at),
+            17 => Op::Eos(channel),
+            18 | 19 => Op::RunOfPages(channel, block, at, choices.below(9)),
+            20 | 21 => Op::Placed(channel, block, at, choices.below(9)),
+            22..26 => Op::Fault(block, at),
+            26 => Op::Saved,
+            27 => Op::LinkLost(channel),
+            28 => Op::LinkRestored,
+            29 => Op::EndOfStream(channel),
+            30 => Op::Confirm,
+            31 if choices.one_in(8) => Op::Abort,
+            _ => Op::Page(channel, block, at, fill(choices)),
+        }
+    }
+
+    /// Everything up to the switch; what is in memory differs.
+    pub(super) fn switch(&mut self, choices: &mut Choices<'_>) {
+        let script = [
+            Op::OpenReturnPath,
+            Op::Ping(1),
+            Op::Advise,
+            Op::Announce(0),
+            Op::Announce(1),
+        ];
+        for op in script {
+            self.step(op).unwrap();
+        }
+        for _ in 0..choices.below(8) {
+            let block = choices.index(2);
+            let at = choices.below(BLOCKS[block].0);
+            self.step(Op::Page(Main, block, at, fill(choices))).unwrap();
+        }
+        for (block, (len, page)) in BLOCKS.into_iter().enumerate() {
+            for at in (0..len).step_by(usize::try_from(page).unwrap()) {
+                let parts = (at..at + page).filter(|at| self.model.has(block, *at));
+                let parts = parts.count();
+                let half = parts > 0 && parts < usize::try_from(page).unwrap();
+                if half || parts > 0 && choices.one_in(4) {
+                    self.step(Op::Discard(block, at, page)).unwrap();
+                }
+            }
+        }
+        let script = [
+            Op::Packaged,
+            Op::Listen,
+            Op::DeviceState,
+            Op::Ping(3),
+            Op::Ping(0x42),
+            Op::Run,
+            Op::PackageEnd,
+        ];
+        for op in script {
+            self.step(op).unwrap();
+        }
+    }
+
+    /// A call that is legal after the switch: what a good source and a good
+    /// caller may do. A link that is not to break until it has is cut once in
+    /// `cut` calls, or never.
+    pub(super) fn legal(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
+        let model = &self.model;
+        if cut > 0 && choices.one_in(cut) {
+            return Op::LinkLost(CHANNELS[choices.index(2)]);
+        }
+        let placing = CHANNELS.map(|channel| !model.placing[lane(channel)].is_empty());
+        match model.phase {
+            Phase::Paused | Phase::Finished => match placing {
+                [true, _] => Op::LinkLost(Main),
+                [_, true] => Op::LinkLost(Preempt),
+                _ if choices.one_in(4) => self.fault(choices),
+                _ => Op::LinkRestored,
+            },
+            Phase::Recovering => {
+                let next = (0..BLOCKS.len()).find(|block| !model.asked.contains(block));
+                match (next, choices.below(8)) {
+                    (_, 0) => self.fault(choices),
+                    (_, 1) => Op::Ping(6),
+                    (Some(block), _) => Op::RecvBitmap(block),
+                    (None, _) => Op::Resume,
+                }
+            }
+            _ => self.live(choices),
+        }
+    }
+
+    fn fault(&self, choices: &mut Choices<'_>) -> Op {
+        let block = choices.index(2);
+        Op::Fault(block, choices.below(BLOCKS[block].0))
+    }
+
+    /// A legal call while the guest runs.
+    fn live(&self, choices: &mut Choices<'_>) -> Op {
+        let model = &self.model;
+        let other = model.setup.preempt && !model.preempt_ended && choices.one_in(2);
+        let channel = if other { Preempt } else { Main };
+        let kind = choices.below(16);
+        match kind {
+            0 => return self.fault(choices),
+            1 if model.complete => return Op::Saved,
+            2 if model.asked_to_confirm => return Op::Confirm,
+            3..8 => {
+                let runs = &model.placing[lane(channel)];
+                if let Some((block, at, bytes)) = runs.first() {
+                    let page = BLOCKS[*block].1;
+                    let len = u64::try_from(bytes.len()).unwrap();
+                    let part = 1 + choices.below(len / page);
+                    return Op::Placed(channel, *block, *at, part * page);
+                }
+            }
+            _ => {}
+        }
+        match channel {
+            Main if model.main_ended => return self.last(),
+            Preempt if kind == 8 && self.may_end_preempt() => {
+                let close = choices.one_in(2);
+                return if close {
+                    Op::EndOfStream(Preempt)
+                } else {
+                    Op::Eos(Preempt)
+                };
+            }
+            _ => {}
+        }
+        let open = model.half[lane(channel)].is_some();
+        let page = choices.pick(&self.sendable(channel));
+        match (page, kind) {
+            (Some((block, at)), 9 | 10) if !open => {
+                let page = BLOCKS[block].1;
+                let len = page * (1 + choices.below(2));
+                let op = Op::RunOfPages(channel, block, at / page * page, len);
+                if model.clone().apply(op).is_ok() {
+                    return op;
+                }
+                Op::Zero(channel, block, at)
+            }
+            (Some((block, at)), 11) => Op::Zero(channel, block, at),
+            (Some((block, at)), _) => Op::Page(channel, block, at, fill(choices)),
+            (None, 12) if channel == Main => Op::Ping(4),
+            (None, _) if channel == Main && self.may_end_main() => Op::Eof,
+            (None, _) => self.last(),
+        }
+    }
+
+    /// What still has to be done when there is nothing to send.
+    fn last(&self) -> Op {
+        let model = &self.model;
+        for channel in CHANNELS {
+            if let Some((block, at, bytes)) = model.placing[lane(channel)].first() {
+                let len = u64::try_from(bytes.len()).unwrap();
+                return Op::Placed(channel, *block, *at, len);
+            }
+        }
+        match (model.complete, model.saved) {
+            (true, false) => Op::Saved,
+            _ if model.asked_to_confirm => Op::Confirm,
+            _ => Op::Fault(0, 0),
+        }
+    }
+
+    /// Target pages that a channel may bring: the rest of a host page, or of
+    /// any that the other channel has not begun.
+    fn sendable(&self, channel: Channel) -> Vec<(usize, u64)> {
+        let model = &self.model;
+        if let Some((block, host, parts)) = &model.half[lane(channel)] {
+            let all = *host..*host + BLOCKS[*block].1;
+            let left = all.filter(|at| !parts.contains_key(at));
+            return left.map(|at| (*block, at)).collect();
+        }
+        let other = match channel {
+            Main => &model.half[lane(Preempt)],
+            Preempt => &model.half[lane(Main)],
+        };
+        let theirs = |block: usize, at: u64| {
+            let host = at - at % BLOCKS[block].1;
+            other
+                .as_ref()
+                .is_some_and(|half| (half.0, half.1) == (block, host))
+        };
+        let missing = model.missing();
+        missing
+            .filter(|(block, at)| !model.is_placing(*block, *at) && !theirs(*block, *at))
+            .collect()
+    }
+
+    fn may_end_main(&self) -> bool {
+        let model = &self.model;
+        model.half[lane(Main)].is_none() && model.more_comes()
+    }
+
+    /// Not before everything is here that the main channel will not bring.
+    fn may_end_preempt(&self) -> bool {
+        let model = &self.model;
+        let placing = |(block, at)| model.is_placing(block, at);
+        let all = !model.main_ended || model.missing().all(placing);
+        model.half[lane(Preempt)].is_none() && all
+    }
+
+    /// Goes on with legal calls until the migration has finished; says how
+    /// many it took.
+    pub(super) fn finish(&mut self, choices: &mut Choices<'_>, cut: u64) -> usize {
+        for calls in 0..20_000 {
+            if self.model.phase == Phase::Finished {
+                return calls;
+            }
+            let op = self.legal(choices, cut);
+            assert_eq!(self.step(op), Ok(()), "{op:?}");
+        }
+        panic!("it does not end: {:?}", self.model);
+    }
+}

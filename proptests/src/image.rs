@@ -1,0 +1,295 @@
+//! Properties of images. The only ones that need files: a folder in
+//! [`std::env::temp_dir`], which is gone afterwards.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use retpath_codec::command::{Command, RangeList};
+use retpath_codec::forward::ram::Record;
+use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step};
+use retpath_codec::{BlockName, NameBuf};
+
+use twox_hash::XxHash3_64;
+
+use retpath_engine::destination::Config;
+use retpath_engine::source::PageSource;
+use retpath_image::{
+    DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Image, ImportOptions, MANIFEST, Manifest,
+    import, verify,
+};
+
+/// Most bytes of RAM, and of state, that a test makes files for.
+const MOST: u64 = 1 << 20;
+
+/// The bytes are a saved stream, or the text of a manifest.
+pub fn image(bytes: &[u8]) {
+    if bytes.starts_with(b"QEVM") {
+        stream(bytes);
+    } else {
+        manifest(bytes);
+    }
+}
+
+/// What a manifest says is written and read again as it was, and the image of
+/// which it is the manifest is opened if its files are there.
+fn manifest(text: &[u8]) {
+    let place = Path::new(MANIFEST);
+    let manifest = match Manifest::parse(text, place) {
+        Ok(manifest) => manifest,
+        Err(error) => return one_line(&error),
+    };
+    let again = Manifest::parse(manifest.to_json().to_string().as_bytes(), place);
+    assert_eq!(again.expect("as it was written"), manifest);
+    let ram = manifest.blocks.iter().map(|block| block.len);
+    let states = [
+        Some(manifest.device_state),
+        Some(manifest.early_state),
+        manifest.description,
+    ];
+    let all = ram.chain(states.into_iter().flatten());
+    if all.fold(0, u64::saturating_add) > MOST {
+        return;
+    }
+    let folder = Folder::new();
+    fs::write(folder.0.join(MANIFEST), text).expect("a folder of ours");
+    let ram = manifest
+        .blocks
+        .iter()
+        .map(|block| (&*block.file, block.len));
+    let files = [DEVICE_STATE, EARLY_STATE, DESCRIPTION].into_iter();
+    let states = files.zip(states.map(Option::unwrap_or_default));
+    for (name, len) in ram.chain(states) {
+        // Not every name that stays in its folder is one that can be had.
+        let Ok(file) = File::create(folder.0.join(name)) else {
+            return;
+        };
+        file.set_len(len).expect("a file of ours");
+    }
+    write_sums(&folder.0, &manifest);
+    match Image::open(&folder.0) {
+        Ok(image) => {
+            assert_eq!(image.manifest(), &manifest);
+            let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+            for (id, block) in image.blocks().iter().enumerate() {
+                let len = usize::try_from(block.len).expect("small");
+                // Before a look at it, which may make memory of a hole.
+                assert_eq!(image.stored(id), 0);
+                let mut ram = vec![1; len];
+                image.read(id, 0, &mut ram).expect("all of it");
+                assert!(zeros(&ram));
+                assert!(image.read(id, 1, &mut ram).is_err());
+            }
+        }
+        Err(error) => one_line(&error),
+    }
+}
+
+/// Writes the digests of blocks that are all zero, if the manifest names files for them.
+fn write_sums(folder: &Path, manifest: &Manifest) {
+    let Some(seal) = &manifest.seal else {
+        return;
+    };
+    let piece = usize::try_from(seal.piece).expect("small");
+    for (block, sums) in manifest.blocks.iter().zip(&seal.ram) {
+        let zeros = vec![0; usize::try_from(block.len).expect("small")];
+        let sums_of = |piece| XxHash3_64::oneshot(piece).to_be_bytes();
+        let bytes: Vec<u8> = zeros.chunks(piece).flat_map(sums_of).collect();
+        // Not every name that stays in its folder is one that can be had.
+        let _ = fs::write(folder.join(&sums.file), bytes);
+    }
+}
+
+/// A stream becomes an image that holds what the stream says, or nothing.
+fn stream(bytes: &[u8]) {
+    let folder = Folder::new();
+    let out = folder.0.join("image");
+    let options = ImportOptions {
+        core: Config {
+            max_ram: MOST,
+            ..Config::default()
+        },
+        accept_unproven_end: true,
+        ..ImportOptions::default()
+    };
+    let stream_options = options.stream.clone();
+    // In pieces, so that items begin anywhere in what has been read.
+    let mut pieces = Pieces {
+        bytes,
+        most: 1 + bytes.len() % 97,
+    };
+    match import(&mut pieces, &out, options, &mut |_| true) {
+        Ok(imported) => {
+            assert_eq!(imported.bytes, u64::try_from(bytes.len()).expect("small"));
+            let image = Image::open(&out).expect("was just made");
+            assert_eq!(image.manifest(), &imported.manifest);
+            Told::by(bytes, stream_options).compare(&image);
+            let found = verify(&out, &mut |_, _| true).expect("has digests");
+            assert!(found.is_whole(), "{found:?}");
+            assert_eq!(Some(found.id), image.id());
+        }
+        Err(error) => {
+            assert!(!matches!(error, Error::Io { .. } | Error::Range), "{error}");
+            one_line(&error);
+            let left = fs::read_dir(&folder.0).expect("is ours").count();
+            assert_eq!(left, 0, "{error}");
+        }
+    }
+}
+
+/// What a stream says, event by event.
+#[derive(Default)]
+struct Told {
+    blocks: Vec<(NameBuf, Vec<u8>)>,
+    early: Vec<u8>,
+    device: Vec<u8>,
+    description: Option<Vec<u8>>,
+    footers: bool,
+    /// The number of the section that is RAM.
+    ram: Option<u32>,
+    /// Whether it has ended, or the package begun.
+    devices: bool,
+    /// Whether the section is a device's.
+    full: bool,
+}
+
+impl Told {
+    fn by(bytes: &[u8], options: Options) -> Self {
+        let mut told = Self::default();
+        let mut decoder = Decoder::new(options);
+        decoder.close();
+        let mut rest = bytes;
+        while let Ok(Step::Event { event, size }) = decoder.next(rest) {
+            let (raw, behind) = rest.split_at(size);
+            told.event(&event, raw, decoder.target_page());
+            rest = behind;
+        }
+        assert!(rest.is_empty(), "was imported");
+        told
+    }
+
+    fn event(&mut self, event: &Event<'_>, raw: &[u8], target: u64) {
+        match event {
+            Event::Section { kind, id, identity } => {
+                self.full = *kind == SectionKind::Full;
+                if matches!(identity, Some(Identity { idstr: b"ram", .. })) {
+                    self.ram = Some(*id);
+                }
+                self.devices |= *kind == SectionKind::End && self.ram == Some(*id);
+            }
+            Event::Command(Command::Packaged { .. }) => self.devices = true,
+            Event::Footer { .. } => self.footers = true,
+            Event::Record(Record::Block { name, len, .. }) => {
+                let len = usize::try_from(*len).expect("was imported");
+                self.blocks.push((name.to_buf(), vec![0; len]));
+            }
+            Event::Record(Record::Page {
+                block,
+                offset,
+                data,
+                ..
+            }) => self.ram_of(block.index(), *offset, data.len())[..].copy_from_slice(data),
+            Event::Record(Record::Zero { block, offset, .. }) => {
+                let len = usize::try_from(target).expect("small");
+                self.ram_of(block.index(), *offset, len).fill(0);
+            }
+            Event::Command(Command::PostcopyRamDiscard { block, ranges }) => {
+                let is = |entry: &(NameBuf, Vec<u8>)| entry.0.name() == *block;
+                let id = self.blocks.iter().position(is).expect("was imported");
+                for range in ranges.iter() {
+                    let len = usize::try_from(range.len).expect("was imported");
+                    self.ram_of(id, range.start, len).fill(0);
+                }
+            }
+            Event::DescriptionBytes(bytes) => {
+                self.description.get_or_insert_default().extend(*bytes);
+            }
+            _ => {}
+        }
+        let kept = matches!(
+            event,
+            Event::Section { .. } | Event::DeviceState { .. } | Event::Footer { .. }
+        );
+        if kept && self.full {
+            let state = if self.devices {
+                &mut self.device
+            } else {
+                &mut self.early
+            };
+            state.extend(raw);
+        }
+    }
+
+    fn ram_of(&mut self, id: usize, offset: u64, len: usize) -> &mut [u8] {
+        let offset = usize::try_from(offset).expect("was imported");
+        &mut self.blocks[id].1[offset..offset + len]
+    }
+
+    fn compare(&self, image: &Image) {
+        assert_eq!(image.blocks().len(), self.blocks.len());
+        for (id, (name, want)) in self.blocks.iter().enumerate() {
+            let block = image.blocks().block(id).expect("as many");
+            assert_eq!(block.name, *name);
+            let mut got = vec![0; want.len()];
+            image.read(id, 0, &mut got).expect("all of it");
+            assert!(got == *want, "RAM of {name} differs");
+            assert_eq!(block.len, u64::try_from(want.len()).expect("small"));
+            assert!(image.stored(id) <= block.len);
+        }
+        assert_eq!(image.early_state(), self.early);
+        let unproven = image.manifest().unproven_end;
+        assert!(!unproven || !self.footers, "footers prove the end");
+        if self.footers {
+            assert_eq!(image.device_state(), self.device);
+            assert_eq!(image.description(), self.description.as_deref());
+        } else {
+            // EOF and the description came as device state.
+            assert!(self.device.starts_with(image.device_state()));
+            let description = image.description().unwrap_or_default();
+            assert!(self.device.ends_with(description));
+        }
+    }
+}
+
+/// What is said to a person fits in one line.
+fn one_line(error: &Error) {
+    let line = error.to_string();
+    assert!(
+        !line.is_empty() && !line.contains(char::is_control),
+        "{line:?}"
+    );
+}
+
+/// Bytes that come a few at a time.
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    most: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = self.most.min(out.len());
+        self.bytes.read(&mut out[..most])
+    }
+}
+
+/// A folder of its own that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("retpath-check-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a folder for temporary files");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,69 @@
+//! The destination's memory as the kernel keeps it, and the guest that runs in
+//! it: target pages that are there, in a map.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use retpath_engine::blocks::BlockId;
+
+/// A target page: its block, and its offset in it.
+type Page = (BlockId, u64);
+
+#[derive(Debug, Default)]
+pub(super) struct Guest {
+    pages: BTreeMap<Page, Vec<u8>>,
+    /// Whether accesses to missing pages are trapped.
+    traps: bool,
+    runs: bool,
+    /// Pages that a thread waits for.
+    waits: BTreeSet<Page>,
+}
+
+impl Guest {
+    /// Writes a page before accesses are trapped.
+    pub(super) fn write(&mut self, block: BlockId, offset: u64, bytes: &[u8]) {
+        assert!(!self.traps, "{offset:#x} of block {block} is written late");
+        self.pages.insert((block, offset), bytes.to_vec());
+    }
+
+    /// Places a page where there is none.
+    pub(super) fn place(&mut self, block: BlockId, offset: u64, bytes: &[u8]) {
+        assert!(self.traps, "{offset:#x} of block {block} is placed early");
+        let there = self.pages.insert((block, offset), bytes.to_vec());
+        assert!(there.is_none(), "{offset:#x} of block {block} twice");
+        self.waits.remove(&(block, offset));
+    }
+
+    /// Forgets what is in a range.
+    pub(super) fn discard(&mut self, block: BlockId, start: u64, len: u64) {
+        assert!(!self.traps, "{start:#x} of block {block} is discarded late");
+        self.pages
+            .retain(|(id, at), _| *id != block || !(start..start + len).contains(at));
+    }
+
+    pub(super) fn listen(&mut self) {
+        assert!(!self.traps);
+        self.traps = true;
+    }
+
+    pub(super) fn run(&mut self) {
+        assert!(self.traps && !self.runs);
+        self.runs = true;
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.runs
+    }
+
+    pub(super) fn page(&self, block: BlockId, offset: u64) -> Option<&[u8]> {
+        self.pages.get(&(block, offset)).map(Vec::as_slice)
+    }
+
+    /// A thread waits for a page that is not there.
+    pub(super) fn wait(&mut self, block: BlockId, offset: u64) {
+        self.waits.insert((block, offset));
+    }
+
+    pub(super) fn waits(&self) -> usize {
+        self.waits.len()
+    }
+}

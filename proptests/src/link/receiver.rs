@@ -1,0 +1,242 @@
+//! The destination's end: bytes that arrive are decoded and carried out.
+
+use std::mem;
+
+use retpath_codec::BlockName;
+use retpath_codec::forward::{Decoder, Event, Options, Step};
+
+use super::{Link, Setup, Wire, at};
+use retpath_engine::Channel;
+use retpath_engine::blocks::{BlockId, Blocks};
+use retpath_engine::destination::{Action, Fault, Phase, Placed, Placement};
+
+/// The decoders, and bytes that are no whole item yet.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    /// Unless one of them is in use.
+    main: Option<Decoder>,
+    preempt: Option<Decoder>,
+    left: [Vec<u8>; 2],
+    boundaries: [Vec<usize>; 3],
+    /// Whether the device state is complete and has not been saved.
+    pub(super) unsaved: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(setup: &Setup, blocks: &Blocks) -> Self {
+        let smallest = blocks.iter().map(|block| block.page).min();
+        Self {
+            main: Some(Decoder::new(Options {
+                target_page: setup.target,
+                host_page: smallest.unwrap_or(setup.target),
+                ..Options::default()
+            })),
+            preempt: None,
+            left: Default::default(),
+            boundaries: Default::default(),
+            unsaved: false,
+        }
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.main = self.main.as_ref().map(Decoder::resume);
+        self.preempt = None;
+        self.left = Default::default();
+        self.boundaries = Default::default();
+    }
+
+    pub(super) fn boundaries(&self, wire: Wire) -> &[usize] {
+        &self.boundaries[at(wire)]
+    }
+
+    pub(super) fn note(&mut self, wire: Wire, end: usize) {
+        self.boundaries[at(wire)].push(end);
+    }
+}
+
+/// A placement, with its data.
+enum Order {
+    Nothing,
+    Write(BlockId, u64, Vec<u8>),
+    Place(BlockId, u64, Vec<u8>),
+}
+
+impl Link {
+    /// Up to `count` bytes of a wire arrive. Says how many.
+    pub fn deliver(&mut self, wire: Wire, count: usize) -> usize {
+        // The preempt channel is read from LISTEN on.
+        let main = self.receiver.main.as_ref();
+        if wire == Wire::Preempt && !main.is_some_and(Decoder::is_listening) {
+            return 0;
+        }
+        let flight = &mut self.wires[at(wire)];
+        let rest = flight.split_off(count.min(flight.len()));
+        let bytes = mem::replace(flight, rest);
+        if bytes.is_empty() {
+            return 0;
+        }
+        self.delivered[at(wire)] += bytes.len();
+        match wire {
+            Wire::Main => self.take(Channel::Main, &bytes),
+            Wire::Preempt => self.take(Channel::Preempt, &bytes),
+            Wire::Back => self.hear(&bytes),
+        }
+        bytes.len()
+    }
+
+    /// Bytes of a channel arrive at the destination.
+    fn take(&mut self, channel: Channel, bytes: &[u8]) {
+        let wire = match channel {
+            Channel::Main => Wire::Main,
+            Channel::Preempt => Wire::Preempt,
+        };
+        let mut input = mem::take(&mut self.receiver.left[at(wire)]);
+        input.extend_from_slice(bytes);
+        let main = self.receiver.main.take().expect("nobody else reads");
+        let preempt = self.receiver.preempt.take();
+        let (mut decoder, other) = match channel {
+            Channel::Main => (main, preempt),
+            Channel::Preempt => (preempt.unwrap_or_else(|| main.preempt()), Some(main)),
+        };
+        let mut done = 0;
+        while let Step::Event { event, size } =
+            decoder.next(&input[done..]).expect("an honest source")
+        {
+            done += size;
+            self.event(channel, event);
+            let end = usize::try_from(decoder.offset()).expect("small");
+            self.receiver.note(wire, end);
+        }
+        input.drain(..done);
+        self.receiver.left[at(wire)] = input;
+        (self.receiver.main, self.receiver.preempt) = match channel {
+            Channel::Main => (Some(decoder), other),
+            Channel::Preempt => (other, Some(decoder)),
+        };
+        self.speak();
+    }
+
+    fn event(&mut self, channel: Channel, event: Event<'_>) {
+        let placement = self.destination.event(channel, event, self.now);
+        let zeros = |len: u64| vec![0; usize::try_from(len).expect("small")];
+        let order = match placement.expect("an honest source") {
+            Placement::None => Order::Nothing,
+            Placement::Write {
+                block,
+                offset,
+                data,
+            } => Order::Write(block, offset, data.to_vec()),
+            Placement::Clear { block, offset, len } => Order::Write(block, offset, zeros(len)),
+            Placement::Copy {
+                block,
+                offset,
+                data,
+            } => Order::Place(block, offset, data.to_vec()),
+            Placement::Zero { block, offset, len } => Order::Place(block, offset, zeros(len)),
+        };
+        self.act();
+        let target = self.setup.target;
+        let chunk = usize::try_from(target).expect("small");
+        match order {
+            Order::Nothing => {}
+            Order::Write(block, offset, data) => self.guest.write(block, offset, &data),
+            Order::Place(block, offset, data) => {
+                let parts = (offset..).step_by(chunk).zip(data.chunks(chunk));
+                for (at, page) in parts {
+                    self.guest.place(block, at, page);
+                }
+                let len = u64::try_from(data.len()).expect("small");
+                let placed =
+                    self.destination
+                        .placed(channel, block, offset, len, Placed::New, self.now);
+                placed.expect("was handed out");
+                self.act();
+            }
+        }
+    }
+
+    /// Does what the destination wants done.
+    fn act(&mut self) {
+        while let Some(action) = self.destination.poll() {
+            match action {
+                Action::Block { id } => {
+                    let theirs = self.destination.blocks().block(id).expect("is new");
+                    let ours = self.blocks.block(id).expect("a block of the source");
+                    assert_eq!(theirs, ours, "{}", ours.name.name());
+                }
+                Action::Discard { block, start, len } => self.guest.discard(block, start, len),
+                Action::Listen => self.guest.listen(),
+                Action::Run => {
+                    assert!(self.source.guest_left(), "it runs twice");
+                    self.guest.run();
+                }
+                Action::DeviceStateComplete => self.receiver.unsaved = true,
+                Action::Complete(_) => panic!("nobody asked for it"),
+                Action::Finished(_) => {
+                    let phase = self.destination.phase();
+                    assert_eq!(phase, Phase::Finished);
+                }
+            }
+        }
+    }
+
+    /// The device state is safe. Says whether that was news.
+    pub fn save(&mut self) -> bool {
+        let unsaved = mem::take(&mut self.receiver.unsaved);
+        if unsaved {
+            self.destination.device_state_saved().expect("is complete");
+            self.act();
+            self.speak();
+        }
+        unsaved
+    }
+
+    /// A thread of the guest touches a place, if the guest runs.
+    pub fn touch(&mut self, block: BlockId, offset: u64) {
+        if !self.guest.runs() {
+            return;
+        }
+        let target = self.setup.target;
+        let page = offset / target * target;
+        match self.destination.fault(block, offset, self.now) {
+            Ok(Fault::Present) => assert!(self.guest.page(block, page).is_some()),
+            Ok(Fault::New | Fault::Pending) => {
+                assert!(self.guest.page(block, page).is_none());
+                self.guest.wait(block, page);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self.speak();
+    }
+
+    /// Threads that wait for pages.
+    pub fn waiting(&self) -> usize {
+        self.guest.waits()
+    }
+
+    /// What the destination says goes on the return path.
+    fn speak(&mut self) {
+        loop {
+            let out = self.destination.outbox();
+            if out.is_empty() {
+                break;
+            }
+            let bytes = mem::take(out);
+            if self.up {
+                self.wires[at(Wire::Back)].extend_from_slice(&bytes);
+            }
+        }
+        self.destination.written(self.now);
+    }
+
+    /// The link is gone.
+    pub(super) fn lose_destination(&mut self) {
+        let runs = self.guest.runs();
+        for channel in [Channel::Main, Channel::Preempt] {
+            let lost = self.destination.link_lost(channel);
+            assert!(lost.is_ok() || !runs, "{lost:?}");
+        }
+        self.act();
+        self.speak();
+    }
+}

@@ -1,0 +1,84 @@
+//! The source's end: what it says goes on the wires, and what comes back is
+//! handed to it.
+
+use retpath_codec::BlockName;
+
+use super::{Link, Wire, at};
+use retpath_engine::Channel;
+use retpath_engine::blocks::BlockId;
+use retpath_engine::source::{Next, PageRun, PageSource, Phase};
+
+impl Link {
+    /// Asks the source what a channel sends, and puts it on its wire.
+    pub fn send(&mut self, channel: Channel) -> Next {
+        let wire = match channel {
+            Channel::Main => Wire::Main,
+            Channel::Preempt => Wire::Preempt,
+        };
+        let mut out = Vec::new();
+        let next = self.source.next(channel, self.now, &mut out);
+        if self.up {
+            self.wires[at(wire)].extend_from_slice(&out);
+        } else {
+            assert_eq!((next, out.len()), (Next::Stop, 0));
+        }
+        match next {
+            Next::Urgent(run) | Next::Sweep(run) => self.write(wire, run),
+            Next::Connect => self.source.preempt_connected().expect("is wanted"),
+            Next::Write | Next::Wait { .. } | Next::Stop => {}
+        }
+        next
+    }
+
+    fn write(&mut self, wire: Wire, run: PageRun) {
+        let block = self.blocks.block(run.block).expect("a block of ours");
+        let len = usize::try_from(run.len).expect("a small run");
+        let memory: Vec<&[u8]> = self.setup.blocks.iter().map(|b| b.2.as_slice()).collect();
+        let bytes = memory.lend(run.block, run.offset, len);
+        let bytes = bytes.expect("a run inside its block");
+        let zeros = self.gather.lay(&run, block.name.name(), bytes);
+        for slice in self.gather.slices(bytes) {
+            self.wires[at(wire)].extend_from_slice(slice);
+        }
+        self.source.written(&run, zeros);
+    }
+
+    /// The guest changes a byte at the source, if it is still there.
+    pub fn change(&mut self, block: BlockId, offset: u64, value: u8) {
+        if matches!(self.source.phase(), Phase::Fresh | Phase::Precopy) {
+            let place = usize::try_from(offset).expect("small");
+            self.setup.blocks[block].2[place] = value;
+            let marked = self.source.mark_dirty(block, offset, 1);
+            marked.expect("the guest is here");
+        }
+    }
+
+    /// Stops the guest and switches, if nothing speaks against it.
+    pub fn switch(&mut self) -> bool {
+        let now = self.source.phase() == Phase::Precopy && self.source.is_ready_to_switch();
+        if now {
+            let state = self.setup.device_state.clone();
+            self.source.switch(state).expect("in precopy");
+        }
+        now
+    }
+
+    /// Bytes of the return path arrive at the source.
+    pub(super) fn hear(&mut self, mut bytes: &[u8]) {
+        let size = bytes.len();
+        let before = self.delivered[at(Wire::Back)] - size;
+        loop {
+            match self.path.next(&mut bytes).expect("a return path") {
+                None => return,
+                Some(item) => {
+                    let taken = self.source.message(item, self.now);
+                    taken.expect("an honest destination");
+                }
+            }
+            let end = before + size - bytes.len();
+            self.receiver.note(Wire::Back, end);
+            let limit = self.source.recv_bitmap_limit();
+            self.path.limit_bitmap(limit);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Random migrations against a model that is nothing but sets and a list: what
+//! is dirty, what is asked for, in which order. Every run that is handed out
+//! must be the one that the model expects.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use retpath_engine::Channel;
+
+use super::peer::at;
+use super::rig::Rig;
+use super::{TARGET, blocks_of};
+use crate::choices::Choices;
+use retpath_engine::source::{Config, Next, PageRun, Phase, Preempt};
+
+/// A host page: block and number.
+type Host = (usize, u64);
+
+struct Model {
+    sizes: Vec<(u64, u64)>,
+    run: u64,
+    preempt: bool,
+    dirty: BTreeSet<Host>,
+    queue: VecDeque<Host>,
+    /// Whether a request for several pages may stand in front of a later one
+    /// for a page that was lost: its place in the queue is its range's.
+    loose: bool,
+    /// Where the sweep goes on.
+    cursor: Host,
+    /// The first page that was asked for since then.
+    hint: Option<Host>,
+    /// A host page that is partly sent, and the offset of its next piece.
+    open: [Option<(Host, u64)>; 2],
+}
+
+impl Model {
+    fn new(rig: &Rig, sizes: &[(u64, u64)], config: &Config) -> Self {
+        let mut model = Self {
+            sizes: sizes.to_vec(),
+            run: config.run,
+            preempt: config.preempt.is_some(),
+            dirty: BTreeSet::new(),
+            queue: VecDeque::new(),
+            loose: false,
+            cursor: (0, 0),
+            hint: None,
+            open: [None; 2],
+        };
+        let discarded = rig.peer.discarded.iter();
+        model.dirty = discarded.map(|page| model.host(page.0, page.1)).collect();
+        model
+    }
+
+    fn host(&self, block: usize, offset: u64) -> Host {
+        (block, offset / self.sizes[block].1)
+    }
+
+    fn ask(&mut self, host: Host) {
+        if self.dirty.contains(&host) && !self.queue.contains(&host) {
+            self.queue.push_back(host);
+        }
+    }
+
+    /// After a recovery.
+    fn recovered(&mut self, dirty: BTreeSet<Host>) {
+        self.dirty = dirty;
+        let dirty = &self.dirty;
+        self.queue.retain(|host| dirty.contains(host));
+        self.cursor = (0, 0);
+        self.hint = None;
+        self.open = [None; 2];
+    }
+
+    /// Checks what a channel sends.
+    fn check(&mut self, channel: Channel, next: Next) {
+        let run = match next {
+            Next::Urgent(run) | Next::Sweep(run) => run,
+            _ => {
+                assert!(
+                    self.open[at(channel)].is_none(),
+                    "a host page is left half sent"
+                );
+                let idle = match (channel, self.preempt) {
+                    (Channel::Main, _) => self.dirty.is_empty(),
+                    (Channel::Preempt, true) => self.queue.is_empty(),
+                    (Channel::Preempt, false) => true,
+                };
+                return assert!(idle, "{channel} is idle: {next:?}");
+            }
+        };
+        assert_eq!(run.channel, channel);
+        if let Some((host, offset)) = self.open[at(channel)] {
+            return self.piece(run, host, offset);
+        }
+        let size = self.sizes[run.block].1;
+        let asks_here = channel == Channel::Preempt || !self.preempt;
+        if asks_here && let Some(mut host) = self.queue.pop_front() {
+            let got = self.host(run.block, run.offset);
+            if self.loose
+                && let Some(at) = self.queue.iter().position(|host| *host == got)
+            {
+                self.queue[at] = host;
+                host = got;
+            }
+            assert!(matches!(next, Next::Urgent(_)));
+            self.dirty.remove(&host);
+            let end = (host.0, host.1 + 1);
+            match self.preempt {
+                true => self.hint = self.hint.or(Some(end)),
+                false => self.hint = Some(end),
+            }
+            return self.piece(run, host, host.1 * self.sizes[host.0].1);
+        }
+        assert!(matches!(next, Next::Sweep(_)), "nobody asked for {run:?}");
+        let from = self.hint.take().unwrap_or(self.cursor);
+        let first = self.dirty.range(from..).next().or(self.dirty.first());
+        let first = *first.expect("nothing is left to send");
+        let most = (self.run / size).max(1);
+        let pages = (first.1..first.1 + most).map(|page| (first.0, page));
+        let pages: Vec<Host> = pages.take_while(|host| self.dirty.contains(host)).collect();
+        for host in &pages {
+            self.dirty.remove(host);
+            self.queue.retain(|other| other != host);
+        }
+        self.cursor = (first.0, first.1 + pages.len() as u64);
+        if size > self.run {
+            return self.piece(run, first, first.1 * size);
+        }
+        let want = (first.0, first.1 * size, pages.len() as u64 * size);
+        assert_eq!((run.block, run.offset, run.len), want);
+    }
+
+    fn piece(&mut self, run: PageRun, host: Host, offset: u64) {
+        let size = self.sizes[host.0].1;
+        let end = (host.1 + 1) * size;
+        let len = self.run.min(end - offset);
+        assert_eq!((run.block, run.offset, run.len), (host.0, offset, len));
+        let more = offset + len < end;
+        self.open[at(run.channel)] = more.then_some((host, offset + len));
+    }
+}
+
+/// A migration of blocks of any shape, with cuts or without: what the source
+/// sends is what the model expects, and every page arrives.
+pub fn migration(choices: &mut Choices<'_>) {
+    let page = |choices: &mut Choices<'_>| TARGET << [0, 0, 0, 1, 2, 4][choices.index(6)];
+    let mut sizes = Vec::new();
+    for _ in 0..1 + choices.below(3) {
+        let page = page(choices);
+        sizes.push((1 + choices.below(16 * TARGET / page), page));
+    }
+    let config = Config {
+        preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)],
+        run: TARGET << choices.below(6),
+        host_page: TARGET,
+        bandwidth: [0, 0, 1 << 30][choices.index(3)],
+        ping_loaded: choices.below(2) == 0,
+        ..Config::new("pc-i440fx-10.0")
+    };
+    let mut rig = Rig::of(config.clone(), blocks_of(TARGET, &sizes));
+    rig.start();
+    for _ in 0..choices.below(60) {
+        rig.step(Channel::Main);
+        if choices.below(4) == 0 {
+            let block = choices.index(sizes.len());
+            let (pages, page) = sizes[block];
+            let start = choices.below(pages * page);
+            let len = 1 + choices.below(pages * page - start).min(5000);
+            rig.source
+                .mark_dirty(block, start, len.min(pages * page - start))
+                .expect("inside");
+        }
+    }
+    rig.source.switch(vec![]).expect("in precopy");
+    while rig.source.phase() == Phase::Switching {
+        rig.step(Channel::Main);
+        rig.talk();
+    }
+    let mut model = Model::new(&rig, &sizes, &config);
+    let cuts = choices.below(3) > 0;
+    model.loose = cuts && choices.below(2) == 0;
+    let mut cut = false;
+    while rig.source.phase() == Phase::Postcopy {
+        match choices.below(100) {
+            0..30 => {
+                let next = rig.step(Channel::Preempt);
+                model.check(Channel::Preempt, next);
+            }
+            30..60 => {
+                rig.now += choices.below(4_000_000);
+                match rig.step(Channel::Main) {
+                    Next::Wait { until: Some(until) } => rig.now = until,
+                    next => model.check(Channel::Main, next),
+                }
+            }
+            60..80 => {
+                let block = choices.index(sizes.len());
+                let (pages, size) = sizes[block];
+                let first = choices.below(pages);
+                let more = choices.below(8).saturating_sub(5).min(pages - first - 1);
+                let count = 1 + if cuts && !model.loose { 0 } else { more };
+                rig.ask(block, first * size, (count * size) as u32)
+                    .expect("a good request");
+                (first..first + count).for_each(|page| model.ask((block, page)));
+            }
+            80..97 => {
+                for channel in [Channel::Main, Channel::Preempt] {
+                    rig.deliver(channel, choices.index(1 << 15));
+                }
+                let replies = std::mem::take(&mut rig.peer.replies);
+                rig.reply(&replies).expect("a good return path");
+            }
+            _ if !cuts => {}
+            _ => {
+                rig.cut();
+                cut = true;
+                if choices.below(3) == 0 {
+                    rig.replace_source();
+                    model.queue.clear();
+                }
+                rig.source.resume().expect("paused");
+                while rig.source.phase() != Phase::Postcopy {
+                    rig.step(Channel::Main);
+                    rig.talk();
+                }
+                let lost = rig.peer.missing();
+                model.recovered(lost.map(|page| model.host(page.0, page.1)).collect());
+            }
+        }
+    }
+    assert!(model.dirty.is_empty() && model.queue.is_empty());
+    assert_eq!(model.open, [None; 2]);
+    rig.finish();
+    if !cut {
+        // Every page once, and nothing else.
+        let sent: BTreeSet<_> = rig.peer.sent.iter().map(|(_, page)| *page).collect();
+        assert_eq!(sent.len(), rig.peer.sent.len());
+        assert_eq!(sent, rig.peer.discarded);
+    }
+}

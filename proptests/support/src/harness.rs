@@ -1,0 +1,264 @@
+//! What the benchmarks share: one migration between two threads, and a table of ratios.
+
+#![allow(dead_code)] // each benchmark uses its part
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use retpath_codec::{NameBuf, forward};
+use retpath_engine::Channel;
+use retpath_engine::blocks::{Block, Blocks};
+use retpath_engine::destination;
+use retpath_engine::driver::{
+    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+};
+use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::socket::{Address, ChannelError, Link};
+use retpath_engine::source::{self, PageSource, Preempt, Source};
+
+pub const PAGE: u64 = 4096;
+
+/// Which CPUs the two sides run on.
+#[derive(Clone, Copy)]
+pub struct Pins {
+    pub destination: usize,
+    pub source: usize,
+}
+
+pub const TOGETHER: Pins = Pins {
+    destination: 0,
+    source: 0,
+};
+pub const APART: Pins = Pins {
+    destination: 0,
+    source: 1,
+};
+
+/// What the guest does once it runs.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Touch {
+    Nothing,
+    /// Touches this many pages, spread over the block.
+    Pages(u64),
+}
+
+pub struct Served {
+    /// From the guest's start to the last page.
+    pub seconds: f64,
+    /// Nanoseconds of each touch, sorted.
+    pub touches: Vec<u64>,
+}
+
+pub fn pin(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).expect("the CPU exists");
+}
+
+/// A machine that has stopped.
+struct Still(Box<dyn PageSource>);
+
+impl Machine for Still {
+    fn pages(&self) -> &dyn PageSource {
+        &*self.0
+    }
+
+    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+        if core.phase() == source::Phase::Precopy {
+            core.switch(Vec::new()).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+struct Dial(Address);
+
+impl Connector for Dial {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        self.0.connect(false)
+    }
+}
+
+struct Bench {
+    touch: Touch,
+    memory: Option<Arc<Memory>>,
+    started: Option<Instant>,
+    touches: Option<mpsc::Receiver<Vec<u64>>>,
+    pins: Pins,
+    control: Control,
+}
+
+impl Guest for Bench {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
+        let memory = Arc::new(memory);
+        self.memory = Some(Arc::clone(&memory));
+        Ok(Some(memory))
+    }
+
+    fn run(&mut self) {
+        self.started = Some(Instant::now());
+        let Touch::Pages(count) = self.touch else {
+            return;
+        };
+        let memory = Arc::clone(self.memory.as_ref().expect("announced"));
+        let (send, touches) = mpsc::channel();
+        self.touches = Some(touches);
+        let (pins, control) = (self.pins, self.control.clone());
+        thread::spawn(move || {
+            pin(pins.destination);
+            let pages = memory.len() / PAGE;
+            let mut took = Vec::with_capacity(usize::try_from(count).expect("fits"));
+            for i in 0..count {
+                let page = (i * 7919) % pages;
+                let start = Instant::now();
+                memory.touch(page * PAGE).expect("inside");
+                took.push(u64::try_from(start.elapsed().as_nanos()).expect("short"));
+            }
+            took.sort_unstable();
+            send.send(took).expect("the bench waits");
+            control.stop();
+        });
+    }
+
+    fn failed(&mut self, _: &retpath_engine::driver::RunError) -> bool {
+        // Stopped after the last touch: nobody waits.
+        true
+    }
+}
+
+/// How a migration runs.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub mib: u64,
+    pub pins: Pins,
+    pub touch: Touch,
+    pub bandwidth: u64,
+    pub preempt: bool,
+}
+
+/// One migration of the memory that `memory` makes, on the source's CPU.
+pub fn migrate<P>(setup: Setup, memory: impl FnOnce() -> P + Send + 'static) -> Served
+where
+    P: PageSource + 'static,
+{
+    let Setup {
+        mib,
+        pins,
+        touch,
+        bandwidth,
+        preempt,
+    } = setup;
+    let dir = tempfile::tempdir().expect("a folder");
+    let uri: Address = format!("unix:{}", dir.path().join("s").display())
+        .parse()
+        .expect("good");
+    let mut listener = uri.listen(false).expect("listens");
+    let address = listener.address().clone();
+    let source = thread::spawn(move || {
+        pin(pins.source);
+        let len = mib << 20;
+        let mut blocks = Blocks::new(PAGE).expect("4 KiB");
+        let name = NameBuf::new("pc.ram").expect("a good name");
+        blocks
+            .add(Block {
+                name,
+                len,
+                page: PAGE,
+            })
+            .expect("a good block");
+        let mut config = source::Config::new("bench");
+        config.bandwidth = bandwidth;
+        config.preempt = preempt.then_some(Preempt::Late);
+        let mut core = Source::new(config, blocks).expect("a good configuration");
+        let mut machine = Still(Box::new(memory()));
+        let control = Control::new().expect("a control");
+        let options = ServeOptions {
+            retry: Duration::ZERO,
+            ..ServeOptions::default()
+        };
+        // Ends with an error where the destination stops early.
+        let _ = serve(
+            &mut core,
+            &mut machine,
+            &mut Dial(address),
+            &options,
+            &control,
+        );
+    });
+    pin(pins.destination);
+    let control = Control::new().expect("a control");
+    let mut guest = Bench {
+        touch,
+        memory: None,
+        started: None,
+        touches: None,
+        pins,
+        control: control.clone(),
+    };
+    let options = ReceiveOptions {
+        core: destination::Config {
+            preempt,
+            ..Default::default()
+        },
+        stream: forward::Options::default(),
+        patience: Duration::from_secs(60),
+        recovery: Duration::from_secs(30),
+        accept_unproven_end: false,
+    };
+    let _ = receive(&mut listener, &mut guest, options, &control);
+    let seconds = guest
+        .started
+        .expect("the guest ran")
+        .elapsed()
+        .as_secs_f64();
+    let touches = guest
+        .touches
+        .map(|t| t.recv().expect("touched"))
+        .unwrap_or_default();
+    drop(listener);
+    source.join().expect("the source ends");
+    Served { seconds, touches }
+}
+
+pub fn percentile(sorted: &[u64], thousandths: usize) -> f64 {
+    sorted[(sorted.len() - 1) * thousandths / 1000] as f64
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One line of the table.
+pub struct Row {
+    pub what: &'static str,
+    pub unit: &'static str,
+    pub ours: f64,
+    pub floor: f64,
+    pub ratio: f64,
+    pub goal: &'static str,
+    pub met: bool,
+}
+
+/// Prints the table; fails if a goal is missed and `--gate` is given.
+pub fn finish(rows: &[Row], ours: &str, floor: &str, args: &[String]) {
+    println!("| what | {ours} | {floor} | ratio | goal | |\n|---|---|---|---|---|---|");
+    for row in rows {
+        let met = if row.met { "met" } else { "missed" };
+        println!(
+            "| {} | {:.1} {unit} | {:.1} {unit} | {:.2} | {} | {met} |",
+            row.what,
+            row.ours,
+            row.floor,
+            row.ratio,
+            row.goal,
+            unit = row.unit,
+        );
+    }
+    if args.iter().any(|a| a == "--gate") && rows.iter().any(|row| !row.met) {
+        std::process::exit(1);
+    }
+}

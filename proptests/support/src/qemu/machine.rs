@@ -1,0 +1,158 @@
+//! What a QEMU is started with: machine type, RAM blocks, guest. A source and its destination are
+//! started from the same [`Machine`], as QEMU wants it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::guest::Guest;
+use crate::SOON;
+
+/// One MiB.
+pub const MIB: u64 = 1 << 20;
+
+/// What is behind a RAM block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Anonymous memory.
+    Anonymous,
+    /// A memfd, shared as QEMU does by default.
+    Memfd,
+    /// A memfd of 2 MiB pages, shared; reserve them first.
+    Huge,
+}
+
+/// A RAM block of the guest's memory.
+#[derive(Clone, Debug)]
+pub struct Ram {
+    /// The block's name.
+    pub name: String,
+    /// Its length in bytes, whole MiB.
+    pub len: u64,
+    /// What is behind it.
+    pub backing: Backing,
+}
+
+impl Ram {
+    /// A block of so many MiB.
+    pub fn new(name: &str, mib: u64, backing: Backing) -> Self {
+        let (name, len) = (name.to_owned(), mib * MIB);
+        Self { name, len, backing }
+    }
+
+    fn object(&self) -> String {
+        let Self { name, len, backing } = self;
+        let (kind, more) = match backing {
+            Backing::Anonymous => ("ram", ""),
+            Backing::Memfd => ("memfd", ",share=on"),
+            Backing::Huge => ("memfd", ",share=on,hugetlb=on,hugetlbsize=2M"),
+        };
+        format!("memory-backend-{kind},id={name},size={len}{more}")
+    }
+}
+
+/// A machine to start, as source or as destination.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    kind: String,
+    memory: u64,
+    ram: Vec<Ram>,
+    guest: Guest,
+    more: Vec<String>,
+}
+
+impl Machine {
+    /// A PC with so many MiB in one block, `pc.ram`, and a guest.
+    pub fn new(mib: u64, guest: Guest) -> Self {
+        Self {
+            kind: "pc".into(),
+            memory: mib * MIB,
+            ram: Vec::new(),
+            guest,
+            more: Vec::new(),
+        }
+    }
+
+    /// A PC whose memory lies in several blocks, from guest physical address 0 up, and a guest.
+    pub fn with_blocks(ram: Vec<Ram>, guest: Guest) -> Self {
+        let memory = ram.iter().map(|ram| ram.len).sum::<u64>();
+        Self {
+            ram,
+            ..Self::new(memory / MIB, guest)
+        }
+    }
+
+    /// Another machine type, such as `pc-i440fx-2.3`. It needs a floppy drive.
+    pub fn kind(mut self, kind: &str) -> Self {
+        self.kind = kind.into();
+        self
+    }
+
+    /// More arguments for QEMU's command line.
+    pub fn args(mut self, more: &[&str]) -> Self {
+        self.more.extend(more.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// The guest's memory in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// How long to wait for something that goes through all of its memory: 2 s for a GiB at best,
+    /// 10 s have been seen where the host had to find fresh memory.
+    pub fn patience(&self) -> Duration {
+        SOON + Duration::from_millis(self.memory >> 15)
+    }
+
+    /// What the guest does.
+    pub fn guest(&self) -> Guest {
+        self.guest
+    }
+
+    /// The blocks of the guest's memory with the guest physical address each one begins at.
+    /// The BIOS and the tables that QEMU makes lie in others.
+    pub fn layout(&self) -> Vec<(String, u64, u64)> {
+        if self.ram.is_empty() {
+            return vec![("pc.ram".into(), 0, self.memory)];
+        }
+        let mut start = 0;
+        let place = |ram: &Ram| {
+            let block = (ram.name.clone(), start, ram.len);
+            start += ram.len;
+            block
+        };
+        self.ram.iter().map(place).collect()
+    }
+
+    /// QEMU's command line, but for what a source and a destination differ in.
+    pub fn arguments(&self, boot: &Path) -> Vec<String> {
+        let mut kind = self.kind.clone();
+        if let [only] = self.ram.as_slice() {
+            kind = format!("{kind},memory-backend={}", only.name);
+        }
+        let mut list = vec!["-M".into(), kind];
+        list.extend(
+            [
+                "-accel",
+                "tcg",
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+            ]
+            .map(str::to_owned),
+        );
+        list.extend(["-serial".into(), "stdio".into()]);
+        list.extend(["-m".into(), format!("{}M", self.memory / MIB)]);
+        for ram in &self.ram {
+            list.extend(["-object".into(), ram.object()]);
+            if self.ram.len() > 1 {
+                list.extend(["-numa".into(), format!("node,memdev={}", ram.name)]);
+            }
+        }
+        let drive = format!("if=floppy,format=raw,readonly=on,file={}", boot.display());
+        list.extend(["-drive".into(), drive]);
+        list.extend(self.more.iter().cloned());
+        list
+    }
+}

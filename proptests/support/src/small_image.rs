@@ -1,0 +1,47 @@
+//! A small image that is made without QEMU, and what its RAM holds.
+
+use std::path::{Path, PathBuf};
+
+use retpath_codec::NameBuf;
+use retpath_engine::blocks::Block;
+use retpath_image::{Manifest, Recorder, Writer};
+
+pub const PAGE: u64 = 4096;
+
+/// Pages of the first block; most of them are a hole.
+pub const PAGES: u64 = 4096;
+
+/// The file of the first block.
+pub const RAM: &str = "ram-000-pc.ram.raw";
+
+/// An image of two blocks, whose device state is one section with a footer.
+pub fn make(folder: &Path, machine: &str) -> PathBuf {
+    make_with(folder, machine, |_| ())
+}
+
+/// The same, of a source of which `tell` says more.
+pub fn make_with(folder: &Path, machine: &str, tell: impl FnOnce(&mut Manifest)) -> PathBuf {
+    let out = folder.join("image");
+    let mut writer = Writer::new(&out).expect("a new image");
+    for (name, pages) in [("pc.ram", PAGES), ("vga.vram", 16)] {
+        let block = Block {
+            name: NameBuf::new(name).expect("a good name"),
+            len: pages * PAGE,
+            page: PAGE,
+        };
+        writer.block(&block, PAGE).expect("a block");
+    }
+    for page in (0..PAGES / 4).filter(|page| page % 3 > 0) {
+        let bytes = vec![u8::try_from(page % 255 + 1).expect("below 256"); 4096];
+        writer.write(0, page * PAGE, &bytes).expect("inside");
+    }
+    let state = b"\x04\0\0\0\x09\x05timer\0\0\0\0\0\0\0\x0201234567\x7e\0\0\0\x09";
+    writer.device_state(state).expect("room");
+    let mut facts: Manifest = Recorder::new().facts();
+    facts.machine = Some(machine.into());
+    facts.source.ram_section = 2;
+    facts.source.footers = true;
+    tell(&mut facts);
+    writer.finish(facts).expect("finished");
+    out
+}

@@ -1,0 +1,133 @@
+//! The machine that is moved, and the bytes of its migration as a good source
+//! writes them.
+
+use std::ops::Range;
+
+use retpath_codec::forward::{Decoder, Options, Step};
+use retpath_codec::{BlockName, Encode, NameBuf, command::Command};
+use retpath_engine::Channel;
+use retpath_engine::blocks::{Block, Blocks};
+use retpath_engine::source::{Config, Gather, Next, PageSource, Phase, Preempt, Source};
+
+pub const PAGE: u64 = 4096;
+
+/// Pages of the machine.
+pub const PAGES: u64 = 24;
+
+/// Its RAM block.
+pub fn name() -> NameBuf {
+    NameBuf::new("pc.ram").expect("a good name")
+}
+
+pub fn blocks() -> Blocks {
+    let mut blocks = Blocks::new(PAGE).expect("4 KiB");
+    let block = Block {
+        name: name(),
+        len: PAGES * PAGE,
+        page: PAGE,
+    };
+    blocks.add(block).expect("a good block");
+    blocks
+}
+
+/// Its memory: every fourth page is zero, and no other is like another.
+pub fn image() -> Vec<u8> {
+    let byte = |page: u64, at: u64| match page % 4 {
+        3 => 0,
+        _ => (page * 37 + at / 16) as u8 | 1,
+    };
+    let page = |page| (0..PAGE).map(move |at| byte(page, at));
+    (0..PAGES).flat_map(page).collect()
+}
+
+pub fn config(preempt: Option<Preempt>) -> Config {
+    Config {
+        preempt,
+        // One page after the other.
+        run: PAGE,
+        ..Config::new("pc-i440fx-10.0")
+    }
+}
+
+/// A main channel from its beginning to its end.
+pub struct Recording {
+    pub bytes: Vec<u8>,
+    /// Where the package ends: behind it the guest may run.
+    pub package: usize,
+}
+
+/// What a good source writes, after some pages in precopy.
+pub fn recording(precopy: usize) -> Recording {
+    let mut core = Source::new(config(None), blocks()).expect("good");
+    let memory = vec![image()];
+    let (mut bytes, mut package, mut swept) = (Vec::new(), None, 0);
+    let mut gather = Gather::new();
+    loop {
+        match core.next(Channel::Main, 0, &mut bytes) {
+            Next::Urgent(run) | Next::Sweep(run) => {
+                let len = usize::try_from(run.len).expect("a page");
+                let page = memory.lend(run.block, run.offset, len).expect("inside");
+                let zeros = gather.lay(&run, name().name(), page);
+                gather.slices(page).for_each(|part| bytes.extend(part));
+                core.written(&run, zeros);
+                swept += 1;
+            }
+            Next::Write => {}
+            Next::Wait { .. } => break,
+            next => panic!("{next:?}"),
+        }
+        if core.phase() == Phase::Precopy && swept == precopy {
+            core.switch(Vec::new()).expect("in precopy");
+        }
+        if core.guest_left() {
+            package.get_or_insert(bytes.len());
+        }
+    }
+    assert_eq!(core.phase(), Phase::Completing);
+    let package = package.expect("the guest left");
+    Recording { bytes, package }
+}
+
+/// Its pieces: headers, commands, records.
+pub fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut decoder = Decoder::new(Options::default());
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while let Step::Event { size, .. } = decoder.next(&bytes[at..]).expect("a good stream") {
+        if size > 0 {
+            pieces.push(at..at + size);
+        }
+        at += size;
+    }
+    assert_eq!(at, bytes.len());
+    pieces
+}
+
+/// A main channel that takes a broken one's place, up to the question what has
+/// been received.
+pub fn question() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let name = name();
+    command(Command::RecvBitmap { block: name.name() }, &mut bytes);
+    bytes
+}
+
+pub fn command(
+    command: Command<retpath_codec::Name<'_>, retpath_codec::command::Ranges<'_>>,
+    out: &mut Vec<u8>,
+) {
+    command.encode(out).expect("a good command");
+}
+
+/// POSTCOPY_RUN.
+pub const RUN: u8 = 5;
+
+/// PACKAGED.
+pub const PACKAGED: u8 = 7;
+
+/// The first command of this kind.
+pub fn find(stream: &[u8], number: u8) -> Range<usize> {
+    let is = |piece: &Range<usize>| stream[piece.clone()].starts_with(&[8, 0, number]);
+    let found = pieces(stream).into_iter().find(is);
+    found.expect("such a command")
+}

@@ -1,0 +1,37 @@
+//! Every file of `corpus/` through the engine's fuzz targets that read it.
+
+#[path = "../../corpus/files.rs"]
+#[allow(dead_code, reason = "the codec's replay uses the rest")]
+mod files;
+#[path = "../../corpus/readers.rs"]
+#[allow(dead_code, reason = "the codec's replay uses the rest")]
+mod readers;
+
+use retpath_proptests as check;
+
+use files::replay;
+
+#[test]
+fn decode_cli() {
+    replay("decode_cli", check::decode_cli);
+}
+
+#[test]
+fn destination() {
+    replay("destination", check::destination::destination);
+}
+
+#[test]
+fn source() {
+    replay("source", check::source::source);
+}
+
+#[test]
+fn migration() {
+    replay("migration", check::link::link);
+}
+
+#[test]
+fn image() {
+    replay("image", check::image);
+}

@@ -1,0 +1,117 @@
+//! What a source says about itself.
+
+use std::ops::RangeInclusive;
+
+use retpath_codec::bitmap::Bitmap;
+use retpath_codec::stream::Item;
+use retpath_codec::{BlockName, Message};
+use retpath_engine::Channel;
+
+use super::service::{config, late};
+use retpath_engine::source::{Config, Next, PageRun};
+use retpath_proptests::source::rig::Rig;
+
+fn next(rig: &mut Rig) -> PageRun {
+    match rig.source.next(Channel::Main, rig.now, &mut Vec::new()) {
+        Next::Urgent(run) | Next::Sweep(run) => run,
+        other => panic!("no pages but {other:?}"),
+    }
+}
+
+#[test]
+fn counts_the_zero_pages_it_is_told_but_no_more_than_there_are() {
+    let mut rig = Rig::switched(config(), &[(300, 4096)]);
+    assert_eq!(rig.source.stats().zero, 0);
+    let run = next(&mut rig);
+    rig.source.written(&run, u64::MAX);
+    let all = run.len / 4096;
+    assert!(all > 2);
+    assert_eq!(rig.source.stats().zero, all);
+    let run = next(&mut rig);
+    rig.source.written(&run, 2);
+    assert_eq!(rig.source.stats().zero, all + 2);
+}
+
+#[test]
+fn slows_down_when_told_to() {
+    let mut rig = Rig::switched(config(), &[(300, 4096)]);
+    next(&mut rig);
+    rig.source.set_bandwidth(1);
+    next(&mut rig);
+    let next = rig.source.next(Channel::Main, rig.now, &mut Vec::new());
+    assert!(matches!(next, Next::Wait { until: Some(_) }), "{next:?}");
+}
+
+#[test]
+fn knows_what_is_left_of_host_pages_that_are_half_sent() {
+    let config = Config {
+        run: 8192,
+        ..late()
+    };
+    let mut rig = Rig::switched(config, &[(5, 65536)]);
+    rig.ask(0, 3 * 65536, 65536).expect("a page");
+    let mut left = 5 * 65536;
+    for channel in [
+        Channel::Preempt,
+        Channel::Main,
+        Channel::Main,
+        Channel::Preempt,
+    ] {
+        assert_eq!(rig.source.remaining(), left);
+        rig.step(channel);
+        left -= 8192;
+    }
+    assert_eq!(rig.source.remaining(), left);
+}
+
+#[test]
+fn ends_a_run_with_its_host_page() {
+    let config = Config {
+        run: 3 * 4096,
+        ..config()
+    };
+    let mut rig = Rig::switched(config, &[(2, 65536)]);
+    let runs = [3, 3, 3, 3, 3, 1, 3].map(|pages| pages * 4096);
+    assert_eq!(runs.map(|_| next(&mut rig).len), runs);
+}
+
+#[test]
+fn knows_its_memory() {
+    /// One bit a page, and what goes with it.
+    const BITS: RangeInclusive<usize> = 1024..=2048;
+    let grew = |rig: &Rig, before: usize, by: RangeInclusive<usize>| {
+        let now = rig.source.memory();
+        let grown = now.checked_sub(before);
+        assert!(
+            grown.is_some_and(|grown| by.contains(&grown)),
+            "{before} to {now}"
+        );
+        now
+    };
+    let sizes = [(1 << 13, 4096), (1, 4096)];
+    let mut rig = Rig::new(config(), &sizes);
+    rig.start();
+    // Dirty pages, and pages that are asked for.
+    let precopy = grew(&rig, 0, 2048..=4096);
+    rig.source.switch(vec![7; 100_000]).expect("in precopy");
+    grew(&rig, precopy, 100_000..=110_000);
+    let mut rig = Rig::switched(config(), &sizes);
+    let postcopy = rig.source.memory();
+    rig.cut();
+    rig.source.resume().expect("paused");
+    rig.step(Channel::Main);
+    // What is not known to have been sent, until all bitmaps have come.
+    let block = rig.name(0);
+    let message = Message::RecvBitmap {
+        block: block.name(),
+    };
+    let bits = vec![0; 1 << 10];
+    let bitmap = Bitmap::new(&bits);
+    for item in [
+        Item::Message { offset: 0, message },
+        Item::Bitmap { offset: 0, bitmap },
+    ] {
+        rig.source.message(item, 0).expect("a good bitmap");
+    }
+    grew(&rig, postcopy, BITS);
+}

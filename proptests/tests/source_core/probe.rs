@@ -1,0 +1,184 @@
+//! What a source finds out about its destination before it relies on it.
+
+use retpath_codec::Message;
+
+use retpath_engine::Channel;
+
+use super::service::config;
+use retpath_engine::source::{Awaited, Config, Error, Next, Phase, Preempt};
+use retpath_proptests::source::rig::Rig;
+
+const IDLE: Next = Next::Wait { until: None };
+
+fn probing(preempt: Option<Preempt>) -> Rig {
+    let config = Config {
+        preempt,
+        probe: true,
+        ..config()
+    };
+    Rig::new(config, &[(20, 4096)])
+}
+
+/// Turns the crank without delivering anything.
+fn idle(rig: &mut Rig) {
+    for _ in 0..100 {
+        rig.step(Channel::Preempt);
+        if rig.step(Channel::Main) == IDLE {
+            return;
+        }
+    }
+    panic!("never idle");
+}
+
+/// How often the destination has been sent PING 5.
+fn proofs(rig: &Rig) -> usize {
+    let ping = [8, 0, 2, 0, 4, 0, 0, 0, 5];
+    let sent = rig.flight[0].windows(ping.len());
+    sent.filter(|bytes| *bytes == ping).count()
+}
+
+#[test]
+fn keeps_the_guest_until_the_destination_answers() {
+    let mut rig = probing(None);
+    assert_eq!(rig.source.awaits(), None);
+    assert_eq!(rig.step(Channel::Main), Next::Write);
+    assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
+    rig.source.switch(Vec::new()).expect("in precopy");
+    idle(&mut rig);
+    assert!(!rig.source.guest_left());
+    rig.say(Message::Pong { value: 1 }).expect("an answer");
+    assert_eq!(rig.source.awaits(), None);
+    assert_eq!(rig.step(Channel::Main), Next::Write);
+    assert!(rig.source.guest_left());
+    assert_eq!(rig.source.awaits(), Some(Awaited::Listening));
+    rig.say(Message::Pong { value: 4 }).expect("it listens");
+    assert_eq!(rig.source.awaits(), None);
+}
+
+#[test]
+fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
+    for kind in [Preempt::Early, Preempt::Late] {
+        let mut rig = probing(Some(kind));
+        while rig.source.phase() == Phase::Fresh {
+            rig.step(Channel::Main);
+        }
+        // In the middle of a piece of `ram`.
+        rig.step(Channel::Main);
+        rig.source.switch(Vec::new()).expect("in precopy");
+        idle(&mut rig);
+        assert_eq!(proofs(&rig), 0);
+        rig.talk();
+        for asked in 1..=2 {
+            assert!(!rig.source.is_ready_to_switch());
+            idle(&mut rig);
+            assert!(rig.source.is_preempt_unproven());
+            assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
+            assert_eq!(proofs(&rig), 1, "answer {asked}");
+            rig.talk();
+        }
+        assert!(rig.source.is_ready_to_switch());
+        let late = rig.source.preempt_refused();
+        assert!(matches!(late, Err(Error::Phase { .. })), "{late:?}");
+        rig.finish();
+    }
+}
+
+#[test]
+fn goes_on_over_one_channel_when_the_other_is_refused() {
+    for kind in [Preempt::Early, Preempt::Late] {
+        let mut rig = probing(Some(kind));
+        while rig.source.phase() == Phase::Fresh {
+            rig.step(Channel::Main);
+        }
+        rig.talk();
+        rig.source.switch(Vec::new()).expect("in precopy");
+        idle(&mut rig);
+        rig.source.preempt_refused().expect("nothing was sent");
+        assert_eq!(rig.source.preempt(), None);
+        while rig.source.phase() == Phase::Switching {
+            rig.step(Channel::Main);
+            rig.talk();
+        }
+        rig.ask(0, 4096 * 7, 4096).expect("a good request");
+        assert_eq!(rig.step(Channel::Preempt), IDLE);
+        assert!(matches!(rig.step(Channel::Main), Next::Urgent(_)));
+        rig.cut();
+        rig.source.resume().expect("paused");
+        rig.finish();
+    }
+}
+
+#[test]
+fn opens_a_preempt_channel_that_the_destination_waits_for() {
+    for kind in [Preempt::Early, Preempt::Late] {
+        let mut rig = probing(None);
+        let early = rig.source.open_preempt(kind);
+        assert!(matches!(early, Err(Error::Phase { .. })), "{early:?}");
+        rig.step(Channel::Main);
+        rig.talk();
+        rig.source.switch(Vec::new()).expect("in precopy");
+        while rig.source.phase() == Phase::Switching {
+            rig.step(Channel::Main);
+        }
+        rig.source.open_preempt(kind).expect("it does not listen");
+        rig.source.preempt_connected().expect("wanted");
+        rig.ask(0, 4096 * 7, 4096).expect("a good request");
+        assert_eq!(rig.step(Channel::Preempt), IDLE, "it may be refused");
+        rig.talk();
+        assert!(matches!(rig.step(Channel::Preempt), Next::Urgent(_)));
+        rig.cut();
+        rig.source.resume().expect("paused");
+        rig.finish();
+        let [main, preempt] = [Channel::Main, Channel::Preempt]
+            .map(|on| rig.peer.sent.iter().any(|(channel, _)| *channel == on));
+        assert!(main && !preempt, "what was urgent was lost with the link");
+    }
+}
+
+#[test]
+fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
+    let mut rig = probing(None);
+    rig.step(Channel::Main);
+    rig.talk();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    while rig.source.phase() != Phase::Completing {
+        rig.step(Channel::Main);
+        if rig.source.phase() == Phase::Switching {
+            rig.talk();
+        }
+    }
+    assert_eq!(rig.source.awaits(), Some(Awaited::Listening));
+    rig.say(Message::Pong { value: 4 }).expect("it listens");
+    assert_eq!(rig.source.awaits(), Some(Awaited::End));
+    rig.source.open_preempt(Preempt::Late).expect("no SHUT");
+    rig.source.preempt_connected().expect("wanted");
+    assert_eq!(rig.step(Channel::Preempt), IDLE);
+    rig.say(Message::Shut { value: 0 }).expect("the end");
+    assert_eq!(rig.source.phase(), Phase::Completed);
+}
+
+#[test]
+fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
+    let mut rig = probing(Some(Preempt::Late));
+    rig.start();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    while rig.source.phase() == Phase::Switching {
+        rig.step(Channel::Main);
+        rig.talk();
+    }
+    rig.cut();
+    rig.source.resume().expect("paused");
+    assert_eq!(rig.source.awaits(), None);
+    idle(&mut rig);
+    assert_eq!(rig.source.awaits(), Some(Awaited::Bitmaps));
+    while rig.source.phase() != Phase::Resuming {
+        rig.talk();
+        rig.step(Channel::Main);
+    }
+    rig.say(Message::ResumeAck).expect("awaited");
+    assert_eq!(rig.source.awaits(), Some(Awaited::Listening));
+    rig.ask(0, 4096 * 7, 4096).expect("a good request");
+    assert_eq!(rig.step(Channel::Preempt), IDLE);
+    rig.say(Message::Pong { value: 4 }).expect("it goes on");
+    assert!(matches!(rig.step(Channel::Preempt), Next::Urgent(_)));
+}

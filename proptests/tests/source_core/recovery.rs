@@ -1,0 +1,370 @@
+//! A broken link, and what comes after it.
+
+use std::collections::HashSet;
+
+use retpath_codec::Message;
+use retpath_engine::Channel;
+
+use retpath_engine::source::{Config, Error, Next, Phase, Preempt, Source};
+use retpath_proptests::source::peer::Page;
+use retpath_proptests::source::rig::Rig;
+
+use super::floods::dirty_every_second_page;
+
+fn config() -> Config {
+    Config::new("pc-i440fx-10.0")
+}
+
+fn late() -> Config {
+    Config {
+        preempt: Some(Preempt::Late),
+        ..config()
+    }
+}
+
+/// Up to the destination's agreement to go on.
+pub(super) fn recover(rig: &mut Rig) {
+    rig.source.resume().expect("paused");
+    while rig.source.phase() != Phase::Postcopy {
+        rig.step(Channel::Main);
+        rig.talk();
+    }
+}
+
+fn run(next: Next) -> (u64, u64) {
+    match next {
+        Next::Urgent(run) | Next::Sweep(run) => (run.offset / 4096, run.len / 4096),
+        other => panic!("no pages but {other:?}"),
+    }
+}
+
+#[test]
+fn sends_again_exactly_what_was_lost() {
+    let mut rig = Rig::switched(config(), &[(300, 4096), (4, 65536)]);
+    for _ in 0..4 {
+        rig.step(Channel::Main);
+    }
+    rig.talk();
+    for _ in 0..3 {
+        rig.step(Channel::Main);
+    }
+    let lost: HashSet<Page> = (64..112).map(|page| (0, page * 4096)).collect();
+    // The first of them arrives whole, the second in part.
+    rig.deliver(Channel::Main, 4104 + 17);
+    let before = rig.peer.sent.len();
+    rig.cut();
+    assert_eq!(rig.source.phase(), Phase::Paused);
+    recover(&mut rig);
+    assert_eq!(rig.source.remaining(), (300 - 65) * 4096 + 4 * 65536);
+    rig.finish();
+    let again: HashSet<Page> = rig.peer.sent[before..]
+        .iter()
+        .map(|(_, page)| *page)
+        .collect();
+    assert!(!again.contains(&(0, 64 * 4096)));
+    assert_eq!(lost.difference(&again).count(), 1);
+    assert_eq!(
+        (rig.source.stats().pauses, rig.source.stats().resumes),
+        (1, 1)
+    );
+}
+
+#[test]
+fn sends_half_a_host_page_again_as_a_whole() {
+    for config in [config(), late()] {
+        let mut rig = Rig::switched(config, &[(4, 256 << 10)]);
+        rig.step(Channel::Main);
+        rig.step(Channel::Main);
+        rig.talk();
+        rig.cut();
+        recover(&mut rig);
+        assert_eq!(rig.source.remaining(), 1 << 20);
+        rig.finish();
+    }
+}
+
+#[test]
+fn names_the_block_again_on_a_new_link() {
+    for config in [config(), late()] {
+        let mut rig = Rig::switched(config.clone(), &[(64, 4096)]);
+        rig.ask(0, 60 * 4096, 4096).expect("a good request");
+        rig.step(Channel::Preempt);
+        rig.step(Channel::Main);
+        rig.talk();
+        rig.cut();
+        recover(&mut rig);
+        rig.peer.named.clear();
+        rig.ask(0, 40 * 4096, 4096).expect("a good request");
+        rig.finish();
+        assert_eq!(
+            rig.peer.named.len(),
+            if config.preempt.is_some() { 2 } else { 1 }
+        );
+    }
+}
+
+#[test]
+fn keeps_requests_over_a_broken_link() {
+    let mut rig = Rig::switched(config(), &[(200, 4096)]);
+    rig.ask(0, 100 * 4096, 4096).expect("a good request");
+    rig.ask(0, 150 * 4096, 4096).expect("a good request");
+    assert_eq!(run(rig.step(Channel::Main)), (100, 1));
+    rig.cut();
+    rig.source.resume().expect("paused");
+    // A fault thread that did not see the break may ask before it is asked,
+    // for a page that was lost on its way.
+    rig.ask(0, 100 * 4096, 4096).expect("a good request");
+    recover_from_here(&mut rig);
+    assert_eq!(run(rig.step(Channel::Main)), (150, 1));
+    assert_eq!(run(rig.step(Channel::Main)), (100, 1));
+    rig.finish();
+}
+
+fn recover_from_here(rig: &mut Rig) {
+    while rig.source.phase() != Phase::Postcopy {
+        rig.step(Channel::Main);
+        rig.talk();
+    }
+}
+
+/// Of 200 pages 16 have been sent and have arrived; the link is a new one.
+fn resumed_after_a_run() -> Rig {
+    let mut rig = Rig::switched(config(), &[(200, 4096)]);
+    rig.step(Channel::Main);
+    rig.talk();
+    rig.cut();
+    rig.source.resume().expect("paused");
+    rig
+}
+
+#[test]
+fn forgets_requests_for_what_has_arrived() {
+    let mut rig = resumed_after_a_run();
+    rig.ask(0, 0, 100 * 4096).expect("a good request");
+    assert_eq!(
+        rig.source.waiting(),
+        100,
+        "nobody knows yet what has arrived"
+    );
+    recover_from_here(&mut rig);
+    assert_eq!(rig.source.waiting(), 84);
+    rig.finish();
+}
+
+#[test]
+fn knows_what_has_arrived_once_all_bitmaps_are_there() {
+    let mut rig = resumed_after_a_run();
+    assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
+    rig.talk();
+    assert_eq!(rig.source.phase(), Phase::Recovering);
+    rig.ask(0, 0, 100 * 4096).expect("a good request");
+    assert_eq!(rig.source.waiting(), 84);
+    recover_from_here(&mut rig);
+    rig.finish();
+}
+
+#[test]
+fn wants_the_preempt_channel_when_its_age_has_it() {
+    let mut rig = Rig::switched(late(), &[(20, 4096)]);
+    rig.cut();
+    rig.source.resume().expect("paused");
+    assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
+    assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
+    rig.talk();
+    let mut out = Vec::new();
+    assert_eq!(rig.source.next(Channel::Main, 0, &mut out), Next::Connect);
+    assert_eq!(
+        rig.step(Channel::Main),
+        Next::Wait { until: None },
+        "not without it"
+    );
+    rig.source.preempt_connected().expect("wanted");
+    assert_eq!(rig.step(Channel::Main), Next::Write, "resumes");
+    rig.finish();
+
+    let early = Config {
+        preempt: Some(Preempt::Early),
+        ..config()
+    };
+    let mut rig = Rig::switched(early, &[(20, 4096)]);
+    rig.cut();
+    rig.source.resume().expect("paused");
+    assert_eq!(rig.step(Channel::Main), Next::Connect);
+    rig.finish();
+}
+
+#[test]
+fn recovers_when_everything_had_been_sent() {
+    for delivered in [0, 200_000, usize::MAX] {
+        let mut rig = Rig::switched(config(), &[(64, 4096)]);
+        while rig.source.phase() != Phase::Completing {
+            rig.step(Channel::Main);
+        }
+        rig.deliver(Channel::Main, delivered);
+        rig.cut();
+        assert_eq!(rig.source.phase(), Phase::Paused);
+        recover(&mut rig);
+        rig.finish();
+    }
+}
+
+#[test]
+fn recovers_from_a_broken_recovery() {
+    for config in [config(), late()] {
+        let mut rig = Rig::switched(config, &[(64, 4096), (3, 65536), (7, 4096)]);
+        rig.step(Channel::Main);
+        rig.talk();
+        for steps in 0..6 {
+            rig.source.resume().unwrap_or(());
+            for _ in 0..steps {
+                rig.step(Channel::Main);
+                // One message after the other, so that it breaks between them.
+                rig.deliver(Channel::Main, 12);
+                let replies = std::mem::take(&mut rig.peer.replies);
+                rig.reply(&replies).expect("a good return path");
+            }
+            rig.cut();
+            assert_eq!(rig.source.phase(), Phase::Paused);
+        }
+        recover(&mut rig);
+        rig.finish();
+    }
+}
+
+#[test]
+fn counts_a_destination_that_goes_on_as_loaded() {
+    let config = Config {
+        ping_loaded: true,
+        ..config()
+    };
+    let mut rig = Rig::new(config, &[(20, 4096)]);
+    rig.start();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    rig.step(Channel::Main);
+    rig.deliver(Channel::Main, usize::MAX);
+    rig.cut();
+    assert!(!rig.source.is_loaded(), "the answer was lost");
+    recover(&mut rig);
+    assert!(rig.source.is_loaded());
+    rig.finish();
+}
+
+#[test]
+fn fails_before_the_switch_with_the_guest_still_here() {
+    for steps in 0..4 {
+        let mut rig = Rig::new(config(), &[(20_000, 4096)]);
+        if steps > 0 {
+            rig.start();
+            dirty_every_second_page(&mut rig.source, 20_000);
+        }
+        if steps > 1 {
+            rig.source.switch(Vec::new()).expect("in precopy");
+        }
+        if steps > 2 {
+            assert_eq!(
+                rig.step(Channel::Main),
+                Next::Write,
+                "a part of the discard list"
+            );
+            assert_eq!(rig.source.phase(), Phase::Switching);
+        }
+        assert_eq!(rig.source.link_lost(), Err(Error::LinkLost));
+        assert_eq!(rig.source.phase(), Phase::Failed);
+        assert!(!rig.source.guest_left());
+        assert_eq!(rig.source.link_lost(), Ok(()), "said once");
+        assert_eq!(rig.step(Channel::Main), Next::Stop);
+        assert!(rig.source.resume().is_err());
+    }
+}
+
+#[test]
+fn hands_out_nothing_while_paused() {
+    let mut rig = Rig::switched(late(), &[(20, 4096)]);
+    rig.cut();
+    assert_eq!(rig.step(Channel::Main), Next::Stop);
+    assert_eq!(rig.step(Channel::Preempt), Next::Stop);
+    assert_eq!(rig.source.link_lost(), Ok(()));
+    assert_eq!(rig.source.stats().pauses, 1);
+    assert!(rig.say(Message::Pong { value: 1 }).is_err());
+    assert!(rig.say(Message::Shut { value: 1 }).is_err());
+    assert_eq!(
+        rig.source.phase(),
+        Phase::Paused,
+        "an old link says nothing any more"
+    );
+    rig.cut();
+    recover(&mut rig);
+    rig.finish();
+}
+
+/// Whatever arrives before the break, in bytes, everything else is sent again
+/// and nothing twice; the destination's decoder takes both halves.
+#[test]
+fn recovers_from_a_break_at_any_byte() {
+    for config in [config(), late()] {
+        let start = || {
+            let config = Config {
+                run: 16384,
+                ..config.clone()
+            };
+            let mut rig = Rig::switched(config, &[(5, 4096), (2, 32768)]);
+            rig.ask(1, 32768, 32768).expect("a good request");
+            while rig.source.phase() == Phase::Postcopy {
+                rig.step(Channel::Main);
+                rig.step(Channel::Preempt);
+            }
+            rig
+        };
+        let size = start().flight.map(|bytes| bytes.len());
+        for at in 0..=size[0].max(size[1]) {
+            // Every byte near a header, and some inside the pages.
+            if at % 4105 > 24 && at % 251 > 0 {
+                continue;
+            }
+            let mut rig = start();
+            rig.deliver(Channel::Preempt, at);
+            rig.deliver(Channel::Main, at);
+            rig.cut();
+            recover(&mut rig);
+            rig.finish();
+        }
+    }
+}
+
+#[test]
+fn another_source_takes_over_with_what_the_destination_has() {
+    for config in [config(), late()] {
+        let mut rig = Rig::switched(config.clone(), &[(300, 4096), (4, 65536)]);
+        for _ in 0..6 {
+            rig.step(Channel::Main);
+        }
+        rig.talk();
+        let arrived = rig.peer.sent.len();
+        assert!(arrived > 0);
+        rig.cut();
+        let blocks = rig.source.blocks().clone();
+        let other = Source::taking_over(config, blocks.clone()).expect("as good as the first");
+        assert_eq!(other.phase(), Phase::Paused);
+        assert!(other.guest_left() && other.is_loaded());
+        // It knows nothing of what is to be sent, before the destination says.
+        assert_eq!((other.remaining(), other.blocks()), (0, &blocks));
+        rig.source = other;
+        recover(&mut rig);
+        let left = rig.source.remaining();
+        assert!(left > 0 && left < 300 * 4096 + 4 * 65536);
+        rig.finish();
+    }
+    let run = Config {
+        run: 512,
+        ..config()
+    };
+    let blocks = Rig::new(config(), &[(1, 4096)]).source.blocks().clone();
+    let refused = Source::taking_over(run, blocks).map(|source| source.phase());
+    assert_eq!(
+        refused,
+        Err(Error::Run {
+            run: 512,
+            target: 4096
+        })
+    );
+}

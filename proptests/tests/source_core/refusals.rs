@@ -1,0 +1,395 @@
+//! Return paths that break the protocol: a typed error, and a source that can
+//! be recovered, or that still has its guest.
+
+use retpath_codec::stream::Item;
+use retpath_codec::{BlockName, Message, NameBuf};
+use retpath_engine::Channel;
+use retpath_engine::blocks::BlockError;
+
+use retpath_engine::source::{Config, Error, Phase, Preempt, Why};
+use retpath_proptests::source::rig::Rig;
+
+use super::recovery::recover;
+
+pub(super) fn config() -> Config {
+    Config::new("pc-i440fx-10.0")
+}
+
+pub(super) fn name(name: &str) -> NameBuf {
+    NameBuf::new(name).expect("a good name")
+}
+
+fn request(start: u64, len: u32) -> Message<NameBuf> {
+    Message::ReqPagesId {
+        start,
+        len,
+        block: name("pc.ram"),
+    }
+}
+
+/// Says it to a source in a phase, and gives the reason for which it was
+/// refused. The source must be recoverable if its guest may have left.
+pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Why {
+    let left = rig.source.guest_left();
+    match rig.say(message) {
+        Err(error @ Error::Refused { .. }) => {
+            assert!(error.is_peer_fault());
+            let want = if left { Phase::Paused } else { Phase::Failed };
+            assert_eq!(rig.source.phase(), want, "{error}");
+            let Error::Refused { why, .. } = error else {
+                unreachable!()
+            };
+            why
+        }
+        other => panic!("not refused but {other:?}"),
+    }
+}
+
+/// A source in each phase.
+fn phases(config: &Config) -> Vec<Rig> {
+    let new = || Rig::new(config.clone(), &[(64, 4096), (2, 65536)]);
+    let switched = || Rig::switched(config.clone(), &[(64, 4096), (2, 65536)]);
+    let mut rigs = vec![
+        new(),
+        new(),
+        new(),
+        switched(),
+        switched(),
+        switched(),
+        switched(),
+        switched(),
+    ];
+    for rig in &mut rigs[1..3] {
+        rig.start();
+    }
+    rigs[2].source.switch(Vec::new()).expect("in precopy");
+    while rigs[4].source.phase() != Phase::Completing {
+        rigs[4].step(Channel::Main);
+    }
+    for rig in &mut rigs[5..] {
+        rig.cut();
+    }
+    for rig in &mut rigs[6..] {
+        rig.source.resume().expect("paused");
+        rig.step(Channel::Main);
+    }
+    rigs[7].talk();
+    rigs[7].step(Channel::Main);
+    let want = [
+        Phase::Fresh,
+        Phase::Precopy,
+        Phase::Switching,
+        Phase::Postcopy,
+        Phase::Completing,
+        Phase::Paused,
+        Phase::Recovering,
+        Phase::Resuming,
+    ];
+    assert!(rigs.iter().map(|rig| rig.source.phase()).eq(want));
+    rigs
+}
+
+#[test]
+fn refuses_what_has_no_reason_to_be_sent_now() {
+    let config = config();
+    let messages = [
+        (
+            request(4096, 4096),
+            &[
+                Phase::Postcopy,
+                Phase::Completing,
+                Phase::Recovering,
+                Phase::Resuming,
+            ][..],
+        ),
+        (
+            Message::RecvBitmap {
+                block: name("pc.ram"),
+            },
+            &[Phase::Recovering],
+        ),
+        (Message::ResumeAck, &[Phase::Resuming]),
+        // Asked or not: the destination's capability decides.
+        (
+            Message::SwitchoverAck,
+            &[
+                Phase::Precopy,
+                Phase::Switching,
+                Phase::Postcopy,
+                Phase::Completing,
+                Phase::Recovering,
+                Phase::Resuming,
+            ],
+        ),
+        (Message::Shut { value: 0 }, &[Phase::Completing]),
+        (
+            Message::ReqPages {
+                start: 0,
+                len: 4096,
+            },
+            &[],
+        ),
+    ];
+    for (message, phases_of) in messages {
+        for mut rig in phases(&config) {
+            let phase = rig.source.phase();
+            if phases_of.contains(&phase) {
+                rig.say(message.clone()).expect("expected in this phase");
+                continue;
+            }
+            let want = match (&message, phase) {
+                (_, Phase::Fresh | Phase::Paused) => Why::Phase(phase),
+                (Message::Shut { .. }, _) => Why::EarlyShut {
+                    left: rig.source.remaining(),
+                },
+                (Message::ReqPages { .. }, _) => Why::NoBlock,
+                _ => Why::Phase(phase),
+            };
+            let before = phase;
+            let got = rig.say(message.clone());
+            let Err(Error::Refused { why, .. }) = got else {
+                panic!("{message:?}: {got:?}")
+            };
+            assert_eq!(why, want, "{message:?} while {before}");
+            let after = rig.source.phase();
+            assert!(
+                matches!(after, Phase::Paused | Phase::Failed),
+                "{message:?} while {before}"
+            );
+            assert_eq!(after == Phase::Paused, rig.source.guest_left());
+        }
+    }
+}
+
+#[test]
+fn refuses_an_acknowledgement_twice() {
+    for switchover_ack in [true, false] {
+        let config = Config {
+            switchover_ack,
+            ..config()
+        };
+        let mut rig = Rig::new(config, &[(64, 4096)]);
+        rig.start();
+        rig.say(Message::SwitchoverAck).expect("awaited");
+        assert_eq!(refused(&mut rig, Message::SwitchoverAck), Why::Unasked);
+    }
+}
+
+#[test]
+fn refuses_requests_for_ranges_that_are_none() {
+    let len = 64 * 4096;
+    for preempt in [None, Some(Preempt::Late)] {
+        let config = Config {
+            preempt,
+            ..config()
+        };
+        let page = if preempt.is_some() { 65536 } else { 4096 };
+        for (start, len, error) in [
+            (
+                1,
+                page,
+                BlockError::Unaligned {
+                    start: 1,
+                    len: page,
+                    page,
+                },
+            ),
+            (
+                page,
+                1,
+                BlockError::Unaligned {
+                    start: page,
+                    len: 1,
+                    page,
+                },
+            ),
+            (
+                len,
+                page,
+                BlockError::Overrun {
+                    start: len,
+                    len: page,
+                    block: len,
+                },
+            ),
+            (
+                len - page,
+                2 * page,
+                BlockError::Overrun {
+                    start: len - page,
+                    len: 2 * page,
+                    block: len,
+                },
+            ),
+            (
+                0,
+                0xffff_0000,
+                BlockError::Overrun {
+                    start: 0,
+                    len: 0xffff_0000,
+                    block: len,
+                },
+            ),
+        ] {
+            let mut rig = Rig::switched(config.clone(), &[(4, 65536)]);
+            let got = refused(&mut rig, request(start, len as u32));
+            assert_eq!(
+                got,
+                Why::Range {
+                    block: name("pc.ram"),
+                    error
+                }
+            );
+        }
+        let mut rig = Rig::switched(config.clone(), &[(4, 65536)]);
+        let message = Message::ReqPagesId {
+            start: 0,
+            len: 65536,
+            block: name("pc.rom"),
+        };
+        assert_eq!(
+            refused(&mut rig, message),
+            Why::UnknownBlock(name("pc.rom"))
+        );
+        // The codec lets neither of them pass, but nothing here relies on it.
+        for (start, len) in [(u64::MAX - 4095, 4096), (0, 0)] {
+            let mut rig = Rig::switched(config.clone(), &[(4, 65536)]);
+            let block = name("pc.ram");
+            let message = Message::ReqPagesId {
+                start,
+                len,
+                block: block.name(),
+            };
+            assert!(
+                rig.source
+                    .message(Item::Message { offset: 0, message }, 0)
+                    .is_err()
+            );
+            assert_eq!(rig.source.phase(), Phase::Paused);
+        }
+    }
+}
+
+#[test]
+fn refuses_a_refused_name_as_the_block_of_later_requests() {
+    let mut rig = Rig::switched(config(), &[(64, 4096), (1, 4096)]);
+    rig.ask(1, 0, 4096).expect("a good request");
+    let block = name("pc.ram");
+    let message = Message::ReqPagesId {
+        start: 1,
+        len: 4096,
+        block: block.name(),
+    };
+    rig.source
+        .message(Item::Message { offset: 0, message }, 0)
+        .expect_err("unaligned");
+    rig.cut();
+    recover(&mut rig);
+    // The block of the last accepted request has one page; the other has 64.
+    let message = Message::ReqPages {
+        start: 4096,
+        len: 4096,
+    };
+    assert!(matches!(refused(&mut rig, message), Why::Range { .. }));
+}
+
+#[test]
+fn refuses_parts_of_host_pages_with_preempt() {
+    let config = Config {
+        preempt: Some(Preempt::Late),
+        ..config()
+    };
+    let mut rig = Rig::switched(config, &[(4, 65536)]);
+    let error = BlockError::Unaligned {
+        start: 4096,
+        len: 4096,
+        page: 65536,
+    };
+    assert_eq!(
+        refused(&mut rig, request(4096, 4096)),
+        Why::Range {
+            block: name("pc.ram"),
+            error
+        }
+    );
+}
+
+#[test]
+fn fails_when_the_destination_has_failed() {
+    for mut rig in phases(&config()) {
+        let phase = rig.source.phase();
+        let left = rig.source.guest_left();
+        let got = rig.say(Message::Shut { value: 7 });
+        if matches!(phase, Phase::Fresh | Phase::Paused) {
+            assert!(matches!(
+                got,
+                Err(Error::Refused {
+                    why: Why::Phase(_),
+                    ..
+                })
+            ));
+            continue;
+        }
+        assert_eq!(got, Err(Error::GaveUp { value: 7 }), "while {phase}");
+        assert_eq!(rig.source.phase(), Phase::Failed);
+        assert_eq!(rig.source.guest_left(), left);
+        assert!(rig.source.resume().is_err());
+    }
+}
+
+#[test]
+fn refuses_everything_after_shut() {
+    let mut rig = Rig::switched(config(), &[(64, 4096)]);
+    rig.finish();
+    let message = Message::Pong { value: 1 };
+    let got = rig.source.message(Item::Message { offset: 9, message }, 0);
+    let why = Why::Phase(Phase::Completed);
+    assert_eq!(
+        got,
+        Err(Error::Refused {
+            offset: 9,
+            message: "PONG",
+            why
+        })
+    );
+    assert!(matches!(
+        rig.say(Message::Pong { value: 1 }),
+        Err(Error::Malformed(_))
+    ));
+    assert_eq!(
+        rig.source.phase(),
+        Phase::Completed,
+        "it is over all the same"
+    );
+}
+
+#[test]
+fn pauses_on_bytes_that_are_no_message() {
+    for bytes in [
+        &[0, 0, 0, 0][..],
+        &[0, 8, 0, 0],
+        &[0, 3, 2, 1],
+        &[0, 6, 0, 4, 0, 0, 0, 2],
+    ] {
+        let mut rig = Rig::switched(config(), &[(64, 4096)]);
+        let got = rig.reply(bytes);
+        assert!(matches!(got, Err(Error::Malformed(_))), "{got:?}");
+        assert!(got.is_err_and(|error| error.is_peer_fault()));
+        assert_eq!(rig.source.phase(), Phase::Paused);
+    }
+}
+
+#[test]
+fn says_what_is_wrong_and_where() {
+    let mut rig = Rig::switched(config(), &[(64, 4096)]);
+    rig.say(Message::Pong { value: 9 }).expect("an answer");
+    let error = rig
+        .say(request(64 * 4096, 4096))
+        .expect_err("passes the end");
+    // Answered before: PONG 1, 2, 3 and 4, and now 9.
+    assert_eq!(
+        error.to_string(),
+        "return path, offset 40 (0x28), REQ_PAGES_ID: block \"pc.ram\": \
+         range 0x40000 + 0x1000 passes the end of the block at 0x40000"
+    );
+}

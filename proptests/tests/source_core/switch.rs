@@ -1,0 +1,163 @@
+//! What the switch needs, and what the end.
+
+use retpath_codec::Message;
+
+use retpath_engine::Channel;
+
+use super::service::{config, late, pages};
+use retpath_engine::source::{Config, Next, Phase, Preempt};
+use retpath_proptests::source::rig::Rig;
+
+#[test]
+fn waits_for_everything_that_the_switch_needs() {
+    let config = Config {
+        switchover_ack: true,
+        ..late()
+    };
+    let mut rig = Rig::new(config, &[(20, 4096)]);
+    assert_eq!(rig.step(Channel::Main), Next::Write);
+    rig.source.switch(Vec::new()).expect("in precopy");
+    assert_eq!(
+        rig.step(Channel::Main),
+        Next::Wait { until: None },
+        "no PONG"
+    );
+    rig.say(Message::Pong { value: 1 }).expect("an answer");
+    let mut out = Vec::new();
+    assert_eq!(rig.source.next(Channel::Main, 0, &mut out), Next::Connect);
+    assert_eq!(
+        rig.step(Channel::Main),
+        Next::Wait { until: None },
+        "no preempt channel"
+    );
+    rig.source.preempt_connected().expect("wanted");
+    assert_eq!(
+        rig.step(Channel::Main),
+        Next::Wait { until: None },
+        "no SWITCHOVER_ACK"
+    );
+    assert!(!rig.source.is_ready_to_switch() && !rig.source.guest_left());
+    rig.say(Message::SwitchoverAck).expect("awaited");
+    assert!(rig.source.is_ready_to_switch());
+    assert_eq!(rig.step(Channel::Main), Next::Write);
+    assert!(rig.source.guest_left());
+    rig.finish();
+}
+
+#[test]
+fn connects_an_early_preempt_channel_before_anything_else() {
+    let config = Config {
+        preempt: Some(Preempt::Early),
+        ..config()
+    };
+    let mut rig = Rig::new(config, &[(20, 4096)]);
+    assert_eq!(rig.step(Channel::Main), Next::Connect);
+    assert_eq!(rig.step(Channel::Main), Next::Write);
+    rig.source.switch(Vec::new()).expect("in precopy");
+    rig.finish();
+}
+
+#[test]
+fn ends_only_when_the_device_state_is_loaded() {
+    let config = Config {
+        ping_loaded: true,
+        ..config()
+    };
+    let mut rig = Rig::new(config, &[(20, 4096)]);
+    rig.start();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    rig.say(Message::Pong { value: 0x42 })
+        .expect("an answer to nothing");
+    assert!(!rig.source.is_loaded(), "nothing has been asked yet");
+    while rig.source.remaining() > 0 {
+        rig.step(Channel::Main);
+    }
+    assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
+    assert_eq!(rig.source.phase(), Phase::Postcopy);
+    rig.say(Message::Pong { value: 0x42 }).expect("the answer");
+    assert_eq!(rig.step(Channel::Main), Next::Write);
+    assert_eq!(rig.source.phase(), Phase::Completing);
+}
+
+#[test]
+fn ends_only_when_the_preempt_channel_is_idle() {
+    let mut rig = Rig::switched(late(), &[(1, 4096)]);
+    rig.ask(0, 0, 4096).expect("a good request");
+    assert_eq!(pages(rig.step(Channel::Preempt)), (true, 0, 0, 1));
+    assert_eq!(
+        rig.step(Channel::Main),
+        Next::Wait { until: None },
+        "may not be written yet"
+    );
+    assert_eq!(rig.step(Channel::Preempt), Next::Wait { until: None });
+    assert_eq!(rig.step(Channel::Main), Next::Write);
+    rig.finish();
+}
+
+#[test]
+fn discards_a_page_even_if_none_is_dirty() {
+    let mut rig = Rig::new(config(), &[(20, 4096)]);
+    rig.start();
+    while rig.source.remaining() > 0 {
+        rig.step(Channel::Main);
+    }
+    assert_eq!(
+        rig.step(Channel::Main),
+        Next::Wait { until: None },
+        "a round is over"
+    );
+    rig.source
+        .mark_dirty(0, 0, 20 * 4096)
+        .expect("inside the block");
+    while rig.source.remaining() > 0 {
+        rig.step(Channel::Main);
+    }
+    rig.source.switch(Vec::new()).expect("in precopy");
+    rig.finish();
+    assert_eq!(rig.peer.discarded.len(), 1);
+    assert_eq!(rig.source.stats().precopy, 40);
+}
+
+#[test]
+fn names_the_block_again_after_the_switch() {
+    let mut rig = Rig::new(config(), &[(40, 4096)]);
+    rig.start();
+    rig.step(Channel::Main);
+    rig.source.switch(Vec::new()).expect("in precopy");
+    rig.finish();
+    let named: Vec<_> = rig
+        .peer
+        .named
+        .iter()
+        .map(|(_, page)| page.1 / 4096)
+        .collect();
+    assert_eq!(named, [0, 16]);
+}
+
+#[test]
+fn refuses_calls_out_of_their_time() {
+    let mut rig = Rig::new(config(), &[(20, 4096)]);
+    assert!(
+        rig.source.switch(Vec::new()).is_err(),
+        "nothing has been sent"
+    );
+    assert!(rig.source.resume().is_err());
+    assert!(rig.source.preempt_connected().is_err());
+    rig.start();
+    assert!(
+        rig.source.mark_dirty(0, 19 * 4096, 4097).is_err(),
+        "passes the end"
+    );
+    assert!(rig.source.mark_dirty(1, 0, 1).is_err(), "no such block");
+    rig.source.switch(Vec::new()).expect("in precopy");
+    assert!(rig.source.switch(Vec::new()).is_err(), "twice");
+    assert!(
+        rig.source.mark_dirty(0, 0, 1).is_err(),
+        "the guest has stopped"
+    );
+    rig.finish();
+    assert_eq!(rig.step(Channel::Main), Next::Stop);
+    assert_eq!(rig.step(Channel::Preempt), Next::Stop);
+    assert_eq!(rig.source.link_lost(), Ok(()));
+    assert_eq!(rig.source.phase(), Phase::Completed);
+}

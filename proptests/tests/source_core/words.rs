@@ -1,0 +1,171 @@
+//! What a source's errors tell a person, and whose fault they are.
+
+use retpath_codec::{DecodeError, NameBuf, Rule};
+
+use retpath_engine::blocks::BlockError;
+use retpath_engine::source::Phase;
+use retpath_engine::source::{Error, Why};
+
+fn refused(why: Why) -> Error {
+    Error::Refused {
+        offset: 300,
+        message: "REQ_PAGES",
+        why,
+    }
+}
+
+#[test]
+fn says_why_a_message_is_refused() {
+    let block = NameBuf::new("pc.ram").expect("a name");
+    let range = BlockError::Overrun {
+        start: 0x2000,
+        len: 0x1000,
+        block: 0x2000,
+    };
+    for (why, words) in [
+        (Why::Phase(Phase::Paused), "not expected while paused"),
+        (Why::Unasked, "nothing asked for it, or it has come already"),
+        (
+            Why::UnknownBlock(block.clone()),
+            "no RAM block is called \"pc.ram\"",
+        ),
+        (Why::NoBlock, "no request has named a RAM block yet"),
+        (
+            Why::Range {
+                block: block.clone(),
+                error: range,
+            },
+            "block \"pc.ram\": range 0x2000 + 0x1000 passes the end of the block at 0x2000",
+        ),
+        (
+            Why::Order,
+            "a bitmap must follow RECV_BITMAP, and nothing else",
+        ),
+        (
+            Why::Bitmap {
+                block: block.clone(),
+                rule: Rule::BitmapTail,
+            },
+            "block \"pc.ram\": bitmap has bits set beyond the block's last page",
+        ),
+        (
+            Why::NeverSent {
+                block: block.clone(),
+                offset: 0x3000,
+            },
+            "block \"pc.ram\": page 0x3000 is called received but was never sent; \
+             is this the same destination?",
+        ),
+        (
+            Why::HalfPage {
+                block,
+                offset: 0x1_0000,
+            },
+            "block \"pc.ram\": only a part of the host page at 0x10000 is called received",
+        ),
+        (
+            Why::EarlyShut { left: 4096 },
+            "the destination says that it is done, but 4096 bytes are not sent",
+        ),
+    ] {
+        let error = refused(why);
+        let text = format!("return path, offset 300 (0x12c), REQ_PAGES: {words}");
+        assert_eq!(error.to_string(), text);
+        assert!(error.is_peer_fault());
+    }
+}
+
+#[test]
+fn says_what_went_wrong_and_whose_fault_it_is() {
+    let malformed = |rule| {
+        Error::Malformed(DecodeError {
+            offset: 4,
+            message: None,
+            field: None,
+            rule,
+        })
+    };
+    let limit = Rule::BitmapLimit { size: 16, limit: 8 };
+    for (error, words, theirs) in [
+        (
+            malformed(Rule::Reserved),
+            "return path, offset 4 (0x4): message number 0 is never valid [reserved]",
+            true,
+        ),
+        (
+            malformed(limit),
+            "return path, offset 4 (0x4): bitmap of 16 bytes, but 8 is the most this reader \
+             allows [bitmap-limit]",
+            false,
+        ),
+        (
+            Error::GaveUp { value: 1 },
+            "the destination has failed (SHUT 1): its own messages say why",
+            true,
+        ),
+        (
+            Error::LinkLost,
+            "the link broke before the switch: the guest is still here, start again",
+            false,
+        ),
+        (
+            Error::Phase {
+                call: "switch",
+                phase: Phase::Fresh,
+            },
+            "`switch` is not possible while fresh",
+            false,
+        ),
+        (
+            Error::Blocks(BlockError::Twice),
+            "two blocks have the same name",
+            false,
+        ),
+        (
+            Error::TooMuch,
+            "the RAM blocks' lengths add up to more than 2^64 - 1",
+            false,
+        ),
+        (
+            Error::Machine { len: 256 },
+            "a machine type of 256 bytes: 1 to 255 fit",
+            false,
+        ),
+        (
+            Error::Run {
+                run: 512,
+                target: 4096,
+            },
+            "runs of 512 bytes do not hold a target page of 4096 bytes",
+            false,
+        ),
+        (
+            Error::DeviceState { len: 1 << 32 },
+            "a device state of 4294967296 bytes does not fit a package of at most 2^32 - 1",
+            false,
+        ),
+    ] {
+        assert_eq!(error.to_string(), words);
+        assert_eq!(error.is_peer_fault(), theirs, "{words}");
+    }
+}
+
+#[test]
+fn calls_each_phase_by_its_own_name() {
+    let phases = [
+        (Phase::Fresh, "fresh"),
+        (Phase::Precopy, "precopy"),
+        (Phase::Switching, "switching"),
+        (Phase::Postcopy, "postcopy"),
+        (Phase::Completing, "completing"),
+        (Phase::Paused, "paused"),
+        (Phase::Recovering, "recovering"),
+        (Phase::Resuming, "resuming"),
+        (Phase::Completed, "completed"),
+        (Phase::Failed, "failed"),
+    ];
+    for (phase, name) in phases {
+        assert_eq!(phase.to_string(), name);
+        assert_eq!(phase.is_over(), ["completed", "failed"].contains(&name));
+    }
+}
