@@ -167,10 +167,7 @@ fn says_that_the_image_is_there_when_the_report_cannot_be_written() {
     let serve = start(&mut serve);
     for (child, says) in [
         (serve, "every QEMU has everything"),
-        (
-            receive,
-            &format!("the image {} is there", copy.display())[..],
-        ),
+        (receive, &format!("the image {} exists", copy.display())[..]),
     ] {
         let output = child.wait_with_output().expect("it ends");
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -246,7 +243,7 @@ fn keeps_its_exit_code_when_no_output_can_be_written() {
     let out = folder.path().join("out");
     for (args, code) in [
         (&["decode", text(&empty)][..], 1),
-        (&["decode", "/nothing/here"], 2),
+        (&["decode", "/nothing/here"], 1),
         (&["import", text(&empty), "--out", text(&out)], 1),
         (&["serve", "--image", "x", "--connect", "unix:y"], 1),
         (&["serve", "--image", "x", "--connect", "ssh:y"], 2),

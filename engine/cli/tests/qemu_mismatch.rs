@@ -42,7 +42,7 @@ fn serve_waits_for_a_qemu_that_does_not_listen_yet() {
     let uri = unix(&qemu.socket());
     let mut served = image.serve(&[&uri], &[]);
     let waits = |line: &str| {
-        line.contains("waiting for up to 60 s")
+        line.contains("retrying for up to 60 s")
             .then(|| line.to_owned())
     };
     let line = served.wait_error(SOON, waits);

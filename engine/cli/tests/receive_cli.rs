@@ -59,7 +59,7 @@ impl Nearly {
     fn assert_warned(&mut self) {
         self.receiver.wait_success(SOON);
         let errors = self.receiver.errors();
-        assert!(errors.contains("with everything received"), "{errors}");
+        assert!(errors.contains("after everything was received"), "{errors}");
         assert!(errors.contains("end one of the two"), "{errors}");
         Image::open(&self.out()).expect("a whole image");
     }

@@ -175,7 +175,7 @@ fn stops_waiting_for_a_listener_when_it_is_interrupted() {
     let image = make(folder.path(), "pc-i440fx-7.2");
     let args = ["serve", "--image", text(&image)];
     let mut served = Program::retpath(&[&args[..], &["--connect", "unix:/nobody/here"]].concat());
-    let waits = |line: &str| line.contains("waiting for up to 60 s").then_some(());
+    let waits = |line: &str| line.contains("retrying for up to 60 s").then_some(());
     served.wait_error(SOON, waits);
     served.signal(Signal::INT);
     assert_eq!(served.wait(SOON).code(), Some(1), "{served}");

@@ -30,7 +30,7 @@ fn an_image_that_was_just_made_is_whole() {
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("is whole; its id is "), "{said}");
+    assert!(said.contains("is intact; its id is "), "{said}");
 
     let output = verify(&image, &["--format", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -6,7 +6,7 @@
 
 use retpath_codec::command::RangeList;
 
-use super::report::{Cell, Fields, push};
+use super::fields::{Cell, Fields, push};
 
 /// An object that is being written.
 pub(super) struct Line<'o> {

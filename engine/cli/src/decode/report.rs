@@ -1,94 +1,31 @@
-//! What is printed: one line per message, or one summary.
+//! The report: one line per message, or one summary.
 //!
-//! A report is written to memory; nothing here fails or blocks. The caller
-//! empties [`Report::out`] often enough to keep it small.
+//! It is written to memory, so nothing here fails or blocks. The caller empties [`Report::out`]
+//! often enough to keep it small.
 
-use retpath_codec::Value;
-use retpath_codec::forward::Capabilities;
-use std::fmt;
-
-use retpath_codec::command::{PageSizes, Ranges};
-
+use super::fields::Fields;
 use super::{Format, Options, json, text};
 
-/// A report in the making.
+/// A report that is being written.
 #[derive(Debug)]
 pub(super) struct Report {
     form: Form,
-    /// Columns that the messages' labels take in text.
+    /// Columns of the messages' labels in text.
     width: usize,
-    /// Whether messages stand inside another one, for the eye.
+    /// Whether messages are inside another one, and so indented.
     pub(super) nested: bool,
-    /// What has been printed and not yet been written.
+    /// The part that has not been written.
     pub(super) out: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Text {
-        colour: bool,
+        color: bool,
     },
     Json,
     /// Only the summary is wanted.
     Silent,
-}
-
-/// The value of a field.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Cell<'a> {
-    /// A number without a unit.
-    Number(u64),
-    /// An offset in a RAM block, in bytes.
-    Offset(u64),
-    /// A number of bytes.
-    Bytes(u64),
-    /// A string of the stream: bytes, not necessarily UTF-8.
-    Name(&'a [u8]),
-    /// A word of ours.
-    Word(&'static str),
-    /// Bytes that are no text.
-    Hex(&'a [u8]),
-    /// Page sizes of POSTCOPY_ADVISE.
-    PageSizes(PageSizes),
-    /// Ranges of POSTCOPY_RAM_DISCARD.
-    Ranges(Ranges<'a>),
-    /// Names of capabilities.
-    Names(Capabilities<'a>),
-}
-
-impl<'a> Cell<'a> {
-    /// The cell of a codec's value; `None` for a field that is absent.
-    pub(super) fn of(value: Value<'a>) -> Option<Self> {
-        Some(match value {
-            Value::Number(number) => Cell::Number(number),
-            Value::Offset(offset) => Cell::Offset(offset),
-            Value::Bytes(bytes) => Cell::Bytes(bytes),
-            Value::Name(name) => Cell::Name(name?.as_bytes()),
-            Value::PageSizes(sizes) => Cell::PageSizes(sizes?),
-            Value::Ranges(ranges) => Cell::Ranges(ranges),
-        })
-    }
-}
-
-/// Where the fields of a message go.
-pub(super) trait Fields {
-    /// A field of the wire.
-    fn put(&mut self, name: &'static str, cell: Cell<'_>);
-
-    /// A remark for people, which programs can work out themselves.
-    fn note(&mut self, name: &'static str, text: fmt::Arguments<'_>);
-
-    /// Notes which page of `size` bytes an offset is in, and where in it. A
-    /// size of 0 is noted as no page.
-    fn page(&mut self, offset: u64, size: u64) {
-        let (Some(page), Some(into)) = (offset.checked_div(size), offset.checked_rem(size)) else {
-            return;
-        };
-        match into {
-            0 => self.note("page", format_args!("{page}")),
-            _ => self.note("page", format_args!("{page}+{into:#x}")),
-        }
-    }
 }
 
 impl Report {
@@ -97,7 +34,7 @@ impl Report {
             (true, _) => Form::Silent,
             (false, Format::Json) => Form::Json,
             (false, Format::Text) => Form::Text {
-                colour: options.colour,
+                color: options.color,
             },
         };
         Self {
@@ -127,24 +64,12 @@ impl Report {
                 fields(&mut line);
                 line.close();
             }
-            Form::Text { colour } => {
-                let mut line = text::Line::open(
-                    &mut self.out,
-                    colour,
-                    offset,
-                    self.nested,
-                    label,
-                    self.width,
-                );
+            Form::Text { color } => {
+                let mut line =
+                    text::Line::open(&mut self.out, color, offset, self.nested, label, self.width);
                 fields(&mut line);
                 line.close();
             }
         }
     }
-}
-
-/// Appends formatted text.
-pub(super) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // A Vec takes everything.
-    let _ = std::io::Write::write_fmt(out, text);
 }

@@ -5,42 +5,56 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use retpath_codec::NameBuf;
 
 use super::TARGET;
-use crate::Format;
 use crate::size::{self, Human};
+use crate::{Format, exit};
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::memory::Backing;
 
+const EXAMPLES: &str = "  \
+  retpath demo
+  retpath demo --size 64M --cuts 5                 break the link five times
+  retpath demo --size 64M --preempt --format json";
+
+fn after_help() -> String {
+    exit::help(
+        EXAMPLES,
+        "every page is right",
+        "a page is wrong, missing or was placed twice, or the migration failed",
+    )
+}
+
 /// Command line of `retpath demo`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// Memory to move.
+#[command(after_help = after_help())]
+pub(crate) struct Args {
+    /// Memory to move
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = size::parse)]
     pub(super) size: u64,
-    /// Number of RAM blocks; each has another size.
+    /// Number of RAM blocks; each has another size
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) blocks: u64,
-    /// Host page size; 2M and 1G need huge pages in the pool.
+    /// Host page size; 2M and 1G need huge pages in the pool
     #[arg(long, value_name = "SIZE", ignore_case = true, default_value = "4K", value_parser = page_size())]
     pub(super) page_size: u64,
-    /// Send requested pages on a channel of their own (postcopy-preempt).
+    /// Send requested pages on a channel of their own (postcopy-preempt)
     #[arg(long)]
     pub(super) preempt: bool,
-    /// Number of times to break the link; the migration recovers each time.
+    /// Number of times to break the link; the migration recovers each time
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1000))]
     pub(super) cuts: u64,
-    /// Limit of the background sweep per second; 0 is no limit.
+    /// Limit of the background sweep per second; 0 is no limit
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size::parse)]
     pub(super) bandwidth: u64,
-    /// Seed of the memory's content, the touches and the cuts.
+    /// Seed of the memory's content, the touches and the cuts
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
-    /// Number of threads that touch pages while they are moved.
+    /// Number of threads that touch pages while they are moved
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(..=1024))]
     pub(super) threads: u16,
-    /// Kind of socket between source and destination.
+    /// Kind of socket between source and destination
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     pub(super) channel: Channel,
-    /// Format of the result; json is one object.
+    /// Format of the result; json is one object
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
 }

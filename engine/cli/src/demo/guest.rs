@@ -20,6 +20,7 @@ use retpath_engine::destination::Destination;
 use retpath_engine::driver::{Guest, RunError};
 use retpath_engine::memory::Memory;
 use retpath_engine::source::PageSource;
+use tracing::info;
 
 /// A guest whose memory is touched.
 pub(super) struct TouchedGuest {
@@ -158,6 +159,7 @@ impl Guest for TouchedGuest {
     }
 
     fn run(&mut self) {
+        info!("the guest runs");
         self.failure = self.start().err();
     }
 

@@ -18,18 +18,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use retpath_codec::forward;
 use rustix::fs::{Mode, OFlags};
 
-use super::signals::fail_writes_past_the_file_size_limit;
-use super::size::Human;
-use super::{Format, output};
+use crate::exit::{Error, Exit};
+use crate::progress::{self, byte_bar};
+use crate::signals::fail_writes_past_the_file_size_limit;
+use crate::size::Human;
+use crate::{Format, output};
 use retpath_engine::blocks::Blocks;
 use retpath_engine::destination;
 use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive};
@@ -45,7 +46,7 @@ mod guest;
 mod report;
 mod source;
 
-pub use args::Args;
+pub(crate) use args::Args;
 
 use args::Channel;
 use content::Content;
@@ -59,22 +60,16 @@ const TARGET: u64 = 4096;
 const TARGET_BYTES: usize = 4096;
 
 /// Runs the demonstration.
-pub fn run(args: &Args) -> ExitCode {
-    if let Err(wrong) = args.check() {
-        return output::wrong_usage(wrong);
-    }
-    let bar = progress_bar(args.size);
-    match demonstrate(args, &bar) {
-        Ok(code) => code,
-        Err(why) => {
-            bar.finish_and_clear();
-            output::note(format_args!("retpath demo: {why}"));
-            ExitCode::FAILURE
-        }
-    }
+pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
+    args.check().map_err(Error::Usage)?;
+    let bar = byte_bar(Some(args.size), true);
+    bar.set_draw_target(progress::target());
+    let done = demonstrate(args, &bar);
+    bar.finish_and_clear();
+    Ok(done?)
 }
 
-fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
+fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<Exit, String> {
     let blocks = args.layout()?;
     // The limit applies to huge pages, too, which are in a memfd.
     fail_writes_past_the_file_size_limit()
@@ -122,7 +117,7 @@ fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<ExitCode, String> {
 }
 
 /// Prints the report; fails if a page is wrong or the report cannot be written.
-fn print(report: &Report<'_>) -> Result<ExitCode, String> {
+fn print(report: &Report<'_>) -> Result<Exit, String> {
     let complaints = report.complaints();
     let text = match report.args.format {
         Format::Text => report.text(),
@@ -140,8 +135,8 @@ fn print(report: &Report<'_>) -> Result<ExitCode, String> {
         format!("{verdict}the report cannot be written to standard output: {error}")
     })?;
     Ok(match complaints.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+        true => Exit::Success,
+        false => Exit::Failure,
     })
 }
 
@@ -257,16 +252,6 @@ fn allocate(blocks: &Blocks, args: &Args) -> Result<Vec<Arc<Memory>>, String> {
     }
     let memory = blocks.iter().map(|block| allocate(block.len).map(Arc::new));
     memory.collect()
-}
-
-/// The progress bar; hidden unless standard error is a terminal.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    let style = "{wide_bar} {binary_bytes}/{binary_total_bytes}  {msg}";
-    let bar = ProgressBar::new(bytes);
-    match ProgressStyle::with_template(style) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 /// Bytes of memory that programs can still allocate, if the kernel tells.

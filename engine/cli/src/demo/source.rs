@@ -12,6 +12,7 @@ use retpath_engine::memory::Frozen;
 use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{Config, PageSource, Phase, Preempt, Source};
 use retpath_engine::stats::Stats;
+use tracing::{debug, info};
 
 /// How long to retry a broken link: this process accepts it at once, or never.
 const RETRY: Duration = Duration::from_secs(5);
@@ -69,6 +70,7 @@ impl Machine for StoppedMachine<'_> {
         if core.phase() != Phase::Precopy {
             return Ok(());
         }
+        info!("switching to postcopy");
         core.switch(Vec::new()).map_err(|error| error.to_string())
     }
 }
@@ -85,6 +87,7 @@ impl Connector for CutConnector<'_> {
             self.cuts.arm();
         }
         let mut link = self.address.connect(false)?;
+        debug!(%channel, cuts = self.cuts.done(), "connected");
         self.cuts.linked(Side::Source, &mut link);
         Ok(link)
     }

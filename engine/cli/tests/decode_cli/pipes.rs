@@ -99,14 +99,17 @@ impl Read for Broken<'_> {
 }
 
 #[test]
-fn prints_what_was_understood_before_its_input_broke() {
+fn prints_what_was_decoded_before_its_input_broke() {
     let bytes = [PONG, &PONG[..3]].concat();
     let mut input = Broken(&bytes);
     let mut out = Vec::new();
     let verdict = decode::decode(&Options::default(), &mut input, &mut out, &mut |_| {});
     assert_eq!(out, b"0x0000000000  PONG            value 1\n");
     let failure = verdict.expect_err("the input broke");
-    assert_eq!(failure.to_string(), "cannot read on: the disk is gone");
+    assert_eq!(
+        failure.to_string(),
+        "cannot read the rest: the disk is gone"
+    );
     assert!(!failure.is_closed_output());
 }
 
@@ -229,19 +232,19 @@ fn on_a_terminal(args: &[&str], setting: Option<(&str, &str)>, code: i32, input:
 }
 
 #[test]
-fn has_colours_only_on_a_terminal_that_wants_them() {
+fn has_colors_only_on_a_terminal_that_wants_them() {
     let plain = "0x0000000000  PONG            value 1\r\n";
-    let coloured = "\x1b[2m0x0000000000\x1b[0m  \x1b[1m\x1b[36mPONG\x1b[0m            \
+    let colored = "\x1b[2m0x0000000000\x1b[0m  \x1b[1m\x1b[36mPONG\x1b[0m            \
                     \x1b[2mvalue\x1b[0m 1\r\n";
-    assert_eq!(on_a_terminal(&[], None, 0, PONG), coloured);
-    assert_eq!(
-        on_a_terminal(&[], Some(("NO_COLOR", "")), 0, PONG),
-        coloured
-    );
+    assert_eq!(on_a_terminal(&[], None, 0, PONG), colored);
+    assert_eq!(on_a_terminal(&[], Some(("NO_COLOR", "")), 0, PONG), colored);
     assert_eq!(on_a_terminal(&[], Some(("NO_COLOR", "1")), 0, PONG), plain);
     assert_eq!(on_a_terminal(&[], Some(("TERM", "dumb")), 0, PONG), plain);
     let json = "{\"offset\":0,\"message\":\"PONG\",\"value\":1}\r\n";
     assert_eq!(on_a_terminal(&["--format", "json"], None, 0, PONG), json);
+    assert_eq!(on_a_terminal(&["--color=never"], None, 0, PONG), plain);
+    let piped = crate::decode(&["--color", "always"], PONG).decoded();
+    assert_eq!(piped.replace('\n', "\r\n"), colored);
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn shows_a_bar_on_a_terminal_while_a_large_recording_is_decoded() {
     let recording = [start, pages.repeat(80)].concat();
     let seen = on_a_terminal(&["--summary"], None, 1, &recording);
     assert!(seen.contains("MiB/s") || seen.contains("GiB/s"), "{seen:?}");
-    // Lines and a bar on one terminal would be a mess.
+    // Messages and a bar would mix on one terminal.
     let seen = on_a_terminal(&[], None, 1, &recording);
     assert!(!seen.contains("iB/s"));
 }

@@ -148,7 +148,7 @@ fn keeps_a_whole_image_whose_name_is_taken_meanwhile() {
         let errors = ground.retpath.errors();
         let other = ground.folder.path().join("image-2");
         for word in [
-            "the image is whole",
+            "the image is complete",
             "exists already",
             &other.display().to_string(),
         ] {
