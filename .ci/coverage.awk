@@ -8,7 +8,7 @@ function fail(text) { print text; failed = 1 }
 # Which part of the project a file belongs to, if it is measured.
 function part(file) {
     if (file ~ /(^|\/)tests(\/|\.rs$)/ || file ~ /\/testing\.rs$/) return ""
-    if (file ~ /^spec\/src\//) return "spec"
+    if (file ~ /^spec\/(gen\/)?src\//) return "spec"
     if (file ~ /^codec\/src\/generated\//) return "codec, generated"
     if (file ~ /^codec\/src\//) return "codec, by hand"
     if (file ~ /^engine\/src\/protocol\/destination\//) return "destination core"

@@ -1,5 +1,5 @@
 //! Whether a value may stand in a message: for writers, and for whatever else
-//! makes messages, the rules that the parsers of `prim.rs` apply to bytes.
+//! makes messages, the rules that the parsers of `field` apply to bytes.
 //!
 //! Nothing here panics or allocates.
 

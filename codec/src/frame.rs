@@ -18,11 +18,11 @@ use core::fmt::Debug;
 #[cfg(feature = "encode")]
 use crate::error::EncodeError;
 use crate::error::{DecodeError, Rule};
+use crate::field::{self, Fault, Parsed, Refused};
+#[cfg(feature = "encode")]
+use crate::field::{Room, Sink, Written};
 use crate::name::Name;
 use crate::num::wide;
-use crate::prim::{self, Fault, Parsed, Refused};
-#[cfg(feature = "encode")]
-use crate::prim::{Room, Sink, Written};
 use crate::ranges::{PageSizes, Ranges};
 
 /// A set of messages, chosen by the caller; see [`crate::Qemu`],
@@ -224,7 +224,7 @@ fn read<'a, M, const LEAD: usize>(
     let Some((payload, rest)) = body.split_at_checked(len) else {
         return Ok(Decoded::Need(len - body.len()));
     };
-    match prim::finish(parse(payload)) {
+    match field::finish(parse(payload)) {
         Ok(([], message)) => Ok(Decoded::Message { message, rest }),
         _ => refuse::<_, LEAD>(label, payload, explain),
     }
@@ -296,7 +296,7 @@ fn refuse<'a, M, const LEAD: usize>(
     payload: &'a [u8],
     explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
 ) -> Result<Decoded<'a, M>, DecodeError> {
-    let (left, field, rule) = match prim::finish(explain(payload)) {
+    let (left, field, rule) = match field::finish(explain(payload)) {
         Ok((left, _)) => (left.len(), None, Rule::Leftover { count: left.len() }),
         Err(fault) => (fault.left, fault.field, fault.rule),
     };

@@ -109,11 +109,11 @@ mod frame;
 #[rustfmt::skip]
 #[allow(unreachable_pub, reason = "this file says what of it is public")]
 mod generated;
+mod field;
 mod name;
 #[cfg(feature = "encode")]
 pub mod near;
 mod num;
-mod prim;
 #[cfg(feature = "proptest")]
 pub mod proptest;
 mod ranges;

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use retpath_codec::command::Commands;
 use retpath_codec::near::Defect;
 use retpath_codec::{Decoded, Dialect, Qemu, V7, check, decode};
-use retpath_spec::kind::{Kind, Rule};
-use retpath_spec::row::{self, Field};
+use retpath_spec::model::{self, Field, Kind, Rule};
+use retpath_spec::oracle::{self, Value};
 use retpath_spec::table::DIALECTS;
-use retpath_spec::walk::{self, Value};
 
 /// A tenth of all frames.
 const FRAMES: u32 = 100_000;
@@ -84,14 +83,14 @@ fn edge(bits: u32, random: &mut Random) -> u64 {
 }
 
 /// A frame of a message of the table, with up to two defects.
-fn nearly_valid<D: Dialect>(table: &row::Dialect, random: &mut Random) -> Vec<u8> {
+fn nearly_valid<D: Dialect>(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
     let row = &table.messages[random.below(table.messages.len())];
     let values: Vec<Value> = row
         .fields
         .iter()
         .map(|field| value(field, random))
         .collect();
-    let mut frame = walk::write(table, row, &values);
+    let mut frame = oracle::write(table, row, &values);
     for _ in 0..random.below(3) {
         let [high, low] = [random.byte(), random.byte()];
         // Positions near the start, where the fields are, as often as others.
@@ -105,7 +104,7 @@ fn nearly_valid<D: Dialect>(table: &row::Dialect, random: &mut Random) -> Vec<u8
 }
 
 /// Random bytes behind a header that is mostly possible.
-fn random_frame(table: &row::Dialect, random: &mut Random) -> Vec<u8> {
+fn random_frame(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
     let mut frame = Vec::from(table.lead);
     let number = if random.below(16) == 0 {
         random.byte()
@@ -129,7 +128,7 @@ fn random_frame(table: &row::Dialect, random: &mut Random) -> Vec<u8> {
 fn agree<D: Dialect>(
     seed: u64,
     frames: u32,
-    make: impl Fn(&row::Dialect, &mut Random) -> Vec<u8>,
+    make: impl Fn(&model::Dialect, &mut Random) -> Vec<u8>,
 ) -> BTreeMap<&'static str, u32> {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     let table = table.expect("the dialect has a table");

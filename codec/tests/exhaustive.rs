@@ -6,13 +6,13 @@ mod samples;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::Commands;
 use retpath_codec::{Decoded, Dialect, Qemu, Rule, V7, check, decode};
-use retpath_spec::row;
+use retpath_spec::model;
+use retpath_spec::oracle;
 use retpath_spec::table::DIALECTS;
-use retpath_spec::walk;
 
 use samples::Samples;
 
-fn table<D: Dialect>() -> &'static row::Dialect {
+fn table<D: Dialect>() -> &'static model::Dialect {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     table.expect("the dialect has a table")
 }
@@ -29,7 +29,7 @@ fn header<D: Dialect>(number: u16, len: u16) -> Vec<u8> {
 fn bounds<D: Dialect>(number: u16) -> Option<(usize, usize)> {
     let table = table::<D>();
     let row = table.messages.iter().find(|row| row.number == number)?;
-    Some(walk::payload_bounds(table, row))
+    Some(oracle::payload_bounds(table, row))
 }
 
 /// Asks for every header of 2^32 what the codec says, and compares it with the
@@ -111,7 +111,7 @@ fn every_length<D: Samples>() {
             // The sample, cut or with zeros behind it; and something of what
             // is too long anyway.
             bytes.extend(payload);
-            let (_, most) = walk::payload_bounds(table::<D>(), row);
+            let (_, most) = oracle::payload_bounds(table::<D>(), row);
             bytes.resize(header + usize::from(len).min(most + 1), 0);
             check::walker::<D>(&bytes);
         }

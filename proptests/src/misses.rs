@@ -7,9 +7,8 @@
 use proptest::prelude::{Strategy, any};
 use proptest::sample::Index;
 use proptest::strategy::Union;
-use retpath_spec::kind::{Kind, RANGE_SIZE, Rule};
-use retpath_spec::row::{Dialect, Field, Message};
-use retpath_spec::walk::{self, Value};
+use retpath_spec::model::{Dialect, Field, Kind, Message, RANGE_SIZE, Rule};
+use retpath_spec::oracle::{self, Value};
 
 use crate::rows::values;
 
@@ -56,7 +55,7 @@ struct Whole<'a> {
 
 impl<'a> Whole<'a> {
     fn new(dialect: &'static Dialect, row: &'static Message, values: &'a [Value]) -> Self {
-        let mut at = walk::header_size(dialect);
+        let mut at = oracle::header_size(dialect);
         let mut starts = Vec::new();
         for (field, value) in row.fields.iter().zip(values) {
             starts.push(at);
@@ -68,7 +67,7 @@ impl<'a> Whole<'a> {
                 Value::Ranges(ranges) => ranges.len() * RANGE_SIZE,
             };
         }
-        let frame = walk::write(dialect, row, values);
+        let frame = oracle::write(dialect, row, values);
         assert_eq!(at, frame.len());
         Self {
             dialect,
@@ -142,7 +141,7 @@ impl<'a> Whole<'a> {
     /// A length field that the message cannot have, whatever follows.
     fn length(&self, number: u16) -> Option<Miss> {
         let len = usize::from(number);
-        let (min, max) = walk::payload_bounds(self.dialect, self.row);
+        let (min, max) = oracle::payload_bounds(self.dialect, self.row);
         let rule = match len {
             _ if len > self.dialect.max_payload => "too-long",
             _ if len < min || len > max => "length",
@@ -157,7 +156,7 @@ impl<'a> Whole<'a> {
     /// The frame has more payload, and its length says so; by so much that no
     /// message of its kind has as much.
     fn longer(&self, number: u16) -> Option<Miss> {
-        let (_, max) = walk::payload_bounds(self.dialect, self.row);
+        let (_, max) = oracle::payload_bounds(self.dialect, self.row);
         let more = max - self.payload() + 1 + usize::from(number % 3);
         let rule = match self.payload() + more {
             len if len > self.dialect.max_payload => "too-long",
@@ -169,7 +168,7 @@ impl<'a> Whole<'a> {
 
     /// The last field ends too early, and the length says so.
     fn shorter(&self, number: u16) -> Option<Miss> {
-        let (min, _) = walk::payload_bounds(self.dialect, self.row);
+        let (min, _) = oracle::payload_bounds(self.dialect, self.row);
         let (field, at) = (self.row.fields.last()?, *self.starts.last()?);
         let (size, at) = match self.values.last()? {
             // The last range.
@@ -190,7 +189,7 @@ impl<'a> Whole<'a> {
 
     /// Bytes behind the last field, of which the length knows.
     fn leftover(&self, number: u16) -> Option<Miss> {
-        let (_, max) = walk::payload_bounds(self.dialect, self.row);
+        let (_, max) = oracle::payload_bounds(self.dialect, self.row);
         let len = self.payload() + 1 + usize::from(number) % 20;
         let open = matches!(
             self.values.last(),
@@ -305,13 +304,13 @@ impl<'a> Whole<'a> {
 
     /// Bytes of payload.
     fn payload(&self) -> usize {
-        self.frame.len() - walk::header_size(self.dialect)
+        self.frame.len() - oracle::header_size(self.dialect)
     }
 
     /// The frame with a payload of `len` bytes, and a length that says so.
     fn resized(&self, len: usize) -> Option<Vec<u8>> {
         let mut frame = self.frame.clone();
-        frame.resize(walk::header_size(self.dialect) + len, 0xa5);
+        frame.resize(oracle::header_size(self.dialect) + len, 0xa5);
         let at = self.dialect.lead.len() + 2;
         frame[at..at + 2].copy_from_slice(&u16::try_from(len).ok()?.to_be_bytes());
         Some(frame)

@@ -7,9 +7,8 @@ use proptest::strategy::BoxedStrategy;
 use retpath_codec::command::{PageSizes, RangeBuf};
 use retpath_codec::proptest::{even_span, name, span};
 use retpath_codec::{BlockName, NameBuf};
-use retpath_spec::kind::{Kind, Rule};
-use retpath_spec::row::{Field, Message};
-use retpath_spec::walk::Value;
+use retpath_spec::model::{Field, Kind, Message, Rule};
+use retpath_spec::oracle::Value;
 
 /// Values for the fields of a row, which a receiver takes.
 pub fn values(row: &'static Message) -> BoxedStrategy<Vec<Value>> {

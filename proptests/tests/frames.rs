@@ -9,17 +9,17 @@ use retpath_codec::proptest::near_valid;
 use retpath_codec::{Decoded, Dialect, Encode, Qemu, V7, check, decode};
 use retpath_proptests::config;
 use retpath_proptests::rows::values;
-use retpath_spec::row;
+use retpath_spec::model;
+use retpath_spec::oracle::{self, Step};
 use retpath_spec::table::DIALECTS;
-use retpath_spec::walk::{self, Step};
 
-fn table<D: Dialect>() -> &'static row::Dialect {
+fn table<D: Dialect>() -> &'static model::Dialect {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     table.expect("every dialect has a table")
 }
 
 /// Rows of a dialect, with values.
-fn filled<D: Dialect>() -> impl Strategy<Value = (&'static row::Message, Vec<walk::Value>)> {
+fn filled<D: Dialect>() -> impl Strategy<Value = (&'static model::Message, Vec<oracle::Value>)> {
     let rows = table::<D>().messages.iter();
     let filled = rows.map(|row| values(row).prop_map(move |values| (row, values)));
     proptest::strategy::Union::new(filled)
@@ -32,7 +32,7 @@ where
     D: Dialect<Owned: Arbitrary>,
 {
     let lead = table::<D>().lead;
-    let written = filled::<D>().prop_map(|(row, values)| walk::write(table::<D>(), row, &values));
+    let written = filled::<D>().prop_map(|(row, values)| oracle::write(table::<D>(), row, &values));
     let rough = (0..14_u16, 0..600_u16, vec(any::<u8>(), 0..600));
     let rough = rough.prop_map(move |(number, len, payload)| {
         let header = [number.to_be_bytes(), len.to_be_bytes()].concat();
@@ -63,9 +63,9 @@ fn comes_back<D: Dialect>(message: &D::Owned, more: &[u8]) {
 
 /// The codec reads what the walker writes, as the walker reads it, and writes
 /// the same.
-fn reads_the_walkers<D: Dialect>(row: &'static row::Message, values: &[walk::Value]) {
-    let frame = walk::write(table::<D>(), row, values);
-    let Ok(Step::Message(walked)) = walk::read(table::<D>(), &frame) else {
+fn reads_the_walkers<D: Dialect>(row: &'static model::Message, values: &[oracle::Value]) {
+    let frame = oracle::write(table::<D>(), row, values);
+    let Ok(Step::Message(walked)) = oracle::read(table::<D>(), &frame) else {
         panic!("{} is no message: {frame:02x?}", row.label);
     };
     assert_eq!(

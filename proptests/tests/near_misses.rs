@@ -14,11 +14,11 @@ use retpath_codec::{DecodeError, Dialect, Message, NameBuf, Qemu, Rule, V7, deco
 use retpath_proptests::config;
 use retpath_proptests::misses::{Miss, misses};
 use retpath_proptests::path::{LIMIT, paths};
-use retpath_spec::row;
+use retpath_spec::model;
+use retpath_spec::oracle::RULES;
 use retpath_spec::table::DIALECTS;
-use retpath_spec::walk::RULES;
 
-fn table<D: Dialect>() -> &'static row::Dialect {
+fn table<D: Dialect>() -> &'static model::Dialect {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     table.expect("every dialect has a table")
 }

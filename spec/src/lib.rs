@@ -4,23 +4,19 @@
 //! the workspace that knows a number, a length or an order got it from there:
 //! the codec (`codec/src/generated`), the reference (`spec/MESSAGES.md`), the
 //! Wireshark dissector, the fuzzing dictionaries and the seed corpus are all
-//! written by `cargo rp-gen`.
+//! written by `cargo rp-gen` (`spec/gen`).
 //!
-//! [`walk`] interprets a table directly. It shares no code with the codec and
-//! is the oracle that the codec is tested against.
+//! [`oracle`] interprets a table directly. It shares no code with the codec,
+//! which is tested against it.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(any(feature = "render", test))]
+#[cfg(test)]
 extern crate std;
 
-pub mod kind;
-mod laws;
-pub mod row;
+mod invariants;
+pub mod model;
+pub mod oracle;
 pub mod sample;
 pub mod table;
-pub mod walk;
-
-#[cfg(feature = "render")]
-pub mod render;

@@ -2,14 +2,13 @@
 //!
 //! Derived from the rows alone, and written by the walker, never by the codec:
 //! the seed corpus and the examples of the reference are made of them. What is
-//! here obeys every rule of the tables; [`crate::walk::read`] takes it.
+//! here obeys every rule of the tables; [`crate::oracle::read`] takes it.
 
 use alloc::vec::Vec;
 
-use crate::kind::{Kind, MAX_NAME, Rule};
-use crate::row::{BITMAP_END, Dialect, Field, Message, Trailer};
+use crate::model::{BITMAP_END, Dialect, Field, Kind, MAX_NAME, Message, Rule, Trailer};
+use crate::oracle::{self, Value};
 use crate::table::command::COMMAND;
-use crate::walk::{self, Value};
 
 /// Name of the RAM block in everyday samples: the guest's main memory.
 pub const BLOCK: &[u8] = b"pc.ram";
@@ -65,7 +64,7 @@ pub struct Sample {
 impl Sample {
     /// Frame and trailer.
     pub fn bytes(&self, dialect: &Dialect, message: &Message) -> Vec<u8> {
-        let mut bytes = walk::write(dialect, message, &self.values);
+        let mut bytes = oracle::write(dialect, message, &self.values);
         bytes.extend(&self.trailer);
         bytes
     }
@@ -216,6 +215,6 @@ fn package(size: Size) -> Vec<u8> {
     commands.push(bare("POSTCOPY_RUN"));
     commands
         .iter()
-        .flat_map(|(message, values)| walk::write(&COMMAND, message, values))
+        .flat_map(|(message, values)| oracle::write(&COMMAND, message, values))
         .collect()
 }

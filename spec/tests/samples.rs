@@ -1,8 +1,8 @@
 //! The samples obey the tables.
 
+use retpath_spec::oracle::{self, Step};
 use retpath_spec::sample::{Size, samples};
 use retpath_spec::table::DIALECTS;
-use retpath_spec::walk::{self, Step};
 
 #[test]
 fn walker_reads_every_sample_back() {
@@ -10,7 +10,7 @@ fn walker_reads_every_sample_back() {
         for message in dialect.messages {
             for sample in samples(message) {
                 let bytes = sample.bytes(dialect, message);
-                let read = walk::read(dialect, &bytes);
+                let read = oracle::read(dialect, &bytes);
                 let Ok(Step::Message(walked)) = read else {
                     panic!("{} {:?}: {read:?}", message.label, sample.size);
                 };
@@ -26,10 +26,10 @@ fn walker_reads_every_sample_back() {
 fn samples_reach_both_ends_of_the_payload() {
     for dialect in DIALECTS {
         for message in dialect.messages {
-            let (min, max) = walk::payload_bounds(dialect, message);
+            let (min, max) = oracle::payload_bounds(dialect, message);
             let size = |sample: &_| {
-                let frame = walk::write(dialect, message, sample);
-                frame.len() - walk::header_size(dialect)
+                let frame = oracle::write(dialect, message, sample);
+                frame.len() - oracle::header_size(dialect)
             };
             let samples = samples(message);
             let first = &samples[0];

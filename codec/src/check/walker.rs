@@ -3,9 +3,9 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use retpath_spec::row;
+use retpath_spec::model;
+use retpath_spec::oracle::{self, Refused, Step, Walked};
 use retpath_spec::table::DIALECTS;
-use retpath_spec::walk::{self, Refused, Step, Walked};
 
 use crate::error::{DecodeError, Rule};
 use crate::frame::{Decoded, Dialect, Value, decode};
@@ -16,7 +16,7 @@ use crate::ranges::RangeList;
 /// or which message with which values, or what is refused where, and why.
 pub fn walker<D: Dialect>(bytes: &[u8]) {
     let table = table::<D>();
-    match (decode::<D>(bytes), walk::read(table, bytes)) {
+    match (decode::<D>(bytes), oracle::read(table, bytes)) {
         (Ok(Decoded::Need(ours)), Ok(Step::Need(theirs))) if ours == theirs => {}
         (Ok(Decoded::Message { message, rest }), Ok(Step::Message(walked)))
             if bytes.len() - rest.len() == walked.size =>
@@ -33,7 +33,7 @@ pub fn walker<D: Dialect>(bytes: &[u8]) {
     }
 }
 
-fn same_message<D: Dialect>(table: &row::Dialect, message: &D::Message<'_>, walked: &Walked) {
+fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, walked: &Walked) {
     let row = table
         .messages
         .iter()
@@ -49,13 +49,13 @@ fn same_message<D: Dialect>(table: &row::Dialect, message: &D::Message<'_>, walk
             "{message:?}"
         );
         ours.push(match value {
-            Value::Number(n) | Value::Offset(n) | Value::Bytes(n) => walk::Value::Number(n),
-            Value::Name(Some(name)) => walk::Value::Name(name.as_bytes().into()),
-            Value::Name(None) => walk::Value::NoName,
+            Value::Number(n) | Value::Offset(n) | Value::Bytes(n) => oracle::Value::Number(n),
+            Value::Name(Some(name)) => oracle::Value::Name(name.as_bytes().into()),
+            Value::Name(None) => oracle::Value::NoName,
             Value::PageSizes(sizes) => {
-                walk::Value::PageSizes(sizes.map(|sizes| (sizes.summary, sizes.target)))
+                oracle::Value::PageSizes(sizes.map(|sizes| (sizes.summary, sizes.target)))
             }
-            Value::Ranges(ranges) => walk::Value::Ranges(
+            Value::Ranges(ranges) => oracle::Value::Ranges(
                 ranges
                     .iter()
                     .map(|range| (range.start, range.len))
@@ -75,7 +75,7 @@ fn same_refusal(ours: &DecodeError, theirs: &Refused) -> bool {
 }
 
 /// The numbers in a refusal are those of the table and of the frame.
-fn details(table: &row::Dialect, bytes: &[u8], error: &DecodeError) {
+fn details(table: &model::Dialect, bytes: &[u8], error: &DecodeError) {
     let at = table.lead.len();
     let field = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
     let row = table
@@ -89,7 +89,7 @@ fn details(table: &row::Dialect, bytes: &[u8], error: &DecodeError) {
         }
         (Rule::Length { len, min, max }, Some(row)) => {
             assert_eq!(len, field(at + 2));
-            assert_eq!((min, max), walk::payload_bounds(table, row));
+            assert_eq!((min, max), oracle::payload_bounds(table, row));
         }
         (Rule::Leftover { count }, Some(_)) => {
             assert_eq!(wide(at + 4 + field(at + 2) - count), error.offset);
@@ -100,7 +100,7 @@ fn details(table: &row::Dialect, bytes: &[u8], error: &DecodeError) {
 }
 
 /// The table of dialect `D`.
-fn table<D: Dialect>() -> &'static row::Dialect {
+fn table<D: Dialect>() -> &'static model::Dialect {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     table.expect("every dialect is made from a table")
 }

@@ -17,8 +17,8 @@ use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 use crate::name::NameBuf;
 use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
-use crate::prim::{Refused, Run, Sink, Written};
-use crate::prim::{self, Fail, Parsed};
+use crate::field::{Refused, Run, Sink, Written};
+use crate::field::{self, Fail, Parsed};
 #[cfg(feature = "alloc")]
 use crate::ranges::RangeBuf;
 use crate::ranges::{PageSizes, RangeList, Ranges};
@@ -296,104 +296,104 @@ impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
 
 #[inline(always)]
 fn parse_ping<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, value) = prim::be32("value", rest)?;
+    let (rest, value) = field::be32("value", rest)?;
     Ok((rest, Command::Ping { value }))
 }
 
 #[inline(always)]
 fn parse_postcopy_advise<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, sizes) = prim::page_sizes("sizes", rest)?;
+    let (rest, sizes) = field::page_sizes("sizes", rest)?;
     Ok((rest, Command::PostcopyAdvise { sizes }))
 }
 
 #[inline(always)]
 fn parse_postcopy_ram_discard<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, ()) = prim::u8_equals("version", 0, rest)?;
-    let (rest, block) = prim::name("block", rest)?;
-    let (rest, ()) = prim::u8_equals("terminator", 0, rest)?;
-    let (rest, ranges) = prim::ranges("ranges", rest)?;
+    let (rest, ()) = field::u8_equals("version", 0, rest)?;
+    let (rest, block) = field::name("block", rest)?;
+    let (rest, ()) = field::u8_equals("terminator", 0, rest)?;
+    let (rest, ranges) = field::ranges("ranges", rest)?;
     Ok((rest, Command::PostcopyRamDiscard { block, ranges }))
 }
 
 #[inline(always)]
 fn parse_packaged<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, size) = prim::be32("size", rest)?;
+    let (rest, size) = field::be32("size", rest)?;
     Ok((rest, Command::Packaged { size }))
 }
 
 #[inline(always)]
 fn parse_recv_bitmap<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, block) = prim::name("block", rest)?;
+    let (rest, block) = field::name("block", rest)?;
     Ok((rest, Command::RecvBitmap { block }))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_open_return_path<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(1).be16::<3>(0))
+    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(1).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_ping<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(2).be16::<3>(4).be32::<5>(value))
+    field::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(2).be16::<3>(4).be32::<5>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_advise<W: Write>(out: Sink<W>, sizes: Option<PageSizes>) -> Written<W> {
-    let out = prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(3).be16::<3>(prim::page_sizes_size(sizes)))?;
-    prim::put_page_sizes(out, sizes)
+    let out = field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(3).be16::<3>(field::page_sizes_size(sizes)))?;
+    field::put_page_sizes(out, sizes)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_listen<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(4).be16::<3>(0))
+    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(4).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_run<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(5).be16::<3>(0))
+    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(5).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_ram_discard<W: Write, R: RangeList>(out: Sink<W>, block: Name<'_>, ranges: &R) -> Written<W> {
-    let out = prim::put(out, Run::<7>::new().u8::<0>(8).be16::<1>(6).be16::<3>(fit::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8::<5>(0).u8::<6>(block.size()))?;
-    let out = prim::put_name(out, block)?;
-    let out = prim::put(out, Run::<1>::new().u8::<0>(0))?;
-    prim::put_ranges(out, ranges)
+    let out = field::put(out, Run::<7>::new().u8::<0>(8).be16::<1>(6).be16::<3>(fit::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8::<5>(0).u8::<6>(block.size()))?;
+    let out = field::put_name(out, block)?;
+    let out = field::put(out, Run::<1>::new().u8::<0>(0))?;
+    field::put_ranges(out, ranges)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_packaged<W: Write>(out: Sink<W>, size: u32) -> Written<W> {
-    prim::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(7).be16::<3>(4).be32::<5>(size))
+    field::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(7).be16::<3>(4).be32::<5>(size))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_enable_colo<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(8).be16::<3>(0))
+    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(8).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_postcopy_resume<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(9).be16::<3>(0))
+    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(9).be16::<3>(0))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_recv_bitmap<W: Write>(out: Sink<W>, block: Name<'_>) -> Written<W> {
-    let out = prim::put(out, Run::<6>::new().u8::<0>(8).be16::<1>(10).be16::<3>(1 + u16::from(block.size())).u8::<5>(block.size()))?;
-    prim::put_name(out, block)
+    let out = field::put(out, Run::<6>::new().u8::<0>(8).be16::<1>(10).be16::<3>(1 + u16::from(block.size())).u8::<5>(block.size()))?;
+    field::put_name(out, block)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_switchover_start<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(11).be16::<3>(0))
+    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(11).be16::<3>(0))
 }

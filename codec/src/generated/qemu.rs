@@ -16,8 +16,8 @@ use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 use crate::name::NameBuf;
 use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
-use crate::prim::{Refused, Run, Sink, Written};
-use crate::prim::{self, Fail, Parsed};
+use crate::field::{Refused, Run, Sink, Written};
+use crate::field::{self, Fail, Parsed};
 
 /// Chooses the merged dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,85 +260,85 @@ impl<N: BlockName> Encode for Message<N> {
 
 #[inline(always)]
 fn parse_shut<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = prim::be32("value", rest)?;
+    let (rest, value) = field::be32("value", rest)?;
     Ok((rest, Message::Shut { value }))
 }
 
 #[inline(always)]
 fn parse_pong<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = prim::be32("value", rest)?;
+    let (rest, value) = field::be32("value", rest)?;
     Ok((rest, Message::Pong { value }))
 }
 
 #[inline(always)]
 fn parse_req_pages_id<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, start) = prim::be64("start", rest)?;
-    let (rest, len) = prim::be32_span("len", start, rest)?;
-    let (rest, block) = prim::name("block", rest)?;
+    let (rest, start) = field::be64("start", rest)?;
+    let (rest, len) = field::be32_span("len", start, rest)?;
+    let (rest, block) = field::name("block", rest)?;
     Ok((rest, Message::ReqPagesId { start, len, block }))
 }
 
 #[inline(always)]
 fn parse_req_pages<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, start) = prim::be64("start", rest)?;
-    let (rest, len) = prim::be32_span("len", start, rest)?;
+    let (rest, start) = field::be64("start", rest)?;
+    let (rest, len) = field::be32_span("len", start, rest)?;
     Ok((rest, Message::ReqPages { start, len }))
 }
 
 #[inline(always)]
 fn parse_recv_bitmap<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, block) = prim::name("block", rest)?;
+    let (rest, block) = field::name("block", rest)?;
     Ok((rest, Message::RecvBitmap { block }))
 }
 
 #[inline(always)]
 fn parse_resume_ack<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, ()) = prim::be32_equals("value", 1, rest)?;
+    let (rest, ()) = field::be32_equals("value", 1, rest)?;
     Ok((rest, Message::ResumeAck))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_shut<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
+    field::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
+    field::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<'_>) -> Written<W> {
     fit::span("len", start, len.into())?;
-    let out = prim::put(out, Run::<17>::new().be16::<0>(3).be16::<2>(13 + u16::from(block.size())).be64::<4>(start).be32::<12>(len).u8::<16>(block.size()))?;
-    prim::put_name(out, block)
+    let out = field::put(out, Run::<17>::new().be16::<0>(3).be16::<2>(13 + u16::from(block.size())).be64::<4>(start).be32::<12>(len).u8::<16>(block.size()))?;
+    field::put_name(out, block)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u32) -> Written<W> {
     fit::span("len", start, len.into())?;
-    prim::put(out, Run::<16>::new().be16::<0>(4).be16::<2>(12).be64::<4>(start).be32::<12>(len))
+    field::put(out, Run::<16>::new().be16::<0>(4).be16::<2>(12).be64::<4>(start).be32::<12>(len))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_recv_bitmap<W: Write>(out: Sink<W>, block: Name<'_>) -> Written<W> {
-    let out = prim::put(out, Run::<5>::new().be16::<0>(5).be16::<2>(1 + u16::from(block.size())).u8::<4>(block.size()))?;
-    prim::put_name(out, block)
+    let out = field::put(out, Run::<5>::new().be16::<0>(5).be16::<2>(1 + u16::from(block.size())).u8::<4>(block.size()))?;
+    field::put_name(out, block)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_resume_ack<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16::<0>(6).be16::<2>(4).be32::<4>(1))
+    field::put(out, Run::<8>::new().be16::<0>(6).be16::<2>(4).be32::<4>(1))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_switchover_ack<W: Write>(out: Sink<W>) -> Written<W> {
-    prim::put(out, Run::<4>::new().be16::<0>(7).be16::<2>(0))
+    field::put(out, Run::<4>::new().be16::<0>(7).be16::<2>(0))
 }

@@ -16,8 +16,8 @@ use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
 use crate::name::NameBuf;
 use crate::name::{BlockName, Name};
 #[cfg(feature = "encode")]
-use crate::prim::{Refused, Run, Sink, Written};
-use crate::prim::{self, Fail, Parsed};
+use crate::field::{Refused, Run, Sink, Written};
+use crate::field::{self, Fail, Parsed};
 
 /// Chooses the draft dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,40 +201,40 @@ impl<N: BlockName> Encode for Message<N> {
 
 #[inline(always)]
 fn parse_shut<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = prim::be32("value", rest)?;
+    let (rest, value) = field::be32("value", rest)?;
     Ok((rest, Message::Shut { value }))
 }
 
 #[inline(always)]
 fn parse_pong<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = prim::be32("value", rest)?;
+    let (rest, value) = field::be32("value", rest)?;
     Ok((rest, Message::Pong { value }))
 }
 
 #[inline(always)]
 fn parse_req_pages<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, start) = prim::be64("start", rest)?;
-    let (rest, (len, flag)) = prim::flagged_span("len", start, rest)?;
-    let (rest, block) = prim::flagged_name("block", flag, rest)?;
+    let (rest, start) = field::be64("start", rest)?;
+    let (rest, (len, flag)) = field::flagged_span("len", start, rest)?;
+    let (rest, block) = field::flagged_name("block", flag, rest)?;
     Ok((rest, Message::ReqPages { start, len, block }))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_shut<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
+    field::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    prim::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
+    field::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
 fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u64, block: Option<Name<'_>>) -> Written<W> {
     fit::flagged("len", start, len)?;
-    let out = prim::put(out, Run::<20>::new().be16::<0>(3).be16::<2>(16 + prim::flagged_name_size(block)).be64::<4>(start).be64::<12>(prim::flagged_len(len, block)))?;
-    prim::put_flagged_name(out, block)
+    let out = field::put(out, Run::<20>::new().be16::<0>(3).be16::<2>(16 + field::flagged_name_size(block)).be64::<4>(start).be64::<12>(field::flagged_len(len, block)))?;
+    field::put_flagged_name(out, block)
 }

@@ -23,7 +23,7 @@ use retpath_codec::command::Commands;
 use retpath_codec::forward::{Decoder, Options, Step};
 use retpath_codec::stream::Stream;
 use retpath_codec::{DecodeError, Decoded, Dialect, NameBuf, Qemu, Rule, V7, decode};
-use retpath_spec::walk;
+use retpath_spec::oracle;
 
 /// What a file of the corpus must be: folder, name and contents.
 pub(crate) struct Malformed {
@@ -213,7 +213,7 @@ fn breaks_every_rule_of_a_frame_that_the_walker_knows_and_no_other() {
         // Of trailers and of the stream, which are no business of the walker.
         .filter(|rule| !rule.starts_with("bitmap-") && !["after-shut", "cut-short"].contains(rule))
         .collect();
-    assert_eq!(broken, walk::RULES.iter().copied().collect());
+    assert_eq!(broken, oracle::RULES.iter().copied().collect());
 }
 
 #[test]

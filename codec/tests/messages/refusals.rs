@@ -4,9 +4,9 @@
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::Commands;
 use retpath_codec::{DecodeError, Dialect, Qemu, Rule, V7, decode};
-use retpath_spec::kind::{self, Kind};
+use retpath_spec::model::{self, Kind};
+use retpath_spec::oracle;
 use retpath_spec::table::DIALECTS;
-use retpath_spec::walk;
 
 use crate::samples::hex;
 
@@ -135,7 +135,7 @@ refusals! {
 #[test]
 fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
     let all = all();
-    for rule in walk::RULES {
+    for rule in oracle::RULES {
         assert!(
             all.iter().any(|(_, error)| error.rule.name() == *rule),
             "{rule}"
@@ -151,7 +151,7 @@ fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
                         && error.field == Some(field.name)
                 });
                 assert!(
-                    found || free && field.rule == kind::Rule::Any,
+                    found || free && field.rule == model::Rule::Any,
                     "no refusal of {}, {}, {}",
                     dialect.name,
                     message.label,

@@ -2,7 +2,7 @@
 
 use retpath_codec::command::Commands;
 use retpath_codec::{Decoded, Dialect, Encode, Qemu, Rule, Trailer, V7, check, decode};
-use retpath_spec::row;
+use retpath_spec::model;
 use retpath_spec::table::DIALECTS;
 
 use crate::samples::{Samples, hex};
@@ -95,9 +95,9 @@ fn has_the_label_and_the_trailer_of_the_table<D: Samples>() {
         assert_eq!(D::label(&message), row.label);
         let trailer = match row.trailer {
             None => Trailer::None,
-            Some(row::Trailer::Bitmap) => Trailer::Bitmap,
-            Some(row::Trailer::End) => Trailer::End,
-            Some(row::Trailer::Package) => {
+            Some(model::Trailer::Bitmap) => Trailer::Bitmap,
+            Some(model::Trailer::End) => Trailer::End,
+            Some(model::Trailer::Package) => {
                 let size = sample
                     .bytes
                     .last_chunk()

@@ -1,5 +1,5 @@
-//! The walk-through in README.md, run as it stands there: from a running machine to an image, and
-//! from the image to four clones of it.
+//! The walk-throughs in README.md, run as they stand there: four clones of a saved machine, and the
+//! machine received into an image by postcopy.
 
 use std::env;
 use std::fs;
@@ -16,16 +16,14 @@ use retpath_support::qemu::process::{binary, folder};
 use retpath_support::qemu::{Guest, Machine, Qemu};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// The lines of the walk-through.
+/// The lines of the walk-throughs.
 fn lines() -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let text = fs::read_to_string(path).expect("there is a README");
     let blocks = text.split("```console\n").skip(1);
     let blocks = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
-    let mut ours = blocks.filter(|block| block.contains("(qemu)"));
-    let block = ours.next().expect("a walk-through");
-    assert_eq!(ours.next(), None, "one walk-through");
-    block.lines().map(str::to_owned).collect()
+    let ours = blocks.filter(|block| block.contains("(qemu)"));
+    ours.flat_map(str::lines).map(str::to_owned).collect()
 }
 
 /// A shell that is fed line by line; its programs end with it.
@@ -84,7 +82,7 @@ fn wait_for(path: &Path) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn the_walk_through_works_as_it_stands() {
+fn the_walk_throughs_work_as_they_stand() {
     let place = folder();
     let here = place.path();
     let machine = Machine::new(16, Guest::mib(1, 8));
@@ -120,17 +118,19 @@ fn the_walk_through_works_as_it_stands() {
     let arguments = arguments.replace("-serial stdio", &format!("-serial {port}"));
     let mut shell = Shell::start(here, &path, &arguments);
     let lines = lines();
-    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert_eq!(lines.len(), 9, "{lines:?}");
     for line in lines {
         let line = line.replace("/tmp/", &format!("{}/", here.display()));
         if let Some(command) = line.strip_prefix("(qemu) ") {
             let answer = source.monitor(command);
             let fine = answer.is_empty() || answer.contains("continuing detached");
             assert!(fine, "{command}: {answer}");
-            if command.starts_with("migrate") {
-                // As a terminal's monitor does without -d.
+            if command == "cont" {
+                source.wait_healthy(5, SOON);
+            }
+            // As a terminal's monitor does without -d.
+            if command.starts_with("migrate \"") || command == "migrate_start_postcopy" {
                 source.wait_status(&["completed"], SOON);
-                wait_for(&here.join("vm"));
             }
             continue;
         }
@@ -141,7 +141,7 @@ fn the_walk_through_works_as_it_stands() {
             wait_for(&here.join("in"));
         }
     }
-    source.wait_healthy(5, SOON);
+    wait_for(&here.join("rescued"));
     // Each of the clones checks all of its memory, several times.
     let pages = usize::try_from(machine.guest().quiet / machine.guest().sweep).expect("small");
     let end = Instant::now() + SOON;

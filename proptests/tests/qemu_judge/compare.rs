@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use retpath_spec::row::{Dialect, Message};
+use retpath_spec::model::{Dialect, Message};
 use retpath_spec::table::DIALECTS;
 
 use crate::verdict::{End, Fault, Said, Verdict};

@@ -1,8 +1,7 @@
 //! Commands: what a migration's source tells the destination between the
 //! sections of the forward stream (section type 0x08).
 
-use crate::kind::{Kind, Rule, Unit};
-use crate::row::{Dialect, Field, Message, Refusal, Reserved, Source, Trailer};
+use crate::model::{Dialect, Field, Kind, Message, Refusal, Reserved, Rule, Source, Trailer, Unit};
 
 const fn savevm(function: &'static str) -> Source {
     Source {

@@ -5,7 +5,7 @@ pub mod ram;
 pub mod return_path;
 pub mod stream;
 
-use crate::row::Dialect;
+use crate::model::Dialect;
 
 /// Every set of framed messages.
 pub const DIALECTS: &[&Dialect] = &[&return_path::QEMU, &return_path::V7, &command::COMMAND];

@@ -4,7 +4,7 @@
 //! one of these flags, with or without CONTINUE, in the bits below the target
 //! page size.
 
-use crate::row::{Body, Legal, Record, Refusal};
+use crate::model::{Body, Legal, Record, Refusal};
 
 const NOWHERE: Legal = Legal {
     precopy: false,

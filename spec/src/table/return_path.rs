@@ -4,8 +4,7 @@
 //! merged, and the draft of June 2015 (patch 30 of 42 of the postcopy series,
 //! version 7).
 
-use crate::kind::{Kind, Rule, Unit};
-use crate::row::{Dialect, Field, Message, Refusal, Reserved, Source, Trailer};
+use crate::model::{Dialect, Field, Kind, Message, Refusal, Reserved, Rule, Source, Trailer, Unit};
 
 const fn migration(function: &'static str) -> Source {
     Source {

@@ -1,6 +1,6 @@
 //! The forward stream: its header and its sections.
 
-use crate::row::{Form, Part, Refusal, Section, Subsection};
+use crate::model::{Form, Part, Refusal, Section, Subsection};
 
 /// First four bytes of a forward stream: "QEVM".
 pub const MAGIC: u32 = 0x5145_564d;
