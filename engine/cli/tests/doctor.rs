@@ -147,7 +147,7 @@ fn ends_quietly_when_standard_output_is_closed() {
 }
 
 #[test]
-fn refuses_wrong_usage_with_code_two() {
+fn refuses_wrong_usage_with_code_2() {
     for args in [
         &[][..],
         &["doctor", "--format", "xml"],

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn complains_about_every_kind_of_failure_only() {
+    fn reports_every_kind_of_failure_and_nothing_else() {
         let bad = Compared {
             pages: PAGES,
             wrong: 2,

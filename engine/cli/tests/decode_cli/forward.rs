@@ -163,7 +163,7 @@ fn summary(name: &str, kind: &str) -> serde_json::Value {
 }
 
 #[test]
-fn explains_every_byte_of_the_captures() {
+fn decodes_every_byte_of_the_captures() {
     let pages = |name: &str, kind: &str| {
         let summary = summary(name, kind);
         let after = &summary["records_after_listen"];
@@ -226,7 +226,7 @@ fn counts_sections_commands_records_and_blocks() {
 }
 
 #[test]
-fn prints_what_was_sent_before_the_link_broke() {
+fn prints_what_was_sent_before_a_link_broke() {
     for (name, records) in [
         (
             "qemu-7.2-recover.ch0.fwd",
@@ -287,7 +287,7 @@ fn refuses_every_prefix_of_a_migration() {
 }
 
 #[test]
-fn refuses_what_is_no_forward_stream() {
+fn refuses_recordings_that_are_not_forward_streams() {
     let cases: [(&str, &[u8]); 4] = [
         ("forward", b"\0\x02\0\x04\0\0\0\x01"),
         ("forward", b"\x08\0\x0a\0\x07\x06pc.ram"),

@@ -1,4 +1,4 @@
-//! Slow inputs, outputs that go away, terminals.
+//! Slow inputs, outputs that are closed, terminals.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -35,7 +35,7 @@ fn piped(args: &[&str], work: impl FnOnce(ChildStdin, &mpsc::Receiver<String>)) 
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
-/// The next line. A command that holds it back makes the test fail, not hang.
+/// The next line. A command that delays it makes the test fail, not hang.
 #[track_caller]
 fn line(lines: &mpsc::Receiver<String>) -> String {
     lines
@@ -55,7 +55,7 @@ fn prints_a_line_as_soon_as_its_message_has_arrived() {
         assert!(lines.try_recv().is_err());
         stdin.write_all(&PONG[5..]).expect("it reads on");
         assert_eq!(line(lines), r#"{"offset":16,"message":"PONG","value":1}"#);
-        // A bitmap that takes its time.
+        // A bitmap that arrives slowly.
         stdin
             .write_all(b"\0\x05\0\x07\x06pc.ram\0\0\0\0\0\0\0\x08\x01")
             .expect("it reads on");
@@ -99,7 +99,7 @@ impl Read for Broken<'_> {
 }
 
 #[test]
-fn prints_what_was_decoded_before_its_input_broke() {
+fn prints_what_was_decoded_before_a_read_error() {
     let bytes = [PONG, &PONG[..3]].concat();
     let mut input = Broken(&bytes);
     let mut out = Vec::new();
@@ -149,7 +149,7 @@ fn prints_the_same_however_the_input_is_split() {
 }
 
 #[test]
-fn ends_quietly_when_its_reader_has_seen_enough() {
+fn ends_quietly_when_its_reader_closes_the_pipe() {
     let mut child = retpath()
         .arg("-")
         .stdin(Stdio::piped())
@@ -175,7 +175,7 @@ fn ends_quietly_when_its_reader_has_seen_enough() {
 }
 
 #[test]
-fn says_when_the_report_cannot_be_written() {
+fn fails_when_the_report_cannot_be_written() {
     let full = OpenOptions::new()
         .write(true)
         .open("/dev/full")
@@ -258,8 +258,8 @@ fn shows_a_bar_on_a_terminal_while_a_large_recording_is_decoded() {
     assert!(!seen.contains("iB/s"));
 }
 
-/// Feeds the command megabytes without an end, and says how much memory it has
-/// used at most after each of these numbers of them, in KiB.
+/// Feeds the command an endless stream; returns its peak memory in KiB after each of these numbers of
+/// megabytes.
 fn memory_after(megabytes: &[usize]) -> Vec<u64> {
     let (start, pages) = stream::endless();
     let mut child = retpath()

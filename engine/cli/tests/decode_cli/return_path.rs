@@ -148,7 +148,7 @@ fn keeps_names_that_are_not_utf_8_or_not_printable() {
 }
 
 #[test]
-fn explains_every_byte_of_the_captures() {
+fn decodes_every_byte_of_the_captures() {
     let plain = |pages: u32| {
         format!(r#""messages":{{"PONG":4,"REQ_PAGES_ID":1,"REQ_PAGES":{pages},"SHUT":1}}}}"#)
     };

@@ -1,5 +1,5 @@
-//! Forward streams that the captures do not have: precopy, subsections, huge
-//! pages, old machine types, records of old releases.
+//! Forward streams that are not among the captures: precopy, subsections, huge pages, old machine
+//! types, records of old releases.
 
 use crate::stream::{END, START, part};
 use std::path::PathBuf;
@@ -277,7 +277,7 @@ fn seeds() -> Vec<(PathBuf, Vec<&'static str>)> {
 }
 
 #[test]
-fn understands_the_seed_corpus() {
+fn decodes_the_seed_corpus() {
     for (path, mut args) in seeds() {
         let bytes = std::fs::metadata(&path).expect("it is there").len();
         args.push("--summary");

@@ -261,7 +261,7 @@ fn prints_a_table_for_people() {
 }
 
 #[test]
-fn refuses_wrong_usage_with_code_two() {
+fn refuses_wrong_usage_with_code_2() {
     for args in [
         &["--size", "x"][..],
         &["--size", "0"],
