@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use retpath_engine::memory::{Backing, Frozen, Memory};
+use retpath_engine::memory::{Backing, Memory, SealedMemory};
 
 use retpath_support::harness::{
     APART, Pins, Row, Served, Setup, TOGETHER, Touch, finish, median, percentile,
@@ -21,14 +21,14 @@ fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) ->
         bandwidth,
         preempt,
     };
-    retpath_support::harness::migrate(setup, move || -> Vec<Frozen> {
+    retpath_support::harness::migrate(setup, move || -> Vec<SealedMemory> {
         let len = mib << 20;
         let memory = Memory::new(Backing::Anonymous, len).expect("memory");
         let page = vec![7; 1 << 16];
         for at in (0..len).step_by(page.len()) {
             memory.write(at, &page).expect("inside");
         }
-        vec![memory.freeze().expect("nobody else has it")]
+        vec![memory.seal().expect("nobody else has it")]
     })
 }
 

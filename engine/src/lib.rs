@@ -5,17 +5,25 @@
 //! in, decisions come out, and tests turn its crank.
 
 #![deny(unsafe_code)]
+// The policies in `protocol` that only the loops use.
+#![cfg_attr(not(feature = "driver"), allow(dead_code, unused_imports))]
 // They panic where an output is closed or full.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("retpath-engine needs Linux: userfaultfd, memfd and hugetlbfs are Linux's");
+#[cfg(all(feature = "driver", not(target_os = "linux")))]
+compile_error!(
+    "the features `driver` and `uffd` need Linux; the protocol cores build without them"
+);
 
-#[cfg(feature = "uffd")]
+pub use retpath_codec as codec;
+
+#[cfg(feature = "driver")]
 pub mod driver;
+#[cfg(feature = "driver")]
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod protocol;
+#[cfg(feature = "driver")]
 pub mod socket;
 #[cfg(feature = "uffd")]
 #[allow(unsafe_code)]

@@ -1,71 +1,100 @@
-//! The RAM of a block, as the host maps it.
+//! Guest RAM: memory of a RAM block in this process.
 //!
-//! [`Memory`] is memory that is being filled or written: a destination's RAM, or a source's before
-//! it is served. It never hands out a slice, because a guest, a device or the kernel may write it
-//! at any moment; bytes are copied in and out with relaxed atomic operations on aligned 8-byte
-//! words. A writer that races a reader makes a torn copy, never undefined behaviour.
+//! * [`Memory`] is readable and writable: the RAM of a destination, or of a source before the
+//!   switch. A guest, a device or the kernel may write it at any moment, so it never lends a slice:
+//!   bytes are copied in and out with relaxed atomic operations on aligned 8-byte words. A copy
+//!   that races with a writer may be torn; it is never undefined behaviour. The memory is mapped
+//!   here ([`Memory::new`]) or belongs to the embedder ([`Memory::from_raw`]).
+//! * [`SealedMemory`] is immutable, so it lends its bytes: a source sends pages from it without
+//!   copying them first.
 //!
-//! [`Frozen`] is read-only memory, so it lends out its bytes: a source sends pages from it without
-//! copying them first.
-//!
-//! Offsets and lengths are in bytes from the start of the block and are checked without wrapping;
-//! a bad one is an [`Error`], never a panic. An access blocks while the memory is registered with
-//! a userfaultfd and the page is missing, so the thread that serves the faults must not make one.
-//! Touching a poisoned page, or a page that a hugetlbfs pool cannot provide, ends the process with
-//! SIGBUS, as it would any program.
-//!
-//! This file and `uffd.rs` hold the crate's only unsafe code.
+//! Offsets and lengths are in bytes from the start of the block. Checks do not wrap; an invalid
+//! range is an [`Error`], never a panic. An access blocks while the page is missing and the memory
+//! is registered with a userfaultfd, so the thread that serves the faults must not access it.
+//! Touching a poisoned page, or a huge page that the pool cannot provide, ends the process with
+//! SIGBUS.
 
+use std::any::Any;
 use std::fs::File;
 use std::hint::black_box;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::slice;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{fmt, io, slice};
 
-use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::MprotectFlags;
+use rustix::mm::{Advice, madvise};
+
+use crate::blocks::BlockId;
+use crate::source::PageSource;
 
 use crate::protocol::wide;
 
 mod backing;
 mod error;
+mod sealed;
+#[cfg(test)]
+mod tests;
 
 pub use backing::Backing;
 pub use error::Error;
+pub use sealed::SealedMemory;
 
 /// Bytes that one atomic operation moves.
 const WORD: usize = size_of::<AtomicU64>();
 
-/// Memory that others may write while we look: bytes are copied, never lent.
-#[derive(Debug)]
+/// Readable and writable memory of a RAM block. Bytes are copied, never lent.
 pub struct Memory {
-    map: MmapRaw,
+    /// First byte of the mapping: page-aligned, and `len` bytes are mapped.
+    start: NonNull<u8>,
+    /// A multiple of the page size, not zero.
+    len: usize,
     backing: Backing,
-    /// What the mapping shows; none for anonymous memory.
+    /// The mapped file; `None` for anonymous memory and memory of the embedder.
     file: Option<File>,
+    owner: Owner,
+}
+
+/// What unmaps the memory when dropped.
+enum Owner {
+    Mapping(MmapRaw),
+    Embedder(#[allow(dead_code)] Box<dyn Any + Send + Sync>),
+}
+
+// SAFETY: `start` is the only field that is not `Send`. It points to a mapping, which belongs to
+// the process and not to a thread; the owner that unmaps it is `Send`.
+unsafe impl Send for Memory {}
+
+// SAFETY: through a shared reference the bytes are accessed with atomic operations only, and
+// madvise(2) is thread-safe; the other fields are `Sync`.
+unsafe impl Sync for Memory {}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("range", &self.range())
+            .field("backing", &self.backing)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Memory {
-    /// Maps `len` bytes that read as zero; no page is allocated until it is touched.
+    /// Maps `len` bytes that read as zero; no page is allocated before it is touched.
     ///
     /// # Errors
-    /// `len` is zero, no multiple of the backing's page size or too large for this machine; or the
-    /// kernel has no room. Huge pages are taken from the pool at once, so a pool that is too small
-    /// fails here and not at some later touch.
+    /// `len` is zero, not a multiple of the backing's page size, or too large for this machine; or
+    /// the kernel has no room. Huge pages are reserved at once, so a pool that is too small fails
+    /// here and not at a later touch.
     pub fn new(backing: Backing, len: u64) -> Result<Self, Error> {
-        let page_size = backing.page_size();
-        let bytes = usize::try_from(len).ok();
-        let Some(bytes) = bytes.filter(|_| len != 0 && len.is_multiple_of(page_size)) else {
-            return Err(Error::Length { len, page_size });
-        };
+        let bytes = checked_len(backing, len)?;
         let file = match backing {
             Backing::Anonymous => None,
-            Backing::Shared => Some(memfd(MemfdFlags::CLOEXEC, len)?),
-            Backing::Huge2M => Some(memfd(hugetlb(MemfdFlags::HUGE_2MB), len)?),
-            Backing::Huge1G => Some(memfd(hugetlb(MemfdFlags::HUGE_1GB), len)?),
+            Backing::Shared => Some(memfd(MemfdFlags::empty(), len)?),
+            Backing::Huge2M => Some(memfd(MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, len)?),
+            Backing::Huge1G => Some(memfd(MemfdFlags::HUGETLB | MemfdFlags::HUGE_1GB, len)?),
         };
         let mut options = MmapOptions::new();
         options.len(bytes);
@@ -77,6 +106,7 @@ impl Memory {
             Backing::Huge2M | Backing::Huge1G
                 if source.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) =>
             {
+                let page_size = backing.page_size();
                 let needed = len / page_size;
                 let pool = backing::pool_for(page_size, needed);
                 Error::NoHugePages {
@@ -85,23 +115,80 @@ impl Memory {
                     pool,
                 }
             }
-            _ => Error::System {
-                doing: "mapping the memory of a RAM block",
-                source,
-            },
+            _ => system("mapping the memory of a RAM block")(source),
         })?;
-        Ok(Self { map, backing, file })
+        let start = NonNull::new(map.as_mut_ptr());
+        let start = start.ok_or(Error::Length {
+            len,
+            page_size: backing.page_size(),
+        })?;
+        Ok(Self {
+            start,
+            len: bytes,
+            backing,
+            file,
+            owner: Owner::Mapping(map),
+        })
     }
 
-    /// Bytes mapped.
+    /// Wraps `len` bytes that the embedder has mapped at `start`, such as the RAM of a virtual
+    /// machine. `backing` says what the mapping consists of. `owner` is dropped after the last
+    /// access and can keep the mapping alive; pass `()` if it outlives everything.
+    ///
+    /// A destination wants memory that reads as zero and whose pages are still missing: freshly
+    /// mapped, or discarded.
+    ///
+    /// # Safety
+    /// Until `owner` is dropped:
+    ///
+    /// * All `len` bytes from `start` on stay mapped, readable and writable: they are not unmapped,
+    ///   moved or protected, and a mapped file does not become shorter.
+    /// * This process holds no Rust reference to these bytes, except to atomics or inside
+    ///   [`UnsafeCell`](std::cell::UnsafeCell), and does not access them non-atomically while
+    ///   another thread may call methods of this `Memory` or place pages in it. A guest, a device,
+    ///   the kernel and other processes may access them at any time.
+    ///
+    /// # Errors
+    /// `len` is zero or not a multiple of the backing's page size, or `start` is not aligned to
+    /// that page size.
+    pub unsafe fn from_raw(
+        start: *mut u8,
+        len: u64,
+        backing: Backing,
+        owner: impl Any + Send + Sync,
+    ) -> Result<Self, Error> {
+        let bytes = checked_len(backing, len)?;
+        let page_size = backing.page_size();
+        let aligned = wide(start.addr()).is_multiple_of(page_size);
+        let Some(start) = NonNull::new(start).filter(|_| aligned) else {
+            return Err(Error::Start {
+                address: wide(start.addr()),
+                page_size,
+            });
+        };
+        Ok(Self {
+            start,
+            len: bytes,
+            backing,
+            file: None,
+            owner: Owner::Embedder(Box::new(owner)),
+        })
+    }
+
+    /// Length in bytes.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> u64 {
-        wide(self.map.len())
+        wide(self.len)
+    }
+
+    /// The first byte, for mapping it into a guest; valid while this `Memory` exists.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
     }
 
     /// Host virtual addresses of the first byte and of the one after the last.
     pub fn range(&self) -> Range<u64> {
-        let start = wide(self.map.as_ptr().addr());
+        let start = wide(self.start.addr().get());
         start..start + self.len()
     }
 
@@ -115,7 +202,8 @@ impl Memory {
         self.backing.page_size()
     }
 
-    /// The memfd, to be mapped by another process; none for anonymous memory.
+    /// The memfd, for mapping it in another process; `None` for anonymous memory and memory of the
+    /// embedder. It is sealed against changes of its size.
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
@@ -123,7 +211,7 @@ impl Memory {
     /// Copies bytes out. Blocks while a page is missing.
     ///
     /// # Errors
-    /// The range does not lie inside the memory.
+    /// The range is not inside the memory.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
         let at = self.span(offset, wide(buf.len()))?.start;
         let (head, rest) = buf.split_at_mut(head_of(at, buf.len()));
@@ -143,12 +231,12 @@ impl Memory {
         Ok(())
     }
 
-    /// Copies bytes in. Meant for the time before the memory is registered with a userfaultfd;
-    /// after that it blocks while a page is missing, as any write does. Parts of words at its ends
-    /// are read before they are written, so they fault as reads.
+    /// Copies bytes in. Blocks while a page is missing and the memory is registered with a
+    /// userfaultfd. Partial words at both ends are read before they are written, so they fault as
+    /// reads.
     ///
     /// # Errors
-    /// The range does not lie inside the memory.
+    /// The range is not inside the memory.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let at = self.span(offset, wide(bytes.len()))?.start;
         let (head, rest) = bytes.split_at(head_of(at, bytes.len()));
@@ -167,24 +255,24 @@ impl Memory {
         Ok(())
     }
 
-    /// Reads one byte, surely: a missing page faults even if the answer is not used.
+    /// Reads one byte; the compiler does not elide the load, so a missing page faults.
     ///
     /// # Errors
-    /// The offset does not lie inside the memory.
+    /// The offset is not inside the memory.
     pub fn touch(&self, offset: u64) -> Result<u8, Error> {
         let at = self.span(offset, 1)?.start;
         let word = black_box(self.words()[at / WORD].load(Relaxed));
         Ok(word.to_ne_bytes()[at % WORD])
     }
 
-    /// Gives pages back to the kernel: they read as zero, or are missing again once the memory is
+    /// Gives pages back to the kernel: they read as zero, or are missing if the memory is
     /// registered. A length of zero does nothing.
     ///
     /// QEMU: `physmem.c`, `ram_block_discard_range`.
     ///
     /// # Errors
-    /// The range does not lie inside the memory, or its ends are no multiples of the page size; or
-    /// the kernel refuses.
+    /// The range is not inside the memory, or its ends are not multiples of the page size; or the
+    /// kernel refuses.
     pub fn discard(&self, offset: u64, len: u64) -> Result<(), Error> {
         let span = self.span(offset, len)?;
         let page_size = self.page_size();
@@ -198,30 +286,18 @@ impl Memory {
         if len == 0 {
             return Ok(());
         }
-        let Some(file) = &self.file else {
-            // SAFETY: the pages lie inside the mapping and turn into zeros. Nothing borrows their
-            // bytes: they are only ever reached through atomics, which allow any change. memmap2
-            // has no safe form of this advice.
-            let done = unsafe {
-                self.map
-                    .unchecked_advise_range(UncheckedAdvice::DontNeed, span.start, span.len())
-            };
-            return done.map_err(|source| Error::System {
-                doing: "discarding pages",
-                source,
-            });
+        let advice = match self.backing {
+            Backing::Anonymous => Advice::LinuxDontNeed,
+            // DONTNEED would drop the view of this process and leave the pages in the file.
+            Backing::Shared | Backing::Huge2M | Backing::Huge1G => Advice::LinuxRemove,
         };
-        // Dropping our mapping's view would leave the pages in the file; the hole takes both.
-        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(file, hole, offset, len).map_err(|errno| Error::System {
-            doing: "discarding pages",
-            source: errno.into(),
-        })
+        self.advise(span, advice)
+            .map_err(system("discarding pages"))
     }
 
-    /// Keeps the kernel from backing this memory with transparent huge pages, which would make
-    /// neighbours of a page present that nobody has placed. To be called before the first write.
-    /// Memory of huge pages, and a kernel without transparent ones, need nothing.
+    /// Disables transparent huge pages for this memory, which would make neighbours of a placed
+    /// page present. Call it before the first write. Does nothing for memory of huge pages, and
+    /// where the kernel has no transparent ones.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -229,136 +305,87 @@ impl Memory {
         if matches!(self.backing, Backing::Huge2M | Backing::Huge1G) {
             return Ok(());
         }
-        match self.map.advise(Advice::NoHugePage) {
-            // What a kernel built without transparent huge pages answers.
+        match self.advise(0..self.len, Advice::LinuxNoHugepage) {
+            // The answer of a kernel built without transparent huge pages.
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
-            done => done.map_err(|source| Error::System {
-                doing: "turning transparent huge pages off",
-                source,
-            }),
+            done => done.map_err(system("disabling transparent huge pages")),
         }
     }
 
-    /// Makes the memory read-only for good, so that its bytes can be lent.
+    /// Makes the memory immutable, so that its bytes can be lent.
     ///
     /// # Errors
-    /// The memory is shared, so others may hold a writable mapping; or the kernel refuses.
-    pub fn freeze(self) -> Result<Frozen, Error> {
-        if self.file.is_some() {
-            return Err(Error::NotPrivate);
+    /// The memory is shared or belongs to the embedder, so something else may write it; or the
+    /// kernel refuses.
+    pub fn seal(self) -> Result<SealedMemory, Error> {
+        match self.owner {
+            Owner::Mapping(map) if self.file.is_none() => SealedMemory::protect(map),
+            _ => Err(Error::NotPrivate),
         }
-        // SAFETY: the range is exactly one mapping of ours, and whoever could write it gave up
-        // `self`. memmap2 offers this for `MmapMut`, whose slices a `Memory` must not make.
-        let done = unsafe {
-            let start = self.map.as_mut_ptr().cast();
-            rustix::mm::mprotect(start, self.map.len(), MprotectFlags::READ)
-        };
-        done.map_err(|errno| Error::System {
-            doing: "making memory read-only",
-            source: errno.into(),
-        })?;
-        Ok(Frozen { map: self.map })
+    }
+
+    /// Applies an advice that keeps the range mapped, readable and writable: at most, pages become
+    /// zero.
+    fn advise(&self, span: Range<usize>, advice: Advice) -> io::Result<()> {
+        let start = self.start.as_ptr().wrapping_add(span.start);
+        // SAFETY: the range is inside the mapping (`span` was checked, or is all of it). Callers use
+        // advice that changes bytes to zero at most. No reference to the bytes exists but to
+        // atomics, which allow any change.
+        let done = unsafe { madvise(start.cast(), span.len(), advice) };
+        Ok(done?)
     }
 
     /// All addresses.
     #[cfg(feature = "uffd")]
     pub(crate) fn all(&self) -> Range<usize> {
-        let start = self.map.as_ptr().addr();
-        start..start + self.map.len()
+        let start = self.start.addr().get();
+        start..start + self.len
     }
 
-    /// Checks that a range lies inside; gives it as indices.
+    /// Checks that a range is inside the memory; returns it as indices.
     pub(crate) fn span(&self, offset: u64, len: u64) -> Result<Range<usize>, Error> {
         span(offset, len, self.len())
     }
 
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is page-aligned, a whole number of pages long, readable, writable and
-        // lives as long as `self`; all bytes are initialised by the kernel, and no other Rust
-        // reference to them exists. Atomics may change under a shared reference.
-        unsafe { slice::from_raw_parts(self.map.as_ptr().cast(), self.map.len() / WORD) }
+        // SAFETY: the mapping is page-aligned, a whole number of words long, initialised by the
+        // kernel, readable and writable, and outlives `self`: `new` and the contract of `from_raw`
+        // make sure of it, and the seals of a memfd keep it from shrinking. Atomics may change under
+        // a shared reference; no other kind of reference to the bytes exists.
+        unsafe { slice::from_raw_parts(self.start.as_ptr().cast(), self.len / WORD) }
     }
 }
 
-/// Read-only memory, whose bytes are lent instead of copied.
-///
-/// Made from private memory with [`Memory::freeze`], or from a sealed memfd with
-/// [`Frozen::map_sealed`]. Not from an ordinary file: other processes can write and truncate it.
-#[derive(Debug)]
-pub struct Frozen {
-    map: MmapRaw,
-}
-
-/// The seals of a memfd that can be neither written nor shortened.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK);
-
-impl Frozen {
-    /// Maps the first `len` bytes of a memfd that is sealed against writing and shrinking.
-    ///
-    /// # Errors
-    /// The file is not sealed, or shorter than `len`; `len` is zero; or the kernel refuses.
-    pub fn map_sealed(file: &File, len: u64) -> Result<Self, Error> {
-        let failed = |source| Error::System {
-            doing: "mapping a memfd",
-            source,
-        };
-        // A file that cannot have seals has none.
-        let seals = rustix::fs::fcntl_get_seals(file);
-        if !seals.is_ok_and(|seals| seals.contains(SEALS)) {
-            return Err(Error::NotSealed);
-        }
-        let size = file.metadata().map_err(failed)?.len();
-        if len > size {
-            return Err(Error::Truncated { len, size });
-        }
-        let Some(bytes) = usize::try_from(len).ok().filter(|&bytes| bytes != 0) else {
-            return Err(Error::Length { len, page_size: 1 });
-        };
-        let mut options = MmapOptions::new();
-        options.len(bytes);
-        // SAFETY: the seals, which cannot be taken away again, keep everybody from writing the
-        // file, through a mapping or not, and from making it shorter than it was found to be.
-        let map = unsafe { options.map_copy_read_only(file) }.map_err(failed)?;
-        Ok(Self { map: map.into() })
-    }
-
-    /// Bytes mapped.
-    #[allow(clippy::len_without_is_empty)] // never empty
-    pub fn len(&self) -> u64 {
-        wide(self.map.len())
-    }
-
-    /// Lends bytes; none if the range does not lie inside.
-    pub fn page(&self, offset: u64, len: usize) -> Option<&[u8]> {
-        let span = span(offset, wide(len), self.len()).ok()?;
-        self.bytes().get(span)
-    }
-
-    /// All bytes.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable, initialised and lives as long as `self`; nobody can write
-        // it (`freeze` took it from its only owner; `map_sealed` asks for seals).
-        unsafe { slice::from_raw_parts(self.map.as_ptr(), self.map.len()) }
+/// Blocks that may change at any moment, in order of their numbers.
+impl PageSource for Vec<Memory> {
+    fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let memory = self.get(block).ok_or(io::ErrorKind::NotFound)?;
+        memory.read(offset, out).map_err(io::Error::other)
     }
 }
 
-impl AsRef<[u8]> for Frozen {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes()
-    }
+/// A length that can be mapped in whole pages.
+fn checked_len(backing: Backing, len: u64) -> Result<usize, Error> {
+    let page_size = backing.page_size();
+    let bytes = usize::try_from(len).ok();
+    bytes
+        .filter(|_| len != 0 && len.is_multiple_of(page_size))
+        .ok_or(Error::Length { len, page_size })
 }
 
-fn hugetlb(size: MemfdFlags) -> MemfdFlags {
-    MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | size
-}
-
+/// A memfd whose size cannot change: a mapping of it never ends in SIGBUS for want of a file.
 fn memfd(flags: MemfdFlags, len: u64) -> Result<File, Error> {
-    let made = rustix::fs::memfd_create("retpath", flags)
-        .and_then(|fd| rustix::fs::ftruncate(&fd, len).map(|()| File::from(fd)));
-    made.map_err(|errno| Error::System {
-        doing: "creating the memory of a RAM block",
-        source: errno.into(),
-    })
+    let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let made = rustix::fs::memfd_create("retpath", flags).and_then(|fd| {
+        rustix::fs::ftruncate(&fd, len)?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok(File::from(fd))
+    });
+    made.map_err(|errno| system("creating the memory of a RAM block")(errno.into()))
+}
+
+fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::System { doing, source }
 }
 
 fn span(offset: u64, len: u64, size: u64) -> Result<Range<usize>, Error> {

@@ -1,22 +1,22 @@
-//! Placing pages through userfaultfd: the only file that speaks to the kernel about it.
+//! userfaultfd: traps accesses to missing pages, and places pages.
 //!
 //! ```text
 //! Uffd::open ─┬─ register(name, memory) → Region   copy, zero, poison, wake: by offset
 //!             └─ handler()              → Handler  faults, by address; must be finished
 //! ```
 //!
-//! * All calls return; none blocks on a missing page and none panics. Placing is safe from any
-//!   number of threads at once: a page is placed by one of them, the others find it present.
-//! * Registered memory is kept mapped by its [`Region`], and a handler that ends early ends the
-//!   process (see [`Handler`]): waiting threads neither hang for ever nor read zeros.
-//! * The caller registers a block before anything may touch what is missing in it, and unregisters
-//!   it only once every page is there: pages that are still missing then read as zero.
+//! * No call blocks on a missing page, and none panics. Placing is safe from any number of threads
+//!   at once: one of them places a page, the others find it present.
+//! * A [`Region`] keeps its memory mapped, and a handler that ends early applies its
+//!   [`FailurePolicy`]: waiting threads never read zeros where the source has data.
+//! * The caller registers a block before anything may touch its missing pages, and unregisters it
+//!   once every page is present: pages that are still missing then read as zero.
 //!
 //! The crate `userfaultfd` 0.9 registers ranges, reads events and owns the descriptor. It is not
-//! used for opening, because it does not go on to the system call when the device exists but may
-//! not be opened, and hides which features the kernel offers; nor for placing, because its
-//! `copy` reports a full EAGAIN as a partial copy of 2^64 - 11 bytes, and its `zeropage` loses the
-//! count of a partial one.
+//! used for opening: it does not fall back to the system call when the device exists but may not be
+//! opened, and does not tell which features the kernel offers. Nor for placing: its `copy` reports
+//! a full EAGAIN as a partial copy of 2^64 - 11 bytes, and its `zeropage` loses the count of a
+//! partial one.
 //!
 //! QEMU: `postcopy-ram.c`, `userfaultfd.c`.
 
@@ -27,15 +27,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{ffi::c_void, io, ptr};
 
 use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl};
 use rustix::mm::UserfaultfdFlags;
-use userfaultfd_sys as sys;
 
 use crate::memory::{Backing, Memory};
 use crate::protocol::wide;
+use abi::{UffdioApi, UffdioCopy, UffdioPoison, UffdioRange, UffdioZeropage};
 use open::first_open;
 use place::{Answer, Kernel};
 
+mod abi;
 mod error;
 mod handler;
 mod open;
@@ -44,9 +45,10 @@ mod region;
 #[cfg(test)]
 mod tests;
 
+pub use abi::Features;
 pub use error::Error;
-pub use handler::{Fault, Handler};
-pub use open::{Features, OpenError, Route, RouteError, Step};
+pub use handler::{FailurePolicy, Fault, Handler, HandlerFailure};
+pub use open::{OpenError, Route, RouteError, Step};
 pub use place::{Cause, PlaceError, Placement};
 pub use region::Region;
 
@@ -57,20 +59,20 @@ pub struct Uffd {
 }
 
 impl Uffd {
-    /// Opens one by the first route that works, and asks for [`Features::WANTED`].
+    /// Opens one by the first route that works, and enables [`Features::WANTED`].
     ///
     /// A route other than the best may come with a [warning](Route::warning) for the user.
     ///
     /// # Errors
-    /// No route works; the error says why for each.
+    /// No route works; the error has the cause for each.
     pub fn open() -> Result<Self, OpenError> {
         Self::open_asking(Features::WANTED)
     }
 
     fn open_asking(wanted: Features) -> Result<Self, OpenError> {
         let (route, (fd, offered, features)) = first_open(|route| {
-            // A descriptor shakes hands once, and a feature that is not offered fails it: so ask
-            // one what there is, and another for it.
+            // A descriptor has one handshake, which fails if a requested feature is not offered: so
+            // one descriptor asks what is offered, and another enables it.
             let offered = probe(route)?;
             let features = Features(wanted.0 & offered.0);
             let fd = create(route)?;
@@ -82,9 +84,9 @@ impl Uffd {
         Ok(Self::adopt(fd, route, offered, features))
     }
 
-    /// Takes over a userfaultfd that has shaken hands.
+    /// Wraps a userfaultfd after its handshake.
     fn adopt(fd: OwnedFd, route: Route, offered: Features, features: Features) -> Self {
-        // SAFETY: the descriptor is open and nobody else's; that is all the crate relies on.
+        // SAFETY: `into_raw_fd` gives an open descriptor and gives up its ownership.
         let uffd = unsafe { userfaultfd::Uffd::from_raw_fd(fd.into_raw_fd()) };
         let registered = Mutex::default();
         Self {
@@ -98,27 +100,27 @@ impl Uffd {
         }
     }
 
-    /// How it was opened.
+    /// The route by which it was opened.
     pub fn route(&self) -> Route {
         self.shared.route
     }
 
-    /// All that the kernel offers.
+    /// All features that the kernel offers.
     pub fn offered(&self) -> Features {
         self.shared.offered
     }
 
-    /// What was asked for and is on.
+    /// The features that are enabled.
     pub fn features(&self) -> Features {
         self.shared.features
     }
 
-    /// From now on, a thread that touches a missing page of `memory` sleeps until it is placed.
-    /// Pages written before stay as they are. `name` is the block's, for messages.
+    /// Registers memory: from now on, a thread that touches a missing page sleeps until the page is
+    /// placed. Pages written before are present. `name` is the block's, for messages.
     ///
     /// # Errors
-    /// The kernel does not support this kind of memory, or refuses: because another userfaultfd
-    /// has it (EBUSY), for one.
+    /// The kernel does not support this kind of memory, or refuses, such as with EBUSY if the
+    /// memory is registered with another userfaultfd.
     pub fn register(&self, name: &[u8], memory: Arc<Memory>) -> Result<Region, Error> {
         let block = name.escape_ascii().to_string();
         let needed = match memory.backing() {
@@ -134,7 +136,7 @@ impl Uffd {
         Region::new(Arc::clone(&self.shared), block, memory)
     }
 
-    /// Takes on the duty to serve faults; see [`Handler`].
+    /// A handler of page faults, which must be [finished](Handler::finish).
     pub fn handler(&self) -> Handler {
         Handler::new(Arc::clone(&self.shared))
     }
@@ -146,7 +148,7 @@ impl AsFd for Uffd {
     }
 }
 
-/// What regions and handlers share; the descriptor closes with the last of them.
+/// State shared by regions and handlers; the descriptor closes with the last of them.
 #[derive(Debug)]
 struct Shared {
     uffd: userfaultfd::Uffd,
@@ -164,7 +166,7 @@ struct Registered {
 
 impl Shared {
     fn registered(&self) -> MutexGuard<'_, Vec<Registered>> {
-        // The list is whole after each call that changes it.
+        // Each change is a single call, so the list is valid even after a panic.
         self.registered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -174,44 +176,35 @@ impl Shared {
         self.features.contains(Features::THREAD_ID)
     }
 
-    /// The blocks registered now, for a message; none if there are none.
-    fn describe_registered(&self) -> Option<String> {
+    /// Names of the blocks that are registered now.
+    fn registered_blocks(&self) -> Vec<String> {
         let registered = self.registered();
-        let names: Vec<_> = registered
-            .iter()
-            .map(|one| format!("\"{}\"", one.block))
-            .collect();
-        match names.len() {
-            0 => None,
-            1 => Some(format!("RAM block {}", names[0])),
-            _ => Some(format!("RAM blocks {}", names.join(", "))),
-        }
+        registered.iter().map(|one| one.block.clone()).collect()
     }
 }
 
-const API: Opcode = opcode::read_write::<sys::uffdio_api>(sys::UFFDIO, sys::_UFFDIO_API as u8);
-const COPY: Opcode = opcode::read_write::<sys::uffdio_copy>(sys::UFFDIO, sys::_UFFDIO_COPY as u8);
-const ZERO: Opcode =
-    opcode::read_write::<sys::uffdio_zeropage>(sys::UFFDIO, sys::_UFFDIO_ZEROPAGE as u8);
-const POISON: Opcode =
-    opcode::read_write::<sys::uffdio_poison>(sys::UFFDIO, sys::_UFFDIO_POISON as u8);
-
-// In all of these the kernel changes memory only by filling missing pages of ranges registered
-// with this descriptor. Only `Uffd::register` registers, and only a `Memory`, whose bytes Rust code
-// reaches through atomics alone: a page that fills up at any moment is within their rules.
+// Placing fills missing pages of registered ranges and changes no other memory. Only
+// `Uffd::register` registers, and only a `Memory`: Rust code accesses its bytes through atomics and
+// raw pointers, which allow a page to be filled at any moment.
 impl Kernel for Shared {
     fn copy(&self, at: u64, bytes: &[u8]) -> Answer {
         let (src, len) = (wide(bytes.as_ptr().expose_provenance()), wide(bytes.len()));
-        let mut copy = sys::uffdio_copy {
+        let mut copy = UffdioCopy {
             dst: at,
             src,
             len,
             mode: 0,
             copy: 0,
         };
-        // SAFETY: the number belongs to the struct; `src` and `len` are those of a live slice,
-        // which the kernel reads. See above for `dst`.
-        let done = unsafe { ioctl(&self.uffd, Updater::<COPY, _>::new(&mut copy)) };
+        // SAFETY: the opcode is that of `UFFDIO_COPY`, whose argument is this struct. The kernel
+        // reads `len` bytes at `src`, which is a live slice, and writes only missing pages of a
+        // registered `Memory`.
+        let done = unsafe {
+            ioctl(
+                &self.uffd,
+                Updater::<{ abi::UFFDIO_COPY }, _>::new(&mut copy),
+            )
+        };
         Answer {
             error: done.err(),
             count: copy.copy,
@@ -219,14 +212,20 @@ impl Kernel for Shared {
     }
 
     fn zero(&self, at: u64, len: u64) -> Answer {
-        let range = sys::uffdio_range { start: at, len };
-        let mut zero = sys::uffdio_zeropage {
+        let range = UffdioRange { start: at, len };
+        let mut zero = UffdioZeropage {
             range,
             mode: 0,
             zeropage: 0,
         };
-        // SAFETY: the number belongs to the struct; see above for the range.
-        let done = unsafe { ioctl(&self.uffd, Updater::<ZERO, _>::new(&mut zero)) };
+        // SAFETY: the opcode is that of `UFFDIO_ZEROPAGE`, whose argument is this struct. The kernel
+        // writes only missing pages of a registered `Memory`.
+        let done = unsafe {
+            ioctl(
+                &self.uffd,
+                Updater::<{ abi::UFFDIO_ZEROPAGE }, _>::new(&mut zero),
+            )
+        };
         Answer {
             error: done.err(),
             count: zero.zeropage,
@@ -234,14 +233,20 @@ impl Kernel for Shared {
     }
 
     fn poison(&self, at: u64, len: u64) -> Answer {
-        let range = sys::uffdio_range { start: at, len };
-        let mut poison = sys::uffdio_poison {
+        let range = UffdioRange { start: at, len };
+        let mut poison = UffdioPoison {
             range,
             mode: 0,
             updated: 0,
         };
-        // SAFETY: the number belongs to the struct; see above for the range.
-        let done = unsafe { ioctl(&self.uffd, Updater::<POISON, _>::new(&mut poison)) };
+        // SAFETY: the opcode is that of `UFFDIO_POISON`, whose argument is this struct. The kernel
+        // marks only missing pages of a registered `Memory`; no bytes change.
+        let done = unsafe {
+            ioctl(
+                &self.uffd,
+                Updater::<{ abi::UFFDIO_POISON }, _>::new(&mut poison),
+            )
+        };
         Answer {
             error: done.err(),
             count: poison.updated,
@@ -256,9 +261,9 @@ impl Kernel for Shared {
         woken.map_err(|error| Errno::from_io_error(&os_error(error)).unwrap_or(Errno::IO))
     }
 
-    fn is_there(&self, at: u64) -> io::Result<bool> {
-        // Eight bytes for each page of the machine: bit 63 for a page in memory, 62 for one that
-        // is on its way elsewhere.
+    fn is_present(&self, at: u64) -> io::Result<bool> {
+        // Eight bytes for each page of the machine: bit 63 is set for a page in memory, bit 62 for
+        // one that is swapped or being migrated.
         let table = File::open("/proc/self/pagemap")?;
         let mut entry = [0; 8];
         table.read_exact_at(&mut entry, at / wide(rustix::param::page_size()) * 8)?;
@@ -266,7 +271,7 @@ impl Kernel for Shared {
     }
 }
 
-/// What the kernel offers by this route; opens a userfaultfd for it and closes it again.
+/// The features that the kernel offers by a route; opens a userfaultfd and closes it again.
 ///
 /// # Errors
 /// The route does not work.
@@ -275,7 +280,7 @@ pub fn probe(route: Route) -> Result<Features, RouteError> {
     offered.map_err(|errno| RouteError::new(route, Step::Handshake, errno))
 }
 
-/// A descriptor that has not shaken hands yet.
+/// Creates a descriptor; the handshake is still to come.
 fn create(route: Route) -> Result<OwnedFd, RouteError> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     let made = match route {
@@ -288,44 +293,47 @@ fn create(route: Route) -> Result<OwnedFd, RouteError> {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 RouteError::new(route, Step::Device, errno)
             })?;
-            // SAFETY: `NewDescriptor` says how the kernel answers, and hands it no memory.
+            // SAFETY: the descriptor is that of `/dev/userfaultfd`, for which `NewDescriptor` is
+            // made: its argument is a number, and the kernel accesses no memory.
             unsafe { ioctl(&device, NewDescriptor(flags)) }
         }
-        // SAFETY: the call itself is harmless; what the descriptor may do to memory is bounded by
-        // what is registered with it, see the `Kernel` implementation.
-        Route::Syscall => unsafe { rustix::mm::userfaultfd(flags) },
-        Route::UserModeOnly => {
-            let flags = flags | UserfaultfdFlags::from_bits_retain(sys::UFFD_USER_MODE_ONLY);
-            // SAFETY: as above.
+        Route::Syscall | Route::UserModeOnly => {
+            let mut flags = flags;
+            if route == Route::UserModeOnly {
+                flags |= UserfaultfdFlags::from_bits_retain(abi::UFFD_USER_MODE_ONLY);
+            }
+            // SAFETY: the call accesses no memory. The descriptor can change only memory registered
+            // with it, and only `Uffd::register` registers, always a `Memory`.
             unsafe { rustix::mm::userfaultfd(flags) }
         }
     };
     made.map_err(|errno| RouteError::new(route, Step::Create, errno))
 }
 
-/// Asks for features; gives those the kernel offers, asked for or not.
+/// Enables features; returns all that the kernel offers.
 fn handshake(fd: &OwnedFd, features: Features) -> Result<Features, Errno> {
-    let mut api = sys::uffdio_api {
-        api: sys::UFFD_API,
+    let mut api = UffdioApi {
+        api: abi::UFFD_API,
         features: features.0,
         ioctls: 0,
     };
-    // SAFETY: the number belongs to the struct, and the kernel touches nothing else.
-    unsafe { ioctl(fd, Updater::<API, _>::new(&mut api)) }?;
+    // SAFETY: the opcode is that of `UFFDIO_API`, whose argument is this struct; the kernel accesses
+    // no other memory.
+    unsafe { ioctl(fd, Updater::<{ abi::UFFDIO_API }, _>::new(&mut api)) }?;
     Ok(Features(api.features))
 }
 
 /// `USERFAULTFD_IOC_NEW`: the argument is a number, the answer a descriptor.
 struct NewDescriptor(UserfaultfdFlags);
 
-// SAFETY: the opcode is that of `/dev/userfaultfd`, which reads its argument as a number, touches
-// no memory and answers with a new descriptor that belongs to the caller.
+// SAFETY: the opcode is that of `USERFAULTFD_IOC_NEW`: the kernel reads the argument as a number,
+// accesses no memory and returns a new descriptor, which the caller owns.
 unsafe impl Ioctl for NewDescriptor {
     type Output = OwnedFd;
     const IS_MUTATING: bool = false;
 
     fn opcode(&self) -> Opcode {
-        const { opcode::none(sys::USERFAULTFD_IOC as u8, 0) }
+        abi::USERFAULTFD_IOC_NEW
     }
 
     fn as_ptr(&mut self) -> *mut c_void {
@@ -333,12 +341,13 @@ unsafe impl Ioctl for NewDescriptor {
     }
 
     unsafe fn output_from_ptr(answer: IoctlOutput, _: *mut c_void) -> rustix::io::Result<OwnedFd> {
-        // SAFETY: called after success only, when the answer is a descriptor made for us.
+        // SAFETY: rustix calls this only after success, when the answer is a new descriptor that
+        // nothing else owns.
         Ok(unsafe { OwnedFd::from_raw_fd(answer) })
     }
 }
 
-/// The crate's error as the standard library's, with its errno if it has one.
+/// Converts an error of the crate `userfaultfd`, keeping its errno if it has one.
 fn os_error(error: userfaultfd::Error) -> io::Error {
     match error {
         userfaultfd::Error::SystemError(errno) => io::Error::from_raw_os_error(errno as i32),

@@ -8,9 +8,7 @@ use retpath_codec::forward::{Decoder, Event, Options, Step};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{BlockName, Message, NameBuf, Qemu};
 use retpath_engine::Channel::{self, Main, Preempt};
-use retpath_engine::destination::{
-    Action, Config, Destination, Ending, Fault, Phase, Placed, Placement,
-};
+use retpath_engine::destination::{Action, Config, Destination, Ending, Fault, Phase};
 
 type Said = Message<NameBuf>;
 
@@ -74,20 +72,10 @@ impl Replay {
 
     fn event(&mut self, channel: Channel, event: Event<'_>) {
         let placement = self.core.event(channel, event, 0).unwrap();
-        let (block, offset, len) = match placement {
-            Placement::Copy {
-                block,
-                offset,
-                data,
-            } => (block, offset, u64::try_from(data.len()).unwrap()),
-            Placement::Zero { block, offset, len } => (block, offset, len),
-            _ => (0, 0, 0),
-        };
-        if len > 0 {
-            let placed = Placed::New;
-            self.core
-                .placed(channel, block, offset, len, placed, 0)
-                .unwrap();
+        if let Some(placement) = placement.filter(|placement| placement.atomic) {
+            let (block, offset) = (placement.block, placement.offset);
+            let len = placement.content.len();
+            self.core.placed(channel, block, offset, len, 0, 0).unwrap();
             self.placed += 1;
         }
         while let Some(action) = self.core.poll() {

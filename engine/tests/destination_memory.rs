@@ -7,7 +7,7 @@ use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::forward::{BlockId, Event, ram::Record};
 use retpath_codec::{Name, NameBuf};
 use retpath_engine::Channel::{Main, Preempt};
-use retpath_engine::destination::{Config, Destination, Fault, Phase, Placed, Placement};
+use retpath_engine::destination::{Config, Destination, Fault, Phase};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -91,12 +91,11 @@ impl Migration {
     fn sweep(&mut self, from: u64, to: u64) {
         let len = RUN.max(self.page);
         for offset in (from..to).step_by(usize::try_from(len).unwrap()) {
-            self.core.run_of_pages(Main, 0, offset, len).unwrap();
-            self.now += 1000;
-            let placed = Placed::New;
             self.core
-                .placed(Main, 0, offset, len, placed, self.now)
+                .run_of_pages(Main, 0, offset, len, self.now)
                 .unwrap();
+            self.now += 1000;
+            self.core.placed(Main, 0, offset, len, 0, self.now).unwrap();
         }
     }
 
@@ -111,13 +110,12 @@ impl Migration {
                 named: false,
             };
             let event = Event::Record(record);
-            let len = match self.core.event(Preempt, event, self.now).unwrap() {
-                Placement::Copy { data, .. } => u64::try_from(data.len()).unwrap(),
-                _ => continue,
+            let Some(placement) = self.core.event(Preempt, event, self.now).unwrap() else {
+                continue;
             };
-            let placed = Placed::New;
+            let len = placement.content.len();
             self.core
-                .placed(Preempt, 0, host, len, placed, self.now)
+                .placed(Preempt, 0, host, len, 0, self.now)
                 .unwrap();
         }
     }

@@ -4,9 +4,11 @@
 
 #![cfg(feature = "uffd")]
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, io::Read, thread};
 
@@ -15,12 +17,13 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{self, PageSource, Source};
-use retpath_engine::uffd::{Error, Handler};
+use retpath_engine::uffd::{Error, FailurePolicy, Handler};
 use retpath_support::kernel::{memory, open};
 
 const CHILD: &str = "RETPATH_TEST_CHILD";
@@ -137,6 +140,54 @@ fn a_handler_that_ends_early_ends_the_process() {
 }
 
 #[test]
+fn a_handler_that_fails_says_why() {
+    if is_child() {
+        return serve_badly(|handler| handler.fail(&"no route to the source"));
+    }
+    ends_loudly("a_handler_that_fails_says_why", "no route to the source");
+}
+
+#[test]
+fn a_failure_policy_replaces_the_abort() {
+    if is_child() {
+        return serve_badly(|handler| {
+            drop(handler.on_failure(FailurePolicy::call(|failure| {
+                eprintln!("policy: {failure}");
+                std::process::exit(7);
+            })));
+        });
+    }
+    let (status, text) = run("a_failure_policy_replaces_the_abort");
+    assert_eq!(status.code(), Some(7), "{status}: {text}");
+    let line = text.lines().find(|line| line.starts_with("policy: "));
+    let line = line.expect("the policy was called");
+    assert!(
+        line.contains("rp-faults") && line.contains("\"pc.ram\", \"pc.rom\""),
+        "{line}"
+    );
+    assert!(!text.contains("the waiter read"), "{text}");
+}
+
+#[test]
+fn keeps_the_userfaultfd_open_when_the_policy_returns() {
+    let uffd = open();
+    let path = format!("/proc/self/fd/{}", uffd.as_fd().as_raw_fd());
+    let target = || std::fs::read_link(&path).ok();
+    let before = target();
+    assert!(before.is_some());
+    let region = uffd
+        .register(b"pc.ram", memory(Backing::Anonymous, 1 << 20))
+        .unwrap();
+    let called = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&called);
+    let policy = FailurePolicy::call(move |_| seen.store(true, Ordering::Relaxed));
+    drop(uffd.handler().on_failure(policy));
+    assert!(called.load(Ordering::Relaxed));
+    drop((region, uffd));
+    assert_eq!(target(), before, "closing it would wake waiters with zeros");
+}
+
+#[test]
 fn a_handler_that_finishes_lets_the_process_go_on() {
     if is_child() {
         return serve_badly(Handler::finish);
@@ -160,8 +211,8 @@ fn a_handler_with_nothing_registered_may_just_end() {
 /// A destination whose blocks' memory is there already.
 struct Ready(Vec<Arc<Memory>>);
 
-impl Guest for Ready {
-    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Ready {
+    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         Ok(Some(self.0.remove(0)))
     }
 
@@ -174,14 +225,14 @@ impl Guest for Ready {
 /// A source that is switched at once.
 struct Switched(Vec<Vec<u8>>);
 
-impl Machine for Switched {
+impl SourceHandler for Switched {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         match core.phase() {
-            source::Phase::Precopy => core.switch(Vec::new()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => Ok(core.switch(Vec::new())?),
             _ => Ok(()),
         }
     }
@@ -218,7 +269,7 @@ fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
         let mut machine = Switched(vec![vec![1; LEN as usize]; 2]);
         let mut core = Source::new(source::Config::new("pc-i440fx-10.0"), blocks).unwrap();
         let options = ServeOptions {
-            retry: Duration::ZERO,
+            reconnect_timeout: Duration::ZERO,
             ..ServeOptions::default()
         };
         let control = Control::new().unwrap();
@@ -233,8 +284,8 @@ fn a_block_that_cannot_be_registered_ends_the_migration_and_not_the_process() {
     let options = ReceiveOptions {
         core: destination::Config::default(),
         stream: forward::Options::default(),
-        patience: Duration::ZERO,
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::ZERO,
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let control = Control::new().unwrap();

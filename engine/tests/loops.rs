@@ -11,7 +11,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -22,13 +23,13 @@ use retpath_engine::virtio_mem::Unplugged;
 /// A machine whose memory never changes, and which is switched at once.
 struct Still(Vec<Vec<u8>>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -55,12 +56,12 @@ impl PageSource for Quitting {
     }
 }
 
-impl Machine for Quitting {
+impl SourceHandler for Quitting {
     fn pages(&self) -> &dyn PageSource {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         self.machine.precopy(core)
     }
 }
@@ -109,13 +110,13 @@ impl PageSource for Settled {
     }
 }
 
-impl Machine for Settled {
+impl SourceHandler for Settled {
     fn pages(&self) -> &dyn PageSource {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy && core.remaining() == 0 {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        if core.phase() == source::SourcePhase::Precopy && core.remaining() == 0 {
             core.mark_dirty(0, 0, 1).map_err(|e| e.to_string())?;
             let state = std::mem::take(&mut self.device_state);
             core.switch(state).map_err(|e| e.to_string())?;
@@ -133,8 +134,8 @@ struct Reader {
     read: Arc<Flag>,
 }
 
-impl Guest for Reader {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Reader {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory.push(Arc::clone(&memory));
@@ -173,8 +174,8 @@ struct Plain {
     control: Option<Control>,
 }
 
-impl Guest for Plain {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Plain {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
@@ -240,7 +241,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
         config.preempt = preempt;
         let control = Control::new().expect("control");
         let options = ServeOptions {
-            retry: Duration::from_secs(10),
+            reconnect_timeout: Duration::from_secs(10),
             ..ServeOptions::default()
         };
         let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
@@ -259,7 +260,7 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
             core = Source::taking_over(config, blocks).expect("good");
         }
         serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
-        assert_eq!(core.phase(), source::Phase::Completed);
+        assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let control = Control::new().expect("control");
     let mut guest = Plain {
@@ -273,8 +274,8 @@ fn migrate_by(preempt: Option<Preempt>, cuts: usize, quit: Option<u64>) {
             ..Default::default()
         },
         stream: forward::Options::default(),
-        patience: Duration::from_secs(10),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(10),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
@@ -320,7 +321,7 @@ fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>)
         let control = Control::new().expect("control");
         let mut core = Source::new(config, blocks).expect("good");
         let options = ServeOptions {
-            retry: Duration::from_secs(10),
+            reconnect_timeout: Duration::from_secs(10),
             ..ServeOptions::default()
         };
         serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
@@ -328,8 +329,8 @@ fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>)
     let options = ReceiveOptions {
         core: destination::Config::default(),
         stream: forward::Options::default(),
-        patience: Duration::from_secs(10),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(10),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let control = Control::new().expect("control");

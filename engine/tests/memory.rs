@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-use retpath_engine::memory::{Backing, Error, Frozen, Memory};
+use retpath_engine::memory::{Backing, Error, Memory, SealedMemory};
+use retpath_engine::source::PageSource;
 use rustix::fs::{MemfdFlags, SealFlags};
 
 const MIB: u64 = 1 << 20;
@@ -172,7 +173,7 @@ fn lends_the_bytes_of_frozen_memory() {
     let memory = Memory::new(Backing::Anonymous, MIB).unwrap();
     let bytes = pattern(4096);
     memory.write(8192, &bytes).unwrap();
-    let frozen = memory.freeze().unwrap();
+    let frozen = memory.seal().unwrap();
     assert_eq!(frozen.page(8192, 4096), Some(&bytes[..]));
     assert_eq!(frozen.page(MIB - 1, 1), Some(&[0][..]));
     for (offset, len) in [(MIB, 1), (MIB - 1, 2), (u64::MAX, 2), (1, usize::MAX)] {
@@ -184,7 +185,7 @@ fn lends_the_bytes_of_frozen_memory() {
 fn refuses_to_freeze_what_others_may_write() {
     let error = Memory::new(Backing::Shared, MIB)
         .unwrap()
-        .freeze()
+        .seal()
         .unwrap_err();
     assert!(matches!(error, Error::NotPrivate), "{error}");
 }
@@ -217,10 +218,10 @@ fn memfd(bytes: &[u8], seals: SealFlags) -> File {
 fn maps_a_sealed_memfd_and_refuses_one_that_is_cut_short() {
     let bytes = pattern(10_000);
     let file = memfd(&bytes, SealFlags::WRITE | SealFlags::SHRINK);
-    let frozen = Frozen::map_sealed(&file, 10_000).unwrap();
+    let frozen = SealedMemory::from_memfd(&file, 10_000).unwrap();
     assert_eq!(frozen.bytes(), bytes);
-    assert_eq!(Frozen::map_sealed(&file, 4096).unwrap().len(), 4096);
-    let error = Frozen::map_sealed(&file, 10_001).unwrap_err();
+    assert_eq!(SealedMemory::from_memfd(&file, 4096).unwrap().len(), 4096);
+    let error = SealedMemory::from_memfd(&file, 10_001).unwrap_err();
     assert!(
         matches!(
             error,
@@ -231,18 +232,30 @@ fn maps_a_sealed_memfd_and_refuses_one_that_is_cut_short() {
         ),
         "{error}"
     );
-    let error = Frozen::map_sealed(&file, 0).unwrap_err();
+    let error = SealedMemory::from_memfd(&file, 0).unwrap_err();
     assert!(matches!(error, Error::Length { .. }));
 }
 
 #[test]
 fn refuses_files_that_others_can_change() {
     for seals in [SealFlags::empty(), SealFlags::WRITE, SealFlags::SHRINK] {
-        let error = Frozen::map_sealed(&memfd(&[1; 4096], seals), 4096).unwrap_err();
+        let error = SealedMemory::from_memfd(&memfd(&[1; 4096], seals), 4096).unwrap_err();
         assert!(matches!(error, Error::NotSealed), "{error}");
     }
     let (path, file) = scratch("map", &[1; 4096]);
-    let error = Frozen::map_sealed(&file, 4096).unwrap_err();
+    let error = SealedMemory::from_memfd(&file, 4096).unwrap_err();
     assert!(matches!(error, Error::NotSealed), "{error}");
     fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn serves_blocks_that_may_change_by_copying() {
+    let memory = Memory::new(Backing::Anonymous, 1 << 16).unwrap();
+    memory.write(200, &[7; 40]).unwrap();
+    let blocks = vec![memory];
+    assert!(blocks.lend(0, 0, 1).is_none(), "it may change");
+    let mut scratch = Vec::new();
+    assert_eq!(blocks.bytes(0, 200, 40, &mut scratch).unwrap(), [7; 40]);
+    assert!(blocks.bytes(0, 0xffff, 2, &mut scratch).is_err());
+    assert!(blocks.bytes(1, 0, 1, &mut scratch).is_err());
 }

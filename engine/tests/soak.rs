@@ -13,7 +13,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{self, Phase};
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -27,13 +28,13 @@ const LANES: u64 = 20;
 
 struct Still(Vec<Vec<u8>>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -57,8 +58,8 @@ struct Cutting {
     cutter: Option<thread::JoinHandle<()>>,
 }
 
-impl Guest for Cutting {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Cutting {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));
@@ -113,12 +114,12 @@ fn migrate(seed: u64) -> u64 {
         let mut core = Source::new(config, blocks).expect("good");
         let control = Control::new().expect("control");
         let options = ServeOptions {
-            retry: Duration::from_secs(30),
+            reconnect_timeout: Duration::from_secs(30),
             ..ServeOptions::default()
         };
         let mut machine = Still(vec![memory]);
         serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
-        assert_eq!(core.phase(), source::Phase::Completed);
+        assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let control = Control::new().expect("control");
     let waits = (0..seed % 4)
@@ -136,8 +137,8 @@ fn migrate(seed: u64) -> u64 {
             ..Default::default()
         },
         stream: forward::Options::default(),
-        patience: Duration::from_secs(30),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(30),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");

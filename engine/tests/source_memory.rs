@@ -6,7 +6,7 @@ use retpath_codec::stream::Item;
 use retpath_codec::{BlockName, Message, Name, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::source::{Config, Next, Phase, Source};
+use retpath_engine::source::{Config, Next, Source, SourcePhase};
 
 const PAGES: u64 = 1 << 21;
 
@@ -56,7 +56,7 @@ fn occupies_little_besides_the_memory_it_serves() {
             .expect("inside the block");
     }
     source.switch(vec![0; 1 << 20]).expect("in precopy");
-    while source.phase() == Phase::Switching {
+    while source.phase() == SourcePhase::Switching {
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         out.clear();
     }
@@ -78,7 +78,7 @@ fn occupies_little_besides_the_memory_it_serves() {
     let bits = vec![0; PAGES as usize / 8];
     for _ in 0..2 {
         source.link_lost().expect("recoverable");
-        source.resume().expect("paused");
+        source.resume(0).expect("paused");
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         say(&mut source, Message::RecvBitmap { block: name.name() });
         let item = Item::Bitmap {

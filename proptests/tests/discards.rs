@@ -12,7 +12,7 @@ use retpath_codec::forward::{Decoder, Event, Options, Step};
 use retpath_codec::{BlockName, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::source::{Config, Gather, Next, PageRun, Phase, Source};
+use retpath_engine::source::{Config, Gather, Next, PageRun, Source, SourcePhase};
 use retpath_proptests::config;
 
 const TARGET: u64 = 1024;
@@ -173,7 +173,7 @@ proptest! {
     ) {
         let blocks = blocks(&shapes);
         let mut sender = Sender::new(&blocks, run);
-        while sender.source.phase() == Phase::Fresh {
+        while sender.source.phase() == SourcePhase::Fresh {
             sender.step();
         }
         let mut dirty: BTreeSet<Page> = BTreeSet::new();
@@ -200,7 +200,7 @@ proptest! {
         }
         let naive = whole(&blocks, &dirty);
         sender.source.switch(Vec::new()).expect("in precopy");
-        while sender.source.phase() == Phase::Switching {
+        while sender.source.phase() == SourcePhase::Switching {
             sender.step();
         }
         prop_assert_eq!(&discarded(&blocks, &sender.bytes), &naive);
@@ -208,7 +208,7 @@ proptest! {
         prop_assert_eq!(sender.source.remaining(), u64::try_from(naive.len())? * TARGET);
 
         let mut sent = BTreeSet::new();
-        while sender.source.phase() == Phase::Postcopy {
+        while sender.source.phase() == SourcePhase::Postcopy {
             for page in sender.step().iter().flat_map(pages) {
                 prop_assert!(sent.insert(page), "{page:?} twice");
             }

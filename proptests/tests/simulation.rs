@@ -8,7 +8,7 @@
 //! same order in every run.
 
 use retpath_engine::Channel;
-use retpath_engine::source::{Config, Next, Phase, Preempt};
+use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::link::{Link, Outcome, Setup, WIRES, Wire};
 
 const TARGET: u64 = 1024;
@@ -255,7 +255,7 @@ fn cut_everywhere(preempt: Option<Preempt>) {
                 };
                 ends[outcome as usize] += 1;
                 let paused = run.link.source().stats().pauses;
-                let over = run.link.source().phase() != Phase::Completed;
+                let over = run.link.source().phase() != SourcePhase::Completed;
                 assert!(paused == 1 || over || outcome == Outcome::Done);
             }
         }

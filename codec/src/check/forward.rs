@@ -168,11 +168,13 @@ fn fast_way(decoder: &Decoder, bytes: &[u8]) {
     let Some(&word) = bytes.first_chunk::<8>() else {
         return;
     };
-    let Some((block, offset)) = decoder.peek_continued_page(word) else {
+    let mut fast = decoder.clone();
+    let Some((block, offset)) = fast.continued_page(word, false) else {
         return;
     };
-    let (mut fast, mut usual) = (decoder.clone(), decoder.clone());
-    assert_eq!(fast.continued_page(word), Some((block, offset)));
+    assert_eq!(fast.offset(), decoder.offset(), "advanced without a page");
+    assert_eq!(fast.continued_page(word, true), Some((block, offset)));
+    let mut usual = decoder.clone();
     let step = usual.next(bytes);
     let Ok(Step::Event { event, size }) = step else {
         return assert_eq!(step.err(), None, "the usual way takes no page there");

@@ -313,10 +313,13 @@ impl Decoder {
         }
     }
 
-    /// Whether `word` opens a PAGE record of the same block as before, and
-    /// which page it is.
+    /// The fast path for a page: if `word` opens a PAGE record of the same block as the
+    /// last one, returns which page it is, and advances over the record if `is_whole`:
+    /// the page behind the word has arrived, and the decoder need not see it.
+    ///
+    /// `None` leaves the decoder unchanged, and the bytes are for [`Decoder::next`].
     #[inline]
-    pub fn peek_continued_page(&self, word: [u8; 8]) -> Option<(BlockId, u64)> {
+    pub fn continued_page(&mut self, word: [u8; 8], is_whole: bool) -> Option<(BlockId, u64)> {
         if !matches!(self.place, Place::Ram { .. } | Place::Preempt) || self.broken.is_some() {
             return None;
         }
@@ -327,18 +330,10 @@ impl Decoder {
         }
         let (block, offset) = (self.current?, word & !flags);
         self.blocks.check(block, offset, self.target_page).ok()?;
+        if is_whole {
+            self.offset = self.offset.saturating_add(8 + self.target_page);
+        }
         Some((block, offset))
-    }
-
-    /// The fast way over a page: if `word` opens a PAGE record of the same
-    /// block as before, advances over it and the page behind it, which the
-    /// decoder need not see, and says which page it is. Otherwise nothing
-    /// happens, and the bytes are for [`Decoder::next`].
-    #[inline]
-    pub fn continued_page(&mut self, word: [u8; 8]) -> Option<(BlockId, u64)> {
-        let page = self.peek_continued_page(word)?;
-        self.offset = self.offset.saturating_add(8 + self.target_page);
-        Some(page)
     }
 
     /// Bytes of the channel that have been consumed.

@@ -214,7 +214,7 @@ fn the_fast_way_is_the_same_way() {
         let mut seen = Vec::new();
         let mut at = 0;
         while let Some(&word) = bytes.0[at..].first_chunk() {
-            match fast.continued_page(word) {
+            match fast.continued_page(word, true) {
                 Some((block, offset)) => {
                     seen.push((block.index(), offset));
                     at += 8 + 4096;
@@ -248,17 +248,17 @@ fn the_fast_way_takes_nothing_but_such_pages() {
         RAM.1 | 0x028,
         (u64::MAX - 4095) | 0x028,
     ] {
-        assert_eq!(decoder.continued_page(word.to_be_bytes()), None);
+        assert_eq!(decoder.continued_page(word.to_be_bytes(), true), None);
     }
     assert_eq!(decoder.offset(), before);
     let good = 0x028_u64.to_be_bytes();
     // Before a name, outside a section, in a broken decoder.
-    assert_eq!(decoder.preempt().continued_page(good), None);
+    assert_eq!(decoder.preempt().continued_page(good, true), None);
     let mut outside = decoder.clone();
     drain(&mut outside, &Stream::default().eos(1).0, |_, _, _| {}).unwrap();
-    assert_eq!(outside.continued_page(good), None);
+    assert_eq!(outside.continued_page(good, true), None);
     let mut broken = decoder.clone();
     assert!(broken.next(&[0xff; 8]).is_err());
-    assert_eq!(broken.continued_page(good), None);
-    assert!(decoder.continued_page(good).is_some());
+    assert_eq!(broken.continued_page(good, true), None);
+    assert!(decoder.continued_page(good, true).is_some());
 }

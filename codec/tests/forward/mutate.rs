@@ -16,7 +16,7 @@ fn survive(mut decoder: Decoder, bytes: &[u8], random: &mut Random) {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at..at + 8]);
             // On a copy: the page need not be there.
-            decoder.clone().continued_page(word);
+            decoder.clone().continued_page(word, true);
         }
         match decoder.next(&bytes[at..at + have]) {
             Ok(Step::Event { event, size }) => {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use retpath_image::Image;
 use retpath_support::SOON;
 use retpath_support::program::{Program, is_ignored};
-use retpath_support::recorded::{PONGS, SHUT, channel, stream};
+use retpath_support::recorded::{PONGS, SHUT, SHUT_FAILED, channel, stream};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -147,6 +147,34 @@ fn keeps_received_data_when_stopped_during_a_recovery() {
     );
 }
 
+/// A relay that has lost the source closes in the same way as a source that has read SHUT(1).
+#[test]
+fn keeps_what_it_received_when_the_connection_closes_after_shut_1() {
+    if is_ignored(Signal::TERM) {
+        return;
+    }
+    let mut nearly = Nearly::start();
+    nearly.receiver.signal(Signal::TERM);
+    let stopped = |line: &str| line.contains("stopped by a signal").then_some(());
+    nearly.receiver.wait_error(SOON, stopped);
+    nearly.source.write_all(&nearly.end).expect("it reads");
+    let mut last = [0; SHUT_FAILED.len()];
+    nearly.source.read_exact(&mut last).expect("SHUT");
+    assert_eq!(last, SHUT_FAILED);
+    nearly.source.shutdown(Shutdown::Both).expect("closed");
+    assert_eq!(nearly.receiver.wait(SOON).code(), Some(1));
+    let errors = nearly.receiver.errors();
+    let name = format!("image.incomplete-{}", nearly.receiver.id());
+    let left = nearly.folder.path().join(name);
+    assert!(left.join("unfinished.json").exists(), "{errors}");
+    assert!(
+        errors.contains("told that it has its guest back"),
+        "{errors}"
+    );
+    let advice = format!("--continue {}", left.display());
+    assert!(errors.contains(&advice), "{errors}");
+}
+
 /// A source of machine type 2.1 that is cut inside its device state; with `return_path` it has opened
 /// one.
 fn cut(return_path: bool, more: &[&str]) -> (Program, TempDir) {
@@ -188,6 +216,9 @@ fn does_not_accept_a_closed_link_as_the_end_with_a_return_path() {
     let (mut receiver, folder) = cut(true, &["--accept-unproven-end"]);
     assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
     let errors = receiver.errors();
-    assert!(errors.contains("before the migration was over"), "{errors}");
+    assert!(
+        errors.contains("before the migration was complete"),
+        "{errors}"
+    );
     assert!(!folder.path().join("image").exists());
 }

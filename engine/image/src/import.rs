@@ -13,8 +13,7 @@ use retpath_codec::forward::{self, Decoder, Event, MAX_ITEM, Step};
 
 use super::{Error, Finished, Manifest, Recorder, Writer};
 use retpath_engine::Channel;
-use retpath_engine::blocks::BlockId;
-use retpath_engine::destination::{self, Action, Destination, Ending, Placed, Placement};
+use retpath_engine::destination::{self, Action, Content, Destination, Ending};
 
 /// Bytes that are read at once.
 const READ: usize = 1 << 20;
@@ -108,34 +107,18 @@ impl Importing {
             self.recorder.event(&event, &mut self.writer)?;
         }
         let writer = &mut self.writer;
-        let (block, offset, len): (BlockId, u64, u64);
-        match self.core.event(Channel::Main, event, 0)? {
-            Placement::None => return self.act(),
-            Placement::Write {
-                block,
-                offset,
-                data,
-            } => return writer.write(block, offset, data),
-            Placement::Clear { block, offset, len } => return writer.zero(block, offset, len),
-            Placement::Copy {
-                block: id,
-                offset: at,
-                data,
-            } => {
-                writer.write(id, at, data)?;
-                (block, offset, len) = (id, at, retpath_engine::protocol::wide(data.len()));
-            }
-            Placement::Zero {
-                block: id,
-                offset: at,
-                len: size,
-            } => {
-                writer.zero(id, at, size)?;
-                (block, offset, len) = (id, at, size);
-            }
+        let Some(pages) = self.core.event(Channel::Main, event, 0)? else {
+            return self.act();
+        };
+        let (block, offset, len) = (pages.block, pages.offset, pages.content.len());
+        match pages.content {
+            Content::Data(data) => writer.write(block, offset, data)?,
+            Content::Zero(len) => writer.zero(block, offset, len)?,
         }
-        let main = Channel::Main;
-        self.core.placed(main, block, offset, len, Placed::New, 0)?;
+        if !pages.atomic {
+            return Ok(());
+        }
+        self.core.placed(Channel::Main, block, offset, len, 0, 0)?;
         self.act()
     }
 

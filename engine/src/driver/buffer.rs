@@ -94,6 +94,9 @@ impl Outbox {
                 Moved::Later | Moved::End => return Ok(false),
             }
         }
+        if !link.flush()? {
+            return Ok(false);
+        }
         self.clear();
         Ok(true)
     }

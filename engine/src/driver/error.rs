@@ -1,98 +1,120 @@
-//! Why a loop ended early.
+//! Errors that end a loop.
 
 use std::{fmt, io};
 
 use retpath_codec::{DecodeError, NameBuf};
 
+use crate::Channel;
 use crate::blocks::BlockError;
 use crate::socket::ChannelError;
-use crate::{destination, memory, source, uffd};
+#[cfg(feature = "uffd")]
+use crate::uffd;
+use crate::{destination, memory, source};
 
-/// Why a loop ended early.
+/// An error of the embedder's own.
+pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error that ended a loop.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum RunError {
     /// The peer's bytes break the protocol.
     Decode(DecodeError),
-    /// The destination core refuses what the source does, or cannot go on.
+    /// The destination core refused what the source did, or cannot continue.
     Destination(destination::Error),
-    /// The source core refuses what the destination does, or cannot go on.
+    /// The source core refused what the destination did, or cannot continue.
     Source(source::Error),
     /// userfaultfd cannot be used.
+    #[cfg(feature = "uffd")]
     Uffd(uffd::Error),
     /// A page cannot be placed.
+    #[cfg(feature = "uffd")]
     Place(uffd::PlaceError),
     /// Memory cannot be used.
     Memory(memory::Error),
-    /// The embedder refuses.
-    Guest(String),
-    /// The embedder's memory is smaller than its block.
+    /// A method of the embedder's handler failed.
+    Handler(HandlerError),
+    /// The handler's memory is smaller than its block.
     TooSmall {
         /// The block.
         name: NameBuf,
-        /// Bytes of memory.
+        /// Bytes of the memory.
         have: u64,
         /// Bytes of the block.
         need: u64,
     },
-    /// The embedder's source of pages does not give a page.
+    /// The [`PageSource`](source::PageSource) cannot read a page.
     NoPage {
         /// The block.
         name: NameBuf,
-        /// First byte, from the start of the block.
+        /// Offset of the page in the block.
         offset: u64,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// A channel cannot be opened.
     Channel(ChannelError),
-    /// A link is broken.
+    /// A connection broke.
     Link {
-        /// What was being done.
-        what: &'static str,
-        /// How it failed.
+        /// The operation that failed, such as `reading`.
+        operation: &'static str,
+        /// The channel that the connection carries.
+        channel: Channel,
+        /// The cause.
         error: io::Error,
     },
-    /// The peer closed a link too early.
+    /// The peer closed a connection too early.
     Closed,
-    /// Nothing has moved on a link for too long.
+    /// Nothing has moved on a connection for too long.
     Stalled {
-        /// Seconds that were waited.
+        /// Seconds without progress.
         seconds: u64,
     },
-    /// A new link did not get a broken migration going again.
+    /// A new connection did not resume the migration in time.
     NotRecovered {
         /// Seconds that it had.
         seconds: u64,
     },
-    /// The source waits for an answer, and its stream does not tell whether it
-    /// is over.
+    /// The source is silent, and its stream does not tell whether it is complete.
     NoEnd {
-        /// Seconds in which nothing came.
+        /// Seconds of silence.
         seconds: u64,
     },
-    /// The source closed the link inside the device state of a stream without
-    /// footers, and no description proves that this is its end: the link of a
-    /// source that was killed closes, too.
+    /// The source closed the connection inside the device state of a stream without footers, and
+    /// no description proves that the stream ends there: the connection of a source that was killed
+    /// closes, too.
     UnprovenEnd,
-    /// The source sends its pages over channels of their own.
+    /// The source sends its pages over multifd channels.
     Multifd,
-    /// The link broke, and none came to replace it.
+    /// A connection broke, and none replaced it.
     Abandoned {
-        /// Seconds that were waited.
+        /// Seconds that a new connection was waited for.
         seconds: u64,
-        /// Why it broke.
+        /// Why the last one broke.
         cause: Option<Box<RunError>>,
     },
     /// A core named a block that it never announced.
     Block(BlockError),
-    /// poll(2) failed.
+    /// Waiting for descriptors with poll(2) failed.
     Poll(io::Error),
     /// [`Control::stop`](super::Control::stop) was called.
     Stopped,
 }
 
 impl RunError {
-    /// Whether a new link can mend it, once pages are being served.
+    /// Wraps an error of an operation on a channel's connection.
+    pub(super) fn link(
+        operation: &'static str,
+        channel: Channel,
+    ) -> impl Fn(io::Error) -> Self + Copy {
+        move |error| Self::Link {
+            operation,
+            channel,
+            error,
+        }
+    }
+
+    /// Whether a new connection can recover from it, once pages are being served.
     pub(super) fn is_link(&self) -> bool {
         matches!(
             self,
@@ -119,12 +141,15 @@ from! {
     DecodeError => Decode,
     destination::Error => Destination,
     source::Error => Source,
-    uffd::Error => Uffd,
-    uffd::PlaceError => Place,
     memory::Error => Memory,
     ChannelError => Channel,
     BlockError => Block,
-    io::Error => Poll,
+}
+
+#[cfg(feature = "uffd")]
+from! {
+    uffd::Error => Uffd,
+    uffd::PlaceError => Place,
 }
 
 impl fmt::Display for RunError {
@@ -133,10 +158,12 @@ impl fmt::Display for RunError {
             Self::Decode(error) => write!(f, "the peer's stream is malformed: {error}"),
             Self::Destination(error) => error.fmt(f),
             Self::Source(error) => error.fmt(f),
+            #[cfg(feature = "uffd")]
             Self::Uffd(error) => error.fmt(f),
+            #[cfg(feature = "uffd")]
             Self::Place(error) => error.fmt(f),
             Self::Memory(error) => error.fmt(f),
-            Self::Guest(error) => f.write_str(error),
+            Self::Handler(error) => error.fmt(f),
             Self::TooSmall { name, have, need } => write!(
                 f,
                 "RAM block {name} has {need} bytes, but the memory given for it has {have}"
@@ -147,41 +174,47 @@ impl fmt::Display for RunError {
                 error,
             } => write!(
                 f,
-                "the page at 0x{offset:x} of RAM block {name} cannot be had: {error}"
+                "cannot read the page at 0x{offset:x} of RAM block {name}: {error}"
             ),
             Self::Channel(error) => error.fmt(f),
-            Self::Link { what, error } => write!(f, "the link broke while {what}: {error}"),
-            Self::Closed => f.write_str("the peer closed the link before the migration was over"),
+            Self::Link {
+                operation,
+                channel,
+                error,
+            } => write!(f, "{operation} the {channel} channel: {error}"),
+            Self::Closed => {
+                f.write_str("the peer closed the connection before the migration was complete")
+            }
             Self::Stalled { seconds } => write!(
                 f,
-                "nothing has moved on the link for {seconds} s, and it is the peer's turn"
+                "no bytes have moved for {seconds} s while the peer had to act"
             ),
             Self::NotRecovered { seconds } => write!(
                 f,
-                "the new link did not get the migration going again within {seconds} s"
+                "the new connection did not resume the migration within {seconds} s"
             ),
             Self::NoEnd { seconds } => write!(
                 f,
-                "nothing has come for {seconds} s, and the stream of such an old machine type \
-                 does not tell whether that was the end of its device state: switch to postcopy, \
-                 or turn the capabilities return-path and postcopy-ram off at the source, which \
-                 then closes the connection at the end"
+                "no data for {seconds} s, and the stream of such an old machine type does not \
+                 mark the end of its device state: switch to postcopy, or turn the capabilities \
+                 return-path and postcopy-ram off at the source, which then closes the connection \
+                 at the end"
             ),
             Self::UnprovenEnd => f.write_str(
-                "the source closed the link, and nothing proves that it had sent everything: its \
-                 machine type (2.3 or older) marks no end of its device state, and no \
-                 description followed. Look at `info migrate` there: if it says completed, this \
-                 was the end",
+                "the source closed the connection, and nothing proves that it had sent everything: \
+                 its machine type (2.3 or older) does not mark the end of its device state, and no \
+                 description followed. If `info migrate` there says completed, the stream is \
+                 complete",
             ),
             Self::Multifd => f.write_str(
-                "the source sends its pages over other channels: turn the capability multifd off \
+                "the source sends its pages over multifd channels: turn the capability multifd off \
                  there",
             ),
             Self::Abandoned {
                 seconds,
                 cause: None,
             } => {
-                write!(f, "no link for {seconds} s: the migration cannot go on")
+                write!(f, "no link for {seconds} s: the migration cannot continue")
             }
             Self::Abandoned {
                 seconds,
@@ -189,11 +222,14 @@ impl fmt::Display for RunError {
             } => {
                 write!(
                     f,
-                    "{cause}; no new link for {seconds} s: the migration cannot go on"
+                    "{cause}; no new link for {seconds} s: the migration cannot continue"
                 )
             }
             Self::Block(error) => error.fmt(f),
-            Self::Poll(error) => write!(f, "waiting for links and faults: {error}"),
+            Self::Poll(error) => write!(
+                f,
+                "waiting for connections and faults with poll(2): {error}"
+            ),
             Self::Stopped => f.write_str("stopped"),
         }
     }
@@ -205,10 +241,46 @@ impl std::error::Error for RunError {
             Self::Link { error, .. } | Self::NoPage { error, .. } | Self::Poll(error) => {
                 Some(error)
             }
-            Self::Abandoned {
-                cause: Some(cause), ..
-            } => Some(&**cause),
+            Self::Abandoned { cause, .. } => cause.as_deref().map(|cause| cause as _),
+            // These show the inner error as it is.
+            Self::Handler(error) => error.source(),
+            Self::Channel(error) => error.source(),
+            Self::Memory(error) => error.source(),
+            #[cfg(feature = "uffd")]
+            Self::Uffd(error) => error.source(),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn names_the_operation_and_the_channel_and_keeps_the_cause() {
+        let cause = io::Error::from(io::ErrorKind::ConnectionReset);
+        let error = RunError::link("reading", Channel::Preempt)(cause);
+        assert_eq!(
+            error.to_string(),
+            "reading the preempt channel: connection reset"
+        );
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        let kind = cause.map(io::Error::kind);
+        assert_eq!(kind, Some(io::ErrorKind::ConnectionReset));
+    }
+
+    #[test]
+    fn returns_the_handlers_own_error() {
+        let own = memory::Error::NotPrivate;
+        let text = own.to_string();
+        let error = RunError::Handler(own.into());
+        assert_eq!(error.to_string(), text);
+        let RunError::Handler(own) = error else {
+            panic!("{error}")
+        };
+        assert!(own.is::<memory::Error>());
     }
 }

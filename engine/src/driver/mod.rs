@@ -4,24 +4,27 @@
 //! and it ends with a [`RunError`], or when its core says so; see [`Control`]
 //! for ending it from elsewhere.
 
+#[cfg(feature = "uffd")]
 mod buffer;
 mod control;
 mod error;
 mod outbound;
+#[cfg(feature = "uffd")]
 mod receive;
 mod serve;
-mod window;
 
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::socket::Link;
+
 pub use control::Control;
-pub use error::RunError;
-pub use receive::{Content, Guest, ReceiveOptions, receive, take_over};
-pub use serve::{Connector, Machine, Offer, ServeOptions, Suspicion, serve};
+pub use error::{HandlerError, RunError};
+#[cfg(feature = "uffd")]
+pub use receive::{Content, DestinationHandler, ReceiveOptions, receive, resume};
+pub use serve::{Connector, ServeOptions, SourceHandler, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.
 #[derive(Clone, Copy, Debug)]
@@ -35,17 +38,25 @@ impl Clock {
     fn now(self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+
+    /// The time from now until then.
+    fn until(self, then: u64) -> Duration {
+        Duration::from_nanos(then.saturating_sub(self.now()))
+    }
 }
 
 /// Descriptors to wait for in one poll(2).
 struct Waiting<'fd> {
     fds: Vec<PollFd<'fd>>,
+    /// Indices of links that can be read although their descriptors may not say so.
+    buffered: Vec<usize>,
 }
 
 impl<'fd> Waiting<'fd> {
     fn new() -> Self {
         Self {
             fds: Vec::with_capacity(5),
+            buffered: Vec::new(),
         }
     }
 
@@ -57,29 +68,52 @@ impl<'fd> Waiting<'fd> {
         Some(self.fds.len() - 1)
     }
 
+    /// Adds a link, if there is one; it counts as readable while it has bytes buffered.
+    fn add_link(&mut self, link: Option<&'fd Link>, flags: PollFlags) -> Option<usize> {
+        let link = link?;
+        let at = self.add(Some(link.as_fd()), flags)?;
+        if flags.contains(PollFlags::IN) && link.has_buffered() {
+            self.buffered.push(at);
+        }
+        Some(at)
+    }
+
     /// Sleeps until a descriptor is ready, or the time is over.
-    fn wait(&mut self, most: Duration) -> io::Result<()> {
+    fn wait(&mut self, most: Duration) -> Result<(), RunError> {
+        let most = match self.buffered.is_empty() {
+            true => most,
+            false => Duration::ZERO,
+        };
         let most = Timespec {
             tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: most.subsec_nanos().into(),
         };
         match poll(&mut self.fds, Some(&most)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(RunError::Poll(error.into())),
         }
     }
 
+    #[cfg(feature = "uffd")]
     fn len(&self) -> usize {
         self.fds.len()
     }
 
     /// Whether anything has happened to one of those added last.
+    #[cfg(feature = "uffd")]
     fn any_since(&self, first: usize) -> bool {
         self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
     }
 
     fn flags(&self, at: Option<usize>) -> PollFlags {
-        at.map_or(PollFlags::empty(), |at| self.fds[at].revents())
+        let Some(at) = at else {
+            return PollFlags::empty();
+        };
+        let buffered = match self.buffered.contains(&at) {
+            true => PollFlags::IN,
+            false => PollFlags::empty(),
+        };
+        self.fds[at].revents() | buffered
     }
 
     /// Whether there is something to read, be it an end or an error.

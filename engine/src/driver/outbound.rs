@@ -6,6 +6,7 @@ use retpath_codec::BlockName;
 use rustix::event::PollFlags;
 
 use super::RunError;
+use crate::Channel;
 use crate::blocks::Block;
 use crate::protocol::wide;
 use crate::socket::{Link, Moved};
@@ -34,6 +35,7 @@ impl Pumped {
 
 /// A link, and what goes out on it next: bytes, then the records of a run.
 pub(super) struct Outbound {
+    channel: Channel,
     pub(super) link: Link,
     head: Vec<u8>,
     run: Option<PageRun>,
@@ -48,8 +50,9 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) fn new(link: Link) -> Self {
+    pub(super) fn new(channel: Channel, link: Link) -> Self {
         Self {
+            channel,
             link,
             head: Vec::new(),
             run: None,
@@ -98,19 +101,19 @@ impl Outbound {
 
     /// Writes what is left; says whether that was all.
     pub(super) fn flush(&mut self, pages: &dyn PageSource) -> Result<bool, RunError> {
+        let failed = RunError::link("writing", self.channel);
         loop {
             let all = self.head.len() + self.run.map_or(0, |_| self.gather.size());
             if self.sent >= all {
+                if !self.link.flush().map_err(failed)? {
+                    return Ok(false);
+                }
                 self.head.clear();
                 self.run = None;
                 self.sent = 0;
                 return Ok(true);
             }
-            let moved = self.write(pages);
-            match moved.map_err(|error| RunError::Link {
-                what: "writing",
-                error,
-            })? {
+            match self.write(pages).map_err(failed)? {
                 Moved::Bytes(size) => {
                     self.sent += size;
                     self.written += wide(size);

@@ -1,62 +1,70 @@
-//! Errors of RAM memory, in words for the person at the terminal.
+//! Errors of guest memory.
 
 #![deny(unsafe_code)]
 
 use std::{fmt, io};
 
-/// What can go wrong with memory.
+/// An error of guest memory.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
-    /// An access that does not lie inside.
+    /// A range that is not inside the memory.
     OutOfRange {
-        /// First byte asked for.
+        /// First byte of the range.
         offset: u64,
-        /// Bytes asked for.
+        /// Bytes in the range.
         len: u64,
-        /// Bytes there are.
+        /// Bytes of the memory.
         size: u64,
     },
-    /// A range whose ends are not on page boundaries.
+    /// A range whose ends are not multiples of the page size.
     Unaligned {
-        /// First byte asked for.
+        /// First byte of the range.
         offset: u64,
-        /// Bytes asked for.
+        /// Bytes in the range.
         len: u64,
         /// Bytes in a page.
         page_size: u64,
     },
-    /// A size that no memory can have.
+    /// A length that cannot be mapped.
     Length {
-        /// Bytes asked for.
+        /// Bytes requested.
         len: u64,
+        /// Bytes in a page.
+        page_size: u64,
+    },
+    /// Memory of the embedder that does not start at a page boundary.
+    Start {
+        /// Host virtual address.
+        address: u64,
         /// Bytes in a page.
         page_size: u64,
     },
     /// The pool of huge pages is too small.
     NoHugePages {
-        /// Pages asked for.
+        /// Pages requested.
         needed: u64,
         /// Bytes in a page.
         page_size: u64,
-        /// Size of the pool, in pages, that would do.
+        /// Pages that the pool would need.
         pool: u64,
     },
-    /// Shared memory cannot be frozen.
+    /// Memory that others can access cannot be sealed.
     NotPrivate,
-    /// A file is shorter than the block it should hold.
+    /// A memfd is shorter than the memory requested.
     Truncated {
-        /// Bytes expected.
+        /// Bytes requested.
         len: u64,
-        /// Bytes there are.
+        /// Bytes of the file.
         size: u64,
     },
-    /// A file can be written or cut by others.
+    /// A file is not sealed: others can write or truncate it.
     NotSealed,
-    /// The kernel refused.
+    /// A system call failed.
     System {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -67,7 +75,7 @@ impl fmt::Display for Error {
             Self::OutOfRange { offset, len, size } => {
                 write!(
                     f,
-                    "{len} bytes at offset {offset:#x} do not lie inside {size:#x} bytes of memory"
+                    "{len} bytes at offset {offset:#x} are not inside the memory, which has {size:#x} bytes"
                 )
             }
             Self::Unaligned {
@@ -81,10 +89,15 @@ impl fmt::Display for Error {
             Self::Length { len, page_size } => {
                 write!(
                     f,
-                    "memory of {len} bytes: not a positive multiple of {page_size} that this \
-                     machine can map"
+                    "cannot map {len} bytes: the length must be a positive multiple of {page_size} \
+                     and fit into the address space"
                 )
             }
+            Self::Start { address, page_size } => write!(
+                f,
+                "memory at address {address:#x} does not start at a multiple of its page size \
+                 ({page_size})"
+            ),
             Self::NoHugePages {
                 needed,
                 page_size,
@@ -95,21 +108,18 @@ impl fmt::Display for Error {
                     f,
                     "the kernel does not have {needed} free huge pages of {kib} KiB; reserve them \
                      with `echo {pool} | sudo tee \
-                     /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages` \
-                     (`retpath doctor` shows the pools)"
+                     /sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages`"
                 )
             }
             Self::NotPrivate => f.write_str(
-                "shared memory cannot be frozen: others may hold a writable mapping of it",
+                "only private memory that was mapped here can be sealed: others may write this \
+                 memory",
             ),
             Self::Truncated { len, size } => {
-                write!(
-                    f,
-                    "the file has {size} bytes where the RAM block needs {len}: it is cut short"
-                )
+                write!(f, "the memfd has {size} bytes, but {len} are needed")
             }
             Self::NotSealed => f.write_str(
-                "the file is not a memfd that is sealed against writing and shrinking: others may \
+                "the file is not a memfd with the seals F_SEAL_WRITE and F_SEAL_SHRINK: others may \
                  change it",
             ),
             Self::System { doing, source } => write!(f, "{doing}: {source}"),

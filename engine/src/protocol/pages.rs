@@ -1,16 +1,15 @@
 //! Page states at the destination: missing → requested → received.
 //!
-//! The only place where they change. One bit for each target page (received),
-//! two for each host page (requested, promised); after the switch a host page's
-//! target pages become received together, when the host page has been placed.
+//! One bit for each target page (received), two for each host page (requested, promised).
+//! After the switch the target pages of a host page become received together, when the
+//! host page has been placed.
 //!
-//! Unplugged host pages are a state of their own, one more bit for each in blocks
-//! that have any: they are neither missing nor received, and are not
-//! requested. A page that the source has sent, or has promised to send by discarding
-//! it, is never unplugged.
+//! Unplugged host pages are a separate state, one more bit for each in blocks that have
+//! any: they are neither missing nor received, and are not requested. A page that the
+//! source has sent, or has promised to send by discarding it, is never unplugged.
 //!
-//! Ranges are checked by the callers. Of blocks that do not exist nothing is
-//! ever missing, and offsets beyond a block's end change nothing.
+//! Callers check ranges. Nothing is missing of an unknown block, and offsets beyond the end
+//! of a block have no effect.
 
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId};
@@ -28,11 +27,11 @@ pub struct Pages {
 struct States {
     /// Target pages.
     received: Bits,
-    /// Host pages asked for and not received.
+    /// Host pages that are requested and not received.
     requested: Bits,
-    /// Host pages that the source will send again; empty before the first.
+    /// Host pages that the source will send again; empty before the first one.
     promised: Bits,
-    /// Host pages that will never come; empty before the first.
+    /// Host pages that will not be sent; empty before the first one.
     unplugged: Bits,
     /// Target page size in bytes.
     target: u64,
@@ -40,19 +39,19 @@ struct States {
     page: u64,
 }
 
-/// What a fault on a host page means.
+/// The state of a host page on which a thread faulted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Missing: it is requested now.
+    /// Missing: request it now.
     New,
-    /// Its request is under way.
+    /// Requested before.
     Pending,
-    /// Received: the fault was a race. Or unplugged: the page reads as zeros.
+    /// Received in the meantime; or unplugged, so that it reads as zeros.
     Present,
 }
 
 impl Pages {
-    /// One more block of `target` bytes in a target page, all of it missing.
+    /// Adds a block with target pages of `target` bytes, all of them missing.
     pub fn add(&mut self, block: &Block, target: u64) {
         self.blocks.push(States {
             received: Bits::new(block.len / target),
@@ -64,7 +63,7 @@ impl Pages {
         });
     }
 
-    /// Nothing has been received: every page will be sent.
+    /// Marks every page as missing: the source will send all of them.
     pub fn forget(&mut self) {
         for s in &mut self.blocks {
             s.received = Bits::new(s.received.len());
@@ -74,9 +73,8 @@ impl Pages {
         }
     }
 
-    /// Takes over which target pages of the last block have been received, as
-    /// words of 64 bits. A host page of which a part is missing counts as
-    /// missing: it can come only as a whole.
+    /// Sets which target pages of the last block have been received, as words of 64 bits. A
+    /// host page that is partly missing counts as missing: it can only come as a whole.
     pub fn restore(&mut self, words: impl IntoIterator<Item = u64>) {
         let Some(s) = self.blocks.last_mut() else {
             return;
@@ -108,7 +106,7 @@ impl Pages {
             .is_some_and(|s| s.received.count_range(offset / s.target, len / s.target) > 0)
     }
 
-    /// Somebody waits for the host page at `offset`.
+    /// Handles a fault on the host page at `offset`.
     pub fn fault(&mut self, block: BlockId, offset: u64) -> Fault {
         let Some(s) = self.blocks.get_mut(block) else {
             return Fault::Present;
@@ -123,8 +121,7 @@ impl Pages {
         }
     }
 
-    /// The range has been placed; says how many of its host pages had been
-    /// requested.
+    /// Marks a range as received. Returns how many of its host pages were requested.
     pub fn receive(&mut self, block: BlockId, offset: u64, len: u64) -> u64 {
         let Some(s) = self.blocks.get_mut(block) else {
             return 0;
@@ -134,27 +131,27 @@ impl Pages {
         s.requested.clear_range(offset / s.page, len / s.page)
     }
 
-    /// The range will be sent again: it is missing. Says how many of its
-    /// target pages had been received.
+    /// Marks a range as missing: the source will send it again. Returns how many of its
+    /// target pages were received.
     pub fn discard(&mut self, block: BlockId, offset: u64, len: u64) -> u64 {
         let Some(s) = self.blocks.get_mut(block) else {
             return 0;
         };
         let (first, count) = (offset / s.page, len / s.page);
-        made(&mut s.promised, s.requested.len()).set_range(first, count);
+        allocated(&mut s.promised, s.requested.len()).set_range(first, count);
         s.plug(offset, len);
         s.requested.clear_range(first, count);
         s.received.clear_range(offset / s.target, len / s.target)
     }
 
-    /// The range of whole host pages is unplugged: what of it the source has
-    /// neither sent nor promised will never come.
+    /// Marks a range of whole host pages as unplugged, except for pages that the source has
+    /// sent or promised.
     pub fn unplug(&mut self, block: BlockId, offset: u64, len: u64) {
         let Some(s) = self.blocks.get_mut(block) else {
             return;
         };
         let (first, count) = (offset / s.page, len / s.page);
-        made(&mut s.unplugged, s.requested.len()).set_range(first, count);
+        allocated(&mut s.unplugged, s.requested.len()).set_range(first, count);
         for (start, len) in s.promised.runs_in(first, count) {
             s.unplugged.clear_range(start, len);
         }
@@ -165,20 +162,19 @@ impl Pages {
         }
     }
 
-    /// The source has forgotten what it promised in a range of whole host pages.
+    /// Drops the source's promises in a range of whole host pages.
     pub fn forget_promises(&mut self, block: BlockId, offset: u64, len: u64) {
         if let Some(s) = self.blocks.get_mut(block) {
             s.promised.clear_range(offset / s.page, len / s.page);
         }
     }
 
-    /// Received target pages of a block.
+    /// The received target pages of a block.
     pub fn received(&self, block: BlockId) -> Option<&Bits> {
         self.blocks.get(block).map(|s| &s.received)
     }
 
-    /// The first requested host page of a block that does not lie before
-    /// `offset`.
+    /// The first requested host page of a block at or after `offset`.
     pub fn next_requested(&self, block: BlockId, offset: u64) -> Option<u64> {
         let s = self.blocks.get(block)?;
         Some(s.requested.next(offset.div_ceil(s.page))? * s.page)
@@ -200,8 +196,7 @@ impl Pages {
         })
     }
 
-    /// A host page of a block of which some target pages have been received
-    /// and others have not.
+    /// A host page of a block that is only partly received.
     pub fn torn(&self, block: BlockId) -> Option<u64> {
         let s = self.blocks.get(block)?;
         let ratio = s.page / s.target;
@@ -213,20 +208,20 @@ impl Pages {
         Some(torn * s.target / s.page * s.page)
     }
 
-    /// How many host pages are requested and not received.
+    /// Number of host pages that are requested and not received.
     pub fn pending(&self) -> u64 {
         self.blocks.iter().map(|s| s.requested.count()).sum()
     }
 
-    /// How many target pages are missing, requested ones included.
+    /// Number of missing target pages, including requested ones.
     pub fn missing(&self) -> u64 {
-        let missing = |s: &States| s.received.len() - s.received.count() - s.left_out();
+        let missing = |s: &States| s.received.len() - s.received.count() - s.unplugged_pages();
         self.blocks.iter().map(missing).sum()
     }
 
-    /// How many target pages are unplugged.
+    /// Number of unplugged target pages.
     pub fn unplugged(&self) -> u64 {
-        self.blocks.iter().map(States::left_out).sum()
+        self.blocks.iter().map(States::unplugged_pages).sum()
     }
 
     /// Block and offset of the first missing target page.
@@ -243,8 +238,8 @@ impl Pages {
     }
 }
 
-/// Makes bits for so many pages, if there are none yet.
-fn made(bits: &mut Bits, pages: u64) -> &mut Bits {
+/// Allocates bits for this many pages, if there are none yet.
+fn allocated(bits: &mut Bits, pages: u64) -> &mut Bits {
     if bits.len() != pages {
         *bits = Bits::new(pages);
     }
@@ -252,12 +247,12 @@ fn made(bits: &mut Bits, pages: u64) -> &mut Bits {
 }
 
 impl States {
-    /// Unplugged target pages.
-    fn left_out(&self) -> u64 {
+    /// Number of unplugged target pages.
+    fn unplugged_pages(&self) -> u64 {
         self.unplugged.count() * (self.page / self.target)
     }
 
-    /// Host pages of which a part has come or will come are not unplugged.
+    /// Clears the unplugged state of the host pages in a range.
     fn plug(&mut self, offset: u64, len: u64) {
         let (first, end) = (offset / self.page, (offset + len).div_ceil(self.page));
         self.unplugged.clear_range(first, end - first);

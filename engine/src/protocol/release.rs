@@ -8,13 +8,21 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::source::Preempt;
-
 /// A QEMU release, such as 7.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
     major: u32,
     minor: u32,
+}
+
+/// When the preempt channel is connected, and how it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preempt {
+    /// Machine types up to 7.2: connected with the main channel, ends with an
+    /// EOS record.
+    Early,
+    /// Later machine types: connected after the first PONG, simply closed.
+    Late,
 }
 
 impl Release {

@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+#[cfg(feature = "percentiles")]
 use hdrhistogram::Histogram;
 
 /// How many buckets QEMU has.
@@ -58,42 +59,54 @@ impl Buckets {
     }
 }
 
-/// How long something took, many times.
-#[derive(Clone, PartialEq)]
+/// Latencies of one kind: their distribution and, with the feature `percentiles`, quantiles.
+#[derive(Clone, Default, PartialEq)]
 pub struct Latency {
     buckets: Buckets,
-    /// Exact to three digits, and as large as the longest one makes it; none
+    /// Exact to three digits, and as large as the longest latency makes it; `None`
     /// before the first.
+    #[cfg(feature = "percentiles")]
     exact: Option<Histogram<u64>>,
 }
 
 impl Latency {
-    /// None measured yet.
+    /// No latency yet.
     pub fn new() -> Self {
-        Self {
-            buckets: Buckets::default(),
-            exact: None,
-        }
+        Self::default()
     }
 
     /// Records one latency in nanoseconds.
     pub fn record(&mut self, nanos: u64) {
         self.buckets.record(nanos);
+        #[cfg(feature = "percentiles")]
         self.exact()
             .record(nanos.min(LONGEST))
             .expect("grows as far as LONGEST");
     }
 
-    /// How many were recorded.
+    /// The number of recorded latencies.
     pub fn count(&self) -> u64 {
-        self.exact.as_ref().map_or(0, Histogram::len)
+        self.buckets.counts().iter().sum()
     }
 
-    /// QEMU's buckets.
+    /// Their distribution over QEMU's buckets.
     pub fn buckets(&self) -> &Buckets {
         &self.buckets
     }
 
+    /// Adds what others have recorded.
+    pub fn add(&mut self, others: &Self) {
+        self.buckets.add(&others.buckets);
+        #[cfg(feature = "percentiles")]
+        if let Some(others) = &others.exact {
+            let sum = self.exact().add(others);
+            sum.expect("grows as far as LONGEST");
+        }
+    }
+}
+
+#[cfg(feature = "percentiles")]
+impl Latency {
     /// The latency in nanoseconds that `quantile` of all stay at or below,
     /// such as 0.999, to three digits; 0 if there is none.
     pub fn quantile(&self, quantile: f64) -> u64 {
@@ -106,35 +119,21 @@ impl Latency {
         self.exact.as_ref().map_or(0, Histogram::max)
     }
 
-    /// Adds what others have recorded.
-    pub fn add(&mut self, others: &Self) {
-        self.buckets.add(&others.buckets);
-        if let Some(others) = &others.exact {
-            let sum = self.exact().add(others);
-            sum.expect("grows as far as LONGEST");
-        }
-    }
-
     fn exact(&mut self) -> &mut Histogram<u64> {
         let none = || Histogram::new(3).expect("3 <= 5");
         self.exact.get_or_insert_with(none)
     }
 }
 
-impl Default for Latency {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl fmt::Debug for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Latency")
-            .field("count", &self.count())
-            .field("p50", &self.quantile(0.5))
+        let mut out = f.debug_struct("Latency");
+        out.field("count", &self.count());
+        #[cfg(feature = "percentiles")]
+        out.field("p50", &self.quantile(0.5))
             .field("p99", &self.quantile(0.99))
-            .field("max", &self.max())
-            .finish()
+            .field("max", &self.max());
+        out.finish()
     }
 }
 

@@ -1,10 +1,9 @@
-//! Connecting without blocking in connect(2), so that another thread, a signal or a
-//! deadline can end the wait.
+//! Connecting without blocking in connect(2), so that another thread, a signal or a deadline can
+//! end the wait.
 //!
-//! A Unix socket whose backlog is full, and a TCP address that drops packets, block
-//! connect(2) for minutes or indefinitely. Nothing here
-//! panics; errors are the system's, [`ErrorKind::TimedOut`] at the deadline,
-//! and [`Ended::Interrupted`].
+//! A Unix socket whose backlog is full, and a TCP address that drops packets, block connect(2) for
+//! minutes or indefinitely. Nothing here panics; errors are the system's, [`ErrorKind::TimedOut`]
+//! at the deadline, and [`Ended::Interrupted`].
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -18,9 +17,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::unix_path::UnixPath;
 
-/// Time between two attempts at a Unix socket whose backlog is full: the kernel
-/// does not tell when there is room.
-const FULL: Duration = Duration::from_millis(20);
+/// Time between two attempts at a Unix socket whose backlog is full: the kernel does not announce
+/// room.
+const RETRY_FULL: Duration = Duration::from_millis(20);
 
 /// What ends a wait for a connection early.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,13 +47,13 @@ impl<E: Into<io::Error>> From<E> for Ended {
 
 /// Connects to a Unix socket.
 pub(super) fn unix(path: &Path, limits: Limits<'_>) -> Result<OwnedFd, Ended> {
-    let place = UnixPath::new(path)?;
+    let path = UnixPath::new(path)?;
     let socket = socket(AddressFamily::UNIX)?;
     loop {
-        match rustix::net::connect(&socket, place.address()) {
+        match rustix::net::connect(&socket, path.address()) {
             Ok(()) => return Ok(socket),
             // The backlog is full.
-            Err(Errno::AGAIN) => limits.sleep(FULL)?,
+            Err(Errno::AGAIN) => limits.sleep(RETRY_FULL)?,
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -63,14 +62,14 @@ pub(super) fn unix(path: &Path, limits: Limits<'_>) -> Result<OwnedFd, Ended> {
 
 /// Connects to the first TCP address that answers.
 pub(super) fn tcp(addresses: &[SocketAddr], limits: Limits<'_>) -> Result<OwnedFd, Ended> {
-    let nowhere = io::Error::new(ErrorKind::InvalidInput, "the name has no address");
-    let mut last = Ended::Failed(nowhere);
+    let none = io::Error::new(ErrorKind::InvalidInput, "the name has no address");
+    let mut last = Ended::Failed(none);
     for address in addresses {
         match tcp_to(address, limits) {
             Err(Ended::Failed(error)) if error.kind() != ErrorKind::TimedOut => {
                 last = Ended::Failed(error);
             }
-            // One that timed out has used up the time for the others.
+            // A timeout has used up the time for the others.
             Err(Ended::Failed(error)) if !limits.is_over() => last = Ended::Failed(error),
             done => return done,
         }
@@ -109,8 +108,7 @@ impl Limits<'_> {
         self.wait(None, Some(time)).map(|_| ())
     }
 
-    /// Waits until `socket` is connected or has failed, at most `most`; whether
-    /// it is.
+    /// Waits at most `most` until `socket` is connected or has failed; returns whether it has.
     fn wait(&self, socket: Option<&OwnedFd>, most: Option<Duration>) -> Result<bool, Ended> {
         if self.is_over() {
             return Err(Ended::Failed(ErrorKind::TimedOut.into()));
@@ -130,7 +128,7 @@ impl Limits<'_> {
         let mut fds: Vec<PollFd<'_>> = interrupt.into_iter().chain(socket).collect();
         match poll(&mut fds, time.as_ref()) {
             Ok(_) => {}
-            // The answers of a poll that was interrupted mean nothing.
+            // The results of an interrupted poll are undefined.
             Err(Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
@@ -150,17 +148,16 @@ mod tests {
     use super::super::{Address, ChannelError, Link};
     use super::*;
 
-    /// A listener with room for hardly any connection, all of it taken, so that
-    /// the next connect blocks.
+    /// A listener whose backlog is full, so that the next connect blocks.
     fn full(family: AddressFamily, bind: impl Fn(&OwnedFd)) -> (OwnedFd, Address, Vec<Link>) {
-        let door = super::socket(family).expect("a socket");
-        bind(&door);
-        rustix::net::listen(&door, 0).expect("listens");
-        let name = rustix::net::getsockname(&door).expect("a name");
+        let listener = super::socket(family).expect("a socket");
+        bind(&listener);
+        rustix::net::listen(&listener, 0).expect("listens");
+        let name = rustix::net::getsockname(&listener).expect("a name");
         let at = match SocketAddr::try_from(name.clone()) {
             Ok(at) => format!("tcp:{at}").parse(),
             Err(_) => {
-                let name = rustix::net::SocketAddrUnix::try_from(name).expect("one of the two");
+                let name = rustix::net::SocketAddrUnix::try_from(name).expect("Unix or TCP");
                 let path = name.path().expect("a path").to_string_lossy().into_owned();
                 format!("unix:{path}").parse()
             }
@@ -174,11 +171,11 @@ mod tests {
                 Ok(link) => links.push(link),
                 Err(ChannelError::Io { error, .. }) => {
                     assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
-                    return (door, at, links);
+                    return (listener, at, links);
                 }
                 Err(error) => panic!("{error}"),
             }
-            assert!(links.len() < 100, "it is never full");
+            assert!(links.len() < 100, "never full");
         }
     }
 
@@ -187,14 +184,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let unix = rustix::net::SocketAddrUnix::new(&path).expect("short");
-        let unix = full(AddressFamily::UNIX, |door| {
-            rustix::net::bind(door, &unix).expect("bound");
+        let unix = full(AddressFamily::UNIX, |listener| {
+            rustix::net::bind(listener, &unix).expect("bound");
         });
-        let tcp = full(AddressFamily::INET, |door| {
+        let tcp = full(AddressFamily::INET, |listener| {
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            rustix::net::bind(door, &any).expect("bound");
+            rustix::net::bind(listener, &any).expect("bound");
         });
-        for (_door, at, _links) in [unix, tcp] {
+        for (_listener, at, _links) in [unix, tcp] {
             let (mut near, far) = UnixStream::pair().expect("a pair");
             io::Write::write_all(&mut near, b"x").expect("room");
             let ended = at.connect_until(false, far.as_fd(), None);

@@ -1,41 +1,43 @@
-//! Why a channel cannot be had.
+//! Errors opening a connection.
 
 use std::{fmt, io};
 
-/// Why a channel cannot be had.
+/// An error opening a connection.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ChannelError {
-    /// The URI is none that is understood.
+    /// Malformed or unsupported URI.
     Uri {
-        /// It.
+        /// The URI.
         uri: String,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         why: &'static str,
     },
     /// Plain TCP to or from an address that is not loopback.
     Plaintext {
-        /// It.
+        /// The address.
         address: String,
     },
     /// A system call failed.
     Io {
-        /// What was being done.
+        /// The operation, such as `cannot connect to`.
         what: &'static str,
-        /// Where.
+        /// The address.
         address: String,
-        /// How it failed.
+        /// The cause.
         error: io::Error,
     },
-    /// The wait for a connection was interrupted.
+    /// Connecting was interrupted.
     Interrupted {
-        /// Where to.
+        /// The address.
         address: String,
     },
+    /// A connector or acceptor of the embedder failed.
+    Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl ChannelError {
-    /// Whether the error means that nothing listens there, so that a later attempt may
-    /// succeed.
+    /// Whether nothing listens there, so that a later attempt may succeed.
     pub fn is_absence(&self) -> bool {
         let kinds = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
         matches!(self, Self::Io { error, .. } if kinds.contains(&error.kind()))
@@ -45,11 +47,11 @@ impl ChannelError {
 impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uri { uri, why } => write!(f, "`{uri}` is no migration address: {why}"),
+            Self::Uri { uri, why } => write!(f, "`{uri}` is not a migration address: {why}"),
             Self::Plaintext { address } => write!(
                 f,
-                "{address} is not a loopback address, and plain TCP shows the guest's memory to the \
-                 network; use unix: or a tunnel, or say --allow-plaintext"
+                "{address} is not a loopback address, and plain TCP exposes the guest's memory to the \
+                 network; use unix: or a tunnel, or allow plaintext explicitly"
             ),
             Self::Io {
                 what,
@@ -59,6 +61,7 @@ impl fmt::Display for ChannelError {
             Self::Interrupted { address } => {
                 write!(f, "interrupted while connecting to {address}")
             }
+            Self::Other(error) => error.fmt(f),
         }
     }
 }
@@ -67,6 +70,7 @@ impl std::error::Error for ChannelError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { error, .. } => Some(error),
+            Self::Other(error) => error.source(),
             _ => None,
         }
     }

@@ -1,64 +1,120 @@
-//! One connection.
+//! Connections: byte streams that never block, over any transport.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::net::{AddressFamily, RecvFlags, Shutdown, sockopt};
+use rustix::net::{AddressFamily, Shutdown, sockopt};
 use socket2::SockRef;
 
-use super::Fuse;
-use crate::protocol::wide;
+/// What carries the bytes of a [`Link`]: a socket, a TLS session, a wrapper around another
+/// transport.
+///
+/// The descriptor ([`AsFd`]) tells when to call: it polls readable when [`read_vectored`] has
+/// something new to return, and writable when [`write_vectored`] can take bytes. No method blocks;
+/// a call that would block fails with [`ErrorKind::WouldBlock`]. A handshake is complete before the
+/// transport becomes a link.
+///
+/// [`read_vectored`]: Transport::read_vectored
+/// [`write_vectored`]: Transport::write_vectored
+pub trait Transport: AsFd + Send {
+    /// Reads into the first of `bufs`, then the next; returns 0 at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WouldBlock`], or the connection is broken.
+    fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
 
-/// One connection: a byte stream in both directions, never blocking.
-#[derive(Debug)]
-pub struct Link {
-    fd: OwnedFd,
-    is_tcp: bool,
-    fuse: Option<Fuse>,
+    /// Writes from the first of `bufs`, then the next; returns how many bytes were taken.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WouldBlock`], or the connection is broken.
+    fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Passes on what [`write_vectored`](Transport::write_vectored) took but still holds. Called
+    /// again when the descriptor is writable, until it succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WouldBlock`], or the connection is broken.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether bytes can be read that the descriptor does not announce, because the transport has
+    /// read them already.
+    fn has_buffered(&self) -> bool {
+        false
+    }
+
+    /// Ends both directions; the peer sees the end of the stream. Errors are ignored: a broken
+    /// connection has ended already.
+    fn shut_down(&self);
+
+    /// Bounds what waits in the kernel to be sent; see [`Link::limit_send_queue`].
+    ///
+    /// # Errors
+    ///
+    /// The option cannot be set.
+    fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
 }
 
-/// What a read or a write came to.
+/// One connection: a byte stream in both directions, never blocking.
+pub struct Link {
+    transport: Box<dyn Transport>,
+    ahead: RefCell<Ahead>,
+}
+
+/// Bytes that [`Link::peek`] has read and [`Link::read`] has not returned yet.
+#[derive(Default)]
+struct Ahead {
+    bytes: Vec<u8>,
+    /// Whether the stream ends, or breaks, behind them.
+    ended: bool,
+}
+
+/// The result of a read or a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
     /// This many bytes; at least 1.
     Bytes(usize),
     /// Nothing now: poll first.
     Later,
-    /// Nothing, ever: the peer has closed its side (reads only).
+    /// The peer has closed its side (reads only).
     End,
 }
 
 impl Link {
-    /// Takes a connected stream socket over.
+    /// Takes over a connected stream socket: one that was accepted, or half of a socket pair.
     ///
     /// # Errors
     ///
-    /// Its options cannot be set.
+    /// It is not a socket, or its options cannot be set.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        let flags = rustix::fs::fcntl_getfl(&fd)?;
-        rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-        let family = sockopt::socket_domain(&fd)?;
-        let is_tcp = family == AddressFamily::INET || family == AddressFamily::INET6;
-        if is_tcp {
-            // A request of 16 bytes must not wait for company.
-            sockopt::set_tcp_nodelay(&fd, true)?;
-            // There are no timeouts in the protocol: without this, a peer
-            // whose machine is gone would be waited for for ever.
-            sockopt::set_socket_keepalive(&fd, true)?;
-        }
-        Ok(Self {
-            fd,
-            is_tcp,
-            fuse: None,
-        })
+        Ok(Self::over(Box::new(Socket::new(fd)?)))
     }
 
-    /// Lets the link break when the fuse blows.
-    pub fn guard(&mut self, fuse: Fuse) {
-        self.fuse = Some(fuse);
+    /// A link over a transport of the embedder.
+    pub fn over(transport: Box<dyn Transport>) -> Self {
+        Self {
+            transport,
+            ahead: RefCell::default(),
+        }
+    }
+
+    /// Puts a wrapper around the transport. Call it before the first byte is read.
+    #[must_use]
+    pub fn wrap(mut self, wrapper: impl FnOnce(Box<dyn Transport>) -> Box<dyn Transport>) -> Self {
+        self.transport = wrapper(self.transport);
+        self
     }
 
     /// Two ends of one connection within this machine.
@@ -71,147 +127,261 @@ impl Link {
         Ok((Self::new(a.into())?, Self::new(b.into())?))
     }
 
-    /// Bounds what waits in the kernel to be sent: background pages that wait
-    /// there stand in front of urgent ones. May be called again at any time.
+    /// Bounds what waits in the kernel to be sent: background pages that wait there delay urgent
+    /// ones. May be called at any time.
     ///
-    /// On TCP the bound is on what is not sent yet (`TCP_NOTSENT_LOWAT`), so
-    /// that a long way is still filled; elsewhere it is on what the peer has
-    /// not read, as far as the system's own bounds allow.
+    /// On TCP the bound is on bytes that are not sent yet (`TCP_NOTSENT_LOWAT`), so that a long
+    /// path is still filled; elsewhere it is on bytes that the peer has not read, as far as the
+    /// system's own bounds allow.
     ///
     /// # Errors
     ///
     /// The option cannot be set.
     pub fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
-        if self.is_tcp {
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            return SockRef::from(&self.fd).set_tcp_notsent_lowat(bytes);
-        }
-        // Only a privileged process may go beyond the system's bound.
-        sockopt::set_socket_send_buffer_size_force(&self.fd, bytes)
-            .or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, bytes))
-            .map_err(io::Error::from)
+        self.transport.limit_send_queue(bytes)
     }
 
-    /// Reads what is there.
+    /// Reads what is available.
     ///
     /// # Errors
     ///
-    /// The link is broken.
+    /// The connection is broken.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<Moved> {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
 
-    /// Reads what is there into several places.
+    /// Reads what is available into several buffers.
     ///
     /// # Errors
     ///
-    /// The link is broken.
+    /// The connection is broken.
     pub fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Moved> {
-        let Some(fuse) = &self.fuse else {
-            return moved(self.receive(bufs), Moved::End);
-        };
-        let most = usize::try_from(fuse.reads()?).unwrap_or(usize::MAX);
-        let all = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        let size = if all <= most {
-            self.receive(bufs)
-        } else {
-            // A short read is as good as any.
-            let first = bufs.iter_mut().find(|buf| !buf.is_empty());
-            let first = first.map_or(&mut [][..], |buf| &mut **buf);
-            let most = most.min(first.len());
-            self.receive(&mut [IoSliceMut::new(&mut first[..most])])
-        };
-        let size = size.inspect(|size| {
-            if fuse.has_read(wide(*size)) {
-                self.shut_down();
-            }
-        });
-        moved(size, Moved::End)
+        let ahead = &mut self.ahead.borrow_mut().bytes;
+        if ahead.is_empty() {
+            return moved(|| self.transport.read_vectored(bufs), Moved::End);
+        }
+        let mut copied = 0;
+        for buf in bufs {
+            let len = buf.len().min(ahead.len() - copied);
+            buf[..len].copy_from_slice(&ahead[copied..][..len]);
+            copied += len;
+        }
+        ahead.drain(..copied);
+        Ok(Moved::Bytes(copied))
     }
 
-    /// Looks at the first bytes that are there, and leaves them there.
+    /// Copies the first bytes that are available, and leaves them to be read. [`Moved::Bytes`]
+    /// with fewer bytes than `buf` has room for means that no more are available now.
     ///
     /// # Errors
     ///
-    /// The link is broken.
+    /// The connection is broken.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<Moved> {
-        let peeked =
-            rustix::io::retry_on_intr(|| rustix::net::recv(&self.fd, &mut *buf, RecvFlags::PEEK));
-        moved(peeked.map(|(size, _)| size), Moved::End)
+        let mut ahead = self.ahead.borrow_mut();
+        while ahead.bytes.len() < buf.len() && !ahead.ended {
+            let start = ahead.bytes.len();
+            let more = &mut buf[start..];
+            let read = moved(
+                || self.transport.read_vectored(&mut [IoSliceMut::new(more)]),
+                Moved::End,
+            );
+            match read {
+                Ok(Moved::Bytes(len)) => ahead.bytes.extend_from_slice(&more[..len]),
+                Ok(Moved::Later) if start == 0 => return Ok(Moved::Later),
+                Ok(Moved::Later) => break,
+                Ok(Moved::End) => ahead.ended = true,
+                Err(error) => {
+                    ahead.ended = true;
+                    if start == 0 {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let len = ahead.bytes.len().min(buf.len());
+        buf[..len].copy_from_slice(&ahead.bytes[..len]);
+        Ok(match len {
+            0 => Moved::End,
+            len => Moved::Bytes(len),
+        })
     }
 
-    /// Whether the peer has closed its side: nothing comes behind what is there.
+    /// Whether bytes can be read although the descriptor may not poll readable.
+    pub fn has_buffered(&self) -> bool {
+        !self.ahead.borrow().bytes.is_empty() || self.transport.has_buffered()
+    }
+
+    /// Whether the peer has closed its side: nothing follows what is available.
     pub fn has_ended(&self) -> bool {
         let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
-        poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(ends)
-    }
-
-    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {
-        rustix::io::retry_on_intr(|| rustix::io::readv(&self.fd, bufs))
+        let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::RDHUP)];
+        self.ahead.borrow().ended
+            || poll(&mut fds, Some(&Timespec::default())).is_ok()
+                && fds[0].revents().intersects(ends)
     }
 
     /// Writes what there is room for.
     ///
     /// # Errors
     ///
-    /// The link is broken.
+    /// The connection is broken.
     pub fn write(&self, bytes: &[u8]) -> io::Result<Moved> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
-    /// Writes what there is room for, from several places.
+    /// Writes what there is room for, from several buffers.
     ///
     /// # Errors
     ///
-    /// The link is broken.
+    /// The connection is broken.
     pub fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<Moved> {
-        let Some(fuse) = &self.fuse else {
-            return moved(self.send(bufs), Moved::Later);
-        };
-        let most = usize::try_from(fuse.writes()?).unwrap_or(usize::MAX);
-        let all = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        let sent = if all <= most {
-            self.send(bufs)
-        } else {
-            // A short write is as good as any.
-            let first = bufs.iter().find(|buf| !buf.is_empty());
-            let first = first.map_or(&[][..], |buf| &buf[..most.min(buf.len())]);
-            self.send(&[IoSlice::new(first)])
-        };
-        let sent = sent.inspect(|size| {
-            if fuse.has_written(wide(*size)) {
-                self.shut_down();
-            }
-        });
-        moved(sent, Moved::Later)
+        moved(|| self.transport.write_vectored(bufs), Moved::Later)
     }
 
-    fn send(&self, bufs: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
-        rustix::io::retry_on_intr(|| {
-            let mut none = rustix::net::SendAncillaryBuffer::default();
-            rustix::net::sendmsg(&self.fd, bufs, &mut none, rustix::net::SendFlags::NOSIGNAL)
-        })
+    /// Passes on what the transport holds back; returns whether nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
+    pub fn flush(&self) -> io::Result<bool> {
+        match retry(|| self.transport.flush()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            done => done.map(|()| true),
+        }
     }
 
     /// Ends both directions; the peer sees the end of the stream.
     pub fn shut_down(&self) {
-        // A link that is broken already needs no end.
-        let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
-    }
-}
-
-fn moved(result: Result<usize, rustix::io::Errno>, none: Moved) -> io::Result<Moved> {
-    match result {
-        Ok(0) => Ok(none),
-        Ok(size) => Ok(Moved::Bytes(size)),
-        Err(rustix::io::Errno::AGAIN) => Ok(Moved::Later),
-        Err(error) => Err(error.into()),
+        self.transport.shut_down();
     }
 }
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
+        self.transport.as_fd()
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("fd", &self.as_fd())
+            .finish_non_exhaustive()
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Calls until it is not interrupted; `none` is what 0 bytes mean.
+fn moved(call: impl FnMut() -> io::Result<usize>, none: Moved) -> io::Result<Moved> {
+    match retry(call) {
+        Ok(0) => Ok(none),
+        Ok(size) => Ok(Moved::Bytes(size)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Moved::Later),
+        Err(error) => Err(error),
+    }
+}
+
+/// A connected stream socket.
+struct Socket {
+    fd: OwnedFd,
+    is_tcp: bool,
+}
+
+impl Socket {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        let flags = rustix::fs::fcntl_getfl(&fd)?;
+        rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
+        let family = sockopt::socket_domain(&fd)?;
+        let is_tcp = family == AddressFamily::INET || family == AddressFamily::INET6;
+        if is_tcp {
+            // A request of 16 bytes must not wait for more.
+            sockopt::set_tcp_nodelay(&fd, true)?;
+            // The protocol has no timeouts: this detects a peer whose machine is gone.
+            sockopt::set_socket_keepalive(&fd, true)?;
+        }
+        Ok(Self { fd, is_tcp })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl Transport for Socket {
+    fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::readv(&self.fd, bufs)?)
+    }
+
+    fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut none = rustix::net::SendAncillaryBuffer::default();
+        let flags = rustix::net::SendFlags::NOSIGNAL;
+        Ok(rustix::net::sendmsg(&self.fd, bufs, &mut none, flags)?)
+    }
+
+    fn shut_down(&self) {
+        let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
+    }
+
+    fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
+        if self.is_tcp {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            return SockRef::from(&self.fd).set_tcp_notsent_lowat(bytes);
+        }
+        // Only a privileged process may exceed the system's bound.
+        sockopt::set_socket_send_buffer_size_force(&self.fd, bytes)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&self.fd, bytes))
+            .map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_peeked_bytes_once_and_in_order() {
+        let (near, far) = Link::pair().expect("a pair");
+        let mut head = [0; 4];
+        assert_eq!(far.peek(&mut head).expect("open"), Moved::Later);
+        near.write(b"ab").expect("room");
+        assert_eq!(far.peek(&mut head).expect("open"), Moved::Bytes(2));
+        assert!(far.has_buffered() && !far.has_ended());
+        near.write(b"cdef").expect("room");
+        assert_eq!(far.peek(&mut head).expect("open"), Moved::Bytes(4));
+        assert_eq!(far.peek(&mut head[..1]).expect("open"), Moved::Bytes(1));
+        assert_eq!(&head, b"abcd");
+        let (mut one, mut two) = ([0; 3], [0; 3]);
+        let mut parts = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        assert_eq!(
+            far.read_vectored(&mut parts).expect("open"),
+            Moved::Bytes(4)
+        );
+        assert_eq!((&one, &two[..1]), (b"abc", &b"d"[..]));
+        assert!(!far.has_buffered());
+        assert_eq!(far.read(&mut one).expect("open"), Moved::Bytes(2));
+        assert_eq!(far.read(&mut two).expect("open"), Moved::Later);
+    }
+
+    #[test]
+    fn peeks_at_the_end_of_the_stream() {
+        let (near, far) = Link::pair().expect("a pair");
+        near.write(b"ab").expect("room");
+        drop(near);
+        let mut head = [0; 4];
+        assert_eq!(far.peek(&mut head).expect("bytes"), Moved::Bytes(2));
+        assert!(far.has_ended());
+        assert_eq!(far.read(&mut head).expect("bytes"), Moved::Bytes(2));
+        assert_eq!(far.peek(&mut head).expect("an end"), Moved::End);
+        assert_eq!(far.read(&mut head).expect("an end"), Moved::End);
     }
 }

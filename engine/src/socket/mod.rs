@@ -1,11 +1,16 @@
-//! Channels: addresses in QEMU's URI syntax, listening, connecting, and the
-//! byte streams that come of it.
+//! Connections: addresses in QEMU's URI syntax, listening, connecting, and links over any
+//! [`Transport`].
 //!
-//! `unix:PATH`, `tcp:HOST:PORT` (an empty host listens on every address) and
-//! `fd:N` (a connected socket, inherited). Nothing here panics; errors say
-//! which address, what failed and what to do. Plain TCP beyond loopback is
-//! refused unless the caller allows it: whoever can read such a link reads the
-//! guest's memory, and whoever can write to it owns the guest.
+//! ```text
+//! Address::listen  → Listener ────────┐ Accept            ┌ socket
+//! embedder         → ConnectionQueue ─┴───────▶ Link ─────┤ Transport of the embedder (TLS)
+//! Address::connect, Link::new, Link::over ────▶           └ FaultInjector, around another
+//! ```
+//!
+//! Addresses are `unix:PATH`, `tcp:HOST:PORT` (an empty host listens on every address) and `fd:N`
+//! (an inherited, connected socket). Nothing here panics. Plain TCP beyond loopback is refused
+//! unless the caller allows it: whoever can read such a connection reads the guest's memory, and
+//! whoever can write to it controls the guest.
 
 use std::fmt;
 use std::io;
@@ -20,19 +25,19 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 mod connect;
 mod error;
-mod fuse;
+mod fault_injector;
 mod link;
 mod listener;
 mod socket_file;
 mod unix_path;
 
 pub use error::ChannelError;
-pub use fuse::Fuse;
-pub use link::{Link, Moved};
-pub use listener::Listener;
+pub use fault_injector::FaultInjector;
+pub use link::{Link, Moved, Transport};
+pub use listener::{Accept, ConnectionQueue, Listener};
 
 use connect::{Ended, Limits};
-use listener::Door;
+use listener::ListeningSocket;
 
 /// Where a migration listens or connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,21 +67,19 @@ impl FromStr for Address {
             return Err(bad("it must begin with unix:, tcp: or fd:"));
         };
         match scheme {
-            "unix" if rest.is_empty() => Err(bad("unix: needs a path behind it")),
+            "unix" if rest.is_empty() => Err(bad("unix: needs a path")),
             "unix" => Ok(Self::Unix(rest.into())),
             "tcp" => {
                 let Some((host, port)) = rest.rsplit_once(':') else {
-                    return Err(bad("tcp: needs HOST:PORT behind it"));
+                    return Err(bad("tcp: needs HOST:PORT"));
                 };
                 let port = port
                     .parse()
                     .map_err(|_| bad("the port must be a number below 65536"))?;
                 let host = match host.strip_prefix('[') {
-                    Some(inner) => inner
-                        .strip_suffix(']')
-                        .ok_or_else(|| bad("a [ without its ]"))?,
+                    Some(inner) => inner.strip_suffix(']').ok_or_else(|| bad("[ without ]"))?,
                     None if host.contains(':') => {
-                        return Err(bad("an IPv6 address must stand in brackets"));
+                        return Err(bad("an IPv6 address must be in brackets"));
                     }
                     None => host,
                 };
@@ -137,7 +140,7 @@ impl Address {
 
     /// Connects. `plaintext` allows plain TCP beyond loopback.
     ///
-    /// Waits as long as the system does: see [`Address::connect_until`].
+    /// Blocks as long as the system does; [`Address::connect_until`] does not.
     ///
     /// # Errors
     ///
@@ -146,9 +149,9 @@ impl Address {
         self.connect_within(plaintext, Limits::default())
     }
 
-    /// Connects, as [`Address::connect`] does, until `interrupt` can be read or
-    /// `deadline` has passed. Nothing is read from `interrupt`, such as the
-    /// control of a loop or one end of a pipe.
+    /// Connects, as [`Address::connect`] does, until `interrupt` polls readable or `deadline` has
+    /// passed. Nothing is read from `interrupt`, which is the [`Control`](crate::run::Control) of a
+    /// loop, for example, or one end of a pipe.
     ///
     /// Resolving a host name is not interrupted.
     ///
@@ -191,27 +194,26 @@ impl Address {
         Link::new(fd).map_err(self.io("cannot set up the connection to"))
     }
 
-    /// Listens. `plaintext` allows plain TCP beyond loopback. For `fd:` the
-    /// descriptor is the one connection that there will be. For `unix:` the
-    /// socket of a process that is gone is taken over.
+    /// Listens. `plaintext` allows plain TCP beyond loopback. For `fd:` the descriptor is the only
+    /// connection. For `unix:` the abandoned socket of a process that has died is replaced.
     ///
     /// # Errors
     ///
     /// [`ChannelError::Plaintext`] and [`ChannelError::Io`].
     pub fn listen(&self, plaintext: bool) -> Result<Listener, ChannelError> {
         let failed = self.io("cannot listen on");
-        let (door, address) = match self {
+        let (socket, address) = match self {
             Self::Unix(path) => {
-                let (door, file) = socket_file::listen(path).map_err(failed)?;
-                (Door::Unix(door, file), self.clone())
+                let (socket, file) = socket_file::listen(path).map_err(failed)?;
+                (ListeningSocket::Unix(socket, file), self.clone())
             }
             Self::Tcp { host, port } => {
                 let at = self.resolve(host, *port, plaintext)?;
-                let door = TcpListener::bind(&at[..]).map_err(failed)?;
-                let at = door.local_addr();
+                let socket = TcpListener::bind(&at[..]).map_err(failed)?;
+                let at = socket.local_addr();
                 let port = at.map_err(self.io("cannot tell the port of"))?.port();
                 (
-                    Door::Tcp(door),
+                    ListeningSocket::Tcp(socket),
                     Self::Tcp {
                         host: host.clone(),
                         port,
@@ -219,15 +221,15 @@ impl Address {
                 )
             }
             Self::Fd(fd) => (
-                Door::Inherited(Some(inherit(*fd).map_err(failed)?)),
+                ListeningSocket::Inherited(Some(inherit(*fd).map_err(failed)?)),
                 self.clone(),
             ),
         };
         // From here on, dropping it removes the socket's file.
         let listener = Listener {
-            door,
+            socket,
             address,
-            greet: None,
+            on_accept: None,
         };
         if let Some(fd) = listener.fd() {
             rustix::io::ioctl_fionbio(fd, true)
@@ -237,12 +239,12 @@ impl Address {
     }
 }
 
-/// An inherited descriptor, duplicated: the number stays open for others.
+/// Duplicates an inherited descriptor: the number stays open for others.
 fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     let own = Pid::from_raw(std::process::id().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
     let me = rustix::process::pidfd_open(own, PidfdFlags::empty())?;
     let copy = rustix::process::pidfd_getfd(me, fd, PidfdGetfdFlags::empty())?;
-    // Fails for everything that is no socket.
+    // Fails for anything but a socket.
     sockopt::socket_type(&copy)?;
     Ok(copy)
 }
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_address() {
+    fn refuses_malformed_addresses() {
         for uri in [
             "",
             "x",
@@ -297,7 +299,7 @@ mod tests {
         ] {
             let error = uri.parse::<Address>().expect_err(uri).to_string();
             assert!(
-                error.starts_with(&format!("`{uri}` is no migration address: ")),
+                error.starts_with(&format!("`{uri}` is not a migration address: ")),
                 "{error}"
             );
         }
@@ -312,11 +314,11 @@ mod tests {
         let error = address("tcp:192.0.2.1:1")
             .connect(false)
             .expect_err("not loopback");
-        assert!(error.to_string().contains("--allow-plaintext"), "{error}");
+        assert!(error.to_string().contains("allow plaintext"), "{error}");
         address("tcp::0").listen(true).expect("allowed");
         address("tcp:[::ffff:127.0.0.1]:0")
             .listen(false)
-            .expect("loopback in IPv6 clothes");
+            .expect("IPv4 loopback as IPv6");
     }
 
     #[test]

@@ -1,21 +1,21 @@
-//! The file of a listening Unix socket: made, taken over from a process that is gone, removed.
+//! The file of a listening Unix socket: created, taken over from a dead process, removed.
 //!
 //! A process that is killed leaves its socket's file behind, and bind(2) keeps refusing the name.
 //! Such a file is replaced if it is a socket of this user and no socket is bound to it any more:
 //!
 //! ```text
-//!  bind NAME ── in use ──▶ does a socket have it? ── no ──▶ listen on .retpath-PID-N
-//!                                                           exchange the two names
-//!                                                           remove what was at NAME, if it is
-//!                                                           still what was looked at; else
-//!                                                           exchange them again, and fail
+//!  bind NAME ── in use ──▶ is a socket bound to it? ── no ──▶ listen on .retpath-PID-N
+//!                                                             exchange the two names
+//!                                                             remove the old file, if it is still
+//!                                                             the one that was examined; else
+//!                                                             exchange them again, and fail
 //! ```
 //!
-//! A migration that waits for its one connection must not be given another, so this is tested with a
-//! datagram socket: connecting it fails with EPROTOTYPE if a stream socket is bound, and with
-//! ECONNREFUSED if none is.
+//! The probe must not connect to a process that waits for one migration, so it uses a datagram
+//! socket: connecting it fails with EPROTOTYPE if a stream socket is bound, and with ECONNREFUSED
+//! if none is.
 //!
-//! Nothing else is ever removed. Errors say what is in the way.
+//! No other file is ever removed. Errors say what is in the way.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
@@ -31,10 +31,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::unix_path::{UnixPath, open_folder};
 
-/// Connections that may wait to be accepted.
+/// Most connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// The file of a socket. Dropping this removes it, unless the name leads to something else by then.
+/// The file of a socket. Dropping it removes the file, unless the name refers to another by then.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     folder: OwnedFd,
@@ -42,7 +42,7 @@ pub(super) struct SocketFile {
     id: Id,
 }
 
-/// Which file it is.
+/// Identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Id {
     device: u64,
@@ -79,11 +79,11 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((socket.into(), file))
 }
 
-/// A socket that listens on a path, which must be new.
+/// A socket that listens on a new path.
 fn listening(path: &Path) -> io::Result<OwnedFd> {
-    let place = UnixPath::new(path)?;
+    let path = UnixPath::new(path)?;
     let socket = socket(SocketType::STREAM)?;
-    rustix::net::bind(&socket, place.address())?;
+    rustix::net::bind(&socket, path.address())?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
@@ -92,7 +92,7 @@ fn socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
 }
 
-/// Listens in the place of a process that is gone.
+/// Replaces the socket of a dead process.
 fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
@@ -113,7 +113,7 @@ fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd>
     let swap = || renameat_with(folder, &ours, folder, name, RenameFlags::EXCHANGE);
     let taken = match swap() {
         Ok(()) if id(folder, &ours)? == Id::of(&found) => Ok(true),
-        // It was replaced after the check, by a process that listens there now.
+        // Replaced after the check, by a process that listens there now.
         Ok(()) => swap().map(|()| false),
         // A file system that cannot exchange names.
         Err(Errno::INVAL | Errno::NOSYS) if id(folder, name)? == Id::of(&found) => {
@@ -125,7 +125,7 @@ fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd>
         }
         Err(error) => Err(error),
     };
-    // At that name is now either the abandoned socket or our own.
+    // That name now refers to the abandoned socket or to our own.
     unlinkat(folder, &ours, AtFlags::empty())?;
     match taken? {
         true => Ok(socket),
@@ -137,17 +137,17 @@ fn in_use(why: &str) -> io::Error {
     io::Error::new(ErrorKind::AddrInUse, why)
 }
 
-/// Whether no socket is bound to this file. An owner, if there is one, notices nothing.
+/// Whether no socket is bound to this file. A process that has one bound does not notice.
 fn is_abandoned(path: &Path) -> io::Result<bool> {
-    let place = UnixPath::new(path)?;
-    match rustix::net::connect(&socket(SocketType::DGRAM)?, place.address()) {
+    let path = UnixPath::new(path)?;
+    match rustix::net::connect(&socket(SocketType::DGRAM)?, path.address()) {
         Err(Errno::CONNREFUSED) => Ok(true),
         Ok(()) | Err(Errno::PROTOTYPE) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Names that are tried: each that is taken was left by a process of the same number.
+/// Most names that are tried: each that is in use was left by a process with the same id.
 const TRIES: u32 = 100;
 
 /// A socket that listens in the same folder, and its name there.
@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder, and a path in it that a process which is gone has left.
+    /// A folder with an abandoned socket.
     fn stale() -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_over_the_socket_of_a_process_that_is_gone() {
+    fn replaces_the_socket_of_a_dead_process() {
         let (folder, path) = stale();
         let (listener, file) = listen(&path).expect("nobody is there");
         assert_eq!(names(folder.path()), ["socket"]);
@@ -222,11 +222,11 @@ mod tests {
         assert_eq!(none.kind(), ErrorKind::WouldBlock);
         assert!(path.exists());
 
-        // A socket that is about to listen counts, too; and so does one of another kind.
+        // A socket that does not listen yet counts, and so does a datagram socket.
         let early = folder.path().join("early");
         let socket = socket(SocketType::STREAM).expect("a socket");
-        let place = UnixPath::new(&early).expect("short");
-        rustix::net::bind(&socket, place.address()).expect("a new name");
+        let path = UnixPath::new(&early).expect("short");
+        rustix::net::bind(&socket, path.address()).expect("a new name");
         let datagram = folder.path().join("datagram");
         let _datagram = UnixDatagram::bind(&datagram).expect("a new socket");
         for path in [early, datagram] {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_no_file_but_its_own() {
+    fn removes_only_its_own_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let (_listener, file) = listen(&path).expect("new");

@@ -1,7 +1,7 @@
-//! Paths of Unix sockets, however long they are.
+//! Paths of Unix sockets, of any length.
 //!
-//! A socket address holds at most [`MOST`] bytes of path. A longer path is
-//! reached through its folder, which is opened first:
+//! A socket address holds at most [`MOST`] bytes of path. A longer path is reached through its
+//! folder, which is opened first:
 //!
 //! ```text
 //!  /a/very/long/folder/vm.sock  →  /proc/self/fd/7/vm.sock
@@ -22,7 +22,7 @@ const MOST: usize = 107;
 #[derive(Debug)]
 pub(super) struct UnixPath {
     address: SocketAddrUnix,
-    /// What the address goes through; open as long as it is used.
+    /// The folder that the address names; open as long as the address is used.
     _folder: Option<OwnedFd>,
 }
 
@@ -31,8 +31,7 @@ impl UnixPath {
     ///
     /// # Errors
     ///
-    /// The folder of a long path cannot be opened, or the last part alone is
-    /// too long.
+    /// The folder of a long path cannot be opened, or its last component is too long.
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let len = path.as_os_str().as_bytes().len();
         if len <= MOST {
@@ -43,8 +42,8 @@ impl UnixPath {
         }
         let too_long = || {
             let why = format!(
-                "the path has {len} bytes, and the last part of it alone is too long for a socket, \
-                 whose path has at most {MOST}: choose a shorter name"
+                "the path has {len} bytes, and its last component is too long for a socket, whose \
+                 path has at most {MOST}: choose a shorter name"
             );
             io::Error::new(ErrorKind::InvalidInput, why)
         };
@@ -65,7 +64,7 @@ impl UnixPath {
     }
 }
 
-/// Opens the folder that `path` is in, only to name things in it.
+/// Opens the folder of `path` with `O_PATH`.
 pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

@@ -8,35 +8,36 @@ use std::{fmt, io};
 use super::OpenError;
 use crate::memory;
 
-/// What can go wrong with a userfaultfd, apart from placing pages.
+/// An error of a userfaultfd, apart from placing pages.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
-    /// There is no way to get one.
+    /// No userfaultfd can be opened.
     Open(OpenError),
-    /// The kernel is too old for this kind of memory.
+    /// The kernel does not support this kind of memory.
     Unsupported {
         /// Name of the block, escaped.
         block: String,
-        /// The kernel's name of what it lacks.
+        /// The kernel's name of the missing feature.
         lacks: &'static str,
     },
     /// A block could not be registered.
     Register {
         /// Name of the block, escaped.
         block: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A block could not be unregistered.
     Unregister {
         /// Name of the block, escaped.
         block: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The zero page of a block of huge pages could not be mapped.
     ZeroPage(memory::Error),
-    /// Events cannot be read.
+    /// Reading events failed.
     Read(io::Error),
 }
 
@@ -46,8 +47,8 @@ impl fmt::Display for Error {
             Self::Open(error) => error.fmt(f),
             Self::Unsupported { block, lacks } => write!(
                 f,
-                "RAM block \"{block}\": this kernel cannot serve faults of its memory (no {lacks}; \
-                 `retpath doctor` lists what it offers)"
+                "RAM block \"{block}\": this kernel cannot trap accesses to its memory: userfaultfd \
+                 lacks {lacks}"
             ),
             Self::Register { block, source } => {
                 write!(
@@ -61,7 +62,7 @@ impl fmt::Display for Error {
                     "unregistering RAM block \"{block}\" from userfaultfd: {source}"
                 )
             }
-            Self::ZeroPage(error) => write!(f, "mapping a zero page: {error}"),
+            Self::ZeroPage(error) => write!(f, "mapping the zero page: {error}"),
             Self::Read(source) => write!(f, "reading page faults from userfaultfd: {source}"),
         }
     }

@@ -1,47 +1,115 @@
-//! Reading faults, and failing closed when the reader dies.
+//! Reading page faults, and failing closed when the reader ends early.
 //!
-//! A thread that touches a missing page sleeps until somebody places the page. If the thread that
-//! serves the faults ends early, by a panic or an error, the sleeper would sleep for ever; if the
-//! descriptor is closed as well, it would wake up and read zeros where the source has data. Both
-//! are worse than a crash. So faults can only be read through a [`Handler`], and a handler that is
-//! dropped without [`Handler::finish`] while memory is registered says so in one line on standard
-//! error and aborts the process. It holds the descriptor open until then.
+//! A thread that touches a missing page sleeps until the page is placed. If the thread that serves
+//! the faults ends early, by a panic or an error, the sleeper hangs forever; if the descriptor is
+//! closed as well, it wakes up and reads zeros where the source has data. So faults can only be
+//! read through a [`Handler`]. One that is dropped without [`Handler::finish`] while memory is
+//! registered applies its [`FailurePolicy`]: by default it prints one line to standard error and
+//! aborts the process.
 
 #![deny(unsafe_code)]
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::{process, thread};
+use std::{fmt, mem, process, thread};
 
 use userfaultfd::{Event, EventBuffer, ReadWrite};
 
 use super::{Error, Shared, os_error};
 use crate::protocol::wide;
 
-/// Faults read by one read(2).
+/// Most faults that one read(2) returns.
 const BATCH: usize = 64;
 
-/// A thread touched a missing page and sleeps.
+/// A page fault: a thread touched a missing page and sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Host virtual address, rounded down to a page of the machine (not to a huge page).
     pub address: u64,
-    /// Id of the thread, if the kernel tells.
+    /// Id of the thread; `None` if the kernel does not report it.
     pub thread: Option<u32>,
     /// Whether the thread writes.
     pub write: bool,
 }
 
-/// The right, and the duty, to serve faults. Several handlers of one userfaultfd share the work.
+/// What a [`Handler`] does that ends before it is [finished](Handler::finish). Aborts the process
+/// by default.
+#[derive(Clone, Default)]
+pub struct FailurePolicy {
+    call: Option<Arc<Call>>,
+}
+
+type Call = dyn Fn(&HandlerFailure) + Send + Sync;
+
+impl FailurePolicy {
+    /// Calls `policy` instead of aborting, to stop the virtual machine in the embedder's own way.
+    ///
+    /// If the call returns, the memory stays registered and the userfaultfd stays open for the rest
+    /// of the process: threads that wait for a missing page keep waiting. They never read zeros.
+    pub fn call(policy: impl Fn(&HandlerFailure) + Send + Sync + 'static) -> Self {
+        Self {
+            call: Some(Arc::new(policy)),
+        }
+    }
+}
+
+impl fmt::Debug for FailurePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.call {
+            None => "FailurePolicy::Abort",
+            Some(_) => "FailurePolicy::Call",
+        })
+    }
+}
+
+/// How a [`Handler`] ended. Displays as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandlerFailure {
+    /// Name of the thread that dropped the handler.
+    pub thread: Option<String>,
+    /// Whether that thread panicked.
+    pub panicked: bool,
+    /// The error, if the handler [failed](Handler::fail).
+    pub cause: Option<String>,
+    /// Names of the registered blocks, escaped.
+    pub blocks: Vec<String>,
+}
+
+impl fmt::Display for HandlerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thread = self.thread.as_deref().unwrap_or("unnamed");
+        let how = if self.panicked {
+            "panicked"
+        } else {
+            "ended early"
+        };
+        write!(f, "the page-fault handler (thread {thread:?}) {how}")?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {cause}")?;
+        }
+        f.write_str("; memory of RAM block")?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            let before = if i == 0 { " " } else { ", " };
+            write!(f, "{before}\"{block}\"")?;
+        }
+        f.write_str(" is incomplete, and threads that touch it would hang forever or read zeros")
+    }
+}
+
+/// Reads page faults, and must not end before they are all served. Several handlers of one
+/// userfaultfd share the work.
 ///
-/// Poll its descriptor for input. Poll with a timeout while a placement is put off
-/// ([`Cause::Pending`](super::Cause::Pending)): no new event may come.
+/// Poll its descriptor for input. Poll with a timeout while a placement is deferred
+/// ([`Cause::Pending`](super::Cause::Pending)): no new event may arrive.
 pub struct Handler {
     shared: Arc<Shared>,
     events: EventBuffer,
-    /// Never more than [`BATCH`].
+    /// At most [`BATCH`].
     faults: Vec<Fault>,
+    policy: FailurePolicy,
+    cause: Option<String>,
     finished: bool,
 }
 
@@ -51,17 +119,26 @@ impl Handler {
             shared,
             events: EventBuffer::new(BATCH),
             faults: Vec::with_capacity(BATCH),
+            policy: FailurePolicy::default(),
+            cause: None,
             finished: false,
         }
     }
 
-    /// Reads the faults that wait, up to 64, with one system call; none if none waits.
+    /// Sets what happens if this handler ends early.
+    #[must_use]
+    pub fn on_failure(mut self, policy: FailurePolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Reads the pending faults, at most 64, with one system call; empty if there are none.
     ///
-    /// The same page may come more than once, and a page may have been placed since. Other events
-    /// are read and passed over: none is asked for.
+    /// The same page may occur more than once, and a page may have been placed since. Other events
+    /// are ignored: none is requested.
     ///
     /// # Errors
-    /// The descriptor cannot be read, or holds what is no event.
+    /// The descriptor cannot be read, or returns an unknown event.
     pub fn faults(&mut self) -> Result<&[Fault], Error> {
         self.faults.clear();
         let knows_threads = self.shared.knows_threads();
@@ -98,8 +175,12 @@ impl Handler {
         Ok(&self.faults)
     }
 
-    /// Says that no fault needs serving any more: every page is there, or nobody will touch the
-    /// rest. Without this, dropping the handler aborts the process.
+    /// Ends the handler early because of an error: applies the failure policy, with its text.
+    pub fn fail(mut self, error: &dyn fmt::Display) {
+        self.cause = Some(error.to_string());
+    }
+
+    /// Ends the handler: every page is present, or no thread will touch the missing ones.
     pub fn finish(mut self) {
         self.finished = true;
     }
@@ -116,20 +197,24 @@ impl Drop for Handler {
         if self.finished {
             return;
         }
-        let Some(blocks) = self.shared.describe_registered() else {
-            return; // nobody can be waiting
-        };
+        let blocks = self.shared.registered_blocks();
+        if blocks.is_empty() {
+            return; // no thread can be waiting
+        }
         let thread = thread::current();
-        let how = if thread::panicking() {
-            "panicked"
-        } else {
-            "ended early"
+        let failure = HandlerFailure {
+            thread: thread.name().map(str::to_owned),
+            panicked: thread::panicking(),
+            cause: self.cause.take(),
+            blocks,
         };
-        let name = thread.name().unwrap_or("unnamed");
-        let line = format!(
-            "retpath: the page-fault handler (thread {name:?}) {how}; memory of {blocks} is \
-             incomplete, and threads that touch it would hang for ever or read zeros: aborting\n"
-        );
+        if let Some(call) = &self.policy.call {
+            call(&failure);
+            // Keeps the userfaultfd open: closing it would make missing pages read as zeros.
+            mem::forget(Arc::clone(&self.shared));
+            return;
+        }
+        let line = format!("retpath: {failure}: aborting\n");
         // In one piece; and not with eprintln!, which panics if standard error is closed.
         let _ = io::stderr().write_all(line.as_bytes());
         process::abort();

@@ -1,21 +1,21 @@
-//! Placing pages: the one place where the kernel's answers are judged.
+//! Placing pages: interprets the kernel's answers.
 //!
-//! An ioctl that places pages may do all of its range, some of it, or none, and say so in two
+//! An ioctl that places pages may place all of its range, a part, or nothing, and reports it in two
 //! ways at once: an errno, and a count in the last field of its struct. [`place`] turns any
-//! sequence of such answers into exact counts, and ends: each turn either places a page, finds one
-//! present, uses up one of a bounded number of tries, or fails. Nothing here panics.
+//! sequence of such answers into exact counts, and terminates: each iteration places a page, finds
+//! one present, uses one of a bounded number of tries, or fails. Nothing here panics.
 //!
 //! ```text
-//! count > 0        that much was placed; go on behind it       (EAGAIN beside it is a partial)
-//! EEXIST           the page is there: wake its waiters, step over it; but see below
-//! EAGAIN, EINTR    no progress: an event waits to be read, or the map is changing; try again
-//! ENOENT           nothing registered there any more
-//! ESRCH            the process that owned the memory is gone
+//! count > 0        so many bytes were placed; continue after them    (with EAGAIN: a partial)
+//! EEXIST           the page is present: wake its waiters, skip it; but see below
+//! EAGAIN, EINTR    no progress: an event is pending, or the map is changing; try again
+//! ENOENT           nothing is registered there any more
+//! ESRCH            the process that owned the memory has exited
 //! ```
 //!
-//! For a huge page the kernel also answers EEXIST when it could not allocate one, as after a page
-//! was discarded and somebody else took it out of the pool. Stepping over that would leave a hole
-//! that reads as zeros, so the page table is asked, and a page that is not there is an error.
+//! For a huge page the kernel also answers EEXIST when it could not allocate one, as when a
+//! discarded page went back to the pool and something else took it. Skipping it would leave a hole
+//! that reads as zeros, so the page table is consulted, and a missing page is an error.
 //!
 //! The kernel's side is `fs/userfaultfd.c` (`userfaultfd_copy` and its like), and for huge pages
 //! `mm/hugetlb.c` (`hugetlb_mfill_atomic_pte`).
@@ -28,21 +28,21 @@ use rustix::io::Errno;
 
 use crate::protocol::wide;
 
-/// What the kernel can be asked to do with missing pages. Addresses and lengths are whole pages.
+/// The kernel's operations on missing pages. Addresses and lengths are whole pages.
 pub(super) trait Kernel {
-    /// Fills pages from `bytes` and wakes who waits for them (`UFFDIO_COPY`).
+    /// Fills pages from `bytes` and wakes the threads that wait for them (`UFFDIO_COPY`).
     fn copy(&self, at: u64, bytes: &[u8]) -> Answer;
-    /// Fills pages with zeros and wakes who waits for them (`UFFDIO_ZEROPAGE`).
+    /// Fills pages with zeros and wakes the threads that wait for them (`UFFDIO_ZEROPAGE`).
     fn zero(&self, at: u64, len: u64) -> Answer;
-    /// Makes touching the pages a SIGBUS and wakes who waits for them (`UFFDIO_POISON`).
+    /// Poisons pages, so that touching one raises SIGBUS, and wakes the threads that wait for them (`UFFDIO_POISON`).
     fn poison(&self, at: u64, len: u64) -> Answer;
-    /// Wakes who waits for the pages (`UFFDIO_WAKE`).
+    /// Wakes the threads that wait for the pages (`UFFDIO_WAKE`).
     fn wake(&self, at: u64, len: u64) -> Result<(), Errno>;
     /// Whether the page table of this process has a page at `at`.
-    fn is_there(&self, at: u64) -> io::Result<bool>;
+    fn is_present(&self, at: u64) -> io::Result<bool>;
 }
 
-/// What an ioctl left behind. It was started with a count of zero, which some failures leave.
+/// The result of an ioctl. The count was zero before, and some failures leave it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub(super) error: Option<Errno>,
@@ -50,7 +50,7 @@ pub(super) struct Answer {
     pub(super) count: i64,
 }
 
-/// What to put into missing pages.
+/// The contents to place in missing pages.
 #[derive(Clone, Copy)]
 pub(super) enum Fill<'a> {
     Bytes(&'a [u8]),
@@ -68,7 +68,7 @@ impl<'a> Fill<'a> {
         }
     }
 
-    /// What the kernel reads.
+    /// The bytes that the kernel reads.
     pub(super) fn source(self) -> &'a [u8] {
         match self {
             Self::Bytes(bytes) | Self::CopiedZeros(_, bytes) => bytes,
@@ -76,12 +76,12 @@ impl<'a> Fill<'a> {
         }
     }
 
-    /// Asks for everything behind the first `done` bytes; gives the bytes asked for.
+    /// Places everything after the first `done` bytes; returns the number of bytes requested.
     fn ask(self, kernel: &impl Kernel, start: u64, done: u64) -> (u64, Answer) {
         let (at, rest) = (start + done, self.len() - done);
         match self {
             Self::Bytes(bytes) => {
-                // `done` counts bytes of this very slice.
+                // `done` counts bytes of this slice.
                 let rest = usize::try_from(done)
                     .ok()
                     .and_then(|done| bytes.get(done..));
@@ -95,19 +95,19 @@ impl<'a> Fill<'a> {
     }
 }
 
-/// How a range was filled; the sum is its length.
+/// How a range was filled; the two counts add up to its length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
     /// Bytes that this call placed.
     pub placed: u64,
-    /// Bytes of pages that were there already (EEXIST); their waiters were woken.
+    /// Bytes of pages that were present already (EEXIST); their waiters were woken.
     pub present: u64,
-    /// Offset, from the start of the call's range, of the first page that was there already.
+    /// Offset, from the start of the range, of the first page that was present already.
     pub first_present: Option<u64>,
 }
 
 impl Placement {
-    /// Bytes that are there now.
+    /// Bytes that are present now.
     pub fn bytes(&self) -> u64 {
         self.placed + self.present
     }
@@ -115,8 +115,8 @@ impl Placement {
 
 /// Fills whole pages of `page_size` bytes from address `start` on.
 ///
-/// `again` is called after each answer without progress, with the number of such answers in a
-/// row; it waits, or reads events, and says whether to try again.
+/// `again` is called after each answer without progress, with the number of such answers in a row.
+/// It waits, and returns whether to try again.
 pub(super) fn place(
     kernel: &impl Kernel,
     start: u64,
@@ -139,7 +139,7 @@ pub(super) fn place(
                 continue;
             }
             Step::Present => {
-                // Whoever waits for this page would not be woken by anybody else.
+                // Nothing else wakes the threads that wait for this page.
                 let woken = kernel.wake(start + offset, page_size);
                 woken.map_err(|errno| (done, Cause::refused(errno)))?;
                 done.first_present.get_or_insert(offset);
@@ -158,11 +158,11 @@ pub(super) fn place(
     Ok(done)
 }
 
-/// Whether a page of which the kernel says that it exists is a huge one that does not. If nobody
-/// can tell, it does not: better an error than a hole.
+/// Whether EEXIST for a huge page is spurious; unknown counts as spurious, since an error is better
+/// than a hole.
 fn lacks_huge_page(kernel: &impl Kernel, at: u64, page_size: u64) -> bool {
     let is_huge = page_size > wide(rustix::param::page_size());
-    is_huge && !kernel.is_there(at).unwrap_or(false)
+    is_huge && !kernel.is_present(at).unwrap_or(false)
 }
 
 enum Step {
@@ -172,7 +172,7 @@ enum Step {
 }
 
 fn judge(asked: u64, page_size: u64, answer: Answer) -> Result<Step, Cause> {
-    // A negated errno in the count is no progress; the errno itself says the rest.
+    // A negated errno in the count means no progress; the errno has the cause.
     let count = u64::try_from(answer.count).unwrap_or(0);
     if count > asked || !count.is_multiple_of(page_size) {
         return Err(Cause::Nonsense {
@@ -203,21 +203,22 @@ pub struct PlaceError {
     pub offset: u64,
     /// Bytes of the range.
     pub len: u64,
-    /// What was done before it failed, from the range's start on: the rest can be tried again.
+    /// What was placed before the failure, from the start of the range on: the rest can be retried.
     pub done: Placement,
-    /// Why.
+    /// The cause.
     pub cause: Cause,
 }
 
 /// Why a range could not be filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cause {
-    /// The range does not lie inside the memory.
+    /// The range is not inside the memory.
     OutOfRange {
         /// Bytes of the memory.
         size: u64,
     },
-    /// The range is empty, or its ends are not on page boundaries.
+    /// The range is empty, or its ends are not multiples of the page size.
     Unaligned {
         /// Bytes in a page.
         page_size: u64,
@@ -228,20 +229,20 @@ pub enum Cause {
         /// Answers without progress, in a row.
         tries: u32,
     },
-    /// Nothing is registered there any more (ENOENT): unregistered or unmapped.
+    /// The range is no longer registered (ENOENT): unregistered or unmapped.
     Unregistered,
-    /// The process that owned the memory is gone (ESRCH).
+    /// The process that owned the memory has exited (ESRCH).
     ProcessGone,
     /// The kernel does not offer the operation for this memory.
     NotOffered,
-    /// The kernel answered with a count that cannot be.
+    /// The kernel answered with an impossible count.
     Nonsense {
-        /// Bytes asked for.
+        /// Bytes requested.
         asked: u64,
         /// The count in the answer.
         count: i64,
     },
-    /// The pool of huge pages has none left for a page that was given back to it before.
+    /// The pool of huge pages is empty: a discarded page went back to it, and was taken.
     PoolEmpty {
         /// Bytes in a page.
         page_size: u64,
@@ -277,7 +278,7 @@ impl fmt::Display for PlaceError {
         )?;
         match done.bytes() {
             0 => Ok(()),
-            bytes => write!(f, " (the first {bytes} bytes are there)"),
+            bytes => write!(f, " (the first {bytes} bytes are present)"),
         }
     }
 }
@@ -291,26 +292,26 @@ impl fmt::Display for Cause {
             }
             Self::Pending { tries } => write!(
                 f,
-                "the kernel put it off {tries} times: events have to be read from the \
+                "the kernel answered EAGAIN {tries} times: read the pending events of the \
                  userfaultfd first"
             ),
             Self::Unregistered => {
                 f.write_str("the memory is no longer registered: it was unregistered or unmapped")
             }
-            Self::ProcessGone => f.write_str("the process that owned the memory is gone"),
+            Self::ProcessGone => f.write_str("the process that owned the memory has exited"),
             Self::NotOffered => {
-                f.write_str("this kernel does not offer it (`retpath doctor` lists what it offers)")
+                f.write_str("this kernel does not offer the operation for this memory")
             }
             Self::Nonsense { asked, count } => {
                 write!(
                     f,
-                    "asked for {asked} bytes, the kernel says it placed {count}: not to be trusted"
+                    "the kernel reports {count} bytes placed of {asked} requested, which is impossible"
                 )
             }
             Self::PoolEmpty { page_size } => write!(
                 f,
-                "the pool of {} KiB huge pages is empty: a page that was discarded went back to \
-                 it, and something else took it; reserve more (`retpath doctor` shows the pools)",
+                "the pool of {} KiB huge pages is empty: a discarded page went back to it, and \
+                 something else took it; reserve more",
                 page_size >> 10
             ),
             Self::Refused { errno } => io::Error::from_raw_os_error(*errno).fmt(f),

@@ -1,4 +1,4 @@
-//! A registered block: what is placed in it, by offset.
+//! A registered RAM block: pages are placed by offset.
 
 #![deny(unsafe_code)]
 
@@ -7,27 +7,26 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::{ptr, thread, time::Duration};
 
-use userfaultfd_sys as sys;
-
+use super::abi;
 use super::place::{Cause, Fill, Kernel, PlaceError, Placement, place};
 use super::{Error, Registered, Shared, os_error};
-use crate::memory::{Backing, Frozen, Memory};
+use crate::memory::{Backing, Memory, SealedMemory};
 
-/// Answers without progress that are waited out before [`Cause::Pending`]; about five milliseconds.
+/// Most answers without progress before [`Cause::Pending`]; about five milliseconds.
 const TRIES: u32 = 64;
 
-/// A RAM block's memory under the care of a userfaultfd. Offsets are bytes from its start; ranges
-/// are whole pages of [`Memory::page_size`], which is what the kernel faults and places by: a block
-/// whose host page is larger is served by ranges of several.
+/// Memory that is registered with a userfaultfd. Offsets are bytes from its start; ranges are whole
+/// pages of [`Memory::page_size`], the unit in which the kernel traps and places: a block with
+/// larger host pages is placed in ranges of several.
 #[derive(Debug)]
 pub struct Region {
     shared: Arc<Shared>,
     memory: Arc<Memory>,
     block: String,
-    /// Bit n is set if ioctl n works here.
+    /// Bit n is set if ioctl n works on this memory.
     ioctls: u64,
-    /// What to copy where `UFFDIO_ZEROPAGE` is not offered: one page.
-    zeros: Option<Frozen>,
+    /// One page of zeros, copied where `UFFDIO_ZEROPAGE` is not offered.
+    zeros: Option<SealedMemory>,
 }
 
 impl Region {
@@ -58,10 +57,10 @@ impl Region {
             ioctls,
             zeros: None,
         };
-        if !region.offers(sys::_UFFDIO_ZEROPAGE) {
+        if !region.offers(abi::_UFFDIO_ZEROPAGE) {
             // Private memory that is only read costs no pages: the kernel maps its one zero page.
             let zeros = Memory::new(Backing::Anonymous, region.memory.page_size());
-            match zeros.and_then(Memory::freeze) {
+            match zeros.and_then(Memory::seal) {
                 Ok(zeros) => region.zeros = Some(zeros),
                 Err(error) => {
                     region.unregister()?;
@@ -77,13 +76,13 @@ impl Region {
         &self.memory
     }
 
-    /// Whether [`poison`](Self::poison) works here.
+    /// Whether [`poison`](Self::poison) works on this memory.
     pub fn can_poison(&self) -> bool {
-        self.offers(sys::_UFFDIO_POISON)
+        self.offers(abi::_UFFDIO_POISON)
     }
 
-    /// Fills missing pages from `bytes`, all with one system call if none is there yet, and wakes
-    /// who waits for them. A page that is there keeps its bytes.
+    /// Fills missing pages from `bytes`, with one system call if none is present yet, and wakes the
+    /// threads that wait for them. A page that is present keeps its bytes.
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
@@ -91,7 +90,7 @@ impl Region {
         self.fill(offset, Fill::Bytes(bytes))
     }
 
-    /// Fills missing pages with zeros and wakes who waits for them.
+    /// Fills missing pages with zeros, and wakes the threads that wait for them.
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
@@ -102,8 +101,8 @@ impl Region {
         }
     }
 
-    /// Makes touching missing pages a SIGBUS (EFAULT in a system call) and wakes who waits for
-    /// them: for pages that are lost, which must not read as zeros.
+    /// Poisons missing pages, so that touching one raises SIGBUS (EFAULT in a system call), and
+    /// wakes the threads that wait for them: for lost pages, which must not read as zeros.
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
@@ -121,7 +120,7 @@ impl Region {
         self.fill(offset, Fill::Poison(len))
     }
 
-    /// Wakes who waits for pages that somebody else has placed.
+    /// Wakes the threads that wait for pages that were placed otherwise.
     ///
     /// # Errors
     /// See [`Cause`].
@@ -140,11 +139,11 @@ impl Region {
         })
     }
 
-    /// Hands the memory back to the kernel: pages that are still missing read as zero from now
-    /// on, and a handler no longer answers for it. Placing fails with [`Cause::Unregistered`].
+    /// Unregisters the memory: pages that are still missing read as zero from now on, and placing
+    /// fails with [`Cause::Unregistered`].
     ///
     /// # Errors
-    /// The kernel refuses; the memory then counts as registered.
+    /// The kernel refuses; the memory then stays registered.
     pub fn unregister(&self) -> Result<(), Error> {
         let (start, len) = span_of(&self.memory);
         let done = self.shared.uffd.unregister(start, len);
@@ -159,7 +158,7 @@ impl Region {
         Ok(())
     }
 
-    fn offers(&self, number: u64) -> bool {
+    fn offers(&self, number: u8) -> bool {
         self.ioctls & 1 << number != 0
     }
 
@@ -183,7 +182,7 @@ impl Region {
             at,
             self.memory.page_size(),
             fill,
-            &mut patience,
+            &mut wait_for_progress,
         )
         .map_err(failed)
     }
@@ -202,9 +201,9 @@ impl Region {
     }
 }
 
-/// Makes sure that bytes to copy into huge pages are in memory. If they are not, the kernel copies
-/// by way of another huge page, and answers ENOMEM when the pool has none to spare. Best effort:
-/// the pages may be swapped out again, and then that answer is true.
+/// Faults in bytes that are to be copied into huge pages. If they are not in memory, the kernel
+/// copies through another huge page, and answers ENOMEM when the pool has none. Best effort: the
+/// pages may be swapped out again, and then that answer stands.
 fn fault_in(bytes: &[u8]) {
     for page in bytes.chunks(4096) {
         black_box(page[0]);
@@ -212,8 +211,8 @@ fn fault_in(bytes: &[u8]) {
     black_box(bytes.last());
 }
 
-/// Waits a little for an EAGAIN to pass: whoever reads the events may do so on another thread.
-fn patience(tries: u32) -> bool {
+/// Waits a little for EAGAIN to pass: another thread may be reading the events.
+fn wait_for_progress(tries: u32) -> bool {
     match tries {
         0..16 => thread::yield_now(),
         16..TRIES => thread::sleep(Duration::from_micros(100)),
@@ -222,7 +221,7 @@ fn patience(tries: u32) -> bool {
     true
 }
 
-/// Where a block's memory is, as the crate `userfaultfd` wants it.
+/// The address and length of memory, for the crate `userfaultfd`.
 fn span_of(memory: &Memory) -> (*mut c_void, usize) {
     let all = memory.all();
     (ptr::without_provenance_mut(all.start), all.len())

@@ -10,9 +10,11 @@ use std::time::Duration;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Encode, Message, Name, NameBuf};
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, Machine, RunError, ServeOptions, serve};
-use retpath_engine::socket::{Address, ChannelError, Fuse, Link};
-use retpath_engine::source::{Error, PageSource, Phase, Source};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
+use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
+use retpath_engine::source::{Error, PageSource, Source, SourcePhase};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::trial::Trial;
@@ -31,17 +33,15 @@ type Script = fn(&mut UnixStream);
 /// Hostile destinations, and then a good one.
 struct Dial {
     /// Breaks the first link, to the good one.
-    fuse: Option<Fuse>,
+    faults: Option<FaultInjector>,
     scripts: VecDeque<Script>,
     good: Address,
 }
 
 impl Connector for Dial {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        if let Some(fuse) = self.fuse.take() {
-            let mut link = self.good.connect(false)?;
-            link.guard(fuse);
-            return Ok(link);
+        if let Some(faults) = self.faults.take() {
+            return Ok(faults.wrap(self.good.connect(false)?));
         }
         let Some(script) = self.scripts.pop_front() else {
             return self.good.connect(false);
@@ -203,8 +203,8 @@ const SCRIPTS: &[(&str, Script)] = &[
 
 fn options(stall: Option<Duration>) -> ServeOptions {
     ServeOptions {
-        retry: LONG,
-        stall,
+        reconnect_timeout: LONG,
+        stall_timeout: stall,
         ..ServeOptions::default()
     }
 }
@@ -218,7 +218,7 @@ fn recovers_through_hostile_destinations() {
     let receiver = Receiver::start(listener, false, LONG);
     let first = recording(1).package as u64 + 7 * 4104;
     let mut dial = Dial {
-        fuse: Some(Fuse::new(u64::MAX, first)),
+        faults: Some(FaultInjector::new(u64::MAX, first)),
         scripts: SCRIPTS.iter().map(|(_, script)| *script).collect(),
         good: receiver.address().clone(),
     };
@@ -233,7 +233,7 @@ fn recovers_through_hostile_destinations() {
         &control,
     )
     .expect("served");
-    assert_eq!(core.phase(), Phase::Completed);
+    assert_eq!(core.phase(), SourcePhase::Completed);
     assert!(dial.scripts.is_empty());
     let pauses = usize::try_from(core.stats().pauses).expect("few");
     assert!(pauses > SCRIPTS.len(), "{pauses}");
@@ -245,12 +245,12 @@ fn recovers_through_hostile_destinations() {
 /// A machine whose broken link is not to be replaced.
 struct Once(Still);
 
-impl Machine for Once {
+impl SourceHandler for Once {
     fn pages(&self) -> &dyn PageSource {
         self.0.pages()
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         self.0.precopy(core)
     }
 
@@ -263,7 +263,7 @@ impl Machine for Once {
 fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
     let mut core = Source::new(config(None), blocks()).expect("good");
     let mut dial = Dial {
-        fuse: None,
+        faults: None,
         scripts: [script].into(),
         good: "unix:/nowhere/at-all".parse().expect("an address"),
     };
@@ -309,7 +309,7 @@ fn lets_go_of_a_silent_destination_only_if_told_how_long() {
     let waiting = thread::spawn(move || {
         let mut core = Source::new(config(None), blocks()).expect("good");
         let mut dial = Dial {
-            fuse: None,
+            faults: None,
             scripts: [wait_unread as Script].into(),
             good: "unix:/nowhere/at-all".parse().expect("an address"),
         };
@@ -342,12 +342,12 @@ impl PageSource for Parting {
     }
 }
 
-impl Machine for Parting {
+impl SourceHandler for Parting {
     fn pages(&self) -> &dyn PageSource {
         self
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         self.machine.precopy(core)
     }
 }

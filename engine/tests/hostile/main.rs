@@ -10,6 +10,7 @@ mod destinations;
 mod drip;
 mod lies;
 mod order;
+mod preempt;
 mod replacements;
 mod sender;
 mod trial;

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use retpath_engine::Channel;
 use retpath_engine::driver::{Connector, Control, ServeOptions, serve};
 use retpath_engine::socket::{Address, ChannelError, Link};
-use retpath_engine::source::{Phase, Source};
+use retpath_engine::source::{Source, SourcePhase};
 
 use retpath_support::receiver::{LONG, Still, connect};
 use retpath_support::wire::{blocks, config, image};
@@ -30,13 +30,13 @@ impl Connector for First {
 fn take_over(connector: &mut dyn Connector) {
     let mut core = Source::taking_over(config(None), blocks()).expect("good");
     let options = ServeOptions {
-        retry: LONG,
+        reconnect_timeout: LONG,
         ..ServeOptions::default()
     };
     let control = Control::new().expect("a descriptor");
     let mut machine = Still(vec![image()]);
     serve(&mut core, &mut machine, connector, &options, &control).expect("served");
-    assert_eq!(core.phase(), Phase::Completed);
+    assert_eq!(core.phase(), SourcePhase::Completed);
 }
 
 /// Takes a migration over on a link that is there, or on later ones.

@@ -175,34 +175,6 @@ pub struct uffdio_continue {
     pub mapped: i64,
 }
 
-/// `UFFDIO_POISON`, Linux 6.6: makes touching missing pages a SIGBUS.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct uffdio_poison {
-    /// Missing pages.
-    pub range: uffdio_range,
-    /// `UFFDIO_POISON_MODE_*`.
-    pub mode: u64,
-    /// Out: bytes poisoned, or a negated errno.
-    pub updated: i64,
-}
-
-/// `UFFDIO_MOVE`, Linux 6.8: moves pages of anonymous memory into missing ones.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct uffdio_move {
-    /// Address of the first missing page.
-    pub dst: u64,
-    /// Address of the first page to move.
-    pub src: u64,
-    /// Bytes, a multiple of the page size.
-    pub len: u64,
-    /// `UFFDIO_MOVE_MODE_*`.
-    pub mode: u64,
-    /// Out: bytes moved, or a negated errno. (The kernel's name is `move`, a Rust keyword.)
-    pub r#move: i64,
-}
-
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
 
@@ -216,8 +188,6 @@ const _: () = {
     assert!(size_of::<uffdio_zeropage>() == 32);
     assert!(size_of::<uffdio_writeprotect>() == 24);
     assert!(size_of::<uffdio_continue>() == 32);
-    assert!(size_of::<uffdio_poison>() == 32);
-    assert!(size_of::<uffdio_move>() == 40);
 
     assert!(offset_of!(uffd_msg, arg) == 8);
     assert!(offset_of!(uffd_msg_pagefault, address) == 8);
@@ -226,6 +196,4 @@ const _: () = {
     assert!(offset_of!(uffdio_copy, copy) == 32);
     assert!(offset_of!(uffdio_zeropage, zeropage) == 24);
     assert!(offset_of!(uffdio_continue, mapped) == 24);
-    assert!(offset_of!(uffdio_poison, updated) == 24);
-    assert!(offset_of!(uffdio_move, r#move) == 32);
 };

@@ -1,13 +1,17 @@
 //! The Linux userfaultfd ABI: numbers, flags and layouts, and nothing that runs.
 //!
-//! The crate of this name on crates.io makes the same items with bindgen while it is built, which
-//! needs libclang and the kernel's headers. This one is written out, so that the crate
-//! `userfaultfd` 0.9 builds unchanged wherever Rust does; the top `Cargo.toml` puts it in place
-//! with `[patch.crates-io]`. It also knows the newer kernels: `MOVE`, `POISON`, `WP_ASYNC`.
+//! A stand-in for the crate of this name on crates.io, which generates the same items with bindgen
+//! and so needs libclang. The crate `userfaultfd` 0.9 builds unchanged on top of this one wherever
+//! Rust does. A workspace selects it with `[patch.crates-io]`:
+//!
+//! ```toml
+//! [patch.crates-io]
+//! userfaultfd-sys = { git = "URL of the retpath repository" }
+//! ```
 //!
 //! Every struct is in the byte order of the machine, as the kernel reads it. Sizes, field offsets
 //! and ioctl numbers are asserted when the crate is compiled, and compared with a copy generated
-//! from the kernel's headers in `tests/headers.rs`. Nothing here can fail or panic.
+//! from the kernel's headers in `tests/headers.rs`.
 //!
 //! The manual pages are userfaultfd(2) and ioctl_userfaultfd(2).
 

@@ -4,8 +4,8 @@
 //! whole ioctl requests `u32`.
 
 use crate::layout::{
-    uffdio_api, uffdio_continue, uffdio_copy, uffdio_move, uffdio_poison, uffdio_range,
-    uffdio_register, uffdio_writeprotect, uffdio_zeropage,
+    uffdio_api, uffdio_continue, uffdio_copy, uffdio_range, uffdio_register, uffdio_writeprotect,
+    uffdio_zeropage,
 };
 
 /// The only version of the API, and the ioctl group.
@@ -28,14 +28,10 @@ pub const _UFFDIO_WAKE: u64 = 0x02;
 pub const _UFFDIO_COPY: u64 = 0x03;
 /// Place zeros.
 pub const _UFFDIO_ZEROPAGE: u64 = 0x04;
-/// Place pages by moving them, Linux 6.8.
-pub const _UFFDIO_MOVE: u64 = 0x05;
 /// Write-protect, or stop it, Linux 5.7.
 pub const _UFFDIO_WRITEPROTECT: u64 = 0x06;
 /// Map what the page cache holds, Linux 5.13.
 pub const _UFFDIO_CONTINUE: u64 = 0x07;
-/// Make touching a page a SIGBUS, Linux 6.6.
-pub const _UFFDIO_POISON: u64 = 0x08;
 /// The handshake.
 pub const _UFFDIO_API: u64 = 0x3F;
 
@@ -63,15 +59,11 @@ pub const UFFDIO_WAKE: u32 = request::<uffdio_range>(READ, _UFFDIO_WAKE);
 pub const UFFDIO_COPY: u32 = request::<uffdio_copy>(READ_WRITE, _UFFDIO_COPY);
 /// Request to place zeros.
 pub const UFFDIO_ZEROPAGE: u32 = request::<uffdio_zeropage>(READ_WRITE, _UFFDIO_ZEROPAGE);
-/// Request to move pages in.
-pub const UFFDIO_MOVE: u32 = request::<uffdio_move>(READ_WRITE, _UFFDIO_MOVE);
 /// Request to write-protect.
 pub const UFFDIO_WRITEPROTECT: u32 =
     request::<uffdio_writeprotect>(READ_WRITE, _UFFDIO_WRITEPROTECT);
 /// Request to map from the page cache.
 pub const UFFDIO_CONTINUE: u32 = request::<uffdio_continue>(READ_WRITE, _UFFDIO_CONTINUE);
-/// Request to poison.
-pub const UFFDIO_POISON: u32 = request::<uffdio_poison>(READ_WRITE, _UFFDIO_POISON);
 /// Request to `/dev/userfaultfd`, Linux 6.1: a new descriptor; the argument is the system call's
 /// flags.
 pub const USERFAULTFD_IOC_NEW: u32 = USERFAULTFD_IOC << 8;
@@ -116,18 +108,6 @@ pub const UFFD_FEATURE_THREAD_ID: u64 = 1 << 8;
 pub const UFFD_FEATURE_MINOR_HUGETLBFS: u64 = 1 << 9;
 /// Minor faults on shared memory, Linux 5.14.
 pub const UFFD_FEATURE_MINOR_SHMEM: u64 = 1 << 10;
-/// Fault addresses not rounded, Linux 5.18.
-pub const UFFD_FEATURE_EXACT_ADDRESS: u64 = 1 << 11;
-/// Write protection of hugetlbfs and shared memory, Linux 5.19.
-pub const UFFD_FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
-/// Write protection of pages not there yet, Linux 6.4.
-pub const UFFD_FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
-/// `UFFDIO_POISON`, Linux 6.6.
-pub const UFFD_FEATURE_POISON: u64 = 1 << 14;
-/// Write protection that resolves itself, Linux 6.7.
-pub const UFFD_FEATURE_WP_ASYNC: u64 = 1 << 15;
-/// `UFFDIO_MOVE`, Linux 6.8.
-pub const UFFD_FEATURE_MOVE: u64 = 1 << 16;
 
 /// Report missing pages.
 pub const UFFDIO_REGISTER_MODE_MISSING: u64 = 1 << 0;
@@ -149,12 +129,6 @@ pub const UFFDIO_WRITEPROTECT_MODE_DONTWAKE: u64 = 1 << 1;
 pub const UFFDIO_CONTINUE_MODE_DONTWAKE: u64 = 1 << 0;
 /// Map the page write-protected, Linux 6.4.
 pub const UFFDIO_CONTINUE_MODE_WP: u64 = 1 << 1;
-/// Do not wake waiting threads.
-pub const UFFDIO_POISON_MODE_DONTWAKE: u64 = 1 << 0;
-/// Do not wake waiting threads.
-pub const UFFDIO_MOVE_MODE_DONTWAKE: u64 = 1 << 0;
-/// Skip holes in the source instead of failing.
-pub const UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
 
 const SINCE_4_14: u64 = if cfg!(feature = "linux4_14") { !0 } else { 0 };
 const SINCE_5_7: u64 = if cfg!(feature = "linux5_7") { !0 } else { 0 };
@@ -197,9 +171,7 @@ const _: () = {
     assert!(UFFDIO_WAKE == 0x8010_aa02);
     assert!(UFFDIO_COPY == 0xc028_aa03);
     assert!(UFFDIO_ZEROPAGE == 0xc020_aa04);
-    assert!(UFFDIO_MOVE == 0xc028_aa05);
     assert!(UFFDIO_WRITEPROTECT == 0xc018_aa06);
     assert!(UFFDIO_CONTINUE == 0xc020_aa07);
-    assert!(UFFDIO_POISON == 0xc020_aa08);
     assert!(USERFAULTFD_IOC_NEW == 0xaa00);
 };

@@ -5,7 +5,7 @@ use retpath_codec::forward::{BlockId, Event, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
 use retpath_engine::Channel::{self, Main};
-use retpath_engine::destination::{Blame, Config, Destination, Error, Phase, Placed, Placement};
+use retpath_engine::destination::{Blame, Config, Content, Destination, Error, Phase, Placement};
 
 use super::model::{BLOCKS, Did, Model, Op, PAGE, PARTS, Said, Setup};
 
@@ -66,25 +66,28 @@ impl Twins {
     fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Did, Error> {
         let zeros = |len: u64| vec![0; usize::try_from(len / PAGE).unwrap()];
         let placement = self.core.event(channel, event, self.now)?;
-        Ok(match placement {
-            Placement::None => Did::Nothing,
-            Placement::Write {
-                block,
-                offset,
-                data,
-            } => Did::Write(block, offset / PAGE, fills(data)),
-            Placement::Clear { block, offset, len } => Did::Write(block, offset / PAGE, zeros(len)),
-            Placement::Copy {
-                block,
-                offset,
-                data,
-            } => {
-                let fills = fills(data);
-                assert!(fills.iter().any(|byte| *byte != 0), "zeros are not copied");
-                Did::Place(block, offset / PAGE, fills)
-            }
-            Placement::Zero { block, offset, len } => Did::Place(block, offset / PAGE, zeros(len)),
-        })
+        let Some(Placement {
+            block,
+            offset,
+            content,
+            atomic,
+        }) = placement
+        else {
+            return Ok(Did::Nothing);
+        };
+        let fills = match content {
+            Content::Data(data) => fills(data),
+            Content::Zero(len) => zeros(len),
+        };
+        if atomic {
+            let zero = matches!(content, Content::Zero(_));
+            assert!(
+                zero || fills.iter().any(|byte| *byte != 0),
+                "zeros are not copied"
+            );
+            return Ok(Did::Place(block, offset / PAGE, fills));
+        }
+        Ok(Did::Write(block, offset / PAGE, fills))
     }
 
     fn act(&mut self, op: Op) -> Result<Did, Error> {
@@ -146,11 +149,11 @@ impl Twins {
             Op::Eos(channel) => self.event(channel, Event::Record(Record::Eos)),
             Op::RunOfPages(channel, block, at, len) => self
                 .core
-                .run_of_pages(channel, block, at * PAGE, len * PAGE)
+                .run_of_pages(channel, block, at * PAGE, len * PAGE, self.now)
                 .map(|()| done),
             Op::Placed(channel, block, at, len) => self
                 .core
-                .placed(channel, block, at * PAGE, len * PAGE, Placed::New, self.now)
+                .placed(channel, block, at * PAGE, len * PAGE, 0, self.now)
                 .map(|()| done),
             Op::Fault(block, at) => {
                 let offset = at * PAGE + self.now % PAGE;
@@ -221,7 +224,7 @@ impl Twins {
     pub(super) fn step(&mut self, op: Op) -> Result<(), Blame> {
         let want = self.model.apply(op);
         let got = self.act(op);
-        let blame = got.as_ref().map_err(|error| error.what.blame());
+        let blame = got.as_ref().map_err(|error| error.kind.blame());
         assert_eq!(blame, want.as_ref().map_err(|blame| *blame), "{got:?}");
         assert_eq!(self.core.phase(), self.model.phase);
         if self.model.phase == Phase::Paused || op == Op::LinkRestored && want.is_ok() {

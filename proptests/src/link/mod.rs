@@ -185,7 +185,7 @@ impl Link {
     /// The source is gone for good, and another takes over, if that is of any
     /// use. Says whether it is.
     pub fn replace_source(&mut self) -> bool {
-        let paused = self.source.phase() == source::Phase::Paused;
+        let paused = self.source.phase() == source::SourcePhase::Paused;
         if paused {
             let other = Source::taking_over(self.config.clone(), self.blocks.clone());
             self.source = other.expect("as good as the first");
@@ -196,12 +196,12 @@ impl Link {
     /// A new link, if one is of any use. Says whether it is.
     pub fn reconnect(&mut self) -> bool {
         use destination::Phase as D;
-        use source::Phase as S;
+        use source::SourcePhase as S;
         let both = (self.source.phase(), self.destination.phase());
         if self.up || !matches!(both, (S::Paused, D::Paused | D::Finished)) {
             return false;
         }
-        self.source.resume().expect("is paused");
+        self.source.resume(self.now).expect("is paused");
         self.destination.link_restored().expect("is paused");
         self.up = true;
         true
@@ -211,7 +211,7 @@ impl Link {
     /// one, when no new link would help.
     pub fn outcome(&self) -> Option<Outcome> {
         use destination::Phase as D;
-        use source::Phase as S;
+        use source::SourcePhase as S;
         let outcome = match (self.source.phase(), self.destination.phase()) {
             (S::Completed, D::Finished) => Outcome::Done,
             (S::Failed, _) if !self.up => {

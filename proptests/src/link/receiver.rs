@@ -8,7 +8,7 @@ use retpath_codec::forward::{Decoder, Event, Options, Step};
 use super::{Link, Setup, Wire, at};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockId, Blocks};
-use retpath_engine::destination::{Action, Fault, Phase, Placed, Placement};
+use retpath_engine::destination::{Action, Content, Fault, Phase};
 
 /// The decoders, and bytes that are no whole item yet.
 #[derive(Debug)]
@@ -52,13 +52,6 @@ impl Receiver {
     pub(super) fn note(&mut self, wire: Wire, end: usize) {
         self.boundaries[at(wire)].push(end);
     }
-}
-
-/// A placement, with its data.
-enum Order {
-    Nothing,
-    Write(BlockId, u64, Vec<u8>),
-    Place(BlockId, u64, Vec<u8>),
 }
 
 impl Link {
@@ -118,37 +111,28 @@ impl Link {
 
     fn event(&mut self, channel: Channel, event: Event<'_>) {
         let placement = self.destination.event(channel, event, self.now);
-        let zeros = |len: u64| vec![0; usize::try_from(len).expect("small")];
-        let order = match placement.expect("an honest source") {
-            Placement::None => Order::Nothing,
-            Placement::Write {
-                block,
-                offset,
-                data,
-            } => Order::Write(block, offset, data.to_vec()),
-            Placement::Clear { block, offset, len } => Order::Write(block, offset, zeros(len)),
-            Placement::Copy {
-                block,
-                offset,
-                data,
-            } => Order::Place(block, offset, data.to_vec()),
-            Placement::Zero { block, offset, len } => Order::Place(block, offset, zeros(len)),
-        };
+        let placement = placement.expect("an honest source").map(|placement| {
+            let data = match placement.content {
+                Content::Data(data) => data.to_vec(),
+                Content::Zero(len) => vec![0; usize::try_from(len).expect("small")],
+            };
+            (placement.block, placement.offset, data, placement.atomic)
+        });
         self.act();
         let target = self.setup.target;
         let chunk = usize::try_from(target).expect("small");
-        match order {
-            Order::Nothing => {}
-            Order::Write(block, offset, data) => self.guest.write(block, offset, &data),
-            Order::Place(block, offset, data) => {
+        match placement {
+            None => {}
+            Some((block, offset, data, false)) => self.guest.write(block, offset, &data),
+            Some((block, offset, data, true)) => {
                 let parts = (offset..).step_by(chunk).zip(data.chunks(chunk));
                 for (at, page) in parts {
                     self.guest.place(block, at, page);
                 }
                 let len = u64::try_from(data.len()).expect("small");
-                let placed =
-                    self.destination
-                        .placed(channel, block, offset, len, Placed::New, self.now);
+                let placed = self
+                    .destination
+                    .placed(channel, block, offset, len, 0, self.now);
                 placed.expect("was handed out");
                 self.act();
             }

@@ -6,7 +6,7 @@ use retpath_codec::BlockName;
 use super::{Link, Wire, at};
 use retpath_engine::Channel;
 use retpath_engine::blocks::BlockId;
-use retpath_engine::source::{Next, PageRun, PageSource, Phase};
+use retpath_engine::source::{Next, PageRun, PageSource, SourcePhase};
 
 impl Link {
     /// Asks the source what a channel sends, and puts it on its wire.
@@ -24,7 +24,7 @@ impl Link {
         }
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(wire, run),
-            Next::Connect => self.source.preempt_connected().expect("is wanted"),
+            Next::Connect => self.source.preempt_connected(self.now).expect("is wanted"),
             Next::Write | Next::Wait { .. } | Next::Stop => {}
         }
         next
@@ -45,7 +45,10 @@ impl Link {
 
     /// The guest changes a byte at the source, if it is still there.
     pub fn change(&mut self, block: BlockId, offset: u64, value: u8) {
-        if matches!(self.source.phase(), Phase::Fresh | Phase::Precopy) {
+        if matches!(
+            self.source.phase(),
+            SourcePhase::Fresh | SourcePhase::Precopy
+        ) {
             let place = usize::try_from(offset).expect("small");
             self.setup.blocks[block].2[place] = value;
             let marked = self.source.mark_dirty(block, offset, 1);
@@ -55,7 +58,7 @@ impl Link {
 
     /// Stops the guest and switches, if nothing speaks against it.
     pub fn switch(&mut self) -> bool {
-        let now = self.source.phase() == Phase::Precopy && self.source.is_ready_to_switch();
+        let now = self.source.phase() == SourcePhase::Precopy && self.source.is_ready_to_switch();
         if now {
             let state = self.setup.device_state.clone();
             self.source.switch(state).expect("in precopy");

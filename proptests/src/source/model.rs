@@ -10,7 +10,7 @@ use super::peer::at;
 use super::rig::Rig;
 use super::{TARGET, blocks_of};
 use crate::choices::Choices;
-use retpath_engine::source::{Config, Next, PageRun, Phase, Preempt};
+use retpath_engine::source::{Config, Next, PageRun, Preempt, SourcePhase};
 
 /// A host page: block and number.
 type Host = (usize, u64);
@@ -171,7 +171,7 @@ pub fn migration(choices: &mut Choices<'_>) {
         }
     }
     rig.source.switch(vec![]).expect("in precopy");
-    while rig.source.phase() == Phase::Switching {
+    while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
     }
@@ -179,7 +179,7 @@ pub fn migration(choices: &mut Choices<'_>) {
     let cuts = choices.below(3) > 0;
     model.loose = cuts && choices.below(2) == 0;
     let mut cut = false;
-    while rig.source.phase() == Phase::Postcopy {
+    while rig.source.phase() == SourcePhase::Postcopy {
         match choices.below(100) {
             0..30 => {
                 let next = rig.step(Channel::Preempt);
@@ -217,8 +217,8 @@ pub fn migration(choices: &mut Choices<'_>) {
                     rig.replace_source();
                     model.queue.clear();
                 }
-                rig.source.resume().expect("paused");
-                while rig.source.phase() != Phase::Postcopy {
+                rig.resume();
+                while rig.source.phase() != SourcePhase::Postcopy {
                     rig.step(Channel::Main);
                     rig.talk();
                 }

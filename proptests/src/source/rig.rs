@@ -10,7 +10,9 @@ use retpath_engine::blocks::{BlockId, Blocks};
 
 use super::peer::{Peer, at};
 use crate::choices::Choices;
-use retpath_engine::source::{Config, Error, Gather, Next, PageRun, PageSource, Phase, Source};
+use retpath_engine::source::{
+    Config, Error, Gather, Next, PageRun, PageSource, Source, SourcePhase,
+};
 
 /// A migration in progress.
 pub struct Rig {
@@ -71,7 +73,7 @@ impl Rig {
         let mut rig = Self::new(config, sizes);
         rig.start();
         rig.source.switch(b"".to_vec()).expect("in precopy");
-        while rig.source.phase() == Phase::Switching {
+        while rig.source.phase() == SourcePhase::Switching {
             rig.step(Channel::Main);
             rig.talk();
         }
@@ -80,7 +82,7 @@ impl Rig {
 
     /// Up to the first page.
     pub fn start(&mut self) {
-        while self.source.phase() == Phase::Fresh {
+        while self.source.phase() == SourcePhase::Fresh {
             self.step(Channel::Main);
         }
         self.talk();
@@ -97,7 +99,7 @@ impl Rig {
         self.flight[at(channel)].append(&mut out);
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(run),
-            Next::Connect => self.source.preempt_connected().expect("wanted"),
+            Next::Connect => self.source.preempt_connected(self.now).expect("wanted"),
             Next::Write | Next::Wait { .. } | Next::Stop => {}
         }
         next
@@ -184,6 +186,12 @@ impl Rig {
         self.stream = Stream::new(0);
     }
 
+    /// Continues over a new link, on which some time passes.
+    pub fn resume(&mut self) {
+        self.source.resume(self.now).expect("paused");
+        self.now += 1_000_000_000;
+    }
+
     /// The source is gone for good, and another takes over.
     pub fn replace_source(&mut self) {
         let other = Source::taking_over(self.config.clone(), self.blocks.clone());
@@ -216,7 +224,7 @@ impl Rig {
     /// Checks what must be true at the end.
     pub fn finish(&mut self) {
         self.run();
-        assert_eq!(self.source.phase(), Phase::Completed);
+        assert_eq!(self.source.phase(), SourcePhase::Completed);
         assert_eq!(self.source.remaining(), 0);
         assert_eq!(self.source.waiting(), 0);
         assert!(self.peer.ended && self.peer.is_whole());

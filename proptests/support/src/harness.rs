@@ -12,7 +12,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link};
@@ -60,13 +61,13 @@ pub fn pin(cpu: usize) {
 /// A machine that has stopped.
 struct Still(Box<dyn PageSource>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &*self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -90,8 +91,8 @@ struct Bench {
     control: Control,
 }
 
-impl Guest for Bench {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Bench {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.memory = Some(Arc::clone(&memory));
@@ -176,7 +177,7 @@ where
         let mut machine = Still(Box::new(memory()));
         let control = Control::new().expect("a control");
         let options = ServeOptions {
-            retry: Duration::ZERO,
+            reconnect_timeout: Duration::ZERO,
             ..ServeOptions::default()
         };
         // Ends with an error where the destination stops early.
@@ -204,8 +205,8 @@ where
             ..Default::default()
         },
         stream: forward::Options::default(),
-        patience: Duration::from_secs(60),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(60),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: false,
     };
     let _ = receive(&mut listener, &mut guest, options, &control);

@@ -12,7 +12,8 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::Block;
 use retpath_engine::destination::{self, Destination, Phase};
 use retpath_engine::driver::{
-    Connector, Control, Guest, Machine, ReceiveOptions, RunError, ServeOptions, receive, serve,
+    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, ServeOptions,
+    SourceHandler, receive, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{Address, ChannelError, Link, Listener};
@@ -60,15 +61,15 @@ impl Board {
     }
 }
 
-impl Guest for Board {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Board {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
         let memory = Arc::new(memory);
         self.tell(|told| told.memory = Some(Arc::clone(&memory)));
         Ok(Some(memory))
     }
 
-    fn event(&mut self, _: &Event<'_>) -> Result<(), String> {
+    fn event(&mut self, _: &Event<'_>) -> Result<(), HandlerError> {
         self.tell(|told| told.heard = true);
         Ok(())
     }
@@ -140,8 +141,8 @@ impl Receiver {
                 ..Default::default()
             },
             stream: forward::Options::default(),
-            patience: LONG,
-            recovery,
+            reconnect_timeout: LONG,
+            recovery_timeout: recovery,
             accept_unproven_end: false,
         };
         let board = Board::default();
@@ -267,13 +268,13 @@ pub fn until_dropped(socket: &mut impl Read) {
 /// A machine whose memory never changes, and which is switched at once.
 pub struct Still(pub Vec<Vec<u8>>);
 
-impl Machine for Still {
+impl SourceHandler for Still {
     fn pages(&self) -> &dyn PageSource {
         &self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() == source::Phase::Precopy {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
+        if core.phase() == source::SourcePhase::Precopy {
             core.switch(Vec::new()).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -304,13 +305,13 @@ pub fn serve_well(address: &Address, preempt: Option<Preempt>, others: bool) -> 
 /// A good source that connects in a way of its own.
 pub fn serve_by(mut core: Source, dial: &mut dyn Connector) -> Source {
     let options = ServeOptions {
-        retry: LONG,
+        reconnect_timeout: LONG,
         ..ServeOptions::default()
     };
     let control = Control::new().expect("a descriptor");
     let mut machine = Still(vec![image()]);
     serve(&mut core, &mut machine, dial, &options, &control).expect("served");
-    assert_eq!(core.phase(), source::Phase::Completed);
+    assert_eq!(core.phase(), source::SourcePhase::Completed);
     core
 }
 

@@ -7,7 +7,7 @@ use retpath_codec::forward::{Decoder, Options, Step};
 use retpath_codec::{BlockName, Encode, NameBuf, command::Command};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::source::{Config, Gather, Next, PageSource, Phase, Preempt, Source};
+use retpath_engine::source::{Config, Gather, Next, PageSource, Preempt, Source, SourcePhase};
 
 pub const PAGE: u64 = 4096;
 
@@ -76,14 +76,14 @@ pub fn recording(precopy: usize) -> Recording {
             Next::Wait { .. } => break,
             next => panic!("{next:?}"),
         }
-        if core.phase() == Phase::Precopy && swept == precopy {
+        if core.phase() == SourcePhase::Precopy && swept == precopy {
             core.switch(Vec::new()).expect("in precopy");
         }
         if core.guest_left() {
             package.get_or_insert(bytes.len());
         }
     }
-    assert_eq!(core.phase(), Phase::Completing);
+    assert_eq!(core.phase(), SourcePhase::Completing);
     let package = package.expect("the guest left");
     Recording { bytes, package }
 }

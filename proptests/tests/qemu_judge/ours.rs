@@ -5,7 +5,7 @@ use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{DecodeError, Message, Name, Qemu};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockError, Blocks};
-use retpath_engine::source::{Config, Error, Next, Phase, Source, Why};
+use retpath_engine::source::{Cause, Config, Error, Next, Source, SourcePhase};
 
 use crate::verdict::{End, Fault, Said, Verdict};
 
@@ -57,7 +57,7 @@ impl Ours {
                 end: End::Open,
             },
         };
-        while ours.source.phase() == Phase::Fresh {
+        while ours.source.phase() == SourcePhase::Fresh {
             ours.step();
         }
         if stage != Stage::Precopy {
@@ -71,7 +71,7 @@ impl Ours {
                     ours.run();
                 }
                 ours.source.link_lost().expect("the guest has left");
-                ours.source.resume().expect("paused");
+                ours.source.resume(0).expect("paused");
                 ours.run();
             }
         }
@@ -80,7 +80,7 @@ impl Ours {
 
     fn switch(&mut self) {
         self.source.switch(Vec::new()).expect("in precopy");
-        while self.source.phase() == Phase::Switching {
+        while self.source.phase() == SourcePhase::Switching {
             self.step();
         }
     }
@@ -193,24 +193,24 @@ fn malformed(error: &DecodeError) -> Fault {
 }
 
 fn refused(error: &Error) -> Fault {
-    let Error::Refused { message, why, .. } = error else {
+    let Error::Refused { message, cause, .. } = error else {
         panic!("no fault of a message: {error}");
     };
-    let rule = match why {
-        Why::Phase(_) => "phase",
-        Why::Unasked => "unasked",
-        Why::UnknownBlock(_) => "unknown-block",
-        Why::NoBlock => "no-block",
-        Why::Range { error, .. } => match error {
+    let rule = match cause {
+        Cause::Phase(_) => "phase",
+        Cause::Unasked => "unasked",
+        Cause::UnknownBlock(_) => "unknown-block",
+        Cause::NoBlock => "no-block",
+        Cause::Range { error, .. } => match error {
             BlockError::Unaligned { .. } => "misaligned",
             BlockError::Empty => "zero",
             _ => "past-block",
         },
-        Why::Order => "order",
-        Why::Bitmap { rule, .. } => rule.name(),
-        Why::NeverSent { .. } => "never-sent",
-        Why::HalfPage { .. } => "half-page",
-        Why::EarlyShut { .. } => "early-shut",
+        Cause::Order => "order",
+        Cause::Bitmap { rule, .. } => rule.name(),
+        Cause::NeverSent { .. } => "never-sent",
+        Cause::HalfPage { .. } => "half-page",
+        Cause::EarlyShut { .. } => "early-shut",
         other => panic!("a reason that is not known here: {other}"),
     };
     Fault {

@@ -7,7 +7,7 @@ use retpath_codec::{BlockName, Message, Rule};
 use retpath_engine::Channel;
 
 use super::refusals::{config, name, refused};
-use retpath_engine::source::{Config, Error, Phase, Why};
+use retpath_engine::source::{Cause, Config, Error, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 /// A source that has asked for its bitmaps, with the RECV_BITMAP frame of its
@@ -16,7 +16,7 @@ fn awaiting(config: Config) -> Rig {
     let mut rig = Rig::switched(config, &[(130, 4096), (2, 65536)]);
     rig.step(Channel::Main);
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     rig.step(Channel::Main);
     rig.say(Message::RecvBitmap {
         block: name("pc.ram"),
@@ -37,13 +37,13 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
             },
             0,
         );
-        assert_eq!(rig.source.phase(), Phase::Paused);
+        assert_eq!(rig.source.phase(), SourcePhase::Paused);
         match got {
             Err(Error::Refused {
                 offset: 0x10_0000,
                 message: "RECV_BITMAP",
-                why,
-            }) => why,
+                cause,
+            }) => cause,
             other => panic!("{other:?}"),
         }
     };
@@ -51,7 +51,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
     let rule = Rule::BitmapMismatch { size: 16, want: 24 };
     assert_eq!(
         bitmap(&[0; 16]),
-        Why::Bitmap {
+        Cause::Bitmap {
             block: block(),
             rule
         }
@@ -60,7 +60,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
     tail[23] = 0x80;
     assert_eq!(
         bitmap(&tail),
-        Why::Bitmap {
+        Cause::Bitmap {
             block: block(),
             rule: Rule::BitmapTail
         }
@@ -69,7 +69,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
     unsent[2] = 2;
     assert_eq!(
         bitmap(&unsent),
-        Why::NeverSent {
+        Cause::NeverSent {
             block: block(),
             offset: 17 * 4096
         }
@@ -91,7 +91,7 @@ fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
             limit: 24
         }
     );
-    assert_eq!(rig.source.phase(), Phase::Paused);
+    assert_eq!(rig.source.phase(), SourcePhase::Paused);
     assert_eq!(rig.source.recv_bitmap_limit(), 0);
 }
 
@@ -101,8 +101,8 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
         offset: 0,
         bitmap: Bitmap::new(bits),
     };
-    let why = |got: Result<(), Error>| match got {
-        Err(Error::Refused { why, .. }) => why,
+    let cause = |got: Result<(), Error>| match got {
+        Err(Error::Refused { cause, .. }) => cause,
         other => panic!("{other:?}"),
     };
     let mut rig = awaiting(config());
@@ -111,8 +111,8 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
         message: Message::Pong { value: 1 },
     };
     assert_eq!(
-        why(rig.source.message(pong, 0)),
-        Why::Order,
+        cause(rig.source.message(pong, 0)),
+        Cause::Order,
         "in place of the bitmap"
     );
 
@@ -121,8 +121,8 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
         .message(item(&[0; 24]), 0)
         .expect("a good bitmap");
     assert_eq!(
-        why(rig.source.message(item(&[0; 24]), 0)),
-        Why::Order,
+        cause(rig.source.message(item(&[0; 24]), 0)),
+        Cause::Order,
         "a second one"
     );
 
@@ -133,22 +133,22 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
     let again = Message::RecvBitmap {
         block: name("pc.ram"),
     };
-    assert_eq!(refused(&mut rig, again), Why::Unasked);
+    assert_eq!(refused(&mut rig, again), Cause::Unasked);
 
     let mut rig = Rig::switched(config(), &[(130, 4096)]);
     assert_eq!(
-        why(rig.source.message(item(&[0; 24]), 0)),
-        Why::Order,
+        cause(rig.source.message(item(&[0; 24]), 0)),
+        Cause::Order,
         "in postcopy"
     );
-    assert_eq!(rig.source.phase(), Phase::Paused);
-    rig.source.resume().expect("paused");
+    assert_eq!(rig.source.phase(), SourcePhase::Paused);
+    rig.resume();
     let early = Message::RecvBitmap {
         block: name("pc.ram"),
     };
     assert_eq!(
         refused(&mut rig, early),
-        Why::Unasked,
+        Cause::Unasked,
         "before it was asked"
     );
 }
@@ -163,7 +163,7 @@ fn takes_a_true_bitmap_after_one_that_denied_everything() {
     let left = rig.source.remaining();
     rig.cut();
     for resumed in [false, true] {
-        rig.source.resume().expect("paused");
+        rig.resume();
         rig.step(Channel::Main);
         let named = name("pc.ram");
         let message = Message::RecvBitmap {
@@ -189,8 +189,8 @@ fn takes_a_true_bitmap_after_one_that_denied_everything() {
         }
         rig.cut();
     }
-    rig.source.resume().expect("paused");
-    while rig.source.phase() != Phase::Postcopy {
+    rig.resume();
+    while rig.source.phase() != SourcePhase::Postcopy {
         rig.step(Channel::Main);
         rig.talk();
     }

@@ -4,7 +4,7 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 
 use retpath_codec::{BlockName, Message, NameBuf, stream::Item};
-use retpath_engine::source::{Config, Gather, Next, Phase, Preempt, Source};
+use retpath_engine::source::{Config, Gather, Next, Preempt, Source, SourcePhase};
 use retpath_proptests::source::blocks;
 
 /// Everything that a source writes on its main channel, memory being zero but
@@ -24,7 +24,7 @@ fn stream(config: Config, blocks: Blocks, device_state: &[u8], data: &[u64]) -> 
                 gather.lay(&run, name, &pages);
                 bytes.extend(gather.slices(&pages).flatten());
             }
-            Next::Write if source.phase() == Phase::Precopy && !switched => {
+            Next::Write if source.phase() == SourcePhase::Precopy && !switched => {
                 switched = true;
                 source.switch(device_state.to_vec()).expect("in precopy");
             }
@@ -194,7 +194,7 @@ fn begins_a_resumed_channel_with_its_commands() {
     source.switch(Vec::new()).expect("in precopy");
     assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
     source.link_lost().expect("recoverable");
-    source.resume().expect("paused");
+    source.resume(0).expect("paused");
     out.clear();
     assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
     assert_eq!(
@@ -216,10 +216,10 @@ fn ends_only_an_early_preempt_channel_with_a_record() {
             offset: 0,
             message: Message::Pong { value: 1 },
         };
-        while source.phase() != Phase::Completing {
+        while source.phase() != SourcePhase::Completing {
             match source.next(Channel::Main, 0, &mut out) {
-                Next::Connect => source.preempt_connected().expect("wanted"),
-                Next::Write if source.phase() == Phase::Precopy => {
+                Next::Connect => source.preempt_connected(0).expect("wanted"),
+                Next::Write if source.phase() == SourcePhase::Precopy => {
                     source.message(pong, 0).expect("an answer");
                     source.switch(Vec::new()).expect("in precopy");
                 }

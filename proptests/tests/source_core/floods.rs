@@ -8,7 +8,7 @@ use retpath_codec::stream::Item;
 use retpath_codec::{BlockName, Message, Name, NameBuf};
 use retpath_engine::Channel;
 
-use retpath_engine::source::{Config, Next, Phase, Preempt, Source};
+use retpath_engine::source::{Config, Next, Preempt, Source, SourcePhase};
 use retpath_proptests::Choices;
 use retpath_proptests::source::blocks;
 use retpath_proptests::source::rig::Rig;
@@ -51,9 +51,9 @@ pub(super) fn dirty_every_second_page(source: &mut Source, pages: u64) {
 fn switch(source: &mut Source, out: &mut Vec<u8>) -> usize {
     let mut most = 0;
     source.switch(Vec::new()).expect("in precopy");
-    while source.phase() == Phase::Switching {
+    while source.phase() == SourcePhase::Switching {
         if source.next(Channel::Main, 0, out) == Next::Connect {
-            source.preempt_connected().expect("wanted");
+            source.preempt_connected(0).expect("wanted");
         }
         most = most.max(source.memory() + out.capacity());
         out.clear();
@@ -121,7 +121,7 @@ fn stays_inside_its_memory_when_it_recovers() {
     while matches!(source.next(Channel::Main, 0, &mut out), Next::Sweep(_)) {}
     for round in 0..5 {
         source.link_lost().expect("recoverable");
-        source.resume().expect("paused");
+        source.resume(0).expect("paused");
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         let name = NameBuf::new("pc.ram").expect("a good name");
         let message = Message::RecvBitmap { block: name.name() };
@@ -189,7 +189,7 @@ fn honest(source: &mut Source, message: Message<Name<'_>>) {
 }
 
 /// Calls everything in any order; says which phases the source has seen.
-fn abuse(seed: u64) -> HashSet<Phase> {
+fn abuse(seed: u64) -> HashSet<SourcePhase> {
     let mut seed = Choices::seeded(seed);
     let switchover_ack = seed.below(2) == 0;
     let config = Config {
@@ -209,7 +209,7 @@ fn abuse(seed: u64) -> HashSet<Phase> {
     // A destination that is hostile from the start does not come far.
     let wild = seed.below(40);
     if seed.below(4) > 0 {
-        while rig.source.phase() != Phase::Precopy {
+        while rig.source.phase() != SourcePhase::Precopy {
             let _ = rig.source.next(Channel::Main, now, &mut out);
         }
         honest(&mut rig.source, Message::Pong { value: 1 });
@@ -217,8 +217,8 @@ fn abuse(seed: u64) -> HashSet<Phase> {
             honest(&mut rig.source, Message::SwitchoverAck);
         }
         rig.source.switch(vec![0; 5]).expect("in precopy");
-        while rig.source.phase() == Phase::Switching {
-            let _ = rig.source.preempt_connected();
+        while rig.source.phase() == SourcePhase::Switching {
+            let _ = rig.source.preempt_connected(rig.now);
             let _ = rig.source.next(Channel::Main, now, &mut out);
         }
     }
@@ -238,8 +238,8 @@ fn abuse(seed: u64) -> HashSet<Phase> {
                 let message = any(&mut seed, &names);
                 let _ = source.message(Item::Message { offset: 0, message }, now);
             }
-            20..24 => drop(source.resume()),
-            24..26 => drop(source.preempt_connected()),
+            20..24 => drop(source.resume(0)),
+            24..26 => drop(source.preempt_connected(0)),
             26 => drop(source.switch(vec![0; 5])),
             27 => drop(source.mark_dirty(seed.below(4) as usize, seed.below(99_999), seed.any())),
             28 if seed.below(4) == 0 => drop(source.link_lost()),
@@ -249,7 +249,7 @@ fn abuse(seed: u64) -> HashSet<Phase> {
                 let message = Message::RecvBitmap {
                     block: names[id].name(),
                 };
-                if source.phase() == Phase::Recovering
+                if source.phase() == SourcePhase::Recovering
                     && source
                         .message(Item::Message { offset: 0, message }, now)
                         .is_ok()
@@ -262,10 +262,12 @@ fn abuse(seed: u64) -> HashSet<Phase> {
                         .expect("a good bitmap");
                 }
             }
-            33 if source.phase() == Phase::Resuming => {
+            33 if source.phase() == SourcePhase::Resuming => {
                 honest(source, Message::ResumeAck);
             }
-            34 if source.phase() == Phase::Completing => honest(source, Message::Shut { value: 0 }),
+            34 if source.phase() == SourcePhase::Completing => {
+                honest(source, Message::Shut { value: 0 })
+            }
             35 => {
                 let message = Message::Pong { value: 1 };
                 let _ = source.message(Item::Message { offset: 0, message }, now);

@@ -5,7 +5,7 @@ use retpath_codec::Message;
 use retpath_engine::Channel;
 
 use super::service::config;
-use retpath_engine::source::{Awaited, Config, Error, Next, Phase, Preempt};
+use retpath_engine::source::{Awaited, Config, Error, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 const IDLE: Next = Next::Wait { until: None };
@@ -59,7 +59,7 @@ fn keeps_the_guest_until_the_destination_answers() {
 fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
-        while rig.source.phase() == Phase::Fresh {
+        while rig.source.phase() == SourcePhase::Fresh {
             rig.step(Channel::Main);
         }
         // In the middle of a piece of `ram`.
@@ -69,14 +69,15 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
         assert_eq!(proofs(&rig), 0);
         rig.talk();
         for asked in 1..=2 {
-            assert!(!rig.source.is_ready_to_switch());
             idle(&mut rig);
+            assert!(!rig.source.guest_left());
             assert!(rig.source.is_preempt_unproven());
             assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
             assert_eq!(proofs(&rig), 1, "answer {asked}");
             rig.talk();
         }
-        assert!(rig.source.is_ready_to_switch());
+        assert_eq!(rig.step(Channel::Main), Next::Write);
+        assert!(rig.source.guest_left());
         let late = rig.source.preempt_refused();
         assert!(matches!(late, Err(Error::Phase { .. })), "{late:?}");
         rig.finish();
@@ -87,7 +88,7 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
 fn goes_on_over_one_channel_when_the_other_is_refused() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
-        while rig.source.phase() == Phase::Fresh {
+        while rig.source.phase() == SourcePhase::Fresh {
             rig.step(Channel::Main);
         }
         rig.talk();
@@ -95,7 +96,7 @@ fn goes_on_over_one_channel_when_the_other_is_refused() {
         idle(&mut rig);
         rig.source.preempt_refused().expect("nothing was sent");
         assert_eq!(rig.source.preempt(), None);
-        while rig.source.phase() == Phase::Switching {
+        while rig.source.phase() == SourcePhase::Switching {
             rig.step(Channel::Main);
             rig.talk();
         }
@@ -103,7 +104,7 @@ fn goes_on_over_one_channel_when_the_other_is_refused() {
         assert_eq!(rig.step(Channel::Preempt), IDLE);
         assert!(matches!(rig.step(Channel::Main), Next::Urgent(_)));
         rig.cut();
-        rig.source.resume().expect("paused");
+        rig.resume();
         rig.finish();
     }
 }
@@ -117,17 +118,17 @@ fn opens_a_preempt_channel_that_the_destination_waits_for() {
         rig.step(Channel::Main);
         rig.talk();
         rig.source.switch(Vec::new()).expect("in precopy");
-        while rig.source.phase() == Phase::Switching {
+        while rig.source.phase() == SourcePhase::Switching {
             rig.step(Channel::Main);
         }
         rig.source.open_preempt(kind).expect("it does not listen");
-        rig.source.preempt_connected().expect("wanted");
+        rig.source.preempt_connected(rig.now).expect("wanted");
         rig.ask(0, 4096 * 7, 4096).expect("a good request");
         assert_eq!(rig.step(Channel::Preempt), IDLE, "it may be refused");
         rig.talk();
         assert!(matches!(rig.step(Channel::Preempt), Next::Urgent(_)));
         rig.cut();
-        rig.source.resume().expect("paused");
+        rig.resume();
         rig.finish();
         let [main, preempt] = [Channel::Main, Channel::Preempt]
             .map(|on| rig.peer.sent.iter().any(|(channel, _)| *channel == on));
@@ -141,9 +142,9 @@ fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
     rig.step(Channel::Main);
     rig.talk();
     rig.source.switch(Vec::new()).expect("in precopy");
-    while rig.source.phase() != Phase::Completing {
+    while rig.source.phase() != SourcePhase::Completing {
         rig.step(Channel::Main);
-        if rig.source.phase() == Phase::Switching {
+        if rig.source.phase() == SourcePhase::Switching {
             rig.talk();
         }
     }
@@ -151,10 +152,95 @@ fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
     rig.say(Message::Pong { value: 4 }).expect("it listens");
     assert_eq!(rig.source.awaits(), Some(Awaited::End));
     rig.source.open_preempt(Preempt::Late).expect("no SHUT");
-    rig.source.preempt_connected().expect("wanted");
+    rig.source.preempt_connected(rig.now).expect("wanted");
     assert_eq!(rig.step(Channel::Preempt), IDLE);
     rig.say(Message::Shut { value: 0 }).expect("the end");
-    assert_eq!(rig.source.phase(), Phase::Completed);
+    assert_eq!(rig.source.phase(), SourcePhase::Completed);
+}
+
+/// Up to a preempt channel that was offered because the destination is silent.
+fn offered() -> Rig {
+    let mut rig = probing(None);
+    rig.step(Channel::Main);
+    rig.talk();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    while rig.source.phase() == SourcePhase::Switching {
+        rig.step(Channel::Main);
+    }
+    rig.source.open_preempt(Preempt::Late).expect("silent");
+    rig.source.preempt_connected(rig.now).expect("wanted");
+    rig
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+#[test]
+fn survives_a_stalled_destination_that_closes_an_offered_preempt_channel() {
+    let mut rig = offered();
+    rig.now += SECOND;
+    rig.say(Message::Pong { value: 4 }).expect("it continues");
+    // It still loads the devices, and accepts no connection before.
+    rig.ask(0, 4096 * 7, 4096).expect("a good request");
+    assert_eq!(rig.step(Channel::Preempt), IDLE);
+    assert!(matches!(rig.step(Channel::Main), Next::Urgent(_)));
+    assert!(rig.source.is_preempt_unproven());
+    rig.source.preempt_refused().expect("nothing was sent");
+    rig.finish();
+    assert_eq!(rig.source.stats().pauses, 0);
+}
+
+#[test]
+fn trusts_an_offered_preempt_channel_that_a_stalled_destination_keeps() {
+    let mut rig = offered();
+    rig.now += SECOND;
+    rig.say(Message::Pong { value: 4 }).expect("it continues");
+    rig.now += 2 * SECOND - 1;
+    rig.ask(0, 4096 * 7, 4096).expect("a good request");
+    assert_eq!(rig.step(Channel::Preempt), IDLE);
+    rig.now += 1;
+    assert!(matches!(rig.step(Channel::Preempt), Next::Urgent(_)));
+    rig.finish();
+}
+
+#[test]
+fn ends_an_early_preempt_channel_that_was_never_trusted() {
+    let mut rig = probing(None);
+    rig.step(Channel::Main);
+    rig.talk();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    while rig.source.phase() != SourcePhase::Completing {
+        rig.step(Channel::Main);
+        if rig.source.phase() == SourcePhase::Switching {
+            rig.talk();
+        }
+    }
+    rig.source.open_preempt(Preempt::Early).expect("silent");
+    rig.source.preempt_connected(rig.now).expect("wanted");
+    assert_eq!(rig.step(Channel::Preempt), Next::Write, "the end mark");
+    assert_eq!(rig.step(Channel::Preempt), IDLE);
+    assert!(!rig.source.is_preempt_unproven(), "its end is no refusal");
+}
+
+#[test]
+fn delays_an_early_preempt_channel_of_a_new_link() {
+    let mut rig = probing(Some(Preempt::Early));
+    rig.start();
+    rig.source.switch(Vec::new()).expect("in precopy");
+    while rig.source.phase() == SourcePhase::Switching {
+        rig.step(Channel::Main);
+        rig.talk();
+    }
+    rig.cut();
+    rig.now = 7 * SECOND;
+    rig.source.resume(rig.now).expect("paused");
+    let due = 7 * SECOND + SECOND / 4;
+    let wait = Next::Wait { until: Some(due) };
+    assert_eq!(rig.step(Channel::Main), wait);
+    rig.now = due - 1;
+    assert_eq!(rig.step(Channel::Main), wait);
+    rig.now = due;
+    assert_eq!(rig.step(Channel::Main), Next::Connect);
+    rig.finish();
 }
 
 #[test]
@@ -162,16 +248,16 @@ fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
     let mut rig = probing(Some(Preempt::Late));
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
-    while rig.source.phase() == Phase::Switching {
+    while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
     }
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     assert_eq!(rig.source.awaits(), None);
     idle(&mut rig);
     assert_eq!(rig.source.awaits(), Some(Awaited::Bitmaps));
-    while rig.source.phase() != Phase::Resuming {
+    while rig.source.phase() != SourcePhase::Resuming {
         rig.talk();
         rig.step(Channel::Main);
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use retpath_codec::Message;
 use retpath_engine::Channel;
 
-use retpath_engine::source::{Config, Error, Next, Phase, Preempt, Source};
+use retpath_engine::source::{Config, Error, Next, Preempt, Source, SourcePhase};
 use retpath_proptests::source::peer::Page;
 use retpath_proptests::source::rig::Rig;
 
@@ -24,8 +24,8 @@ fn late() -> Config {
 
 /// Up to the destination's agreement to go on.
 pub(super) fn recover(rig: &mut Rig) {
-    rig.source.resume().expect("paused");
-    while rig.source.phase() != Phase::Postcopy {
+    rig.resume();
+    while rig.source.phase() != SourcePhase::Postcopy {
         rig.step(Channel::Main);
         rig.talk();
     }
@@ -53,7 +53,7 @@ fn sends_again_exactly_what_was_lost() {
     rig.deliver(Channel::Main, 4104 + 17);
     let before = rig.peer.sent.len();
     rig.cut();
-    assert_eq!(rig.source.phase(), Phase::Paused);
+    assert_eq!(rig.source.phase(), SourcePhase::Paused);
     recover(&mut rig);
     assert_eq!(rig.source.remaining(), (300 - 65) * 4096 + 4 * 65536);
     rig.finish();
@@ -110,7 +110,7 @@ fn keeps_requests_over_a_broken_link() {
     rig.ask(0, 150 * 4096, 4096).expect("a good request");
     assert_eq!(run(rig.step(Channel::Main)), (100, 1));
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     // A fault thread that did not see the break may ask before it is asked,
     // for a page that was lost on its way.
     rig.ask(0, 100 * 4096, 4096).expect("a good request");
@@ -121,7 +121,7 @@ fn keeps_requests_over_a_broken_link() {
 }
 
 fn recover_from_here(rig: &mut Rig) {
-    while rig.source.phase() != Phase::Postcopy {
+    while rig.source.phase() != SourcePhase::Postcopy {
         rig.step(Channel::Main);
         rig.talk();
     }
@@ -133,7 +133,7 @@ fn resumed_after_a_run() -> Rig {
     rig.step(Channel::Main);
     rig.talk();
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     rig
 }
 
@@ -156,7 +156,7 @@ fn knows_what_has_arrived_once_all_bitmaps_are_there() {
     let mut rig = resumed_after_a_run();
     assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
     rig.talk();
-    assert_eq!(rig.source.phase(), Phase::Recovering);
+    assert_eq!(rig.source.phase(), SourcePhase::Recovering);
     rig.ask(0, 0, 100 * 4096).expect("a good request");
     assert_eq!(rig.source.waiting(), 84);
     recover_from_here(&mut rig);
@@ -167,7 +167,7 @@ fn knows_what_has_arrived_once_all_bitmaps_are_there() {
 fn wants_the_preempt_channel_when_its_age_has_it() {
     let mut rig = Rig::switched(late(), &[(20, 4096)]);
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
     rig.talk();
@@ -178,7 +178,7 @@ fn wants_the_preempt_channel_when_its_age_has_it() {
         Next::Wait { until: None },
         "not without it"
     );
-    rig.source.preempt_connected().expect("wanted");
+    rig.source.preempt_connected(rig.now).expect("wanted");
     assert_eq!(rig.step(Channel::Main), Next::Write, "resumes");
     rig.finish();
 
@@ -188,7 +188,7 @@ fn wants_the_preempt_channel_when_its_age_has_it() {
     };
     let mut rig = Rig::switched(early, &[(20, 4096)]);
     rig.cut();
-    rig.source.resume().expect("paused");
+    rig.resume();
     assert_eq!(rig.step(Channel::Main), Next::Connect);
     rig.finish();
 }
@@ -197,12 +197,12 @@ fn wants_the_preempt_channel_when_its_age_has_it() {
 fn recovers_when_everything_had_been_sent() {
     for delivered in [0, 200_000, usize::MAX] {
         let mut rig = Rig::switched(config(), &[(64, 4096)]);
-        while rig.source.phase() != Phase::Completing {
+        while rig.source.phase() != SourcePhase::Completing {
             rig.step(Channel::Main);
         }
         rig.deliver(Channel::Main, delivered);
         rig.cut();
-        assert_eq!(rig.source.phase(), Phase::Paused);
+        assert_eq!(rig.source.phase(), SourcePhase::Paused);
         recover(&mut rig);
         rig.finish();
     }
@@ -215,7 +215,7 @@ fn recovers_from_a_broken_recovery() {
         rig.step(Channel::Main);
         rig.talk();
         for steps in 0..6 {
-            rig.source.resume().unwrap_or(());
+            rig.source.resume(rig.now).unwrap_or(());
             for _ in 0..steps {
                 rig.step(Channel::Main);
                 // One message after the other, so that it breaks between them.
@@ -224,7 +224,7 @@ fn recovers_from_a_broken_recovery() {
                 rig.reply(&replies).expect("a good return path");
             }
             rig.cut();
-            assert_eq!(rig.source.phase(), Phase::Paused);
+            assert_eq!(rig.source.phase(), SourcePhase::Paused);
         }
         recover(&mut rig);
         rig.finish();
@@ -266,14 +266,14 @@ fn fails_before_the_switch_with_the_guest_still_here() {
                 Next::Write,
                 "a part of the discard list"
             );
-            assert_eq!(rig.source.phase(), Phase::Switching);
+            assert_eq!(rig.source.phase(), SourcePhase::Switching);
         }
         assert_eq!(rig.source.link_lost(), Err(Error::LinkLost));
-        assert_eq!(rig.source.phase(), Phase::Failed);
+        assert_eq!(rig.source.phase(), SourcePhase::Failed);
         assert!(!rig.source.guest_left());
         assert_eq!(rig.source.link_lost(), Ok(()), "said once");
         assert_eq!(rig.step(Channel::Main), Next::Stop);
-        assert!(rig.source.resume().is_err());
+        assert!(rig.source.resume(rig.now).is_err());
     }
 }
 
@@ -289,7 +289,7 @@ fn hands_out_nothing_while_paused() {
     assert!(rig.say(Message::Shut { value: 1 }).is_err());
     assert_eq!(
         rig.source.phase(),
-        Phase::Paused,
+        SourcePhase::Paused,
         "an old link says nothing any more"
     );
     rig.cut();
@@ -309,7 +309,7 @@ fn recovers_from_a_break_at_any_byte() {
             };
             let mut rig = Rig::switched(config, &[(5, 4096), (2, 32768)]);
             rig.ask(1, 32768, 32768).expect("a good request");
-            while rig.source.phase() == Phase::Postcopy {
+            while rig.source.phase() == SourcePhase::Postcopy {
                 rig.step(Channel::Main);
                 rig.step(Channel::Preempt);
             }
@@ -344,7 +344,7 @@ fn another_source_takes_over_with_what_the_destination_has() {
         rig.cut();
         let blocks = rig.source.blocks().clone();
         let other = Source::taking_over(config, blocks.clone()).expect("as good as the first");
-        assert_eq!(other.phase(), Phase::Paused);
+        assert_eq!(other.phase(), SourcePhase::Paused);
         assert!(other.guest_left() && other.is_loaded());
         // It knows nothing of what is to be sent, before the destination says.
         assert_eq!((other.remaining(), other.blocks()), (0, &blocks));

@@ -6,7 +6,7 @@ use retpath_codec::{BlockName, Message, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::blocks::BlockError;
 
-use retpath_engine::source::{Config, Error, Phase, Preempt, Why};
+use retpath_engine::source::{Cause, Config, Error, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 use super::recovery::recover;
@@ -29,17 +29,21 @@ fn request(start: u64, len: u32) -> Message<NameBuf> {
 
 /// Says it to a source in a phase, and gives the reason for which it was
 /// refused. The source must be recoverable if its guest may have left.
-pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Why {
+pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Cause {
     let left = rig.source.guest_left();
     match rig.say(message) {
         Err(error @ Error::Refused { .. }) => {
             assert!(error.is_peer_fault());
-            let want = if left { Phase::Paused } else { Phase::Failed };
+            let want = if left {
+                SourcePhase::Paused
+            } else {
+                SourcePhase::Failed
+            };
             assert_eq!(rig.source.phase(), want, "{error}");
-            let Error::Refused { why, .. } = error else {
+            let Error::Refused { cause, .. } = error else {
                 unreachable!()
             };
-            why
+            cause
         }
         other => panic!("not refused but {other:?}"),
     }
@@ -63,27 +67,27 @@ fn phases(config: &Config) -> Vec<Rig> {
         rig.start();
     }
     rigs[2].source.switch(Vec::new()).expect("in precopy");
-    while rigs[4].source.phase() != Phase::Completing {
+    while rigs[4].source.phase() != SourcePhase::Completing {
         rigs[4].step(Channel::Main);
     }
     for rig in &mut rigs[5..] {
         rig.cut();
     }
     for rig in &mut rigs[6..] {
-        rig.source.resume().expect("paused");
+        rig.resume();
         rig.step(Channel::Main);
     }
     rigs[7].talk();
     rigs[7].step(Channel::Main);
     let want = [
-        Phase::Fresh,
-        Phase::Precopy,
-        Phase::Switching,
-        Phase::Postcopy,
-        Phase::Completing,
-        Phase::Paused,
-        Phase::Recovering,
-        Phase::Resuming,
+        SourcePhase::Fresh,
+        SourcePhase::Precopy,
+        SourcePhase::Switching,
+        SourcePhase::Postcopy,
+        SourcePhase::Completing,
+        SourcePhase::Paused,
+        SourcePhase::Recovering,
+        SourcePhase::Resuming,
     ];
     assert!(rigs.iter().map(|rig| rig.source.phase()).eq(want));
     rigs
@@ -96,32 +100,32 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
         (
             request(4096, 4096),
             &[
-                Phase::Postcopy,
-                Phase::Completing,
-                Phase::Recovering,
-                Phase::Resuming,
+                SourcePhase::Postcopy,
+                SourcePhase::Completing,
+                SourcePhase::Recovering,
+                SourcePhase::Resuming,
             ][..],
         ),
         (
             Message::RecvBitmap {
                 block: name("pc.ram"),
             },
-            &[Phase::Recovering],
+            &[SourcePhase::Recovering],
         ),
-        (Message::ResumeAck, &[Phase::Resuming]),
+        (Message::ResumeAck, &[SourcePhase::Resuming]),
         // Asked or not: the destination's capability decides.
         (
             Message::SwitchoverAck,
             &[
-                Phase::Precopy,
-                Phase::Switching,
-                Phase::Postcopy,
-                Phase::Completing,
-                Phase::Recovering,
-                Phase::Resuming,
+                SourcePhase::Precopy,
+                SourcePhase::Switching,
+                SourcePhase::Postcopy,
+                SourcePhase::Completing,
+                SourcePhase::Recovering,
+                SourcePhase::Resuming,
             ],
         ),
-        (Message::Shut { value: 0 }, &[Phase::Completing]),
+        (Message::Shut { value: 0 }, &[SourcePhase::Completing]),
         (
             Message::ReqPages {
                 start: 0,
@@ -138,25 +142,25 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
                 continue;
             }
             let want = match (&message, phase) {
-                (_, Phase::Fresh | Phase::Paused) => Why::Phase(phase),
-                (Message::Shut { .. }, _) => Why::EarlyShut {
+                (_, SourcePhase::Fresh | SourcePhase::Paused) => Cause::Phase(phase),
+                (Message::Shut { .. }, _) => Cause::EarlyShut {
                     left: rig.source.remaining(),
                 },
-                (Message::ReqPages { .. }, _) => Why::NoBlock,
-                _ => Why::Phase(phase),
+                (Message::ReqPages { .. }, _) => Cause::NoBlock,
+                _ => Cause::Phase(phase),
             };
             let before = phase;
             let got = rig.say(message.clone());
-            let Err(Error::Refused { why, .. }) = got else {
+            let Err(Error::Refused { cause, .. }) = got else {
                 panic!("{message:?}: {got:?}")
             };
-            assert_eq!(why, want, "{message:?} while {before}");
+            assert_eq!(cause, want, "{message:?} while {before}");
             let after = rig.source.phase();
             assert!(
-                matches!(after, Phase::Paused | Phase::Failed),
+                matches!(after, SourcePhase::Paused | SourcePhase::Failed),
                 "{message:?} while {before}"
             );
-            assert_eq!(after == Phase::Paused, rig.source.guest_left());
+            assert_eq!(after == SourcePhase::Paused, rig.source.guest_left());
         }
     }
 }
@@ -171,7 +175,7 @@ fn refuses_an_acknowledgement_twice() {
         let mut rig = Rig::new(config, &[(64, 4096)]);
         rig.start();
         rig.say(Message::SwitchoverAck).expect("awaited");
-        assert_eq!(refused(&mut rig, Message::SwitchoverAck), Why::Unasked);
+        assert_eq!(refused(&mut rig, Message::SwitchoverAck), Cause::Unasked);
     }
 }
 
@@ -235,7 +239,7 @@ fn refuses_requests_for_ranges_that_are_none() {
             let got = refused(&mut rig, request(start, len as u32));
             assert_eq!(
                 got,
-                Why::Range {
+                Cause::Range {
                     block: name("pc.ram"),
                     error
                 }
@@ -249,7 +253,7 @@ fn refuses_requests_for_ranges_that_are_none() {
         };
         assert_eq!(
             refused(&mut rig, message),
-            Why::UnknownBlock(name("pc.rom"))
+            Cause::UnknownBlock(name("pc.rom"))
         );
         // The codec lets neither of them pass, but nothing here relies on it.
         for (start, len) in [(u64::MAX - 4095, 4096), (0, 0)] {
@@ -265,7 +269,7 @@ fn refuses_requests_for_ranges_that_are_none() {
                     .message(Item::Message { offset: 0, message }, 0)
                     .is_err()
             );
-            assert_eq!(rig.source.phase(), Phase::Paused);
+            assert_eq!(rig.source.phase(), SourcePhase::Paused);
         }
     }
 }
@@ -290,7 +294,7 @@ fn refuses_a_refused_name_as_the_block_of_later_requests() {
         start: 4096,
         len: 4096,
     };
-    assert!(matches!(refused(&mut rig, message), Why::Range { .. }));
+    assert!(matches!(refused(&mut rig, message), Cause::Range { .. }));
 }
 
 #[test]
@@ -307,7 +311,7 @@ fn refuses_parts_of_host_pages_with_preempt() {
     };
     assert_eq!(
         refused(&mut rig, request(4096, 4096)),
-        Why::Range {
+        Cause::Range {
             block: name("pc.ram"),
             error
         }
@@ -320,20 +324,20 @@ fn fails_when_the_destination_has_failed() {
         let phase = rig.source.phase();
         let left = rig.source.guest_left();
         let got = rig.say(Message::Shut { value: 7 });
-        if matches!(phase, Phase::Fresh | Phase::Paused) {
+        if matches!(phase, SourcePhase::Fresh | SourcePhase::Paused) {
             assert!(matches!(
                 got,
                 Err(Error::Refused {
-                    why: Why::Phase(_),
+                    cause: Cause::Phase(_),
                     ..
                 })
             ));
             continue;
         }
         assert_eq!(got, Err(Error::GaveUp { value: 7 }), "while {phase}");
-        assert_eq!(rig.source.phase(), Phase::Failed);
+        assert_eq!(rig.source.phase(), SourcePhase::Failed);
         assert_eq!(rig.source.guest_left(), left);
-        assert!(rig.source.resume().is_err());
+        assert!(rig.source.resume(rig.now).is_err());
     }
 }
 
@@ -343,13 +347,13 @@ fn refuses_everything_after_shut() {
     rig.finish();
     let message = Message::Pong { value: 1 };
     let got = rig.source.message(Item::Message { offset: 9, message }, 0);
-    let why = Why::Phase(Phase::Completed);
+    let cause = Cause::Phase(SourcePhase::Completed);
     assert_eq!(
         got,
         Err(Error::Refused {
             offset: 9,
             message: "PONG",
-            why
+            cause
         })
     );
     assert!(matches!(
@@ -358,7 +362,7 @@ fn refuses_everything_after_shut() {
     ));
     assert_eq!(
         rig.source.phase(),
-        Phase::Completed,
+        SourcePhase::Completed,
         "it is over all the same"
     );
 }
@@ -375,7 +379,7 @@ fn pauses_on_bytes_that_are_no_message() {
         let got = rig.reply(bytes);
         assert!(matches!(got, Err(Error::Malformed(_))), "{got:?}");
         assert!(got.is_err_and(|error| error.is_peer_fault()));
-        assert_eq!(rig.source.phase(), Phase::Paused);
+        assert_eq!(rig.source.phase(), SourcePhase::Paused);
     }
 }
 

@@ -5,7 +5,7 @@ use retpath_codec::Message;
 use retpath_engine::Channel;
 
 use super::service::{config, late, pages};
-use retpath_engine::source::{Config, Next, Phase, Preempt};
+use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 #[test]
@@ -30,18 +30,50 @@ fn waits_for_everything_that_the_switch_needs() {
         Next::Wait { until: None },
         "no preempt channel"
     );
-    rig.source.preempt_connected().expect("wanted");
+    rig.source.preempt_connected(rig.now).expect("wanted");
     assert_eq!(
         rig.step(Channel::Main),
         Next::Wait { until: None },
         "no SWITCHOVER_ACK"
     );
-    assert!(!rig.source.is_ready_to_switch() && !rig.source.guest_left());
+    assert!(!rig.source.guest_left());
     rig.say(Message::SwitchoverAck).expect("awaited");
-    assert!(rig.source.is_ready_to_switch());
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert!(rig.source.guest_left());
     rig.finish();
+}
+
+#[test]
+fn is_ready_to_switch_when_a_switch_is_possible_and_made_at_once() {
+    for preempt in [None, Some(Preempt::Early), Some(Preempt::Late)] {
+        for (probe, switchover_ack) in [(false, false), (true, false), (true, true)] {
+            let config = Config {
+                preempt,
+                probe,
+                switchover_ack,
+                ..config()
+            };
+            let mut rig = Rig::new(config, &[(20, 4096)]);
+            assert!(!rig.source.is_ready_to_switch(), "fresh");
+            assert!(rig.source.switch(Vec::new()).is_err(), "fresh");
+            if switchover_ack {
+                rig.step(Channel::Main);
+                rig.step(Channel::Main);
+                rig.say(Message::SwitchoverAck).expect("good");
+            }
+            let ready = (0..20).any(|_| {
+                rig.step(Channel::Main);
+                rig.talk();
+                rig.source.is_ready_to_switch()
+            });
+            assert!(ready, "{preempt:?}, {probe}");
+            rig.source.switch(Vec::new()).expect("ready");
+            assert!(!rig.source.is_ready_to_switch(), "switching");
+            assert_eq!(rig.step(Channel::Main), Next::Write);
+            assert!(rig.source.guest_left());
+            rig.finish();
+        }
+    }
 }
 
 #[test]
@@ -73,10 +105,10 @@ fn ends_only_when_the_device_state_is_loaded() {
         rig.step(Channel::Main);
     }
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
-    assert_eq!(rig.source.phase(), Phase::Postcopy);
+    assert_eq!(rig.source.phase(), SourcePhase::Postcopy);
     rig.say(Message::Pong { value: 0x42 }).expect("the answer");
     assert_eq!(rig.step(Channel::Main), Next::Write);
-    assert_eq!(rig.source.phase(), Phase::Completing);
+    assert_eq!(rig.source.phase(), SourcePhase::Completing);
 }
 
 #[test]
@@ -141,8 +173,8 @@ fn refuses_calls_out_of_their_time() {
         rig.source.switch(Vec::new()).is_err(),
         "nothing has been sent"
     );
-    assert!(rig.source.resume().is_err());
-    assert!(rig.source.preempt_connected().is_err());
+    assert!(rig.source.resume(rig.now).is_err());
+    assert!(rig.source.preempt_connected(rig.now).is_err());
     rig.start();
     assert!(
         rig.source.mark_dirty(0, 19 * 4096, 4097).is_err(),
@@ -159,5 +191,5 @@ fn refuses_calls_out_of_their_time() {
     assert_eq!(rig.step(Channel::Main), Next::Stop);
     assert_eq!(rig.step(Channel::Preempt), Next::Stop);
     assert_eq!(rig.source.link_lost(), Ok(()));
-    assert_eq!(rig.source.phase(), Phase::Completed);
+    assert_eq!(rig.source.phase(), SourcePhase::Completed);
 }

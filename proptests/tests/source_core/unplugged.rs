@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use retpath_engine::Channel;
 use retpath_engine::virtio_mem::Unplugged;
 
-use retpath_engine::source::{Config, Next, Phase, Preempt};
+use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::source::peer::Page;
 use retpath_proptests::source::rig::Rig;
 
@@ -58,8 +58,8 @@ fn recovers_with_any_set_of_unplugged_pages_received() {
         if taken_over {
             rig.replace_source();
         }
-        rig.source.resume().expect("paused");
-        while rig.source.phase() != Phase::Postcopy {
+        rig.resume();
+        while rig.source.phase() != SourcePhase::Postcopy {
             assert_ne!(rig.step(Channel::Main), Next::Stop);
             rig.talk();
         }

@@ -3,14 +3,14 @@
 use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use retpath_engine::blocks::BlockError;
-use retpath_engine::source::Phase;
-use retpath_engine::source::{Error, Why};
+use retpath_engine::source::SourcePhase;
+use retpath_engine::source::{Cause, Error};
 
-fn refused(why: Why) -> Error {
+fn refused(cause: Cause) -> Error {
     Error::Refused {
         offset: 300,
         message: "REQ_PAGES",
-        why,
+        cause,
     }
 }
 
@@ -22,34 +22,40 @@ fn says_why_a_message_is_refused() {
         len: 0x1000,
         block: 0x2000,
     };
-    for (why, words) in [
-        (Why::Phase(Phase::Paused), "not expected while paused"),
-        (Why::Unasked, "nothing asked for it, or it has come already"),
+    for (cause, words) in [
         (
-            Why::UnknownBlock(block.clone()),
+            Cause::Phase(SourcePhase::Paused),
+            "not expected while paused",
+        ),
+        (
+            Cause::Unasked,
+            "nothing asked for it, or it has come already",
+        ),
+        (
+            Cause::UnknownBlock(block.clone()),
             "no RAM block is called \"pc.ram\"",
         ),
-        (Why::NoBlock, "no request has named a RAM block yet"),
+        (Cause::NoBlock, "no request has named a RAM block yet"),
         (
-            Why::Range {
+            Cause::Range {
                 block: block.clone(),
                 error: range,
             },
             "block \"pc.ram\": range 0x2000 + 0x1000 passes the end of the block at 0x2000",
         ),
         (
-            Why::Order,
+            Cause::Order,
             "a bitmap must follow RECV_BITMAP, and nothing else",
         ),
         (
-            Why::Bitmap {
+            Cause::Bitmap {
                 block: block.clone(),
                 rule: Rule::BitmapTail,
             },
             "block \"pc.ram\": bitmap has bits set beyond the block's last page",
         ),
         (
-            Why::NeverSent {
+            Cause::NeverSent {
                 block: block.clone(),
                 offset: 0x3000,
             },
@@ -57,18 +63,18 @@ fn says_why_a_message_is_refused() {
              is this the same destination?",
         ),
         (
-            Why::HalfPage {
+            Cause::HalfPage {
                 block,
                 offset: 0x1_0000,
             },
             "block \"pc.ram\": only a part of the host page at 0x10000 is called received",
         ),
         (
-            Why::EarlyShut { left: 4096 },
+            Cause::EarlyShut { left: 4096 },
             "the destination says that it is done, but 4096 bytes are not sent",
         ),
     ] {
-        let error = refused(why);
+        let error = refused(cause);
         let text = format!("return path, offset 300 (0x12c), REQ_PAGES: {words}");
         assert_eq!(error.to_string(), text);
         assert!(error.is_peer_fault());
@@ -111,7 +117,7 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
         (
             Error::Phase {
                 call: "switch",
-                phase: Phase::Fresh,
+                phase: SourcePhase::Fresh,
             },
             "`switch` is not possible while fresh",
             false,
@@ -153,16 +159,16 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
 #[test]
 fn calls_each_phase_by_its_own_name() {
     let phases = [
-        (Phase::Fresh, "fresh"),
-        (Phase::Precopy, "precopy"),
-        (Phase::Switching, "switching"),
-        (Phase::Postcopy, "postcopy"),
-        (Phase::Completing, "completing"),
-        (Phase::Paused, "paused"),
-        (Phase::Recovering, "recovering"),
-        (Phase::Resuming, "resuming"),
-        (Phase::Completed, "completed"),
-        (Phase::Failed, "failed"),
+        (SourcePhase::Fresh, "fresh"),
+        (SourcePhase::Precopy, "precopy"),
+        (SourcePhase::Switching, "switching"),
+        (SourcePhase::Postcopy, "postcopy"),
+        (SourcePhase::Completing, "completing"),
+        (SourcePhase::Paused, "paused"),
+        (SourcePhase::Recovering, "recovering"),
+        (SourcePhase::Resuming, "resuming"),
+        (SourcePhase::Completed, "completed"),
+        (SourcePhase::Failed, "failed"),
     ];
     for (phase, name) in phases {
         assert_eq!(phase.to_string(), name);

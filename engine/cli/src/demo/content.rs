@@ -17,7 +17,7 @@ use std::thread;
 
 use super::{TARGET, TARGET_BYTES};
 use retpath_engine::blocks::Blocks;
-use retpath_engine::memory::{self, Backing, Frozen, Memory};
+use retpath_engine::memory::{self, Backing, Memory, SealedMemory};
 
 /// A sequence of pseudorandom numbers (SplitMix64).
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ const CHUNK: u64 = 1 << 20;
 /// The memory that the source serves, read-only.
 #[derive(Debug)]
 pub(super) struct Content {
-    pub(super) memory: Vec<Frozen>,
+    pub(super) memory: Vec<SealedMemory>,
     /// Target pages that are zero.
     pub(super) zero: u64,
 }
@@ -119,7 +119,7 @@ impl Content {
         Ok(Self {
             memory: memory
                 .into_iter()
-                .map(Memory::freeze)
+                .map(Memory::seal)
                 .collect::<Result<_, _>>()?,
             zero: zero.into_inner(),
         })
@@ -127,7 +127,7 @@ impl Content {
 
     /// Bytes of the pages that are not zero.
     pub(super) fn bytes_to_send(&self) -> u64 {
-        let total: u64 = self.memory.iter().map(Frozen::len).sum();
+        let total: u64 = self.memory.iter().map(SealedMemory::len).sum();
         total - self.zero * TARGET
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::content::Random;
-use retpath_engine::socket::{Fuse, Link};
+use retpath_engine::socket::{FaultInjector, Link};
 
 /// A side of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,11 @@ struct Cut {
 }
 
 impl Cut {
-    fn fuse(&self) -> Fuse {
+    fn injector(&self) -> FaultInjector {
         let back = self.back.unwrap_or(u64::MAX);
         match self.side {
-            Side::Source => Fuse::new(back, self.forward),
-            Side::Destination => Fuse::new(self.forward, back),
+            Side::Source => FaultInjector::new(back, self.forward),
+            Side::Destination => FaultInjector::new(self.forward, back),
         }
     }
 }
@@ -103,7 +103,7 @@ struct State {
     connected: u64,
     accepted: u64,
     /// The cut in force: the number of its first link, the side that breaks it, and its limits.
-    armed: Option<(u64, Side, Fuse)>,
+    armed: Option<(u64, Side, FaultInjector)>,
 }
 
 impl Cuts {
@@ -125,13 +125,13 @@ impl Cuts {
     pub(super) fn arm(&self) {
         let mut state = self.lock();
         let happened = state.armed.take();
-        state.done += usize::from(happened.is_some_and(|(_, _, fuse)| fuse.is_blown()));
+        state.done += usize::from(happened.is_some_and(|(_, _, injector)| injector.has_fired()));
         let cut = self.plan.get(state.done);
-        state.armed = cut.map(|cut| (state.connected, cut.side, cut.fuse()));
+        state.armed = cut.map(|cut| (state.connected, cut.side, cut.injector()));
     }
 
-    /// Counts a new link of a side, and guards it if that side breaks it.
-    pub(super) fn linked(&self, side: Side, link: &mut Link) {
+    /// Counts a new link of a side, and makes it break if that side breaks it.
+    pub(super) fn linked(&self, side: Side, link: Link) -> Link {
         let mut state = self.lock();
         let count = match side {
             Side::Source => &mut state.connected,
@@ -140,10 +140,10 @@ impl Cuts {
         let number = *count;
         *count += 1;
         match &state.armed {
-            Some((first, breaks, fuse)) if *breaks == side && number >= *first => {
-                link.guard(fuse.clone());
+            Some((first, breaks, injector)) if *breaks == side && number >= *first => {
+                injector.wrap(link)
             }
-            _ => {}
+            _ => link,
         }
     }
 
@@ -209,8 +209,8 @@ mod tests {
             };
             // Whether a new link of a side breaks after one byte.
             let breaks = |side| {
-                let (mut near, _far) = Link::pair().expect("a pair");
-                cuts.linked(side, &mut near);
+                let (near, _far) = Link::pair().expect("a pair");
+                let near = cuts.linked(side, near);
                 let _ = near.write(b"x");
                 near.write(b"x").is_err()
             };
@@ -230,14 +230,16 @@ mod tests {
     #[test]
     fn spares_a_link_that_was_connected_before_the_cut() {
         let cuts = Cuts::new(1, 1, 4 << 20, 1).expect("room");
-        let [mut early, mut late] = [(); 2].map(|()| Link::pair().expect("a pair"));
-        cuts.linked(Side::Source, &mut early.0);
+        let pair = || {
+            let (near, far) = Link::pair().expect("a pair");
+            (cuts.linked(Side::Source, near), far)
+        };
+        let early = pair();
         cuts.arm();
-        cuts.linked(Side::Source, &mut late.0);
+        let late = pair();
         let bytes = vec![0; 4 << 20];
         for ((near, far), is_cut) in [(early, false), (late, true)] {
-            let mut far = far;
-            cuts.linked(Side::Destination, &mut far);
+            let far = cuts.linked(Side::Destination, far);
             let mut buf = vec![0; 64 << 10];
             let broken = (0..100).any(|_| {
                 let _ = near.write(&bytes);

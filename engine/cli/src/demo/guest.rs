@@ -17,7 +17,7 @@ use super::report::{Compared, Page};
 use super::{TARGET, TARGET_BYTES};
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::Destination;
-use retpath_engine::driver::{Guest, RunError};
+use retpath_engine::driver::{DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::Memory;
 use retpath_engine::source::PageSource;
 use tracing::info;
@@ -149,13 +149,13 @@ impl Shared {
     }
 }
 
-impl Guest for TouchedGuest {
-    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for TouchedGuest {
+    fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         let id = self.shared.blocks.find(block.name.name());
         let memory = id.and_then(|id| self.shared.memory.get(id));
         memory
             .map(|memory| Some(Arc::clone(memory)))
-            .ok_or_else(|| format!("unknown RAM block {}", block.name))
+            .ok_or_else(|| format!("unknown RAM block {}", block.name).into())
     }
 
     fn run(&mut self) {

@@ -7,15 +7,17 @@ use super::content::Content;
 use super::cuts::{Cuts, Side};
 use retpath_engine::Channel;
 use retpath_engine::blocks::Blocks;
-use retpath_engine::driver::{Connector, Control, Machine, RunError, ServeOptions, serve};
-use retpath_engine::memory::Frozen;
-use retpath_engine::socket::{Address, ChannelError, Link};
-use retpath_engine::source::{Config, PageSource, Phase, Preempt, Source};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
+use retpath_engine::memory::SealedMemory;
+use retpath_engine::socket::{Address, ChannelError, ConnectionQueue, Link};
+use retpath_engine::source::{Config, PageSource, Preempt, Source};
 use retpath_engine::stats::Stats;
 use tracing::{debug, info};
 
 /// How long to retry a broken link: this process accepts it at once, or never.
-const RETRY: Duration = Duration::from_secs(5);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the source reports at the end.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +27,16 @@ pub(super) struct Served {
     pub(super) time: Duration,
 }
 
-/// Serves `content` to the destination at `address`.
+/// How the source connects.
+#[derive(Debug)]
+pub(super) enum Connections {
+    /// By socket pairs, whose other ends are queued for the destination.
+    Pairs(ConnectionQueue),
+    /// To the address at which the destination listens.
+    Address(Address),
+}
+
+/// Serves `content` to the destination.
 ///
 /// # Errors
 ///
@@ -34,7 +45,7 @@ pub(super) fn serve_content(
     args: &Args,
     blocks: Blocks,
     content: &Content,
-    (address, cuts): (&Address, &Cuts),
+    (connections, cuts): (&Connections, &Cuts),
     control: &Control,
 ) -> Result<Served, RunError> {
     let config = Config {
@@ -45,11 +56,11 @@ pub(super) fn serve_content(
     };
     let mut core = Source::new(config, blocks)?;
     let options = ServeOptions {
-        retry: RETRY,
+        reconnect_timeout: RECONNECT_TIMEOUT,
         ..ServeOptions::default()
     };
     let mut machine = StoppedMachine(&content.memory);
-    let mut connector = CutConnector { address, cuts };
+    let mut connector = CutConnector { connections, cuts };
     let start = Instant::now();
     serve(&mut core, &mut machine, &mut connector, &options, control)?;
     Ok(Served {
@@ -59,25 +70,22 @@ pub(super) fn serve_content(
 }
 
 /// A machine whose guest does not run: it is switched at once.
-struct StoppedMachine<'a>(&'a Vec<Frozen>);
+struct StoppedMachine<'a>(&'a Vec<SealedMemory>);
 
-impl Machine for StoppedMachine<'_> {
+impl SourceHandler for StoppedMachine<'_> {
     fn pages(&self) -> &dyn PageSource {
         self.0
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() != Phase::Precopy {
-            return Ok(());
-        }
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         info!("switching to postcopy");
-        core.switch(Vec::new()).map_err(|error| error.to_string())
+        Ok(core.switch(Vec::new())?)
     }
 }
 
 /// Connects links that break as planned.
 struct CutConnector<'a> {
-    address: &'a Address,
+    connections: &'a Connections,
     cuts: &'a Cuts,
 }
 
@@ -86,9 +94,19 @@ impl Connector for CutConnector<'_> {
         if channel == Channel::Main {
             self.cuts.arm();
         }
-        let mut link = self.address.connect(false)?;
+        let link = match self.connections {
+            Connections::Address(address) => address.connect(false)?,
+            Connections::Pairs(queue) => {
+                let (ours, theirs) = Link::pair().map_err(|error| ChannelError::Io {
+                    what: "cannot connect to",
+                    address: "the destination by a socket pair".into(),
+                    error,
+                })?;
+                queue.push(self.cuts.linked(Side::Destination, theirs));
+                ours
+            }
+        };
         debug!(%channel, cuts = self.cuts.done(), "connected");
-        self.cuts.linked(Side::Source, &mut link);
-        Ok(link)
+        Ok(self.cuts.linked(Side::Source, link))
     }
 }

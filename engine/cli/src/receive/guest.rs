@@ -22,7 +22,7 @@ use super::touch::Touchers;
 use crate::signals::Signals;
 use retpath_engine::blocks::{Block, BlockId};
 use retpath_engine::destination::{Destination, Ending, Tail};
-use retpath_engine::driver::{Content, Control, Guest, RunError};
+use retpath_engine::driver::{Content, Control, DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_image::{Finished, Manifest, Recorder, Writer};
 use tracing::{debug, info, warn};
@@ -203,7 +203,7 @@ impl Incoming {
         let source = self.source;
         // In precopy, a source with a return path runs its guest on when the connection closes.
         let runs_on = !source.switched && (source.has_return_path || !source.done);
-        if source.has_guest || source.keeps || runs_on {
+        if source.keeps || runs_on {
             writer.discard();
             return None;
         }
@@ -272,8 +272,8 @@ impl Incoming {
     }
 }
 
-impl Guest for Incoming {
-    fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, String> {
+impl DestinationHandler for Incoming {
+    fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         info!(block = %block.name, bytes = block.len, page = block.page, "RAM block");
         let added = self.writer()?.block(block, target);
         added.map_err(|error| error.to_string())?;
@@ -288,7 +288,12 @@ impl Guest for Incoming {
         Ok(Some(memory))
     }
 
-    fn page(&mut self, block: BlockId, offset: u64, content: Content<'_>) -> Result<(), String> {
+    fn page(
+        &mut self,
+        block: BlockId,
+        offset: u64,
+        content: Content<'_>,
+    ) -> Result<(), HandlerError> {
         // Without an image, pages are dropped.
         let Some(writer) = self.writer.as_mut().filter(|_| self.trouble.is_none()) else {
             return Ok(());
@@ -299,12 +304,12 @@ impl Guest for Incoming {
         };
         match stored {
             Err(error) if self.source.switched => self.put_off(error.to_string()),
-            stored => return stored.map_err(|error| error.to_string()),
+            stored => return Ok(stored?),
         }
         Ok(())
     }
 
-    fn event(&mut self, event: &Event<'_>) -> Result<(), String> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
         if let Event::Command(Command::PostcopyRamDiscard { block, ranges }) = event {
             let mut named = self.memory.iter();
             if let Some(id) = named.position(|(name, _)| name.name() == *block) {
@@ -341,12 +346,12 @@ impl Guest for Incoming {
             // Only the description follows a complete image.
             Err(error) if self.ending.is_some() => self.lose_description(&error.to_string()),
             Err(error) if self.source.switched => self.put_off(error.to_string()),
-            done => return done.map_err(|error| error.to_string()),
+            done => return Ok(done?),
         }
         Ok(())
     }
 
-    fn device_state_complete(&mut self) -> Result<(), String> {
+    fn device_state_complete(&mut self) -> Result<(), HandlerError> {
         if self.source.switched {
             let facts = self.facts();
             match self.writer()?.make_resumable(facts) {
@@ -358,7 +363,7 @@ impl Guest for Incoming {
             // This source keeps its guest until the PONG that follows.
             Some(trouble) if self.recorder.asks_loaded() => {
                 self.source.keeps = true;
-                Err(trouble.clone())
+                Err(trouble.clone().into())
             }
             _ => Ok(()),
         }
@@ -369,9 +374,9 @@ impl Guest for Incoming {
         self.preempt = true;
     }
 
-    fn device_state_tail(&mut self) -> Result<Tail, String> {
+    fn device_state_tail(&mut self) -> Result<Tail, HandlerError> {
         match &self.writer {
-            Some(writer) => self.recorder.tail(writer).map_err(|e| e.to_string()),
+            Some(writer) => Ok(self.recorder.tail(writer)?),
             None => Ok(Tail::Open),
         }
     }
@@ -391,7 +396,7 @@ impl Guest for Incoming {
         }
     }
 
-    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), String> {
+    fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), HandlerError> {
         info!(?ending, "everything has been received");
         self.source.done = true;
         self.touchers.finish();
@@ -400,7 +405,7 @@ impl Guest for Incoming {
         self.noted = None;
         self.note(core);
         if let Some(trouble) = self.trouble.take() {
-            return Err(trouble);
+            return Err(trouble.into());
         }
         self.source.missing = 0;
         self.source.complete = ending == Ending::Postcopy;

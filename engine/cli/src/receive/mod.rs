@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use retpath_engine::destination::{Config, Destination, Ending};
-use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, take_over};
+use retpath_engine::driver::{
+    Control, ReceiveOptions, RunError, receive, resume as resume_migration,
+};
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
 use retpath_image::Writer;
@@ -166,8 +168,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
             ..core
         },
         stream,
-        patience: Duration::from_secs(args.recover_timeout),
-        recovery: Duration::from_secs(30),
+        reconnect_timeout: Duration::from_secs(args.recover_timeout),
+        recovery_timeout: Duration::from_secs(30),
         accept_unproven_end: args.accept_unproven_end,
     };
     let (writer, left) = match (&args.resume, &args.out) {
@@ -194,7 +196,10 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let mut listener = address
         .listen(args.allow_plaintext)
         .map_err(|error| error.to_string())?;
-    listener.on_accept(|_| info!("connection accepted"));
+    listener.on_accept(|link| {
+        info!("connection accepted");
+        link
+    });
     output::note(format_args!(
         "retpath receive: listening on {}",
         listener.address()
@@ -214,7 +219,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     }
     let received = match left {
         None => receive(&mut listener, &mut guest, options, &control),
-        Some(left) => take_over(
+        Some(left) => resume_migration(
             left.core,
             left.known,
             &mut listener,

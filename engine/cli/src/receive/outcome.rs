@@ -11,7 +11,8 @@ pub(super) struct Source {
     pub(super) switched: bool,
     /// It has sent everything.
     pub(super) done: bool,
-    /// It was told that it may run its guest again, and has closed the connection.
+    /// It was told that it may run its guest again, and the connection was closed. That does not
+    /// prove that it has read the message.
     pub(super) has_guest: bool,
     /// It keeps its guest until it is told that the device state is loaded.
     pub(super) keeps: bool,
@@ -29,6 +30,24 @@ pub(super) fn outcome(source: Source, kept: Option<(&Path, bool)>) -> String {
     };
     let missing = source.missing;
     let folder = folder.display();
+    if source.has_guest {
+        let (safe, paused) = match resumable {
+            true => (
+                ", and nothing is lost",
+                format!(
+                    "run `retpath receive --continue {folder} --listen URI`, then `migrate -r URI` \
+                     at the source"
+                ),
+            ),
+            false => ("", "the guest is lost".to_owned()),
+        };
+        return format!(
+            "no image was made{safe}: the source was told that it has its guest back; QEMU 9.0 and \
+             newer run it again by themselves, an older one with `cont`; once it runs there, delete \
+             {folder}, which holds the data received; if `info migrate` there says postcopy-paused, \
+             {paused}"
+        );
+    }
     match (resumable, source.has_return_path) {
         (true, _) if source.complete => format!(
             "no image was made so far, and nothing is lost: every page has been received, in \
@@ -60,12 +79,6 @@ pub(super) fn outcome(source: Source, kept: Option<(&Path, bool)>) -> String {
 /// How a guest that is still at its source runs again.
 fn runner(source: Source) -> &'static str {
     match source {
-        Source {
-            has_guest: true, ..
-        } => {
-            "the guest has not run here, and the source has it back; QEMU 9.0 and newer run it \
-             again by themselves, an older one with `cont`"
-        }
         Source { keeps: true, .. } => {
             "the source had not given its guest up, and still has it; QEMU 11.1 and newer run it \
              again by themselves; if `info status` there does not say running, give it `cont`"
@@ -119,7 +132,8 @@ mod tests {
             (switched, Some(true), true, "--continue vm.incomplete-7"),
             (whole, Some(true), false, "finishes the image"),
             (switched, Some(false), true, "`cont` at the source"),
-            (back, None, false, "an older one with `cont`"),
+            (back, Some(true), false, "--continue vm.incomplete-7"),
+            (back, Some(false), true, "an older one with `cont`"),
             (keeps, None, false, "had not given its guest up"),
             (early, None, false, "runs it on"),
             (

@@ -56,7 +56,7 @@ impl Unfinished {
         let states = writer.states().map_err(text)?;
         let sections = states.each_ref().map(Vec::as_slice);
         let sections = has_device_state.then_some(&sections[..]);
-        let core = Destination::taking_over(options.core.clone(), blocks, sections)
+        let core = Destination::resumed(options.core.clone(), blocks, sections)
             .map_err(|error| error.to_string())?;
         let left = Self {
             core,

@@ -14,10 +14,10 @@ use crate::output::{self, Lines};
 use crate::progress::styled;
 use retpath_engine::Channel;
 use retpath_engine::driver::{
-    Connector, Control, Machine, RunError, ServeOptions, Suspicion, serve,
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
 };
 use retpath_engine::socket::{Address, ChannelError, Link};
-use retpath_engine::source::{PageSource, Phase, Source};
+use retpath_engine::source::{PageSource, Source, Suspicion};
 use retpath_engine::stats::Stats;
 use tracing::{debug, info, warn};
 
@@ -75,10 +75,10 @@ impl<'a> Boot<'a> {
             connected: false,
         };
         let options = ServeOptions {
-            wait: Duration::from_secs(self.args.wait),
+            connect_timeout: Duration::from_secs(self.args.wait),
             offer: self.args.offer(self.address, self.image.preempt()),
-            retry: self.args.retry(self.address),
-            stall: self.args.stall.map(Duration::from_secs),
+            reconnect_timeout: self.args.retry(self.address),
+            stall_timeout: self.args.stall.map(Duration::from_secs),
             ..ServeOptions::default()
         };
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);
@@ -162,18 +162,15 @@ struct Booting<'a> {
     rate: Rate,
 }
 
-impl Machine for Booting<'_> {
+impl SourceHandler for Booting<'_> {
     fn pages(&self) -> &dyn PageSource {
         self.boot.image.pages()
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
-        if core.phase() != Phase::Precopy {
-            return Ok(());
-        }
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         let state = self.boot.image.device_state().to_vec();
         info!(to = %self.boot.address, device_state = state.len(), "switching to postcopy");
-        core.switch(state).map_err(|error| error.to_string())
+        Ok(core.switch(state)?)
     }
 
     fn progress(&mut self, core: &Source) {

@@ -1,8 +1,7 @@
 //! Messages about a QEMU that is configured differently: the likely cause, how to check it in that
 //! QEMU's monitor, and what to set.
 
-use retpath_engine::driver::Suspicion;
-use retpath_engine::source::Awaited;
+use retpath_engine::source::{Awaited, Suspicion};
 
 /// How to check the capabilities of a QEMU.
 const CHECK: &str = "`info migrate_capabilities` in that QEMU's monitor shows it";
@@ -52,7 +51,7 @@ pub(super) fn silence(suspicion: Suspicion) -> String {
 /// The message about a QEMU that closed the preempt channel.
 pub(super) fn no_preempt() -> String {
     format!(
-        "the capability postcopy-preempt is off there: requested pages travel on the main channel; \
-         {CHECK}"
+        "that QEMU closed the preempt channel before it was used; most likely its capability \
+         postcopy-preempt is off; requested pages travel on the main channel; {CHECK}"
     )
 }

@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::MultiProgress;
-use retpath_engine::driver::{Control, Offer};
+use retpath_engine::driver::Control;
 use retpath_engine::release::Release;
 use retpath_engine::socket::Address;
-use retpath_engine::source::Preempt;
+use retpath_engine::source::{Offer, Preempt};
 
 use crate::exit::{self, Error, Exit};
 use crate::image::UNPROVEN_END;

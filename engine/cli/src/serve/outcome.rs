@@ -8,7 +8,7 @@ use std::time::Duration;
 use retpath_engine::driver::RunError;
 use retpath_engine::release::Release;
 use retpath_engine::socket::Address;
-use retpath_engine::source::{self, Phase, Source};
+use retpath_engine::source::{self, Source, SourcePhase};
 use retpath_engine::stats::Stats;
 
 use super::served_image::Resumed;
@@ -83,12 +83,12 @@ impl GuestPlace {
         if !core.guest_left() {
             return Self::InImage;
         }
-        if resume && core.stats().resumes == 0 && core.phase() != Phase::Failed {
+        if resume && core.stats().resumes == 0 && core.phase() != SourcePhase::Failed {
             return Self::NotResumed;
         }
         match (core.phase(), core.remaining()) {
             _ if !core.is_loaded() => Self::Unloaded,
-            (Phase::Failed, _) => Self::Lost,
+            (SourcePhase::Failed, _) => Self::Lost,
             (_, 0) => Self::Unconfirmed,
             (_, left) => Self::Partial { left },
         }

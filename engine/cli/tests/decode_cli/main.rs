@@ -65,7 +65,7 @@ fn capture(name: &str) -> PathBuf {
 /// The bytes of a recording of a real migration.
 fn capture_bytes(name: &str) -> Vec<u8> {
     let path = capture(name);
-    let Ok(packed) = std::fs::read(path.with_added_extension("gz")) else {
+    let Ok(packed) = std::fs::read(capture(&format!("{name}.gz"))) else {
         return std::fs::read(path).expect("the corpus has it");
     };
     let mut bytes = Vec::new();

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use retpath_codec::BlockName;
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, Machine, RunError, ServeOptions, serve};
-use retpath_engine::socket::{Address, ChannelError, Fuse, Link};
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
+use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
 use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, Source};
 
 use crate::LIMIT;
@@ -142,14 +144,14 @@ impl Shared {
         let mut dial = Dial {
             address: Address::Unix(socket.to_owned()),
             shared: self,
-            fuse: (way == Way::Broken).then(|| Fuse::new(u64::MAX, 40_000)),
+            faults: (way == Way::Broken).then(|| FaultInjector::new(u64::MAX, 40_000)),
             first: true,
         };
         let mut machine = Stopped {
             memory: vec![retpath_support::wire::image()],
         };
         let options = ServeOptions {
-            retry: LONG,
+            reconnect_timeout: LONG,
             ..ServeOptions::default()
         };
         match serve(&mut core, &mut machine, &mut dial, &options, &self.control) {
@@ -193,13 +195,13 @@ impl Shared {
 struct Dial<'a> {
     address: Address,
     shared: &'a Shared,
-    fuse: Option<Fuse>,
+    faults: Option<FaultInjector>,
     first: bool,
 }
 
 impl Connector for Dial<'_> {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        let mut link = match std::mem::take(&mut self.first) {
+        let link = match std::mem::take(&mut self.first) {
             true => self.shared.connect(&self.address)?,
             false => {
                 // Until there is a link; this may fail.
@@ -208,10 +210,10 @@ impl Connector for Dial<'_> {
             }
         };
         self.shared.waiting.store(false, Ordering::Release);
-        if let Some(fuse) = self.fuse.take() {
-            link.guard(fuse);
-        }
-        Ok(link)
+        Ok(match self.faults.take() {
+            Some(faults) => faults.wrap(link),
+            None => link,
+        })
     }
 }
 
@@ -220,14 +222,14 @@ struct Stopped {
     memory: Vec<Vec<u8>>,
 }
 
-impl Machine for Stopped {
+impl SourceHandler for Stopped {
     fn pages(&self) -> &dyn PageSource {
         &self.memory
     }
 
-    fn precopy(&mut self, core: &mut Source) -> Result<(), String> {
+    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
         match core.phase() {
-            source::Phase::Precopy => core.switch(DEVICE.to_vec()).map_err(|e| e.to_string()),
+            source::SourcePhase::Precopy => Ok(core.switch(DEVICE.to_vec())?),
             _ => Ok(()),
         }
     }
@@ -255,7 +257,7 @@ pub(crate) fn recorded_postcopy() -> Vec<u8> {
             Next::Wait { .. } => return bytes,
             next => panic!("{next:?}"),
         }
-        if core.phase() == source::Phase::Precopy && swept == 7 {
+        if core.phase() == source::SourcePhase::Precopy && swept == 7 {
             core.switch(DEVICE.to_vec()).expect("in precopy");
         }
     }

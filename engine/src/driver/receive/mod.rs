@@ -1,23 +1,17 @@
-//! The destination's loop: links and userfaultfd on one side, the destination
-//! core on the other.
+//! The destination's loop: connections and userfaultfd on one side, the destination core
+//! and its policies on the other.
 //!
-//! One thread serves everything. What is urgent comes first in every turn:
-//! faults, then the preempt channel, then at most one read's worth of the main
-//! channel. The loop blocks only in poll(2).
+//! One thread serves everything, and blocks only in poll(2). In every turn, what is urgent
+//! comes first: faults, then the preempt channel, then one read of the main channel.
 //!
-//! Errors end the migration with everything received still in memory; a broken
-//! link in postcopy does not, it is waited for until the migration is
-//! recovered over a new one.
-//!
-//! Until there is a main link, connections that say nothing keep nobody out,
-//! and neither does a new link over which the migration does not go on. A main
-//! link that has come so far may be silent for as long as it likes: the user
-//! of its source may have paused it. See [`Control`] for letting go of it.
+//! [`Pending`](crate::destination::pending::Pending) decides which connection becomes a
+//! channel, and [`Deadlines`] how long each may take. An error ends the migration with
+//! everything received still in memory. A lost connection does not end it in postcopy: the
+//! loop waits until the source resumes the migration over a new one.
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use retpath_codec::forward::{self, Decoder};
 use rustix::event::PollFlags;
@@ -25,128 +19,105 @@ use rustix::event::PollFlags;
 use super::buffer::Outbox;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
-use crate::blocks::BlockId;
-use crate::destination::{self, Action, Destination, Ending, Phase};
-use crate::memory::Memory;
-use crate::socket::{Listener, Moved};
+use crate::destination::deadlines::{self, Deadlines, Expected, Timeout, Timeouts};
+use crate::destination::pending::Wanted;
+use crate::destination::{self, Destination, Phase};
+use crate::socket::{Accept, Moved};
 
-mod guest;
-mod links;
-mod lobby;
-mod placing;
-mod seats;
-mod sweep;
+mod accept;
+mod channels;
+mod connection;
+mod handler;
+mod memory;
+mod page_reader;
+mod session;
 
-pub use guest::{Content, Guest};
-use links::Inbound;
-use lobby::Lobby;
-use placing::Trap;
+pub use crate::destination::Content;
+pub use handler::DestinationHandler;
+
+use accept::Acceptor;
+use channels::{MainChannel, PreemptChannel};
+use memory::GuestMemory;
+use session::{Completion, Session};
 
 /// How to receive.
 #[derive(Debug)]
 pub struct ReceiveOptions {
-    /// The core's.
+    /// Settings of the core.
     pub core: destination::Config,
-    /// The decoder's.
+    /// Settings of the decoder.
     pub stream: forward::Options,
-    /// How long to wait for a new link when one breaks.
-    pub patience: Duration,
-    /// How long a new link may take to get the migration going again, after
-    /// which it is dropped, and the next one may try, with all the patience
-    /// there is; and how long a source may say nothing once everything is here.
-    pub recovery: Duration,
-    /// Whether to accept a link that closes inside the device state as the end of a
+    /// How long to wait for a replacement of a lost connection.
+    pub reconnect_timeout: Duration,
+    /// How long a replacement may take to resume the migration, after which it is dropped,
+    /// and the next one may try with the whole `reconnect_timeout`; and how long a source
+    /// may be silent once everything has been received.
+    pub recovery_timeout: Duration,
+    /// Whether to accept a connection that closes inside the device state as the end of a
     /// stream that does not mark its end; see [`RunError::UnprovenEnd`]. Only without
     /// a return path: with one, a source that is done waits for SHUT.
     pub accept_unproven_end: bool,
+}
+
+impl Default for ReceiveOptions {
+    fn default() -> Self {
+        Self {
+            core: destination::Config::default(),
+            stream: forward::Options::default(),
+            reconnect_timeout: Duration::from_secs(60),
+            recovery_timeout: Duration::from_secs(30),
+            accept_unproven_end: false,
+        }
+    }
 }
 
 /// Receives one migration.
 ///
 /// # Errors
 ///
-/// The peer broke the protocol, the machine lacks something, the link stayed
-/// broken, or `control` stopped the loop.
+/// The peer broke the protocol, the machine lacks something, the connection was lost and
+/// not replaced, or `control` stopped the loop.
 pub fn receive(
-    listener: &mut Listener,
-    guest: &mut dyn Guest,
+    listener: &mut dyn Accept,
+    handler: &mut dyn DestinationHandler,
     options: ReceiveOptions,
     control: &Control,
 ) -> Result<Destination, RunError> {
     let core = Destination::new(options.core.clone());
-    Receiving::new(core, None, listener, guest, options, control).run()
+    Receiver::new(core, None, listener, handler, options, control).run()
 }
 
-/// Continues a migration that another process left in postcopy. The user has the
-/// source resume it (`migrate -r`), and it connects here. `known` is what that
-/// process learned from the stream. Memory is not trapped: [`Guest::memory`] is not
-/// called.
+/// Resumes a migration that another process left in postcopy: the source, told to resume
+/// (`migrate -r`), connects to `listener`. `known` is what that process learned from the
+/// stream. [`DestinationHandler::memory`] is not called, and no memory is trapped.
 ///
 /// # Errors
 ///
 /// As [`receive`].
-pub fn take_over(
+pub fn resume(
     core: Destination,
     known: forward::Known,
-    listener: &mut Listener,
-    guest: &mut dyn Guest,
+    listener: &mut dyn Accept,
+    handler: &mut dyn DestinationHandler,
     options: ReceiveOptions,
     control: &Control,
 ) -> Result<Destination, RunError> {
     let decoder = Decoder::resumed(options.stream.clone(), known);
-    Receiving::new(core, Some(decoder), listener, guest, options, control).run()
+    Receiver::new(core, Some(decoder), listener, handler, options, control).run()
 }
 
-/// How long a migration waits at its end for a source that may not have seen
-/// SHUT, because a link broke, and what still comes on a broken link is read.
-const LINGER: Duration = Duration::from_secs(1);
+/// How often [`DestinationHandler::progress`] is called, in nanoseconds.
+const PROGRESS: u64 = 100_000_000;
 
-/// How long to wait for a source to close after SHUT(1).
-const FAREWELL: Duration = Duration::from_secs(5);
-
-/// How long a source may say nothing where its stream may be over.
-const SILENCE: Duration = Duration::from_secs(10);
-
-struct Receiving<'a> {
-    core: Destination,
-    listener: &'a mut Listener,
-    guest: &'a mut dyn Guest,
+struct Receiver<'a> {
+    session: Session<'a>,
     control: &'a Control,
     options: ReceiveOptions,
-    main: Option<Inbound>,
-    preempt: Option<Inbound>,
-    /// Whether the preempt channel of this main channel has begun. There is
-    /// one, so the next connection is a new main channel, whatever is left to
-    /// be read of the old one.
-    had_preempt: bool,
-    /// Connections that have no place yet.
-    lobby: Lobby,
-    outbox: Outbox,
-    /// Since when the main link cannot be written to, and why.
-    mute: Option<(Instant, io::Error)>,
-    /// Why the last message could not be written; the source may come back.
-    untold: Option<RunError>,
-    /// The blocks' memory, where the embedder gave any.
-    memories: Vec<Option<Arc<Memory>>>,
-    trap: Option<Trap>,
-    /// The main decoder of the last link over which it went on: what a new link goes on from.
-    last: Option<Decoder>,
-    clock: Clock,
-    /// Since when no link is there, and why.
-    since: Instant,
-    cause: Option<Box<RunError>>,
-    /// Since when the main link is there, how often the migration had gone on
-    /// before, and when something last came.
-    seated: Instant,
-    resumes: u64,
-    moved: Instant,
-    /// How often the guest has been told that the migration goes on.
-    recovered: u64,
-    /// Since when there has been nothing to do.
-    idle: Option<Instant>,
-    ending: Option<Ending>,
-    /// Whether the last message has been written to a link.
-    told: bool,
+    deadlines: Deadlines,
+    main: MainChannel,
+    preempt: PreemptChannel,
+    /// How often [`DestinationHandler::recovered`] has been called.
+    recoveries: u64,
 }
 
 struct Ready {
@@ -155,64 +126,73 @@ struct Ready {
     preempt: bool,
     main: bool,
     listener: bool,
-    lobby: bool,
+    pending: bool,
 }
 
 impl Ready {
     fn is_idle(&self) -> bool {
-        let links = self.preempt || self.main || self.listener || self.lobby;
-        !(self.control || self.faults || links)
+        let connections = self.preempt || self.main || self.listener || self.pending;
+        !(self.control || self.faults || connections)
     }
 }
 
-impl<'a> Receiving<'a> {
+impl<'a> Receiver<'a> {
     fn new(
-        core: Destination,
-        last: Option<Decoder>,
-        listener: &'a mut Listener,
-        guest: &'a mut dyn Guest,
+        mut core: Destination,
+        decoder: Option<Decoder>,
+        listener: &'a mut dyn Accept,
+        handler: &'a mut dyn DestinationHandler,
         options: ReceiveOptions,
         control: &'a Control,
     ) -> Self {
-        let mut core = core;
         // Whether the source has the channel is only known once it connects.
         core.expect_preempt();
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let mut deadlines = Deadlines::new(Timeouts {
+            reconnect: nanoseconds(options.reconnect_timeout),
+            recovery: nanoseconds(options.recovery_timeout),
+        });
+        let mut wanted = Wanted::First;
+        if decoder.is_some() {
+            deadlines.handle(0, deadlines::Event::Lost);
+            wanted = Wanted::Replacement;
+        }
         Self {
-            core,
-            listener,
-            guest,
+            session: Session {
+                core,
+                handler,
+                acceptor: Acceptor::new(listener, wanted),
+                memory: GuestMemory::default(),
+                outbox: Outbox::default(),
+                completion: Completion::Incomplete,
+                clock: Clock::new(),
+            },
             control,
             options,
-            main: None,
-            preempt: None,
-            had_preempt: false,
-            lobby: Lobby::default(),
-            outbox: Outbox::default(),
-            mute: None,
-            untold: None,
-            memories: Vec::new(),
-            trap: None,
-            last,
-            clock: Clock::new(),
-            since: Instant::now(),
-            cause: None,
-            seated: Instant::now(),
-            resumes: 0,
-            moved: Instant::now(),
-            recovered: 0,
-            idle: None,
-            ending: None,
-            told: false,
+            deadlines,
+            main: MainChannel::Down {
+                decoder,
+                cause: None,
+            },
+            preempt: PreemptChannel::Awaited,
+            recoveries: 0,
         }
     }
 
     fn run(mut self) -> Result<Destination, RunError> {
         match self.serve() {
-            Ok(()) => Ok(self.finish()),
+            Ok(()) => {
+                // Every page is here. What cannot be unregistered is when the descriptor closes.
+                let _ = self.session.memory.release();
+                self.session.memory.finish();
+                Ok(self.session.core)
+            }
             Err(error) => {
-                self.tell_failure();
-                let release = self.guest.failed(&error);
-                self.abandon(release);
+                self.send_failure();
+                match self.session.handler.failed(&error) {
+                    true => self.session.memory.finish(),
+                    false => self.session.memory.fail(&error),
+                }
                 Err(error)
             }
         }
@@ -220,233 +200,267 @@ impl<'a> Receiving<'a> {
 
     fn serve(&mut self) -> Result<(), RunError> {
         let mut next_progress = 0;
-        while !self.is_over() {
-            let ready = self.wait()?;
-            match ready.is_idle() {
-                true => self.idle()?,
-                false => self.idle = None,
+        while !self.deadlines.is_over() {
+            let ready = self.wait(next_progress)?;
+            if ready.is_idle() {
+                self.idle()?;
             }
             if ready.control {
                 let wishes = self.control.take();
                 if wishes.stop {
                     return Err(RunError::Stopped);
                 }
-                if wishes.pause && self.main.is_some() {
+                if wishes.pause && matches!(self.main, MainChannel::Up { .. }) {
                     self.lost(Channel::Main, RunError::Closed)?;
                     continue;
                 }
             }
             if ready.faults {
-                self.faults()?;
+                self.session.faults()?;
                 self.flush();
             }
             if ready.preempt {
-                self.inbound(Channel::Preempt)?;
+                self.read(Channel::Preempt)?;
             }
             if ready.main {
-                self.inbound(Channel::Main)?;
+                self.read(Channel::Main)?;
             }
-            self.accept(ready.listener)?;
-            if ready.lobby {
-                self.promote();
-            }
-            self.act()?;
-            self.tell_recovered();
+            self.accept(&ready)?;
+            self.session.act()?;
+            self.report_recovery();
             self.flush();
-            self.unmute(!ready.main)?;
-            self.limits()?;
-            let now = self.clock.now();
+            self.check_deadlines(!ready.main)?;
+            let now = self.session.clock.now();
             if now >= next_progress {
-                next_progress = now + 100_000_000;
-                self.refuse_multifd()?;
-                self.guest.progress(&self.core);
+                next_progress = now + PROGRESS;
+                self.session.refuse_multifd()?;
+                self.session.handler.progress(&self.session.core);
             }
         }
-        self.unmute(true)?;
-        match self.untold.take().filter(|_| !self.told) {
-            Some(error) => Err(error),
-            None => Ok(()),
+        match &mut self.session.completion {
+            Completion::ShutPending { error, .. } => error.take().map_or(Ok(()), Err),
+            _ => Ok(()),
         }
     }
 
-    /// Sleeps until there is something to do.
-    fn wait(&self) -> Result<Ready, RunError> {
+    /// Sleeps until something is ready, or until the next deadline.
+    fn wait(&self, next_progress: u64) -> Result<Ready, RunError> {
+        let session = &self.session;
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        let faults = waiting.add(self.trap.as_ref().map(|t| t.handler.as_fd()), PollFlags::IN);
-        let preempt = self.preempt.as_ref().filter(|_| self.core.is_listening());
-        let preempt = waiting.add(preempt.map(|p| p.link.as_fd()), PollFlags::IN);
-        let out = if self.outbox.is_empty() {
-            PollFlags::empty()
-        } else {
-            PollFlags::OUT
+        let faults = session.memory.handler().map(AsFd::as_fd);
+        let faults = waiting.add(faults, PollFlags::IN);
+        let preempt = match &self.preempt {
+            PreemptChannel::Open(preempt) => Some(&preempt.link),
+            _ => None,
         };
-        let main = self.main.as_ref().map(|m| m.link.as_fd());
-        let main = waiting.add(main, PollFlags::IN | out);
-        let listener = waiting.add(
-            self.listener.fd().filter(|_| self.wants_link()),
-            PollFlags::IN,
-        );
-        let lobby = waiting.len();
-        if self.looks_at_lobby() {
-            for (fd, flags) in self.lobby.fds() {
+        let preempt = waiting.add_link(preempt, PollFlags::IN);
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, !session.outbox.is_empty());
+        let main = match &self.main {
+            MainChannel::Up { connection, .. } => Some(&connection.link),
+            MainChannel::Down { .. } => None,
+        };
+        let is_down = main.is_none();
+        let main = waiting.add_link(main, flags);
+        let listener = waiting.add(session.acceptor.listener_fd(), PollFlags::IN);
+        let pending = waiting.len();
+        if is_down || session.looks_for_preempt() {
+            for (fd, flags) in session.acceptor.pending_fds() {
                 waiting.add(Some(fd), flags);
             }
         }
-        waiting.wait(Duration::from_millis(100))?;
+        let wake = self.deadlines.poll_deadline().unwrap_or(u64::MAX);
+        let time = wake.min(next_progress).saturating_sub(session.clock.now());
+        waiting.wait(Duration::from_nanos(time))?;
         Ok(Ready {
             control: waiting.readable(control),
             faults: waiting.readable(faults),
             preempt: waiting.readable(preempt),
             main: waiting.readable(main),
             listener: waiting.readable(listener),
-            lobby: waiting.any_since(lobby),
+            pending: waiting.any_since(pending),
         })
     }
 
-    /// Carries the core's wishes out.
-    fn act(&mut self) -> Result<(), RunError> {
-        while let Some(action) = self.core.poll() {
-            match action {
-                Action::Block { id } => {
-                    let block = self.core.blocks().block(id)?;
-                    let target = self.core.blocks().target();
-                    let given = self.guest.memory(block, target);
-                    let given = given.map_err(RunError::Guest)?;
-                    let Some(memory) = given else {
-                        self.memories.push(None);
-                        continue;
-                    };
-                    if memory.len() < block.len {
-                        let name = block.name.clone();
-                        return Err(RunError::TooSmall {
-                            name,
-                            have: memory.len(),
-                            need: block.len,
-                        });
-                    }
-                    // A huge page would fill in what was never received.
-                    memory.nohugepage()?;
-                    self.memories.push(Some(memory));
+    /// Calls [`DestinationHandler::recovered`] once per recovery.
+    fn report_recovery(&mut self) {
+        let resumes = self.session.core.stats().resumes;
+        if resumes != self.recoveries {
+            self.recoveries = resumes;
+            self.session.handler.recovered(&self.session.core);
+        }
+    }
+
+    /// Writes what the main connection takes.
+    fn flush(&mut self) {
+        let session = &mut self.session;
+        let now = session.clock.now();
+        if let Some(ending) = session.completion.ending() {
+            self.deadlines
+                .handle(now, deadlines::Event::Finished(ending));
+        }
+        let MainChannel::Up {
+            connection,
+            write_error,
+            ..
+        } = &mut self.main
+        else {
+            if !session.outbox.is_empty() {
+                let error = io::ErrorKind::NotConnected.into();
+                let error = RunError::link("writing", Channel::Main)(error);
+                session.completion.shut_failed(error);
+            }
+            // Requests are repeated after the recovery.
+            session.outbox.clear();
+            return;
+        };
+        if !session.outbox.is_empty() && write_error.is_none() {
+            match session.outbox.flush(&connection.link) {
+                Ok(true) => session.core.written(now),
+                Ok(false) => {}
+                Err(error) => {
+                    *write_error = Some(error);
+                    self.deadlines.handle(now, deadlines::Event::WriteFailed);
                 }
-                Action::Discard { block, start, len } => {
-                    if let Some(memory) = self.memory(block) {
-                        memory.discard(start, len)?;
-                    }
-                }
-                Action::Listen => self.listen()?,
-                Action::Run => self.guest.run(),
-                Action::DeviceStateComplete => {
-                    self.guest
-                        .device_state_complete()
-                        .map_err(RunError::Guest)?;
-                    self.core.device_state_saved()?;
-                }
-                Action::Complete(ending) => {
-                    if ending == Ending::Precopy {
-                        self.refuse_all_multifd()?;
-                    }
-                    self.release()?;
-                    self.guest
-                        .complete(&self.core, ending)
-                        .map_err(RunError::Guest)?;
-                    self.core.confirm()?;
-                }
-                Action::Finished(ending) => self.ending = Some(ending),
             }
         }
-        self.outbox.bytes.append(self.core.outbox());
-        Ok(())
-    }
-
-    /// Calls [`Guest::recovered`] once per recovery.
-    fn tell_recovered(&mut self) {
-        let resumes = self.core.stats().resumes;
-        if resumes != self.recovered {
-            self.recovered = resumes;
-            self.guest.recovered(&self.core);
+        let finished = session.core.phase() == Phase::Finished && session.outbox.is_empty();
+        if finished && let Some(ending) = session.completion.ending() {
+            session.completion = Completion::ShutSent { ending };
+            let reconnected = session.core.stats().pauses > 0;
+            self.deadlines
+                .handle(now, deadlines::Event::ShutSent { reconnected });
         }
     }
 
-    /// Takes the traps away: every page is there.
-    fn release(&mut self) -> Result<(), RunError> {
-        let Some(trap) = self.trap.as_mut().filter(|trap| !trap.released) else {
+    fn notify(&mut self, event: deadlines::Event) {
+        self.deadlines.handle(self.session.clock.now(), event);
+    }
+
+    /// What the source has to do next on the main connection.
+    fn expected(&self) -> Expected {
+        let MainChannel::Up {
+            connection,
+            may_have_ended,
+            ..
+        } = &self.main
+        else {
+            return Expected::Stream;
+        };
+        if self.session.core.phase() == Phase::Recovering {
+            Expected::Resume
+        } else if self.session.completion.ending().is_some() {
+            Expected::Close
+        } else if connection.decoder.has_ended() && self.session.looks_for_preempt() {
+            Expected::Preempt
+        } else if *may_have_ended {
+            Expected::EndOfStream
+        } else {
+            Expected::Stream
+        }
+    }
+
+    /// Carries out the timeout that is due. `drained`: nothing was left to read.
+    fn check_deadlines(&mut self, drained: bool) -> Result<(), RunError> {
+        self.notify(deadlines::Event::Expect(self.expected()));
+        if drained {
+            self.notify(deadlines::Event::Drained);
+        }
+        let now = self.session.clock.now();
+        let Some(timeout) = self.deadlines.poll(now) else {
             return Ok(());
         };
-        for region in trap.regions.iter().flatten() {
-            region.unregister()?;
+        match timeout {
+            Timeout::WriteFailed => self.write_failed(),
+            Timeout::Reconnect => {
+                let cause = match &mut self.main {
+                    MainChannel::Down { cause, .. } => cause.take(),
+                    MainChannel::Up { .. } => None,
+                };
+                let seconds = self.options.reconnect_timeout.as_secs();
+                Err(RunError::Abandoned { seconds, cause })
+            }
+            Timeout::Resume => {
+                let seconds = self.options.recovery_timeout.as_secs();
+                self.lost(Channel::Main, RunError::NotRecovered { seconds })
+            }
+            Timeout::Close => {
+                let seconds = self.options.recovery_timeout.as_secs();
+                self.lost(Channel::Main, RunError::Stalled { seconds })
+            }
+            Timeout::Preempt => {
+                self.session.acceptor.clear();
+                self.check_preempt()
+            }
+            Timeout::EndOfStream => {
+                let seconds = Duration::from_nanos(deadlines::SILENCE).as_secs();
+                Err(RunError::NoEnd { seconds })
+            }
+            Timeout::Linger | Timeout::Farewell => Ok(()),
         }
-        trap.released = true;
-        Ok(())
     }
 
-    fn finish(mut self) -> Destination {
-        // Every page is there: memory that cannot be unregistered is when the descriptor closes.
-        let _ = self.release();
-        if let Some(trap) = self.trap {
-            trap.handler.finish();
-        }
-        self.core
-    }
-
-    /// Ends the migration on the wire: with SHUT(1), if the source may run its
-    /// guest again.
+    /// Ends the migration on the wire: with SHUT(1), if the source may run its guest again.
     ///
-    /// A source in recovery gets no SHUT(1): QEMU handles it there like a broken link,
-    /// and pauses again. When the link closes it pauses as well, and another process
+    /// A source in recovery gets no SHUT(1): QEMU handles it there like a lost connection,
+    /// and pauses again. It pauses as well when the connection closes, and another process
     /// can continue.
-    fn tell_failure(&mut self) {
-        let phase = self.core.phase();
+    ///
+    /// What follows SHUT(1) is read until the source closes: unread bytes would reset the
+    /// connection, and SHUT(1) could be lost.
+    fn send_failure(&mut self) {
+        let session = &mut self.session;
+        let phase = session.core.phase();
         if phase.is_recoverable() {
             return;
         }
-        // From the first discarded page on its guest stands still.
-        let switched = self.core.has_switched() || phase == Phase::Discarding;
-        if self.guest.may_go_back() {
-            self.core.abort();
+        if session.handler.may_go_back() {
+            session.core.abort();
         }
-        self.outbox.bytes.append(self.core.outbox());
-        let Some(main) = &self.main else { return };
-        // Before the switch the source runs its guest even if SHUT(1) is lost.
-        let waits = switched && !self.outbox.is_empty();
-        let deadline = Instant::now() + if waits { FAREWELL } else { Duration::ZERO };
+        session.outbox.bytes.append(session.core.outbox());
+        let MainChannel::Up { connection, .. } = &self.main else {
+            return;
+        };
+        // From the first discarded page on, the guest is stopped at the source. Before that
+        // the source continues to run it even if SHUT(1) is lost.
+        let stopped = session.core.has_switched() || phase == Phase::Discarding;
+        let switched = stopped && !session.outbox.is_empty();
+        let now = session.clock.now();
+        self.deadlines
+            .handle(now, deadlines::Event::Failed { switched });
         let mut rest = vec![0; 64 << 10];
         loop {
-            let written = self.outbox.flush(&main.link);
-            let flags = match written {
+            let flags = match session.outbox.flush(&connection.link) {
                 Ok(true) => PollFlags::IN,
                 Ok(false) => PollFlags::IN | PollFlags::OUT,
                 Err(_) => return,
             };
-            match main.link.read(&mut rest) {
-                // A source that has sent everything closes once it has read SHUT(1). One that has
-                // not may have lost its link: then it pauses, and does not get its guest back.
-                Ok(Moved::End) if waits && self.core.is_main_ended() && self.outbox.is_empty() => {
-                    return self.guest.given_back();
-                }
-                Ok(Moved::Bytes(_)) if Instant::now() < deadline => {}
-                Ok(Moved::Later) if Instant::now() < deadline => {
+            let moved = connection.link.read(&mut rest);
+            let now = session.clock.now();
+            if self.deadlines.poll(now).is_some() {
+                return;
+            }
+            let left = self.deadlines.poll_deadline().unwrap_or(now) - now;
+            match moved {
+                Ok(Moved::Bytes(_)) => {}
+                Ok(Moved::Later) => {
                     let mut waiting = Waiting::new();
-                    waiting.add(Some(main.link.as_fd()), flags);
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if waiting.wait(left).is_err() {
+                    waiting.add_link(Some(&connection.link), flags);
+                    if waiting.wait(Duration::from_nanos(left)).is_err() {
                         return;
                     }
                 }
-                Ok(_) | Err(_) => return,
+                // A source that has sent everything closes once it has read SHUT(1). One that has
+                // not may have lost its link: then it pauses, and does not get its guest back.
+                Ok(Moved::End) if session.core.is_main_ended() && session.outbox.is_empty() => {
+                    if switched {
+                        session.handler.given_back();
+                    }
+                    return;
+                }
+                Ok(Moved::End) | Err(_) => return,
             }
-        }
-    }
-
-    /// The memory of a block, if the embedder gave any.
-    fn memory(&self, block: BlockId) -> Option<&Arc<Memory>> {
-        self.memories.get(block)?.as_ref()
-    }
-
-    /// The migration has failed; aborts the process unless nobody waits.
-    fn abandon(self, release: bool) {
-        if let Some(trap) = self.trap.filter(|_| release) {
-            trap.handler.finish();
         }
     }
 }

@@ -1,219 +1,156 @@
-//! The source's loop: links on one side, the source core and the memory that
-//! it serves on the other.
+//! The source's loop: links on one side, the source core and the memory that it serves
+//! on the other.
 //!
-//! One thread serves everything. What is urgent comes first in every turn: the
-//! return path, then the preempt channel, then at most one run of pages on the
-//! main channel. The loop blocks only in poll(2), and in [`Connector::connect`].
+//! One thread serves everything. Urgent work comes first in every turn: the return path,
+//! then the preempt channel, then at most one run of pages on the main channel. The loop
+//! blocks only in poll(2) and in [`Connector::connect`].
 //!
-//! A link that breaks after the switch is replaced, for as long as the options
-//! say; before the switch the guest is still here, and the loop ends with an
-//! error.
+//! A link that breaks after the switch is replaced, for as long as the options say;
+//! before the switch the guest is still here, and the loop ends with an error. When to
+//! reconnect, and when a destination counts as stalled or silent, is decided by policies
+//! beside the core, which know no clock.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use retpath_codec::Qemu;
-use retpath_codec::stream::Stream;
+use retpath_codec::stream::Item;
+use retpath_codec::{Message, Name};
 use rustix::event::PollFlags;
 
 use super::outbound::{Outbound, Pumped};
-use super::window::Window;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
 use crate::protocol::wide;
-use crate::socket::{ChannelError, Link, Moved};
-use crate::source::{Next, Phase, Source};
+use crate::socket::Moved;
+use crate::source::{
+    Next, Reconnect, SendQueue, Silence, SilenceAction, SilenceEvent, Source, SourcePhase, Stall,
+    StallEvent,
+};
 
 mod api;
-mod mend;
-mod silence;
-mod stall;
+mod links;
 
-pub use api::{Connector, Machine, ServeOptions};
-use mend::{Outage, sleep};
-pub use silence::{Offer, Suspicion};
-use silence::{Silence, Step};
-use stall::Stall;
+pub use api::{Connector, ServeOptions, SourceHandler};
+use links::{Dial, Links};
+
+/// How often the embedder is told of the progress, and the longest sleep.
+const TICK: u64 = 100_000_000;
+
+/// Bytes of the return path that are read at once: many requests.
+const READ: usize = 4096;
 
 /// Serves one migration to its end: from its beginning, or what is left of it
 /// if the core is one that [took over](Source::taking_over).
 ///
 /// # Errors
 ///
-/// The destination failed or broke the protocol, the machine refuses, the link
+/// The destination failed or broke the protocol, the handler refuses, the link
 /// stayed broken, or `control` stopped the loop. [`Source::guest_left`] says
-/// whose the guest is.
+/// where the guest is.
 pub fn serve(
     core: &mut Source,
-    machine: &mut dyn Machine,
+    handler: &mut dyn SourceHandler,
     connector: &mut dyn Connector,
     options: &ServeOptions,
     control: &Control,
 ) -> Result<(), RunError> {
-    let main = first(machine, connector, options, control)?;
     let page = core.blocks().iter().map(|block| block.page).max();
     let mut serving = Serving {
         core,
-        machine,
-        connector,
+        handler,
+        dial: Dial {
+            connector,
+            control,
+            clock: Clock::new(),
+        },
         options,
-        control,
-        main: None,
-        preempt: None,
-        stream: Stream::new(0),
-        heard: false,
-        window: Window::new(&options.send_queue, page.unwrap_or(0)),
-        clock: Clock::new(),
-        outage: None,
-        stall: Stall::new(options.stall),
+        reconnect: Reconnect::new(nanos(options.reconnect_timeout)),
+        stall: Stall::new(options.stall_timeout.map(nanos)),
         silence: Silence::new(options.offer),
-        moved: (0, 0),
-        read: 0,
+        send_queue: SendQueue::new(&options.send_queue, page.unwrap_or(0)),
+        next_progress: 0,
     };
-    serving.open(main);
-    if serving.core.phase() == Phase::Paused {
-        serving.core.resume()?;
-    }
-    serving.run()
-}
-
-/// Connects. Retries after an interruption unless the loop is to stop.
-fn connect(
-    connector: &mut dyn Connector,
-    control: &Control,
-    channel: Channel,
-) -> Result<Link, RunError> {
+    let main = serving.first_link()?;
+    let mut links = serving.open(main)?;
     loop {
-        match connector.connect(channel) {
-            Err(ChannelError::Interrupted { .. }) if !control.take().stop => {}
-            Err(ChannelError::Interrupted { .. }) => return Err(RunError::Stopped),
-            done => return Ok(done?),
-        }
-    }
-}
-
-/// Delay between attempts to make the first connection.
-const AGAIN: Duration = Duration::from_millis(20);
-
-/// Makes the first connection. Retries while the destination does not listen: it may
-/// have been started a moment ago.
-fn first(
-    machine: &mut dyn Machine,
-    connector: &mut dyn Connector,
-    options: &ServeOptions,
-    control: &Control,
-) -> Result<Link, RunError> {
-    let deadline = Instant::now() + options.wait;
-    let mut told = false;
-    loop {
-        let error = match connect(connector, control, Channel::Main) {
-            Err(RunError::Channel(error)) if error.is_absence() => error,
-            done => return done,
+        let Err(error) = serving.run(&mut links) else {
+            return Ok(());
         };
-        if Instant::now() >= deadline {
-            return Err(error.into());
+        match serving.replace(links, error)? {
+            Some(new) => links = new,
+            None => return Ok(()),
         }
-        if !told {
-            machine.waiting(&error, options.wait);
-            told = true;
-        }
-        sleep(control, AGAIN)?;
     }
 }
 
-/// Bytes of the return path that are read at once: many requests.
-const READ: usize = 4096;
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 struct Serving<'a> {
     core: &'a mut Source,
-    machine: &'a mut dyn Machine,
-    connector: &'a mut dyn Connector,
+    handler: &'a mut dyn SourceHandler,
+    dial: Dial<'a>,
     options: &'a ServeOptions,
-    control: &'a Control,
-    main: Option<Outbound>,
-    preempt: Option<Outbound>,
-    stream: Stream<Qemu>,
-    /// Whether anything has come back over the main link.
-    heard: bool,
-    window: Window,
-    clock: Clock,
-    outage: Option<Outage>,
+    reconnect: Reconnect,
     stall: Stall,
     silence: Silence,
-    /// Bytes written to and read from the links at the last check.
-    moved: (u64, u64),
-    /// Bytes read from the main links.
-    read: u64,
+    send_queue: SendQueue,
+    next_progress: u64,
 }
 
 impl Serving<'_> {
-    fn run(&mut self) -> Result<(), RunError> {
-        let mut next_progress = 0;
-        while self.core.phase() != Phase::Completed {
-            let now = self.clock.now();
-            if now >= next_progress {
-                next_progress = now + 100_000_000;
-                self.machine.progress(self.core);
+    /// Serves over these links until the migration is complete.
+    fn run(&mut self, links: &mut Links) -> Result<(), RunError> {
+        while self.core.phase() != SourcePhase::Completed {
+            let now = self.now();
+            if now >= self.next_progress {
+                self.next_progress = now + TICK;
+                self.handler.progress(self.core);
             }
-            if let Err(error) = self.turn() {
-                self.mend(error)?;
-            }
+            self.turn(links)?;
         }
-        self.machine.progress(self.core);
+        self.handler.progress(self.core);
         Ok(())
     }
 
     /// Sends what can be sent, and waits for more to do.
-    fn turn(&mut self) -> Result<(), RunError> {
-        if matches!(self.core.phase(), Phase::Fresh | Phase::Precopy) {
-            self.machine.precopy(self.core).map_err(RunError::Guest)?;
+    fn turn(&mut self, links: &mut Links) -> Result<(), RunError> {
+        if self.core.phase() == SourcePhase::Precopy {
+            self.handler.precopy(self.core).map_err(RunError::Handler)?;
         }
-        self.size_queue()?;
-        let preempt = self.pump(Channel::Preempt)?;
-        let main = self.pump(Channel::Main)?;
-        if self.core.phase() == Phase::Completing {
-            // An early preempt channel has an end mark, which nothing that comes back calls for.
-            self.pump(Channel::Preempt)?;
+        self.size_queue(links)?;
+        let preempt = self.pump(links, Channel::Preempt)?;
+        let main = self.pump(links, Channel::Main)?;
+        if self.core.phase() == SourcePhase::Completing {
+            // The end mark of an early preempt channel, which no event announces.
+            self.pump(links, Channel::Preempt)?;
         }
-        if self.core.phase() == Phase::Completed {
+        if self.core.phase() == SourcePhase::Completed
+            || self.check_silence(links, main, preempt)?
+        {
             return Ok(());
         }
-        self.watch(main, preempt)?;
-        if self.listen(main)? {
-            return Ok(());
-        }
-        let most = match main {
-            Pumped::More => Duration::ZERO,
-            Pumped::Blocked | Pumped::Idle { until: None } => Duration::from_millis(100),
-            Pumped::Idle { until: Some(until) } => {
-                Duration::from_nanos(until.saturating_sub(self.clock.now()).clamp(1, 100_000_000))
-            }
-        };
 
-        let most = self.silence.poll_deadline().map_or(most, |deadline| {
-            most.min(Duration::from_nanos(
-                deadline.saturating_sub(self.clock.now()),
-            ))
-        });
-
+        let until = self.deadline([main, preempt]);
         let mut waiting = Waiting::new();
-        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        let link = self.main.as_ref().map(|out| out.link.as_fd());
-        let back = waiting.add(link, PollFlags::IN | main.wants());
-        let link = self.preempt.as_ref().map(|out| out.link.as_fd());
+        let control = waiting.add(Some(self.dial.control.as_fd()), PollFlags::IN);
+        let back = waiting.add_link(Some(&links.main.link), PollFlags::IN | main.wants());
         let closing = match self.core.is_preempt_unproven() {
             true => PollFlags::RDHUP,
             false => PollFlags::empty(),
         };
-        waiting.add(link, preempt.wants() | closing);
-        waiting.wait(most)?;
+        let link = links.preempt.as_ref().map(|out| &out.link);
+        waiting.add_link(link, preempt.wants() | closing);
+        waiting.wait(self.dial.clock.until(until))?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
+
         if back {
-            self.return_path()?;
+            self.read_return_path(links)?;
         }
-        self.look_at_preempt()?;
+        self.check_preempt(links)?;
         if control {
-            let wishes = self.control.take();
+            let wishes = self.dial.control.take();
             if wishes.stop {
                 return Err(RunError::Stopped);
             }
@@ -224,126 +161,133 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// Sends on one channel until it is idle or blocked, or has sent a run of
-    /// pages that nobody asked for.
-    fn pump(&mut self, channel: Channel) -> Result<Pumped, RunError> {
+    /// Sends on one channel until it is idle or blocked, or has sent a run of the
+    /// background sweep.
+    fn pump(&mut self, links: &mut Links, channel: Channel) -> Result<Pumped, RunError> {
         loop {
-            let slot = match channel {
-                Channel::Main => &mut self.main,
-                Channel::Preempt => &mut self.preempt,
+            let out = match channel {
+                Channel::Main => &mut links.main,
+                Channel::Preempt => match &mut links.preempt {
+                    Some(out) => out,
+                    None => return Ok(Pumped::Idle { until: None }),
+                },
             };
-            let Some(out) = slot else {
-                return Ok(Pumped::Idle { until: None });
-            };
-            if !out.flush(self.machine.pages())? {
+            if !out.flush(self.handler.pages())? {
                 return Ok(Pumped::Blocked);
             }
-            let now = self.clock.now();
+            let now = self.dial.clock.now();
             let next = self.core.next(channel, now, out.head());
             match next {
                 Next::Write => {}
                 Next::Urgent(run) | Next::Sweep(run) => {
                     let block = self.core.blocks().block(run.block)?;
-                    let zeros = out.lay(run, block, self.machine.pages())?;
+                    let zeros = out.lay(run, block, self.handler.pages())?;
                     self.core.written(&run, zeros);
                     if matches!(next, Next::Sweep(_)) {
-                        self.window.swept(run.len);
-                        let sent = out.flush(self.machine.pages())?;
-                        return Ok(if sent { Pumped::More } else { Pumped::Blocked });
+                        self.send_queue.swept(run.len);
+                        return self.flush(out, Pumped::More);
                     }
                 }
                 Next::Connect => {
-                    self.prove_main()?;
-                    let link = connect(self.connector, self.control, Channel::Preempt)?;
-                    self.preempt = Some(Outbound::new(link));
-                    self.core.preempt_connected()?;
+                    let link = self.dial.connect(Channel::Preempt)?;
+                    self.core.preempt_connected(self.now())?;
+                    links.preempt = Some(Outbound::new(Channel::Preempt, link));
                 }
-                Next::Wait { until } => {
-                    let sent = out.flush(self.machine.pages())?;
-                    return Ok(if sent {
-                        Pumped::Idle { until }
-                    } else {
-                        Pumped::Blocked
-                    });
-                }
+                Next::Wait { until } => return self.flush(out, Pumped::Idle { until }),
                 Next::Stop => return Ok(Pumped::Idle { until: None }),
             }
         }
     }
 
-    /// Reads the return path once; says whether there was anything.
-    fn return_path(&mut self) -> Result<bool, RunError> {
-        let Some(main) = &self.main else {
-            return Ok(false);
-        };
+    fn flush(&self, out: &mut Outbound, done: Pumped) -> Result<Pumped, RunError> {
+        let sent = out.flush(self.handler.pages())?;
+        Ok(if sent { done } else { Pumped::Blocked })
+    }
+
+    /// When the next turn is due at the latest.
+    fn deadline(&self, pumped: [Pumped; 2]) -> u64 {
+        let now = self.now();
+        let pumped = pumped.map(|pumped| match pumped {
+            Pumped::More => Some(now),
+            Pumped::Blocked => None,
+            Pumped::Idle { until } => until,
+        });
+        let policies = [self.stall.poll_deadline(), self.silence.poll_deadline()];
+        let all = pumped.into_iter().chain(policies).flatten();
+        all.fold(now + TICK, u64::min)
+    }
+
+    /// Reads the return path once; returns whether there was anything.
+    fn read_return_path(&mut self, links: &mut Links) -> Result<bool, RunError> {
         let mut bytes = [0; READ];
-        let moved = main.link.read(&mut bytes);
-        let mut input = match moved.map_err(|error| RunError::Link {
-            what: "reading",
-            error,
-        })? {
+        let moved = links.main.link.read(&mut bytes);
+        let mut input = match moved.map_err(RunError::link("reading", Channel::Main))? {
             Moved::Bytes(size) => &bytes[..size],
             Moved::Later => return Ok(false),
             Moved::End => return Err(RunError::Closed),
         };
-        self.heard = true;
-        self.read += wide(input.len());
+        links.read += wide(input.len());
         // Before the answer is handled, which would count an open channel as kept.
-        self.look_at_preempt()?;
-        let now = self.clock.now();
-        // A bitmap may take its time.
-        let mut moved = self.core.phase() == Phase::Recovering;
+        self.check_preempt(links)?;
+        let now = self.now();
+        // A bitmap is progress before it is complete.
+        let mut progress = self.core.phase() == SourcePhase::Recovering;
         loop {
-            match self.stream.next(&mut input) {
+            match links.stream.next(&mut input) {
                 Ok(Some(item)) => {
-                    moved |= !stall::is_request(&item);
+                    progress |= !is_request(&item);
                     self.core.message(item, now)?;
                 }
-                Ok(None) => {
-                    if moved {
-                        self.stall.moved();
-                    }
-                    return Ok(true);
-                }
+                Ok(None) => break,
                 Err(error) => return Err(self.core.malformed(error).into()),
             }
-            self.stream.limit_bitmap(self.core.recv_bitmap_limit());
+            links.stream.limit_bitmap(self.core.recv_bitmap_limit());
         }
+        if progress {
+            self.stall.handle(now, StallEvent::Progress);
+        }
+        Ok(true)
     }
 
-    /// Does not wait for ever for a peer of which nothing is heard.
-    fn watch(&mut self, main: Pumped, preempt: Pumped) -> Result<(), RunError> {
-        let links = self.main.iter().chain(&self.preempt);
-        let written = links.map(|out| out.written).sum();
-        let early = matches!(self.core.phase(), Phase::Fresh | Phase::Precopy);
-        let idle = matches!(main, Pumped::Idle { until: None }) && !early;
-        let blocked = [main, preempt]
-            .iter()
-            .any(|pumped| matches!(pumped, Pumped::Blocked));
-        self.stall.check(written, idle || blocked)
-    }
-
-    /// Handles a silent destination; returns whether there is more to do now.
-    fn listen(&mut self, main: Pumped) -> Result<bool, RunError> {
-        let links = self.main.iter().chain(&self.preempt);
-        let moved = (links.map(|out| out.written).sum(), self.read);
-        let moved = std::mem::replace(&mut self.moved, moved) != self.moved;
-        let awaited = match main {
-            Pumped::Idle { until: None } | Pumped::Blocked => self.core.awaits(),
-            // The source still has something to do.
-            Pumped::More | Pumped::Idle { .. } => None,
+    /// Handles a destination that is silent or has stalled; returns whether there is
+    /// more to do now.
+    fn check_silence(
+        &mut self,
+        links: &mut Links,
+        main: Pumped,
+        preempt: Pumped,
+    ) -> Result<bool, RunError> {
+        let now = self.now();
+        let early = matches!(self.core.phase(), SourcePhase::Fresh | SourcePhase::Precopy);
+        let idle = matches!(main, Pumped::Idle { until: None });
+        let blocked = matches!(main, Pumped::Blocked);
+        let written = links.written();
+        let waiting = idle && !early || blocked || matches!(preempt, Pumped::Blocked);
+        if self
+            .stall
+            .handle(now, StallEvent::Turn { written, waiting })
+        {
+            let seconds = self.options.stall_timeout.map_or(0, |time| time.as_secs());
+            return Err(RunError::Stalled { seconds });
+        }
+        let awaited = match idle || blocked {
+            true => self.core.awaits(),
+            false => None,
         };
-        let now = self.clock.now();
-        let preempt = self.preempt.is_some();
-        match self.silence.handle(now, awaited, moved, preempt) {
+        let event = SilenceEvent::Turn {
+            awaited,
+            moved: written + links.read,
+            preempt: links.preempt.is_some(),
+        };
+        match self.silence.handle(now, event) {
             None => return Ok(false),
-            Some(Step::Say(suspicion)) => self.machine.suspects(suspicion),
-            Some(Step::Open(kind)) => {
+            Some(SilenceAction::Report(suspicion)) => self.handler.suspects(suspicion),
+            Some(SilenceAction::OpenPreempt(kind)) => {
                 self.core.open_preempt(kind)?;
-                match connect(self.connector, self.control, Channel::Preempt) {
+                match self.dial.connect(Channel::Preempt) {
                     Ok(link) => {
-                        self.preempt = Some(Outbound::new(link));
-                        self.core.preempt_connected()?;
+                        self.core.preempt_connected(self.now())?;
+                        links.preempt = Some(Outbound::new(Channel::Preempt, link));
                     }
                     Err(RunError::Stopped) => return Err(RunError::Stopped),
                     Err(_) => self.core.preempt_refused()?,
@@ -354,44 +298,44 @@ impl Serving<'_> {
     }
 
     /// Detects that the destination has closed the preempt channel because its
-    /// capability is off.
-    fn look_at_preempt(&mut self) -> Result<(), RunError> {
+    /// capability is off. If it has closed the main channel, too, the link is lost, and
+    /// nothing is known of the capability.
+    fn check_preempt(&mut self, links: &mut Links) -> Result<(), RunError> {
+        let ended = |out: &Outbound| out.link.has_ended();
         if self.core.is_preempt_unproven()
-            && self
-                .preempt
-                .as_ref()
-                .is_some_and(|out| out.link.has_ended())
+            && links.preempt.as_ref().is_some_and(ended)
+            && !ended(&links.main)
         {
-            self.preempt = None;
+            links.preempt = None;
             self.core.preempt_refused()?;
-            self.machine.preempt_refused();
+            self.handler.preempt_refused();
         }
         Ok(())
     }
 
-    /// Sets how much may wait to be sent.
-    fn size_queue(&mut self) -> Result<(), RunError> {
-        let Some(main) = &self.main else {
-            return Ok(());
-        };
+    /// Limits how much may wait to be sent.
+    fn size_queue(&mut self, links: &Links) -> Result<(), RunError> {
         let requests = self.core.stats().requests;
-        let Some(size) = self.window.turn(requests, self.preempt.is_none()) else {
+        let shared = links.preempt.is_none();
+        let Some(size) = self.send_queue.limit(requests, shared) else {
             return Ok(());
         };
-        let set = main.link.limit_send_queue(size);
-        set.map_err(|error| RunError::Link {
-            what: "setting it up",
-            error,
-        })
+        let set = links.main.link.limit_send_queue(size);
+        set.map_err(RunError::link("limiting the send queue of", Channel::Main))
     }
 
-    /// Begins with a new main link.
-    fn open(&mut self, link: Link) {
-        self.window.reset();
-        self.main = Some(Outbound::new(link));
-        self.stall.moved();
-        self.silence.relink();
-        self.heard = false;
-        self.stream = Stream::new(self.core.recv_bitmap_limit());
+    fn now(&self) -> u64 {
+        self.dial.clock.now()
     }
+}
+
+/// Whether the destination requests pages.
+fn is_request(item: &Item<'_, Message<Name<'_>>>) -> bool {
+    matches!(
+        item,
+        Item::Message {
+            message: Message::ReqPages { .. } | Message::ReqPagesId { .. },
+            ..
+        }
+    )
 }

@@ -1,18 +1,18 @@
-//! What goes into the destination core and comes out of it, besides calls.
+//! Settings, placements and actions of the destination core.
 
 use retpath_codec::NameBuf;
 
 use super::DEFAULT_MAX_RAM;
 use crate::blocks::BlockId;
 
-/// What the stream does not say.
+/// Settings that the stream does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Whether urgent pages come on a channel of their own.
+    /// Whether requested pages come on a preempt channel.
     pub preempt: bool,
-    /// Whether the source waits for SWITCHOVER_ACK. It goes out with
-    /// OPEN_RETURN_PATH, unless the machine type is one of 11.1 or newer: with
-    /// those an answer that no device has asked for is an error.
+    /// Whether the source waits for SWITCHOVER_ACK. It is sent on OPEN_RETURN_PATH, unless
+    /// the machine type is 11.1 or newer: these treat an acknowledgement that no device
+    /// requires as an error.
     pub switchover_ack: bool,
     /// Whether to detect that the source waits for SWITCHOVER_ACK. With a machine type
     /// of 8.1 to 11.0 it is always sent: such a source accepts it whether it waits or
@@ -21,23 +21,24 @@ pub struct Config {
     pub detect_switchover_ack: bool,
     /// Whether a stream may end without a switch to postcopy.
     pub accept_precopy_end: bool,
-    /// Target page size in bytes, if the stream does not say it.
+    /// Target page size in bytes, if the stream does not contain it.
     pub target_page: u64,
     /// Host page size in bytes of the blocks that are not in `page_sizes`.
     pub host_page: u64,
-    /// Host page sizes in bytes of blocks with other pages.
+    /// Names and host page sizes in bytes of the other blocks.
     pub page_sizes: Vec<(NameBuf, u64)>,
     /// Limit for the RAM of all blocks, in bytes.
     pub max_ram: u64,
-    /// Whether SHUT(0) waits for [`Destination::confirm`](super::Destination::confirm):
-    /// where what has been received must be put somewhere first.
+    /// Whether SHUT(0) waits for [`Destination::confirm`](super::Destination::confirm), for
+    /// an embedder that has to store what was received first.
     pub confirm_end: bool,
-    /// Whether a migration whose link broke after the source had stopped its
-    /// guest, but before the device state was here, waits for a new link. Up to
-    /// QEMU 10.1 such a source can be paused, and only its destination can end
-    /// that: every page is received again, and then the source is told, with
-    /// SHUT(1), that it has its guest back. From machine types of 10.2 on the
-    /// migration fails at once, as it does without this setting.
+    /// Whether a migration waits for a new connection if the old one was lost after the
+    /// source had stopped its guest, but before the device state was received.
+    ///
+    /// Up to QEMU 10.1 such a source can be paused, and only its destination can end that:
+    /// every page is received again, and then the source is told with SHUT(1) that it may
+    /// run its guest again. For machine types from 10.2 on the migration fails immediately,
+    /// as it does without this setting.
     pub give_back: bool,
 }
 
@@ -58,88 +59,74 @@ impl Default for Config {
     }
 }
 
-/// What the end of what has come of the device state looks like, in a precopy
-/// stream without footers: nothing in front of it says how long it is.
+/// Whether device state in a precopy stream without footers is complete. Its length is not
+/// in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// More must come.
+    /// More must follow.
     Open,
-    /// This may be all, or not.
+    /// It may be complete or not.
     Unclear,
-    /// This is all: the description of it has come behind it.
+    /// It is complete: its description follows it.
     Whole,
 }
 
-/// What has to be done with memory now.
+/// The content of one or more pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement<'a> {
-    /// Nothing.
-    None,
-    /// Before LISTEN: write `data`, one target page.
-    Write {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// What to write.
-        data: &'a [u8],
-    },
-    /// Before LISTEN: the target page must read as zeros. It counts as
-    /// received: if the memory is not there, a later fault on it is
+pub enum Content<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    /// This many zero bytes.
+    Zero(u64),
+}
+
+impl Content<'_> {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Zero(len) => *len,
+        }
+    }
+
+    /// Whether the length is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Pages to store in guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement<'a> {
+    /// RAM block.
+    pub block: BlockId,
+    /// Offset in the block, in bytes.
+    pub offset: u64,
+    /// What to store.
+    pub content: Content<'a>,
+    /// Whether POSTCOPY_LISTEN has come, so that threads may wait for the pages: place
+    /// whole host pages atomically (`UFFDIO_COPY`, `UFFDIO_ZEROPAGE`), then call
+    /// [`placed`](super::Destination::placed).
+    ///
+    /// Otherwise this is one target page, to be written in place. A zero page counts as
+    /// received even if its memory is not allocated; a later fault on it is
     /// [`Present`](super::Fault::Present).
-    Clear {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// Length in bytes.
-        len: u64,
-    },
-    /// Place one host page (`UFFDIO_COPY`), then call [`placed`](super::Destination::placed).
-    Copy {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// The host page.
-        data: &'a [u8],
-    },
-    /// Place one host page of zeros (`UFFDIO_ZEROPAGE`, or a copy of zeros),
-    /// then call [`placed`](super::Destination::placed).
-    Zero {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in it, in bytes.
-        offset: u64,
-        /// Length in bytes.
-        len: u64,
-    },
+    pub atomic: bool,
 }
 
-/// What a placement found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placed {
-    /// Nothing: the pages are in place now.
-    New,
-    /// Pages of so many bytes (`EEXIST`): they were left as they are, and the
-    /// others are in place now.
-    Present(u64),
-}
-
-/// What has to be done besides placing pages, in this order.
+/// An action other than placing pages. Carry actions out in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A new block: provide its memory; see [`blocks`](super::Destination::blocks).
+    /// Provide memory for a new block; see [`blocks`](super::Destination::blocks).
     Block {
         /// Its number.
         id: BlockId,
     },
-    /// Forget the contents of a range of whole host pages: an access must
-    /// fault after LISTEN.
+    /// Drop the contents of a range of whole host pages: an access must fault after LISTEN.
     Discard {
         /// RAM block.
         block: BlockId,
-        /// Start in it, in bytes.
+        /// Offset in the block, in bytes.
         start: u64,
         /// Length in bytes.
         len: u64,
@@ -149,25 +136,26 @@ pub enum Action {
     Listen,
     /// The guest may run.
     Run,
-    /// The device state is complete: make it safe, then call
-    /// [`device_state_saved`](super::Destination::device_state_saved). Comes once, device state or not.
+    /// The device state is complete: load or store it, then call
+    /// [`device_state_saved`](super::Destination::device_state_saved). Returned once, even
+    /// without device state.
     DeviceStateComplete,
-    /// With [`Config::confirm_end`]: every page and the device state are here,
-    /// and nothing will be placed any more. Make it safe, then call
-    /// [`Destination::confirm`](super::Destination::confirm). Comes once.
+    /// With [`Config::confirm_end`]: every page and the device state have been received,
+    /// and nothing will be placed any more. Store them, then call
+    /// [`Destination::confirm`](super::Destination::confirm). Returned once.
     Complete(Ending),
-    /// Success; write the outbox, whose last message is SHUT(0). A source that
-    /// ended in precopy may still be sending its description: read on until it
-    /// closes the connection. Comes once.
+    /// The migration succeeded: write the outbox, whose last message is SHUT(0). A source
+    /// that ended in precopy may still send its description: read until it closes the
+    /// connection. Returned once.
     Finished(Ending),
 }
 
 /// How a migration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Without a switch. Pages that never came read as zeros; only a stream
-    /// without POSTCOPY_ADVISE may leave some out.
+    /// Without a switch to postcopy. Pages that were not received read as zeros; only a
+    /// stream without POSTCOPY_ADVISE may leave some out.
     Precopy,
-    /// After a switch, with every page received.
+    /// After a switch to postcopy, with every page received.
     Postcopy,
 }

@@ -1,33 +1,33 @@
-//! Host pages put together out of target pages, and what is being placed.
+//! Assembly of host pages from target pages, and ranges that are being placed.
 //!
-//! Each channel has a [`Lane`]: at most one incomplete host page, whose target
-//! pages come in any order and across section boundaries, and the ranges that
-//! have been handed out for placement. A bitmap of the target pages that are
-//! there, not a count, decides that a host page is complete: the same target
-//! page twice would fool a count.
+//! Each channel has at most one incomplete host page, whose target pages come in any order
+//! and across section boundaries, and the ranges that are handed out for placement. A
+//! bitmap of the received target pages, not a count, decides whether a host page is
+//! complete: a count would be wrong if the same target page came twice.
 //!
-//! The buffer is as large as the largest page that has come, and is allocated
-//! when the first target page of one arrives. Nothing here panics.
+//! The buffer has the size of the largest page so far, and is allocated when its first
+//! target page arrives. Nothing here panics.
 //!
 //! Mirrors `ram.c:ram_load_postcopy` and its temporary pages.
 
-use super::error::What;
+use super::api::Content;
+use super::error::ErrorKind;
 use crate::bits::Bits;
 use crate::blocks::BlockId;
 
-/// What one channel is busy with.
+/// The pages of one channel that are not received yet.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct ChannelState {
     pub(super) assembly: Assembly,
     pub(super) runs: Vec<Run>,
 }
 
-/// Whole host pages that have been handed out and not been placed.
+/// Whole host pages that are handed out and not placed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) span: Span,
-    /// When its last byte arrived, if that is known.
-    pub(super) complete: Option<u64>,
+    /// When its last byte arrived.
+    pub(super) complete: u64,
     /// Whether it consists of zeros.
     pub(super) zero: bool,
 }
@@ -48,41 +48,33 @@ impl Span {
     }
 }
 
-/// What a record says of a target page's contents.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Content<'a> {
-    Zero,
-    Data(&'a [u8]),
-}
-
-/// What a target page has made of its host page.
+/// The state of a host page after a target page was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Progress<'a> {
+    /// Target pages are missing.
     Incomplete,
-    /// Complete, nothing but zeros.
-    Zero,
-    /// Complete, in the buffer.
-    Data,
+    /// Complete, with its content, or in the buffer.
+    Complete(Option<Content<'a>>),
 }
 
-/// A host page in the making.
+/// The incomplete host page of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     open: Option<Span>,
-    /// Target pages that are there.
+    /// Received target pages.
     have: Bits,
-    /// Those among them that are in the buffer; the others are zeros.
+    /// Those of them whose data is in the buffer; the others are zeros.
     data: Bits,
     buffer: Vec<u8>,
 }
 
 impl Assembly {
-    /// The host page in the making.
+    /// The incomplete host page.
     pub(super) fn open(&self) -> Option<Span> {
         self.open
     }
 
-    /// Throws the incomplete host page away, if there is one.
+    /// Drops the incomplete host page, and returns whether there was one.
     pub(super) fn reset(&mut self) -> bool {
         self.open.take().is_some()
     }
@@ -92,20 +84,20 @@ impl Assembly {
     ///
     /// # Errors
     ///
-    /// [`What::TargetPageTwice`].
+    /// [`ErrorKind::TargetPageTwice`].
     pub(super) fn add(
         &mut self,
         host: Span,
         offset: u64,
         target: u64,
         content: Content<'_>,
-    ) -> Result<Progress, What> {
+    ) -> Result<Progress<'static>, ErrorKind> {
         if self.open != Some(host) {
             self.begin(host, target);
         }
         let inside = offset - host.offset;
         if !self.have.set(inside / target) {
-            return Err(What::TargetPageTwice);
+            return Err(ErrorKind::TargetPageTwice);
         }
         if let Content::Data(bytes) = content {
             self.data.set(inside / target);
@@ -118,10 +110,10 @@ impl Assembly {
         }
         self.open = None;
         if self.data.is_empty() {
-            return Ok(Progress::Zero);
+            return Ok(Progress::Complete(Some(Content::Zero(host.len))));
         }
         self.fill_gaps(target);
-        Ok(Progress::Data)
+        Ok(Progress::Complete(None))
     }
 
     /// The first `len` bytes of the buffer.
@@ -130,14 +122,13 @@ impl Assembly {
         self.buffer.get(..len).unwrap_or(&self.buffer)
     }
 
-    /// A target page of `target` times `byte`, in the buffer.
-    pub(super) fn filled(&mut self, target: u64, byte: u8) -> &[u8] {
+    /// Puts a target page of `target` times `byte` into the buffer.
+    pub(super) fn filled(&mut self, target: u64, byte: u8) {
         self.grow(target);
         let len = usize::try_from(target).unwrap_or(0);
         if let Some(room) = room(&mut self.buffer, 0, len) {
             room.fill(byte);
         }
-        self.bytes(target)
     }
 
     fn begin(&mut self, host: Span, target: u64) {
@@ -156,7 +147,7 @@ impl Assembly {
     fn grow(&mut self, len: u64) {
         let len = usize::try_from(len).expect("a host page is shorter than 4 GiB");
         if self.buffer.len() < len {
-            // Fresh zeros cost no memory until they are written to.
+            // Zeroed memory is not allocated until it is written.
             self.buffer = vec![0; len];
         }
     }

@@ -1,36 +1,36 @@
 //! The list of RAM blocks, with which a `ram` section starts.
 //!
-//! Mirrors `ram.c:parse_ramblocks`. Bitmaps are made for a block when it is
-//! announced, so its length is checked against the limit first.
+//! Mirrors `ram.c:parse_ramblocks`. A block's bitmaps are allocated when it is announced,
+//! so its length is checked against the limit first.
 
 use retpath_codec::{BlockName, Name, forward};
 
-use super::{Action, Destination, Flaw, MAX_BLOCKS, Place, What};
+use super::{Action, Cause, Destination, ErrorKind, Location, MAX_BLOCKS};
 use crate::blocks::{Block, BlockId, Blocks};
 
 impl Destination {
-    /// A line of the block list.
+    /// Handles an entry of the block list.
     pub(super) fn block(
         &mut self,
         number: forward::BlockId,
         name: Name<'_>,
         len: u64,
         page_size: Option<u64>,
-    ) -> Result<(), Flaw> {
-        let flaw = |what| Flaw {
-            what,
-            place: Some(Place {
+    ) -> Result<(), Cause> {
+        let cause = |kind| Cause {
+            kind,
+            location: Some(Location {
                 block: name.to_buf(),
                 offset: None,
             }),
         };
         let next = self.blocks.len();
         if number.index() != next {
-            return Err(flaw(What::BlockNumber { next }));
+            return Err(cause(ErrorKind::BlockNumber { next }));
         }
         let page = match (self.listed_page(name), page_size) {
             (Some(ours), Some(theirs)) if ours != theirs => {
-                return Err(flaw(What::PageSize { ours, theirs }));
+                return Err(cause(ErrorKind::PageSize { ours, theirs }));
             }
             (listed, announced) => listed.or(announced).unwrap_or(self.usual_page()),
         };
@@ -39,41 +39,41 @@ impl Destination {
             len,
             page,
         };
-        let id = self.add_block(block).map_err(flaw)?;
+        let id = self.add_block(block).map_err(cause)?;
         self.actions.push_back(Action::Block { id });
         Ok(())
     }
 
-    /// Adds a block of which every page is missing.
-    pub(super) fn add_block(&mut self, block: Block) -> Result<BlockId, What> {
+    /// Adds a block, all of whose pages are missing.
+    pub(super) fn add_block(&mut self, block: Block) -> Result<BlockId, ErrorKind> {
         if self.blocks.len() >= MAX_BLOCKS {
-            return Err(What::TooManyBlocks);
+            return Err(ErrorKind::TooManyBlocks);
         }
         if u32::try_from(block.page).is_err() {
-            return Err(What::PageTooLarge { page: block.page });
+            return Err(ErrorKind::PageTooLarge { page: block.page });
         }
         let (total, limit) = (self.ram.saturating_add(block.len), self.config.max_ram);
         if total > limit {
-            return Err(What::TooMuchRam { total, limit });
+            return Err(ErrorKind::TooMuchRam { total, limit });
         }
         if self.blocks.is_empty() {
-            self.blocks = Blocks::new(self.target).map_err(What::Block)?;
+            self.blocks = Blocks::new(self.target).map_err(ErrorKind::Block)?;
         }
-        let id = self.blocks.add(block.clone()).map_err(What::Block)?;
+        let id = self.blocks.add(block.clone()).map_err(ErrorKind::Block)?;
         self.pages.add(&block, self.target);
         self.ram = total;
         Ok(id)
     }
 
-    /// The host page size of a block, if the settings have it.
+    /// The configured host page size of a block.
     fn listed_page(&self, name: Name<'_>) -> Option<u64> {
         let mut listed = self.config.page_sizes.iter();
         let (_, page) = listed.find(|(block, _)| block.name() == name)?;
         Some(*page)
     }
 
-    /// The host page size of a block of which nothing is said: that of the
-    /// source's host, the smallest one in POSTCOPY_ADVISE.
+    /// The host page size of a block without a configured one: that of the source's host,
+    /// which is the smallest in POSTCOPY_ADVISE.
     fn usual_page(&self) -> u64 {
         let ours = self.config.host_page.max(self.target);
         match self.advice {

@@ -6,15 +6,16 @@ use retpath_codec::command::{Command, RangeList, Ranges};
 use retpath_codec::{Message, Name};
 
 use super::{
-    Action, Channel, Destination, Device, Flaw, MAX_PONGS, PING_LOADED, Phase, Place, Turn, What,
+    Action, Cause, Channel, Destination, Device, ErrorKind, Location, MAX_PONGS, MainStream,
+    PING_LOADED, Phase, ReturnPath, Transition,
 };
 use crate::blocks::BlockId;
 use crate::release::Release;
 use retpath_codec::forward::Subsection;
 
-/// By how many `ram` sections without a page must outnumber those with one before
-/// the source counts as waiting for SWITCHOVER_ACK. Other sources were not seen to
-/// send empty ones; a waiting source sends hundreds per second.
+/// Number of `ram` sections without pages, minus those with pages, from which on the
+/// source counts as waiting for SWITCHOVER_ACK. Other sources were not seen to send empty
+/// sections; a waiting source sends hundreds per second.
 const EMPTY_PIECES: u32 = 64;
 
 type AnyCommand<'a> = Command<Name<'a>, Ranges<'a>>;
@@ -24,82 +25,86 @@ impl Destination {
         &mut self,
         command: AnyCommand<'_>,
         what: &'static str,
-    ) -> Result<(), Flaw> {
+    ) -> Result<(), Cause> {
         if self.phase == Phase::Recovering {
             return match command {
                 Command::Ping { value } => Ok(self.ping(value)?),
                 Command::RecvBitmap { block } => self.recv_bitmap(block),
                 Command::PostcopyResume => self.resume(),
-                _ => Err(What::OutOfTurn { what }.into()),
+                _ => Err(ErrorKind::OutOfTurn { what }.into()),
             };
         }
         match command {
             Command::OpenReturnPath => self.open_return_path(),
             Command::Ping { value } => self.ping(value)?,
             Command::PostcopyAdvise { sizes: None } => {
-                // Dirty bitmaps are postcopied, RAM is not.
+                // Postcopy of dirty bitmaps, not of RAM.
                 let what = "postcopy of dirty bitmaps alone";
-                return Err(What::Unsupported { what }.into());
+                return Err(ErrorKind::Unsupported { what }.into());
             }
             Command::PostcopyAdvise { sizes: Some(sizes) } => {
                 if !self.blocks.is_empty() {
-                    return Err(What::OutOfTurn { what }.into());
+                    return Err(ErrorKind::OutOfTurn { what }.into());
                 }
-                self.turn(Turn::Advise, what)?;
+                self.advance(Transition::Advise, what)?;
                 self.target = sizes.target;
                 self.advice = Some(sizes);
             }
             Command::PostcopyRamDiscard { block, ranges } => {
                 self.check_summary()?;
-                self.turn(Turn::Discard, what)?;
+                self.advance(Transition::Discard, what)?;
                 self.discard(block, &ranges)?;
             }
             Command::Packaged { .. } => {
                 let legal = matches!(self.phase, Phase::Advised | Phase::Discarding);
-                if !legal || self.in_package || self.device != Device::Arriving {
-                    return Err(What::OutOfTurn { what }.into());
+                if !legal || self.main != MainStream::Open || self.device != Device::Arriving {
+                    return Err(ErrorKind::OutOfTurn { what }.into());
                 }
-                self.in_package = true;
+                self.main = MainStream::Package;
             }
             Command::PostcopyListen => self.listen(what)?,
             Command::PostcopyRun => {
-                self.turn(Turn::Run, what)?;
+                self.advance(Transition::Run, what)?;
                 self.actions.push_back(Action::Run);
-                // The last command of its package: should the link break
-                // before the package's end is seen, nothing is missing.
-                if self.in_package {
+                // The last command of its package: the device state is complete even if the
+                // connection is lost before the end of the package.
+                if self.main == MainStream::Package {
                     self.device_state_complete();
                 }
             }
             Command::SwitchoverStart if self.phase.is_precopy() => {}
             Command::EnableColo => {
-                return Err(What::Unsupported { what }.into());
+                return Err(ErrorKind::Unsupported { what }.into());
             }
             Command::SwitchoverStart | Command::PostcopyResume | Command::RecvBitmap { .. } => {
-                return Err(What::OutOfTurn { what }.into());
+                return Err(ErrorKind::OutOfTurn { what }.into());
             }
         }
         Ok(())
     }
 
-    /// A second one changes nothing, as in QEMU.
+    /// Handles OPEN_RETURN_PATH. As in QEMU, a repetition has no effect.
     fn open_return_path(&mut self) {
-        if !self.return_path && self.config.switchover_ack {
+        if self.has_return_path() {
+            return;
+        }
+        self.return_path = ReturnPath::Open;
+        if self.config.switchover_ack {
             self.acknowledge();
         }
-        self.return_path = true;
     }
 
     /// Whether the source may be waiting for a SWITCHOVER_ACK in precopy that has not
     /// been sent.
     pub fn may_await_ack(&self) -> bool {
-        let possible = self.config.detect_switchover_ack && !self.acknowledged;
-        possible && self.return_path && self.phase.is_precopy()
+        self.config.detect_switchover_ack
+            && self.return_path == ReturnPath::Open
+            && self.phase.is_precopy()
     }
 
     fn acknowledge(&mut self) {
         self.requests.say(&Message::SwitchoverAck);
-        self.acknowledged = true;
+        self.return_path = ReturnPath::Acknowledged;
     }
 
     /// Handles the end of a `ram` section in precopy. With nothing left to send, every
@@ -111,20 +116,19 @@ impl Destination {
             true => self.empty_pieces.saturating_add(1),
             false => self.empty_pieces.saturating_sub(1),
         };
-        let waits = self.return_path && self.empty_pieces >= EMPTY_PIECES;
-        if waits && self.config.detect_switchover_ack && !self.acknowledged {
+        if self.may_await_ack() && self.empty_pieces >= EMPTY_PIECES {
             self.acknowledge();
         }
     }
 
-    fn ping(&mut self, value: u32) -> Result<(), What> {
-        if !self.return_path {
-            return Err(What::NoReturnPath { what: "PING" });
+    fn ping(&mut self, value: u32) -> Result<(), ErrorKind> {
+        if !self.has_return_path() {
+            return Err(ErrorKind::NoReturnPath { what: "PING" });
         }
-        // It asks for the device state, not for the connection.
-        if value == PING_LOADED && self.listened && self.device != Device::Saved {
+        // This value asks whether the device state is loaded.
+        if value == PING_LOADED && self.listening && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
-                return Err(What::Flood);
+                return Err(ErrorKind::Flood);
             }
             self.held += 1;
             return Ok(());
@@ -132,33 +136,32 @@ impl Destination {
         self.requests.pong(value)
     }
 
-    /// Answers the PINGs that waited for the device state.
+    /// Answers the PINGs that wait for the device state.
     pub(super) fn release_pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
             self.requests.say(&Message::Pong { value: PING_LOADED });
         }
     }
 
-    /// Compares the page sizes with those of POSTCOPY_ADVISE, now that all
-    /// blocks are known.
-    fn check_summary(&self) -> Result<(), What> {
+    /// Compares the page sizes with those of POSTCOPY_ADVISE, once all blocks are known.
+    fn check_summary(&self) -> Result<(), ErrorKind> {
         let ours = self.blocks.page_summary();
         match self.advice {
             Some(advice) if advice.summary != ours => {
                 let theirs = advice.summary;
-                Err(What::PageSummary { ours, theirs })
+                Err(ErrorKind::PageSummary { ours, theirs })
             }
             _ => Ok(()),
         }
     }
 
-    fn discard(&mut self, name: Name<'_>, ranges: &Ranges<'_>) -> Result<(), Flaw> {
+    fn discard(&mut self, name: Name<'_>, ranges: &Ranges<'_>) -> Result<(), Cause> {
         let id = self.named(name)?;
-        let page = self.blocks.block(id).map_err(What::Block)?.page;
+        let page = self.blocks.block(id).map_err(ErrorKind::Block)?.page;
         for range in ranges.iter() {
             self.blocks
                 .check(id, range.start, range.len, page)
-                .map_err(|error| self.at(id, range.start, What::Block(error)))?;
+                .map_err(|error| self.at(id, range.start, ErrorKind::Block(error)))?;
         }
         for range in ranges.iter() {
             self.stats.discarded += self.pages.discard(id, range.start, range.len);
@@ -171,34 +174,34 @@ impl Destination {
         Ok(())
     }
 
-    fn listen(&mut self, what: &'static str) -> Result<(), Flaw> {
-        if !self.return_path {
-            return Err(What::NoReturnPath { what }.into());
+    fn listen(&mut self, what: &'static str) -> Result<(), Cause> {
+        if !self.has_return_path() {
+            return Err(ErrorKind::NoReturnPath { what }.into());
         }
         self.check_summary()?;
         for id in 0..self.blocks.len() {
             if let Some(offset) = self.pages.torn(id) {
-                return Err(self.at(id, offset, What::Torn));
+                return Err(self.at(id, offset, ErrorKind::Torn));
             }
         }
-        self.turn(Turn::Listen, what)?;
-        self.listened = true;
+        self.advance(Transition::Listen, what)?;
+        self.listening = true;
         self.unplug();
         self.actions.push_back(Action::Listen);
         Ok(())
     }
 
-    pub(super) fn package_end(&mut self) -> Result<(), What> {
-        if !self.in_package || !self.listened {
+    pub(super) fn package_end(&mut self) -> Result<(), ErrorKind> {
+        if self.main != MainStream::Package || !self.listening {
             let what = "the end of a package without POSTCOPY_LISTEN";
-            return Err(What::OutOfTurn { what });
+            return Err(ErrorKind::OutOfTurn { what });
         }
-        self.in_package = false;
+        self.main = MainStream::Open;
         self.device_state_complete();
         Ok(())
     }
 
-    /// All device state there will be is here.
+    /// Handles the end of the device state.
     pub(super) fn device_state_complete(&mut self) {
         if self.device == Device::Arriving {
             self.device = Device::Complete;
@@ -206,8 +209,8 @@ impl Destination {
         }
     }
 
-    /// The machine type. From 11.1 on, a source waits for devices that ask for
-    /// it, each of which answers for itself; there are none here.
+    /// Handles the machine type. From 11.1 on, a source waits for an acknowledgement of each
+    /// device that requires one; there are none here.
     pub(super) fn machine(&mut self, name: &[u8]) {
         let release = Release::of(name);
         if self.config.detect_switchover_ack {
@@ -218,48 +221,48 @@ impl Destination {
         self.config.give_back &= release.is_none_or(Release::may_pause_at_switch);
     }
 
-    pub(super) fn subsection(&mut self, subsection: &Subsection<'_>) -> Result<(), What> {
+    pub(super) fn subsection(&mut self, subsection: &Subsection<'_>) -> Result<(), ErrorKind> {
         if let Subsection::TargetPageBits(bits) = *subsection {
             if !self.blocks.is_empty() {
                 let what = "the configuration";
-                return Err(What::OutOfTurn { what });
+                return Err(ErrorKind::OutOfTurn { what });
             }
-            // A size that is none is refused with the first block.
+            // An invalid size is refused with the first block.
             self.target = 1_u64.checked_shl(bits).unwrap_or(0);
         }
         Ok(())
     }
 
-    /// The number of a block that a command names.
-    pub(super) fn named(&self, name: Name<'_>) -> Result<BlockId, Flaw> {
-        self.blocks.find(name).ok_or_else(|| Flaw {
-            what: What::UnknownBlock,
-            place: Some(Place {
+    /// The block that a command names.
+    pub(super) fn named(&self, name: Name<'_>) -> Result<BlockId, Cause> {
+        self.blocks.find(name).ok_or_else(|| Cause {
+            kind: ErrorKind::UnknownBlock,
+            location: Some(Location {
                 block: name.to_buf(),
                 offset: None,
             }),
         })
     }
 
-    /// The device state is where a crash cannot reach it, or in the devices:
+    /// Reports that the device state is loaded, or stored where a crash cannot lose it:
     /// the source may give up its guest.
     ///
     /// # Errors
     ///
-    /// [`What::NothingToSave`] before [`Action::DeviceStateComplete`].
+    /// [`ErrorKind::NothingToSave`] before [`Action::DeviceStateComplete`].
     pub fn device_state_saved(&mut self) -> Result<(), super::Error> {
         match self.device {
             Device::Arriving | Device::Lost => {
-                return Err(self.give_up(None, What::NothingToSave.into()));
+                return Err(self.give_up(None, ErrorKind::NothingToSave.into()));
             }
             Device::Complete => self.device = Device::Saved,
             Device::Saved => return Ok(()),
         }
-        // Without a link they go out after POSTCOPY_RESUME.
+        // Without a connection they are sent after POSTCOPY_RESUME.
         if self.phase.is_live() {
             self.release_pongs();
         }
         self.settle()
-            .map_err(|flaw| self.give_up(Some(Channel::Main), flaw))
+            .map_err(|cause| self.give_up(Some(Channel::Main), cause))
     }
 }

@@ -1,156 +1,172 @@
-//! How migrations end, and what errors do to them.
+//! The end of a migration, and the effects of errors.
 //!
-//! QEMU does not look whether every page has arrived
-//! (`savevm.c:postcopy_ram_listen_thread`): missing ones read as zeros. Here
-//! they are an error, which the source is told; except for unplugged memory, which
-//! no source sends.
+//! QEMU does not check that every page has been received
+//! (`savevm.c:postcopy_ram_listen_thread`): missing pages read as zeros. Here they are an
+//! error, which the source is told; except for unplugged memory, which no source sends.
 
-use super::ram::lane;
-use super::{Action, Blame, Destination, Device, Ending, Error, Flaw, Phase, Turn, What};
+use super::ram::index;
+use super::{
+    Action, Blame, Cause, Completion, Destination, Device, Ending, Error, ErrorKind, MainStream,
+    Phase, PreemptStream, ReturnPath, Transition,
+};
 use crate::Channel;
 
 impl Destination {
-    /// Accepts requested pages on a preempt channel, whatever
-    /// [`Config::preempt`](super::Config::preempt) says. Pages missing at the end of the
-    /// main channel are awaited until [`Destination::end_of_stream`] of the preempt
+    /// Allows a preempt channel, whatever [`Config::preempt`](super::Config::preempt) says.
+    /// Pages missing at the end of the main channel are awaited until [`Destination::end_of_stream`] of the preempt
     /// channel.
     pub fn expect_preempt(&mut self) {
-        self.config.preempt = true;
+        if self.preempt == PreemptStream::NotAgreed {
+            self.preempt = PreemptStream::Open;
+        }
     }
 
-    /// A connection has been closed by the source, after its last byte.
+    /// Handles a connection that the source has closed, after its last byte.
     ///
     /// # Errors
     ///
     /// As [`Destination::link_lost`] if the stream was not complete, and
-    /// [`What::Incomplete`] if no page can come any more and some are missing.
+    /// [`ErrorKind::Incomplete`] if pages are missing and no channel can deliver them.
     pub fn end_of_stream(&mut self, channel: Channel) -> Result<(), Error> {
         match channel {
-            Channel::Main if self.main_ended => return Ok(()),
+            Channel::Main if self.is_main_ended() => return Ok(()),
             Channel::Main => return self.link_lost(channel),
             Channel::Preempt => {}
         }
-        let assembly = &self.lanes[lane(channel)].assembly;
+        let assembly = &self.channels[index(channel)].assembly;
         if assembly.open().is_some() {
             return self.link_lost(channel);
         }
-        self.preempt_ended = true;
-        self.settle()
-            .map_err(|flaw| self.give_up(Some(channel), flaw))
+        self.end_preempt()
+            .map_err(|cause| self.give_up(Some(channel), cause))
     }
 
-    /// The main channel's end mark.
-    pub(super) fn eof(&mut self) -> Result<(), Flaw> {
+    /// Handles the end of the preempt channel.
+    pub(super) fn end_preempt(&mut self) -> Result<(), Cause> {
+        if self.preempt == PreemptStream::Open {
+            self.preempt = PreemptStream::Ended;
+        }
+        self.settle()
+    }
+
+    /// Handles the main channel's end mark.
+    pub(super) fn eof(&mut self) -> Result<(), Cause> {
         if !self.phase.is_precopy() && self.phase != Phase::Running {
             let what = "the end of the stream";
-            return Err(What::OutOfTurn { what }.into());
+            return Err(ErrorKind::OutOfTurn { what }.into());
         }
-        if self.in_package {
+        if self.main == MainStream::Package {
             let what = "the end of the stream inside the package";
-            return Err(What::OutOfTurn { what }.into());
+            return Err(ErrorKind::OutOfTurn { what }.into());
         }
-        if !self.listened && !self.config.accept_precopy_end {
-            return Err(What::NoSwitch.into());
+        if !self.listening && !self.config.accept_precopy_end {
+            return Err(ErrorKind::NoSwitch.into());
         }
-        self.main_ended = true;
+        self.main = MainStream::Ended;
         if self.device == Device::Lost {
-            return Err(What::DevicesLost.into());
+            return Err(ErrorKind::DevicesLost.into());
         }
         self.unplug();
         self.device_state_complete();
         self.settle()
     }
 
-    /// Ends the migration if everything is here, or cannot come any more.
-    pub(super) fn settle(&mut self) -> Result<(), Flaw> {
+    /// Ends the migration if everything has been received, or cannot be received any more.
+    pub(super) fn settle(&mut self) -> Result<(), Cause> {
         let ending = match self.phase {
-            _ if !self.main_ended => return Ok(()),
+            _ if !self.is_main_ended() => return Ok(()),
             Phase::Running => Ending::Postcopy,
             phase if phase.is_precopy() => Ending::Precopy,
             _ => return Ok(()),
         };
-        // Without POSTCOPY_ADVISE a source may leave out pages that its guest
-        // does not use.
+        // Without POSTCOPY_ADVISE a source may leave out pages that its guest does not use.
         let missing = match self.phase {
             Phase::Fresh => 0,
             _ => self.pages.missing(),
         };
         if missing > 0 {
-            // The rest of a page begun on this channel can come on no other.
-            let torn = self.lanes[lane(Channel::Main)].assembly.open().is_some();
-            let runs = self.lanes.iter().flat_map(|lane| &lane.runs);
+            // The rest of an incomplete host page cannot come on the other channel.
+            let torn = self.channels[index(Channel::Main)]
+                .assembly
+                .open()
+                .is_some();
+            let runs = self.channels.iter().flat_map(|state| &state.runs);
             let placing: u64 = runs.map(|run| run.span.len / self.target).sum();
-            let urgent = self.config.preempt && self.listened && !self.preempt_ended;
+            let urgent = self.listening && self.preempt == PreemptStream::Open;
             if !torn && (urgent || placing == missing) {
                 return Ok(());
             }
             return Err(match self.pages.first_missing() {
-                Some((id, offset)) => self.at(id, offset, What::Incomplete { missing }),
-                None => What::Incomplete { missing }.into(),
+                Some((id, offset)) => self.at(id, offset, ErrorKind::Incomplete { missing }),
+                None => ErrorKind::Incomplete { missing }.into(),
             });
         }
         if self.device != Device::Saved {
             return Ok(());
         }
-        if !self.confirmed {
-            if !self.asked_to_confirm {
-                self.asked_to_confirm = true;
+        match self.completion {
+            Completion::Unconfirmed => {
+                self.completion = Completion::AwaitingConfirmation;
                 self.actions.push_back(Action::Complete(ending));
+                return Ok(());
             }
-            return Ok(());
+            Completion::AwaitingConfirmation => return Ok(()),
+            Completion::Confirmed | Completion::Reported => {}
         }
-        self.turn(Turn::Finish, "the end of the stream")?;
+        self.advance(Transition::Finish, "the end of the stream")?;
         self.stats.unplugged = self.pages.unplugged();
-        if self.return_path {
+        if self.has_return_path() {
             self.requests.shut(0);
         }
-        if !self.told {
-            self.told = true;
+        if self.completion != Completion::Reported {
+            self.completion = Completion::Reported;
             self.actions.push_back(Action::Finished(ending));
         }
         Ok(())
     }
 
-    /// What was received is where it belongs, after [`Action::Complete`]: the
-    /// source may be told that the migration is over. Without a link it is
-    /// told after the recovery.
+    /// Reports that [`Action::Complete`] has been carried out: the source may be told that
+    /// the migration is over. Without a connection it is told after the recovery.
     ///
     /// # Errors
     ///
-    /// [`What::NothingToConfirm`] before [`Action::Complete`].
+    /// [`ErrorKind::NothingToConfirm`] before [`Action::Complete`].
     pub fn confirm(&mut self) -> Result<(), Error> {
-        if !self.confirmed && !self.asked_to_confirm {
-            return Err(self.give_up(None, What::NothingToConfirm.into()));
+        match self.completion {
+            Completion::Unconfirmed => {
+                return Err(self.give_up(None, ErrorKind::NothingToConfirm.into()));
+            }
+            Completion::AwaitingConfirmation => self.completion = Completion::Confirmed,
+            Completion::Confirmed | Completion::Reported => {}
         }
-        self.confirmed = true;
         self.settle()
-            .map_err(|flaw| self.give_up(Some(Channel::Main), flaw))
+            .map_err(|cause| self.give_up(Some(Channel::Main), cause))
     }
 
-    /// Gives up, and tells the source with SHUT(1) if there is a return path.
-    /// From QEMU 9.0 on the source then runs its guest again, so it must not
-    /// have run here. Nothing happens once the migration is over.
+    /// Fails the migration, and tells the source with SHUT(1) if there is a return path.
+    /// From QEMU 9.0 on the source then runs its guest again, so the guest must not
+    /// have run here. Has no effect once the migration is over.
     pub fn abort(&mut self) {
         self.fail();
     }
 
-    /// Draws the consequences of an error.
-    pub(super) fn give_up(&mut self, channel: Option<Channel>, flaw: Flaw) -> Error {
+    /// Applies the effects of an error.
+    pub(super) fn give_up(&mut self, channel: Option<Channel>, cause: Cause) -> Error {
         let error = Error {
-            what: flaw.what,
-            place: flaw.place,
+            kind: cause.kind,
+            location: cause.location,
             channel,
             phase: self.phase,
         };
         let recoverable = self.phase == Phase::Running || self.phase.is_recoverable();
-        match flaw.what {
-            what if what.blame() == Blame::Caller => {}
-            // The source believes that it has sent everything.
-            What::Incomplete { .. } | What::DevicesLost => self.fail(),
-            _ if recoverable => self.pause(Turn::LinkLost),
-            What::LinkLost if channel == Some(Channel::Main) => {
+        match cause.kind {
+            kind if kind.blame() == Blame::Caller => {}
+            // The source has ended its stream: a recovery cannot deliver anything.
+            ErrorKind::Incomplete { .. } | ErrorKind::DevicesLost => self.fail(),
+            _ if recoverable => self.pause(Transition::LinkLost),
+            ErrorKind::LinkLost if channel == Some(Channel::Main) => {
                 self.requests.forget_link();
-                self.return_path = false;
+                self.return_path = ReturnPath::Closed;
                 self.fail();
             }
             _ => self.fail(),
@@ -159,15 +175,15 @@ impl Destination {
     }
 
     fn fail(&mut self) {
-        let Some(phase) = self.phase.after(Turn::Fail) else {
+        let Some(phase) = self.phase.after(Transition::Fail) else {
             return;
         };
-        if self.return_path && !self.phase.is_over() {
+        if self.has_return_path() && !self.phase.is_over() {
             self.requests.shut(1);
         }
         self.phase = phase;
-        for lane in &mut self.lanes {
-            lane.assembly.reset();
+        for state in &mut self.channels {
+            state.assembly.reset();
         }
     }
 }

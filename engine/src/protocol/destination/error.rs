@@ -1,10 +1,9 @@
-//! Why something cannot go on, or was refused: what, where, whose fault, and
-//! what to do.
+//! Errors of the destination: what failed, where, who has to act, and what to do.
 //!
-//! [`Destination::phase`](super::Destination::phase) says what has become of
-//! the migration: after a fault of the peer it is [`Phase::Paused`] if the
-//! guest may be running (recover it with a new connection) and
-//! [`Phase::Failed`] before that. A fault of the caller changes nothing.
+//! [`Destination::phase`](super::Destination::phase) is the state of the migration after an
+//! error: [`Phase::Paused`] after an error of the peer if the guest may be running (recover
+//! with a new connection), and [`Phase::Failed`] before that. An error of the caller
+//! changes nothing.
 
 use std::fmt;
 
@@ -17,74 +16,74 @@ use crate::blocks::{BlockError, BlockId};
 /// An error of the destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What is wrong.
-    pub what: What,
-    /// In which block and where in it, if that is known.
-    pub place: Option<Place>,
-    /// On which channel, if one is to blame.
+    /// What failed.
+    pub kind: ErrorKind,
+    /// Where in RAM, if that is known.
+    pub location: Option<Location>,
+    /// The channel that caused the error, if one did.
     pub channel: Option<Channel>,
-    /// In which phase it was found.
+    /// The phase before the error.
     pub phase: Phase,
 }
 
-/// A place in RAM.
+/// A location in RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The RAM block.
     pub block: NameBuf,
-    /// Offset in it, in bytes.
+    /// Offset in the block, in bytes.
     pub offset: Option<u64>,
 }
 
-/// Who has to do something about an error.
+/// Who has to act on an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Blame {
-    /// The source broke the protocol, or does what this destination cannot.
+    /// The source violates the protocol, or uses an unsupported feature.
     Peer,
     /// A connection ended too early.
     Link,
-    /// The settings of this destination do not fit the migration.
+    /// The settings of this destination do not match the migration.
     Settings,
     /// The program that drives the core.
     Caller,
 }
 
-/// What is wrong.
+/// The kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum What {
-    /// Something that may not come in this phase.
+pub enum ErrorKind {
+    /// The item is not allowed in this phase.
     OutOfTurn {
-        /// What came.
+        /// The item.
         what: &'static str,
     },
-    /// Something only the main channel may carry.
+    /// The item is only allowed on the main channel.
     OnPreempt {
-        /// What came.
+        /// The item.
         what: &'static str,
     },
-    /// It needs an answer, but OPEN_RETURN_PATH has not come.
+    /// The item needs an answer, but OPEN_RETURN_PATH has not come.
     NoReturnPath {
-        /// What came.
+        /// The item.
         what: &'static str,
     },
-    /// The source uses something that this destination does not do.
+    /// The source uses an unsupported feature.
     Unsupported {
-        /// What it is.
+        /// The feature.
         what: &'static str,
     },
     /// No RAM block has this name or number.
     UnknownBlock,
-    /// A RAM block, or a range of one, breaks a rule.
+    /// Invalid RAM block, or invalid range in one.
     Block(BlockError),
-    /// A RAM block has another page size at the source.
+    /// A RAM block has a different page size at the source.
     PageSize {
         /// Page size here, in bytes.
         ours: u64,
         /// Page size there, in bytes.
         theirs: u64,
     },
-    /// POSTCOPY_ADVISE does not fit the page sizes of the RAM blocks.
+    /// POSTCOPY_ADVISE contradicts the page sizes of the RAM blocks.
     PageSummary {
         /// OR of all page sizes here, in bytes.
         ours: u64,
@@ -96,241 +95,252 @@ pub enum What {
         /// The page size in bytes.
         page: u64,
     },
-    /// There is more RAM than allowed.
+    /// The RAM of all blocks exceeds the limit.
     TooMuchRam {
-        /// How much, in bytes, as far as announced.
+        /// RAM announced so far, in bytes.
         total: u64,
         /// The limit in bytes.
         limit: u64,
     },
     /// There are more RAM blocks than [`MAX_BLOCKS`](super::MAX_BLOCKS).
     TooManyBlocks,
-    /// A page that has been received, or is being placed, comes again.
+    /// The source sent a page that has been received or is being placed.
     PageTwice,
-    /// A target page comes twice inside one host page.
+    /// The source sent a target page twice within one host page.
     TargetPageTwice,
-    /// A host page is still incomplete on this channel, and another one
-    /// begins.
+    /// The source began a host page while another one is incomplete on this channel.
     Interleaved {
-        /// Offset of the incomplete one in its block, in bytes.
+        /// Offset of the incomplete host page in its block, in bytes.
         open: u64,
     },
-    /// A host page comes in parts on two channels.
+    /// The source sent parts of a host page on both channels.
     OnBothChannels,
-    /// The switch leaves a host page of which only a part has been received.
+    /// A host page is only partly received at the switch.
     Torn,
-    /// A block's received bitmap is asked for twice in one recovery.
+    /// The source requested a block's received bitmap twice in one recovery.
     BitmapTwice,
-    /// POSTCOPY_RESUME comes before this block's received bitmap was asked
-    /// for.
+    /// POSTCOPY_RESUME came before this block's received bitmap was requested.
     BitmapNotAsked,
-    /// The source sends more PINGs than it reads answers.
+    /// The source sends PINGs faster than it reads PONGs.
     Flood,
-    /// The stream has ended, and pages are missing.
+    /// The stream ended with pages missing.
     Incomplete {
-        /// How many target pages.
+        /// Number of missing target pages.
         missing: u64,
     },
-    /// The stream has ended, but the device state was lost with an earlier
-    /// link.
+    /// The stream ended, but the device state was lost with an earlier connection.
     DevicesLost,
-    /// The stream ended without a switch, which the settings refuse.
+    /// The stream ended without a switch to postcopy, which the settings require.
     NoSwitch,
-    /// A connection was lost before the guest may run.
+    /// A connection was lost before the guest may run here.
     LinkLost,
-    /// The connection is down: nothing may come from it.
+    /// An event came while the connection is down.
     LinkDown,
-    /// The migration has failed before.
+    /// The migration has already failed.
     Over,
     /// No preempt channel was agreed.
     NoPreempt,
-    /// There is no such page.
+    /// No such page.
     NoSuchPage,
-    /// Pages are not requested yet.
+    /// Pages cannot be requested before POSTCOPY_LISTEN.
     NotListening,
-    /// RAM blocks are not numbered in the order in which they come.
+    /// RAM blocks are not numbered in the order of their announcement.
     BlockNumber {
-        /// The number that comes next.
+        /// The next number.
         next: BlockId,
     },
-    /// The target page's data has another length than a target page.
+    /// The data of a target page has the wrong length.
     PageLength {
         /// Its length in bytes.
         len: usize,
     },
     /// The range was not handed out for placement.
     NotHandedOut,
-    /// [`MAX_RUNS`](super::MAX_RUNS) ranges of this channel are being placed.
+    /// [`MAX_RUNS`](super::MAX_RUNS) ranges of this channel are already being placed.
     TooManyRuns,
     /// A range is still being placed.
     StillPlacing,
     /// The device state is not complete.
     NothingToSave,
-    /// The end has not come.
+    /// The migration is not complete.
     NothingToConfirm,
-    /// There is nothing to recover.
+    /// The migration is not paused.
     NotPaused,
 }
 
-impl What {
-    /// Who has to do something about it.
+impl ErrorKind {
+    /// Who has to act on it.
     pub fn blame(self) -> Blame {
         match self {
-            What::OutOfTurn { .. }
-            | What::OnPreempt { .. }
-            | What::NoReturnPath { .. }
-            | What::Unsupported { .. }
-            | What::UnknownBlock
-            | What::Block(_)
-            | What::PageTwice
-            | What::TargetPageTwice
-            | What::Interleaved { .. }
-            | What::OnBothChannels
-            | What::Torn
-            | What::BitmapTwice
-            | What::BitmapNotAsked
-            | What::Flood
-            | What::Incomplete { .. } => Blame::Peer,
-            What::LinkLost | What::DevicesLost => Blame::Link,
-            What::PageSize { .. }
-            | What::PageSummary { .. }
-            | What::PageTooLarge { .. }
-            | What::TooMuchRam { .. }
-            | What::TooManyBlocks
-            | What::NoSwitch => Blame::Settings,
-            What::LinkDown
-            | What::Over
-            | What::NoPreempt
-            | What::NoSuchPage
-            | What::NotListening
-            | What::BlockNumber { .. }
-            | What::PageLength { .. }
-            | What::NotHandedOut
-            | What::TooManyRuns
-            | What::StillPlacing
-            | What::NothingToSave
-            | What::NothingToConfirm
-            | What::NotPaused => Blame::Caller,
+            ErrorKind::OutOfTurn { .. }
+            | ErrorKind::OnPreempt { .. }
+            | ErrorKind::NoReturnPath { .. }
+            | ErrorKind::Unsupported { .. }
+            | ErrorKind::UnknownBlock
+            | ErrorKind::Block(_)
+            | ErrorKind::PageTwice
+            | ErrorKind::TargetPageTwice
+            | ErrorKind::Interleaved { .. }
+            | ErrorKind::OnBothChannels
+            | ErrorKind::Torn
+            | ErrorKind::BitmapTwice
+            | ErrorKind::BitmapNotAsked
+            | ErrorKind::Flood
+            | ErrorKind::Incomplete { .. } => Blame::Peer,
+            ErrorKind::LinkLost | ErrorKind::DevicesLost => Blame::Link,
+            ErrorKind::PageSize { .. }
+            | ErrorKind::PageSummary { .. }
+            | ErrorKind::PageTooLarge { .. }
+            | ErrorKind::TooMuchRam { .. }
+            | ErrorKind::TooManyBlocks
+            | ErrorKind::NoSwitch => Blame::Settings,
+            ErrorKind::LinkDown
+            | ErrorKind::Over
+            | ErrorKind::NoPreempt
+            | ErrorKind::NoSuchPage
+            | ErrorKind::NotListening
+            | ErrorKind::BlockNumber { .. }
+            | ErrorKind::PageLength { .. }
+            | ErrorKind::NotHandedOut
+            | ErrorKind::TooManyRuns
+            | ErrorKind::StillPlacing
+            | ErrorKind::NothingToSave
+            | ErrorKind::NothingToConfirm
+            | ErrorKind::NotPaused => Blame::Caller,
         }
     }
 
     /// What to do about it.
     fn advice(self) -> &'static str {
         match self {
-            What::Unsupported { .. } => "turn that capability off at the source",
-            What::PageSize { .. } | What::PageSummary { .. } | What::PageTooLarge { .. } => {
-                "tell this side the page sizes that the source's RAM blocks have"
+            ErrorKind::Unsupported { .. } => "disable this capability at the source",
+            ErrorKind::PageSize { .. }
+            | ErrorKind::PageSummary { .. }
+            | ErrorKind::PageTooLarge { .. } => {
+                "configure the page sizes of the source's RAM blocks here"
             }
-            What::Block(BlockError::HostPage { .. } | BlockError::Length { .. }) => {
-                "tell this side the page size that the source's RAM block has"
+            ErrorKind::Block(BlockError::HostPage { .. } | BlockError::Length { .. }) => {
+                "configure the page size of the source's RAM block here"
             }
-            What::TooMuchRam { .. } => "raise the limit if the machine really has that much",
-            What::TooManyBlocks => "no machine has that many: look at what is connecting here",
-            What::NoSwitch => "start postcopy at the source before precopy ends",
-            What::LinkLost => "the source still has the guest: start the migration again",
-            What::DevicesLost => "the source has been told that it has its guest back",
-            What::Incomplete { .. } => {
-                "the source has been told; do not run a guest on this memory"
+            ErrorKind::TooMuchRam { .. } => {
+                "raise the limit if the machine really has this much RAM"
+            }
+            ErrorKind::TooManyBlocks => "no machine has this many: check what is connecting here",
+            ErrorKind::NoSwitch => "start postcopy at the source before precopy ends",
+            ErrorKind::LinkLost => "the guest is still at the source: start the migration again",
+            ErrorKind::DevicesLost => "the source was told that it may run its guest again",
+            ErrorKind::Incomplete { .. } => {
+                "the source was told; do not run a guest on this memory"
             }
             _ => match self.blame() {
-                Blame::Caller => "a fault of the program, please report it",
-                _ => "the source is faulty, or not the one that is meant",
+                Blame::Caller => "a bug in the calling program: please report it",
+                _ => "the source violates the protocol; check that the right peer is connected",
             },
         }
     }
 }
 
 impl Error {
-    /// Whether the source broke the protocol, or does what this destination
-    /// cannot.
+    /// Whether the source violates the protocol, or uses an unsupported feature.
     pub fn is_peer_fault(&self) -> bool {
-        self.what.blame() == Blame::Peer
+        self.kind.blame() == Blame::Peer
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            What::OutOfTurn { what } => write!(f, "{what} may not come now"),
-            What::OnPreempt { what } => write!(f, "{what} may come on the main channel only"),
-            What::NoReturnPath { what } => write!(f, "{what} came before OPEN_RETURN_PATH"),
-            What::Unsupported { what } => write!(f, "{what} is not supported"),
-            What::UnknownBlock => f.write_str("no RAM block has this name"),
-            What::Block(error) => error.fmt(f),
-            What::PageSize { ours, theirs } => write!(
+            ErrorKind::OutOfTurn { what } => write!(f, "unexpected {what}"),
+            ErrorKind::OnPreempt { what } => {
+                write!(f, "{what} is only allowed on the main channel")
+            }
+            ErrorKind::NoReturnPath { what } => write!(f, "{what} came before OPEN_RETURN_PATH"),
+            ErrorKind::Unsupported { what } => write!(f, "{what} is not supported"),
+            ErrorKind::UnknownBlock => f.write_str("no RAM block has this name"),
+            ErrorKind::Block(error) => error.fmt(f),
+            ErrorKind::PageSize { ours, theirs } => write!(
                 f,
-                "the block has pages of {theirs} bytes at the source, {ours} here"
+                "the block's page size is {theirs} bytes at the source, but {ours} bytes here"
             ),
-            What::PageSummary { ours, theirs } => write!(
+            ErrorKind::PageSummary { ours, theirs } => write!(
                 f,
-                "the page sizes of all blocks are 0x{theirs:x} at the source, 0x{ours:x} here"
+                "the page sizes of all blocks are 0x{theirs:x} at the source, but 0x{ours:x} here"
             ),
-            What::PageTooLarge { page } => write!(f, "pages of {page} bytes cannot be requested"),
-            What::TooMuchRam { total, limit } => {
-                write!(f, "{total} bytes of RAM, but {limit} is the limit")
+            ErrorKind::PageTooLarge { page } => write!(
+                f,
+                "the page size of {page} bytes is too large to be requested"
+            ),
+            ErrorKind::TooMuchRam { total, limit } => {
+                write!(f, "{total} bytes of RAM exceed the limit of {limit} bytes")
             }
-            What::TooManyBlocks => write!(f, "more than {} RAM blocks", super::MAX_BLOCKS),
-            What::PageTwice => f.write_str("the page comes a second time"),
-            What::TargetPageTwice => f.write_str("the target page comes twice in its host page"),
-            What::Interleaved { open } => {
-                write!(f, "the host page at 0x{open:x} is not complete yet")
+            ErrorKind::TooManyBlocks => write!(f, "more than {} RAM blocks", super::MAX_BLOCKS),
+            ErrorKind::PageTwice => f.write_str("the page was sent twice"),
+            ErrorKind::TargetPageTwice => {
+                f.write_str("the target page was sent twice within its host page")
             }
-            What::OnBothChannels => f.write_str("the host page is split over both channels"),
-            What::Torn => f.write_str("only a part of the host page was received or discarded"),
-            What::BitmapTwice => f.write_str("the received bitmap is asked for twice"),
-            What::BitmapNotAsked => {
-                f.write_str("POSTCOPY_RESUME came before the received bitmap was asked for")
+            ErrorKind::Interleaved { open } => {
+                write!(f, "the host page at 0x{open:x} must be completed first")
             }
-            What::Flood => f.write_str("PINGs come faster than the PONGs are read"),
-            What::Incomplete { missing } => {
+            ErrorKind::OnBothChannels => f.write_str("the host page is split across both channels"),
+            ErrorKind::Torn => f.write_str("the host page was only partly received or discarded"),
+            ErrorKind::BitmapTwice => f.write_str("the received bitmap was requested twice"),
+            ErrorKind::BitmapNotAsked => {
+                f.write_str("POSTCOPY_RESUME came before the received bitmap was requested")
+            }
+            ErrorKind::Flood => f.write_str("the source sends PINGs faster than it reads PONGs"),
+            ErrorKind::Incomplete { missing } => {
                 write!(
                     f,
-                    "the stream has ended, but {missing} target pages are missing"
+                    "the stream ended, but {missing} target pages are missing"
                 )
             }
-            What::DevicesLost => f.write_str(
-                "the stream has ended, but the link broke before the device state was received",
+            ErrorKind::DevicesLost => f.write_str(
+                "the stream ended, but the device state was lost with an earlier connection",
             ),
-            What::NoSwitch => f.write_str("the stream has ended without a switch to postcopy"),
-            What::LinkLost => f.write_str("the connection was lost before the guest may run"),
-            What::LinkDown => f.write_str("the connection is down, nothing can come from it"),
-            What::Over => f.write_str("the migration has failed before"),
-            What::NoPreempt => f.write_str("no preempt channel was agreed"),
-            What::NoSuchPage => f.write_str("there is no such page"),
-            What::NotListening => f.write_str("pages are not requested before POSTCOPY_LISTEN"),
-            What::BlockNumber { next } => write!(f, "the number of this RAM block is {next}"),
-            What::PageLength { len } => write!(f, "a target page with {len} bytes of data"),
-            What::NotHandedOut => f.write_str("the range was not handed out for placement"),
-            What::TooManyRuns => {
-                write!(f, "{} ranges are being placed already", super::MAX_RUNS)
+            ErrorKind::NoSwitch => f.write_str("the stream ended without a switch to postcopy"),
+            ErrorKind::LinkLost => {
+                f.write_str("the connection was lost before the guest may run here")
             }
-            What::StillPlacing => f.write_str("a range is still being placed"),
-            What::NothingToSave => f.write_str("the device state is not complete"),
-            What::NothingToConfirm => f.write_str("the end has not come"),
-            What::NotPaused => f.write_str("there is nothing to recover"),
+            ErrorKind::LinkDown => f.write_str("an event came while the connection is down"),
+            ErrorKind::Over => f.write_str("the migration has already failed"),
+            ErrorKind::NoPreempt => f.write_str("no preempt channel was agreed"),
+            ErrorKind::NoSuchPage => f.write_str("no such page"),
+            ErrorKind::NotListening => {
+                f.write_str("pages cannot be requested before POSTCOPY_LISTEN")
+            }
+            ErrorKind::BlockNumber { next } => write!(f, "this RAM block must have number {next}"),
+            ErrorKind::PageLength { len } => write!(f, "the target page has {len} bytes of data"),
+            ErrorKind::NotHandedOut => f.write_str("the range was not handed out for placement"),
+            ErrorKind::TooManyRuns => {
+                write!(f, "{} ranges are already being placed", super::MAX_RUNS)
+            }
+            ErrorKind::StillPlacing => f.write_str("a range is still being placed"),
+            ErrorKind::NothingToSave => f.write_str("the device state is not complete"),
+            ErrorKind::NothingToConfirm => f.write_str("the migration is not complete"),
+            ErrorKind::NotPaused => f.write_str("the migration is not paused"),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "block {}", place.block)?;
-            if let Some(offset) = place.offset {
+        if let Some(location) = &self.location {
+            write!(f, "block {}", location.block)?;
+            if let Some(offset) = location.offset {
                 write!(f, " at 0x{offset:x}")?;
             }
             f.write_str(": ")?;
         }
-        if let What::Incomplete { .. } = self.what {
-            write!(f, "{} (this is the first)", self.what)?;
+        if let ErrorKind::Incomplete { .. } = self.kind {
+            write!(f, "{} (this is the first)", self.kind)?;
         } else {
-            write!(f, "{}", self.what)?;
+            write!(f, "{}", self.kind)?;
         }
         f.write_str(" [")?;
         if let Some(channel) = self.channel {
             write!(f, "{channel} channel, ")?;
         }
-        write!(f, "{}]: {}", self.phase, self.what.advice())
+        write!(f, "{}]: {}", self.phase, self.kind.advice())
     }
 }
 

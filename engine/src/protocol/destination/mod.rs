@@ -1,8 +1,11 @@
 //! The destination core: what an incoming migration means, without any I/O.
 //!
-//! In go the events of [`retpath_codec::forward`], faults, and news of the
-//! connections; out come placements, [`Action`]s and return-path bytes. There
-//! is no clock: `now` is in nanoseconds and never decreases.
+//! Its input is the events of [`retpath_codec::forward`], faults, and changes of the
+//! connections; its output is placements, [`Action`]s and return-path bytes. There is no
+//! clock: `now` is in nanoseconds and never decreases.
+//!
+//! Policies beside it decide which connections become channels ([`pending`]) and how long
+//! each may take ([`deadlines`]).
 //!
 //! ```text
 //!  events of a channel ──▶ event / run_of_pages ──▶ Placement ──▶ placed
@@ -13,39 +16,37 @@
 //!
 //! # What the caller does
 //!
-//! * Carries out a [`Placement`] at once, and after [`Placement::Copy`] and
-//!   [`Placement::Zero`] says so with [`Destination::placed`].
-//! * After each call, [`Destination::poll`]s until there is nothing to do and
-//!   writes what is in the [`Destination::outbox`].
-//! * After an error, looks at [`Destination::phase`]: unchanged after a fault
-//!   of the caller; [`Phase::Paused`] if the guest may be running, after which
-//!   both connections must be closed and a new one awaited; [`Phase::Failed`]
-//!   before that, with SHUT(1) in the outbox.
+//! * Carry out a [`Placement`] immediately, and report an [atomic](Placement::atomic) one
+//!   with [`Destination::placed`].
+//! * After each call, [`Destination::poll`] until there are no more actions, and write the
+//!   [`Destination::outbox`].
+//! * After an error, check [`Destination::phase`]. It is unchanged after an error of the
+//!   caller; [`Phase::Paused`] if the guest may be running: close both connections and
+//!   wait for a new one; and [`Phase::Failed`] before that, with SHUT(1) in the outbox.
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! No sequence of calls makes it panic, whatever the peer sends. Every number
-//! in an event is checked against the blocks. A page is requested at most once
-//! on each link, and handed out for placement at most once until it is
-//! discarded. SHUT(0) is sent when every page is here and the device state is
-//! safe, and is the last message.
+//! No sequence of calls panics, whatever the peer sends. Every number in an event is
+//! checked against the blocks. A page is requested at most once on each connection, and
+//! handed out for placement at most once until it is discarded. SHUT(0) is sent when every
+//! page has been received and the device state is saved, and is the last message.
 //!
-//! It is stricter than QEMU (`savevm.c`, `postcopy-ram.c`, `ram.c`), and the
-//! places are these: a page that is received twice, a target page twice in its
-//! host page, a POSTCOPY_RESUME or RECV_BITMAP outside recovery or before all
-//! bitmaps, and a stream that ends with pages missing, are errors.
+//! It is stricter than QEMU (`savevm.c`, `postcopy-ram.c`, `ram.c`) in these cases, which
+//! are errors: a page that is received twice, a target page twice in its host page, a
+//! POSTCOPY_RESUME or RECV_BITMAP outside recovery or before all bitmaps, and a stream that
+//! ends with pages missing.
 //!
 //! # Unplugged memory
 //!
 //! QEMU never sends unplugged memory of a virtio-mem device, and RAM records do not
-//! distinguish it from pages that a faulty source forgot. A page counts as unplugged
+//! distinguish it from pages that a faulty source left out. A page counts as unplugged
 //! if both hold: the device's own state says so ([`virtio_mem`](crate::virtio_mem)),
 //! and the source has not promised the page in POSTCOPY_RAM_DISCARD, which names
-//! everything that it will send after the switch. Unplugged pages are neither missing
+//! every page that it will send after the switch. Unplugged pages are neither missing
 //! nor requested, and read as zeros. Any other page that has not been received when
 //! the stream ends is an error.
 //!
-//! A source that resumes after a broken link forgets its promises of unplugged
+//! A source that resumes after a lost connection forgets its promises of unplugged
 //! pages (`ram.c:ram_dirty_bitmap_reload`), and so does this core.
 //!
 //! # Memory
@@ -54,15 +55,17 @@
 //! of virtio-mem, one section of a virtio-mem device, one more bit while received
 //! bitmaps wait in the outbox, one host page for each channel if host pages are
 //! larger than target pages, and about 1.3 MB for percentiles. Nothing grows
-//! with what a peer says before it is checked against [`Config::max_ram`],
+//! with a peer's number before it is checked against [`Config::max_ram`],
 //! [`MAX_BLOCKS`] and [`MAX_PONGS`].
 
 mod api;
 mod assembly;
 mod blocklist;
 mod commands;
+pub mod deadlines;
 mod ending;
 mod error;
+pub mod pending;
 mod phase;
 mod placing;
 mod ram;
@@ -76,14 +79,14 @@ use std::collections::VecDeque;
 use retpath_codec::command::PageSizes;
 use retpath_codec::forward::{Event, ram::Record};
 
-pub use self::api::{Action, Config, Ending, Placed, Placement, Tail};
-pub use self::error::{Blame, Error, Place, What};
+pub use self::api::{Action, Config, Content, Ending, Placement, Tail};
+pub use self::error::{Blame, Error, ErrorKind, Location};
 pub use self::phase::Phase;
 pub use crate::pages::Fault;
 
-use self::assembly::Lane;
-use self::phase::Turn;
-use self::ram::Verdict;
+use self::assembly::ChannelState;
+use self::phase::Transition;
+use self::ram::Delivery;
 use self::requests::Requests;
 use crate::Channel;
 use crate::bits::Bits;
@@ -92,33 +95,76 @@ use crate::pages::Pages;
 use crate::stats::Stats;
 use crate::virtio_mem::Devices;
 
-/// Most RAM blocks a machine may have.
+/// Maximum number of RAM blocks.
 pub const MAX_BLOCKS: usize = 4096;
 
-/// Most PONGs in an outbox that is never drained; QEMU sends five PINGs.
+/// Maximum number of PONGs in an outbox that is never drained; QEMU sends five PINGs.
 pub const MAX_PONGS: usize = 1024;
 
-/// Most ranges of one channel that may be handed out and not placed.
+/// Maximum number of ranges of one channel that are handed out and not placed.
 pub const MAX_RUNS: usize = 64;
 
-/// Most faults whose waiting is timed at once; others are served untimed.
+/// Maximum number of faults that are timed at once; others are served untimed.
 pub const MAX_TIMED: usize = 4096;
 
-/// Limit for the RAM of all blocks unless the settings say otherwise, 4 TiB.
+/// Default limit for the RAM of all blocks: 4 TiB.
 pub const DEFAULT_MAX_RAM: u64 = 4 << 40;
 
 /// The PING value with which a source asks whether the device state is loaded
 /// (`savevm.h`, since 10.2).
 const PING_LOADED: u32 = 0x42;
 
-/// How far the device state is.
+/// State of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Device {
     Arriving,
     Complete,
     Saved,
-    /// The link broke before all of it was here.
+    /// The connection was lost before all of it was received.
     Lost,
+}
+
+/// State of the return path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReturnPath {
+    /// OPEN_RETURN_PATH has not come.
+    Closed,
+    Open,
+    /// SWITCHOVER_ACK has been sent.
+    Acknowledged,
+}
+
+/// State of the current main channel's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MainStream {
+    Open,
+    /// Inside a package.
+    Package,
+    /// EOF has come.
+    Ended,
+}
+
+/// State of the current preempt channel's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PreemptStream {
+    /// No preempt channel was agreed.
+    NotAgreed,
+    Open,
+    /// No more pages will come on it.
+    Ended,
+}
+
+/// How far the end of a migration has been reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completion {
+    /// [`Action::Complete`] follows when everything has been received.
+    Unconfirmed,
+    /// [`Action::Complete`] was returned.
+    AwaitingConfirmation,
+    /// SHUT(0) may be sent.
+    Confirmed,
+    /// [`Action::Finished`] was returned.
+    Reported,
 }
 
 /// An incoming migration.
@@ -128,79 +174,69 @@ pub struct Destination {
     phase: Phase,
     blocks: Blocks,
     pages: Pages,
-    /// The virtio-mem devices, which say what is unplugged.
+    /// The virtio-mem devices, whose state says what is unplugged.
     virtio_mem: Devices,
     /// Target page size in bytes.
     target: u64,
-    /// Bytes of RAM announced.
+    /// RAM announced so far, in bytes.
     ram: u64,
     advice: Option<PageSizes>,
-    return_path: bool,
+    return_path: ReturnPath,
     device: Device,
-    /// Whether the events are those of a package.
-    in_package: bool,
-    /// Whether SWITCHOVER_ACK has been sent.
-    acknowledged: bool,
-    /// By how many `ram` sections without a page outnumber those with one.
+    /// Number of `ram` sections without pages, minus those with pages.
     empty_pieces: u32,
     /// Pages received in precopy by the end of the last `ram` section.
     piece: u64,
-    /// PINGs with [`PING_LOADED`] that wait for the device state.
+    /// Number of unanswered PINGs with [`PING_LOADED`], which wait for the device state.
     held: usize,
-    /// Whether LISTEN has come.
-    listened: bool,
-    /// Whether EOF has come on this main channel.
-    main_ended: bool,
-    /// Whether this preempt channel will bring nothing more.
-    preempt_ended: bool,
-    /// Whether [`Action::Complete`] is out.
-    asked_to_confirm: bool,
-    /// Whether the end may be told to the source.
-    confirmed: bool,
-    /// Whether [`Action::Finished`] is out.
-    told: bool,
-    /// Blocks whose bitmap has been asked for in this recovery.
+    /// Whether POSTCOPY_LISTEN has come.
+    listening: bool,
+    main: MainStream,
+    preempt: PreemptStream,
+    completion: Completion,
+    /// Blocks whose bitmap has been requested in this recovery.
     asked: Bits,
-    lanes: [Lane; 2],
+    channels: [ChannelState; 2],
     requests: Requests,
     actions: VecDeque<Action>,
     stats: Stats,
 }
 
-/// What decides whether an event may come now.
+/// The class of an event, which decides whether it is allowed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EventClass {
     Command,
-    /// The preempt channel may carry it.
+    /// Allowed on the preempt channel.
     Urgent,
-    /// So it may this, which ends it.
+    /// Allowed on the preempt channel, which it ends.
     Eos,
     Description,
     Other,
 }
 
-impl Kind {
+impl EventClass {
     fn of(event: &Event<'_>) -> Self {
         match event {
-            Event::Command(_) => Kind::Command,
-            Event::Record(Record::Page { .. } | Record::Zero { .. }) => Kind::Urgent,
-            Event::Record(Record::Eos) => Kind::Eos,
-            Event::Description { .. } | Event::DescriptionBytes(_) => Kind::Description,
-            _ => Kind::Other,
+            Event::Command(_) => EventClass::Command,
+            Event::Record(Record::Page { .. } | Record::Zero { .. }) => EventClass::Urgent,
+            Event::Record(Record::Eos) => EventClass::Eos,
+            Event::Description { .. } | Event::DescriptionBytes(_) => EventClass::Description,
+            _ => EventClass::Other,
         }
     }
 }
 
-/// An error in the making: the channel and the phase come last.
+/// The cause of an [`Error`], before its channel and phase are known.
 #[derive(Debug)]
-struct Flaw {
-    what: What,
-    place: Option<Place>,
+struct Cause {
+    kind: ErrorKind,
+    location: Option<Location>,
 }
 
-impl From<What> for Flaw {
-    fn from(what: What) -> Self {
-        Self { what, place: None }
+impl From<ErrorKind> for Cause {
+    fn from(kind: ErrorKind) -> Self {
+        let location = None;
+        Self { kind, location }
     }
 }
 
@@ -208,7 +244,14 @@ impl Destination {
     /// A migration that has not begun.
     pub fn new(config: Config) -> Self {
         Self {
-            confirmed: !config.confirm_end,
+            completion: match config.confirm_end {
+                true => Completion::Unconfirmed,
+                false => Completion::Confirmed,
+            },
+            preempt: match config.preempt {
+                true => PreemptStream::Open,
+                false => PreemptStream::NotAgreed,
+            },
             target: config.target_page,
             virtio_mem: Devices::new(config.max_ram),
             config,
@@ -217,38 +260,34 @@ impl Destination {
             pages: Pages::default(),
             ram: 0,
             advice: None,
-            return_path: false,
+            return_path: ReturnPath::Closed,
             device: Device::Arriving,
-            in_package: false,
-            acknowledged: false,
             empty_pieces: 0,
             piece: 0,
             held: 0,
-            listened: false,
-            main_ended: false,
-            preempt_ended: false,
-            asked_to_confirm: false,
-            told: false,
+            listening: false,
+            main: MainStream::Open,
             asked: Bits::default(),
-            lanes: Default::default(),
+            channels: Default::default(),
             requests: Requests::default(),
             actions: VecDeque::new(),
             stats: Stats::default(),
         }
     }
 
-    /// Continues a migration that another process received up to some point after the
-    /// switch to postcopy. Each block comes with its received bitmap, as words of 64
-    /// bits; the target page size is that of `config`. `sections` are the devices'
-    /// sections as received, which say what memory is unplugged; `None` if the device
-    /// state is incomplete, so that the guest can only be
-    /// [given back](Config::give_back). The migration is paused until
-    /// [`Destination::link_restored`]; there is no [`Action::Block`].
+    /// A migration that another process received up to some point after the switch to
+    /// postcopy. It is paused until [`Destination::link_restored`], and there is no
+    /// [`Action::Block`].
+    ///
+    /// Each block comes with its received bitmap, as words of 64 bits; the target page
+    /// size is that of `config`. `sections` are the devices' sections as received, which
+    /// say what memory is unplugged; `None` if the device state is incomplete, so that the
+    /// guest can only be [given back](Config::give_back).
     ///
     /// # Errors
     ///
-    /// The blocks break a rule, or are larger than the settings allow.
-    pub fn taking_over<W>(
+    /// A block is invalid, or exceeds a limit.
+    pub fn resumed<W>(
         config: Config,
         blocks: impl IntoIterator<Item = (Block, W)>,
         sections: Option<&[&[u8]]>,
@@ -258,12 +297,12 @@ impl Destination {
     {
         let mut core = Self::new(config);
         for (block, received) in blocks {
-            let place = Some(Place {
+            let location = Some(Location {
                 block: block.name.clone(),
                 offset: None,
             });
             core.add_block(block)
-                .map_err(|what| core.give_up(None, Flaw { what, place }))?;
+                .map_err(|kind| core.give_up(None, Cause { kind, location }))?;
             core.pages.restore(received);
         }
         match sections {
@@ -279,8 +318,8 @@ impl Destination {
         }
         core.phase = Phase::Paused;
         core.stats.pauses = 1;
-        core.return_path = true;
-        core.listened = true;
+        core.return_path = ReturnPath::Open;
+        core.listening = true;
         Ok(core)
     }
 
@@ -288,24 +327,29 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// See [`What`]. Unless the caller is to blame, the migration is paused or
+    /// See [`ErrorKind`]. Unless it is an error of the caller, the migration is paused or
     /// has failed.
     pub fn event<'a>(
         &'a mut self,
         channel: Channel,
         event: Event<'a>,
         now: u64,
-    ) -> Result<Placement<'a>, Error> {
+    ) -> Result<Option<Placement<'a>>, Error> {
         match self.take(channel, &event, now) {
-            Ok(verdict) => Ok(self.placement(channel, &event, verdict)),
-            Err(flaw) => Err(self.give_up(Some(channel), flaw)),
+            Ok(delivery) => Ok(delivery.map(|delivery| self.placement(channel, delivery))),
+            Err(cause) => Err(self.give_up(Some(channel), cause)),
         }
     }
 
-    fn take(&mut self, channel: Channel, event: &Event<'_>, now: u64) -> Result<Verdict, Flaw> {
-        self.expect(channel, Kind::of(event), event.label())?;
+    fn take<'a>(
+        &mut self,
+        channel: Channel,
+        event: &Event<'a>,
+        now: u64,
+    ) -> Result<Option<Delivery<'a>>, Cause> {
+        self.expect(channel, EventClass::of(event), event.label())?;
         // Before LISTEN the source may still promise pages.
-        if channel == Channel::Main && self.virtio_mem.event(event) && self.listened {
+        if channel == Channel::Main && self.virtio_mem.event(event) && self.listening {
             for part in self.virtio_mem.newly_unplugged(&self.blocks) {
                 self.pages.unplug(part.block, part.start, part.len);
             }
@@ -317,7 +361,7 @@ impl Destination {
             Event::Eof => self.eof()?,
             Event::Configuration { machine } => self.machine(machine),
             Event::Subsection(subsection) => self.subsection(&subsection)?,
-            // Kept by the caller, or of no meaning here.
+            // Stored by the caller, or not needed.
             Event::Header
             | Event::Section { .. }
             | Event::Footer { .. }
@@ -325,7 +369,7 @@ impl Destination {
             | Event::Description { .. }
             | Event::DescriptionBytes(_) => {}
         }
-        Ok(Verdict::None)
+        Ok(None)
     }
 
     /// Marks the memory that the virtio-mem devices say is unplugged.
@@ -335,66 +379,75 @@ impl Destination {
         }
     }
 
-    /// Whether anything like this may come on this channel now.
-    fn expect(&self, channel: Channel, kind: Kind, what: &'static str) -> Result<(), What> {
-        match (self.phase, kind) {
-            (Phase::Failed, _) => return Err(What::Over),
-            (Phase::Paused, _) => return Err(What::LinkDown),
-            (_, Kind::Description) => {
-                let legal = self.main_ended && !self.listened && channel == Channel::Main;
+    /// Checks that an event of this class is allowed on this channel now.
+    fn expect(
+        &self,
+        channel: Channel,
+        class: EventClass,
+        what: &'static str,
+    ) -> Result<(), ErrorKind> {
+        match (self.phase, class) {
+            (Phase::Failed, _) => return Err(ErrorKind::Over),
+            (Phase::Paused, _) => return Err(ErrorKind::LinkDown),
+            (_, EventClass::Description) => {
+                let legal = self.is_main_ended() && !self.listening && channel == Channel::Main;
                 return if legal {
                     Ok(())
                 } else {
-                    Err(What::OutOfTurn { what })
+                    Err(ErrorKind::OutOfTurn { what })
                 };
             }
-            (Phase::Recovering, Kind::Command) => {}
-            // An early preempt channel ends behind the main channel, when all
-            // pages may be here already; the main one is refused below.
-            (Phase::Finished, Kind::Eos) => {}
-            (Phase::Finished | Phase::Recovering, _) => return Err(What::OutOfTurn { what }),
+            (Phase::Recovering, EventClass::Command) => {}
+            // An early preempt channel ends after the main channel, when all pages may have been
+            // received. On the main channel it is refused below.
+            (Phase::Finished, EventClass::Eos) => {}
+            (Phase::Finished | Phase::Recovering, _) => return Err(ErrorKind::OutOfTurn { what }),
             _ => {}
         }
         match channel {
-            Channel::Main if self.main_ended => Err(What::OutOfTurn { what }),
+            Channel::Main if self.is_main_ended() => Err(ErrorKind::OutOfTurn { what }),
             Channel::Main => Ok(()),
-            Channel::Preempt if !self.config.preempt => Err(What::NoPreempt),
-            Channel::Preempt if self.preempt_ended => Err(What::OutOfTurn { what }),
-            Channel::Preempt if matches!(kind, Kind::Urgent | Kind::Eos) => Ok(()),
-            Channel::Preempt => Err(What::OnPreempt { what }),
+            Channel::Preempt => match self.preempt {
+                PreemptStream::NotAgreed => Err(ErrorKind::NoPreempt),
+                PreemptStream::Ended => Err(ErrorKind::OutOfTurn { what }),
+                PreemptStream::Open if matches!(class, EventClass::Urgent | EventClass::Eos) => {
+                    Ok(())
+                }
+                PreemptStream::Open => Err(ErrorKind::OnPreempt { what }),
+            },
         }
     }
 
-    /// A thread touched `offset`: says whether the page has been requested by
-    /// this call, by an earlier one (the thread will be woken by the
-    /// placement), or is there. If it is there, wake the thread; should the
-    /// kernel find nothing there, the page is one that was zero before LISTEN,
-    /// or is unplugged, and must be placed as zeros.
+    /// Handles a thread's access to a missing page at `offset`. Returns whether the page is
+    /// requested by this call, was requested before (the placement will wake the thread),
+    /// or is present.
     ///
-    /// While the link is down, the request goes out when it is restored.
+    /// If it is present, wake the thread. If the kernel has no page there, the page was
+    /// zero before LISTEN or is unplugged: place it as zeros. While the connection is down,
+    /// requests wait until it is restored.
     ///
     /// # Errors
     ///
-    /// [`What::NoSuchPage`], [`What::NotListening`], and [`What::Over`] if the
-    /// page will never come.
+    /// [`ErrorKind::NoSuchPage`], [`ErrorKind::NotListening`], and [`ErrorKind::Over`] if the
+    /// page will never be received.
     pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<Fault, Error> {
         self.touch(block, offset, now)
-            .map_err(|flaw| self.give_up(None, flaw))
+            .map_err(|cause| self.give_up(None, cause))
     }
 
-    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Flaw> {
+    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Cause> {
         let Ok(block) = self.blocks.block(id) else {
-            return Err(What::NoSuchPage.into());
+            return Err(ErrorKind::NoSuchPage.into());
         };
         let start = offset - offset % block.page;
         if offset >= block.len {
-            return Err(self.at(id, offset, What::NoSuchPage));
+            return Err(self.at(id, offset, ErrorKind::NoSuchPage));
         }
-        if !self.listened {
-            return Err(self.at(id, offset, What::NotListening));
+        if !self.listening {
+            return Err(self.at(id, offset, ErrorKind::NotListening));
         }
         if self.phase == Phase::Failed && !self.pages.is_received(id, start) {
-            return Err(self.at(id, offset, What::Over));
+            return Err(self.at(id, offset, ErrorKind::Over));
         }
         let fault = self.pages.fault(id, start);
         match fault {
@@ -403,8 +456,8 @@ impl Destination {
             Fault::New => {
                 self.stats.faults += 1;
                 self.requests.wait(id, start, now);
-                // What is here already is not asked for; should the link
-                // break first, its repetition will ask.
+                // A page that is being placed needs no request. If the connection is lost first,
+                // the page is requested after the recovery.
                 if self.phase.is_live() && !self.is_placing(id, start, block.page) {
                     self.requests.request(id, block, start, &mut self.stats);
                 }
@@ -413,49 +466,48 @@ impl Destination {
         Ok(fault)
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub fn poll(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// What has to be written to the return path, in order: drain from the
-    /// front what has been written. A call may add requests that have to be
-    /// repeated, so call until it is empty.
+    /// The bytes to write to the return path, in order: drain from the front what has been
+    /// written. A call may add requests that have to be repeated, so call until it is empty.
     pub fn outbox(&mut self) -> &mut Vec<u8> {
         self.requests
             .outbox(&self.blocks, &self.pages, &mut self.stats)
     }
 
-    /// All of the outbox has been handed to the connection. Only the latency's
-    /// parts depend on it.
+    /// Reports that the whole outbox has been written. Only latency statistics depend on
+    /// it.
     pub fn written(&mut self, now: u64) {
         self.requests.written(now);
     }
 
-    /// Whether the source hears from here: it then waits for the last message,
-    /// SHUT, before it closes.
+    /// Whether there is a return path: the source then waits for the last message, SHUT,
+    /// before it closes.
     pub fn has_return_path(&self) -> bool {
-        self.return_path
+        self.return_path != ReturnPath::Closed
     }
 
-    /// Whether POSTCOPY_LISTEN has come: from then on pages come once each, and
-    /// an early preempt channel is read.
+    /// Whether POSTCOPY_LISTEN has come: from then on each page comes once, and an early
+    /// preempt channel is read.
     pub fn is_listening(&self) -> bool {
-        self.listened
+        self.listening
     }
 
-    /// Whether the source has stopped its guest for good: it switched to
-    /// postcopy, or has sent everything.
+    /// Whether the source has stopped its guest: it switched to postcopy, or has sent
+    /// everything.
     pub fn has_switched(&self) -> bool {
-        self.listened || self.main_ended
+        self.listening || self.is_main_ended()
     }
 
     /// Whether the main stream has ended: the source has sent everything.
     pub fn is_main_ended(&self) -> bool {
-        self.main_ended
+        self.main == MainStream::Ended
     }
 
-    /// Where the migration stands.
+    /// The phase of the migration.
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -465,28 +517,31 @@ impl Destination {
         &self.blocks
     }
 
-    /// The states of their pages.
+    /// The states of all pages.
     pub fn pages(&self) -> &Pages {
         &self.pages
     }
 
-    /// What has happened so far.
+    /// Statistics of the migration so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Goes on to the next phase, if `what` may come now.
-    fn turn(&mut self, turn: Turn, what: &'static str) -> Result<(), What> {
-        self.phase = self.phase.after(turn).ok_or(What::OutOfTurn { what })?;
+    /// Changes the phase, if `what` is allowed now.
+    fn advance(&mut self, transition: Transition, what: &'static str) -> Result<(), ErrorKind> {
+        self.phase = self
+            .phase
+            .after(transition)
+            .ok_or(ErrorKind::OutOfTurn { what })?;
         Ok(())
     }
 
-    /// An error at a place in a block.
-    fn at(&self, id: BlockId, offset: u64, what: What) -> Flaw {
-        let place = self.blocks.block(id).ok().map(|block| Place {
+    /// The cause of an error at an offset in a block.
+    fn at(&self, id: BlockId, offset: u64, kind: ErrorKind) -> Cause {
+        let location = self.blocks.block(id).ok().map(|block| Location {
             block: block.name.clone(),
             offset: Some(offset),
         });
-        Flaw { what, place }
+        Cause { kind, location }
     }
 }

@@ -1,4 +1,4 @@
-//! Where an incoming migration stands, and which turns lead on from there.
+//! Phases of an incoming migration, and the transitions between them.
 //!
 //! Mirrors the postcopy states of `postcopy-ram.h:PostcopyState` (NONE,
 //! ADVISE, DISCARD, LISTENING, RUNNING, END) and the migration states
@@ -6,39 +6,39 @@
 
 use std::fmt;
 
-/// Where an incoming migration stands.
+/// The phase of an incoming migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Nothing is known of postcopy; pages arrive in precopy.
+    /// POSTCOPY_ADVISE has not come; pages arrive in precopy.
     Fresh,
     /// Postcopy may follow; pages arrive in precopy.
     Advised,
-    /// The source has stopped its guest and says what it will send again.
+    /// The source has stopped its guest, and announces what it will send again.
     Discarding,
     /// Missing pages are requested; the device state is being loaded.
     Listening,
     /// The guest may run; missing pages are requested.
     Running,
-    /// The link is lost; faults are remembered.
+    /// The connection is lost; faults are remembered.
     Paused,
-    /// A new link is there; the source asks what has been received.
+    /// There is a new connection; the source asks what has been received.
     Recovering,
-    /// Over: every page is here and the source has been told.
+    /// Over: every page has been received, and the source was told.
     Finished,
-    /// Over: it failed.
+    /// Over: the migration failed.
     Failed,
 }
 
-/// What moves a migration from one phase to another.
+/// A transition from one phase to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Transition {
     Advise,
     Discard,
     Listen,
     Run,
     LinkLost,
-    /// The link is lost after the source has stopped its guest, and it cannot
-    /// run it again by itself.
+    /// The connection is lost after the source has stopped its guest, which it cannot run
+    /// again by itself.
     LinkLostAtSwitch,
     LinkRestored,
     Resume,
@@ -47,53 +47,53 @@ pub(super) enum Turn {
 }
 
 impl Phase {
-    /// The phase after a turn, if it is one that may come now.
-    pub(super) fn after(self, turn: Turn) -> Option<Self> {
+    /// The phase after a transition; `None` if the transition is not allowed.
+    pub(super) fn after(self, transition: Transition) -> Option<Self> {
         use Phase::{
             Advised, Discarding, Failed, Finished, Fresh, Listening, Paused, Recovering, Running,
         };
-        Some(match (self, turn) {
-            (Fresh, Turn::Advise) => Advised,
-            (Advised | Discarding, Turn::Discard) => Discarding,
-            // A QEMU destination trips over LISTEN without a discard; nothing
-            // in the protocol asks for one.
-            (Advised | Discarding, Turn::Listen) => Listening,
-            (Listening, Turn::Run) => Running,
+        Some(match (self, transition) {
+            (Fresh, Transition::Advise) => Advised,
+            (Advised | Discarding, Transition::Discard) => Discarding,
+            // A QEMU destination fails on LISTEN without a discard; the protocol does not
+            // require one.
+            (Advised | Discarding, Transition::Listen) => Listening,
+            (Listening, Transition::Run) => Running,
 
-            // Before RUN the source still has the guest: it is the one to
-            // start again, and there is nothing to recover.
-            (Fresh | Advised | Discarding | Listening, Turn::LinkLost) => Failed,
-            (Running | Paused | Recovering, Turn::LinkLost) => Paused,
-            (Advised | Discarding | Listening, Turn::LinkLostAtSwitch) => Paused,
-            // The source may not have seen the SHUT that ended it.
-            (Paused | Finished, Turn::LinkRestored) => Recovering,
-            (Recovering, Turn::Resume) => Running,
+            // Before RUN the guest is still at the source: the migration has to be started
+            // again, and there is nothing to recover.
+            (Fresh | Advised | Discarding | Listening, Transition::LinkLost) => Failed,
+            (Running | Paused | Recovering, Transition::LinkLost) => Paused,
+            (Advised | Discarding | Listening, Transition::LinkLostAtSwitch) => Paused,
+            // The source may have missed SHUT.
+            (Paused | Finished, Transition::LinkRestored) => Recovering,
+            (Recovering, Transition::Resume) => Running,
 
-            // Without a switch (precopy all the way), or with one.
-            (Fresh | Advised | Discarding | Running, Turn::Finish) => Finished,
-            (Finished | Failed, Turn::LinkLost) => self,
-            (Finished, Turn::Fail) => return None,
-            (_, Turn::Fail) => Failed,
+            // Without a switch to postcopy, or with one.
+            (Fresh | Advised | Discarding | Running, Transition::Finish) => Finished,
+            (Finished | Failed, Transition::LinkLost) => self,
+            (Finished, Transition::Fail) => return None,
+            (_, Transition::Fail) => Failed,
             _ => return None,
         })
     }
 
-    /// Whether pages still arrive in precopy.
+    /// Whether pages arrive in precopy.
     pub fn is_precopy(self) -> bool {
         matches!(self, Phase::Fresh | Phase::Advised | Phase::Discarding)
     }
 
-    /// Whether missing pages are requested and placed now.
+    /// Whether missing pages are requested and placed.
     pub fn is_live(self) -> bool {
         matches!(self, Phase::Listening | Phase::Running)
     }
 
-    /// Whether the link is down, or not in use for pages again yet.
+    /// Whether the connection is down, or does not carry pages again yet.
     pub fn is_recoverable(self) -> bool {
         matches!(self, Phase::Paused | Phase::Recovering)
     }
 
-    /// Whether nothing more will happen.
+    /// Whether the migration is over.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Finished | Phase::Failed)
     }

@@ -1,102 +1,96 @@
-//! Between being handed out and being received: pages on their way into
-//! memory.
+//! Pages that are handed out for placement, until they count as received.
 //!
 //! Mirrors `postcopy-ram.c:postcopy_place_page` and what
 //! `postcopy-ram.c:qemu_ufd_copy_ioctl` does after it.
 
 use super::assembly::{Run, Span};
-use super::ram::lane;
-use super::{Destination, Error, Flaw, Kind, Placed, What};
+use super::ram::index;
+use super::{Cause, Destination, Error, ErrorKind, EventClass};
 use crate::Channel;
 use crate::blocks::BlockId;
 
 impl Destination {
-    /// Announces `len` bytes of whole host pages that the caller is about to
-    /// read from this channel without showing them as events, and to place.
-    /// Up to [`MAX_RUNS`](super::MAX_RUNS) of them may be on their way to being placed.
+    /// Takes `len` bytes of whole host pages that arrived on this channel at `now`, and
+    /// that the caller places without showing them as events. Up to
+    /// [`MAX_RUNS`](super::MAX_RUNS) ranges may await [`Destination::placed`].
     ///
     /// # Errors
     ///
-    /// As if the pages had come as events.
+    /// As for the same pages as events.
     pub fn run_of_pages(
         &mut self,
         channel: Channel,
         block: BlockId,
         offset: u64,
         len: u64,
+        now: u64,
     ) -> Result<(), Error> {
         let span = Span { block, offset, len };
-        self.announce(channel, span)
-            .map_err(|flaw| self.give_up(Some(channel), flaw))
+        self.announce(channel, span, now)
+            .map_err(|cause| self.give_up(Some(channel), cause))
     }
 
-    fn announce(&mut self, channel: Channel, span: Span) -> Result<(), Flaw> {
+    fn announce(&mut self, channel: Channel, span: Span, now: u64) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
-        let flaw = |what| self.at(block, offset, what);
-        self.expect(channel, Kind::Urgent, "PAGE").map_err(flaw)?;
+        let cause = |what| self.at(block, offset, what);
+        self.expect(channel, EventClass::Urgent, "PAGE")
+            .map_err(cause)?;
         let page = match self.blocks.block(block) {
             Ok(block) => block.page,
-            Err(error) => return Err(flaw(What::Block(error))),
+            Err(error) => return Err(cause(ErrorKind::Block(error))),
         };
         self.blocks
             .check(block, offset, len, page)
-            .map_err(|error| flaw(What::Block(error)))?;
-        if let Some(open) = self.lanes[lane(channel)].assembly.open() {
+            .map_err(|error| cause(ErrorKind::Block(error)))?;
+        if let Some(open) = self.channels[index(channel)].assembly.open() {
             let open = open.offset;
-            return Err(flaw(What::Interleaved { open }));
+            return Err(cause(ErrorKind::Interleaved { open }));
         }
         self.expect_new(channel, span)?;
-        self.hand_out(channel, span, None, false);
+        self.hand_out(channel, span, now, false);
         Ok(())
     }
 
-    /// The bytes of all runs announced on this channel are here. Only the
-    /// latency's parts depend on it.
-    pub fn arrived(&mut self, channel: Channel, now: u64) {
-        for run in &mut self.lanes[lane(channel)].runs {
-            run.complete.get_or_insert(now);
-        }
-    }
-
-    /// `len` bytes from the start of a range that was handed out on this
-    /// channel are in place, and who waited for them has been woken.
+    /// Reports that `len` bytes from the start of a range that was handed out on this
+    /// channel are in place, and that the threads waiting for them have been woken.
+    /// `present` of the bytes were there before (`EEXIST`) and were left unchanged.
     ///
     /// # Errors
     ///
-    /// [`What::NotHandedOut`].
+    /// [`ErrorKind::NotHandedOut`].
     pub fn placed(
         &mut self,
         channel: Channel,
         block: BlockId,
         offset: u64,
         len: u64,
-        outcome: Placed,
+        present: u64,
         now: u64,
     ) -> Result<(), Error> {
         let span = Span { block, offset, len };
-        self.receive(channel, span, outcome, now)
+        self.receive(channel, span, present, now)
             .and_then(|()| self.settle())
-            .map_err(|flaw| self.give_up(Some(channel), flaw))
+            .map_err(|cause| self.give_up(Some(channel), cause))
     }
 
     fn receive(
         &mut self,
         channel: Channel,
         span: Span,
-        outcome: Placed,
+        present: u64,
         now: u64,
-    ) -> Result<(), Flaw> {
+    ) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
         let Ok(page) = self.blocks.block(block).map(|block| block.page) else {
-            return Err(What::NotHandedOut.into());
+            return Err(ErrorKind::NotHandedOut.into());
         };
-        let runs = &mut self.lanes[lane(channel)].runs;
+        let runs = &mut self.channels[index(channel)].runs;
         let fits = |run: &Run| {
             let start = (run.span.block, run.span.offset) == (block, offset);
             start && len > 0 && len <= run.span.len && len.is_multiple_of(page)
         };
         let Some(at) = runs.iter().position(fits) else {
-            return Err(self.at(block, offset, What::NotHandedOut));
+            return Err(self.at(block, offset, ErrorKind::NotHandedOut));
         };
         let run = &mut runs[at];
         let (complete, zero) = (run.complete, run.zero);
@@ -121,28 +115,20 @@ impl Destination {
         if zero {
             self.stats.zero += count;
         }
-        if let Placed::Present(bytes) = outcome {
-            self.stats.present += (bytes / page).min(count);
-        }
+        self.stats.present += (present / page).min(count);
         Ok(())
     }
 
-    /// Whether a part of a range has been handed out and not been placed.
+    /// Whether a part of a range is handed out and not placed.
     pub(super) fn is_placing(&self, block: BlockId, offset: u64, len: u64) -> bool {
         let span = Span { block, offset, len };
-        let runs = self.lanes.iter().flat_map(|lane| &lane.runs);
+        let runs = self.channels.iter().flat_map(|state| &state.runs);
         runs.into_iter().any(|run| run.span.overlaps(&span))
     }
 
-    /// Hands a range out for placement that [`Self::expect_new`] has passed.
-    pub(super) fn hand_out(
-        &mut self,
-        channel: Channel,
-        span: Span,
-        complete: Option<u64>,
-        zero: bool,
-    ) {
-        self.lanes[lane(channel)].runs.push(Run {
+    /// Hands out a range for placement that passed [`Self::expect_new`].
+    pub(super) fn hand_out(&mut self, channel: Channel, span: Span, complete: u64, zero: bool) {
+        self.channels[index(channel)].runs.push(Run {
             span,
             complete,
             zero,

@@ -2,37 +2,31 @@
 //!
 //! Mirrors `ram.c:ram_load_precopy` and `ram.c:ram_load_postcopy`.
 
-use retpath_codec::forward::{Event, ram::Record};
+use retpath_codec::forward::ram::Record;
 
-use super::assembly::{Content, Progress, Span};
-use super::{Destination, Flaw, MAX_RUNS, Placement, What};
+use super::assembly::{Progress, Span};
+use super::{Cause, Content, Destination, ErrorKind, MAX_RUNS, Placement};
 use crate::Channel;
 use crate::blocks::BlockId;
 
-/// A placement without its data.
+/// Pages that an event completes: a [`Placement`] that does not borrow the core.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Verdict {
-    None,
-    /// The event's data, before the switch.
-    Write(Span),
-    Clear(Span),
-    /// A page of one byte that is in the buffer, before the switch.
-    WriteBuffer(Span),
-    /// The event's data.
-    Copy(Span),
-    /// The host page in the buffer.
-    CopyBuffer(Span),
-    Zero(Span),
+pub(super) struct Delivery<'a> {
+    span: Span,
+    /// `None` for the host page in the channel's buffer.
+    content: Option<Content<'a>>,
+    atomic: bool,
 }
 
 impl Destination {
-    pub(super) fn record(
+    pub(super) fn record<'a>(
         &mut self,
         channel: Channel,
-        record: Record<'_>,
+        record: Record<'a>,
         what: &'static str,
         now: u64,
-    ) -> Result<Verdict, Flaw> {
+    ) -> Result<Option<Delivery<'a>>, Cause> {
+        let target = self.target;
         match record {
             Record::Page {
                 block,
@@ -45,7 +39,7 @@ impl Destination {
                 offset,
                 fill: 0,
                 ..
-            } => self.page(channel, block.index(), offset, Content::Zero, now),
+            } => self.page(channel, block.index(), offset, Content::Zero(target), now),
             Record::Zero {
                 block,
                 offset,
@@ -53,17 +47,16 @@ impl Destination {
                 ..
             } => self.filled(channel, block.index(), offset, fill, now),
             Record::Eos if channel == Channel::Preempt => {
-                self.preempt_ended = true;
-                self.settle()?;
-                Ok(Verdict::None)
+                self.end_preempt()?;
+                Ok(None)
             }
             Record::Eos => {
                 if self.phase.is_precopy() {
                     self.piece_ended();
                 }
-                Ok(Verdict::None)
+                Ok(None)
             }
-            Record::MemSize { .. } if self.phase.is_precopy() => Ok(Verdict::None),
+            Record::MemSize { .. } if self.phase.is_precopy() => Ok(None),
             Record::Block {
                 block,
                 name,
@@ -72,34 +65,36 @@ impl Destination {
                 ..
             } if self.phase.is_precopy() => {
                 self.block(block, name, len, page_size)?;
-                Ok(Verdict::None)
+                Ok(None)
             }
-            Record::MemSize { .. } | Record::Block { .. } => Err(What::OutOfTurn { what }.into()),
+            Record::MemSize { .. } | Record::Block { .. } => {
+                Err(ErrorKind::OutOfTurn { what }.into())
+            }
             Record::Xbzrle { .. } | Record::Compressed { .. } => {
-                Err(What::Unsupported { what }.into())
+                Err(ErrorKind::Unsupported { what }.into())
             }
-            Record::Hook | Record::MultifdFlush => Err(What::Unsupported { what }.into()),
+            Record::Hook | Record::MultifdFlush => Err(ErrorKind::Unsupported { what }.into()),
         }
     }
 
-    /// A target page.
-    fn page(
+    /// Handles a target page.
+    fn page<'a>(
         &mut self,
         channel: Channel,
         id: BlockId,
         offset: u64,
-        content: Content<'_>,
+        content: Content<'a>,
         now: u64,
-    ) -> Result<Verdict, Flaw> {
+    ) -> Result<Option<Delivery<'a>>, Cause> {
         let target = self.target;
         self.blocks
             .check(id, offset, target, target)
-            .map_err(|error| self.at(id, offset, What::Block(error)))?;
+            .map_err(|error| self.at(id, offset, ErrorKind::Block(error)))?;
         if let Content::Data(data) = content
-            && u64::try_from(data.len()) != Ok(target)
+            && content.len() != target
         {
             let len = data.len();
-            return Err(self.at(id, offset, What::PageLength { len }));
+            return Err(self.at(id, offset, ErrorKind::PageLength { len }));
         }
         let part = Span {
             block: id,
@@ -109,7 +104,7 @@ impl Destination {
         if self.phase.is_precopy() {
             return self.precopy_page(channel, part, content);
         }
-        let page = self.blocks.block(id).map_err(What::Block)?.page;
+        let page = self.blocks.block(id).map_err(ErrorKind::Block)?.page;
         let host = Span {
             block: id,
             offset: offset - offset % page,
@@ -117,45 +112,45 @@ impl Destination {
         };
         self.expect_new(channel, host)?;
         let progress = if page == target {
-            match content {
-                Content::Zero => Progress::Zero,
-                Content::Data(_) => Progress::Data,
-            }
+            Progress::Complete(Some(content))
         } else {
-            self.lanes[lane(channel)]
+            self.channels[index(channel)]
                 .assembly
                 .add(host, offset, target, content)
                 .map_err(|what| self.at(id, offset, what))?
         };
-        let verdict = match progress {
-            Progress::Incomplete => return Ok(Verdict::None),
-            Progress::Zero => Verdict::Zero(host),
-            Progress::Data if page == target => Verdict::Copy(host),
-            Progress::Data => Verdict::CopyBuffer(host),
+        let Progress::Complete(content) = progress else {
+            return Ok(None);
         };
-        self.hand_out(channel, host, Some(now), progress == Progress::Zero);
-        Ok(verdict)
+        let zero = matches!(content, Some(Content::Zero(_)));
+        self.hand_out(channel, host, now, zero);
+        Ok(Some(Delivery {
+            span: host,
+            content,
+            atomic: true,
+        }))
     }
 
-    fn precopy_page(
+    fn precopy_page<'a>(
         &mut self,
         channel: Channel,
         part: Span,
-        content: Content<'_>,
-    ) -> Result<Verdict, Flaw> {
+        content: Content<'a>,
+    ) -> Result<Option<Delivery<'a>>, Cause> {
         if channel == Channel::Preempt {
             let what = "a page on the preempt channel";
-            return Err(self.at(part.block, part.offset, What::OutOfTurn { what }));
+            return Err(self.at(part.block, part.offset, ErrorKind::OutOfTurn { what }));
         }
         self.pages.receive(part.block, part.offset, part.len);
         self.stats.precopy += 1;
-        Ok(match content {
-            Content::Zero => Verdict::Clear(part),
-            Content::Data(_) => Verdict::Write(part),
-        })
+        Ok(Some(Delivery {
+            span: part,
+            content: Some(content),
+            atomic: false,
+        }))
     }
 
-    /// A page of one byte that is not 0, which sources before 8.2 may send.
+    /// Handles a page of one repeated byte other than 0, which sources before 8.2 may send.
     fn filled(
         &mut self,
         channel: Channel,
@@ -163,93 +158,73 @@ impl Destination {
         offset: u64,
         fill: u8,
         now: u64,
-    ) -> Result<Verdict, Flaw> {
-        // Before there is a block, nobody has looked at the target page size.
+    ) -> Result<Option<Delivery<'static>>, Cause> {
+        // The target page size is only checked once there is a block.
         self.blocks
             .check(id, offset, self.target, self.target)
-            .map_err(|error| self.at(id, offset, What::Block(error)))?;
-        let len = usize::try_from(self.target).map_err(|_| What::PageLength { len: usize::MAX })?;
+            .map_err(|error| self.at(id, offset, ErrorKind::Block(error)))?;
+        let len =
+            usize::try_from(self.target).map_err(|_| ErrorKind::PageLength { len: usize::MAX })?;
         let data = vec![fill; len];
-        let verdict = self.page(channel, id, offset, Content::Data(&data), now)?;
-        Ok(match verdict {
-            Verdict::Write(span) => {
-                self.lanes[lane(channel)].assembly.filled(self.target, fill);
-                Verdict::WriteBuffer(span)
+        let delivery = self.page(channel, id, offset, Content::Data(&data), now)?;
+        Ok(delivery.map(|delivery| {
+            if delivery.content.is_some() {
+                self.channels[index(channel)]
+                    .assembly
+                    .filled(self.target, fill);
             }
-            Verdict::Copy(span) => {
-                self.lanes[lane(channel)].assembly.filled(self.target, fill);
-                Verdict::CopyBuffer(span)
+            Delivery {
+                span: delivery.span,
+                content: None,
+                atomic: delivery.atomic,
             }
-            other => other,
-        })
+        }))
     }
 
-    /// Checks that a host page, or a part of one, may come on this channel.
-    pub(super) fn expect_new(&mut self, channel: Channel, span: Span) -> Result<(), Flaw> {
+    /// Checks that pages are allowed on this channel, and are new.
+    pub(super) fn expect_new(&mut self, channel: Channel, span: Span) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
         if !self.phase.is_live() {
-            return Err(self.at(block, offset, What::OutOfTurn { what: "a page" }));
+            return Err(self.at(block, offset, ErrorKind::OutOfTurn { what: "a page" }));
         }
         if self.pages.any_received(block, offset, len) || self.is_placing(block, offset, len) {
             self.stats.duplicates += 1;
-            return Err(self.at(block, offset, What::PageTwice));
+            return Err(self.at(block, offset, ErrorKind::PageTwice));
         }
-        if self.lanes[lane(channel)].runs.len() >= MAX_RUNS {
-            return Err(self.at(block, offset, What::TooManyRuns));
+        if self.channels[index(channel)].runs.len() >= MAX_RUNS {
+            return Err(self.at(block, offset, ErrorKind::TooManyRuns));
         }
-        let own = &self.lanes[lane(channel)].assembly;
+        let own = &self.channels[index(channel)].assembly;
         if let Some(open) = own.open().filter(|open| *open != span) {
             let open = open.offset;
-            return Err(self.at(block, offset, What::Interleaved { open }));
+            return Err(self.at(block, offset, ErrorKind::Interleaved { open }));
         }
-        let other = &self.lanes[1 - lane(channel)].assembly;
+        let other = &self.channels[1 - index(channel)].assembly;
         if other.open().is_some_and(|open| open.overlaps(&span)) {
-            return Err(self.at(block, offset, What::OnBothChannels));
+            return Err(self.at(block, offset, ErrorKind::OnBothChannels));
         }
         Ok(())
     }
 
+    /// The placement of a delivery; its content may be in the channel's buffer.
     pub(super) fn placement<'a>(
         &'a self,
         channel: Channel,
-        event: &Event<'a>,
-        verdict: Verdict,
+        delivery: Delivery<'a>,
     ) -> Placement<'a> {
-        let buffer = |span: Span| self.lanes[lane(channel)].assembly.bytes(span.len);
-        let data = match *event {
-            Event::Record(Record::Page { data, .. }) => data,
-            _ => &[],
-        };
-        match verdict {
-            Verdict::None => Placement::None,
-            Verdict::Write(Span { block, offset, .. }) => Placement::Write {
-                block,
-                offset,
-                data,
-            },
-            Verdict::WriteBuffer(span) => Placement::Write {
-                block: span.block,
-                offset: span.offset,
-                data: buffer(span),
-            },
-            Verdict::Clear(Span { block, offset, len }) => Placement::Clear { block, offset, len },
-            Verdict::Copy(Span { block, offset, .. }) => Placement::Copy {
-                block,
-                offset,
-                data,
-            },
-            Verdict::CopyBuffer(span) => Placement::Copy {
-                block: span.block,
-                offset: span.offset,
-                data: buffer(span),
-            },
-            Verdict::Zero(Span { block, offset, len }) => Placement::Zero { block, offset, len },
+        let Span { block, offset, len } = delivery.span;
+        let buffer = || Content::Data(self.channels[index(channel)].assembly.bytes(len));
+        Placement {
+            block,
+            offset,
+            content: delivery.content.unwrap_or_else(buffer),
+            atomic: delivery.atomic,
         }
     }
 }
 
-/// Which of the two lanes is a channel's.
-pub(super) fn lane(channel: Channel) -> usize {
+/// The index of a channel in [`Destination::channels`].
+pub(super) fn index(channel: Channel) -> usize {
     match channel {
         Channel::Main => 0,
         Channel::Preempt => 1,

@@ -1,49 +1,48 @@
-//! What goes out on the return path, and since when faults wait.
+//! Messages of the return path, and the latency of faults.
 //!
-//! A host page is requested at most once on each link: the `requested` bit of
-//! [`Pages`] guards the first request, and after a recovery a cursor goes once
-//! over these bits. REQ_PAGES_ID is for the first request of a link and
-//! whenever the block changes, REQ_PAGES for the others
-//! (`migration.c:migrate_send_rp_req_pages`).
+//! A host page is requested at most once on each connection: the `requested` bit of
+//! [`Pages`] guards the first request, and after a recovery a cursor passes over these bits
+//! once. REQ_PAGES_ID is for the first request of a connection and whenever the block
+//! changes, REQ_PAGES for the others (`migration.c:migrate_send_rp_req_pages`).
 //!
-//! The outbox grows with the pages that threads wait for, with the PINGs that
-//! are not answered yet (at most [`MAX_PONGS`]) and with the received bitmaps.
+//! The outbox grows with requested pages, with PONGs (at most [`MAX_PONGS`]) and with
+//! received bitmaps.
 
 use std::collections::HashMap;
 
 use retpath_codec::{BlockName, Encode, Message, Name, bitmap};
 
-use super::error::What;
+use super::error::ErrorKind;
 use super::{MAX_PONGS, MAX_TIMED};
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::pages::Pages;
 use crate::stats::{FaultLatency, Stats};
 
-/// How full repeated requests make the outbox at once, in bytes.
+/// Size up to which repeated requests fill the outbox at once, in bytes.
 const REPEAT_CHUNK: usize = 16 * 1024;
 
-/// A host page: its block, and its offset in it.
+/// A host page: its block and offset.
 type Page = (BlockId, u64);
 
-/// The return path's sending end.
+/// The sending end of the return path.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     out: Vec<u8>,
-    /// PONGs since the outbox was last seen empty.
+    /// Number of PONGs since the outbox was last empty.
     pongs: usize,
-    /// The block of the last request on this link.
+    /// The block of the last request on this connection.
     last: Option<BlockId>,
-    /// From where on pending requests have to be repeated.
+    /// The page from which on pending requests have to be repeated.
     repeat: Option<Page>,
-    /// Whether SHUT, the last message, is out.
+    /// Whether SHUT, the last message, has been sent.
     shut: bool,
     waits: HashMap<Page, Wait>,
     /// Requests since [`Requests::written`].
     unwritten: Vec<Page>,
 }
 
-/// A fault that waits for its page.
+/// The times of a fault that waits for its page.
 #[derive(Clone, Copy, Debug)]
 struct Wait {
     since: u64,
@@ -51,7 +50,7 @@ struct Wait {
 }
 
 impl Requests {
-    /// Appends a message, unless SHUT has been the last one.
+    /// Appends a message, unless SHUT has been sent.
     pub(super) fn say(&mut self, message: &Message<Name<'_>>) {
         if self.shut {
             return;
@@ -62,19 +61,19 @@ impl Requests {
     }
 
     /// Answers a PING.
-    pub(super) fn pong(&mut self, value: u32) -> Result<(), What> {
+    pub(super) fn pong(&mut self, value: u32) -> Result<(), ErrorKind> {
         if self.out.is_empty() {
             self.pongs = 0;
         }
         if self.pongs >= MAX_PONGS {
-            return Err(What::Flood);
+            return Err(ErrorKind::Flood);
         }
         self.pongs += 1;
         self.say(&Message::Pong { value });
         Ok(())
     }
 
-    /// Says the last message.
+    /// Sends SHUT, the last message.
     pub(super) fn shut(&mut self, value: u32) {
         self.repeat = None;
         self.say(&Message::Shut { value });
@@ -90,7 +89,7 @@ impl Requests {
             .expect("a block has at least one page");
     }
 
-    /// Requests a host page, unless the repetition will come by it.
+    /// Requests a host page, unless the repetition will request it.
     pub(super) fn request(&mut self, id: BlockId, block: &Block, offset: u64, stats: &mut Stats) {
         if self.repeat.is_some_and(|cursor| (id, offset) >= cursor) {
             return;
@@ -117,12 +116,12 @@ impl Requests {
         }
     }
 
-    /// Requests everything that is pending, once, as the outbox is drained.
+    /// Requests all pending pages once, as the outbox is drained.
     pub(super) fn repeat_all(&mut self) {
         self.repeat = Some((0, 0));
     }
 
-    /// The outbox, filled with requests that have to be repeated.
+    /// The outbox, filled up with requests that have to be repeated.
     pub(super) fn outbox(
         &mut self,
         blocks: &Blocks,
@@ -149,7 +148,7 @@ impl Requests {
         &mut self.out
     }
 
-    /// The link is gone, and with it what was meant for it.
+    /// Drops the state of the connection, and everything that is not sent.
     pub(super) fn forget_link(&mut self) {
         self.out.clear();
         self.pongs = 0;
@@ -162,7 +161,7 @@ impl Requests {
         }
     }
 
-    /// A thread waits for a page from now on.
+    /// Starts to time a fault.
     pub(super) fn wait(&mut self, id: BlockId, offset: u64, now: u64) {
         if self.waits.len() < MAX_TIMED {
             let wait = Wait {
@@ -173,7 +172,7 @@ impl Requests {
         }
     }
 
-    /// The outbox has been written.
+    /// Records that the outbox has been written.
     pub(super) fn written(&mut self, now: u64) {
         for page in self.unwritten.drain(..) {
             if let Some(wait) = self.waits.get_mut(&page) {
@@ -182,11 +181,11 @@ impl Requests {
         }
     }
 
-    /// A page that was waited for has been placed.
+    /// Records the latency of a page that was waited for.
     pub(super) fn served(
         &mut self,
         page: Page,
-        complete: Option<u64>,
+        complete: u64,
         now: u64,
         latency: &mut FaultLatency,
     ) {
@@ -196,12 +195,8 @@ impl Requests {
         latency.total.record(now.saturating_sub(wait.since));
         if let Some(written) = wait.written {
             latency.request.record(written.saturating_sub(wait.since));
-            if let Some(complete) = complete {
-                latency.transfer.record(complete.saturating_sub(written));
-            }
+            latency.transfer.record(complete.saturating_sub(written));
         }
-        if let Some(complete) = complete {
-            latency.placement.record(now.saturating_sub(complete));
-        }
+        latency.placement.record(now.saturating_sub(complete));
     }
 }

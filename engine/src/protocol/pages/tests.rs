@@ -1,4 +1,4 @@
-//! Page states against a model of one flag for each page.
+//! Page states, compared with a model that has one flag for each page.
 
 use retpath_codec::NameBuf;
 
@@ -19,7 +19,7 @@ fn pages() -> Pages {
     pages
 }
 
-/// One block, in flags.
+/// The model of a block.
 struct Model {
     page: u64,
     received: Vec<bool>,
@@ -66,8 +66,8 @@ impl Model {
         }
     }
 
-    /// Sets the received pages of a range, and clears its requests: how many
-    /// of both had been there.
+    /// Sets the received pages of a range, and clears its requests. Returns how many of both
+    /// there were.
     fn set(&mut self, offset: u64, len: u64, value: bool) -> (u64, u64) {
         let (received, requested) = self.part(offset, len);
         let had = wide(received.iter().filter(|it| **it).count());
@@ -115,7 +115,7 @@ impl Model {
     }
 }
 
-/// Compares everything that can be asked.
+/// Compares all queries.
 fn same(pages: &Pages, models: &[Model]) {
     for (block, model) in models.iter().enumerate() {
         let requested = model.requested();
@@ -170,7 +170,7 @@ fn same(pages: &Pages, models: &[Model]) {
 }
 
 #[test]
-fn agree_with_a_flag_for_each_page() {
+fn page_states_match_the_model() {
     let mut pages = pages();
     let mut models = BLOCKS.map(Model::new);
     same(&pages, &models);
@@ -201,7 +201,7 @@ fn agree_with_a_flag_for_each_page() {
                 let (_, wanted) = models[block].set(offset, len, true);
                 assert_eq!(pages.receive(block, offset, len), wanted);
             }
-            // Only target pages of a host page, as before the switch.
+            // A single target page of a host page, as before the switch.
             _ if below(2) == 0 => {
                 let offset = offset + below(page / TARGET) * TARGET;
                 models[block].set(offset, TARGET, round % 3 != 0);
@@ -224,7 +224,7 @@ fn agree_with_a_flag_for_each_page() {
 }
 
 #[test]
-fn of_no_block_nothing_is_missing() {
+fn an_unknown_block_has_no_missing_pages() {
     let mut pages = pages();
     assert_eq!(pages.fault(3, 0), Fault::Present);
     assert_eq!(pages.receive(3, 0, TARGET), 0);
@@ -241,7 +241,7 @@ fn of_no_block_nothing_is_missing() {
 }
 
 #[test]
-fn take_two_bits_for_a_page_and_no_more() {
+fn page_states_take_two_bits_per_page() {
     let mut pages = Pages::default();
     for name in ["one", "two"] {
         let name = NameBuf::new(name).expect("a name");
@@ -249,7 +249,7 @@ fn take_two_bits_for_a_page_and_no_more() {
         pages.add(&Block { name, len, page }, TARGET);
     }
     let before = pages.memory();
-    // A bit for each target page, and one for each host page.
+    // One bit for each target page, and one for each host page.
     let bytes = 2 * (((4096 / at(TARGET)) << 14) + (1 << 14)) / 8;
     assert!((bytes..bytes + 512).contains(&before), "{before}");
     pages.fault(0, 0);

@@ -3,6 +3,7 @@
 use crate::blocks::{BlockError, Blocks};
 
 use super::error::Error;
+use crate::release::Preempt;
 use crate::virtio_mem::Unplugged;
 
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
@@ -65,16 +66,6 @@ pub struct Config {
     /// Most bytes of pages that are handed out at once; a host page that is
     /// larger is handed out in pieces.
     pub run: u64,
-}
-
-/// When the preempt channel is connected, and how it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preempt {
-    /// Machine types up to 7.2: connected with the main channel, ends with an
-    /// EOS record.
-    Early,
-    /// Later machine types: connected after the first PONG, simply closed.
-    Late,
 }
 
 /// Longest machine type in bytes.

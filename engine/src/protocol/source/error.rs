@@ -6,12 +6,12 @@ use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use crate::blocks::BlockError;
 
-use super::phase::Phase;
+use super::phase::SourcePhase;
 
-/// Why a source stops, or refuses what it is told.
+/// Cause a source stops, or refuses what it is told.
 ///
 /// [`Error::is_peer_fault`] tells the destination's faults from ours. After a
-/// fault of the destination, and after a lost link, [`Phase`] says what is
+/// fault of the destination, and after a lost link, [`SourcePhase`] says what is
 /// left: `Paused` can be recovered over a new link, `Failed` cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,8 +24,8 @@ pub enum Error {
         offset: u64,
         /// Its label, such as `REQ_PAGES`.
         message: &'static str,
-        /// Why.
-        why: Why,
+        /// Cause.
+        cause: Cause,
     },
     /// The destination says that it has failed.
     GaveUp {
@@ -39,7 +39,7 @@ pub enum Error {
         /// What.
         call: &'static str,
         /// The phase.
-        phase: Phase,
+        phase: SourcePhase,
     },
     /// A block, or a range of it, is none.
     Blocks(BlockError),
@@ -64,12 +64,12 @@ pub enum Error {
     },
 }
 
-/// Why a well-formed message is refused.
+/// Cause a well-formed message is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Why {
+pub enum Cause {
     /// It is not expected in this phase.
-    Phase(Phase),
+    Phase(SourcePhase),
     /// It is not expected: nothing asked for it, or it has come already.
     Unasked,
     /// No RAM block has this name.
@@ -131,11 +131,11 @@ impl fmt::Display for Error {
             Self::Refused {
                 offset,
                 message,
-                why,
+                cause,
             } => {
                 write!(
                     f,
-                    "return path, offset {offset} (0x{offset:x}), {message}: {why}"
+                    "return path, offset {offset} (0x{offset:x}), {message}: {cause}"
                 )
             }
             Self::GaveUp { value } => write!(
@@ -165,7 +165,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl fmt::Display for Why {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Phase(phase) => write!(f, "not expected while {phase}"),

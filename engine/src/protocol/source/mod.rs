@@ -38,74 +38,62 @@ use crate::Channel;
 use crate::blocks::{BlockId, Blocks};
 use crate::stats::Stats;
 
+mod channel_state;
 mod config;
 mod dirty;
 mod discard;
 mod error;
 mod framing;
-mod gather;
-mod line;
 mod pace;
 mod pages;
 mod phase;
 mod preempt;
 mod queue;
 mod receive;
+mod reconnect;
 mod recovery;
 mod send;
+mod send_queue;
+mod silence;
+mod stall;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Config, Preempt};
-pub use error::{Error, Why};
-pub use gather::{Gather, PageRun};
-pub use pages::PageSource;
-pub use phase::Phase;
+pub use crate::release::Preempt;
+pub use config::Config;
+pub use error::{Cause, Error};
+pub use pages::{Gather, PageRun, PageSource};
+pub use phase::SourcePhase;
 pub use preempt::Awaited;
+pub(crate) use reconnect::{Drain, DrainAction, LinkAction, LinkEvent, Reconnect};
+pub(crate) use send_queue::SendQueue;
+pub use silence::{Offer, Suspicion};
+pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
+pub(crate) use stall::{Stall, StallEvent};
 
+use channel_state::{Heard, LinkState, Switch};
 use dirty::{Dirty, Part};
-use discard::Discards;
-use line::{Connection, Line};
 use pace::Pace;
-use phase::Event;
+use phase::{Event, Guest};
 use queue::Queue;
-use recovery::Recovery;
 
 /// The source of one migration.
 #[derive(Debug)]
 pub struct Source {
     config: Config,
     blocks: Blocks,
-    phase: Phase,
+    phase: SourcePhase,
     dirty: Dirty,
     /// What had never been handed out when a link last broke.
     unsent: Option<Dirty>,
     queue: Queue,
     pace: Pace,
-    main: Line,
-    preempt: Line,
-    connection: Connection,
-    /// When the open piece of `ram` was opened.
-    section: Option<u64>,
-    /// Where the sweep goes on.
-    cursor: (BlockId, u64),
-    /// Where it goes on instead, because pages near by were asked for.
-    hint: Option<(BlockId, u64)>,
-    device_state: Vec<u8>,
-    discards: Option<Discards>,
-    recovery: Recovery,
+    link: LinkState,
     /// The block that REQ_PAGES means.
     named: Option<BlockId>,
-    /// Whether any PONG has come over this link.
-    pong: bool,
-    /// Whether the destination reads on behind the package or, over a later
-    /// link, behind POSTCOPY_RESUME.
-    listening: bool,
     /// Whether SWITCHOVER_ACK has come.
     acked: bool,
-    /// Whether the destination has loaded the device state.
-    loaded: bool,
-    guest_left: bool,
+    guest: Guest,
     stats: Stats,
 }
 
@@ -143,26 +131,15 @@ impl Source {
         let mut dirty = Dirty::everything(&blocks);
         dirty.leave_out(&config.unplugged);
         Ok(Self {
-            phase: Phase::Fresh,
+            phase: SourcePhase::Fresh,
             dirty,
             unsent: None,
             queue: Queue::new(&blocks),
             pace: Pace::new(config.bandwidth),
-            main: Line::default(),
-            preempt: Line::default(),
-            connection: Connection::Down,
-            section: None,
-            cursor: (0, 0),
-            hint: None,
-            device_state: Vec::new(),
-            discards: None,
-            recovery: Recovery::default(),
+            link: LinkState::default(),
             named: None,
-            pong: false,
-            listening: false,
             acked: false,
-            loaded: false,
-            guest_left: false,
+            guest: Guest::Here,
             stats: Stats::default(),
             config,
             blocks,
@@ -184,9 +161,8 @@ impl Source {
         let mut source = Self::new(config, blocks)?;
         source.dirty = Dirty::nothing(&source.blocks);
         source.unsent = Some(source.dirty.clone());
-        source.phase = Phase::Paused;
-        source.guest_left = true;
-        source.loaded = true;
+        source.phase = SourcePhase::Paused;
+        source.guest = Guest::Loaded;
         Ok(source)
     }
 
@@ -199,6 +175,7 @@ impl Source {
     /// asked again: it ends the stream only then.
     #[must_use = "pages that were handed out must be written"]
     pub fn next(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
+        self.trust_preempt(now);
         match channel {
             Channel::Main => self.next_main(now, out),
             Channel::Preempt => self.next_preempt(now, out),
@@ -222,7 +199,7 @@ impl Source {
     ///
     /// [`Error::Phase`]; [`Error::Blocks`] if the range is none.
     pub fn mark_dirty(&mut self, block: BlockId, start: u64, len: u64) -> Result<(), Error> {
-        if !matches!(self.phase, Phase::Fresh | Phase::Precopy) {
+        if !matches!(self.phase, SourcePhase::Fresh | SourcePhase::Precopy) {
             return Err(self.not_now("mark_dirty"));
         }
         self.blocks
@@ -252,16 +229,23 @@ impl Source {
         if !self.go(Event::Switch) {
             return Err(self.not_now("switch"));
         }
-        self.device_state = device_state;
+        self.link.switch = Some(Switch {
+            device_state,
+            discards: None,
+        });
         Ok(())
     }
 
-    /// Whether a switch would be made at once: the preempt channel, the first
-    /// PONG and SWITCHOVER_ACK are there, as far as they are configured. Stop
-    /// the guest no earlier.
+    /// Whether [`Source::switch`] is possible now and is made at once: the migration is
+    /// in precopy, and the preempt channel, the first PONG and SWITCHOVER_ACK are there
+    /// as far as they are configured. Stop the guest no earlier.
     pub fn is_ready_to_switch(&self) -> bool {
+        self.phase == SourcePhase::Precopy && self.has_what_the_switch_needs()
+    }
+
+    fn has_what_the_switch_needs(&self) -> bool {
         (self.config.preempt.is_none() || self.has_preempt())
-            && (self.pong || !self.config.probe)
+            && (self.link.heard >= Heard::Start || !self.config.probe)
             && (!self.config.switchover_ack || self.acked)
     }
 
@@ -276,7 +260,7 @@ impl Source {
     pub fn link_lost(&mut self) -> Result<(), Error> {
         let was_over = self.phase.is_over();
         self.broken();
-        if self.phase == Phase::Failed && !was_over {
+        if self.phase == SourcePhase::Failed && !was_over {
             return Err(Error::LinkLost);
         }
         Ok(())
@@ -289,15 +273,16 @@ impl Source {
         Error::Malformed(error)
     }
 
-    /// A new main connection is there: the destination is asked what it has.
+    /// Continues over a new main connection: the destination is asked what it has.
     ///
     /// # Errors
     ///
     /// [`Error::Phase`]: not paused.
-    pub fn resume(&mut self) -> Result<(), Error> {
+    pub fn resume(&mut self, now: u64) -> Result<(), Error> {
         if !self.go(Event::Reconnected) {
             return Err(self.not_now("resume"));
         }
+        self.link.since = now;
         Ok(())
     }
 
@@ -308,19 +293,19 @@ impl Source {
     }
 
     /// Where the migration is.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> SourcePhase {
         self.phase
     }
 
     /// Whether the guest may run at the destination, and so must not run here
     /// any more: from the moment on when the package was handed out.
     pub fn guest_left(&self) -> bool {
-        self.guest_left
+        self.guest != Guest::Here
     }
 
     /// Whether the destination has said that it loaded the device state.
     pub fn is_loaded(&self) -> bool {
-        self.loaded
+        self.guest == Guest::Loaded
     }
 
     /// The blocks that are sent.
@@ -337,9 +322,8 @@ impl Source {
     /// Bytes of pages that have not been handed out. In a recovery it is known
     /// only when all bitmaps have come.
     pub fn remaining(&self) -> u64 {
-        let open = [&self.main, &self.preempt]
-            .into_iter()
-            .filter_map(|line| line.open);
+        let channels = [&self.link.main, &self.link.preempt];
+        let open = channels.into_iter().filter_map(|channel| channel.open);
         self.dirty.left() + open.map(|open| open.part.end() - open.at).sum::<u64>()
     }
 
@@ -356,7 +340,9 @@ impl Source {
     /// Bytes allocated for pages and requests.
     pub fn memory(&self) -> usize {
         let unsent = self.unsent.as_ref().map_or(0, Dirty::memory);
-        self.dirty.memory() + unsent + self.queue.memory() + self.device_state.capacity()
+        let switch = self.link.switch.as_ref();
+        let device_state = switch.map_or(0, |switch| switch.device_state.capacity());
+        self.dirty.memory() + unsent + self.queue.memory() + device_state
     }
 
     /// Takes the transition that `event` makes; says whether there is one.
@@ -369,7 +355,7 @@ impl Source {
     /// The link is of no more use.
     fn broken(&mut self) {
         if self.go(Event::Broken) {
-            if self.phase == Phase::Paused {
+            if self.phase == SourcePhase::Paused {
                 self.stats.pauses += 1;
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
                 unsent.keep_common(&self.dirty);
@@ -380,18 +366,8 @@ impl Source {
 
     /// Forgets everything that belongs to the link.
     fn forget_link(&mut self) {
-        self.main = Line::default();
-        self.preempt = Line::default();
-        self.connection = Connection::Down;
-        self.section = None;
-        self.cursor = (0, 0);
-        self.hint = None;
+        self.link = LinkState::default();
         self.queue.tidy();
-        self.device_state = Vec::new();
-        self.discards = None;
-        self.recovery = Recovery::default();
-        self.pong = false;
-        self.listening = false;
     }
 
     fn not_now(&self, call: &'static str) -> Error {

@@ -1,9 +1,23 @@
-//! The memory that a source serves.
+//! The memory that a source serves, and the records that are written for its pages:
+//! headers from a small buffer, pages from where they lie.
+//!
+//! ```text
+//!  heads   | word 0 (name) | word 1 | word 2, 0 | word 3 |
+//!  bytes   |               page 0   | page 1   | page 2 | page 3 |
+//!  slices  | word 0 | page 0 | word 1 | page 1 | word 2, 0, word 3 | page 3 |
+//! ```
+//!
+//! [`Gather`] copies no page, and allocates nothing once its buffers have grown to the
+//! size of a run. It never fails or panics.
 
 use std::io;
 
+use retpath_codec::Name;
+use retpath_codec::forward::write;
+
+use crate::Channel;
 use crate::blocks::BlockId;
-use crate::memory::Memory;
+use crate::zero::is_zero;
 
 /// Memory of all blocks, as far as sending needs it.
 ///
@@ -60,8 +74,7 @@ pub trait PageSource: Send + Sync {
     }
 }
 
-/// Blocks that nobody changes, such as
-/// [`Frozen`](crate::memory::Frozen) ones, in order of their numbers.
+/// Immutable blocks, such as `Vec<u8>` or sealed memory, in order of their numbers.
 impl<B: AsRef<[u8]> + Send + Sync> PageSource for Vec<B> {
     fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let bytes = self
@@ -79,53 +92,254 @@ impl<B: AsRef<[u8]> + Send + Sync> PageSource for Vec<B> {
     }
 }
 
-/// Blocks that may change at any moment, in order of their numbers.
-impl PageSource for Vec<Memory> {
-    fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let memory = self.get(block).ok_or(io::ErrorKind::NotFound)?;
-        memory.read(offset, out).map_err(io::Error::other)
+/// Neighbouring pages that are sent now, on one channel.
+///
+/// The run says all that its records depend on, so they can be made without
+/// the core. A run must be written whole, and in the order in which runs were
+/// handed out; one that was cut off by a lost link is thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRun {
+    /// Where it is sent.
+    pub channel: Channel,
+    /// RAM block.
+    pub block: BlockId,
+    /// First byte, from the start of the block; a multiple of `page`.
+    pub offset: u64,
+    /// Bytes; a positive multiple of `page`.
+    pub len: u64,
+    /// Target page size in bytes: one record each.
+    pub page: u64,
+    /// Whether the first record names its block. The others never do.
+    pub named: bool,
+    /// Whether it counts against the bandwidth.
+    pub(super) paced: bool,
+}
+
+/// The records of one run. Made once and used again for every run.
+#[derive(Debug, Default)]
+pub struct Gather {
+    heads: Vec<u8>,
+    pages: Vec<Page>,
+    /// Bytes of a page.
+    page: usize,
+}
+
+/// A page that is not zero.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    /// End of what stands in front of it in `heads`.
+    head: usize,
+    /// Its place in the run's bytes.
+    at: usize,
+}
+
+impl Gather {
+    /// Nothing to write yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lays out a run of the block called `name`. `bytes` are its pages; one
+    /// that is all zero is not sent. Says how many those are.
+    pub fn lay(&mut self, run: &PageRun, name: Name<'_>, bytes: &[u8]) -> u64 {
+        self.start(run);
+        let mut zeros = 0;
+        for (at, (offset, page)) in run.offsets().zip(bytes.chunks_exact(self.page)).enumerate() {
+            let zero = is_zero(page);
+            zeros += u64::from(zero);
+            self.add(run, name, offset, at, zero);
+        }
+        zeros
+    }
+
+    /// As [`Gather::lay`], for a caller who knows without looking which pages
+    /// are zero: `zero` is asked for each page's offset in the block.
+    pub fn lay_known(
+        &mut self,
+        run: &PageRun,
+        name: Name<'_>,
+        mut zero: impl FnMut(u64) -> bool,
+    ) -> u64 {
+        self.start(run);
+        let mut zeros = 0;
+        for (at, offset) in run.offsets().enumerate() {
+            let zero = zero(offset);
+            zeros += u64::from(zero);
+            self.add(run, name, offset, at, zero);
+        }
+        zeros
+    }
+
+    /// What is to be written, in order: headers and pages by turns. `bytes`
+    /// are the run's pages.
+    pub fn slices<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let mut done = 0;
+        let pairs = self.pages.iter().flat_map(move |page| {
+            let head = &self.heads[done..page.head];
+            done = page.head;
+            let at = page.at * self.page;
+            [head, bytes.get(at..at + self.page).unwrap_or_default()]
+        });
+        let last = self.pages.last().map_or(0, |page| page.head);
+        let rest = Some(&self.heads[last..]).filter(|rest| !rest.is_empty());
+        pairs.chain(rest)
+    }
+
+    /// How many bytes that is.
+    pub fn size(&self) -> usize {
+        self.heads.len() + self.pages.len() * self.page
+    }
+
+    fn start(&mut self, run: &PageRun) {
+        self.heads.clear();
+        self.pages.clear();
+        self.page = usize::try_from(run.page).unwrap_or(usize::MAX);
+    }
+
+    fn add(&mut self, run: &PageRun, name: Name<'_>, offset: u64, at: usize, zero: bool) {
+        let name = (run.named && offset == run.offset).then_some(name);
+        let written = if zero {
+            write::zero(offset, name, &mut self.heads)
+        } else {
+            write::page_header(offset, name, &mut self.heads)
+        };
+        written.expect("a run consists of whole target pages");
+        if !zero {
+            self.pages.push(Page {
+                head: self.heads.len(),
+                at,
+            });
+        }
+    }
+}
+
+impl PageRun {
+    /// First byte behind the run.
+    pub fn end(&self) -> u64 {
+        self.offset + self.len
+    }
+
+    /// Where its target pages are.
+    pub fn offsets(&self) -> impl Iterator<Item = u64> + use<> {
+        let (start, page) = (self.offset, self.page);
+        (0..self.len / page).map(move |i| start + i * page)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Backing;
+
+    fn run(offset: u64, pages: u64, named: bool) -> PageRun {
+        PageRun {
+            channel: Channel::Main,
+            block: 0,
+            offset,
+            len: pages * 1024,
+            page: 1024,
+            named,
+            paced: false,
+        }
+    }
+
+    fn name() -> Name<'static> {
+        Name::new(b"ram").expect("a good name")
+    }
+
+    #[test]
+    fn a_run_ends_behind_its_last_page() {
+        let run = run(5120, 3, true);
+        assert_eq!(run.end(), 8192);
+        assert!(run.offsets().eq([5120, 6144, 7168]));
+    }
+
+    #[test]
+    fn writes_headers_and_pages_by_turns() {
+        let mut bytes = vec![0; 5 * 1024];
+        for page in [1, 2, 4] {
+            bytes[page * 1024..(page + 1) * 1024].fill(page as u8);
+        }
+        let mut gather = Gather::new();
+        assert_eq!(gather.lay(&run(0x2000, 5, true), name(), &bytes), 2);
+        let slices: Vec<&[u8]> = gather.slices(&bytes).collect();
+        let want: [&[u8]; 6] = [
+            b"\0\0\0\0\0\0\x20\x02\x03ram\0\0\0\0\0\0\0\x24\x28",
+            &[1; 1024],
+            b"\0\0\0\0\0\0\x28\x28",
+            &[2; 1024],
+            b"\0\0\0\0\0\0\x2c\x22\0\0\0\0\0\0\0\x30\x28",
+            &[4; 1024],
+        ];
+        assert_eq!(slices, want);
+        assert_eq!(gather.size(), want.concat().len());
+    }
+
+    #[test]
+    fn writes_zero_pages_without_their_bytes() {
+        let mut gather = Gather::new();
+        for named in [true, false] {
+            let run = run(0, 3, named);
+            assert_eq!(gather.lay_known(&run, name(), |_| true), 3);
+            let slices: Vec<&[u8]> = gather.slices(&[]).collect();
+            assert_eq!(slices.len(), 1);
+            assert_eq!(slices[0].len(), 27 + if named { 4 } else { 0 });
+        }
+        assert_eq!(gather.lay_known(&run(0, 1, false), name(), |_| false), 0);
+        assert_eq!(
+            gather.slices(&[7; 1024]).count(),
+            2,
+            "nothing of the run before"
+        );
+    }
+
+    #[test]
+    fn allocates_nothing_once_it_has_grown() {
+        let bytes = vec![1; 16 * 1024];
+        let mut gather = Gather::new();
+        gather.lay(&run(0, 16, true), name(), &bytes);
+        let before = (gather.heads.as_ptr(), gather.pages.as_ptr());
+        for i in 0..100 {
+            gather.lay(&run(i * 16384, 16, i % 2 == 0), name(), &bytes);
+            assert_eq!(gather.slices(&bytes).count(), 32);
+        }
+        assert_eq!((gather.heads.as_ptr(), gather.pages.as_ptr()), before);
+    }
+
+    /// Memory that may change.
+    struct Copied(Vec<u8>);
+
+    impl PageSource for Copied {
+        fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            vec![&self.0].read(block, offset, out)
+        }
+    }
 
     #[test]
     fn lends_what_can_be_lent_and_copies_the_rest() {
         let bytes: Vec<u8> = (0..=255).collect();
         let mut scratch = Vec::new();
         let lending = vec![&bytes[..], &bytes[10..]];
-        let lent = lending
-            .bytes(1, 5, 7, &mut scratch)
-            .expect("inside the block");
-        assert_eq!(lent, &bytes[15..22]);
+        let lent = lending.bytes(1, 5, 7, &mut scratch);
+        assert_eq!(lent.expect("inside the block"), &bytes[15..22]);
         assert!(scratch.is_empty());
         let hole = lending.is_hole(1, 5, 7).expect("memory");
         assert!(!hole, "unknown without reading");
-        let live = Memory::new(Backing::Anonymous, 1 << 16).expect("some memory");
-        live.write(0, &bytes).expect("inside the block");
-        let copied = vec![live];
-        let copied = copied
-            .bytes(0, 200, 40, &mut scratch)
-            .expect("inside the block");
-        assert_eq!(copied, &bytes[200..240]);
+        let live = Copied(bytes.clone());
+        assert!(live.lend(0, 0, 1).is_none());
+        let copied = live.bytes(0, 200, 40, &mut scratch);
+        assert_eq!(copied.expect("inside the block"), &bytes[200..240]);
         assert_eq!(scratch.len(), 40);
     }
 
     #[test]
-    fn refuses_ranges_that_pass_the_end() {
-        let mut scratch = Vec::new();
+    fn refuses_ranges_past_the_end() {
         let memory = vec![vec![0; 100]];
         for (block, offset, len) in [(0, 100, 1), (0, u64::MAX, 2), (1, 0, 1), (0, 1, usize::MAX)] {
             assert!(memory.lend(block, offset, len).is_none());
         }
         assert!(memory.read(0, 99, &mut [0; 2]).is_err());
-        let live = Memory::new(Backing::Anonymous, 1 << 16).expect("some memory");
-        let live = vec![live];
-        assert!(live.lend(0, 0, 1).is_none(), "it may change");
-        assert!(live.bytes(0, 0xffff, 2, &mut scratch).is_err());
-        assert!(live.bytes(1, 0, 1, &mut scratch).is_err());
+        let live = Copied(vec![0; 100]);
+        assert!(live.bytes(0, 99, 2, &mut Vec::new()).is_err());
+        assert!(live.bytes(1, 0, 1, &mut Vec::new()).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Where a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub enum SourcePhase {
     /// Nothing has been sent.
     Fresh,
     /// Pages are sent while the guest runs here.
@@ -28,6 +28,17 @@ pub enum Phase {
     /// It failed for good. The guest still belongs here unless
     /// [`Source::guest_left`](super::Source::guest_left).
     Failed,
+}
+
+/// Where the guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guest {
+    /// At the source.
+    Here,
+    /// In a package that was handed out: it may run at the destination.
+    Sent,
+    /// The destination has loaded its devices.
+    Loaded,
 }
 
 /// What can happen to a source.
@@ -55,11 +66,11 @@ pub(super) enum Event {
     GaveUp,
 }
 
-impl Phase {
+impl SourcePhase {
     /// The phase after `event`; `None` if it cannot happen here.
     pub(super) const fn after(self, event: Event) -> Option<Self> {
         use Event as E;
-        use Phase as P;
+        use SourcePhase as P;
         Some(match (self, event) {
             (P::Fresh, E::Begun) => P::Precopy,
             (P::Precopy, E::Switch) => P::Switching,
@@ -84,7 +95,7 @@ impl Phase {
     }
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for SourcePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fresh => "fresh",
@@ -105,17 +116,17 @@ impl fmt::Display for Phase {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 10] = [
-        Phase::Fresh,
-        Phase::Precopy,
-        Phase::Switching,
-        Phase::Postcopy,
-        Phase::Completing,
-        Phase::Paused,
-        Phase::Recovering,
-        Phase::Resuming,
-        Phase::Completed,
-        Phase::Failed,
+    const PHASES: [SourcePhase; 10] = [
+        SourcePhase::Fresh,
+        SourcePhase::Precopy,
+        SourcePhase::Switching,
+        SourcePhase::Postcopy,
+        SourcePhase::Completing,
+        SourcePhase::Paused,
+        SourcePhase::Recovering,
+        SourcePhase::Resuming,
+        SourcePhase::Completed,
+        SourcePhase::Failed,
     ];
 
     #[test]
@@ -133,8 +144,8 @@ mod tests {
             Event::GaveUp,
         ];
         for event in events {
-            assert_eq!(Phase::Completed.after(event), None);
-            assert_eq!(Phase::Failed.after(event), None);
+            assert_eq!(SourcePhase::Completed.after(event), None);
+            assert_eq!(SourcePhase::Failed.after(event), None);
         }
     }
 
@@ -143,9 +154,15 @@ mod tests {
         for phase in PHASES {
             let left = matches!(
                 phase,
-                Phase::Postcopy | Phase::Completing | Phase::Recovering | Phase::Resuming
+                SourcePhase::Postcopy
+                    | SourcePhase::Completing
+                    | SourcePhase::Recovering
+                    | SourcePhase::Resuming
             );
-            assert_eq!(phase.after(Event::Broken) == Some(Phase::Paused), left);
+            assert_eq!(
+                phase.after(Event::Broken) == Some(SourcePhase::Paused),
+                left
+            );
         }
     }
 
@@ -153,7 +170,7 @@ mod tests {
     fn completes_only_when_everything_has_been_sent() {
         for phase in PHASES {
             let completes = phase.after(Event::Finished).is_some();
-            assert_eq!(completes, phase == Phase::Completing);
+            assert_eq!(completes, phase == SourcePhase::Completing);
         }
     }
 }

@@ -6,14 +6,53 @@
 //! (`socket.c:socket_accept_incoming_migration`). No message reports either, so the
 //! source infers it from the answers to its PINGs.
 
+use super::channel_state::{Activity, ChannelState, Heard};
 use super::framing::{self, PING_BEHIND, PING_PREEMPT};
-use super::line::{Connection, Line};
-use super::{Error, Phase, Preempt, Source};
+use super::{Error, Preempt, Source, SourcePhase};
 
-/// Answers to PING 5 that a new preempt channel needs. The first one comes from
-/// a turn of the destination's main loop in which the connection is there, the
-/// second one from a later turn.
+/// Answers to PING 5 that a new preempt channel needs. The destination writes the first
+/// one in the turn of its main loop in which it accepts the connection, and the second
+/// one in a later turn.
 const PROOFS: u8 = 2;
+
+/// A destination that waited for the preempt channel listens within this time after it
+/// is connected. One that was stalled does so whenever it continues.
+const PROMPT: u64 = 500_000_000;
+
+/// How long a destination that may have been stalled has for closing the preempt
+/// channel, once it listens: it accepts connections only after loading the devices.
+const TRIAL: u64 = 2_000_000_000;
+
+/// The preempt channel's connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Connection {
+    #[default]
+    Down,
+    /// The caller is to connect it. `offered`: because the destination is silent after
+    /// the switch.
+    Connecting {
+        offered: bool,
+    },
+    /// Connected, but the destination may still close it. Nothing is sent on it.
+    Unproven(Proof),
+    Up,
+}
+
+/// What an unproven preempt channel lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Answers to PING 5, or one to PING 4.
+    Answers {
+        /// How many more answers to PING 5.
+        left: u8,
+        /// Whether one of those PINGs is in flight.
+        in_flight: bool,
+    },
+    /// An answer to PING 4. The channel was offered, and connected at this time.
+    Listening { connected: u64 },
+    /// That it is not closed until then.
+    Trial { until: u64 },
+}
 
 /// What a source with [`Config::probe`](super::Config::probe) waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,11 +79,19 @@ impl Source {
     pub fn awaits(&self) -> Option<Awaited> {
         match self.phase {
             _ if !self.config.probe => None,
-            Phase::Precopy | Phase::Switching if !self.pong => Some(Awaited::Answer),
-            Phase::Switching if !self.has_preempt() && self.is_connected() => Some(Awaited::Answer),
-            Phase::Recovering if self.recovery.has_asked() => Some(Awaited::Bitmaps),
-            Phase::Postcopy | Phase::Completing if !self.listening => Some(Awaited::Listening),
-            Phase::Completing => Some(Awaited::End),
+            SourcePhase::Precopy | SourcePhase::Switching if self.link.heard == Heard::Nothing => {
+                Some(Awaited::Answer)
+            }
+            SourcePhase::Switching if !self.has_preempt() && self.is_connected() => {
+                Some(Awaited::Answer)
+            }
+            SourcePhase::Recovering if self.link.recovery.has_asked() => Some(Awaited::Bitmaps),
+            SourcePhase::Postcopy | SourcePhase::Completing
+                if self.link.heard < Heard::Listening =>
+            {
+                Some(Awaited::Listening)
+            }
+            SourcePhase::Completing => Some(Awaited::End),
             _ => None,
         }
     }
@@ -60,16 +107,17 @@ impl Source {
     /// # Errors
     ///
     /// [`Error::Phase`]: it was not asked for.
-    pub fn preempt_connected(&mut self) -> Result<(), Error> {
-        if self.connection != Connection::Asked {
+    pub fn preempt_connected(&mut self, now: u64) -> Result<(), Error> {
+        let Connection::Connecting { offered } = self.link.connection else {
             return Err(self.not_now("preempt_connected"));
-        }
-        self.connection = match self.config.probe {
-            true => Connection::Unproven {
+        };
+        self.link.connection = match (self.config.probe, offered) {
+            (false, _) => Connection::Up,
+            (true, false) => Connection::Unproven(Proof::Answers {
                 left: PROOFS,
-                asked: false,
-            },
-            false => Connection::Up,
+                in_flight: false,
+            }),
+            (true, true) => Connection::Unproven(Proof::Listening { connected: now }),
         };
         Ok(())
     }
@@ -77,7 +125,7 @@ impl Source {
     /// Whether the destination may still close the preempt channel without losing
     /// pages: nothing has been sent on it.
     pub fn is_preempt_unproven(&self) -> bool {
-        matches!(self.connection, Connection::Unproven { .. })
+        matches!(self.link.connection, Connection::Unproven(_))
     }
 
     /// The preempt channel could not be connected, or the destination closed it
@@ -88,12 +136,13 @@ impl Source {
     ///
     /// [`Error::Phase`]: there is none, or pages may have been sent on it.
     pub fn preempt_refused(&mut self) -> Result<(), Error> {
-        if !self.is_preempt_unproven() && self.connection != Connection::Asked {
-            return Err(self.not_now("preempt_refused"));
+        match self.link.connection {
+            Connection::Connecting { .. } | Connection::Unproven(_) => {}
+            Connection::Down | Connection::Up => return Err(self.not_now("preempt_refused")),
         }
         self.config.preempt = None;
-        self.connection = Connection::Down;
-        self.preempt = Line::default();
+        self.link.connection = Connection::Down;
+        self.link.preempt = ChannelState::default();
         Ok(())
     }
 
@@ -109,13 +158,15 @@ impl Source {
             return Err(self.not_now("open_preempt"));
         }
         self.config.preempt = Some(kind);
-        self.connection = Connection::Asked;
+        self.link.connection = Connection::Connecting {
+            offered: self.guest_left(),
+        };
         Ok(())
     }
 
     /// Whether requested pages travel on the preempt channel.
     pub(super) fn has_preempt(&self) -> bool {
-        self.connection == Connection::Up
+        self.link.connection == Connection::Up
     }
 
     /// Whether the preempt channel is there.
@@ -123,11 +174,15 @@ impl Source {
         self.has_preempt() || self.is_preempt_unproven()
     }
 
-    /// Before the switch, sends a PING to find out if the destination keeps the
+    /// Before the switch, sends a PING to find out whether the destination keeps the
     /// preempt channel; returns whether one was written.
     pub(super) fn prove_preempt(&mut self, out: &mut Vec<u8>) -> bool {
-        match &mut self.connection {
-            Connection::Unproven { asked, .. } if self.pong && !*asked => *asked = true,
+        match &mut self.link.connection {
+            Connection::Unproven(Proof::Answers { in_flight, .. })
+                if self.link.heard >= Heard::Start && !*in_flight =>
+            {
+                *in_flight = true;
+            }
             _ => return false,
         }
         self.close_section(out);
@@ -135,20 +190,59 @@ impl Source {
         true
     }
 
-    /// Updates the state of the preempt channel after a PONG. After the switch the
-    /// destination reads the main channel in another thread than the one that accepts
-    /// connections, so PONG 4 only proves that it no longer waits for one.
-    pub(super) fn preempt_answered(&mut self, value: u32) {
-        self.connection = match (self.connection, value) {
-            (Connection::Unproven { left, asked: true }, PING_PREEMPT) if left > 1 => {
-                Connection::Unproven {
-                    left: left - 1,
-                    asked: false,
-                }
-            }
-            (Connection::Unproven { asked: true, .. }, PING_PREEMPT) => Connection::Up,
-            (Connection::Unproven { .. }, PING_BEHIND) if self.guest_left => Connection::Up,
-            (same, _) => same,
+    /// Updates the state of the preempt channel after a PONG.
+    ///
+    /// After the switch the destination reads the main channel in another thread than
+    /// the one that accepts connections, so PONG 4 only proves that it no longer waits
+    /// for one. A destination without the capability that was stalled when the channel
+    /// was offered sends it, too, and closes the channel later.
+    pub(super) fn preempt_answered(&mut self, value: u32, now: u64) {
+        let Connection::Unproven(proof) = self.link.connection else {
+            return;
         };
+        let next = match (proof, value) {
+            (
+                Proof::Answers {
+                    left,
+                    in_flight: true,
+                },
+                PING_PREEMPT,
+            ) if left > 1 => Some(Proof::Answers {
+                left: left - 1,
+                in_flight: false,
+            }),
+            (
+                Proof::Answers {
+                    in_flight: true, ..
+                },
+                PING_PREEMPT,
+            ) => None,
+            (Proof::Answers { .. }, PING_BEHIND) if self.guest_left() => None,
+            (Proof::Listening { connected }, PING_BEHIND) => {
+                let prompt = now.saturating_sub(connected) <= PROMPT;
+                let until = now.saturating_add(TRIAL);
+                (!prompt).then_some(Proof::Trial { until })
+            }
+            (same, _) => Some(same),
+        };
+        self.link.connection = next.map_or(Connection::Up, Connection::Unproven);
+    }
+
+    /// Sends requested pages on the preempt channel from now on, if its trial is over.
+    pub(super) fn trust_preempt(&mut self, now: u64) {
+        if let Connection::Unproven(Proof::Trial { until }) = self.link.connection
+            && now >= until
+        {
+            self.link.connection = Connection::Up;
+        }
+    }
+
+    /// Whether an early preempt channel is to get its end mark. Nothing depends on
+    /// whether the destination reads it.
+    pub(super) fn ends_preempt(&self) -> bool {
+        self.phase == SourcePhase::Completing
+            && self.config.preempt == Some(Preempt::Early)
+            && self.is_connected()
+            && self.link.preempt.activity != Activity::Ended
     }
 }

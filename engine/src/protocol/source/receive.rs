@@ -9,10 +9,11 @@ use retpath_codec::{Message, Name};
 use crate::blocks::BlockId;
 
 use super::Source;
+use super::channel_state::Heard;
 use super::dirty::Part;
-use super::error::{Error, Why};
+use super::error::{Cause, Error};
 use super::framing::{PING_BEHIND, PING_LOADED};
-use super::phase::{Event, Phase};
+use super::phase::{Event, Guest, SourcePhase};
 
 impl Source {
     /// Takes one item of the return path.
@@ -40,6 +41,7 @@ impl Source {
             Item::Bitmap { offset, bitmap } => {
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
                 let taken = self
+                    .link
                     .recovery
                     .load(bitmap, &self.blocks, unsent, &mut self.dirty);
                 // A destination has none of it, or zeros that it placed by itself.
@@ -47,12 +49,12 @@ impl Source {
                 (offset, "RECV_BITMAP", taken.map(|()| self.bitmap_loaded()))
             }
         };
-        taken.map_err(|why| {
+        taken.map_err(|cause| {
             self.broken();
             Error::Refused {
                 offset,
                 message: label,
-                why,
+                cause,
             }
         })
     }
@@ -61,59 +63,64 @@ impl Source {
     /// [`Stream::limit_bitmap`](retpath_codec::stream::Stream::limit_bitmap)
     /// must be told after each message.
     pub fn recv_bitmap_limit(&self) -> u64 {
-        self.recovery.limit(&self.blocks)
+        self.link.recovery.limit(&self.blocks)
     }
 
     /// Whether the return path is in use.
     fn is_open(&self) -> bool {
-        !matches!(self.phase, Phase::Fresh | Phase::Paused) && !self.phase.is_over()
+        !matches!(self.phase, SourcePhase::Fresh | SourcePhase::Paused) && !self.phase.is_over()
     }
 
-    fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Why> {
+    fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Cause> {
         if !self.is_open() {
-            return Err(Why::Phase(self.phase));
+            return Err(Cause::Phase(self.phase));
         }
-        if self.recovery.is_coming() {
-            return Err(Why::Order);
+        if self.link.recovery.is_coming() {
+            return Err(Cause::Order);
         }
         match message {
             Message::Shut { .. } => self.shut(),
             Message::Pong { value } => {
-                self.pong = true;
-                self.preempt_answered(value);
-                self.listening |= value == PING_BEHIND && self.guest_left;
-                self.loaded |= value == PING_LOADED && self.config.ping_loaded && self.guest_left;
+                let heard = match value {
+                    PING_BEHIND if self.guest_left() => Heard::Listening,
+                    _ => Heard::Start,
+                };
+                self.link.heard = self.link.heard.max(heard);
+                self.preempt_answered(value, now);
+                if value == PING_LOADED && self.config.ping_loaded && self.guest_left() {
+                    self.guest = Guest::Loaded;
+                }
                 Ok(())
             }
             Message::ReqPagesId { start, len, block } => {
                 let found = self.blocks.find(block);
-                let id = found.ok_or_else(|| Why::UnknownBlock(block.to_buf()))?;
+                let id = found.ok_or_else(|| Cause::UnknownBlock(block.to_buf()))?;
                 self.request(id, start, len.into(), now)?;
                 self.named = Some(id);
                 Ok(())
             }
             Message::ReqPages { start, len } => {
-                let id = self.named.ok_or(Why::NoBlock)?;
+                let id = self.named.ok_or(Cause::NoBlock)?;
                 self.request(id, start, len.into(), now)
             }
             Message::RecvBitmap { block } => {
-                self.expect(Phase::Recovering)?;
+                self.expect(SourcePhase::Recovering)?;
                 let found = self.blocks.find(block);
-                let id = found.ok_or_else(|| Why::UnknownBlock(block.to_buf()))?;
-                self.recovery.announce(id)
+                let id = found.ok_or_else(|| Cause::UnknownBlock(block.to_buf()))?;
+                self.link.recovery.announce(id)
             }
             Message::ResumeAck => {
-                self.expect(Phase::Resuming)?;
+                self.expect(SourcePhase::Resuming)?;
                 self.go(Event::Resumed);
                 // A destination that can go on was running.
-                self.loaded = true;
+                self.guest = Guest::Loaded;
                 self.stats.resumes += 1;
                 Ok(())
             }
             Message::SwitchoverAck => {
                 // Sent once, asked or not; it may come after the switch.
                 if self.acked {
-                    return Err(Why::Unasked);
+                    return Err(Cause::Unasked);
                 }
                 self.acked = true;
                 Ok(())
@@ -121,37 +128,37 @@ impl Source {
         }
     }
 
-    fn expect(&self, phase: Phase) -> Result<(), Why> {
+    fn expect(&self, phase: SourcePhase) -> Result<(), Cause> {
         if self.phase == phase {
             Ok(())
         } else {
-            Err(Why::Phase(self.phase))
+            Err(Cause::Phase(self.phase))
         }
     }
 
-    fn shut(&mut self) -> Result<(), Why> {
+    fn shut(&mut self) -> Result<(), Cause> {
         if self.go(Event::Finished) {
             return Ok(());
         }
         match self.remaining() {
-            0 => Err(Why::Phase(self.phase)),
-            left => Err(Why::EarlyShut { left }),
+            0 => Err(Cause::Phase(self.phase)),
+            left => Err(Cause::EarlyShut { left }),
         }
     }
 
     /// Queues a range of a block. Requests may cross the end of the sending
     /// and the beginning of a recovery on the wire, so both take them.
-    fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Why> {
+    fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Cause> {
         let phases = [
-            Phase::Postcopy,
-            Phase::Completing,
-            Phase::Recovering,
-            Phase::Resuming,
+            SourcePhase::Postcopy,
+            SourcePhase::Completing,
+            SourcePhase::Recovering,
+            SourcePhase::Resuming,
         ];
         if !phases.contains(&self.phase) {
-            return Err(Why::Phase(self.phase));
+            return Err(Cause::Phase(self.phase));
         }
-        let block = self.blocks.block(id).map_err(|_| Why::NoBlock)?;
+        let block = self.blocks.block(id).map_err(|_| Cause::NoBlock)?;
         // As QEMU: smaller requests than a host page only without preempt.
         let grain = match self.config.preempt {
             Some(_) => block.page,
@@ -159,11 +166,11 @@ impl Source {
         };
         self.blocks
             .check(id, start, len, grain)
-            .map_err(|error| Why::Range {
+            .map_err(|error| Cause::Range {
                 block: block.name.clone(),
                 error,
             })?;
-        if let Some(open) = &mut self.main.open
+        if let Some(open) = &mut self.link.main.open
             && open.part.overlaps(Part {
                 block: id,
                 offset: start,
@@ -176,7 +183,7 @@ impl Source {
         let count = (start + len).div_ceil(block.page) - first;
         // Until all bitmaps are there, nobody knows what has arrived.
         let dirty = match self.phase {
-            Phase::Recovering if !self.recovery.is_complete() => None,
+            SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
             _ => self.dirty.bits(id),
         };
         let new = self.queue.push(id, first, count, dirty, now);
@@ -186,13 +193,8 @@ impl Source {
     }
 
     fn bitmap_loaded(&mut self) {
-        if self.recovery.is_complete() {
+        if self.link.recovery.is_complete() {
             self.queue.keep(&self.dirty);
         }
-    }
-
-    /// Whether POSTCOPY_RESUME may go out.
-    pub(super) fn is_recovered(&self) -> bool {
-        self.recovery.is_complete() && (self.config.preempt.is_none() || self.is_connected())
     }
 }

@@ -11,7 +11,7 @@ use retpath_codec::bitmap::{self, Bitmap};
 use crate::blocks::{Block, BlockId, Blocks};
 
 use super::dirty::Dirty;
-use super::error::Why;
+use super::error::Cause;
 
 /// Which bitmaps are to come.
 #[derive(Debug, Default)]
@@ -53,10 +53,10 @@ impl Recovery {
     }
 
     /// The bitmap of this block comes next.
-    pub(super) fn announce(&mut self, block: BlockId) -> Result<(), Why> {
+    pub(super) fn announce(&mut self, block: BlockId) -> Result<(), Cause> {
         match self.asked.get_mut(block) {
             Some(asked) if *asked => *asked = false,
-            _ => return Err(Why::Unasked),
+            _ => return Err(Cause::Unasked),
         }
         self.coming = Some(block);
         Ok(())
@@ -71,14 +71,14 @@ impl Recovery {
         blocks: &Blocks,
         unsent: &Dirty,
         dirty: &mut Dirty,
-    ) -> Result<(), Why> {
-        let id = self.coming.take().ok_or(Why::Order)?;
+    ) -> Result<(), Cause> {
+        let id = self.coming.take().ok_or(Cause::Order)?;
         let Ok(block) = blocks.block(id) else {
-            return Err(Why::Order);
+            return Err(Cause::Order);
         };
         let name = || block.name.clone();
         let pages = blocks.target_pages(id);
-        bitmap.check(pages).map_err(|rule| Why::Bitmap {
+        bitmap.check(pages).map_err(|rule| Cause::Bitmap {
             block: name(),
             rule,
         })?;
@@ -97,18 +97,18 @@ fn check(
     id: BlockId,
     unsent: &Dirty,
     name: impl Fn() -> NameBuf,
-) -> Result<(), Why> {
+) -> Result<(), Cause> {
     let unsent = unsent.bits(id).map_or(&[][..], |bits| bits.words());
     let words = received(bitmap, block, target);
     for ((word, unsent), first) in words.zip(unsent).zip((0..).step_by(64)) {
-        let word = word.map_err(|page| Why::HalfPage {
+        let word = word.map_err(|page| Cause::HalfPage {
             block: name(),
             offset: page * block.page,
         })?;
         let wrong = word & unsent;
         if wrong != 0 {
             let page = first + u64::from(wrong.trailing_zeros());
-            return Err(Why::NeverSent {
+            return Err(Cause::NeverSent {
                 block: name(),
                 offset: page * block.page,
             });
@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    fn load(blocks: &Blocks, dirty: &mut Dirty, bytes: &[u8]) -> Result<(), Why> {
+    fn load(blocks: &Blocks, dirty: &mut Dirty, bytes: &[u8]) -> Result<(), Cause> {
         let mut recovery = Recovery::default();
         recovery.ask(blocks);
         recovery.announce(0)?;
@@ -249,7 +249,7 @@ mod tests {
                     let got = load(&blocks, &mut sent(&blocks), &bytes);
                     let offset = page * size.1;
                     let block = blocks.block(0).expect("block 0").name.clone();
-                    assert_eq!(got, Err(Why::HalfPage { block, offset }));
+                    assert_eq!(got, Err(Cause::HalfPage { block, offset }));
                 }
             }
         }
@@ -273,7 +273,7 @@ mod tests {
             set(&mut bytes, pieces * (size.0 - 2), pieces);
             let block = blocks.block(0).expect("block 0").name.clone();
             let got = load(&blocks, &mut dirty, &bytes);
-            assert_eq!(got, Err(Why::NeverSent { block, offset }));
+            assert_eq!(got, Err(Cause::NeverSent { block, offset }));
         }
     }
 
@@ -289,7 +289,7 @@ mod tests {
             };
             assert_eq!(
                 got,
-                Err(Why::Bitmap {
+                Err(Cause::Bitmap {
                     block: block.clone(),
                     rule
                 })
@@ -302,7 +302,7 @@ mod tests {
             let rule = Rule::BitmapTail;
             assert_eq!(
                 got,
-                Err(Why::Bitmap {
+                Err(Cause::Bitmap {
                     block: block.clone(),
                     rule
                 })
@@ -316,13 +316,13 @@ mod tests {
         let mut dirty = sent(&blocks);
         let unsent = dirty.clone();
         let mut recovery = Recovery::default();
-        assert_eq!(recovery.announce(0), Err(Why::Unasked));
+        assert_eq!(recovery.announce(0), Err(Cause::Unasked));
         assert!(!recovery.is_complete());
         recovery.ask(&blocks);
         assert_eq!(recovery.limit(&blocks), 0);
         assert_eq!(
             recovery.load(Bitmap::new(&[0; 8]), &blocks, &unsent, &mut dirty),
-            Err(Why::Order)
+            Err(Cause::Order)
         );
         for block in [1, 0] {
             assert!(!recovery.is_complete());
@@ -333,10 +333,10 @@ mod tests {
                 recovery.load(Bitmap::new(&[0; 8]), &blocks, &unsent, &mut dirty),
                 Ok(())
             );
-            assert_eq!(recovery.announce(block), Err(Why::Unasked));
+            assert_eq!(recovery.announce(block), Err(Cause::Unasked));
         }
         assert!(recovery.is_complete());
-        assert_eq!(recovery.announce(2), Err(Why::Unasked));
+        assert_eq!(recovery.announce(2), Err(Cause::Unasked));
         assert_eq!(dirty.left(), 3 * 4096);
     }
 }

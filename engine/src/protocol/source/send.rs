@@ -2,38 +2,53 @@
 
 use crate::Channel;
 
-use super::config::Preempt;
+use super::channel_state::{Activity, Heard, OpenPage, Switch};
 use super::dirty::Part;
-use super::gather::PageRun;
-use super::line::{Connection, Line, Open};
-use super::phase::{Event, Phase};
+use super::pages::PageRun;
+use super::phase::{Event, Guest, SourcePhase};
+use super::preempt::Connection;
 use super::{Next, Source, framing};
+use crate::release::Preempt;
 
 /// Longest time that a piece of `ram` stays open, in nanoseconds: as QEMU, so
 /// that a destination that reads whole sections sees sizes that it knows.
 const SECTION_TIME: u64 = 50_000_000;
+
+/// How long a new main link must last before an early preempt channel is connected.
+///
+/// A QEMU that has not noticed the end of the old link closes new ones at once. If it
+/// closed the main link, it would take the preempt channel for it. It answers nothing
+/// before the preempt channel is connected, so only time can tell.
+const EARLY_PREEMPT_DELAY: u64 = 250_000_000;
 
 const IDLE: Next = Next::Wait { until: None };
 
 impl Source {
     pub(super) fn next_main(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         match self.phase {
-            Phase::Fresh => self.begin(out),
-            Phase::Precopy => self.precopy(now, out),
-            Phase::Switching => self.switching(out),
-            Phase::Postcopy => self.postcopy(now, out),
-            Phase::Recovering => self.recover(out),
-            Phase::Completing | Phase::Resuming => IDLE,
-            Phase::Paused | Phase::Completed | Phase::Failed => Next::Stop,
+            SourcePhase::Fresh => self.begin(out),
+            SourcePhase::Precopy => self.precopy(now, out),
+            SourcePhase::Switching => self.switching(out),
+            SourcePhase::Postcopy => self.postcopy(now, out),
+            SourcePhase::Recovering => self.recover(now, out),
+            SourcePhase::Completing | SourcePhase::Resuming => IDLE,
+            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => Next::Stop,
         }
     }
 
     pub(super) fn next_preempt(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
-        self.preempt.busy = false;
+        if self.link.preempt.activity == Activity::Busy {
+            self.link.preempt.activity = Activity::Idle;
+        }
         match self.phase {
-            Phase::Paused | Phase::Completed | Phase::Failed => Next::Stop,
-            _ if !self.has_preempt() => IDLE,
-            Phase::Postcopy => {
+            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => Next::Stop,
+            _ if self.ends_preempt() => {
+                self.link.preempt.activity = Activity::Ended;
+                self.link.connection = Connection::Up;
+                framing::end_preempt(out);
+                Next::Write
+            }
+            SourcePhase::Postcopy if self.has_preempt() => {
                 if let Some(run) = self.rest_of_page(Channel::Preempt) {
                     return Next::Urgent(run);
                 }
@@ -41,13 +56,6 @@ impl Source {
                     Some(part) => Next::Urgent(self.hand_out(Channel::Preempt, part, true)),
                     None => IDLE,
                 }
-            }
-            Phase::Completing
-                if self.config.preempt == Some(Preempt::Early) && !self.preempt.ended =>
-            {
-                self.preempt.ended = true;
-                framing::end_preempt(out);
-                Next::Write
             }
             _ => IDLE,
         }
@@ -63,8 +71,11 @@ impl Source {
     }
 
     fn precopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
-        if self.pong && self.connect() {
+        if self.link.heard >= Heard::Start && self.connect() {
             return Next::Connect;
+        }
+        if self.prove_preempt(out) {
+            return Next::Write;
         }
         self.close_old_section(now, out);
         if self.dirty.is_empty() {
@@ -75,47 +86,58 @@ impl Source {
     }
 
     fn switching(&mut self, out: &mut Vec<u8>) -> Next {
-        if self.pong && self.connect() {
+        if self.link.heard >= Heard::Start && self.connect() {
             return Next::Connect;
         }
         if self.prove_preempt(out) {
             return Next::Write;
         }
-        if !self.is_ready_to_switch() {
+        let Some(switch) = self.link.switch.as_mut() else {
             return IDLE;
-        }
-        if self.discards.is_none() {
-            self.close_section(out);
-            if self.config.switchover_start {
-                framing::switchover_start(out);
+        };
+        let mut discards = switch.discards.take();
+        if discards.is_none() {
+            if !self.has_what_the_switch_needs() {
+                return IDLE;
             }
-            self.dirty.fold(&self.blocks);
-            if self.dirty.is_empty() {
-                // A QEMU destination needs a discard to be ready for LISTEN.
-                self.dirty.mark(Part {
-                    block: 0,
-                    offset: 0,
-                    len: 1,
-                });
-            }
-            self.stats.discarded += self.dirty.left() / self.blocks.target();
-            self.main.last = None;
-            self.cursor = (0, 0);
+            self.begin_switch(out);
         }
-        let list = self.discards.get_or_insert_default();
-        if list.write(&self.dirty, &self.blocks, out) {
-            framing::package(&self.config, &self.device_state, out);
-            self.device_state = Vec::new();
-            self.discards = None;
-            self.guest_left = true;
-            self.go(Event::Packaged);
+        let done = discards
+            .get_or_insert_default()
+            .write(&self.dirty, &self.blocks, out);
+        match self.link.switch.take() {
+            Some(switch) if done => {
+                framing::package(&self.config, &switch.device_state, out);
+                self.guest = Guest::Sent;
+                self.go(Event::Packaged);
+            }
+            switch => self.link.switch = switch.map(|switch| Switch { discards, ..switch }),
         }
         Next::Write
     }
 
+    fn begin_switch(&mut self, out: &mut Vec<u8>) {
+        self.close_section(out);
+        if self.config.switchover_start {
+            framing::switchover_start(out);
+        }
+        self.dirty.fold(&self.blocks);
+        if self.dirty.is_empty() {
+            // A QEMU destination needs a discard to be ready for LISTEN.
+            self.dirty.mark(Part {
+                block: 0,
+                offset: 0,
+                len: 1,
+            });
+        }
+        self.stats.discarded += self.dirty.left() / self.blocks.target();
+        self.link.main.last = None;
+        self.link.cursor = (0, 0);
+    }
+
     fn postcopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         self.close_old_section(now, out);
-        if let Some(open) = self.main.open {
+        if let Some(open) = self.link.main.open {
             let urgent = open.urgent || (!self.has_preempt() && !self.queue.is_empty());
             if !urgent && let Err(until) = self.pace.ready(now) {
                 return Next::Wait { until: Some(until) };
@@ -134,8 +156,8 @@ impl Source {
             return self.sweep(now, out);
         }
         self.close_section(out);
-        let loaded = self.loaded || !self.config.ping_loaded;
-        if !loaded || self.preempt.busy {
+        let loaded = self.is_loaded() || !self.config.ping_loaded;
+        if !loaded || self.link.preempt.activity == Activity::Busy {
             return IDLE;
         }
         framing::end(&self.config, out);
@@ -143,17 +165,27 @@ impl Source {
         Next::Write
     }
 
-    fn recover(&mut self, out: &mut Vec<u8>) -> Next {
-        let early = self.config.preempt == Some(Preempt::Early);
-        if (early || self.recovery.is_complete()) && self.connect() {
+    fn recover(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
+        if self.config.preempt == Some(Preempt::Early) && self.link.connection == Connection::Down {
+            let due = self.link.since.saturating_add(EARLY_PREEMPT_DELAY);
+            if now < due {
+                return Next::Wait { until: Some(due) };
+            }
+            self.connect();
             return Next::Connect;
         }
-        if !self.recovery.has_asked() {
-            self.recovery.ask(&self.blocks);
+        if !self.link.recovery.has_asked() {
+            self.link.recovery.ask(&self.blocks);
             framing::ask_bitmaps(&self.blocks, out);
             return Next::Write;
         }
-        if !self.is_recovered() {
+        if !self.link.recovery.is_complete() {
+            return IDLE;
+        }
+        if self.connect() {
+            return Next::Connect;
+        }
+        if self.config.preempt.is_some() && !self.is_connected() {
             return IDLE;
         }
         self.go(Event::Known);
@@ -163,9 +195,9 @@ impl Source {
 
     /// Whether the preempt channel is to be connected now.
     fn connect(&mut self) -> bool {
-        let now = self.config.preempt.is_some() && self.connection == Connection::Down;
+        let now = self.config.preempt.is_some() && self.link.connection == Connection::Down;
         if now {
-            self.connection = Connection::Asked;
+            self.link.connection = Connection::Connecting { offered: false };
         }
         now
     }
@@ -176,17 +208,18 @@ impl Source {
             // A piece that is open is closed in time, not at once: pages that
             // are requested meanwhile then need no piece, nor write, of their own.
             let closing = self
+                .link
                 .section
                 .map(|opened| opened.saturating_add(SECTION_TIME));
             let until = closing.map_or(until, |closing| until.min(closing));
             return Next::Wait { until: Some(until) };
         }
-        let (block, offset) = self.hint.take().unwrap_or(self.cursor);
+        let (block, offset) = self.link.hint.take().unwrap_or(self.link.cursor);
         let Some(part) = self.dirty.take(block, offset, self.config.run) else {
             return IDLE;
         };
-        self.cursor = (part.block, part.end());
-        if self.phase == Phase::Postcopy {
+        self.link.cursor = (part.block, part.end());
+        if self.phase == SourcePhase::Postcopy {
             let page = self.page_size(part);
             self.queue
                 .forget(part.block, part.offset / page, part.len / page);
@@ -212,15 +245,15 @@ impl Source {
         // their own the first one that it has not followed yet.
         let end = (part.block, part.end());
         match self.config.preempt {
-            Some(_) => *self.hint.get_or_insert(end),
-            None => *self.hint.insert(end),
+            Some(_) => *self.link.hint.get_or_insert(end),
+            None => *self.link.hint.insert(end),
         };
         Some(part)
     }
 
     /// Hands out pages, or the first piece of a host page that is too large.
     fn hand_out(&mut self, channel: Channel, part: Part, urgent: bool) -> PageRun {
-        if self.phase == Phase::Precopy {
+        if self.phase == SourcePhase::Precopy {
             self.stats.precopy += part.len / self.blocks.target();
         } else {
             let pages = part.len / self.page_size(part);
@@ -238,7 +271,7 @@ impl Source {
             len: self.piece(),
             ..part
         };
-        self.line(channel).open = Some(Open {
+        self.link.channel(channel).open = Some(OpenPage {
             part,
             at: first.end(),
             urgent,
@@ -249,7 +282,7 @@ impl Source {
     /// The next piece of a host page that is partly handed out.
     fn rest_of_page(&mut self, channel: Channel) -> Option<PageRun> {
         let piece = self.piece();
-        let open = self.line(channel).open.as_mut()?;
+        let open = self.link.channel(channel).open.as_mut()?;
         let len = piece.min(open.part.end() - open.at);
         let part = Part {
             block: open.part.block,
@@ -258,16 +291,16 @@ impl Source {
         };
         open.at += len;
         if open.at == open.part.end() {
-            self.line(channel).open = None;
+            self.link.channel(channel).open = None;
         }
         Some(self.run(channel, part))
     }
 
     fn run(&mut self, channel: Channel, part: Part) -> PageRun {
         let page = self.blocks.target();
-        let line = self.line(channel);
-        line.busy = true;
-        let named = line.last.replace(part.block) != Some(part.block);
+        let state = self.link.channel(channel);
+        state.activity = Activity::Busy;
+        let named = state.last.replace(part.block) != Some(part.block);
         let Part { block, offset, len } = part;
         PageRun {
             channel,
@@ -282,8 +315,8 @@ impl Source {
 
     /// Puts a run into a piece of `ram`, and on the bandwidth's account.
     fn on_main(&mut self, mut run: PageRun, urgent: bool, now: u64, out: &mut Vec<u8>) -> Next {
-        if self.section.is_none() {
-            self.section = Some(now);
+        if self.link.section.is_none() {
+            self.link.section = Some(now);
             framing::open_section(&self.config, out);
         }
         if urgent {
@@ -298,21 +331,14 @@ impl Source {
     /// page: destinations before QEMU 7.0 want it in one piece of `ram`.
     fn close_old_section(&mut self, now: u64, out: &mut Vec<u8>) {
         let old = |opened| now.saturating_sub(opened) >= SECTION_TIME;
-        if self.main.open.is_none() && self.section.is_some_and(old) {
+        if self.link.main.open.is_none() && self.link.section.is_some_and(old) {
             self.close_section(out);
         }
     }
 
     pub(super) fn close_section(&mut self, out: &mut Vec<u8>) {
-        if self.section.take().is_some() {
+        if self.link.section.take().is_some() {
             framing::end_section(&self.config, out);
-        }
-    }
-
-    fn line(&mut self, channel: Channel) -> &mut Line {
-        match channel {
-            Channel::Main => &mut self.main,
-            Channel::Preempt => &mut self.preempt,
         }
     }
 

@@ -33,7 +33,7 @@ impl Kernel for Pool {
         *self.woken.borrow_mut() += 1;
         Ok(())
     }
-    fn is_there(&self, at: u64) -> io::Result<bool> {
+    fn is_present(&self, at: u64) -> io::Result<bool> {
         assert_eq!(at, START);
         let mut absent = self.absent.borrow_mut();
         *absent = absent.saturating_sub(1);

@@ -56,7 +56,7 @@ impl Kernel for Model {
         self.woken.borrow_mut().push((at - START) / PAGE);
         Ok(())
     }
-    fn is_there(&self, _: u64) -> std::io::Result<bool> {
+    fn is_present(&self, _: u64) -> std::io::Result<bool> {
         unreachable!("these pages are small")
     }
 }

@@ -2,7 +2,8 @@
 
 use rustix::io::Errno;
 
-use crate::uffd::open::{Features, Route, RouteError, Step, first_open};
+use crate::uffd::Features;
+use crate::uffd::open::{Route, RouteError, Step, first_open};
 
 /// Opens by the routes named, in which everything else fails.
 fn works(routes: &[Route]) -> impl FnMut(Route) -> Result<Route, RouteError> {

@@ -67,7 +67,7 @@ impl Kernel for Script {
         self.calls.borrow_mut().push(Call::Wake(at, len));
         self.wake.map_or(Ok(()), Err)
     }
-    fn is_there(&self, _: u64) -> std::io::Result<bool> {
+    fn is_present(&self, _: u64) -> std::io::Result<bool> {
         unreachable!("these pages are small")
     }
 }

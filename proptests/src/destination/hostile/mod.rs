@@ -13,9 +13,7 @@ use retpath_codec::{Decoded, Encode, Message, Name, Qemu, decode};
 
 use crate::choices::Choices;
 use retpath_engine::Channel::{self, Main, Preempt};
-use retpath_engine::destination::{
-    Action, Blame, Config, Destination, Ending, Error, Phase, Placed, Placement,
-};
+use retpath_engine::destination::{Action, Blame, Config, Destination, Ending, Error, Phase};
 
 const NAMES: [&[u8]; 4] = [b"pc.ram", b"rom", b"huge", b"\xff"];
 
@@ -119,7 +117,7 @@ impl Watch {
         }
         if let Err(error) = &got {
             assert!(error.to_string().len() > 20, "{error}");
-            if error.what.blame() == Blame::Caller {
+            if error.kind.blame() == Blame::Caller {
                 assert_eq!(phase, was, "{error}");
             }
         }
@@ -151,7 +149,7 @@ impl Watch {
         let got = self.core.confirm();
         match &got {
             Ok(()) => assert!(self.complete || !self.confirm_end, "nothing was complete"),
-            Err(error) => assert_eq!(error.what.blame(), Blame::Caller),
+            Err(error) => assert_eq!(error.kind.blame(), Blame::Caller),
         }
         self.confirmed |= self.complete;
         got
@@ -185,24 +183,12 @@ impl Watch {
 
     fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<(), Error> {
         let preempt = channel == Preempt;
-        let (block, offset, len, live) = match self.core.event(channel, event, self.now)? {
-            Placement::None => {
-                self.seen.insert(self.core.phase());
-                return Ok(());
-            }
-            Placement::Write {
-                block,
-                offset,
-                data,
-            } => (block, offset, data.len() as u64, false),
-            Placement::Clear { block, offset, len } => (block, offset, len, false),
-            Placement::Copy {
-                block,
-                offset,
-                data,
-            } => (block, offset, data.len() as u64, true),
-            Placement::Zero { block, offset, len } => (block, offset, len, true),
+        let Some(placement) = self.core.event(channel, event, self.now)? else {
+            self.seen.insert(self.core.phase());
+            return Ok(());
         };
+        let (block, offset, live) = (placement.block, placement.offset, placement.atomic);
+        let len = placement.content.len();
         self.inside(block, offset, len, live);
         if live {
             assert!(self.preempt || !preempt);
@@ -238,7 +224,8 @@ impl Watch {
     }
 
     fn run(&mut self, channel: Channel, block: usize, offset: u64, len: u64) -> Result<(), Error> {
-        self.core.run_of_pages(channel, block, offset, len)?;
+        self.core
+            .run_of_pages(channel, block, offset, len, self.now)?;
         self.inside(block, offset, len, true);
         self.hand(block, offset, len, channel == Preempt);
         Ok(())
@@ -251,16 +238,12 @@ impl Watch {
         offset: u64,
         len: u64,
     ) -> Result<(), Error> {
-        let outcome = if self.now.is_multiple_of(7) {
-            Placed::Present(len)
-        } else {
-            Placed::New
-        };
+        let present = if self.now.is_multiple_of(7) { len } else { 0 };
         let got = self
             .core
-            .placed(channel, block, offset, len, outcome, self.now);
+            .placed(channel, block, offset, len, present, self.now);
         // An error of the peer is about what is missing besides.
-        if got.as_ref().is_err_and(|e| e.what.blame() == Blame::Caller) {
+        if got.as_ref().is_err_and(|e| e.kind.blame() == Blame::Caller) {
             return got;
         }
         let page = self

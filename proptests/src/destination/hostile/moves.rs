@@ -184,7 +184,6 @@ impl Watch {
                 self.placed(channel, block, offset, len)
             }
             11 => {
-                self.core.arrived(channel(choices), self.now);
                 self.core.written(self.now);
                 Ok(())
             }

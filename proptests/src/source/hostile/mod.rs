@@ -16,7 +16,7 @@ use super::{TARGET, blocks_of};
 use crate::choices::Choices;
 use retpath_engine::Channel;
 use retpath_engine::blocks::Blocks;
-use retpath_engine::source::{Config, Error, Gather, Next, PageRun, Phase, Preempt, Source};
+use retpath_engine::source::{Config, Error, Gather, Next, PageRun, Preempt, Source, SourcePhase};
 
 /// A target page: its block, and its offset in it.
 type Page = (usize, u64);
@@ -39,12 +39,12 @@ struct Watch {
     sent: BTreeSet<Page>,
     ended: bool,
     /// Phases that have been reached.
-    seen: HashSet<Phase>,
+    seen: HashSet<SourcePhase>,
 }
 
 /// Nothing that a destination or a caller does breaks a promise. Says which
 /// phases were reached.
-pub fn hostile(choices: &mut Choices<'_>) -> HashSet<Phase> {
+pub fn hostile(choices: &mut Choices<'_>) -> HashSet<SourcePhase> {
     let mut watch = Watch::new(choices);
     for _ in 0..600 {
         watch.step(choices);
@@ -96,7 +96,7 @@ impl Watch {
             received: BTreeSet::new(),
             sent: BTreeSet::new(),
             ended: false,
-            seen: HashSet::from([Phase::Fresh]),
+            seen: HashSet::from([SourcePhase::Fresh]),
         }
     }
 
@@ -116,8 +116,8 @@ impl Watch {
             assert!(!error.to_string().is_empty());
             match error {
                 Error::Refused { .. } | Error::Malformed(_) => {
-                    let dead = phase == Phase::Paused || phase.is_over();
-                    assert!(dead || was == Phase::Fresh, "{error} while {was}");
+                    let dead = phase == SourcePhase::Paused || phase.is_over();
+                    assert!(dead || was == SourcePhase::Fresh, "{error} while {was}");
                 }
                 Error::Phase { .. } | Error::Blocks(_) => assert_eq!(phase, was),
                 _ => {}
@@ -126,14 +126,14 @@ impl Watch {
         if was.is_over() {
             assert_eq!(phase, was, "{got:?}");
         }
-        if phase == Phase::Paused && was != phase {
+        if phase == SourcePhase::Paused && was != phase {
             self.forget_link();
         }
         let total: u64 = self.blocks.iter().map(|block| block.len).sum();
         assert!(self.source.remaining() <= total);
         assert!(self.source.waiting() <= total / self.blocks.target());
         assert!(self.source.memory() <= 1 << 20);
-        if phase == Phase::Completed {
+        if phase == SourcePhase::Completed {
             assert!(self.source.guest_left());
             assert_eq!(self.source.remaining(), 0);
         }
@@ -154,7 +154,7 @@ impl Watch {
                 self.source.written(&run, zeros);
             }
             Next::Connect if choices.one_in(2) => {
-                let connected = self.source.preempt_connected();
+                let connected = self.source.preempt_connected(self.now);
                 assert_eq!(connected, Ok(()), "it was wanted");
             }
             Next::Wait { until: Some(until) } => assert!(until > self.now || until == u64::MAX),
@@ -235,7 +235,7 @@ impl Watch {
 
     /// Another source takes over, if that is of any use.
     fn replace_source(&mut self) {
-        if self.source.phase() == Phase::Paused {
+        if self.source.phase() == SourcePhase::Paused {
             let other = Source::taking_over(self.config.clone(), self.blocks.clone());
             self.source = other.expect("as good as the first");
         }

@@ -8,7 +8,7 @@ use super::{STEP, Watch};
 use crate::choices::Choices;
 use crate::source::TARGET;
 use retpath_engine::Channel;
-use retpath_engine::source::{Error, Phase};
+use retpath_engine::source::{Error, SourcePhase};
 
 impl Watch {
     pub(super) fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
@@ -18,9 +18,9 @@ impl Watch {
                 if choices.one_in(4) {
                     self.replace_source();
                 }
-                self.source.resume()
+                self.source.resume(self.now)
             }
-            2 => self.source.preempt_connected(),
+            2 => self.source.preempt_connected(self.now),
             3 => self.source.switch(self.device_state(choices)),
             4 => {
                 let block = choices.index(4);
@@ -108,8 +108,8 @@ impl Watch {
     /// What a good destination and a good caller do next.
     fn answer(&mut self) -> Result<(), Error> {
         match self.source.phase() {
-            Phase::Paused => self.source.resume(),
-            Phase::Recovering => {
+            SourcePhase::Paused => self.source.resume(self.now),
+            SourcePhase::Recovering => {
                 let limit = self.source.recv_bitmap_limit();
                 if limit == 0 {
                     let ids = 0..self.blocks.len();
@@ -117,19 +117,19 @@ impl Watch {
                         self.bitmap(id)?;
                     }
                 }
-                let _ = self.source.preempt_connected();
+                let _ = self.source.preempt_connected(self.now);
                 Ok(())
             }
-            Phase::Resuming => self.say(&Message::ResumeAck),
-            Phase::Completing if self.ended => self.say(&Message::Shut { value: 0 }),
-            Phase::Precopy | Phase::Switching => {
-                let _ = self.source.preempt_connected();
+            SourcePhase::Resuming => self.say(&Message::ResumeAck),
+            SourcePhase::Completing if self.ended => self.say(&Message::Shut { value: 0 }),
+            SourcePhase::Precopy | SourcePhase::Switching => {
+                let _ = self.source.preempt_connected(self.now);
                 if self.config.switchover_ack && !self.source.is_ready_to_switch() {
                     return self.say(&Message::SwitchoverAck);
                 }
                 self.say(&Message::Pong { value: 1 })
             }
-            Phase::Postcopy => self.say(&Message::Pong { value: 0x42 }),
+            SourcePhase::Postcopy => self.say(&Message::Pong { value: 0x42 }),
             _ => Ok(()),
         }
     }
@@ -153,7 +153,7 @@ impl Watch {
             }
         }
         self.say(&Message::RecvBitmap { block: block.name })?;
-        if self.source.phase() != Phase::Recovering {
+        if self.source.phase() != SourcePhase::Recovering {
             return Ok(());
         }
         assert_eq!(self.source.recv_bitmap_limit(), bitmap::size(pages));

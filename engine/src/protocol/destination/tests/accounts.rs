@@ -1,44 +1,41 @@
-//! What it counts and times.
+//! Statistics.
 
 use super::*;
 
 #[test]
-fn counts_pages_of_zeros_and_those_that_were_there_already() {
+fn counts_zero_pages_and_pages_that_were_present() {
     let mut dest = Dest::running(8);
     dest.zero(0, 0).unwrap();
     dest.placed(Main, 0, 0, PAGE).unwrap();
     let counted = |dest: &Dest| (dest.core.stats().present, dest.core.stats().zero);
     assert_eq!(counted(&dest), (0, 1));
     let core = &mut dest.core;
-    core.run_of_pages(Main, 0, PAGE, 6 * PAGE).unwrap();
+    core.run_of_pages(Main, 0, PAGE, 6 * PAGE, dest.now)
+        .unwrap();
     for (at, present, count) in [(1, 2, 2), (4, 3, 5)] {
-        let outcome = Placed::Present(present * PAGE);
-        core.placed(Main, 0, at * PAGE, 3 * PAGE, outcome, dest.now)
+        core.placed(Main, 0, at * PAGE, 3 * PAGE, present * PAGE, dest.now)
             .unwrap();
         assert_eq!(core.stats().present, count);
     }
     dest.page(0, 7 * PAGE, 1).unwrap();
-    let outcome = Placed::Present(u64::MAX);
     let now = dest.now;
     dest.core
-        .placed(Main, 0, 7 * PAGE, PAGE, outcome, now)
+        .placed(Main, 0, 7 * PAGE, PAGE, u64::MAX, now)
         .unwrap();
     assert_eq!(counted(&dest), (6, 1));
     assert!((0..8).all(|page| dest.core.pages().is_received(0, page * PAGE)));
 }
 
 #[test]
-fn times_the_parts_of_a_fault() {
+fn measures_the_parts_of_a_faults_latency() {
     let mut dest = Dest::running(4);
     let core = &mut dest.core;
     core.fault(0, 0, 1_000).unwrap();
     core.fault(0, PAGE, 2_000).unwrap();
     core.outbox().clear();
     core.written(10_000);
-    core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
-    core.arrived(Main, 60_000);
-    core.placed(Main, 0, 0, 2 * PAGE, Placed::New, 61_000)
-        .unwrap();
+    core.run_of_pages(Main, 0, 0, 2 * PAGE, 60_000).unwrap();
+    core.placed(Main, 0, 0, 2 * PAGE, 0, 61_000).unwrap();
     let latency = &core.stats().latency;
     let expect = |latency: &crate::stats::Latency, min: u64, max: u64| {
         assert_eq!(latency.count(), 2);
@@ -55,19 +52,19 @@ fn times_the_parts_of_a_fault() {
 }
 
 #[test]
-fn times_no_more_than_has_been_placed() {
+fn measures_only_faults_whose_pages_were_placed() {
     let mut dest = Dest::running(4);
     for page in [1, 3] {
         dest.fault(0, page * PAGE);
     }
-    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 2 * PAGE).unwrap();
     dest.placed(Main, 0, 0, 2 * PAGE).unwrap();
     assert_eq!(dest.core.stats().latency.total.count(), 1);
     assert_eq!(dest.core.stats().demand, 1);
 }
 
 #[test]
-fn keeps_timing_within_bounds() {
+fn limits_the_number_of_measured_faults() {
     let pages = u64::try_from(MAX_TIMED).unwrap() + 100;
     let mut dest = Dest::running(pages);
     for page in 0..pages {
@@ -84,7 +81,7 @@ fn keeps_timing_within_bounds() {
 }
 
 #[test]
-fn times_no_request_beyond_the_bounds_while_none_is_written() {
+fn limits_the_number_of_unwritten_requests_that_are_measured() {
     for (before, timed) in [(MAX_TIMED - 1, 1), (MAX_TIMED, 0)] {
         let before = u64::try_from(before).unwrap();
         let mut dest = Dest::running(before + 1);

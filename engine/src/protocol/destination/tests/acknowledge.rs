@@ -1,4 +1,4 @@
-//! Whether the source is given leave to switch without being known to want it.
+//! Detection of a source that waits for SWITCHOVER_ACK.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn detecting(machine: Option<&[u8]>) -> Dest {
     dest
 }
 
-/// A piece of `ram` with so many pages.
+/// A `ram` section with this many pages.
 fn piece(dest: &mut Dest, pages: u64) {
     for at in 0..pages {
         dest.page(0, at * PAGE, 7).unwrap();
@@ -24,7 +24,7 @@ fn piece(dest: &mut Dest, pages: u64) {
 }
 
 #[test]
-fn acknowledges_at_once_for_machine_types_8_1_to_11_0() {
+fn acknowledges_immediately_for_machine_types_8_1_to_11_0() {
     for (machine, says) in [
         (&b"pc-q35-7.2"[..], &[][..]),
         (b"pc-q35-8.0", &[]),
@@ -67,7 +67,7 @@ fn does_not_acknowledge_while_the_source_sends_pages() {
         piece(&mut dest, 2);
     }
     assert_eq!(dest.said(), [""; 0]);
-    assert!(dest.core.may_await_ack(), "it cannot be told");
+    assert!(dest.core.may_await_ack(), "the source may be waiting");
 }
 
 #[test]

@@ -2,12 +2,12 @@ use super::*;
 use crate::blocks::BlockError;
 
 #[test]
-fn refuses_page_sizes_other_than_the_sources() {
+fn refuses_page_sizes_that_the_source_contradicts() {
     let mut dest = Dest::new(Config::default());
     dest.advise(&[("ram", HUGE), ("huge", HUGE)], PAGE | HUGE);
     let what = refused(dest.discard("ram", &[(0, PAGE)]));
     let (ours, theirs) = (PAGE, PAGE | HUGE);
-    assert_eq!(what, What::PageSummary { ours, theirs });
+    assert_eq!(what, ErrorKind::PageSummary { ours, theirs });
 
     let mut dest = Dest::new(Config::default());
     dest.advise(&[("ram", HUGE)], HUGE);
@@ -36,17 +36,17 @@ fn refuses_page_sizes_other_than_the_sources() {
     let mut dest = listed();
     let what = refused(dest.event(Main, announced(Some(PAGE))));
     let (ours, theirs) = (HUGE, PAGE);
-    assert_eq!(what, What::PageSize { ours, theirs });
+    assert_eq!(what, ErrorKind::PageSize { ours, theirs });
     let mut dest = Dest::new(Config::default());
     dest.event(Main, announced(Some(HUGE))).unwrap();
     assert_eq!(dest.core.blocks().page_summary(), HUGE);
     let mut dest = Dest::new(Config::default());
     let what = refused(dest.event(Main, announced(Some(1 << 32))));
-    assert_eq!(what, What::PageTooLarge { page: 1 << 32 });
+    assert_eq!(what, ErrorKind::PageTooLarge { page: 1 << 32 });
 }
 
 #[test]
-fn takes_the_page_size_of_its_host_if_the_source_has_it() {
+fn uses_the_hosts_page_size_if_the_source_has_it() {
     let mut dest = Dest::new(Config {
         host_page: HUGE,
         ..Config::default()
@@ -56,7 +56,7 @@ fn takes_the_page_size_of_its_host_if_the_source_has_it() {
 }
 
 #[test]
-fn refuses_blocks_that_are_none() {
+fn refuses_invalid_blocks() {
     let config = || Config {
         max_ram: 8 * PAGE,
         ..Config::default()
@@ -69,33 +69,33 @@ fn refuses_blocks_that_are_none() {
     let (total, limit) = (9 * PAGE, 8 * PAGE);
     assert_eq!(
         refused(dest.block("b", 3 * PAGE)),
-        What::TooMuchRam { total, limit }
+        ErrorKind::TooMuchRam { total, limit }
     );
     let what = refused(Dest::new(config()).block("a", !(PAGE - 1)));
-    assert!(matches!(what, What::TooMuchRam { .. }));
+    assert!(matches!(what, ErrorKind::TooMuchRam { .. }));
     let mut dest = Dest::new(config());
     dest.block("a", PAGE).unwrap();
     assert_eq!(
         refused(dest.block("a", PAGE)),
-        What::Block(BlockError::Twice)
+        ErrorKind::Block(BlockError::Twice)
     );
     let what = refused(Dest::new(config()).block("a", PAGE + 1));
-    assert!(matches!(what, What::Block(BlockError::Length { .. })));
+    assert!(matches!(what, ErrorKind::Block(BlockError::Length { .. })));
     let what = refused(Dest::running(4).block("b", PAGE));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
 }
 
 #[test]
-fn refuses_more_blocks_than_any_machine_has() {
+fn refuses_too_many_blocks() {
     let mut dest = Dest::new(Config::default());
     for number in 0..MAX_BLOCKS {
         dest.block(&number.to_string(), PAGE).unwrap();
     }
-    assert_eq!(refused(dest.block("more", PAGE)), What::TooManyBlocks);
+    assert_eq!(refused(dest.block("more", PAGE)), ErrorKind::TooManyBlocks);
 }
 
 #[test]
-fn takes_the_target_page_size_from_the_stream() {
+fn uses_the_target_page_size_of_the_stream() {
     let mut dest = Dest::new(Config::default());
     let bits = |bits| Event::Subsection(forward::Subsection::TargetPageBits(bits));
     dest.event(Main, bits(13)).unwrap();
@@ -106,7 +106,7 @@ fn takes_the_target_page_size_from_the_stream() {
         dest.event(Main, bits(wrong)).unwrap();
         let what = refused(dest.block("ram", 1 << 13));
         assert!(
-            matches!(what, What::Block(_) | What::PageTooLarge { .. }),
+            matches!(what, ErrorKind::Block(_) | ErrorKind::PageTooLarge { .. }),
             "{wrong}: {what:?}"
         );
     }

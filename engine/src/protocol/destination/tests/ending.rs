@@ -10,10 +10,10 @@ fn preempt(pages: u64) -> Dest {
     dest
 }
 
-const MISSING_ONE: What = What::Incomplete { missing: 1 };
+const MISSING_ONE: ErrorKind = ErrorKind::Incomplete { missing: 1 };
 
 #[test]
-fn says_shut_0_once_and_last_when_every_page_is_here() {
+fn sends_shut_0_once_and_last_when_every_page_is_received() {
     let mut dest = Dest::running(2);
     dest.serve(0, 0);
     dest.ping(4).unwrap();
@@ -24,8 +24,8 @@ fn says_shut_0_once_and_last_when_every_page_is_here() {
     assert!(dest.core.is_main_ended());
     assert_eq!(dest.said(), ["SHUT 0"]);
     assert_eq!(dest.actions(), [Action::Finished(Ending::Postcopy)]);
-    assert!(matches!(refused(dest.ping(1)), What::OutOfTurn { .. }));
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.ping(1)), ErrorKind::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     dest.core.end_of_stream(Main).unwrap();
     dest.core.link_lost(Main).unwrap();
     assert_eq!(dest.said(), [""; 0]);
@@ -37,12 +37,11 @@ fn refuses_to_finish_with_pages_missing() {
     let mut dest = Dest::running(4);
     dest.serve(0, PAGE);
     let error = dest.eof().unwrap_err();
-    assert_eq!(error.what, What::Incomplete { missing: 3 });
+    assert_eq!(error.kind, ErrorKind::Incomplete { missing: 3 });
     assert_eq!(
         error.to_string(),
-        "block ram at 0x0: the stream has ended, but 3 target pages are missing (this is the \
-         first) [main channel, running]: the source has been told; do not run a guest on this \
-         memory"
+        "block ram at 0x0: the stream ended, but 3 target pages are missing (this is the first) \
+         [main channel, running]: the source was told; do not run a guest on this memory"
     );
     assert_eq!(dest.said(), ["SHUT 1"]);
     assert_eq!(dest.actions(), []);
@@ -50,7 +49,7 @@ fn refuses_to_finish_with_pages_missing() {
 }
 
 #[test]
-fn waits_with_shut_until_the_device_state_is_saved() {
+fn sends_shut_once_the_device_state_is_saved() {
     let mut dest = Dest::advised(1);
     dest.package(&[]).unwrap();
     dest.serve(0, 0);
@@ -62,19 +61,19 @@ fn waits_with_shut_until_the_device_state_is_saved() {
 }
 
 #[test]
-fn waits_for_what_is_being_placed() {
+fn finishes_once_all_pages_are_placed() {
     let mut dest = Dest::running(2);
-    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 2 * PAGE).unwrap();
     dest.eof().unwrap();
     dest.placed(Main, 0, 0, PAGE).unwrap();
     assert_eq!(dest.said(), [""; 0]);
     dest.placed(Main, 0, PAGE, PAGE).unwrap();
     assert_eq!(dest.said(), ["SHUT 0"]);
 
-    // One is on its way, but nothing will bring the other.
+    // One page is being placed, but no channel can deliver the other one.
     let mut dest = Dest::running(2);
-    dest.core.run_of_pages(Main, 0, 0, PAGE).unwrap();
-    assert_eq!(refused(dest.eof()), What::Incomplete { missing: 2 });
+    dest.run(Main, 0, 0, PAGE).unwrap();
+    assert_eq!(refused(dest.eof()), ErrorKind::Incomplete { missing: 2 });
     assert_eq!(dest.said(), ["SHUT 1"]);
     dest.placed(Main, 0, 0, PAGE).unwrap();
 }
@@ -94,7 +93,7 @@ fn waits_for_the_preempt_channel_after_the_end_of_the_main_one() {
 }
 
 #[test]
-fn takes_a_section_of_the_main_channel_for_no_end_of_the_other() {
+fn an_eos_on_the_main_channel_does_not_end_the_preempt_channel() {
     let mut dest = preempt(2);
     dest.event(Main, Event::Record(Record::Eos)).unwrap();
     assert_eq!(
@@ -104,7 +103,7 @@ fn takes_a_section_of_the_main_channel_for_no_end_of_the_other() {
 }
 
 #[test]
-fn knows_whether_the_source_hears_from_it() {
+fn reports_whether_there_is_a_return_path() {
     let mut dest = Dest::new(Config::default());
     assert!(!dest.core.has_return_path());
     dest.event(Main, Event::Header).unwrap();
@@ -113,16 +112,16 @@ fn knows_whether_the_source_hears_from_it() {
 }
 
 #[test]
-fn takes_nothing_behind_the_end_of_the_main_channel() {
+fn refuses_events_after_the_end_of_the_main_channel() {
     let mut dest = preempt(2);
     dest.serve(0, 0);
     dest.eof().unwrap();
     let what = refused(dest.event(Main, Event::Record(Record::Eos)));
-    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "{what:?}");
 }
 
 #[test]
-fn gives_up_when_the_preempt_channel_ends_and_pages_are_missing() {
+fn fails_when_the_preempt_channel_ends_with_pages_missing() {
     // Ended by EOS or by closing, before or after the main channel's end.
     for eos in [true, false] {
         for first in [true, false] {
@@ -146,11 +145,11 @@ fn gives_up_when_the_preempt_channel_ends_and_pages_are_missing() {
 }
 
 #[test]
-fn gives_up_when_the_main_channel_ends_inside_a_host_page() {
+fn fails_when_the_main_channel_ends_inside_a_host_page() {
     let mut dest = Dest::huge(1, true);
     dest.page(1, 0, 1).unwrap();
-    // The rest may not come on the preempt channel, so why wait for it?
-    assert!(matches!(refused(dest.eof()), What::Incomplete { .. }));
+    // The rest cannot come on the preempt channel.
+    assert!(matches!(refused(dest.eof()), ErrorKind::Incomplete { .. }));
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
 
@@ -168,11 +167,11 @@ fn pauses_when_a_channel_closes_before_the_end() {
     dest.core.end_of_stream(Main).unwrap();
     assert_eq!(dest.core.phase(), Phase::Paused);
     let mut dest = Dest::advised(1);
-    assert_eq!(refused(dest.core.end_of_stream(Main)), What::LinkLost);
+    assert_eq!(refused(dest.core.end_of_stream(Main)), ErrorKind::LinkLost);
 }
 
 #[test]
-fn waits_for_the_preempt_channel_of_the_new_link() {
+fn waits_for_the_preempt_channel_of_the_new_connection() {
     let mut dest = preempt(2);
     dest.core.end_of_stream(Preempt).unwrap();
     dest.core.link_lost(Main).unwrap();
@@ -189,7 +188,7 @@ fn waits_for_the_preempt_channel_of_the_new_link() {
 }
 
 #[test]
-fn accepts_a_stream_that_never_switches() {
+fn accepts_a_stream_without_a_switch() {
     for advised in [true, false] {
         let mut dest = Dest::new(Config::default());
         if advised {
@@ -213,19 +212,19 @@ fn accepts_a_stream_that_never_switches() {
         assert_eq!(dest.said(), ["SHUT 0"]);
         dest.event(Main, Event::DescriptionBytes(b"{")).unwrap();
         dest.core.end_of_stream(Main).unwrap();
-        assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
+        assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
     }
 }
 
 #[test]
-fn refuses_an_end_in_precopy_that_is_not_wanted_or_incomplete() {
+fn refuses_an_end_in_precopy_that_is_not_allowed_or_incomplete() {
     let mut dest = Dest::new(Config {
         accept_precopy_end: false,
         ..Config::default()
     });
     dest.advise(&[("ram", PAGE)], PAGE);
     dest.page(0, 0, 1).unwrap();
-    assert_eq!(refused(dest.eof()), What::NoSwitch);
+    assert_eq!(refused(dest.eof()), ErrorKind::NoSwitch);
     assert_eq!(dest.said(), ["SHUT 1"]);
 
     // After POSTCOPY_ADVISE a source leaves nothing out.
@@ -239,34 +238,37 @@ fn refuses_an_end_in_precopy_that_is_not_wanted_or_incomplete() {
 fn refuses_an_end_before_the_guest_may_run_or_inside_the_package() {
     let mut dest = Dest::advised(1);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     let mut dest = Dest::advised(1);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     dest.command(&Command::PostcopyListen).unwrap();
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     assert_eq!(dest.core.phase(), Phase::Failed);
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
 
 #[test]
-fn refuses_a_description_where_there_is_none() {
+fn refuses_an_unexpected_description() {
     let mut dest = Dest::advised(1);
     let what = refused(dest.event(Main, Event::Description { size: 1 }));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
     let mut dest = Dest::running(1);
     dest.serve(0, 0);
     dest.eof().unwrap();
     let what = refused(dest.event(Main, Event::DescriptionBytes(b"{")));
-    assert!(matches!(what, What::OutOfTurn { .. }), "after postcopy");
+    assert!(
+        matches!(what, ErrorKind::OutOfTurn { .. }),
+        "after postcopy"
+    );
 }
 
 #[test]
-fn tells_again_a_source_that_did_not_see_shut() {
+fn sends_shut_again_to_a_source_that_missed_it() {
     let mut dest = Dest::running(2);
     dest.serve(0, 0);
     dest.serve(0, PAGE);
     dest.eof().unwrap();
-    // The link breaks before SHUT is through.
+    // The connection is lost before the source reads SHUT.
     dest.core.link_lost(Main).unwrap();
     dest.actions();
     dest.core.link_restored().unwrap();
@@ -282,11 +284,10 @@ fn tells_again_a_source_that_did_not_see_shut() {
     assert_eq!(dest.core.phase(), Phase::Finished);
 }
 
-/// Found by migrations in memory: the EOS of a source up to QEMU 7.2 stands
-/// behind the main channel's end, and was an error if no page had to wait for
-/// it.
+/// Regression test: the EOS of a source up to QEMU 7.2 follows the main channel's end, and
+/// was an error if all pages had been received.
 #[test]
-fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
+fn accepts_the_end_of_an_early_preempt_channel_after_all_pages() {
     let mut dest = Dest::huge(1, true);
     let eos = |dest: &mut Dest| dest.event(Preempt, Event::Record(Record::Eos));
     for page in 0..16 {
@@ -301,11 +302,14 @@ fn takes_the_end_of_an_early_preempt_channel_after_everything_is_here() {
     assert_eq!(eos(&mut dest), Ok(Did::Nothing));
     assert_eq!(dest.core.phase(), Phase::Finished);
     let what = refused(eos(&mut dest));
-    assert!(matches!(what, What::OutOfTurn { .. }), "nothing follows it");
+    assert!(
+        matches!(what, ErrorKind::OutOfTurn { .. }),
+        "nothing follows it"
+    );
 }
 
 #[test]
-fn waits_with_shut_until_the_end_is_confirmed() {
+fn sends_shut_once_the_end_is_confirmed() {
     let mut dest = Dest::new(Config {
         confirm_end: true,
         ..Config::default()
@@ -313,7 +317,7 @@ fn waits_with_shut_until_the_end_is_confirmed() {
     dest.advise(&[("ram", PAGE)], PAGE);
     dest.switch();
     dest.said();
-    assert_eq!(refused(dest.core.confirm()), What::NothingToConfirm);
+    assert_eq!(refused(dest.core.confirm()), ErrorKind::NothingToConfirm);
     dest.serve(0, 0);
     dest.actions();
     dest.eof().unwrap();
@@ -326,7 +330,7 @@ fn waits_with_shut_until_the_end_is_confirmed() {
 }
 
 #[test]
-fn tells_after_a_recovery_what_was_confirmed_without_a_link() {
+fn sends_shut_after_a_recovery_if_confirmed_without_a_connection() {
     let mut dest = Dest::new(Config {
         confirm_end: true,
         ..Config::default()
@@ -349,7 +353,7 @@ fn tells_after_a_recovery_what_was_confirmed_without_a_link() {
 }
 
 #[test]
-fn tells_the_source_that_it_gives_up_but_not_after_the_end() {
+fn abort_sends_shut_1_unless_the_migration_is_over() {
     let mut dest = Dest::running(1);
     dest.said();
     dest.core.abort();

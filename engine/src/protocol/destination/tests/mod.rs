@@ -1,5 +1,4 @@
-//! The core, one claim a test. [`Dest`] speaks for the caller and for the
-//! source.
+//! Tests of the core. [`Dest`] acts for the caller and for the source.
 
 mod accounts;
 mod acknowledge;
@@ -25,7 +24,7 @@ pub(super) const HUGE: u64 = 64 * KIB;
 
 pub(super) use crate::Channel::{Main, Preempt};
 
-/// A destination, and what it has said.
+/// A destination under test.
 pub(super) struct Dest {
     pub(super) core: Destination,
     pub(super) now: u64,
@@ -68,21 +67,21 @@ impl Dest {
         }
     }
 
-    /// With one block of `pages` small pages, in phase advised.
+    /// A destination with one block of `pages` small pages, in phase advised.
     pub(super) fn advised(pages: u64) -> Self {
         let mut dest = Self::new(Config::default());
         dest.advise(&[("ram", pages * PAGE)], PAGE);
         dest
     }
 
-    /// The same after the switch; everything is missing.
+    /// The same after the switch, with every page missing.
     pub(super) fn running(pages: u64) -> Self {
         let mut dest = Self::advised(pages);
         dest.switch();
         dest
     }
 
-    /// With a block `ram` of small pages and a block `huge` of pages of
+    /// A destination with a block `ram` of small pages and a block `huge` of pages of
     /// [`HUGE`] bytes, `huge_pages` of them, after the switch.
     pub(super) fn huge(huge_pages: u64, preempt: bool) -> Self {
         let mut dest = Self::new(Config {
@@ -101,20 +100,20 @@ impl Dest {
     pub(super) fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Did, Error> {
         self.now += 1000;
         let placement = self.core.event(channel, event, self.now)?;
-        Ok(match placement {
-            Placement::None => Did::Nothing,
-            Placement::Write {
-                block,
-                offset,
-                data,
-            } => Did::Write(block, offset, summary(data)[0]),
-            Placement::Clear { block, offset, .. } => Did::Clear(block, offset),
-            Placement::Copy {
-                block,
-                offset,
-                data,
-            } => Did::Copy(block, offset, summary(data)),
-            Placement::Zero { block, offset, len } => Did::Zero(block, offset, len),
+        let Some(Placement {
+            block,
+            offset,
+            content,
+            atomic,
+        }) = placement
+        else {
+            return Ok(Did::Nothing);
+        };
+        Ok(match (atomic, content) {
+            (false, Content::Data(data)) => Did::Write(block, offset, summary(data)[0]),
+            (false, Content::Zero(_)) => Did::Clear(block, offset),
+            (true, Content::Data(data)) => Did::Copy(block, offset, summary(data)),
+            (true, Content::Zero(len)) => Did::Zero(block, offset, len),
         })
     }
 
@@ -145,7 +144,7 @@ impl Dest {
         self.event(Main, Event::Record(block))
     }
 
-    /// Everything up to the block list.
+    /// Receives everything up to the block list.
     pub(super) fn advise(&mut self, blocks: &[(&str, u64)], summary: u64) {
         self.event(Main, Event::Header).unwrap();
         self.command(&Command::OpenReturnPath).unwrap();
@@ -184,7 +183,7 @@ impl Dest {
         self.event(Main, Event::PackageEnd).map(|_| ())
     }
 
-    /// The switch, and the device state is saved.
+    /// Switches to postcopy, and saves the device state.
     pub(super) fn switch(&mut self) {
         self.package(&[]).unwrap();
         assert_eq!(
@@ -228,6 +227,18 @@ impl Dest {
         self.event(Main, Event::Record(record))
     }
 
+    /// Receives pages that are not shown as events.
+    pub(super) fn run(
+        &mut self,
+        channel: Channel,
+        block: BlockId,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Error> {
+        self.core
+            .run_of_pages(channel, block, offset, len, self.now)
+    }
+
     pub(super) fn placed(
         &mut self,
         channel: Channel,
@@ -236,11 +247,10 @@ impl Dest {
         len: u64,
     ) -> Result<(), Error> {
         self.now += 1000;
-        self.core
-            .placed(channel, block, offset, len, Placed::New, self.now)
+        self.core.placed(channel, block, offset, len, 0, self.now)
     }
 
-    /// A whole small page, placed.
+    /// Receives and places a whole small page.
     pub(super) fn serve(&mut self, block: BlockId, offset: u64) {
         self.page(block, offset, 1).unwrap();
         self.placed(Main, block, offset, PAGE).unwrap();
@@ -259,7 +269,7 @@ impl Dest {
         std::iter::from_fn(|| self.core.poll()).collect()
     }
 
-    /// What the outbox holds; it is empty then.
+    /// Drains the outbox, and returns its messages.
     pub(super) fn said(&mut self) -> Vec<String> {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
@@ -294,10 +304,9 @@ fn words(message: &Message<Name<'_>>) -> String {
     }
 }
 
-/// What is wrong, of a call that must be refused.
-pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> What {
+/// The kind of error of a call that must fail.
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
     let error = result.unwrap_err();
-    assert!(error.to_string().len() > 20);
-    assert_eq!(error.is_peer_fault(), error.what.blame() == Blame::Peer);
-    error.what
+    assert_eq!(error.is_peer_fault(), error.kind.blame() == Blame::Peer);
+    error.kind
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::blocks::BlockError;
 
 #[test]
-fn goes_through_the_phases_of_a_migration() {
+fn passes_through_the_phases_of_a_migration() {
     let mut dest = Dest::new(Config::default());
     assert_eq!(dest.core.phase(), Phase::Fresh);
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
@@ -38,41 +38,45 @@ fn goes_through_the_phases_of_a_migration() {
 }
 
 #[test]
-fn refuses_turns_that_the_table_does_not_have() {
+fn refuses_transitions_that_are_not_allowed() {
     use Phase::*;
-    use phase::Turn;
+    use phase::Transition;
     let phases = [
         Fresh, Advised, Discarding, Listening, Running, Paused, Recovering, Finished, Failed,
     ];
-    let legal = |phase: Phase, turn| {
-        let wanted: &[Phase] = match turn {
-            Turn::Advise => &[Fresh],
-            Turn::Discard | Turn::Listen => &[Advised, Discarding],
-            Turn::Run => &[Listening],
-            Turn::LinkLost => &phases,
-            Turn::LinkLostAtSwitch => &[Advised, Discarding, Listening],
-            Turn::LinkRestored => &[Paused, Finished],
-            Turn::Resume => &[Recovering],
-            Turn::Finish => &[Fresh, Advised, Discarding, Running],
-            Turn::Fail => &phases[..7],
+    let legal = |phase: Phase, transition| {
+        let wanted: &[Phase] = match transition {
+            Transition::Advise => &[Fresh],
+            Transition::Discard | Transition::Listen => &[Advised, Discarding],
+            Transition::Run => &[Listening],
+            Transition::LinkLost => &phases,
+            Transition::LinkLostAtSwitch => &[Advised, Discarding, Listening],
+            Transition::LinkRestored => &[Paused, Finished],
+            Transition::Resume => &[Recovering],
+            Transition::Finish => &[Fresh, Advised, Discarding, Running],
+            Transition::Fail => &phases[..7],
         };
-        wanted.contains(&phase) || (phase, turn) == (Failed, Turn::Fail)
+        wanted.contains(&phase) || (phase, transition) == (Failed, Transition::Fail)
     };
     for phase in phases {
-        for turn in [
-            Turn::Advise,
-            Turn::Discard,
-            Turn::Listen,
-            Turn::Run,
-            Turn::LinkLost,
-            Turn::LinkLostAtSwitch,
-            Turn::LinkRestored,
-            Turn::Resume,
-            Turn::Finish,
-            Turn::Fail,
+        for transition in [
+            Transition::Advise,
+            Transition::Discard,
+            Transition::Listen,
+            Transition::Run,
+            Transition::LinkLost,
+            Transition::LinkLostAtSwitch,
+            Transition::LinkRestored,
+            Transition::Resume,
+            Transition::Finish,
+            Transition::Fail,
         ] {
-            let after = phase.after(turn);
-            assert_eq!(after.is_some(), legal(phase, turn), "{phase} {turn:?}");
+            let after = phase.after(transition);
+            assert_eq!(
+                after.is_some(),
+                legal(phase, transition),
+                "{phase} {transition:?}"
+            );
             if phase.is_over() && after.is_some() {
                 assert!(after == Some(phase) || after == Some(Recovering));
             }
@@ -81,7 +85,7 @@ fn refuses_turns_that_the_table_does_not_have() {
 }
 
 #[test]
-fn refuses_commands_out_of_turn() {
+fn refuses_unexpected_commands() {
     let sizes = Some(PageSizes {
         summary: PAGE,
         target: PAGE,
@@ -112,7 +116,10 @@ fn refuses_commands_out_of_turn() {
         }
         let was = dest.core.phase();
         let what = refused(dest.command(&command));
-        assert!(matches!(what, What::OutOfTurn { .. }), "{was}: {what:?}");
+        assert!(
+            matches!(what, ErrorKind::OutOfTurn { .. }),
+            "{was}: {what:?}"
+        );
         let now = match was {
             Phase::Running => Phase::Paused,
             _ => Phase::Failed,
@@ -122,37 +129,37 @@ fn refuses_commands_out_of_turn() {
 }
 
 #[test]
-fn takes_the_announcement_of_a_switch_before_it() {
+fn accepts_switchover_start_before_the_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::SwitchoverStart).unwrap();
     dest.switch();
 }
 
 #[test]
-fn takes_the_size_of_all_memory_before_the_switch_only() {
+fn accepts_mem_size_only_before_the_switch() {
     let size = || Event::Record(Record::MemSize { total: 4 * PAGE });
     let mut dest = Dest::advised(4);
     assert_eq!(dest.event(Main, size()), Ok(Did::Nothing));
     dest.switch();
     let what = refused(dest.event(Main, size()));
-    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "{what:?}");
 }
 
 #[test]
-fn refuses_a_package_twice_and_one_without_a_switch() {
+fn refuses_a_second_package_and_one_without_a_switch() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.command(&Command::Packaged { size: 1 }));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
 
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     let what = refused(dest.event(Main, Event::PackageEnd));
-    assert!(matches!(what, What::OutOfTurn { .. }));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
 }
 
 #[test]
-fn refuses_what_it_does_not_do() {
+fn refuses_unsupported_features() {
     let page = |what: fn(forward::BlockId) -> Record<'static>| what(forward::BlockId::new(0));
     let records = [
         Record::Hook,
@@ -173,12 +180,15 @@ fn refuses_what_it_does_not_do() {
     for record in records {
         let error = Dest::advised(4).event(Main, Event::Record(record));
         let error = error.unwrap_err();
-        assert!(matches!(error.what, What::Unsupported { .. }), "{error}");
+        assert!(
+            matches!(error.kind, ErrorKind::Unsupported { .. }),
+            "{error}"
+        );
         assert!(error.to_string().contains("at the source"), "{error}");
     }
     for command in [Command::EnableColo, Command::PostcopyAdvise { sizes: None }] {
         let what = refused(Dest::new(Config::default()).command(&command));
-        assert!(matches!(what, What::Unsupported { .. }));
+        assert!(matches!(what, ErrorKind::Unsupported { .. }));
     }
 }
 
@@ -194,9 +204,12 @@ fn answers_every_ping_with_its_value() {
 }
 
 #[test]
-fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
+fn answers_ping_0x42_once_the_device_state_is_saved() {
     let mut dest = Dest::advised(1);
-    assert_eq!(refused(dest.core.device_state_saved()), What::NothingToSave);
+    assert_eq!(
+        refused(dest.core.device_state_saved()),
+        ErrorKind::NothingToSave
+    );
     dest.package(&[3, 0x42]).unwrap();
     dest.ping(4).unwrap();
     assert_eq!(dest.said(), ["PONG 0x3", "PONG 0x4"]);
@@ -209,14 +222,14 @@ fn holds_the_answer_to_ping_0x42_until_the_device_state_is_saved() {
 }
 
 #[test]
-fn refuses_pings_whose_answers_nobody_reads() {
+fn refuses_pings_while_too_many_pongs_are_unread() {
     for value in [1, PING_LOADED] {
         let mut dest = Dest::advised(1);
         dest.package(&[]).unwrap();
         for _ in 0..MAX_PONGS {
             dest.ping(value).unwrap();
         }
-        assert_eq!(refused(dest.ping(value)), What::Flood);
+        assert_eq!(refused(dest.ping(value)), ErrorKind::Flood);
     }
     let mut dest = Dest::running(1);
     for _ in 0..MAX_PONGS * 2 {
@@ -226,9 +239,12 @@ fn refuses_pings_whose_answers_nobody_reads() {
 }
 
 #[test]
-fn refuses_to_go_on_without_a_return_path() {
+fn refuses_to_switch_without_a_return_path() {
     let mut dest = Dest::new(Config::default());
-    assert_eq!(refused(dest.ping(1)), What::NoReturnPath { what: "PING" });
+    assert_eq!(
+        refused(dest.ping(1)),
+        ErrorKind::NoReturnPath { what: "PING" }
+    );
 
     let mut dest = Dest::new(Config::default());
     let sizes = Some(PageSizes {
@@ -238,7 +254,7 @@ fn refuses_to_go_on_without_a_return_path() {
     dest.command(&Command::PostcopyAdvise { sizes }).unwrap();
     dest.block("ram", PAGE).unwrap();
     let what = refused(dest.package(&[]));
-    assert!(matches!(what, What::NoReturnPath { .. }));
+    assert!(matches!(what, ErrorKind::NoReturnPath { .. }));
     assert_eq!(dest.said(), [""; 0], "no SHUT without a return path");
 }
 
@@ -256,7 +272,7 @@ fn acknowledges_the_switchover_once_and_first() {
 }
 
 #[test]
-fn acknowledges_no_switchover_that_only_devices_may() {
+fn does_not_acknowledge_for_devices() {
     for (machine, says) in [
         (&b"pc-q35-11.0"[..], &["SWITCHOVER_ACK"][..]),
         (b"pc-q35-11.1", &[]),
@@ -278,11 +294,11 @@ fn acknowledges_no_switchover_that_only_devices_may() {
 fn refuses_discards_outside_their_block() {
     let page = |start, len| (start, len);
     for (block, range, want) in [
-        ("rom", page(0, PAGE), What::UnknownBlock),
+        ("rom", page(0, PAGE), ErrorKind::UnknownBlock),
         (
             "ram",
             page(3 * PAGE, 2 * PAGE),
-            What::Block(BlockError::Overrun {
+            ErrorKind::Block(BlockError::Overrun {
                 start: 3 * PAGE,
                 len: 2 * PAGE,
                 block: 4 * PAGE,
@@ -291,7 +307,7 @@ fn refuses_discards_outside_their_block() {
         (
             "ram",
             page(0, KIB),
-            What::Block(BlockError::Unaligned {
+            ErrorKind::Block(BlockError::Unaligned {
                 start: 0,
                 len: KIB,
                 page: PAGE,
@@ -300,15 +316,15 @@ fn refuses_discards_outside_their_block() {
     ] {
         let mut dest = Dest::advised(4);
         let error = dest.discard(block, &[(0, PAGE), range]).unwrap_err();
-        assert_eq!(error.what, want);
+        assert_eq!(error.kind, want);
         assert!(error.to_string().contains(block), "{error}");
-        assert_eq!(dest.actions(), [], "nothing of the command is done");
+        assert_eq!(dest.actions(), [], "the command has no effect");
         assert_eq!(dest.said(), ["SHUT 1"]);
     }
 }
 
 #[test]
-fn refuses_a_switch_that_tears_a_host_page() {
+fn refuses_a_switch_with_a_partly_received_host_page() {
     let mut dest = Dest::new(Config {
         page_sizes: vec![(names("huge"), HUGE)],
         ..Config::default()
@@ -317,6 +333,6 @@ fn refuses_a_switch_that_tears_a_host_page() {
     dest.page(1, 2 * HUGE, 7).unwrap();
     dest.discard("huge", &[(0, HUGE)]).unwrap();
     let error = dest.package(&[]).unwrap_err();
-    assert_eq!(error.what, What::Torn);
-    assert_eq!(error.place.unwrap().offset, Some(2 * HUGE));
+    assert_eq!(error.kind, ErrorKind::Torn);
+    assert_eq!(error.location.unwrap().offset, Some(2 * HUGE));
 }

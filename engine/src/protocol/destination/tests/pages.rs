@@ -12,7 +12,7 @@ fn shuffled(step: u64) -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn writes_at_once_before_the_switch_as_often_as_it_comes() {
+fn writes_every_copy_of_a_page_before_the_switch() {
     let mut dest = Dest::advised(4);
     for byte in 1..4 {
         assert_eq!(dest.page(0, PAGE, byte), Ok(Did::Write(0, PAGE, byte)));
@@ -29,7 +29,7 @@ fn writes_at_once_before_the_switch_as_often_as_it_comes() {
 }
 
 #[test]
-fn places_small_pages_straight_from_the_stream() {
+fn places_small_pages_without_copying_them() {
     let mut dest = Dest::running(4);
     assert_eq!(dest.page(0, PAGE, 7), Ok(Did::Copy(0, PAGE, vec![7])));
     assert!(!dest.core.pages().is_received(0, PAGE), "not in place yet");
@@ -42,7 +42,7 @@ fn places_small_pages_straight_from_the_stream() {
 }
 
 #[test]
-fn puts_host_pages_together_in_any_order() {
+fn assembles_host_pages_in_any_order() {
     for step in [1, 3, 5, 7, 15] {
         let mut dest = Dest::huge(4, false);
         let mut last = Ok(Did::Nothing);
@@ -60,7 +60,7 @@ fn puts_host_pages_together_in_any_order() {
 }
 
 #[test]
-fn keeps_a_half_host_page_across_sections() {
+fn keeps_an_incomplete_host_page_across_sections() {
     let mut dest = Dest::huge(1, false);
     for part in 0..PARTS {
         let kind = forward::SectionKind::Part;
@@ -79,9 +79,9 @@ fn keeps_a_half_host_page_across_sections() {
 }
 
 #[test]
-fn tells_pages_of_zeros_from_mixed_ones() {
+fn distinguishes_zero_host_pages_from_mixed_ones() {
     let mut dest = Dest::huge(3, false);
-    // The buffer holds old bytes by then.
+    // The buffer holds old bytes by now.
     for part in 0..PARTS {
         dest.page(BIG, part * PAGE, 0xaa).unwrap();
     }
@@ -107,10 +107,10 @@ fn tells_pages_of_zeros_from_mixed_ones() {
     assert_eq!(dest.core.stats().zero, 1);
 }
 
-/// Found by fuzzing: a page of one byte was made before anybody had looked for
-/// its block, as large as the caller says that target pages are.
+/// Regression test: a filled page was allocated, with the configured target page size, before
+/// its block was checked.
 #[test]
-fn makes_no_filled_page_of_a_block_that_is_not_there() {
+fn does_not_allocate_a_filled_page_for_an_unknown_block() {
     let mut dest = Dest::new(Config {
         target_page: 1 << 62,
         ..Config::default()
@@ -122,11 +122,11 @@ fn makes_no_filled_page_of_a_block_that_is_not_there() {
         named: true,
     };
     let what = refused(dest.event(Main, Event::Record(fill)));
-    assert_eq!(what, What::Block(BlockError::Unknown));
+    assert_eq!(what, ErrorKind::Block(BlockError::Unknown));
 }
 
 #[test]
-fn takes_fill_bytes_for_data() {
+fn treats_nonzero_fill_bytes_as_data() {
     let fill = |block, offset| {
         Event::Record(Record::Zero {
             block: forward::BlockId::new(block),
@@ -159,24 +159,24 @@ fn refuses_the_same_target_page_twice() {
     for part in 0..PARTS - 1 {
         dest.page(BIG, part * PAGE, 1).unwrap();
     }
-    // A count of target pages would call this complete.
-    assert_eq!(refused(dest.page(BIG, 0, 1)), What::TargetPageTwice);
+    // By a count of target pages, this would be complete.
+    assert_eq!(refused(dest.page(BIG, 0, 1)), ErrorKind::TargetPageTwice);
     assert_eq!(dest.core.phase(), Phase::Paused);
     assert_eq!(dest.core.stats().torn, 1);
 }
 
 #[test]
-fn refuses_another_host_page_before_one_is_complete() {
+fn refuses_another_host_page_while_one_is_incomplete() {
     for (block, offset) in [(BIG, HUGE), (SMALL, 0)] {
         let mut dest = Dest::huge(2, false);
         dest.page(BIG, PAGE, 1).unwrap();
         let what = refused(dest.page(block, offset, 1));
-        assert_eq!(what, What::Interleaved { open: 0 });
+        assert_eq!(what, ErrorKind::Interleaved { open: 0 });
         let mut dest = Dest::huge(2, false);
         dest.page(BIG, PAGE, 1).unwrap();
         let len = dest.core.blocks().block(block).unwrap().page;
-        let run = dest.core.run_of_pages(Main, block, offset, len);
-        assert_eq!(refused(run), What::Interleaved { open: 0 });
+        let run = dest.run(Main, block, offset, len);
+        assert_eq!(refused(run), ErrorKind::Interleaved { open: 0 });
     }
 }
 
@@ -185,35 +185,39 @@ fn refuses_pages_that_have_been_received() {
     let mut dest = Dest::running(4);
     dest.serve(0, 0);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.what, What::PageTwice);
+    assert_eq!(error.kind, ErrorKind::PageTwice);
     assert_eq!(error.channel, Some(Main));
     assert_eq!(error.phase, Phase::Running);
     assert_eq!(
         error.to_string(),
-        "block ram at 0x0: the page comes a second time [main channel, running]: \
-         the source is faulty, or not the one that is meant"
+        "block ram at 0x0: the page was sent twice [main channel, running]: \
+         the source violates the protocol; check that the right peer is connected"
     );
     assert_eq!(dest.core.stats().duplicates, 1);
     assert_eq!(dest.core.phase(), Phase::Paused);
 
     let mut dest = Dest::running(4);
     dest.page(0, 0, 1).unwrap();
-    assert_eq!(refused(dest.zero(0, 0)), What::PageTwice, "being placed");
+    assert_eq!(
+        refused(dest.zero(0, 0)),
+        ErrorKind::PageTwice,
+        "being placed"
+    );
 
     let mut dest = Dest::running(4);
     dest.serve(0, 2 * PAGE);
-    let run = dest.core.run_of_pages(Main, 0, 0, 4 * PAGE);
-    assert_eq!(refused(run), What::PageTwice);
+    let run = dest.run(Main, 0, 0, 4 * PAGE);
+    assert_eq!(refused(run), ErrorKind::PageTwice);
 
     // Sent before the switch and not discarded.
     let mut dest = Dest::advised(4);
     dest.page(0, 0, 1).unwrap();
     dest.switch();
-    assert_eq!(refused(dest.page(0, 0, 1)), What::PageTwice);
+    assert_eq!(refused(dest.page(0, 0, 1)), ErrorKind::PageTwice);
 }
 
 #[test]
-fn keeps_the_channels_apart() {
+fn keeps_the_channels_host_pages_separate() {
     let mut dest = Dest::huge(2, true);
     for part in 0..PARTS {
         dest.page_on(Main, BIG, part * PAGE, 1).unwrap();
@@ -224,36 +228,39 @@ fn keeps_the_channels_apart() {
     dest.placed(Main, BIG, 0, HUGE).unwrap();
 
     for (channel, want) in [
-        (Main, What::Interleaved { open: 0 }),
-        (Preempt, What::OnBothChannels),
+        (Main, ErrorKind::Interleaved { open: 0 }),
+        (Preempt, ErrorKind::OnBothChannels),
     ] {
         let mut dest = Dest::huge(2, true);
         dest.page_on(Main, BIG, PAGE, 1).unwrap();
-        let run = dest.core.run_of_pages(channel, BIG, 0, HUGE);
+        let run = dest.run(channel, BIG, 0, HUGE);
         assert_eq!(refused(run), want);
     }
     let mut dest = Dest::huge(2, true);
     dest.page_on(Main, BIG, PAGE, 1).unwrap();
     let what = refused(dest.page_on(Preempt, BIG, 0, 1));
-    assert_eq!(what, What::OnBothChannels);
+    assert_eq!(what, ErrorKind::OnBothChannels);
     let mut dest = Dest::huge(2, true);
-    dest.core.run_of_pages(Main, SMALL, 0, 4 * PAGE).unwrap();
+    dest.run(Main, SMALL, 0, 4 * PAGE).unwrap();
     let what = refused(dest.page_on(Preempt, SMALL, PAGE, 1));
     assert_eq!(
         what,
-        What::PageTwice,
+        ErrorKind::PageTwice,
         "it is on its way on the main channel"
     );
 }
 
 #[test]
-fn refuses_what_the_preempt_channel_may_not_carry() {
+fn refuses_events_that_the_preempt_channel_must_not_carry() {
     let mut dest = Dest::running(4);
-    assert_eq!(refused(dest.page_on(Preempt, 0, 0, 1)), What::NoPreempt);
-    assert_eq!(dest.core.phase(), Phase::Running, "the caller's fault");
+    assert_eq!(
+        refused(dest.page_on(Preempt, 0, 0, 1)),
+        ErrorKind::NoPreempt
+    );
+    assert_eq!(dest.core.phase(), Phase::Running, "an error of the caller");
     for event in [Event::Eof, Event::Header, Event::PackageEnd] {
         let what = refused(Dest::huge(2, true).event(Preempt, event));
-        assert!(matches!(what, What::OnPreempt { .. }));
+        assert!(matches!(what, ErrorKind::OnPreempt { .. }));
     }
     let preempt = || {
         Dest::new(Config {
@@ -264,20 +271,20 @@ fn refuses_what_the_preempt_channel_may_not_carry() {
     let mut dest = preempt();
     dest.advise(&[("ram", PAGE)], PAGE);
     let what = refused(dest.page_on(Preempt, 0, 0, 1));
-    assert!(matches!(what, What::OutOfTurn { .. }), "before LISTEN");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "before LISTEN");
     let mut dest = preempt();
     dest.advise(&[("ram", PAGE)], PAGE);
     dest.switch();
     dest.event(Preempt, Event::Record(Record::Eos)).unwrap();
     let what = refused(dest.page_on(Preempt, 0, 0, 1));
-    assert!(matches!(what, What::OutOfTurn { .. }), "after EOS");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "after EOS");
 }
 
 #[test]
-fn takes_runs_and_their_placement_in_parts() {
+fn places_runs_in_parts() {
     let mut dest = Dest::running(16);
-    dest.core.run_of_pages(Main, 0, 0, 8 * PAGE).unwrap();
-    dest.core.run_of_pages(Main, 0, 8 * PAGE, 8 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 8 * PAGE).unwrap();
+    dest.run(Main, 0, 8 * PAGE, 8 * PAGE).unwrap();
     dest.placed(Main, 0, 8 * PAGE, PAGE).unwrap();
     dest.placed(Main, 0, 0, 8 * PAGE).unwrap();
     for wrong in [
@@ -288,15 +295,15 @@ fn takes_runs_and_their_placement_in_parts() {
         (9 * PAGE, 0),
     ] {
         let what = refused(dest.placed(Main, 0, wrong.0, wrong.1));
-        assert_eq!(what, What::NotHandedOut);
+        assert_eq!(what, ErrorKind::NotHandedOut);
     }
     assert_eq!(
         refused(dest.placed(Preempt, 0, 9 * PAGE, PAGE)),
-        What::NotHandedOut
+        ErrorKind::NotHandedOut
     );
     assert_eq!(
         refused(dest.placed(Main, 9, 9 * PAGE, PAGE)),
-        What::NotHandedOut
+        ErrorKind::NotHandedOut
     );
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.placed(Main, 0, 9 * PAGE, 7 * PAGE).unwrap();
@@ -305,16 +312,16 @@ fn takes_runs_and_their_placement_in_parts() {
 }
 
 #[test]
-fn refuses_runs_that_are_no_host_pages() {
+fn refuses_runs_of_partial_host_pages() {
     let range = |start, len| match BlockError::Unknown {
-        _ if len == 0 => What::Block(BlockError::Empty),
+        _ if len == 0 => ErrorKind::Block(BlockError::Empty),
         _ if start % PAGE > 0 || len % PAGE > 0 => {
             let page = PAGE;
-            What::Block(BlockError::Unaligned { start, len, page })
+            ErrorKind::Block(BlockError::Unaligned { start, len, page })
         }
         _ => {
             let block = 4 * PAGE;
-            What::Block(BlockError::Overrun { start, len, block })
+            ErrorKind::Block(BlockError::Overrun { start, len, block })
         }
     };
     for (start, len) in [
@@ -324,34 +331,38 @@ fn refuses_runs_that_are_no_host_pages() {
         (1, PAGE),
         (0, PAGE + 1),
     ] {
-        let what = refused(Dest::running(4).core.run_of_pages(Main, 0, start, len));
+        let what = refused(Dest::running(4).run(Main, 0, start, len));
         assert_eq!(what, range(start, len));
     }
-    let what = refused(Dest::running(4).core.run_of_pages(Main, 1, 0, PAGE));
-    assert_eq!(what, What::Block(BlockError::Unknown));
-    let what = refused(Dest::advised(4).core.run_of_pages(Main, 0, 0, PAGE));
-    assert!(matches!(what, What::OutOfTurn { .. }), "before LISTEN");
+    let what = refused(Dest::running(4).run(Main, 1, 0, PAGE));
+    assert_eq!(what, ErrorKind::Block(BlockError::Unknown));
+    let what = refused(Dest::advised(4).run(Main, 0, 0, PAGE));
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "before LISTEN");
 }
 
 #[test]
-fn refuses_to_hand_out_without_end() {
+fn limits_the_ranges_that_are_handed_out() {
     let runs = u64::try_from(MAX_RUNS).unwrap();
     let mut dest = Dest::running(runs + 1);
     for page in 0..runs {
         dest.page(0, page * PAGE, 1).unwrap();
     }
-    assert_eq!(refused(dest.page(0, runs * PAGE, 1)), What::TooManyRuns);
+    assert_eq!(
+        refused(dest.page(0, runs * PAGE, 1)),
+        ErrorKind::TooManyRuns
+    );
     dest.placed(Main, 0, 0, PAGE).unwrap();
     dest.page(0, runs * PAGE, 1).unwrap();
 
-    // The part of a host page that is refused can come again.
+    // A target page that was refused can be sent again.
     let mut dest = Dest::huge(runs + 1, false);
     for page in 0..runs {
-        dest.core
-            .run_of_pages(Main, BIG, page * HUGE, HUGE)
-            .unwrap();
+        dest.run(Main, BIG, page * HUGE, HUGE).unwrap();
     }
-    assert_eq!(refused(dest.page(BIG, runs * HUGE, 1)), What::TooManyRuns);
+    assert_eq!(
+        refused(dest.page(BIG, runs * HUGE, 1)),
+        ErrorKind::TooManyRuns
+    );
     dest.placed(Main, BIG, 0, HUGE).unwrap();
     for part in 0..PARTS {
         let did = dest.page(BIG, runs * HUGE + part * PAGE, 1).unwrap();
@@ -363,14 +374,17 @@ fn refuses_to_hand_out_without_end() {
 fn refuses_pages_outside_their_block() {
     let block = 4 * PAGE;
     let (start, len) = (block, PAGE);
-    let overrun = What::Block(BlockError::Overrun { start, len, block });
+    let overrun = ErrorKind::Block(BlockError::Overrun { start, len, block });
     for mut dest in [Dest::advised(4), Dest::running(4)] {
         assert_eq!(refused(dest.page(0, 4 * PAGE, 1)), overrun);
     }
     let what = refused(Dest::running(4).page(1, 0, 1));
-    assert_eq!(what, What::Block(BlockError::Unknown));
+    assert_eq!(what, ErrorKind::Block(BlockError::Unknown));
     let what = refused(Dest::running(4).page(0, 1, 1));
-    assert!(matches!(what, What::Block(BlockError::Unaligned { .. })));
+    assert!(matches!(
+        what,
+        ErrorKind::Block(BlockError::Unaligned { .. })
+    ));
     let record = Record::Page {
         block: forward::BlockId::new(0),
         offset: 0,
@@ -379,6 +393,6 @@ fn refuses_pages_outside_their_block() {
     };
     let mut dest = Dest::running(4);
     let what = refused(dest.event(Main, Event::Record(record)));
-    assert_eq!(what, What::PageLength { len: 100 });
+    assert_eq!(what, ErrorKind::PageLength { len: 100 });
     assert_eq!(dest.core.phase(), Phase::Running);
 }

@@ -9,7 +9,7 @@ fn resume(dest: &mut Dest) -> Result<(), Error> {
 }
 
 #[test]
-fn tells_what_it_has_and_asks_again_for_the_rest() {
+fn sends_received_bitmaps_and_repeats_requests() {
     let mut dest = Dest::huge(2, false);
     dest.serve(0, 0);
     dest.serve(0, 3 * PAGE);
@@ -24,7 +24,7 @@ fn tells_what_it_has_and_asks_again_for_the_rest() {
     assert_eq!(dest.core.stats().torn, 1);
     assert_eq!(dest.fault(0, 4 * PAGE), Fault::New);
     assert_eq!(dest.fault(1, HUGE), Fault::Pending);
-    assert_eq!(dest.said(), [""; 0], "there is nobody to ask");
+    assert_eq!(dest.said(), [""; 0], "the connection is down");
 
     dest.core.link_restored().unwrap();
     assert_eq!(dest.core.phase(), Phase::Recovering);
@@ -44,7 +44,7 @@ fn tells_what_it_has_and_asks_again_for_the_rest() {
     );
     resume(&mut dest).unwrap();
     assert_eq!(dest.core.phase(), Phase::Running);
-    // In order of the blocks; the first one with its name.
+    // In order of the blocks; the first request names its block.
     assert_eq!(
         dest.said(),
         [
@@ -56,7 +56,7 @@ fn tells_what_it_has_and_asks_again_for_the_rest() {
         ]
     );
     assert_eq!(dest.core.stats().requests_repeated, 4);
-    // The half page is sent from its start again.
+    // The incomplete host page is sent from its start again.
     for part in 0..HUGE / PAGE {
         dest.page(1, part * PAGE, 1).unwrap();
     }
@@ -64,19 +64,19 @@ fn tells_what_it_has_and_asks_again_for_the_rest() {
 }
 
 #[test]
-fn continues_from_the_bitmaps_of_another_process() {
+fn resumes_from_the_bitmaps_of_another_process() {
     let mut first = Dest::huge(2, false);
     first.serve(0, 0);
     first.serve(0, 3 * PAGE);
     let blocks = first.core.blocks().iter().enumerate().map(|(id, block)| {
         let mut words = first.core.pages().received(id).unwrap().words().to_vec();
         if block.page > PAGE {
-            // A part of a host page, as a process that was killed may leave it.
+            // An incomplete host page, as a killed process may leave it.
             words[0] |= 1 << 3;
         }
         (block.clone(), words)
     });
-    let core = Destination::taking_over(Config::default(), blocks, Some(&[])).unwrap();
+    let core = Destination::resumed(Config::default(), blocks, Some(&[])).unwrap();
     assert_eq!(core.pages().missing(), first.core.pages().missing());
     let mut dest = Dest { core, ..first };
     assert_eq!(dest.core.phase(), Phase::Paused);
@@ -97,10 +97,10 @@ fn continues_from_the_bitmaps_of_another_process() {
     );
     dest.serve(0, PAGE);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.what, What::PageTwice);
+    assert_eq!(error.kind, ErrorKind::PageTwice);
 }
 
-/// Switches, up to the package with the device state.
+/// A migration just before the package with the device state.
 fn before_devices(give_back: bool) -> Dest {
     let mut dest = Dest::new(Config {
         give_back,
@@ -113,7 +113,7 @@ fn before_devices(give_back: bool) -> Dest {
 }
 
 #[test]
-fn gives_the_guest_back_if_the_link_broke_before_the_device_state() {
+fn gives_the_guest_back_if_the_connection_was_lost_before_the_device_state() {
     let mut dest = before_devices(true);
     dest.said();
     dest.core.link_lost(Main).unwrap();
@@ -126,13 +126,13 @@ fn gives_the_guest_back_if_the_link_broke_before_the_device_state() {
         dest.serve(0, page * PAGE);
     }
     let error = dest.event(Main, Event::Eof).unwrap_err();
-    assert_eq!(error.what, What::DevicesLost);
+    assert_eq!(error.kind, ErrorKind::DevicesLost);
     assert_eq!(dest.core.phase(), Phase::Failed);
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
 
 #[test]
-fn fails_at_once_where_the_source_does_not_pause_at_the_switch() {
+fn fails_immediately_if_the_source_does_not_pause_at_the_switch() {
     let mut dest = before_devices(false);
     assert!(dest.core.link_lost(Main).is_err());
     assert_eq!(dest.core.phase(), Phase::Failed);
@@ -146,11 +146,14 @@ fn fails_at_once_where_the_source_does_not_pause_at_the_switch() {
         ..Config::default()
     });
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
-    assert!(dest.core.link_lost(Main).is_err(), "its guest still runs");
+    assert!(
+        dest.core.link_lost(Main).is_err(),
+        "the guest still runs at the source"
+    );
 }
 
 #[test]
-fn asks_once_even_while_the_outbox_is_drained_bit_by_bit() {
+fn requests_each_page_once_while_the_outbox_is_drained_in_parts() {
     let pages = 10_000;
     let mut dest = Dest::running(pages);
     for page in (0..pages).step_by(2) {
@@ -161,11 +164,11 @@ fn asks_once_even_while_the_outbox_is_drained_bit_by_bit() {
     bitmap(&mut dest, "ram").unwrap();
     resume(&mut dest).unwrap();
     let mut bytes = std::mem::take(dest.core.outbox());
-    // Behind and ahead of where the repetition stands.
+    // Faults behind and ahead of the repetition's cursor.
     assert_eq!(dest.fault(0, PAGE), Fault::New);
     assert_eq!(dest.fault(0, (pages - 1) * PAGE), Fault::New);
     while !dest.core.outbox().is_empty() {
-        assert!(dest.core.outbox().len() < 20_000, "a little at a time");
+        assert!(dest.core.outbox().len() < 20_000, "a part at a time");
         bytes.append(dest.core.outbox());
     }
     let mut stream = Stream::<Qemu>::new(u64::MAX);
@@ -185,17 +188,21 @@ fn asks_once_even_while_the_outbox_is_drained_bit_by_bit() {
 }
 
 #[test]
-fn recovers_again_and_again() {
+fn recovers_repeatedly() {
     let mut dest = Dest::running(10);
     dest.fault(0, 9 * PAGE);
     for round in 0..9 {
         dest.core.link_lost(Main).unwrap();
         dest.core.link_lost(Preempt).unwrap();
         dest.core.link_restored().unwrap();
-        // Lost again while recovering.
+        // The connection is lost again during the recovery.
         bitmap(&mut dest, "ram").unwrap();
         dest.core.link_lost(Main).unwrap();
-        assert_eq!(dest.said(), [""; 0], "it was meant for the lost link");
+        assert_eq!(
+            dest.said(),
+            [""; 0],
+            "the answer was dropped with the connection"
+        );
         dest.core.link_restored().unwrap();
         bitmap(&mut dest, "ram").unwrap();
         resume(&mut dest).unwrap();
@@ -220,46 +227,43 @@ fn recovers_again_and_again() {
 }
 
 #[test]
-fn fails_when_the_link_is_lost_before_the_guest_may_run() {
+fn fails_when_the_connection_is_lost_before_the_guest_may_run() {
     let mut listening = Dest::advised(4);
     listening.command(&Command::Packaged { size: 1 }).unwrap();
     listening.command(&Command::PostcopyListen).unwrap();
     for mut dest in [Dest::new(Config::default()), Dest::advised(4), listening] {
         let error = dest.core.link_lost(Main).unwrap_err();
-        assert_eq!(error.what, What::LinkLost);
-        assert_eq!(error.what.blame(), Blame::Link);
+        assert_eq!(error.kind, ErrorKind::LinkLost);
+        assert_eq!(error.kind.blame(), Blame::Link);
         assert_eq!(dest.core.phase(), Phase::Failed);
-        assert_eq!(dest.said(), [""; 0], "there is nobody to tell");
-        assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
-        assert_eq!(refused(dest.eof()), What::Over);
+        assert_eq!(dest.said(), [""; 0], "there is no connection");
+        assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
+        assert_eq!(refused(dest.eof()), ErrorKind::Over);
         assert_eq!(dest.core.link_lost(Main), Ok(()));
     }
     let mut dest = Dest::advised(4);
     let error = dest.core.link_lost(Preempt).unwrap_err();
-    assert_eq!(error.what, What::LinkLost);
-    assert_eq!(dest.said(), ["SHUT 1"], "the other channel is there");
+    assert_eq!(error.kind, ErrorKind::LinkLost);
+    assert_eq!(dest.said(), ["SHUT 1"], "the main channel is up");
 }
 
 #[test]
-fn takes_nothing_from_a_link_that_is_down() {
+fn refuses_events_while_the_connection_is_down() {
     let mut dest = Dest::running(4);
     dest.core.link_lost(Main).unwrap();
-    assert_eq!(refused(dest.page(0, 0, 1)), What::LinkDown);
-    assert_eq!(refused(dest.ping(1)), What::LinkDown);
-    assert_eq!(
-        refused(dest.core.run_of_pages(Main, 0, 0, PAGE)),
-        What::LinkDown
-    );
+    assert_eq!(refused(dest.page(0, 0, 1)), ErrorKind::LinkDown);
+    assert_eq!(refused(dest.ping(1)), ErrorKind::LinkDown);
+    assert_eq!(refused(dest.run(Main, 0, 0, PAGE)), ErrorKind::LinkDown);
     assert_eq!(dest.core.phase(), Phase::Paused);
 }
 
 #[test]
-fn keeps_what_is_placed_while_the_link_is_down() {
+fn keeps_pages_that_are_placed_while_the_connection_is_down() {
     let mut dest = Dest::huge(1, true);
     dest.page_on(Preempt, 0, 0, 1).unwrap();
     dest.core.link_lost(Main).unwrap();
     let error = dest.core.link_restored().unwrap_err();
-    assert_eq!(error.what, What::StillPlacing);
+    assert_eq!(error.kind, ErrorKind::StillPlacing);
     dest.placed(Preempt, 0, 0, PAGE).unwrap();
     dest.core.link_lost(Preempt).unwrap();
     dest.core.link_restored().unwrap();
@@ -268,17 +272,17 @@ fn keeps_what_is_placed_while_the_link_is_down() {
 }
 
 #[test]
-fn refuses_to_recover_what_is_not_paused() {
+fn refuses_to_recover_a_migration_that_is_not_paused() {
     let mut dest = Dest::running(4);
-    assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
+    assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
     dest.core.link_lost(Main).unwrap();
     dest.core.link_restored().unwrap();
-    assert_eq!(refused(dest.core.link_restored()), What::NotPaused);
+    assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
     assert_eq!(dest.core.phase(), Phase::Recovering);
 }
 
 #[test]
-fn refuses_a_recovery_that_is_out_of_order() {
+fn refuses_recovery_commands_in_the_wrong_order() {
     let recovering = || {
         let mut dest = Dest::huge(2, false);
         dest.core.link_lost(Main).unwrap();
@@ -288,29 +292,29 @@ fn refuses_a_recovery_that_is_out_of_order() {
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
     let error = resume(&mut dest).unwrap_err();
-    assert_eq!(error.what, What::BitmapNotAsked);
-    assert_eq!(error.place.unwrap().block, names("huge"));
+    assert_eq!(error.kind, ErrorKind::BitmapNotAsked);
+    assert_eq!(error.location.unwrap().block, names("huge"));
     assert_eq!(dest.core.phase(), Phase::Paused);
 
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
-    assert_eq!(refused(bitmap(&mut dest, "ram")), What::BitmapTwice);
+    assert_eq!(refused(bitmap(&mut dest, "ram")), ErrorKind::BitmapTwice);
     let mut dest = recovering();
-    assert_eq!(refused(bitmap(&mut dest, "rom")), What::UnknownBlock);
+    assert_eq!(refused(bitmap(&mut dest, "rom")), ErrorKind::UnknownBlock);
     let mut dest = recovering();
     assert!(matches!(
         refused(dest.page(0, 0, 1)),
-        What::OutOfTurn { .. }
+        ErrorKind::OutOfTurn { .. }
     ));
     let mut dest = recovering();
     let what = refused(dest.event(Main, Event::Record(Record::Eos)));
-    assert!(matches!(what, What::OutOfTurn { .. }), "{what:?}");
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }), "{what:?}");
     let mut dest = recovering();
-    assert!(matches!(refused(dest.eof()), What::OutOfTurn { .. }));
+    assert!(matches!(refused(dest.eof()), ErrorKind::OutOfTurn { .. }));
     let mut dest = recovering();
     let what = refused(dest.discard("ram", &[(0, PAGE)]));
-    assert!(matches!(what, What::OutOfTurn { .. }));
-    // After each of them it can be tried again.
+    assert!(matches!(what, ErrorKind::OutOfTurn { .. }));
+    // The recovery can be tried again after each error.
     dest.core.link_restored().unwrap();
     bitmap(&mut dest, "ram").unwrap();
     bitmap(&mut dest, "huge").unwrap();
@@ -319,7 +323,7 @@ fn refuses_a_recovery_that_is_out_of_order() {
 }
 
 #[test]
-fn answers_ping_0x42_on_the_next_link_if_the_first_one_broke() {
+fn answers_ping_0x42_on_the_next_connection() {
     let mut dest = Dest::advised(1);
     dest.package(&[0x42]).unwrap();
     dest.core.link_lost(Main).unwrap();
@@ -332,12 +336,12 @@ fn answers_ping_0x42_on_the_next_link_if_the_first_one_broke() {
 }
 
 #[test]
-fn completes_the_device_state_when_the_link_breaks_right_after_run() {
+fn completes_the_device_state_when_the_connection_is_lost_after_run() {
     let mut dest = Dest::advised(1);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     dest.command(&Command::PostcopyListen).unwrap();
     dest.command(&Command::PostcopyRun).unwrap();
-    // The package's end is not seen.
+    // The end of the package is lost.
     dest.core.link_lost(Main).unwrap();
     dest.core.link_restored().unwrap();
     dest.core.device_state_saved().unwrap();
@@ -349,7 +353,7 @@ fn completes_the_device_state_when_the_link_breaks_right_after_run() {
 }
 
 #[test]
-fn times_a_request_from_when_it_was_written_on_the_new_link() {
+fn measures_a_request_from_when_it_was_written_on_the_new_connection() {
     let mut dest = Dest::running(4);
     let core = &mut dest.core;
     core.fault(0, 0, 1_000).unwrap();
@@ -360,7 +364,7 @@ fn times_a_request_from_when_it_was_written_on_the_new_link() {
     dest.now = 500_000;
     bitmap(&mut dest, "ram").unwrap();
     resume(&mut dest).unwrap();
-    // Written on the new link, but nobody says when.
+    // Written on the new connection, but not reported.
     dest.said();
     dest.serve(0, 0);
     let latency = &dest.core.stats().latency;
@@ -368,7 +372,7 @@ fn times_a_request_from_when_it_was_written_on_the_new_link() {
 }
 
 #[test]
-fn says_nothing_after_shut_even_if_requests_wait_to_be_repeated() {
+fn sends_nothing_after_shut_even_if_requests_have_to_be_repeated() {
     let pages = 10_000;
     let mut dest = Dest::running(pages);
     for page in 0..pages {

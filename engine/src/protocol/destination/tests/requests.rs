@@ -29,7 +29,7 @@ fn requests_each_page_once_and_names_the_block_when_it_changes() {
 }
 
 #[test]
-fn keeps_a_page_that_is_there_out_of_the_requests() {
+fn does_not_request_a_page_that_is_present() {
     let mut dest = Dest::running(4);
     dest.fault(0, 0);
     dest.serve(0, 0);
@@ -43,9 +43,9 @@ fn keeps_a_page_that_is_there_out_of_the_requests() {
 }
 
 #[test]
-fn does_not_ask_for_what_is_being_placed() {
+fn does_not_request_a_page_that_is_being_placed() {
     let mut dest = Dest::running(4);
-    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 2 * PAGE).unwrap();
     assert_eq!(dest.fault(0, PAGE), Fault::New);
     assert_eq!(dest.said(), [""; 0]);
     dest.placed(Main, 0, 0, PAGE).unwrap();
@@ -56,9 +56,9 @@ fn does_not_ask_for_what_is_being_placed() {
 }
 
 #[test]
-fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
+fn requests_a_page_if_the_connection_is_lost_before_it_is_placed() {
     let mut dest = Dest::running(4);
-    dest.core.run_of_pages(Main, 0, 0, 2 * PAGE).unwrap();
+    dest.run(Main, 0, 0, 2 * PAGE).unwrap();
     dest.fault(0, PAGE);
     dest.core.link_lost(Main).unwrap();
     dest.core.link_restored().unwrap();
@@ -69,19 +69,19 @@ fn asks_after_all_if_the_link_breaks_before_it_is_placed() {
 }
 
 #[test]
-fn refuses_faults_that_nobody_can_serve() {
+fn refuses_faults_that_cannot_be_served() {
     let mut dest = Dest::advised(4);
     let fault = |dest: &mut Dest, block, offset| refused(dest.core.fault(block, offset, 0));
-    assert_eq!(fault(&mut dest, 0, 0), What::NotListening);
-    assert_eq!(fault(&mut dest, 1, 0), What::NoSuchPage);
+    assert_eq!(fault(&mut dest, 0, 0), ErrorKind::NotListening);
+    assert_eq!(fault(&mut dest, 1, 0), ErrorKind::NoSuchPage);
     dest.switch();
     for (block, offset) in [(0, 4 * PAGE), (0, u64::MAX), (1, 0), (usize::MAX, 0)] {
-        assert_eq!(fault(&mut dest, block, offset), What::NoSuchPage);
+        assert_eq!(fault(&mut dest, block, offset), ErrorKind::NoSuchPage);
     }
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.serve(0, 0);
     dest.eof().unwrap_err();
-    assert_eq!(fault(&mut dest, 0, PAGE), What::Over);
+    assert_eq!(fault(&mut dest, 0, PAGE), ErrorKind::Over);
     assert_eq!(dest.fault(0, 0), Fault::Present);
 }
 
@@ -96,8 +96,8 @@ fn requests_while_the_device_state_is_loading() {
 }
 
 #[test]
-fn repeats_as_much_as_the_outbox_should_hold() {
-    // RESUME_ACK, a request with this name, and 1022 without one.
+fn limits_repeated_requests_in_the_outbox() {
+    // RESUME_ACK, one request with a name, and 1022 without.
     const CHUNK: usize = 8 + (4 + 12 + 1 + 7) + 1022 * (4 + 12);
     let mut dest = Dest::new(Config::default());
     dest.advise(&[("vga.ram", 1100 * PAGE)], PAGE);

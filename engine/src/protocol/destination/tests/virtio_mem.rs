@@ -1,4 +1,4 @@
-//! Memory that is unplugged, and so never comes.
+//! Unplugged memory, which is never sent.
 
 use retpath_codec::forward::{Identity, SectionKind};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// A state of a device of 4 MiB in pieces of 2 MiB, early or not.
+/// The state of a device of 4 MiB in pieces of 2 MiB, in its early section or not.
 fn state(plugged: u64, early: bool) -> Vec<u8> {
     let size = u64::from(plugged.count_ones()) * 2 * MIB;
     let mut bytes = [1 << 32, 4 * MIB, 2 * MIB].map(u64::to_be_bytes).concat();
@@ -74,7 +74,7 @@ fn switched(plugged: u64, early: bool, discarded: u64) -> Dest {
 }
 
 #[test]
-fn ends_without_what_is_unplugged() {
+fn completes_without_unplugged_pages() {
     for early in [true, false] {
         let mut dest = switched(0, early, 0);
         assert_eq!(dest.core.pages().missing(), 1);
@@ -87,40 +87,40 @@ fn ends_without_what_is_unplugged() {
 }
 
 #[test]
-fn expects_every_page_that_is_plugged() {
-    // The second piece is plugged, and one of its pages never comes.
+fn requires_every_plugged_page() {
+    // The second piece is plugged, and one of its pages is never sent.
     let mut dest = switched(0b10, false, 0);
     for offset in (2 * MIB..4 * MIB - PAGE).step_by(usize::try_from(PAGE).unwrap()) {
         dest.serve(1, offset);
     }
     dest.serve(0, 0);
     let error = dest.eof().unwrap_err();
-    assert_eq!(error.what, What::Incomplete { missing: 1 });
-    let place = error.place.unwrap();
+    assert_eq!(error.kind, ErrorKind::Incomplete { missing: 1 });
+    let place = error.location.unwrap();
     assert_eq!(place.offset, Some(4 * MIB - PAGE));
     assert_eq!(dest.said(), ["SHUT 1"]);
 }
 
 #[test]
-fn still_expects_every_page_of_other_blocks() {
+fn requires_every_page_of_other_blocks() {
     let mut dest = switched(0, true, 0);
-    assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
+    assert_eq!(refused(dest.eof()), ErrorKind::Incomplete { missing: 1 });
 }
 
 #[test]
-fn expects_what_the_source_has_promised() {
+fn requires_promised_pages() {
     for early in [true, false] {
         let mut dest = switched(0, early, 2 * PAGE);
         dest.serve(0, 0);
         assert_eq!(dest.fault(1, PAGE), Fault::New);
         assert_eq!(dest.said(), ["dev/vm0 0x1000+0x1000"]);
         dest.serve(1, PAGE);
-        assert_eq!(refused(dest.eof()), What::Incomplete { missing: 1 });
+        assert_eq!(refused(dest.eof()), ErrorKind::Incomplete { missing: 1 });
     }
 }
 
 #[test]
-fn requests_nothing_that_is_unplugged() {
+fn does_not_request_unplugged_pages() {
     let mut dest = switched(0b10, false, 0);
     assert_eq!(dest.fault(1, 2 * MIB - 1), Fault::Present);
     assert_eq!(dest.said(), [""; 0]);
@@ -132,7 +132,7 @@ fn requests_nothing_that_is_unplugged() {
 fn accepts_an_unplugged_page_that_is_sent_anyway() {
     let mut dest = switched(0, false, 0);
     dest.serve(1, PAGE);
-    assert_eq!(refused(dest.page(1, PAGE, 1)), What::PageTwice);
+    assert_eq!(refused(dest.page(1, PAGE, 1)), ErrorKind::PageTwice);
     let mut dest = switched(0, false, 0);
     dest.serve(1, PAGE);
     dest.serve(0, 0);
@@ -140,9 +140,9 @@ fn accepts_an_unplugged_page_that_is_sent_anyway() {
     assert_eq!(dest.said(), ["SHUT 0"]);
 }
 
-/// The source forgets what it promised of unplugged memory when it is told what was received.
+/// A source forgets its promises of unplugged memory when it reads the received bitmaps.
 #[test]
-fn a_recovery_ends_promises_of_what_is_unplugged() {
+fn a_recovery_drops_promises_of_unplugged_pages() {
     let mut dest = switched(0, false, 2 * PAGE);
     dest.serve(1, PAGE);
     dest.core.link_lost(Main).unwrap();
@@ -151,7 +151,7 @@ fn a_recovery_ends_promises_of_what_is_unplugged() {
         let block = name(block);
         dest.command(&Command::RecvBitmap { block }).unwrap();
     }
-    // Only what has come is received.
+    // Only pages that were sent are received.
     assert_eq!(
         dest.said(),
         ["RECV_BITMAP ram", "[]", "RECV_BITMAP dev/vm0", "[1]"]
@@ -163,7 +163,7 @@ fn a_recovery_ends_promises_of_what_is_unplugged() {
 }
 
 #[test]
-fn ends_in_precopy_without_what_is_unplugged() {
+fn completes_in_precopy_without_unplugged_pages() {
     let mut dest = Dest::new(Config::default());
     dest.advise(&[("ram", PAGE), ("dev/vm0", 4 * MIB)], PAGE);
     dest.page(0, 0, 1).unwrap();

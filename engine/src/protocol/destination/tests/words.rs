@@ -1,259 +1,258 @@
-//! What a destination's errors tell a person: what, where, whose fault, and
-//! what to do.
+//! The texts of errors: what failed, where, who has to act, and what to do.
 
 use std::fmt::{self, Write};
 
 use super::*;
 use crate::blocks::BlockError;
 
-const REPORT: &str = "a fault of the program, please report it";
-const FAULTY: &str = "the source is faulty, or not the one that is meant";
-const SIZES: &str = "tell this side the page sizes that the source's RAM blocks have";
+const REPORT: &str = "a bug in the calling program: please report it";
+const FAULTY: &str = "the source violates the protocol; check that the right peer is connected";
+const SIZES: &str = "configure the page sizes of the source's RAM blocks here";
 
-/// Each of them, with its words, whose fault it is, and what to do.
-fn all() -> Vec<(What, &'static str, Blame, &'static str)> {
+/// Each kind with its text, who has to act, and what to do.
+fn all() -> Vec<(ErrorKind, &'static str, Blame, &'static str)> {
     use Blame::{Caller, Link, Peer, Settings};
     let what = "RUN";
     vec![
         (
-            What::OutOfTurn { what },
-            "RUN may not come now",
+            ErrorKind::OutOfTurn { what },
+            "unexpected RUN",
             Peer,
             FAULTY,
         ),
         (
-            What::OnPreempt { what },
-            "RUN may come on the main channel only",
+            ErrorKind::OnPreempt { what },
+            "RUN is only allowed on the main channel",
             Peer,
             FAULTY,
         ),
         (
-            What::NoReturnPath { what },
+            ErrorKind::NoReturnPath { what },
             "RUN came before OPEN_RETURN_PATH",
             Peer,
             FAULTY,
         ),
         (
-            What::Unsupported { what },
+            ErrorKind::Unsupported { what },
             "RUN is not supported",
             Peer,
-            "turn that capability off at the source",
+            "disable this capability at the source",
         ),
         (
-            What::UnknownBlock,
+            ErrorKind::UnknownBlock,
             "no RAM block has this name",
             Peer,
             FAULTY,
         ),
         (
-            What::Block(BlockError::Twice),
+            ErrorKind::Block(BlockError::Twice),
             "two blocks have the same name",
             Peer,
             FAULTY,
         ),
         (
-            What::Block(BlockError::HostPage { size: 3 }),
+            ErrorKind::Block(BlockError::HostPage { size: 3 }),
             "host page size 3: must be a power of two and at least the target page size",
             Peer,
-            "tell this side the page size that the source's RAM block has",
+            "configure the page size of the source's RAM block here",
         ),
         (
-            What::Block(BlockError::Length { len: 1, page: 2 }),
+            ErrorKind::Block(BlockError::Length { len: 1, page: 2 }),
             "block length 1: must be a positive multiple of its page size 2",
             Peer,
-            "tell this side the page size that the source's RAM block has",
+            "configure the page size of the source's RAM block here",
         ),
         (
-            What::PageSize { ours: 1, theirs: 2 },
-            "the block has pages of 2 bytes at the source, 1 here",
+            ErrorKind::PageSize { ours: 1, theirs: 2 },
+            "the block's page size is 2 bytes at the source, but 1 bytes here",
             Settings,
             SIZES,
         ),
         (
-            What::PageSummary { ours: 1, theirs: 2 },
-            "the page sizes of all blocks are 0x2 at the source, 0x1 here",
+            ErrorKind::PageSummary { ours: 1, theirs: 2 },
+            "the page sizes of all blocks are 0x2 at the source, but 0x1 here",
             Settings,
             SIZES,
         ),
         (
-            What::PageTooLarge { page: 1 << 32 },
-            "pages of 4294967296 bytes cannot be requested",
+            ErrorKind::PageTooLarge { page: 1 << 32 },
+            "the page size of 4294967296 bytes is too large to be requested",
             Settings,
             SIZES,
         ),
         (
-            What::TooMuchRam { total: 2, limit: 1 },
-            "2 bytes of RAM, but 1 is the limit",
+            ErrorKind::TooMuchRam { total: 2, limit: 1 },
+            "2 bytes of RAM exceed the limit of 1 bytes",
             Settings,
-            "raise the limit if the machine really has that much",
+            "raise the limit if the machine really has this much RAM",
         ),
         (
-            What::TooManyBlocks,
+            ErrorKind::TooManyBlocks,
             "more than 4096 RAM blocks",
             Settings,
-            "no machine has that many: look at what is connecting here",
+            "no machine has this many: check what is connecting here",
         ),
         (
-            What::PageTwice,
-            "the page comes a second time",
+            ErrorKind::PageTwice,
+            "the page was sent twice",
             Peer,
             FAULTY,
         ),
         (
-            What::TargetPageTwice,
-            "the target page comes twice in its host page",
+            ErrorKind::TargetPageTwice,
+            "the target page was sent twice within its host page",
             Peer,
             FAULTY,
         ),
         (
-            What::Interleaved { open: 0x2000 },
-            "the host page at 0x2000 is not complete yet",
+            ErrorKind::Interleaved { open: 0x2000 },
+            "the host page at 0x2000 must be completed first",
             Peer,
             FAULTY,
         ),
         (
-            What::OnBothChannels,
-            "the host page is split over both channels",
+            ErrorKind::OnBothChannels,
+            "the host page is split across both channels",
             Peer,
             FAULTY,
         ),
         (
-            What::Torn,
-            "only a part of the host page was received or discarded",
+            ErrorKind::Torn,
+            "the host page was only partly received or discarded",
             Peer,
             FAULTY,
         ),
         (
-            What::BitmapTwice,
-            "the received bitmap is asked for twice",
+            ErrorKind::BitmapTwice,
+            "the received bitmap was requested twice",
             Peer,
             FAULTY,
         ),
         (
-            What::BitmapNotAsked,
-            "POSTCOPY_RESUME came before the received bitmap was asked for",
+            ErrorKind::BitmapNotAsked,
+            "POSTCOPY_RESUME came before the received bitmap was requested",
             Peer,
             FAULTY,
         ),
         (
-            What::Flood,
-            "PINGs come faster than the PONGs are read",
+            ErrorKind::Flood,
+            "the source sends PINGs faster than it reads PONGs",
             Peer,
             FAULTY,
         ),
         (
-            What::NoSwitch,
-            "the stream has ended without a switch to postcopy",
+            ErrorKind::NoSwitch,
+            "the stream ended without a switch to postcopy",
             Settings,
             "start postcopy at the source before precopy ends",
         ),
         (
-            What::LinkLost,
-            "the connection was lost before the guest may run",
+            ErrorKind::LinkLost,
+            "the connection was lost before the guest may run here",
             Link,
-            "the source still has the guest: start the migration again",
+            "the guest is still at the source: start the migration again",
         ),
         (
-            What::LinkDown,
-            "the connection is down, nothing can come from it",
+            ErrorKind::LinkDown,
+            "an event came while the connection is down",
             Caller,
             REPORT,
         ),
         (
-            What::Over,
-            "the migration has failed before",
+            ErrorKind::Over,
+            "the migration has already failed",
             Caller,
             REPORT,
         ),
         (
-            What::NoPreempt,
+            ErrorKind::NoPreempt,
             "no preempt channel was agreed",
             Caller,
             REPORT,
         ),
-        (What::NoSuchPage, "there is no such page", Caller, REPORT),
+        (ErrorKind::NoSuchPage, "no such page", Caller, REPORT),
         (
-            What::NotListening,
-            "pages are not requested before POSTCOPY_LISTEN",
+            ErrorKind::NotListening,
+            "pages cannot be requested before POSTCOPY_LISTEN",
             Caller,
             REPORT,
         ),
         (
-            What::BlockNumber { next: 3 },
-            "the number of this RAM block is 3",
+            ErrorKind::BlockNumber { next: 3 },
+            "this RAM block must have number 3",
             Caller,
             REPORT,
         ),
         (
-            What::PageLength { len: 9 },
-            "a target page with 9 bytes of data",
+            ErrorKind::PageLength { len: 9 },
+            "the target page has 9 bytes of data",
             Caller,
             REPORT,
         ),
         (
-            What::NotHandedOut,
+            ErrorKind::NotHandedOut,
             "the range was not handed out for placement",
             Caller,
             REPORT,
         ),
         (
-            What::TooManyRuns,
-            "64 ranges are being placed already",
+            ErrorKind::TooManyRuns,
+            "64 ranges are already being placed",
             Caller,
             REPORT,
         ),
         (
-            What::StillPlacing,
+            ErrorKind::StillPlacing,
             "a range is still being placed",
             Caller,
             REPORT,
         ),
         (
-            What::NothingToSave,
+            ErrorKind::NothingToSave,
             "the device state is not complete",
             Caller,
             REPORT,
         ),
         (
-            What::NothingToConfirm,
-            "the end has not come",
+            ErrorKind::NothingToConfirm,
+            "the migration is not complete",
             Caller,
             REPORT,
         ),
         (
-            What::NotPaused,
-            "there is nothing to recover",
+            ErrorKind::NotPaused,
+            "the migration is not paused",
             Caller,
             REPORT,
         ),
     ]
 }
 
-fn error(what: What) -> Error {
+fn error(kind: ErrorKind) -> Error {
     Error {
-        what,
-        place: None,
+        kind,
+        location: None,
         channel: None,
         phase: Phase::Running,
     }
 }
 
 #[test]
-fn says_what_is_wrong_whose_fault_it_is_and_what_to_do() {
-    for (what, words, blame, advice) in all() {
-        assert_eq!(what.to_string(), words);
-        assert_eq!(what.blame(), blame, "{words}");
-        let error = error(what);
+fn describes_every_kind_and_who_has_to_act() {
+    for (kind, words, blame, advice) in all() {
+        assert_eq!(kind.to_string(), words);
+        assert_eq!(kind.blame(), blame, "{words}");
+        let error = error(kind);
         assert_eq!(error.to_string(), format!("{words} [running]: {advice}"));
         assert_eq!(error.is_peer_fault(), blame == Blame::Peer, "{words}");
     }
 }
 
-/// An error with all that there is to say.
+/// An error with a location and a channel.
 fn whole() -> Error {
     Error {
-        what: What::Incomplete { missing: 7 },
-        place: Some(Place {
+        kind: ErrorKind::Incomplete { missing: 7 },
+        location: Some(Location {
             block: names("pc.ram"),
             offset: Some(0x3000),
         }),
@@ -263,18 +262,18 @@ fn whole() -> Error {
 }
 
 #[test]
-fn says_where_it_is_wrong() {
+fn names_block_offset_channel_and_phase() {
     let mut error = whole();
-    let rest = "the stream has ended, but 7 target pages are missing (this is the first) \
-                [preempt channel, listening]: the source has been told; do not run a guest on \
-                this memory";
+    let rest = "the stream ended, but 7 target pages are missing (this is the first) \
+                [preempt channel, listening]: the source was told; do not run a guest on this \
+                memory";
     assert_eq!(error.to_string(), format!("block pc.ram at 0x3000: {rest}"));
     assert!(error.is_peer_fault());
-    error.place.as_mut().unwrap().offset = None;
+    error.location.as_mut().unwrap().offset = None;
     assert_eq!(error.to_string(), format!("block pc.ram: {rest}"));
 }
 
-/// A writer with room for so many bytes.
+/// A writer with room for this many bytes.
 struct Room(usize);
 
 impl Write for Room {
@@ -285,8 +284,8 @@ impl Write for Room {
 }
 
 #[test]
-fn stops_where_its_writer_does() {
-    let errors = all().into_iter().map(|(what, ..)| error(what));
+fn passes_on_errors_of_the_writer() {
+    let errors = all().into_iter().map(|(kind, ..)| error(kind));
     for error in errors.chain([whole()]) {
         for room in 0..error.to_string().len() {
             assert!(write!(Room(room), "{error}").is_err(), "{error}");

@@ -1,34 +1,34 @@
-//! The sweep's pages, read straight into a row.
+//! Reads the background sweep's pages with scatter reads.
 //!
-//! While a source sweeps, its stream is nothing but 8-byte words and pages of
-//! one block, in order. One readv(2) then takes sixteen pairs apart, and
-//! neighbouring pages go into place with one system call. Where the pattern
-//! breaks, the bytes go to the inbox, and the decoder reads them from there.
+//! While a source sweeps, its stream consists of 8-byte words and pages of one block, in
+//! order. One readv(2) then separates sixteen pairs, and neighbouring pages are placed with
+//! one system call. Where the pattern breaks, the bytes go to the inbox, and the decoder
+//! reads them from there.
 
 use std::io::{self, IoSliceMut};
 
 use super::super::buffer::Inbox;
-use crate::blocks::BlockId;
 use crate::socket::{Link, Moved};
 
-/// Pages that one read takes: 64 KiB gets nearly all that larger runs would.
+/// Pages per read. Larger reads gain little: 64 KiB has nearly all of the effect.
 const PAGES: usize = 16;
 
 /// Bytes of the word in front of a page.
 const WORD: usize = 8;
 
-/// Where one read puts words and pages.
+/// The words and pages of one read.
 #[derive(Debug)]
-pub(super) struct Scatter {
+pub(super) struct PageReader {
     words: [[u8; WORD]; PAGES],
     pages: Vec<u8>,
     page: usize,
-    /// Bytes that have arrived, and how many of them are used up.
+    /// Bytes that have arrived.
     len: usize,
+    /// Bytes of them that have been taken.
     used: usize,
 }
 
-impl Scatter {
+impl PageReader {
     pub(super) fn new(page: usize) -> Self {
         Self {
             words: [[0; WORD]; PAGES],
@@ -39,7 +39,7 @@ impl Scatter {
         }
     }
 
-    /// Reads once, behind what is there.
+    /// Reads once, behind the bytes that are there.
     pub(super) fn fill(&mut self, link: &Link) -> io::Result<Moved> {
         if self.used == self.len {
             (self.len, self.used) = (0, 0);
@@ -65,22 +65,22 @@ impl Scatter {
         Ok(moved)
     }
 
-    /// The next word, as soon as it has arrived, and how many pages are in
-    /// front of it.
-    pub(super) fn word(&self) -> Option<([u8; WORD], usize)> {
-        let at = self.used / (WORD + self.page);
-        (self.used + WORD <= self.len).then(|| (self.words[at], at))
-    }
-
-    /// Takes the next word and its page as used up, if all of it has arrived.
-    pub(super) fn advance(&mut self) -> bool {
+    /// The next word that has arrived, the number of its page, and whether the whole page
+    /// has arrived.
+    pub(super) fn word(&self) -> Option<([u8; WORD], usize, bool)> {
         let pair = WORD + self.page;
-        let whole = self.used + pair <= self.len;
-        self.used += if whole { pair } else { 0 };
-        whole
+        let at = self.used / pair;
+        let left = self.len - self.used;
+        (left >= WORD).then(|| (self.words[at], at, left >= pair))
     }
 
-    /// `count` pages from number `first` on.
+    /// Takes the next word and its page, of which [`PageReader::word`] said that they have
+    /// arrived.
+    pub(super) fn advance(&mut self) {
+        self.used += WORD + self.page;
+    }
+
+    /// The bytes of `count` pages from number `first` on.
     pub(super) fn pages(&self, first: usize, count: usize) -> &[u8] {
         let start = first * self.page;
         self.pages
@@ -88,7 +88,7 @@ impl Scatter {
             .unwrap_or_default()
     }
 
-    /// Puts everything that is not used up into the inbox, as it arrived.
+    /// Moves everything that was not taken to the inbox, in stream order.
     pub(super) fn spill(&mut self, inbox: &mut Inbox) {
         let pair = WORD + self.page;
         while self.used < self.len {
@@ -101,30 +101,12 @@ impl Scatter {
     }
 }
 
-/// Neighbouring pages in a [`Scatter`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Run {
-    pub(super) block: BlockId,
-    pub(super) offset: u64,
-    /// Number of the first page in the scatter.
-    pub(super) first: usize,
-    /// How many there are.
-    pub(super) count: usize,
-}
-
-impl Run {
-    /// First byte behind the run, for pages of `page` bytes.
-    pub(super) fn end(&self, page: u64) -> u64 {
-        self.offset + self.count as u64 * page
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn puts_a_cut_row_back_together() {
+    fn restores_the_stream_order_of_a_partial_read() {
         const PAGE: usize = 32;
         let stream: Vec<u8> = (0..PAGES * (WORD + PAGE))
             .map(|i| (i % 251) as u8)
@@ -133,20 +115,19 @@ mod tests {
             for skip in [0, 1, len / (WORD + PAGE)] {
                 let (near, far) = Link::pair().expect("a pair");
                 assert_eq!(near.write(&stream[..len]).expect("room"), Moved::Bytes(len));
-                let mut scatter = Scatter::new(PAGE);
-                assert_eq!(scatter.fill(&far).expect("reads"), Moved::Bytes(len));
+                let mut reader = PageReader::new(PAGE);
+                assert_eq!(reader.fill(&far).expect("reads"), Moved::Bytes(len));
                 let mut got = Vec::new();
                 for _ in 0..skip {
-                    let Some((word, at)) = scatter.word() else {
+                    let Some((word, at, true)) = reader.word() else {
                         break;
                     };
-                    if scatter.advance() {
-                        got.extend(word);
-                        got.extend(scatter.pages(at, 1));
-                    }
+                    reader.advance();
+                    got.extend(word);
+                    got.extend(reader.pages(at, 1));
                 }
                 let mut inbox = Inbox::new();
-                scatter.spill(&mut inbox);
+                reader.spill(&mut inbox);
                 got.extend(inbox.unread());
                 assert!(got == stream[..len], "{len} bytes, {skip} pages taken");
             }

@@ -1,0 +1,319 @@
+//! The main and the preempt channel: how they begin, what arrives on them, and how they
+//! end. Errors are those that a new connection cannot recover.
+
+use std::io;
+
+use retpath_codec::forward::{Decoder, Event};
+
+use super::super::RunError;
+use super::connection::{Connection, Received};
+use super::{Ready, Receiver};
+use crate::Channel;
+use crate::destination::pending::Wanted;
+use crate::destination::{Ending, Phase, Tail, deadlines};
+use crate::socket::Link;
+
+/// The main channel.
+pub(super) enum MainChannel {
+    Down {
+        /// The state from which a replacement continues; `None` before the first connection.
+        decoder: Option<Decoder>,
+        /// Why the last connection was lost.
+        cause: Option<Box<RunError>>,
+    },
+    Up {
+        connection: Box<Connection>,
+        /// Where the next replacement continues if this one does not resume.
+        previous: Option<Decoder>,
+        /// How often the migration had been resumed before.
+        resumes: u64,
+        /// Why the connection cannot be written.
+        write_error: Option<io::Error>,
+        /// Whether the stream may have ended without an end mark.
+        may_have_ended: bool,
+    },
+}
+
+/// The preempt channel of the current main channel.
+pub(super) enum PreemptChannel {
+    Awaited,
+    Open(Box<Connection>),
+    Closed,
+}
+
+impl Receiver<'_> {
+    /// Takes connections, and makes them the main or the preempt channel.
+    pub(super) fn accept(&mut self, ready: &Ready) -> Result<(), RunError> {
+        if self.deadlines.is_over() {
+            return Ok(());
+        }
+        if matches!(self.main, MainChannel::Down { .. })
+            && let Some(link) = self.session.acceptor.main(ready.listener)?
+        {
+            self.connected(link)?;
+        }
+        let MainChannel::Up { connection, .. } = &self.main else {
+            return Ok(());
+        };
+        if ready.listener {
+            self.session.acceptor.admit()?;
+            self.session.refuse_multifd()?;
+        }
+        if ready.pending
+            && self.session.looks_for_preempt()
+            && let Some(link) = self.session.acceptor.take()
+        {
+            // It needs the blocks of the main channel.
+            let decoder = connection.decoder.preempt();
+            self.preempt = PreemptChannel::Open(Box::new(Connection::new(link, decoder)));
+            self.session.acceptor.want(Wanted::Nothing);
+            self.session.handler.preempt();
+        }
+        Ok(())
+    }
+
+    /// Makes a connection the main channel.
+    fn connected(&mut self, link: Link) -> Result<(), RunError> {
+        let MainChannel::Down { decoder, .. } = &mut self.main else {
+            return Ok(());
+        };
+        let previous = decoder.take();
+        let decoder = match &previous {
+            None => Decoder::new(self.options.stream.clone()),
+            Some(previous) => {
+                self.session.core.link_restored()?;
+                previous.resume()
+            }
+        };
+        self.main = MainChannel::Up {
+            connection: Box::new(Connection::new(link, decoder)),
+            previous,
+            resumes: self.session.core.stats().resumes,
+            write_error: None,
+            may_have_ended: false,
+        };
+        self.preempt = PreemptChannel::Awaited;
+        self.session.acceptor.want(Wanted::Preempt);
+        self.notify(deadlines::Event::Connected);
+        Ok(())
+    }
+
+    /// Reads a channel once, and handles what has arrived.
+    pub(super) fn read(&mut self, channel: Channel) -> Result<(), RunError> {
+        let session = &mut self.session;
+        let received = match (channel, &mut self.main, &mut self.preempt) {
+            (Channel::Main, MainChannel::Up { connection, .. }, _) => {
+                connection.read(channel, session)
+            }
+            (Channel::Preempt, _, PreemptChannel::Open(connection)) => {
+                connection.read(channel, session)
+            }
+            _ => return Ok(()),
+        };
+        match received {
+            Ok(Received::Bytes) => {
+                if channel == Channel::Main {
+                    self.notify(deadlines::Event::Received);
+                }
+                if let MainChannel::Up { may_have_ended, .. } = &mut self.main {
+                    *may_have_ended = false;
+                }
+                Ok(())
+            }
+            Ok(Received::Nothing) => Ok(()),
+            Ok(Received::End) => self.ended(channel),
+            Err(error) => self.lost(channel, error),
+        }
+    }
+
+    /// Handles silence. It can be the end of a precopy migration without footers whose
+    /// source waits for SHUT before it closes. Behind the main channel's end, it is the end
+    /// of a preempt channel that was closed without data.
+    pub(super) fn idle(&mut self) -> Result<(), RunError> {
+        let session = &mut self.session;
+        let MainChannel::Up {
+            connection,
+            may_have_ended,
+            ..
+        } = &mut self.main
+        else {
+            return Ok(());
+        };
+        if session.completion.ending().is_some() {
+            return Ok(());
+        }
+        if connection.decoder.has_ended() {
+            return self.check_preempt();
+        }
+        // The first checks cost nothing.
+        let waits = session.core.has_return_path() && !*may_have_ended;
+        if !waits || connection.decoder.finish(&[]).is_err() {
+            return Ok(());
+        }
+        let tail = session.handler.device_state_tail();
+        match tail.map_err(RunError::Handler)? {
+            Tail::Whole => session.event(Channel::Main, Event::Eof, session.clock.now()),
+            Tail::Unclear => {
+                *may_have_ended = true;
+                Ok(())
+            }
+            Tail::Open => Ok(()),
+        }
+    }
+
+    /// Ends the preempt channel if no connection is left that could be it.
+    pub(super) fn check_preempt(&mut self) -> Result<(), RunError> {
+        let session = &mut self.session;
+        if session.lacks_preempt() && session.core.end_of_stream(Channel::Preempt).is_err() {
+            return self.lost(Channel::Preempt, RunError::Closed);
+        }
+        Ok(())
+    }
+
+    /// Handles a main connection that cannot be written, of which everything that had
+    /// arrived has been read.
+    pub(super) fn write_failed(&mut self) -> Result<(), RunError> {
+        let MainChannel::Up { write_error, .. } = &mut self.main else {
+            return Ok(());
+        };
+        let Some(error) = write_error.take() else {
+            return Ok(());
+        };
+        let error = RunError::link("writing", Channel::Main)(error);
+        match self.session.core.phase() {
+            Phase::Running | Phase::Recovering => self.lost(Channel::Main, error),
+            Phase::Finished if self.session.completion.ending() == Some(Ending::Postcopy) => {
+                // The source may reconnect for SHUT.
+                self.session.completion.shut_failed(error);
+                self.ended(Channel::Main)
+            }
+            Phase::Finished => Err(error),
+            // In precopy the source closes the connection, too.
+            _ => Ok(()),
+        }
+    }
+
+    /// Handles the end of a channel that the source has closed.
+    pub(super) fn ended(&mut self, channel: Channel) -> Result<(), RunError> {
+        let connection = match (channel, &self.main, &self.preempt) {
+            (Channel::Main, MainChannel::Up { connection, .. }, _) => connection,
+            (Channel::Preempt, _, PreemptChannel::Open(connection)) => connection,
+            _ => return Ok(()),
+        };
+        if let Err(error) = connection.finish() {
+            return self.lost(channel, error);
+        }
+        let has_ended =
+            connection.decoder.has_ended() || self.session.completion.ending().is_some();
+        if channel == Channel::Main
+            && !has_ended
+            && let Err(error) = self.closed_in_device_state()
+        {
+            return self.lost(channel, error);
+        }
+        let core = &mut self.session.core;
+        if core.end_of_stream(channel).is_err() || core.phase() == Phase::Paused {
+            return self.lost(channel, RunError::Closed);
+        }
+        match channel {
+            Channel::Main => drop(self.disconnected()),
+            Channel::Preempt => self.preempt = PreemptChannel::Closed,
+        }
+        self.session.act()?;
+        if channel == Channel::Main && self.session.core.phase() == Phase::Running {
+            // A source that closes before it has seen SHUT reads no more requests, whatever
+            // it still sends on the preempt channel.
+            return self.lost(channel, RunError::Closed);
+        }
+        Ok(())
+    }
+
+    /// Handles a main connection that was closed inside the device state of a precopy
+    /// stream without footers. This is the end if the description proves it. Otherwise it
+    /// may be: the connection of a source that was killed or has cancelled the migration
+    /// closes in the same way.
+    fn closed_in_device_state(&mut self) -> Result<(), RunError> {
+        let session = &mut self.session;
+        let tail = session.handler.device_state_tail();
+        if tail.map_err(RunError::Handler)? != Tail::Whole {
+            // A source that is done waits for SHUT before it closes.
+            if session.core.has_return_path() {
+                return Err(RunError::Closed);
+            }
+            if !self.options.accept_unproven_end {
+                return Err(RunError::UnprovenEnd);
+            }
+        }
+        session.event(Channel::Main, Event::Eof, session.clock.now())
+    }
+
+    /// Takes the main channel down, and returns its connection.
+    fn disconnected(&mut self) -> Option<Link> {
+        self.notify(deadlines::Event::Lost);
+        let down = MainChannel::Down {
+            decoder: None,
+            cause: None,
+        };
+        let (link, decoder) = match std::mem::replace(&mut self.main, down) {
+            MainChannel::Down { decoder, .. } => (None, decoder),
+            MainChannel::Up {
+                connection,
+                previous,
+                resumes,
+                write_error,
+                ..
+            } => {
+                if let Some(error) = write_error {
+                    let error = RunError::link("writing", Channel::Main)(error);
+                    self.session.completion.shut_failed(error);
+                }
+                // The state of a connection that did not resume says nothing about the next.
+                let resumed = self.session.core.stats().resumes != resumes;
+                let previous = previous.filter(|_| !resumed);
+                let Connection { link, decoder, .. } = *connection;
+                (Some(link), previous.or(Some(decoder)))
+            }
+        };
+        self.main = MainChannel::Down {
+            decoder,
+            cause: None,
+        };
+        self.session.acceptor.want(Wanted::Replacement);
+        link
+    }
+
+    /// Drops both connections; in postcopy, new ones are awaited. After an error that
+    /// reconnecting cannot recover they stay open, so that SHUT(1) can be sent.
+    pub(super) fn lost(&mut self, channel: Channel, error: RunError) -> Result<(), RunError> {
+        // Reconnecting cannot recover local failures.
+        let recoverable = match &error {
+            RunError::Destination(error) => error.is_peer_fault(),
+            other => other.is_link(),
+        };
+        let core = &mut self.session.core;
+        let lost = !recoverable || core.link_lost(channel).is_err();
+        let is_over = self.session.completion.ending() == Some(Ending::Postcopy);
+        if lost || !is_over && core.phase() != Phase::Paused {
+            return Err(error);
+        }
+        if let Some(main) = self.disconnected() {
+            main.shut_down();
+        }
+        if let PreemptChannel::Open(preempt) =
+            std::mem::replace(&mut self.preempt, PreemptChannel::Awaited)
+        {
+            preempt.link.shut_down();
+        }
+        self.session.outbox.clear();
+        if is_over {
+            // Nothing is missing any more. The source may reconnect for SHUT.
+            self.session.completion.shut_failed(error);
+            return Ok(());
+        }
+        self.session.handler.broken(&self.session.core, &error);
+        if let MainChannel::Down { cause, .. } = &mut self.main {
+            *cause = Some(Box::new(error));
+        }
+        Ok(())
+    }
+}

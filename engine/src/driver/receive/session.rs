@@ -1,0 +1,229 @@
+//! One migration apart from its connections: events of the stream go to the embedder, the
+//! core and guest memory.
+
+use retpath_codec::forward::Event;
+use retpath_codec::forward::ram::Record;
+
+use super::super::buffer::Outbox;
+use super::super::{Clock, RunError};
+use super::accept::Acceptor;
+use super::memory::GuestMemory;
+use super::{Content, DestinationHandler};
+use crate::Channel;
+use crate::blocks::BlockId;
+use crate::destination::{Action, Destination, Ending, Placement};
+
+/// How far the end of the migration is.
+pub(super) enum Completion {
+    /// Pages or device state are missing.
+    Incomplete,
+    /// Everything is here, and SHUT has not been written.
+    ShutPending {
+        ending: Ending,
+        /// Why it could not be written.
+        error: Option<RunError>,
+    },
+    /// SHUT has been written, or there is no return path.
+    ShutSent { ending: Ending },
+}
+
+impl Completion {
+    pub(super) fn ending(&self) -> Option<Ending> {
+        match self {
+            Self::Incomplete => None,
+            Self::ShutPending { ending, .. } | Self::ShutSent { ending } => Some(*ending),
+        }
+    }
+
+    /// Records why SHUT cannot be written; the source may reconnect for it.
+    pub(super) fn shut_failed(&mut self, why: RunError) {
+        if let Self::ShutPending { error, .. } = self {
+            error.get_or_insert(why);
+        }
+    }
+}
+
+pub(super) struct Session<'a> {
+    pub(super) core: Destination,
+    pub(super) handler: &'a mut dyn DestinationHandler,
+    pub(super) acceptor: Acceptor<'a>,
+    pub(super) memory: GuestMemory,
+    pub(super) outbox: Outbox,
+    pub(super) completion: Completion,
+    pub(super) clock: Clock,
+}
+
+impl Session<'_> {
+    /// Handles an event of the stream.
+    pub(super) fn event(
+        &mut self,
+        channel: Channel,
+        event: Event<'_>,
+        now: u64,
+    ) -> Result<(), RunError> {
+        let is_record = matches!(event, Event::Record(_));
+        if channel == Channel::Main {
+            self.show(&event)?;
+        }
+        let Some(pages) = self.core.event(channel, event, now)? else {
+            // Records other than pages lead to no actions.
+            return if is_record { Ok(()) } else { self.act() };
+        };
+        let present = store(self.handler, &self.memory, &pages)?;
+        let (block, offset, len) = (pages.block, pages.offset, pages.content.len());
+        match pages.atomic {
+            true => self.placed(channel, block, offset, len, present),
+            false => Ok(()),
+        }
+    }
+
+    /// Handles neighbouring pages that the decoder has not seen.
+    pub(super) fn pages(
+        &mut self,
+        channel: Channel,
+        (block, offset): (BlockId, u64),
+        data: &[u8],
+        now: u64,
+    ) -> Result<(), RunError> {
+        let content = Content::Data(data);
+        let len = content.len();
+        self.core.run_of_pages(channel, block, offset, len, now)?;
+        let pages = Placement {
+            block,
+            offset,
+            content,
+            atomic: true,
+        };
+        let present = store(self.handler, &self.memory, &pages)?;
+        self.placed(channel, block, offset, len, present)
+    }
+
+    fn placed(
+        &mut self,
+        channel: Channel,
+        block: BlockId,
+        offset: u64,
+        len: u64,
+        present: u64,
+    ) -> Result<(), RunError> {
+        let now = self.clock.now();
+        self.core
+            .placed(channel, block, offset, len, present, now)?;
+        Ok(())
+    }
+
+    /// Shows an event to the embedder.
+    fn show(&mut self, event: &Event<'_>) -> Result<(), RunError> {
+        match event {
+            Event::Record(Record::Page { .. } | Record::Zero { .. } | Record::Eos) => return Ok(()),
+            Event::Eof => self.before_end()?,
+            _ => {}
+        }
+        self.handler.event(event).map_err(RunError::Handler)?;
+        match *event {
+            Event::Configuration { machine } => self.handler.machine(machine),
+            Event::DeviceState { bytes, .. } => {
+                self.handler
+                    .device_state(bytes)
+                    .map_err(RunError::Handler)?;
+            }
+            Event::DescriptionBytes(bytes) => {
+                self.handler.description(bytes).map_err(RunError::Handler)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a pending connection may become the preempt channel. Before LISTEN its
+    /// pages cannot be placed.
+    pub(super) fn looks_for_preempt(&self) -> bool {
+        self.acceptor.wants_preempt() && self.core.is_listening()
+    }
+
+    /// Whether no connection is left that could deliver what the main channel has not.
+    pub(super) fn lacks_preempt(&self) -> bool {
+        self.looks_for_preempt() && self.acceptor.is_empty()
+    }
+
+    /// Handles the end of the main stream: without a second connection, missing pages
+    /// will not arrive.
+    fn before_end(&mut self) -> Result<(), RunError> {
+        if self.looks_for_preempt() {
+            self.acceptor.admit()?;
+        }
+        if self.lacks_preempt() {
+            self.core.end_of_stream(Channel::Preempt)?;
+        }
+        Ok(())
+    }
+
+    /// Fails in precopy if the source uses multifd.
+    pub(super) fn refuse_multifd(&mut self) -> Result<(), RunError> {
+        match self.core.phase().is_precopy() {
+            true => self.acceptor.refuse_multifd(),
+            false => Ok(()),
+        }
+    }
+
+    /// Requests the pages of faults.
+    pub(super) fn faults(&mut self) -> Result<(), RunError> {
+        let now = self.clock.now();
+        self.memory.faults(&mut self.core, now)?;
+        self.outbox.bytes.append(self.core.outbox());
+        Ok(())
+    }
+
+    /// Carries out the core's actions.
+    pub(super) fn act(&mut self) -> Result<(), RunError> {
+        while let Some(action) = self.core.poll() {
+            match action {
+                Action::Block { id } => self.memory.add(id, self.core.blocks(), self.handler)?,
+                Action::Discard { block, start, len } => self.memory.discard(block, start, len)?,
+                Action::Listen => {
+                    let policy = self.handler.failure_policy();
+                    self.memory.trap(self.core.blocks(), policy)?;
+                }
+                Action::Run => self.handler.run(),
+                Action::DeviceStateComplete => {
+                    self.handler
+                        .device_state_complete()
+                        .map_err(RunError::Handler)?;
+                    self.core.device_state_saved()?;
+                }
+                Action::Complete(ending) => {
+                    if ending == Ending::Precopy {
+                        // Pages that were not received would be taken for zeros.
+                        self.acceptor.refuse_all_multifd()?;
+                    }
+                    self.memory.release()?;
+                    self.handler
+                        .complete(&self.core, ending)
+                        .map_err(RunError::Handler)?;
+                    self.core.confirm()?;
+                }
+                Action::Finished(ending) => {
+                    self.completion = Completion::ShutPending {
+                        ending,
+                        error: None,
+                    };
+                }
+            }
+        }
+        self.outbox.bytes.append(self.core.outbox());
+        Ok(())
+    }
+}
+
+/// Stores pages with the embedder and in guest memory. Returns how many bytes of them were
+/// present in guest memory before.
+fn store(
+    handler: &mut dyn DestinationHandler,
+    memory: &GuestMemory,
+    pages: &Placement<'_>,
+) -> Result<u64, RunError> {
+    handler
+        .page(pages.block, pages.offset, pages.content)
+        .map_err(RunError::Handler)?;
+    memory.store(pages)
+}

@@ -1,0 +1,206 @@
+//! The connections to the destination: made, drained and replaced.
+//!
+//! When to connect and when to give up is decided by [`Reconnect`] and [`Drain`].
+
+use std::os::fd::AsFd;
+
+use retpath_codec::Qemu;
+use retpath_codec::stream::Stream;
+use rustix::event::PollFlags;
+
+use super::super::outbound::Outbound;
+use super::super::{Clock, Control, RunError, Waiting};
+use super::{Connector, Serving, nanos};
+use crate::Channel;
+use crate::socket::{ChannelError, Link};
+use crate::source::{
+    Drain, DrainAction, Error, LinkAction, LinkEvent, Reconnect, SilenceEvent, SourcePhase,
+    StallEvent,
+};
+
+/// What it takes to make connections.
+pub(super) struct Dial<'a> {
+    pub(super) connector: &'a mut dyn Connector,
+    pub(super) control: &'a Control,
+    pub(super) clock: Clock,
+}
+
+impl Dial<'_> {
+    /// Connects a channel. Retries after an interruption unless the loop is to stop.
+    pub(super) fn connect(&mut self, channel: Channel) -> Result<Link, RunError> {
+        loop {
+            match self.connector.connect(channel) {
+                Err(ChannelError::Interrupted { .. }) if !self.control.take().stop => {}
+                Err(ChannelError::Interrupted { .. }) => return Err(RunError::Stopped),
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Connects the main channel in the time that `reconnect` allows. `retry` says
+    /// whether a failed attempt may be repeated.
+    fn connect_main(
+        &mut self,
+        reconnect: &mut Reconnect,
+        mut retry: impl FnMut(&RunError) -> bool,
+    ) -> Result<Link, RunError> {
+        loop {
+            if reconnect.handle(self.clock.now(), LinkEvent::Timeout) != LinkAction::Connect {
+                self.sleep(reconnect.poll_deadline())?;
+                continue;
+            }
+            let error = match self.connect(Channel::Main) {
+                Err(RunError::Stopped) => return Err(RunError::Stopped),
+                Err(error) => error,
+                Ok(link) => return Ok(link),
+            };
+            let action = reconnect.handle(self.clock.now(), LinkEvent::Failed);
+            if action == LinkAction::GiveUp || !retry(&error) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Sleeps until a time, or until another thread wants something of the loop.
+    fn sleep(&self, until: Option<u64>) -> Result<(), RunError> {
+        let mut waiting = Waiting::new();
+        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
+        let until = until.unwrap_or(0);
+        waiting.wait(self.clock.until(until))?;
+        if waiting.readable(control) && self.control.take().stop {
+            return Err(RunError::Stopped);
+        }
+        Ok(())
+    }
+}
+
+/// The connections to the destination.
+pub(super) struct Links {
+    pub(super) main: Outbound,
+    pub(super) preempt: Option<Outbound>,
+    /// Decodes the return path.
+    pub(super) stream: Stream<Qemu>,
+    /// Bytes read from the main link.
+    pub(super) read: u64,
+}
+
+impl Links {
+    pub(super) fn written(&self) -> u64 {
+        self.main.written + self.preempt.as_ref().map_or(0, |out| out.written)
+    }
+}
+
+impl Serving<'_> {
+    /// Makes the first connection. Retries while the destination does not listen: it
+    /// may have been started a moment ago.
+    pub(super) fn first_link(&mut self) -> Result<Link, RunError> {
+        let timeout = self.options.connect_timeout;
+        let mut reconnect = Reconnect::first(self.now(), nanos(timeout));
+        let mut told = false;
+        self.dial.connect_main(&mut reconnect, |error| {
+            let RunError::Channel(error) = error else {
+                return false;
+            };
+            let absent = error.is_absence();
+            if absent && !told {
+                self.handler.waiting(error, timeout);
+                told = true;
+            }
+            absent
+        })
+    }
+
+    /// Begins with a new main link.
+    pub(super) fn open(&mut self, link: Link) -> Result<Links, RunError> {
+        let now = self.now();
+        self.send_queue.reset();
+        self.stall.handle(now, StallEvent::Progress);
+        self.silence.handle(now, SilenceEvent::NewLink);
+        if self.core.phase() == SourcePhase::Paused {
+            self.core.resume(now)?;
+        }
+        Ok(Links {
+            main: Outbound::new(Channel::Main, link),
+            preempt: None,
+            stream: Stream::new(self.core.recv_bitmap_limit()),
+            read: 0,
+        })
+    }
+
+    /// Replaces the links after an error that a new link can mend; returns any other
+    /// error. `None`: the migration has completed.
+    pub(super) fn replace(
+        &mut self,
+        mut links: Links,
+        error: RunError,
+    ) -> Result<Option<Links>, RunError> {
+        let error = self.drain(&mut links, error);
+        if self.core.phase() == SourcePhase::Completed {
+            self.handler.progress(self.core);
+            return Ok(None);
+        }
+        let recoverable = match &error {
+            RunError::Source(Error::GaveUp { .. }) => false,
+            RunError::Source(_) | RunError::Channel(_) => true,
+            other => other.is_link(),
+        };
+        let lost = self.core.link_lost();
+        for out in std::iter::once(links.main).chain(links.preempt) {
+            out.link.shut_down();
+        }
+        if !recoverable || lost.is_err() || self.core.phase() != SourcePhase::Paused {
+            return Err(error);
+        }
+        let resumes = self.core.stats().resumes;
+        let action = self
+            .reconnect
+            .handle(self.now(), LinkEvent::Broken { resumes });
+        if action == LinkAction::WaitNewOutage && !self.handler.broken(self.core, &error) {
+            return Err(error);
+        }
+        let link = match action {
+            LinkAction::GiveUp => None,
+            _ => match self.dial.connect_main(&mut self.reconnect, |_| true) {
+                Err(RunError::Stopped) => return Err(RunError::Stopped),
+                link => link.ok(),
+            },
+        };
+        match link {
+            Some(link) => self.open(link).map(Some),
+            None => Err(RunError::Abandoned {
+                seconds: self.options.reconnect_timeout.as_secs(),
+                cause: Some(Box::new(error)),
+            }),
+        }
+    }
+
+    /// Reads the destination's last messages from a link that cannot be written to;
+    /// returns what ends the link.
+    fn drain(&mut self, links: &mut Links, error: RunError) -> RunError {
+        if !matches!(error, RunError::Link { .. }) {
+            return error;
+        }
+        let mut drain = Drain::new(self.now());
+        loop {
+            let any = match self.read_return_path(links) {
+                Ok(any) => any,
+                Err(RunError::Source(cause)) => return cause.into(),
+                Err(_) => return error,
+            };
+            match drain.handle(self.now(), any, self.core.phase()) {
+                DrainAction::Read => {}
+                DrainAction::Wait => {
+                    let mut waiting = Waiting::new();
+                    let control = waiting.add(Some(self.dial.control.as_fd()), PollFlags::IN);
+                    waiting.add_link(Some(&links.main.link), PollFlags::IN);
+                    let until = drain.poll_deadline().unwrap_or(0);
+                    let waited = waiting.wait(self.dial.clock.until(until));
+                    if waited.is_err() || waiting.readable(control) {
+                        return error;
+                    }
+                }
+                DrainAction::Close => return error,
+            }
+        }
+    }
+}

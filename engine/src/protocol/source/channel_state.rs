@@ -1,0 +1,90 @@
+//! What a source knows about its link: both channels and how far the destination is.
+//!
+//! All of it is reset when the link breaks.
+
+use crate::Channel;
+use crate::blocks::BlockId;
+
+use super::dirty::Part;
+use super::discard::Discards;
+use super::preempt::Connection;
+use super::recovery::Recovery;
+
+/// The state of one link.
+#[derive(Debug, Default)]
+pub(super) struct LinkState {
+    /// When the source resumed over this link.
+    pub(super) since: u64,
+    pub(super) main: ChannelState,
+    pub(super) preempt: ChannelState,
+    pub(super) connection: Connection,
+    /// When the open piece of `ram` was opened.
+    pub(super) section: Option<u64>,
+    /// Where the background sweep continues.
+    pub(super) cursor: (BlockId, u64),
+    /// Where it continues instead, because pages nearby were requested.
+    pub(super) hint: Option<(BlockId, u64)>,
+    /// The switch that the embedder asked for.
+    pub(super) switch: Option<Switch>,
+    pub(super) recovery: Recovery,
+    pub(super) heard: Heard,
+}
+
+/// A switch that has not been made.
+#[derive(Debug)]
+pub(super) struct Switch {
+    pub(super) device_state: Vec<u8>,
+    /// The discard list, once the switch has begun.
+    pub(super) discards: Option<Discards>,
+}
+
+/// How far the destination has read, as its PONGs show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Heard {
+    #[default]
+    Nothing,
+    /// It has read the beginning of the stream.
+    Start,
+    /// It has read past the package or, over a later link, past POSTCOPY_RESUME.
+    Listening,
+}
+
+/// The state of one channel.
+#[derive(Debug, Default)]
+pub(super) struct ChannelState {
+    /// Block of the last record: the next one need not name it.
+    pub(super) last: Option<BlockId>,
+    /// A host page that is larger than a run, and partly handed out.
+    pub(super) open: Option<OpenPage>,
+    pub(super) activity: Activity,
+}
+
+/// Whether a channel is being written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Everything that was handed out has been written.
+    #[default]
+    Idle,
+    /// Something may not have been written yet.
+    Busy,
+    /// The end mark has been handed out.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenPage {
+    pub(super) part: Part,
+    /// Start of what has not been handed out.
+    pub(super) at: u64,
+    /// Whether it was requested: then it is not paced.
+    pub(super) urgent: bool,
+}
+
+impl LinkState {
+    pub(super) fn channel(&mut self, channel: Channel) -> &mut ChannelState {
+        match channel {
+            Channel::Main => &mut self.main,
+            Channel::Preempt => &mut self.preempt,
+        }
+    }
+}

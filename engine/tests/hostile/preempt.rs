@@ -1,0 +1,131 @@
+//! A destination that closes a preempt channel before anything was sent on it.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::{BlockName, Encode, Message};
+use retpath_engine::Channel;
+use retpath_engine::driver::{
+    Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
+};
+use retpath_engine::socket::{ChannelError, Link};
+use retpath_engine::source::{Config, PageSource, Preempt, Source, SourcePhase};
+
+use super::trial::Trial;
+use retpath_support::receiver::Still;
+use retpath_support::wire::{blocks, config, image, name, question};
+
+/// The source's ends of the main and the preempt channel.
+struct Dial(VecDeque<Link>);
+
+impl Connector for Dial {
+    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+        Ok(self.0.pop_front().expect("two channels"))
+    }
+}
+
+/// A machine that keeps the loop busy while the destination closes its ends.
+struct Busy {
+    machine: Still,
+    stopped: Sender<()>,
+    closed: Receiver<()>,
+    refused: usize,
+}
+
+impl SourceHandler for Busy {
+    fn pages(&self) -> &dyn PageSource {
+        self.machine.pages()
+    }
+
+    fn precopy(&mut self, _: &mut Source) -> Result<(), HandlerError> {
+        unreachable!("the guest has left")
+    }
+
+    fn progress(&mut self, core: &Source) {
+        if core.phase() == SourcePhase::Resuming && self.stopped.send(()).is_ok() {
+            let _ = self.closed.recv();
+        }
+    }
+
+    fn preempt_refused(&mut self) {
+        self.refused += 1;
+    }
+
+    fn broken(&mut self, _: &Source, _: &RunError) -> bool {
+        false
+    }
+}
+
+/// Resumes a migration whose destination closes the preempt channel, and with `both` the
+/// main channel first. Returns how often the embedder was told that the preempt channel
+/// is refused, and the kind that the next link gets.
+fn resume(both: bool) -> (usize, Option<Preempt>) {
+    let [(near_main, mut main), (near_preempt, preempt)] =
+        [(); 2].map(|()| UnixStream::pair().expect("descriptors"));
+    let links = [near_main, near_preempt].map(|near| Link::new(near.into()).expect("a socket"));
+    let (stopped, wait_stopped) = channel();
+    let (closed, wait_closed) = channel();
+    let destination = thread::spawn(move || {
+        let mut bytes = question();
+        main.read_exact(&mut bytes).expect("the question");
+        let mut answer = Vec::new();
+        let name = name();
+        let block = name.name();
+        let message = Message::RecvBitmap { block };
+        message.encode(&mut answer).expect("a good message");
+        bitmap::encode(Bitmap::new(&[0; 8]), &mut answer).expect("a good size");
+        main.write_all(&answer).expect("the source reads");
+        // POSTCOPY_RESUME and PING 4.
+        main.read_exact(&mut [0; 5 + 9]).expect("it resumes");
+        wait_stopped.recv().expect("the source runs");
+        let mut answer = Vec::new();
+        let pong = Message::<retpath_codec::Name<'_>>::Pong { value: 1 };
+        pong.encode(&mut answer).expect("a good message");
+        main.write_all(&answer).expect("the source is there");
+        if both {
+            drop((main, preempt));
+            closed.send(()).expect("the source waits");
+            return;
+        }
+        drop(preempt);
+        closed.send(()).expect("the source waits");
+        // The next call comes after the source has looked at the preempt channel.
+        wait_stopped.recv().expect("the source runs");
+        drop(main);
+        closed.send(()).expect("the source waits");
+    });
+    let config = Config {
+        probe: true,
+        ..config(Some(Preempt::Late))
+    };
+    let mut core = Source::taking_over(config, blocks()).expect("good");
+    let mut machine = Busy {
+        machine: Still(vec![image()]),
+        stopped,
+        closed: wait_closed,
+        refused: 0,
+    };
+    let mut dial = Dial(links.into());
+    let (options, control) = (ServeOptions::default(), Control::new());
+    let control = control.expect("a descriptor");
+    let end = serve(&mut core, &mut machine, &mut dial, &options, &control);
+    assert!(matches!(end, Err(RunError::Closed)), "{end:?}");
+    destination.join().expect("no panic");
+    (machine.refused, core.preempt())
+}
+
+#[test]
+fn a_lost_link_says_nothing_about_the_preempt_capability() {
+    let _trial = Trial::new("both channels closed");
+    assert_eq!(resume(true), (0, Some(Preempt::Late)));
+}
+
+#[test]
+fn a_preempt_channel_that_is_closed_alone_is_refused() {
+    let _trial = Trial::new("preempt channel closed");
+    assert_eq!(resume(false), (1, None));
+}
