@@ -15,12 +15,18 @@
 
 use core::fmt::Debug;
 
+use nom::bytes::tag;
+use nom::bytes::take;
+use nom::number::be_u16;
+use nom::{Check, Complete, Emit, OutputM, Parser, Streaming};
+
 #[cfg(feature = "encode")]
 use crate::error::EncodeError;
 use crate::error::{DecodeError, Rule};
-use crate::field::{self, Fault, Parsed, Refused};
+use crate::field::combinator::Fault;
+use crate::field::input::Bytes;
 #[cfg(feature = "encode")]
-use crate::field::{Room, Sink, Written};
+use crate::field::output::{Refused, Room, Sink, Written};
 use crate::name::Name;
 use crate::num::wide;
 use crate::ranges::{PageSizes, Ranges};
@@ -133,29 +139,17 @@ pub(crate) struct Frame<'a, const LEAD: usize> {
 
 /// Reads a header: the frame, or how many bytes are missing.
 #[inline(always)]
-pub(crate) fn header<const LEAD: usize>(
-    lead: [u8; LEAD],
-    input: &[u8],
-) -> Result<Result<Frame<'_, LEAD>, usize>, DecodeError> {
-    let parts = input
-        .split_first_chunk::<LEAD>()
-        .and_then(|(start, rest)| Some((start, rest.split_first_chunk::<4>()?)));
-    let Some((start, (&[n0, n1, l0, l1], body))) = parts else {
-        return Ok(Err(LEAD + 4 - input.len()));
-    };
-    if *start != lead {
-        return Err(DecodeError {
-            offset: 0,
-            message: None,
-            field: None,
-            rule: Rule::Lead,
-        });
+pub(crate) fn header<'a, const LEAD: usize>(
+    lead: &'static [u8; LEAD],
+    input: &'a [u8],
+) -> Result<Result<Frame<'a, LEAD>, usize>, DecodeError> {
+    let size = LEAD + 4;
+    let mut header = (tag::<_, _, Fault>(&lead[..]), be_u16(), be_u16());
+    match header.process::<OutputM<Emit, Check, Streaming>>(Bytes(input)) {
+        Ok((Bytes(body), (_, number, len))) => Ok(Ok(Frame { number, len, body })),
+        Err(_) if input.len() < size => Ok(Err(size - input.len())),
+        Err(_) => bad_lead(),
     }
-    Ok(Ok(Frame {
-        number: u16::from_be_bytes([n0, n1]),
-        len: u16::from_be_bytes([l0, l1]),
-        body,
-    }))
 }
 
 impl<'a, const LEAD: usize> Frame<'a, LEAD> {
@@ -164,24 +158,25 @@ impl<'a, const LEAD: usize> Frame<'a, LEAD> {
         self.number
     }
 
-    /// Cuts the payload, which must be `MIN` to `MAX` bytes long, and reads it
-    /// whole with `parse`. What is refused is read again with `explain`, the
-    /// same parser, which then says why.
+    /// Cuts the payload, which must be `MIN` to `MAX` bytes long, and reads all
+    /// of it with `parser`.
     #[inline(always)]
-    pub(crate) fn message<M, const MIN: usize, const MAX: usize, const LIMIT: usize>(
+    pub(crate) fn message<P, const MIN: usize, const MAX: usize, const LIMIT: usize>(
         self,
         label: &'static str,
-        parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
-        explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-    ) -> Result<Decoded<'a, M>, DecodeError> {
+        parser: impl Fn() -> P,
+    ) -> Result<Decoded<'a, P::Output>, DecodeError>
+    where
+        P: Parser<Bytes<'a>, Error = Fault>,
+    {
         let len = usize::from(self.len);
         if len < MIN || len > MAX {
             return bad_length::<_, LEAD, LIMIT>(label, len, MIN, MAX);
         }
         if MIN == MAX {
-            read::<_, LEAD>(label, len, self.body, parse, explain)
+            read::<_, LEAD>(label, len, self.body, parser)
         } else {
-            read_varying::<_, LEAD>(label, len, self.body, parse, explain)
+            read_varying::<_, LEAD>(label, len, self.body, parser)
         }
     }
 
@@ -213,38 +208,56 @@ impl<'a, const LEAD: usize> Frame<'a, LEAD> {
 }
 
 /// Reads a payload of `len` bytes from the front of `body`.
+///
+/// It is read with nom's mode `Check` for errors, which makes none. Only what is
+/// refused is read again to say why: valid messages do not pay for it.
 #[inline(always)]
-fn read<'a, M, const LEAD: usize>(
+fn read<'a, P, const LEAD: usize>(
     label: &'static str,
     len: usize,
     body: &'a [u8],
-    parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
-    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-) -> Result<Decoded<'a, M>, DecodeError> {
-    let Some((payload, rest)) = body.split_at_checked(len) else {
+    parser: impl Fn() -> P,
+) -> Result<Decoded<'a, P::Output>, DecodeError>
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    let Ok((Bytes(rest), payload)) = take::<_, _, Fault>(len).parse(Bytes(body)) else {
         return Ok(Decoded::Need(len - body.len()));
     };
-    match field::finish(parse(payload)) {
-        Ok(([], message)) => Ok(Decoded::Message { message, rest }),
-        _ => refuse::<_, LEAD>(label, payload, explain),
+    match parser().process::<OutputM<Emit, Check, Complete>>(payload) {
+        Ok((end, message)) if end.is_empty() => Ok(Decoded::Message { message, rest }),
+        _ => refuse::<_, LEAD>(label, payload, parser()),
     }
 }
 
 /// [`read`] for payloads of varying size. They need more registers than the
 /// others, and would make all of them save as many.
 #[inline(never)]
-fn read_varying<'a, M, const LEAD: usize>(
+fn read_varying<'a, P, const LEAD: usize>(
     label: &'static str,
     len: usize,
     body: &'a [u8],
-    parse: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Refused>,
-    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-) -> Result<Decoded<'a, M>, DecodeError> {
-    read::<_, LEAD>(label, len, body, parse, explain)
+    parser: impl Fn() -> P,
+) -> Result<Decoded<'a, P::Output>, DecodeError>
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    read::<_, LEAD>(label, len, body, parser)
 }
 
 // What goes wrong is told out of line, by functions that return what their
 // caller returns: good messages do not even pay for the call.
+
+#[cold]
+#[inline(never)]
+fn bad_lead<T>() -> Result<T, DecodeError> {
+    Err(DecodeError {
+        offset: 0,
+        message: None,
+        field: None,
+        rule: Rule::Lead,
+    })
+}
 
 #[cold]
 #[inline(never)]
@@ -288,17 +301,20 @@ fn bad_length<'a, M, const LEAD: usize, const LIMIT: usize>(
     })
 }
 
-/// The error for a payload that `explain` refuses, or does not read whole.
+/// The error for a payload that `parser` refuses, or does not read whole.
 #[cold]
 #[inline(never)]
-fn refuse<'a, M, const LEAD: usize>(
+fn refuse<'a, P, const LEAD: usize>(
     label: &'static str,
-    payload: &'a [u8],
-    explain: impl FnOnce(&'a [u8]) -> Parsed<'a, M, Fault>,
-) -> Result<Decoded<'a, M>, DecodeError> {
-    let (left, field, rule) = match field::finish(explain(payload)) {
-        Ok((left, _)) => (left.len(), None, Rule::Leftover { count: left.len() }),
-        Err(fault) => (fault.left, fault.field, fault.rule),
+    payload: Bytes<'a>,
+    mut parser: P,
+) -> Result<Decoded<'a, P::Output>, DecodeError>
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    let Fault { left, field, rule } = match parser.parse_complete(payload) {
+        Ok((rest, _)) => Fault::leftover(rest),
+        Err(error) => error.into(),
     };
     Err(DecodeError {
         offset: wide(LEAD + 4 + payload.len().saturating_sub(left)),

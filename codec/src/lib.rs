@@ -147,7 +147,8 @@ pub mod command {
 }
 
 pub mod wire {
-    //! Constants of the forward stream.
+    //! Constants of the protocol: names of capabilities, RAM record flags,
+    //! section types, and values of messages.
 
-    pub use crate::generated::{ram, section};
+    pub use crate::generated::{capability, ram, section, value};
 }

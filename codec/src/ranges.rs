@@ -42,7 +42,7 @@ pub trait RangeList: sealed::Sealed {
     fn count(&self) -> usize;
 
     /// The ranges, in order.
-    fn iter(&self) -> impl Iterator<Item = Range>;
+    fn iter(&self) -> impl Iterator<Item = Range> + Clone;
 }
 
 mod sealed {
@@ -112,7 +112,7 @@ impl RangeList for Ranges<'_> {
         self.0.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Range> {
+    fn iter(&self) -> impl Iterator<Item = Range> + Clone {
         self.0.iter().filter_map(|bytes| Range::parse(bytes).ok())
     }
 }
@@ -125,7 +125,7 @@ impl RangeList for RangeBuf {
         self.0.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Range> {
+    fn iter(&self) -> impl Iterator<Item = Range> + Clone {
         self.0.iter().copied()
     }
 }

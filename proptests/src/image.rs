@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step};
+use retpath_codec::wire::section::MAGIC;
 use retpath_codec::{BlockName, NameBuf};
 
 use twox_hash::XxHash3_64;
@@ -25,7 +26,7 @@ const MOST: u64 = 1 << 20;
 
 /// The bytes are a saved stream, or the text of a manifest.
 pub fn image(bytes: &[u8]) {
-    if bytes.starts_with(b"QEVM") {
+    if bytes.starts_with(&MAGIC.to_be_bytes()) {
         stream(bytes);
     } else {
         manifest(bytes);

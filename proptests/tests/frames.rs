@@ -10,7 +10,7 @@ use retpath_codec::{Decoded, Dialect, Encode, Qemu, V7, check, decode};
 use retpath_proptests::config;
 use retpath_proptests::rows::values;
 use retpath_spec::model;
-use retpath_spec::oracle::{self, Step};
+use retpath_spec::oracle::{self, Outcome};
 use retpath_spec::table::DIALECTS;
 
 fn table<D: Dialect>() -> &'static model::Dialect {
@@ -65,11 +65,11 @@ fn comes_back<D: Dialect>(message: &D::Owned, more: &[u8]) {
 /// the same.
 fn reads_the_walkers<D: Dialect>(row: &'static model::Message, values: &[oracle::Value]) {
     let frame = oracle::write(table::<D>(), row, values);
-    let Ok(Step::Message(walked)) = oracle::read(table::<D>(), &frame) else {
+    let Ok(Outcome::Message(parsed)) = oracle::read(table::<D>(), &frame) else {
         panic!("{} is no message: {frame:02x?}", row.label);
     };
     assert_eq!(
-        (walked.number, walked.values.as_slice()),
+        (parsed.number, parsed.values.as_slice()),
         (row.number, values)
     );
     let Ok(Decoded::Message { message, rest: [] }) = decode::<D>(&frame) else {

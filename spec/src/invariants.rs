@@ -1,12 +1,13 @@
-//! Laws of the tables, checked while they compile.
+//! Invariants of the tables, checked at compile time.
 //!
-//! Each law is a `const` function that panics with the law's name; a bad row
-//! therefore does not build.
+//! Each check is a `const` function that panics with a message, so a crate with
+//! an invalid row does not compile.
 
 use crate::model::{
-    Body, Dialect, Field, Form, Kind, Message, Part, Record, Rule, Section, Trailer,
+    Behavior, Body, Capability, Dialect, Evidence, Field, Form, Kind, Literal, Message, Part,
+    Record, Refusal, Rule, Section, Trailer,
 };
-use crate::table::{command, ram, return_path, stream};
+use crate::table::{behavior, capability, command, ram, return_path, stream};
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,14 @@ const _: () = dialect(&return_path::V7);
 const _: () = dialect(&command::COMMAND);
 const _: () = records(ram::RECORDS);
 const _: () = sections(stream::SECTIONS);
-/// A return-path payload fits QEMU's 512-byte buffer.
+const _: () = capabilities(capability::CAPABILITIES);
+const _: () = behaviors(behavior::SOURCE);
+const _: () = behaviors(behavior::RETURN_PATH_ERRORS);
+const _: () = behaviors(behavior::DESTINATION);
+const _: () = behaviors(behavior::CHANNELS);
+const _: () = behaviors(behavior::CHANGES);
+const _: () = behaviors(behavior::ABSENT);
+/// A return-path payload must fit QEMU's buffer of 512 bytes.
 const _: () = assert!(return_path::QEMU.max_payload == 512 && return_path::V7.max_payload == 512);
 
 const fn dialect(dialect: &Dialect) {
@@ -32,11 +40,15 @@ const fn dialect(dialect: &Dialect) {
         );
         fields(message.fields, dialect.max_payload);
         trailer(message);
+        values(message);
+        gates(message.gate);
+        established(message.seen);
+        refusals(message.refuse);
         if i > 0 {
-            // In order, hence unique.
+            // Ascending, hence unique.
             assert!(
                 dialect.messages[i - 1].number < message.number,
-                "message numbers are not in order, or one is there twice"
+                "message numbers are not strictly ascending"
             );
         }
         let mut other = 0;
@@ -44,12 +56,12 @@ const fn dialect(dialect: &Dialect) {
             let before = &dialect.messages[other];
             assert!(
                 !same(before.rust, message.rust),
-                "a Rust name is there twice"
+                "a Rust name appears twice"
             );
-            assert!(!same(before.label, message.label), "a label is there twice");
+            assert!(!same(before.label, message.label), "a label appears twice");
             assert!(
                 !same(before.qemu, message.qemu),
-                "a QEMU identifier is there twice"
+                "a QEMU identifier appears twice"
             );
             other += 1;
         }
@@ -69,7 +81,7 @@ const fn fields(fields: &[Field], max_payload: usize) {
             // Hence there is at most one.
             assert!(
                 i + 1 == fields.len(),
-                "a field of open length is not the last one"
+                "a field of variable length is not the last one"
             );
         }
         match field.rule {
@@ -80,7 +92,7 @@ const fn fields(fields: &[Field], max_payload: usize) {
                 );
                 assert!(
                     matches!(field.kind, Kind::Be32 | Kind::FlaggedBe64),
-                    "a kind of length that the codec has no parser for"
+                    "a length of a kind that the codec cannot parse"
                 );
             }
             Rule::Equals(value) => assert!(
@@ -90,13 +102,13 @@ const fn fields(fields: &[Field], max_payload: usize) {
             ),
             Rule::Any => assert!(
                 !matches!(field.kind, Kind::U8 | Kind::FlaggedBe64),
-                "a kind that the codec reads only with a rule"
+                "a kind that the codec parses only with a rule"
             ),
         }
         if matches!(field.kind, Kind::FlaggedBe64) {
             assert!(
                 i + 1 < fields.len() && matches!(fields[i + 1].kind, Kind::FlaggedName),
-                "a flag without a name for it"
+                "a flag without a name behind it"
             );
         }
         if matches!(field.kind, Kind::FlaggedName) {
@@ -109,7 +121,7 @@ const fn fields(fields: &[Field], max_payload: usize) {
         while other < i {
             assert!(
                 !same(fields[other].name, field.name),
-                "a field name is there twice"
+                "a field name appears twice"
             );
             other += 1;
         }
@@ -117,7 +129,7 @@ const fn fields(fields: &[Field], max_payload: usize) {
     }
     assert!(
         longest <= max_payload,
-        "the longest payload passes the dialect's limit"
+        "the longest payload exceeds the dialect's limit"
     );
 }
 
@@ -127,13 +139,83 @@ const fn trailer(message: &Message) {
         None | Some(Trailer::End) => {}
         Some(Trailer::Bitmap) => assert!(
             fields.len() == 1 && matches!(fields[0].kind, Kind::Name),
-            "a bitmap belongs to exactly one named block"
+            "a bitmap without exactly one block name"
         ),
         Some(Trailer::Package) => assert!(
             fields.len() == 1 && matches!(fields[0].kind, Kind::Be32),
-            "a package's size is its command's only field"
+            "a package without exactly one size"
         ),
     }
+}
+
+const fn values(message: &Message) {
+    let mut i = 0;
+    while i < message.values.len() {
+        documented(message.values[i].doc);
+        assert!(
+            message.fields.len() == 1
+                && matches!(message.fields[0].kind, Kind::Be32)
+                && matches!(message.values[i].value, Literal::U32(_)),
+            "a named value without exactly one field of 32 bits"
+        );
+        i += 1;
+    }
+}
+
+const fn gates(gates: &[&str]) {
+    let mut i = 0;
+    while i < gates.len() {
+        let mut known = false;
+        let mut row = 0;
+        while row < capability::CAPABILITIES.len() {
+            known |= same(capability::CAPABILITIES[row].name, gates[i]);
+            row += 1;
+        }
+        assert!(known, "a capability that the table does not have");
+        i += 1;
+    }
+}
+
+const fn capabilities(rows: &[Capability]) {
+    let mut i = 0;
+    while i < rows.len() {
+        documented(rows[i].doc);
+        documented(rows[i].since);
+        let mut other = 0;
+        while other < i {
+            assert!(
+                !same(rows[other].name, rows[i].name),
+                "a capability appears twice"
+            );
+            other += 1;
+        }
+        i += 1;
+    }
+}
+
+const fn behaviors(rows: &[Behavior]) {
+    let mut i = 0;
+    while i < rows.len() {
+        documented(rows[i].what);
+        established(rows[i].seen);
+        i += 1;
+    }
+}
+
+const fn refusals(refusals: &[Refusal]) {
+    let mut i = 0;
+    while i < refusals.len() {
+        documented(refusals[i].what);
+        if let Some(laxer) = refusals[i].laxer {
+            documented(laxer);
+            established(refusals[i].seen);
+        }
+        i += 1;
+    }
+}
+
+const fn established(seen: &[Evidence]) {
+    assert!(!seen.is_empty(), "a statement about QEMU without evidence");
 }
 
 const fn records(records: &[Record]) {
@@ -141,20 +223,22 @@ const fn records(records: &[Record]) {
     while i < records.len() {
         let record = &records[i];
         documented(record.doc);
+        established(record.seen);
+        refusals(record.refuse);
         assert!(record.flag.is_power_of_two(), "a RAM flag is not one bit");
         assert!(
             record.flag < ram::MIN_TARGET_PAGE,
-            "a RAM flag reaches into the offset"
+            "a RAM flag overlaps the offset"
         );
         let legal = record.legal.precopy || record.legal.postcopy || record.legal.preempt;
         assert!(
             legal != matches!(record.body, Body::Refused),
-            "a RAM record is legal nowhere, or refused and yet legal"
+            "a RAM record must be either refused or allowed somewhere"
         );
         if i > 0 {
             assert!(
                 records[i - 1].flag < record.flag,
-                "RAM flags are not in order, or one is there twice"
+                "RAM flags are not strictly ascending"
             );
         }
         i += 1;
@@ -167,9 +251,11 @@ const fn sections(sections: &[Section]) {
         let section = &sections[i];
         documented(section.doc);
         parts(section.parts);
+        established(section.seen);
+        refusals(section.refuse);
         assert!(
             i == 0 || sections[i - 1].number < section.number,
-            "section numbers are not in order, or one is there twice"
+            "section numbers are not strictly ascending"
         );
         i += 1;
     }
@@ -181,14 +267,14 @@ const fn parts(parts: &[Part]) {
         documented(parts[i].doc);
         assert!(
             i + 1 == parts.len() || !matches!(parts[i].form, Form::Open | Form::Counted),
-            "a part of open length is not the last one"
+            "a part without a length is not the last one"
         );
         i += 1;
     }
 }
 
 const fn documented(text: &str) {
-    assert!(!text.is_empty(), "a row without words");
+    assert!(!text.is_empty(), "an empty name or description");
 }
 
 const fn same(a: &str, b: &str) -> bool {

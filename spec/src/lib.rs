@@ -1,13 +1,12 @@
-//! QEMU's migration return path, its command set and its RAM records, as data.
+//! QEMU's migration return path, its commands and its RAM records, as tables.
 //!
-//! Every fact about the wire is written once, in [`table`]; everything else in
-//! the workspace that knows a number, a length or an order got it from there:
-//! the codec (`codec/src/generated`), the reference (`spec/MESSAGES.md`), the
-//! Wireshark dissector, the fuzzing dictionaries and the seed corpus are all
-//! written by `cargo rp-gen` (`spec/gen`).
+//! [`table`] states every fact about the wire once. `cargo rp-gen` (`spec/gen`)
+//! generates everything else that needs a number, a length or an order: the
+//! codec (`codec/src/generated`), the reference (`spec/MESSAGES.md`), the
+//! Wireshark dissector, the fuzzing dictionaries and the seed corpus.
 //!
-//! [`oracle`] interprets a table directly. It shares no code with the codec,
-//! which is tested against it.
+//! [`oracle`] interprets the tables directly. It shares no code with the codec,
+//! which is tested against it. [`sample`] derives sample values from the rows.
 #![no_std]
 #![forbid(unsafe_code)]
 

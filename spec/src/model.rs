@@ -1,43 +1,43 @@
 //! The types of the tables: rows, field kinds, units.
 //!
-//! All integers are big-endian. A [`Kind`] says everything about the *shape* of
-//! a field; what its value may be is its [`Rule`].
+//! All integers are big-endian. A [`Kind`] is the layout of a field, a [`Rule`]
+//! the restriction on its value.
 
 /// A set of framed messages: their rows and the limits of the frame around
 /// them. Both the return path and the command set have this form.
 #[derive(Debug)]
 pub struct Dialect {
-    /// Name on the command line and in file names.
+    /// Name on command lines and in file names.
     pub name: &'static str,
-    /// What people call it, within a sentence.
+    /// Name within a sentence.
     pub title: &'static str,
-    /// Rust name of the type that chooses it.
+    /// Rust name of the type that selects it.
     pub rust: &'static str,
     /// Rust name of its enumeration of messages.
     pub message: &'static str,
     /// QEMU's name of the enumeration.
     pub qemu: &'static str,
-    /// What this set of messages is, in a paragraph.
+    /// Summary, one paragraph.
     pub doc: &'static str,
     /// Bytes in front of the message number (0x08 for a command, none on the
     /// return path).
     pub lead: &'static [u8],
     /// Longest payload a receiver takes, in bytes.
     pub max_payload: usize,
-    /// Number that is kept to be refused.
+    /// Number that is reserved as invalid.
     pub reserved: Reserved,
     /// The messages, in order of their numbers.
     pub messages: &'static [Message],
 }
 
-/// A number that no message will ever have.
+/// A number that is reserved as invalid.
 #[derive(Debug)]
 pub struct Reserved {
     /// The number.
     pub number: u16,
     /// QEMU's identifier.
     pub qemu: &'static str,
-    /// Why it is there.
+    /// Why it is reserved.
     pub doc: &'static str,
 }
 
@@ -48,26 +48,31 @@ pub struct Message {
     pub number: u16,
     /// Name of the Rust variant.
     pub rust: &'static str,
-    /// Name that people use, without QEMU's prefix.
+    /// Short name, without QEMU's prefix.
     pub label: &'static str,
     /// QEMU's identifier.
     pub qemu: &'static str,
-    /// What it says, one sentence; then what a reader should know.
+    /// Meaning: one sentence, then details.
     pub doc: &'static str,
     /// Who sends it, and when.
     pub when: &'static str,
-    /// Payload, in order.
+    /// Fields of the payload, in order.
     pub fields: &'static [Field],
-    /// Data that follows the frame without being counted by its length.
+    /// Data behind the frame that the frame's length does not cover.
     pub trailer: Option<Trailer>,
     /// First QEMU release that has it.
     pub since: &'static str,
-    /// Capability without which it does not appear.
-    pub gate: Option<&'static str>,
+    /// Capabilities that enable it; any one of them suffices. Empty if none is
+    /// needed.
+    pub gate: &'static [&'static str],
+    /// Values of its only field that have a name.
+    pub values: &'static [Constant],
     /// Where QEMU writes it.
     pub writer: Source,
     /// Where QEMU reads it.
     pub reader: Source,
+    /// How layout and sender were established.
+    pub seen: &'static [Evidence],
     /// What a receiver must refuse, beyond the frame rules.
     pub refuse: &'static [Refusal],
 }
@@ -77,8 +82,133 @@ pub struct Message {
 pub struct Refusal {
     /// What is refused.
     pub what: &'static str,
-    /// What QEMU itself does with it, where QEMU is laxer than we are.
+    /// What QEMU does instead, where it does not refuse.
     pub laxer: Option<&'static str>,
+    /// How QEMU's reaction was established.
+    pub seen: &'static [Evidence],
+}
+
+impl Refusal {
+    /// A defect that QEMU refuses as well, or that only a receiver with more
+    /// knowledge than QEMU has can detect.
+    pub const fn strict(what: &'static str) -> Self {
+        Self {
+            what,
+            laxer: None,
+            seen: &[],
+        }
+    }
+
+    /// A defect that QEMU accepts; `laxer` is what it does.
+    pub const fn lax(what: &'static str, laxer: &'static str) -> Self {
+        Self {
+            what,
+            laxer: Some(laxer),
+            seen: READ,
+        }
+    }
+
+    /// The same defect, with other evidence.
+    pub const fn seen(self, seen: &'static [Evidence]) -> Self {
+        Self { seen, ..self }
+    }
+}
+
+/// How a statement about QEMU was established. The text lists the releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Read in QEMU's sources.
+    Read(&'static str),
+    /// Found in a recorded migration between two QEMU processes.
+    Recorded(&'static str),
+    /// Observed when a peer provoked it in a running QEMU.
+    Tried(&'static str),
+    /// Not verified. The text says which part, or is empty.
+    Unverified(&'static str),
+}
+
+impl Evidence {
+    /// The word for it in the reference.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read(_) => "read",
+            Self::Recorded(_) => "recorded",
+            Self::Tried(_) => "tried",
+            Self::Unverified(_) => "not verified",
+        }
+    }
+
+    /// The releases, or for [`Evidence::Unverified`] the part that it covers.
+    pub const fn releases(self) -> &'static str {
+        match self {
+            Self::Read(text)
+            | Self::Recorded(text)
+            | Self::Tried(text)
+            | Self::Unverified(text) => text,
+        }
+    }
+}
+
+/// Read in the newest release whose sources were at hand.
+pub const READ: &[Evidence] = &[Evidence::Read("10.2")];
+
+/// A value with a name: a magic number, the value of a PING, a section's name.
+#[derive(Clone, Copy, Debug)]
+pub struct Constant {
+    /// Name of the Rust constant in the codec.
+    pub name: &'static str,
+    /// The value.
+    pub value: Literal,
+    /// Meaning.
+    pub doc: &'static str,
+    /// First QEMU release that has it; empty if it is as old as what it belongs
+    /// to.
+    pub since: &'static str,
+}
+
+/// The value of a [`Constant`], and its Rust type in the codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Literal {
+    /// `u8`, in hexadecimal.
+    U8(u8),
+    /// `u32`, in hexadecimal.
+    U32(u32),
+    /// `u64`, in hexadecimal.
+    U64(u64),
+    /// A number that people write in decimal, as `u32`.
+    Decimal32(u32),
+    /// A number that people write in decimal, as `u64`.
+    Decimal64(u64),
+    /// A number of items, as `usize`.
+    Count(usize),
+    /// `&[u8]`.
+    Bytes(&'static str),
+    /// `&str`.
+    Text(&'static str),
+}
+
+/// A migration capability: an option that both sides set before they start.
+#[derive(Debug)]
+pub struct Capability {
+    /// Name in QMP and in the configuration section.
+    pub name: &'static str,
+    /// Name of the constant in the codec.
+    pub label: &'static str,
+    /// What it changes in the protocol.
+    pub doc: &'static str,
+    /// First QEMU release that has it, and the last if it is gone.
+    pub since: &'static str,
+}
+
+/// Something QEMU does that no layout shows.
+#[derive(Debug)]
+pub struct Behavior {
+    /// Releases it holds for; empty if for all that have postcopy.
+    pub releases: &'static str,
+    /// What QEMU does.
+    pub what: &'static str,
+    /// How it was established.
+    pub seen: &'static [Evidence],
 }
 
 /// One field of a payload.
@@ -86,33 +216,27 @@ pub struct Refusal {
 pub struct Field {
     /// Name, in Rust and in every output.
     pub name: &'static str,
-    /// Shape.
+    /// Layout.
     pub kind: Kind,
     /// Allowed values.
     pub rule: Rule,
-    /// What the number counts.
+    /// Unit of the number.
     pub unit: Unit,
     /// Meaning.
     pub doc: &'static str,
 }
 
-/// Data behind a frame that the frame's length does not count.
+/// Data behind a frame that the frame's length does not cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trailer {
     /// `be64` size S, S bytes of bitmap (bit i of the block is byte i/8, mask
-    /// `1 << (i % 8)`; 1 = received), `be64` [`BITMAP_END`].
+    /// `1 << (i % 8)`; 1 = received), `be64` end mark (`table::return_path::BITMAP_END`).
     Bitmap,
-    /// As many bytes as the message's only field says: a nested stream.
+    /// A nested stream, whose size is the message's only field.
     Package,
-    /// Nothing, ever: this is the last message.
+    /// Nothing follows: this is the last message of the stream.
     End,
 }
-
-/// Last eight bytes of a received bitmap.
-pub const BITMAP_END: u64 = 0x0123_4567_89ab_cdef;
-
-/// A received bitmap's size is a multiple of this many bytes.
-pub const BITMAP_ALIGN: u64 = 8;
 
 /// A place in QEMU's sources.
 #[derive(Debug)]
@@ -134,16 +258,18 @@ pub struct Record {
     pub label: &'static str,
     /// QEMU's identifier.
     pub qemu: &'static str,
-    /// What it says.
+    /// Meaning.
     pub doc: &'static str,
     /// What follows the word.
     pub body: Body,
-    /// Whether the record belongs to a block and may carry CONTINUE.
+    /// Whether the record belongs to a block, and so may carry CONTINUE.
     pub in_block: bool,
-    /// Where it may appear.
+    /// Where it is allowed.
     pub legal: Legal,
     /// First QEMU release that has it, and the last if it is gone.
     pub since: &'static str,
+    /// How it was established.
+    pub seen: &'static [Evidence],
     /// What a receiver must refuse, beyond the rules for all records.
     pub refuse: &'static [Refusal],
 }
@@ -153,7 +279,7 @@ pub struct Record {
 pub enum Body {
     /// Nothing.
     Nothing,
-    /// Not a record: a bit that goes with one.
+    /// Not a record: a bit that modifies one.
     Modifier,
     /// One byte: the value that fills the page.
     Fill,
@@ -165,11 +291,11 @@ pub enum Body {
     Xbzrle,
     /// `be32` n, n bytes.
     Compressed,
-    /// Never legal: the record is refused.
+    /// The record is never allowed.
     Refused,
 }
 
-/// Where a RAM record may appear.
+/// Where a RAM record is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Legal {
     /// In a `ram` section before POSTCOPY_LISTEN.
@@ -180,21 +306,23 @@ pub struct Legal {
     pub preempt: bool,
 }
 
-/// One kind of section: what a forward stream consists of behind its header.
+/// A section type of the forward stream.
 #[derive(Debug)]
 pub struct Section {
-    /// The byte that opens it.
+    /// The type byte.
     pub number: u8,
-    /// Name that people use, without QEMU's prefix.
+    /// Short name, without QEMU's prefix.
     pub label: &'static str,
     /// QEMU's identifier.
     pub qemu: &'static str,
-    /// What it says, and where it may stand.
+    /// Meaning and position.
     pub doc: &'static str,
-    /// What follows the byte, in order.
+    /// Fields behind the type byte, in order.
     pub parts: &'static [Part],
-    /// Whether a footer closes it (machine types of 2.4 and later).
+    /// Whether a footer ends it (machine types 2.4 and later).
     pub footer: bool,
+    /// How it was established.
+    pub seen: &'static [Evidence],
     /// What a receiver must refuse.
     pub refuse: &'static [Refusal],
 }
@@ -202,32 +330,32 @@ pub struct Section {
 /// One subsection of the configuration section.
 #[derive(Debug)]
 pub struct Subsection {
-    /// Its name on the wire.
+    /// Name on the wire.
     pub name: &'static str,
     /// Name of the constant in the codec.
     pub label: &'static str,
-    /// What it says.
+    /// Meaning.
     pub doc: &'static str,
-    /// When it is there.
+    /// When it is present.
     pub when: &'static str,
-    /// What follows its version number, in order.
+    /// Fields behind its version number, in order.
     pub parts: &'static [Part],
     /// First QEMU release that has it.
     pub since: &'static str,
 }
 
-/// One part of a section.
+/// A field of a section.
 #[derive(Debug)]
 pub struct Part {
     /// Name.
     pub name: &'static str,
-    /// Shape.
+    /// Layout.
     pub form: Form,
     /// Meaning.
     pub doc: &'static str,
 }
 
-/// The shape of a section's part. Integers are big-endian.
+/// Layout of a section's field. Integers are big-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// 16-bit unsigned integer.
@@ -242,14 +370,13 @@ pub enum Form {
     Text,
     /// `be32` count, then as many names.
     Names,
-    /// As many bytes as the part before it says.
+    /// Bytes; the field before it is their number.
     Counted,
-    /// Bytes whose number is written nowhere: to skip them is to understand
-    /// them.
+    /// Bytes without a length: only a parser of their contents finds the end.
     Open,
 }
 
-/// The shape of one field on the wire.
+/// Layout of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One byte.
@@ -261,30 +388,28 @@ pub enum Kind {
     /// RAM block name: one length byte `n`, then `n` bytes without a NUL.
     /// `n` is 1 to 255; the bytes need not be UTF-8.
     Name,
-    /// 64-bit unsigned integer, big-endian, whose lowest bit is not part of
-    /// the number: it says that a [`Kind::FlaggedName`] follows. The number
-    /// itself is therefore even.
+    /// 64-bit unsigned integer, big-endian, with a flag in its lowest bit: a
+    /// [`Kind::FlaggedName`] follows. The number itself is even.
     FlaggedBe64,
-    /// A [`Kind::Name`] that is there only if the [`Kind::FlaggedBe64`] before
-    /// it says so.
+    /// A [`Kind::Name`], present only if the flag of the [`Kind::FlaggedBe64`]
+    /// before it is set.
     FlaggedName,
-    /// Nothing at all, or two 64-bit integers: the page-size summary (bitwise
-    /// OR of the page sizes of all RAM blocks) and the target page size, both
-    /// in bytes.
+    /// Absent, or two 64-bit integers: the page-size summary (bitwise OR of the
+    /// page sizes of all RAM blocks) and the target page size, both in bytes.
     PageSizes,
-    /// One or more pairs of 64-bit integers up to the end of the payload:
-    /// start and length of a range, both in bytes.
+    /// One or more ranges up to the end of the payload, each a pair of 64-bit
+    /// integers: start and length, both in bytes.
     Ranges,
 }
 
-/// Longest RAM block name, in bytes: its length is written in one byte.
+/// Longest RAM block name, in bytes: its length field is one byte.
 pub const MAX_NAME: usize = 255;
 
 /// Size of one range of [`Kind::Ranges`] in bytes.
 pub const RANGE_SIZE: usize = 16;
 
 impl Kind {
-    /// Fewest bytes the field takes.
+    /// Smallest size of the field, in bytes.
     pub const fn min_size(self) -> usize {
         match self {
             Kind::U8 => 1,
@@ -296,7 +421,7 @@ impl Kind {
         }
     }
 
-    /// Most bytes the field takes in a payload of at most `payload` bytes.
+    /// Largest size of the field in a payload of at most `payload` bytes.
     pub const fn max_size(self, payload: usize) -> usize {
         match self {
             Kind::Name | Kind::FlaggedName => 1 + MAX_NAME,
@@ -306,7 +431,7 @@ impl Kind {
         }
     }
 
-    /// Whether the field's size differs from message to message.
+    /// Whether the field has no fixed size.
     pub const fn is_variable(self) -> bool {
         matches!(
             self,
@@ -315,19 +440,19 @@ impl Kind {
     }
 }
 
-/// What the value of a field may be, beyond what its [`Kind`] can hold.
+/// Restriction on the value of a field, beyond what its [`Kind`] can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Every value.
+    /// Any value.
     Any,
-    /// Exactly this value.
+    /// This value only.
     Equals(u64),
-    /// A length in bytes that goes with the field before it, a start: not
+    /// The length of a range in bytes; the field before it is the start. Not
     /// zero, and start + length is at most 2^64 - 1.
     Span,
 }
 
-/// What a number counts.
+/// Unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// No unit: an opaque number, a status, a version, a name.

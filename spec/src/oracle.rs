@@ -1,29 +1,30 @@
-//! Reads and writes messages by looking at their rows, field by field.
+//! The oracle: reads and writes messages by interpreting their rows.
 //!
-//! This is the oracle: no generated code, no parser library, no cleverness,
-//! and no speed. [`read`] never panics, whatever the bytes. [`write()`] trusts
-//! its caller, except that [`sound`] says whether the values obey the rules.
+//! The codec is tested against it, so it is as simple as possible: no generated
+//! code, no parser library, no optimization. [`read`] never panics, whatever
+//! the bytes. [`write()`] trusts its caller; [`is_valid`] tells whether values
+//! obey the rules.
 //!
-//! The order in which defects are looked for is part of the contract, since
-//! the codec must name the same one: number, limit, length, then the fields
-//! in order, then what is left over.
+//! The order of the checks is part of the contract, because the codec must
+//! report the same defect: number, limit, length, the fields in order, leftover
+//! bytes.
 
 use alloc::vec::Vec;
 
 use crate::model::{Dialect, Field, Kind, MAX_NAME, Message, Rule};
 
-/// What [`read`] found.
+/// Outcome of [`read`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// At least this many more bytes are needed; never 0.
+pub enum Outcome {
+    /// The message is incomplete: at least this many more bytes are needed. Never 0.
     Need(usize),
-    /// One whole message.
-    Message(Walked),
+    /// A complete message.
+    Message(Parsed),
 }
 
-/// A message, and how many bytes it took.
+/// A message, and the number of bytes it took.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Walked {
+pub struct Parsed {
     /// Number on the wire.
     pub number: u16,
     /// One value for each field of the row.
@@ -39,28 +40,28 @@ pub enum Value {
     Number(u64),
     /// A name.
     Name(Vec<u8>),
-    /// A [`Kind::FlaggedName`] that is not there.
+    /// An absent [`Kind::FlaggedName`].
     NoName,
-    /// The two integers of [`Kind::PageSizes`], or neither.
+    /// The two integers of [`Kind::PageSizes`], if they are present.
     PageSizes(Option<(u64, u64)>),
     /// Start and length of each range.
     Ranges(Vec<(u64, u64)>),
 }
 
-/// Why a message is refused. `rule` is one of [`RULES`].
+/// Why a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Where, in bytes from the start of the input.
+    /// Position of the defect, in bytes from the start of the input.
     pub offset: usize,
-    /// Label of the message, once its number is known.
+    /// Label of the message, if its number is valid.
     pub message: Option<&'static str>,
-    /// Name of the field, once the payload is being read.
+    /// Name of the field, if the defect is in the payload.
     pub field: Option<&'static str>,
-    /// Which rule is broken.
+    /// The violated rule, one of [`RULES`].
     pub rule: &'static str,
 }
 
-/// The rules that [`read`] applies, by name.
+/// Names of the rules that [`read`] checks.
 pub const RULES: &[&str] = &[
     "lead",
     "reserved",
@@ -76,12 +77,12 @@ pub const RULES: &[&str] = &[
     "nul",
 ];
 
-/// Bytes of a frame in front of its payload.
+/// Size of a frame's header, in bytes.
 pub const fn header_size(dialect: &Dialect) -> usize {
     dialect.lead.len() + 4
 }
 
-/// Fewest and most payload bytes that a message's fields can take.
+/// Smallest and largest payload of a message, in bytes.
 pub const fn payload_bounds(dialect: &Dialect, message: &Message) -> (usize, usize) {
     let (mut min, mut max) = (0, 0);
     let mut i = 0;
@@ -95,10 +96,10 @@ pub const fn payload_bounds(dialect: &Dialect, message: &Message) -> (usize, usi
 }
 
 /// Reads one message from the start of `input`.
-pub fn read(dialect: &Dialect, input: &[u8]) -> Result<Step, Refused> {
+pub fn read(dialect: &Dialect, input: &[u8]) -> Result<Outcome, Refused> {
     let header = header_size(dialect);
     if input.len() < header {
-        return Ok(Step::Need(header - input.len()));
+        return Ok(Outcome::Need(header - input.len()));
     }
     let refused = |offset, message, rule| Refused {
         offset,
@@ -128,7 +129,7 @@ pub fn read(dialect: &Dialect, input: &[u8]) -> Result<Step, Refused> {
         return Err(refused(lead + 2, label, "length"));
     }
     if input.len() < header + length {
-        return Ok(Step::Need(header + length - input.len()));
+        return Ok(Outcome::Need(header + length - input.len()));
     }
 
     let mut payload = Payload {
@@ -146,7 +147,7 @@ pub fn read(dialect: &Dialect, input: &[u8]) -> Result<Step, Refused> {
             rule,
         })?;
         let before = values.last();
-        if let Some(rule) = broken(field, before, &value) {
+        if let Some(rule) = violated_rule(field, before, &value) {
             return Err(Refused {
                 offset: header + start,
                 message: label,
@@ -159,20 +160,19 @@ pub fn read(dialect: &Dialect, input: &[u8]) -> Result<Step, Refused> {
     if payload.at < length {
         return Err(refused(header + payload.at, label, "leftover"));
     }
-    Ok(Step::Message(Walked {
+    Ok(Outcome::Message(Parsed {
         number,
         values,
         size: header + length,
     }))
 }
 
-/// Writes a message: lead, number, length and fields, but no trailer.
-///
-/// The values must be of the kinds that the row names, one for each field.
+/// Writes a message without its trailer.
 ///
 /// # Panics
 ///
-/// If they are not, or if a name or the payload is too long for its length.
+/// Panics unless there is one value of the right kind for each field of the
+/// row, or if a name or the payload is too long for its length field.
 pub fn write(dialect: &Dialect, message: &Message, values: &[Value]) -> Vec<u8> {
     assert_eq!(
         values.len(),
@@ -217,7 +217,7 @@ pub fn write(dialect: &Dialect, message: &Message, values: &[Value]) -> Vec<u8> 
 }
 
 /// Whether the values obey the rules of their fields.
-pub fn sound(message: &Message, values: &[Value]) -> bool {
+pub fn is_valid(message: &Message, values: &[Value]) -> bool {
     values.len() == message.fields.len()
         && message
             .fields
@@ -226,12 +226,12 @@ pub fn sound(message: &Message, values: &[Value]) -> bool {
             .enumerate()
             .all(|(i, (field, value))| {
                 let before = i.checked_sub(1).map(|before| &values[before]);
-                broken(field, before, value).is_none()
+                violated_rule(field, before, value).is_none()
             })
 }
 
-/// The rule that a value breaks, if any.
-fn broken(field: &Field, before: Option<&Value>, value: &Value) -> Option<&'static str> {
+/// The rule that a value violates, if any.
+fn violated_rule(field: &Field, before: Option<&Value>, value: &Value) -> Option<&'static str> {
     match (field.rule, value) {
         (Rule::Equals(want), Value::Number(got)) if *got != want => return Some("value"),
         (_, Value::Number(n)) if field.kind == Kind::FlaggedBe64 && n % 2 != 0 => {
@@ -260,7 +260,7 @@ fn span(start: u64, len: u64) -> Option<&'static str> {
     start.checked_add(len).is_none().then_some("overflow")
 }
 
-/// A payload, and how far it has been read.
+/// A payload and the position of its reader.
 struct Payload<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -287,7 +287,7 @@ impl Payload<'_> {
                 }
                 let mut name = Vec::new();
                 for _ in 0..size {
-                    // A name that runs out of the payload is short as a whole.
+                    // A name that exceeds the payload is reported as a whole.
                     let byte = self.number(1).map_err(|_| (start, "short"))?;
                     name.extend(u8::try_from(byte));
                 }

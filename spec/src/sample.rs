@@ -1,34 +1,35 @@
-//! Sample values of every message: the smallest, an everyday one, the largest.
+//! Sample values of every message: smallest, typical and largest.
 //!
-//! Derived from the rows alone, and written by the walker, never by the codec:
-//! the seed corpus and the examples of the reference are made of them. What is
-//! here obeys every rule of the tables; [`crate::oracle::read`] takes it.
+//! They are derived from the rows and written by the oracle, never by the codec.
+//! The seed corpus and the examples of the reference consist of them. Samples
+//! obey every rule of the tables: [`crate::oracle::read`] accepts them.
 
 use alloc::vec::Vec;
 
-use crate::model::{BITMAP_END, Dialect, Field, Kind, MAX_NAME, Message, Rule, Trailer};
+use crate::model::{Dialect, Field, Kind, MAX_NAME, Message, Rule, Trailer};
 use crate::oracle::{self, Value};
-use crate::table::command::COMMAND;
+use crate::table::command::{COMMAND, DISCARD_RANGES, PING_IN_PACKAGE, PING_PACKAGE_LOADED};
+use crate::table::return_path::BITMAP_END;
 
-/// Name of the RAM block in everyday samples: the guest's main memory.
+/// Name of the RAM block in typical samples: the guest's main memory.
 pub const BLOCK: &[u8] = b"pc.ram";
 
-/// A page size that everyday samples use, in bytes.
+/// Page size in typical samples, in bytes.
 pub const PAGE: u64 = 4096;
 
-/// Which sample of a message.
+/// Size of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Every field as small as it can be.
+    /// The smallest value of every field.
     Minimal,
-    /// What a migration is likely to carry.
+    /// Values of an ordinary migration.
     Typical,
-    /// Every field as large as it can be; as many ranges as QEMU writes.
+    /// The largest value of every field; as many ranges as QEMU writes.
     Maximal,
 }
 
 impl Size {
-    /// All of them, in order.
+    /// All sizes, ascending.
     pub const ALL: [Self; 3] = [Self::Minimal, Self::Typical, Self::Maximal];
 
     /// Name in file names.
@@ -50,14 +51,14 @@ impl Size {
     }
 }
 
-/// A message with a value for each field, and what follows its frame.
+/// Values of a message's fields, and the data behind its frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Which one.
+    /// Size of the sample.
     pub size: Size,
     /// One value for each field of the row.
     pub values: Vec<Value>,
-    /// Bytes behind the frame; empty for a message without trailer.
+    /// Trailer; empty for a message without one.
     pub trailer: Vec<u8>,
 }
 
@@ -70,8 +71,7 @@ impl Sample {
     }
 }
 
-/// The samples of a message, without those that would be equal to an earlier
-/// one.
+/// The samples of a message, without duplicates.
 pub fn samples(message: &Message) -> Vec<Sample> {
     let mut samples: Vec<Sample> = Vec::new();
     for size in Size::ALL {
@@ -110,14 +110,14 @@ pub fn sample(message: &Message, size: Size) -> Sample {
 ///
 /// # Panics
 ///
-/// If there is none: labels in this workspace are written next to the tables.
+/// Panics if there is none.
 pub fn row(dialect: &'static Dialect, label: &str) -> &'static Message {
     let found = dialect.messages.iter().find(|m| m.label == label);
     found.expect("a label of the table")
 }
 
-/// A trailer of [`Trailer::Bitmap`] around `pages`, one bit each, whose number
-/// of bytes is a multiple of 8.
+/// A [`Trailer::Bitmap`] around `pages`, one bit for each page. The number of
+/// bytes must be a multiple of 8.
 pub fn bitmap_trailer(pages: &[u8]) -> Vec<u8> {
     let mut out = Vec::from(length(pages).to_be_bytes());
     out.extend(pages);
@@ -160,14 +160,16 @@ fn value(field: &Field, next: Option<&Field>, size: Size) -> Value {
         Kind::Ranges => Value::Ranges(match size {
             Size::Minimal => Vec::from([(0, 1)]),
             Size::Typical => Vec::from([(0, 0xa_0000), (0x10_0000, 0xf0_0000)]),
-            // As many as QEMU puts into one command.
-            Size::Maximal => (0..12).map(|i| (i << 60, 1 << 59)).collect(),
+            Size::Maximal => (0_u64..)
+                .take(DISCARD_RANGES)
+                .map(|i| (i << 60, 1 << 59))
+                .collect(),
         }),
     }
 }
 
-/// Largest length that a sample gives a field of this kind. The start before
-/// it leaves room for it below 2^64.
+/// Largest length in a sample for a field of this kind. The sample's start
+/// leaves room for it below 2^64.
 fn longest(kind: Kind) -> u64 {
     match kind {
         Kind::FlaggedBe64 => u64::MAX / 2 - 1,
@@ -175,7 +177,7 @@ fn longest(kind: Kind) -> u64 {
     }
 }
 
-/// The longest name holds every byte that a name may hold, once.
+/// A name. The longest one contains every valid byte once.
 fn name(size: Size) -> Vec<u8> {
     match size {
         Size::Minimal => b"a".to_vec(),
@@ -186,9 +188,9 @@ fn name(size: Size) -> Vec<u8> {
 
 fn bitmap(size: Size) -> Vec<u8> {
     match size {
-        // No page of a block of up to 64.
+        // A block of up to 64 pages, none received.
         Size::Minimal => bitmap_trailer(&[0; 8]),
-        // 130 pages, all but the tenth.
+        // 130 pages, all received but the tenth.
         Size::Typical => {
             let mut pages = [0; 24];
             pages[..16].fill(0xff);
@@ -196,21 +198,24 @@ fn bitmap(size: Size) -> Vec<u8> {
             pages[16] = 0x03;
             bitmap_trailer(&pages)
         }
-        // The 4096 pages of 16 MiB.
+        // 4096 pages (16 MiB), all received.
         Size::Maximal => bitmap_trailer(&[0xff; 512]),
     }
 }
 
-/// What a package holds without the device state.
+/// A package without device states.
 fn package(size: Size) -> Vec<u8> {
-    let ping = |value: u64| (row(&COMMAND, "PING"), Vec::from([Value::Number(value)]));
+    let ping = |value: u32| {
+        let values = Vec::from([Value::Number(value.into())]);
+        (row(&COMMAND, "PING"), values)
+    };
     let bare = |label| (row(&COMMAND, label), Vec::new());
     let mut commands = Vec::from([bare("POSTCOPY_LISTEN")]);
     if size != Size::Minimal {
-        commands.push(ping(3));
+        commands.push(ping(PING_IN_PACKAGE));
     }
     if size == Size::Maximal {
-        commands.push(ping(0x42));
+        commands.push(ping(PING_PACKAGE_LOADED));
     }
     commands.push(bare("POSTCOPY_RUN"));
     commands

@@ -1,8 +1,8 @@
-//! The walker reads what it writes, in these tables and in others, and knows
-//! which values are sound.
+//! The oracle reads back what it writes, for the tables and for other rows, and
+//! tells valid values from invalid ones.
 
-use retpath_spec::model::{Dialect, Field, Kind, Message, Reserved, Rule, Source, Unit};
-use retpath_spec::oracle::{self, Refused, Step, Value};
+use retpath_spec::model::{Dialect, Field, Kind, Message, READ, Reserved, Rule, Source, Unit};
+use retpath_spec::oracle::{self, Outcome, Refused, Value};
 use retpath_spec::sample::{Size, row, sample, samples};
 use retpath_spec::table::DIALECTS;
 use retpath_spec::table::command::COMMAND;
@@ -23,8 +23,8 @@ const fn field(name: &'static str, kind: Kind, rule: Rule) -> Field {
     }
 }
 
-/// A name in front of every other kind of field: it decides how many bytes are
-/// left for them.
+/// Messages with a name before other kinds of fields, so that the position of
+/// those fields varies.
 const ODD: Dialect = Dialect {
     name: "odd",
     title: "a test",
@@ -55,9 +55,11 @@ const ODD: Dialect = Dialect {
             ],
             trailer: None,
             since: "never",
-            gate: None,
+            gate: &[],
+            values: &[],
             writer: SOURCE,
             reader: SOURCE,
+            seen: READ,
             refuse: &[],
         },
         Message {
@@ -75,9 +77,11 @@ const ODD: Dialect = Dialect {
             ],
             trailer: None,
             since: "never",
-            gate: None,
+            gate: &[],
+            values: &[],
             writer: SOURCE,
             reader: SOURCE,
+            seen: READ,
             refuse: &[],
         },
     ],
@@ -87,8 +91,8 @@ fn name(bytes: &[u8]) -> Value {
     Value::Name(bytes.to_vec())
 }
 
-/// The refusal of a frame whose payload lacks its last bytes, and whose length
-/// says so.
+/// The error for a frame without the last `by` bytes of its payload, with a
+/// length that matches.
 fn cut(dialect: &Dialect, frame: &[u8], by: usize) -> Refused {
     let mut frame = frame[..frame.len() - by].to_vec();
     let header = oracle::header_size(dialect);
@@ -98,7 +102,7 @@ fn cut(dialect: &Dialect, frame: &[u8], by: usize) -> Refused {
 }
 
 #[test]
-fn a_field_is_short_behind_one_that_took_its_bytes() {
+fn reports_the_first_field_that_exceeds_the_payload() {
     let long = [b'n'; 40];
     let numbers = [
         name(&long),
@@ -139,33 +143,37 @@ fn a_field_is_short_behind_one_that_took_its_bytes() {
 }
 
 #[test]
-fn samples_of_any_table_are_sound_and_read_back() {
+fn reads_back_the_samples_of_every_table() {
     for dialect in DIALECTS.iter().copied().chain([&ODD]) {
         for message in dialect.messages {
             for sample in samples(message) {
-                assert!(oracle::sound(message, &sample.values), "{}", message.label);
+                assert!(
+                    oracle::is_valid(message, &sample.values),
+                    "{}",
+                    message.label
+                );
                 let frame = oracle::write(dialect, message, &sample.values);
-                let Ok(Step::Message(walked)) = oracle::read(dialect, &frame) else {
+                let Ok(Outcome::Message(parsed)) = oracle::read(dialect, &frame) else {
                     panic!("{frame:x?}");
                 };
-                assert_eq!(walked.values, sample.values);
+                assert_eq!(parsed.values, sample.values);
             }
         }
     }
 }
 
-/// Demands that these values are sound, or that they are not.
+/// Asserts whether these values are valid.
 #[track_caller]
-fn sound(dialect: &'static Dialect, label: &str, values: &[Value], sound: bool) {
+fn validity(dialect: &'static Dialect, label: &str, values: &[Value], valid: bool) {
     assert_eq!(
-        oracle::sound(row(dialect, label), values),
-        sound,
+        oracle::is_valid(row(dialect, label), values),
+        valid,
         "{values:?}"
     );
 }
 
 #[test]
-fn tells_sound_values_from_others() {
+fn tells_valid_values_from_invalid_ones() {
     let request =
         |start, len, block: &[u8]| [Value::Number(start), Value::Number(len), name(block)];
     for (values, good) in [
@@ -177,22 +185,22 @@ fn tells_sound_values_from_others() {
         (request(0, 1, &[b'a'; 256]), false),
         (request(0, 1, b"a\0"), false),
     ] {
-        sound(&QEMU, "REQ_PAGES_ID", &values, good);
+        validity(&QEMU, "REQ_PAGES_ID", &values, good);
     }
-    sound(&QEMU, "REQ_PAGES_ID", &request(0, 1, b"a")[..2], false);
-    sound(&QEMU, "RESUME_ACK", &[Value::Number(1)], true);
-    sound(&QEMU, "RESUME_ACK", &[Value::Number(2)], false);
+    validity(&QEMU, "REQ_PAGES_ID", &request(0, 1, b"a")[..2], false);
+    validity(&QEMU, "RESUME_ACK", &[Value::Number(1)], true);
+    validity(&QEMU, "RESUME_ACK", &[Value::Number(2)], false);
     let draft = |len| [Value::Number(0), Value::Number(len), Value::NoName];
-    sound(&V7, "REQ_PAGES", &draft(4096), true);
-    sound(&V7, "REQ_PAGES", &draft(4097), false);
-    sound(&V7, "REQ_PAGES", &draft(0), false);
-    // A length that has no start in front of it goes with anything.
+    validity(&V7, "REQ_PAGES", &draft(4096), true);
+    validity(&V7, "REQ_PAGES", &draft(4097), false);
+    validity(&V7, "REQ_PAGES", &draft(0), false);
+    // A length without a start before it is not checked.
     let nameless = [Value::NoName, Value::Number(0), Value::NoName];
-    sound(&V7, "REQ_PAGES", &nameless, true);
+    validity(&V7, "REQ_PAGES", &nameless, true);
 }
 
 #[test]
-fn reads_back_what_is_sound_and_never_what_is_not() {
+fn reads_back_valid_values_only() {
     let starts = [0, 1, 4096, u64::MAX - 4096, u64::MAX - 1, u64::MAX];
     let lengths = [0, 1, 2, 4096, 4097, u64::from(u32::MAX)];
     let names: [&[u8]; 4] = [b"", b"a", b"\0", &[0xff; 255]];
@@ -204,9 +212,9 @@ fn reads_back_what_is_sound_and_never_what_is_not() {
                     let values = [Value::Number(start), Value::Number(len), name(block)];
                     let frame = oracle::write(dialect, message, &values);
                     let read = oracle::read(dialect, &frame);
-                    let same = matches!(&read, Ok(Step::Message(it)) if it.values == values);
+                    let same = matches!(&read, Ok(Outcome::Message(it)) if it.values == values);
                     assert_eq!(
-                        oracle::sound(message, &values),
+                        oracle::is_valid(message, &values),
                         same,
                         "{values:?}: {read:?}"
                     );
@@ -218,18 +226,18 @@ fn reads_back_what_is_sound_and_never_what_is_not() {
 
 #[test]
 #[should_panic(expected = "is no Be32")]
-fn writes_no_name_for_a_number() {
+fn panics_when_asked_to_write_a_name_as_a_number() {
     oracle::write(&QEMU, row(&QEMU, "PONG"), &[name(b"a")]);
 }
 
 #[test]
 #[should_panic(expected = "one value for each field")]
-fn writes_no_message_without_all_its_values() {
+fn panics_when_a_value_is_missing() {
     oracle::write(&QEMU, row(&QEMU, "PONG"), &[]);
 }
 
 #[test]
-fn samples_leave_room_behind_a_start() {
+fn samples_do_not_overflow_a_start() {
     let most = |message: &Message| sample(message, Size::Maximal).values;
     assert_eq!(most(&ODD.messages[0])[2], Value::Number(u64::MAX));
     let start = Value::Number(u64::MAX - (u64::MAX / 2 - 1));

@@ -1,29 +1,29 @@
 //! The samples obey the tables.
 
-use retpath_spec::oracle::{self, Step};
+use retpath_spec::oracle::{self, Outcome};
 use retpath_spec::sample::{Size, samples};
 use retpath_spec::table::DIALECTS;
 
 #[test]
-fn walker_reads_every_sample_back() {
+fn oracle_reads_back_every_sample() {
     for dialect in DIALECTS {
         for message in dialect.messages {
             for sample in samples(message) {
                 let bytes = sample.bytes(dialect, message);
                 let read = oracle::read(dialect, &bytes);
-                let Ok(Step::Message(walked)) = read else {
+                let Ok(Outcome::Message(parsed)) = read else {
                     panic!("{} {:?}: {read:?}", message.label, sample.size);
                 };
-                assert_eq!(walked.number, message.number);
-                assert_eq!(walked.values, sample.values);
-                assert_eq!(walked.size + sample.trailer.len(), bytes.len());
+                assert_eq!(parsed.number, message.number);
+                assert_eq!(parsed.values, sample.values);
+                assert_eq!(parsed.size + sample.trailer.len(), bytes.len());
             }
         }
     }
 }
 
 #[test]
-fn samples_reach_both_ends_of_the_payload() {
+fn samples_cover_the_smallest_and_largest_payload() {
     for dialect in DIALECTS {
         for message in dialect.messages {
             let (min, max) = oracle::payload_bounds(dialect, message);

@@ -1,25 +1,23 @@
 -- Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 --
--- Dissects what a QEMU migration's destination sends back to its source.
+-- Dissects the return path of a QEMU migration: destination to source.
 --
 --   wireshark -X lua_script:qemu_migration_rp.lua -d tcp.port==4444,qemu_rp capture.pcapng
 --
 -- or copy this file into Wireshark's folder for personal Lua plugins and set
 -- the ports under Preferences, Protocols, QEMU_RP. The port is the one that
--- the destination listens on: what comes from it is the return path, what goes
--- to it is the forward stream, which is shown as data.
+-- the destination listens on: data from it is the return path, data to it is
+-- the forward stream, which is shown as data.
 --
--- A return path that was recorded as a file can be looked at, too:
+-- A return path that was recorded to a file can be dissected as well:
 --
 --   od -Ax -tx1 -v capture.rp | text2pcap -P qemu_rp - capture.pcapng
 --
--- The two dialects cannot be told apart by their bytes. The merged one is what
--- every released QEMU speaks; for the draft of June 2015 add
--- -o qemu_rp.dialect:v7.
+-- The bytes do not distinguish the two dialects. Every released QEMU speaks the
+-- merged one; for the draft of June 2015 add -o qemu_rp.dialect:v7.
 --
--- After a malformed message nothing of that return path is dissected: the
--- protocol offers no way to find the next message. QEMU's source gives up
--- there as well.
+-- Nothing behind a malformed message is dissected: the protocol offers no way to
+-- find the next message, and QEMU's source stops reading as well.
 
 local proto = Proto("qemu_rp", "QEMU Migration Return Path")
 
@@ -29,23 +27,23 @@ local BITMAP_ALIGN = 8
 local RULES = {
     reserved = "Message type 0 is reserved",
     unknown = "Unknown message type",
-    too_long = "Payload longer than any may be",
-    length = "Payload length that the message cannot have",
-    short = "Field longer than what is left of the payload",
+    too_long = "Payload longer than the limit",
+    length = "Invalid payload length for this message",
+    short = "Field exceeds the payload",
     leftover = "Bytes behind the last field",
-    value = "Value other than the only one allowed",
+    value = "Invalid value",
     zero = "Length of 0",
-    overflow = "Start and length pass 2^64",
+    overflow = "Start and length exceed 2^64",
     empty_name = "Empty block name",
-    nul = "NUL byte inside a block name",
-    bitmap_size = "Bitmap size that is 0 or no multiple of 8",
+    nul = "NUL byte in a block name",
+    bitmap_size = "Bitmap size is 0 or not a multiple of 8",
     bitmap_end = "Wrong end mark behind a bitmap",
     after_shut = "Bytes behind SHUT",
 }
 local STOPS = {
-    bitmap_limit = "Bitmap larger than the preference allows",
-    cut_short = "Message cut short",
-    out_of_step = "Not dissected: the return path is out of step",
+    bitmap_limit = "Bitmap larger than the preference",
+    cut_short = "Incomplete message",
+    out_of_step = "Not dissected: earlier message malformed or incomplete",
 }
 
 local f = {
@@ -54,21 +52,21 @@ local f = {
     message = ProtoField.string("qemu_rp.message", "Message"),
     malformed = ProtoField.string("qemu_rp.malformed", "Malformed"),
     shut_value = ProtoField.uint32("qemu_rp.shut.value", "Value", base.DEC, nil, nil,
-        "0 = every page arrived; QEMU sends 1 when its input stream had an error"),
+        "outcome"),
     pong_value = ProtoField.uint32("qemu_rp.pong.value", "Value", base.DEC, nil, nil,
-        "the value of the PING"),
+        "value of the PING"),
     req_pages_id_start = ProtoField.uint64("qemu_rp.req_pages_id.start", "Start", base.HEX, nil, nil,
-        "first byte wanted; a multiple of the block's host page size"),
+        "first byte of the requested range, a multiple of the block's host page size"),
     req_pages_id_len = ProtoField.uint32("qemu_rp.req_pages_id.len", "Len", base.DEC, nil, nil,
-        "how much is wanted; QEMU asks for exactly one host page, and reads 2^31 or more as negative"),
-    req_pages_id_block = ProtoField.string("qemu_rp.req_pages_id.block", "Block", base.UNICODE, "RAM block, as the block list of the `ram` section spells it"),
+        "length of the requested range; QEMU requests exactly one host page, and reads 2^31 or more as a negative number"),
+    req_pages_id_block = ProtoField.string("qemu_rp.req_pages_id.block", "Block", base.UNICODE, "name of the RAM block, as in the block list of the `ram` section"),
     req_pages_id_block_raw = ProtoField.bytes("qemu_rp.req_pages_id.block.raw", "Bytes"),
     req_pages_id_block_len = ProtoField.uint8("qemu_rp.req_pages_id.block.len", "Block name length", base.DEC),
     req_pages_start = ProtoField.uint64("qemu_rp.req_pages.start", "Start", base.HEX, nil, nil,
-        "first byte wanted; a multiple of the block's host page size"),
+        "first byte of the requested range, a multiple of the block's host page size"),
     req_pages_len = ProtoField.uint32("qemu_rp.req_pages.len", "Len", base.DEC, nil, nil,
-        "how much is wanted; QEMU asks for exactly one host page, and reads 2^31 or more as negative"),
-    recv_bitmap_block = ProtoField.string("qemu_rp.recv_bitmap.block", "Block", base.UNICODE, "RAM block, as the block list of the `ram` section spells it"),
+        "length of the requested range; QEMU requests exactly one host page, and reads 2^31 or more as a negative number"),
+    recv_bitmap_block = ProtoField.string("qemu_rp.recv_bitmap.block", "Block", base.UNICODE, "name of the RAM block, as in the block list of the `ram` section"),
     recv_bitmap_block_raw = ProtoField.bytes("qemu_rp.recv_bitmap.block.raw", "Bytes"),
     recv_bitmap_block_len = ProtoField.uint8("qemu_rp.recv_bitmap.block.len", "Block name length", base.DEC),
     recv_bitmap_bitmap_size = ProtoField.uint64("qemu_rp.recv_bitmap.bitmap.size", "Bitmap size", base.DEC),
@@ -78,11 +76,11 @@ local f = {
     resume_ack_value = ProtoField.uint32("qemu_rp.resume_ack.value", "Value", base.DEC, nil, nil,
         "always 1"),
     v7_req_pages_start = ProtoField.uint64("qemu_rp.v7.req_pages.start", "Start", base.HEX, nil, nil,
-        "first byte wanted; a multiple of the block's host page size"),
+        "first byte of the requested range, a multiple of the block's host page size"),
     v7_req_pages_len = ProtoField.uint64("qemu_rp.v7.req_pages.len", "Len", base.DEC, nil, nil,
-        "how much is wanted; even, since bit 0 says that a name follows"),
+        "length of the requested range; even, because bit 0 is a flag: a name follows"),
     v7_req_pages_len_flag = ProtoField.bool("qemu_rp.v7.req_pages.len.named", "Name follows"),
-    v7_req_pages_block = ProtoField.string("qemu_rp.v7.req_pages.block", "Block", base.UNICODE, "RAM block, if bit 0 of `len` is set"),
+    v7_req_pages_block = ProtoField.string("qemu_rp.v7.req_pages.block", "Block", base.UNICODE, "name of the RAM block, present if bit 0 of `len` is set"),
     v7_req_pages_block_raw = ProtoField.bytes("qemu_rp.v7.req_pages.block.raw", "Bytes"),
     v7_req_pages_block_len = ProtoField.uint8("qemu_rp.v7.req_pages.block.len", "Block name length", base.DEC),
 }
@@ -193,29 +191,29 @@ for number, dialect in ipairs(DIALECTS) do
     choices[number] = { number, dialect.name, number }
 end
 proto.prefs.dialect = Pref.enum("Dialect", 1,
-    "What the destination speaks; every released QEMU speaks " .. DIALECTS[1].name,
+    "Dialect of the destination; every released QEMU speaks " .. DIALECTS[1].name,
     choices, false)
 proto.prefs.ports = Pref.range("TCP ports", "",
     "Ports that destinations listen on", 65535)
 proto.prefs.both = Pref.bool("Both directions", false,
-    "Take what goes to the port for a return path, too")
+    "Dissect data to the port as a return path as well")
 proto.prefs.bitmap_limit = Pref.uint("Largest received bitmap (KiB)", 4096,
     "A larger one is not reassembled, and nothing behind it is dissected; 4096 KiB "
-    .. "are enough for a block of 128 GiB in pages of 4 KiB")
+    .. "suffice for a block of 128 GiB with pages of 4 KiB")
 
 local tcp_stream = Field.new("tcp.stream")
 local as_data = Dissector.get("data")
 
--- Return paths that cannot be followed any further: stream and port to the
--- frame where that began, and why.
+-- Return paths that are not dissected any further: stream and port to the frame
+-- where that began, and the reason.
 local lost = {}
 
 function proto.init()
     lost = {}
 end
 
--- What names one direction of a connection; nothing for bytes from a file,
--- of which no more will come.
+-- Identifies one direction of a connection; nil for bytes from a file, which
+-- are complete.
 local function flow(pinfo)
     local stream = tcp_stream()
     return stream and stream.value .. ":" .. pinfo.src_port
@@ -241,7 +239,7 @@ local function count_bits(bytes)
     return n
 end
 
--- A name as text for people: what is not printable is escaped.
+-- A name as text, with unprintable bytes escaped.
 local function printable(name)
     return (name:gsub("[^\32-\126]", function(c)
         return string.format("\\x%02x", c:byte())
@@ -263,9 +261,8 @@ local function fault(rule, at, size, name)
     return { rule = rule, at = at, size = size, name = name }
 end
 
--- Reads a field at `at`; the payload ends at `stop`. Returns its value, where
--- it ends, and what is wrong with it. A flagged name that is not there has no
--- value and no size.
+-- Reads a field at `at`; the payload ends at `stop`. Returns its value, its end
+-- and the violated rule. An absent flagged name has no value and no size.
 local function read_field(row, tvb, at, stop, seen)
     local size = row.size
     if size then
@@ -295,7 +292,7 @@ local function read_field(row, tvb, at, stop, seen)
     return name, at + 1 + n, name:find("\0", 1, true) and "nul"
 end
 
--- The rule that a number breaks.
+-- The rule that a number violates.
 local function broken(row, value, before)
     if row.equals and value ~= UInt64(row.equals) then
         return "value"
@@ -306,8 +303,8 @@ local function broken(row, value, before)
     end
 end
 
--- Reads the payload of `message`. Returns what it found, one entry for each
--- field, and what is wrong.
+-- Reads the payload of `message`. Returns one entry for each field, and the
+-- defect.
 local function read_payload(message, tvb, start, stop)
     local found, seen, at, before = {}, {}, start, nil
     for _, row in ipairs(message.fields) do
@@ -327,8 +324,8 @@ local function read_payload(message, tvb, start, stop)
     return found
 end
 
--- Looks at the message at `at`, of which the bytes up to `stop` are there.
--- Returns the message, or how many more bytes are needed at least.
+-- Reads the message at `at`; bytes up to `stop` are available. Returns the
+-- message, or the minimum number of further bytes.
 local function read_message(dialect, tvb, at, stop)
     local have = stop - at
     if have < 4 then
@@ -397,7 +394,7 @@ local function show_bitmap(bitmap, row, tvb, tree)
     tree:add(row.end_mark, tvb(bitmap.at + 8 + bitmap.bytes, 8))
 end
 
--- Adds a message to the tree. Returns it in one line.
+-- Adds a message to the tree. Returns its summary line.
 local function show_message(it, tvb, tree)
     local label = it.row and it.row.label or "type " .. it.type
     local line = { label }
@@ -444,7 +441,7 @@ local function show_message(it, tvb, tree)
     return line
 end
 
--- Bytes that nothing can be made of.
+-- Marks the remaining bytes as not dissected.
 local function show_rest(tvb, at, expert, text, tree)
     if at < tvb:len() then
         local top = tree:add(proto, tvb(at))
@@ -453,7 +450,7 @@ local function show_rest(tvb, at, expert, text, tree)
     end
 end
 
--- Whether bytes come from the side that a migration connects to.
+-- Whether the bytes come from the listening side.
 local function from_destination(pinfo)
     local port = pinfo.match_uint
     return proto.prefs.both or pinfo.dst_port ~= port or pinfo.src_port == port
@@ -488,7 +485,7 @@ function proto.dissector(tvb, pinfo, tree)
             break
         elseif need then
             show_rest(tvb, at, experts.cut_short, need .. " more bytes are needed", tree)
-            lines[#lines + 1] = "[cut short]"
+            lines[#lines + 1] = "[incomplete]"
             lose("out_of_step")
             break
         end

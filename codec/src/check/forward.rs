@@ -9,6 +9,7 @@ use core::iter;
 use crate::error::DecodeError;
 use crate::forward::ram::Record;
 use crate::forward::{Decoder, Event, MAX_ITEM, Options, Step};
+use crate::generated::section::MAGIC;
 use crate::num::wide;
 
 /// A stream up to the switch, in front of the resumed and preempt channels
@@ -54,7 +55,7 @@ fn decoders(bytes: &[u8]) -> Vec<Decoder> {
         max_sections: 64,
         ..Options::default()
     };
-    if bytes.starts_with(b"QEVM") {
+    if bytes.starts_with(&MAGIC.to_be_bytes()) {
         let lax = Options {
             nonzero_fill: true,
             target_page: 1024,

@@ -3,6 +3,7 @@
 //! A target of `fuzz/` is one line that calls the function of its name here,
 //! and `tests/replay.rs` calls it with every file of `corpus/`.
 
+use crate::generated::section::MAGIC;
 use alloc::vec::Vec;
 
 use arbitrary::{Result, Unstructured};
@@ -85,7 +86,7 @@ pub fn split(bytes: &[u8]) {
     // Over and over, so that few sizes cut a long stream.
     let sizes = sizes.iter().cycle().map(|size| usize::from(*size));
     let sizes = sizes.take(bytes.len());
-    if !bytes.starts_with(b"QEVM") {
+    if !bytes.starts_with(&MAGIC.to_be_bytes()) {
         split_path::<Qemu>(bytes, LIMIT, sizes.clone());
         split_path::<V7>(bytes, LIMIT, sizes.clone());
     }

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use retpath_spec::model;
-use retpath_spec::oracle::{self, Refused, Step, Walked};
+use retpath_spec::oracle::{self, Outcome, Parsed, Refused};
 use retpath_spec::table::DIALECTS;
 
 use crate::error::{DecodeError, Rule};
@@ -17,11 +17,11 @@ use crate::ranges::RangeList;
 pub fn walker<D: Dialect>(bytes: &[u8]) {
     let table = table::<D>();
     match (decode::<D>(bytes), oracle::read(table, bytes)) {
-        (Ok(Decoded::Need(ours)), Ok(Step::Need(theirs))) if ours == theirs => {}
-        (Ok(Decoded::Message { message, rest }), Ok(Step::Message(walked)))
-            if bytes.len() - rest.len() == walked.size =>
+        (Ok(Decoded::Need(ours)), Ok(Outcome::Need(theirs))) if ours == theirs => {}
+        (Ok(Decoded::Message { message, rest }), Ok(Outcome::Message(parsed)))
+            if bytes.len() - rest.len() == parsed.size =>
         {
-            same_message::<D>(table, &message, &walked);
+            same_message::<D>(table, &message, &parsed);
         }
         (Err(ours), Err(theirs)) if same_refusal(&ours, &theirs) => {
             details(table, bytes, &ours);
@@ -33,11 +33,11 @@ pub fn walker<D: Dialect>(bytes: &[u8]) {
     }
 }
 
-fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, walked: &Walked) {
+fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, parsed: &Parsed) {
     let row = table
         .messages
         .iter()
-        .find(|row| row.number == walked.number);
+        .find(|row| row.number == parsed.number);
     let row = row.expect("the walker knows only what is in the table");
     assert_eq!(D::label(message), row.label);
     let mut ours = Vec::with_capacity(row.fields.len());
@@ -63,7 +63,7 @@ fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, wa
             ),
         });
     });
-    assert_eq!(ours, walked.values, "{message:?}");
+    assert_eq!(ours, parsed.values, "{message:?}");
 }
 
 fn same_refusal(ours: &DecodeError, theirs: &Refused) -> bool {

@@ -1,62 +1,21 @@
-//! One parser and one serializer for each field kind of the table.
+//! One parser and one serializer for each kind of field in the tables.
 //!
-//! The only place that names nom and cookie-factory; neither appears in a
-//! public signature. Messages are parsed and written with [`Refused`], which
-//! carries nothing; only what is refused is gone through again to say why,
-//! with [`Fault`] or `fit.rs`. So the good ones pay nothing for telling about
-//! the bad ones.
+//! * [`parse`]: nom. A parser consumes exactly its field.
+//! * [`write`]: cookie-factory. A serializer writes exactly its field.
+//!
+//! The two mirror each other, and only they know what a kind of field looks like
+//! on the wire. [`input`], [`combinator`] and [`output`] fit the two libraries to
+//! this crate: an input, an error and a sink of our own, and those combinators
+//! again whose originals cost too much. Neither library appears in a public
+//! signature.
 
-mod parse;
+pub(crate) mod combinator;
+pub(crate) mod input;
 #[cfg(feature = "encode")]
-mod write;
-
-use crate::error::Rule;
+pub(crate) mod output;
+pub(crate) mod parse;
 #[cfg(feature = "encode")]
-use crate::fit::Unfit;
+pub(crate) mod write;
 
 #[cfg(test)]
 mod tests;
-
-pub(crate) use parse::*;
-#[cfg(feature = "encode")]
-pub(crate) use write::*;
-
-/// How parsers fail.
-pub(crate) trait Fail: for<'a> nom::error::ParseError<&'a [u8]> {
-    /// A broken rule, with `left` bytes left of the payload, at a field if one
-    /// is to blame.
-    fn at(left: usize, field: Option<&'static str>, rule: Rule) -> Self;
-}
-
-/// Something is wrong.
-#[derive(Debug)]
-pub(crate) struct Refused;
-
-/// What is wrong with bytes.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) left: usize,
-    pub(crate) field: Option<&'static str>,
-    pub(crate) rule: Rule,
-}
-
-impl Fail for Refused {
-    #[inline(always)]
-    fn at(_: usize, _: Option<&'static str>, _: Rule) -> Self {
-        Self
-    }
-}
-
-impl Fail for Fault {
-    fn at(left: usize, field: Option<&'static str>, rule: Rule) -> Self {
-        Self { left, field, rule }
-    }
-}
-
-#[cfg(feature = "encode")]
-impl From<Unfit> for Refused {
-    #[inline(always)]
-    fn from(_: Unfit) -> Self {
-        Self
-    }
-}

@@ -1,216 +1,123 @@
-//! nom: one parser for each field kind.
+//! One nom parser for each kind of field.
 //!
-//! Parsers consume exactly their field from the front of a payload that has
-//! already been cut to its length. None allocates or panics.
+//! A parser reads its field from the front of a payload that has been cut to
+//! its length, and none of what follows. None allocates or panics.
 
 use nom::Parser;
-use nom::bytes::complete::take;
-use nom::error::{ErrorKind, ParseError};
+use nom::branch::alt;
+use nom::combinator::{cond, eof};
+use nom::number::{be_u8, be_u32};
 
-use super::{Fail, Fault, Refused};
+use super::combinator::{Fault, be_u64, field, flat_map, length_data};
+use super::input::Bytes;
 use crate::error::Rule;
 use crate::name::Name;
-use crate::num::halves;
 use crate::ranges::{PageSizes, Range, Ranges};
-
-/// Rest of the payload and value, or the failure.
-pub(crate) type Parsed<'a, T, F> = nom::IResult<&'a [u8], T, F>;
-
-// Every failure of a nom parser used here is lack of bytes.
-impl ParseError<&[u8]> for Refused {
-    #[inline(always)]
-    fn from_error_kind(input: &[u8], _: ErrorKind) -> Self {
-        Self::at(input.len(), None, Rule::Short)
-    }
-
-    #[inline(always)]
-    fn append(_: &[u8], _: ErrorKind, other: Self) -> Self {
-        other
-    }
-}
-
-impl ParseError<&[u8]> for Fault {
-    fn from_error_kind(input: &[u8], _: ErrorKind) -> Self {
-        Self::at(input.len(), None, Rule::Short)
-    }
-
-    fn append(_: &[u8], _: ErrorKind, other: Self) -> Self {
-        other
-    }
-}
-
-#[inline(always)]
-fn fail<'a, T, F: Fail>(input: &'a [u8], field: &'static str, rule: Rule) -> Parsed<'a, T, F> {
-    Err(nom::Err::Error(F::at(input.len(), Some(field), rule)))
-}
-
-/// Takes nom's wrapping off a result.
-#[inline(always)]
-pub(crate) fn finish<T, F: Fail>(parsed: Parsed<'_, T, F>) -> Result<(&[u8], T), F> {
-    parsed.map_err(|error| match error {
-        nom::Err::Error(failure) | nom::Err::Failure(failure) => failure,
-        // Complete parsers never ask for more.
-        nom::Err::Incomplete(_) => F::at(0, None, Rule::Short),
-    })
-}
-
-/// The next `count` bytes.
-#[inline(always)]
-fn bytes<'a, F: Fail>(
-    field: &'static str,
-    count: usize,
-    input: &'a [u8],
-) -> Parsed<'a, &'a [u8], F> {
-    // Checked here for the name of the field; nom's own check then goes away.
-    if count > input.len() {
-        return fail(input, field, Rule::Short);
-    }
-    take(count).parse(input)
-}
-
-/// The next `N` bytes.
-#[inline(always)]
-fn fixed<'a, const N: usize, F: Fail>(
-    field: &'static str,
-    input: &'a [u8],
-) -> Parsed<'a, [u8; N], F> {
-    let (rest, bytes) = bytes(field, N, input)?;
-    match bytes.try_into() {
-        Ok(array) => Ok((rest, array)),
-        Err(_) => fail(input, field, Rule::Short),
-    }
-}
-
-#[inline(always)]
-pub(crate) fn be32<'a, F: Fail>(field: &'static str, input: &'a [u8]) -> Parsed<'a, u32, F> {
-    let (rest, bytes) = fixed::<4, F>(field, input)?;
-    Ok((rest, u32::from_be_bytes(bytes)))
-}
-
-#[inline(always)]
-pub(crate) fn be64<'a, F: Fail>(field: &'static str, input: &'a [u8]) -> Parsed<'a, u64, F> {
-    let (rest, bytes) = fixed::<8, F>(field, input)?;
-    Ok((rest, u64::from_be_bytes(bytes)))
-}
 
 /// A byte that must have one value.
 #[inline(always)]
-pub(crate) fn u8_equals<'a, F: Fail>(
-    field: &'static str,
+pub(crate) fn u8_equals<'a>(
+    name: &'static str,
     want: u8,
-    input: &'a [u8],
-) -> Parsed<'a, (), F> {
-    let (rest, [got]) = fixed::<1, F>(field, input)?;
-    equals(field, got.into(), want.into(), input, rest)
+) -> impl Parser<Bytes<'a>, Output = (), Error = Fault> {
+    field(name, be_u8(), move |got| equals(got.into(), want.into()))
+}
+
+/// A 32-bit integer.
+#[inline(always)]
+pub(crate) fn u32<'a>(name: &'static str) -> impl Parser<Bytes<'a>, Output = u32, Error = Fault> {
+    field(name, be_u32(), Ok)
 }
 
 /// A 32-bit integer that must have one value.
 #[inline(always)]
-pub(crate) fn be32_equals<'a, F: Fail>(
-    field: &'static str,
+pub(crate) fn u32_equals<'a>(
+    name: &'static str,
     want: u32,
-    input: &'a [u8],
-) -> Parsed<'a, (), F> {
-    let (rest, got) = be32::<F>(field, input)?;
-    equals(field, got.into(), want.into(), input, rest)
+) -> impl Parser<Bytes<'a>, Output = (), Error = Fault> {
+    field(name, be_u32(), move |got| equals(got.into(), want.into()))
 }
 
 #[inline(always)]
-fn equals<'a, F: Fail>(
-    field: &'static str,
-    got: u64,
-    want: u64,
-    input: &'a [u8],
-    rest: &'a [u8],
-) -> Parsed<'a, (), F> {
-    if got != want {
-        return fail(input, field, Rule::Value { got, want });
+fn equals(got: u64, want: u64) -> Result<(), Rule> {
+    match got == want {
+        true => Ok(()),
+        false => Err(Rule::Value { got, want }),
     }
-    Ok((rest, ()))
 }
 
-/// A 32-bit length that goes with `start`.
+/// A 64-bit integer.
 #[inline(always)]
-pub(crate) fn be32_span<'a, F: Fail>(
-    field: &'static str,
-    start: u64,
-    input: &'a [u8],
-) -> Parsed<'a, u32, F> {
-    let (rest, len) = be32::<F>(field, input)?;
-    match Range::new(start, len.into()) {
-        Ok(_) => Ok((rest, len)),
-        Err(rule) => fail(input, field, rule),
-    }
+pub(crate) fn u64<'a>(name: &'static str) -> impl Parser<Bytes<'a>, Output = u64, Error = Fault> {
+    field(name, be_u64(), Ok)
 }
 
-/// A 64-bit even length that goes with `start`, and its flag.
+/// A range: its 64-bit start and its 32-bit length.
 #[inline(always)]
-pub(crate) fn flagged_span<'a, F: Fail>(
-    field: &'static str,
-    start: u64,
-    input: &'a [u8],
-) -> Parsed<'a, (u64, bool), F> {
-    let (rest, raw) = be64::<F>(field, input)?;
-    let len = raw & !1;
-    match Range::new(start, len) {
-        Ok(_) => Ok((rest, (len, raw != len))),
-        Err(rule) => fail(input, field, rule),
-    }
+pub(crate) fn span<'a>(
+    start: &'static str,
+    len: &'static str,
+) -> impl Parser<Bytes<'a>, Output = (u64, u32), Error = Fault> {
+    flat_map(u64(start), move |start| {
+        field(len, be_u32(), move |len| {
+            Range::new(start, len.into()).map(|_| (start, len))
+        })
+    })
 }
 
+/// A range: its 64-bit start and its 64-bit length. The length is even; its
+/// lowest bit on the wire says whether a name follows.
 #[inline(always)]
-pub(crate) fn name<'a, F: Fail>(field: &'static str, input: &'a [u8]) -> Parsed<'a, Name<'a>, F> {
-    let (rest, [size]) = fixed::<1, F>(field, input)?;
-    if usize::from(size) > rest.len() {
-        return fail(input, field, Rule::Short);
-    }
-    let (rest, bytes) = bytes::<F>(field, size.into(), rest)?;
-    match Name::new(bytes) {
-        Ok(name) => Ok((rest, name)),
-        Err(rule) => fail(input, field, rule),
-    }
+pub(crate) fn flagged_span<'a>(
+    start: &'static str,
+    len: &'static str,
+    block: &'static str,
+) -> impl Parser<Bytes<'a>, Output = (u64, u64, Option<Name<'a>>), Error = Fault> {
+    let span = flat_map(u64(start), move |start| {
+        field(len, be_u64(), move |flagged| {
+            let len = flagged & !1;
+            Range::new(start, len).map(|_| (start, len, flagged != len))
+        })
+    });
+    flat_map(span, move |(start, len, flag)| {
+        cond(flag, name(block)).map(move |block| (start, len, block))
+    })
 }
 
-/// A name that is there only if the flag says so.
+/// A RAM block name behind its length in one byte.
 #[inline(always)]
-pub(crate) fn flagged_name<'a, F: Fail>(
-    field: &'static str,
-    flag: bool,
-    input: &'a [u8],
-) -> Parsed<'a, Option<Name<'a>>, F> {
-    if !flag {
-        return Ok((input, None));
-    }
-    let (rest, name) = name(field, input)?;
-    Ok((rest, Some(name)))
+pub(crate) fn name<'a>(
+    name: &'static str,
+) -> impl Parser<Bytes<'a>, Output = Name<'a>, Error = Fault> {
+    field(name, length_data(be_u8()), |bytes: Bytes<'a>| {
+        Name::new(bytes.0)
+    })
 }
 
-pub(crate) fn page_sizes<'a, F: Fail>(
-    field: &'static str,
-    input: &'a [u8],
-) -> Parsed<'a, Option<PageSizes>, F> {
-    if input.is_empty() {
-        return Ok((input, None));
-    }
-    let (rest, bytes) = fixed::<16, F>(field, input)?;
-    let (summary, target) = halves(bytes);
-    Ok((rest, Some(PageSizes { summary, target })))
+/// Two 64-bit page sizes, or nothing at all.
+pub(crate) fn page_sizes<'a>(
+    name: &'static str,
+) -> impl Parser<Bytes<'a>, Output = Option<PageSizes>, Error = Fault> {
+    let sizes = (be_u64(), be_u64()).map(|(summary, target)| PageSizes { summary, target });
+    field(name, alt((eof.map(|_| None), sizes.map(Some))), Ok)
 }
 
-pub(crate) fn ranges<'a, F: Fail>(
-    field: &'static str,
-    input: &'a [u8],
-) -> Parsed<'a, Ranges<'a>, F> {
-    let (whole, rest) = input.as_chunks::<16>();
-    let mut at = input;
-    for bytes in whole {
-        if let Err(rule) = Range::parse(bytes) {
-            return fail(at, field, rule);
+/// Ranges up to the end of the payload, at least one: a 64-bit start and a
+/// 64-bit length each.
+///
+/// A loop, because nom repeats a parser until it fails; this is to fail if
+/// anything but ranges is found.
+pub(crate) fn ranges<'a>(
+    name: &'static str,
+) -> impl Parser<Bytes<'a>, Output = Ranges<'a>, Error = Fault> {
+    move |input| {
+        let mut range = field(name, (be_u64(), be_u64()), |(start, len)| {
+            Range::new(start, len)
+        });
+        let (mut rest, _) = range.parse_complete(input)?;
+        while !rest.is_empty() {
+            (rest, _) = range.parse_complete(rest)?;
         }
-        at = &at[bytes.len()..];
+        Ok((rest, Ranges::checked(input.0.as_chunks().0)))
     }
-    if whole.is_empty() || !rest.is_empty() {
-        return fail(at, field, Rule::Short);
-    }
-    Ok((&[], Ranges::checked(whole)))
 }

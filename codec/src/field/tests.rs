@@ -1,126 +1,140 @@
-//! Parsers of single fields: what is too short is refused as a whole, for
-//! whoever asks why and for whoever does not.
+//! Parsers and serializers of single fields.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::vec::Vec;
 
-use nom::Parser;
-use nom::bytes::complete::take;
 use nom::error::{ErrorKind, ParseError};
+use nom::{Check, Compare, Complete, Emit, Input, Needed, OutputM, Parser};
 
-use super::*;
+use super::combinator::Fault;
+use super::input::Bytes;
+use super::output::{Room, Sink};
+use super::{parse, write};
+use crate::error::Rule;
+use crate::name::Name;
 
-/// Demands that all of `whole` is read, and nothing less of `least` or more
-/// bytes.
+/// Which field `parser` finds to be short, and how many bytes are left at its
+/// start.
 #[track_caller]
-fn needs_from<'a, T>(
-    least: usize,
-    whole: &'a [u8],
-    explain: impl Fn(&'a [u8]) -> Parsed<'a, T, Fault>,
-    parse: impl Fn(&'a [u8]) -> Parsed<'a, T, Refused>,
-) {
-    for size in least..whole.len() {
+fn short<'a, P>(mut parser: P, input: &'a [u8]) -> (usize, Option<&'static str>)
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    let Err(error) = parser.parse_complete(Bytes(input)) else {
+        panic!("takes {input:02x?}");
+    };
+    let Fault { left, field, rule } = error.into();
+    assert_eq!(rule, Rule::Short);
+    (left, field)
+}
+
+/// Asserts that `parser` reads all of `whole`, and refuses its prefixes as short:
+/// those that end in its field, which begins at `start`. It is to do so when it
+/// makes an error and when it does not.
+#[track_caller]
+fn needs_all<'a, P>(start: usize, whole: &'a [u8], parser: impl Fn() -> P)
+where
+    P: Parser<Bytes<'a>, Error = Fault>,
+{
+    let is_read = |input| {
+        let read = parser().process::<OutputM<Emit, Check, Complete>>(Bytes(input));
+        read.is_ok_and(|(rest, _)| rest.is_empty())
+    };
+    for size in start..whole.len() {
         let input = &whole[..size];
-        let Err(fault) = finish(explain(input)) else {
-            panic!("takes {size} bytes");
-        };
-        assert_eq!((fault.left, fault.field), (size, Some("field")));
-        assert_eq!(fault.rule, Rule::Short);
-        assert!(finish(parse(input)).is_err());
+        assert_eq!(short(parser(), input), (size - start, Some("field")));
+        assert!(!is_read(input));
     }
-    let Ok((rest, _)) = finish(explain(whole)) else {
-        panic!("refuses {whole:02x?}");
-    };
-    assert!(rest.is_empty() && finish(parse(whole)).is_ok());
-}
-
-#[track_caller]
-fn needs<'a, T>(
-    whole: &'a [u8],
-    explain: impl Fn(&'a [u8]) -> Parsed<'a, T, Fault>,
-    parse: impl Fn(&'a [u8]) -> Parsed<'a, T, Refused>,
-) {
-    needs_from(0, whole, explain, parse);
+    assert!(parser().parse_complete(Bytes(whole)).is_ok());
+    assert!(is_read(whole));
 }
 
 #[test]
-fn a_field_that_is_not_whole_is_short() {
-    needs(&[1; 4], |i| be32("field", i), |i| be32("field", i));
-    needs(&[1; 8], |i| be64("field", i), |i| be64("field", i));
-    needs(
-        &[1],
-        |i| u8_equals("field", 1, i),
-        |i| u8_equals("field", 1, i),
+fn refuses_an_incomplete_field_as_short() {
+    needs_all(0, &[1; 4], || parse::u32("field"));
+    needs_all(0, &[1; 8], || parse::u64("field"));
+    needs_all(0, &[1], || parse::u8_equals("field", 1));
+    needs_all(0, &[0, 0, 0, 1], || parse::u32_equals("field", 1));
+    needs_all(8, &[1; 12], || parse::span("start", "field"));
+    needs_all(8, &[2; 16], || {
+        parse::flagged_span("start", "field", "block")
+    });
+    let flagged = *b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x03\x03ram";
+    needs_all(16, &flagged, || {
+        parse::flagged_span("start", "len", "field")
+    });
+    needs_all(0, b"\x03ram", || parse::name("field"));
+    needs_all(0, &[1; 16], || parse::ranges("field"));
+    // No bytes at all mean that there are no page sizes.
+    for size in 1..16 {
+        let found = short(parse::page_sizes("field"), &[7; 16][..size]);
+        assert_eq!(found, (size, Some("field")));
+    }
+    assert!(
+        parse::page_sizes("field")
+            .parse_complete(Bytes(&[7; 16]))
+            .is_ok()
     );
-    let one = [0, 0, 0, 1];
-    needs(
-        &one,
-        |i| be32_equals("field", 1, i),
-        |i| be32_equals("field", 1, i),
-    );
-    needs(
-        &one,
-        |i| be32_span("field", 0, i),
-        |i| be32_span("field", 0, i),
-    );
-    let two = [0, 0, 0, 0, 0, 0, 0, 2];
-    needs(
-        &two,
-        |i| flagged_span("field", 0, i),
-        |i| flagged_span("field", 0, i),
-    );
-    needs(b"\x03ram", |i| name("field", i), |i| name("field", i));
-    let flagged = b"\x03ram";
-    needs(
-        flagged,
-        |i| flagged_name("field", true, i),
-        |i| flagged_name("field", true, i),
-    );
-    // Nothing at all is no page size.
-    let sizes = [7; 16];
-    needs_from(
-        1,
-        &sizes,
-        |i| page_sizes("field", i),
-        |i| page_sizes("field", i),
-    );
-    let mut range = [0; 16];
-    range[15] = 1;
-    needs(&range, |i| ranges("field", i), |i| ranges("field", i));
 }
 
 #[test]
-fn what_nom_says_itself_is_lack_of_bytes() {
-    let input: &[u8] = &[1, 2];
-    let Err(fault) = finish::<_, Fault>(take(3_usize).parse(input)) else {
-        panic!("takes 3 bytes of 2");
-    };
-    assert_eq!(
-        (fault.left, fault.field, fault.rule),
-        (2, None, Rule::Short)
-    );
-    assert!(finish::<_, Refused>(take(3_usize).parse(input)).is_err());
+fn blames_the_start_of_a_span_if_it_is_incomplete() {
+    for size in 0..8 {
+        let found = short(parse::span("start", "len"), &[1; 8][..size]);
+        assert_eq!(found, (size, Some("start")));
+    }
+}
 
-    let lasting: Parsed<'_, (), Fault> = Err(nom::Err::Failure(fault));
-    let Err(fault) = finish(lasting) else {
-        panic!("a failure is something");
+#[test]
+fn streaming_parsers_ask_for_what_is_missing() {
+    let missing = |input| match parse::name("field").parse(Bytes(input)) {
+        Err(nom::Err::Incomplete(Needed::Size(size))) => size.get(),
+        other => panic!("{other:?}"),
     };
-    assert_eq!((fault.left, fault.rule), (2, Rule::Short));
-    let lasting: Parsed<'_, (), Refused> = Err(nom::Err::Failure(Refused));
-    assert!(finish(lasting).is_err());
+    assert_eq!(missing(b""), 1);
+    assert_eq!(missing(b"\x03r"), 2);
+}
 
-    // The first of several failures is the one that counts.
-    let fault = Fault::append(&[], ErrorKind::Eof, fault);
-    assert_eq!((fault.left, fault.rule), (2, Rule::Short));
-    let Refused = Refused::append(&[], ErrorKind::Eof, Refused);
-
-    let waits: Parsed<'_, (), Fault> = Err(nom::Err::Incomplete(nom::Needed::Unknown));
-    let Err(fault) = finish(waits) else {
-        panic!("nothing is something");
+#[test]
+fn an_error_of_nom_itself_means_missing_bytes() {
+    let left = |fault: Fault| {
+        assert_eq!((fault.field, fault.rule), (None, Rule::Short));
+        fault.left
     };
-    assert_eq!((fault.left, fault.rule), (0, Rule::Short));
-    let waits: Parsed<'_, (), Refused> = Err(nom::Err::Incomplete(nom::Needed::Unknown));
-    assert!(finish(waits).is_err());
+    let fault = || Fault::from_error_kind(Bytes(&[1, 2]), ErrorKind::Eof);
+    assert_eq!(left(fault()), 2);
+    assert_eq!(left(Fault::append(Bytes(&[]), ErrorKind::Alt, fault())), 2);
+    assert_eq!(left(nom::Err::Failure(fault()).into()), 2);
+    assert_eq!(left(nom::Err::Incomplete(Needed::Unknown).into()), 0);
+}
+
+#[test]
+fn bytes_are_an_input_like_a_slice() {
+    let slice: &[u8] = b"bytes";
+    let bytes = Bytes(slice);
+    for index in 0..=slice.len() {
+        assert_eq!(bytes.take(index).0, slice.take(index));
+        assert_eq!(bytes.take_from(index).0, slice.take_from(index));
+        let (rest, start) = bytes.take_split(index);
+        assert_eq!((rest.0, start.0), slice.take_split(index));
+    }
+    for count in 0..8 {
+        assert_eq!(bytes.slice_index(count), slice.slice_index(count));
+    }
+    assert_eq!(bytes.position(|byte| byte == b't'), Some(2));
+    assert_eq!(bytes.position(|byte| byte == b'x'), None);
+    assert!(bytes.iter_indices().eq(slice.iter_indices()));
+    for tag in [&b""[..], b"by", b"bytes", b"bytesize", b"bit", b"BYT"] {
+        assert_eq!(bytes.compare(tag), slice.compare(tag));
+        assert_eq!(bytes.compare_no_case(tag), slice.compare_no_case(tag));
+    }
+}
+
+#[test]
+fn bytes_do_not_panic_beyond_their_end() {
+    let bytes = Bytes(b"bytes");
+    assert_eq!(bytes.take(6), bytes);
+    assert_eq!(bytes.take_from(6), Bytes(&[]));
 }
 
 #[test]
@@ -135,17 +149,15 @@ fn a_room_takes_all_of_a_write_or_nothing() {
 }
 
 #[test]
-fn a_flagged_name_is_written_whole_or_not_at_all() {
-    let name = crate::name::Name::new(b"ram").expect("a name");
+fn writes_a_flagged_name_whole_or_not_at_all() {
+    let name = Name::new(b"ram").expect("a name");
     let mut out = Vec::new();
-    assert!(put_flagged_name(Sink::from(&mut out), Some(name)).is_ok());
+    assert!(write::flagged_name(Some(name))(Sink::from(&mut out)).is_ok());
     assert_eq!(out, b"\x03ram");
     for size in 0..4 {
         let mut bytes = [0; 4];
         let room = Sink::from(Room(&mut bytes[..size]));
-        assert!(
-            put_flagged_name(room, Some(name)).is_err(),
-            "in {size} bytes"
-        );
+        let written = write::flagged_name(Some(name))(room);
+        assert!(written.is_err(), "in {size} bytes");
     }
 }

@@ -1,10 +1,14 @@
-//! Reads an item from a slice that may end before the item does.
+//! Reads an item from a slice that may end before the item does: nom's streaming
+//! parsers, one after the other.
 //!
-//! Integers are big-endian. Faults carry offsets from the start of the slice;
-//! the decoder moves them to the start of the stream. Nothing here panics or
-//! allocates.
+//! Faults carry offsets from the start of the slice; the decoder moves them to
+//! the start of the stream. Nothing here panics or allocates.
+
+use nom::{Needed, Parser};
 
 use crate::error::{DecodeError, Rule};
+use crate::field::combinator::Fault;
+use crate::field::input::Bytes;
 
 /// Why an item could not be read.
 #[derive(Debug)]
@@ -49,64 +53,23 @@ impl<'a> Cursor<'a> {
         self.input.get(self.at..).unwrap_or_default()
     }
 
-    /// The next `count` bytes.
-    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Stop> {
-        let rest = self.rest();
-        let Some(bytes) = rest.get(..count) else {
-            return Err(Stop::Need(count - rest.len()));
-        };
-        self.at += count;
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
-        let rest = self.rest();
-        let Some(&array) = rest.first_chunk() else {
-            return Err(Stop::Need(N - rest.len()));
-        };
-        self.at += N;
-        Ok(array)
-    }
-
-    pub(super) fn u8(&mut self) -> Result<u8, Stop> {
-        self.array().map(|[byte]| byte)
-    }
-
-    pub(super) fn be16(&mut self) -> Result<u16, Stop> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    pub(super) fn be32(&mut self) -> Result<u32, Stop> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    pub(super) fn be64(&mut self) -> Result<u64, Stop> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    /// A number that must have one value.
-    pub(super) fn be32_is(&mut self, field: &'static str, want: u32) -> Result<u32, Stop> {
-        let got = self.be32()?;
-        if got != want {
-            let (got, want) = (got.into(), want.into());
-            return Err(self.fault(4, field, Rule::Value { got, want }));
+    /// What `parser` reads next.
+    #[inline]
+    pub(super) fn read<P>(&mut self, mut parser: P) -> Result<P::Output, Stop>
+    where
+        P: Parser<Bytes<'a>, Error = Fault>,
+    {
+        match parser.parse(Bytes(self.rest())) {
+            Ok((rest, value)) => {
+                self.at = self.input.len() - rest.len();
+                Ok(value)
+            }
+            Err(nom::Err::Incomplete(Needed::Size(size))) => Err(Stop::Need(size.get())),
+            Err(error) => {
+                let Fault { left, field, rule } = error.into();
+                Err(self.fault_at(self.input.len() - left, field, rule))
+            }
         }
-        Ok(got)
-    }
-
-    /// As many bytes as a length on the wire says.
-    pub(super) fn counted(&mut self, size: u32) -> Result<&'a [u8], Stop> {
-        self.bytes(usize::try_from(size).unwrap_or(usize::MAX))
-    }
-
-    /// One length byte and as many bytes.
-    pub(super) fn str8(&mut self) -> Result<&'a [u8], Stop> {
-        let size = self.u8()?;
-        self.bytes(size.into())
-    }
-
-    pub(super) fn uuid(&mut self) -> Result<[u8; 16], Stop> {
-        self.array()
     }
 
     /// A broken rule in the field that begins `back` bytes before this place.

@@ -12,6 +12,9 @@
 
 use alloc::collections::BTreeMap;
 
+use nom::bytes::take;
+use nom::number::{be_u8, be_u32};
+
 use crate::command::{Command, Commands};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::place::{Payload, Section};
@@ -93,7 +96,7 @@ fn candidate(view: &[u8], footer: &[u8; 5], around: &Surroundings<'_>) -> Likely
 /// Whether `view` may follow a footer.
 fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     let mut cursor = Cursor::new(view);
-    let looked = match cursor.u8() {
+    let looked = match cursor.read(be_u8()) {
         Ok(section::SECTION_FULL) => head(cursor, around),
         Ok(section::SECTION_START) if !around.package => head(cursor, around),
         Ok(section::SECTION_PART | section::SECTION_END) if !around.package => {
@@ -113,21 +116,20 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
 
 /// Whether what follows the byte that opens a section is its head.
 fn head(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
-    let id = cursor.be32()?;
-    let size = cursor.u8()?;
+    let (id, size) = cursor.read((be_u32(), be_u8()))?;
     let name = cursor.rest().get(..size.into()).unwrap_or(cursor.rest());
     let printable = name.iter().all(|byte| (b' '..=b'~').contains(byte));
     if around.sections.contains_key(&id) || size == 0 || !printable {
         return Ok(false);
     }
     // Name, instance, version.
-    cursor.bytes(usize::from(size) + 8)?;
+    cursor.read(take(usize::from(size) + 8))?;
     Ok(true)
 }
 
 /// Whether what follows the byte that goes on with a section is its number.
 fn piece(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
-    let section = around.sections.get(&cursor.be32()?);
+    let section = around.sections.get(&cursor.read(be_u32())?);
     Ok(section.is_some_and(|section| section.payload != Payload::Device))
 }
 
@@ -154,11 +156,11 @@ fn end(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> 
     if cursor.rest().is_empty() && around.last {
         return Ok(true);
     }
-    if cursor.u8()? != section::VMDESCRIPTION {
+    if cursor.read(be_u8())? != section::VMDESCRIPTION {
         return Ok(false);
     }
-    let size = cursor.be32()?;
-    Ok(size <= around.max_description && cursor.u8()? == b'{')
+    let size = cursor.read(be_u32())?;
+    Ok(size <= around.max_description && cursor.read(be_u8())? == b'{')
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::vec::Vec;
 
+use cookie_factory::bytes::{be_u8, be_u16, be_u32};
+use cookie_factory::combinator::slice;
+
 use crate::error::{EncodeError, Rule};
+use crate::field::output::{append, tuple};
 use crate::forward::ram::{Record, compress_bound};
 use crate::forward::{Block, BlockId, Event, write};
 use crate::frame::Encode;
@@ -99,10 +103,15 @@ impl Record<'_> {
         let Ok(size) = u16::try_from(data.len()) else {
             return Err(self.too_long(data, u16::MAX.into()));
         };
-        write::record(offset, flag::XBZRLE, name, out)?;
-        out.push(flag::XBZRLE_ENCODING);
-        out.extend(size.to_be_bytes());
-        out.extend(data);
+        append(
+            out,
+            tuple((
+                write::record(offset, flag::XBZRLE, name)?,
+                be_u8(flag::XBZRLE_ENCODING),
+                be_u16(size),
+                slice(data),
+            )),
+        );
         Ok(())
     }
 
@@ -117,9 +126,8 @@ impl Record<'_> {
             Ok(size) if data.len() <= MAX_COMPRESSED => size,
             _ => return Err(self.too_long(data, MAX_COMPRESSED)),
         };
-        write::record(offset, flag::COMPRESS_PAGE, name, out)?;
-        out.extend(size.to_be_bytes());
-        out.extend(data);
+        let record = write::record(offset, flag::COMPRESS_PAGE, name)?;
+        append(out, tuple((record, be_u32(size), slice(data))));
         Ok(())
     }
 

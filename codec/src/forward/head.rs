@@ -15,7 +15,16 @@
 //! `savevm.c:qemu_loadvm_state_header` and `vmstate_configuration`, and
 //! refuses a subsection that is there twice.
 
+use nom::bytes::{tag, take};
+use nom::combinator::{opt, recognize};
+use nom::multi::fold;
+use nom::number::{be_u8, be_u32, be_u128};
+use nom::{Parser, ToUsize};
+
 use crate::error::Rule;
+use crate::field::combinator::{Fault, field, flat_map, length_data};
+use crate::field::input::Bytes;
+use crate::field::parse::u32_equals;
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
 use crate::forward::item::Piece;
@@ -23,37 +32,42 @@ use crate::forward::options::within;
 use crate::forward::place::Place;
 use crate::forward::ram::is_target_page;
 use crate::forward::{Capabilities, Event, Subsection};
+use crate::generated::capability::{IGNORE_SHARED, MAPPED_RAM};
 use crate::generated::section;
 
 /// Most capabilities in the configuration; QEMU has two that can be there.
-const MAX_CAPABILITIES: u32 = 64;
+const MAX_CAPABILITIES: u64 = 64;
+
+const CONFIGURATION: &[u8] = &[section::CONFIGURATION];
+const SUBSECTION: &[u8] = &[section::SUBSECTION];
 
 impl Decoder {
     pub(super) fn header<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
         let mut cursor = Cursor::new(input).of("HEADER");
-        let got = cursor.be32()?;
-        if got != section::MAGIC {
-            return Err(cursor.fault(4, "magic", Rule::Magic { got }));
-        }
-        cursor.be32_is("version", section::VERSION)?;
+        let magic = |got| match got {
+            section::MAGIC => Ok(()),
+            _ => Err(Rule::Magic { got }),
+        };
+        cursor.read((
+            field("magic", be_u32(), magic),
+            u32_equals("version", section::VERSION),
+        ))?;
         self.place = Place::Configuration;
         Ok((Event::Header, cursor.at()))
     }
 
     pub(super) fn configuration<'a>(&mut self, input: &'a [u8]) -> Result<Option<Piece<'a>>, Stop> {
         let mut cursor = Cursor::new(input).of("CONFIGURATION");
-        if cursor.u8()? != section::CONFIGURATION {
+        if cursor.read(opt(tag(CONFIGURATION)))?.is_none() {
             self.place = Place::Item;
             return Ok(None);
         }
-        let size = cursor.be32()?;
-        let field = "machine";
-        if size == 0 {
-            return Err(cursor.fault(4, field, Rule::Zero));
-        }
-        within(size.into(), self.options.max_machine_name.into())
-            .map_err(|rule| cursor.fault(4, field, rule))?;
-        let machine = cursor.counted(size)?;
+        let limit = self.options.max_machine_name.into();
+        let size = |size: u32| match size {
+            0 => Err(Rule::Zero),
+            size => within(size.into(), limit).map(|()| size),
+        };
+        let Bytes(machine) = cursor.read(length_data(field("machine", be_u32(), size)))?;
         self.place = Place::Subsections(0);
         Ok(Some((Event::Configuration { machine }, cursor.at())))
     }
@@ -64,57 +78,70 @@ impl Decoder {
         seen: u8,
     ) -> Result<Option<Piece<'a>>, Stop> {
         let mut cursor = Cursor::new(input).of("CONFIGURATION");
-        if cursor.u8()? != section::SUBSECTION {
+        if cursor.read(opt(tag(SUBSECTION)))?.is_none() {
             self.place = Place::Item;
             return Ok(None);
         }
-        let name = cursor.str8()?;
-        let bit = match name {
-            section::TARGET_PAGE_BITS => 1,
-            section::CAPABILITIES => 2,
-            section::UUID => 4,
-            _ => return Err(cursor.fault(name.len(), "subsection", Rule::UnknownSubsection)),
+        let bit = |name: Bytes<'_>| match name.0 {
+            section::TARGET_PAGE_BITS => new(seen, 1),
+            section::CAPABILITIES => new(seen, 2),
+            section::UUID => new(seen, 4),
+            _ => Err(Rule::UnknownSubsection),
         };
-        if seen & bit != 0 {
-            return Err(cursor.fault(name.len(), "subsection", Rule::Repeated));
-        }
-        cursor.be32_is("version", section::SUBSECTION_VERSION)?;
+        let name = flat_map(be_u8(), |size| field("subsection", take(size), bit));
+        let version = u32_equals("version", section::SUBSECTION_VERSION);
+        let (bit, ()) = cursor.read((name, version))?;
         let subsection = match bit {
             1 => {
-                let bits = cursor.be32()?;
-                let size = 1_u64.checked_shl(bits).unwrap_or(0);
-                if !is_target_page(size) {
-                    return Err(cursor.fault(4, "bits", Rule::TargetPage { size }));
-                }
+                let (bits, size) = cursor.read(field("bits", be_u32(), page_bits))?;
                 self.target_page = size;
                 self.page_bits = true;
                 Subsection::TargetPageBits(bits)
             }
             2 => {
-                let capabilities = capabilities(&mut cursor)?;
-                self.ignore_shared = capabilities.iter().any(|c| c == section::IGNORE_SHARED);
-                self.mapped_ram = capabilities.iter().any(|c| c == section::MAPPED_RAM);
+                let capabilities = cursor.read(capabilities())?;
+                self.ignore_shared = capabilities.iter().any(|c| c == IGNORE_SHARED.as_bytes());
+                self.mapped_ram = capabilities.iter().any(|c| c == MAPPED_RAM.as_bytes());
                 Subsection::Capabilities(capabilities)
             }
-            _ => Subsection::Uuid(cursor.uuid()?),
+            _ => Subsection::Uuid(cursor.read(be_u128().map(u128::to_be_bytes))?),
         };
         self.place = Place::Subsections(seen | bit);
         Ok(Some((Event::Subsection(subsection), cursor.at())))
     }
 }
 
-fn capabilities<'a>(cursor: &mut Cursor<'a>) -> Result<Capabilities<'a>, Stop> {
-    let field = "capabilities";
-    let count = cursor.be32()?;
-    within(count.into(), MAX_CAPABILITIES.into()).map_err(|rule| cursor.fault(4, field, rule))?;
-    let all = cursor.rest();
-    let start = cursor.at();
-    for _ in 0..count {
-        let name = cursor.str8()?;
-        if name != section::IGNORE_SHARED && name != section::MAPPED_RAM {
-            return Err(cursor.fault(name.len(), field, Rule::UnknownCapability));
-        }
+/// A subsection's bit, if it has not been seen.
+fn new(seen: u8, bit: u8) -> Result<u8, Rule> {
+    match seen & bit {
+        0 => Ok(bit),
+        _ => Err(Rule::Repeated),
     }
-    let bytes = all.get(..cursor.at() - start).unwrap_or(all);
-    Ok(Capabilities { count, bytes })
+}
+
+/// The logarithm of a target page size, and the size.
+fn page_bits(bits: u32) -> Result<(u32, u64), Rule> {
+    let size = 1_u64.checked_shl(bits).unwrap_or(0);
+    match is_target_page(size) {
+        true => Ok((bits, size)),
+        false => Err(Rule::TargetPage { size }),
+    }
+}
+
+/// A number of capabilities, and as many names, each behind its length.
+fn capabilities<'a>() -> impl Parser<Bytes<'a>, Output = Capabilities<'a>, Error = Fault> {
+    const FIELD: &str = "capabilities";
+    let few = |count: u32| within(count.into(), MAX_CAPABILITIES).map(|()| count);
+    let known = |name: Bytes<'_>| match [IGNORE_SHARED, MAPPED_RAM]
+        .iter()
+        .any(|known| known.as_bytes() == name.0)
+    {
+        true => Ok(()),
+        false => Err(Rule::UnknownCapability),
+    };
+    let name = move || flat_map(be_u8(), move |size| field(FIELD, take(size), known));
+    flat_map(field(FIELD, be_u32(), few), move |count| {
+        let names = fold(count.to_usize(), name(), || (), |(), ()| ());
+        recognize(names).map(move |Bytes(bytes)| Capabilities { count, bytes })
+    })
 }

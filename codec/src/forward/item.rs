@@ -5,7 +5,13 @@
 
 use alloc::boxed::Box;
 
+use nom::bytes::take;
+use nom::number::{be_u8, be_u32};
+
 use crate::error::Rule;
+use crate::field::combinator::length_data;
+use crate::field::input::Bytes;
+use crate::field::parse::u32_equals;
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
 use crate::forward::options::within;
@@ -19,7 +25,7 @@ pub(super) type Piece<'a> = (Event<'a>, usize);
 impl Decoder {
     pub(super) fn item<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
         let mut cursor = Cursor::new(input);
-        match cursor.u8()? {
+        match cursor.read(be_u8())? {
             section::SECTION_START => self.introduction(cursor, SectionKind::Start),
             section::SECTION_PART => self.continuation(cursor, SectionKind::Part),
             section::SECTION_END => self.continuation(cursor, SectionKind::End),
@@ -50,7 +56,7 @@ impl Decoder {
         self.position()
             .section(kind)
             .map_err(|rule| cursor.fault_at(0, None, rule))?;
-        let id = cursor.be32()?;
+        let id = cursor.read(be_u32())?;
         if self.sections.contains_key(&id) {
             return Err(cursor.fault(4, "id", Rule::SectionTwice { id }));
         }
@@ -59,7 +65,7 @@ impl Decoder {
             wide(self.options.max_sections),
         )
         .map_err(|rule| cursor.fault(4, "sections", rule))?;
-        let idstr = cursor.str8()?;
+        let Bytes(idstr) = cursor.read(length_data(be_u8()))?;
         if idstr.is_empty() {
             return Err(cursor.fault(1, "idstr", Rule::Zero));
         }
@@ -76,15 +82,17 @@ impl Decoder {
             (_, section::DIRTY_BITMAP_NAME) => (Payload::DirtyBitmap, Place::DirtyBitmap { id }),
             _ => (Payload::Unknown, Place::Unskippable { id }),
         };
-        let (instance, version);
-        if payload == Payload::Ram {
-            instance = cursor.be32_is("instance", section::RAM_INSTANCE)?;
-            version = cursor.be32_is("version", section::RAM_VERSION)?;
-            self.ram = Some(id);
-        } else {
-            instance = cursor.be32()?;
-            version = cursor.be32()?;
-        }
+        let (instance, version) = match payload {
+            Payload::Ram => {
+                cursor.read((
+                    u32_equals("instance", section::RAM_INSTANCE),
+                    u32_equals("version", section::RAM_VERSION),
+                ))?;
+                self.ram = Some(id);
+                (section::RAM_INSTANCE, section::RAM_VERSION)
+            }
+            _ => cursor.read((be_u32(), be_u32()))?,
+        };
         let name = match kind {
             SectionKind::Full => Box::default(),
             _ => idstr.into(),
@@ -114,7 +122,7 @@ impl Decoder {
         self.position()
             .section(kind)
             .map_err(|rule| cursor.fault_at(0, None, rule))?;
-        let id = cursor.be32()?;
+        let id = cursor.read(be_u32())?;
         // Without the first connection nothing says which section is `ram`.
         if self.ram.is_none() && self.blocks.learns() {
             self.ram = Some(id);
@@ -190,7 +198,7 @@ impl Decoder {
 
     pub(super) fn dirty_bitmap<'a>(&mut self, input: &'a [u8], id: u32) -> Result<Piece<'a>, Stop> {
         let mut cursor = Cursor::new(input);
-        let bytes = cursor.bytes(1)?;
+        let Bytes(bytes) = cursor.read(take(1_usize))?;
         if bytes != [section::DIRTY_BITMAP_NOTHING] {
             return Err(Self::unskippable(input, id));
         }
@@ -210,7 +218,7 @@ impl Decoder {
             return Ok(None);
         }
         let mut cursor = Cursor::new(input).of("SECTION_FOOTER");
-        match (cursor.u8()?, self.footers) {
+        match (cursor.read(be_u8())?, self.footers) {
             (section::SECTION_FOOTER, _) => {}
             (got, Some(true)) => return Err(cursor.fault_at(0, None, Rule::NoFooter { got })),
             _ => {
@@ -219,7 +227,7 @@ impl Decoder {
                 return Ok(None);
             }
         }
-        cursor.be32_is("id", id)?;
+        cursor.read(u32_equals("id", id))?;
         self.footers = Some(true);
         self.place = Place::Item;
         Ok(Some((Event::Footer { id }, cursor.at())))
@@ -227,10 +235,10 @@ impl Decoder {
 
     pub(super) fn description<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
         let mut cursor = Cursor::new(input).of("VMDESCRIPTION");
-        if cursor.u8()? != section::VMDESCRIPTION {
+        if cursor.read(be_u8())? != section::VMDESCRIPTION {
             return Self::end(input);
         }
-        let size = cursor.be32()?;
+        let size = cursor.read(be_u32())?;
         within(size.into(), self.options.max_description.into())
             .map_err(|rule| cursor.fault(4, "description", rule))?;
         self.place = match size {

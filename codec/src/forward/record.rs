@@ -2,8 +2,17 @@
 //!
 //! As everywhere, the decoder changes only when a record is whole.
 
+use nom::ToUsize;
+use nom::bytes::{tag, take};
+use nom::combinator::{cond, opt, peek, verify};
+use nom::number::{be_u8, be_u16, be_u32};
+use nom::sequence::preceded;
+
 use crate::command::Range;
 use crate::error::Rule;
+use crate::field::combinator::{be_u64, field, length_data};
+use crate::field::input::Bytes;
+use crate::field::parse;
 use crate::forward::blocks::{Block, Found, aligned};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
@@ -22,6 +31,9 @@ struct Word {
     kind: u64,
     named: bool,
 }
+
+/// The first byte of a page size in the list of RAM blocks.
+const FIRST_OF_PAGE_SIZE: &[u8] = &[0];
 
 impl Decoder {
     /// A record in a piece of a `ram` section.
@@ -73,7 +85,7 @@ impl Decoder {
     }
 
     fn word(&self, cursor: &mut Cursor<'_>, legal: u64, state: &'static str) -> Result<Word, Stop> {
-        let word = cursor.be64()?;
+        let word = cursor.read(be_u64())?;
         let mask = self.target_page - 1;
         let (offset, flags) = (word & !mask, word & mask);
         let kind = flags & !flag::CONTINUE;
@@ -135,10 +147,11 @@ impl Decoder {
         let page = usize::try_from(self.target_page).unwrap_or(usize::MAX);
         Ok(match kind {
             flag::ZERO => {
-                let fill = cursor.u8()?;
-                if fill != 0 && !self.options.nonzero_fill {
-                    return Err(cursor.fault(1, "fill", Rule::Fill { fill }));
-                }
+                let fill = cursor.read(field("fill", be_u8(), |fill| match fill {
+                    0 => Ok(fill),
+                    _ if self.options.nonzero_fill => Ok(fill),
+                    _ => Err(Rule::Fill { fill }),
+                }))?;
                 Record::Zero {
                     block,
                     offset,
@@ -147,17 +160,9 @@ impl Decoder {
                 }
             }
             flag::XBZRLE => {
-                let got = cursor.u8()?;
-                if got != flag::XBZRLE_ENCODING {
-                    let (got, want) = (got.into(), flag::XBZRLE_ENCODING.into());
-                    return Err(cursor.fault(1, "encoding", Rule::Value { got, want }));
-                }
-                let len = usize::from(cursor.be16()?);
-                if len > page {
-                    let rule = Rule::TooLong { len, limit: page };
-                    return Err(cursor.fault(2, "data", rule));
-                }
-                let data = cursor.bytes(len)?;
+                let encoding = parse::u8_equals("encoding", flag::XBZRLE_ENCODING);
+                let len = field("data", be_u16(), |len| at_most(page, len));
+                let ((), Bytes(data)) = cursor.read((encoding, length_data(len)))?;
                 Record::Xbzrle {
                     block,
                     offset,
@@ -166,12 +171,8 @@ impl Decoder {
                 }
             }
             flag::COMPRESS_PAGE => {
-                let len = usize::try_from(cursor.be32()?).unwrap_or(usize::MAX);
-                let limit = compress_bound(page);
-                if len > limit {
-                    return Err(cursor.fault(4, "data", Rule::TooLong { len, limit }));
-                }
-                let data = cursor.bytes(len)?;
+                let len = field("data", be_u32(), |len| at_most(compress_bound(page), len));
+                let Bytes(data) = cursor.read(length_data(len))?;
                 Record::Compressed {
                     block,
                     offset,
@@ -182,7 +183,7 @@ impl Decoder {
             _ => Record::Page {
                 block,
                 offset,
-                data: cursor.bytes(page)?,
+                data: cursor.read(take(page))?.0,
                 named,
             },
         })
@@ -190,9 +191,8 @@ impl Decoder {
 
     /// A block's name, and the block.
     fn named<'a>(&self, cursor: &mut Cursor<'a>) -> Result<(Name<'a>, Found), Stop> {
-        let bytes = cursor.str8()?;
-        let back = bytes.len() + 1;
-        let name = Name::new(bytes).map_err(|rule| cursor.fault(back, "block", rule))?;
+        let name = cursor.read(parse::name("block"))?;
+        let back = name.as_bytes().len() + 1;
         let found = self
             .blocks
             .find(name, &self.options)
@@ -236,29 +236,25 @@ impl Decoder {
         left: u64,
     ) -> Result<Piece<'a>, Stop> {
         let mut cursor = Cursor::new(input).of("BLOCK");
-        let bytes = cursor.str8()?;
-        let back = bytes.len() + 1;
-        let name = Name::new(bytes).map_err(|rule| cursor.fault(back, "block", rule))?;
-        if self.blocks.id(bytes).is_some() {
+        let name = cursor.read(parse::name("block"))?;
+        let back = name.as_bytes().len() + 1;
+        if self.blocks.id(name.as_bytes()).is_some() {
             return Err(cursor.fault(back, "block", Rule::BlockTwice));
         }
         let id = self
             .blocks
             .room(&self.options)
             .map_err(|rule| cursor.fault(back, "blocks", rule))?;
-        let len = cursor.be64()?;
-        Range::new(0, len)
-            .and(aligned(len, self.target_page))
-            .map_err(|rule| cursor.fault(8, "len", rule))?;
-        let Some(left) = left.checked_sub(len) else {
-            return Err(cursor.fault(8, "len", Rule::PastTotal { len, left }));
-        };
+        let (len, left) = cursor.read(field("len", be_u64(), |len| {
+            Range::new(0, len).and(aligned(len, self.target_page))?;
+            match left.checked_sub(len) {
+                Some(left) => Ok((len, left)),
+                None => Err(Rule::PastTotal { len, left }),
+            }
+        }))?;
         let at = cursor.at();
         let page_size = self.page_size(&mut cursor)?;
-        let gpa = match self.ignore_shared {
-            true => Some(cursor.be64()?),
-            false => None,
-        };
+        let gpa = cursor.read(cond(self.ignore_shared, be_u64()))?;
         let used = self.judge_page_size(name, page_size);
         let used = used.map_err(|rule| cursor.fault_at(at, Some("page_size"), rule))?;
         if self.blocks.sizes.is_some() {
@@ -292,17 +288,9 @@ impl Decoder {
         if self.blocks.sizes.is_none() || self.ignore_shared {
             return Ok(None);
         }
-        let mut ahead = *cursor;
-        if ahead.u8()? != 0 {
-            return Ok(None);
-        }
-        ahead = *cursor;
-        let size = ahead.be64()?;
-        if !size.is_power_of_two() || size < self.target_page {
-            return Ok(None);
-        }
-        *cursor = ahead;
-        Ok(Some(size))
+        let word = preceded(peek(tag(FIRST_OF_PAGE_SIZE)), be_u64());
+        let is_size = |size: &u64| size.is_power_of_two() && *size >= self.target_page;
+        cursor.read(opt(verify(word, is_size)))
     }
 
     /// The page size of a block, from what the stream and the caller say.
@@ -321,5 +309,14 @@ impl Decoder {
             Some(want) if want != got => Err(Rule::BlockPage { got, want }),
             _ => Ok(got),
         }
+    }
+}
+
+/// A length in bytes that may be `limit` at most.
+fn at_most(limit: usize, len: impl ToUsize) -> Result<usize, Rule> {
+    let len = len.to_usize();
+    match len <= limit {
+        true => Ok(len),
+        false => Err(Rule::TooLong { len, limit }),
     }
 }

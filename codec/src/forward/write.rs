@@ -6,18 +6,29 @@
 //! A function without a result cannot fail. Where one fails, the buffer is as
 //! before.
 
+use std::io::Write;
 use std::vec::Vec;
 
+use cookie_factory::SerializeFn;
+use cookie_factory::bytes::{be_u8, be_u32, be_u64};
+use cookie_factory::combinator::slice;
+use cookie_factory::multi::many_ref;
+
 use crate::error::{EncodeError, Rule};
+use crate::field::output::{append, tuple};
+use crate::field::write;
+use crate::forward::Capabilities;
 use crate::forward::event::{Identity, SectionKind, Subsection};
-use crate::generated::{MAX_NAME, ram as flag, section};
+use crate::generated::{ram as flag, section};
 use crate::name::Name;
 use crate::num::wide;
 
 /// "QEVM" and the version.
 pub fn header(out: &mut Vec<u8>) {
-    out.extend(section::MAGIC.to_be_bytes());
-    out.extend(section::VERSION.to_be_bytes());
+    append(
+        out,
+        tuple((be_u32(section::MAGIC), be_u32(section::VERSION))),
+    );
 }
 
 /// The machine type's resolved name.
@@ -34,9 +45,10 @@ pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeErro
         let (got, limit) = (wide(machine.len()), u32::MAX.into());
         return Err(fault(Rule::Limit { got, limit }));
     };
-    out.push(section::CONFIGURATION);
-    out.extend(size.to_be_bytes());
-    out.extend(machine);
+    append(
+        out,
+        tuple((be_u8(section::CONFIGURATION), be_u32(size), slice(machine))),
+    );
     Ok(())
 }
 
@@ -47,18 +59,20 @@ pub fn subsection(subsection: &Subsection<'_>, out: &mut Vec<u8>) {
         Subsection::Capabilities(_) => section::CAPABILITIES,
         Subsection::Uuid(_) => section::UUID,
     };
-    out.push(section::SUBSECTION);
-    // Names of the table, far shorter than 255 bytes.
-    out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-    out.extend(name);
-    out.extend(section::SUBSECTION_VERSION.to_be_bytes());
+    append(
+        out,
+        tuple((
+            be_u8(section::SUBSECTION),
+            short_name(name),
+            be_u32(section::SUBSECTION_VERSION),
+        )),
+    );
     match subsection {
-        Subsection::TargetPageBits(bits) => out.extend(bits.to_be_bytes()),
-        Subsection::Capabilities(capabilities) => {
-            out.extend(capabilities.count.to_be_bytes());
-            out.extend(capabilities.bytes);
+        Subsection::TargetPageBits(bits) => append(out, be_u32(*bits)),
+        Subsection::Capabilities(Capabilities { count, bytes }) => {
+            append(out, tuple((be_u32(*count), slice(bytes))));
         }
-        Subsection::Uuid(uuid) => out.extend(uuid),
+        Subsection::Uuid(uuid) => append(out, slice(uuid)),
     }
 }
 
@@ -81,7 +95,7 @@ pub fn section(
         if introduces {
             return Err(fault(Rule::Short));
         }
-        piece(kind, id, out);
+        append(out, piece(kind, id));
         return Ok(());
     };
     let idstr = identity.idstr;
@@ -89,12 +103,8 @@ pub fn section(
         _ if !introduces => Err(fault(Rule::Short)),
         Err(_) => Err(fault(Rule::NameTooLong)),
         Ok(0) => Err(fault(Rule::Zero)),
-        Ok(size) => {
-            piece(kind, id, out);
-            out.push(size);
-            out.extend(idstr);
-            out.extend(identity.instance.to_be_bytes());
-            out.extend(identity.version.to_be_bytes());
+        Ok(_) => {
+            append(out, introduction(kind, id, identity));
             Ok(())
         }
     }
@@ -102,43 +112,62 @@ pub fn section(
 
 /// The start of the `ram` section; MEM_SIZE and the list of blocks follow.
 pub fn ram_start(id: u32, out: &mut Vec<u8>) {
-    piece(SectionKind::Start, id, out);
-    out.push(u8::try_from(section::RAM_NAME.len()).unwrap_or(u8::MAX));
-    out.extend(section::RAM_NAME);
-    out.extend(section::RAM_INSTANCE.to_be_bytes());
-    out.extend(section::RAM_VERSION.to_be_bytes());
+    let identity = Identity {
+        idstr: section::RAM_NAME,
+        instance: section::RAM_INSTANCE,
+        version: section::RAM_VERSION,
+    };
+    append(out, introduction(SectionKind::Start, id, identity));
 }
 
 /// A further piece of a section.
 pub fn part(id: u32, out: &mut Vec<u8>) {
-    piece(SectionKind::Part, id, out);
+    append(out, piece(SectionKind::Part, id));
 }
 
 /// The last piece of a section.
 pub fn end(id: u32, out: &mut Vec<u8>) {
-    piece(SectionKind::End, id, out);
+    append(out, piece(SectionKind::End, id));
 }
 
-fn piece(kind: SectionKind, id: u32, out: &mut Vec<u8>) {
-    out.push(kind.byte());
-    out.extend(id.to_be_bytes());
+fn piece<W: Write>(kind: SectionKind, id: u32) -> impl SerializeFn<W> {
+    tuple((be_u8(kind.byte()), be_u32(id)))
+}
+
+fn introduction<W: Write>(
+    kind: SectionKind,
+    id: u32,
+    identity: Identity<'_>,
+) -> impl SerializeFn<W> {
+    tuple((
+        piece(kind, id),
+        short_name(identity.idstr),
+        be_u32(identity.instance),
+        be_u32(identity.version),
+    ))
+}
+
+/// A name of at most 255 bytes behind its length.
+fn short_name<W: Write>(name: &[u8]) -> impl SerializeFn<W> {
+    tuple((
+        be_u8(u8::try_from(name.len()).unwrap_or(u8::MAX)),
+        slice(name),
+    ))
 }
 
 /// The end of a section's piece.
 pub fn footer(id: u32, out: &mut Vec<u8>) {
-    out.push(section::SECTION_FOOTER);
-    out.extend(id.to_be_bytes());
+    append(out, tuple((be_u8(section::SECTION_FOOTER), be_u32(id))));
 }
 
 /// The end of the stream.
 pub fn eof(out: &mut Vec<u8>) {
-    out.push(section::EOF);
+    append(out, be_u8(section::EOF));
 }
 
 /// The head of the device states' description; `size` bytes of JSON follow.
 pub fn description(size: u32, out: &mut Vec<u8>) {
-    out.push(section::VMDESCRIPTION);
-    out.extend(size.to_be_bytes());
+    append(out, tuple((be_u8(section::VMDESCRIPTION), be_u32(size))));
 }
 
 /// The head of the list of RAM blocks, whose lengths add up to `total` bytes.
@@ -147,8 +176,7 @@ pub fn description(size: u32, out: &mut Vec<u8>) {
 ///
 /// [`Rule::Misaligned`]: the total is no multiple of 1024.
 pub fn mem_size(total: u64, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let word = word(total, flag::MEM_SIZE)?;
-    out.extend(word.to_be_bytes());
+    append(out, be_u64(word(total, flag::MEM_SIZE)?));
     Ok(())
 }
 
@@ -162,11 +190,15 @@ pub fn block(
     gpa: Option<u64>,
     out: &mut Vec<u8>,
 ) {
-    str8(name, out);
-    out.extend(len.to_be_bytes());
-    for value in [page_size, gpa].into_iter().flatten() {
-        out.extend(value.to_be_bytes());
-    }
+    append(
+        out,
+        tuple((
+            write::name(name),
+            be_u64(len),
+            many_ref(page_size, be_u64),
+            many_ref(gpa, be_u64),
+        )),
+    );
 }
 
 /// A target page of zeros; without a name, of the same block as the record
@@ -185,8 +217,7 @@ pub(super) fn filled(
     fill: u8,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    record(offset, flag::ZERO, name, out)?;
-    out.push(fill);
+    append(out, tuple((record(offset, flag::ZERO, name)?, be_u8(fill))));
     Ok(())
 }
 
@@ -202,34 +233,31 @@ pub fn page_header(
     name: Option<Name<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    record(offset, flag::PAGE, name, out)
+    append(out, record(offset, flag::PAGE, name)?);
+    Ok(())
 }
 
 /// The end of a `ram` section's payload, or of a preempt channel.
 pub fn eos(out: &mut Vec<u8>) {
-    out.extend(flag::EOS.to_be_bytes());
+    bare(flag::EOS, out);
 }
 
 /// A record that is nothing but its flag.
 pub(super) fn bare(flag: u64, out: &mut Vec<u8>) {
-    out.extend(flag.to_be_bytes());
+    append(out, be_u64(flag));
 }
 
 /// The start of a record that belongs to a block.
-pub(super) fn record(
+pub(super) fn record<W: Write>(
     offset: u64,
     flag: u64,
     name: Option<Name<'_>>,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let word = word(offset, flag)?;
-    let Some(name) = name else {
-        out.extend((word | flag::CONTINUE).to_be_bytes());
-        return Ok(());
+) -> Result<impl SerializeFn<W>, EncodeError> {
+    let word = match name {
+        Some(_) => word(offset, flag)?,
+        None => word(offset, flag)? | flag::CONTINUE,
     };
-    out.extend(word.to_be_bytes());
-    str8(name, out);
-    Ok(())
+    Ok(tuple((be_u64(word), many_ref(name, write::name))))
 }
 
 /// An offset and a flag in one word. The target page size is the caller's
@@ -241,12 +269,6 @@ fn word(offset: u64, flag: u64) -> Result<u64, EncodeError> {
     let (value, page) = (offset, flag::MIN_TARGET_PAGE);
     let label = flag::label(flag).unwrap_or("RAM");
     Err(unfit(label, "offset")(Rule::Misaligned { value, page }))
-}
-
-fn str8(name: Name<'_>, out: &mut Vec<u8>) {
-    const { assert!(MAX_NAME == 255, "a name's length fits one byte") };
-    out.push(name.size());
-    out.extend(name.as_bytes());
 }
 
 /// Makes errors about one field.

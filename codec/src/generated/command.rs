@@ -1,54 +1,67 @@
 //! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 //!
-//! Commands of the forward stream. Each is a section of type 0x08 without a
-//! footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 put
-//! ENABLE_COLO in front of them, so 3.0 and later releases cannot recover
-//! together.
+//! Commands of the forward stream. Each one is a section of type 0x08 without a
+//! footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
+//! ENABLE_COLO before them, so 3.0 and later releases cannot recover a
+//! migration together (read 3.0, 3.1).
 
 #[cfg(feature = "encode")]
-use std::{io::Write, vec::Vec};
-
+use std::io::Write;
+#[cfg(feature = "encode")]
+use std::vec::Vec;
+#[cfg(feature = "encode")]
+use cookie_factory::SerializeFn;
+#[cfg(feature = "encode")]
+use cookie_factory::bytes::{be_u8, be_u16, be_u32};
+#[cfg(feature = "encode")]
+use cookie_factory::combinator::slice;
+use nom::Parser;
 use crate::error::{DecodeError, EncodeError};
+use crate::field::parse;
+use crate::field::combinator::Fault;
+use crate::field::input::Bytes;
+#[cfg(feature = "encode")]
+use crate::field::write;
+#[cfg(feature = "encode")]
+use crate::field::output::{Refused, Sink, Written, fixed, tuple};
 use crate::fit;
+use crate::frame::{Decoded, Dialect, Trailer, Value, header};
+use crate::frame::sealed::Sealed;
 #[cfg(feature = "encode")]
 use crate::frame::{Encode, into_slice, unfit};
-use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
+use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
-use crate::name::{BlockName, Name};
-#[cfg(feature = "encode")]
-use crate::field::{Refused, Run, Sink, Written};
-use crate::field::{self, Fail, Parsed};
+use crate::ranges::{PageSizes, RangeList, Ranges};
 #[cfg(feature = "alloc")]
 use crate::ranges::RangeBuf;
-use crate::ranges::{PageSizes, RangeList, Ranges};
 
 /// Chooses the commands of the forward stream in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commands {}
 
-/// Commands of the forward stream. Each is a section of type 0x08 without a
-/// footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 put
-/// ENABLE_COLO in front of them, so 3.0 and later releases cannot recover
-/// together.
+/// Commands of the forward stream. Each one is a section of type 0x08 without a
+/// footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
+/// ENABLE_COLO before them, so 3.0 and later releases cannot recover a
+/// migration together (read 3.0, 3.1).
 ///
 /// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
 /// one that owns its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<N, R> {
-    /// The destination may write to the return path from now on.
+    /// Opens the return path: the destination may write from now on.
     ///
     /// `MIG_CMD_OPEN_RETURN_PATH`, number 1.
     OpenReturnPath,
-    /// Asks for a PONG with the same value.
+    /// Requests a PONG with the same value.
     ///
     /// `MIG_CMD_PING`, number 2.
     Ping {
-        /// What the PONG must carry.
+        /// Value that the PONG repeats.
         value: u32,
     },
-    /// Postcopy may follow: check that this host can do it, and forget all RAM
-    /// contents.
+    /// Announces that postcopy may follow. With page sizes: check that the host
+    /// supports it and discard all RAM contents.
     ///
     /// `MIG_CMD_POSTCOPY_ADVISE`, number 3.
     PostcopyAdvise {
@@ -56,48 +69,48 @@ pub enum Command<N, R> {
         /// page size), then the target page size.
         sizes: Option<PageSizes>,
     },
-    /// Pages may arrive in any order from now on: trap accesses to the missing
-    /// ones.
+    /// Pages may arrive in any order from now on: start to trap accesses to
+    /// missing pages.
     ///
     /// `MIG_CMD_POSTCOPY_LISTEN`, number 4.
     PostcopyListen,
-    /// The guest may run.
+    /// The guest may run at the destination.
     ///
     /// `MIG_CMD_POSTCOPY_RUN`, number 5.
     PostcopyRun,
-    /// These ranges of a RAM block will be sent after the switch: forget what
-    /// was received of them.
+    /// Ranges of a RAM block that will be sent after the switch: discard their
+    /// contents.
     ///
     /// `MIG_CMD_POSTCOPY_RAM_DISCARD`, number 6.
     PostcopyRamDiscard {
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
         /// Start and length of each range, multiples of the block's page size.
         ranges: R,
     },
-    /// The next bytes are a nested stream: LISTEN, the device state, RUN.
+    /// Precedes a nested stream: LISTEN, the device states, RUN.
     ///
     /// `MIG_CMD_PACKAGED`, number 7.
     Packaged {
         /// Size of the nested stream; at most 16 MiB up to 2.11.
         size: u32,
     },
-    /// The source wants to go on with COLO replication.
+    /// The source wants to continue with COLO replication.
     ///
     /// `MIG_CMD_ENABLE_COLO`, number 8.
     EnableColo,
-    /// The source has taken over the received bitmaps and is ready to go on.
+    /// The source has processed the received bitmaps and is ready to continue.
     ///
     /// `MIG_CMD_POSTCOPY_RESUME`, number 9.
     PostcopyResume,
-    /// Asks for the received bitmap of a RAM block.
+    /// Requests the received bitmap of a RAM block.
     ///
     /// `MIG_CMD_RECV_BITMAP`, number 10.
     RecvBitmap {
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
     },
-    /// The guest has been stopped at the source; the switch begins.
+    /// The guest has stopped at the source and the switchover begins.
     ///
     /// `MIG_CMD_SWITCHOVER_START`, number 11.
     SwitchoverStart,
@@ -115,22 +128,22 @@ impl Dialect for Commands {
 
     #[inline]
     fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError> {
-        let frame = match header([8], input)? {
+        let frame = match header(&[8], input)? {
             Ok(frame) => frame,
             Err(missing) => return Ok(Decoded::Need(missing)),
         };
         match frame.number() {
             0 => frame.reserved(),
             1 => frame.empty::<_, 65535>("OPEN_RETURN_PATH", Command::OpenReturnPath),
-            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping, parse_ping),
-            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise, parse_postcopy_advise),
+            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping),
+            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise),
             4 => frame.empty::<_, 65535>("POSTCOPY_LISTEN", Command::PostcopyListen),
             5 => frame.empty::<_, 65535>("POSTCOPY_RUN", Command::PostcopyRun),
-            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard, parse_postcopy_ram_discard),
-            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged, parse_packaged),
+            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard),
+            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged),
             8 => frame.empty::<_, 65535>("ENABLE_COLO", Command::EnableColo),
             9 => frame.empty::<_, 65535>("POSTCOPY_RESUME", Command::PostcopyResume),
-            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap),
+            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap),
             11 => frame.empty::<_, 65535>("SWITCHOVER_START", Command::SwitchoverStart),
             _ => frame.unknown(),
         }
@@ -259,19 +272,22 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
 impl<N: BlockName, R: RangeList> Command<N, R> {
     #[inline(always)]
     fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {
-        match self {
-            Command::OpenReturnPath => write_open_return_path(out),
-            Command::Ping { value } => write_ping(out, *value),
-            Command::PostcopyAdvise { sizes } => write_postcopy_advise(out, *sizes),
-            Command::PostcopyListen => write_postcopy_listen(out),
-            Command::PostcopyRun => write_postcopy_run(out),
-            Command::PostcopyRamDiscard { block, ranges } => write_postcopy_ram_discard(out, block.name(), ranges),
-            Command::Packaged { size } => write_packaged(out, *size),
-            Command::EnableColo => write_enable_colo(out),
-            Command::PostcopyResume => write_postcopy_resume(out),
-            Command::RecvBitmap { block } => write_recv_bitmap(out, block.name()),
-            Command::SwitchoverStart => write_switchover_start(out),
-        }
+        Ok(match self {
+            Command::OpenReturnPath => write_open_return_path()(out)?,
+            Command::Ping { value } => write_ping(*value)(out)?,
+            Command::PostcopyAdvise { sizes } => write_postcopy_advise(*sizes)(out)?,
+            Command::PostcopyListen => write_postcopy_listen()(out)?,
+            Command::PostcopyRun => write_postcopy_run()(out)?,
+            Command::PostcopyRamDiscard { block, ranges } => {
+                let size = fit::ranges("ranges", 3 + u16::from(block.name().size()), ranges)?;
+                write_postcopy_ram_discard(size, block.name(), ranges)(out)?
+            }
+            Command::Packaged { size } => write_packaged(*size)(out)?,
+            Command::EnableColo => write_enable_colo()(out)?,
+            Command::PostcopyResume => write_postcopy_resume()(out)?,
+            Command::RecvBitmap { block } => write_recv_bitmap(block.name())(out)?,
+            Command::SwitchoverStart => write_switchover_start()(out)?,
+        })
     }
 }
 
@@ -295,105 +311,109 @@ impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
 }
 
 #[inline(always)]
-fn parse_ping<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, value) = field::be32("value", rest)?;
-    Ok((rest, Command::Ping { value }))
+fn parse_ping<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+    parse::u32("value").map(|value| Command::Ping { value })
 }
 
 #[inline(always)]
-fn parse_postcopy_advise<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, sizes) = field::page_sizes("sizes", rest)?;
-    Ok((rest, Command::PostcopyAdvise { sizes }))
+fn parse_postcopy_advise<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+    parse::page_sizes("sizes").map(|sizes| Command::PostcopyAdvise { sizes })
 }
 
 #[inline(always)]
-fn parse_postcopy_ram_discard<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, ()) = field::u8_equals("version", 0, rest)?;
-    let (rest, block) = field::name("block", rest)?;
-    let (rest, ()) = field::u8_equals("terminator", 0, rest)?;
-    let (rest, ranges) = field::ranges("ranges", rest)?;
-    Ok((rest, Command::PostcopyRamDiscard { block, ranges }))
+fn parse_postcopy_ram_discard<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+    (
+        parse::u8_equals("version", 0),
+        parse::name("block"),
+        parse::u8_equals("terminator", 0),
+        parse::ranges("ranges"),
+    )
+        .map(|((), block, (), ranges)| Command::PostcopyRamDiscard { block, ranges })
 }
 
 #[inline(always)]
-fn parse_packaged<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, size) = field::be32("size", rest)?;
-    Ok((rest, Command::Packaged { size }))
+fn parse_packaged<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+    parse::u32("size").map(|size| Command::Packaged { size })
 }
 
 #[inline(always)]
-fn parse_recv_bitmap<F: Fail>(rest: &[u8]) -> Parsed<'_, Command<Name<'_>, Ranges<'_>>, F> {
-    let (rest, block) = field::name("block", rest)?;
-    Ok((rest, Command::RecvBitmap { block }))
-}
-
-#[cfg(feature = "encode")]
-#[inline(always)]
-fn write_open_return_path<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(1).be16::<3>(0))
+fn parse_recv_bitmap<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+    parse::name("block").map(|block| Command::RecvBitmap { block })
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_ping<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    field::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(2).be16::<3>(4).be32::<5>(value))
+fn write_open_return_path<W: Write>() -> impl SerializeFn<W> {
+    fixed::<5, _>(move |out| tuple((be_u8(8), be_u16(1), be_u16(0)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_postcopy_advise<W: Write>(out: Sink<W>, sizes: Option<PageSizes>) -> Written<W> {
-    let out = field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(3).be16::<3>(field::page_sizes_size(sizes)))?;
-    field::put_page_sizes(out, sizes)
+fn write_ping<W: Write>(value: u32) -> impl SerializeFn<W> {
+    fixed::<9, _>(move |out| tuple((be_u8(8), be_u16(2), be_u16(4), be_u32(value)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_postcopy_listen<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(4).be16::<3>(0))
+fn write_postcopy_advise<W: Write>(sizes: Option<PageSizes>) -> impl SerializeFn<W> {
+    tuple((
+        fixed::<5, _>(move |out| tuple((be_u8(8), be_u16(3), be_u16(write::page_sizes_size(sizes))))(out)),
+        write::page_sizes(sizes),
+    ))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_postcopy_run<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(5).be16::<3>(0))
+fn write_postcopy_listen<W: Write>() -> impl SerializeFn<W> {
+    fixed::<5, _>(move |out| tuple((be_u8(8), be_u16(4), be_u16(0)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_postcopy_ram_discard<W: Write, R: RangeList>(out: Sink<W>, block: Name<'_>, ranges: &R) -> Written<W> {
-    let out = field::put(out, Run::<7>::new().u8::<0>(8).be16::<1>(6).be16::<3>(fit::ranges("ranges", 3 + u16::from(block.size()), ranges)?).u8::<5>(0).u8::<6>(block.size()))?;
-    let out = field::put_name(out, block)?;
-    let out = field::put(out, Run::<1>::new().u8::<0>(0))?;
-    field::put_ranges(out, ranges)
+fn write_postcopy_run<W: Write>() -> impl SerializeFn<W> {
+    fixed::<5, _>(move |out| tuple((be_u8(8), be_u16(5), be_u16(0)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_packaged<W: Write>(out: Sink<W>, size: u32) -> Written<W> {
-    field::put(out, Run::<9>::new().u8::<0>(8).be16::<1>(7).be16::<3>(4).be32::<5>(size))
+fn write_postcopy_ram_discard<W: Write, R: RangeList>(size: u16, block: Name<'_>, ranges: &R) -> impl SerializeFn<W> {
+    tuple((
+        fixed::<7, _>(move |out| tuple((be_u8(8), be_u16(6), be_u16(size), be_u8(0), be_u8(block.size())))(out)),
+        slice(block.as_bytes()),
+        fixed::<1, _>(move |out| be_u8(0)(out)),
+        write::ranges(ranges),
+    ))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_enable_colo<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(8).be16::<3>(0))
+fn write_packaged<W: Write>(size: u32) -> impl SerializeFn<W> {
+    fixed::<9, _>(move |out| tuple((be_u8(8), be_u16(7), be_u16(4), be_u32(size)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_postcopy_resume<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(9).be16::<3>(0))
+fn write_enable_colo<W: Write>() -> impl SerializeFn<W> {
+    fixed::<5, _>(move |out| tuple((be_u8(8), be_u16(8), be_u16(0)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_recv_bitmap<W: Write>(out: Sink<W>, block: Name<'_>) -> Written<W> {
-    let out = field::put(out, Run::<6>::new().u8::<0>(8).be16::<1>(10).be16::<3>(1 + u16::from(block.size())).u8::<5>(block.size()))?;
-    field::put_name(out, block)
+fn write_postcopy_resume<W: Write>() -> impl SerializeFn<W> {
+    fixed::<5, _>(move |out| tuple((be_u8(8), be_u16(9), be_u16(0)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_switchover_start<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<5>::new().u8::<0>(8).be16::<1>(11).be16::<3>(0))
+fn write_recv_bitmap<W: Write>(block: Name<'_>) -> impl SerializeFn<W> {
+    tuple((
+        fixed::<6, _>(move |out| tuple((be_u8(8), be_u16(10), be_u16(1 + u16::from(block.size())), be_u8(block.size())))(out)),
+        slice(block.as_bytes()),
+    ))
+}
+
+#[cfg(feature = "encode")]
+#[inline(always)]
+fn write_switchover_start<W: Write>() -> impl SerializeFn<W> {
+    fixed::<5, _>(move |out| tuple((be_u8(8), be_u16(11), be_u16(0)))(out))
 }

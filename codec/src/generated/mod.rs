@@ -3,10 +3,14 @@
 pub mod qemu;
 pub mod v7;
 pub mod command;
-#[allow(dead_code, reason = "what the table holds, used or not")]
+#[allow(dead_code, reason = "not every constant of the table is used")]
+pub mod capability;
+#[allow(dead_code, reason = "not every constant of the table is used")]
 pub mod ram;
-#[allow(dead_code, reason = "what the table holds, used or not")]
+#[allow(dead_code, reason = "not every constant of the table is used")]
 pub mod section;
+#[allow(dead_code, reason = "not every constant of the table is used")]
+pub mod value;
 #[cfg(feature = "arbitrary")]
 mod arbitrary;
 #[cfg(feature = "proptest")]
@@ -14,11 +18,7 @@ mod proptest;
 #[cfg(feature = "serde")]
 mod serde;
 
+pub use value::{BITMAP_ALIGN, BITMAP_END};
+
 /// Longest RAM block name, in bytes.
 pub const MAX_NAME: usize = 255;
-
-/// Last eight bytes of a received bitmap.
-pub const BITMAP_END: u64 = 0x0123456789abcdef;
-
-/// A received bitmap's size is a multiple of this, in bytes.
-pub const BITMAP_ALIGN: u64 = 8;

@@ -1,87 +1,101 @@
 //! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 //!
 //! The return path of every released QEMU. A receiver refuses unknown numbers:
-//! there is no forward compatibility, no magic, no checksum and no way to find
-//! the next message after an error.
+//! there is no forward compatibility, no magic number, no checksum and no way
+//! to find the next message after an error.
 
 #[cfg(feature = "encode")]
-use std::{io::Write, vec::Vec};
-
+use std::io::Write;
+#[cfg(feature = "encode")]
+use std::vec::Vec;
+#[cfg(feature = "encode")]
+use cookie_factory::SerializeFn;
+#[cfg(feature = "encode")]
+use cookie_factory::bytes::{be_u8, be_u16, be_u32};
+#[cfg(feature = "encode")]
+use cookie_factory::combinator::slice;
+use nom::Parser;
 use crate::error::{DecodeError, EncodeError};
+use crate::field::parse;
+use crate::field::combinator::Fault;
+use crate::field::input::Bytes;
+#[cfg(feature = "encode")]
+use crate::field::write;
+#[cfg(feature = "encode")]
+use crate::field::output::{Refused, Sink, Written, fixed, tuple};
 use crate::fit;
+use crate::frame::{Decoded, Dialect, Trailer, Value, header};
+use crate::frame::sealed::Sealed;
 #[cfg(feature = "encode")]
 use crate::frame::{Encode, into_slice, unfit};
-use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
+use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
-use crate::name::{BlockName, Name};
-#[cfg(feature = "encode")]
-use crate::field::{Refused, Run, Sink, Written};
-use crate::field::{self, Fail, Parsed};
 
 /// Chooses the merged dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qemu {}
 
 /// The return path of every released QEMU. A receiver refuses unknown numbers:
-/// there is no forward compatibility, no magic, no checksum and no way to find
-/// the next message after an error.
+/// there is no forward compatibility, no magic number, no checksum and no way
+/// to find the next message after an error.
 ///
 /// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
 /// one that owns its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<N> {
-    /// The destination will send nothing more: 0 after success, anything else
+    /// The destination will send nothing more: 0 after success, any other value
     /// after an error.
     ///
     /// `MIG_RP_MSG_SHUT`, number 1.
     Shut {
-        /// 0 = every page arrived; QEMU sends 1 when its input stream had an
-        /// error.
+        /// Outcome.
         value: u32,
     },
-    /// Answer to the PING command with the same value.
+    /// Answers the PING command with the same value.
     ///
     /// `MIG_RP_MSG_PONG`, number 2.
     Pong {
-        /// The value of the PING.
+        /// Value of the PING.
         value: u32,
     },
-    /// Wants pages of the named RAM block.
+    /// Requests pages of the named RAM block.
     ///
     /// `MIG_RP_MSG_REQ_PAGES_ID`, number 3.
     ReqPagesId {
-        /// First byte wanted; a multiple of the block's host page size.
+        /// First byte of the requested range, a multiple of the block's host
+        /// page size.
         start: u64,
-        /// How much is wanted; QEMU asks for exactly one host page, and reads
-        /// 2^31 or more as negative.
+        /// Length of the requested range; QEMU requests exactly one host page,
+        /// and reads 2^31 or more as a negative number.
         len: u32,
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
     },
-    /// Wants pages of the RAM block that the last REQ_PAGES_ID named.
+    /// Requests pages of the RAM block that the last REQ_PAGES_ID named.
     ///
     /// `MIG_RP_MSG_REQ_PAGES`, number 4.
     ReqPages {
-        /// First byte wanted; a multiple of the block's host page size.
+        /// First byte of the requested range, a multiple of the block's host
+        /// page size.
         start: u64,
-        /// How much is wanted; QEMU asks for exactly one host page, and reads
-        /// 2^31 or more as negative.
+        /// Length of the requested range; QEMU requests exactly one host page,
+        /// and reads 2^31 or more as a negative number.
         len: u32,
     },
-    /// Which pages of the named RAM block have been received; the bitmap
-    /// follows the frame.
+    /// Reports which pages of the named RAM block have been received; the
+    /// bitmap follows the frame.
     ///
     /// `MIG_RP_MSG_RECV_BITMAP`, number 5.
     RecvBitmap {
-        /// RAM block, as the block list of the `ram` section spells it.
+        /// Name of the RAM block, as in the block list of the `ram` section.
         block: N,
     },
-    /// The destination is ready to go on after a broken link.
+    /// The destination is ready to continue after a broken connection.
     ///
     /// `MIG_RP_MSG_RESUME_ACK`, number 6.
     ResumeAck,
-    /// The destination's devices agree to the switch.
+    /// The destination's devices agree to the switchover.
     ///
     /// `MIG_RP_MSG_SWITCHOVER_ACK`, number 7.
     SwitchoverAck,
@@ -99,18 +113,18 @@ impl Dialect for Qemu {
 
     #[inline]
     fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError> {
-        let frame = match header([], input)? {
+        let frame = match header(&[], input)? {
             Ok(frame) => frame,
             Err(missing) => return Ok(Decoded::Need(missing)),
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong),
-            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id, parse_req_pages_id),
-            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages, parse_req_pages),
-            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap, parse_recv_bitmap),
-            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack, parse_resume_ack),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong),
+            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id),
+            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages),
+            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap),
+            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack),
             7 => frame.empty::<_, 512>("SWITCHOVER_ACK", Message::SwitchoverAck),
             _ => frame.unknown(),
         }
@@ -227,15 +241,21 @@ impl<N: BlockName> Message<N> {
 impl<N: BlockName> Message<N> {
     #[inline(always)]
     fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {
-        match self {
-            Message::Shut { value } => write_shut(out, *value),
-            Message::Pong { value } => write_pong(out, *value),
-            Message::ReqPagesId { start, len, block } => write_req_pages_id(out, *start, *len, block.name()),
-            Message::ReqPages { start, len } => write_req_pages(out, *start, *len),
-            Message::RecvBitmap { block } => write_recv_bitmap(out, block.name()),
-            Message::ResumeAck => write_resume_ack(out),
-            Message::SwitchoverAck => write_switchover_ack(out),
-        }
+        Ok(match self {
+            Message::Shut { value } => write_shut(*value)(out)?,
+            Message::Pong { value } => write_pong(*value)(out)?,
+            Message::ReqPagesId { start, len, block } => {
+                fit::span("len", *start, (*len).into())?;
+                write_req_pages_id(*start, *len, block.name())(out)?
+            }
+            Message::ReqPages { start, len } => {
+                fit::span("len", *start, (*len).into())?;
+                write_req_pages(*start, *len)(out)?
+            }
+            Message::RecvBitmap { block } => write_recv_bitmap(block.name())(out)?,
+            Message::ResumeAck => write_resume_ack()(out)?,
+            Message::SwitchoverAck => write_switchover_ack()(out)?,
+        })
     }
 }
 
@@ -259,86 +279,83 @@ impl<N: BlockName> Encode for Message<N> {
 }
 
 #[inline(always)]
-fn parse_shut<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = field::be32("value", rest)?;
-    Ok((rest, Message::Shut { value }))
+fn parse_shut<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::u32("value").map(|value| Message::Shut { value })
 }
 
 #[inline(always)]
-fn parse_pong<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = field::be32("value", rest)?;
-    Ok((rest, Message::Pong { value }))
+fn parse_pong<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::u32("value").map(|value| Message::Pong { value })
 }
 
 #[inline(always)]
-fn parse_req_pages_id<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, start) = field::be64("start", rest)?;
-    let (rest, len) = field::be32_span("len", start, rest)?;
-    let (rest, block) = field::name("block", rest)?;
-    Ok((rest, Message::ReqPagesId { start, len, block }))
+fn parse_req_pages_id<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    (
+        parse::span("start", "len"),
+        parse::name("block"),
+    )
+        .map(|((start, len), block)| Message::ReqPagesId { start, len, block })
 }
 
 #[inline(always)]
-fn parse_req_pages<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, start) = field::be64("start", rest)?;
-    let (rest, len) = field::be32_span("len", start, rest)?;
-    Ok((rest, Message::ReqPages { start, len }))
+fn parse_req_pages<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::span("start", "len").map(|(start, len)| Message::ReqPages { start, len })
 }
 
 #[inline(always)]
-fn parse_recv_bitmap<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, block) = field::name("block", rest)?;
-    Ok((rest, Message::RecvBitmap { block }))
+fn parse_recv_bitmap<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::name("block").map(|block| Message::RecvBitmap { block })
 }
 
 #[inline(always)]
-fn parse_resume_ack<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, ()) = field::be32_equals("value", 1, rest)?;
-    Ok((rest, Message::ResumeAck))
+fn parse_resume_ack<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::u32_equals("value", 1).map(|()| Message::ResumeAck)
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_shut<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    field::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
+fn write_shut<W: Write>(value: u32) -> impl SerializeFn<W> {
+    fixed::<8, _>(move |out| tuple((be_u16(1), be_u16(4), be_u32(value)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    field::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
+fn write_pong<W: Write>(value: u32) -> impl SerializeFn<W> {
+    fixed::<8, _>(move |out| tuple((be_u16(2), be_u16(4), be_u32(value)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_req_pages_id<W: Write>(out: Sink<W>, start: u64, len: u32, block: Name<'_>) -> Written<W> {
-    fit::span("len", start, len.into())?;
-    let out = field::put(out, Run::<17>::new().be16::<0>(3).be16::<2>(13 + u16::from(block.size())).be64::<4>(start).be32::<12>(len).u8::<16>(block.size()))?;
-    field::put_name(out, block)
+fn write_req_pages_id<W: Write>(start: u64, len: u32, block: Name<'_>) -> impl SerializeFn<W> {
+    tuple((
+        fixed::<17, _>(move |out| tuple((be_u16(3), be_u16(13 + u16::from(block.size())), write::span(start, len), be_u8(block.size())))(out)),
+        slice(block.as_bytes()),
+    ))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u32) -> Written<W> {
-    fit::span("len", start, len.into())?;
-    field::put(out, Run::<16>::new().be16::<0>(4).be16::<2>(12).be64::<4>(start).be32::<12>(len))
+fn write_req_pages<W: Write>(start: u64, len: u32) -> impl SerializeFn<W> {
+    fixed::<16, _>(move |out| tuple((be_u16(4), be_u16(12), write::span(start, len)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_recv_bitmap<W: Write>(out: Sink<W>, block: Name<'_>) -> Written<W> {
-    let out = field::put(out, Run::<5>::new().be16::<0>(5).be16::<2>(1 + u16::from(block.size())).u8::<4>(block.size()))?;
-    field::put_name(out, block)
+fn write_recv_bitmap<W: Write>(block: Name<'_>) -> impl SerializeFn<W> {
+    tuple((
+        fixed::<5, _>(move |out| tuple((be_u16(5), be_u16(1 + u16::from(block.size())), be_u8(block.size())))(out)),
+        slice(block.as_bytes()),
+    ))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_resume_ack<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<8>::new().be16::<0>(6).be16::<2>(4).be32::<4>(1))
+fn write_resume_ack<W: Write>() -> impl SerializeFn<W> {
+    fixed::<8, _>(move |out| tuple((be_u16(6), be_u16(4), be_u32(1)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_switchover_ack<W: Write>(out: Sink<W>) -> Written<W> {
-    field::put(out, Run::<4>::new().be16::<0>(7).be16::<2>(0))
+fn write_switchover_ack<W: Write>() -> impl SerializeFn<W> {
+    fixed::<4, _>(move |out| tuple((be_u16(7), be_u16(0)))(out))
 }

@@ -1,20 +1,20 @@
 //! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 //!
-//! Flags of RAM records: the low bits of the word that opens each of them.
+//! Flags of RAM records: the low bits of the word at the start of each record.
 
 /// Obsolete since 2009.
 ///
 /// `RAM_SAVE_FLAG_FULL`.
 pub const FULL: u64 = 0x001;
 
-/// The page is filled with one byte; since 8.2 that byte must be 0. Called
-/// COMPRESS up to 8.x.
+/// A page filled with one byte; since 8.2 that byte must be 0. Named
+/// RAM_SAVE_FLAG_COMPRESS up to 2.9.
 ///
 /// `RAM_SAVE_FLAG_ZERO`.
 pub const ZERO: u64 = 0x002;
 
-/// The offset bits hold the total length of all RAM blocks; the list of blocks
-/// follows.
+/// The list of RAM blocks; the offset bits hold the total length of all of
+/// them.
 ///
 /// `RAM_SAVE_FLAG_MEM_SIZE`.
 pub const MEM_SIZE: u64 = 0x004;
@@ -29,28 +29,28 @@ pub const PAGE: u64 = 0x008;
 /// `RAM_SAVE_FLAG_EOS`.
 pub const EOS: u64 = 0x010;
 
-/// No block name follows: the block is the one of the previous record on this
-/// channel. Holds across sections.
+/// Modifier: no block name follows, because the block is that of the previous
+/// record on this channel, in this section or an earlier one.
 ///
 /// `RAM_SAVE_FLAG_CONTINUE`.
 pub const CONTINUE: u64 = 0x020;
 
-/// The difference to the page as it was sent before.
+/// The difference from the previously sent version of the page.
 ///
 /// `RAM_SAVE_FLAG_XBZRLE`.
 pub const XBZRLE: u64 = 0x040;
 
-/// RDMA only; nothing follows it on a socket.
+/// RDMA only. On a socket QEMU 5.2 and 7.2 refuse it, 10.0 and 11.1 ignore it.
 ///
 /// `RAM_SAVE_FLAG_HOOK`.
 pub const HOOK: u64 = 0x080;
 
-/// The page, compressed with zlib.
+/// A page compressed with zlib.
 ///
 /// `RAM_SAVE_FLAG_COMPRESS_PAGE`.
 pub const COMPRESS_PAGE: u64 = 0x100;
 
-/// Wait until the multifd channels have delivered what they hold.
+/// Wait until all packets on the multifd channels have been processed.
 ///
 /// `RAM_SAVE_FLAG_MULTIFD_FLUSH`.
 pub const MULTIFD_FLUSH: u64 = 0x200;
@@ -58,13 +58,13 @@ pub const MULTIFD_FLUSH: u64 = 0x200;
 /// Records that belong to a block.
 pub const IN_BLOCK: u64 = 0x14a;
 
-/// What may open a record before POSTCOPY_LISTEN.
+/// Flags that are allowed before POSTCOPY_LISTEN.
 pub const PRECOPY: u64 = 0x3fe;
 
-/// What may open a record after POSTCOPY_LISTEN.
+/// Flags that are allowed after POSTCOPY_LISTEN.
 pub const POSTCOPY: u64 = 0x13a;
 
-/// What may open a record on the preempt channel.
+/// Flags that are allowed on the preempt channel.
 pub const PREEMPT: u64 = 0x03a;
 
 /// Smallest target page size whose offsets leave all flags free, in bytes.

@@ -1,62 +1,74 @@
 //! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
 //!
 //! The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
-//! released QEMU spoke it. It cannot be told from the merged dialect by its
-//! bytes: choose out of band.
+//! released QEMU speaks it. Its bytes do not distinguish it from the merged
+//! dialect: select it out of band.
 
 #[cfg(feature = "encode")]
-use std::{io::Write, vec::Vec};
-
+use std::io::Write;
+#[cfg(feature = "encode")]
+use std::vec::Vec;
+#[cfg(feature = "encode")]
+use cookie_factory::SerializeFn;
+#[cfg(feature = "encode")]
+use cookie_factory::bytes::{be_u16, be_u32};
+use nom::Parser;
 use crate::error::{DecodeError, EncodeError};
+use crate::field::parse;
+use crate::field::combinator::Fault;
+use crate::field::input::Bytes;
+#[cfg(feature = "encode")]
+use crate::field::write;
+#[cfg(feature = "encode")]
+use crate::field::output::{Refused, Sink, Written, fixed, tuple};
 use crate::fit;
+use crate::frame::{Decoded, Dialect, Trailer, Value, header};
+use crate::frame::sealed::Sealed;
 #[cfg(feature = "encode")]
 use crate::frame::{Encode, into_slice, unfit};
-use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};
+use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
-use crate::name::{BlockName, Name};
-#[cfg(feature = "encode")]
-use crate::field::{Refused, Run, Sink, Written};
-use crate::field::{self, Fail, Parsed};
 
 /// Chooses the draft dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V7 {}
 
 /// The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
-/// released QEMU spoke it. It cannot be told from the merged dialect by its
-/// bytes: choose out of band.
+/// released QEMU speaks it. Its bytes do not distinguish it from the merged
+/// dialect: select it out of band.
 ///
 /// `N` is [`Name`] in a message that borrows from its input and `NameBuf` in
 /// one that owns its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<N> {
-    /// The destination will send nothing more: 0 after success, anything else
+    /// The destination will send nothing more: 0 after success, any other value
     /// after an error.
     ///
     /// `MIG_RP_MSG_SHUT`, number 1.
     Shut {
-        /// 0 = every page arrived; QEMU sends 1 when its input stream had an
-        /// error.
+        /// Outcome.
         value: u32,
     },
-    /// Answer to the PING command with the same value.
+    /// Answers the PING command with the same value.
     ///
     /// `MIG_RP_MSG_PONG`, number 2.
     Pong {
-        /// The value of the PING.
+        /// Value of the PING.
         value: u32,
     },
-    /// Wants pages of the named RAM block or, without a name, of the block that
-    /// the last request named.
+    /// Requests pages of the named RAM block or, without a name, of the block
+    /// that the last request named.
     ///
     /// `MIG_RP_MSG_REQ_PAGES`, number 3.
     ReqPages {
-        /// First byte wanted; a multiple of the block's host page size.
+        /// First byte of the requested range, a multiple of the block's host
+        /// page size.
         start: u64,
-        /// How much is wanted; even, since bit 0 says that a name follows.
+        /// Length of the requested range; even, because bit 0 is a flag: a name
+        /// follows.
         len: u64,
-        /// RAM block, if bit 0 of `len` is set.
+        /// Name of the RAM block, present if bit 0 of `len` is set.
         block: Option<N>,
     },
 }
@@ -73,15 +85,15 @@ impl Dialect for V7 {
 
     #[inline]
     fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError> {
-        let frame = match header([], input)? {
+        let frame = match header(&[], input)? {
             Ok(frame) => frame,
             Err(missing) => return Ok(Decoded::Need(missing)),
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, parse_pong),
-            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages, parse_req_pages),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong),
+            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages),
             _ => frame.unknown(),
         }
     }
@@ -172,11 +184,14 @@ impl<N: BlockName> Message<N> {
 impl<N: BlockName> Message<N> {
     #[inline(always)]
     fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {
-        match self {
-            Message::Shut { value } => write_shut(out, *value),
-            Message::Pong { value } => write_pong(out, *value),
-            Message::ReqPages { start, len, block } => write_req_pages(out, *start, *len, block.as_ref().map(N::name)),
-        }
+        Ok(match self {
+            Message::Shut { value } => write_shut(*value)(out)?,
+            Message::Pong { value } => write_pong(*value)(out)?,
+            Message::ReqPages { start, len, block } => {
+                fit::flagged("len", *start, *len)?;
+                write_req_pages(*start, *len, block.as_ref().map(N::name))(out)?
+            }
+        })
     }
 }
 
@@ -200,41 +215,37 @@ impl<N: BlockName> Encode for Message<N> {
 }
 
 #[inline(always)]
-fn parse_shut<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = field::be32("value", rest)?;
-    Ok((rest, Message::Shut { value }))
+fn parse_shut<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::u32("value").map(|value| Message::Shut { value })
 }
 
 #[inline(always)]
-fn parse_pong<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, value) = field::be32("value", rest)?;
-    Ok((rest, Message::Pong { value }))
+fn parse_pong<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::u32("value").map(|value| Message::Pong { value })
 }
 
 #[inline(always)]
-fn parse_req_pages<F: Fail>(rest: &[u8]) -> Parsed<'_, Message<Name<'_>>, F> {
-    let (rest, start) = field::be64("start", rest)?;
-    let (rest, (len, flag)) = field::flagged_span("len", start, rest)?;
-    let (rest, block) = field::flagged_name("block", flag, rest)?;
-    Ok((rest, Message::ReqPages { start, len, block }))
+fn parse_req_pages<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+    parse::flagged_span("start", "len", "block").map(|(start, len, block)| Message::ReqPages { start, len, block })
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_shut<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    field::put(out, Run::<8>::new().be16::<0>(1).be16::<2>(4).be32::<4>(value))
+fn write_shut<W: Write>(value: u32) -> impl SerializeFn<W> {
+    fixed::<8, _>(move |out| tuple((be_u16(1), be_u16(4), be_u32(value)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_pong<W: Write>(out: Sink<W>, value: u32) -> Written<W> {
-    field::put(out, Run::<8>::new().be16::<0>(2).be16::<2>(4).be32::<4>(value))
+fn write_pong<W: Write>(value: u32) -> impl SerializeFn<W> {
+    fixed::<8, _>(move |out| tuple((be_u16(2), be_u16(4), be_u32(value)))(out))
 }
 
 #[cfg(feature = "encode")]
 #[inline(always)]
-fn write_req_pages<W: Write>(out: Sink<W>, start: u64, len: u64, block: Option<Name<'_>>) -> Written<W> {
-    fit::flagged("len", start, len)?;
-    let out = field::put(out, Run::<20>::new().be16::<0>(3).be16::<2>(16 + field::flagged_name_size(block)).be64::<4>(start).be64::<12>(field::flagged_len(len, block)))?;
-    field::put_flagged_name(out, block)
+fn write_req_pages<W: Write>(start: u64, len: u64, block: Option<Name<'_>>) -> impl SerializeFn<W> {
+    tuple((
+        fixed::<20, _>(move |out| tuple((be_u16(3), be_u16(16 + write::flagged_name_size(block)), write::flagged_span(start, len, block.is_some())))(out)),
+        write::flagged_name(block),
+    ))
 }

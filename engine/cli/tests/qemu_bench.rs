@@ -8,6 +8,7 @@
 use std::env;
 use std::time::Duration;
 
+use retpath_codec::wire::capability::{POSTCOPY_BLOCKTIME, POSTCOPY_PREEMPT, POSTCOPY_RAM};
 use retpath_support::SOON;
 use retpath_support::qemu::image::report;
 use retpath_support::qemu::migration::unix;
@@ -51,9 +52,9 @@ impl Figures {
 /// A destination that counts, and the moment it began to listen.
 fn destination(machine: &Machine, preempt: bool) -> (Qemu, String) {
     let mut qemu = Qemu::incoming(machine);
-    qemu.enable(&["postcopy-ram", "postcopy-blocktime"]);
+    qemu.enable(&[POSTCOPY_RAM, POSTCOPY_BLOCKTIME]);
     if preempt {
-        qemu.enable(&["postcopy-preempt"]);
+        qemu.enable(&[POSTCOPY_PREEMPT]);
     }
     let uri = unix(&qemu.listen());
     (qemu, uri)
@@ -90,9 +91,9 @@ fn measure(qemu: &mut Qemu, requests: impl FnOnce() -> f64) -> Figures {
 fn by_qemu(machine: &Machine, preempt: bool, bandwidth: u64) -> Figures {
     let mut source = Qemu::boot(machine);
     let (mut there, uri) = destination(machine, preempt);
-    source.enable(&["postcopy-ram"]);
+    source.enable(&[POSTCOPY_RAM]);
     if preempt {
-        source.enable(&["postcopy-preempt"]);
+        source.enable(&[POSTCOPY_PREEMPT]);
     }
     // Next to nothing before the switch, as with `serve`.
     source.set(serde_json::json!({

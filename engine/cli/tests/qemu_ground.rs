@@ -6,6 +6,7 @@
 use std::fs;
 use std::time::Instant;
 
+use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM};
 use retpath_support::SOON;
 use retpath_support::qemu::migration::unix;
 use retpath_support::qemu::pair::PAUSE;
@@ -56,7 +57,7 @@ fn keeps_a_guest_whole_through_precopy() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_guest_whole_through_postcopy() {
-    let mut pair = Pair::start(&machine(), &["postcopy-ram"], None);
+    let mut pair = Pair::start(&machine(), &[POSTCOPY_RAM], None);
     pair.bandwidth(PRECOPY, POSTCOPY);
     let switched = pair.switch_after(PRECOPY);
     finish("postcopy", &mut pair, switched);
@@ -69,7 +70,7 @@ fn keeps_a_guest_whole_through_postcopy() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_guest_whole_through_the_preempt_channel() {
     for (kind, early) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let capabilities = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
         let mut pair = Pair::start(&machine().kind(&kind), &capabilities, None);
         pair.bandwidth(PRECOPY, POSTCOPY);
         let switched = pair.switch_after(PRECOPY);
@@ -86,7 +87,7 @@ fn keeps_a_guest_whole_through_the_preempt_channel() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_guest_whole_through_cuts() {
-    let mut pair = Pair::start(&machine(), &["postcopy-ram"], None);
+    let mut pair = Pair::start(&machine(), &[POSTCOPY_RAM], None);
     pair.bandwidth(PRECOPY, POSTCOPY);
     let switched = pair.switch_after(PRECOPY);
     for cut in 1..=3 {
@@ -111,7 +112,7 @@ fn keeps_a_guest_whole_through_cuts() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_guest_whole_through_a_pause_of_both_channels() {
     for (kind, _) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let capabilities = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
         let mut pair = Pair::start(&machine().kind(&kind), &capabilities, None);
         pair.bandwidth(PRECOPY, POSTCOPY);
         let switched = pair.switch_after(PRECOPY);
@@ -130,7 +131,7 @@ fn moves_every_byte_of_every_block() {
         Ram::new("shared", 8, Backing::Memfd),
     ];
     let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
-    let mut pair = Pair::start_stopped(&machine, &["postcopy-ram"]);
+    let mut pair = Pair::start_stopped(&machine, &[POSTCOPY_RAM]);
     pair.bandwidth(PRECOPY, POSTCOPY);
     pair.switch_after(PRECOPY);
     pair.wait_completed(SOON);

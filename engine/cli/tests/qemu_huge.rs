@@ -1,6 +1,7 @@
 //! QEMU's huge pages, proved with QEMU on both sides. Needs pages in the pool; reserves them where
 //! it may.
 
+use retpath_codec::wire::capability::POSTCOPY_RAM;
 use retpath_engine::memory;
 use retpath_support::SOON;
 use retpath_support::kernel::Pool;
@@ -18,7 +19,7 @@ fn keeps_a_guest_on_huge_pages_whole_through_postcopy() {
         Ram::new("huge", 8, Backing::Huge),
     ];
     let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
-    let mut pair = Pair::start(&machine, &["postcopy-ram"], None);
+    let mut pair = Pair::start(&machine, &[POSTCOPY_RAM], None);
     let huge = pair.source.blocks().remove(1);
     assert_eq!((huge.name.as_str(), huge.page_size), ("huge", 2 << 20));
     pair.bandwidth(1 << 20, 16 << 20);

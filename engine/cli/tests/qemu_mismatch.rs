@@ -1,6 +1,9 @@
 //! Both roles against a QEMU that is configured otherwise than the options say: what its bytes tell
 //! needs no option, and what they do not tell is said after some seconds of silence.
 
+use retpath_codec::wire::capability::{
+    MULTIFD, POSTCOPY_PREEMPT, POSTCOPY_RAM, RETURN_PATH, SWITCHOVER_ACK,
+};
 use retpath_support::SOON;
 use retpath_support::program::Program;
 use retpath_support::qemu::image::report;
@@ -38,7 +41,7 @@ fn remarks(served: &Program) -> Vec<String> {
 fn serve_waits_for_a_qemu_that_does_not_listen_yet() {
     let image = Image::saved(&machine());
     let mut qemu = Qemu::incoming(image.machine());
-    qemu.enable(&["postcopy-ram"]);
+    qemu.enable(&[POSTCOPY_RAM]);
     let uri = unix(&qemu.socket());
     let mut served = image.serve(&[&uri], &[]);
     let waits = |line: &str| {
@@ -57,7 +60,7 @@ fn serve_waits_for_a_qemu_that_does_not_listen_yet() {
 fn serve_opens_the_preempt_channel_that_qemu_waits_for() {
     for (kind, early) in types::preempt_orders() {
         let image = Image::saved(&machine().kind(&kind));
-        let (mut qemu, _) = image.destination(&["postcopy-preempt"]);
+        let (mut qemu, _) = image.destination(&[POSTCOPY_PREEMPT]);
         let relay = Relay::recording(&qemu.socket());
         let mut served = image.serve(&[&relay.uri()], &["--bandwidth", "8M"]);
         let one = finish(&mut qemu, &mut served);
@@ -93,7 +96,7 @@ fn serve_continues_without_a_preempt_channel_that_qemu_closes() {
 fn serve_resumes_to_a_qemu_with_a_preempt_channel_without_the_option() {
     for (kind, _) in types::preempt_orders() {
         let image = Image::saved(&machine().kind(&kind));
-        let (mut qemu, uri) = image.destination(&["postcopy-preempt"]);
+        let (mut qemu, uri) = image.destination(&[POSTCOPY_PREEMPT]);
         let mut first = image.serve(&[&uri], &["--preempt", "--bandwidth", "64K"]);
         qemu.wait_said(SOON, "go on", |said| said.first());
         first.kill();
@@ -111,7 +114,7 @@ fn serve_resumes_to_a_qemu_with_a_preempt_channel_without_the_option() {
 fn serve_accepts_an_unexpected_switchover_ack() {
     for kind in types::switchover_acks() {
         let image = Image::saved(&machine().kind(&kind));
-        let (mut qemu, uri) = image.destination(&["return-path", "switchover-ack"]);
+        let (mut qemu, uri) = image.destination(&[RETURN_PATH, SWITCHOVER_ACK]);
         let mut served = image.serve(&[&uri], &[]);
         finish(&mut qemu, &mut served);
         assert_eq!(remarks(&served), [""; 0], "{kind}");
@@ -125,7 +128,7 @@ fn serve_names_multifd_as_the_likely_cause_and_loses_nothing() {
     for preempt in [false, true] {
         // The first release to allow multifd and postcopy-ram at once is 10.1; 8.0 to 10.0 refuse.
         let mut qemu = Qemu::incoming(image.machine());
-        qemu.enable(&["multifd"]);
+        qemu.enable(&[MULTIFD]);
         qemu.listen();
         let uri = unix(&qemu.socket());
         let more: &[&str] = if preempt { &["--preempt"] } else { &[] };

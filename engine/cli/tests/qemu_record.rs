@@ -9,6 +9,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM};
 use retpath_support::SOON;
 use retpath_support::qemu::process::folder;
 use retpath_support::qemu::relay::recorded;
@@ -38,7 +39,7 @@ impl Recording {
         let folder = kept.as_deref().unwrap_or(scratch.path());
         let prefix = folder.join(format!("qemu-{release}-{what}"));
         let mut pair = Pair::start(machine, capabilities, Some(&prefix));
-        if capabilities.contains(&"postcopy-ram") {
+        if capabilities.contains(&POSTCOPY_RAM) {
             pair.bandwidth(300 << 10, 1 << 20);
             pair.switch_after(300 << 10);
         } else {
@@ -121,7 +122,7 @@ fn records_precopy() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn records_postcopy() {
-    let recording = Recording::take("plain", &machine(), &["postcopy-ram"], 0);
+    let recording = Recording::take("plain", &machine(), &[POSTCOPY_RAM], 0);
     recording.check(&[MAIN], 0);
 }
 
@@ -131,7 +132,7 @@ fn records_the_preempt_channel() {
     if !has_preempt() {
         return;
     }
-    let capabilities = ["postcopy-ram", "postcopy-preempt"];
+    let capabilities = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
     let recording = Recording::take("preempt", &machine(), &capabilities, 0);
     // A page record: no magic, and offsets below 2^32 in this guest.
     recording.check(&[MAIN, &[0; 4]], 0);
@@ -140,7 +141,7 @@ fn records_the_preempt_channel() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn records_recovery() {
-    let recording = Recording::take("recover", &machine(), &["postcopy-ram"], 2);
+    let recording = Recording::take("recover", &machine(), &[POSTCOPY_RAM], 2);
     recording.check(&[MAIN, RECV_BITMAP, RECV_BITMAP], 2);
 }
 
@@ -150,7 +151,7 @@ fn records_recovery_of_both_channels() {
     if !has_preempt() {
         return;
     }
-    let capabilities = ["postcopy-ram", "postcopy-preempt"];
+    let capabilities = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
     // Urgent pages know no limit. From 10.2 on, the guest runs for a while before the source is in
     // postcopy-active: it must not have asked for everything by then. About 0.1 s for each pass.
     let guest = Guest {
@@ -168,7 +169,7 @@ fn records_recovery_of_both_channels() {
 fn records_the_oldest_machine_type() {
     let (release, kind) = types::oldest();
     let machine = machine().kind(&kind);
-    let recording = Recording::take(&kind, &machine, &["postcopy-ram"], 0);
+    let recording = Recording::take(&kind, &machine, &[POSTCOPY_RAM], 0);
     recording.check(&[MAIN], 0);
     // Up to 2.3 there is no configuration section: a command follows at once.
     let next = recording.links[0].0[MAIN.len()];
@@ -183,7 +184,7 @@ fn records_several_blocks() {
         Ram::new("shared", 14, Backing::Memfd),
     ];
     let machine = Machine::with_blocks(blocks, Guest::mib(1, 2));
-    let recording = Recording::take("blocks", &machine, &["postcopy-ram"], 0);
+    let recording = Recording::take("blocks", &machine, &[POSTCOPY_RAM], 0);
     recording.check(&[MAIN], 0);
     recording.check_blocks(&[(b"first", 2 << 20, None), (b"shared", 14 << 20, None)]);
 }
@@ -201,7 +202,7 @@ fn records_huge_pages() {
         Ram::new("small", 8, Backing::Anonymous),
     ];
     let machine = Machine::with_blocks(blocks, Guest::mib(2, 2));
-    let recording = Recording::take("huge", &machine, &["postcopy-ram"], 0);
+    let recording = Recording::take("huge", &machine, &[POSTCOPY_RAM], 0);
     recording.check(&[MAIN], 0);
     recording.check_blocks(&[(b"huge", 8 << 20, Some(2 << 20)), (b"small", 8 << 20, None)]);
 }

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use retpath_codec::wire::capability::POSTCOPY_PREEMPT;
 use retpath_support::SOON;
 use retpath_support::program::Program;
 use retpath_support::qemu::image::report;
@@ -56,7 +57,7 @@ fn continues_a_guest_from_its_image() {
 fn continues_a_guest_through_the_preempt_channel() {
     for (kind, early) in types::preempt_orders() {
         let image = Image::saved(&machine().kind(&kind));
-        let (mut qemu, _) = image.destination(&["postcopy-preempt"]);
+        let (mut qemu, _) = image.destination(&[POSTCOPY_PREEMPT]);
         let relay = Relay::recording(&qemu.socket());
         let more = ["--preempt", "--bandwidth", "8M"];
         let mut served = image.serve(&[&relay.uri()], &more);
@@ -104,7 +105,7 @@ fn continues_a_guest_through_five_cuts() {
 fn continues_a_guest_through_five_cuts_of_both_channels() {
     for (kind, _) in types::preempt_orders() {
         let machine = machine().kind(&kind);
-        cut(&machine, &["postcopy-preempt"], &["--preempt"], 12);
+        cut(&machine, &[POSTCOPY_PREEMPT], &["--preempt"], 12);
     }
 }
 
@@ -112,7 +113,7 @@ fn continues_a_guest_through_five_cuts_of_both_channels() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn continues_a_guest_through_five_cuts_with_a_preempt_channel_without_the_option() {
     for (kind, _) in types::preempt_orders() {
-        cut(&machine().kind(&kind), &["postcopy-preempt"], &[], 12);
+        cut(&machine().kind(&kind), &[POSTCOPY_PREEMPT], &[], 12);
     }
 }
 

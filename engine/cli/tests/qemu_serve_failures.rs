@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 
+use retpath_codec::wire::capability::POSTCOPY_RAM;
 use retpath_support::SOON;
 use retpath_support::harm::{HARMS, do_harm, flip};
 use retpath_support::program::Program;
@@ -308,7 +309,7 @@ fn does_not_resume_to_a_fresh_qemu() {
 fn misfit(other: &Machine) -> (Value, String) {
     let image = Image::saved(&machine());
     let mut qemu = Qemu::incoming(other);
-    qemu.enable(&["postcopy-ram"]);
+    qemu.enable(&[POSTCOPY_RAM]);
     qemu.listen();
     let uri = retpath_support::qemu::migration::unix(&qemu.socket());
     let mut served = image.serve(&[&uri], &[]);

@@ -2,6 +2,7 @@
 //!
 //! Needs huge pages in the pool; reserves them where it may, and says so where it may not.
 
+use retpath_codec::wire::capability::POSTCOPY_PREEMPT;
 use retpath_engine::memory;
 use retpath_support::SOON;
 use retpath_support::kernel::Pool;
@@ -73,7 +74,7 @@ fn serves_huge_pages_through_the_preempt_channel() {
     };
     for (kind, _) in types::preempt_orders() {
         let more = ["--preempt", "--bandwidth", "8M"];
-        boot(&machine().kind(&kind), &["postcopy-preempt"], &more, 0);
+        boot(&machine().kind(&kind), &[POSTCOPY_PREEMPT], &more, 0);
     }
 }
 
@@ -86,7 +87,7 @@ fn sends_half_a_huge_page_again_where_the_link_was_cut() {
     boot(&machine(), &[], &["--bandwidth", "4M"], 3);
     for (kind, _) in types::preempt_orders() {
         let more = ["--preempt", "--bandwidth", "4M"];
-        boot(&machine().kind(&kind), &["postcopy-preempt"], &more, 3);
+        boot(&machine().kind(&kind), &[POSTCOPY_PREEMPT], &more, 3);
     }
 }
 

@@ -9,17 +9,12 @@
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{Event, SectionKind, Subsection};
+use retpath_codec::wire::section::{DIRTY_BITMAP_NAME, RAM_NAME};
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 use super::manifest::{Manifest, Seen};
 use super::{Error, Writer};
 use retpath_engine::destination::Tail;
-
-/// The section that is RAM.
-const RAM: &[u8] = b"ram";
-
-/// The PING with which a source asks whether the device state is loaded
-/// (`savevm.h`, since 10.2).
-const PING_LOADED: u32 = 0x42;
 
 /// Most bytes of a description of which the name is shown in a message.
 const SHOWN: usize = 64;
@@ -84,7 +79,7 @@ impl Recorder {
                 let idstr = identity.map(|identity| identity.idstr);
                 match (kind, idstr) {
                     (SectionKind::Full, _) => self.keep(event, writer)?,
-                    (SectionKind::Start, Some(RAM)) => self.seen.ram_section = *id,
+                    (SectionKind::Start, Some(RAM_NAME)) => self.seen.ram_section = *id,
                     (SectionKind::End, _) if *id == self.seen.ram_section => self.devices = true,
                     (SectionKind::Start, Some(idstr)) => return Err(iterable(idstr)),
                     _ => {}
@@ -160,7 +155,9 @@ impl Recorder {
             Command::Packaged { .. } => self.devices = true,
             Command::PostcopyRun => self.seen.switched = true,
             Command::SwitchoverStart => self.seen.switchover_start = true,
-            Command::Ping { value } if *value == PING_LOADED => self.seen.asks_loaded = true,
+            Command::Ping { value } if *value == PING_PACKAGE_LOADED => {
+                self.seen.asks_loaded = true
+            }
             _ => {}
         }
     }
@@ -240,7 +237,7 @@ fn iterable(idstr: &[u8]) -> Error {
     let shown = &idstr[..idstr.len().min(SHOWN)];
     let name = String::from_utf8_lossy(shown);
     let advice = match idstr {
-        b"dirty-bitmap" => "turn the capability dirty-bitmaps off at the source",
+        DIRTY_BITMAP_NAME => "turn the capability dirty-bitmaps off at the source",
         b"block" => "migrate the disks by other means, without block migration",
         _ => "take that device out of the machine before it is saved",
     };

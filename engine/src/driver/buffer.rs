@@ -1,15 +1,15 @@
-//! Bytes on their way in and out of a link.
+//! Buffers between a link and a decoder or encoder.
 
 use std::io;
 
 use crate::socket::{Link, Moved};
 
-/// What one read asks for: enough for fifteen pages and their headers, and
-/// little enough that a fault never waits long behind it.
+/// Size of one read: enough for fifteen pages and their headers, and short enough that
+/// it never delays a fault for long.
 const READ: usize = 64 * 1024;
 
-/// Received bytes that have not been decoded yet. Contiguous, and as large as
-/// the largest message that the decoder asks for.
+/// Received bytes that have not been decoded yet. Contiguous; grows to the largest
+/// message that the decoder needs.
 #[derive(Debug)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
@@ -26,12 +26,12 @@ impl Inbox {
         }
     }
 
-    /// What has arrived and is not consumed.
+    /// The received bytes that have not been consumed.
     pub(super) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// Takes `size` bytes off the front.
+    /// Removes `size` bytes from the front.
     pub(super) fn consume(&mut self, size: usize) {
         self.start = self.start.saturating_add(size).min(self.end);
         if self.start == self.end {
@@ -39,8 +39,8 @@ impl Inbox {
         }
     }
 
-    /// Reads once from the link. The decoder says that it needs `need` more
-    /// bytes; its own limits bound that number. `exact` reads no more.
+    /// Reads once from the link. The decoder needs `need` more bytes, a number that its
+    /// own limits bound. With `exact`, reads no more than those.
     pub(super) fn fill(&mut self, link: &Link, need: usize, exact: bool) -> io::Result<Moved> {
         let room = if exact { need } else { need.max(READ) };
         if self.bytes.len() - self.end < room {
@@ -68,7 +68,7 @@ impl Inbox {
     }
 }
 
-/// Bytes to send, and how many of them the link has taken.
+/// Bytes to send, and how many of them have been written.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub(super) bytes: Vec<u8>,
@@ -80,13 +80,13 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
-    /// Forgets everything: the link that it was meant for is gone.
+    /// Drops all bytes, because their link is closed.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;
     }
 
-    /// Sends as much as the link takes; says whether that was all.
+    /// Writes as much as the link accepts; returns whether that was everything.
     pub(super) fn flush(&mut self, link: &Link) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
             match link.write(&self.bytes[self.sent..])? {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn keeps_bytes_in_order_through_small_and_large_reads() {
-        let (near, far) = Link::pair().expect("a pair");
+        let (near, far) = Link::pair().expect("descriptors");
         let sent: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
         let mut out = Outbox {
             bytes: sent.clone(),

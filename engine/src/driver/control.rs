@@ -1,4 +1,4 @@
-//! A handle on a running loop, for other threads: stop, or break the link.
+//! A handle for other threads to stop a running loop or break its link.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 const STOP: u32 = 1;
 const PAUSE: u32 = 2;
 
-/// Tells a loop what to do. Clones speak to the same loop.
+/// Controls a running loop from other threads. Clones control the same loop.
 #[derive(Clone, Debug)]
 pub struct Control {
     inner: Arc<Inner>,
@@ -23,11 +23,11 @@ struct Inner {
 }
 
 impl Control {
-    /// A handle for one loop.
+    /// Makes a handle for one loop.
     ///
     /// # Errors
     ///
-    /// The system has no descriptor left.
+    /// No file descriptor is available.
     pub fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
@@ -38,24 +38,23 @@ impl Control {
         })
     }
 
-    /// Ends the loop: it closes its links and returns.
+    /// Stops the loop: it closes its links and returns.
     pub fn stop(&self) {
         self.wish(STOP);
     }
 
-    /// Breaks the link, as QEMU's `migrate-pause` does; the migration waits to
-    /// be recovered.
+    /// Breaks the link, like QEMU's `migrate-pause`; the migration can be recovered.
     pub fn pause(&self) {
         self.wish(PAUSE);
     }
 
     fn wish(&self, wish: u32) {
         self.inner.wishes.fetch_or(wish, Ordering::Release);
-        // Full means that the loop has been woken already.
+        // A full counter has woken the loop already.
         let _ = rustix::io::write(&self.inner.event, &1u64.to_ne_bytes());
     }
 
-    /// What has been wished for since the last call.
+    /// The requests since the last call.
     pub(super) fn take(&self) -> Wishes {
         let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);
         let wishes = self.inner.wishes.swap(0, Ordering::Acquire);

@@ -1,8 +1,8 @@
-//! The loops: readiness in, events to a core, its decisions out.
+//! The poll loops that drive the cores: readiness becomes events, actions become system
+//! calls.
 //!
-//! A loop runs on the thread that calls it. It never blocks but in poll(2),
-//! and it ends with a [`RunError`], or when its core says so; see [`Control`]
-//! for ending it from elsewhere.
+//! A loop runs on the thread that calls it and blocks only in poll(2). It ends when its
+//! core is done or with a [`RunError`]; [`Control`] stops it from another thread.
 
 #[cfg(feature = "uffd")]
 mod buffer;
@@ -45,7 +45,7 @@ impl Clock {
     }
 }
 
-/// Descriptors to wait for in one poll(2).
+/// The descriptors of one poll(2).
 struct Waiting<'fd> {
     fds: Vec<PollFd<'fd>>,
     /// Indices of links that can be read although their descriptors may not say so.
@@ -60,8 +60,8 @@ impl<'fd> Waiting<'fd> {
         }
     }
 
-    /// Adds a descriptor, if there is one; the answer is what
-    /// [`Waiting::readable`] takes.
+    /// Adds a descriptor, if there is one; returns its index for
+    /// [`Waiting::readable`].
     fn add(&mut self, fd: Option<BorrowedFd<'fd>>, flags: PollFlags) -> Option<usize> {
         let fd = fd?;
         self.fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -78,7 +78,7 @@ impl<'fd> Waiting<'fd> {
         Some(at)
     }
 
-    /// Sleeps until a descriptor is ready, or the time is over.
+    /// Sleeps until a descriptor is ready or the time has passed.
     fn wait(&mut self, most: Duration) -> Result<(), RunError> {
         let most = match self.buffered.is_empty() {
             true => most,
@@ -99,7 +99,7 @@ impl<'fd> Waiting<'fd> {
         self.fds.len()
     }
 
-    /// Whether anything has happened to one of those added last.
+    /// Whether any descriptor from index `first` on is ready.
     #[cfg(feature = "uffd")]
     fn any_since(&self, first: usize) -> bool {
         self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
@@ -116,7 +116,7 @@ impl<'fd> Waiting<'fd> {
         self.fds[at].revents() | buffered
     }
 
-    /// Whether there is something to read, be it an end or an error.
+    /// Whether there is something to read, including the end or an error.
     fn readable(&self, at: Option<usize>) -> bool {
         self.flags(at)
             .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)

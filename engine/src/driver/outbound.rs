@@ -1,4 +1,4 @@
-//! One link of a source, and what is being written to it.
+//! The sending side of one link of a source.
 
 use std::io::{self, IoSlice};
 
@@ -12,19 +12,19 @@ use crate::protocol::wide;
 use crate::socket::{Link, Moved};
 use crate::source::{Gather, PageRun, PageSource};
 
-/// What a turn of sending came to.
+/// The outcome of sending on a channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pumped {
     /// There is more to send.
     More,
-    /// The link takes no more now.
+    /// The link accepts no more bytes now.
     Blocked,
-    /// There is nothing to send, perhaps until a certain time.
+    /// There is nothing to send, perhaps until some time.
     Idle { until: Option<u64> },
 }
 
 impl Pumped {
-    /// What to wait for besides input.
+    /// The events to poll for besides input.
     pub(super) fn wants(self) -> PollFlags {
         match self {
             Self::Blocked => PollFlags::OUT,
@@ -33,19 +33,19 @@ impl Pumped {
     }
 }
 
-/// A link, and what goes out on it next: bytes, then the records of a run.
+/// A link and what to write to it next: bytes, then the records of a run.
 pub(super) struct Outbound {
     channel: Channel,
     pub(super) link: Link,
     head: Vec<u8>,
     run: Option<PageRun>,
     gather: Gather,
-    /// The run's pages, if the memory does not lend them.
+    /// Length of the run's pages in `scratch`, if the memory does not lend them.
     copied: Option<usize>,
     scratch: Vec<u8>,
-    /// How much of all that the link has taken.
+    /// Bytes of all that have been written.
     sent: usize,
-    /// Bytes that it has taken in all.
+    /// Bytes written since the link was opened.
     pub(super) written: u64,
 }
 
@@ -64,12 +64,12 @@ impl Outbound {
         }
     }
 
-    /// Where bytes go that come before the next run.
+    /// The buffer for bytes that precede the next run.
     pub(super) fn head(&mut self) -> &mut Vec<u8> {
         &mut self.head
     }
 
-    /// Takes a run on, behind the head; says how many of its pages are zero.
+    /// Appends a run; returns how many of its pages are zero.
     pub(super) fn lay(
         &mut self,
         run: PageRun,
@@ -99,7 +99,7 @@ impl Outbound {
         Ok(zeros)
     }
 
-    /// Writes what is left; says whether that was all.
+    /// Writes as much as the link accepts; returns whether that was everything.
     pub(super) fn flush(&mut self, pages: &dyn PageSource) -> Result<bool, RunError> {
         let failed = RunError::link("writing", self.channel);
         loop {
@@ -152,5 +152,5 @@ impl Outbound {
     }
 }
 
-/// Parts that one write takes: head, and sixteen headers and pages.
+/// Maximum number of buffers in one write: the head, sixteen headers and pages, and more.
 const SLICES: usize = 40;

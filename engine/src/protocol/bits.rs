@@ -1,10 +1,9 @@
-//! A fixed-size set of small numbers, one bit each.
+//! A bitmap of fixed size.
 //!
-//! Ranges are checked by the callers, who know blocks and pages; a bit beyond
-//! the end reads as 0 and cannot be set. Bits beyond the end are always 0, so
-//! that words can be handed out as they are.
+//! Callers check ranges, because they know blocks and pages. A bit past the end reads as
+//! 0 and cannot be set, so the words can be exported as they are.
 
-/// A set of the numbers below a fixed bound.
+/// A set of numbers below a fixed bound, one bit each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bits {
     words: Vec<u64>,
@@ -13,11 +12,11 @@ pub struct Bits {
 }
 
 impl Bits {
-    /// The empty set of numbers below `len`.
+    /// Makes the empty set of numbers below `len`.
     ///
     /// # Panics
     ///
-    /// If `len` bits do not fit the address space.
+    /// If `len` bits exceed the address space.
     pub fn new(len: u64) -> Self {
         let words = usize::try_from(len.div_ceil(64)).expect("bits fit the address space");
         Self {
@@ -27,7 +26,7 @@ impl Bits {
         }
     }
 
-    /// The set of all numbers below `len`.
+    /// Makes the set of all numbers below `len`.
     pub fn full(len: u64) -> Self {
         let mut bits = Self::new(len);
         bits.set_range(0, len);
@@ -39,12 +38,12 @@ impl Bits {
         self.len
     }
 
-    /// Whether no number is in the set.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// How many numbers are in the set.
+    /// The number of members.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -62,7 +61,7 @@ impl Bits {
         }
     }
 
-    /// Adds `at`; says whether it is new.
+    /// Adds `at`; returns whether it is new.
     pub fn set(&mut self, at: u64) -> bool {
         if at >= self.len || self.test(at) {
             return false;
@@ -72,7 +71,7 @@ impl Bits {
         true
     }
 
-    /// Takes `at` out; says whether it was there.
+    /// Removes `at`; returns whether it was a member.
     pub fn clear(&mut self, at: u64) -> bool {
         if !self.test(at) {
             return false;
@@ -82,18 +81,18 @@ impl Bits {
         true
     }
 
-    /// Adds `start..start + len`, as far as it is below the bound; says how
-    /// many numbers are new.
+    /// Adds the part of `start..start + len` below the bound; returns how many numbers
+    /// are new.
     pub fn set_range(&mut self, start: u64, len: u64) -> u64 {
         self.range(start, len, |word, mask| word | mask)
     }
 
-    /// Takes `start..start + len` out; says how many numbers were there.
+    /// Removes `start..start + len`; returns how many numbers were members.
     pub fn clear_range(&mut self, start: u64, len: u64) -> u64 {
         self.range(start, len, |word, mask| word & !mask)
     }
 
-    /// How many of `start..start + len` are in the set.
+    /// The number of members in `start..start + len`.
     pub fn count_range(&self, start: u64, len: u64) -> u64 {
         let end = start.saturating_add(len).min(self.len);
         let mut at = start;
@@ -106,30 +105,29 @@ impl Bits {
         count
     }
 
-    /// The first number from `from` on that is in the set.
+    /// The first member at or after `from`.
     pub fn next(&self, from: u64) -> Option<u64> {
         self.seek(from, |word| word)
     }
 
-    /// The first number from `from` on, below the bound, that is not.
+    /// The first number at or after `from` and below the bound that is not a member.
     pub fn next_gap(&self, from: u64) -> Option<u64> {
         self.seek(from, |word| !word).filter(|at| *at < self.len)
     }
 
-    /// The first number of `start..start + len` that is in the set. Looks no
-    /// further than the range.
+    /// The first member in `start..start + len`. Scans no further than the range.
     pub fn next_in(&self, start: u64, len: u64) -> Option<u64> {
         self.seek_in(start, len, |word| word)
     }
 
-    /// The first number of `start..start + len`, below the bound, that is not
-    /// in the set. Looks no further than the range.
+    /// The first number in `start..start + len` and below the bound that is not a
+    /// member. Scans no further than the range.
     pub fn next_gap_in(&self, start: u64, len: u64) -> Option<u64> {
         self.seek_in(start, len, |word| !word)
     }
 
-    /// Adds the members of `other` that lie in `start..start + len`, as far as
-    /// they are below the bound; says how many are new.
+    /// Adds the members of `other` in `start..start + len` that are below the bound;
+    /// returns how many are new.
     pub fn add_common(&mut self, other: &Bits, start: u64, len: u64) -> u64 {
         let end = start.saturating_add(len).min(self.len).min(other.len);
         let before = self.count;
@@ -144,7 +142,7 @@ impl Bits {
         self.count - before
     }
 
-    /// Takes out everything that is not in `other`.
+    /// Removes every member that is not in `other`.
     pub fn keep_common(&mut self, other: &Bits) {
         let others = other.words.iter().copied().chain(std::iter::repeat(0));
         self.count = 0;
@@ -154,8 +152,8 @@ impl Bits {
         }
     }
 
-    /// Replaces the set: number `i` is bit `i % 64` of word `i / 64`. Words
-    /// that are not given are 0; bits beyond the bound are dropped.
+    /// Replaces the set: number `i` is bit `i % 64` of word `i / 64`. Missing words
+    /// are 0; bits past the bound are dropped.
     pub fn assign(&mut self, words: impl IntoIterator<Item = u64>) {
         let mut words = words.into_iter();
         let mut left = self.len;
@@ -172,7 +170,7 @@ impl Bits {
         }
     }
 
-    /// The runs of neighbouring numbers in the set: start and length of each.
+    /// The runs of adjacent members: start and length of each.
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -182,7 +180,7 @@ impl Bits {
         })
     }
 
-    /// The runs of neighbouring numbers of `start..start + len` in the set.
+    /// The runs of adjacent members in `start..start + len`.
     pub fn runs_in(&self, start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let end = start.saturating_add(len).min(self.len);
         let mut at = start;
@@ -254,7 +252,7 @@ fn mask(at: u64) -> u64 {
     1 << (at % 64)
 }
 
-/// How many numbers from `at` on share its word and lie below `end`, and their
+/// The number of bits from `at` on that share its word and lie below `end`, and their
 /// mask in that word.
 fn span(at: u64, end: u64) -> (u64, u64) {
     let span = (64 - at % 64).min(end - at);
@@ -265,7 +263,7 @@ fn span(at: u64, end: u64) -> (u64, u64) {
 mod tests {
     use super::*;
 
-    /// A set too simple to be wrong.
+    /// The bits as booleans.
     fn naive(bits: &Bits) -> Vec<bool> {
         (0..bits.len()).map(|at| bits.test(at)).collect()
     }
@@ -312,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_no_further_than_the_range() {
+    fn scans_no_further_than_the_range() {
         let mut bits = Bits::new(200);
         for at in [3, 64, 130, 199] {
             bits.set(at);
@@ -372,7 +370,7 @@ mod tests {
         }
         let mut bits = Bits::full(70);
         bits.assign([u64::MAX, u64::MAX]);
-        assert_eq!(bits.words()[1], 0x3f, "no bits beyond the bound");
+        assert_eq!(bits.words()[1], 0x3f, "no bits past the bound");
         bits.assign([]);
         assert!(bits.is_empty());
     }
@@ -382,12 +380,12 @@ mod tests {
         let mut bits = Bits::new(70);
         assert!(bits.set(69));
         assert!(!bits.set(69));
-        assert!(!bits.set(70), "beyond the bound");
+        assert!(!bits.set(70), "past the bound");
         assert_eq!(bits.count(), 1);
         assert!(bits.clear(69));
         assert!(!bits.clear(69));
         assert!(bits.is_empty());
         assert!(Bits::full(70).is_full());
-        assert_eq!(Bits::full(70).words()[1], 0x3f, "no bits beyond the bound");
+        assert_eq!(Bits::full(70).words()[1], 0x3f, "no bits past the bound");
     }
 }

@@ -1,24 +1,24 @@
-//! RAM blocks: how long they are, what their pages are, where they lie.
+//! RAM blocks: names, lengths and page sizes.
 //!
-//! Every offset and length that came from a peer or from the kernel is checked
-//! here, without wrapping, before anything else looks at it.
+//! Every offset and length from a peer or from the kernel is checked here, without
+//! wrapping, before it is used.
 
 use std::fmt;
 
 use retpath_codec::{BlockName, Name, NameBuf};
 
-/// Number of a RAM block: its place in the block list.
+/// Number of a RAM block: its index in the block list.
 pub type BlockId = usize;
 
 /// A RAM block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Name, as the block list spells it.
+    /// Name in the block list.
     pub name: NameBuf,
     /// Length in bytes, a multiple of `page`.
     pub len: u64,
-    /// Host page size in bytes: what is requested and placed at once. A power
-    /// of two, and a multiple of the target page size.
+    /// Host page size in bytes: the unit of requests and placement. A power of two,
+    /// and a multiple of the target page size.
     pub page: u64,
 }
 
@@ -29,22 +29,22 @@ pub struct Blocks {
     target: u64,
 }
 
-/// Why a block, or a part of one, is refused.
+/// Invalid block or range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockError {
-    /// The target page size is no power of two of at least 1 KiB.
+    /// The target page size is not a power of two of at least 1 KiB.
     TargetPage {
-        /// It, in bytes.
+        /// The size in bytes.
         size: u64,
     },
-    /// The host page size is no power of two, or smaller than a target page.
+    /// The host page size is not a power of two, or smaller than a target page.
     HostPage {
-        /// It, in bytes.
+        /// The size in bytes.
         size: u64,
     },
-    /// The block's length is 0 or no multiple of its page size.
+    /// The block's length is 0 or not a multiple of its page size.
     Length {
-        /// It, in bytes.
+        /// The length in bytes.
         len: u64,
         /// The block's host page size in bytes.
         page: u64,
@@ -53,9 +53,9 @@ pub enum BlockError {
     Twice,
     /// No block has this name or number.
     Unknown,
-    /// A range is empty.
+    /// The range is empty.
     Empty,
-    /// A range passes the end of its block.
+    /// The range ends past the end of its block.
     Overrun {
         /// Its start in bytes.
         start: u64,
@@ -64,7 +64,7 @@ pub enum BlockError {
         /// The block's length in bytes.
         block: u64,
     },
-    /// A range does not begin and end at page boundaries.
+    /// The range does not begin and end at page boundaries.
     Unaligned {
         /// Its start in bytes.
         start: u64,
@@ -76,7 +76,7 @@ pub enum BlockError {
 }
 
 impl Blocks {
-    /// No blocks yet, for pages of `target` bytes.
+    /// Makes an empty list for target pages of `target` bytes.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Blocks {
         })
     }
 
-    /// Adds a block and says its number.
+    /// Adds a block and returns its number.
     ///
     /// # Errors
     ///
@@ -123,12 +123,12 @@ impl Blocks {
         self.list.iter()
     }
 
-    /// How many blocks there are.
+    /// The number of blocks.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no blocks.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -147,25 +147,25 @@ impl Blocks {
         self.list.iter().position(|block| block.name.name() == name)
     }
 
-    /// How many target pages a block has; 0 if there is no such block.
+    /// The number of target pages of a block; 0 if there is no such block.
     pub fn target_pages(&self, id: BlockId) -> u64 {
         self.list.get(id).map_or(0, |block| block.len / self.target)
     }
 
-    /// How many target pages all blocks have.
+    /// The number of target pages of all blocks.
     pub fn total_pages(&self) -> u64 {
         self.list.iter().map(|block| block.len / self.target).sum()
     }
 
-    /// Bitwise OR of all page sizes, as POSTCOPY_ADVISE has it.
+    /// Bitwise OR of all page sizes, as in POSTCOPY_ADVISE.
     pub fn page_summary(&self) -> u64 {
         self.list
             .iter()
             .fold(0, |summary, block| summary | block.page)
     }
 
-    /// Checks that a range is inside its block and made of whole pages of
-    /// `page` bytes.
+    /// Checks that a range lies inside its block and consists of whole pages of `page`
+    /// bytes.
     ///
     /// # Errors
     ///
@@ -211,15 +211,15 @@ impl fmt::Display for BlockError {
             }
             BlockError::Twice => f.write_str("two blocks have the same name"),
             BlockError::Unknown => f.write_str("no such block"),
-            BlockError::Empty => f.write_str("an empty range"),
+            BlockError::Empty => f.write_str("empty range"),
             BlockError::Overrun { start, len, block } => write!(
                 f,
-                "range 0x{start:x} + 0x{len:x} passes the end of the block at 0x{block:x}"
+                "range 0x{start:x} + 0x{len:x} exceeds the block length 0x{block:x}"
             ),
             BlockError::Unaligned { start, len, page } => {
                 write!(
                     f,
-                    "range 0x{start:x} + 0x{len:x} is not made of pages of {page} bytes"
+                    "range 0x{start:x} + 0x{len:x} is not aligned to the page size {page}"
                 )
             }
         }
@@ -234,13 +234,13 @@ mod tests {
 
     fn one(len: u64, page: u64) -> Result<Blocks, BlockError> {
         let mut blocks = Blocks::new(4096)?;
-        let name = NameBuf::new("pc.ram").expect("a good name");
+        let name = NameBuf::new("pc.ram").expect("valid name");
         blocks.add(Block { name, len, page })?;
         Ok(blocks)
     }
 
     #[test]
-    fn refuses_page_sizes_that_are_none() {
+    fn refuses_invalid_page_sizes() {
         assert!(Blocks::new(512).is_err());
         assert!(Blocks::new(4097).is_err());
         assert_eq!(one(8192, 2048), Err(BlockError::HostPage { size: 2048 }));
@@ -256,16 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_same_name_twice() {
-        let mut blocks = one(4096, 4096).expect("a good block");
+    fn refuses_a_duplicate_name() {
+        let mut blocks = one(4096, 4096).expect("valid block");
         let again = blocks.block(0).expect("block 0").clone();
         assert_eq!(blocks.add(again), Err(BlockError::Twice));
     }
 
     #[test]
     fn numbers_the_blocks_and_counts_their_pages() {
-        let mut blocks = one(1 << 21, 1 << 16).expect("a good block");
-        let name = NameBuf::new("vga.vram").expect("a good name");
+        let mut blocks = one(1 << 21, 1 << 16).expect("valid block");
+        let name = NameBuf::new("vga.vram").expect("valid name");
         let (len, page) = (5 << 12, 1 << 12);
         assert_eq!(blocks.add(Block { name, len, page }), Ok(1));
         assert_eq!((blocks.len(), blocks.is_empty()), (2, false));
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn checks_ranges_without_wrapping() {
-        let blocks = one(1 << 21, 1 << 16).expect("a good block");
+        let blocks = one(1 << 21, 1 << 16).expect("valid block");
         let page = 1 << 16;
         assert_eq!(blocks.check(0, 0, 1 << 21, page), Ok(()));
         assert_eq!(blocks.check(1, 0, page, page), Err(BlockError::Unknown));

@@ -1,9 +1,9 @@
-//! Which QEMU release a machine type belongs to: what both sides do on the wire depends on it, not
-//! on the release of the program.
+//! The QEMU release of a machine type, on which the wire format depends on both sides; the
+//! release of the program does not matter.
 //!
 //! Versioned machine types end in `-MAJOR.MINOR`: `pc-i440fx-7.2`, `pc-q35-10.0`, `virt-9.1`,
-//! `pc-0.15`. Others (`microvm`, or a distribution's own `pc-q35-rhel9.4.0`) tell nothing. Nothing
-//! here panics, whatever the name is.
+//! `pc-0.15`. Others (`microvm`, or a distribution's own `pc-q35-rhel9.4.0`) have no known
+//! release. Nothing here panics on any name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,10 +26,10 @@ pub enum Preempt {
 }
 
 impl Release {
-    /// The last release whose machine types send no configuration.
+    /// The last release whose machine types send no configuration section.
     pub const OLD: Self = Self { major: 2, minor: 3 };
 
-    /// The release of a machine type, if its name tells.
+    /// The release of a machine type, if its name contains it.
     pub fn of(machine: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(machine).ok()?;
         let (_, version) = text.rsplit_once('-')?;
@@ -46,8 +46,8 @@ impl Release {
         }
     }
 
-    /// Whether a source whose link breaks after it has stopped its guest, and before the destination
-    /// has loaded the device state, may be paused; later ones fail, and run the guest again. QEMU:
+    /// Whether a source is paused when its link breaks after it has stopped its guest and before the
+    /// destination has loaded the device state; later sources fail, and run the guest again. QEMU:
     /// state `postcopy-device`, since 10.2.
     pub fn may_pause_at_switch(self) -> bool {
         (self.major, self.minor) <= (10, 1)
@@ -58,14 +58,14 @@ impl Release {
         self.major >= 10
     }
 
-    /// Whether a source takes one SWITCHOVER_ACK whether or not it waits for it:
-    /// it is no older than its machine type, and the message is known from 8.1 on.
+    /// Whether a source accepts one SWITCHOVER_ACK even if it does not wait for it: the
+    /// program is at least as new as its machine type, and 8.1 introduced the message.
     pub fn takes_ack(self) -> bool {
         (self.major, self.minor) >= (8, 1) && self.waits_for_one_ack()
     }
 
     /// Whether a source with the capability `switchover-ack` waits for one SWITCHOVER_ACK from the
-    /// destination; later ones wait for each device that asks for it, and fail if any other comes.
+    /// destination; later sources wait for one per device that requests it, and fail on any other.
     /// QEMU: property `switchover-ack-legacy`.
     pub fn waits_for_one_ack(self) -> bool {
         (self.major, self.minor) <= (11, 0)
@@ -86,7 +86,9 @@ impl FromStr for Release {
                 let (major, minor) = (number(major)?, number(minor)?);
                 Some(Self { major, minor })
             })
-            .ok_or_else(|| format!("`{text}` is no QEMU release: write it as in 7.2"))
+            .ok_or_else(|| {
+                format!("`{text}` is not a QEMU release: must be MAJOR.MINOR, such as 7.2")
+            })
     }
 }
 
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_release_that_a_machine_type_ends_in() {
+    fn parses_the_release_of_a_machine_type() {
         for (machine, release) in [
             ("pc-i440fx-7.2", "7.2"),
             ("pc-q35-10.0", "10.0"),
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_guess_at_other_names() {
+    fn ignores_names_without_a_release() {
         for machine in [
             "microvm",
             "pc",
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_changed_between_releases() {
+    fn knows_the_changes_between_releases() {
         let of = |text: &str| text.parse::<Release>().expect("a release");
         assert_eq!(of("2.12").preempt(), Preempt::Early);
         assert_eq!(of("7.2").preempt(), Preempt::Early);

@@ -1,10 +1,9 @@
-//! What happened, in numbers: counters of pages and requests, and how long
-//! faults waited.
+//! Statistics: counters of pages and requests, and latencies of faults.
 //!
-//! Both cores use it, and each fills what it can see. All times are in
-//! nanoseconds. Nothing here fails or panics; a time longer than [`LONGEST`]
-//! counts as that long. The first time of a kind makes 16 KiB of counters, and
-//! one that is twice as long as any before adds 8 KiB to them, up to 250 KiB.
+//! Both cores use them, and each fills the fields that it can measure. All times are in
+//! nanoseconds. Nothing here fails or panics; a latency longer than [`LONGEST`] is
+//! recorded as that. The first latency of a kind allocates 16 KiB of counters, and one
+//! that is twice as long as any before adds 8 KiB, up to 250 KiB.
 //!
 //! The buckets are those of QEMU's `postcopy-latency-dist`
 //! (`postcopy-ram.c:blocktime_latency_account`).
@@ -14,15 +13,15 @@ use std::fmt;
 #[cfg(feature = "percentiles")]
 use hdrhistogram::Histogram;
 
-/// How many buckets QEMU has.
+/// Number of buckets in QEMU.
 pub const BUCKETS: usize = 24;
 
-/// Longest time that is told apart from longer ones, in nanoseconds.
+/// Longest latency that is recorded exactly, in nanoseconds.
 pub const LONGEST: u64 = 1_000_000_000_000;
 
-/// Latencies counted in QEMU's buckets: bucket `i` holds those of at least
-/// `2^i` and less than `2^(i+1)` microseconds. The first one also holds what
-/// is shorter, the last one what is longer.
+/// Latencies counted in QEMU's buckets: bucket `i` counts those of at least `2^i` and
+/// less than `2^(i+1)` microseconds. The first one also counts shorter latencies, the
+/// last one longer ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buckets([u64; BUCKETS]);
 
@@ -33,8 +32,8 @@ impl Buckets {
         usize::try_from(log).unwrap_or(usize::MAX).min(BUCKETS - 1)
     }
 
-    /// The bounds of bucket `index` in microseconds: the first latency in it,
-    /// and the first one beyond it, if there is one.
+    /// The bounds of bucket `index` in microseconds: the first latency in it, and the
+    /// first one past it, unless it is the last bucket.
     pub fn bounds(index: usize) -> (u64, Option<u64>) {
         let last = BUCKETS - 1;
         let low = 1 << index.min(last);
@@ -46,12 +45,12 @@ impl Buckets {
         self.0[Self::index(nanos)] += 1;
     }
 
-    /// How many latencies each bucket holds.
+    /// The count of each bucket.
     pub fn counts(&self) -> &[u64; BUCKETS] {
         &self.0
     }
 
-    /// Adds what others have counted.
+    /// Adds the counts of `others`.
     pub fn add(&mut self, others: &Self) {
         for (mine, other) in self.0.iter_mut().zip(others.0) {
             *mine += other;
@@ -114,7 +113,7 @@ impl Latency {
         exact.map_or(0, |exact| exact.value_at_quantile(quantile))
     }
 
-    /// The longest, in nanoseconds, to three digits; 0 if there is none.
+    /// The longest latency in nanoseconds, to three digits; 0 if there is none.
     pub fn max(&self) -> u64 {
         self.exact.as_ref().map_or(0, Histogram::max)
     }
@@ -137,7 +136,7 @@ impl fmt::Debug for Latency {
     }
 }
 
-/// The latency of faults on missing pages, whole and in parts.
+/// The latency of faults on missing pages, in total and in parts.
 ///
 /// ```text
 ///  fault ─ request ─▶ request written ─ transfer ─▶ page here ─ placement ─▶ placed
@@ -147,61 +146,60 @@ impl fmt::Debug for Latency {
 pub struct FaultLatency {
     /// Destination: from the fault until the page is placed.
     pub total: Latency,
-    /// Destination: from the fault until its request has been written. Only
-    /// of faults whose page was requested by them.
+    /// Destination: from the fault until its request has been written. Only for faults
+    /// that caused a request.
     pub request: Latency,
-    /// Source: from reading a request until its page is handed out for
-    /// sending.
+    /// Source: from reading a request until its page is handed out.
     pub source: Latency,
-    /// Destination: from the written request until the last byte of the page
-    /// is here. `source` is inside it, but only the source can see it.
+    /// Destination: from the written request until the last byte of the page has been
+    /// received. It includes `source`, which only the source can measure.
     pub transfer: Latency,
     /// Destination: from the last byte of the page until it is placed.
     pub placement: Latency,
 }
 
-/// Counters and latencies of one side of a migration. Host pages unless said
+/// Counters and latencies of one side of a migration. Host pages unless stated
 /// otherwise.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// Destination: faults on missing pages, each page once.
     pub faults: u64,
-    /// Destination: faults on pages whose request was under way.
+    /// Destination: faults on pages that had been requested already.
     pub faults_pending: u64,
-    /// Destination: faults on pages that were there already.
+    /// Destination: faults on pages that were present already.
     pub faults_present: u64,
     /// Requests written by the destination, or accepted by the source.
     pub requests: u64,
-    /// Those among them that were made again after a recovery.
+    /// Those among them that were repeated after a recovery.
     pub requests_repeated: u64,
-    /// Requests for pages that had been sent, or waited already: the source
-    /// drops them.
+    /// Requests for pages that had been sent or were queued already: the source drops
+    /// them.
     pub requests_dropped: u64,
     /// Pages placed, or sent, because they were requested.
     pub demand: u64,
     /// Pages placed, or sent, without having been requested.
     pub sweep: u64,
-    /// Pages among those two that consist of zeros; at the source target pages,
-    /// those sent before the switch included.
+    /// Pages of zeros among `demand` and `sweep`; at the source target pages, including
+    /// those sent before the switch.
     pub zero: u64,
     /// Target pages written, or sent, before the switch.
     pub precopy: u64,
     /// Target pages discarded at the switch.
     pub discarded: u64,
-    /// Destination: target pages that never come, because virtio-mem says that
-    /// their memory is unplugged.
+    /// Destination: target pages that are never sent, because their memory is unplugged
+    /// in a virtio-mem device.
     pub unplugged: u64,
-    /// Destination: pages that were there already when they were placed.
+    /// Destination: pages that were present already when they were placed.
     pub present: u64,
-    /// Destination: pages refused because they had been received.
+    /// Destination: pages refused because they had been received already.
     pub duplicates: u64,
-    /// Destination: incomplete pages thrown away with a lost link.
+    /// Destination: incomplete pages dropped with a lost link.
     pub torn: u64,
-    /// How often the link was lost.
+    /// Number of lost links.
     pub pauses: u64,
-    /// How often the migration went on after that.
+    /// Number of times that the migration resumed.
     pub resumes: u64,
-    /// How long faults waited.
+    /// Latencies of faults.
     pub latency: FaultLatency,
 }
 
@@ -210,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_in_the_bucket_whose_bounds_hold_it() {
+    fn counts_in_the_bucket_whose_bounds_contain_it() {
         for (nanos, index) in [
             (0, 0),
             (999, 0),
@@ -252,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_is_too_long_as_the_longest() {
+    fn records_longer_latencies_as_the_longest() {
         let mut latency = Latency::new();
         latency.record(u64::MAX);
         assert_eq!(latency.count(), 1);
@@ -261,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_up_what_two_threads_recorded() {
+    fn adds_the_latencies_of_two_threads() {
         let (mut one, mut two) = (Latency::new(), Latency::new());
         one.record(1_000);
         two.record(5_000);
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_was_recorded_in_short() {
+    fn debug_output_is_a_summary() {
         let mut latency = Latency::default();
         for nanos in 1..=100 {
             latency.record(nanos);
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn has_no_latency_before_the_first() {
+    fn an_empty_distribution_is_all_zero() {
         let latency = Latency::new();
         assert_eq!(
             (latency.count(), latency.quantile(0.5), latency.max()),

@@ -1,15 +1,15 @@
-//! virtio-mem: which memory of a machine is unplugged.
+//! Parses the state of virtio-mem devices: which memory is unplugged.
 //!
-//! A virtio-mem device has a RAM block of its own, of which it gives the guest
-//! as many pieces as it is asked to. The pieces that are not plugged hold
-//! nothing. QEMU never sends them, in precopy or after the switch, and neither
-//! requests nor expects them as a destination (`ram.c:ramblock_page_is_discarded`,
-//! since 6.2); RAM records do not say which they are. The device's own state does:
+//! A virtio-mem device has a RAM block of its own, divided into pieces that are plugged
+//! on demand. Unplugged pieces have no content. QEMU never sends them, in precopy or
+//! after the switch, and neither requests nor expects them as a destination
+//! (`ram.c:ramblock_page_is_discarded`, since 6.2). RAM records do not say which pieces
+//! are unplugged; the state of the device does:
 //!
 //! ```text
 //!  section PATH/virtio-mem-device-early       section PATH/virtio-mem
-//!  (machine types from 8.0 on, in front       (machine types up to 7.2)
-//!  of the first page)
+//!  (machine types from 8.0 on, before         (machine types up to 7.2)
+//!  the first page)
 //!
 //!  8  guest physical address                  .  state of any virtio device
 //!  8  length of the region = the block        8  guest physical address
@@ -18,7 +18,7 @@
 //!  8  bytes plugged                           4  NUMA node
 //!  .  plugged pieces, 64 in each word         8  bytes that may be plugged
 //!                                             8  bytes plugged
-//!                                             8  bytes asked for
+//!                                             8  bytes requested
 //!                                             .  plugged pieces
 //!                                             .  subsections
 //! ```
@@ -27,14 +27,13 @@
 //! `virtio-mem.c:vmstate_virtio_mem_device` and `vmstate_virtio_mem_device_early`.
 //! The device's RAM block is called `PATH/ID`.
 //!
-//! The state of the virtio device in front has no length, so the rest is looked
-//! for: it must be there exactly once, with lengths that fit each other and with
-//! as many plugged pieces as bytes plugged. What does not fit is not understood,
-//! and then nothing counts as unplugged. A machine type without footers (up to
-//! 2.3) does not say where its sections begin; its virtio-mem is not understood.
+//! The preceding state of the virtio device has no length, so the parser searches the
+//! section: exactly one offset must have consistent lengths and as many plugged pieces
+//! as plugged bytes. Otherwise the state is ignored and no memory counts as unplugged.
+//! A machine type without footers (up to 2.3) does not mark where its sections begin;
+//! its virtio-mem devices are ignored.
 //!
-//! Nothing here panics, whatever the state holds, and at most 1 MiB of a section is
-//! kept at a time.
+//! Nothing here panics on any state, and at most 1 MiB of a section is kept at a time.
 
 use retpath_codec::BlockName;
 use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};
@@ -43,38 +42,38 @@ use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
 use crate::protocol::wide;
 
-/// A part of a RAM block that is unplugged: whole host pages.
+/// An unplugged range of a RAM block: whole host pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unplugged {
     /// The RAM block.
     pub block: BlockId,
-    /// Start in it, in bytes.
+    /// Offset in the block in bytes.
     pub start: u64,
     /// Length in bytes.
     pub len: u64,
 }
 
-/// Longest section that is looked at: twice the bitmap of the largest region.
+/// Maximum size of a section: twice the bitmap of the largest region.
 const MOST: usize = 1 << 20;
 
-/// Shortest piece (`virtio-mem.c:VIRTIO_MEM_MIN_BLOCK_SIZE`).
+/// Minimum size of a piece (`virtio-mem.c:VIRTIO_MEM_MIN_BLOCK_SIZE`).
 const MIN_PIECE: u64 = 1 << 20;
 
-/// Most places of a section that are looked at closely.
+/// Maximum number of candidate offsets in a section.
 const MOST_PLACES: usize = 16;
 
-/// Most devices, as each has a RAM block of its own.
+/// Maximum number of devices; each has a RAM block of its own.
 const MOST_DEVICES: usize = crate::destination::MAX_BLOCKS;
 
-/// The virtio-mem devices of a stream, as far as their states have come.
+/// The virtio-mem devices of a stream whose states have been received.
 #[derive(Debug, Default)]
 pub struct Devices {
     list: Vec<Device>,
-    /// The section that is coming, if it is a virtio-mem device's.
+    /// The open section, if it is a virtio-mem device's.
     open: Option<Open>,
-    /// Bytes of all regions so far.
+    /// Total size of all regions.
     total: u64,
-    /// The most that they may be.
+    /// Maximum of `total`.
     limit: u64,
 }
 
@@ -85,7 +84,7 @@ struct Device {
     state: State,
 }
 
-/// What a device's state says.
+/// The parsed state of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
     /// Length of the region in bytes.
@@ -95,7 +94,7 @@ struct State {
     plugged: Bits,
 }
 
-/// A section that is coming.
+/// A section that is being received.
 #[derive(Debug)]
 struct Open {
     path: Vec<u8>,
@@ -104,7 +103,7 @@ struct Open {
 }
 
 impl Devices {
-    /// No device yet, of a machine with at most `limit` bytes of RAM.
+    /// Makes an empty list, for a machine with at most `limit` bytes of RAM.
     pub fn new(limit: u64) -> Self {
         Self {
             limit,
@@ -112,8 +111,8 @@ impl Devices {
         }
     }
 
-    /// The devices in sections as they stand in a stream with footers, of a
-    /// machine with at most `limit` bytes of RAM.
+    /// Parses sections of a stream with footers, of a machine with at most `limit` bytes
+    /// of RAM.
     pub fn in_sections(limit: u64, sections: &[&[u8]]) -> Self {
         let mut stream = Vec::new();
         write::header(&mut stream);
@@ -132,8 +131,7 @@ impl Devices {
         devices
     }
 
-    /// Takes the next event of a main channel. Says whether one more device is
-    /// known now.
+    /// Handles an event of a main channel; returns whether it completed a device.
     pub fn event(&mut self, event: &Event<'_>) -> bool {
         match event {
             Event::Section { kind, identity, .. } => {
@@ -172,12 +170,12 @@ impl Devices {
         true
     }
 
-    /// The unplugged parts of these RAM blocks.
+    /// The unplugged ranges of these RAM blocks.
     pub fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
         self.list.iter().flat_map(|device| device.unplugged(blocks))
     }
 
-    /// The same, of the device that was added last.
+    /// The unplugged ranges of the device that was added last.
     pub fn newly_unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
         let newest = self.list.last();
         newest
@@ -187,15 +185,14 @@ impl Devices {
 }
 
 impl Device {
-    /// The unplugged parts of its RAM block.
+    /// The unplugged ranges of its RAM block.
     fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
         let block = self.block(blocks);
         let parts = block.map(|block| self.state.unplugged(block));
         parts.into_iter().flatten()
     }
 
-    /// The device's RAM block: the only one at its path that is as long as its
-    /// region.
+    /// The device's RAM block: the only one at its path with the length of its region.
     fn block(&self, blocks: &Blocks) -> Option<BlockId> {
         let State { region, piece, .. } = self.state;
         let is_own = |name: &[u8]| match self.path.as_slice() {
@@ -215,7 +212,7 @@ impl Device {
 }
 
 impl Open {
-    /// `None` if the section is no virtio-mem device's.
+    /// `None` if the section does not belong to a virtio-mem device.
     fn of(identity: Identity<'_>) -> Option<Self> {
         let (path, name) = match identity.idstr.iter().rposition(|byte| *byte == b'/') {
             Some(at) => (&identity.idstr[..at], &identity.idstr[at + 1..]),
@@ -233,7 +230,7 @@ impl Open {
         })
     }
 
-    /// With the next bytes; `None` if that is too long.
+    /// Appends bytes; `None` if the section is too long.
     fn with(mut self, bytes: &[u8]) -> Option<Self> {
         if bytes.len() > MOST - self.bytes.len() {
             return None;
@@ -244,7 +241,7 @@ impl Open {
 }
 
 impl State {
-    /// The state in an early section, which holds nothing else.
+    /// Parses an early section, which contains nothing else.
     fn early(bytes: &[u8]) -> Option<Self> {
         let mut numbers = Numbers(bytes);
         let (region, piece) = numbers.geometry()?;
@@ -253,7 +250,7 @@ impl State {
         numbers.0.is_empty().then_some(state)
     }
 
-    /// The state inside a section.
+    /// Searches a section for the state.
     fn find(bytes: &[u8]) -> Option<Self> {
         let places = (0..bytes.len()).filter_map(|at| {
             let mut numbers = Numbers(&bytes[at..]);
@@ -292,7 +289,7 @@ impl State {
     }
 }
 
-/// Big-endian numbers in a row.
+/// A sequence of big-endian numbers.
 struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {
@@ -302,7 +299,7 @@ impl Numbers<'_> {
         Some(u64::from_be_bytes(*number))
     }
 
-    /// Address, lengths of region and piece, node; gives the lengths.
+    /// Parses address, lengths of region and piece, and node; returns the lengths.
     fn geometry(&mut self) -> Option<(u64, u64)> {
         let (address, region, piece) = (self.be64()?, self.be64()?, self.be64()?);
         let (_node, rest) = self.0.split_first_chunk::<4>()?;
@@ -315,13 +312,13 @@ impl Numbers<'_> {
         whole.then_some((region, piece))
     }
 
-    /// A length of whole pieces of the region.
+    /// Parses a length of whole pieces of the region.
     fn part_of(&mut self, region: u64, piece: u64) -> Option<u64> {
         let part = self.be64()?;
         (part <= region && part.is_multiple_of(piece)).then_some(part)
     }
 
-    /// The bitmap; `None` if it does not hold as many pieces as `size` says.
+    /// Parses the bitmap; `None` if the plugged pieces do not add up to `size`.
     fn plugged(&mut self, region: u64, piece: u64, size: u64) -> Option<State> {
         let pieces = region / piece;
         let len = pieces.div_ceil(64).checked_mul(8)?;
@@ -335,7 +332,7 @@ impl Numbers<'_> {
         let count: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
         let mut plugged = Bits::new(pieces);
         plugged.assign(words);
-        // Bits beyond the region are dropped, and are missing then.
+        // Bits past the region are dropped, so the counts differ then.
         (count == plugged.count() && count * piece == size).then_some(State {
             region,
             piece,

@@ -1,17 +1,17 @@
-//! Is a page all zero?
+//! Zero-page detection.
 //!
-//! Every page of a guest's RAM is looked at once before it is sent, so this
-//! runs at memory speed: pieces of 256 bytes are folded with OR, which the
-//! compiler turns into vector loads, and the first piece that is not zero ends
-//! the look. Nothing here fails, panics or allocates.
+//! Every page of a guest's RAM is examined once before it is sent, so this runs at
+//! memory speed: chunks of 256 bytes are folded with OR, which the compiler turns into
+//! vector loads, and the first chunk that is not zero ends the scan. Nothing here
+//! fails, panics or allocates.
 
-/// Bytes that are folded before the fold is looked at: long enough for vector
-/// loads to be worth it, short enough to leave an ordinary page soon.
+/// Bytes that are folded before the result is tested: long enough to amortize vector
+/// loads, short enough to leave an ordinary page early.
 const PIECE: usize = 256;
 
-/// Whether all bytes are 0; true for none.
+/// Whether all bytes are 0; true for an empty slice.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    // Most pages that are not zero show it in their first or last word.
+    // Most pages that are not zero differ in their first or last word.
     let ends = [bytes.first_chunk::<8>(), bytes.last_chunk::<8>()];
     if ends.into_iter().flatten().any(|end| *end != [0; 8]) {
         return false;
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_single_byte_wherever_it_is() {
+    fn detects_a_nonzero_byte_at_any_position() {
         let mut page = vec![0; 4096 + 300];
         for len in [0, 1, 7, 8, 9, 255, 256, 257, 4096] {
             for skip in [0, 1, 3] {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_words_that_are_alike() {
+    fn detects_equal_nonzero_words() {
         let mut page = [0; 4096];
         page[2048..2048 + 32].fill(7);
         assert!(!is_zero(&page));

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
 use retpath_engine::destination::{Action, Blame, Fault, Phase};
 
@@ -118,8 +119,6 @@ pub(super) struct Model {
 /// Lengths and page sizes of the blocks, in target pages.
 pub(super) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
 
-const LOADED: u32 = 0x42;
-
 pub(super) fn lane(channel: Channel) -> usize {
     usize::from(channel == Channel::Preempt)
 }
@@ -220,7 +219,7 @@ impl Model {
         match op {
             Op::OpenReturnPath => self.open = true,
             Op::Ping(_) if !self.open => return peer,
-            Op::Ping(LOADED) if self.listened && !self.saved => self.held += 1,
+            Op::Ping(PING_PACKAGE_LOADED) if self.listened && !self.saved => self.held += 1,
             Op::Ping(value) => self.said.push(Said::Pong(value)),
             Op::Advise if self.phase == Phase::Fresh && self.blocks.is_empty() => {
                 self.phase = Phase::Advised;
@@ -361,7 +360,7 @@ impl Model {
 
     fn pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
-            self.said.push(Said::Pong(LOADED));
+            self.said.push(Said::Pong(PING_PACKAGE_LOADED));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which call comes next: any, or one that is legal.
 
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel::{self, Main, Preempt};
 use retpath_engine::destination::Phase;
 
@@ -24,7 +25,7 @@ impl Twins {
         match kind {
             0 => Op::OpenReturnPath,
             1 => Op::Ping(4),
-            2 => Op::Ping(0x42),
+            2 => Op::Ping(PING_PACKAGE_LOADED),
             3 => Op::Advise,
             4 => Op::Announce(block),
             5 => Op::Discard(block, at, choices.below(8) + 1),
@@ -84,7 +85,7 @@ impl Twins {
             Op::Listen,
             Op::DeviceState,
             Op::Ping(3),
-            Op::Ping(0x42),
+            Op::Ping(PING_PACKAGE_LOADED),
             Op::Run,
             Op::PackageEnd,
         ];

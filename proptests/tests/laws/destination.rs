@@ -10,7 +10,7 @@ use retpath_engine::blocks::Blocks;
 use crate::wires::{Page, Said};
 
 /// The PING that is answered when the device state is safe.
-const PING_LOADED: u32 = 0x42;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 /// What a destination has heard, as sets.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Destination {
         self.parts.clear();
         let mut pings = mem::take(&mut self.link).pings;
         // It asks for the device state, not for the link.
-        pings.retain(|ping| *ping == PING_LOADED);
+        pings.retain(|ping| *ping == PING_PACKAGE_LOADED);
         self.link.pings = pings;
         self.resumed = true;
     }

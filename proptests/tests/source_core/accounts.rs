@@ -1,4 +1,4 @@
-//! What a source says about itself.
+//! Counters, rates and memory use of a source.
 
 use std::ops::RangeInclusive;
 
@@ -19,7 +19,7 @@ fn next(rig: &mut Rig) -> PageRun {
 }
 
 #[test]
-fn counts_the_zero_pages_it_is_told_but_no_more_than_there_are() {
+fn counts_at_most_the_pages_of_a_run_as_zero() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     assert_eq!(rig.source.stats().zero, 0);
     let run = next(&mut rig);
@@ -33,7 +33,7 @@ fn counts_the_zero_pages_it_is_told_but_no_more_than_there_are() {
 }
 
 #[test]
-fn slows_down_when_told_to() {
+fn changes_the_bandwidth() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     next(&mut rig);
     rig.source.set_bandwidth(1);
@@ -43,7 +43,7 @@ fn slows_down_when_told_to() {
 }
 
 #[test]
-fn knows_what_is_left_of_host_pages_that_are_half_sent() {
+fn counts_the_remaining_bytes_of_partly_sent_host_pages() {
     let config = Config {
         run: 8192,
         ..late()
@@ -76,8 +76,8 @@ fn ends_a_run_with_its_host_page() {
 }
 
 #[test]
-fn knows_its_memory() {
-    /// One bit a page, and what goes with it.
+fn counts_its_memory() {
+    /// One bit per page, and the overhead of a block.
     const BITS: RangeInclusive<usize> = 1024..=2048;
     let grew = |rig: &Rig, before: usize, by: RangeInclusive<usize>| {
         let now = rig.source.memory();
@@ -91,7 +91,7 @@ fn knows_its_memory() {
     let sizes = [(1 << 13, 4096), (1, 4096)];
     let mut rig = Rig::new(config(), &sizes);
     rig.start();
-    // Dirty pages, and pages that are asked for.
+    // Dirty and requested pages.
     let precopy = grew(&rig, 0, 2048..=4096);
     rig.source.switch(vec![7; 100_000]).expect("in precopy");
     grew(&rig, precopy, 100_000..=110_000);
@@ -100,7 +100,7 @@ fn knows_its_memory() {
     rig.cut();
     rig.resume();
     rig.step(Channel::Main);
-    // What is not known to have been sent, until all bitmaps have come.
+    // Pages that had never been handed out, until all bitmaps are received.
     let block = rig.name(0);
     let message = Message::RecvBitmap {
         block: block.name(),
@@ -111,7 +111,7 @@ fn knows_its_memory() {
         Item::Message { offset: 0, message },
         Item::Bitmap { offset: 0, bitmap },
     ] {
-        rig.source.message(item, 0).expect("a good bitmap");
+        rig.source.message(item, 0).expect("valid bitmap");
     }
     grew(&rig, postcopy, BITS);
 }

@@ -1,4 +1,4 @@
-//! Received bitmaps that break the protocol.
+//! Received bitmaps that violate the protocol.
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::Item;
@@ -10,8 +10,8 @@ use super::refusals::{config, name, refused};
 use retpath_engine::source::{Cause, Config, Error, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
-/// A source that has asked for its bitmaps, with the RECV_BITMAP frame of its
-/// first block already there.
+/// A source that has requested its bitmaps and received the RECV_BITMAP frame of its first
+/// block.
 fn awaiting(config: Config) -> Rig {
     let mut rig = Rig::switched(config, &[(130, 4096), (2, 65536)]);
     rig.step(Channel::Main);
@@ -21,12 +21,12 @@ fn awaiting(config: Config) -> Rig {
     rig.say(Message::RecvBitmap {
         block: name("pc.ram"),
     })
-    .expect("asked for");
+    .expect("requested");
     rig
 }
 
 #[test]
-fn refuses_bitmaps_that_do_not_fit_their_block() {
+fn refuses_bitmaps_that_do_not_match_their_block() {
     let offset = 1 << 20;
     let bitmap = |bytes: &[u8]| {
         let mut rig = awaiting(config());
@@ -77,7 +77,7 @@ fn refuses_bitmaps_that_do_not_fit_their_block() {
 }
 
 #[test]
-fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
+fn limits_a_bitmap_to_the_size_of_its_block() {
     let mut rig = awaiting(config());
     assert_eq!(rig.source.recv_bitmap_limit(), 24);
     let got = rig.reply(&32_u64.to_be_bytes());
@@ -96,7 +96,7 @@ fn does_not_let_a_bitmap_be_larger_than_its_block_needs() {
 }
 
 #[test]
-fn refuses_bitmaps_out_of_order_twice_or_unasked() {
+fn refuses_bitmaps_out_of_order_repeated_or_not_requested() {
     let item = |bits: &'static [u8]| Item::Bitmap {
         offset: 0,
         bitmap: Bitmap::new(bits),
@@ -117,9 +117,7 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
     );
 
     let mut rig = awaiting(config());
-    rig.source
-        .message(item(&[0; 24]), 0)
-        .expect("a good bitmap");
+    rig.source.message(item(&[0; 24]), 0).expect("valid bitmap");
     assert_eq!(
         cause(rig.source.message(item(&[0; 24]), 0)),
         Cause::Order,
@@ -128,8 +126,8 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
 
     let mut rig = awaiting(config());
     let mut bytes = Vec::new();
-    bitmap::encode(Bitmap::new(&[0; 24]), &mut bytes).expect("a good bitmap");
-    rig.reply(&bytes).expect("a good bitmap");
+    bitmap::encode(Bitmap::new(&[0; 24]), &mut bytes).expect("valid bitmap");
+    rig.reply(&bytes).expect("valid bitmap");
     let again = Message::RecvBitmap {
         block: name("pc.ram"),
     };
@@ -153,10 +151,10 @@ fn refuses_bitmaps_out_of_order_twice_or_unasked() {
     );
 }
 
-/// A stranger on one link must not make what the destination says on the next
-/// one look like a lie: nothing would be left that can end the migration.
+/// A wrong bitmap from an unrelated peer on one link must not make the bitmap of the real
+/// destination on the next link invalid: the migration could never complete.
 #[test]
-fn takes_a_true_bitmap_after_one_that_denied_everything() {
+fn accepts_a_full_bitmap_after_an_empty_one_from_another_link() {
     let mut rig = Rig::switched(config(), &[(130, 4096)]);
     rig.step(Channel::Main);
     rig.talk();
@@ -174,7 +172,7 @@ fn takes_a_true_bitmap_after_one_that_denied_everything() {
         let source = &mut rig.source;
         source
             .message(Item::Message { offset, message }, 0)
-            .expect("asked for");
+            .expect("requested");
         source
             .message(Item::Bitmap { offset, bitmap }, 0)
             .expect("possible");

@@ -1,4 +1,4 @@
-//! The stream, byte by byte.
+//! The bytes of the main channel.
 
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
@@ -7,10 +7,9 @@ use retpath_codec::{BlockName, Message, NameBuf, stream::Item};
 use retpath_engine::source::{Config, Gather, Next, Preempt, Source, SourcePhase};
 use retpath_proptests::source::blocks;
 
-/// Everything that a source writes on its main channel, memory being zero but
-/// for the pages in `data`.
+/// All bytes of a source's main channel. Memory is zero except for the pages in `data`.
 fn stream(config: Config, blocks: Blocks, device_state: &[u8], data: &[u64]) -> Vec<u8> {
-    let mut source = Source::new(config, blocks.clone()).expect("a good configuration");
+    let mut source = Source::new(config, blocks.clone()).expect("valid configuration");
     let (mut bytes, mut gather, mut switched) = (Vec::new(), Gather::new(), false);
     loop {
         let next = source.next(Channel::Main, 0, &mut bytes);
@@ -50,7 +49,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn writes_the_smallest_stream_that_a_qemu_destination_completes() {
+fn writes_the_smallest_stream_that_qemu_completes() {
     let config = Config {
         outer_pings: false,
         ..Config::new("pc-i440fx-10.0")
@@ -93,7 +92,7 @@ fn writes_the_smallest_stream_that_a_qemu_destination_completes() {
 }
 
 #[test]
-fn writes_what_qemu_puts_around_the_package() {
+fn writes_the_commands_around_the_package_like_qemu() {
     let config = Config {
         switchover_start: true,
         page_bits: true,
@@ -147,24 +146,24 @@ fn writes_neither_configuration_nor_footers_for_old_machines() {
 }
 
 #[test]
-fn announces_page_sizes_that_are_not_the_ordinary_one() {
-    let mut blocks = Blocks::new(4096).expect("a good page size");
+fn announces_page_sizes_other_than_the_host_page_size() {
+    let mut blocks = Blocks::new(4096).expect("valid page size");
     for (name, page) in [("a", 4096), ("b", 65536), ("c", 2 << 20)] {
-        let name = NameBuf::new(name).expect("a good name");
+        let name = NameBuf::new(name).expect("valid name");
         blocks
             .add(Block {
                 name,
                 len: 2 << 20,
                 page,
             })
-            .expect("a good block");
+            .expect("valid block");
     }
     let list = |host_page, want: &str| {
         let config = Config {
             host_page,
             ..Config::new("pc")
         };
-        let mut source = Source::new(config, blocks.clone()).expect("a good configuration");
+        let mut source = Source::new(config, blocks.clone()).expect("valid configuration");
         let mut out = Vec::new();
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
         let advise = hex("08 0003 0010 0000000000211000 0000000000001000");
@@ -220,7 +219,7 @@ fn ends_only_an_early_preempt_channel_with_a_record() {
             match source.next(Channel::Main, 0, &mut out) {
                 Next::Connect => source.preempt_connected(0).expect("wanted"),
                 Next::Write if source.phase() == SourcePhase::Precopy => {
-                    source.message(pong, 0).expect("an answer");
+                    source.message(pong, 0).expect("valid answer");
                     source.switch(Vec::new()).expect("in precopy");
                 }
                 Next::Write | Next::Sweep(_) => {}

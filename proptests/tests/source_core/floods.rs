@@ -1,10 +1,10 @@
-//! Destinations that send whatever they like: no panic, no hang, and no more
-//! memory than the blocks need.
+//! Hostile destinations: no panic, no hang, and memory bounded by the blocks.
 
 use std::collections::{HashMap, HashSet};
 
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::Item;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{BlockName, Message, Name, NameBuf};
 use retpath_engine::Channel;
 
@@ -24,7 +24,7 @@ fn vast(preempt: Option<Preempt>) -> Source {
         preempt,
         ..Config::new("pc-i440fx-10.0")
     };
-    Source::new(config, blocks(&[(PAGES, 4096)])).expect("a good configuration")
+    Source::new(config, blocks(&[(PAGES, 4096)])).expect("valid configuration")
 }
 
 /// Takes a source to precopy.
@@ -34,10 +34,10 @@ fn start(source: &mut Source, out: &mut Vec<u8>) {
         message: Message::Pong { value: 1 },
     };
     assert_eq!(source.next(Channel::Main, 0, out), Next::Write);
-    source.message(pong, 0).expect("an answer");
+    source.message(pong, 0).expect("valid answer");
 }
 
-/// Sends everything in precopy; then the guest dirties every second page.
+/// Sends everything in precopy and dirties every second page.
 pub(super) fn dirty_every_second_page(source: &mut Source, pages: u64) {
     while source.remaining() > 0 {
         let _ = source.next(Channel::Main, 0, &mut Vec::new());
@@ -47,7 +47,7 @@ pub(super) fn dirty_every_second_page(source: &mut Source, pages: u64) {
     }
 }
 
-/// Takes a source from precopy to the phase behind the package.
+/// Takes a source from precopy to the end of the package.
 fn switch(source: &mut Source, out: &mut Vec<u8>) -> usize {
     let mut most = 0;
     source.switch(Vec::new()).expect("in precopy");
@@ -62,7 +62,7 @@ fn switch(source: &mut Source, out: &mut Vec<u8>) -> usize {
 }
 
 #[test]
-fn stays_inside_its_memory_with_the_longest_discard_list() {
+fn memory_is_bounded_with_the_longest_discard_list() {
     let mut source = vast(None);
     let mut out = Vec::new();
     start(&mut source, &mut out);
@@ -73,13 +73,13 @@ fn stays_inside_its_memory_with_the_longest_discard_list() {
 }
 
 #[test]
-fn stays_inside_its_memory_under_a_flood_of_requests() {
+fn memory_is_bounded_under_a_flood_of_requests() {
     for preempt in [None, Some(Preempt::Late)] {
         let mut source = vast(preempt);
         let mut out = Vec::new();
         start(&mut source, &mut out);
         switch(&mut source, &mut out);
-        let name = NameBuf::new("pc.ram").expect("a good name");
+        let name = NameBuf::new("pc.ram").expect("valid name");
         let mut seed = Choices::seeded(5);
         for i in 0..100_000 {
             let start = seed.below(PAGES);
@@ -91,12 +91,12 @@ fn stays_inside_its_memory_under_a_flood_of_requests() {
             };
             source
                 .message(Item::Message { offset: i, message }, i)
-                .expect("good requests");
+                .expect("valid requests");
         }
         assert!(source.memory() < LAW, "{} bytes", source.memory());
         let wanted = source.waiting();
         assert!(wanted > 200_000);
-        // All of them are served ahead of the sweep.
+        // All of them are served before the sweep.
         let (mut served, mut out) = (0, Vec::new());
         let channel = if preempt.is_some() {
             Channel::Preempt
@@ -113,7 +113,7 @@ fn stays_inside_its_memory_under_a_flood_of_requests() {
 }
 
 #[test]
-fn stays_inside_its_memory_when_it_recovers() {
+fn memory_is_bounded_in_a_recovery() {
     let mut source = vast(None);
     let mut out = Vec::new();
     start(&mut source, &mut out);
@@ -123,17 +123,17 @@ fn stays_inside_its_memory_when_it_recovers() {
         source.link_lost().expect("recoverable");
         source.resume(0).expect("paused");
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
-        let name = NameBuf::new("pc.ram").expect("a good name");
+        let name = NameBuf::new("pc.ram").expect("valid name");
         let message = Message::RecvBitmap { block: name.name() };
         source
             .message(Item::Message { offset: 0, message }, 0)
-            .expect("asked for");
+            .expect("requested");
         assert_eq!(source.recv_bitmap_limit(), PAGES / 8);
         let bits = vec![0x55; PAGES as usize / 8];
         let bitmap = Bitmap::new(&bits);
         source
             .message(Item::Bitmap { offset: 0, bitmap }, 0)
-            .expect("a good bitmap");
+            .expect("valid bitmap");
         assert_eq!(source.remaining(), PAGES / 2 * 4096);
         assert!(
             source.memory() < LAW,
@@ -143,7 +143,7 @@ fn stays_inside_its_memory_when_it_recovers() {
     }
 }
 
-/// Any message, good or not.
+/// Any message, valid or not.
 fn any<'a>(seed: &mut Choices<'_>, names: &'a [NameBuf]) -> Message<Name<'a>> {
     let block = names[seed.below(names.len() as u64) as usize].name();
     let odd = seed.below(8) == 0;
@@ -162,7 +162,7 @@ fn any<'a>(seed: &mut Choices<'_>, names: &'a [NameBuf]) -> Message<Name<'a>> {
             value: seed.below(2) as u32,
         },
         1 => Message::Pong {
-            value: [1, 2, 3, 4, 0x42, 9][seed.below(6) as usize],
+            value: [1, 2, 3, 4, PING_PACKAGE_LOADED, 9][seed.below(6) as usize],
         },
         2..6 => Message::ReqPagesId { start, len, block },
         6..8 => Message::ReqPages { start, len },
@@ -172,7 +172,7 @@ fn any<'a>(seed: &mut Choices<'_>, names: &'a [NameBuf]) -> Message<Name<'a>> {
     }
 }
 
-/// The bitmap of a destination that has received what was sent, or nothing.
+/// The bitmap of a destination that has received everything that was sent, or nothing.
 fn sent(source: &Source, id: usize, lossy: bool) -> Vec<u8> {
     let mut bits = vec![0; source.recv_bitmap_limit() as usize];
     let pages = source.blocks().target_pages(id);
@@ -188,7 +188,7 @@ fn honest(source: &mut Source, message: Message<Name<'_>>) {
         .expect("awaited");
 }
 
-/// Calls everything in any order; says which phases the source has seen.
+/// Calls everything in any order; returns the phases that the source reached.
 fn abuse(seed: u64) -> HashSet<SourcePhase> {
     let mut seed = Choices::seeded(seed);
     let switchover_ack = seed.below(2) == 0;
@@ -203,10 +203,10 @@ fn abuse(seed: u64) -> HashSet<SourcePhase> {
     let sizes = [(20, 4096), (3, 65536), (1, 1 << 20)];
     let mut rig = Rig::new(config, &sizes);
     let mut names: Vec<NameBuf> = (0..3).map(|id| rig.name(id)).collect();
-    names.push(NameBuf::new("pc.rom").expect("a good name"));
+    names.push(NameBuf::new("pc.rom").expect("valid name"));
     let mut now = 0;
     let mut out = Vec::new();
-    // A destination that is hostile from the start does not come far.
+    // A destination that is hostile from the start does not get far.
     let wild = seed.below(40);
     if seed.below(4) > 0 {
         while rig.source.phase() != SourcePhase::Precopy {
@@ -244,7 +244,7 @@ fn abuse(seed: u64) -> HashSet<SourcePhase> {
             27 => drop(source.mark_dirty(seed.below(4) as usize, seed.below(99_999), seed.any())),
             28 if seed.below(4) == 0 => drop(source.link_lost()),
             29..33 => {
-                // What an honest destination would say in a recovery.
+                // A valid answer in a recovery.
                 let id = seed.below(3) as usize;
                 let message = Message::RecvBitmap {
                     block: names[id].name(),
@@ -259,7 +259,7 @@ fn abuse(seed: u64) -> HashSet<SourcePhase> {
                     let bitmap = Bitmap::new(&bits);
                     source
                         .message(Item::Bitmap { offset: 0, bitmap }, now)
-                        .expect("a good bitmap");
+                        .expect("valid bitmap");
                 }
             }
             33 if source.phase() == SourcePhase::Resuming => {
@@ -288,7 +288,7 @@ fn abuse(seed: u64) -> HashSet<SourcePhase> {
 }
 
 #[test]
-fn survives_calls_and_messages_in_any_order() {
+fn accepts_calls_and_messages_in_any_order() {
     let mut seen = HashMap::new();
     for seed in 0..1000 {
         let done = std::panic::catch_unwind(|| abuse(seed));
@@ -296,7 +296,7 @@ fn survives_calls_and_messages_in_any_order() {
             *seen.entry(phase).or_insert(0) += 1;
         }
     }
-    // A test that never gets far shows little.
+    // The test must reach every phase.
     let often = seen.values().filter(|count| **count > 5).count();
     assert_eq!(often, 10, "{seen:?}");
 }

@@ -1,4 +1,4 @@
-//! The source against a destination too simple to be wrong.
+//! The source core against a simple model of a destination.
 
 mod accounts;
 mod bitmaps;

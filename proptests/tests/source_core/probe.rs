@@ -1,4 +1,4 @@
-//! What a source finds out about its destination before it relies on it.
+//! What a source verifies about its destination before it relies on it.
 
 use retpath_codec::Message;
 
@@ -10,6 +10,8 @@ use retpath_proptests::source::rig::Rig;
 
 const IDLE: Next = Next::Wait { until: None };
 
+const SECOND: u64 = 1_000_000_000;
+
 fn probing(preempt: Option<Preempt>) -> Rig {
     let config = Config {
         preempt,
@@ -19,18 +21,18 @@ fn probing(preempt: Option<Preempt>) -> Rig {
     Rig::new(config, &[(20, 4096)])
 }
 
-/// Turns the crank without delivering anything.
+/// Steps the source until it is idle, without delivering anything.
 fn idle(rig: &mut Rig) {
     for _ in 0..100 {
         rig.step(Channel::Preempt);
-        if rig.step(Channel::Main) == IDLE {
+        if let Next::Wait { .. } = rig.step(Channel::Main) {
             return;
         }
     }
     panic!("never idle");
 }
 
-/// How often the destination has been sent PING 5.
+/// The number of PING 5 in flight.
 fn proofs(rig: &Rig) -> usize {
     let ping = [8, 0, 2, 0, 4, 0, 0, 0, 5];
     let sent = rig.flight[0].windows(ping.len());
@@ -46,7 +48,7 @@ fn keeps_the_guest_until_the_destination_answers() {
     rig.source.switch(Vec::new()).expect("in precopy");
     idle(&mut rig);
     assert!(!rig.source.guest_left());
-    rig.say(Message::Pong { value: 1 }).expect("an answer");
+    rig.say(Message::Pong { value: 1 }).expect("valid answer");
     assert_eq!(rig.source.awaits(), None);
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert!(rig.source.guest_left());
@@ -62,7 +64,7 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
         while rig.source.phase() == SourcePhase::Fresh {
             rig.step(Channel::Main);
         }
-        // In the middle of a piece of `ram`.
+        // In an open section of `ram`.
         rig.step(Channel::Main);
         rig.source.switch(Vec::new()).expect("in precopy");
         idle(&mut rig);
@@ -75,6 +77,11 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
             assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
             assert_eq!(proofs(&rig), 1, "answer {asked}");
             rig.talk();
+            // QEMU's main loop needs time to accept or close the channel.
+            let until = Some(rig.now + SECOND / 20);
+            assert_eq!(rig.step(Channel::Main), Next::Wait { until });
+            assert_eq!(rig.source.awaits(), None);
+            rig.now += SECOND / 20;
         }
         assert_eq!(rig.step(Channel::Main), Next::Write);
         assert!(rig.source.guest_left());
@@ -85,7 +92,7 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
 }
 
 #[test]
-fn goes_on_over_one_channel_when_the_other_is_refused() {
+fn continues_on_the_main_channel_when_the_preempt_channel_is_refused() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
         while rig.source.phase() == SourcePhase::Fresh {
@@ -100,7 +107,7 @@ fn goes_on_over_one_channel_when_the_other_is_refused() {
             rig.step(Channel::Main);
             rig.talk();
         }
-        rig.ask(0, 4096 * 7, 4096).expect("a good request");
+        rig.ask(0, 4096 * 7, 4096).expect("valid request");
         assert_eq!(rig.step(Channel::Preempt), IDLE);
         assert!(matches!(rig.step(Channel::Main), Next::Urgent(_)));
         rig.cut();
@@ -123,7 +130,7 @@ fn opens_a_preempt_channel_that_the_destination_waits_for() {
         }
         rig.source.open_preempt(kind).expect("it does not listen");
         rig.source.preempt_connected(rig.now).expect("wanted");
-        rig.ask(0, 4096 * 7, 4096).expect("a good request");
+        rig.ask(0, 4096 * 7, 4096).expect("valid request");
         assert_eq!(rig.step(Channel::Preempt), IDLE, "it may be refused");
         rig.talk();
         assert!(matches!(rig.step(Channel::Preempt), Next::Urgent(_)));
@@ -132,12 +139,12 @@ fn opens_a_preempt_channel_that_the_destination_waits_for() {
         rig.finish();
         let [main, preempt] = [Channel::Main, Channel::Preempt]
             .map(|on| rig.peer.sent.iter().any(|(channel, _)| *channel == on));
-        assert!(main && !preempt, "what was urgent was lost with the link");
+        assert!(main && !preempt, "the urgent page was lost with the link");
     }
 }
 
 #[test]
-fn opens_a_preempt_channel_that_is_waited_for_at_the_end() {
+fn opens_a_preempt_channel_that_the_destination_waits_for_at_the_end() {
     let mut rig = probing(None);
     rig.step(Channel::Main);
     rig.talk();
@@ -172,15 +179,13 @@ fn offered() -> Rig {
     rig
 }
 
-const SECOND: u64 = 1_000_000_000;
-
 #[test]
 fn survives_a_stalled_destination_that_closes_an_offered_preempt_channel() {
     let mut rig = offered();
     rig.now += SECOND;
     rig.say(Message::Pong { value: 4 }).expect("it continues");
     // It still loads the devices, and accepts no connection before.
-    rig.ask(0, 4096 * 7, 4096).expect("a good request");
+    rig.ask(0, 4096 * 7, 4096).expect("valid request");
     assert_eq!(rig.step(Channel::Preempt), IDLE);
     assert!(matches!(rig.step(Channel::Main), Next::Urgent(_)));
     assert!(rig.source.is_preempt_unproven());
@@ -195,7 +200,7 @@ fn trusts_an_offered_preempt_channel_that_a_stalled_destination_keeps() {
     rig.now += SECOND;
     rig.say(Message::Pong { value: 4 }).expect("it continues");
     rig.now += 2 * SECOND - 1;
-    rig.ask(0, 4096 * 7, 4096).expect("a good request");
+    rig.ask(0, 4096 * 7, 4096).expect("valid request");
     assert_eq!(rig.step(Channel::Preempt), IDLE);
     rig.now += 1;
     assert!(matches!(rig.step(Channel::Preempt), Next::Urgent(_)));
@@ -218,7 +223,10 @@ fn ends_an_early_preempt_channel_that_was_never_trusted() {
     rig.source.preempt_connected(rig.now).expect("wanted");
     assert_eq!(rig.step(Channel::Preempt), Next::Write, "the end mark");
     assert_eq!(rig.step(Channel::Preempt), IDLE);
-    assert!(!rig.source.is_preempt_unproven(), "its end is no refusal");
+    assert!(
+        !rig.source.is_preempt_unproven(),
+        "its end is not a refusal"
+    );
 }
 
 #[test]
@@ -229,6 +237,7 @@ fn delays_an_early_preempt_channel_of_a_new_link() {
     while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
+        rig.now += SECOND;
     }
     rig.cut();
     rig.now = 7 * SECOND;
@@ -244,13 +253,14 @@ fn delays_an_early_preempt_channel_of_a_new_link() {
 }
 
 #[test]
-fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
+fn trusts_the_preempt_channel_of_a_new_link_after_pong_4() {
     let mut rig = probing(Some(Preempt::Late));
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
     while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
+        rig.now += SECOND;
     }
     rig.cut();
     rig.resume();
@@ -263,7 +273,7 @@ fn trusts_the_preempt_channel_of_a_new_link_once_the_destination_goes_on() {
     }
     rig.say(Message::ResumeAck).expect("awaited");
     assert_eq!(rig.source.awaits(), Some(Awaited::Listening));
-    rig.ask(0, 4096 * 7, 4096).expect("a good request");
+    rig.ask(0, 4096 * 7, 4096).expect("valid request");
     assert_eq!(rig.step(Channel::Preempt), IDLE);
     rig.say(Message::Pong { value: 4 }).expect("it goes on");
     assert!(matches!(rig.step(Channel::Preempt), Next::Urgent(_)));

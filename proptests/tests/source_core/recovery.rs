@@ -1,4 +1,4 @@
-//! A broken link, and what comes after it.
+//! Broken links and recovery.
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ fn late() -> Config {
     }
 }
 
-/// Up to the destination's agreement to go on.
+/// Recovers up to RESUME_ACK.
 pub(super) fn recover(rig: &mut Rig) {
     rig.resume();
     while rig.source.phase() != SourcePhase::Postcopy {
@@ -39,7 +39,7 @@ fn run(next: Next) -> (u64, u64) {
 }
 
 #[test]
-fn sends_again_exactly_what_was_lost() {
+fn resends_exactly_the_lost_pages() {
     let mut rig = Rig::switched(config(), &[(300, 4096), (4, 65536)]);
     for _ in 0..4 {
         rig.step(Channel::Main);
@@ -49,7 +49,7 @@ fn sends_again_exactly_what_was_lost() {
         rig.step(Channel::Main);
     }
     let lost: HashSet<Page> = (64..112).map(|page| (0, page * 4096)).collect();
-    // The first of them arrives whole, the second in part.
+    // The first one arrives whole, the second one partly.
     rig.deliver(Channel::Main, 4104 + 17);
     let before = rig.peer.sent.len();
     rig.cut();
@@ -70,7 +70,7 @@ fn sends_again_exactly_what_was_lost() {
 }
 
 #[test]
-fn sends_half_a_host_page_again_as_a_whole() {
+fn resends_a_partly_sent_host_page_as_a_whole() {
     for config in [config(), late()] {
         let mut rig = Rig::switched(config, &[(4, 256 << 10)]);
         rig.step(Channel::Main);
@@ -87,14 +87,14 @@ fn sends_half_a_host_page_again_as_a_whole() {
 fn names_the_block_again_on_a_new_link() {
     for config in [config(), late()] {
         let mut rig = Rig::switched(config.clone(), &[(64, 4096)]);
-        rig.ask(0, 60 * 4096, 4096).expect("a good request");
+        rig.ask(0, 60 * 4096, 4096).expect("valid request");
         rig.step(Channel::Preempt);
         rig.step(Channel::Main);
         rig.talk();
         rig.cut();
         recover(&mut rig);
         rig.peer.named.clear();
-        rig.ask(0, 40 * 4096, 4096).expect("a good request");
+        rig.ask(0, 40 * 4096, 4096).expect("valid request");
         rig.finish();
         assert_eq!(
             rig.peer.named.len(),
@@ -106,14 +106,14 @@ fn names_the_block_again_on_a_new_link() {
 #[test]
 fn keeps_requests_over_a_broken_link() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
-    rig.ask(0, 100 * 4096, 4096).expect("a good request");
-    rig.ask(0, 150 * 4096, 4096).expect("a good request");
+    rig.ask(0, 100 * 4096, 4096).expect("valid request");
+    rig.ask(0, 150 * 4096, 4096).expect("valid request");
     assert_eq!(run(rig.step(Channel::Main)), (100, 1));
     rig.cut();
     rig.resume();
-    // A fault thread that did not see the break may ask before it is asked,
-    // for a page that was lost on its way.
-    rig.ask(0, 100 * 4096, 4096).expect("a good request");
+    // A fault thread that did not notice the break may request a lost page before the
+    // bitmaps are requested.
+    rig.ask(0, 100 * 4096, 4096).expect("valid request");
     recover_from_here(&mut rig);
     assert_eq!(run(rig.step(Channel::Main)), (150, 1));
     assert_eq!(run(rig.step(Channel::Main)), (100, 1));
@@ -127,7 +127,7 @@ fn recover_from_here(rig: &mut Rig) {
     }
 }
 
-/// Of 200 pages 16 have been sent and have arrived; the link is a new one.
+/// A source on a new link, after 16 of 200 pages have been received.
 fn resumed_after_a_run() -> Rig {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.step(Channel::Main);
@@ -138,9 +138,9 @@ fn resumed_after_a_run() -> Rig {
 }
 
 #[test]
-fn forgets_requests_for_what_has_arrived() {
+fn drops_requests_for_received_pages() {
     let mut rig = resumed_after_a_run();
-    rig.ask(0, 0, 100 * 4096).expect("a good request");
+    rig.ask(0, 0, 100 * 4096).expect("valid request");
     assert_eq!(
         rig.source.waiting(),
         100,
@@ -152,19 +152,19 @@ fn forgets_requests_for_what_has_arrived() {
 }
 
 #[test]
-fn knows_what_has_arrived_once_all_bitmaps_are_there() {
+fn knows_the_dirty_pages_once_all_bitmaps_are_received() {
     let mut rig = resumed_after_a_run();
     assert_eq!(rig.step(Channel::Main), Next::Write, "asks for the bitmap");
     rig.talk();
     assert_eq!(rig.source.phase(), SourcePhase::Recovering);
-    rig.ask(0, 0, 100 * 4096).expect("a good request");
+    rig.ask(0, 0, 100 * 4096).expect("valid request");
     assert_eq!(rig.source.waiting(), 84);
     recover_from_here(&mut rig);
     rig.finish();
 }
 
 #[test]
-fn wants_the_preempt_channel_when_its_age_has_it() {
+fn connects_the_preempt_channel_of_a_new_link_in_the_order_of_its_kind() {
     let mut rig = Rig::switched(late(), &[(20, 4096)]);
     rig.cut();
     rig.resume();
@@ -218,10 +218,10 @@ fn recovers_from_a_broken_recovery() {
             rig.source.resume(rig.now).unwrap_or(());
             for _ in 0..steps {
                 rig.step(Channel::Main);
-                // One message after the other, so that it breaks between them.
+                // One message at a time, so that the link breaks between them.
                 rig.deliver(Channel::Main, 12);
                 let replies = std::mem::take(&mut rig.peer.replies);
-                rig.reply(&replies).expect("a good return path");
+                rig.reply(&replies).expect("valid return path");
             }
             rig.cut();
             assert_eq!(rig.source.phase(), SourcePhase::Paused);
@@ -232,7 +232,7 @@ fn recovers_from_a_broken_recovery() {
 }
 
 #[test]
-fn counts_a_destination_that_goes_on_as_loaded() {
+fn a_destination_that_resumes_counts_as_loaded() {
     let config = Config {
         ping_loaded: true,
         ..config()
@@ -271,7 +271,7 @@ fn fails_before_the_switch_with_the_guest_still_here() {
         assert_eq!(rig.source.link_lost(), Err(Error::LinkLost));
         assert_eq!(rig.source.phase(), SourcePhase::Failed);
         assert!(!rig.source.guest_left());
-        assert_eq!(rig.source.link_lost(), Ok(()), "said once");
+        assert_eq!(rig.source.link_lost(), Ok(()), "reported once");
         assert_eq!(rig.step(Channel::Main), Next::Stop);
         assert!(rig.source.resume(rig.now).is_err());
     }
@@ -297,8 +297,8 @@ fn hands_out_nothing_while_paused() {
     rig.finish();
 }
 
-/// Whatever arrives before the break, in bytes, everything else is sent again
-/// and nothing twice; the destination's decoder takes both halves.
+/// Exactly the bytes that did not arrive are sent again, and the destination's decoder
+/// accepts both parts.
 #[test]
 fn recovers_from_a_break_at_any_byte() {
     for config in [config(), late()] {
@@ -308,7 +308,7 @@ fn recovers_from_a_break_at_any_byte() {
                 ..config.clone()
             };
             let mut rig = Rig::switched(config, &[(5, 4096), (2, 32768)]);
-            rig.ask(1, 32768, 32768).expect("a good request");
+            rig.ask(1, 32768, 32768).expect("valid request");
             while rig.source.phase() == SourcePhase::Postcopy {
                 rig.step(Channel::Main);
                 rig.step(Channel::Preempt);
@@ -317,7 +317,7 @@ fn recovers_from_a_break_at_any_byte() {
         };
         let size = start().flight.map(|bytes| bytes.len());
         for at in 0..=size[0].max(size[1]) {
-            // Every byte near a header, and some inside the pages.
+            // Every byte near a header, and some inside pages.
             if at % 4105 > 24 && at % 251 > 0 {
                 continue;
             }
@@ -332,7 +332,7 @@ fn recovers_from_a_break_at_any_byte() {
 }
 
 #[test]
-fn another_source_takes_over_with_what_the_destination_has() {
+fn another_source_takes_over_with_the_received_bitmaps() {
     for config in [config(), late()] {
         let mut rig = Rig::switched(config.clone(), &[(300, 4096), (4, 65536)]);
         for _ in 0..6 {
@@ -343,10 +343,10 @@ fn another_source_takes_over_with_what_the_destination_has() {
         assert!(arrived > 0);
         rig.cut();
         let blocks = rig.source.blocks().clone();
-        let other = Source::taking_over(config, blocks.clone()).expect("as good as the first");
+        let other = Source::taking_over(config, blocks.clone()).expect("valid configuration");
         assert_eq!(other.phase(), SourcePhase::Paused);
         assert!(other.guest_left() && other.is_loaded());
-        // It knows nothing of what is to be sent, before the destination says.
+        // The pages to send are unknown before the bitmaps are received.
         assert_eq!((other.remaining(), other.blocks()), (0, &blocks));
         rig.source = other;
         recover(&mut rig);

@@ -1,5 +1,5 @@
-//! Return paths that break the protocol: a typed error, and a source that can
-//! be recovered, or that still has its guest.
+//! Return paths that violate the protocol: a typed error, and a source that can be
+//! recovered or that still has its guest.
 
 use retpath_codec::stream::Item;
 use retpath_codec::{BlockName, Message, NameBuf};
@@ -16,7 +16,7 @@ pub(super) fn config() -> Config {
 }
 
 pub(super) fn name(name: &str) -> NameBuf {
-    NameBuf::new(name).expect("a good name")
+    NameBuf::new(name).expect("valid name")
 }
 
 fn request(start: u64, len: u32) -> Message<NameBuf> {
@@ -27,8 +27,8 @@ fn request(start: u64, len: u32) -> Message<NameBuf> {
     }
 }
 
-/// Says it to a source in a phase, and gives the reason for which it was
-/// refused. The source must be recoverable if its guest may have left.
+/// Sends a message that must be refused and returns the cause. The source must be
+/// recoverable if its guest may have left.
 pub(super) fn refused(rig: &mut Rig, message: Message<NameBuf>) -> Cause {
     let left = rig.source.guest_left();
     match rig.say(message) {
@@ -94,7 +94,7 @@ fn phases(config: &Config) -> Vec<Rig> {
 }
 
 #[test]
-fn refuses_what_has_no_reason_to_be_sent_now() {
+fn refuses_messages_that_are_not_expected_in_the_phase() {
     let config = config();
     let messages = [
         (
@@ -113,7 +113,7 @@ fn refuses_what_has_no_reason_to_be_sent_now() {
             &[SourcePhase::Recovering],
         ),
         (Message::ResumeAck, &[SourcePhase::Resuming]),
-        // Asked or not: the destination's capability decides.
+        // Requested or not: the destination's capability decides.
         (
             Message::SwitchoverAck,
             &[
@@ -180,7 +180,7 @@ fn refuses_an_acknowledgement_twice() {
 }
 
 #[test]
-fn refuses_requests_for_ranges_that_are_none() {
+fn refuses_requests_for_invalid_ranges() {
     let len = 64 * 4096;
     for preempt in [None, Some(Preempt::Late)] {
         let config = Config {
@@ -255,7 +255,7 @@ fn refuses_requests_for_ranges_that_are_none() {
             refused(&mut rig, message),
             Cause::UnknownBlock(name("pc.rom"))
         );
-        // The codec lets neither of them pass, but nothing here relies on it.
+        // The codec refuses both, but the core does not rely on it.
         for (start, len) in [(u64::MAX - 4095, 4096), (0, 0)] {
             let mut rig = Rig::switched(config.clone(), &[(4, 65536)]);
             let block = name("pc.ram");
@@ -275,9 +275,9 @@ fn refuses_requests_for_ranges_that_are_none() {
 }
 
 #[test]
-fn refuses_a_refused_name_as_the_block_of_later_requests() {
+fn a_refused_request_does_not_name_the_block_of_later_ones() {
     let mut rig = Rig::switched(config(), &[(64, 4096), (1, 4096)]);
-    rig.ask(1, 0, 4096).expect("a good request");
+    rig.ask(1, 0, 4096).expect("valid request");
     let block = name("pc.ram");
     let message = Message::ReqPagesId {
         start: 1,
@@ -368,7 +368,7 @@ fn refuses_everything_after_shut() {
 }
 
 #[test]
-fn pauses_on_bytes_that_are_no_message() {
+fn pauses_on_a_malformed_return_path() {
     for bytes in [
         &[0, 0, 0, 0][..],
         &[0, 8, 0, 0],
@@ -384,16 +384,16 @@ fn pauses_on_bytes_that_are_no_message() {
 }
 
 #[test]
-fn says_what_is_wrong_and_where() {
+fn errors_state_the_offset_and_the_cause() {
     let mut rig = Rig::switched(config(), &[(64, 4096)]);
-    rig.say(Message::Pong { value: 9 }).expect("an answer");
+    rig.say(Message::Pong { value: 9 }).expect("valid answer");
     let error = rig
         .say(request(64 * 4096, 4096))
         .expect_err("passes the end");
-    // Answered before: PONG 1, 2, 3 and 4, and now 9.
+    // The offset follows five PONGs.
     assert_eq!(
         error.to_string(),
         "return path, offset 40 (0x28), REQ_PAGES_ID: block \"pc.ram\": \
-         range 0x40000 + 0x1000 passes the end of the block at 0x40000"
+         range 0x40000 + 0x1000 exceeds the block length 0x40000"
     );
 }

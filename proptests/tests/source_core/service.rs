@@ -1,4 +1,4 @@
-//! What is sent, when, and on which channel.
+//! The order and the channel in which pages are sent.
 
 use retpath_codec::Message;
 use retpath_engine::Channel;
@@ -18,7 +18,7 @@ pub(super) fn late() -> Config {
     }
 }
 
-/// The run that a channel sends now: whether it is urgent, and where.
+/// The next run of a channel: whether it is urgent, and its pages.
 pub(super) fn pages(next: Next) -> (bool, BlockId, u64, u64) {
     let (urgent, run) = match next {
         Next::Urgent(run) => (true, run),
@@ -42,7 +42,7 @@ fn sends_after_the_switch_exactly_what_it_discarded() {
         for config in [config(), late()] {
             let mut rig = Rig::new(config, sizes);
             rig.start();
-            // A part of it goes before the switch, and a part of that changes.
+            // A part is sent before the switch, and a part of that changes.
             for _ in 0..5 {
                 rig.step(Channel::Main);
             }
@@ -69,11 +69,11 @@ fn sends_after_the_switch_exactly_what_it_discarded() {
 }
 
 #[test]
-fn serves_requests_first_and_goes_on_behind_them() {
+fn serves_requests_first_and_continues_after_them() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
-    rig.ask(0, 100 * 4096, 4096).expect("a good request");
-    rig.ask(0, 150 * 4096, 4096).expect("a good request");
+    rig.ask(0, 100 * 4096, 4096).expect("valid request");
+    rig.ask(0, 150 * 4096, 4096).expect("valid request");
     assert_eq!(pages(rig.step(Channel::Main)), (true, 0, 100, 1));
     assert_eq!(pages(rig.step(Channel::Main)), (true, 0, 150, 1));
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 151, 16));
@@ -89,11 +89,11 @@ fn serves_requests_on_their_own_channel() {
     let mut rig = Rig::switched(late(), &[(200, 4096)]);
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
     for page in [90, 50, 70] {
-        rig.ask(0, page * 4096, 4096).expect("a good request");
+        rig.ask(0, page * 4096, 4096).expect("valid request");
     }
     assert_eq!(pages(rig.step(Channel::Preempt)), (true, 0, 90, 1));
     assert_eq!(pages(rig.step(Channel::Preempt)), (true, 0, 50, 1));
-    // The sweep follows the first one, and does not pass a page that is gone.
+    // The sweep follows the first request and stops at pages that have been sent.
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 91, 16));
     assert_eq!(pages(rig.step(Channel::Preempt)), (true, 0, 70, 1));
     assert_eq!(rig.step(Channel::Preempt), Next::Wait { until: None });
@@ -109,16 +109,16 @@ fn serves_requests_on_their_own_channel() {
         .named
         .iter()
         .filter(|(channel, _)| *channel == Channel::Preempt);
-    assert_eq!(names.count(), 1, "the name comes once");
+    assert_eq!(names.count(), 1, "the name is sent once");
 }
 
 #[test]
-fn drops_requests_for_what_has_been_sent_or_waits_already() {
+fn drops_requests_for_pages_that_are_sent_or_queued() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.step(Channel::Main);
-    rig.ask(0, 3 * 4096, 4096).expect("a good request");
-    rig.ask(0, 40 * 4096, 4096).expect("a good request");
-    rig.ask(0, 40 * 4096, 4096).expect("a good request");
+    rig.ask(0, 3 * 4096, 4096).expect("valid request");
+    rig.ask(0, 40 * 4096, 4096).expect("valid request");
+    rig.ask(0, 40 * 4096, 4096).expect("valid request");
     assert_eq!(rig.source.waiting(), 1);
     assert_eq!(
         (
@@ -133,10 +133,10 @@ fn drops_requests_for_what_has_been_sent_or_waits_already() {
 }
 
 #[test]
-fn serves_a_long_request_page_by_page_without_what_is_clean() {
+fn serves_the_dirty_pages_of_a_long_request_one_by_one() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.step(Channel::Main);
-    rig.ask(0, 14 * 4096, 5 * 4096).expect("a good request");
+    rig.ask(0, 14 * 4096, 5 * 4096).expect("valid request");
     for page in [16, 17, 18] {
         assert_eq!(pages(rig.step(Channel::Main)), (true, 0, page, 1));
     }
@@ -146,20 +146,20 @@ fn serves_a_long_request_page_by_page_without_what_is_clean() {
 #[test]
 fn inherits_the_block_from_the_last_accepted_name() {
     let mut rig = Rig::switched(config(), &[(50, 4096), (50, 4096)]);
-    rig.ask(1, 4096, 4096).expect("a good request");
+    rig.ask(1, 4096, 4096).expect("valid request");
     rig.say(Message::ReqPages {
         start: 8192,
         len: 4096,
     })
-    .expect("a good request");
+    .expect("valid request");
     assert_eq!(pages(rig.step(Channel::Main)), (true, 1, 1, 1));
     assert_eq!(pages(rig.step(Channel::Main)), (true, 1, 2, 1));
 }
 
 #[test]
-fn takes_part_of_a_host_page_for_the_whole_of_it_without_preempt() {
+fn extends_requests_to_host_pages_without_preempt() {
     let mut rig = Rig::switched(config(), &[(50, 65536)]);
-    rig.ask(0, 20 * 4096, 4096).expect("QEMU takes it");
+    rig.ask(0, 20 * 4096, 4096).expect("accepted like QEMU");
     assert_eq!(pages(rig.step(Channel::Main)), (true, 0, 16, 16));
     rig.finish();
 }
@@ -168,7 +168,7 @@ fn takes_part_of_a_host_page_for_the_whole_of_it_without_preempt() {
 fn finishes_a_host_page_before_another_one_on_the_same_channel() {
     let mut rig = Rig::switched(config(), &[(2, 256 << 10), (10, 4096)]);
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
-    rig.ask(1, 0, 4096).expect("a good request");
+    rig.ask(1, 0, 4096).expect("valid request");
     for piece in [16, 32, 48] {
         let (_, block, page, len) = pages(rig.step(Channel::Main));
         assert_eq!((block, page, len), (0, piece, 16));
@@ -178,7 +178,7 @@ fn finishes_a_host_page_before_another_one_on_the_same_channel() {
 }
 
 #[test]
-fn does_not_let_a_request_wait_for_a_host_page_that_is_held_back() {
+fn a_request_ends_the_delay_of_a_partly_sent_host_page() {
     let config = Config {
         bandwidth: 1 << 20,
         ..config()
@@ -187,7 +187,7 @@ fn does_not_let_a_request_wait_for_a_host_page_that_is_held_back() {
     rig.now = 1_000_000_000;
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
     assert!(matches!(rig.step(Channel::Main), Next::Wait { .. }));
-    rig.ask(0, 256 << 10, 256 << 10).expect("a good request");
+    rig.ask(0, 256 << 10, 256 << 10).expect("valid request");
     for piece in [16, 32, 48, 64, 80, 96, 112] {
         assert_eq!(pages(rig.step(Channel::Main)), (true, 0, piece, 16));
     }
@@ -195,7 +195,7 @@ fn does_not_let_a_request_wait_for_a_host_page_that_is_held_back() {
 }
 
 #[test]
-fn does_not_send_on_preempt_what_is_being_sent_on_main() {
+fn does_not_send_a_page_on_both_channels() {
     let config = Config {
         bandwidth: 1 << 20,
         ..late()
@@ -207,7 +207,7 @@ fn does_not_send_on_preempt_what_is_being_sent_on_main() {
         matches!(rig.step(Channel::Main), Next::Wait { until: Some(_) }),
         "must be slow"
     );
-    rig.ask(0, 0, 256 << 10).expect("a good request");
+    rig.ask(0, 0, 256 << 10).expect("valid request");
     assert_eq!(rig.step(Channel::Preempt), Next::Wait { until: None });
     for piece in [16, 32, 48] {
         assert_eq!(
@@ -220,8 +220,8 @@ fn does_not_send_on_preempt_what_is_being_sent_on_main() {
         rig.step(Channel::Main),
         Next::Wait { until: Some(_) }
     ));
-    // The other way round: a page in pieces on preempt is no sweep's business.
-    rig.ask(0, 256 << 10, 256 << 10).expect("a good request");
+    // Conversely, the sweep leaves out a page that the preempt channel is sending.
+    rig.ask(0, 256 << 10, 256 << 10).expect("valid request");
     assert_eq!(pages(rig.step(Channel::Preempt)), (true, 0, 64, 16));
     rig.now += 1_000_000_000;
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 128, 16));
@@ -229,7 +229,7 @@ fn does_not_send_on_preempt_what_is_being_sent_on_main() {
 }
 
 #[test]
-fn holds_back_the_sweep_but_no_request() {
+fn paces_the_sweep_but_not_requests() {
     const RATE: u64 = 10 << 20;
     for preempt in [None, Some(Preempt::Late)] {
         let config = Config {
@@ -245,8 +245,8 @@ fn holds_back_the_sweep_but_no_request() {
                 Next::Sweep(_) => {}
                 Next::Urgent(_) => continue,
                 Next::Wait { until: Some(until) } => {
-                    // Held back, but requests are served at this very moment.
-                    rig.ask(0, asked * 4096, 4096).expect("a good request");
+                    // The sweep is delayed, but requests are served now.
+                    rig.ask(0, asked * 4096, 4096).expect("valid request");
                     let channel = if preempt.is_some() {
                         Channel::Preempt
                     } else {
@@ -261,7 +261,7 @@ fn holds_back_the_sweep_but_no_request() {
             }
             swept = rig.source.stats().sweep;
         }
-        // Zero pages cost nothing: four of five count.
+        // Zero pages are free: four of five pages count.
         let bytes = swept * 4096 / 5 * 4;
         let most = (rig.now - start) * RATE / 1_000_000_000 + RATE / 100 + (64 << 10);
         assert!(bytes <= most + (64 << 10), "{bytes} bytes, {most} allowed");
@@ -274,7 +274,7 @@ fn holds_back_the_sweep_but_no_request() {
 }
 
 #[test]
-fn closes_a_section_after_a_while_and_when_nothing_is_left() {
+fn closes_a_section_after_50_ms_and_when_nothing_is_left() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.peer.seen.clear();
     for _ in 0..4 {
@@ -305,7 +305,7 @@ fn does_not_close_a_section_inside_a_host_page() {
 }
 
 #[test]
-fn closes_a_section_that_would_wait_too_long() {
+fn closes_a_section_while_the_sweep_is_paced() {
     let slow = Config {
         bandwidth: 64 << 10,
         ..config()
@@ -317,7 +317,7 @@ fn closes_a_section_that_would_wait_too_long() {
     let next = rig.source.next(Channel::Main, opened, &mut out);
     let until = opened + 50_000_000;
     assert_eq!(next, Next::Wait { until: Some(until) });
-    assert_eq!(out.len(), 0, "a request may come yet");
+    assert_eq!(out.len(), 0, "a request may still arrive");
     rig.now = until;
     let next = rig.source.next(Channel::Main, rig.now, &mut out);
     assert!(matches!(next, Next::Wait { until: Some(later) } if later > until));

@@ -1,6 +1,7 @@
-//! What the switch needs, and what the end.
+//! Preconditions of the switch and of the end.
 
 use retpath_codec::Message;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 use retpath_engine::Channel;
 
@@ -9,7 +10,7 @@ use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 #[test]
-fn waits_for_everything_that_the_switch_needs() {
+fn the_switch_waits_for_everything_that_is_configured() {
     let config = Config {
         switchover_ack: true,
         ..late()
@@ -22,7 +23,7 @@ fn waits_for_everything_that_the_switch_needs() {
         Next::Wait { until: None },
         "no PONG"
     );
-    rig.say(Message::Pong { value: 1 }).expect("an answer");
+    rig.say(Message::Pong { value: 1 }).expect("valid answer");
     let mut out = Vec::new();
     assert_eq!(rig.source.next(Channel::Main, 0, &mut out), Next::Connect);
     assert_eq!(
@@ -64,6 +65,7 @@ fn is_ready_to_switch_when_a_switch_is_possible_and_made_at_once() {
             let ready = (0..20).any(|_| {
                 rig.step(Channel::Main);
                 rig.talk();
+                rig.now += 100_000_000;
                 rig.source.is_ready_to_switch()
             });
             assert!(ready, "{preempt:?}, {probe}");
@@ -98,15 +100,20 @@ fn ends_only_when_the_device_state_is_loaded() {
     let mut rig = Rig::new(config, &[(20, 4096)]);
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
-    rig.say(Message::Pong { value: 0x42 })
-        .expect("an answer to nothing");
-    assert!(!rig.source.is_loaded(), "nothing has been asked yet");
+    rig.say(Message::Pong {
+        value: PING_PACKAGE_LOADED,
+    })
+    .expect("accepted");
+    assert!(!rig.source.is_loaded(), "no PING has been sent");
     while rig.source.remaining() > 0 {
         rig.step(Channel::Main);
     }
     assert_eq!(rig.step(Channel::Main), Next::Wait { until: None });
     assert_eq!(rig.source.phase(), SourcePhase::Postcopy);
-    rig.say(Message::Pong { value: 0x42 }).expect("the answer");
+    rig.say(Message::Pong {
+        value: PING_PACKAGE_LOADED,
+    })
+    .expect("the answer");
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert_eq!(rig.source.phase(), SourcePhase::Completing);
 }
@@ -114,7 +121,7 @@ fn ends_only_when_the_device_state_is_loaded() {
 #[test]
 fn ends_only_when_the_preempt_channel_is_idle() {
     let mut rig = Rig::switched(late(), &[(1, 4096)]);
-    rig.ask(0, 0, 4096).expect("a good request");
+    rig.ask(0, 0, 4096).expect("valid request");
     assert_eq!(pages(rig.step(Channel::Preempt)), (true, 0, 0, 1));
     assert_eq!(
         rig.step(Channel::Main),
@@ -167,7 +174,7 @@ fn names_the_block_again_after_the_switch() {
 }
 
 #[test]
-fn refuses_calls_out_of_their_time() {
+fn refuses_calls_in_the_wrong_phase() {
     let mut rig = Rig::new(config(), &[(20, 4096)]);
     assert!(
         rig.source.switch(Vec::new()).is_err(),

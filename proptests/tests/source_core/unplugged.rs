@@ -1,4 +1,4 @@
-//! Memory that is unplugged, which a source leaves out.
+//! Unplugged memory, which a source does not send.
 
 use std::collections::BTreeSet;
 
@@ -28,13 +28,13 @@ fn switched(preempt: Option<Preempt>) -> (Rig, BTreeSet<Page>) {
 }
 
 #[test]
-fn neither_discards_nor_sends_what_is_unplugged() {
+fn neither_discards_nor_sends_unplugged_memory() {
     for preempt in [None, Some(Preempt::Late)] {
         let (mut rig, unplugged) = switched(preempt);
         assert!(rig.peer.discarded.is_disjoint(&unplugged));
         assert_eq!(rig.source.remaining(), 300 * 4096 + 2 * HUGE);
-        // As with a QEMU, such a request gets no answer.
-        rig.ask(1, HUGE, 65536).expect("a good request");
+        // As in QEMU, such a request gets no answer.
+        rig.ask(1, HUGE, 65536).expect("valid request");
         assert_eq!(rig.source.stats().requests_dropped, 1);
         rig.run();
         assert!(rig.peer.ended);

@@ -1,4 +1,4 @@
-//! What a source's errors tell a person, and whose fault they are.
+//! The texts of a source's errors, and whose fault they are.
 
 use retpath_codec::{DecodeError, NameBuf, Rule};
 
@@ -15,7 +15,7 @@ fn refused(cause: Cause) -> Error {
 }
 
 #[test]
-fn says_why_a_message_is_refused() {
+fn errors_state_why_a_message_is_refused() {
     let block = NameBuf::new("pc.ram").expect("a name");
     let range = BlockError::Overrun {
         start: 0x2000,
@@ -27,26 +27,20 @@ fn says_why_a_message_is_refused() {
             Cause::Phase(SourcePhase::Paused),
             "not expected while paused",
         ),
-        (
-            Cause::Unasked,
-            "nothing asked for it, or it has come already",
-        ),
+        (Cause::Unasked, "not requested, or received already"),
         (
             Cause::UnknownBlock(block.clone()),
-            "no RAM block is called \"pc.ram\"",
+            "unknown RAM block \"pc.ram\"",
         ),
-        (Cause::NoBlock, "no request has named a RAM block yet"),
+        (Cause::NoBlock, "no REQ_PAGES_ID has named a RAM block yet"),
         (
             Cause::Range {
                 block: block.clone(),
                 error: range,
             },
-            "block \"pc.ram\": range 0x2000 + 0x1000 passes the end of the block at 0x2000",
+            "block \"pc.ram\": range 0x2000 + 0x1000 exceeds the block length 0x2000",
         ),
-        (
-            Cause::Order,
-            "a bitmap must follow RECV_BITMAP, and nothing else",
-        ),
+        (Cause::Order, "RECV_BITMAP must be followed by its bitmap"),
         (
             Cause::Bitmap {
                 block: block.clone(),
@@ -59,19 +53,19 @@ fn says_why_a_message_is_refused() {
                 block: block.clone(),
                 offset: 0x3000,
             },
-            "block \"pc.ram\": page 0x3000 is called received but was never sent; \
-             is this the same destination?",
+            "block \"pc.ram\": page 0x3000 is marked received but was never sent; \
+             check that this is the same destination",
         ),
         (
             Cause::HalfPage {
                 block,
                 offset: 0x1_0000,
             },
-            "block \"pc.ram\": only a part of the host page at 0x10000 is called received",
+            "block \"pc.ram\": the host page at 0x10000 is marked partly received",
         ),
         (
             Cause::EarlyShut { left: 4096 },
-            "the destination says that it is done, but 4096 bytes are not sent",
+            "the destination ended the migration, but 4096 bytes have not been sent",
         ),
     ] {
         let error = refused(cause);
@@ -82,7 +76,7 @@ fn says_why_a_message_is_refused() {
 }
 
 #[test]
-fn says_what_went_wrong_and_whose_fault_it_is() {
+fn errors_state_the_cause_and_whose_fault_it_is() {
     let malformed = |rule| {
         Error::Malformed(DecodeError {
             offset: 4,
@@ -106,12 +100,13 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
         ),
         (
             Error::GaveUp { value: 1 },
-            "the destination has failed (SHUT 1): its own messages say why",
+            "the destination failed (SHUT 1): see its own messages for the cause",
             true,
         ),
         (
             Error::LinkLost,
-            "the link broke before the switch: the guest is still here, start again",
+            "the link broke before the switch: the guest is still at the source; start the \
+             migration again",
             false,
         ),
         (
@@ -129,12 +124,12 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
         ),
         (
             Error::TooMuch,
-            "the RAM blocks' lengths add up to more than 2^64 - 1",
+            "the total length of the RAM blocks exceeds 2^64 - 1 bytes",
             false,
         ),
         (
             Error::Machine { len: 256 },
-            "a machine type of 256 bytes: 1 to 255 fit",
+            "machine type of 256 bytes: must be 1 to 255 bytes long",
             false,
         ),
         (
@@ -142,12 +137,12 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
                 run: 512,
                 target: 4096,
             },
-            "runs of 512 bytes do not hold a target page of 4096 bytes",
+            "run size 512: must be at least the target page size (4096)",
             false,
         ),
         (
             Error::DeviceState { len: 1 << 32 },
-            "a device state of 4294967296 bytes does not fit a package of at most 2^32 - 1",
+            "device state of 4294967296 bytes: a package holds at most 2^32 - 1 bytes",
             false,
         ),
     ] {
@@ -157,7 +152,7 @@ fn says_what_went_wrong_and_whose_fault_it_is() {
 }
 
 #[test]
-fn calls_each_phase_by_its_own_name() {
+fn each_phase_has_its_own_name() {
     let phases = [
         (SourcePhase::Fresh, "fresh"),
         (SourcePhase::Precopy, "precopy"),

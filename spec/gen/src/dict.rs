@@ -1,4 +1,4 @@
-//! `fuzz/*.dict`: what libFuzzer cannot guess by itself.
+//! `fuzz/*.dict`: the dictionaries of the fuzz targets.
 //!
 //! Each line is `name="bytes"`; libFuzzer ignores the name.
 
@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 
 use super::stream::{Load, Stream};
 use super::{Output, notice};
-use retpath_spec::model::{BITMAP_END, Body, Dialect, Kind, Trailer};
+use retpath_spec::model::{Body, Dialect, Kind, Trailer};
 use retpath_spec::oracle::header_size;
 use retpath_spec::sample::{BLOCK, PAGE, samples};
 use retpath_spec::table::command::COMMAND;
-use retpath_spec::table::return_path::{QEMU, V7};
+use retpath_spec::table::return_path::{BITMAP_END, QEMU, V7};
 use retpath_spec::table::{ram, stream as table};
 
-/// Page sizes that hosts use, in bytes: 4 KiB, 64 KiB, 2 MiB, 1 GiB.
+/// Page sizes of hosts: 4 KiB, 64 KiB, 2 MiB, 1 GiB.
 const PAGES: [u64; 4] = [PAGE, 64 << 10, 2 << 20, 1 << 30];
 
 /// The dictionaries.
@@ -89,7 +89,7 @@ fn forward() -> Dict {
     dict
 }
 
-/// A dictionary under construction; the same bytes go in once.
+/// A dictionary under construction, without duplicate entries.
 struct Dict {
     text: String,
     seen: BTreeSet<Vec<u8>>,
@@ -121,7 +121,7 @@ impl Dict {
         }
     }
 
-    /// The header of every message, with the length of each of its samples.
+    /// The headers of all messages, with the length of each sample.
     fn headers(&mut self, dialect: &Dialect) {
         for message in dialect.messages {
             for sample in samples(message) {
@@ -131,7 +131,7 @@ impl Dict {
         }
     }
 
-    /// The smallest payload of every message that has a rule for a value.
+    /// The smallest payload of every message with a restricted value.
     fn fixed_values(&mut self, dialect: &Dialect) {
         for message in dialect.messages {
             let fixed =
@@ -143,7 +143,7 @@ impl Dict {
         }
     }
 
-    /// Page sizes as this kind writes them, with and without a flag.
+    /// Page sizes as fields of this kind.
     fn lengths(&mut self, kind: Kind) {
         for page in PAGES {
             match kind {

@@ -1,16 +1,16 @@
-//! Writes the committed outputs from the tables: one file here for each output.
+//! Generates the committed outputs from the tables, one module per output.
 //!
-//! Everything is plain text in final form, so that its freshness does not
-//! depend on a formatter's version.
+//! Outputs are text in final form, so that a check for staleness does not depend
+//! on the version of a formatter.
 
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 pub mod codec;
+pub mod constants;
 pub mod dict;
 pub mod messages;
-pub mod section;
 pub mod seed;
 pub mod session;
 pub mod stream;
@@ -25,23 +25,23 @@ use alloc::vec::Vec;
 pub struct Output {
     /// Path from the top of the repository.
     pub path: String,
-    /// Its whole contents.
+    /// Contents.
     pub bytes: Vec<u8>,
 }
 
-/// Every output, in order of its path.
+/// All outputs, in order of their paths.
 pub fn outputs() -> Vec<Output> {
     let mut outputs = codec::outputs();
     outputs.extend(dict::outputs());
     outputs.extend(seed::outputs());
     outputs.push(messages::output());
     outputs.push(wireshark::output());
-    outputs.extend(section::outputs());
+    outputs.extend(constants::outputs());
     outputs.sort_by(|a, b| a.path.cmp(&b.path));
     outputs
 }
 
-/// The line that says where a file comes from, behind `comment`.
+/// The line that names a file's origin, as a comment with this prefix.
 pub fn notice(comment: &str) -> String {
     alloc::format!(
         "{comment} Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.\n"

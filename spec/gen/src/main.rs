@@ -1,5 +1,5 @@
-//! `cargo rp-gen`: writes the committed outputs from the tables, or checks
-//! that they are fresh.
+//! `cargo rp-gen`: generates the committed outputs from the tables, or checks
+//! that they are up to date.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,20 +9,19 @@ use retpath_gen::tree::{self, Finding, State};
 use retpath_gen::{Output, outputs};
 
 const HELP: &str = "\
-Writes every file that follows from the tables in spec/src/table: the codec's
-generated part, the protocol reference, the Wireshark dissector, the fuzzing
-dictionaries and the seed corpus.
+Generates files from the tables in spec/src/table: the codec's generated part,
+the protocol reference, the Wireshark dissector, the fuzzing dictionaries and
+the seed corpus.
 
 Usage: cargo rp-gen [--check] [TOP]
 
-  TOP       top of the working copy; without it, the one that this command was
-            built in
-  --check   write nothing; exit 1 and name each file that is stale, missing
-            or surplus
-  --help    print this
+  TOP       root of the working copy; default: the one this command was built in
+  --check   write nothing; print each stale, missing or surplus file and exit 1
+            if there is one
+  --help    print this help
 
-Files in codec/src/generated and corpus/seed, and fuzz/*.dict, that follow
-from no row are surplus: they are removed, or with --check named.
+Other files in codec/src/generated and corpus/seed, and other fuzz/*.dict, are
+surplus: they are removed, or printed with --check.
 ";
 
 fn main() -> ExitCode {
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
         }
         _ => {
             let args = args.join(" ");
-            eprintln!("rp-gen: cannot make sense of `{args}`; try --help");
+            eprintln!("rp-gen: unknown arguments `{args}`; try --help");
             return ExitCode::from(2);
         }
     };
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// The top of the repository that this command was built in.
+/// The root of the repository that this command was built in.
 fn root() -> &'static Path {
     let crate_ = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_.ancestors().nth(2).unwrap_or(crate_)
@@ -116,7 +115,7 @@ fn files_were(n: usize) -> String {
     format!("{} {}", files(n), if n == 1 { "was" } else { "were" })
 }
 
-/// Prints; a reader that went away is no error.
+/// Prints. A closed standard output is not an error.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -1,9 +1,9 @@
 //! `spec/MESSAGES.md`: the protocol reference.
 //!
-//! Layouts, lengths, examples and lists come from the rows. The prose around
-//! them lies in `messages/*.md`; it says what no row can: who talks when, and
-//! what QEMU makes of it.
+//! Layouts, lengths, examples, lists and statements about QEMU come from the
+//! tables; the text around them is in `messages/*.md`.
 
+mod behavior;
 mod cells;
 mod dump;
 mod entry;
@@ -20,6 +20,7 @@ use super::text::Text;
 use super::{Output, session};
 use retpath_spec::model::Dialect;
 use retpath_spec::oracle::payload_bounds;
+use retpath_spec::table::behavior::{ABSENT, CHANGES, CHANNELS};
 use retpath_spec::table::command::COMMAND;
 use retpath_spec::table::return_path::{QEMU, V7};
 
@@ -29,11 +30,11 @@ const WIDTH: usize = 130;
 /// The reference.
 pub fn output() -> Output {
     let mut out = Text::new("");
-    out.line(
-        "<!-- Written by `cargo rp-gen` from spec/src/table and spec/src/render/messages. -->",
-    );
+    out.line("<!-- Written by `cargo rp-gen` from spec/src/table and spec/gen/src/messages. -->");
     out.line("");
     fragment(&mut out, include_str!("messages/introduction.md"));
+    chapter(&mut out, "Capabilities");
+    behavior::capabilities(&mut out);
 
     chapter(&mut out, "The frame of a return-path message");
     frame(&mut out);
@@ -66,22 +67,25 @@ pub fn output() -> Output {
     forward::records(&mut out, include_str!("messages/blocks.md"));
 
     chapter(&mut out, "Sequences");
-    fragment(&mut out, include_str!("messages/sequences.md"));
-    whole_migration(&mut out);
-    chapter(&mut out, "Rules of conduct");
+    sequences(&mut out);
+    complete_migration(&mut out);
+    chapter(&mut out, "Rules for implementations");
     fragment(&mut out, include_str!("messages/conduct.md"));
-    chapter(&mut out, "When the return path breaks");
-    fragment(&mut out, include_str!("messages/breaks.md"));
+    chapter(&mut out, "Behavior of QEMU");
+    behavior::chapter(&mut out);
     chapter(&mut out, "Where QEMU is laxer than this project");
     entry::prose(
         &mut out,
-        "A peer must not rely on any of this: what QEMU lets pass today it may refuse tomorrow, and \
-         what it lets pass is seldom what the sender meant.",
+        "Defects that this project refuses and QEMU accepts. A peer must not rely on any of them: a \
+         later release may refuse them, and QEMU seldom treats them as the sender intended.",
     );
     lax::table(&mut out);
-    chapter(&mut out, "What came with which release");
+    chapter(&mut out, "Changes by release");
     lax::releases(&mut out);
-    fragment(&mut out, include_str!("messages/releases.md"));
+    entry::prose(&mut out, "Changes that brought no new layout:");
+    behavior::statements(&mut out, "change", CHANGES);
+    entry::prose(&mut out, "What does not exist:");
+    behavior::statements(&mut out, "absent", ABSENT);
 
     let text = out.finish();
     Output {
@@ -95,16 +99,30 @@ fn chapter(out: &mut Text, title: &str) {
     out.line("");
 }
 
-/// Prose from a file, with the limits of the merged dialect filled in.
+/// The text on sequences, with the table of channels in its place.
+fn sequences(out: &mut Text) {
+    let words = include_str!("messages/sequences.md");
+    let (before, after) = words.split_once("{channels}").unwrap_or((words, ""));
+    fragment(out, before.trim_end());
+    behavior::table(out, CHANNELS);
+    fragment(out, after.trim_start());
+}
+
+/// Text from a file, with figures of the merged dialect filled in: limit and
+/// longest payload, number of messages.
 fn fragment(out: &mut Text, words: &str) {
-    let words = words.replace("{max}", &QEMU.max_payload.to_string());
+    let bounds = QEMU.messages.iter().map(|m| payload_bounds(&QEMU, m).1);
+    let words = words
+        .replace("{max}", &QEMU.max_payload.to_string())
+        .replace("{longest}", &bounds.max().unwrap_or(0).to_string())
+        .replace("{count}", &QEMU.messages.len().to_string());
     words.lines().for_each(|line| out.line(line));
     out.line("");
 }
 
 fn frame(out: &mut Text) {
     let layout = [
-        Cell::integer("type", 2, "which message this is"),
+        Cell::integer("type", 2, "type of the message"),
         Cell::integer("length", 2, "size of the payload").unit("bytes"),
         Cell::bytes("payload", "length", "depends on the type"),
     ];
@@ -115,7 +133,7 @@ fn frame(out: &mut Text) {
 
 /// All messages of a dialect in one table.
 fn overview(out: &mut Text, dialect: &Dialect) {
-    out.line("| number | name | payload, bytes | since | what it says |");
+    out.line("| number | name | payload, bytes | since | meaning |");
     out.line("|---|---|---|---|---|");
     let reserved = &dialect.reserved;
     out.line(&format!(
@@ -137,17 +155,17 @@ fn overview(out: &mut Text, dialect: &Dialect) {
     out.line("");
 }
 
-fn whole_migration(out: &mut Text) {
-    out.line("### A whole migration");
+fn complete_migration(out: &mut Text) {
+    out.line("### A complete migration");
     out.line("");
     entry::prose(
         out,
-        "The forward stream of the smallest postcopy migration that shows everything: one RAM block \
-         of four target pages, and one device whose state is three bytes. A real destination wants \
-         the block names, lengths and machine type of its own machine.",
+        "The forward stream of a minimal postcopy migration: one RAM block of four target pages, and \
+         one device whose state is three bytes. A real destination requires the block names, lengths \
+         and machine type of its own machine.",
     );
     dump::listing(out, &forward::spans(&session::postcopy().pieces));
-    entry::prose(out, "And a return path to go with a larger one:");
+    entry::prose(out, "The return path of a larger migration:");
     let paths = session::return_paths();
     paths
         .iter()

@@ -1,7 +1,7 @@
-//! `corpus/seed/…`: small sound inputs for fuzzing and for tests.
+//! `corpus/seed/…`: small valid inputs for fuzzing and tests.
 //!
-//! Written from the tables by the walker, never by the codec: what the codec
-//! gets wrong, these files do not. `corpus/README.md` tells how they are named.
+//! The oracle writes them from the tables, so they do not share the codec's
+//! errors. `corpus/README.md` explains their names.
 
 use alloc::format;
 use alloc::vec::Vec;

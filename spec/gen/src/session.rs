@@ -1,7 +1,7 @@
-//! Short sound sessions: return paths, RAM records, forward streams.
+//! Short valid sessions: return paths, RAM records, forward streams.
 //!
-//! They are seeds, and the longest of them is the reference's example of a
-//! whole migration. Nothing in them is larger than a page.
+//! They are seeds, and examples of the reference. No piece is larger than a
+//! page.
 
 use alloc::vec::Vec;
 
@@ -9,6 +9,7 @@ use super::stream::{Load, Stream};
 use retpath_spec::model::Dialect;
 use retpath_spec::oracle::Value;
 use retpath_spec::sample::{PAGE, bitmap_trailer};
+use retpath_spec::table::command::PING_PACKAGE_LOADED;
 use retpath_spec::table::return_path::{QEMU, V7};
 
 const RAM: &str = "pc.ram";
@@ -17,7 +18,7 @@ const MACHINE: &str = "pc-i440fx-10.0";
 /// Number of the `ram` section.
 const ID: u32 = 1;
 
-/// Short return paths from beginning to end: dialect, name, messages.
+/// Short complete return paths: dialect, name, messages.
 pub fn return_paths() -> Vec<(&'static Dialect, &'static str, Stream)> {
     let new = Stream::default;
     let precopy = new().number(&QEMU, "PONG", 1).number(&QEMU, "SHUT", 0);
@@ -33,7 +34,7 @@ pub fn return_paths() -> Vec<(&'static Dialect, &'static str, Stream)> {
         .number(&QEMU, "PONG", 4)
         .wants(0x8000, None)
         .number(&QEMU, "PONG", 3)
-        .number(&QEMU, "PONG", 0x42)
+        .number(&QEMU, "PONG", PING_PACKAGE_LOADED.into())
         .wants(0x1000, Some(ROM))
         .wants(0x9000, Some(RAM))
         .wants(0, None)
@@ -60,10 +61,10 @@ pub fn return_paths() -> Vec<(&'static Dialect, &'static str, Stream)> {
     ])
 }
 
-/// RAM records one by one, and whole preempt channels.
+/// Single RAM records, and complete preempt channels.
 pub fn records() -> Vec<(&'static str, Stream)> {
     let new = Stream::default;
-    // Format 1, 5 bytes: 16 bytes as before, then 3 new ones.
+    // Format 1, 5 bytes: 16 unchanged bytes, then 3 new ones.
     let delta = [1, 0, 5, 0x10, 3, 0xaa, 0xbb, 0xcc];
     let deflated = [0, 0, 0, 2, 0x78, 0x9c];
     let preempt = || {
@@ -109,7 +110,7 @@ pub fn records() -> Vec<(&'static str, Stream)> {
     ])
 }
 
-/// Forward streams from beginning to end.
+/// Complete forward streams.
 pub fn forward() -> Vec<(&'static str, Stream)> {
     let new = Stream::default;
     let end = |stream: Stream| stream.word("EOS").footer(ID).bare("EOF");
@@ -139,7 +140,7 @@ pub fn forward() -> Vec<(&'static str, Stream)> {
         .command("OPEN_RETURN_PATH", &[])
         .command("PING", &[Value::Number(1)])
         .bare("EOF");
-    // Machine types of 2.3 and earlier: no configuration, no footers.
+    // Machine types 2.3 and earlier: no configuration, no footers.
     let old = new()
         .header()
         .command("OPEN_RETURN_PATH", &[])
@@ -170,7 +171,7 @@ pub fn forward() -> Vec<(&'static str, Stream)> {
     ])
 }
 
-/// The smallest whole postcopy migration: 16 KiB of RAM and one device.
+/// A minimal postcopy migration: 16 KiB of RAM and one device.
 pub fn postcopy() -> Stream {
     let new = Stream::default;
     let ping = |stream: Stream, value| stream.command("PING", &[Value::Number(value)]);
@@ -215,12 +216,12 @@ pub fn postcopy() -> Stream {
 }
 
 impl Stream {
-    /// A message whose only field is a number.
+    /// A message with a number as its only field.
     fn number(self, dialect: &'static Dialect, label: &str, value: u64) -> Self {
         self.message(dialect, label, &[Value::Number(value)], &[])
     }
 
-    /// A request for one page of a block, or of the block before.
+    /// A request for one page of a block, or of the current block.
     fn wants(self, start: u64, block: Option<&str>) -> Self {
         let mut values = Vec::from([Value::Number(start), Value::Number(PAGE)]);
         let Some(block) = block else {

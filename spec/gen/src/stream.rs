@@ -1,11 +1,10 @@
-//! Forward streams, written piece by piece from the rows.
+//! Builds forward streams from the rows, piece by piece.
 //!
-//! The walker writes the commands; headers, sections and RAM records are put
-//! together here from their rows. Every piece remembers what it is, so that
-//! the same stream serves as a seed and as an example for people.
+//! The oracle writes commands; header, sections and RAM records are composed
+//! here. Every piece has a description, so that a stream serves as a seed and as
+//! an example of the reference.
 //!
-//! Whoever calls this writes labels of the tables; a label that is not there
-//! panics, in `cargo rp-gen` and in the tests.
+//! Callers use labels of the tables; an unknown label panics.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -20,25 +19,25 @@ use retpath_spec::table::{ram, stream as table};
 /// A piece of a stream.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// What it is.
+    /// Description.
     pub what: String,
-    /// Its bytes.
+    /// Bytes.
     pub bytes: Vec<u8>,
 }
 
 /// A stream under construction.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
-    /// What has been written, in order.
+    /// The pieces, in order.
     pub pieces: Vec<Piece>,
 }
 
-/// What a RAM record carries behind its word and its name.
+/// The body of a RAM record.
 #[derive(Clone, Copy, Debug)]
 pub enum Load<'a> {
     /// A byte that fills the page.
     Fill(u8),
-    /// A page whose bytes are all this one.
+    /// A page filled with this byte.
     Page(u8),
     /// These bytes.
     Bytes(&'a [u8]),
@@ -51,7 +50,7 @@ impl Stream {
         pieces.flat_map(|p| p.bytes.iter().copied()).collect()
     }
 
-    /// A piece as it stands.
+    /// Any bytes.
     pub fn raw(mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.pieces.push(Piece {
             what: what.into(),
@@ -79,7 +78,7 @@ impl Stream {
     pub fn subsection(self, name: &str, payload: &[u8]) -> Self {
         assert!(
             table::SUBSECTIONS.iter().any(|s| s.name == name),
-            "{name} is no subsection"
+            "{name} is not a subsection"
         );
         let mut bytes = Vec::from([section("SUBSECTION").number]);
         bytes.extend(str8(name.as_bytes()));
@@ -88,7 +87,7 @@ impl Stream {
         self.raw(format!("SUBSECTION `{name}`"), bytes)
     }
 
-    /// A message of `dialect`, and what follows its frame.
+    /// A message of `dialect` and its trailer.
     pub fn message(
         self,
         dialect: &'static Dialect,
@@ -107,7 +106,7 @@ impl Stream {
         self.raw(format!("COMMAND {}", line(label, values)), bytes)
     }
 
-    /// A package around `inner`, whose pieces are kept apart.
+    /// A package that contains the pieces of `inner`.
     pub fn packaged(self, inner: Self) -> Self {
         let size = inner.pieces.iter().map(|p| p.bytes.len()).sum();
         let size = u64::from(u32::from_be_bytes(be32(size)));
@@ -129,7 +128,7 @@ impl Stream {
         self.raw(format!("SECTION_START `ram`, section id {id}"), bytes)
     }
 
-    /// A whole section: a device's state.
+    /// SECTION_FULL: the state of a device.
     pub fn full(self, id: u32, name: &str, version: u32, payload: &[u8]) -> Self {
         let mut bytes = Vec::from([section("SECTION_FULL").number]);
         bytes.extend(id.to_be_bytes());
@@ -146,7 +145,7 @@ impl Stream {
         self.raw(format!("{label}, section id {id}"), bytes)
     }
 
-    /// A section that is nothing but its head.
+    /// A section that consists of its type byte.
     pub fn bare(self, label: &str) -> Self {
         self.raw(label, [section(label).number])
     }
@@ -168,7 +167,7 @@ impl Stream {
         })
     }
 
-    /// A record of a page at `offset` of `block`, or of the block before.
+    /// A record of the page at `offset` of `block`, or of the current block.
     pub fn page(self, label: &str, offset: u64, block: Option<&str>, load: Load<'_>) -> Self {
         let mut word = offset | record(label).flag;
         let mut name = Vec::new();
@@ -193,7 +192,7 @@ impl Stream {
         self.raw(what, bytes)
     }
 
-    /// A record that is nothing but its word.
+    /// A record that consists of its word.
     pub fn word(self, label: &str) -> Self {
         self.raw(label, record(label).flag.to_be_bytes())
     }

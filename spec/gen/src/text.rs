@@ -1,4 +1,4 @@
-//! Text that keeps track of its indentation.
+//! A text builder with indentation.
 
 use alloc::string::String;
 
@@ -10,7 +10,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// Starts with the given lines.
+    /// A text that starts with `head`.
     pub fn new(head: &str) -> Self {
         Self {
             out: head.into(),
@@ -18,7 +18,7 @@ impl Text {
         }
     }
 
-    /// One line at the current depth; an empty one stays empty.
+    /// Appends a line at the current depth. An empty line is not indented.
     pub fn line(&mut self, line: &str) {
         if !line.is_empty() {
             for _ in 0..self.depth {
@@ -29,8 +29,7 @@ impl Text {
         self.out.push('\n');
     }
 
-    /// A line that opens a block, what the block holds, and the line that
-    /// closes it.
+    /// Appends a block: its first line, its indented body, its last line.
     pub fn block(&mut self, open: &str, close: &str, body: impl FnOnce(&mut Self)) {
         self.line(open);
         self.depth += 1;
@@ -39,7 +38,7 @@ impl Text {
         self.line(close);
     }
 
-    /// Words, folded to `width` columns, each line behind `prefix`.
+    /// Appends words, wrapped at `width` columns, with `prefix` on each line.
     pub fn prose(&mut self, prefix: &str, words: &str, width: usize) {
         let mut line = String::from(prefix);
         let mut empty = true;
@@ -58,7 +57,7 @@ impl Text {
         self.line(line.trim_end());
     }
 
-    /// What has been written.
+    /// The text.
     pub fn finish(self) -> String {
         self.out
     }

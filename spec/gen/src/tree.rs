@@ -1,8 +1,7 @@
 //! Compares the outputs with the files of a working copy, and writes them.
 //!
-//! Fails only with what the file system answers; every error says which file
-//! it is about. Nothing outside the outputs' own paths and [`OWNED`] is
-//! touched.
+//! Only I/O fails; every error names its file. Nothing outside the paths of the
+//! outputs and [`OWNED`] is touched.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -13,27 +12,27 @@ use std::{format, fs, io};
 
 use super::Output;
 
-/// Where every file is an output: a folder, and how the files in it end. A
-/// file there that no table row asks for is surplus.
+/// Folders and file name endings that the outputs own: any other file there is
+/// surplus.
 pub const OWNED: &[(&str, &str)] = &[
     ("codec/src/generated", ""),
     ("corpus/seed", ""),
     ("fuzz", ".dict"),
 ];
 
-/// How a file differs from the outputs.
+/// State of a file that differs from the outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The file is there, with other contents.
+    /// The contents differ.
     Stale,
-    /// The file is not there.
+    /// The file does not exist.
     Missing,
-    /// The file is there, and no output has its path.
+    /// No output has this path.
     Surplus,
 }
 
 impl State {
-    /// One word for it.
+    /// The state as a word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Stale => "stale",
@@ -43,17 +42,16 @@ impl State {
     }
 }
 
-/// A file that is not as the outputs want it.
+/// A file that differs from the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Path from the top of the repository.
     pub path: String,
-    /// What is wrong with it.
+    /// How it differs.
     pub state: State,
 }
 
-/// Every difference between the outputs and the files below `root`, in order
-/// of the paths. Empty if all is fresh.
+/// The files below `root` that differ from the outputs, in order of their paths.
 pub fn check(root: &Path, outputs: &[Output]) -> io::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for output in outputs {
@@ -82,8 +80,8 @@ pub fn check(root: &Path, outputs: &[Output]) -> io::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Writes what is stale or missing, removes what is surplus, and says what it
-/// did. Fresh files are left alone, so that nothing is built anew for them.
+/// Writes stale and missing files, removes surplus ones, and returns them. Other
+/// files keep their modification time, so that they cause no rebuild.
 pub fn write(root: &Path, outputs: &[Output]) -> io::Result<Vec<Finding>> {
     let findings = check(root, outputs)?;
     for finding in &findings {
@@ -100,8 +98,8 @@ pub fn write(root: &Path, outputs: &[Output]) -> io::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// All files below `folder`, as paths from `root` with `/` between names; none
-/// if there is no such folder.
+/// All files below `folder`, as paths from `root` with `/` as separator. Empty
+/// if the folder does not exist.
 fn files(root: &Path, folder: &str, deep: bool) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut open = Vec::from([PathBuf::from(folder)]);
@@ -124,7 +122,7 @@ fn files(root: &Path, folder: &str, deep: bool) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
-/// The names in a folder, and which of them are folders.
+/// Entries of a folder: name, and whether it is a folder.
 fn entries(folder: &Path) -> io::Result<Vec<(OsString, bool)>> {
     fs::read_dir(folder).and_then(|entries| {
         let entry = |entry: fs::DirEntry| {

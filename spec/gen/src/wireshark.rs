@@ -1,8 +1,8 @@
-//! `spec/wireshark/qemu_migration_rp.lua`: a Wireshark dissector of the return
+//! `spec/wireshark/qemu_migration_rp.lua`: a Wireshark dissector for the return
 //! path.
 //!
-//! The numbers, names and fields come from the rows; the code that goes
-//! through them is `wireshark/core.lua`, the same for all messages.
+//! Numbers, names and fields come from the rows; `wireshark/core.lua` interprets
+//! them.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,44 +10,41 @@ use alloc::vec::Vec;
 
 use super::text::Text;
 use super::{Output, notice};
-use retpath_spec::model::{
-    BITMAP_ALIGN, BITMAP_END, Dialect, Field, Kind, Message, Rule, Trailer, Unit,
-};
+use retpath_spec::model::{Dialect, Field, Kind, Message, Rule, Trailer, Unit};
 use retpath_spec::oracle::payload_bounds;
-use retpath_spec::table::return_path::{QEMU, V7};
+use retpath_spec::table::return_path::{BITMAP_ALIGN, BITMAP_END, QEMU, V7};
 
 #[cfg(test)]
 mod tests;
 
-/// In front of every name that a display filter may use.
+/// Prefix of the names of display filters.
 const PREFIX: &str = "qemu_rp";
 
-/// What can be wrong, by the name of the rule: the walker's rules, and those
-/// of the trailer and of the stream.
+/// Defects by name: the oracle's rules, and those of trailers and streams.
 const RULES: &[(&str, &str)] = &[
     ("reserved", "Message type 0 is reserved"),
     ("unknown", "Unknown message type"),
-    ("too-long", "Payload longer than any may be"),
-    ("length", "Payload length that the message cannot have"),
-    ("short", "Field longer than what is left of the payload"),
+    ("too-long", "Payload longer than the limit"),
+    ("length", "Invalid payload length for this message"),
+    ("short", "Field exceeds the payload"),
     ("leftover", "Bytes behind the last field"),
-    ("value", "Value other than the only one allowed"),
+    ("value", "Invalid value"),
     ("zero", "Length of 0"),
-    ("overflow", "Start and length pass 2^64"),
+    ("overflow", "Start and length exceed 2^64"),
     ("empty-name", "Empty block name"),
-    ("nul", "NUL byte inside a block name"),
-    ("bitmap-size", "Bitmap size that is 0 or no multiple of 8"),
+    ("nul", "NUL byte in a block name"),
+    ("bitmap-size", "Bitmap size is 0 or not a multiple of 8"),
     ("bitmap-end", "Wrong end mark behind a bitmap"),
     ("after-shut", "Bytes behind SHUT"),
 ];
 
-/// What stops the dissector although nothing is wrong with the bytes.
+/// Reasons to stop dissecting that are not defects.
 const STOPS: &[(&str, &str)] = &[
-    ("bitmap-limit", "Bitmap larger than the preference allows"),
-    ("cut-short", "Message cut short"),
+    ("bitmap-limit", "Bitmap larger than the preference"),
+    ("cut-short", "Incomplete message"),
     (
         "out-of-step",
-        "Not dissected: the return path is out of step",
+        "Not dissected: earlier message malformed or incomplete",
     ),
 ];
 
@@ -95,7 +92,7 @@ fn rules(lua: &mut Text) {
     lua.line("");
 }
 
-/// The fields that a display filter may use.
+/// The fields for display filters.
 fn fields(lua: &mut Text) {
     let add = |lua: &mut Text, key: &str, ty: &str, path: &str, title: &str, more: &str| {
         let line = format!("{key} = ProtoField.{ty}(\"{PREFIX}.{path}\", \"{title}\"{more}),");
@@ -168,7 +165,7 @@ fn fields(lua: &mut Text) {
     lua.line("");
 }
 
-/// Name, type and title of what follows a RECV_BITMAP.
+/// Name, type, title and format of the fields of a received bitmap.
 const BITMAP: [(&str, &str, &str, &str); 4] = [
     ("size", "uint64", "Bitmap size", ", base.DEC"),
     ("data", "bytes", "Bitmap", ""),

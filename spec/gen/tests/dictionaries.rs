@@ -1,13 +1,13 @@
-//! libFuzzer reads the dictionaries.
+//! libFuzzer accepts the dictionaries.
 
 use retpath_gen::dict;
 use retpath_spec::oracle::header_size;
 use retpath_spec::table::DIALECTS;
 
-/// libFuzzer drops longer entries.
+/// libFuzzer ignores longer entries.
 const LONGEST: usize = 64;
 
-/// The bytes of an entry, as libFuzzer reads a line.
+/// The bytes of an entry, parsed as libFuzzer does.
 fn entry(line: &str) -> Option<Vec<u8>> {
     let (name, value) = line.split_once("=\"")?;
     assert!(!name.is_empty() && !name.contains('"'), "{line}");
@@ -37,7 +37,7 @@ fn entry(line: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn every_line_is_an_entry_that_libfuzzer_keeps() {
+fn every_line_is_an_entry_that_libfuzzer_accepts() {
     for output in dict::outputs() {
         let text = String::from_utf8(output.bytes).unwrap();
         for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -1,4 +1,4 @@
-//! The committed outputs are what the tables say now.
+//! The committed outputs are up to date.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn no_path_is_written_twice() {
 }
 
 #[test]
-fn names_what_is_stale_missing_and_surplus() {
+fn reports_stale_missing_and_surplus_files() {
     let root = scratch("names");
     let outputs = two_outputs();
     fs::create_dir_all(root.join("corpus/seed/old")).unwrap();
@@ -51,7 +51,7 @@ fn names_what_is_stale_missing_and_surplus() {
 }
 
 #[test]
-fn writes_until_all_is_fresh_and_then_writes_nothing() {
+fn writes_nothing_the_second_time() {
     let root = scratch("writes");
     let outputs = two_outputs();
     fs::create_dir_all(root.join("codec/src/generated")).unwrap();
@@ -64,10 +64,10 @@ fn writes_until_all_is_fresh_and_then_writes_nothing() {
 }
 
 #[test]
-fn says_which_file_the_system_would_not_give_or_take() {
+fn errors_name_the_file() {
     let outputs = two_outputs();
     let root = scratch("refused");
-    // Files where folders should be.
+    // A file in the place of a folder.
     fs::create_dir_all(root.join("spec")).unwrap();
     fs::write(root.join("spec/new"), "").unwrap();
     let error = tree::check(&root, &outputs).unwrap_err();
@@ -95,7 +95,7 @@ fn says_which_file_the_system_would_not_give_or_take() {
     assert!(error.to_string().starts_with("spec/new/B.md: "), "{error}");
 }
 
-/// Runs the command: its exit code, and what it says.
+/// Runs the command. Returns exit code, standard output and standard error.
 fn rp_gen(args: &[&str]) -> (Option<i32>, String, String) {
     let out = Command::new(env!("CARGO_BIN_EXE_rp-gen"))
         .args(args)
@@ -106,7 +106,7 @@ fn rp_gen(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn the_command_takes_a_working_copy_from_nothing_to_fresh() {
+fn command_creates_every_file() {
     let root = scratch("command");
     let top = root.to_str().unwrap();
     let count = outputs().len();
@@ -134,7 +134,7 @@ fn the_command_takes_a_working_copy_from_nothing_to_fresh() {
         format!("wrote 0 files; {count} files were fresh before\n")
     );
 
-    // All but one file.
+    // Every file but one.
     let root = scratch("command-again");
     let other = root.to_str().unwrap();
     fs::create_dir_all(root.join("fuzz")).unwrap();
@@ -146,7 +146,7 @@ fn the_command_takes_a_working_copy_from_nothing_to_fresh() {
 }
 
 #[test]
-fn the_command_removes_what_no_row_asks_for() {
+fn command_removes_surplus_files() {
     let root = scratch("command-removes");
     let top = root.to_str().unwrap();
     let count = outputs().len();
@@ -170,7 +170,7 @@ fn the_command_removes_what_no_row_asks_for() {
 }
 
 #[test]
-fn the_command_says_what_went_wrong() {
+fn command_reports_errors() {
     let root = scratch("command-fails");
     fs::write(root.join("codec"), "").unwrap();
     for args in [&["--check"][..], &[]] {
@@ -182,7 +182,7 @@ fn the_command_says_what_went_wrong() {
 }
 
 #[test]
-fn refuses_arguments_that_it_does_not_know() {
+fn command_refuses_unknown_arguments() {
     for (args, code) in [
         (&["--help"][..], 0),
         (&["-h"], 0),
@@ -203,7 +203,7 @@ fn two_outputs() -> [Output; 2] {
     })
 }
 
-/// An empty folder of the test's own.
+/// A new empty folder.
 fn scratch(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&root);

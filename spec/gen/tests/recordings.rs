@@ -1,30 +1,31 @@
-//! The walker reads what real QEMU sent.
+//! The oracle reads what QEMU sent.
 
 mod support;
 
 use std::collections::BTreeMap;
 
 use retpath_spec::table::return_path::{QEMU, V7};
-use support::reading::walker;
+use support::reading::read_with_oracle;
 use support::{recordings, return_paths};
 
 #[test]
-fn walker_explains_every_byte_of_the_recorded_return_paths() {
+fn oracle_reads_every_byte_of_the_recorded_return_paths() {
     for (file, input) in recordings() {
-        let (seen, refused) = walker(&QEMU, &input);
+        let (seen, refused) = read_with_oracle(&QEMU, &input);
         assert_eq!(refused, None, "{file}");
-        // Nothing behind the last message: reading without it falls short.
+        // The recording ends with a complete message: without its last byte, that
+        // message is missing.
         let last = seen.last().unwrap().offset;
         assert!(last < input.len(), "{file}");
-        let (before, refused) = walker(&QEMU, &input[..input.len() - 1]);
+        let (before, refused) = read_with_oracle(&QEMU, &input[..input.len() - 1]);
         assert_eq!((before.len(), refused), (seen.len() - 1, None), "{file}");
     }
 }
 
 #[test]
-fn walker_counts_what_a_plain_migration_sent() {
+fn oracle_counts_the_messages_of_a_plain_migration() {
     let files: BTreeMap<_, _> = recordings().into_iter().collect();
-    let (seen, _) = walker(&QEMU, &files["qemu-7.2-plain.ch0.rp"]);
+    let (seen, _) = read_with_oracle(&QEMU, &files["qemu-7.2-plain.ch0.rp"]);
     let mut counts = BTreeMap::new();
     for message in &seen {
         *counts.entry(message.label.as_str()).or_insert(0) += 1;
@@ -42,10 +43,10 @@ fn walker_counts_what_a_plain_migration_sent() {
 }
 
 #[test]
-fn walker_explains_every_seed() {
+fn oracle_reads_every_seed() {
     for dialect in [&QEMU, &V7] {
         for (file, input) in return_paths(&format!("corpus/seed/{}", dialect.name)) {
-            let (seen, refused) = walker(dialect, &input);
+            let (seen, refused) = read_with_oracle(dialect, &input);
             assert_eq!(refused, None, "{file}");
             let is_session = file.starts_with("session-");
             assert_eq!(seen.len() > 1, is_session, "{file}");

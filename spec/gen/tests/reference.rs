@@ -1,4 +1,4 @@
-//! `spec/MESSAGES.md` holds together.
+//! `spec/MESSAGES.md` is complete and consistent.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn prose() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// Names of the headings in links, as GitHub makes them.
+/// Anchors of the headings, as GitHub forms them.
 fn anchors() -> Vec<String> {
     prose()
         .filter(|line| line.starts_with('#'))
@@ -38,7 +38,7 @@ fn headings_are_unique() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_have_targets() {
     let anchors = anchors();
     let mut links = 0;
     for line in prose() {
@@ -52,14 +52,14 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn every_refusal_is_there() {
+fn contains_every_message_and_refusal() {
     for dialect in DIALECTS {
         for message in dialect.messages {
             assert!(TEXT.contains(message.doc), "{}", message.label);
             for refusal in message.refuse {
                 assert!(TEXT.contains(refusal.what), "{}", refusal.what);
                 if let Some(laxer) = refusal.laxer {
-                    // In the entry, and in the table of all of them.
+                    // Once in the entry and once in the table of all entries.
                     assert!(TEXT.matches(laxer).count() > 1, "{laxer}");
                 }
             }
@@ -68,7 +68,7 @@ fn every_refusal_is_there() {
 }
 
 #[test]
-fn tables_have_as_many_columns_as_their_heads() {
+fn table_rows_have_as_many_columns_as_their_header() {
     let mut columns = None;
     for line in prose() {
         if !line.starts_with('|') {
@@ -81,7 +81,7 @@ fn tables_have_as_many_columns_as_their_heads() {
 }
 
 #[test]
-fn lines_outside_tables_fit_a_screen() {
+fn lines_outside_tables_have_at_most_140_columns() {
     let fits = |line: &str| line.starts_with('|') || line.starts_with("- ");
     for line in TEXT.lines().filter(|line| !fits(line)) {
         assert!(line.chars().count() <= 140, "{line}");

@@ -1,22 +1,22 @@
-//! The Wireshark dissector, run by tshark, sees what the walker sees.
+//! The Wireshark dissector, run by tshark, agrees with the oracle.
 
 mod support;
 
 use std::ops::Range;
 
 use retpath_spec::model::Dialect;
-use retpath_spec::oracle::{self, Step};
+use retpath_spec::oracle::{self, Outcome};
 use retpath_spec::sample::samples;
 use retpath_spec::table::return_path::{QEMU, V7};
 use support::pcap::{self, End, OVERHEAD, Pcap, ROOM};
-use support::reading::{codec, walker};
+use support::reading::{read_with_codec, read_with_oracle};
 use support::tshark::{self, Flow, dissect};
 use support::{recordings, return_paths};
 
-/// Bytes that a source sends first: they are no return path.
+/// Start of a forward stream.
 const FORWARD: &[u8] = b"QEVM\0\0\0\x03\x08\0\x01\0\0\x08\0\x02\0\x04\0\0\0\x01";
 
-/// Ways to cut a return path into packets.
+/// Ways to split a return path into packets.
 #[derive(Clone, Copy, Debug)]
 enum Cut {
     Whole,
@@ -34,13 +34,13 @@ const CUTS: [Cut; 4] = [
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn sees_every_recorded_message_however_it_is_cut() {
+fn dissects_every_recorded_message_in_any_segmentation() {
     compare("recorded", &QEMU, &recordings());
 }
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn sees_every_seed_however_it_is_cut() {
+fn dissects_every_seed_in_any_segmentation() {
     for dialect in [&QEMU, &V7] {
         let seeds = return_paths(&format!("corpus/seed/{}", dialect.name));
         compare(&format!("seed-{}", dialect.name), dialect, &seeds);
@@ -49,7 +49,7 @@ fn sees_every_seed_however_it_is_cut() {
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn names_the_defect_that_the_walker_names() {
+fn reports_the_same_defect_as_the_oracle() {
     for dialect in [&QEMU, &V7] {
         let inputs = defects(dialect);
         let mut pcap = Pcap::new();
@@ -61,7 +61,7 @@ fn names_the_defect_that_the_walker_names() {
         let flows = dissect(&name, &pcap.finish(), &[&option(dialect)]);
         assert_eq!(flows.len(), inputs.len());
         for (input, flow) in inputs.iter().zip(flows) {
-            let (seen, refused) = walker(dialect, input);
+            let (seen, refused) = read_with_oracle(dialect, input);
             let refused = refused.expect("a defect");
             let defect = flow
                 .defect
@@ -77,7 +77,7 @@ fn names_the_defect_that_the_walker_names() {
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn refuses_a_bitmap_of_odd_size_or_with_another_end_mark() {
+fn reports_a_bitmap_with_a_wrong_size_or_end_mark() {
     let sound = recv_bitmap();
     let trailer = sound.len() - 40;
     let mut odd = sound.clone();
@@ -101,7 +101,7 @@ fn refuses_a_bitmap_of_odd_size_or_with_another_end_mark() {
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn keeps_out_of_what_follows_a_defect_or_shut() {
+fn does_not_dissect_bytes_behind_a_defect_or_shut() {
     let pong = [0, 2, 0, 4, 0, 0, 0, 1];
     let shut = [0, 1, 0, 4, 0, 0, 0, 0];
     let unknown = [0, 9, 0, 0];
@@ -140,7 +140,7 @@ fn keeps_out_of_what_follows_a_defect_or_shut() {
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn keeps_out_of_what_follows_a_message_that_it_may_not_reassemble() {
+fn does_not_dissect_bytes_behind_a_message_it_cannot_reassemble() {
     let pongs = [[0, 2, 0, 4, 0, 0, 0, 1]; 2].concat();
     let mut pcap = Pcap::new();
     let mut connection = pcap.connect();
@@ -149,13 +149,13 @@ fn keeps_out_of_what_follows_a_message_that_it_may_not_reassemble() {
     }
     let option = "tcp.desegment_tcp_streams:FALSE";
     let flow = &dissect("apart", &pcap.finish(), &["-o", option])[0];
-    assert_eq!(flow.seen, walker(&QEMU, &pongs[..8]).0);
+    assert_eq!(flow.seen, read_with_oracle(&QEMU, &pongs[..8]).0);
     assert_eq!(flow.experts, ["cut_short", "out_of_step", "out_of_step"]);
 }
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn refuses_to_reassemble_a_bitmap_beyond_the_preference() {
+fn does_not_reassemble_a_bitmap_beyond_the_preference() {
     let mut frame = recv_bitmap();
     frame.truncate(frame.len() - 40);
     frame.extend((2049_u64 * 8).to_be_bytes());
@@ -177,9 +177,9 @@ fn refuses_to_reassemble_a_bitmap_beyond_the_preference() {
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn sees_every_message_of_a_file_without_a_network_around_it() {
+fn dissects_a_recording_without_network_headers() {
     for (file, input) in &recordings() {
-        let messages = walker(&QEMU, input).0.len();
+        let messages = read_with_oracle(&QEMU, input).0.len();
         for (len, missing) in [(input.len(), 0), (input.len() - 1, 1)] {
             let capture = pcap::upper_pdu("qemu_rp", &input[..len]);
             let text = tshark::run("file", &capture, &[]);
@@ -192,7 +192,7 @@ fn sees_every_message_of_a_file_without_a_network_around_it() {
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn takes_the_port_from_the_preference() {
+fn uses_the_port_preference() {
     let (_, input) = &recordings()[0];
     let mut pcap = Pcap::new();
     let mut connection = pcap.connect();
@@ -205,13 +205,13 @@ fn takes_the_port_from_the_preference() {
     };
     assert_eq!(labels(&[]), 0);
     assert_eq!(labels(&["-o", "qemu_rp.ports:1-4443"]), 0);
-    let all = walker(&QEMU, input).0.len();
+    let all = read_with_oracle(&QEMU, input).0.len();
     assert_eq!(labels(&["-o", "qemu_rp.ports:1,4440-4450"]), all);
 }
 
 #[test]
 #[ignore = "needs tshark; run by .ci/run"]
-fn takes_the_forward_direction_only_if_told_to() {
+fn dissects_the_forward_direction_only_on_request() {
     let (_, input) = &recordings()[0];
     let mut pcap = Pcap::new();
     let mut connection = pcap.connect();
@@ -219,21 +219,21 @@ fn takes_the_forward_direction_only_if_told_to() {
     let capture = pcap.finish();
     assert_eq!(dissect("forward", &capture, &[])[0].seen, []);
     let flows = dissect("forward", &capture, &["-o", "qemu_rp.both:TRUE"]);
-    assert_eq!(flows[0].seen, walker(&QEMU, input).0);
+    assert_eq!(flows[0].seen, read_with_oracle(&QEMU, input).0);
 }
 
-/// Dissects every input, cut in every way, and compares what tshark saw with
-/// what walker and codec see.
+/// Dissects every input in every segmentation and compares tshark's messages
+/// with those of oracle and codec.
 fn compare(name: &str, dialect: &Dialect, inputs: &[(String, Vec<u8>)]) {
     let mut pcap = Pcap::new();
     let mut sent = Vec::new();
     for (file, input) in inputs {
-        let (seen, refused) = walker(dialect, input);
+        let (seen, refused) = read_with_oracle(dialect, input);
         assert_eq!(refused, None, "{file}");
         assert_eq!(
             seen,
-            codec(dialect, input),
-            "{file}: the codec reads otherwise"
+            read_with_codec(dialect, input),
+            "{file}: the codec disagrees"
         );
         let offsets: Vec<usize> = seen.iter().map(|message| message.offset).collect();
         for cut in CUTS {
@@ -241,7 +241,7 @@ fn compare(name: &str, dialect: &Dialect, inputs: &[(String, Vec<u8>)]) {
             pcap.send(&mut connection, End::Source, FORWARD);
             for piece in pieces(cut, &offsets, input.len()) {
                 pcap.send(&mut connection, End::Destination, &input[piece]);
-                // Something comes the other way between any two packets.
+                // A packet in the other direction between any two.
                 pcap.send(&mut connection, End::Source, &[0]);
             }
             sent.push((file, cut, seen.clone()));
@@ -286,8 +286,7 @@ fn pieces(cut: Cut, offsets: &[usize], len: usize) -> Vec<Range<usize>> {
     bounds.iter().zip(ends).map(|(a, b)| *a..*b).collect()
 }
 
-/// Samples of a dialect with one byte changed, as far as the walker refuses
-/// them.
+/// Samples of a dialect with one byte changed that the oracle refuses.
 fn defects(dialect: &Dialect) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for message in dialect.messages {
@@ -313,7 +312,7 @@ fn recv_bitmap() -> Vec<u8> {
     let message = retpath_spec::sample::row(&QEMU, "RECV_BITMAP");
     let bytes = samples(message)[1].bytes(&QEMU, message);
     let read = oracle::read(&QEMU, &bytes);
-    assert!(matches!(read, Ok(Step::Message(walked)) if walked.size + 40 == bytes.len()));
+    assert!(matches!(read, Ok(Outcome::Message(parsed)) if parsed.size + 40 == bytes.len()));
     bytes
 }
 

@@ -1,4 +1,4 @@
-//! Every law refuses a row that breaks it, and takes the next best one.
+//! Each invariant rejects a row that violates it and accepts the nearest valid one.
 
 mod fields;
 mod streams;
@@ -7,7 +7,7 @@ use std::panic::{UnwindSafe, catch_unwind};
 use std::string::String;
 
 use super::*;
-use crate::model::{Legal, Reserved, Source, Unit};
+use crate::model::{Constant, Legal, READ, Reserved, Source, Unit};
 use crate::table::DIALECTS;
 
 const SOURCE: Source = Source {
@@ -49,9 +49,11 @@ const MESSAGE: Message = Message {
     fields: &[],
     trailer: None,
     since: "2.5",
-    gate: None,
+    gate: &[],
+    values: &[],
     writer: SOURCE,
     reader: SOURCE,
+    seen: READ,
     refuse: &[],
 };
 
@@ -95,15 +97,17 @@ const RECORD: Record = Record {
         preempt: false,
     },
     since: "0.10",
+    seen: READ,
 };
 
 const SECTION: Section = Section {
     number: 1,
     label: "SECTION_START",
     qemu: "QEMU_VM_SECTION_START",
-    doc: "the first piece",
+    doc: "the first part",
     parts: &[],
     footer: true,
+    seen: READ,
     refuse: &[],
 };
 
@@ -113,13 +117,13 @@ const PART: Part = Part {
     doc: "number",
 };
 
-/// Demands that a law refuses, in these words.
+/// Requires that `check` fails with this message.
 #[track_caller]
-fn refused(words: &str, law: impl FnOnce() + UnwindSafe) {
-    let refusal = catch_unwind(law).expect_err(words);
-    let said = refusal.downcast_ref::<&str>().copied().map(String::from);
-    let said = said.or_else(|| refusal.downcast_ref::<String>().cloned());
-    assert_eq!(said.as_deref(), Some(words));
+fn refused(message: &str, check: impl FnOnce() + UnwindSafe) {
+    let panic = catch_unwind(check).expect_err(message);
+    let text = panic.downcast_ref::<&str>().copied().map(String::from);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    assert_eq!(text.as_deref(), Some(message));
 }
 
 fn messages(messages: [Message; 2]) -> impl FnOnce() + UnwindSafe {
@@ -133,7 +137,7 @@ fn messages(messages: [Message; 2]) -> impl FnOnce() + UnwindSafe {
 }
 
 #[test]
-fn hold_for_the_tables() {
+fn accepts_the_tables() {
     DIALECTS.iter().for_each(|table| dialect(table));
     records(ram::RECORDS);
     sections(stream::SECTIONS);
@@ -141,8 +145,8 @@ fn hold_for_the_tables() {
 }
 
 #[test]
-fn every_row_has_words() {
-    let words = "a row without words";
+fn requires_a_description_of_every_row() {
+    let words = "an empty name or description";
     refused(words, || dialect(&Dialect { doc: "", ..DIALECT }));
     refused(words, messages([MESSAGE, Message { doc: "", ..SECOND }]));
     refused(words, messages([MESSAGE, Message { when: "", ..SECOND }]));
@@ -154,8 +158,8 @@ fn every_row_has_words() {
 }
 
 #[test]
-fn numbers_and_names_are_unique() {
-    let order = "message numbers are not in order, or one is there twice";
+fn requires_unique_numbers_and_names() {
+    let order = "message numbers are not strictly ascending";
     refused(
         order,
         messages([
@@ -178,7 +182,7 @@ fn numbers_and_names_are_unique() {
             SECOND,
         ]),
     );
-    let rust = "a Rust name is there twice";
+    let rust = "a Rust name appears twice";
     refused(
         rust,
         messages([
@@ -189,7 +193,7 @@ fn numbers_and_names_are_unique() {
             },
         ]),
     );
-    let label = "a label is there twice";
+    let label = "a label appears twice";
     refused(
         label,
         messages([
@@ -200,7 +204,7 @@ fn numbers_and_names_are_unique() {
             },
         ]),
     );
-    let qemu = "a QEMU identifier is there twice";
+    let qemu = "a QEMU identifier appears twice";
     refused(
         qemu,
         messages([
@@ -211,7 +215,7 @@ fn numbers_and_names_are_unique() {
             },
         ]),
     );
-    let field = "a field name is there twice";
+    let field = "a field name appears twice";
     refused(field, || {
         fields(
             &[
@@ -224,4 +228,94 @@ fn numbers_and_names_are_unique() {
             512,
         )
     });
+}
+
+#[test]
+fn requires_evidence_for_statements_about_qemu() {
+    let words = "a statement about QEMU without evidence";
+    refused(
+        words,
+        messages([
+            MESSAGE,
+            Message {
+                seen: &[],
+                ..SECOND
+            },
+        ]),
+    );
+    refused(words, || {
+        records(&[Record {
+            seen: &[],
+            ..RECORD
+        }])
+    });
+    refused(words, || {
+        sections(&[Section {
+            seen: &[],
+            ..SECTION
+        }])
+    });
+    const LAX: Refusal = Refusal::lax("A defect.", "QEMU ignores it.");
+    refusals(&[LAX, Refusal::strict("A defect.")]);
+    refused(words, || refusals(&[LAX.seen(&[])]));
+    const ROW: Behavior = Behavior {
+        releases: "",
+        what: "The source stops.",
+        seen: READ,
+    };
+    behaviors(&[ROW]);
+    refused(words, || behaviors(&[Behavior { seen: &[], ..ROW }]));
+    let words = "an empty name or description";
+    refused(words, || behaviors(&[Behavior { what: "", ..ROW }]));
+    refused(words, || refusals(&[Refusal::strict("")]));
+    refused(words, || refusals(&[Refusal::lax("A defect.", "")]));
+}
+
+#[test]
+fn requires_known_and_unique_capabilities() {
+    gates(&["postcopy-ram", "dirty-bitmaps"]);
+    let words = "a capability that the table does not have";
+    refused(words, || gates(&["postcopy-ram", "postcopy"]));
+    const ROW: Capability = Capability {
+        name: "one",
+        label: "ONE",
+        doc: "the first",
+        since: "2.5",
+    };
+    capabilities(&[ROW, Capability { name: "two", ..ROW }]);
+    refused("a capability appears twice", || capabilities(&[ROW, ROW]));
+}
+
+#[test]
+fn requires_a_32_bit_field_for_named_values() {
+    const NUMBER: Field = Field {
+        rule: Rule::Any,
+        ..LEN
+    };
+    const VALUE: Constant = Constant {
+        name: "ONE",
+        value: Literal::U32(1),
+        doc: "the first",
+        since: "",
+    };
+    const BYTE: Constant = Constant {
+        value: Literal::U8(1),
+        ..VALUE
+    };
+    let with = |fields: &'static [Field], named: &'static [Constant]| {
+        move || {
+            values(&Message {
+                fields,
+                values: named,
+                ..MESSAGE
+            });
+        }
+    };
+    with(&[NUMBER], &[VALUE])();
+    with(&[], &[])();
+    let words = "a named value without exactly one field of 32 bits";
+    refused(words, with(&[], &[VALUE]));
+    refused(words, with(&[START], &[VALUE]));
+    refused(words, with(&[NUMBER, BLOCK], &[VALUE]));
+    refused(words, with(&[NUMBER], &[BYTE]));
 }

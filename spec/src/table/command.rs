@@ -1,7 +1,69 @@
-//! Commands: what a migration's source tells the destination between the
-//! sections of the forward stream (section type 0x08).
+//! Commands: messages from the source to the destination, between the sections
+//! of the forward stream.
 
-use crate::model::{Dialect, Field, Kind, Message, Refusal, Reserved, Rule, Source, Trailer, Unit};
+use super::capability::{COLO, DIRTY_BITMAPS, POSTCOPY_RAM, RETURN_PATH};
+use crate::model::{
+    Constant, Dialect, Evidence, Field, Kind, Literal, Message, Refusal, Reserved, Rule, Source,
+    Trailer, Unit,
+};
+
+use Evidence::{Read, Recorded, Tried, Unverified};
+
+/// Value of the first PING, behind OPEN_RETURN_PATH.
+pub const PING_OPENED: u32 = 1;
+/// Value of the PING in front of the package.
+pub const PING_BEFORE_PACKAGE: u32 = 2;
+/// Value of the PING behind the device states in the package.
+pub const PING_IN_PACKAGE: u32 = 3;
+/// Value of the PING behind the package.
+pub const PING_AFTER_PACKAGE: u32 = 4;
+/// Value of the PING whose PONG confirms that the package is loaded.
+pub const PING_PACKAGE_LOADED: u32 = 0x42;
+
+/// Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.
+pub const DISCARD_RANGES: usize = 12;
+
+/// Limits of commands.
+pub const LIMITS: &[Constant] = &[Constant {
+    name: "DISCARD_RANGES",
+    value: Literal::Count(DISCARD_RANGES),
+    doc: "Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.",
+    since: "",
+}];
+
+const PINGS: &[Constant] = &[
+    Constant {
+        name: "PING_OPENED",
+        value: Literal::U32(PING_OPENED),
+        doc: "Behind OPEN_RETURN_PATH.",
+        since: "",
+    },
+    Constant {
+        name: "PING_BEFORE_PACKAGE",
+        value: Literal::U32(PING_BEFORE_PACKAGE),
+        doc: "In front of PACKAGED.",
+        since: "",
+    },
+    Constant {
+        name: "PING_IN_PACKAGE",
+        value: Literal::U32(PING_IN_PACKAGE),
+        doc: "In the package, behind the device states.",
+        since: "",
+    },
+    Constant {
+        name: "PING_AFTER_PACKAGE",
+        value: Literal::U32(PING_AFTER_PACKAGE),
+        doc: "Behind the package.",
+        since: "",
+    },
+    Constant {
+        name: "PING_PACKAGE_LOADED",
+        value: Literal::U32(PING_PACKAGE_LOADED),
+        doc: "In the package, in front of POSTCOPY_RUN: its PONG confirms that the destination has \
+              loaded the device states.",
+        since: "10.2",
+    },
+];
 
 const fn savevm(function: &'static str) -> Source {
     Source {
@@ -12,49 +74,47 @@ const fn savevm(function: &'static str) -> Source {
 
 const READER: Source = savevm("loadvm_process_command");
 
+/// In every recorded postcopy migration.
+const POSTCOPY: &[Evidence] = &[Read("2.5, 10.2"), Recorded("5.2, 7.2, 10.0, 11.1")];
+/// In every recorded recovery.
+const RECOVERY: &[Evidence] = &[Read("3.0, 3.1, 10.2"), Recorded("5.2, 7.2, 10.0, 11.1")];
+/// In migrations with a peer written for the purpose.
+const ALL_TRIED: &[Evidence] = &[Tried("5.2, 7.2, 10.0, 11.1")];
+
 const NAME_FIELD: Field = Field {
     name: "block",
     kind: Kind::Name,
     rule: Rule::Any,
     unit: Unit::Plain,
-    doc: "RAM block, as the block list of the `ram` section spells it",
+    doc: "name of the RAM block, as in the block list of the `ram` section",
 };
 
-const EMPTY_NAME: Refusal = Refusal {
-    what: "An empty block name.",
-    laxer: None,
-};
+const EMPTY_NAME: Refusal = Refusal::strict("An empty block name.");
 
-const NUL_IN_NAME: Refusal = lax(
-    "A NUL byte inside the block name.",
-    "QEMU's string ends at the NUL: the rest of the name is ignored.",
+const NUL_IN_NAME: Refusal = Refusal::lax(
+    "A NUL byte in the block name.",
+    "QEMU's string ends at the NUL and the rest of the name is ignored.",
 );
 
-const OUT_OF_STATE: Refusal = Refusal {
-    what: "The command out of turn: ADVISE, DISCARD, LISTEN, RUN is the only order.",
-    laxer: None,
-};
-
-/// Something that QEMU refuses, too.
-const fn strict(what: &'static str) -> Refusal {
-    Refusal { what, laxer: None }
-}
-
-/// Something that QEMU does not refuse.
-const fn lax(what: &'static str, qemu: &'static str) -> Refusal {
-    Refusal {
-        what,
-        laxer: Some(qemu),
-    }
-}
-
-const NOT_IN_PACKAGE: Refusal = lax("The command outside a package.", UNCHECKED);
-
-const AFTER_LISTEN: Refusal = lax("The command after LISTEN, or in a package.", UNCHECKED);
+const OUT_OF_STATE: Refusal = Refusal::strict(
+    "The command out of order: ADVISE, DISCARD, LISTEN, RUN is the only valid order.",
+);
 
 const UNCHECKED: &str = "QEMU does not check this.";
 
-const OUTSIDE_RECOVERY: &str = "The command anywhere but on a resumed channel, before RESUME.";
+const OUTSIDE_PACKAGE: Refusal = Refusal::lax("The command outside a package.", UNCHECKED);
+
+const AFTER_LISTEN: Refusal = Refusal::lax("The command after LISTEN or in a package.", UNCHECKED);
+
+const OUTSIDE_RECOVERY: &str =
+    "The command anywhere but on a resumed channel before POSTCOPY_RESUME.";
+
+/// These commands read their payload from the main channel even when the
+/// command itself stands in a package.
+const FROM_MAIN_CHANNEL: Refusal = Refusal::lax(
+    "The command in a package.",
+    "QEMU reads the command from the package, but its payload from the main channel.",
+);
 
 /// A command without payload.
 const fn bare(
@@ -76,9 +136,11 @@ const fn bare(
         fields: &[],
         trailer: None,
         since,
-        gate: None,
+        gate: &[POSTCOPY_RAM],
+        values: &[],
         writer: savevm(writer),
         reader: savevm(reader),
+        seen: POSTCOPY,
         refuse: &[],
     }
 }
@@ -90,18 +152,19 @@ pub const COMMAND: Dialect = Dialect {
     rust: "Commands",
     message: "Command",
     qemu: "enum qemu_vm_cmd",
-    doc: "Commands of the forward stream. Each is a section of type 0x08 without a footer. QEMU 3.0 \
-          numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 put ENABLE_COLO in front of them, so 3.0 \
-          and later releases cannot recover together.",
+    doc: "Commands of the forward stream. Each one is a section of type 0x08 without a footer. QEMU \
+          3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted ENABLE_COLO before them, so \
+          3.0 and later releases cannot recover a migration together (read 3.0, 3.1).",
     lead: &[0x08],
     max_payload: 0xffff,
     reserved: Reserved {
         number: 0,
         qemu: "MIG_CMD_INVALID",
-        doc: "Kept out of use so that zeroed memory is no command.",
+        doc: "Reserved, so that zeroed memory is not a valid command.",
     },
     messages: &[
         Message {
+            gate: &[POSTCOPY_RAM, RETURN_PATH],
             refuse: &[AFTER_LISTEN],
             ..bare(
                 1,
@@ -110,9 +173,9 @@ pub const COMMAND: Dialect = Dialect {
                     "OPEN_RETURN_PATH",
                     "MIG_CMD_OPEN_RETURN_PATH",
                 ],
-                "The destination may write to the return path from now on.",
-                "Source, as the first command if postcopy-ram (or, since 2.10, return-path) is on. A \
-                 second one is ignored. Not sent on a resumed channel.",
+                "Opens the return path: the destination may write from now on.",
+                "The source, as the first command, if postcopy-ram (or, since 2.10, return-path) is \
+                 on. QEMU ignores a second one. Not sent on a resumed channel.",
                 "2.5",
                 [
                     "qemu_savevm_send_open_return_path",
@@ -125,31 +188,34 @@ pub const COMMAND: Dialect = Dialect {
             rust: "Ping",
             label: "PING",
             qemu: "MIG_CMD_PING",
-            doc: "Asks for a PONG with the same value.",
-            when: "Source: 1 after OPEN_RETURN_PATH, 2 before the package, 3 inside it, 4 behind it; \
-                   since 10.2 also 0x42 inside the package, just before RUN.",
+            doc: "Requests a PONG with the same value.",
+            when: "The source, at fixed points of the stream. With dirty-bitmaps but without \
+                   postcopy-ram, PINGs 2, 3 and 4 are not sent.",
             fields: &[Field {
                 name: "value",
                 kind: Kind::Be32,
                 rule: Rule::Any,
                 unit: Unit::Plain,
-                doc: "what the PONG must carry",
+                doc: "value that the PONG repeats",
             }],
             trailer: None,
             since: "2.5",
-            gate: None,
+            gate: &[POSTCOPY_RAM, RETURN_PATH],
+            values: PINGS,
             writer: savevm("qemu_savevm_send_ping"),
             reader: READER,
-            refuse: &[strict("A PING before OPEN_RETURN_PATH.")],
+            seen: POSTCOPY,
+            refuse: &[Refusal::strict("A PING before OPEN_RETURN_PATH.").seen(&[Read("10.2")])],
         },
         Message {
             number: 3,
             rust: "PostcopyAdvise",
             label: "POSTCOPY_ADVISE",
             qemu: "MIG_CMD_POSTCOPY_ADVISE",
-            doc: "Postcopy may follow: check that this host can do it, and forget all RAM contents.",
-            when: "Source, before the first section, if postcopy-ram or dirty-bitmaps is on. With \
-                   dirty-bitmaps alone the payload is empty (since 2.11).",
+            doc: "Announces that postcopy may follow. With page sizes: check that the host supports \
+                  it and discard all RAM contents.",
+            when: "The source, before the first section, if postcopy-ram or dirty-bitmaps is on. With \
+                   dirty-bitmaps alone the payload is empty (since 2.12) and no RAM is discarded.",
             fields: &[Field {
                 name: "sizes",
                 kind: Kind::PageSizes,
@@ -160,24 +226,36 @@ pub const COMMAND: Dialect = Dialect {
             }],
             trailer: None,
             since: "2.5",
-            gate: Some("postcopy-ram or dirty-bitmaps"),
+            gate: &[POSTCOPY_RAM, DIRTY_BITMAPS],
+            values: &[],
             writer: savevm("qemu_savevm_send_postcopy_advise"),
             reader: savevm("loadvm_postcopy_handle_advise"),
+            seen: &[
+                Read("2.5, 2.11, 2.12, 3.0, 10.2"),
+                Recorded("5.2, 7.2, 10.0, 11.1"),
+            ],
             refuse: &[
-                strict("A payload of neither 0 nor 16 bytes."),
-                strict(
-                    "A target page size that is no power of two from 1024 to 65536, or a page \
-                           size below it.",
+                Refusal::strict("A payload of neither 0 nor 16 bytes."),
+                Refusal::strict(
+                    "An empty payload with postcopy-ram on, or 16 bytes with it off (since 2.12).",
+                )
+                .seen(ALL_TRIED),
+                Refusal::strict(
+                    "A page-size summary or target page size other than the receiver's own.",
+                )
+                .seen(ALL_TRIED),
+                Refusal::strict(
+                    "A target page size that is not a power of two from 1024 to 65536, or a page \
+                     size below it.",
                 ),
-                lax(
-                    "The command after the first section.",
-                    "QEMU takes it there, too.",
-                ),
+                Refusal::lax("The command after the first section.", UNCHECKED),
+                FROM_MAIN_CHANNEL,
                 OUT_OF_STATE,
             ],
         },
         Message {
-            refuse: &[OUT_OF_STATE, NOT_IN_PACKAGE],
+            gate: &[POSTCOPY_RAM, DIRTY_BITMAPS],
+            refuse: &[OUT_OF_STATE, OUTSIDE_PACKAGE],
             ..bare(
                 4,
                 [
@@ -185,9 +263,9 @@ pub const COMMAND: Dialect = Dialect {
                     "POSTCOPY_LISTEN",
                     "MIG_CMD_POSTCOPY_LISTEN",
                 ],
-                "Pages may arrive in any order from now on: trap accesses to the missing ones.",
-                "Source, first in the package. A QEMU destination must have seen at least one \
-             POSTCOPY_RAM_DISCARD before it.",
+                "Pages may arrive in any order from now on: start to trap accesses to missing pages.",
+                "The source, first in the package. A QEMU destination with postcopy-ram needs at \
+                 least one POSTCOPY_RAM_DISCARD before it.",
                 "2.5",
                 [
                     "qemu_savevm_send_postcopy_listen",
@@ -196,12 +274,13 @@ pub const COMMAND: Dialect = Dialect {
             )
         },
         Message {
-            refuse: &[OUT_OF_STATE, NOT_IN_PACKAGE],
+            gate: &[POSTCOPY_RAM, DIRTY_BITMAPS],
+            refuse: &[OUT_OF_STATE, OUTSIDE_PACKAGE],
             ..bare(
                 5,
                 ["PostcopyRun", "POSTCOPY_RUN", "MIG_CMD_POSTCOPY_RUN"],
-                "The guest may run.",
-                "Source, last in the package.",
+                "The guest may run at the destination.",
+                "The source, last in the package.",
                 "2.5",
                 [
                     "qemu_savevm_send_postcopy_run",
@@ -214,10 +293,9 @@ pub const COMMAND: Dialect = Dialect {
             rust: "PostcopyRamDiscard",
             label: "POSTCOPY_RAM_DISCARD",
             qemu: "MIG_CMD_POSTCOPY_RAM_DISCARD",
-            doc: "These ranges of a RAM block will be sent after the switch: forget what was \
-                  received of them.",
-            when: "Source, between the last precopy pages and the package; QEMU puts at most 12 \
-                   ranges in one command.",
+            doc: "Ranges of a RAM block that will be sent after the switch: discard their contents.",
+            when: "The source, between the last precopy pages and the package, if postcopy-ram is \
+                   on; QEMU writes at most 12 ranges into one command.",
             fields: &[
                 Field {
                     name: "version",
@@ -232,7 +310,7 @@ pub const COMMAND: Dialect = Dialect {
                     kind: Kind::U8,
                     rule: Rule::Equals(0),
                     unit: Unit::Plain,
-                    doc: "a NUL behind the name",
+                    doc: "NUL behind the name",
                 },
                 Field {
                     name: "ranges",
@@ -244,35 +322,36 @@ pub const COMMAND: Dialect = Dialect {
             ],
             trailer: None,
             since: "2.5",
-            gate: Some("postcopy-ram"),
+            gate: &[POSTCOPY_RAM],
+            values: &[],
             writer: savevm("qemu_savevm_send_postcopy_ram_discard"),
             reader: savevm("loadvm_postcopy_ram_handle_discard"),
+            seen: POSTCOPY,
             refuse: &[
                 EMPTY_NAME,
-                Refusal {
-                    what: "A NUL byte inside the block name.",
-                    laxer: Some(
-                        "QEMU's string ends at the NUL; its length check fails unless the rest of \
-                         the name is a multiple of 16 bytes.",
-                    ),
-                },
-                strict("A version other than 0, or no NUL behind the name."),
-                strict("A rest that is not a multiple of 16 bytes."),
-                Refusal {
-                    what: "No range at all.",
-                    laxer: Some(
-                        "QEMU demands 20 bytes of payload, which a name of 17 bytes fills without \
-                         a range.",
-                    ),
-                },
-                Refusal {
-                    what: "A range of length 0, or one that passes 2^64 - 1.",
-                    laxer: Some(
-                        "QEMU adds without looking and compares the wrapped end; it discards \
-                         nothing for a length of 0.",
-                    ),
-                },
-                strict("A range past the block, or not aligned to its page size."),
+                Refusal::lax(
+                    "A NUL byte in the block name.",
+                    "QEMU's string ends at the NUL; its length check fails unless the rest of the \
+                     name is a multiple of 16 bytes.",
+                ),
+                Refusal::strict("A version other than 0, or no NUL behind the name."),
+                Refusal::strict("Ranges whose size is not a multiple of 16 bytes."),
+                Refusal::lax(
+                    "No range.",
+                    "QEMU only requires 20 bytes of payload, which a name of 17 bytes fills without \
+                     a range.",
+                ),
+                Refusal::lax(
+                    "A range of length 0, or one whose end exceeds 2^64 - 1.",
+                    "QEMU compares the wrapped end, and discards nothing for a length of 0.",
+                ),
+                Refusal::lax(
+                    "A range that exceeds the block's used length.",
+                    "QEMU compares with the block's maximum length.",
+                )
+                .seen(&[Read("10.1"), Tried("5.2, 7.2, 10.0, 11.1")]),
+                Refusal::strict("A range that is not aligned to the block's page size."),
+                FROM_MAIN_CHANNEL,
                 OUT_OF_STATE,
             ],
         },
@@ -281,8 +360,8 @@ pub const COMMAND: Dialect = Dialect {
             rust: "Packaged",
             label: "PACKAGED",
             qemu: "MIG_CMD_PACKAGED",
-            doc: "The next bytes are a nested stream: LISTEN, the device state, RUN.",
-            when: "Source, at the switch. The nested stream is not counted by the command's length.",
+            doc: "Precedes a nested stream: LISTEN, the device states, RUN.",
+            when: "The source, at the switch. The command's length does not cover the nested stream.",
             fields: &[Field {
                 name: "size",
                 kind: Kind::Be32,
@@ -292,43 +371,54 @@ pub const COMMAND: Dialect = Dialect {
             }],
             trailer: Some(Trailer::Package),
             since: "2.5",
-            gate: Some("postcopy-ram"),
+            gate: &[POSTCOPY_RAM, DIRTY_BITMAPS],
+            values: &[],
             writer: savevm("qemu_savevm_send_packaged"),
             reader: savevm("loadvm_handle_cmd_packaged"),
+            seen: &[
+                Read("2.5, 2.11, 2.12, 10.2"),
+                Recorded("5.2, 7.2, 10.0, 11.1"),
+            ],
             refuse: &[
-                Refusal {
-                    what: "A package inside a package.",
-                    laxer: Some(
-                        "QEMU has no check for it: it takes the inner size and bytes from the main \
-                         channel, not from the package.",
-                    ),
-                },
-                Refusal {
-                    what: "A package that does not begin with LISTEN, or holds anything but PINGs \
-                           and SECTION_FULLs between it and RUN.",
-                    laxer: Some("QEMU reads it like the rest of the stream."),
-                },
-                lax(
-                    "A package that ends without RUN, or goes on behind it.",
-                    "QEMU leaves what is behind RUN unread.",
+                Refusal::lax(
+                    "A package in a package.",
+                    "QEMU reads the inner size and the inner bytes from the main channel, not from \
+                     the package.",
                 ),
+                Refusal::lax(
+                    "A package that does not begin with LISTEN, or contains anything but PINGs and \
+                     SECTION_FULLs between LISTEN and RUN.",
+                    "QEMU reads it like the rest of the stream.",
+                ),
+                Refusal::strict("A package that ends without RUN.").seen(ALL_TRIED),
+                Refusal::lax("Bytes behind RUN.", "QEMU does not read them."),
                 OUT_OF_STATE,
             ],
         },
         Message {
+            gate: &[COLO],
+            seen: &[
+                Read("3.1, 5.2, 7.2, 8.0, 8.1, 10.2"),
+                Tried("5.2, 7.2, 10.0, 11.1"),
+                Unverified("11.0"),
+            ],
             refuse: &[AFTER_LISTEN],
             ..bare(
                 8,
                 ["EnableColo", "ENABLE_COLO", "MIG_CMD_ENABLE_COLO"],
-                "The source wants to go on with COLO replication.",
-                "Source with x-colo. Accepted by 3.1 to 7.2, refused without x-colo since 8.0, always \
-                 refused since 11.0.",
+                "The source wants to continue with COLO replication.",
+                "The source, with x-colo. 3.1 to 8.0 accept it in any case, 8.1 to 10.2 only with \
+                 x-colo on; 11.1 always refuses it as deprecated.",
                 "3.1",
                 ["qemu_savevm_send_colo_enable", "loadvm_process_enable_colo"],
             )
         },
         Message {
-            refuse: &[lax(OUTSIDE_RECOVERY, "QEMU ignores it there.")],
+            seen: RECOVERY,
+            refuse: &[Refusal::lax(
+                OUTSIDE_RECOVERY,
+                "QEMU ignores it and logs a warning.",
+            )],
             ..bare(
                 9,
                 [
@@ -336,9 +426,9 @@ pub const COMMAND: Dialect = Dialect {
                     "POSTCOPY_RESUME",
                     "MIG_CMD_POSTCOPY_RESUME",
                 ],
-                "The source has taken over the received bitmaps and is ready to go on.",
-                "Source, on a resumed channel, after the last bitmap. Answered by RESUME_ACK; ignored \
-                 outside recovery.",
+                "The source has processed the received bitmaps and is ready to continue.",
+                "The source, on a resumed channel, after the last received bitmap. The destination \
+                 answers with RESUME_ACK.",
                 "3.0 (as 8), 3.1",
                 [
                     "qemu_savevm_send_postcopy_resume",
@@ -351,23 +441,28 @@ pub const COMMAND: Dialect = Dialect {
             rust: "RecvBitmap",
             label: "RECV_BITMAP",
             qemu: "MIG_CMD_RECV_BITMAP",
-            doc: "Asks for the received bitmap of a RAM block.",
-            when: "Source, first on a resumed channel, one for each RAM block, without waiting for \
-                   the answers.",
+            doc: "Requests the received bitmap of a RAM block.",
+            when: "The source, first on a resumed channel, once for each RAM block, without waiting \
+                   for the answers.",
             fields: &[NAME_FIELD],
             trailer: None,
             since: "3.0 (as 9), 3.1",
-            gate: Some("postcopy-ram, in recovery"),
+            gate: &[POSTCOPY_RAM],
+            values: &[],
             writer: savevm("qemu_savevm_send_recv_bitmap"),
             reader: savevm("loadvm_handle_recv_bitmap"),
+            seen: RECOVERY,
             refuse: &[
                 EMPTY_NAME,
                 NUL_IN_NAME,
-                strict("The name of an unknown block."),
-                lax(OUTSIDE_RECOVERY, "QEMU does not answer it there."),
+                Refusal::strict("The name of an unknown block."),
+                FROM_MAIN_CHANNEL,
+                Refusal::lax(OUTSIDE_RECOVERY, "QEMU does not answer it."),
             ],
         },
         Message {
+            gate: &[],
+            seen: &[Read("10.0, 10.2"), Recorded("10.0, 11.1")],
             refuse: &[AFTER_LISTEN],
             ..bare(
                 11,
@@ -376,8 +471,9 @@ pub const COMMAND: Dialect = Dialect {
                     "SWITCHOVER_START",
                     "MIG_CMD_SWITCHOVER_START",
                 ],
-                "The guest has been stopped at the source; the switch begins.",
-                "Source, before the last sections, with machine types of 10.0 and later. No answer.",
+                "The guest has stopped at the source and the switchover begins.",
+                "The source, before the last sections of precopy or before the discards, with machine \
+                 types 10.0 and later. No answer.",
                 "10.0",
                 [
                     "qemu_savevm_maybe_send_switchover_start",

@@ -1,5 +1,7 @@
-//! The tables. Rows only: whoever needs a fact about the wire reads it here.
+//! The tables: every fact about the wire, as rows.
 
+pub mod behavior;
+pub mod capability;
 pub mod command;
 pub mod ram;
 pub mod return_path;

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use retpath_codec::wire::{ram, section};
 use retpath_codec::{DecodeError, Rule};
 
 use super::{Dialect, Kind, MAGIC, Options, text};
@@ -91,18 +92,20 @@ enum Guess {
 impl Guess {
     fn of(start: &[u8]) -> Option<Self> {
         Some(match start {
-            start if start.starts_with(MAGIC) => Guess::Forward,
-            [0x11, 0x22, 0x33, 0x44, ..] => Guess::Multifd,
+            start if start.starts_with(&MAGIC) => Guess::Forward,
+            start if start.starts_with(&section::MULTIFD_MAGIC.to_be_bytes()) => Guess::Multifd,
             // Records of TLS: handshake, version 3.x.
             [0x16, 0x03, ..] => Guess::Tls,
             [0x1f, 0x8b, ..] => Guess::Gzip,
             // RECV_BITMAP, the command that opens a resumed channel.
-            [0x08, 0, 10, 0, ..] => Guess::Resumed,
+            [section::COMMAND, 0, 10, 0, ..] => Guess::Resumed,
             // PONG 1 or SWITCHOVER_ACK open a return path; RECV_BITMAP opens
             // that of a resumed channel.
             [0, 2, 0, 4, ..] | [0, 7, 0, 0, ..] | [0, 5, 0, _, ..] => Guess::ReturnPath,
             // An offset, the flag PAGE or ZERO, and a name.
-            [0, 0, _, _, _, _, _, flags, name, ..] if matches!(flags, 0x08 | 0x02) && *name > 0 => {
+            [0, 0, _, _, _, _, _, flags, name, ..]
+                if matches!(u64::from(*flags), ram::PAGE | ram::ZERO) && *name > 0 =>
+            {
                 Guess::Preempt
             }
             _ => return None,

@@ -13,6 +13,7 @@
 use std::io::{self, IsTerminal, Read, Write};
 
 use clap::ColorChoice;
+use retpath_codec::wire::section;
 use retpath_codec::{DecodeError, Qemu, V7};
 use tracing::info;
 
@@ -42,7 +43,7 @@ use report::Report;
 use return_path::ReturnPath;
 
 /// Magic number of a forward stream.
-const MAGIC: &[u8] = b"QEVM";
+const MAGIC: [u8; 4] = section::MAGIC.to_be_bytes();
 
 /// A recording that is being decoded.
 enum Decoding {
@@ -55,7 +56,7 @@ impl Decoding {
     /// Chooses the decoder for a recording that begins with `start`.
     fn new(options: &Options, start: &[u8]) -> (Self, Kind) {
         let kind = match options.kind {
-            Kind::Auto if start.starts_with(MAGIC) => Kind::Forward,
+            Kind::Auto if start.starts_with(&MAGIC) => Kind::Forward,
             Kind::Auto => Kind::ReturnPath,
             kind => kind,
         };

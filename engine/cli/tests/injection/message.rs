@@ -121,7 +121,9 @@ fn causes(call: &Call, error: &str) -> Vec<String> {
         "clone3" | "mmap" => &["Resource temporarily unavailable"],
         "flock" => &["is locked"],
         // To the peer it is the same.
-        "recvfrom" | "recvmsg" | "sendmsg" | "sendto" => &["the link broke", "closed the link"],
+        "recvfrom" | "recvmsg" | "sendmsg" | "sendto" => {
+            &["the link broke", "closed the connection"]
+        }
         _ => &[],
     };
     causes.extend(more.iter().map(|text| (*text).to_owned()));

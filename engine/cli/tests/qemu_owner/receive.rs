@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use retpath_codec::wire::capability::{POSTCOPY_RAM, RETURN_PATH};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -43,8 +44,8 @@ fn reach(row: &Row, outcome: Outcome) -> Ground {
         source.stop();
     }
     let capabilities: &[&str] = match precopy {
-        true => &["return-path"],
-        false => &["postcopy-ram"],
+        true => &[RETURN_PATH],
+        false => &[POSTCOPY_RAM],
     };
     let more: &[&str] = match failure {
         Failure::LinkGone => &["--recover-timeout", "1"],

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use retpath_codec::wire::capability::POSTCOPY_RAM;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -60,7 +61,7 @@ fn reach(row: &Row) -> Scene {
         _ => machine(),
     };
     let mut qemu = Qemu::incoming(&other);
-    qemu.enable(&["postcopy-ram"]);
+    qemu.enable(&[POSTCOPY_RAM]);
     // Before it listens, nobody connects.
     let connecting = row.phase == Phase::Connecting;
     let socket = match connecting {

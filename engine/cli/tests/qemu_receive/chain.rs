@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use retpath_codec::BlockName;
+use retpath_codec::wire::capability::POSTCOPY_RAM;
 use retpath_engine::source::PageSource;
 use serde_json::json;
 
@@ -20,7 +21,7 @@ const SECTOR: Range<u64> = 0x7000..0x8000;
 
 /// Receives an image of a running guest.
 fn received(machine: &Machine) -> Image {
-    let mut ground = Ground::new(machine, &["postcopy-ram"], &[]);
+    let mut ground = Ground::new(machine, &[POSTCOPY_RAM], &[]);
     ground.switch();
     ground.finish();
     ground.into_image()
@@ -42,7 +43,7 @@ fn booted(image: &Image, stopped: bool) -> Qemu {
 fn again(qemu: Qemu, postcopy: bool) -> Image {
     let folder = folder();
     let out = folder.path().join("image");
-    let mut ground = Ground::from(qemu, &out, folder, &["postcopy-ram"], &[]);
+    let mut ground = Ground::from(qemu, &out, folder, &[POSTCOPY_RAM], &[]);
     if postcopy {
         ground
             .source
@@ -126,7 +127,7 @@ fn keeps_a_guest_whole_over_tcp() {
         Some(uri.to_owned())
     });
     let mut source = Qemu::boot(&machine());
-    source.enable(&["postcopy-ram"]);
+    source.enable(&[POSTCOPY_RAM]);
     source.stop();
     source.migrate(&uri);
     receiver.wait_success(SOON);
@@ -134,7 +135,7 @@ fn keeps_a_guest_whole_over_tcp() {
 
     let image = Image::received(place, machine());
     let mut qemu = Qemu::incoming(&machine());
-    qemu.enable(&["postcopy-ram"]);
+    qemu.enable(&[POSTCOPY_RAM]);
     qemu.run("migrate-incoming", json!({ "uri": "tcp:127.0.0.1:0" }));
     let port = qemu.query_migrate()["socket-address"][0]["port"].clone();
     let uri = format!("tcp:127.0.0.1:{}", port.as_str().expect("a port"));

@@ -1,5 +1,8 @@
 //! Urgent pages on a channel of their own, and links that break: one channel and both.
 
+use retpath_codec::wire::capability::{
+    POSTCOPY_PREEMPT, POSTCOPY_RAM, RETURN_PATH, SWITCHOVER_ACK,
+};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -7,7 +10,7 @@ use retpath_support::SOON;
 use retpath_support::qemu::ground::{Ground, machine};
 use retpath_support::qemu::{Guest, Machine, relay, types};
 
-const PREEMPT: [&str; 2] = ["postcopy-ram", "postcopy-preempt"];
+const PREEMPT: [&str; 2] = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
@@ -68,7 +71,7 @@ fn cut(machine: &Machine, capabilities: &[&str], more: &[&str]) {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn survives_five_cuts() {
-    cut(&machine(), &["postcopy-ram"], &[]);
+    cut(&machine(), &[POSTCOPY_RAM], &[]);
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn survives_five_cuts_of_both_channels() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn acknowledges_the_switchover_when_the_source_asks() {
     for kind in types::switchover_acks() {
-        let capabilities = ["return-path", "postcopy-ram", "switchover-ack"];
+        let capabilities = [RETURN_PATH, POSTCOPY_RAM, SWITCHOVER_ACK];
         let machine = machine().kind(&kind);
         for postcopy in [true, false] {
             for more in [&[][..], &["--switchover-ack"]] {
@@ -110,7 +113,7 @@ fn waiting(guest: Guest) -> Option<Ground> {
     }
     let kind = types::up_to((8, 0), "SWITCHOVER_ACK with a machine type up to 8.0")?;
     let machine = Machine::new(16, guest).kind(&kind);
-    let capabilities = ["return-path", "postcopy-ram", "switchover-ack"];
+    let capabilities = [RETURN_PATH, POSTCOPY_RAM, SWITCHOVER_ACK];
     Some(Ground::new(&machine, &capabilities, &[]))
 }
 

@@ -1,5 +1,6 @@
 //! Blocks on huge pages beside others, some of them shared: every byte of each is kept.
 
+use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM};
 use retpath_engine::memory;
 use serde_json::{Value, json};
 
@@ -44,7 +45,7 @@ fn keeps_blocks_of_huge_pages() {
     let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
         return;
     };
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &MORE);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &MORE);
     ground.switch();
     assert_sizes(&ground.finish());
 }
@@ -57,7 +58,7 @@ fn keeps_huge_pages_that_come_over_both_channels() {
     };
     for (kind, _) in types::preempt_orders() {
         let more = [&MORE[..], &["--preempt"]].concat();
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let capabilities = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
         let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &more);
         ground.switch();
         let report = ground.finish();
@@ -72,7 +73,7 @@ fn forgets_half_a_huge_page_where_the_link_is_cut() {
     let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
         return;
     };
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &MORE);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &MORE);
     ground
         .source
         .set(json!({ "max-postcopy-bandwidth": 4 << 20 }));
@@ -99,7 +100,7 @@ fn learns_page_sizes_from_a_source_that_may_switch() {
     let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
         return;
     };
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     ground.switch();
     assert_sizes(&ground.finish());
 }
@@ -109,7 +110,7 @@ fn learns_page_sizes_from_a_source_that_may_switch() {
 fn refuses_a_page_size_that_differs_from_the_sources() {
     let mut ground = Ground::new(
         &ground::machine(),
-        &["postcopy-ram"],
+        &[POSTCOPY_RAM],
         &["--block-page-size", "pc.ram=2M"],
     );
     ground.source.migrate(&ground.relay.uri());

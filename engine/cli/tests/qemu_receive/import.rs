@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use retpath_codec::wire::capability::MAPPED_RAM;
 use retpath_image::Image;
 use serde_json::{Value, json};
 
@@ -134,7 +135,7 @@ fn wait_for(path: &Path) {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn imports_a_file_but_not_one_that_is_mapped() {
-    for (since, capability) in [((8, 2), None), ((9, 0), Some("mapped-ram"))] {
+    for (since, capability) in [((8, 2), None), ((9, 0), Some(MAPPED_RAM))] {
         if types::release() < since {
             types::not_tested("saving to file: (8.2 and newer), mapped-ram (9.0 and newer)");
             return;

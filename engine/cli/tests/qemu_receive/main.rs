@@ -8,6 +8,7 @@ mod huge;
 mod import;
 mod resumed;
 
+use retpath_codec::wire::capability::{POSTCOPY_RAM, RETURN_PATH};
 use serde_json::{Value, json};
 
 use retpath_support::qemu::ground::{Ground, machine};
@@ -16,7 +17,7 @@ use retpath_support::qemu::{Backing, Guest, Machine, Ram, types};
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_every_byte_of_a_postcopy_migration() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     ground.switch();
     let report = ground.finish();
     assert_eq!(report["ended_in"], "postcopy");
@@ -32,7 +33,7 @@ fn keeps_every_byte_of_a_postcopy_migration() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn fetches_touched_pages() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &["--touch", "2000"]);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &["--touch", "2000"]);
     ground.switch();
     let report = ground.finish();
     println!("{report}");
@@ -45,7 +46,7 @@ fn fetches_touched_pages() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_migration_that_ends_in_precopy() {
-    for capabilities in [&[][..], &["postcopy-ram"], &["return-path"]] {
+    for capabilities in [&[][..], &[POSTCOPY_RAM], &[RETURN_PATH]] {
         let mut ground = Ground::new(&machine(), capabilities, &[]);
         ground.source.set(json!({ "max-bandwidth": 0 }));
         ground.source.stop();
@@ -60,7 +61,7 @@ fn keeps_a_migration_that_ends_in_precopy() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_pages_that_a_running_guest_changes_in_precopy() {
-    let mut ground = Ground::new(&machine(), &["return-path"], &[]);
+    let mut ground = Ground::new(&machine(), &[RETURN_PATH], &[]);
     ground.source.set(json!({ "max-bandwidth": 0 }));
     ground.source.migrate(&ground.relay.uri());
     let (report, _) = ground.finish_live();
@@ -75,7 +76,7 @@ fn keeps_every_block() {
         Ram::new("shared", 8, Backing::Memfd),
     ];
     let machine = Machine::with_blocks(blocks, Guest::mib(1, 13));
-    let mut ground = Ground::new(&machine, &["postcopy-ram"], &["--touch", "200"]);
+    let mut ground = Ground::new(&machine, &[POSTCOPY_RAM], &["--touch", "200"]);
     ground.switch();
     ground.finish();
 }
@@ -89,10 +90,10 @@ fn keeps_a_machine_type_without_footers() {
     let machine = machine().kind(&kind);
     // In precopy the source closes at the end, unless it waits for an answer first.
     let ways: [(bool, &[&str]); 4] = [
-        (true, &["postcopy-ram"]),
+        (true, &[POSTCOPY_RAM]),
         (false, &[]),
-        (false, &["return-path"]),
-        (false, &["postcopy-ram"]),
+        (false, &[RETURN_PATH]),
+        (false, &[POSTCOPY_RAM]),
     ];
     for (postcopy, capabilities) in ways {
         let mut ground = Ground::new(&machine, capabilities, &["--touch", "50"]);

@@ -1,5 +1,6 @@
 //! `receive --continue`: another process continues a postcopy migration.
 
+use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM, RETURN_PATH};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -42,7 +43,7 @@ fn go_on(ground: &mut Ground) -> serde_json::Value {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn loses_nothing_when_it_is_killed_in_postcopy() {
     for more in [&[][..], &["--touch", "500"]] {
-        let mut ground = Ground::new(&machine(), &["postcopy-ram"], more);
+        let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], more);
         switched(&mut ground);
         // By now the pages of precopy have been recorded.
         ground.retpath.kill();
@@ -61,7 +62,7 @@ fn loses_nothing_when_it_is_killed_in_postcopy() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn loses_nothing_when_it_is_killed_repeatedly() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     switched(&mut ground);
     for _ in 0..3 {
         ground.retpath.kill();
@@ -89,7 +90,7 @@ fn loses_nothing_when_it_is_killed_repeatedly() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn loses_nothing_with_a_preempt_channel() {
     for (kind, _) in types::preempt_orders() {
-        let capabilities = ["postcopy-ram", "postcopy-preempt"];
+        let capabilities = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
         let more = ["--preempt", "--touch", "500"];
         let mut ground = Ground::new(&machine().kind(&kind), &capabilities, &more);
         switched(&mut ground);
@@ -103,7 +104,7 @@ fn loses_nothing_with_a_preempt_channel() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn can_continue_after_the_recover_timeout() {
     let more = ["--touch", "2000", "--recover-timeout", "1"];
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &more);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &more);
     switched(&mut ground);
     ground.relay.cut();
     let (message, _) = ground.kept();
@@ -117,7 +118,7 @@ fn can_continue_after_the_recover_timeout() {
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn can_continue_after_two_signals() {
-    let mut ground = Ground::new(&machine(), &["postcopy-ram"], &[]);
+    let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     switched(&mut ground);
     ground.retpath.signal(Signal::TERM);
     ground.retpath.wait_error(SOON, |line| {
@@ -132,7 +133,7 @@ fn can_continue_after_two_signals() {
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
 fn keeps_a_complete_image_when_its_name_is_taken() {
     for postcopy in [true, false] {
-        let capabilities = ["postcopy-ram", "return-path"];
+        let capabilities = [POSTCOPY_RAM, RETURN_PATH];
         let mut ground = Ground::new(&machine(), &capabilities, &[]);
         if postcopy {
             ground.switch();

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use retpath_codec::BlockName;
+use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM};
 use retpath_engine::memory;
 use retpath_engine::release::Release;
 use retpath_engine::source::PageSource;
@@ -96,7 +97,7 @@ fn ground(
 ) -> Ground {
     let place = folder();
     let out = place.path().join("image");
-    let capabilities = [&["postcopy-ram"], capabilities].concat();
+    let capabilities = [&[POSTCOPY_RAM], capabilities].concat();
     Ground::from(source(machine, plugged), &out, place, &capabilities, more)
 }
 
@@ -198,7 +199,7 @@ fn device_block(ram: &retpath_support::qemu::stream::Ram) -> String {
 /// Receives a postcopy migration, serves the image, and compares both.
 fn there_and_back(machine: &Machine, behind: Behind, plugged: &[Range<u16>], preempt: bool) {
     let (capabilities, option): (&[&str], &[&str]) = match preempt {
-        true => (&["postcopy-preempt"], &["--preempt"]),
+        true => (&[POSTCOPY_PREEMPT], &["--preempt"]),
         false => (&[], &[]),
     };
     let more = [&["--touch", "200"], option].concat();
@@ -348,7 +349,7 @@ fn serves_over_links_that_break() {
     let mut arguments = vec!["-incoming", "defer"];
     arguments.extend(more.iter().map(String::as_str));
     let mut qemu = Qemu::start("destination", &machine, &arguments);
-    qemu.enable(&["postcopy-ram"]);
+    qemu.enable(&[POSTCOPY_RAM]);
     let relay = Relay::new(&qemu.listen());
     let mut served = image.serve(&[&relay.uri()], &["--bandwidth", "2M"]);
     qemu.wait_arrived(SOON);

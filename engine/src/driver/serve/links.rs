@@ -14,8 +14,7 @@ use super::{Connector, Serving, nanos};
 use crate::Channel;
 use crate::socket::{ChannelError, Link};
 use crate::source::{
-    Drain, DrainAction, Error, LinkAction, LinkEvent, Reconnect, SilenceEvent, SourcePhase,
-    StallEvent,
+    Drain, Error, LinkAction, LinkEvent, Reconnect, SilenceEvent, SourcePhase, StallEvent,
 };
 
 /// What it takes to make connections.
@@ -46,7 +45,7 @@ impl Dial<'_> {
     ) -> Result<Link, RunError> {
         loop {
             if reconnect.handle(self.clock.now(), LinkEvent::Timeout) != LinkAction::Connect {
-                self.sleep(reconnect.poll_deadline())?;
+                self.wait(None, reconnect.poll_deadline().unwrap_or(0))?;
                 continue;
             }
             let error = match self.connect(Channel::Main) {
@@ -61,11 +60,12 @@ impl Dial<'_> {
         }
     }
 
-    /// Sleeps until a time, or until another thread wants something of the loop.
-    fn sleep(&self, until: Option<u64>) -> Result<(), RunError> {
+    /// Waits until the link can be read, if there is one, until a time, or until another
+    /// thread wants something of the loop.
+    fn wait(&self, link: Option<&Link>, until: u64) -> Result<(), RunError> {
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        let until = until.unwrap_or(0);
+        waiting.add_link(link, PollFlags::IN);
         waiting.wait(self.clock.until(until))?;
         if waiting.readable(control) && self.control.take().stop {
             return Err(RunError::Stopped);
@@ -187,19 +187,11 @@ impl Serving<'_> {
                 Err(RunError::Source(cause)) => return cause.into(),
                 Err(_) => return error,
             };
-            match drain.handle(self.now(), any, self.core.phase()) {
-                DrainAction::Read => {}
-                DrainAction::Wait => {
-                    let mut waiting = Waiting::new();
-                    let control = waiting.add(Some(self.dial.control.as_fd()), PollFlags::IN);
-                    waiting.add_link(Some(&links.main.link), PollFlags::IN);
-                    let until = drain.poll_deadline().unwrap_or(0);
-                    let waited = waiting.wait(self.dial.clock.until(until));
-                    if waited.is_err() || waiting.readable(control) {
-                        return error;
-                    }
-                }
-                DrainAction::Close => return error,
+            let Some(until) = drain.handle(self.now(), any, self.core.phase()) else {
+                return error;
+            };
+            if !any && let Err(error) = self.dial.wait(Some(&links.main.link), until) {
+                return error;
             }
         }
     }

@@ -188,11 +188,7 @@ impl Serving<'_> {
                         return self.flush(out, Pumped::More);
                     }
                 }
-                Next::Connect => {
-                    let link = self.dial.connect(Channel::Preempt)?;
-                    self.core.preempt_connected(self.now())?;
-                    links.preempt = Some(Outbound::new(Channel::Preempt, link));
-                }
+                Next::Connect => self.connect_preempt(links)?,
                 Next::Wait { until } => return self.flush(out, Pumped::Idle { until }),
                 Next::Stop => return Ok(Pumped::Idle { until: None }),
             }
@@ -284,17 +280,20 @@ impl Serving<'_> {
             Some(SilenceAction::Report(suspicion)) => self.handler.suspects(suspicion),
             Some(SilenceAction::OpenPreempt(kind)) => {
                 self.core.open_preempt(kind)?;
-                match self.dial.connect(Channel::Preempt) {
-                    Ok(link) => {
-                        self.core.preempt_connected(self.now())?;
-                        links.preempt = Some(Outbound::new(Channel::Preempt, link));
-                    }
-                    Err(RunError::Stopped) => return Err(RunError::Stopped),
-                    Err(_) => self.core.preempt_refused()?,
+                match self.connect_preempt(links) {
+                    Err(RunError::Channel(_)) => self.core.preempt_refused()?,
+                    done => done?,
                 }
             }
         }
         Ok(true)
+    }
+
+    fn connect_preempt(&mut self, links: &mut Links) -> Result<(), RunError> {
+        let link = self.dial.connect(Channel::Preempt)?;
+        self.core.preempt_connected(self.now())?;
+        links.preempt = Some(Outbound::new(Channel::Preempt, link));
+        Ok(())
     }
 
     /// Detects that the destination has closed the preempt channel because its

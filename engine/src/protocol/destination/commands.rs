@@ -3,11 +3,12 @@
 //! Mirrors `savevm.c:loadvm_process_command` and the handlers it calls.
 
 use retpath_codec::command::{Command, RangeList, Ranges};
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{Message, Name};
 
 use super::{
-    Action, Cause, Channel, Destination, Device, ErrorKind, Location, MAX_PONGS, MainStream,
-    PING_LOADED, Phase, ReturnPath, Transition,
+    Action, Cause, Channel, Destination, Device, ErrorKind, Location, MAX_PONGS, MainStream, Phase,
+    ReturnPath, Transition,
 };
 use crate::blocks::BlockId;
 use crate::release::Release;
@@ -126,7 +127,7 @@ impl Destination {
             return Err(ErrorKind::NoReturnPath { what: "PING" });
         }
         // This value asks whether the device state is loaded.
-        if value == PING_LOADED && self.listening && self.device != Device::Saved {
+        if value == PING_PACKAGE_LOADED && self.listening && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
                 return Err(ErrorKind::Flood);
             }
@@ -139,7 +140,9 @@ impl Destination {
     /// Answers the PINGs that wait for the device state.
     pub(super) fn release_pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
-            self.requests.say(&Message::Pong { value: PING_LOADED });
+            self.requests.say(&Message::Pong {
+                value: PING_PACKAGE_LOADED,
+            });
         }
     }
 

@@ -110,10 +110,6 @@ pub const MAX_TIMED: usize = 4096;
 /// Default limit for the RAM of all blocks: 4 TiB.
 pub const DEFAULT_MAX_RAM: u64 = 4 << 40;
 
-/// The PING value with which a source asks whether the device state is loaded
-/// (`savevm.h`, since 10.2).
-const PING_LOADED: u32 = 0x42;
-
 /// State of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Device {
@@ -187,7 +183,7 @@ pub struct Destination {
     empty_pieces: u32,
     /// Pages received in precopy by the end of the last `ram` section.
     piece: u64,
-    /// Number of unanswered PINGs with [`PING_LOADED`], which wait for the device state.
+    /// Number of unanswered PINGs with `PING_PACKAGE_LOADED`, which wait for the device state.
     held: usize,
     /// Whether POSTCOPY_LISTEN has come.
     listening: bool,

@@ -13,8 +13,10 @@
 
 use std::collections::VecDeque;
 
+use retpath_codec::wire::section::MULTIFD_MAGIC;
+
 /// The first bytes of a multifd channel (`multifd.c`).
-const MULTIFD: [u8; 4] = 0x1122_3344_u32.to_be_bytes();
+const MULTIFD: [u8; 4] = MULTIFD_MAGIC.to_be_bytes();
 
 /// Maximum number of pending connections.
 pub const MAX_PENDING: usize = 32;

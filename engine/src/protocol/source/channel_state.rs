@@ -18,7 +18,7 @@ pub(super) struct LinkState {
     pub(super) main: ChannelState,
     pub(super) preempt: ChannelState,
     pub(super) connection: Connection,
-    /// When the open piece of `ram` was opened.
+    /// When the open section of `ram` was opened.
     pub(super) section: Option<u64>,
     /// Where the background sweep continues.
     pub(super) cursor: (BlockId, u64),

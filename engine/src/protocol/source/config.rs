@@ -1,4 +1,4 @@
-//! What a source is told before it starts.
+//! Configuration of a source.
 
 use crate::blocks::{BlockError, Blocks};
 
@@ -10,69 +10,68 @@ use crate::virtio_mem::Unplugged;
 /// preempt channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Machine type, as the configuration section has it, such as
-    /// `pc-i440fx-10.0`: 1 to 255 bytes.
+    /// Machine type in the configuration section, such as `pc-i440fx-10.0`: 1 to 255
+    /// bytes.
     pub machine: Vec<u8>,
     /// Whether a configuration section follows the header. Off for machine
     /// types up to 2.3.
     pub configuration: bool,
-    /// Whether the configuration section tells the target page size: needed
+    /// Whether the configuration section contains the target page size: needed
     /// where a target has several, such as aarch64.
     pub page_bits: bool,
     /// Whether a footer ends every section. Off for machine types up to 2.3.
     pub footers: bool,
-    /// Devices' sections that stand in front of `ram`, such as those of
-    /// virtio-mem.
+    /// Device sections to send before `ram`, such as those of virtio-mem.
     pub early_state: Vec<u8>,
-    /// Memory of virtio-mem devices that is not plugged, as their states say. It
-    /// is neither discarded nor sent, as in QEMU: a destination does not ask for
-    /// it, and to place zeros there can cost memory that it does not have.
+    /// Unplugged memory of virtio-mem devices, as their states say. It is neither
+    /// discarded nor sent, as in QEMU: a destination does not request it, and
+    /// placing zeros there can cost memory that it does not have.
     pub unplugged: Vec<Unplugged>,
-    /// Section id of `ram`: any that the device state does not use.
+    /// Section id of `ram`: any id that the device state does not use.
     pub section: u32,
     /// Page size in bytes of ordinary memory on this host. A block with
     /// another page size announces it in the block list.
     pub host_page: u64,
-    /// Whether requested pages travel on a channel of their own.
+    /// The channel for requested pages, if they have one of their own.
     pub preempt: Option<Preempt>,
-    /// Bytes per second for pages that nobody has asked for; 0 is no limit.
-    /// Requested pages are never held back.
+    /// Limit for the background sweep in bytes per second; 0 is no limit.
+    /// Requested pages are never delayed.
     pub bandwidth: u64,
     /// Whether SWITCHOVER_START is sent: machine types from 10.0 on.
     pub switchover_start: bool,
-    /// Whether the switch waits for SWITCHOVER_ACK: capability
-    /// `switchover-ack` at both ends. One that nothing waits for is taken, too:
-    /// a destination with the capability sends it whatever the source has.
+    /// Whether the switch waits for SWITCHOVER_ACK: capability `switchover-ack` on
+    /// both sides. The message is accepted in any case: a destination with the
+    /// capability sends it whatever the source's configuration is.
     pub switchover_ack: bool,
-    /// Whether the package asks with PING 0x42 if the device state has been
-    /// loaded, and the end waits for the answer: QEMU from 10.2 on.
+    /// Whether the package contains PING 0x42, which is answered when the device
+    /// state has been loaded, and the end waits for that answer: QEMU from 10.2 on.
     pub ping_loaded: bool,
-    /// Whether PING 2 and PING 4 stand around the package, as QEMU sends them.
-    /// Nothing depends on the answers.
+    /// Whether PING 2 precedes and PING 4 follows the package, as in QEMU. Without
+    /// `probe` nothing depends on the answers.
     pub outer_pings: bool,
-    /// Whether the source makes sure, with PINGs of its own, that the
-    /// destination follows before it goes on without it:
+    /// Whether the source verifies with PINGs of its own that the destination keeps
+    /// up before it continues:
     ///
     /// * the switch waits for the first PONG;
-    /// * requested pages travel on the preempt channel only once the
-    ///   destination is known to keep it; see [`Source::preempt_refused`];
+    /// * requested pages travel on the preempt channel only once the destination
+    ///   is known to keep it; see [`Source::preempt_refused`];
     /// * PING 4 follows POSTCOPY_RESUME.
     ///
-    /// [`Source::awaits`] then says what is awaited.
+    /// [`Source::awaits`] then returns the answer that is missing.
     ///
     /// [`Source::preempt_refused`]: super::Source::preempt_refused
     /// [`Source::awaits`]: super::Source::awaits
     pub probe: bool,
-    /// Most bytes of pages that are handed out at once; a host page that is
-    /// larger is handed out in pieces.
+    /// Maximum bytes of pages that are handed out at once; a larger host page is
+    /// handed out in pieces.
     pub run: u64,
 }
 
-/// Longest machine type in bytes.
+/// Maximum length of a machine type in bytes.
 const MAX_MACHINE: usize = 255;
 
 impl Config {
-    /// For a machine type; see [`Config`] for the rest.
+    /// The configuration for a machine type; see [`Config`] for the defaults.
     pub fn new(machine: impl Into<Vec<u8>>) -> Self {
         Self {
             machine: machine.into(),
@@ -94,7 +93,7 @@ impl Config {
         }
     }
 
-    /// Checks what a stream cannot be made of.
+    /// Refuses configurations that no stream can express.
     pub(super) fn check(&self, blocks: &Blocks) -> Result<(), Error> {
         if self.configuration && !(1..=MAX_MACHINE).contains(&self.machine.len()) {
             return Err(Error::Machine {
@@ -135,9 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_configurations_that_make_no_stream() {
+    fn refuses_configurations_that_no_stream_can_express() {
         let new = |config: Config, blocks: Blocks| Source::new(config, blocks).map(drop);
-        let none = Blocks::new(4096).expect("a good page size");
+        let none = Blocks::new(4096).expect("valid page size");
         assert_eq!(
             new(Config::new("pc"), none.clone()),
             Err(Error::Blocks(BlockError::Unknown))
@@ -173,13 +172,13 @@ mod tests {
         let mut vast = none;
         for name in ["a", "b"] {
             let block = Block {
-                name: NameBuf::new(name).expect("a good name"),
+                name: NameBuf::new(name).expect("valid name"),
                 len: 1 << 63,
                 page: 1 << 62,
             };
-            vast.add(block).expect("a good block");
+            vast.add(block).expect("valid block");
         }
-        // Refused before anything is allocated for its pages.
+        // Refused before any bitmap is allocated.
         assert_eq!(new(Config::new("pc"), vast), Err(Error::TooMuch));
     }
 }

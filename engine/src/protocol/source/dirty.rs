@@ -1,18 +1,17 @@
-//! What is still to be sent: one bit for each page.
+//! Dirty bitmaps: the pages that are still to be sent.
 //!
-//! Before the switch a page is a target page. At the switch the bits are
-//! folded to host pages: a host page is dirty if any of its target pages is,
-//! so that half a host page cannot even be expressed from then on. A page's
-//! bit is cleared when it is handed out.
+//! Before the switch there is one bit for each target page. At the switch the bits
+//! are folded to host pages: a host page is dirty if any of its target pages is, so
+//! from then on a part of a host page cannot be expressed. A bit is cleared when its
+//! page is handed out.
 //!
-//! Offsets and lengths are in bytes; the callers have checked them against the
-//! blocks.
+//! Offsets and lengths are in bytes; callers check them against the blocks.
 
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::virtio_mem::Unplugged;
 
-/// Pages to send, of all blocks.
+/// The pages to send, of all blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Dirty {
     sets: Vec<Set>,
@@ -27,7 +26,7 @@ struct Set {
     unit: u64,
 }
 
-/// A part of a block, in bytes.
+/// A range of a block, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) block: BlockId,
@@ -46,7 +45,7 @@ impl Part {
 }
 
 impl Dirty {
-    /// Every target page of every block.
+    /// All target pages of all blocks.
     pub(super) fn everything(blocks: &Blocks) -> Self {
         let all = |block: &Block| Set {
             bits: Bits::full(block.len / blocks.target()),
@@ -60,7 +59,7 @@ impl Dirty {
         dirty
     }
 
-    /// No host page of any block.
+    /// No page of any block, in host pages.
     pub(super) fn nothing(blocks: &Blocks) -> Self {
         let none = |block: &Block| Set {
             bits: Bits::new(block.len / block.page),
@@ -72,7 +71,7 @@ impl Dirty {
         }
     }
 
-    /// The same in host pages, each of them dirty if any part of it was.
+    /// Converts to host pages, each of them dirty if any part of it was.
     pub(super) fn fold(&mut self, blocks: &Blocks) {
         for (set, block) in self.sets.iter_mut().zip(blocks.iter()) {
             if set.unit == block.page {
@@ -123,7 +122,7 @@ impl Dirty {
         self.left += set.bits.set_range(first, pages) * set.unit;
     }
 
-    /// Takes pages out; they may be clean.
+    /// Clears pages; they may be clean already.
     pub(super) fn clear(&mut self, part: Part) {
         let Some(set) = self.sets.get_mut(part.block) else {
             return;
@@ -134,7 +133,7 @@ impl Dirty {
         self.left -= pages * set.unit;
     }
 
-    /// Takes out what is unplugged: whole host pages.
+    /// Clears unplugged ranges: whole host pages.
     pub(super) fn leave_out(&mut self, unplugged: &[Unplugged]) {
         for &Unplugged { block, start, len } in unplugged {
             let offset = start;
@@ -142,8 +141,8 @@ impl Dirty {
         }
     }
 
-    /// Takes out the first run of dirty pages from the page at an offset on,
-    /// round all blocks: at most `most` bytes, but at least one page.
+    /// Clears and returns the first run of dirty pages at or after an offset,
+    /// wrapping around all blocks: at most `most` bytes, but at least one page.
     pub(super) fn take(&mut self, block: BlockId, offset: u64, most: u64) -> Option<Part> {
         if self.is_empty() {
             return None;
@@ -167,7 +166,7 @@ impl Dirty {
         Some(part)
     }
 
-    /// Replaces the pages of a block; word `i` holds pages `64 i` on.
+    /// Replaces the bits of a block; word `i` holds pages from `64 * i` on.
     pub(super) fn assign(&mut self, block: BlockId, words: impl IntoIterator<Item = u64>) {
         if let Some(set) = self.sets.get_mut(block) {
             set.bits.assign(words);
@@ -175,7 +174,7 @@ impl Dirty {
         }
     }
 
-    /// Takes out what is not in `other`, too: the same blocks in the same pages.
+    /// Clears pages that are clean in `other`, which has the same blocks and page sizes.
     pub(super) fn keep_common(&mut self, other: &Dirty) {
         for (set, other) in self.sets.iter_mut().zip(&other.sets) {
             set.bits.keep_common(&other.bits);
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_overlap_where_they_share_a_byte() {
+    fn parts_overlap_if_they_share_a_byte() {
         let overlap = |a: Part, b: Part| {
             let both = a.overlaps(b);
             assert_eq!(b.overlaps(a), both);
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_bit_for_a_page_and_little_for_a_block() {
+    fn uses_one_bit_per_page_and_little_memory_per_block() {
         let one = |pages: usize| 8 * pages / 64 + size_of::<Set>();
         let large = Dirty::everything(&blocks(&[(1 << 16, 4096)])).memory();
         assert!(
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_every_page_once_whatever_the_start() {
+    fn takes_every_page_once_from_any_start() {
         let blocks = blocks(&[(7, 4096), (3, 65536)]);
         for start in [
             (0, 0),
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_pages_that_a_range_only_touches() {
+    fn marks_pages_that_a_range_touches() {
         let blocks = blocks(&[(16, 4096)]);
         let mut dirty = Dirty::everything(&blocks);
         while dirty.take(0, 0, 1 << 20).is_some() {}
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn folds_as_a_naive_walk_does() {
+    fn folds_like_a_naive_loop() {
         let mut seed = Seed(7);
         for page in [4096, 8192, 65536, 1 << 20] {
             let blocks = blocks(&[(4, page), (1, page)]);

@@ -1,25 +1,23 @@
-//! The discard list: what the destination must forget, because it is sent
-//! after the switch.
+//! The discard list: pages that the destination drops because they are sent after the
+//! switch.
 //!
-//! Written from the folded bits of [`Dirty`], so every range is made of whole
-//! host pages and the list says exactly what is to be sent. It is written in
-//! parts: the list of a large guest with scattered pages is longer than what a
-//! source may hold. Mirrors `ram.c:ram_postcopy_send_discard_bitmap`.
+//! It is written from the folded bits of [`Dirty`], so every range consists of whole
+//! host pages and the list equals the set of pages to send. It is written in parts,
+//! because the list of a large guest with scattered pages exceeds the source's memory
+//! bound. Mirrors `ram.c:ram_postcopy_send_discard_bitmap`.
 
 use retpath_codec::command::{Command, Range, RangeBuf};
+use retpath_codec::wire::value::DISCARD_RANGES;
 use retpath_codec::{BlockName, Encode};
 
 use crate::blocks::{BlockId, Blocks};
 
 use super::dirty::Dirty;
 
-/// Ranges in one command, as QEMU has it.
-const RANGES: usize = 12;
-
-/// Commands written at once: less than 64 KiB.
+/// Maximum commands written at once: less than 64 KiB.
 const COMMANDS: usize = 128;
 
-/// How far the list has been written.
+/// The position up to which the list has been written.
 #[derive(Debug, Default)]
 pub(super) struct Discards {
     block: BlockId,
@@ -28,7 +26,7 @@ pub(super) struct Discards {
 }
 
 impl Discards {
-    /// Appends the next part of the list; says whether that was the last.
+    /// Appends the next part of the list; returns whether it was the last.
     pub(super) fn write(&mut self, dirty: &Dirty, blocks: &Blocks, out: &mut Vec<u8>) -> bool {
         for _ in 0..COMMANDS {
             let Some((block, ranges)) = self.ranges(dirty, blocks) else {
@@ -37,7 +35,7 @@ impl Discards {
             let block = block.name.name();
             Command::PostcopyRamDiscard { block, ranges }
                 .encode(out)
-                .expect("12 ranges and a checked name fit a command");
+                .expect("a few ranges and a checked name fit a command");
         }
         false
     }
@@ -52,7 +50,7 @@ impl Discards {
             let block = blocks.block(self.block).ok()?;
             let bits = dirty.bits(self.block)?;
             let mut ranges = Vec::new();
-            while ranges.len() < RANGES
+            while ranges.len() < DISCARD_RANGES
                 && let Some(first) = bits.next(self.page)
             {
                 let end = bits.next_gap(first).unwrap_or(bits.len());
@@ -86,19 +84,19 @@ mod tests {
 
     type Pages = HashSet<(BlockId, u64)>;
 
-    /// All target pages that the commands name; checks their form.
+    /// Returns all target pages that the commands name, and checks their form.
     fn read(blocks: &Blocks, mut bytes: &[u8]) -> Pages {
         let mut pages = Pages::new();
         while !bytes.is_empty() {
             let Ok(Decoded::Message { message, rest }) = decode::<Commands>(bytes) else {
-                panic!("no command");
+                panic!("not a command");
             };
             bytes = rest;
             let Command::PostcopyRamDiscard { block, ranges } = message else {
                 panic!("another command");
             };
             let id = blocks.find(block).expect("a known block");
-            assert!(ranges.count() <= 12);
+            assert!(ranges.count() <= DISCARD_RANGES);
             for range in ranges.iter() {
                 let page = blocks.block(id).expect("a known block").page;
                 blocks

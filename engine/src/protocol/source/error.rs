@@ -1,4 +1,4 @@
-//! What can go wrong at a source.
+//! Errors of a source.
 
 use std::fmt;
 
@@ -8,107 +8,107 @@ use crate::blocks::BlockError;
 
 use super::phase::SourcePhase;
 
-/// Cause a source stops, or refuses what it is told.
+/// An error that stops a source, or that a call returns.
 ///
-/// [`Error::is_peer_fault`] tells the destination's faults from ours. After a
-/// fault of the destination, and after a lost link, [`SourcePhase`] says what is
-/// left: `Paused` can be recovered over a new link, `Failed` cannot.
+/// [`Error::is_peer_fault`] tells the destination's faults from the caller's. After a
+/// fault of the destination, and after a lost link, the [`SourcePhase`] says whether the
+/// migration can continue: `Paused` can be recovered over a new link, `Failed` cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The return path's bytes are no message.
+    /// The return path is malformed.
     Malformed(DecodeError),
-    /// A message is well formed but wrong here.
+    /// A well-formed message is refused.
     Refused {
-        /// Where it starts, in bytes from the start of the return path.
+        /// Offset of the message in the return path, in bytes.
         offset: u64,
-        /// Its label, such as `REQ_PAGES`.
+        /// The message's label, such as `REQ_PAGES`.
         message: &'static str,
-        /// Cause.
+        /// Why it is refused.
         cause: Cause,
     },
-    /// The destination says that it has failed.
+    /// The destination reported a failure.
     GaveUp {
         /// The value of its SHUT.
         value: u32,
     },
-    /// The link broke while the guest was still here.
+    /// The link broke before the switch; the guest is still at the source.
     LinkLost,
-    /// The caller asks for something that this phase does not allow.
+    /// The call is not possible in this phase.
     Phase {
-        /// What.
+        /// The call.
         call: &'static str,
         /// The phase.
         phase: SourcePhase,
     },
-    /// A block, or a range of it, is none.
+    /// Invalid block or range.
     Blocks(BlockError),
-    /// The blocks' lengths add up to more than 2^64 - 1.
+    /// The total length of the blocks exceeds 2^64 - 1 bytes.
     TooMuch,
     /// The machine type is empty or too long.
     Machine {
-        /// Its length in bytes.
+        /// Length in bytes.
         len: usize,
     },
     /// The configured run is smaller than a target page.
     Run {
-        /// It, in bytes.
+        /// The configured size in bytes.
         run: u64,
         /// Target page size in bytes.
         target: u64,
     },
     /// The device state is too long for a package.
     DeviceState {
-        /// Its length in bytes.
+        /// Length in bytes.
         len: usize,
     },
 }
 
-/// Cause a well-formed message is refused.
+/// The cause for which a well-formed message is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// It is not expected in this phase.
+    /// The message is not expected in this phase.
     Phase(SourcePhase),
-    /// It is not expected: nothing asked for it, or it has come already.
+    /// The message was not requested, or has been received already.
     Unasked,
     /// No RAM block has this name.
     UnknownBlock(NameBuf),
-    /// No request has named a block yet.
+    /// REQ_PAGES before any REQ_PAGES_ID named a block.
     NoBlock,
-    /// The range wanted is none.
+    /// The requested range is invalid.
     Range {
         /// The block.
         block: NameBuf,
-        /// What is wrong.
+        /// The violated rule.
         error: BlockError,
     },
-    /// A message stands where a bitmap must, or the other way round.
+    /// A message in place of a bitmap, or the reverse.
     Order,
-    /// The bitmap does not fit its block.
+    /// The bitmap does not match its block.
     Bitmap {
         /// The block.
         block: NameBuf,
-        /// What is wrong.
+        /// The violated rule.
         rule: Rule,
     },
-    /// The bitmap claims a page that has not been sent.
+    /// The bitmap marks a page as received that was never sent.
     NeverSent {
         /// The block.
         block: NameBuf,
         /// The page's offset in bytes.
         offset: u64,
     },
-    /// The bitmap claims a part of a host page, which are placed whole.
+    /// The bitmap marks a part of a host page as received; host pages are placed whole.
     HalfPage {
         /// The block.
         block: NameBuf,
         /// The host page's offset in bytes.
         offset: u64,
     },
-    /// SHUT, but pages are still to be sent.
+    /// SHUT before all pages have been sent.
     EarlyShut {
-        /// How much, in bytes.
+        /// Bytes that have not been sent.
         left: u64,
     },
 }
@@ -140,24 +140,30 @@ impl fmt::Display for Error {
             }
             Self::GaveUp { value } => write!(
                 f,
-                "the destination has failed (SHUT {value}): its own messages say why"
+                "the destination failed (SHUT {value}): see its own messages for the cause"
             ),
             Self::LinkLost => f.write_str(
-                "the link broke before the switch: the guest is still here, start again",
+                "the link broke before the switch: the guest is still at the source; \
+                 start the migration again",
             ),
             Self::Phase { call, phase } => write!(f, "`{call}` is not possible while {phase}"),
             Self::Blocks(error) => error.fmt(f),
-            Self::TooMuch => f.write_str("the RAM blocks' lengths add up to more than 2^64 - 1"),
+            Self::TooMuch => {
+                f.write_str("the total length of the RAM blocks exceeds 2^64 - 1 bytes")
+            }
             Self::Machine { len } => {
-                write!(f, "a machine type of {len} bytes: 1 to 255 fit")
+                write!(
+                    f,
+                    "machine type of {len} bytes: must be 1 to 255 bytes long"
+                )
             }
             Self::Run { run, target } => write!(
                 f,
-                "runs of {run} bytes do not hold a target page of {target} bytes"
+                "run size {run}: must be at least the target page size ({target})"
             ),
             Self::DeviceState { len } => write!(
                 f,
-                "a device state of {len} bytes does not fit a package of at most 2^32 - 1"
+                "device state of {len} bytes: a package holds at most 2^32 - 1 bytes"
             ),
         }
     }
@@ -169,25 +175,25 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Phase(phase) => write!(f, "not expected while {phase}"),
-            Self::Unasked => f.write_str("nothing asked for it, or it has come already"),
-            Self::UnknownBlock(name) => write!(f, "no RAM block is called \"{name}\""),
-            Self::NoBlock => f.write_str("no request has named a RAM block yet"),
+            Self::Unasked => f.write_str("not requested, or received already"),
+            Self::UnknownBlock(name) => write!(f, "unknown RAM block \"{name}\""),
+            Self::NoBlock => f.write_str("no REQ_PAGES_ID has named a RAM block yet"),
             Self::Range { block, error } => write!(f, "block \"{block}\": {error}"),
-            Self::Order => f.write_str("a bitmap must follow RECV_BITMAP, and nothing else"),
+            Self::Order => f.write_str("RECV_BITMAP must be followed by its bitmap"),
             Self::Bitmap { block, rule } => write!(f, "block \"{block}\": {rule}"),
             Self::NeverSent { block, offset } => write!(
                 f,
-                "block \"{block}\": page 0x{offset:x} is called received but was never sent; \
-                 is this the same destination?"
+                "block \"{block}\": page 0x{offset:x} is marked received but was never sent; \
+                 check that this is the same destination"
             ),
             Self::HalfPage { block, offset } => write!(
                 f,
-                "block \"{block}\": only a part of the host page at 0x{offset:x} is called received"
+                "block \"{block}\": the host page at 0x{offset:x} is marked partly received"
             ),
             Self::EarlyShut { left } => {
                 write!(
                     f,
-                    "the destination says that it is done, but {left} bytes are not sent"
+                    "the destination ended the migration, but {left} bytes have not been sent"
                 )
             }
         }

@@ -1,41 +1,34 @@
-//! What stands around the pages: the stream's head, sections, the package.
+//! The main channel apart from pages: header, sections, commands and the package.
 //!
-//! Everything here appends to the main channel's bytes and cannot fail: names
-//! and lengths have been checked before.
+//! Every function appends to the main channel's bytes. None can fail: names and
+//! lengths have been checked before.
 
 use retpath_codec::command::{Command, PageSizes, RangeBuf};
 use retpath_codec::forward::{Subsection, write};
+use retpath_codec::wire::value::{
+    PING_AFTER_PACKAGE, PING_BEFORE_PACKAGE, PING_IN_PACKAGE, PING_OPENED, PING_PACKAGE_LOADED,
+};
 use retpath_codec::{BlockName, Encode, Name};
 
 use crate::blocks::Blocks;
 
 use super::config::Config;
 
-/// Asked with the return path, before anything else.
-pub(super) const PING_START: u32 = 1;
-/// Asked before the package.
-pub(super) const PING_BEFORE: u32 = 2;
-/// Asked at the end of the package.
-pub(super) const PING_PACKAGE: u32 = 3;
-/// Asked behind the package.
-pub(super) const PING_BEHIND: u32 = 4;
-/// Asked twice behind the preempt channel's connection: a QEMU that does not
-/// want it closes it in the turn of its main loop that answers the first one.
+/// Sent twice after the preempt channel is connected: a QEMU without the capability
+/// closes the channel in the turn of its main loop that answers the first one.
 pub(super) const PING_PREEMPT: u32 = 5;
-/// Asked at the end of the package: has the device state been loaded?
-pub(super) const PING_LOADED: u32 = 0x42;
 
 /// Bytes of the commands in a package.
 const PACKAGE_COMMANDS: usize = 5 + 9 + 9 + 5;
 
-/// Whether a device state of so many bytes fits a package.
+/// Whether a device state of this many bytes fits a package.
 pub(super) fn fits_package(device_state: usize) -> bool {
     device_state
         .checked_add(PACKAGE_COMMANDS)
         .is_some_and(|size| u32::try_from(size).is_ok())
 }
 
-/// Everything up to the end of the block list.
+/// Appends everything up to the end of the block list.
 pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
     write::header(out);
     if config.configuration {
@@ -46,7 +39,7 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
         }
     }
     command(Command::OpenReturnPath, out);
-    ping(PING_START, out);
+    ping(PING_OPENED, out);
     let sizes = PageSizes {
         summary: blocks.page_summary(),
         target: blocks.target(),
@@ -64,12 +57,12 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
     end_section(config, out);
 }
 
-/// Opens a further piece of `ram`.
+/// Opens a further section of `ram`.
 pub(super) fn open_section(config: &Config, out: &mut Vec<u8>) {
     write::part(config.section, out);
 }
 
-/// Ends a piece of `ram`.
+/// Ends a section of `ram`.
 pub(super) fn end_section(config: &Config, out: &mut Vec<u8>) {
     write::eos(out);
     if config.footers {
@@ -77,46 +70,46 @@ pub(super) fn end_section(config: &Config, out: &mut Vec<u8>) {
     }
 }
 
-/// LISTEN, the device state and RUN, and the PINGs among and around them.
+/// Appends the package: LISTEN, the device state and RUN, with the PINGs in and around it.
 pub(super) fn package(config: &Config, device_state: &[u8], out: &mut Vec<u8>) {
     if config.outer_pings {
-        ping(PING_BEFORE, out);
+        ping(PING_BEFORE_PACKAGE, out);
     }
-    // The size of the nested stream is known once it has been written.
+    // The size of the nested stream is filled in afterwards.
     command(Command::Packaged { size: 0 }, out);
     let start = out.len();
     command(Command::PostcopyListen, out);
     out.extend_from_slice(device_state);
-    ping(PING_PACKAGE, out);
+    ping(PING_IN_PACKAGE, out);
     if config.ping_loaded {
-        ping(PING_LOADED, out);
+        ping(PING_PACKAGE_LOADED, out);
     }
     command(Command::PostcopyRun, out);
     let size = u32::try_from(out.len() - start).expect("checked by fits_package");
     out[start - 4..start].copy_from_slice(&size.to_be_bytes());
     if config.outer_pings {
-        ping(PING_BEHIND, out);
+        ping(PING_AFTER_PACKAGE, out);
     }
 }
 
-/// The last piece of `ram` and the end of the stream.
+/// Appends the last section of `ram` and the end of the stream.
 pub(super) fn end(config: &Config, out: &mut Vec<u8>) {
     write::end(config.section, out);
     end_section(config, out);
     write::eof(out);
 }
 
-/// The end of an early preempt channel.
+/// Appends the end mark of an early preempt channel.
 pub(super) fn end_preempt(out: &mut Vec<u8>) {
     write::eos(out);
 }
 
-/// SWITCHOVER_START.
+/// Appends SWITCHOVER_START.
 pub(super) fn switchover_start(out: &mut Vec<u8>) {
     command(Command::SwitchoverStart, out);
 }
 
-/// Asks for the received bitmap of every block.
+/// Requests the received bitmap of every block.
 pub(super) fn ask_bitmaps(blocks: &Blocks, out: &mut Vec<u8>) {
     for block in blocks.iter() {
         command(
@@ -128,11 +121,11 @@ pub(super) fn ask_bitmaps(blocks: &Blocks, out: &mut Vec<u8>) {
     }
 }
 
-/// POSTCOPY_RESUME.
+/// Appends POSTCOPY_RESUME.
 pub(super) fn resume(config: &Config, out: &mut Vec<u8>) {
     command(Command::PostcopyResume, out);
     if config.probe {
-        ping(PING_BEHIND, out);
+        ping(PING_AFTER_PACKAGE, out);
     }
 }
 
@@ -151,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_the_largest_device_state() {
+    fn computes_the_largest_device_state() {
         let config = Config {
             outer_pings: false,
             ping_loaded: true,

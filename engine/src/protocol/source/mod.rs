@@ -13,23 +13,25 @@
 //!
 //! A [`Source`] decides, its caller moves bytes:
 //!
-//! * [`Source::next`] says what a channel sends now. It appends to `out` what
-//!   must be written first, whatever it returns. Calling it again for the same
-//!   channel says that everything before has been written, or will be before
-//!   anything that comes later.
-//! * [`Source::message`] takes what the return path brings. After it, and after
-//!   every other call that changes something, both channels should be asked
-//!   again.
-//! * [`Source::link_lost`] and [`Source::resume`] are for a broken link. What
-//!   was handed out before must not be written after.
+//! * [`Source::next`] returns what a channel sends now. It appends to `out` the bytes
+//!   that must be written first, whatever it returns. Calling it again for the same
+//!   channel promises that everything before has been written, or will be written
+//!   before anything that follows.
+//! * [`Source::message`] handles a message of the return path. After it, and after
+//!   every other call that changes something, call `next` for both channels.
+//! * [`Source::link_lost`] and [`Source::resume`] are for a broken link. Runs that
+//!   were handed out before must not be written after.
 //!
-//! Nothing here panics or hangs, whatever the destination sends and in
-//! whatever order; memory is bounded by the blocks' sizes. A destination that
-//! breaks the protocol is an [`Error`]: before the switch the migration has
-//! failed and the guest is still here; after it the migration is paused, and
-//! can be recovered over a new link.
+//! Nothing here panics or blocks, whatever the destination sends and in whatever
+//! order; memory is bounded by the blocks' sizes. A destination that breaks the
+//! protocol causes an [`Error`]: before the switch the migration has failed and the
+//! guest is still at the source; after it the migration is paused, and can be
+//! recovered over a new link.
 //!
-//! Time is in nanoseconds. Mirrors `migration.c:migration_thread`,
+//! Beside the core are the policies of its driver: when to reconnect, when the
+//! destination counts as stalled or silent, and how long the send queue may be. Like
+//! the core they know no clock: the caller passes the time, in nanoseconds.
+//! Mirrors `migration.c:migration_thread`,
 //! `source_return_path_thread` and `ram.c`.
 
 use retpath_codec::DecodeError;
@@ -65,7 +67,7 @@ pub use error::{Cause, Error};
 pub use pages::{Gather, PageRun, PageSource};
 pub use phase::SourcePhase;
 pub use preempt::Awaited;
-pub(crate) use reconnect::{Drain, DrainAction, LinkAction, LinkEvent, Reconnect};
+pub(crate) use reconnect::{Drain, LinkAction, LinkEvent, Reconnect};
 pub(crate) use send_queue::SendQueue;
 pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
@@ -84,14 +86,14 @@ pub struct Source {
     blocks: Blocks,
     phase: SourcePhase,
     dirty: Dirty,
-    /// What had never been handed out when a link last broke.
+    /// Pages that had never been handed out when a link last broke.
     unsent: Option<Dirty>,
     queue: Queue,
     pace: Pace,
     link: LinkState,
-    /// The block that REQ_PAGES means.
+    /// The block that REQ_PAGES refers to.
     named: Option<BlockId>,
-    /// Whether SWITCHOVER_ACK has come.
+    /// Whether SWITCHOVER_ACK has been received.
     acked: bool,
     guest: Guest,
     stats: Stats,
@@ -100,32 +102,31 @@ pub struct Source {
 /// What a channel sends now, after the bytes in `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing but those bytes; ask again.
+    /// Only those bytes; call again.
     Write,
-    /// Pages that were asked for. Nothing may stand in front of them.
+    /// Requested pages, to be written before anything else.
     Urgent(PageRun),
-    /// Pages that nobody asked for yet.
+    /// Pages of the background sweep.
     Sweep(PageRun),
     /// Nothing, but the preempt channel must be connected now; see
-    /// [`Source::preempt_connected`]. Said once for each link; ask again.
+    /// [`Source::preempt_connected`]. Returned once for each link; call again.
     Connect,
-    /// Nothing until something happens, or until this time.
+    /// Nothing until another event, or until this time.
     Wait {
-        /// Nanoseconds; `None`: time alone changes nothing.
+        /// Nanoseconds; `None` if time alone changes nothing.
         until: Option<u64>,
     },
-    /// Nothing over this link any more; [`Source::phase`] says why.
+    /// Nothing on this link any more; see [`Source::phase`].
     Stop,
 }
 
 impl Source {
-    /// A source that has sent nothing: every page is dirty but for unplugged
-    /// memory.
+    /// A source that has sent nothing: every page is dirty except unplugged memory.
     ///
     /// # Errors
     ///
-    /// The configuration does not fit the blocks: [`Error::Blocks`] (there is
-    /// none), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
+    /// The configuration does not fit the blocks: [`Error::Blocks`] (also if there
+    /// are no blocks), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
         let mut dirty = Dirty::everything(&blocks);
@@ -146,13 +147,13 @@ impl Source {
         })
     }
 
-    /// A source that takes up a migration which another one left after the
-    /// switch, at the same memory: the destination's bitmaps say what it has.
-    /// It is paused, and goes on with [`Source::resume`].
+    /// A source that continues a migration which another source left after the
+    /// switch, with the same memory: the destination's bitmaps say what it has
+    /// received. It is paused, and continues with [`Source::resume`].
     ///
-    /// The other one must be gone for good, the memory must be what it was at
-    /// the switch, and the configuration the same: a resumed link does not tell
-    /// the section's id anew.
+    /// The other source must have ended, the memory must be what it was at the
+    /// switch, and the configuration the same: a resumed link does not repeat the
+    /// section id.
     ///
     /// # Errors
     ///
@@ -166,13 +167,12 @@ impl Source {
         Ok(source)
     }
 
-    /// What `channel` sends now.
+    /// Returns what `channel` sends now.
     ///
-    /// `out` takes bytes that go in front of what is returned. Pages are
-    /// cleared from the dirty ones when they are handed out; after a lost link
-    /// the destination's bitmaps say which of them have arrived. When the
-    /// preempt channel has nothing more to send, the main channel should be
-    /// asked again: it ends the stream only then.
+    /// Appends to `out` the bytes that precede it. Pages become clean when they are
+    /// handed out; after a lost link the destination's bitmaps say which of them have
+    /// arrived. When the preempt channel has nothing more to send, call this for the
+    /// main channel again: it ends the stream only then.
     #[must_use = "pages that were handed out must be written"]
     pub fn next(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
         self.trust_preempt(now);
@@ -182,8 +182,8 @@ impl Source {
         }
     }
 
-    /// Tells how many target pages of a run were zero: it is counted, and what
-    /// was not sent does not count against the bandwidth. Need not be called.
+    /// Reports how many target pages of a run were zero: they are counted, and not
+    /// charged to the bandwidth. Calling this is optional.
     pub fn written(&mut self, run: &PageRun, zeros: u64) {
         let zeros = zeros.min(run.len / run.page);
         self.stats.zero += zeros;
@@ -192,12 +192,12 @@ impl Source {
         }
     }
 
-    /// The guest has changed memory; before the switch only. Every target page
-    /// that the range touches is sent again.
+    /// Marks memory that the guest has changed; before the switch only. Every target
+    /// page that the range touches is sent again.
     ///
     /// # Errors
     ///
-    /// [`Error::Phase`]; [`Error::Blocks`] if the range is none.
+    /// [`Error::Phase`]; [`Error::Blocks`] if the range is invalid.
     pub fn mark_dirty(&mut self, block: BlockId, start: u64, len: u64) -> Result<(), Error> {
         if !matches!(self.phase, SourcePhase::Fresh | SourcePhase::Precopy) {
             return Err(self.not_now("mark_dirty"));
@@ -213,9 +213,9 @@ impl Source {
         Ok(())
     }
 
-    /// The guest has stopped, and this is the state of its devices as a row of
-    /// SECTION_FULL. [`Source::next`] makes the switch as soon as nothing is
-    /// awaited; see [`Source::is_ready_to_switch`].
+    /// Asks for the switch: the guest has stopped, and `device_state` is the state of
+    /// its devices as a sequence of SECTION_FULL. [`Source::next`] makes the switch as
+    /// soon as nothing is missing; see [`Source::is_ready_to_switch`].
     ///
     /// # Errors
     ///
@@ -249,14 +249,14 @@ impl Source {
             && (!self.config.switchover_ack || self.acked)
     }
 
-    /// A channel broke or was closed by the peer. Both channels are to be
-    /// closed, and runs that were handed out are to be thrown away. Calling it
-    /// again, or after the end, does nothing.
+    /// Handles a channel that broke or was closed by the peer. The caller closes both
+    /// channels and drops runs that were handed out. Calling it again, or after the
+    /// end, does nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::LinkLost`]: the guest is still here, and the migration has
-    /// failed. After the switch it is paused, which is no error.
+    /// [`Error::LinkLost`]: the guest is still at the source, and the migration has
+    /// failed. After the switch the migration is paused, which is not an error.
     pub fn link_lost(&mut self) -> Result<(), Error> {
         let was_over = self.phase.is_over();
         self.broken();
@@ -266,8 +266,7 @@ impl Source {
         Ok(())
     }
 
-    /// The return path's bytes are no messages, as its decoder says. The same
-    /// as a lost link, but with an error to tell.
+    /// Handles a malformed return path like a lost link; returns the error.
     pub fn malformed(&mut self, error: DecodeError) -> Error {
         self.broken();
         Error::Malformed(error)
@@ -286,29 +285,29 @@ impl Source {
         Ok(())
     }
 
-    /// Changes the bandwidth for pages that nobody asked for, in bytes per
-    /// second; 0 is no limit.
+    /// Changes the bandwidth of the background sweep, in bytes per second; 0 is no
+    /// limit.
     pub fn set_bandwidth(&mut self, bandwidth: u64) {
         self.pace.set(bandwidth);
     }
 
-    /// Where the migration is.
+    /// The phase of the migration.
     pub fn phase(&self) -> SourcePhase {
         self.phase
     }
 
-    /// Whether the guest may run at the destination, and so must not run here
-    /// any more: from the moment on when the package was handed out.
+    /// Whether the guest may run at the destination, and so must not run here any
+    /// more: true once the package has been handed out.
     pub fn guest_left(&self) -> bool {
         self.guest != Guest::Here
     }
 
-    /// Whether the destination has said that it loaded the device state.
+    /// Whether the destination has confirmed that it loaded the device state.
     pub fn is_loaded(&self) -> bool {
         self.guest == Guest::Loaded
     }
 
-    /// The blocks that are sent.
+    /// The RAM blocks.
     pub fn blocks(&self) -> &Blocks {
         &self.blocks
     }
@@ -319,15 +318,15 @@ impl Source {
         !self.dirty.contains(block, offset)
     }
 
-    /// Bytes of pages that have not been handed out. In a recovery it is known
-    /// only when all bitmaps have come.
+    /// Bytes of pages that have not been handed out. During a recovery it is known
+    /// only when all bitmaps have been received.
     pub fn remaining(&self) -> u64 {
         let channels = [&self.link.main, &self.link.preempt];
         let open = channels.into_iter().filter_map(|channel| channel.open);
         self.dirty.left() + open.map(|open| open.part.end() - open.at).sum::<u64>()
     }
 
-    /// Host pages that are asked for and have not been handed out.
+    /// Host pages that are requested and have not been handed out.
     pub fn waiting(&self) -> u64 {
         self.queue.waiting()
     }
@@ -345,14 +344,14 @@ impl Source {
         self.dirty.memory() + unsent + self.queue.memory() + device_state
     }
 
-    /// Takes the transition that `event` makes; says whether there is one.
+    /// Makes the transition for `event`; returns whether there is one.
     fn go(&mut self, event: Event) -> bool {
         let next = self.phase.after(event);
         self.phase = next.unwrap_or(self.phase);
         next.is_some()
     }
 
-    /// The link is of no more use.
+    /// Gives the link up.
     fn broken(&mut self) {
         if self.go(Event::Broken) {
             if self.phase == SourcePhase::Paused {

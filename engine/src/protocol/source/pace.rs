@@ -1,11 +1,11 @@
-//! The bandwidth limit: a bucket that fills with time and empties with bytes.
+//! The bandwidth limit: a token bucket.
 //!
-//! Bytes may be taken on credit as long as the bucket is not empty, so a run
-//! larger than the bucket passes and is paid for afterwards. No clock is read:
-//! the caller says what time it is. A clock that steps back adds nothing.
+//! A run may be sent while the bucket is not empty, and may overdraw it, so a run
+//! larger than the bucket passes and is paid for afterwards. The caller passes the
+//! time; a clock that steps back adds no tokens.
 
-/// What the bucket holds at most, in nanoseconds of the rate. Short, so that a
-/// pause is not followed by a burst that requested pages would stand behind.
+/// Capacity of the bucket in nanoseconds of the rate. Short, so that a pause is not
+/// followed by a burst that would delay requested pages.
 const BURST: u64 = 10_000_000;
 
 const SECOND: i128 = 1_000_000_000;
@@ -31,13 +31,13 @@ impl Pace {
         pace
     }
 
-    /// Changes the rate; debts are forgiven.
+    /// Changes the rate and refills the bucket.
     pub(super) fn set(&mut self, rate: u64) {
         self.rate = rate;
         self.credit = self.most();
     }
 
-    /// Whether bytes may be taken now; else when, in nanoseconds.
+    /// Whether bytes may be sent now; otherwise the time at which they may.
     pub(super) fn ready(&mut self, now: u64) -> Result<(), u64> {
         if self.rate == 0 {
             return Ok(());
@@ -52,12 +52,12 @@ impl Pace {
         Err(now.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX)))
     }
 
-    /// Takes bytes out.
+    /// Charges bytes.
     pub(super) fn take(&mut self, bytes: u64) {
         self.credit = self.credit.saturating_sub(i128::from(bytes) * SECOND);
     }
 
-    /// Puts bytes back that were not sent after all.
+    /// Refunds bytes that were not sent.
     pub(super) fn put_back(&mut self, bytes: u64) {
         self.add(i128::from(bytes) * SECOND);
     }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_to_the_rate() {
+    fn limits_the_rate() {
         const RATE: u64 = 10 << 20;
         const RUN: u64 = 64 << 10;
         let mut pace = Pace::new(RATE);
@@ -98,18 +98,18 @@ mod tests {
     }
 
     #[test]
-    fn wakes_no_later_than_needed() {
+    fn returns_the_earliest_time() {
         let mut pace = Pace::new(1000);
         assert_eq!(pace.ready(0), Ok(()));
         pace.take(20);
-        // 10 of them were in the bucket; the rest takes 10 ms, and a moment more.
+        // The bucket held 10 of them; the rest takes 10 ms and 1 ns.
         assert_eq!(pace.ready(0), Err(10_000_001));
         assert_eq!(pace.ready(10_000_000), Err(10_000_001));
         assert_eq!(pace.ready(10_000_001), Ok(()));
     }
 
     #[test]
-    fn saves_up_no_more_than_a_burst() {
+    fn saves_at_most_one_burst() {
         let mut pace = Pace::new(1000);
         assert_eq!(pace.ready(u64::MAX), Ok(()));
         pace.take(10);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_extreme_rates_and_clocks() {
+    fn accepts_extreme_rates_and_clocks() {
         for rate in [0, 1, u64::MAX] {
             let mut pace = Pace::new(rate);
             for now in [5, 0, u64::MAX, 3] {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_nothing_back_without_a_limit() {
+    fn never_waits_without_a_limit() {
         let mut pace = Pace::new(0);
         for _ in 0..100 {
             pace.take(u64::MAX);

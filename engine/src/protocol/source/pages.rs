@@ -19,12 +19,11 @@ use crate::Channel;
 use crate::blocks::BlockId;
 use crate::zero::is_zero;
 
-/// Memory of all blocks, as far as sending needs it.
+/// Read access to the memory of all blocks.
 ///
-/// Memory that nobody changes any more lends its bytes; memory that may change
-/// while it is sent, as before the switch, must be copied, so that a page is
-/// looked at and sent in one state. Implementations are asked from several
-/// threads at a time.
+/// Memory that no longer changes lends its bytes. Memory that may change while it is
+/// sent, as before the switch, must be copied, so that a page is examined and sent in
+/// one state. Several threads may call an implementation at a time.
 pub trait PageSource: Send + Sync {
     /// Copies bytes of a block to `out`.
     ///
@@ -34,14 +33,14 @@ pub trait PageSource: Send + Sync {
     /// changed. The migration cannot continue; nothing of `out` is sent.
     fn read(&self, block: BlockId, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
-    /// Lends bytes of a block, if the memory is one that lends.
+    /// Lends bytes of a block, if the memory does not change.
     fn lend(&self, block: BlockId, offset: u64, len: usize) -> Option<&[u8]> {
         let _ = (block, offset, len);
         None
     }
 
-    /// Whether bytes of a block are known to be zero without being read, as in a
-    /// hole of a file: reading would bring them into memory.
+    /// Whether bytes of a block are known to be zero without reading them, as in a
+    /// hole of a file. Reading would bring them into memory.
     ///
     /// # Errors
     ///
@@ -51,8 +50,8 @@ pub trait PageSource: Send + Sync {
         Ok(false)
     }
 
-    /// The bytes of a block: lent, or else copied to the front of `scratch`,
-    /// which grows to `len` bytes when it is shorter.
+    /// Returns bytes of a block: lent, or else copied to the front of `scratch`, which
+    /// grows to `len` bytes if it is shorter.
     ///
     /// # Errors
     ///
@@ -92,14 +91,14 @@ impl<B: AsRef<[u8]> + Send + Sync> PageSource for Vec<B> {
     }
 }
 
-/// Neighbouring pages that are sent now, on one channel.
+/// Adjacent pages to send now, on one channel.
 ///
-/// The run says all that its records depend on, so they can be made without
-/// the core. A run must be written whole, and in the order in which runs were
-/// handed out; one that was cut off by a lost link is thrown away.
+/// The run contains everything that its records depend on, so they can be made without
+/// the core. Runs must be written whole and in the order in which they were handed out;
+/// a run that a lost link interrupts is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRun {
-    /// Where it is sent.
+    /// The channel to send it on.
     pub channel: Channel,
     /// RAM block.
     pub block: BlockId,
@@ -115,32 +114,32 @@ pub struct PageRun {
     pub(super) paced: bool,
 }
 
-/// The records of one run. Made once and used again for every run.
+/// The records of one run. Reuse one value for every run.
 #[derive(Debug, Default)]
 pub struct Gather {
     heads: Vec<u8>,
     pages: Vec<Page>,
-    /// Bytes of a page.
+    /// Page size in bytes.
     page: usize,
 }
 
 /// A page that is not zero.
 #[derive(Clone, Copy, Debug)]
 struct Page {
-    /// End of what stands in front of it in `heads`.
+    /// End of the headers that precede it in `heads`.
     head: usize,
-    /// Its place in the run's bytes.
+    /// Index of the page in the run.
     at: usize,
 }
 
 impl Gather {
-    /// Nothing to write yet.
+    /// No records.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lays out a run of the block called `name`. `bytes` are its pages; one
-    /// that is all zero is not sent. Says how many those are.
+    /// Makes the records of a run of the block `name`. `bytes` are its pages; pages of
+    /// zeros are sent without their bytes. Returns how many those are.
     pub fn lay(&mut self, run: &PageRun, name: Name<'_>, bytes: &[u8]) -> u64 {
         self.start(run);
         let mut zeros = 0;
@@ -152,8 +151,8 @@ impl Gather {
         zeros
     }
 
-    /// As [`Gather::lay`], for a caller who knows without looking which pages
-    /// are zero: `zero` is asked for each page's offset in the block.
+    /// As [`Gather::lay`], for a caller who knows which pages are zero: `zero` is called
+    /// with each page's offset in the block.
     pub fn lay_known(
         &mut self,
         run: &PageRun,
@@ -170,8 +169,8 @@ impl Gather {
         zeros
     }
 
-    /// What is to be written, in order: headers and pages by turns. `bytes`
-    /// are the run's pages.
+    /// The records in order: headers and pages alternate. `bytes` are the run's
+    /// pages.
     pub fn slices<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut done = 0;
         let pairs = self.pages.iter().flat_map(move |page| {
@@ -185,7 +184,7 @@ impl Gather {
         pairs.chain(rest)
     }
 
-    /// How many bytes that is.
+    /// Size of the records in bytes.
     pub fn size(&self) -> usize {
         self.heads.len() + self.pages.len() * self.page
     }
@@ -214,12 +213,12 @@ impl Gather {
 }
 
 impl PageRun {
-    /// First byte behind the run.
+    /// First byte after the run.
     pub fn end(&self) -> u64 {
         self.offset + self.len
     }
 
-    /// Where its target pages are.
+    /// Offsets of its target pages.
     pub fn offsets(&self) -> impl Iterator<Item = u64> + use<> {
         let (start, page) = (self.offset, self.page);
         (0..self.len / page).map(move |i| start + i * page)
@@ -243,18 +242,18 @@ mod tests {
     }
 
     fn name() -> Name<'static> {
-        Name::new(b"ram").expect("a good name")
+        Name::new(b"ram").expect("valid name")
     }
 
     #[test]
-    fn a_run_ends_behind_its_last_page() {
+    fn a_run_ends_after_its_last_page() {
         let run = run(5120, 3, true);
         assert_eq!(run.end(), 8192);
         assert!(run.offsets().eq([5120, 6144, 7168]));
     }
 
     #[test]
-    fn writes_headers_and_pages_by_turns() {
+    fn alternates_headers_and_pages() {
         let mut bytes = vec![0; 5 * 1024];
         for page in [1, 2, 4] {
             bytes[page * 1024..(page + 1) * 1024].fill(page as u8);
@@ -288,12 +287,12 @@ mod tests {
         assert_eq!(
             gather.slices(&[7; 1024]).count(),
             2,
-            "nothing of the run before"
+            "records of the previous run are gone"
         );
     }
 
     #[test]
-    fn allocates_nothing_once_it_has_grown() {
+    fn allocates_nothing_for_later_runs() {
         let bytes = vec![1; 16 * 1024];
         let mut gather = Gather::new();
         gather.lay(&run(0, 16, true), name(), &bytes);

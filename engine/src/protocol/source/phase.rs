@@ -1,31 +1,30 @@
-//! The phases of a source, and what moves it from one to the next.
+//! The phases of a source and the transitions between them.
 
 use std::fmt;
 
-/// Where a source is.
+/// The phase of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourcePhase {
     /// Nothing has been sent.
     Fresh,
     /// Pages are sent while the guest runs here.
     Precopy,
-    /// The guest has stopped; the destination learns what it will miss.
+    /// The guest has stopped; the discard list is sent.
     Switching,
     /// The guest may run at the destination; every page is sent once.
     Postcopy,
-    /// Everything has been sent; SHUT is awaited.
+    /// Everything has been sent; SHUT is missing.
     Completing,
-    /// The link broke, or the destination broke the protocol. The migration
-    /// waits for a new link.
+    /// The link broke, or the destination broke the protocol. The migration needs a
+    /// new link.
     Paused,
-    /// A new link is there; the destination says what it has received.
+    /// A new link is connected; the received bitmaps are missing.
     Recovering,
-    /// What must be sent is known again; the destination's agreement to go on
-    /// is awaited.
+    /// The pages to send are known again; RESUME_ACK is missing.
     Resuming,
-    /// The destination has all pages and has said so.
+    /// The destination has confirmed that it has all pages.
     Completed,
-    /// It failed for good. The guest still belongs here unless
+    /// The migration failed. The guest is at the source unless
     /// [`Source::guest_left`](super::Source::guest_left).
     Failed,
 }
@@ -41,20 +40,20 @@ pub(super) enum Guest {
     Loaded,
 }
 
-/// What can happen to a source.
+/// An event that changes the phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The head of the stream goes out.
+    /// The header is sent.
     Begun,
     /// The embedder has stopped the guest.
     Switch,
-    /// The package goes out: from here on the guest may run over there.
+    /// The package is sent: from now on the guest may run at the destination.
     Packaged,
     /// Every page has been handed out and written.
     AllSent,
-    /// A new main connection is there.
+    /// A new main channel is connected.
     Reconnected,
-    /// All received bitmaps are in.
+    /// All received bitmaps have been received.
     Known,
     /// The destination has answered POSTCOPY_RESUME.
     Resumed,
@@ -67,7 +66,7 @@ pub(super) enum Event {
 }
 
 impl SourcePhase {
-    /// The phase after `event`; `None` if it cannot happen here.
+    /// The phase after `event`; `None` if it is not possible in this phase.
     pub(super) const fn after(self, event: Event) -> Option<Self> {
         use Event as E;
         use SourcePhase as P;
@@ -77,7 +76,7 @@ impl SourcePhase {
             (P::Switching, E::Packaged) => P::Postcopy,
             (P::Postcopy, E::AllSent) => P::Completing,
             (P::Completing, E::Finished) => P::Completed,
-            // Before the package is out, the guest has not left.
+            // The guest leaves with the package.
             (P::Fresh | P::Precopy | P::Switching, E::Broken) => P::Failed,
             (P::Postcopy | P::Completing | P::Recovering | P::Resuming, E::Broken) => P::Paused,
             (P::Paused, E::Reconnected) => P::Recovering,
@@ -89,7 +88,7 @@ impl SourcePhase {
         })
     }
 
-    /// Whether nothing can happen any more.
+    /// Whether the phase is final.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
@@ -130,7 +129,7 @@ mod tests {
     ];
 
     #[test]
-    fn stays_over_whatever_happens() {
+    fn final_phases_ignore_every_event() {
         let events = [
             Event::Begun,
             Event::Switch,

@@ -6,14 +6,23 @@
 //! (`socket.c:socket_accept_incoming_migration`). No message reports either, so the
 //! source infers it from the answers to its PINGs.
 
-use super::channel_state::{Activity, ChannelState, Heard};
-use super::framing::{self, PING_BEHIND, PING_PREEMPT};
-use super::{Error, Preempt, Source, SourcePhase};
+use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
-/// Answers to PING 5 that a new preempt channel needs. The destination writes the first
-/// one in the turn of its main loop in which it accepts the connection, and the second
-/// one in a later turn.
-const PROOFS: u8 = 2;
+use super::channel_state::{Activity, ChannelState, Heard};
+use super::framing::{self, PING_PREEMPT};
+use super::{Error, Next, Preempt, Source, SourcePhase};
+
+/// Answers to PING 5 that a new preempt channel needs.
+///
+/// Before the switch QEMU reads the main channel in a coroutine of its main loop, which
+/// accepts and closes connections whenever the coroutine has nothing to read. So the
+/// source sends nothing for [`PAUSE`] before each PING but the first, and trusts the
+/// channel if it is open for that long after the last answer: the main loop has turned.
+const ANSWERS: u8 = 2;
+
+/// How long the main channel is idle before the next PING 5, and after the last answer.
+/// Long enough for QEMU to be scheduled on a busy host.
+const PAUSE: u64 = 50_000_000;
 
 /// A destination that waited for the preempt channel listens within this time after it
 /// is connected. One that was stalled does so whenever it continues.
@@ -45,8 +54,7 @@ pub(super) enum Proof {
     Answers {
         /// How many more answers to PING 5.
         left: u8,
-        /// Whether one of those PINGs is in flight.
-        in_flight: bool,
+        ping: Ping,
     },
     /// An answer to PING 4. The channel was offered, and connected at this time.
     Listening { connected: u64 },
@@ -54,19 +62,27 @@ pub(super) enum Proof {
     Trial { until: u64 },
 }
 
-/// What a source with [`Config::probe`](super::Config::probe) waits for.
+/// The next PING 5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ping {
+    /// It has been sent and not been answered.
+    InFlight,
+    /// It is to be sent then.
+    Due(u64),
+}
+
+/// The answer that a source with [`Config::probe`](super::Config::probe) waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Awaited {
-    /// An answer to the beginning of the stream. A destination that waits for
-    /// more connections gives none: for those of multifd in every release, for
-    /// the preempt channel in QEMU 7.1 and 7.2.
+    /// A PONG to the beginning of the stream. A destination that waits for more
+    /// connections sends none: for those of multifd in every release, for the preempt
+    /// channel in QEMU 7.1 and 7.2.
     Answer,
-    /// The destination begins with the package or, after a recovery, reads on
-    /// behind POSTCOPY_RESUME. From QEMU 9.0 on it waits for the preempt channel
-    /// before.
+    /// PONG 4: the destination has begun to load the package or, in a recovery, has
+    /// read POSTCOPY_RESUME. From QEMU 9.0 on it waits for the preempt channel
+    /// first.
     Listening,
-    /// The received bitmaps. QEMU 7.1 and 7.2 wait for the preempt channel
-    /// before.
+    /// The received bitmaps. QEMU 7.1 and 7.2 wait for the preempt channel first.
     Bitmaps,
     /// SHUT: everything has been sent. QEMU 8.0 to 8.2 load the package without
     /// the preempt channel, and wait for it here.
@@ -79,10 +95,9 @@ impl Source {
     pub fn awaits(&self) -> Option<Awaited> {
         match self.phase {
             _ if !self.config.probe => None,
-            SourcePhase::Precopy | SourcePhase::Switching if self.link.heard == Heard::Nothing => {
-                Some(Awaited::Answer)
-            }
-            SourcePhase::Switching if !self.has_preempt() && self.is_connected() => {
+            SourcePhase::Precopy | SourcePhase::Switching
+                if self.link.heard == Heard::Nothing || self.has_ping_in_flight() =>
+            {
                 Some(Awaited::Answer)
             }
             SourcePhase::Recovering if self.link.recovery.has_asked() => Some(Awaited::Bitmaps),
@@ -101,7 +116,7 @@ impl Source {
         self.config.preempt
     }
 
-    /// The preempt channel that [`Next::Connect`](super::Next::Connect) or
+    /// The preempt channel that [`Next::Connect`] or
     /// [`Source::open_preempt`] asked for is connected.
     ///
     /// # Errors
@@ -114,8 +129,8 @@ impl Source {
         self.link.connection = match (self.config.probe, offered) {
             (false, _) => Connection::Up,
             (true, false) => Connection::Unproven(Proof::Answers {
-                left: PROOFS,
-                in_flight: false,
+                left: ANSWERS,
+                ping: Ping::Due(now),
             }),
             (true, true) => Connection::Unproven(Proof::Listening { connected: now }),
         };
@@ -169,25 +184,43 @@ impl Source {
         self.link.connection == Connection::Up
     }
 
-    /// Whether the preempt channel is there.
+    /// Whether the preempt channel is connected.
     pub(super) fn is_connected(&self) -> bool {
         self.has_preempt() || self.is_preempt_unproven()
     }
 
-    /// Before the switch, sends a PING to find out whether the destination keeps the
-    /// preempt channel; returns whether one was written.
-    pub(super) fn prove_preempt(&mut self, out: &mut Vec<u8>) -> bool {
-        match &mut self.link.connection {
-            Connection::Unproven(Proof::Answers { in_flight, .. })
-                if self.link.heard >= Heard::Start && !*in_flight =>
-            {
-                *in_flight = true;
-            }
-            _ => return false,
-        }
-        self.close_section(out);
-        framing::ping(PING_PREEMPT, out);
-        true
+    fn has_ping_in_flight(&self) -> bool {
+        matches!(
+            self.link.connection,
+            Connection::Unproven(Proof::Answers {
+                ping: Ping::InFlight,
+                ..
+            })
+        )
+    }
+
+    /// Before the switch, finds out whether the destination keeps the preempt channel:
+    /// what to do instead of anything else.
+    pub(super) fn prove_preempt(&mut self, now: u64, out: &mut Vec<u8>) -> Option<Next> {
+        let Connection::Unproven(proof) = &mut self.link.connection else {
+            return None;
+        };
+        let until = match proof {
+            Proof::Answers { .. } if self.link.heard == Heard::Nothing => return None,
+            Proof::Answers { ping, .. } => match *ping {
+                Ping::Due(due) if now >= due => {
+                    *ping = Ping::InFlight;
+                    self.close_section(out);
+                    framing::ping(PING_PREEMPT, out);
+                    return Some(Next::Write);
+                }
+                Ping::Due(due) => Some(due),
+                Ping::InFlight => None,
+            },
+            Proof::Trial { until } => Some(*until),
+            Proof::Listening { .. } => None,
+        };
+        Some(Next::Wait { until })
     }
 
     /// Updates the state of the preempt channel after a PONG.
@@ -204,21 +237,21 @@ impl Source {
             (
                 Proof::Answers {
                     left,
-                    in_flight: true,
+                    ping: Ping::InFlight,
                 },
                 PING_PREEMPT,
-            ) if left > 1 => Some(Proof::Answers {
-                left: left - 1,
-                in_flight: false,
-            }),
-            (
-                Proof::Answers {
-                    in_flight: true, ..
-                },
-                PING_PREEMPT,
-            ) => None,
-            (Proof::Answers { .. }, PING_BEHIND) if self.guest_left() => None,
-            (Proof::Listening { connected }, PING_BEHIND) => {
+            ) => {
+                let until = now.saturating_add(PAUSE);
+                Some(match left {
+                    ..=1 => Proof::Trial { until },
+                    _ => Proof::Answers {
+                        left: left - 1,
+                        ping: Ping::Due(until),
+                    },
+                })
+            }
+            (Proof::Answers { .. }, PING_AFTER_PACKAGE) if self.guest_left() => None,
+            (Proof::Listening { connected }, PING_AFTER_PACKAGE) => {
                 let prompt = now.saturating_sub(connected) <= PROMPT;
                 let until = now.saturating_add(TRIAL);
                 (!prompt).then_some(Proof::Trial { until })

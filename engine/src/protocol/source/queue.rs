@@ -1,9 +1,9 @@
-//! What the destination has asked for, in the order in which it asked.
+//! The request queue: host pages that the destination has requested, in order.
 //!
-//! One bit for each host page says that it is asked for and not handed out;
-//! a list of fixed length keeps the order. Beyond that length the bits alone
-//! remember, so that a flood of requests costs no memory: what it asked for is
-//! still served ahead of the sweep, round the addresses.
+//! One bit for each host page says that it is requested and not handed out; a list of
+//! bounded length keeps the order. Requests beyond that length are kept in the bits
+//! only, so a flood of requests costs no memory. Those pages are still served before
+//! the background sweep, in address order.
 
 use std::collections::VecDeque;
 
@@ -12,37 +12,37 @@ use crate::blocks::{Block, BlockId, Blocks};
 
 use super::dirty::Dirty;
 
-/// Requests whose order is kept.
+/// Maximum number of requests whose order is kept.
 pub(super) const ORDERED: usize = 16 << 10;
 
-/// Host pages that are asked for.
+/// The requested host pages.
 #[derive(Debug)]
 pub(super) struct Queue {
     order: VecDeque<Request>,
     wanted: Vec<Bits>,
-    /// Members of all sets of `wanted`.
+    /// Number of bits set in `wanted`.
     waiting: u64,
-    /// Where the look for those without a place in the order goes on.
+    /// Where the scan for pages without a place in the order continues.
     scan: (BlockId, u64),
 }
 
-/// A request, as far as it has not been served. Host pages, not bytes.
+/// The part of a request that has not been served. In host pages.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     block: BlockId,
     first: u64,
     count: u64,
-    /// When it came, in nanoseconds.
+    /// Time of arrival in nanoseconds.
     since: u64,
 }
 
-/// A host page that was asked for.
+/// A requested host page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) block: BlockId,
     /// Number of the host page.
     pub(super) page: u64,
-    /// When it was asked for, if its place in the order was kept.
+    /// Time of the request, if its place in the order was kept.
     pub(super) since: Option<u64>,
 }
 
@@ -65,8 +65,8 @@ impl Queue {
         self.waiting
     }
 
-    /// Asks for the host pages of a range that are in `dirty`, or for all of
-    /// them if that is not known yet; says how many are new.
+    /// Adds the host pages of a range that are in `dirty`, or all of them if that is
+    /// not known yet; returns how many are new.
     pub(super) fn push(
         &mut self,
         block: BlockId,
@@ -94,7 +94,7 @@ impl Queue {
         new
     }
 
-    /// Takes the next host page out.
+    /// Removes and returns the next host page.
     pub(super) fn pop(&mut self) -> Option<Wanted> {
         if self.waiting == 0 {
             self.order.clear();
@@ -126,7 +126,7 @@ impl Queue {
                 since: Some(since),
             });
         }
-        // Round all blocks, so that nothing is looked at twice in a row.
+        // Wraps around all blocks, so that no bit is scanned twice in a row.
         let (block, page) = (0..=self.wanted.len()).find_map(|step| {
             let at = (self.scan.0 + step) % self.wanted.len();
             let from = if step == 0 { self.scan.1 } else { 0 };
@@ -142,7 +142,7 @@ impl Queue {
         })
     }
 
-    /// Forgets host pages that have been handed out otherwise.
+    /// Removes host pages that the sweep has handed out.
     pub(super) fn forget(&mut self, block: BlockId, first: u64, count: u64) {
         if self.waiting > 0
             && let Some(wanted) = self.wanted.get_mut(block)
@@ -151,8 +151,8 @@ impl Queue {
         }
     }
 
-    /// The link is lost. What has been handed out may be asked for again, and
-    /// then has no older claim.
+    /// Drops served requests when the link is lost: a page that is requested again
+    /// must not inherit its old place.
     pub(super) fn tidy(&mut self) {
         let wanted = &self.wanted;
         self.order.retain(|request| {
@@ -162,7 +162,7 @@ impl Queue {
         });
     }
 
-    /// Forgets what is not dirty.
+    /// Removes pages that are clean.
     pub(super) fn keep(&mut self, dirty: &Dirty) {
         for (block, wanted) in self.wanted.iter_mut().enumerate() {
             if let Some(bits) = dirty.bits(block) {
@@ -196,7 +196,11 @@ mod tests {
         let mut queue = Queue::new(&blocks(&[(9, 4096), (4, 65536)]));
         assert_eq!(queue.push(1, 3, 1, None, 5), 1);
         assert_eq!(queue.push(0, 2, 4, None, 6), 4);
-        assert_eq!(queue.push(0, 4, 3, None, 7), 1, "two of them wait already");
+        assert_eq!(
+            queue.push(0, 4, 3, None, 7),
+            1,
+            "two of them are queued already"
+        );
         assert_eq!(queue.push(1, 3, 1, None, 8), 0);
         assert_eq!(
             queue.pop(),
@@ -209,11 +213,11 @@ mod tests {
         queue.forget(0, 3, 1);
         assert_eq!(pages(&mut queue), [(0, 2), (0, 4), (0, 5), (0, 6)]);
         assert!(queue.is_empty());
-        assert_eq!(queue.push(1, 3, 1, None, 9), 1, "asked for again");
+        assert_eq!(queue.push(1, 3, 1, None, 9), 1, "requested again");
     }
 
     #[test]
-    fn drops_what_is_clean() {
+    fn drops_clean_pages() {
         let blocks = blocks(&[(9, 4096)]);
         let mut queue = Queue::new(&blocks);
         let mut dirty = Bits::new(9);
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_a_page_that_was_lost_no_older_place() {
+    fn a_lost_page_does_not_keep_its_place() {
         let mut queue = Queue::new(&blocks(&[(9, 4096)]));
         queue.push(0, 5, 1, None, 0);
         queue.push(0, 6, 1, None, 0);
@@ -240,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_bit_for_a_page_and_little_for_a_block() {
+    fn uses_one_bit_per_page_and_little_memory_per_block() {
         let one = 8 + size_of::<Bits>();
         let memory = Queue::new(&blocks(&[(64, 4096); 1000])).memory();
         assert!((1000 * one..2000 * one).contains(&memory), "{memory}");
     }
 
     #[test]
-    fn remembers_without_order_beyond_its_length() {
+    fn keeps_requests_without_order_beyond_its_length() {
         let all = 2 * ORDERED as u64;
         let mut queue = Queue::new(&blocks(&[(all, 4096)]));
         let before = queue.memory();
@@ -263,7 +267,7 @@ mod tests {
         assert!(pages(&mut queue).into_iter().map(|(_, page)| page).eq(want));
     }
 
-    /// The order is full; what else is asked for has no place in it.
+    /// Fills the order; later requests have no place in it.
     fn fill_order(queue: &mut Queue, first: u64) -> Vec<(BlockId, u64)> {
         let asked = (first..).take(ORDERED).map(|page| (0, page));
         asked
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_round_the_blocks_for_what_has_no_order() {
+    fn serves_requests_without_order_in_address_order() {
         let pages_of_first = ORDERED as u64 + 10;
         let sizes = [(pages_of_first, 4096), (10, 4096), (10, 4096)];
         let mut queue = Queue::new(&blocks(&sizes));
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_order_of_ranges_and_none_for_what_waits_already() {
+    fn keeps_the_order_of_ranges_and_ignores_repeated_requests() {
         let mut queue = Queue::new(&blocks(&[(100, 4096)]));
         queue.push(0, 7, 3, None, 0);
         for _ in 0..ORDERED {

@@ -1,9 +1,10 @@
-//! What the return path brings, message by message.
+//! Handles the messages of the return path.
 //!
-//! Stricter than QEMU, which takes most messages in any state: what a
-//! destination has no reason to send now is refused.
+//! Stricter than QEMU, which accepts most messages in any state: a message that a
+//! destination has no reason to send in the current phase is refused.
 
 use retpath_codec::stream::Item;
+use retpath_codec::wire::value::{PING_AFTER_PACKAGE, PING_PACKAGE_LOADED};
 use retpath_codec::{Message, Name};
 
 use crate::blocks::BlockId;
@@ -12,21 +13,20 @@ use super::Source;
 use super::channel_state::Heard;
 use super::dirty::Part;
 use super::error::{Cause, Error};
-use super::framing::{PING_BEHIND, PING_LOADED};
 use super::phase::{Event, Guest, SourcePhase};
 
 impl Source {
-    /// Takes one item of the return path.
+    /// Handles one item of the return path.
     ///
-    /// After a RECV_BITMAP message the decoder's limit must be set anew; see
+    /// After each item the caller updates the decoder's limit; see
     /// [`Source::recv_bitmap_limit`].
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]: the destination broke the protocol; after the
-    /// switch the migration is paused, before it has failed.
-    /// [`Error::GaveUp`]: the destination has failed, and so has the
-    /// migration. Either way the link is of no more use.
+    /// [`Error::Refused`]: the destination broke the protocol; after the switch the
+    /// migration is paused, before the switch it has failed. [`Error::GaveUp`]: the
+    /// destination has failed, and so has the migration. Close the link in both
+    /// cases.
     pub fn message(&mut self, item: Item<'_, Message<Name<'_>>>, now: u64) -> Result<(), Error> {
         let (offset, label, taken) = match item {
             Item::Message {
@@ -44,7 +44,7 @@ impl Source {
                     .link
                     .recovery
                     .load(bitmap, &self.blocks, unsent, &mut self.dirty);
-                // A destination has none of it, or zeros that it placed by itself.
+                // Never sent: the destination has placed zeros there at most.
                 self.dirty.leave_out(&self.config.unplugged);
                 (offset, "RECV_BITMAP", taken.map(|()| self.bitmap_loaded()))
             }
@@ -59,9 +59,8 @@ impl Source {
         })
     }
 
-    /// The most bytes that the next received bitmap may have: what
-    /// [`Stream::limit_bitmap`](retpath_codec::stream::Stream::limit_bitmap)
-    /// must be told after each message.
+    /// Maximum size of the next received bitmap in bytes, for
+    /// [`Stream::limit_bitmap`](retpath_codec::stream::Stream::limit_bitmap).
     pub fn recv_bitmap_limit(&self) -> u64 {
         self.link.recovery.limit(&self.blocks)
     }
@@ -82,12 +81,12 @@ impl Source {
             Message::Shut { .. } => self.shut(),
             Message::Pong { value } => {
                 let heard = match value {
-                    PING_BEHIND if self.guest_left() => Heard::Listening,
+                    PING_AFTER_PACKAGE if self.guest_left() => Heard::Listening,
                     _ => Heard::Start,
                 };
                 self.link.heard = self.link.heard.max(heard);
                 self.preempt_answered(value, now);
-                if value == PING_LOADED && self.config.ping_loaded && self.guest_left() {
+                if value == PING_PACKAGE_LOADED && self.config.ping_loaded && self.guest_left() {
                     self.guest = Guest::Loaded;
                 }
                 Ok(())
@@ -112,13 +111,13 @@ impl Source {
             Message::ResumeAck => {
                 self.expect(SourcePhase::Resuming)?;
                 self.go(Event::Resumed);
-                // A destination that can go on was running.
+                // A destination that resumes has been running the guest.
                 self.guest = Guest::Loaded;
                 self.stats.resumes += 1;
                 Ok(())
             }
             Message::SwitchoverAck => {
-                // Sent once, asked or not; it may come after the switch.
+                // Sent once, requested or not; it may arrive after the switch.
                 if self.acked {
                     return Err(Cause::Unasked);
                 }
@@ -146,8 +145,8 @@ impl Source {
         }
     }
 
-    /// Queues a range of a block. Requests may cross the end of the sending
-    /// and the beginning of a recovery on the wire, so both take them.
+    /// Queues a range of a block. Requests may be in flight when sending ends or a
+    /// recovery begins, so those phases accept them, too.
     fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Cause> {
         let phases = [
             SourcePhase::Postcopy,
@@ -159,7 +158,7 @@ impl Source {
             return Err(Cause::Phase(self.phase));
         }
         let block = self.blocks.block(id).map_err(|_| Cause::NoBlock)?;
-        // As QEMU: smaller requests than a host page only without preempt.
+        // As in QEMU: requests smaller than a host page only without preempt.
         let grain = match self.config.preempt {
             Some(_) => block.page,
             None => self.blocks.target(),
@@ -181,7 +180,7 @@ impl Source {
         }
         let first = start / block.page;
         let count = (start + len).div_ceil(block.page) - first;
-        // Until all bitmaps are there, nobody knows what has arrived.
+        // Until all bitmaps have been received, the dirty pages are unknown.
         let dirty = match self.phase {
             SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
             _ => self.dirty.bits(id),

@@ -157,17 +157,6 @@ pub(crate) struct Drain {
     reads: u32,
 }
 
-/// What to do with a link that cannot be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DrainAction {
-    /// Read again at once.
-    Read,
-    /// Read again when there is something to read, until [`Drain::poll_deadline`].
-    Wait,
-    /// Close the link.
-    Close,
-}
-
 impl Drain {
     pub(crate) fn new(now: u64) -> Self {
         Self {
@@ -177,20 +166,16 @@ impl Drain {
     }
 
     /// Handles the outcome of a read: whether there was anything, and the phase after it.
-    pub(crate) fn handle(&mut self, now: u64, any: bool, phase: SourcePhase) -> DrainAction {
+    /// Returns until when to wait for more; `None` closes the link.
+    pub(crate) fn handle(&mut self, now: u64, any: bool, phase: SourcePhase) -> Option<u64> {
         self.reads = self.reads.saturating_add(1);
         match phase {
-            SourcePhase::Completed => DrainAction::Close,
-            _ if self.reads >= MAX_READS => DrainAction::Close,
-            _ if any => DrainAction::Read,
-            SourcePhase::Completing if now < self.deadline => DrainAction::Wait,
-            _ => DrainAction::Close,
+            SourcePhase::Completed => None,
+            _ if self.reads >= MAX_READS => None,
+            _ if any => Some(now),
+            SourcePhase::Completing if now < self.deadline => Some(self.deadline),
+            _ => None,
         }
-    }
-
-    /// When to stop waiting for SHUT.
-    pub(crate) fn poll_deadline(&self) -> Option<u64> {
-        Some(self.deadline)
     }
 }
 
@@ -276,30 +261,23 @@ mod tests {
     #[test]
     fn waits_for_shut_once_everything_has_been_sent() {
         let mut drain = Drain::new(SECOND);
-        let deadline = drain.poll_deadline().expect("one");
-        let mut read = |now, any, phase| drain.handle(now, any, phase);
-        assert_eq!(read(SECOND, true, SourcePhase::Postcopy), DrainAction::Read);
-        assert_eq!(
-            read(SECOND, false, SourcePhase::Postcopy),
-            DrainAction::Close
-        );
-        let waits = read(deadline - 1, false, SourcePhase::Completing);
-        assert_eq!(waits, DrainAction::Wait);
-        let late = read(deadline, false, SourcePhase::Completing);
-        assert_eq!(late, DrainAction::Close);
-        assert_eq!(
-            read(SECOND, true, SourcePhase::Completed),
-            DrainAction::Close
-        );
+        let deadline = 3 * SECOND;
+        for (now, any, phase, until) in [
+            (SECOND, true, SourcePhase::Postcopy, Some(SECOND)),
+            (SECOND, false, SourcePhase::Postcopy, None),
+            (SECOND, false, SourcePhase::Completing, Some(deadline)),
+            (deadline - 1, false, SourcePhase::Completing, Some(deadline)),
+            (deadline, false, SourcePhase::Completing, None),
+            (SECOND, true, SourcePhase::Completed, None),
+        ] {
+            assert_eq!(drain.handle(now, any, phase), until, "{now}, {phase}");
+        }
     }
 
     #[test]
     fn reads_a_bounded_number_of_times() {
         let mut drain = Drain::new(0);
-        let reads = (0..).take_while(|_| {
-            let action = drain.handle(0, true, SourcePhase::Postcopy);
-            action == DrainAction::Read
-        });
+        let reads = (0..).take_while(|_| drain.handle(0, true, SourcePhase::Postcopy).is_some());
         assert_eq!(reads.count(), 4095);
     }
 }

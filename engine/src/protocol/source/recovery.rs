@@ -1,9 +1,9 @@
-//! What the destination has received, and so what must be sent again.
+//! Received bitmaps: the pages that the destination has, and so those to send again.
 //!
-//! The bitmaps count target pages; the source counts host pages from the
-//! switch on. A host page is placed whole or not at all, so a bitmap that
-//! claims half of one is refused, and so is one that claims a page that was
-//! never sent. Mirrors `ram.c:ram_dirty_bitmap_reload`, which checks neither.
+//! The bitmaps count target pages; the source counts host pages after the switch. A
+//! host page is placed whole or not at all, so a bitmap that marks a part of one is
+//! refused, and so is one that marks a page that was never sent. Mirrors
+//! `ram.c:ram_dirty_bitmap_reload`, which checks neither.
 
 use retpath_codec::NameBuf;
 use retpath_codec::bitmap::{self, Bitmap};
@@ -13,18 +13,18 @@ use crate::blocks::{Block, BlockId, Blocks};
 use super::dirty::Dirty;
 use super::error::Cause;
 
-/// Which bitmaps are to come.
+/// The bitmaps that are missing.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
-    /// For each block whether its bitmap has been asked for and not announced;
-    /// empty before it was asked.
+    /// For each block whether its bitmap has been requested and not announced; empty
+    /// before the request.
     asked: Vec<bool>,
-    /// The block whose bitmap comes next.
+    /// The block whose bitmap has been announced and follows.
     coming: Option<BlockId>,
 }
 
 impl Recovery {
-    /// Every block's bitmap has been asked for.
+    /// Records that every block's bitmap has been requested.
     pub(super) fn ask(&mut self, blocks: &Blocks) {
         *self = Self {
             asked: vec![true; blocks.len()],
@@ -36,23 +36,23 @@ impl Recovery {
         !self.asked.is_empty()
     }
 
-    /// Whether all bitmaps have come.
+    /// Whether all bitmaps have been received.
     pub(super) fn is_complete(&self) -> bool {
         self.has_asked() && self.coming.is_none() && !self.asked.contains(&true)
     }
 
-    /// The most bytes that the next bitmap may have.
+    /// Maximum size of the next bitmap in bytes.
     pub(super) fn limit(&self, blocks: &Blocks) -> u64 {
         self.coming
             .map_or(0, |block| bitmap::size(blocks.target_pages(block)))
     }
 
-    /// Whether a bitmap must come before anything else.
+    /// Whether a bitmap must follow before any message.
     pub(super) fn is_coming(&self) -> bool {
         self.coming.is_some()
     }
 
-    /// The bitmap of this block comes next.
+    /// Handles the announcement of a block's bitmap.
     pub(super) fn announce(&mut self, block: BlockId) -> Result<(), Cause> {
         match self.asked.get_mut(block) {
             Some(asked) if *asked => *asked = false,
@@ -62,9 +62,8 @@ impl Recovery {
         Ok(())
     }
 
-    /// A bitmap: what it does not claim is dirty again. It may claim more than
-    /// one that came over an earlier link, which perhaps was another's, but
-    /// nothing that is `unsent`.
+    /// Handles a bitmap: pages that it does not mark become dirty again. It may mark
+    /// more pages than one of an earlier link, but none that is in `unsent`.
     pub(super) fn load(
         &mut self,
         bitmap: Bitmap<'_>,
@@ -89,7 +88,7 @@ impl Recovery {
     }
 }
 
-/// Refuses what a destination cannot have received.
+/// Refuses a bitmap that marks pages which the destination cannot have received.
 fn check(
     bitmap: Bitmap<'_>,
     block: &Block,
@@ -117,8 +116,8 @@ fn check(
     Ok(())
 }
 
-/// The received host pages, 64 in a word; in place of a word the number of a
-/// host page that is only half received.
+/// The received host pages, 64 in a word; an error is the number of a host page that is
+/// marked partly.
 fn received(
     bitmap: Bitmap<'_>,
     block: &Block,
@@ -174,7 +173,7 @@ mod tests {
         (3, 2 << 20),
     ];
 
-    /// Everything handed out; `load` sees only what the bitmap says.
+    /// Everything has been handed out.
     fn sent(blocks: &Blocks) -> Dirty {
         let mut dirty = Dirty::everything(blocks);
         dirty.fold(blocks);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_word_for_64_host_pages_and_no_more() {
+    fn yields_one_word_for_64_host_pages() {
         for (label, words) in [((128, 4096), 2), ((129, 4096), 3), ((130, 8192), 3)] {
             let blocks = blocks(&[label]);
             let block = blocks.block(0).expect("the only one");
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn sends_again_exactly_what_was_not_received() {
+    fn marks_exactly_the_missing_pages_dirty() {
         let mut seed = Seed(3);
         for size in LABELS {
             let blocks = blocks(&[size]);
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_half_a_host_page() {
+    fn refuses_a_part_of_a_host_page() {
         for size in LABELS.into_iter().filter(|size| size.1 > 4096) {
             let blocks = blocks(&[size]);
             let pieces = size.1 / 4096;
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_bitmaps_of_another_size_and_tails() {
+    fn refuses_bitmaps_of_wrong_size_and_bits_past_the_end() {
         let blocks = blocks(&[(130, 4096)]);
         let block = blocks.block(0).expect("block 0").name.clone();
         for size in [0, 8, 16, 32] {
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_each_bitmap_once_and_only_when_asked() {
+    fn accepts_each_requested_bitmap_once() {
         let blocks = blocks(&[(1, 4096), (2, 4096)]);
         let mut dirty = sent(&blocks);
         let unsent = dirty.clone();

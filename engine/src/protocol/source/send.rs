@@ -1,17 +1,18 @@
-//! What goes out next, phase by phase.
+//! Decides what is sent next, phase by phase.
 
 use crate::Channel;
 
-use super::channel_state::{Activity, Heard, OpenPage, Switch};
+use super::channel_state::{Activity, Heard, OpenPage};
 use super::dirty::Part;
+use super::discard::Discards;
 use super::pages::PageRun;
 use super::phase::{Event, Guest, SourcePhase};
 use super::preempt::Connection;
 use super::{Next, Source, framing};
 use crate::release::Preempt;
 
-/// Longest time that a piece of `ram` stays open, in nanoseconds: as QEMU, so
-/// that a destination that reads whole sections sees sizes that it knows.
+/// How long a section of `ram` stays open at most, in nanoseconds; as in QEMU, so that
+/// sections have the usual size.
 const SECTION_TIME: u64 = 50_000_000;
 
 /// How long a new main link must last before an early preempt channel is connected.
@@ -28,7 +29,7 @@ impl Source {
         match self.phase {
             SourcePhase::Fresh => self.begin(out),
             SourcePhase::Precopy => self.precopy(now, out),
-            SourcePhase::Switching => self.switching(out),
+            SourcePhase::Switching => self.switching(now, out),
             SourcePhase::Postcopy => self.postcopy(now, out),
             SourcePhase::Recovering => self.recover(now, out),
             SourcePhase::Completing | SourcePhase::Resuming => IDLE,
@@ -74,8 +75,8 @@ impl Source {
         if self.link.heard >= Heard::Start && self.connect() {
             return Next::Connect;
         }
-        if self.prove_preempt(out) {
-            return Next::Write;
+        if let Some(next) = self.prove_preempt(now, out) {
+            return next;
         }
         self.close_old_section(now, out);
         if self.dirty.is_empty() {
@@ -85,38 +86,32 @@ impl Source {
         self.sweep(now, out)
     }
 
-    fn switching(&mut self, out: &mut Vec<u8>) -> Next {
+    fn switching(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         if self.link.heard >= Heard::Start && self.connect() {
             return Next::Connect;
         }
-        if self.prove_preempt(out) {
-            return Next::Write;
+        if let Some(next) = self.prove_preempt(now, out) {
+            return next;
         }
-        let Some(switch) = self.link.switch.as_mut() else {
+        if !self.has_what_the_switch_needs() {
+            return IDLE;
+        }
+        let Some(mut switch) = self.link.switch.take() else {
             return IDLE;
         };
-        let mut discards = switch.discards.take();
-        if discards.is_none() {
-            if !self.has_what_the_switch_needs() {
-                return IDLE;
-            }
-            self.begin_switch(out);
-        }
-        let done = discards
-            .get_or_insert_default()
-            .write(&self.dirty, &self.blocks, out);
-        match self.link.switch.take() {
-            Some(switch) if done => {
-                framing::package(&self.config, &switch.device_state, out);
-                self.guest = Guest::Sent;
-                self.go(Event::Packaged);
-            }
-            switch => self.link.switch = switch.map(|switch| Switch { discards, ..switch }),
+        let mut discards = switch.discards.unwrap_or_else(|| self.begin_switch(out));
+        if discards.write(&self.dirty, &self.blocks, out) {
+            framing::package(&self.config, &switch.device_state, out);
+            self.guest = Guest::Sent;
+            self.go(Event::Packaged);
+        } else {
+            switch.discards = Some(discards);
+            self.link.switch = Some(switch);
         }
         Next::Write
     }
 
-    fn begin_switch(&mut self, out: &mut Vec<u8>) {
+    fn begin_switch(&mut self, out: &mut Vec<u8>) -> Discards {
         self.close_section(out);
         if self.config.switchover_start {
             framing::switchover_start(out);
@@ -133,6 +128,7 @@ impl Source {
         self.stats.discarded += self.dirty.left() / self.blocks.target();
         self.link.main.last = None;
         self.link.cursor = (0, 0);
+        Discards::default()
     }
 
     fn postcopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
@@ -202,11 +198,11 @@ impl Source {
         now
     }
 
-    /// The next dirty pages, unless they must wait.
+    /// The next run of the background sweep, unless the bandwidth limit delays it.
     fn sweep(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
         if let Err(until) = self.pace.ready(now) {
-            // A piece that is open is closed in time, not at once: pages that
-            // are requested meanwhile then need no piece, nor write, of their own.
+            // An open section is closed in time, not at once: pages that are requested
+            // meanwhile then need no section, nor write, of their own.
             let closing = self
                 .link
                 .section
@@ -228,7 +224,7 @@ impl Source {
         self.on_main(run, false, now, out)
     }
 
-    /// The next host page that is asked for and not sent.
+    /// The next requested host page.
     fn wanted(&mut self, now: u64) -> Option<Part> {
         let wanted = self.queue.pop()?;
         let page = self.blocks.block(wanted.block).ok()?.page;
@@ -241,8 +237,8 @@ impl Source {
         if let Some(since) = wanted.since {
             self.stats.latency.source.record(now.saturating_sub(since));
         }
-        // As QEMU: the sweep follows the last request, or with a channel of
-        // their own the first one that it has not followed yet.
+        // As in QEMU: the sweep continues after the last request or, with a preempt
+        // channel, after the first one that it has not followed yet.
         let end = (part.block, part.end());
         match self.config.preempt {
             Some(_) => *self.link.hint.get_or_insert(end),
@@ -251,7 +247,7 @@ impl Source {
         Some(part)
     }
 
-    /// Hands out pages, or the first piece of a host page that is too large.
+    /// Hands out pages, or the first piece of a host page that is larger than a run.
     fn hand_out(&mut self, channel: Channel, part: Part, urgent: bool) -> PageRun {
         if self.phase == SourcePhase::Precopy {
             self.stats.precopy += part.len / self.blocks.target();
@@ -313,7 +309,7 @@ impl Source {
         }
     }
 
-    /// Puts a run into a piece of `ram`, and on the bandwidth's account.
+    /// Puts a run into a section of `ram` and charges it to the bandwidth.
     fn on_main(&mut self, mut run: PageRun, urgent: bool, now: u64, out: &mut Vec<u8>) -> Next {
         if self.link.section.is_none() {
             self.link.section = Some(now);
@@ -327,8 +323,8 @@ impl Source {
         Next::Sweep(run)
     }
 
-    /// Closes a piece of `ram` that has been open for long. Not inside a host
-    /// page: destinations before QEMU 7.0 want it in one piece of `ram`.
+    /// Closes a section of `ram` that has been open for [`SECTION_TIME`]. Not inside a
+    /// host page: QEMU before 7.0 needs a host page within one section.
     fn close_old_section(&mut self, now: u64, out: &mut Vec<u8>) {
         let old = |opened| now.saturating_sub(opened) >= SECTION_TIME;
         if self.link.main.open.is_none() && self.link.section.is_some_and(old) {
@@ -342,7 +338,7 @@ impl Source {
         }
     }
 
-    /// Most bytes of a run: whole target pages.
+    /// Maximum size of a run in bytes: whole target pages.
     fn piece(&self) -> u64 {
         self.config.run / self.blocks.target() * self.blocks.target()
     }

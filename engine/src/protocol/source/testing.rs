@@ -1,28 +1,28 @@
-//! What the tests of this module share.
+//! Helpers of this module's unit tests.
 
 use retpath_codec::NameBuf;
 
 use crate::blocks::{Block, Blocks};
 
-/// Blocks of some host pages each: how many, and how large.
+/// Blocks with the given numbers and sizes of host pages.
 pub(super) fn blocks(sizes: &[(u64, u64)]) -> Blocks {
-    let mut blocks = Blocks::new(4096).expect("a good page size");
+    let mut blocks = Blocks::new(4096).expect("valid page size");
     for (i, (pages, page)) in sizes.iter().enumerate() {
         let name = match i {
             0 => "pc.ram".into(),
             _ => format!("block{i}"),
         };
         let block = Block {
-            name: NameBuf::new(name).expect("a good name"),
+            name: NameBuf::new(name).expect("valid name"),
             len: pages * page,
             page: *page,
         };
-        blocks.add(block).expect("a good block");
+        blocks.add(block).expect("valid block");
     }
     blocks
 }
 
-/// A random generator small enough to be here (splitmix64).
+/// A small random generator (splitmix64).
 pub(super) struct Seed(pub(super) u64);
 
 impl Seed {

@@ -1,4 +1,4 @@
-//! States as QEMU writes them, and such as it does not.
+//! Valid and invalid states of virtio-mem devices.
 
 use retpath_codec::NameBuf;
 
@@ -22,7 +22,7 @@ fn early(plugged: u64) -> Vec<u8> {
     .concat()
 }
 
-/// With what stands around it in the section `virtio-mem`.
+/// The same state inside a section `virtio-mem`.
 fn full(plugged: u64) -> Vec<u8> {
     let size = u64::from(plugged.count_ones()) * 2 * MIB;
     let numbers = [128 * MIB, size, size, plugged].map(u64::to_be_bytes);
@@ -49,12 +49,12 @@ fn blocks(list: &[(&str, u64, u64)]) -> Blocks {
 
 const PATH: &str = "0000:00:02.0/vm0";
 
-/// A machine with one such device.
+/// The blocks of a machine with one such device.
 fn machine() -> Blocks {
     blocks(&[("pc.ram", 128 * MIB, 4096), (PATH, 128 * MIB, 4096)])
 }
 
-/// A section as a decoder shows it.
+/// Feeds a section as a decoder does.
 fn section(devices: &mut Devices, idstr: &str, state: &[u8]) -> bool {
     let identity = Identity {
         idstr: idstr.as_bytes(),
@@ -82,7 +82,7 @@ fn unplugged(devices: &Devices, blocks: &Blocks) -> Vec<Part> {
 /// Block, start and length in MiB.
 type Part = (BlockId, u64, u64);
 
-/// A bitmap, and what is unplugged then.
+/// Bitmaps and the unplugged ranges.
 const STATES: [(u64, &[Part]); 4] = [
     (0, &[(1, 0, 128)]),
     (u64::MAX, &[]),
@@ -91,7 +91,7 @@ const STATES: [(u64, &[Part]); 4] = [
 ];
 
 #[test]
-fn reads_which_pieces_are_unplugged() {
+fn parses_the_unplugged_pieces() {
     for (plugged, want) in STATES {
         for (name, state) in [
             ("virtio-mem-device-early", early(plugged)),
@@ -109,7 +109,7 @@ fn reads_which_pieces_are_unplugged() {
 }
 
 #[test]
-fn reads_a_state_only_once_and_believes_the_early_one() {
+fn the_first_state_of_a_device_counts() {
     let mut devices = Devices::new(1 << 40);
     assert!(section(
         &mut devices,
@@ -122,7 +122,7 @@ fn reads_a_state_only_once_and_believes_the_early_one() {
 }
 
 #[test]
-fn understands_nothing_that_does_not_fit() {
+fn ignores_inconsistent_states() {
     let wrong: [(&str, Vec<u8>); 8] = [
         ("virtio-mem-device-early", early(1)[..40].to_vec()),
         ("virtio-mem-device-early", [early(1), vec![0]].concat()),
@@ -137,18 +137,18 @@ fn understands_nothing_that_does_not_fit() {
         let mut devices = Devices::new(1 << 40);
         assert!(!section(&mut devices, name, state), "{at}");
     }
-    // As many bytes plugged as pieces, no piece beyond the region, whole pieces.
+    // Plugged bytes match the pieces, no piece past the region, whole pieces.
     for at in 0..early(0b111).len() {
         let mut state = early(0b111);
         state[at] ^= 1;
-        // The node, and another address of whole pieces, say nothing of pieces.
+        // The node and the address of the region do not matter.
         let harmless = at < 5 || (24..28).contains(&at);
         assert_eq!(State::early(&state).is_some(), harmless, "byte {at}");
     }
 }
 
 #[test]
-fn finds_only_a_block_that_is_the_devices_own() {
+fn finds_only_the_block_of_the_device() {
     let mut devices = Devices::new(1 << 40);
     assert!(section(&mut devices, "0000:00:02.0/virtio-mem", &full(0)));
     for list in [
@@ -166,7 +166,7 @@ fn finds_only_a_block_that_is_the_devices_own() {
     }
     let huge = blocks(&[(PATH, 128 * MIB, 2 * MIB)]);
     assert_eq!(unplugged(&devices, &huge), [(0, 0, 128)]);
-    // A device without a path owns a block without one.
+    // A device without a path owns a block without a path.
     let mut devices = Devices::new(1 << 40);
     assert!(section(&mut devices, "virtio-mem", &full(0)));
     let blocks = blocks(&[(PATH, 128 * MIB, 4096), ("vm0", 128 * MIB, 4096)]);
@@ -174,7 +174,7 @@ fn finds_only_a_block_that_is_the_devices_own() {
 }
 
 #[test]
-fn keeps_no_more_devices_than_there_can_be_memory() {
+fn bounds_the_number_of_devices_by_the_memory() {
     let mut devices = Devices::new(256 * MIB);
     for (at, fits) in [true, true, false].into_iter().enumerate() {
         let name = format!("{at}/virtio-mem");
@@ -183,19 +183,19 @@ fn keeps_no_more_devices_than_there_can_be_memory() {
 }
 
 #[test]
-fn gives_up_on_a_section_that_looks_like_many() {
+fn gives_up_after_too_many_candidates() {
     let mut state = Vec::new();
     for _ in 0..1000 {
         state.extend(geometry());
         state.extend([128 * MIB, 0, 0, 1].map(u64::to_be_bytes).concat());
     }
     assert_eq!(State::find(&state), None);
-    // The only one that fits stands behind too many that do not.
+    // The only valid offset follows too many candidates.
     assert_eq!(State::find(&[state, full(0)].concat()), None);
 }
 
 #[test]
-fn reads_the_sections_of_an_image() {
+fn parses_the_sections_of_an_image() {
     let sections = |id: u8, name: &str, state: &[u8]| {
         let mut bytes = vec![4, 0, 0, 0, id, u8::try_from(name.len()).expect("short")];
         bytes.extend(name.as_bytes());

@@ -2,6 +2,7 @@
 
 use retpath_codec::command::{Command, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, Subsection, ram::Record};
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{BlockName, Name};
 
 use super::{NAMES, PAGE, RAM, SIZES, Watch};
@@ -272,7 +273,11 @@ fn command(choices: &mut Choices<'_>) -> Command<Name<'static>, RangeBuf> {
     match choices.below(16) {
         0 => Command::OpenReturnPath,
         1 => Command::Ping {
-            value: if choices.one_in(2) { 0x42 } else { 1 },
+            value: if choices.one_in(2) {
+                PING_PACKAGE_LOADED
+            } else {
+                1
+            },
         },
         2 => Command::PostcopyAdvise {
             sizes: (!choices.one_in(8)).then(|| PageSizes {

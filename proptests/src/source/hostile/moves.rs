@@ -2,6 +2,7 @@
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::{Item, Stream};
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{Encode, Message, NameBuf, Qemu, decode};
 
 use super::{STEP, Watch};
@@ -85,7 +86,9 @@ impl Watch {
             },
             1 => Message::SwitchoverAck,
             2 => Message::ResumeAck,
-            3 => Message::Pong { value: 0x42 },
+            3 => Message::Pong {
+                value: PING_PACKAGE_LOADED,
+            },
             4 => Message::Pong { value: 1 },
             5 => Message::RecvBitmap { block },
             6..15 => Message::ReqPages { start, len },
@@ -129,7 +132,9 @@ impl Watch {
                 }
                 self.say(&Message::Pong { value: 1 })
             }
-            SourcePhase::Postcopy => self.say(&Message::Pong { value: 0x42 }),
+            SourcePhase::Postcopy => self.say(&Message::Pong {
+                value: PING_PACKAGE_LOADED,
+            }),
             _ => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use retpath_codec::wire::capability::POSTCOPY_RAM;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -69,7 +70,7 @@ impl Image {
     }
 
     fn listen(mut qemu: Qemu, capabilities: &[&str]) -> (Qemu, String) {
-        qemu.enable(&["postcopy-ram"]);
+        qemu.enable(&[POSTCOPY_RAM]);
         qemu.enable(capabilities);
         let uri = unix(&qemu.listen());
         (qemu, uri)

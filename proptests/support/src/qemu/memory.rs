@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
+use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM, RETURN_PATH};
 use serde_json::json;
 
 use super::process::Qemu;
@@ -81,7 +82,7 @@ impl Qemu {
     pub fn ram(&mut self) -> Ram {
         let huge = self.huge_blocks();
         // Through a pipe there is no way back, and nobody to ask for pages.
-        let off = ["return-path", "postcopy-preempt", "postcopy-ram"];
+        let off = [RETURN_PATH, POSTCOPY_PREEMPT, POSTCOPY_RAM];
         let off: Vec<_> = off.into_iter().filter(|name| self.knows(name)).collect();
         self.disable(&off);
         let path = self.save();

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use retpath_codec::wire::capability::POSTCOPY_BLOCKTIME;
 use serde_json::{Value, json};
 
 use super::machine::Machine;
@@ -53,8 +54,8 @@ impl Pair {
     ) -> Self {
         source.enable(capabilities);
         destination.enable(capabilities);
-        if destination.knows("postcopy-blocktime") {
-            destination.enable(&["postcopy-blocktime"]);
+        if destination.knows(POSTCOPY_BLOCKTIME) {
+            destination.enable(&[POSTCOPY_BLOCKTIME]);
         }
         let target = destination.listen();
         let relay = match record {

@@ -5,15 +5,10 @@
 
 use std::fmt;
 
-const PAGE: usize = 4096;
+use retpath_codec::wire::ram::{CONTINUE, EOS, MEM_SIZE, MULTIFD_FLUSH, PAGE as PAGE_RECORD, ZERO};
+use retpath_codec::wire::section::SECTION_FOOTER;
 
-/// The flags of a RAM record, below its offset.
-const ZERO: u64 = 0x02;
-const MEM_SIZE: u64 = 0x04;
-const DATA: u64 = 0x08;
-const EOS: u64 = 0x10;
-const CONTINUE: u64 = 0x20;
-const MULTIFD_FLUSH: u64 = 0x200;
+const PAGE: usize = 4096;
 
 /// The commands that matter here.
 const ADVISE: u64 = 3;
@@ -182,7 +177,11 @@ impl<'a> Reader<'a> {
         self.bytes(8 + 8)?;
         let pieces = self.number(8)? / self.number(8)?;
         self.bytes(4 + 8 + size(pieces.div_ceil(64)) * 8)?;
-        assert_eq!((self.number(1)?, self.number(4)?), (0x7e, id), "a footer");
+        assert_eq!(
+            (self.number(1)?, self.number(4)?),
+            (SECTION_FOOTER.into(), id),
+            "a footer"
+        );
         Some(())
     }
 
@@ -204,7 +203,7 @@ impl<'a> Reader<'a> {
     fn section(&mut self, id: u64) -> Option<()> {
         self.records()?;
         // Older machine types have no footers; no item is of this type.
-        if self.rest.first() == Some(&0x7e) {
+        if self.rest.first() == Some(&SECTION_FOOTER) {
             self.bytes(1)?;
             assert_eq!(self.number(4)?, id, "a footer");
         }
@@ -220,14 +219,14 @@ impl<'a> Reader<'a> {
                 EOS => return Some(()),
                 MEM_SIZE => self.list(offset)?,
                 MULTIFD_FLUSH => {}
-                ZERO | DATA => {
+                ZERO | PAGE_RECORD => {
                     if flags & CONTINUE == 0 {
                         let name = self.name()?;
                         let found = self.ram.blocks.iter().position(|block| block.name == name);
                         self.current = Some(found.unwrap_or_else(|| panic!("no block {name}")));
                     }
                     let block = self.current.expect("a block has been named");
-                    let data = match flags & DATA {
+                    let data = match flags & PAGE_RECORD {
                         0 => [self.bytes(1)?[0]; PAGE],
                         _ => self.bytes(PAGE)?.try_into().expect("a page"),
                     };

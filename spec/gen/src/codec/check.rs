@@ -47,7 +47,10 @@ fn arm(text: &mut Text, dialect: &Dialect, message: &Message) {
         let Some(call) = call(message, field, before.last()) else {
             continue;
         };
-        calls.push(call);
+        calls.push(match field.kind {
+            Kind::Ranges => format!("{call}.map(drop)"),
+            _ => call,
+        });
         match field.kind {
             Kind::Ranges => used.extend(
                 before
@@ -76,7 +79,7 @@ fn arm(text: &mut Text, dialect: &Dialect, message: &Message) {
 }
 
 /// What checks a field, if there is something to check.
-fn call(message: &Message, field: &Field, before: Option<&Field>) -> Option<String> {
+pub(super) fn call(message: &Message, field: &Field, before: Option<&Field>) -> Option<String> {
     let name = field.name;
     let before = before.map_or("", |field| field.name);
     match (field.kind, field.rule) {
@@ -84,9 +87,7 @@ fn call(message: &Message, field: &Field, before: Option<&Field>) -> Option<Stri
         (_, Rule::Span) => Some(format!("fit::span(\"{name}\", *{before}, {})", wide(field))),
         (Kind::Ranges, _) => {
             let before = size_before_last(message, ".name()");
-            Some(format!(
-                "fit::ranges(\"{name}\", {before}, {name}).map(drop)"
-            ))
+            Some(format!("fit::ranges(\"{name}\", {before}, {name})"))
         }
         _ => None,
     }

@@ -71,9 +71,9 @@ pub(super) fn implementation(text: &mut Text, dialect: &Dialect) {
 
 fn frame_body(text: &mut Text, dialect: &Dialect) {
     let lead = if dialect.lead.is_empty() {
-        "[]".into()
+        "&[]".into()
     } else {
-        format!("{:?}", dialect.lead)
+        format!("&{:?}", dialect.lead)
     };
     text.block(
         &format!("let frame = match header({lead}, input)? {{"),
@@ -84,10 +84,7 @@ fn frame_body(text: &mut Text, dialect: &Dialect) {
         },
     );
     text.block("match frame.number() {", "}", |text| {
-        text.line(&format!(
-            "{} => frame.reserved(),",
-            dialect.reserved.number
-        ));
+        text.line(&format!("{} => frame.reserved(),", dialect.reserved.number));
         for message in dialect.messages {
             let (min, max) = payload_bounds(dialect, message);
             let (number, label, limit) = (message.number, message.label, dialect.max_payload);
@@ -99,7 +96,7 @@ fn frame_body(text: &mut Text, dialect: &Dialect) {
                 continue;
             }
             text.line(&format!(
-                "{number} => frame.message::<_, {min}, {max}, {limit}>(\"{label}\", parse_{0}, parse_{0}),",
+                "{number} => frame.message::<_, {min}, {max}, {limit}>(\"{label}\", parse_{}),",
                 snake(message)
             ));
         }

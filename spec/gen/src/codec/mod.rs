@@ -2,14 +2,12 @@
 //! for each set of messages. Thin and dull: judgement stays in `frame.rs` and
 //! `field` of the codec.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use std::collections::BTreeSet;
 
+use super::constants::MODULES;
 use super::text::Text;
 use super::{Output, notice};
-use names::has;
-use retpath_spec::model::{BITMAP_ALIGN, BITMAP_END, Dialect, Kind, MAX_NAME};
+use retpath_spec::model::{Dialect, MAX_NAME};
 use retpath_spec::table::DIALECTS;
 
 mod arbitrary;
@@ -18,6 +16,7 @@ mod dialect;
 mod message;
 mod names;
 mod parse;
+mod parts;
 mod proptest;
 mod serde;
 #[cfg(test)]
@@ -33,38 +32,19 @@ pub fn outputs() -> Vec<Output> {
         index.line(&format!("pub mod {};", dialect.name));
         outputs.push(output(dialect.name, module(dialect)));
     }
-    for name in ["ram", "section"] {
-        index.line("#[allow(dead_code, reason = \"what the table holds, used or not\")]");
+    for name in MODULES {
+        index.line("#[allow(dead_code, reason = \"not every constant of the table is used\")]");
         index.line(&format!("pub mod {name};"));
     }
     for feature in ["arbitrary", "proptest", "serde"] {
         index.line(&format!("#[cfg(feature = \"{feature}\")]"));
         index.line(&format!("mod {feature};"));
     }
-    for (doc, name, ty, value) in [
-        (
-            "Longest RAM block name, in bytes.",
-            "MAX_NAME",
-            "usize",
-            MAX_NAME.to_string(),
-        ),
-        (
-            "Last eight bytes of a received bitmap.",
-            "BITMAP_END",
-            "u64",
-            format!("{BITMAP_END:#018x}"),
-        ),
-        (
-            "A received bitmap's size is a multiple of this, in bytes.",
-            "BITMAP_ALIGN",
-            "u64",
-            BITMAP_ALIGN.to_string(),
-        ),
-    ] {
-        index.line("");
-        index.line(&format!("/// {doc}"));
-        index.line(&format!("pub const {name}: {ty} = {value};"));
-    }
+    index.line("");
+    index.line("pub use value::{BITMAP_ALIGN, BITMAP_END};");
+    index.line("");
+    index.line("/// Longest RAM block name, in bytes.");
+    index.line(&format!("pub const MAX_NAME: usize = {MAX_NAME};"));
     for (feature, module) in [
         ("arbitrary", arbitrary::module()),
         ("proptest", proptest::module()),
@@ -84,46 +64,90 @@ pub(super) fn output(name: &str, text: String) -> Output {
 }
 
 fn module(dialect: &Dialect) -> String {
+    let mut body = Text::default();
+    message::definition(&mut body, dialect);
+    dialect::implementation(&mut body, dialect);
+    message::conversions(&mut body, dialect);
+    check::check(&mut body, dialect);
+    write::encode(&mut body, dialect);
+    for message in dialect.messages.iter().filter(|m| !m.fields.is_empty()) {
+        body.line("");
+        parse::parser(&mut body, dialect, message);
+    }
+    for message in dialect.messages {
+        body.line("");
+        write::writer(&mut body, dialect, message);
+    }
+    let body = body.finish();
+
     let mut text = Text::new(&notice("//!"));
     text.line("//!");
     text.prose("//! ", dialect.doc, 80);
     text.line("");
-    imports(&mut text, dialect);
-    message::definition(&mut text, dialect);
-    dialect::implementation(&mut text, dialect);
-    message::conversions(&mut text, dialect);
-    check::check(&mut text, dialect);
-    write::encode(&mut text, dialect);
-    for message in dialect.messages.iter().filter(|m| !m.fields.is_empty()) {
-        text.line("");
-        parse::parser(&mut text, dialect, message);
-    }
-    for message in dialect.messages {
-        text.line("");
-        write::writer(&mut text, dialect, message);
-    }
-    text.finish()
+    imports(&mut text, &body);
+    text.finish() + &body
 }
 
-fn imports(text: &mut Text, dialect: &Dialect) {
-    let ranges = has(dialect, Kind::Ranges);
-    text.line("#[cfg(feature = \"encode\")]");
-    text.line("use std::{io::Write, vec::Vec};");
-    text.line("");
-    text.line("use crate::error::{DecodeError, EncodeError};");
-    text.line("use crate::fit;");
-    text.line("#[cfg(feature = \"encode\")]");
-    text.line("use crate::frame::{Encode, into_slice, unfit};");
-    text.line("use crate::frame::{Decoded, Dialect, Trailer, Value, header, sealed::Sealed};");
-    text.line("#[cfg(feature = \"alloc\")]");
-    text.line("use crate::name::NameBuf;");
-    text.line("use crate::name::{BlockName, Name};");
-    text.line("#[cfg(feature = \"encode\")]");
-    text.line("use crate::field::{Refused, Run, Sink, Written};");
-    text.line("use crate::field::{self, Fail, Parsed};");
-    if ranges {
-        text.line("#[cfg(feature = \"alloc\")]");
-        text.line("use crate::ranges::RangeBuf;");
-        text.line("use crate::ranges::{PageSizes, RangeList, Ranges};");
+/// What a module may import: under which feature, from where, which names.
+const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
+    (Some("encode"), "std::io", &["Write"]),
+    (Some("encode"), "std::vec", &["Vec"]),
+    (Some("encode"), "cookie_factory", &["SerializeFn"]),
+    (
+        Some("encode"),
+        "cookie_factory::bytes",
+        &["be_u8", "be_u16", "be_u32", "be_u64"],
+    ),
+    (Some("encode"), "cookie_factory::combinator", &["slice"]),
+    (None, "nom", &["Parser"]),
+    (None, "crate::error", &["DecodeError", "EncodeError"]),
+    (None, "crate::field", &["parse"]),
+    (None, "crate::field::combinator", &["Fault"]),
+    (None, "crate::field::input", &["Bytes"]),
+    (Some("encode"), "crate::field", &["write"]),
+    (
+        Some("encode"),
+        "crate::field::output",
+        &["Refused", "Sink", "Written", "fixed", "tuple"],
+    ),
+    (None, "crate", &["fit"]),
+    (
+        None,
+        "crate::frame",
+        &["Decoded", "Dialect", "Trailer", "Value", "header"],
+    ),
+    (None, "crate::frame::sealed", &["Sealed"]),
+    (
+        Some("encode"),
+        "crate::frame",
+        &["Encode", "into_slice", "unfit"],
+    ),
+    (None, "crate::name", &["BlockName", "Name"]),
+    (Some("alloc"), "crate::name", &["NameBuf"]),
+    (None, "crate::ranges", &["PageSizes", "RangeList", "Ranges"]),
+    (Some("alloc"), "crate::ranges", &["RangeBuf"]),
+];
+
+/// Imports what `code` uses.
+fn imports(text: &mut Text, code: &str) {
+    let mut words = BTreeSet::new();
+    for line in code.lines().filter(|line| !line.contains("//")) {
+        words.extend(line.split(|c: char| c != '_' && !c.is_alphanumeric()));
+    }
+    for (feature, path, names) in IMPORTS {
+        let used: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|n| words.contains(n))
+            .collect();
+        let names = match &used[..] {
+            [] => continue,
+            [name] => (*name).into(),
+            names => format!("{{{}}}", names.join(", ")),
+        };
+        if let Some(feature) = feature {
+            text.line(&format!("#[cfg(feature = \"{feature}\")]"));
+        }
+        text.line(&format!("use {path}::{names};"));
     }
 }

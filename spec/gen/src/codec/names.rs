@@ -161,12 +161,12 @@ pub(super) fn wide(field: &Field) -> String {
     }
 }
 
-/// The parser and serializer of a kind, as `field` names them.
-pub(super) fn prim(kind: Kind) -> &'static str {
+/// What the codec's `field` calls a kind.
+pub(super) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::U8 => "u8",
-        Kind::Be32 => "be32",
-        Kind::Be64 => "be64",
+        Kind::Be32 => "u32",
+        Kind::Be64 => "u64",
         Kind::Name => "name",
         Kind::FlaggedBe64 => "flagged_span",
         Kind::FlaggedName => "flagged_name",

@@ -1,46 +1,59 @@
-//! One parse function for each message: its fields' parsers in order.
-
-use alloc::format;
-use alloc::string::ToString;
+//! One nom parser for each message: the parsers of its fields in a tuple.
 
 use super::super::text::Text;
-use super::names::{borrowed, pattern, prim, snake};
-use retpath_spec::model::{Dialect, Kind, Message, Rule};
+use super::names::{borrowed, kind, pattern, snake};
+use super::parts::{Part, parts};
+use retpath_spec::model::{Dialect, Message};
 
 pub(super) fn parser(text: &mut Text, dialect: &Dialect, message: &Message) {
     text.line("#[inline(always)]");
     text.block(
         &format!(
-            "fn parse_{}<F: Fail>(rest: &[u8]) -> Parsed<'_, {}, F> {{",
+            "fn parse_{}<'a>() -> impl Parser<Bytes<'a>, Output = {}, Error = Fault> {{",
             snake(message),
-            borrowed(dialect, "'_")
+            borrowed(dialect, "'a")
         ),
         "}",
         |text| {
-            let mut before = "";
-            for field in message.fields {
-                let name = field.name;
-                let bind = match (field.kind, field.rule) {
-                    (_, Rule::Equals(_)) => "()".into(),
-                    (Kind::FlaggedBe64, _) => format!("({name}, flag)"),
-                    _ => name.to_string(),
-                };
-                let call = match (field.kind, field.rule) {
-                    (Kind::U8, Rule::Equals(want)) => {
-                        format!("u8_equals(\"{name}\", {want}, rest)")
-                    }
-                    (Kind::Be32, Rule::Equals(want)) => {
-                        format!("be32_equals(\"{name}\", {want}, rest)")
-                    }
-                    (Kind::Be32, Rule::Span) => format!("be32_span(\"{name}\", {before}, rest)"),
-                    (Kind::FlaggedBe64, _) => format!("flagged_span(\"{name}\", {before}, rest)"),
-                    (Kind::FlaggedName, _) => format!("flagged_name(\"{name}\", flag, rest)"),
-                    (kind, _) => format!("{}(\"{name}\", rest)", prim(kind)),
-                };
-                text.line(&format!("let (rest, {bind}) = field::{call}?;"));
-                before = name;
+            let (parsers, values): (Vec<_>, Vec<_>) =
+                parts(message.fields).iter().map(parser_and_value).unzip();
+            let message = pattern(dialect, message);
+            if let ([parser], [value]) = (&parsers[..], &values[..]) {
+                text.line(&format!("{parser}.map(|{value}| {message})"));
+                return;
             }
-            text.line(&format!("Ok((rest, {}))", pattern(dialect, message)));
+            text.block("(", ")", |text| {
+                for parser in parsers {
+                    text.line(&format!("{parser},"));
+                }
+            });
+            text.line(&format!("    .map(|({})| {message})", values.join(", ")));
         },
     );
+}
+
+/// The parser of a part, and a pattern for what it yields.
+fn parser_and_value(part: &Part<'_>) -> (String, String) {
+    match part {
+        Part::Span { start, len } => (
+            format!("parse::span(\"{start}\", \"{len}\")"),
+            format!("({start}, {len})"),
+        ),
+        Part::FlaggedSpan { start, len, block } => (
+            format!("parse::flagged_span(\"{start}\", \"{len}\", \"{block}\")"),
+            format!("({start}, {len}, {block})"),
+        ),
+        Part::Equals { field, value } => (
+            format!(
+                "parse::{}_equals(\"{}\", {value})",
+                kind(field.kind),
+                field.name
+            ),
+            "()".into(),
+        ),
+        Part::Field(field) => (
+            format!("parse::{}(\"{}\")", kind(field.kind), field.name),
+            field.name.into(),
+        ),
+    }
 }

@@ -5,13 +5,11 @@ use std::vec::Vec;
 
 use super::super::text::Text;
 use super::{check, names};
-use retpath_spec::model::{Dialect, Field, Kind, Message, Reserved, Rule, Source, Unit};
+use retpath_spec::model::{Dialect, Field, Kind, Message, READ, Reserved, Rule, Source, Unit};
 
-/// The parsers and the serializers that there are.
-const PRIM: [&str; 2] = [
-    include_str!("../../../../codec/src/field/parse.rs"),
-    include_str!("../../../../codec/src/field/write.rs"),
-];
+/// Where the codec's parsers and serializers are.
+const PARSE: &str = include_str!("../../../../codec/src/field/parse.rs");
+const WRITE: &str = include_str!("../../../../codec/src/field/write.rs");
 
 const KINDS: [Kind; 8] = [
     Kind::U8,
@@ -33,12 +31,24 @@ const START: Field = Field {
 };
 
 #[test]
-fn names_a_parser_or_a_serializer_for_every_kind() {
+fn names_a_parser_and_a_serializer_for_every_kind() {
     for kind in KINDS {
-        let name = names::prim(kind);
-        let heads = [std::format!("fn {name}<"), std::format!("fn put_{name}<")];
-        let there = |head: &String| PRIM.iter().any(|code| code.contains(head.as_str()));
-        assert!(heads.iter().any(there), "{kind:?} is read by `{name}`");
+        let name = names::kind(kind);
+        let parser = match kind {
+            // A single byte always has one possible value.
+            Kind::U8 => "fn u8_equals<".into(),
+            Kind::FlaggedName => "fn flagged_span<".into(),
+            _ => std::format!("fn {name}<"),
+        };
+        assert!(PARSE.contains(&parser), "{kind:?} is read by `{parser}`");
+        let serializer = match kind {
+            Kind::U8 | Kind::Be32 | Kind::Be64 => std::format!("`be_{name}`"),
+            // Its length goes out together with the integers before it.
+            Kind::Name => "a name as its length".into(),
+            _ => std::format!("fn {name}<"),
+        };
+        let known = WRITE.contains(&serializer) || ["`be_u8`", "`be_u64`"].contains(&&*serializer);
+        assert!(known, "{kind:?} is written by `{serializer}`");
     }
 }
 
@@ -109,9 +119,11 @@ fn checks_all_fields_of_a_message_that_have_rules() {
             ],
             trailer: None,
             since: "never",
-            gate: None,
+            gate: &[],
+            values: &[],
             writer: SOURCE,
             reader: SOURCE,
+            seen: READ,
             refuse: &[],
         }],
     };

@@ -1,14 +1,11 @@
-//! One write function for each message: its fields' serializers in order,
-//! neighbouring integers in one write.
-
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-use core::fmt::Display;
+//! One cookie-factory serializer for each message: the serializers of its
+//! fields in a tuple.
 
 use super::super::text::Text;
-use super::names::{generics, pattern, prim, rust_type, size_before_last, snake, visible};
-use retpath_spec::model::{Dialect, Kind, Message, Rule};
+use super::check;
+use super::names::{generics, kind, pattern, rust_type, snake, visible};
+use super::parts::{Part, parts};
+use retpath_spec::model::{Dialect, Kind, Message};
 
 /// The arm of a writer that refuses.
 const REFUSED: &str = "Err(Refused) => unfit(self, Self::check, Self::label),";
@@ -27,25 +24,9 @@ pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
                 "fn write<W: Write>(&self, out: Sink<W>) -> Written<W> {",
                 "}",
                 |text| {
-                    text.block("match self {", "}", |text| {
+                    text.block("Ok(match self {", "})", |text| {
                         for message in dialect.messages {
-                            let arguments: Vec<String> = visible(message)
-                                .map(|field| match field.kind {
-                                    Kind::Name => format!("{}.name()", field.name),
-                                    Kind::FlaggedName => {
-                                        format!("{}.as_ref().map(N::name)", field.name)
-                                    }
-                                    Kind::Ranges => field.name.into(),
-                                    _ => format!("*{}", field.name),
-                                })
-                                .collect();
-                            let all = core::iter::once("out".to_string()).chain(arguments);
-                            text.line(&format!(
-                                "{} => write_{}({}),",
-                                pattern(dialect, message),
-                                snake(message),
-                                all.collect::<Vec<_>>().join(", ")
-                            ));
+                            arm(text, dialect, message);
                         }
                     });
                 },
@@ -89,8 +70,42 @@ pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
     );
 }
 
+/// The arm that checks and writes a message.
+fn arm(text: &mut Text, dialect: &Dialect, message: &Message) {
+    let mut arguments = Vec::new();
+    let mut checks = Vec::new();
+    for (i, field) in message.fields.iter().enumerate() {
+        match check::call(message, field, message.fields[..i].last()) {
+            Some(call) if field.kind == Kind::Ranges => {
+                checks.push(format!("let size = {call}?;"));
+                arguments.insert(0, "size".into());
+            }
+            Some(call) => checks.push(format!("{call}?;")),
+            None => {}
+        }
+    }
+    arguments.extend(visible(message).map(|field| match field.kind {
+        Kind::Name => format!("{}.name()", field.name),
+        Kind::FlaggedName => format!("{}.as_ref().map(N::name)", field.name),
+        Kind::Ranges => field.name.into(),
+        _ => format!("*{}", field.name),
+    }));
+    let pattern = pattern(dialect, message);
+    let call = format!("write_{}({})(out)?", snake(message), arguments.join(", "));
+    if checks.is_empty() {
+        text.line(&format!("{pattern} => {call},"));
+        return;
+    }
+    text.block(&format!("{pattern} => {{"), "}", |text| {
+        for check in checks {
+            text.line(&check);
+        }
+        text.line(&call);
+    });
+}
+
 pub(super) fn writer(text: &mut Text, dialect: &Dialect, message: &Message) {
-    let mut parameters = String::new();
+    let mut parameters = Vec::new();
     let mut generics = String::from("W: Write");
     for field in visible(message) {
         let ty = match field.kind {
@@ -98,86 +113,125 @@ pub(super) fn writer(text: &mut Text, dialect: &Dialect, message: &Message) {
             Kind::FlaggedName => "Option<Name<'_>>".into(),
             Kind::Ranges => {
                 generics.push_str(", R: RangeList");
+                parameters.insert(0, "size: u16".into());
                 "&R".into()
             }
             _ => rust_type(field),
         };
-        parameters.push_str(&format!(", {}: {ty}", field.name));
+        parameters.push(format!("{}: {ty}", field.name));
     }
     text.line("#[cfg(feature = \"encode\")]");
     text.line("#[inline(always)]");
     text.block(
         &format!(
-            "fn write_{}<{generics}>(out: Sink<W>{parameters}) -> Written<W> {{",
-            snake(message)
+            "fn write_{}<{generics}>({}) -> impl SerializeFn<W> {{",
+            snake(message),
+            parameters.join(", ")
         ),
         "}",
-        |text| writer_body(text, dialect, message),
+        |text| serializer(text, dialect, message),
     );
 }
 
-fn writer_body(text: &mut Text, dialect: &Dialect, message: &Message) {
-    let mut before = "";
-    for field in message.fields {
-        let name = field.name;
-        match (field.kind, field.rule) {
-            (Kind::FlaggedBe64, _) => {
-                text.line(&format!("fit::flagged(\"{name}\", {before}, {name})?;"));
-            }
-            (_, Rule::Span) => {
-                text.line(&format!("fit::span(\"{name}\", {before}, {name}.into())?;"));
-            }
-            _ => {}
-        }
-        before = name;
-    }
-    let length = length(message);
-    let mut run = Run::default();
+/// The serializers of a frame in order. Neighbours of fixed size go out in one
+/// write.
+fn serializer(text: &mut Text, dialect: &Dialect, message: &Message) {
+    let mut pieces = Pieces::default();
     for byte in dialect.lead {
-        run.add(1, "u8", byte);
+        pieces.fixed(1, format!("be_u8({byte})"));
     }
-    run.add(2, "be16", message.number);
-    run.add(2, "be16", length);
-    let mut puts = Vec::new();
-    for (i, field) in message.fields.iter().enumerate() {
-        let value = match field.rule {
-            Rule::Equals(value) => value.to_string(),
-            _ => field.name.into(),
-        };
-        let name = field.name;
-        match field.kind {
-            Kind::U8 | Kind::Be32 | Kind::Be64 => {
-                run.add(field.kind.min_size(), prim(field.kind), value);
-            }
-            Kind::FlaggedBe64 => {
-                let flagged = message.fields[i + 1].name;
-                run.add(8, "be64", format!("field::flagged_len({value}, {flagged})"));
-            }
-            Kind::Name => {
-                run.add(1, "u8", format!("{name}.size()"));
-                puts.extend(run.take());
-                puts.push(format!("field::put_name(out, {name})"));
-            }
-            Kind::FlaggedName | Kind::PageSizes | Kind::Ranges => {
-                puts.extend(run.take());
-                puts.push(format!("field::put_{}(out, {name})", prim(field.kind)));
-            }
-        }
+    pieces.fixed(2, format!("be_u16({})", message.number));
+    pieces.fixed(2, format!("be_u16({})", size(message)));
+    for part in parts(message.fields) {
+        pieces.part(&part);
     }
-    puts.extend(run.take());
-    let last = puts.len() - 1;
-    for (i, put) in puts.iter().enumerate() {
-        let (bind, end) = if i < last {
-            ("let out = ", "?;")
-        } else {
-            ("", "")
-        };
-        text.line(&format!("{bind}{put}{end}"));
+    match &pieces.0[..] {
+        [piece] => piece.line(text, ""),
+        all => text.block("tuple((", "))", |text| {
+            for piece in all {
+                piece.line(text, ",");
+            }
+        }),
     }
 }
 
-/// The payload's length: everything of fixed size, then what varies.
-fn length(message: &Message) -> String {
+/// Serializers that go out in one write.
+enum Piece {
+    /// Of fixed size.
+    Fixed { size: usize, parts: Vec<String> },
+    /// Of varying size.
+    Varying(String),
+}
+
+impl Piece {
+    fn line(&self, text: &mut Text, end: &str) {
+        match self {
+            Piece::Fixed { size, parts } => {
+                let all = match &parts[..] {
+                    [part] => part.clone(),
+                    parts => format!("tuple(({}))", parts.join(", ")),
+                };
+                text.line(&format!("fixed::<{size}, _>(move |out| {all}(out)){end}"));
+            }
+            Piece::Varying(part) => text.line(&format!("{part}{end}")),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Pieces(Vec<Piece>);
+
+impl Pieces {
+    fn fixed(&mut self, more: usize, part: String) {
+        if let Some(Piece::Fixed { size, parts }) = self.0.last_mut() {
+            *size += more;
+            parts.push(part);
+            return;
+        }
+        self.0.push(Piece::Fixed {
+            size: more,
+            parts: Vec::from([part]),
+        });
+    }
+
+    fn varying(&mut self, part: String) {
+        self.0.push(Piece::Varying(part));
+    }
+
+    fn part(&mut self, part: &Part<'_>) {
+        match part {
+            Part::Span { start, len } => self.fixed(12, format!("write::span({start}, {len})")),
+            Part::FlaggedSpan { start, len, block } => {
+                let call = format!("write::flagged_span({start}, {len}, {block}.is_some())");
+                self.fixed(16, call);
+                self.varying(format!("write::flagged_name({block})"));
+            }
+            Part::Equals { field, value } => {
+                self.fixed(
+                    field.kind.min_size(),
+                    format!("be_{}({value})", kind(field.kind)),
+                );
+            }
+            Part::Field(field) => {
+                let name = field.name;
+                match field.kind {
+                    Kind::Name => {
+                        self.fixed(1, format!("be_u8({name}.size())"));
+                        self.varying(format!("slice({name}.as_bytes())"));
+                    }
+                    Kind::U8 | Kind::Be32 | Kind::Be64 => {
+                        let call = format!("be_{}({name})", kind(field.kind));
+                        self.fixed(field.kind.min_size(), call);
+                    }
+                    other => self.varying(format!("write::{}({name})", kind(other))),
+                }
+            }
+        }
+    }
+}
+
+/// The payload's size: everything of fixed size, then what varies.
+fn size(message: &Message) -> String {
     let mut fixed = 0;
     let mut varying: Vec<String> = Vec::new();
     for field in message.fields {
@@ -187,13 +241,12 @@ fn length(message: &Message) -> String {
                 fixed += 1;
                 varying.push(format!("u16::from({name}.size())"));
             }
-            Kind::FlaggedName => varying.push(format!("field::flagged_name_size({name})")),
-            Kind::PageSizes => varying.push(format!("field::page_sizes_size({name})")),
-            // The only kind that can make a payload too long.
-            Kind::Ranges => {
-                let before = size_before_last(message, "");
-                return format!("fit::ranges(\"{name}\", {before}, {name})?");
+            Kind::FlaggedName | Kind::PageSizes => {
+                varying.push(format!("write::{}_size({name})", kind(field.kind)));
             }
+            // The only kind that can make a payload too long: its size has been
+            // checked.
+            Kind::Ranges => return "size".into(),
             kind => fixed += kind.min_size(),
         }
     }
@@ -201,24 +254,4 @@ fn length(message: &Message) -> String {
         varying.insert(0, fixed.to_string());
     }
     varying.join(" + ")
-}
-
-/// Neighbouring integers that go out in one write.
-#[derive(Default)]
-struct Run {
-    size: usize,
-    calls: String,
-}
-
-impl Run {
-    fn add(&mut self, size: usize, kind: &str, value: impl Display) {
-        let at = self.size;
-        self.calls.push_str(&format!(".{kind}::<{at}>({value})"));
-        self.size += size;
-    }
-
-    fn take(&mut self) -> Option<String> {
-        let Run { size, calls } = core::mem::take(self);
-        (size > 0).then(|| format!("field::put(out, Run::<{size}>::new(){calls})"))
-    }
 }

@@ -1,4 +1,4 @@
-//! A layout as a row of cells: drawn as boxes, or listed with offsets.
+//! Layouts: a row of cells, drawn as a diagram or listed as a table.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,12 +10,12 @@ use retpath_spec::model::{Field, Kind, Rule, Unit};
 /// Widest diagram, in columns.
 const WIDTH: usize = 92;
 
-/// How many bytes a cell takes.
+/// Size of a cell.
 #[derive(Clone, Debug)]
 pub(super) enum Size {
-    /// Always as many.
+    /// A fixed number of bytes.
     Bytes(usize),
-    /// As many as a number says that this names.
+    /// A number of bytes that the named field gives.
     Varies(&'static str),
 }
 
@@ -26,15 +26,15 @@ pub(super) struct Cell {
     pub(super) name: String,
     /// Bytes.
     pub(super) size: Size,
-    /// Whether it may be absent.
+    /// Whether the field may be absent.
     pub(super) optional: bool,
     /// Type, as the reference writes it.
     pub(super) ty: &'static str,
-    /// What a number counts.
+    /// Unit of the number.
     pub(super) unit: &'static str,
     /// Meaning.
     pub(super) doc: String,
-    /// Its value, where it is always the same or a formula.
+    /// Its value, if it is constant or a formula.
     pub(super) value: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl Cell {
         }
     }
 
-    /// Bytes whose number an earlier cell gives.
+    /// Bytes; an earlier cell gives their number.
     pub(super) fn bytes(name: &str, number: &'static str, doc: &str) -> Self {
         Self {
             size: Size::Varies(number),
@@ -68,7 +68,7 @@ impl Cell {
         }
     }
 
-    /// With the value that it always has.
+    /// With a constant value.
     pub(super) fn value(self, value: impl ToString) -> Self {
         Self {
             value: Some(value.to_string()),
@@ -76,12 +76,12 @@ impl Cell {
         }
     }
 
-    /// With what its number counts.
+    /// With a unit.
     pub(super) fn unit(self, unit: &'static str) -> Self {
         Self { unit, ..self }
     }
 
-    /// May be absent.
+    /// As an optional field.
     pub(super) fn optional(self) -> Self {
         Self {
             optional: true,
@@ -135,7 +135,7 @@ pub(super) fn field(field: &Field) -> Vec<Cell> {
         Kind::Name => name(field.name, &doc).into(),
         Kind::FlaggedName => name(field.name, &doc).map(Cell::optional).into(),
         Kind::PageSizes => {
-            // The row has words for both at once.
+            // One description covers both integers.
             let (summary, target) = doc.split_once(", then ").unwrap_or((&doc, &doc));
             [("page-size summary", summary), ("target page size", target)]
                 .map(|(name, doc)| Cell::integer(name, 8, doc).unit(unit).optional())
@@ -153,7 +153,7 @@ pub(super) fn field(field: &Field) -> Vec<Cell> {
     }
 }
 
-/// Where a cell starts.
+/// Offset of a cell.
 #[derive(Clone, Default)]
 pub(super) struct Offset {
     fixed: usize,
@@ -178,7 +178,7 @@ impl Offset {
     }
 }
 
-/// How many bytes the cells take: "4", "13 + n", "0 or 16".
+/// Total size of the cells: "4", "13 + n", "0 or 16".
 pub(super) fn total(cells: &[Cell]) -> String {
     let sum = |wanted: &dyn Fn(&&Cell) -> bool| {
         let mut end = Offset::default();
@@ -193,7 +193,7 @@ pub(super) fn total(cells: &[Cell]) -> String {
     }
 }
 
-/// The cells as boxes.
+/// The cells as a diagram.
 pub(super) fn diagram(out: &mut Text, cells: &[Cell]) {
     out.line("```text");
     let mut offset = Offset::default();
@@ -215,7 +215,7 @@ pub(super) fn diagram(out: &mut Text, cells: &[Cell]) {
     out.line("");
 }
 
-/// Columns between a cell's borders: its texts, or more for more bytes.
+/// Width of a cell in columns: that of its texts, or more for larger fields.
 fn room(cell: &Cell) -> usize {
     let texts = [
         cell.name.len(),

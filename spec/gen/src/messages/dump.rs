@@ -1,4 +1,4 @@
-//! Bytes on the left, what they mean on the right.
+//! Hex dumps: bytes on the left, their meaning on the right.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,16 +9,16 @@ use retpath_spec::model::{Dialect, Kind, Message, Trailer, Unit};
 use retpath_spec::oracle::{Value, header_size, write};
 use retpath_spec::sample::Sample;
 
-/// Bytes in a line of a dump.
+/// Bytes per line.
 const LINE: usize = 8;
-/// More bytes than this of one thing are left out.
+/// Longest span that is shown in full, in bytes.
 const MOST: usize = 32;
 
 /// Some bytes of a message or a stream.
 pub(super) struct Span {
-    /// The bytes.
+    /// Bytes.
     pub(super) bytes: Vec<u8>,
-    /// What they are.
+    /// Meaning.
     pub(super) what: String,
 }
 
@@ -31,7 +31,7 @@ impl Span {
     }
 }
 
-/// A sample, taken apart into its fields.
+/// A sample, split into its fields.
 pub(super) fn message(dialect: &Dialect, message: &Message, sample: &Sample) -> Vec<Span> {
     let bytes = write(dialect, message, &sample.values);
     let lead = dialect.lead.len();
@@ -95,7 +95,7 @@ fn trailer(message: &Message, sample: &Sample) -> Vec<Span> {
     let bytes = &sample.trailer;
     match message.trailer {
         None | Some(Trailer::End) => Vec::new(),
-        Some(Trailer::Package) => Vec::from([Span::new(bytes, "the nested stream")]),
+        Some(Trailer::Package) => Vec::from([Span::new(bytes, "nested stream")]),
         Some(Trailer::Bitmap) => {
             let size = bytes.len() - 16;
             let bitmap = &bytes[8..8 + size];
@@ -109,7 +109,7 @@ fn trailer(message: &Message, sample: &Sample) -> Vec<Span> {
     }
 }
 
-/// What a dialect calls the number of a message.
+/// The dialect's word for the number of a message.
 pub(super) fn type_name(dialect: &Dialect) -> &'static str {
     match dialect.lead {
         [] => "type",
@@ -140,7 +140,7 @@ pub(super) fn listing(out: &mut Text, spans: &[Span]) {
     out.line("");
 }
 
-/// A number of bytes in words.
+/// A number of bytes, with the unit.
 pub(super) fn bytes(n: &dyn ToString) -> String {
     match n.to_string().as_str() {
         "1" => String::from("1 byte"),

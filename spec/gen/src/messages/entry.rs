@@ -1,16 +1,16 @@
 //! The entry of one message or command.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::super::text::Text;
 use super::cells::{self, Cell};
 use super::dump;
-use retpath_spec::model::{BITMAP_END, Dialect, Message, Refusal, Source, Trailer};
+use retpath_spec::model::{Dialect, Evidence, Literal, Message, Refusal, Source, Trailer};
 use retpath_spec::oracle::payload_bounds;
 use retpath_spec::sample::{Size, sample};
-use retpath_spec::table::return_path::{QEMU, V7};
+use retpath_spec::table::return_path::{BITMAP_END, QEMU, V7};
 
 /// The heading of a message's entry.
 pub(super) fn heading(dialect: &Dialect, message: &Message) -> String {
@@ -37,14 +37,14 @@ pub(super) fn linked(heading: &str, text: &str) -> String {
     format!("[{text}](#{})", anchor(heading))
 }
 
-/// Whether a message has an entry of its own; one that the draft shares with
-/// the merged dialect has not.
+/// Whether a message has an entry of its own. The draft's messages that are
+/// equal in the merged dialect have none.
 pub(super) fn has_entry(dialect: &Dialect, message: &Message) -> bool {
     let same = |other: &&Message| other.number == message.number && other.qemu == message.qemu;
     dialect.name != V7.name || !QEMU.messages.iter().any(|other| same(&other))
 }
 
-/// What a heading is called in a link.
+/// The anchor of a heading.
 fn anchor(heading: &str) -> String {
     heading
         .chars()
@@ -59,17 +59,18 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
-/// A message: what it is for, its layout, what must be refused, an example.
+/// A message: purpose, layout, values, evidence, defects, example.
 pub(super) fn write(out: &mut Text, dialect: &Dialect, message: &Message) {
     out.line(&format!("### {}", heading(dialect, message)));
     out.line("");
     prose(out, message.doc);
-    prose(out, &format!("**Sent by:** {}", message.when));
+    prose(out, &format!("**Sender:** {}", message.when));
 
     let layout = layout(dialect, message);
     cells::diagram(out, &layout);
     cells::table(out, &layout);
     trailer(out, message);
+    values(out, message);
     facts(out, dialect, message);
     refusals(out, dialect, message);
 
@@ -81,7 +82,7 @@ pub(super) fn write(out: &mut Text, dialect: &Dialect, message: &Message) {
     };
     example("Example:", Size::Typical);
     if payload(message).iter().any(|cell| cell.optional) {
-        example("Example without what is optional:", Size::Minimal);
+        example("Example without optional fields:", Size::Minimal);
     }
 }
 
@@ -90,7 +91,7 @@ pub(super) fn layout(dialect: &Dialect, message: &Message) -> Vec<Cell> {
     let payload = payload(message);
     let mut cells = Vec::new();
     for byte in dialect.lead {
-        let doc = "opens a command of the forward stream";
+        let doc = "section type of a command";
         cells.push(Cell::integer("section", 1, doc).value(format!("{byte:#04x}")));
     }
     let number = Cell::integer(dump::type_name(dialect), 2, message.label);
@@ -111,7 +112,7 @@ fn trailer(out: &mut Text, message: &Message) {
         Some(Trailer::Bitmap) => {
             prose(
                 out,
-                "Right behind the frame, not counted by its length, stands the bitmap:",
+                "The bitmap follows directly behind the frame; the frame's length does not cover it:",
             );
             Vec::from([
                 Cell::integer("S", 8, "size of the bitmap, a multiple of 8").unit("bytes"),
@@ -127,7 +128,8 @@ fn trailer(out: &mut Text, message: &Message) {
         Some(Trailer::Package) => {
             prose(
                 out,
-                "Right behind the command, not counted by its length, stands the nested stream:",
+                "The nested stream follows directly behind the command; the command's length does not \
+                 cover it:",
             );
             let name = message.fields[0].name;
             let doc = "sections and commands, without header and EOF";
@@ -139,10 +141,32 @@ fn trailer(out: &mut Text, message: &Message) {
     if message.trailer == Some(Trailer::Bitmap) {
         prose(
             out,
-            "A block of p target pages has a bitmap of 8 × ⌈p / 64⌉ bytes. The bits beyond its last \
-             page are 0.",
+            "The bitmap of a block with p target pages has 8 × ⌈p / 64⌉ bytes. The bits beyond the \
+             last page are 0.",
         );
     }
+}
+
+/// Values of the message's field that have a name.
+fn values(out: &mut Text, message: &Message) {
+    if message.values.is_empty() {
+        return;
+    }
+    out.line(&format!("| {} | meaning | since |", message.fields[0].name));
+    out.line("|---|---|---|");
+    for row in message.values {
+        let since = match row.since {
+            "" => message.since,
+            since => since,
+        };
+        let number = match row.value {
+            Literal::U32(n) if n < 10 => n.to_string(),
+            Literal::U32(n) => format!("{n:#x}"),
+            other => format!("{other:?}"),
+        };
+        out.line(&format!("| {number} | {} | {since} |", row.doc));
+    }
+    out.line("");
 }
 
 fn facts(out: &mut Text, dialect: &Dialect, message: &Message) {
@@ -160,11 +184,12 @@ fn facts(out: &mut Text, dialect: &Dialect, message: &Message) {
     );
     fact("payload", &dump::bytes(&cells::total(&payload(message))));
     fact("since", message.since);
-    if let Some(gate) = message.gate {
-        fact("capability", gate);
+    if !message.gate.is_empty() {
+        fact("capability", &message.gate.join(" or "));
     }
     fact("written by", &place(&message.writer));
     fact("read by", &place(&message.reader));
+    fact("evidence", &evidence(message.seen));
     out.line("");
 }
 
@@ -180,7 +205,7 @@ fn refusals(out: &mut Text, dialect: &Dialect, message: &Message) {
     out.line(&match (min, max) {
         (0, 0) => "- A payload.".into(),
         (0, max) => format!("- A payload of more than {}.", dump::bytes(&max)),
-        (min, max) if min == max => format!("- A payload of other than {}.", dump::bytes(&min)),
+        (min, max) if min == max => format!("- A payload that is not {} long.", dump::bytes(&min)),
         (min, max) if max == whole => format!("- A payload of fewer than {}.", dump::bytes(&min)),
         (min, max) => format!(
             "- A payload of fewer than {min} or more than {}.",
@@ -190,14 +215,30 @@ fn refusals(out: &mut Text, dialect: &Dialect, message: &Message) {
     list(out, message.refuse);
 }
 
+/// How something was established, in words.
+pub(super) fn evidence(seen: &[Evidence]) -> String {
+    let parts = seen.iter().map(|evidence| {
+        let (word, releases) = (evidence.word(), evidence.releases());
+        match evidence {
+            Evidence::Unverified("") => word.into(),
+            Evidence::Unverified(_) => format!("{word}: {releases}"),
+            _ => format!("{word} {releases}"),
+        }
+    });
+    parts.collect::<Vec<String>>().join("; ")
+}
+
 /// Refusals as a list.
 pub(super) fn list(out: &mut Text, refusals: &[Refusal]) {
     for refusal in refusals {
-        let laxer = match refusal.laxer {
-            None => String::new(),
-            Some(laxer) => format!(" *{laxer}*"),
-        };
-        out.line(&format!("- {}{laxer}", refusal.what));
+        let mut line = format!("- {}", refusal.what);
+        if let Some(laxer) = refusal.laxer {
+            line += &format!(" *{laxer}*");
+        }
+        if !refusal.seen.is_empty() {
+            line += &format!(" ({})", evidence(refusal.seen));
+        }
+        out.line(&line);
     }
     out.line("");
 }

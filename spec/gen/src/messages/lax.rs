@@ -1,4 +1,4 @@
-//! What concerns all entries at once: QEMU's laxness, and the releases.
+//! Tables over all entries: what QEMU accepts, and what each release added.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -12,7 +12,7 @@ use retpath_spec::model::Refusal;
 use retpath_spec::table::return_path::QEMU;
 use retpath_spec::table::{DIALECTS, command::COMMAND, ram, stream};
 
-/// One table of all points.
+/// One table of everything that QEMU accepts and this project refuses.
 pub(super) fn table(out: &mut Text) {
     out.line("| in | this project refuses | QEMU |");
     out.line("|---|---|---|");
@@ -52,7 +52,7 @@ pub(super) fn table(out: &mut Text) {
     out.line("");
 }
 
-/// Releases, and what each brought.
+/// Releases, and what each added.
 pub(super) fn releases(out: &mut Text) {
     let mut since: BTreeMap<(u32, u32), (String, Vec<String>)> = BTreeMap::new();
     let mut add = |release: &str, what: String| {
@@ -76,7 +76,7 @@ pub(super) fn releases(out: &mut Text) {
     for subsection in stream::SUBSECTIONS {
         add(subsection.since, format!("`{}`", subsection.name));
     }
-    out.line("| release | what it brought |");
+    out.line("| release | added |");
     out.line("|---|---|");
     for (release, what) in since.into_values() {
         out.line(&format!("| {release} | {} |", what.join(", ")));

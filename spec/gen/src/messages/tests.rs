@@ -1,4 +1,4 @@
-//! What the reference would say of rows that the tables do not have.
+//! The reference on rows that the tables do not have.
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -19,7 +19,7 @@ const FORMS: [Form; 8] = [
 ];
 
 #[test]
-fn has_words_for_every_form() {
+fn has_a_notation_for_every_form() {
     let words = FORMS.map(forward::notation);
     let wanted = [
         "`be16`",
@@ -35,7 +35,7 @@ fn has_words_for_every_form() {
 }
 
 #[test]
-fn has_a_box_for_every_form() {
+fn has_a_cell_for_every_form() {
     let cells = |form| -> Vec<String> {
         let doc = "a part";
         let part = Part {
@@ -65,7 +65,7 @@ fn has_a_box_for_every_form() {
 }
 
 #[test]
-fn counts_bytes_as_people_do() {
+fn writes_sizes_with_singular_and_plural() {
     assert_eq!(dump::bytes(&0), "0 bytes");
     assert_eq!(dump::bytes(&1), "1 byte");
     assert_eq!(dump::bytes(&"n"), "n bytes");

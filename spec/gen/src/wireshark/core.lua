@@ -15,29 +15,29 @@ for number, dialect in ipairs(DIALECTS) do
     choices[number] = { number, dialect.name, number }
 end
 proto.prefs.dialect = Pref.enum("Dialect", 1,
-    "What the destination speaks; every released QEMU speaks " .. DIALECTS[1].name,
+    "Dialect of the destination; every released QEMU speaks " .. DIALECTS[1].name,
     choices, false)
 proto.prefs.ports = Pref.range("TCP ports", "",
     "Ports that destinations listen on", 65535)
 proto.prefs.both = Pref.bool("Both directions", false,
-    "Take what goes to the port for a return path, too")
+    "Dissect data to the port as a return path as well")
 proto.prefs.bitmap_limit = Pref.uint("Largest received bitmap (KiB)", 4096,
     "A larger one is not reassembled, and nothing behind it is dissected; 4096 KiB "
-    .. "are enough for a block of 128 GiB in pages of 4 KiB")
+    .. "suffice for a block of 128 GiB with pages of 4 KiB")
 
 local tcp_stream = Field.new("tcp.stream")
 local as_data = Dissector.get("data")
 
--- Return paths that cannot be followed any further: stream and port to the
--- frame where that began, and why.
+-- Return paths that are not dissected any further: stream and port to the frame
+-- where that began, and the reason.
 local lost = {}
 
 function proto.init()
     lost = {}
 end
 
--- What names one direction of a connection; nothing for bytes from a file,
--- of which no more will come.
+-- Identifies one direction of a connection; nil for bytes from a file, which
+-- are complete.
 local function flow(pinfo)
     local stream = tcp_stream()
     return stream and stream.value .. ":" .. pinfo.src_port
@@ -63,7 +63,7 @@ local function count_bits(bytes)
     return n
 end
 
--- A name as text for people: what is not printable is escaped.
+-- A name as text, with unprintable bytes escaped.
 local function printable(name)
     return (name:gsub("[^\32-\126]", function(c)
         return string.format("\\x%02x", c:byte())
@@ -85,9 +85,8 @@ local function fault(rule, at, size, name)
     return { rule = rule, at = at, size = size, name = name }
 end
 
--- Reads a field at `at`; the payload ends at `stop`. Returns its value, where
--- it ends, and what is wrong with it. A flagged name that is not there has no
--- value and no size.
+-- Reads a field at `at`; the payload ends at `stop`. Returns its value, its end
+-- and the violated rule. An absent flagged name has no value and no size.
 local function read_field(row, tvb, at, stop, seen)
     local size = row.size
     if size then
@@ -117,7 +116,7 @@ local function read_field(row, tvb, at, stop, seen)
     return name, at + 1 + n, name:find("\0", 1, true) and "nul"
 end
 
--- The rule that a number breaks.
+-- The rule that a number violates.
 local function broken(row, value, before)
     if row.equals and value ~= UInt64(row.equals) then
         return "value"
@@ -128,8 +127,8 @@ local function broken(row, value, before)
     end
 end
 
--- Reads the payload of `message`. Returns what it found, one entry for each
--- field, and what is wrong.
+-- Reads the payload of `message`. Returns one entry for each field, and the
+-- defect.
 local function read_payload(message, tvb, start, stop)
     local found, seen, at, before = {}, {}, start, nil
     for _, row in ipairs(message.fields) do
@@ -149,8 +148,8 @@ local function read_payload(message, tvb, start, stop)
     return found
 end
 
--- Looks at the message at `at`, of which the bytes up to `stop` are there.
--- Returns the message, or how many more bytes are needed at least.
+-- Reads the message at `at`; bytes up to `stop` are available. Returns the
+-- message, or the minimum number of further bytes.
 local function read_message(dialect, tvb, at, stop)
     local have = stop - at
     if have < 4 then
@@ -219,7 +218,7 @@ local function show_bitmap(bitmap, row, tvb, tree)
     tree:add(row.end_mark, tvb(bitmap.at + 8 + bitmap.bytes, 8))
 end
 
--- Adds a message to the tree. Returns it in one line.
+-- Adds a message to the tree. Returns its summary line.
 local function show_message(it, tvb, tree)
     local label = it.row and it.row.label or "type " .. it.type
     local line = { label }
@@ -266,7 +265,7 @@ local function show_message(it, tvb, tree)
     return line
 end
 
--- Bytes that nothing can be made of.
+-- Marks the remaining bytes as not dissected.
 local function show_rest(tvb, at, expert, text, tree)
     if at < tvb:len() then
         local top = tree:add(proto, tvb(at))
@@ -275,7 +274,7 @@ local function show_rest(tvb, at, expert, text, tree)
     end
 end
 
--- Whether bytes come from the side that a migration connects to.
+-- Whether the bytes come from the listening side.
 local function from_destination(pinfo)
     local port = pinfo.match_uint
     return proto.prefs.both or pinfo.dst_port ~= port or pinfo.src_port == port
@@ -310,7 +309,7 @@ function proto.dissector(tvb, pinfo, tree)
             break
         elseif need then
             show_rest(tvb, at, experts.cut_short, need .. " more bytes are needed", tree)
-            lines[#lines + 1] = "[cut short]"
+            lines[#lines + 1] = "[incomplete]"
             lose("out_of_step")
             break
         end

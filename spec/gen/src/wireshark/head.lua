@@ -1,23 +1,21 @@
 --
--- Dissects what a QEMU migration's destination sends back to its source.
+-- Dissects the return path of a QEMU migration: destination to source.
 --
 --   wireshark -X lua_script:qemu_migration_rp.lua -d tcp.port==4444,qemu_rp capture.pcapng
 --
 -- or copy this file into Wireshark's folder for personal Lua plugins and set
 -- the ports under Preferences, Protocols, QEMU_RP. The port is the one that
--- the destination listens on: what comes from it is the return path, what goes
--- to it is the forward stream, which is shown as data.
+-- the destination listens on: data from it is the return path, data to it is
+-- the forward stream, which is shown as data.
 --
--- A return path that was recorded as a file can be looked at, too:
+-- A return path that was recorded to a file can be dissected as well:
 --
 --   od -Ax -tx1 -v capture.rp | text2pcap -P qemu_rp - capture.pcapng
 --
--- The two dialects cannot be told apart by their bytes. The merged one is what
--- every released QEMU speaks; for the draft of June 2015 add
--- -o qemu_rp.dialect:v7.
+-- The bytes do not distinguish the two dialects. Every released QEMU speaks the
+-- merged one; for the draft of June 2015 add -o qemu_rp.dialect:v7.
 --
--- After a malformed message nothing of that return path is dissected: the
--- protocol offers no way to find the next message. QEMU's source gives up
--- there as well.
+-- Nothing behind a malformed message is dissected: the protocol offers no way to
+-- find the next message, and QEMU's source stops reading as well.
 
 local proto = Proto("qemu_rp", "QEMU Migration Return Path")

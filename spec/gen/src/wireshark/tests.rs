@@ -1,4 +1,4 @@
-//! What the dissector would do with rows that no return path has.
+//! The generator of the dissector on rows that no return path has.
 
 use super::*;
 use retpath_spec::sample;
@@ -13,7 +13,7 @@ const FIELD: Field = Field {
 };
 
 #[test]
-fn has_a_type_for_every_kind_of_number_and_name() {
+fn maps_numbers_and_names_to_lua_types() {
     let of = |kind, unit| {
         lua_type(&Field {
             kind,
@@ -30,7 +30,7 @@ fn has_a_type_for_every_kind_of_number_and_name() {
 
 #[test]
 #[should_panic(expected = "value: the dissector knows no PageSizes")]
-fn refuses_to_be_made_for_a_kind_that_it_has_no_type_for() {
+fn panics_on_a_kind_without_a_lua_type() {
     lua_type(&Field {
         kind: Kind::PageSizes,
         ..FIELD
@@ -39,20 +39,20 @@ fn refuses_to_be_made_for_a_kind_that_it_has_no_type_for() {
 
 #[test]
 #[should_panic(expected = "value: the dissector knows no Ranges")]
-fn refuses_to_be_made_for_a_kind_that_it_cannot_read() {
+fn panics_on_a_kind_that_the_dissector_cannot_read() {
     let kind = Kind::Ranges;
     row(&QEMU, &QEMU.messages[0], &Field { kind, ..FIELD });
 }
 
 #[test]
 #[should_panic(expected = "no return path has packages")]
-fn refuses_to_be_made_for_a_message_with_a_package() {
+fn panics_on_a_message_with_a_package() {
     let packaged = sample::row(&COMMAND, "PACKAGED");
     one_message(&mut Text::default(), &COMMAND, packaged);
 }
 
 #[test]
-fn begins_titles_with_a_capital() {
+fn capitalizes_titles() {
     assert_eq!(capitalised("start"), "Start");
     assert_eq!(capitalised(""), "");
 }

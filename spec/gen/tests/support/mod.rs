@@ -1,6 +1,6 @@
-//! What several tests need.
+//! Shared by the tests of the generator.
 
-#![allow(dead_code)] // No test needs all of it.
+#![allow(dead_code)] // Each test uses a part of it.
 
 pub(crate) mod pcap;
 pub(crate) mod reading;
@@ -38,7 +38,7 @@ pub(crate) fn return_paths(folder: &str) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// A path for a file of the test's own.
+/// A path for a temporary file.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }

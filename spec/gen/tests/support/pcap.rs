@@ -1,16 +1,16 @@
-//! Writes a capture file of TCP connections, one packet for each piece.
+//! Writes a capture file of TCP connections, one packet per piece of data.
 //!
-//! Classic pcap, Ethernet, IPv4, checksums included; nothing is lost or sent
-//! twice. The destination listens on [`PORT`]; each connection comes from a
-//! port of its own, counted up from [`FIRST_CLIENT`].
+//! Classic pcap, Ethernet, IPv4, with checksums, without loss or
+//! retransmission. The destination listens on [`PORT`]; the connections come
+//! from consecutive ports that start at [`FIRST_CLIENT`].
 
 /// Port that the migration's destination listens on.
 pub(crate) const PORT: u16 = 4444;
 /// Port of the source's end of the first connection.
 pub(crate) const FIRST_CLIENT: u16 = 20000;
-/// Bytes of a packet in front of what TCP carries.
+/// Size of a packet's headers, in bytes.
 pub(crate) const OVERHEAD: usize = 14 + 20 + 20;
-/// Most bytes that fit into one packet.
+/// Largest payload of a packet, in bytes.
 pub(crate) const ROOM: usize = 65535 - 40;
 
 const SOURCE: [u8; 4] = [10, 0, 0, 1];
@@ -19,12 +19,12 @@ const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 const PUSH_ACK: u8 = 0x18;
 
-/// Which end of a connection sends.
+/// The sender of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The migration's source: it connects, and writes the forward stream.
+    /// The migration's source, which connects and writes the forward stream.
     Source,
-    /// The migration's destination: it listens, and writes the return path.
+    /// The migration's destination, which listens and writes the return path.
     Destination,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Pcap {
     connections: u16,
 }
 
-/// A connection in it.
+/// A connection of a capture.
 pub(crate) struct Connection {
     client: u16,
     /// Next sequence numbers of the source and of the destination.
@@ -124,7 +124,7 @@ impl Pcap {
         packet.extend(tcp);
 
         let size = u32::try_from(packet.len()).unwrap();
-        // A millisecond for each packet.
+        // One millisecond per packet.
         let time = [self.packets / 1000, self.packets % 1000 * 1000];
         for number in [time[0], time[1], size, size] {
             self.bytes.extend(number.to_le_bytes());
@@ -134,8 +134,8 @@ impl Pcap {
     }
 }
 
-/// A capture of one packet that is `data` for the dissector of this name, and
-/// nothing else.
+/// A capture of a single packet that passes `data` to the dissector of this
+/// name.
 pub(crate) fn upper_pdu(dissector: &str, data: &[u8]) -> Vec<u8> {
     let name = dissector.len().next_multiple_of(4);
     let mut packet = Vec::from([0, 12]);
@@ -151,7 +151,7 @@ pub(crate) fn upper_pdu(dissector: &str, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The file's head.
+/// The file header.
 fn head(link_type: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(0xa1b2_c3d4_u32.to_le_bytes());
@@ -162,7 +162,7 @@ fn head(link_type: u32) -> Vec<u8> {
     bytes
 }
 
-/// The Internet's checksum (RFC 1071).
+/// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| match *pair {
         [high, low] => u32::from(u16::from_be_bytes([high, low])),

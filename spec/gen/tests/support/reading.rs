@@ -1,14 +1,15 @@
-//! What a reader makes of a return path, in a form that readers share.
+//! The messages of a return path, in a form that all readers share.
 
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Qemu, V7, Value as Shown};
-use retpath_spec::model::{BITMAP_END, Dialect, Trailer};
-use retpath_spec::oracle::{self, Refused, Step, Value};
+use retpath_spec::model::{Dialect, Trailer};
+use retpath_spec::oracle::{self, Outcome, Refused, Value};
+use retpath_spec::table::return_path::BITMAP_END;
 
-/// A message as a reader saw it.
+/// A message as a reader reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Where its frame starts, in bytes from the start of the return path.
+    /// Start of its frame, in bytes from the start of the return path.
     pub(crate) offset: usize,
     /// Label of the message.
     pub(crate) label: String,
@@ -18,24 +19,24 @@ pub(crate) struct Seen {
     pub(crate) fields: Vec<(String, String)>,
 }
 
-/// The walker's reading, up to the first defect or to where the return path is
-/// cut short; offsets from the start of `input`.
-pub(crate) fn walker(dialect: &Dialect, input: &[u8]) -> (Vec<Seen>, Option<Refused>) {
+/// What the oracle reads, up to the first defect or to an incomplete message.
+/// Offsets count from the start of `input`.
+pub(crate) fn read_with_oracle(dialect: &Dialect, input: &[u8]) -> (Vec<Seen>, Option<Refused>) {
     let mut seen = Vec::new();
     let mut at = 0;
     while at < input.len() {
-        let walked = match oracle::read(dialect, &input[at..]) {
-            Ok(Step::Message(walked)) => walked,
-            Ok(Step::Need(_)) => break,
+        let parsed = match oracle::read(dialect, &input[at..]) {
+            Ok(Outcome::Message(parsed)) => parsed,
+            Ok(Outcome::Need(_)) => break,
             Err(refused) => {
                 let offset = at + refused.offset;
                 return (seen, Some(Refused { offset, ..refused }));
             }
         };
-        let row = dialect.messages.iter().find(|m| m.number == walked.number);
-        let row = row.expect("the walker knows rows only");
+        let row = dialect.messages.iter().find(|m| m.number == parsed.number);
+        let row = row.expect("the oracle reads rows only");
         let mut fields = Vec::new();
-        for (field, value) in row.fields.iter().zip(&walked.values) {
+        for (field, value) in row.fields.iter().zip(&parsed.values) {
             let value = match value {
                 Value::Number(n) => n.to_string(),
                 Value::Name(name) => hex(name),
@@ -44,7 +45,7 @@ pub(crate) fn walker(dialect: &Dialect, input: &[u8]) -> (Vec<Seen>, Option<Refu
             };
             fields.push((field.name.to_string(), value));
         }
-        let mut end = at + walked.size;
+        let mut end = at + parsed.size;
         if row.trailer == Some(Trailer::Bitmap) {
             let Some((size, received)) = trailer(&input[end..]) else {
                 break;
@@ -63,19 +64,19 @@ pub(crate) fn walker(dialect: &Dialect, input: &[u8]) -> (Vec<Seen>, Option<Refu
     (seen, None)
 }
 
-/// The codec's reading of a sound return path.
-pub(crate) fn codec(dialect: &Dialect, input: &[u8]) -> Vec<Seen> {
+/// What the codec reads in a valid return path.
+pub(crate) fn read_with_codec(dialect: &Dialect, input: &[u8]) -> Vec<Seen> {
     match dialect.name {
         "qemu" => decode::<Qemu>(input),
         "v7" => decode::<V7>(input),
-        other => panic!("{other} is no return path"),
+        other => panic!("{other} is not a dialect of the return path"),
     }
 }
 
 fn decode<D: retpath_codec::Dialect>(mut input: &[u8]) -> Vec<Seen> {
     let mut seen: Vec<Seen> = Vec::new();
     let mut stream = Stream::<D>::new(u64::MAX);
-    while let Some(item) = stream.next(&mut input).expect("a sound return path") {
+    while let Some(item) = stream.next(&mut input).expect("a valid return path") {
         match item {
             Item::Message { offset, message } => {
                 let mut fields = Vec::new();
@@ -103,11 +104,11 @@ fn decode<D: retpath_codec::Dialect>(mut input: &[u8]) -> Vec<Seen> {
             }
         }
     }
-    stream.finish().expect("a whole return path");
+    stream.finish().expect("a complete return path");
     seen
 }
 
-/// Size in bytes and number of pages of a sound trailer, if it is all there.
+/// Size in bytes and number of pages of a valid trailer, if it is complete.
 fn trailer(input: &[u8]) -> Option<(usize, u32)> {
     let (size, rest) = input.split_first_chunk::<8>()?;
     let size = usize::try_from(u64::from_be_bytes(*size)).ok()?;

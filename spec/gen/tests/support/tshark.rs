@@ -1,5 +1,5 @@
-//! Runs tshark with the dissector, and reads its answer (PDML, one element to
-//! a line).
+//! Runs tshark with the dissector and parses its output (PDML, one element per
+//! line).
 
 use std::fs;
 use std::path::Path;
@@ -8,30 +8,30 @@ use std::process::{Command, Stdio};
 use super::reading::Seen;
 use super::{pcap, root, scratch};
 
-/// What tshark made of the connections of a capture, in their order.
+/// tshark's view of the connections of a capture, in order.
 pub(crate) type Flows = Vec<Flow>;
 
-/// What tshark made of one connection.
+/// tshark's view of one connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flow {
-    /// The messages that are in order.
+    /// The valid messages.
     pub(crate) seen: Vec<Seen>,
     /// The first defect.
     pub(crate) defect: Option<Defect>,
-    /// Names of the expert notes, in order.
+    /// Names of the expert items, in order.
     pub(crate) experts: Vec<String>,
-    /// Bytes of the return path that the messages in order took.
+    /// Size of the valid messages, in bytes.
     bytes: usize,
 }
 
-/// A defect that tshark showed.
+/// A defect that tshark reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Defect {
-    /// Where in its packet.
+    /// Position in its packet.
     pub(crate) pos: usize,
-    /// The rule that is broken.
+    /// The violated rule.
     pub(crate) rule: String,
-    /// The field to blame.
+    /// The malformed field.
     pub(crate) field: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn dissect(name: &str, capture: &[u8], options: &[&str]) -> Flows {
     flows(&run(name, capture, &all))
 }
 
-/// What tshark prints for a capture.
+/// tshark's output for a capture.
 pub(crate) fn run(name: &str, capture: &[u8], options: &[&str]) -> String {
     let path = scratch(&format!("{name}.pcap"));
     fs::write(&path, capture).unwrap();
@@ -53,7 +53,7 @@ pub(crate) fn run(name: &str, capture: &[u8], options: &[&str]) -> String {
 
 fn tshark(lua: &Path, capture: &Path, options: &[&str]) -> String {
     let out = Command::new("tshark")
-        // A home without settings or plugins.
+        // A home directory without settings or plugins.
         .env("HOME", scratch(""))
         .env_remove("XDG_CONFIG_HOME")
         .arg("-X")
@@ -147,16 +147,16 @@ fn flows(pdml: &str) -> Flows {
     flows
 }
 
-/// Paths of expert notes; the others are fields.
+/// Whether the path is that of an expert item, not of a field.
 fn is_expert(path: &str) -> bool {
     path.starts_with("malformed.") || matches!(path, "cut_short" | "out_of_step" | "bitmap_limit")
 }
 
-/// Name and value as [`Seen`] has them, of those fields that it has.
+/// Name and value as in [`Seen`], if the field is part of it.
 fn value(path: &str, field: &str, show: &str) -> Option<(String, String)> {
     let name = path.trim_start_matches("v7.").split_once('.')?.1;
     match name {
-        // What people see; the bytes are in `block.raw`.
+        // For display only; `block.raw` has the bytes.
         "block" | "block.len" | "len.named" | "bitmap.data" | "bitmap.end_mark" => None,
         "block.raw" => Some(("block".into(), attribute(field, "value")?.into())),
         _ => {
@@ -164,7 +164,7 @@ fn value(path: &str, field: &str, show: &str) -> Option<(String, String)> {
                 Some(hex) => u64::from_str_radix(hex, 16),
                 None => show.parse(),
             };
-            let number = number.unwrap_or_else(|_| panic!("{path}={show} is no number"));
+            let number = number.unwrap_or_else(|_| panic!("{path}={show} is not a number"));
             Some((name.into(), number.to_string()))
         }
     }
@@ -184,5 +184,5 @@ fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 
 fn number(text: Option<&str>) -> usize {
     text.and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| panic!("{text:?} is no number"))
+        .unwrap_or_else(|| panic!("{text:?} is not a number"))
 }

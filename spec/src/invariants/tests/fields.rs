@@ -1,4 +1,4 @@
-//! Laws of payloads: what fields may stand where.
+//! Invariants of payloads: which field may follow which.
 
 use super::*;
 
@@ -19,12 +19,12 @@ const RANGES: Field = Field {
 };
 
 #[test]
-fn payloads_fit_and_only_their_end_is_open() {
+fn requires_payloads_that_fit_and_end_with_variable_fields() {
     fields(&[START, LEN, BLOCK], 268);
-    let long = "the longest payload passes the dialect's limit";
+    let long = "the longest payload exceeds the dialect's limit";
     refused(long, || fields(&[START, LEN, BLOCK], 267));
     fields(&[BLOCK, RANGES], 65535);
-    let open = "a field of open length is not the last one";
+    let open = "a field of variable length is not the last one";
     refused(open, || fields(&[RANGES, BLOCK], 65535));
     let flag = Field {
         name: "other",
@@ -43,11 +43,11 @@ fn payloads_fit_and_only_their_end_is_open() {
 }
 
 #[test]
-fn lengths_go_with_starts() {
+fn requires_a_start_before_each_length() {
     let start = "a length without a start before it";
     refused(start, || fields(&[LEN], 512));
     refused(start, || fields(&[BLOCK, LEN], 512));
-    let kind = "a kind of length that the codec has no parser for";
+    let kind = "a length of a kind that the codec cannot parse";
     refused(kind, || {
         fields(
             &[
@@ -63,7 +63,7 @@ fn lengths_go_with_starts() {
 }
 
 #[test]
-fn fixed_values_fit_their_fields() {
+fn requires_fixed_values_that_fit() {
     let fixed = |kind, value| {
         let rule = Rule::Equals(value);
         move || {
@@ -83,7 +83,7 @@ fn fixed_values_fit_their_fields() {
     refused(words, fixed(Kind::U8, 0x100));
     refused(words, fixed(Kind::Be32, 0x1_0000_0000));
     refused(words, fixed(Kind::Be64, 1));
-    let words = "a kind that the codec reads only with a rule";
+    let words = "a kind that the codec parses only with a rule";
     refused(words, || {
         fields(
             &[Field {
@@ -100,8 +100,8 @@ fn fixed_values_fit_their_fields() {
 }
 
 #[test]
-fn flags_go_with_names() {
-    let words = "a flag without a name for it";
+fn requires_a_name_behind_each_flag() {
+    let words = "a flag without a name behind it";
     refused(words, || fields(&[START, FLAGGED], 512));
     refused(words, || fields(&[START, FLAGGED, BLOCK], 512));
     let words = "a flagged name without a flag before it";
@@ -110,7 +110,7 @@ fn flags_go_with_names() {
 }
 
 #[test]
-fn trailers_go_with_their_fields() {
+fn requires_the_fields_of_each_trailer() {
     let with = |fields: &'static [Field], kind| {
         move || {
             let trailer = Some(kind);
@@ -128,11 +128,11 @@ fn trailers_go_with_their_fields() {
     with(&[BLOCK], Trailer::Bitmap)();
     with(&[SIZE], Trailer::Package)();
     with(&[], Trailer::End)();
-    let words = "a bitmap belongs to exactly one named block";
+    let words = "a bitmap without exactly one block name";
     refused(words, with(&[], Trailer::Bitmap));
     refused(words, with(&[SIZE], Trailer::Bitmap));
     refused(words, with(&[BLOCK, SIZE], Trailer::Bitmap));
-    let words = "a package's size is its command's only field";
+    let words = "a package without exactly one size";
     refused(words, with(&[], Trailer::Package));
     refused(words, with(&[BLOCK], Trailer::Package));
     refused(words, with(&[SIZE, START], Trailer::Package));

@@ -1,4 +1,4 @@
-//! Laws of RAM records and of sections.
+//! Invariants of RAM records and sections.
 
 use super::*;
 
@@ -9,7 +9,7 @@ const NOWHERE: Legal = Legal {
 };
 
 #[test]
-fn records_are_single_flags_that_are_legal_somewhere() {
+fn requires_single_flags_that_are_allowed_somewhere() {
     records(&[
         RECORD,
         Record {
@@ -20,16 +20,16 @@ fn records_are_single_flags_that_are_legal_somewhere() {
     let words = "a RAM flag is not one bit";
     refused(words, || records(&[Record { flag: 0, ..RECORD }]));
     refused(words, || records(&[Record { flag: 3, ..RECORD }]));
-    let words = "a RAM flag reaches into the offset";
+    let words = "a RAM flag overlaps the offset";
     refused(words, || {
         records(&[Record {
             flag: 1024,
             ..RECORD
         }])
     });
-    let words = "RAM flags are not in order, or one is there twice";
+    let words = "RAM flags are not strictly ascending";
     refused(words, || records(&[RECORD, RECORD]));
-    let words = "a RAM record is legal nowhere, or refused and yet legal";
+    let words = "a RAM record must be either refused or allowed somewhere";
     refused(words, || {
         records(&[Record {
             legal: NOWHERE,
@@ -70,7 +70,7 @@ fn records_are_single_flags_that_are_legal_somewhere() {
 }
 
 #[test]
-fn sections_are_in_order_and_only_their_end_is_open() {
+fn requires_ascending_sections_with_open_parts_last() {
     sections(&[
         SECTION,
         Section {
@@ -78,9 +78,9 @@ fn sections_are_in_order_and_only_their_end_is_open() {
             ..SECTION
         },
     ]);
-    let words = "section numbers are not in order, or one is there twice";
+    let words = "section numbers are not strictly ascending";
     refused(words, || sections(&[SECTION, SECTION]));
-    let words = "a part of open length is not the last one";
+    let words = "a part without a length is not the last one";
     for form in [Form::Open, Form::Counted] {
         let open = || Part { form, ..PART };
         parts(&[PART, open()]);

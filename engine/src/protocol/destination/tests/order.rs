@@ -1,5 +1,6 @@
 use super::*;
 use crate::blocks::BlockError;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 #[test]
 fn passes_through_the_phases_of_a_migration() {
@@ -196,7 +197,7 @@ fn refuses_unsupported_features() {
 fn answers_every_ping_with_its_value() {
     let mut dest = Dest::advised(1);
     dest.ping(1).unwrap();
-    dest.ping(0x42).unwrap();
+    dest.ping(PING_PACKAGE_LOADED).unwrap();
     assert_eq!(dest.said(), ["PONG 0x1", "PONG 0x42"]);
     dest.package(&[3, 0xffff_ffff]).unwrap();
     dest.ping(4).unwrap();
@@ -217,13 +218,13 @@ fn answers_ping_0x42_once_the_device_state_is_saved() {
     assert_eq!(dest.said(), ["PONG 0x42"]);
     dest.core.device_state_saved().unwrap();
     assert_eq!(dest.said(), [""; 0]);
-    dest.ping(0x42).unwrap();
+    dest.ping(PING_PACKAGE_LOADED).unwrap();
     assert_eq!(dest.said(), ["PONG 0x42"]);
 }
 
 #[test]
 fn refuses_pings_while_too_many_pongs_are_unread() {
-    for value in [1, PING_LOADED] {
+    for value in [1, PING_PACKAGE_LOADED] {
         let mut dest = Dest::advised(1);
         dest.package(&[]).unwrap();
         for _ in 0..MAX_PONGS {

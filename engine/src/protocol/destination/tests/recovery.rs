@@ -1,4 +1,5 @@
 use super::*;
+use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 fn bitmap(dest: &mut Dest, block: &str) -> Result<(), Error> {
     dest.command(&Command::RecvBitmap { block: name(block) })
@@ -325,7 +326,7 @@ fn refuses_recovery_commands_in_the_wrong_order() {
 #[test]
 fn answers_ping_0x42_on_the_next_connection() {
     let mut dest = Dest::advised(1);
-    dest.package(&[0x42]).unwrap();
+    dest.package(&[PING_PACKAGE_LOADED]).unwrap();
     dest.core.link_lost(Main).unwrap();
     dest.core.device_state_saved().unwrap();
     assert_eq!(dest.said(), [""; 0]);

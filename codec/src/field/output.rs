@@ -1,0 +1,111 @@
+//! What makes cookie-factory fit this crate: where messages are written to, and
+//! two combinators.
+//!
+//! cookie-factory has nothing inlined, and hands on each field by itself. In a
+//! plain release build a page request takes 2.67 times as long to write as with
+//! hand-written code if `tuple` is cookie-factory's own, 1.28 times if fields are
+//! not gathered by [`fixed`], and 1.08 times as it is here (`codec/bench`, 90 %
+//! page requests).
+
+use core::mem;
+use std::io::{self, Write};
+use std::vec::Vec;
+
+use cookie_factory::combinator::slice;
+use cookie_factory::{GenError, GenResult, SerializeFn, WriteContext};
+
+use crate::fit::Unfit;
+
+/// Where a message is written to.
+pub(crate) type Sink<W> = WriteContext<W>;
+
+/// The sink behind what was written, if it could be.
+pub(crate) type Written<W> = Result<Sink<W>, Refused>;
+
+/// A value that may not be written, or too little room.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+impl From<Unfit> for Refused {
+    #[inline(always)]
+    fn from(_: Unfit) -> Self {
+        Self
+    }
+}
+
+impl From<GenError> for Refused {
+    #[inline(always)]
+    fn from(_: GenError) -> Self {
+        Self
+    }
+}
+
+/// The free part of a slice. Takes all of a write or nothing, so that the
+/// size of a write stays known: `&mut [u8]` takes what fits, which makes
+/// every write a `memcpy` of unknown size.
+pub(crate) struct Room<'a>(pub(crate) &'a mut [u8]);
+
+impl Write for Room<'_> {
+    #[inline(always)]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some((to, rest)) = mem::take(&mut self.0).split_at_mut_checked(bytes.len()) else {
+            return Ok(0);
+        };
+        to.copy_from_slice(bytes);
+        self.0 = rest;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Serializers one after the other: cookie-factory's `tuple`.
+#[inline(always)]
+pub(crate) fn tuple<W>(list: impl Tuple<W>) -> impl SerializeFn<W> {
+    move |out| list.serialize(out)
+}
+
+/// A list of serializers.
+pub(crate) trait Tuple<W> {
+    fn serialize(&self, out: Sink<W>) -> GenResult<W>;
+}
+
+macro_rules! tuples {
+    ($first:ident $($rest:ident)*) => {
+        impl<W, $first: SerializeFn<W>, $($rest: SerializeFn<W>),*> Tuple<W> for ($first, $($rest),*) {
+            #[inline(always)]
+            #[allow(non_snake_case, reason = "a serializer has the name of its type")]
+            fn serialize(&self, out: Sink<W>) -> GenResult<W> {
+                let ($first, $($rest),*) = self;
+                let out = $first(out)?;
+                $(let out = $rest(out)?;)*
+                Ok(out)
+            }
+        }
+        tuples!($($rest)*);
+    };
+    () => {};
+}
+
+tuples!(A B C D E F G H);
+
+/// Fields that take `N` bytes together, handed on in one write.
+#[inline(always)]
+pub(crate) fn fixed<const N: usize, W: Write>(
+    fields: impl Fn(Sink<Room<'_>>) -> GenResult<Room<'_>>,
+) -> impl SerializeFn<W> {
+    move |out| {
+        let mut bytes = [0; N];
+        fields(Sink::from(Room(&mut bytes)))?;
+        slice(bytes)(out)
+    }
+}
+
+/// Appends to a vector, which takes all that is written to it.
+#[inline]
+pub(crate) fn append<'a>(out: &'a mut Vec<u8>, serializer: impl SerializeFn<&'a mut Vec<u8>>) {
+    let written = serializer(Sink::from(out));
+    debug_assert!(written.is_ok(), "a vector takes all that is written to it");
+}
