@@ -65,7 +65,7 @@ fn page_size() -> impl TypedValueParser<Value = u64> {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Channel {
-    /// Pairs of Unix sockets.
+    /// A Unix socket that no other process can reach.
     #[default]
     Unix,
     /// A port of the loopback interface, chosen by the kernel.

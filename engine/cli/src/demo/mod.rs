@@ -11,15 +11,20 @@
 //! Nothing is simulated: both sides are the engine's loops, the bytes on the socket are QEMU's
 //! protocol, and the faults are the kernel's. Both sides are in one process so that either can be
 //! compared with the other; they share nothing but the socket while pages move. Signals end the
-//! process at once: no guest depends on it, and it makes no file.
+//! process at once: no guest depends on it, and it leaves no file behind.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use retpath_codec::forward;
+use rustix::fs::{Mode, OFlags};
 
 use crate::exit::{Error, Exit};
 use crate::progress::{self, byte_bar};
@@ -30,7 +35,7 @@ use retpath_engine::blocks::Blocks;
 use retpath_engine::destination;
 use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive};
 use retpath_engine::memory::{self, Backing, Memory};
-use retpath_engine::socket::{Accept, Address, ConnectionQueue};
+use retpath_engine::socket::{Address, Listener};
 use retpath_engine::stats::Stats;
 use retpath_engine::uffd::Uffd;
 
@@ -48,7 +53,7 @@ use content::Content;
 use cuts::{Cuts, Side};
 use guest::TouchedGuest;
 use report::{Compared, Report};
-use source::{Connections, Served, serve_content};
+use source::{Served, serve_content};
 
 /// Bytes of a target page.
 const TARGET: u64 = 4096;
@@ -143,7 +148,9 @@ fn migrate(
     content: &Content,
     cuts: &Arc<Cuts>,
 ) -> Result<(Stats, Compared, Served), String> {
-    let (mut listener, connections) = connections(args.channel, cuts)?;
+    let (mut listener, address, _socket) = listen(args.channel)?;
+    let accepted = Arc::clone(cuts);
+    listener.on_accept(move |link| accepted.linked(Side::Destination, link));
     let control =
         || Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"));
     let (of_source, of_destination) = (control()?, control()?);
@@ -166,7 +173,7 @@ fn migrate(
     };
     let (received, served) = thread::scope(|scope| {
         let work = || {
-            let to = (&connections, &**cuts);
+            let to = (&address, &**cuts);
             let served = serve_content(args, blocks.clone(), content, to, &of_source);
             if served.is_err() {
                 of_destination.stop();
@@ -177,7 +184,7 @@ fn migrate(
         let source = source.spawn_scoped(scope, work);
         let source =
             source.map_err(|error| format!("cannot start the source's thread: {error}"))?;
-        let received = receive(&mut *listener, &mut guest, options, &of_destination);
+        let received = receive(&mut listener, &mut guest, options, &of_destination);
         if received.is_err() {
             of_source.stop();
         }
@@ -197,23 +204,32 @@ fn migrate(
     }
 }
 
-/// Prepares the connections: how the destination accepts them, and how the source makes them.
-fn connections(
-    channel: Channel,
-    cuts: &Arc<Cuts>,
-) -> Result<(Box<dyn Accept>, Connections), String> {
-    if channel == Channel::Unix {
-        let queue = ConnectionQueue::new();
-        let queue = queue.map_err(|error| format!("cannot create an event descriptor: {error}"))?;
-        return Ok((Box::new(queue.clone()), Connections::Pairs(queue)));
-    }
+/// Listens; returns the address to connect to, and what must stay open while it is used.
+///
+/// A Unix socket is removed from the file system before anybody connects: it is reached through an
+/// open descriptor. So no other process can connect, and no file is left whatever ends this one.
+fn listen(channel: Channel) -> Result<(Listener, Address, Option<OwnedFd>), String> {
+    let bind = |address: Address| address.listen(false).map_err(|error| error.to_string());
     let (host, port) = ("127.0.0.1".into(), 0);
-    let listener = Address::Tcp { host, port }.listen(false);
-    let mut listener = listener.map_err(|error| error.to_string())?;
-    let cuts = Arc::clone(cuts);
-    listener.on_accept(move |link| cuts.linked(Side::Destination, link));
-    let address = listener.address().clone();
-    Ok((Box::new(listener), Connections::Address(address)))
+    if channel == Channel::Tcp {
+        let listener = bind(Address::Tcp { host, port })?;
+        let address = listener.address().clone();
+        return Ok((listener, address, None));
+    }
+    let name = format!("retpath-demo-{:016x}", RandomState::new().hash_one(()));
+    let folder = std::env::temp_dir().join(name);
+    let made = DirBuilder::new().mode(0o700).create(&folder);
+    made.map_err(|error| format!("cannot create the folder {}: {error}", folder.display()))?;
+    let path = folder.join("demo.sock");
+    let listener = bind(Address::Unix(path.clone()));
+    let socket = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    // Best effort: what cannot be removed does no harm.
+    let _ = fs::remove_file(&path);
+    let _ = fs::remove_dir(&folder);
+    let listener = listener?;
+    let socket = socket.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    let address = PathBuf::from(format!("/proc/self/fd/{}", socket.as_raw_fd()));
+    Ok((listener, Address::Unix(address), Some(socket)))
 }
 
 /// Allocates the destination's memory.

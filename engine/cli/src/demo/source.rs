@@ -11,7 +11,7 @@ use retpath_engine::driver::{
     Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
 };
 use retpath_engine::memory::SealedMemory;
-use retpath_engine::socket::{Address, ChannelError, ConnectionQueue, Link};
+use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{Config, PageSource, Preempt, Source};
 use retpath_engine::stats::Stats;
 use tracing::{debug, info};
@@ -27,16 +27,7 @@ pub(super) struct Served {
     pub(super) time: Duration,
 }
 
-/// How the source connects.
-#[derive(Debug)]
-pub(super) enum Connections {
-    /// By socket pairs, whose other ends are queued for the destination.
-    Pairs(ConnectionQueue),
-    /// To the address at which the destination listens.
-    Address(Address),
-}
-
-/// Serves `content` to the destination.
+/// Serves `content` to the destination at `address`.
 ///
 /// # Errors
 ///
@@ -45,7 +36,7 @@ pub(super) fn serve_content(
     args: &Args,
     blocks: Blocks,
     content: &Content,
-    (connections, cuts): (&Connections, &Cuts),
+    (address, cuts): (&Address, &Cuts),
     control: &Control,
 ) -> Result<Served, RunError> {
     let config = Config {
@@ -60,7 +51,7 @@ pub(super) fn serve_content(
         ..ServeOptions::default()
     };
     let mut machine = StoppedMachine(&content.memory);
-    let mut connector = CutConnector { connections, cuts };
+    let mut connector = CutConnector { address, cuts };
     let start = Instant::now();
     serve(&mut core, &mut machine, &mut connector, &options, control)?;
     Ok(Served {
@@ -85,7 +76,7 @@ impl SourceHandler for StoppedMachine<'_> {
 
 /// Connects links that break as planned.
 struct CutConnector<'a> {
-    connections: &'a Connections,
+    address: &'a Address,
     cuts: &'a Cuts,
 }
 
@@ -94,18 +85,7 @@ impl Connector for CutConnector<'_> {
         if channel == Channel::Main {
             self.cuts.arm();
         }
-        let link = match self.connections {
-            Connections::Address(address) => address.connect(false)?,
-            Connections::Pairs(queue) => {
-                let (ours, theirs) = Link::pair().map_err(|error| ChannelError::Io {
-                    what: "cannot connect to",
-                    address: "the destination by a socket pair".into(),
-                    error,
-                })?;
-                queue.push(self.cuts.linked(Side::Destination, theirs));
-                ours
-            }
-        };
+        let link = self.address.connect(false)?;
         debug!(%channel, cuts = self.cuts.done(), "connected");
         Ok(self.cuts.linked(Side::Source, link))
     }

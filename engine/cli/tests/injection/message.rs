@@ -171,6 +171,7 @@ fn words(call: &Call) -> Vec<String> {
         Some((_, object)) if object.starts_with('/') => paths = vec![object.to_owned()],
         Some((_, object)) if object.starts_with("socket:") => {
             return list(&[
+                "channel",
                 "link",
                 "connection",
                 "connect",
