@@ -6,41 +6,13 @@ use std::collections::BTreeMap;
 use retpath_codec::command::Commands;
 use retpath_codec::near::Defect;
 use retpath_codec::{Decoded, Dialect, Qemu, V7, check, decode};
+use retpath_random::Random;
 use retpath_spec::model::{self, Field, Kind, Rule};
 use retpath_spec::oracle::{self, Value};
 use retpath_spec::table::DIALECTS;
 
 /// A tenth of all frames.
 const FRAMES: u32 = 100_000;
-
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(n).expect("64 bits")).expect("below n")
-    }
-
-    fn bits(&mut self, bits: u32) -> u64 {
-        self.next() >> (64 - bits)
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_be_bytes()[0]
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.byte()).collect()
-    }
-}
 
 /// A value that the field can hold, and mostly may have.
 fn value(field: &Field, random: &mut Random) -> Value {
@@ -49,16 +21,16 @@ fn value(field: &Field, random: &mut Random) -> Value {
         Kind::Be32 => Value::Number(number(field, 32, random)),
         Kind::Be64 => Value::Number(number(field, 64, random)),
         Kind::FlaggedBe64 => Value::Number(number(field, 64, random) & !1),
-        Kind::FlaggedName if random.below(2) == 0 => Value::NoName,
+        Kind::FlaggedName if random.index(2) == 0 => Value::NoName,
         Kind::Name | Kind::FlaggedName => {
-            let most = [6, 6, 20, 255][random.below(4)];
-            let len = random.below(most) + usize::from(random.below(20) > 0);
+            let most = [6, 6, 20, 255][random.index(4)];
+            let len = random.index(most) + usize::from(random.index(20) > 0);
             Value::Name((0..len).map(|_| random.byte().max(1)).collect())
         }
-        Kind::PageSizes if random.below(2) == 0 => Value::PageSizes(None),
-        Kind::PageSizes => Value::PageSizes(Some((random.next(), random.next()))),
+        Kind::PageSizes if random.index(2) == 0 => Value::PageSizes(None),
+        Kind::PageSizes => Value::PageSizes(Some((random.any(), random.any()))),
         Kind::Ranges => {
-            let count = 1 + random.below(12);
+            let count = 1 + random.index(12);
             let ends = |random: &mut Random| (edge(64, random), edge(64, random));
             Value::Ranges((0..count).map(|_| ends(random)).collect())
         }
@@ -74,31 +46,31 @@ fn number(field: &Field, bits: u32, random: &mut Random) -> u64 {
 
 /// An integer of that many bits: small, at an edge, or any.
 fn edge(bits: u32, random: &mut Random) -> u64 {
-    match random.below(40) {
+    match random.index(40) {
         0 => 0,
         1 => u64::MAX >> (64 - bits),
-        2..10 => random.bits(bits),
-        _ => random.bits(bits.min(20)),
+        2..10 => random.any() >> (64 - bits),
+        _ => random.any() >> (64 - bits.min(20)),
     }
 }
 
 /// A frame of a message of the table, with up to two defects.
 fn nearly_valid<D: Dialect>(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
-    let row = &table.messages[random.below(table.messages.len())];
+    let row = &table.messages[random.index(table.messages.len())];
     let values: Vec<Value> = row
         .fields
         .iter()
         .map(|field| value(field, random))
         .collect();
     let mut frame = oracle::write(table, row, &values);
-    for _ in 0..random.below(3) {
+    for _ in 0..random.index(3) {
         let [high, low] = [random.byte(), random.byte()];
         // Positions near the start, where the fields are, as often as others.
-        let high = if random.below(2) == 0 { 0 } else { high };
+        let high = if random.index(2) == 0 { 0 } else { high };
         let at = u16::from_be_bytes([high, low]);
         Defect::new(random.byte(), at, random.byte()).apply::<D>(&mut frame);
     }
-    let behind = [0, 0, 5][random.below(3)];
+    let behind = [0, 0, 5][random.index(3)];
     frame.extend(random.bytes(behind));
     frame
 }
@@ -106,17 +78,17 @@ fn nearly_valid<D: Dialect>(table: &model::Dialect, random: &mut Random) -> Vec<
 /// Random bytes behind a header that is mostly possible.
 fn random_frame(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
     let mut frame = Vec::from(table.lead);
-    let number = if random.below(16) == 0 {
+    let number = if random.index(16) == 0 {
         random.byte()
     } else {
         random.byte() % 14
     };
-    let len = [4, 13, 16, 20, 30, 300, 600][random.below(7)];
-    let len = random.below(len + 1);
+    let len = [4, 13, 16, 20, 30, 300, 600][random.index(7)];
+    let len = random.index(len + 1);
     let [high, low] = u16::try_from(len).expect("below 600").to_be_bytes();
     frame.extend([0, number, high, low]);
-    let there = if random.below(8) == 0 {
-        random.below(len + 1)
+    let there = if random.index(8) == 0 {
+        random.index(len + 1)
     } else {
         len
     };
@@ -132,7 +104,7 @@ fn agree<D: Dialect>(
 ) -> BTreeMap<&'static str, u32> {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     let table = table.expect("the dialect has a table");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut verdicts = BTreeMap::new();
     for _ in 0..frames {
         let frame = make(table, &mut random);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use retpath_codec::check::target;
+use retpath_random::Random;
 
 use files::{corpus, folders, replay};
 use readers::{CODEC, ENGINE, READERS};
@@ -40,13 +41,9 @@ fn forward() {
 
 #[test]
 fn targets_take_any_bytes() {
-    let mut state = 1_u64;
-    let mut byte = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        state.to_be_bytes()[0]
-    };
+    let mut random = Random::new(1);
     for len in 0..400 {
-        let bytes: Vec<u8> = (0..len).map(|_| byte()).collect();
+        let bytes = random.bytes(len);
         target::return_path(&bytes);
         target::round_trip(&bytes);
         target::split(&bytes);

@@ -1,9 +1,8 @@
-//! QEMU postcopy page service: both ends of the switch, as cores that decide
-//! and loops that move bytes.
-//!
-//! A core has no file descriptor, no clock, no thread and no lock: events go
-//! in, decisions come out, and tests turn its crank.
-
+#![cfg_attr(feature = "uffd", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "uffd"),
+    doc = "The postcopy page service of QEMU migrations: see README.md."
+)]
 #![deny(unsafe_code)]
 // The policies in `protocol` that only the loops use.
 #![cfg_attr(not(feature = "driver"), allow(dead_code, unused_imports))]

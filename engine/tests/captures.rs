@@ -1,5 +1,5 @@
-//! Recordings of real QEMU, shown to the destination: it must accept all of
-//! them, end with SHUT(0), and say on the return path what QEMU said.
+//! Recordings of real QEMU through the destination core: it accepts all of
+//! them, ends with SHUT(0), and sends what QEMU sent on the return path.
 
 use std::io::Read;
 use std::path::Path;
@@ -50,7 +50,7 @@ fn is_request(message: &Said) -> bool {
 
 struct Replay {
     core: Destination,
-    /// What the return path carried on this connection.
+    /// What was sent on the return path of this connection.
     said: Vec<u8>,
     finished: Option<Ending>,
     placed: u64,
@@ -106,7 +106,7 @@ impl Replay {
         bytes
     }
 
-    /// The guest's faults, as a recorded return path has them.
+    /// Replays the guest's faults from a recorded return path.
     fn faults(&mut self, requests: &[Said]) {
         let mut last = 0;
         for request in requests {
@@ -130,7 +130,7 @@ fn is_running(replay: &Replay) -> bool {
     replay.core.phase() == Phase::Running
 }
 
-/// PONGs in the order of their values: QEMU has two threads that send them.
+/// PONGs sorted by value: two threads of QEMU send them.
 fn pongs(said: &[Said]) -> Vec<u32> {
     let value = |message: &Said| match message {
         Message::Pong { value } => Some(*value),
@@ -142,7 +142,7 @@ fn pongs(said: &[Said]) -> Vec<u32> {
 }
 
 #[test]
-fn says_what_qemu_said() {
+fn sends_what_qemu_sent() {
     for version in VERSIONS {
         for kind in ["plain", "preempt"] {
             let preempt = kind == "preempt";
@@ -231,7 +231,7 @@ fn recovers_with_the_bitmaps_that_qemu_sent() {
 }
 
 #[test]
-fn has_nothing_to_do_for_a_page_that_is_there() {
+fn ignores_faults_on_received_pages() {
     let mut replay = Replay::new(false);
     let mut decoder = Decoder::new(Options::default());
     let bytes = capture("qemu-10.0-plain.ch0.fwd");

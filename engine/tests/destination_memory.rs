@@ -1,6 +1,6 @@
-//! The memory law: for a block of 8 GiB, the destination core allocates less
-//! than 16 MiB and 3 bits for each target page, whatever happens. The only test
-//! of its program, since the allocator counts for all of it.
+//! Allocations of the destination core for a block of 8 GiB: less than 16 MiB
+//! and 3 bits for each target page, whatever happens. The only test of its
+//! program, because the allocator counts for the process.
 
 use peak_alloc::PeakAlloc;
 use retpath_codec::command::{Command, PageSizes};
@@ -15,8 +15,8 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 const TARGET: u64 = 4096;
 const RAM: u64 = 8 << 30;
 const PAGES: u64 = RAM / TARGET;
-const LAW: u64 = (16 << 20) + PAGES * 3 / 8;
-/// Bytes announced at once by the sweep.
+const MAX_MEMORY: u64 = (16 << 20) + PAGES * 3 / 8;
+/// Bytes in a run of the sweep.
 const RUN: u64 = 64 << 10;
 
 struct Migration {
@@ -64,7 +64,7 @@ impl Migration {
         while self.core.poll().is_some() {}
     }
 
-    /// Threads fault on every host page in the range, and nobody answers.
+    /// Faults on every host page in the range, without an answer.
     fn fault(&mut self, from: u64, to: u64) {
         for offset in (from..to).step_by(usize::try_from(self.page).unwrap()) {
             self.now += 1000;
@@ -132,7 +132,7 @@ impl Migration {
 }
 
 #[test]
-fn keeps_the_memory_law() {
+fn uses_at_most_3_bits_per_page_and_16_mib() {
     for page in [4 << 10, 2 << 20] {
         ALLOCATED.reset_peak_usage();
         let before = ALLOCATED.current_usage();
@@ -150,9 +150,9 @@ fn keeps_the_memory_law() {
         let peak = ALLOCATED.peak_usage() - before;
         let peak = u64::try_from(peak).unwrap();
         println!("pages of {page} bytes: {peak} bytes at most");
-        // Less than the two bitmaps would mean that nothing was counted.
+        // Less than the bitmaps need means that nothing was counted.
         assert!(peak > PAGES / 8, "{peak}");
-        assert!(peak < LAW, "{peak}, but {LAW} is the law");
+        assert!(peak < MAX_MEMORY, "{peak}, but {MAX_MEMORY} is the limit");
         assert_eq!(migration.core.phase(), Phase::Running);
     }
 }

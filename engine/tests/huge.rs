@@ -52,7 +52,7 @@ fn serves_two_mib_pages() {
 }
 
 #[test]
-fn takes_no_hole_for_a_page_when_the_pool_is_empty() {
+fn reports_an_empty_pool_instead_of_a_present_page() {
     let Some(_pool) = Pool::reserve(Backing::Huge2M, 3) else {
         return;
     };
@@ -60,21 +60,24 @@ fn takes_no_hole_for_a_page_when_the_pool_is_empty() {
     let page = Backing::Huge2M.page_size();
     let block = memory(Backing::Huge2M, 2 * page);
     block.write(0, &[1]).unwrap();
-    // Gives the page back to the pool, and the right to have one.
+    // Returns the page and its reservation to the pool.
     block.discard(0, page).unwrap();
     let region = uffd.register(b"pc.ram", Arc::clone(&block)).unwrap();
     let bytes = pages(1, page);
     let mut hogs = Vec::new();
     let refused = loop {
-        // Takes what is left.
+        // Takes the rest of the pool.
         while let Ok(hog) = Memory::new(Backing::Huge2M, page) {
             hog.write(0, &[1]).unwrap();
             hogs.push(hog);
         }
         match region.copy(0, &bytes) {
             Err(error) => break error,
-            // Another process has let go of a page meanwhile.
-            Ok(placement) => assert_eq!(placement.placed, page, "a hole was taken for a page"),
+            // Another process has freed a page meanwhile.
+            Ok(placement) => assert_eq!(
+                placement.placed, page,
+                "an empty pool was taken for a present page"
+            ),
         }
         block.discard(0, page).unwrap();
     };

@@ -1,4 +1,4 @@
-//! RAM memory: copies, discards, bounds, and which files are mapped.
+//! Guest memory: copies, discards, bounds, and which files can be mapped.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -56,7 +56,7 @@ fn copies_up_to_the_last_byte() {
 }
 
 #[test]
-fn refuses_what_does_not_lie_inside() {
+fn refuses_ranges_outside_the_memory() {
     for memory in kinds() {
         let ends = [
             (MIB, 1),
@@ -137,7 +137,7 @@ fn shares_its_pages_through_the_memfd() {
 }
 
 #[test]
-fn refuses_sizes_that_no_memory_can_have() {
+fn refuses_invalid_sizes() {
     for backing in [
         Backing::Anonymous,
         Backing::Shared,
@@ -154,17 +154,23 @@ fn refuses_sizes_that_no_memory_can_have() {
 }
 
 #[test]
-fn refuses_huge_pages_that_the_pool_has_not_and_says_how_to_get_them() {
+fn reports_a_huge_page_pool_that_is_too_small() {
     let error = Memory::new(Backing::Huge1G, 1 << 42).unwrap_err();
     assert!(
         matches!(error, Error::NoHugePages { needed: 4096, .. }),
         "{error}"
     );
-    assert!(
-        error
-            .to_string()
-            .contains("hugepages-1048576kB/nr_hugepages"),
-        "{error}"
+    let text = error.to_string();
+    let (before, pool) = text.split_once("`echo ").expect("advice");
+    assert_eq!(
+        before,
+        "the kernel does not have 4096 free huge pages of 1048576 KiB; reserve them with "
+    );
+    let pool = pool.trim_start_matches(|c: char| c.is_ascii_digit());
+    assert_eq!(
+        pool,
+        " | sudo tee /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages` (`retpath doctor` \
+         shows the pools)"
     );
 }
 
@@ -182,7 +188,7 @@ fn lends_the_bytes_of_frozen_memory() {
 }
 
 #[test]
-fn refuses_to_freeze_what_others_may_write() {
+fn refuses_to_freeze_shared_memory() {
     let error = Memory::new(Backing::Shared, MIB)
         .unwrap()
         .seal()
@@ -215,7 +221,7 @@ fn memfd(bytes: &[u8], seals: SealFlags) -> File {
 }
 
 #[test]
-fn maps_a_sealed_memfd_and_refuses_one_that_is_cut_short() {
+fn maps_a_sealed_memfd_up_to_its_size() {
     let bytes = pattern(10_000);
     let file = memfd(&bytes, SealFlags::WRITE | SealFlags::SHRINK);
     let frozen = SealedMemory::from_memfd(&file, 10_000).unwrap();
@@ -237,7 +243,7 @@ fn maps_a_sealed_memfd_and_refuses_one_that_is_cut_short() {
 }
 
 #[test]
-fn refuses_files_that_others_can_change() {
+fn refuses_files_without_seals() {
     for seals in [SealFlags::empty(), SealFlags::WRITE, SealFlags::SHRINK] {
         let error = SealedMemory::from_memfd(&memfd(&[1; 4096], seals), 4096).unwrap_err();
         assert!(matches!(error, Error::NotSealed), "{error}");

@@ -1,5 +1,5 @@
-//! The relay that stands between two sides of a migration, and the wrapper of child processes:
-//! what they promise to the tests against QEMU, shown without QEMU.
+//! Tests, without QEMU, of two tools of the QEMU tests: the relay between the two sides of a
+//! migration, and the wrapper of child processes.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,13 +12,13 @@ use retpath_support::qemu::Relay;
 use retpath_support::qemu::process::folder;
 use retpath_support::qemu::relay::{Way, recorded};
 
-/// A listener to stand behind a relay.
+/// A listener, and a relay in front of it.
 fn behind(folder: &Path) -> (UnixListener, Relay) {
     let path = folder.join("in");
     (UnixListener::bind(&path).unwrap(), Relay::new(&path))
 }
 
-/// Both ends of a new connection through the relay, whose reads do not hang.
+/// Both ends of a new connection through the relay, with read timeouts.
 fn through(listener: &UnixListener, relay: &Relay) -> (UnixStream, UnixStream) {
     let near = UnixStream::connect(relay.socket()).unwrap();
     let (far, _) = listener.accept().unwrap();
@@ -44,7 +44,7 @@ fn holds_a_message_until_it_is_released() {
     near.write_all(b"e").unwrap();
     near.write_all(b"ld, behind").unwrap();
     relay.wait_held(SOON, |bytes| bytes == b"held, behind");
-    // The other direction goes on, and so does what came before.
+    // The other direction and the bytes before it are forwarded.
     far.write_all(b"back").unwrap();
     let mut back = [0; 4];
     near.read_exact(&mut back).unwrap();
@@ -59,7 +59,7 @@ fn holds_a_message_until_it_is_released() {
 }
 
 #[test]
-fn a_cut_drops_what_is_held() {
+fn a_cut_drops_held_messages() {
     let folder = folder();
     let (listener, relay) = behind(folder.path());
     relay.hold(Way::Back, b"held");
@@ -105,7 +105,7 @@ fn forwards_and_records_both_ways() {
     far.write_all(b"pong").unwrap();
     far.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(rest(&mut near), b"pong");
-    // The other direction is open still.
+    // The other direction is still open.
     let all = sent.clone();
     let writer = std::thread::spawn(move || near.write_all(&all[100..]).map(|()| drop(near)));
     assert!(head == sent[..100] && rest(&mut far) == sent[100..]);
@@ -174,7 +174,7 @@ fn ends_one_direction_alone() {
 }
 
 #[test]
-fn tells_a_side_that_nobody_listens() {
+fn reports_that_nobody_listens() {
     let folder = folder();
     let relay = Relay::new(&folder.path().join("nobody"));
     let mut near = UnixStream::connect(relay.socket()).unwrap();
@@ -190,7 +190,7 @@ fn shell(script: &str) -> Program {
 }
 
 #[test]
-fn keeps_what_a_program_wrote() {
+fn keeps_the_output_of_a_program() {
     let mut program = shell("echo one; echo two 2; echo oops >&2; exit 3");
     let two = program.wait_line(SOON, |line| line.strip_prefix("two ").map(str::to_owned));
     assert_eq!(two, "2");
@@ -202,7 +202,7 @@ fn keeps_what_a_program_wrote() {
 }
 
 #[test]
-fn ends_a_program_with_the_test() {
+fn kills_the_program_on_drop() {
     let program = shell("echo $$; exec sleep 1000");
     let folder = program.wait_line(SOON, |line| Some(format!("/proc/{line}")));
     assert!(Path::new(&folder).exists());
@@ -211,7 +211,7 @@ fn ends_a_program_with_the_test() {
 }
 
 #[test]
-fn waits_for_a_file_but_not_for_a_dead_program() {
+fn stops_waiting_for_a_file_when_the_program_ends() {
     let folder = folder();
     let path = folder.path().join("made");
     let mut program = shell(&format!(
@@ -222,5 +222,9 @@ fn waits_for_a_file_but_not_for_a_dead_program() {
     let other = folder.path().join("never");
     let waited = std::panic::catch_unwind(|| shell("exit 7").wait_path(&other, SOON));
     let why = *waited.unwrap_err().downcast::<String>().unwrap();
-    assert!(why.contains("exit status: 7"), "{why}");
+    let path = other.display();
+    assert_eq!(
+        why,
+        format!("sh ended with exit status: 7 before {path} was there")
+    );
 }

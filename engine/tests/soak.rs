@@ -1,5 +1,5 @@
-//! A thousand short migrations with random cuts: no wrong page, and nothing
-//! left behind.
+//! A thousand short migrations with random cuts: every page is right, and no
+//! descriptor, thread or memory leaks.
 
 #![cfg(feature = "uffd")]
 
@@ -8,48 +8,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use retpath_codec::{NameBuf, forward};
-use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::destination::{self, Phase};
-use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, ServeOptions,
-    SourceHandler, receive, serve,
+use retpath_engine::blocks::Block;
+use retpath_engine::destination::Phase;
+use retpath_engine::driver::{Control, DestinationHandler, HandlerError, receive};
+use retpath_engine::memory::Memory;
+use retpath_engine::source::{self, Preempt, Source};
+use retpath_support::loops::{
+    self, Dial, LONG, Net, PAGE, Still, listen, receive_options, serve_with,
 };
-use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::socket::{Address, ChannelError, Link};
-use retpath_engine::source::{self, PageSource, Preempt, Source};
 
-const PAGE: u64 = 4096;
 const PAGES: u64 = 96;
 
-/// Migrations at a time: most of each is waiting for its source to see SHUT.
+/// Concurrent migrations: each mostly waits for its source to receive SHUT.
 const LANES: u64 = 20;
 
-struct Still(Vec<Vec<u8>>);
-
-impl SourceHandler for Still {
-    fn pages(&self) -> &dyn PageSource {
-        &self.0
-    }
-
-    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
-        if core.phase() == source::SourcePhase::Precopy {
-            core.switch(Vec::new()).map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-struct Dial(Address);
-
-impl Connector for Dial {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.0.connect(false)
-    }
-}
-
-/// Cuts its own link from the moment on when the guest runs.
+/// Cuts its own link once the guest runs.
 struct Cutting {
     memory: Option<Arc<Memory>>,
     control: Control,
@@ -60,8 +33,7 @@ struct Cutting {
 
 impl DestinationHandler for Cutting {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
-        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
-        let memory = Arc::new(memory);
+        let memory = loops::memory(block)?;
         self.memory = Some(Arc::clone(&memory));
         Ok(Some(memory))
     }
@@ -85,26 +57,14 @@ fn byte(page: u64, seed: u64) -> u8 {
     }
 }
 
-/// One migration; says how often its link broke.
+/// Runs one migration; returns how often its link broke.
 fn migrate(seed: u64) -> u64 {
-    let dir = tempfile::tempdir().expect("a folder");
-    let uri: Address = format!("unix:{}", dir.path().join("s").display())
-        .parse()
-        .expect("good");
-    let mut listener = uri.listen(false).expect("listens");
+    let (_dir, mut listener) = listen(Net::Unix);
     let at = listener.address().clone();
     let preempt = [None, Some(Preempt::Early), Some(Preempt::Late)][(seed % 3) as usize];
     let server = thread::spawn(move || {
-        let mut blocks = Blocks::new(PAGE).expect("4 KiB");
-        let name = NameBuf::new("pc.ram").expect("good");
-        blocks
-            .add(Block {
-                name,
-                len: PAGES * PAGE,
-                page: PAGE,
-            })
-            .expect("good");
-        let memory = (0..PAGES)
+        let blocks = loops::blocks(&[("pc.ram", PAGES * PAGE)]);
+        let memory: Vec<u8> = (0..PAGES)
             .flat_map(|page| [byte(page, seed); PAGE as usize])
             .collect();
         let mut config = source::Config::new("soak");
@@ -112,13 +72,8 @@ fn migrate(seed: u64) -> u64 {
         // Slow enough for the cuts to come in between.
         config.bandwidth = 8 << 20;
         let mut core = Source::new(config, blocks).expect("good");
-        let control = Control::new().expect("control");
-        let options = ServeOptions {
-            reconnect_timeout: Duration::from_secs(30),
-            ..ServeOptions::default()
-        };
         let mut machine = Still(vec![memory]);
-        serve(&mut core, &mut machine, &mut Dial(at), &options, &control).expect("served");
+        serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("served");
         assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let control = Control::new().expect("control");
@@ -131,16 +86,7 @@ fn migrate(seed: u64) -> u64 {
         waits,
         cutter: None,
     };
-    let options = ReceiveOptions {
-        core: destination::Config {
-            preempt: preempt.is_some(),
-            ..Default::default()
-        },
-        stream: forward::Options::default(),
-        reconnect_timeout: Duration::from_secs(30),
-        recovery_timeout: Duration::from_secs(30),
-        accept_unproven_end: false,
-    };
+    let options = receive_options(preempt.is_some());
     let core = receive(&mut listener, &mut guest, options, &control).expect("received");
     assert_eq!(core.phase(), Phase::Finished);
     assert_eq!(core.stats().present, 0, "a page was placed twice");
@@ -178,7 +124,7 @@ fn footprint() -> [usize; 3] {
     [count("/proc/self/fd"), count("/proc/self/task"), rss]
 }
 
-/// `count` migrations from `first` on, some at a time.
+/// Runs `count` migrations with seeds from `first`; returns how many links broke.
 fn round(first: u64, count: u64) -> u64 {
     let lane = |lane| {
         thread::spawn(move || {

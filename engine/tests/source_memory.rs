@@ -1,5 +1,5 @@
-//! What a source of 8 GiB really occupies, as the kernel counts it: less than
-//! 16 MiB and 3 bits for each page, whatever the destination does.
+//! Resident memory of a source of 8 GiB: less than 16 MiB and 3 bits for each
+//! page, whatever the destination does.
 
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::Item;
@@ -10,7 +10,7 @@ use retpath_engine::source::{Config, Next, Source, SourcePhase};
 
 const PAGES: u64 = 1 << 21;
 
-/// Most bytes that this process has occupied so far.
+/// Peak resident memory of this process in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -33,7 +33,7 @@ fn sweep(source: &mut Source, out: &mut Vec<u8>) {
 }
 
 #[test]
-fn occupies_little_besides_the_memory_it_serves() {
+fn uses_at_most_3_bits_per_page_and_16_mib() {
     let name = NameBuf::new("pc.ram").expect("a good name");
     let before = peak();
 

@@ -26,14 +26,14 @@ fn thread_id() -> u32 {
 }
 
 #[test]
-fn tells_who_faults_where_and_how() {
+fn reports_thread_address_and_access_of_a_fault() {
     for backing in PLAIN {
         let uffd = open();
         let memory = memory(backing, 1 << 20);
         let page = memory.page_size();
         let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
         let mut handler = uffd.handler();
-        assert_eq!(handler.faults().unwrap(), [], "nobody waits");
+        assert_eq!(handler.faults().unwrap(), [], "no faults");
 
         let (send, ids) = mpsc::channel();
         let other = Arc::clone(&memory);
@@ -66,7 +66,7 @@ fn tells_who_faults_where_and_how() {
     }
 }
 
-/// Whether a thread of this process sleeps.
+/// Whether a thread of this process is asleep.
 fn sleeps(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap();
     let state = stat.rsplit(") ").next().unwrap();
@@ -110,7 +110,7 @@ fn reads_many_faults_with_one_call() {
 }
 
 #[test]
-fn places_around_pages_that_are_there() {
+fn places_around_present_pages() {
     for backing in PLAIN {
         let uffd = open();
         let memory = memory(backing, 1 << 20);
@@ -132,7 +132,7 @@ fn places_around_pages_that_are_there() {
         assert_eq!(
             contents(&memory, 0, 6 * page),
             wanted,
-            "a page that is there keeps its bytes"
+            "a present page keeps its bytes"
         );
 
         let placement = region.zero(10 * page, 4 * page).unwrap();
@@ -151,25 +151,25 @@ fn places_around_pages_that_are_there() {
 }
 
 #[test]
-fn wakes_who_waits_for_a_page_that_somebody_else_brought() {
+fn wakes_waiters_of_a_page_filled_through_the_memfd() {
     let uffd = open();
     let memory = memory(Backing::Shared, 1 << 20);
     let page = memory.page_size();
     let region = uffd.register(b"pc.ram", Arc::clone(&memory)).unwrap();
     let mut handler = uffd.handler();
     let file = File::from(memory.file().unwrap().try_clone_to_owned().unwrap());
-    let bring = |n: u64| file.write_all_at(&[0x5a; 4096], n * page).unwrap();
+    let fill = |n: u64| file.write_all_at(&[0x5a; 4096], n * page).unwrap();
 
     let first = toucher(&memory, 3 * page);
     assert_eq!(next(&mut handler).len(), 1);
-    bring(3);
+    fill(3);
     let placement = region.copy(3 * page, &vec![1; 4096]).unwrap();
     assert_eq!((placement.placed, placement.present), (0, page));
     assert_eq!(first.join().unwrap(), 0x5a);
 
     let second = toucher(&memory, 4 * page);
     assert_eq!(next(&mut handler).len(), 1);
-    bring(4);
+    fill(4);
     region.wake(4 * page, page).unwrap();
     assert_eq!(second.join().unwrap(), 0x5a);
     handler.finish();
@@ -230,7 +230,7 @@ fn refuses_ranges_that_are_not_whole_pages_inside() {
 }
 
 #[test]
-fn says_that_unregistered_memory_cannot_be_filled() {
+fn reports_placement_into_unregistered_memory() {
     let uffd = open();
     let memory = memory(Backing::Anonymous, 1 << 20);
     let page = memory.page_size();
@@ -238,8 +238,11 @@ fn says_that_unregistered_memory_cannot_be_filled() {
     region.copy(0, &pages(1, page)).unwrap();
     region.unregister().unwrap();
     let error = region.zero(page, page).unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("of RAM block \""), "{text}");
+    assert_eq!(
+        error.to_string(),
+        "placing 4096 bytes at offset 0x1000 of RAM block \"pc.ram\" with userfaultfd: the memory \
+         is no longer registered: it was unregistered or unmapped"
+    );
     assert_eq!(
         (error.cause, error.done.bytes()),
         (Cause::Unregistered, 0),
@@ -248,13 +251,13 @@ fn says_that_unregistered_memory_cannot_be_filled() {
     assert_eq!(
         memory.touch(page).unwrap(),
         0,
-        "a page that never came reads as zero"
+        "a missing page of unregistered memory reads as zero"
     );
     region.unregister().unwrap();
 }
 
 #[test]
-fn refuses_memory_that_another_userfaultfd_has() {
+fn refuses_memory_registered_with_another_userfaultfd() {
     let (first, second) = (open(), open());
     let memory = memory(Backing::Anonymous, 1 << 20);
     let _region = first.register(b"pc.ram", Arc::clone(&memory)).unwrap();
@@ -270,7 +273,7 @@ fn refuses_memory_that_another_userfaultfd_has() {
 }
 
 #[test]
-fn makes_touching_a_poisoned_page_a_sigbus() {
+fn touching_a_poisoned_page_raises_sigbus() {
     const CHILD: &str = "RETPATH_TEST_CHILD";
     if env::var_os(CHILD).is_some() {
         let uffd = open();
@@ -281,7 +284,7 @@ fn makes_touching_a_poisoned_page_a_sigbus() {
         let placement = region.poison(0, 4 * page).unwrap();
         assert_eq!((placement.placed, placement.present), (3 * page, page));
         memory.touch(page).unwrap();
-        eprintln!("the page in the middle is whole");
+        eprintln!("read the page in the middle");
         memory.touch(2 * page).unwrap();
         unreachable!("a poisoned page was read");
     }
@@ -298,14 +301,14 @@ fn makes_touching_a_poisoned_page_a_sigbus() {
     let output = Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
-            "makes_touching_a_poisoned_page_a_sigbus",
+            "touching_a_poisoned_page_raises_sigbus",
             "--nocapture",
         ])
         .env(CHILD, "1")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("the page in the middle is whole"), "{text}");
+    assert!(text.contains("read the page in the middle"), "{text}");
     let sigbus = rustix::process::Signal::BUS.as_raw();
     assert_eq!(
         output.status.signal(),
@@ -340,12 +343,12 @@ fn places_every_page_once_while_threads_touch_and_two_placers_race() {
         thread::scope(|scope| {
             let demand = scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    // A timeout, because nobody wakes this thread when the others are done.
-                    let patience = rustix::event::Timespec {
+                    // A timeout, because nothing wakes this thread when the others are done.
+                    let timeout = rustix::event::Timespec {
                         tv_sec: 0,
                         tv_nsec: 5_000_000,
                     };
-                    poll(&mut [PollFd::new(&handler, PollFlags::IN)], Some(&patience)).unwrap();
+                    poll(&mut [PollFd::new(&handler, PollFlags::IN)], Some(&timeout)).unwrap();
                     for fault in handler.faults().unwrap() {
                         fill((fault.address - memory.range().start) / page, 1);
                     }

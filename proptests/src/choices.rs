@@ -1,12 +1,14 @@
 //! What decides in a test: numbers from bytes, or from a seed.
 
+use retpath_random::Random;
+
 /// Numbers that say what happens next. The same bytes, or the same seed, give
 /// the same numbers in every run.
 #[derive(Clone, Debug)]
 pub struct Choices<'a> {
     bytes: &'a [u8],
-    /// State of the generator that goes on where the bytes end.
-    seed: u64,
+    /// Goes on where the bytes end.
+    random: Random,
     endless: bool,
 }
 
@@ -16,7 +18,7 @@ impl<'a> Choices<'a> {
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
-            seed: 0,
+            random: Random::new(0),
             endless: false,
         }
     }
@@ -25,7 +27,7 @@ impl<'a> Choices<'a> {
     pub fn seeded(seed: u64) -> Self {
         Self {
             bytes: &[],
-            seed,
+            random: Random::new(seed),
             endless: true,
         }
     }
@@ -80,10 +82,6 @@ impl<'a> Choices<'a> {
             return bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
         }
         self.bytes = &[];
-        // splitmix64.
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.any()
     }
 }

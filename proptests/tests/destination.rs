@@ -1,13 +1,13 @@
-//! The destination core against a model of it, call by call: long random
-//! sequences of legal and illegal calls, and whole migrations with the link cut
-//! anywhere; and against peers without any rule. Every failure names its seed.
+//! The destination core against a model, call by call: random sequences of
+//! legal and illegal calls, and whole migrations with cut links. And against
+//! arbitrary peers. Every failure prints its seed.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
 
 use retpath_proptests::{Choices, destination};
 
-/// Runs `test` with many seeds, and names the one that fails.
+/// Runs `test` with many seeds and prints the one that fails.
 fn seeds(count: u64, test: impl Fn(&mut Choices<'_>) + std::panic::RefUnwindSafe) {
     for seed in 0..count {
         let run = std::panic::catch_unwind(|| test(&mut Choices::seeded(seed)));
@@ -41,7 +41,7 @@ fn recovers_from_a_cut_after_every_call() {
 }
 
 #[test]
-fn keeps_its_promises_whatever_the_source_and_the_caller_do() {
+fn upholds_its_contract_under_arbitrary_calls_and_events() {
     let seen = Mutex::new(HashSet::new());
     seeds(3000, |choices| {
         let reached = destination::hostile(choices);

@@ -1,9 +1,9 @@
-//! Both cores, joined: whatever the link does, the memory arrives.
+//! Both cores over a link that splits, delays and breaks.
 
 use retpath_proptests::{Choices, link};
 
 #[test]
-fn arrives_or_stays_in_one_piece_whatever_the_link_does() {
+fn completes_or_fails_cleanly_over_any_link() {
     let mut ends = [0; 3];
     for seed in 0..400 {
         let run = std::panic::catch_unwind(|| link::migration(&mut Choices::seeded(seed)));

@@ -1,11 +1,10 @@
-//! Both cores, joined in memory: a small migration whose link delivers in any
-//! pieces and breaks everywhere, at every byte of either direction, and again in
-//! the middle of the recovery; half of the time another source takes over. What
-//! the destination must hold is right every time, and every page is placed
-//! exactly once.
+//! Both cores in memory: a small migration over a link that splits the streams
+//! and breaks at every byte of either direction, and again during the recovery.
+//! In half of the cases another source takes over. Each time the destination
+//! has the right memory, and every page is placed exactly once.
 //!
-//! Nothing here knows a clock, a thread or a file: the same bytes travel in the
-//! same order in every run.
+//! There is no clock, thread or file: every run sends the same bytes in the same
+//! order.
 
 use retpath_engine::Channel;
 use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
@@ -13,15 +12,15 @@ use retpath_proptests::link::{Link, Outcome, Setup, WIRES, Wire};
 
 const TARGET: u64 = 1024;
 
-/// How a run is driven, but for the cuts.
+/// How a run proceeds, apart from cuts.
 #[derive(Clone, Copy, Debug)]
 struct Drive {
     preempt: Option<Preempt>,
-    /// Bytes that a wire delivers at once.
+    /// Bytes that a wire delivers per turn.
     piece: usize,
-    /// Turns that the return path waits before it delivers anything.
+    /// Turns before the return path delivers anything.
     delay: usize,
-    /// Turns that the device state takes to be saved.
+    /// Turns until the device state is saved.
     saving: usize,
 }
 
@@ -81,10 +80,10 @@ fn setup(drive: Drive) -> Setup {
     }
 }
 
-/// What the guest touches, one place a turn once it runs.
+/// Addresses that the guest touches, one per turn once it runs.
 const TOUCHES: [(usize, u64); 4] = [(1, 5000), (0, 2 * 1024), (1, 3 * 1024), (0, 1030)];
 
-/// A run that can be asked where it is.
+/// A run in progress.
 struct Run {
     link: Link,
     drive: Drive,
@@ -104,12 +103,12 @@ impl Run {
         }
     }
 
-    /// One turn of the crank: each side does one thing, each wire delivers one
-    /// piece, but not more than `most` bytes of the wire that is being watched.
+    /// One turn: each side takes one step, and each wire delivers one piece; the
+    /// watched wire at most up to the given total.
     fn turn(&mut self, watched: Option<(Wire, usize)>) {
         self.turns += 1;
         if self.turns == 4 {
-            // Sent before, and once more.
+            // Sent before, and sent again.
             self.link.change(0, 0, 77);
         }
         if self.turns > 6 {
@@ -144,7 +143,7 @@ impl Run {
         }
     }
 
-    /// Goes on until a wire has delivered `end` bytes over this link, or the
+    /// Runs until a wire has delivered `end` bytes over this link, or the
     /// migration is over.
     fn until(&mut self, wire: Wire, end: usize) -> Option<Outcome> {
         for _ in 0..10_000 {
@@ -159,7 +158,7 @@ impl Run {
         panic!("{:?} never delivers {end} bytes of {wire:?}", self.drive);
     }
 
-    /// Goes on until it is over.
+    /// Runs to the end.
     fn end(&mut self) -> Outcome {
         for _ in 0..10_000 {
             self.turn(None);
@@ -170,8 +169,8 @@ impl Run {
         panic!("{:?} does not end", self.drive);
     }
 
-    /// Breaks the link, and takes a new one if that helps, from the same source
-    /// or from another.
+    /// Breaks the link and reconnects if the migration can recover, with the same
+    /// source or another one.
     fn cut(&mut self, other: bool) -> Option<Outcome> {
         self.link.cut();
         if let Some(outcome) = self.link.outcome() {
@@ -185,7 +184,7 @@ impl Run {
     }
 }
 
-/// Where a wire is cut: at each boundary, next to it, and inside each item.
+/// Offsets for cuts of a wire: at and next to each boundary, and inside each item.
 fn places(boundaries: &[usize]) -> Vec<usize> {
     let mut places = vec![0];
     let mut start = 0;
@@ -203,8 +202,8 @@ fn places(boundaries: &[usize]) -> Vec<usize> {
     places
 }
 
-/// Runs through once, and says where the items of a wire ended, over the first
-/// link or over the one after a cut.
+/// Ends of the items of a wire in a whole run, over the first link or over the
+/// one after a cut.
 fn measure(drive: Drive, cut: Option<(Wire, usize)>, wire: Wire) -> Vec<usize> {
     let mut run = Run::new(drive);
     if let Some((first, end)) = cut {
@@ -215,8 +214,8 @@ fn measure(drive: Drive, cut: Option<(Wire, usize)>, wire: Wire) -> Vec<usize> {
     run.link.boundaries(wire).to_vec()
 }
 
-/// The first place on the main channel where a new link is of use, in the
-/// middle of what comes next: nearly all pages are still to come.
+/// An offset on the main channel shortly after the first one at which a cut can
+/// be recovered: nearly all pages are still to be sent.
 fn first_use(drive: Drive) -> usize {
     let places = places(&measure(drive, None, Wire::Main));
     let useful = |place: &usize| {
@@ -228,7 +227,7 @@ fn first_use(drive: Drive) -> usize {
 }
 
 #[test]
-fn arrives_whole_in_any_pieces() {
+fn transfers_all_pages_with_any_read_size() {
     for drive in DRIVES {
         for piece in [1, 2, 3, 7, 13, 64, 1000, 1033, drive.piece] {
             let mut run = Run::new(Drive { piece, ..drive });

@@ -1,11 +1,11 @@
-//! The source core against destinations without any rule.
+//! The source core against arbitrary destinations.
 
 use std::collections::HashSet;
 
 use retpath_proptests::{Choices, source};
 
 #[test]
-fn keeps_its_promises_whatever_the_destination_and_the_caller_do() {
+fn upholds_its_contract_under_arbitrary_calls_and_messages() {
     let mut seen = HashSet::new();
     for seed in 0..2000 {
         let run = std::panic::catch_unwind(|| source::hostile(&mut Choices::seeded(seed)));

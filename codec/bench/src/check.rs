@@ -3,10 +3,11 @@
 //! checks less would be faster for the wrong reason.
 
 use retpath_codec::{Decoded, Message, NameBuf};
+use retpath_random::Random;
 
 use crate::contender::{Parse, View, Write, WriteSlice};
 use crate::hand::Hand;
-use crate::mix::{Mix, Random, message};
+use crate::mix::{Mix, message};
 use crate::ours::Ours;
 
 /// Frames with one defect each.
@@ -125,15 +126,15 @@ fn prefixes<P: Parse>(frame: &[u8]) {
 /// Valid frames with up to two bytes changed, and enough behind them that
 /// nobody waits.
 fn near_misses<P: Parse>() {
-    let mut random = Random::new();
+    let mut random = Random::new(1);
     let mut refused = 0;
     for round in 0..200_000 {
         let mut input = Vec::with_capacity(1024);
         let valid = message(1 + round % 7, &mut random);
         Ours::encode(&valid, &mut input).expect("every message made is valid");
-        for _ in 0..random.below(3) {
-            let at = random.below(input.len());
-            input[at] = [0, 1, 12, 255, random.byte()][random.below(5)];
+        for _ in 0..random.index(3) {
+            let at = random.index(input.len());
+            input[at] = [0, 1, 12, 255, random.byte()][random.index(5)];
         }
         input.resize(1024, random.byte());
         let found = verdict::<P>(&input);

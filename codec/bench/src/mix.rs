@@ -2,6 +2,7 @@
 //! in every run.
 
 use retpath_codec::{Message, Name};
+use retpath_random::Random;
 
 use crate::contender::Write;
 use crate::ours::Ours;
@@ -36,14 +37,14 @@ pub(crate) struct Mix {
 
 /// The streams that are timed.
 pub(crate) fn mixes() -> [Mix; 2] {
-    let even = |random: &mut Random| match random.below(4) {
+    let even = |random: &mut Random| match random.index(4) {
         0 => PONG,
         1 => REQ_PAGES_ID,
         2 => REQ_PAGES,
         _ => RECV_BITMAP,
     };
-    let requests = |random: &mut Random| match random.below(10) {
-        0 => OTHERS[random.below(6)],
+    let requests = |random: &mut Random| match random.index(10) {
+        0 => OTHERS[random.index(6)],
         _ => REQ_PAGES,
     };
     [
@@ -62,7 +63,7 @@ const OTHERS: [u64; 6] = [1, PONG, REQ_PAGES_ID, RECV_BITMAP, 6, 7];
 
 impl Mix {
     fn new(name: &'static str, number: impl Fn(&mut Random) -> u64) -> Self {
-        let mut random = Random::new();
+        let mut random = Random::new(1);
         let mut frames = Vec::new();
         for _ in 0..MESSAGES {
             let number = number(&mut random);
@@ -75,11 +76,11 @@ impl Mix {
 
 /// A message of this number.
 pub(crate) fn message(number: u64, random: &mut Random) -> Message<Name<'static>> {
-    let [a, b, c, d, ..] = random.next().to_be_bytes();
+    let [a, b, c, d, ..] = random.any().to_be_bytes();
     let value = u32::from_be_bytes([a, b, c, d]);
-    let start = random.next() >> 28 << 12;
+    let start = random.any() >> 28 << 12;
     let len = 4096;
-    let name = NAMES[random.below(8)];
+    let name = NAMES[random.index(8)];
     let block = Name::new(name).expect("recorded names are valid");
     match number {
         1 => Message::Shut { value },
@@ -89,32 +90,5 @@ pub(crate) fn message(number: u64, random: &mut Random) -> Message<Name<'static>
         5 => Message::RecvBitmap { block },
         6 => Message::ResumeAck,
         _ => Message::SwitchoverAck,
-    }
-}
-
-/// Numbers that look random (xorshift64*), the same in every run.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn byte(&mut self) -> u8 {
-        self.next().to_be_bytes()[0]
-    }
-
-    /// A number less than `limit`, which is small.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        // 16 bits, so that every platform's `usize` holds them.
-        let [.., a, b] = (self.next() >> 32).to_be_bytes();
-        usize::from(u16::from_be_bytes([a, b])) % limit
     }
 }

@@ -36,7 +36,7 @@ use crate::ranges::{PageSizes, RangeList, Ranges};
 #[cfg(feature = "alloc")]
 use crate::ranges::RangeBuf;
 
-/// Chooses the commands of the forward stream in [`decode`](crate::decode).
+/// Selects the commands of the forward stream in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commands {}
 
@@ -198,7 +198,7 @@ impl Dialect for Commands {
 impl<N: BlockName, R: RangeList> Sealed for Command<N, R> {}
 
 impl<N, R> Command<N, R> {
-    /// Name that people use, such as `REQ_PAGES_ID`.
+    /// Short name, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Command::OpenReturnPath => "OPEN_RETURN_PATH",
@@ -235,7 +235,7 @@ impl<N, R> Command<N, R> {
 
 #[cfg(feature = "alloc")]
 impl<N: BlockName, R: RangeList> Command<N, R> {
-    /// The same message, with copies of what it borrows.
+    /// An owned copy of the message.
     pub fn into_owned(self) -> Command<NameBuf, RangeBuf> {
         match self {
             Command::OpenReturnPath => Command::OpenReturnPath,
@@ -254,11 +254,11 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
 }
 
 impl<N: BlockName, R: RangeList> Command<N, R> {
-    /// Whether a receiver would take the values.
+    /// Checks the values as a receiver does.
     ///
     /// # Errors
     ///
-    /// Which field breaks which rule.
+    /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
             Command::PostcopyRamDiscard { block, ranges } => fit::ranges("ranges", 3 + u16::from(block.name().size()), ranges).map(drop),

@@ -32,7 +32,7 @@ use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
 
-/// Chooses the merged dialect of the return path in [`decode`](crate::decode).
+/// Selects the merged dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qemu {}
 
@@ -178,7 +178,7 @@ impl Dialect for Qemu {
 impl<N: BlockName> Sealed for Message<N> {}
 
 impl<N> Message<N> {
-    /// Name that people use, such as `REQ_PAGES_ID`.
+    /// Short name, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Message::Shut { .. } => "SHUT",
@@ -207,7 +207,7 @@ impl<N> Message<N> {
 
 #[cfg(feature = "alloc")]
 impl<N: BlockName> Message<N> {
-    /// The same message, with copies of what it borrows.
+    /// An owned copy of the message.
     pub fn into_owned(self) -> Message<NameBuf> {
         match self {
             Message::Shut { value } => Message::Shut { value },
@@ -222,11 +222,11 @@ impl<N: BlockName> Message<N> {
 }
 
 impl<N: BlockName> Message<N> {
-    /// Whether a receiver would take the values.
+    /// Checks the values as a receiver does.
     ///
     /// # Errors
     ///
-    /// Which field breaks which rule.
+    /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
             Message::ReqPagesId { start, len, .. } => fit::span("len", *start, (*len).into()),

@@ -30,7 +30,7 @@ use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
 
-/// Chooses the draft dialect of the return path in [`decode`](crate::decode).
+/// Selects the draft dialect of the return path in [`decode`](crate::decode).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum V7 {}
 
@@ -134,7 +134,7 @@ impl Dialect for V7 {
 impl<N: BlockName> Sealed for Message<N> {}
 
 impl<N> Message<N> {
-    /// Name that people use, such as `REQ_PAGES_ID`.
+    /// Short name, such as `REQ_PAGES_ID`.
     pub fn label(&self) -> &'static str {
         match self {
             Message::Shut { .. } => "SHUT",
@@ -155,7 +155,7 @@ impl<N> Message<N> {
 
 #[cfg(feature = "alloc")]
 impl<N: BlockName> Message<N> {
-    /// The same message, with copies of what it borrows.
+    /// An owned copy of the message.
     pub fn into_owned(self) -> Message<NameBuf> {
         match self {
             Message::Shut { value } => Message::Shut { value },
@@ -166,11 +166,11 @@ impl<N: BlockName> Message<N> {
 }
 
 impl<N: BlockName> Message<N> {
-    /// Whether a receiver would take the values.
+    /// Checks the values as a receiver does.
     ///
     /// # Errors
     ///
-    /// Which field breaks which rule.
+    /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
             Message::ReqPages { start, len, .. } => fit::flagged("len", *start, *len),

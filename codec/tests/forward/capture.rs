@@ -128,59 +128,46 @@ fn qemu_10_0_plain() {
     );
 }
 
-#[test]
-fn qemu_7_2_preempt() {
+/// Checks both channels of a recording with a preempt channel. `main` counts late pages, late zero
+/// pages and footers of the main channel; `urgent` the items of the other one, and `named` those of
+/// them that name their block.
+fn preempt(version: &str, main: [u64; 3], urgent: &[(&str, u64)], named: u64) {
     let mut decoder = fresh();
-    let main = counts(&mut decoder, &capture("qemu-7.2-preempt.ch0.fwd"));
+    let file = |channel| capture(&format!("{version}-preempt.ch{channel}.fwd"));
+    let counted = counts(&mut decoder, &file(0));
     decoder.finish(&[]).unwrap();
-    assert_eq!(main["late PAGE"], 1311);
-    assert_eq!(main["late ZERO"], 2611);
-    assert_eq!(main["SECTION_FOOTER"], 97);
+    let kinds = ["late PAGE", "late ZERO", "SECTION_FOOTER"];
+    assert_eq!(kinds.map(|kind| counted[kind]), main);
 
-    // It names the block in every record, and ends with EOS.
-    let bytes = capture("qemu-7.2-preempt.ch1.fwd");
+    let bytes = file(1);
     for mut decoder in [
         decoder.preempt(),
         Decoder::blind_preempt(Default::default()),
     ] {
-        let urgent = counts(&mut decoder, &bytes);
+        let counted = counts(&mut decoder, &bytes);
         decoder.finish(&[]).unwrap();
-        expect(&urgent, &[("late PAGE", 48), ("late EOS", 1)]);
-        let mut named = 0;
+        expect(&counted, urgent);
+        let mut count = 0;
         drain(&mut decoder.preempt(), &bytes, |_, _, event| {
-            named += u32::from(is_named(event));
+            count += u64::from(is_named(event));
         })
         .unwrap();
-        assert_eq!(named, 48);
+        assert_eq!(count, named);
     }
+}
+
+#[test]
+fn qemu_7_2_preempt() {
+    // The preempt channel names the block in every record, and ends with EOS.
+    let urgent = [("late PAGE", 48), ("late EOS", 1)];
+    preempt("qemu-7.2", [1311, 2611, 97], &urgent, 48);
     assert_eq!(1311 + 48, 1359);
 }
 
 #[test]
 fn qemu_10_0_preempt() {
-    let mut decoder = fresh();
-    let main = counts(&mut decoder, &capture("qemu-10.0-preempt.ch0.fwd"));
-    decoder.finish(&[]).unwrap();
-    assert_eq!(main["late PAGE"], 146);
-    assert_eq!(main["late ZERO"], 2608);
-    assert_eq!(main["SECTION_FOOTER"], 52);
-
-    // It names the block once, and just ends.
-    let bytes = capture("qemu-10.0-preempt.ch1.fwd");
-    for mut decoder in [
-        decoder.preempt(),
-        Decoder::blind_preempt(Default::default()),
-    ] {
-        let urgent = counts(&mut decoder, &bytes);
-        decoder.finish(&[]).unwrap();
-        expect(&urgent, &[("late PAGE", 1216)]);
-        let mut named = 0;
-        drain(&mut decoder.preempt(), &bytes, |_, _, event| {
-            named += u32::from(is_named(event));
-        })
-        .unwrap();
-        assert_eq!(named, 1);
-    }
+    // The preempt channel names the block once, and just ends.
+    preempt("qemu-10.0", [146, 2608, 52], &[("late PAGE", 1216)], 1);
     assert_eq!(146 + 1216, 1362);
 }
 

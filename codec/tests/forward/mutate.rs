@@ -3,8 +3,9 @@
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::{Decoder, MAX_ITEM, Options, Step};
+use retpath_random::Random;
 
-use crate::kit::{Random, Stream, drain, fresh};
+use crate::kit::{Stream, drain, fresh};
 use crate::recipe::by_hand;
 
 /// Reads all of it in random pieces.
@@ -12,7 +13,7 @@ fn survive(mut decoder: Decoder, bytes: &[u8], random: &mut Random) {
     let (mut at, mut have) = (0, 0);
     let mut written = Vec::new();
     loop {
-        if at + have >= 8 && random.below(4) == 0 && have >= 8 {
+        if at + have >= 8 && random.index(4) == 0 && have >= 8 {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at..at + 8]);
             // On a copy: the page need not be there.
@@ -34,7 +35,7 @@ fn survive(mut decoder: Decoder, bytes: &[u8], random: &mut Random) {
                     let _ = drain(&mut decoder, &bytes[at..], |_, _, _| {});
                     return;
                 }
-                have += (1 + random.below(need)).min(bytes.len() - at - have);
+                have += (1 + random.index(need)).min(bytes.len() - at - have);
             }
             Err(error) => {
                 assert!(error.offset <= u64::try_from(bytes.len()).unwrap());
@@ -77,23 +78,23 @@ fn streams() -> Vec<Vec<u8>> {
 
 #[test]
 fn survives_changed_streams() {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for whole in streams() {
         // Page contents are dull: most changes shall hit something else.
         for _ in 0..6_000 {
             let mut bytes = whole.clone();
-            for _ in 0..=random.below(3) {
-                let at = random.below(bytes.len().min(500));
-                let at = if random.below(4) == 0 {
+            for _ in 0..=random.index(3) {
+                let at = random.index(bytes.len().min(500));
+                let at = if random.index(4) == 0 {
                     bytes.len() - 1 - at
                 } else {
                     at
                 };
-                match random.below(4) {
-                    0 => bytes[at] ^= 1 << random.below(8),
-                    1 => bytes[at] = u8::try_from(random.below(256)).unwrap(),
+                match random.index(4) {
+                    0 => bytes[at] ^= 1 << random.index(8),
+                    1 => bytes[at] = random.byte(),
                     2 => drop(bytes.remove(at)),
-                    _ => bytes.insert(at, u8::try_from(random.below(9)).unwrap()),
+                    _ => bytes.insert(at, u8::try_from(random.index(9)).unwrap()),
                 }
             }
             survive(fresh(), &bytes, &mut random);
@@ -103,7 +104,7 @@ fn survives_changed_streams() {
 
 #[test]
 fn survives_random_bytes_behind_a_sound_start() {
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let starts = [
         Stream::default(),
         Stream::configured(),
@@ -127,7 +128,7 @@ fn survives_random_bytes_behind_a_sound_start() {
 
 #[test]
 fn survives_random_bytes_on_other_channels() {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     let mut first = fresh();
     drain(&mut first, &Stream::switched().0, |_, _, _| {}).unwrap();
     for decoder in [
@@ -148,16 +149,16 @@ fn survives_random_bytes_on_other_channels() {
 /// Bytes that are more like a stream than pure chance would make them.
 fn noise(random: &mut Random) -> Vec<u8> {
     let mut noise = Vec::new();
-    while noise.len() < 300 && random.below(40) != 0 {
-        match random.below(8) {
-            0 => noise.extend((random.next() & 0x3f_f3ff).to_be_bytes()),
-            1 => noise.extend([8, 0, u8::try_from(random.below(13)).unwrap(), 0, 0]),
-            2 => noise.extend([u8::try_from(random.below(9)).unwrap(), 0, 0, 0, 1]),
+    while noise.len() < 300 && random.index(40) != 0 {
+        match random.index(8) {
+            0 => noise.extend((random.any() & 0x3f_f3ff).to_be_bytes()),
+            1 => noise.extend([8, 0, u8::try_from(random.index(13)).unwrap(), 0, 0]),
+            2 => noise.extend([u8::try_from(random.index(9)).unwrap(), 0, 0, 0, 1]),
             3 => noise.extend(b"\x06pc.ram"),
             4 => noise.extend([0x7e, 0, 0, 0, 1]),
             5 => noise.extend(0x10_u64.to_be_bytes()),
             6 => noise.extend([0; 4]),
-            _ => noise.push(u8::try_from(random.below(256)).unwrap()),
+            _ => noise.push(random.byte()),
         }
     }
     noise

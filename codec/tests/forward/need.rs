@@ -4,10 +4,11 @@
 use retpath_codec::Rule;
 use retpath_codec::command::Command;
 use retpath_codec::forward::{Decoder, Event, MAX_ITEM, Options, SectionKind, Step, write};
+use retpath_random::Random;
 
 use crate::capture::capture;
 use crate::device::old_discarded;
-use crate::kit::{Random, Stream, drain, fresh, name};
+use crate::kit::{Stream, drain, fresh, name};
 use crate::recipe::by_hand;
 use crate::write::everything;
 
@@ -207,11 +208,11 @@ fn the_split_makes_no_difference_where_run_stands_in_the_state() {
 
 #[test]
 fn the_split_of_a_recording_makes_no_difference() {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for name in ["qemu-7.2-plain.ch0.fwd", "qemu-10.0-preempt.ch0.fwd"] {
         let bytes = capture(name);
         let whole = story(&mut fresh(), &bytes, || usize::MAX);
-        let split = story(&mut fresh(), &bytes, || 1 + random.below(9001));
+        let split = story(&mut fresh(), &bytes, || 1 + random.index(9001));
         assert!(whole == split, "{name}");
     }
 }

@@ -13,20 +13,14 @@ use retpath_codec::proptest::{name, near_valid};
 use retpath_codec::{
     BlockName, Decoded, Dialect, Encode, Message, Name, NameBuf, Qemu, V7, check, decode, v7,
 };
+use retpath_random::Random;
 use retpath_spec::table::DIALECTS;
 
 mod defects;
 
-/// Bytes that look random and are the same in every run.
+/// Random bytes of a seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut byte = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()[3]
-    };
-    (0..len).map(|_| byte()).collect()
+    Random::new(seed).bytes(len)
 }
 
 fn labels<D: Dialect>() -> BTreeSet<&'static str> {

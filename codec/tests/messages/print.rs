@@ -155,7 +155,7 @@ fn blames_the_peer_for_all_but_the_callers_own_limits_and_an_early_end() {
 }
 
 #[test]
-fn stops_where_its_writer_does() {
+fn propagates_formatter_errors() {
     for (rule, ..) in OURS {
         stops_with_its_writer(&decode_error(rule));
         stops_with_its_writer(&encode_error(rule));

@@ -215,37 +215,26 @@ mod ends {
     }
 
     #[test]
-    fn refuses_an_end_in_front_of_a_bitmap() {
-        let (items, end) = read::<Qemu>(&hex("0005 0002 01 'x'"), LIMIT);
-        assert_eq!(items.len(), 1);
-        let rule = Rule::CutShort { have: 0, need: 8 };
+    fn refuses_an_end_before_or_inside_a_bitmap() {
         let message = Some("RECV_BITMAP");
-        assert_eq!(
-            end,
-            Err(DecodeError {
-                offset: 6,
-                message,
-                field: None,
-                rule
-            })
-        );
-    }
-
-    #[test]
-    fn refuses_an_end_inside_a_bitmap() {
-        let text = "0005 0002 01 'x' 0000000000000008 00";
-        let (_, end) = read::<Qemu>(&hex(text), LIMIT);
-        let rule = Rule::CutShort { have: 9, need: 15 };
-        let message = Some("RECV_BITMAP");
-        assert_eq!(
-            end,
-            Err(DecodeError {
-                offset: 6,
-                message,
-                field: None,
-                rule
-            })
-        );
+        for (text, have, need) in [
+            ("0005 0002 01 'x'", 0, 8),
+            ("0005 0002 01 'x' 0000000000000008 00", 9, 15),
+        ] {
+            let (items, end) = read::<Qemu>(&hex(text), LIMIT);
+            assert_eq!(items.len(), 1);
+            let rule = Rule::CutShort { have, need };
+            let (offset, field) = (6, None);
+            assert_eq!(
+                end,
+                Err(DecodeError {
+                    offset,
+                    message,
+                    field,
+                    rule
+                })
+            );
+        }
     }
 
     #[test]

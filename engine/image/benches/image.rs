@@ -11,8 +11,9 @@ use retpath_engine::blocks::Block;
 use retpath_image::{Image, Recorder, Writer};
 
 use retpath_support::harness::{
-    APART, PAGE, Row, Setup, TOGETHER, Touch, finish, median, migrate, percentile,
+    APART, Row, Setup, TOGETHER, Touch, finish, median, migrate, percentile,
 };
+use retpath_support::loops::PAGE;
 
 /// Size of the guest.
 const MIB: u64 = 512;

@@ -1,5 +1,5 @@
-//! Tests that need the inside: scripted answers, and kernel states that the public API does not
-//! lead to. What it does lead to is in `engine/tests/`.
+//! Tests of private parts: scripted kernel answers, and kernel states that the public API cannot
+//! reach. Tests of the public API are in `engine/tests/`.
 
 #![deny(unsafe_code)]
 

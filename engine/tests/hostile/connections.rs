@@ -1,4 +1,4 @@
-//! Strangers at the listener.
+//! Unrelated connections to the destination's listener.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -10,16 +10,14 @@ use retpath_engine::source::{Config, Preempt, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    Dial, LONG, Net, Receiver, connect, connect_tcp, listen, serve_by, serve_well, serves_the_next,
-    until_dropped,
-};
+use retpath_support::loops::{DialAfter, LONG, Net, connect, connect_tcp, listen};
+use retpath_support::receiver::{Receiver, serve_by, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, blocks, config, recording};
 
-/// Strangers, half of whom stay.
-const STRANGERS: usize = 1000;
+/// Unrelated connections; half of them stay open.
+const CONNECTIONS: usize = 1000;
 
-/// Both ends of every connection are in this process.
+/// Raises the descriptor limit: both ends of every connection are in this process.
 fn allow_descriptors() {
     let limits = getrlimit(Resource::Nofile);
     let enough = limits.maximum.map_or(4096, |most| most.min(4096));
@@ -29,58 +27,57 @@ fn allow_descriptors() {
     }
 }
 
-/// Opens connections; every other one is closed at once.
-fn crowd(connect: impl Fn() -> OwnedFd) -> Vec<OwnedFd> {
+/// Opens connections and closes every other one at once.
+fn open_many(connect: impl Fn() -> OwnedFd) -> Vec<OwnedFd> {
     allow_descriptors();
-    let all = (0..STRANGERS).map(|n| (n, connect()));
+    let all = (0..CONNECTIONS).map(|n| (n, connect()));
     all.filter_map(|(n, socket)| (n % 2 == 0).then_some(socket))
         .collect()
 }
 
 #[test]
-fn serves_a_source_behind_a_thousand_strangers() {
-    let _trial = Trial::new("strangers");
+fn serves_a_source_after_a_thousand_other_connections() {
+    let _trial = Trial::new("other connections");
     for preempt in [None, Some(Preempt::Late), Some(Preempt::Early)] {
         let (_dir, listener) = listen(Net::Unix);
         let receiver = Receiver::start(listener, preempt.is_some(), LONG);
-        let crowd = crowd(|| connect(receiver.address()).into());
+        let others = open_many(|| connect(receiver.address()).into());
         serve_well(receiver.address(), preempt, false);
         let (_, core) = receiver.complete();
         assert_eq!(core.stats().pauses, 0);
-        drop(crowd);
+        drop(others);
     }
 }
 
 #[test]
-fn serves_a_source_behind_a_thousand_strangers_over_tcp() {
-    let _trial = Trial::new("strangers over TCP");
+fn serves_a_source_after_a_thousand_other_connections_over_tcp() {
+    let _trial = Trial::new("other connections over TCP");
     let (_dir, listener) = listen(Net::Tcp);
     let receiver = Receiver::start(listener, false, LONG);
-    let crowd = crowd(|| connect_tcp(receiver.address()).into());
+    let others = open_many(|| connect_tcp(receiver.address()).into());
     serve_well(receiver.address(), None, false);
     receiver.complete();
-    drop(crowd);
+    drop(others);
 }
 
-/// The preempt channel has no beginning that could be asked for: it is known
-/// by its first page.
+/// The preempt channel has no header: its first page identifies it.
 #[test]
-fn knows_the_preempt_channel_among_strangers() {
-    let _trial = Trial::new("strangers before the preempt channel");
+fn finds_the_preempt_channel_among_other_connections() {
+    let _trial = Trial::new("connections before the preempt channel");
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
     let config = Config {
-        // Pages come over the preempt channel, or not at all.
+        // The sweep sends nearly nothing: pages come on the preempt channel.
         bandwidth: 1,
         ..config(Some(Preempt::Late))
     };
-    let mut crowd = Vec::new();
-    let mut dial = Dial(receiver.address().clone(), |channel| {
+    let mut others = Vec::new();
+    let mut dial = DialAfter(receiver.address().clone(), |channel| {
         if channel == Channel::Preempt {
             for said in [&b""[..], b"GET / HTTP/1.1", b"\x08", b""] {
                 let mut socket = connect(receiver.address());
                 socket.write_all(said).expect("room");
-                crowd.push(socket);
+                others.push(socket);
             }
             connect(receiver.address());
         }
@@ -91,12 +88,12 @@ fn knows_the_preempt_channel_among_strangers() {
     assert!(source.stats().demand > PAGES / 2);
     let (_, core) = receiver.complete();
     assert_eq!(core.stats().pauses, 0);
-    drop(crowd);
+    drop(others);
 }
 
 #[test]
-fn recovers_behind_a_thousand_strangers() {
-    let _trial = Trial::new("strangers in a pause");
+fn recovers_after_a_thousand_other_connections() {
+    let _trial = Trial::new("connections during a pause");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, true, Duration::from_secs(5));
@@ -106,22 +103,22 @@ fn recovers_behind_a_thousand_strangers() {
     receiver.running();
     drop(first);
     receiver.pauses(1);
-    let crowd = crowd(|| connect(receiver.address()).into());
+    let others = open_many(|| connect(receiver.address()).into());
     let source = serve_well(receiver.address(), Some(Preempt::Late), true);
     assert!(source.stats().resumes > 0);
     receiver.complete();
-    drop(crowd);
+    drop(others);
 }
 
-/// One that has begun to speak like a source keeps nobody out, either.
+/// Connections that started like a source do not block others.
 #[test]
-fn serves_a_source_behind_half_a_header() {
+fn serves_a_source_after_connections_with_half_a_header() {
     let _trial = Trial::new("half a header");
     let header = &recording(0).bytes[..8];
     let others = [&b"x"[..], b"GET"];
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
-    let strangers: Vec<_> = (0..8)
+    let connections: Vec<_> = (0..8)
         .map(|size| &header[..size])
         .chain(others)
         .map(|said| {
@@ -132,12 +129,12 @@ fn serves_a_source_behind_half_a_header() {
         .collect();
     serve_well(receiver.address(), None, false);
     receiver.complete();
-    drop(strangers);
+    drop(connections);
 }
 
 #[test]
-fn tells_what_is_no_migration() {
-    let _trial = Trial::new("no migration");
+fn rejects_connections_that_are_not_migrations() {
+    let _trial = Trial::new("not a migration");
     let (_dir, mut listener) = listen(Net::Unix);
     for said in [&b"GET / HTTP/1.1\r\n"[..], b"QEVM\0\0\0\x02", b"x", b"QEV"] {
         let receiver = Receiver::start(listener, false, LONG);

@@ -1,4 +1,4 @@
-//! Sources that go away.
+//! Sources that disconnect.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -9,23 +9,22 @@ use retpath_engine::driver::RunError;
 
 use super::sender::{hold_on, serve_over};
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, RUN, find, recording};
 
-/// Before the guest may run the source still has it: the migration is over,
-/// with a reason, and the next one gets through.
+/// Before the guest may run, the source still has it: the migration fails with
+/// a reason, and the listener accepts the next one.
 #[test]
-fn survives_a_source_that_leaves_at_any_byte_of_the_start() {
-    let _trial = Trial::new("leaving at the start");
+fn fails_when_the_source_disconnects_at_any_byte_before_run() {
+    let _trial = Trial::new("disconnecting before RUN");
     let stream = recording(0);
     let end = find(&stream.bytes, RUN).end;
     let (_dir, mut listener) = listen(Net::Unix);
     for size in 1..end {
         let receiver = Receiver::start(listener, false, LONG);
         let mut socket = connect(receiver.address());
-        // It may have been refused before the last byte is out.
+        // The destination may refuse it before the last byte is written.
         socket.write_all(&stream.bytes[..size]).expect("room");
         drop(socket);
         let error;
@@ -45,11 +44,11 @@ fn survives_a_source_that_leaves_at_any_byte_of_the_start() {
     serves_the_next(listener);
 }
 
-/// From there on the guest may be here: another source brings what is missing,
-/// and nothing else.
+/// After RUN the guest may be at the destination: another source sends exactly
+/// the missing pages.
 #[test]
-fn keeps_what_came_from_a_source_that_left_in_postcopy() {
-    let _trial = Trial::new("leaving in postcopy");
+fn keeps_received_pages_when_the_source_disconnects_in_postcopy() {
+    let _trial = Trial::new("disconnecting in postcopy");
     let stream = recording(1);
     let (_dir, mut listener) = listen(Net::Unix);
     let rest = stream.bytes.len() - stream.package;
@@ -72,11 +71,11 @@ fn keeps_what_came_from_a_source_that_left_in_postcopy() {
     serves_the_next(listener);
 }
 
-/// The last message has not reached the source: without it, it would try to
-/// recover for ever what is over.
+/// The source has not received SHUT, and would try for ever to recover a
+/// migration that is complete.
 #[test]
-fn stays_for_a_source_that_left_before_shut() {
-    let _trial = Trial::new("leaving before SHUT");
+fn waits_for_a_source_that_disconnected_before_shut() {
+    let _trial = Trial::new("disconnecting before SHUT");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
@@ -84,11 +83,11 @@ fn stays_for_a_source_that_left_before_shut() {
     let (last, bytes) = stream.bytes.split_last().expect("not empty");
     socket.write_all(bytes).expect("room");
     receiver.running();
-    // In the queue before the old link ends, so that time plays no part.
+    // In the accept queue before the old link ends, so that the order is fixed.
     let address = receiver.address().clone();
     let link = address.connect(false).expect("connects");
     let next = thread::spawn(move || serve_over(link, &address));
-    // SHUT cannot be written, however soon it comes.
+    // SHUT cannot be written from here on.
     socket.shutdown(Shutdown::Read).expect("connected");
     socket.write_all(&[*last]).expect("room");
     drop(socket);
@@ -98,10 +97,10 @@ fn stays_for_a_source_that_left_before_shut() {
     serves_the_next(listener);
 }
 
-/// A source that has said everything is not waited for, if it does not close.
+/// A source that has sent everything and does not close is not waited for.
 #[test]
-fn lets_go_of_a_source_that_does_not_leave() {
-    let _trial = Trial::new("not leaving");
+fn finishes_when_the_source_keeps_the_connection_open() {
+    let _trial = Trial::new("not disconnecting");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
     let recovery = Duration::from_secs(1);
@@ -112,7 +111,7 @@ fn lets_go_of_a_source_that_does_not_leave() {
         .expect("room");
     receiver.running();
     drop(first);
-    // Its successor recovers, sends all, and holds on to the link.
+    // The next source recovers, sends everything, and keeps the link open.
     let source = hold_on(receiver.address());
     let (listener, core) = receiver.complete();
     assert!(core.stats().pauses >= 1);

@@ -18,21 +18,19 @@ use retpath_engine::source::{Error, PageSource, Source, SourcePhase};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, Still, listen, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, Still, listen};
+use retpath_support::receiver::{Receiver, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGE, PAGES, blocks, config, image, name, question, recording};
 
-/// How long one may do nothing. A good one that is slower than that is
-/// connected anew.
+/// Stall timeout. A correct destination that is slower is connected again.
 const STALL: Duration = Duration::from_millis(500);
 
 /// What a destination does with its end of a link.
 type Script = fn(&mut UnixStream);
 
-/// Hostile destinations, and then a good one.
+/// Connects to hostile destinations in turn, and then to a correct one.
 struct Dial {
-    /// Breaks the first link, to the good one.
+    /// Breaks the first link, which leads to the correct one.
     faults: Option<FaultInjector>,
     scripts: VecDeque<Script>,
     good: Address,
@@ -50,15 +48,15 @@ impl Connector for Dial {
     }
 }
 
-/// A link whose other end is a script's.
+/// A link whose other end a script drives.
 fn played(script: Script) -> Link {
     let (near, mut far) = UnixStream::pair().expect("descriptors");
     thread::spawn(move || script(&mut far));
     Link::new(near.into()).expect("a socket")
 }
 
-/// Says something; the source may have closed.
-fn say(far: &mut UnixStream, bytes: &[u8]) {
+/// Writes bytes; the source may have closed.
+fn write(far: &mut UnixStream, bytes: &[u8]) {
     let _ = far.write_all(bytes);
 }
 
@@ -68,33 +66,33 @@ fn message(message: Message<Name<'_>>) -> Vec<u8> {
     bytes
 }
 
-/// Waits for the question what has been received, and begins to answer.
-fn asked(far: &mut UnixStream) -> Vec<u8> {
+/// Waits for RECV_BITMAP and returns the start of an answer.
+fn wait_recv_bitmap(far: &mut UnixStream) -> Vec<u8> {
     let mut bytes = question();
     let _ = far.read_exact(&mut bytes);
     let name = name();
     message(Message::RecvBitmap { block: name.name() })
 }
 
-/// Answers with this bitmap.
+/// Answers RECV_BITMAP with these bits.
 fn answer(far: &mut UnixStream, bits: &[u8]) {
-    let mut bytes = asked(far);
+    let mut bytes = wait_recv_bitmap(far);
     bitmap::encode(Bitmap::new(bits), &mut bytes).expect("a good size");
-    say(far, &bytes);
+    write(far, &bytes);
 }
 
-fn ask(far: &mut UnixStream, start: u64, len: u32) {
+fn request(far: &mut UnixStream, start: u64, len: u32) {
     let name = name();
     let block = name.name();
-    say(far, &message(Message::ReqPagesId { start, len, block }));
+    write(far, &message(Message::ReqPagesId { start, len, block }));
 }
 
-/// Goes on, reads everything, and asks again and again for what it has.
-fn ask_for_ever(far: &mut UnixStream) {
+/// Resumes, reads everything, and requests the same page without end.
+fn request_without_end(far: &mut UnixStream) {
     answer(far, &[0; 8]);
     // POSTCOPY_RESUME.
     let _ = far.read_exact(&mut [0; 5]);
-    say(far, &message(Message::ResumeAck));
+    write(far, &message(Message::ResumeAck));
     let mut reading = far.try_clone().expect("a descriptor");
     thread::spawn(move || until_dropped(&mut reading));
     let name = name();
@@ -109,65 +107,65 @@ fn ask_for_ever(far: &mut UnixStream) {
     }
 }
 
-/// Reads nothing until the source lets go.
+/// Reads nothing until the source disconnects.
 fn wait_unread(far: &mut UnixStream) {
     let mut fds = [PollFd::new(&*far, PollFlags::RDHUP)];
     let _ = poll(&mut fds, None);
 }
 
-/// Each is let go of: by then it has said what it has to say.
+/// The source drops each of these links.
 const SCRIPTS: &[(&str, Script)] = &[
-    ("goes at once", |_| {}),
-    ("says and reads nothing", wait_unread),
+    ("disconnects at once", |_| {}),
+    ("writes and reads nothing", wait_unread),
     ("a bitmap of the wrong size", |far| answer(far, &[0; 16])),
     ("a bitmap of 2^64 bytes", |far| {
-        let mut bytes = asked(far);
+        let mut bytes = wait_recv_bitmap(far);
         bytes.extend((u64::MAX - 7).to_be_bytes());
-        say(far, &bytes);
+        write(far, &bytes);
     }),
     ("a wrong end mark", |far| {
-        let mut bytes = asked(far);
+        let mut bytes = wait_recv_bitmap(far);
         bitmap::encode(Bitmap::new(&[0; 8]), &mut bytes).expect("a good size");
         *bytes.last_mut().expect("not empty") ^= 1;
-        say(far, &bytes);
+        write(far, &bytes);
     }),
     ("pages that were never sent", |far| {
         answer(far, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0])
     }),
-    ("nothing has come, and goes", |far| {
+    ("an empty bitmap, then disconnects", |far| {
         answer(far, &[0; 8]);
     }),
-    ("nothing has come, goes on, and goes", |far| {
+    ("an empty bitmap and RESUME_ACK, then disconnects", |far| {
         answer(far, &[0; 8]);
-        say(far, &message(Message::ResumeAck));
+        write(far, &message(Message::ResumeAck));
         let _ = far.read_exact(&mut [0; 9000]);
     }),
-    ("a bitmap, and no agreement", |far| {
+    ("a bitmap without RESUME_ACK", |far| {
         answer(far, &[0; 8]);
         until_dropped(far);
     }),
-    ("agrees at once", |far| {
-        say(far, &message(Message::ResumeAck))
+    ("RESUME_ACK at once", |far| {
+        write(far, &message(Message::ResumeAck))
     }),
-    ("is done at once", |far| {
-        say(far, &message(Message::Shut { value: 0 }))
+    ("SHUT at once", |far| {
+        write(far, &message(Message::Shut { value: 0 }))
     }),
     ("another block's bitmap", |far| {
         let other = NameBuf::new("pc.rom").expect("a good name");
-        say(
+        write(
             far,
             &message(Message::RecvBitmap {
                 block: other.name(),
             }),
         );
     }),
-    ("asks for pages that are none", |far| {
-        ask(far, PAGES * PAGE, 4096)
+    ("requests a page outside the block", |far| {
+        request(far, PAGES * PAGE, 4096)
     }),
-    ("asks for half a page", |far| ask(far, 100, 100)),
-    ("asks for too much", |far| ask(far, 0, u32::MAX)),
-    ("asks without a name", |far| {
-        say(
+    ("requests half a page", |far| request(far, 100, 100)),
+    ("requests too much", |far| request(far, 0, u32::MAX)),
+    ("requests without a block name", |far| {
+        write(
             far,
             &message(Message::ReqPages {
                 start: 0,
@@ -175,30 +173,32 @@ const SCRIPTS: &[(&str, Script)] = &[
             }),
         );
     }),
-    ("a long message", |far| say(far, b"\0\x02\xff\xff\0\0\0\0")),
-    ("a short message", |far| say(far, b"\0\x02\0\x01\0\0\0\0")),
+    ("a long message", |far| {
+        write(far, b"\0\x02\xff\xff\0\0\0\0")
+    }),
+    ("a short message", |far| write(far, b"\0\x02\0\x01\0\0\0\0")),
     ("an unknown message", |far| {
-        say(far, b"\0\x63\0\x04\0\0\0\0")
+        write(far, b"\0\x63\0\x04\0\0\0\0")
     }),
     ("half a message", |far| {
-        say(far, b"\0\x02\0");
+        write(far, b"\0\x02\0");
         until_dropped(far);
     }),
     ("half a bitmap", |far| {
-        let mut bytes = asked(far);
+        let mut bytes = wait_recv_bitmap(far);
         bytes.extend(b"\0\0\0\0\0\0\0\x08\0\0\0");
-        say(far, &bytes);
+        write(far, &bytes);
         until_dropped(far);
     }),
     ("a flood of PONGs", |far| {
-        say(far, &message(Message::Pong { value: 1 }).repeat(100_000));
+        write(far, &message(Message::Pong { value: 1 }).repeat(100_000));
     }),
     ("a flood of requests, reading nothing", |far| {
         for _ in 0..5000 {
-            ask(far, 0, u32::try_from(PAGES * PAGE).expect("small"));
+            request(far, 0, u32::try_from(PAGES * PAGE).expect("small"));
         }
     }),
-    ("requests without end for what it has", ask_for_ever),
+    ("requests a received page without end", request_without_end),
 ];
 
 fn options(stall: Option<Duration>) -> ServeOptions {
@@ -209,8 +209,8 @@ fn options(stall: Option<Duration>) -> ServeOptions {
     }
 }
 
-/// Whatever comes in place of the destination, the migration goes on once it
-/// is back, and every page gets there.
+/// Whatever answers in place of the destination, the migration continues once
+/// the destination is back, and every page arrives.
 #[test]
 fn recovers_through_hostile_destinations() {
     let _trial = Trial::new("hostile destinations");
@@ -242,8 +242,8 @@ fn recovers_through_hostile_destinations() {
     serves_the_next(listener);
 }
 
-/// A machine whose broken link is not to be replaced.
-struct Once(Still);
+/// A machine that does not reconnect after a broken link.
+struct Once(Still<Vec<Vec<u8>>>);
 
 impl SourceHandler for Once {
     fn pages(&self) -> &dyn PageSource {
@@ -259,7 +259,7 @@ impl SourceHandler for Once {
     }
 }
 
-/// What becomes of one that is hostile from the start.
+/// The error of a migration to a destination that is hostile from the start.
 fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
     let mut core = Source::new(config(None), blocks()).expect("good");
     let mut dial = Dial {
@@ -280,13 +280,13 @@ fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
 }
 
 #[test]
-fn ends_with_destinations_that_are_hostile_from_the_start() {
+fn fails_when_the_destination_is_hostile_from_the_start() {
     let _trial = Trial::new("hostile from the start");
     let scripts: [Script; 4] = [
         |_| {},
-        |far| say(far, b"\0\x63\0\x04\0\0\0\0"),
-        |far| say(far, &message(Message::Pong { value: 1 }).repeat(100_000)),
-        |far| ask(far, 0, u32::MAX),
+        |far| write(far, b"\0\x63\0\x04\0\0\0\0"),
+        |far| write(far, &message(Message::Pong { value: 1 }).repeat(100_000)),
+        |far| request(far, 0, u32::MAX),
     ];
     for script in scripts {
         from_the_start(script, Some(STALL));
@@ -295,9 +295,9 @@ fn ends_with_destinations_that_are_hostile_from_the_start() {
     serves_the_next(listener);
 }
 
-/// One that reads and one that does not: neither says anything.
+/// One destination reads and one does not: neither writes anything.
 #[test]
-fn lets_go_of_a_silent_destination_only_if_told_how_long() {
+fn times_out_on_a_silent_destination_only_with_a_stall_timeout() {
     let _trial = Trial::new("silent destinations");
     let scripts: [Script; 2] = [wait_unread, until_dropped];
     for script in scripts {
@@ -321,13 +321,14 @@ fn lets_go_of_a_silent_destination_only_if_told_how_long() {
     assert!(matches!(end, Err(RunError::Stopped)), "{end:?}");
 }
 
-/// Memory that gives the destination's last word in the middle of a write.
-struct Parting {
-    machine: Still,
+/// Memory whose sixth page makes the destination send SHUT(1) and disconnect,
+/// while the source is about to write.
+struct Leaving {
+    machine: Still<Vec<Vec<u8>>>,
     far: Mutex<Option<UnixStream>>,
 }
 
-impl PageSource for Parting {
+impl PageSource for Leaving {
     fn read(&self, block: usize, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
         self.machine.0.read(block, offset, out)
     }
@@ -336,13 +337,13 @@ impl PageSource for Parting {
         if offset == 5 * PAGE
             && let Some(mut far) = self.far.lock().expect("not poisoned").take()
         {
-            say(&mut far, &message(Message::Shut { value: 1 }));
+            write(&mut far, &message(Message::Shut { value: 1 }));
         }
         self.machine.0.lend(block, offset, len)
     }
 }
 
-impl SourceHandler for Parting {
+impl SourceHandler for Leaving {
     fn pages(&self) -> &dyn PageSource {
         self
     }
@@ -361,13 +362,13 @@ impl Connector for One {
     }
 }
 
-/// The write finds a broken link before anybody reads why: it was taken for an
-/// accident, and the word never heard. SHUT(0) was lost in the same way.
+/// Regression: a write failed before the final message was read, so the source
+/// took the end for a broken link. SHUT(0) was lost in the same way.
 #[test]
-fn hears_the_last_word_of_a_destination_that_has_gone() {
-    let _trial = Trial::new("a last word");
+fn reads_the_final_message_after_the_destination_disconnects() {
+    let _trial = Trial::new("a final message");
     let (near, far) = UnixStream::pair().expect("descriptors");
-    let mut machine = Parting {
+    let mut machine = Leaving {
         machine: Still(vec![image()]),
         far: Mutex::new(Some(far)),
     };

@@ -1,18 +1,17 @@
-//! Sources that take their time.
+//! Slow sources.
 
 use std::io::Write;
 
 use retpath_engine::driver::RunError;
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, connect_tcp, listen, serves_the_next,
-};
+use retpath_support::loops::{LONG, Net, connect, connect_tcp, listen};
+use retpath_support::receiver::{Receiver, serves_the_next};
 use retpath_support::wire::recording;
 
-/// Byte by byte: nothing in the loop depends on how the bytes come.
+/// Nothing in the loop depends on how the stream is split.
 #[test]
-fn takes_a_migration_a_byte_at_a_time() {
+fn receives_a_migration_one_byte_at_a_time() {
     let _trial = Trial::new("byte by byte");
     let stream = recording(2).bytes;
     let (_dir, listener) = listen(Net::Unix);
@@ -36,10 +35,10 @@ fn takes_a_migration_a_byte_at_a_time() {
     serves_the_next(receiver.complete().0);
 }
 
-/// Whoever stops in the middle of precopy is waited for, as the protocol has
-/// it, but not against the user's will.
+/// The loop waits for a source that is silent in precopy, as the protocol allows, until it is
+/// told to stop.
 #[test]
-fn lets_go_of_a_silent_source_when_told_to() {
+fn stops_while_the_source_is_silent() {
     let _trial = Trial::new("silence in precopy");
     let stream = recording(2);
     let (_dir, mut listener) = listen(Net::Unix);

@@ -1,30 +1,29 @@
-//! Sources that lie about lengths.
+//! Sources that send wrong lengths.
 
 use std::io::Write;
 use std::net::Shutdown;
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PACKAGED, RUN, find, recording};
 
-/// Every length in front of the guest's start is among these bytes: of the
-/// machine's name, of sections' names, of blocks and their names, of all
-/// commands, of discards, of the package.
+/// The bytes before RUN contain every kind of length: of the machine type, of
+/// section names, of blocks and their names, of commands, discards and the
+/// package.
 #[test]
-fn survives_a_lie_in_any_byte_of_the_start() {
-    let _trial = Trial::new("lies");
+fn survives_a_wrong_value_in_any_byte_before_run() {
+    let _trial = Trial::new("wrong bytes");
     let stream = recording(0).bytes;
     let end = find(&stream, RUN).start;
     let (_dir, mut listener) = listen(Net::Unix);
     for at in 0..end {
-        for lie in [0xff, stream[at].wrapping_add(1)] {
+        for wrong in [0xff, stream[at].wrapping_add(1)] {
             let mut bytes = stream[..end].to_vec();
-            bytes[at] = lie;
+            bytes[at] = wrong;
             let receiver = Receiver::start(listener, false, LONG);
             let mut socket = connect(receiver.address());
-            // It may be refused before all of it is out.
+            // The destination may refuse it before all is written.
             let _ = socket.write_all(&bytes);
             let _ = socket.shutdown(Shutdown::Write);
             until_dropped(&mut socket);
@@ -37,15 +36,15 @@ fn survives_a_lie_in_any_byte_of_the_start() {
     serves_the_next(listener);
 }
 
-/// Nothing is set aside for 4 GiB that are only announced.
+/// Memory grows with the bytes that arrive, not with the announced size.
 #[test]
-fn does_not_believe_a_package_of_4_gib() {
+fn allocates_nothing_for_an_announced_package_of_4_gib() {
     let _trial = Trial::new("a package of 4 GiB");
     let stream = recording(0).bytes;
     let package = find(&stream, PACKAGED);
     let mut bytes = stream[..package.end].to_vec();
     bytes[package.end - 4..].fill(0xff);
-    // One device after the other, each with a state of 60 kB.
+    // A hundred devices, each with a state of 60 kB.
     for id in 100..200_u32 {
         bytes.push(4);
         bytes.extend(id.to_be_bytes());
@@ -64,9 +63,9 @@ fn does_not_believe_a_package_of_4_gib() {
     serves_the_next(receiver.failed().0);
 }
 
-/// In postcopy a lie costs the link, and nothing else.
+/// In postcopy a wrong length costs the link, and no received page.
 #[test]
-fn keeps_everything_through_lies_about_page_names() {
+fn keeps_received_pages_when_a_name_length_is_wrong() {
     let _trial = Trial::new("page names");
     let recording = recording(0);
     let stream = &recording.bytes;

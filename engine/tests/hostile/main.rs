@@ -1,8 +1,8 @@
 //! Hostile peers against both loops, over real sockets.
 //!
-//! Each test is a [`Trial`](trial::Trial): it says how many bytes this process
-//! may allocate on the way, and a watchdog ends it if it hangs. In the end a
-//! good peer is served in full, with every page compared.
+//! Each test holds a [`Trial`](trial::Trial), which limits what the process
+//! allocates and ends a test that hangs. Each ends with a complete migration by
+//! a correct peer, with every page compared.
 
 mod connections;
 mod cut;

@@ -1,4 +1,4 @@
-//! Sources that repeat themselves, or say things in another order.
+//! Sources that repeat items or send them in another order.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -7,17 +7,16 @@ use std::ops::Range;
 use retpath_engine::socket::Listener;
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    LONG, Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{Recording, pieces, recording};
 
-/// Lets a source say this, and a good one what is missing then. `true` if the
-/// guest was here, so that there was anything to keep.
+/// Sends a stream; if the destination then waits to recover, a correct source
+/// sends the missing pages. Returns whether it did.
 fn survives(listener: Listener, stream: &[u8]) -> (Listener, bool) {
     let receiver = Receiver::start(listener, false, LONG);
     let mut socket = connect(receiver.address());
-    // It may be refused before all of it is out.
+    // The destination may refuse it before all is written.
     let _ = socket.write_all(stream);
     let _ = socket.shutdown(Shutdown::Write);
     until_dropped(&mut socket);
@@ -38,12 +37,12 @@ fn survives_all(streams: impl Iterator<Item = Vec<u8>>) {
         count += usize::from(kept);
         all += 1;
     }
-    // Otherwise the test shows only one of two things.
+    // Both outcomes must occur.
     assert!(count > 0 && count < all, "{count} of {all}");
     serves_the_next(listener);
 }
 
-/// The pieces of the start, of some pages behind it, and of the end.
+/// The items of the start, of some pages, and of the end.
 fn interesting(stream: &Recording) -> Vec<Range<usize>> {
     let all = pieces(&stream.bytes);
     let first = stream.package + 2 * 4104;
@@ -55,7 +54,7 @@ fn interesting(stream: &Recording) -> Vec<Range<usize>> {
 }
 
 #[test]
-fn survives_every_repetition() {
+fn survives_every_repeated_item() {
     let _trial = Trial::new("repetitions");
     let stream = recording(2);
     let (pieces, stream) = (interesting(&stream), stream.bytes);
@@ -67,8 +66,8 @@ fn survives_every_repetition() {
 }
 
 #[test]
-fn survives_every_exchange_of_neighbours() {
-    let _trial = Trial::new("exchanges");
+fn survives_every_swap_of_adjacent_items() {
+    let _trial = Trial::new("swaps");
     let stream = recording(2);
     let (pieces, stream) = (interesting(&stream), stream.bytes);
     survives_all(

@@ -16,7 +16,7 @@ use retpath_engine::socket::{ChannelError, Link};
 use retpath_engine::source::{Config, PageSource, Preempt, Source, SourcePhase};
 
 use super::trial::Trial;
-use retpath_support::receiver::Still;
+use retpath_support::loops::Still;
 use retpath_support::wire::{blocks, config, image, name, question};
 
 /// The source's ends of the main and the preempt channel.
@@ -30,7 +30,7 @@ impl Connector for Dial {
 
 /// A machine that keeps the loop busy while the destination closes its ends.
 struct Busy {
-    machine: Still,
+    machine: Still<Vec<Vec<u8>>>,
     stopped: Sender<()>,
     closed: Receiver<()>,
     refused: usize,

@@ -1,4 +1,4 @@
-//! Strangers that take a broken link's place.
+//! Hostile connections in place of a broken link.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -8,20 +8,18 @@ use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::{BlockName, NameBuf};
 
 use super::trial::Trial;
-use retpath_support::receiver::{
-    Net, Receiver, connect, listen, serve_well, serves_the_next, until_dropped,
-};
+use retpath_support::loops::{LONG, Net, connect, listen};
+use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, command, pieces, question, recording};
 
-/// How long one may take that gets nowhere. A good source that is slower than
-/// that tries again.
+/// Recovery timeout. A correct source that is slower tries again.
 const RECOVERY: Duration = Duration::from_millis(500);
 
-/// Pages that have come before the link breaks.
-const THERE: u64 = 7;
+/// Pages received before the link breaks.
+const RECEIVED: u64 = 7;
 
-/// What strangers say, and whether they close behind it.
-fn strangers() -> Vec<(&'static str, Vec<u8>, bool)> {
+/// What each connection sends, and whether it then closes.
+fn connections() -> Vec<(&'static str, Vec<u8>, bool)> {
     let commands = |list: &[Command<_, _>]| {
         let mut bytes = Vec::new();
         list.iter().for_each(|one| command(*one, &mut bytes));
@@ -31,7 +29,7 @@ fn strangers() -> Vec<(&'static str, Vec<u8>, bool)> {
     let block = other.name();
     let mut twice = question();
     twice.extend(question());
-    let lie = |length: u16| {
+    let with_length = |length: u16| {
         let mut bytes = question();
         bytes[3..5].copy_from_slice(&length.to_be_bytes());
         bytes
@@ -44,27 +42,27 @@ fn strangers() -> Vec<(&'static str, Vec<u8>, bool)> {
         target: 4096,
     });
     vec![
-        ("nothing, and goes", vec![], true),
+        ("nothing, then closes", vec![], true),
         ("one byte", vec![8], false),
-        ("one byte, and goes", vec![8], true),
-        ("no command", b"GET / HTTP/1.1\r\n\r\n".to_vec(), false),
+        ("one byte, then closes", vec![8], true),
+        ("not a command", b"GET / HTTP/1.1\r\n\r\n".to_vec(), false),
         ("a first header", recording(0).bytes[..200].to_vec(), false),
         ("a whole migration", recording(0).bytes, true),
         ("a page", page, false),
         ("zeros", vec![0; 100_000], false),
-        ("a question, and goes", question(), true),
-        ("a question, and then nothing", question(), false),
-        ("half a question", question()[..7].to_vec(), false),
-        ("a question twice", twice, false),
-        ("a long command", lie(u16::MAX), false),
-        ("a short command", lie(1), false),
+        ("RECV_BITMAP, then closes", question(), true),
+        ("RECV_BITMAP, then silence", question(), false),
+        ("half a RECV_BITMAP", question()[..7].to_vec(), false),
+        ("RECV_BITMAP twice", twice, false),
+        ("a long command", with_length(u16::MAX), false),
+        ("a short command", with_length(1), false),
         (
             "another block",
             commands(&[Command::RecvBitmap { block }]),
             false,
         ),
         (
-            "the end at once",
+            "POSTCOPY_RESUME at once",
             commands(&[Command::PostcopyResume]),
             false,
         ),
@@ -84,10 +82,10 @@ fn strangers() -> Vec<(&'static str, Vec<u8>, bool)> {
     ]
 }
 
-/// Whatever they say before the migration goes on, it goes on with the next
-/// one, and nothing that was there is sent again.
+/// Whatever they send before POSTCOPY_RESUME, the next connection resumes the
+/// migration, and no received page is sent again.
 #[test]
-fn keeps_everything_through_hostile_replacements() {
+fn keeps_received_pages_through_hostile_reconnections() {
     let _trial = Trial::new("replacements");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
@@ -97,16 +95,16 @@ fn keeps_everything_through_hostile_replacements() {
         .into_iter()
         .filter(|piece| piece.start >= stream.package)
         .filter(|piece| is_page(&stream.bytes[piece.clone()]))
-        .nth(usize::try_from(THERE - 1).expect("small"));
+        .nth(usize::try_from(RECEIVED - 1).expect("small"));
     let end = end.expect("so many pages").end;
     first.write_all(&stream.bytes[..end]).expect("room");
     receiver.running();
     drop(first);
     receiver.pauses(1);
-    for (name, said, goes) in strangers() {
+    for (name, said, goes) in connections() {
         println!("{name}");
         let mut socket = connect(receiver.address());
-        // It may be refused before all of it is out.
+        // The destination may refuse it before all is written.
         let _ = socket.write_all(&said);
         if goes {
             let _ = socket.shutdown(Shutdown::Write);
@@ -118,24 +116,24 @@ fn keeps_everything_through_hostile_replacements() {
     assert!(core.stats().pauses > 15, "{}", core.stats().pauses);
     assert_eq!(core.stats().present, 0);
     let sent = source.stats().sweep + source.stats().demand;
-    assert_eq!(sent, PAGES - THERE, "each missing page once");
+    assert_eq!(sent, PAGES - RECEIVED, "each missing page once");
     serves_the_next(listener);
 }
 
-/// Whether a piece of a section is a page's record: the only long or zero ones.
+/// Whether an item is the record of a page.
 fn is_page(piece: &[u8]) -> bool {
     let flags = piece.get(7).map_or(0, |byte| byte & 0x0a);
     piece.len() >= 9 && flags != 0
 }
 
-/// One that says nothing is not even tried: the next one comes at once.
+/// A silent connection is not tried: the next one is used at once.
 #[test]
-fn does_not_wait_for_a_silent_replacement() {
+fn tries_the_next_connection_when_one_is_silent() {
     let _trial = Trial::new("a silent replacement");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
-    // No limit would let go of it.
-    let receiver = Receiver::start(listener, false, retpath_support::receiver::LONG);
+    // No timeout applies to it.
+    let receiver = Receiver::start(listener, false, LONG);
     let mut first = connect(receiver.address());
     let bytes = &stream.bytes[..stream.package + 9000];
     first.write_all(bytes).expect("room");

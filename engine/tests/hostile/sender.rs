@@ -1,18 +1,18 @@
-//! Our source, over links of the test's choice.
+//! A source over links that the test provides.
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use retpath_engine::Channel;
-use retpath_engine::driver::{Connector, Control, ServeOptions, serve};
+use retpath_engine::driver::Connector;
 use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{Source, SourcePhase};
 
-use retpath_support::receiver::{LONG, Still, connect};
+use retpath_support::loops::{LONG, Still, connect, serve_with};
 use retpath_support::wire::{blocks, config, image};
 
-/// Some links, and then those to an address.
+/// Hands out the given links, then connects to an address.
 struct First {
     links: VecDeque<Link>,
     then: Address,
@@ -29,17 +29,12 @@ impl Connector for First {
 
 fn take_over(connector: &mut dyn Connector) {
     let mut core = Source::taking_over(config(None), blocks()).expect("good");
-    let options = ServeOptions {
-        reconnect_timeout: LONG,
-        ..ServeOptions::default()
-    };
-    let control = Control::new().expect("a descriptor");
     let mut machine = Still(vec![image()]);
-    serve(&mut core, &mut machine, connector, &options, &control).expect("served");
+    serve_with(&mut core, &mut machine, connector, LONG).expect("served");
     assert_eq!(core.phase(), SourcePhase::Completed);
 }
 
-/// Takes a migration over on a link that is there, or on later ones.
+/// Takes a migration over on a given link, and on new ones after it.
 pub(crate) fn serve_over(link: Link, then: &Address) {
     take_over(&mut First {
         links: [link].into(),
@@ -61,7 +56,7 @@ impl Connector for Held {
     }
 }
 
-/// Takes a migration over, and does not close the link at its end.
+/// Takes a migration over and keeps the link open after its end.
 pub(crate) fn hold_on(address: &Address) -> JoinHandle<UnixStream> {
     let address = address.clone();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What every test has in common: limits, and an end.
+//! Limits of every test: memory and time.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::ALLOCATED;
 
-/// Most bytes that both sides of a test may allocate together. What one
-/// migration takes in peace is about 3 MB, most of it for percentiles; guest
-/// memory is mapped, and does not count.
+/// Most bytes that both sides of a test may allocate together. An undisturbed
+/// migration allocates about 3 MB, most of it for percentiles; guest memory is
+/// mapped and does not count.
 pub(crate) const CAP: usize = 16 << 20;
 
-/// How long a test may take: a hundred times what it takes, and more.
+/// Time limit of a test, more than a hundred times what it needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// One test at a time: the allocator counts for all of them.
+/// A running test. One runs at a time, because the allocator counts for the process.
 pub(crate) struct Trial {
     before: usize,
     done: Option<Sender<()>>,
@@ -31,7 +31,7 @@ impl Trial {
         let (done, wait) = channel();
         thread::spawn(move || {
             if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{name}: something hangs: not over after {LIMIT:?}");
+                eprintln!("{name}: hangs: not finished after {LIMIT:?}");
                 std::process::exit(1);
             }
         });

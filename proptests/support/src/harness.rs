@@ -1,25 +1,16 @@
-//! What the benchmarks share: one migration between two threads, and a table of ratios.
-
-#![allow(dead_code)] // each benchmark uses its part
+//! For the benchmarks: one migration between two threads, and a table of ratios.
 
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use retpath_codec::{NameBuf, forward};
-use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::destination;
-use retpath_engine::driver::{
-    Connector, Control, DestinationHandler, HandlerError, ReceiveOptions, ServeOptions,
-    SourceHandler, receive, serve,
-};
-use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::socket::{Address, ChannelError, Link};
+use retpath_engine::blocks::Block;
+use retpath_engine::driver::{Control, DestinationHandler, HandlerError, receive};
+use retpath_engine::memory::Memory;
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 
-pub const PAGE: u64 = 4096;
+use super::loops::{self, Dial, Net, PAGE, Still, listen, receive_options, serve_with};
 
 /// Which CPUs the two sides run on.
 #[derive(Clone, Copy)]
@@ -58,30 +49,6 @@ pub fn pin(cpu: usize) {
     rustix::thread::sched_setaffinity(None, &set).expect("the CPU exists");
 }
 
-/// A machine that has stopped.
-struct Still(Box<dyn PageSource>);
-
-impl SourceHandler for Still {
-    fn pages(&self) -> &dyn PageSource {
-        &*self.0
-    }
-
-    fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
-        if core.phase() == source::SourcePhase::Precopy {
-            core.switch(Vec::new()).map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-struct Dial(Address);
-
-impl Connector for Dial {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        self.0.connect(false)
-    }
-}
-
 struct Bench {
     touch: Touch,
     memory: Option<Arc<Memory>>,
@@ -93,8 +60,7 @@ struct Bench {
 
 impl DestinationHandler for Bench {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
-        let memory = Memory::new(Backing::Anonymous, block.len).map_err(|e| e.to_string())?;
-        let memory = Arc::new(memory);
+        let memory = loops::memory(block)?;
         self.memory = Some(Arc::clone(&memory));
         Ok(Some(memory))
     }
@@ -125,7 +91,7 @@ impl DestinationHandler for Bench {
     }
 
     fn failed(&mut self, _: &retpath_engine::driver::RunError) -> bool {
-        // Stopped after the last touch: nobody waits.
+        // Stopped after the last touch: no thread waits for a page.
         true
     }
 }
@@ -152,42 +118,19 @@ where
         bandwidth,
         preempt,
     } = setup;
-    let dir = tempfile::tempdir().expect("a folder");
-    let uri: Address = format!("unix:{}", dir.path().join("s").display())
-        .parse()
-        .expect("good");
-    let mut listener = uri.listen(false).expect("listens");
+    let (_dir, mut listener) = listen(Net::Unix);
     let address = listener.address().clone();
     let source = thread::spawn(move || {
         pin(pins.source);
-        let len = mib << 20;
-        let mut blocks = Blocks::new(PAGE).expect("4 KiB");
-        let name = NameBuf::new("pc.ram").expect("a good name");
-        blocks
-            .add(Block {
-                name,
-                len,
-                page: PAGE,
-            })
-            .expect("a good block");
+        let blocks = loops::blocks(&[("pc.ram", mib << 20)]);
         let mut config = source::Config::new("bench");
         config.bandwidth = bandwidth;
         config.preempt = preempt.then_some(Preempt::Late);
         let mut core = Source::new(config, blocks).expect("a good configuration");
-        let mut machine = Still(Box::new(memory()));
-        let control = Control::new().expect("a control");
-        let options = ServeOptions {
-            reconnect_timeout: Duration::ZERO,
-            ..ServeOptions::default()
-        };
+        let mut machine = Still(memory());
         // Ends with an error where the destination stops early.
-        let _ = serve(
-            &mut core,
-            &mut machine,
-            &mut Dial(address),
-            &options,
-            &control,
-        );
+        let mut dial = Dial(address);
+        let _ = serve_with(&mut core, &mut machine, &mut dial, Duration::ZERO);
     });
     pin(pins.destination);
     let control = Control::new().expect("a control");
@@ -199,16 +142,7 @@ where
         pins,
         control: control.clone(),
     };
-    let options = ReceiveOptions {
-        core: destination::Config {
-            preempt,
-            ..Default::default()
-        },
-        stream: forward::Options::default(),
-        reconnect_timeout: Duration::from_secs(60),
-        recovery_timeout: Duration::from_secs(30),
-        accept_unproven_end: false,
-    };
+    let options = receive_options(preempt);
     let _ = receive(&mut listener, &mut guest, options, &control);
     let seconds = guest
         .started

@@ -12,6 +12,7 @@ use std::time::Duration;
 pub mod harm;
 pub mod harness;
 pub mod kernel;
+pub mod loops;
 pub mod program;
 pub mod qemu;
 pub mod receiver;

@@ -1,15 +1,16 @@
-//! The machine that is moved, and the bytes of its migration as a good source
-//! writes them.
+//! A small machine, and the bytes of its migration as a correct source writes
+//! them.
 
 use std::ops::Range;
 
 use retpath_codec::forward::{Decoder, Options, Step};
 use retpath_codec::{BlockName, Encode, NameBuf, command::Command};
 use retpath_engine::Channel;
-use retpath_engine::blocks::{Block, Blocks};
+use retpath_engine::blocks::Blocks;
 use retpath_engine::source::{Config, Gather, Next, PageSource, Preempt, Source, SourcePhase};
 
-pub const PAGE: u64 = 4096;
+use super::loops;
+pub use super::loops::PAGE;
 
 /// Pages of the machine.
 pub const PAGES: u64 = 24;
@@ -20,17 +21,10 @@ pub fn name() -> NameBuf {
 }
 
 pub fn blocks() -> Blocks {
-    let mut blocks = Blocks::new(PAGE).expect("4 KiB");
-    let block = Block {
-        name: name(),
-        len: PAGES * PAGE,
-        page: PAGE,
-    };
-    blocks.add(block).expect("a good block");
-    blocks
+    loops::blocks(&[("pc.ram", PAGES * PAGE)])
 }
 
-/// Its memory: every fourth page is zero, and no other is like another.
+/// Its memory: every fourth page is zero, and all others differ.
 pub fn image() -> Vec<u8> {
     let byte = |page: u64, at: u64| match page % 4 {
         3 => 0,
@@ -52,11 +46,11 @@ pub fn config(preempt: Option<Preempt>) -> Config {
 /// A main channel from its beginning to its end.
 pub struct Recording {
     pub bytes: Vec<u8>,
-    /// Where the package ends: behind it the guest may run.
+    /// End of the package, after which the guest may run.
     pub package: usize,
 }
 
-/// What a good source writes, after some pages in precopy.
+/// What a correct source writes, with `precopy` runs of pages before the switch.
 pub fn recording(precopy: usize) -> Recording {
     let mut core = Source::new(config(None), blocks()).expect("good");
     let memory = vec![image()];
@@ -88,7 +82,7 @@ pub fn recording(precopy: usize) -> Recording {
     Recording { bytes, package }
 }
 
-/// Its pieces: headers, commands, records.
+/// The items of a stream: headers, commands, records.
 pub fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut decoder = Decoder::new(Options::default());
     let mut pieces = Vec::new();
@@ -103,8 +97,7 @@ pub fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     pieces
 }
 
-/// A main channel that takes a broken one's place, up to the question what has
-/// been received.
+/// The start of a recovery: RECV_BITMAP of the only block.
 pub fn question() -> Vec<u8> {
     let mut bytes = Vec::new();
     let name = name();

@@ -33,6 +33,15 @@ fn counts_at_most_the_pages_of_a_run_as_zero() {
 }
 
 #[test]
+fn reports_which_pages_are_left_to_send() {
+    let mut rig = Rig::switched(config(), &[(300, 4096)]);
+    let run = next(&mut rig);
+    assert!(run.offsets().all(|offset| rig.source.is_sent(0, offset)));
+    assert!(!rig.source.is_sent(0, 299 * 4096));
+    assert!(rig.source.is_sent(1, 0), "no such block");
+}
+
+#[test]
 fn changes_the_bandwidth() {
     let mut rig = Rig::switched(config(), &[(300, 4096)]);
     next(&mut rig);
@@ -65,7 +74,7 @@ fn counts_the_remaining_bytes_of_partly_sent_host_pages() {
 }
 
 #[test]
-fn ends_a_run_with_its_host_page() {
+fn ends_a_run_at_the_host_page_boundary() {
     let config = Config {
         run: 3 * 4096,
         ..config()

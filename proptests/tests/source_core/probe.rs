@@ -40,7 +40,7 @@ fn proofs(rig: &Rig) -> usize {
 }
 
 #[test]
-fn keeps_the_guest_until_the_destination_answers() {
+fn does_not_switch_until_the_destination_answers() {
     let mut rig = probing(None);
     assert_eq!(rig.source.awaits(), None);
     assert_eq!(rig.step(Channel::Main), Next::Write);
@@ -48,17 +48,33 @@ fn keeps_the_guest_until_the_destination_answers() {
     rig.source.switch(Vec::new()).expect("in precopy");
     idle(&mut rig);
     assert!(!rig.source.guest_left());
-    rig.say(Message::Pong { value: 1 }).expect("valid answer");
+    for value in [1, 4] {
+        rig.say(Message::Pong { value }).expect("valid answer");
+    }
     assert_eq!(rig.source.awaits(), None);
     assert_eq!(rig.step(Channel::Main), Next::Write);
     assert!(rig.source.guest_left());
+    // PONG 4 proves something only after the switch.
+    rig.say(Message::Pong { value: 3 }).expect("valid answer");
     assert_eq!(rig.source.awaits(), Some(Awaited::Listening));
     rig.say(Message::Pong { value: 4 }).expect("it listens");
     assert_eq!(rig.source.awaits(), None);
 }
 
 #[test]
-fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
+fn awaits_nothing_without_probing() {
+    let mut rig = Rig::new(config(), &[(20, 4096)]);
+    rig.step(Channel::Main);
+    assert_eq!(rig.source.phase(), SourcePhase::Precopy);
+    assert_eq!(rig.source.awaits(), None);
+    let mut rig = Rig::switched(config(), &[(20, 4096)]);
+    assert_eq!(rig.source.phase(), SourcePhase::Postcopy);
+    assert_eq!(rig.source.awaits(), None);
+    rig.run();
+}
+
+#[test]
+fn switches_after_two_answers_with_the_preempt_channel_open() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(Some(kind));
         while rig.source.phase() == SourcePhase::Fresh {
@@ -73,6 +89,7 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
         for asked in 1..=2 {
             idle(&mut rig);
             assert!(!rig.source.guest_left());
+            rig.say(Message::Pong { value: 4 }).expect("valid answer");
             assert!(rig.source.is_preempt_unproven());
             assert_eq!(rig.source.awaits(), Some(Awaited::Answer));
             assert_eq!(proofs(&rig), 1, "answer {asked}");
@@ -87,6 +104,7 @@ fn switches_once_the_preempt_channel_is_kept_for_two_answers() {
         assert!(rig.source.guest_left());
         let late = rig.source.preempt_refused();
         assert!(matches!(late, Err(Error::Phase { .. })), "{late:?}");
+        assert_eq!(rig.source.preempt(), Some(kind));
         rig.finish();
     }
 }
@@ -117,7 +135,7 @@ fn continues_on_the_main_channel_when_the_preempt_channel_is_refused() {
 }
 
 #[test]
-fn opens_a_preempt_channel_that_the_destination_waits_for() {
+fn opens_a_preempt_channel_the_destination_waits_for() {
     for kind in [Preempt::Early, Preempt::Late] {
         let mut rig = probing(None);
         let early = rig.source.open_preempt(kind);

@@ -104,7 +104,7 @@ fn names_the_block_again_on_a_new_link() {
 }
 
 #[test]
-fn keeps_requests_over_a_broken_link() {
+fn keeps_requests_across_a_broken_link() {
     let mut rig = Rig::switched(config(), &[(200, 4096)]);
     rig.ask(0, 100 * 4096, 4096).expect("valid request");
     rig.ask(0, 150 * 4096, 4096).expect("valid request");
@@ -250,7 +250,7 @@ fn a_destination_that_resumes_counts_as_loaded() {
 }
 
 #[test]
-fn fails_before_the_switch_with_the_guest_still_here() {
+fn keeps_the_guest_when_it_fails_before_the_switch() {
     for steps in 0..4 {
         let mut rig = Rig::new(config(), &[(20_000, 4096)]);
         if steps > 0 {
@@ -278,7 +278,7 @@ fn fails_before_the_switch_with_the_guest_still_here() {
 }
 
 #[test]
-fn hands_out_nothing_while_paused() {
+fn sends_nothing_while_paused() {
     let mut rig = Rig::switched(late(), &[(20, 4096)]);
     rig.cut();
     assert_eq!(rig.step(Channel::Main), Next::Stop);

@@ -319,7 +319,7 @@ fn refuses_parts_of_host_pages_with_preempt() {
 }
 
 #[test]
-fn fails_when_the_destination_has_failed() {
+fn fails_when_the_destination_reports_failure() {
     for mut rig in phases(&config()) {
         let phase = rig.source.phase();
         let left = rig.source.guest_left();

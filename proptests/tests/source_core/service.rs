@@ -32,7 +32,7 @@ pub(super) fn pages(next: Next) -> (bool, BlockId, u64, u64) {
 }
 
 #[test]
-fn sends_after_the_switch_exactly_what_it_discarded() {
+fn sends_exactly_the_discarded_pages_after_the_switch() {
     let layouts: [&[(u64, u64)]; 3] = [
         &[(300, 4096)],
         &[(40, 4096), (3, 1 << 20), (1, 4096)],

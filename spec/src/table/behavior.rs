@@ -98,13 +98,9 @@ pub const RETURN_PATH_ERRORS: &[Behavior] = &[
     ),
     row(
         "3.0 to 8.1",
-        "The source stops reading and closes the connection: `postcopy-paused`. A resumed channel \
-         gets no reader.",
-        &[
-            Read("3.0, 8.1"),
-            Tried("5.2, 7.2"),
-            Unverified("the resumed channel"),
-        ],
+        "The source stops reading and closes the connection: `postcopy-paused`. After a \
+         resume nothing reads the new return path, and the source stays in `postcopy-recover`.",
+        &[Read("3.0, 8.1"), Tried("5.2, 7.2")],
     ),
     row(
         "8.2 and later",
@@ -335,16 +331,16 @@ pub const ABSENT: &[Behavior] = &[
     row(
         "up to 11.1",
         "A return-path message numbered 8 or higher.",
-        &[Read("10.2"), Unverified("11.1")],
+        &[Read("10.2"), Tried("5.2, 7.2, 10.0, 11.1: refuse 8 and 9")],
     ),
     row(
         "up to 11.1",
         "A command numbered 12 or higher.",
-        &[Read("10.2"), Tried("5.2, 7.2, 10.0, 11.1: 12")],
+        &[Read("10.2"), Tried("5.2, 7.2, 10.0, 11.1: refuse 12")],
     ),
     row(
         "up to 11.1",
         "A flag of RAM records above 0x200.",
-        &[Read("10.2"), Unverified("11.1")],
+        &[Read("10.2"), Tried("5.2, 7.2, 10.0, 11.1: refuse 0x400")],
     ),
 ];

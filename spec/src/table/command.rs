@@ -205,7 +205,7 @@ pub const COMMAND: Dialect = Dialect {
             writer: savevm("qemu_savevm_send_ping"),
             reader: READER,
             seen: POSTCOPY,
-            refuse: &[Refusal::strict("A PING before OPEN_RETURN_PATH.").seen(&[Read("10.2")])],
+            refuse: &[Refusal::strict("A PING before OPEN_RETURN_PATH.").seen(ALL_TRIED)],
         },
         Message {
             number: 3,

@@ -1,6 +1,7 @@
 //! Recordings that are malformed, cut short, or of another kind.
 
 use retpath_cli::decode::{Failure, Kind, Options, decode_slice};
+use retpath_random::Random;
 
 use crate::{capture, decode, decode_file, retpath};
 
@@ -43,16 +44,9 @@ fn refuses_four_bytes() {
 
 #[test]
 fn refuses_random_bytes_in_one_line() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut numbers = Random::new(1);
     for round in 0..200 {
-        let random: Vec<u8> = (0..64)
-            .flat_map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state.to_be_bytes()
-            })
-            .collect();
+        let random = numbers.bytes(512);
         if round == 0 {
             assert!(refused(&[], &random, "").starts_with("offset 0 (0x0): no message has number"));
         }

@@ -258,62 +258,11 @@ fn shows_a_bar_on_a_terminal_while_a_large_recording_is_decoded() {
     assert!(!seen.contains("iB/s"));
 }
 
-/// Feeds the command an endless stream; returns its peak memory in KiB after each of these numbers of
-/// megabytes.
-fn memory_after(megabytes: &[usize]) -> Vec<u64> {
-    let (start, pages) = stream::endless();
-    let mut child = retpath()
-        .args(["--summary", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary has been built");
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    stdin.write_all(&start).expect("it reads on");
-    let mut sent = 0;
-    let used = megabytes
-        .iter()
-        .map(|until| {
-            for _ in sent..*until {
-                stdin.write_all(&pages).expect("it reads on");
-            }
-            sent = *until;
-            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
-            let status = status.expect("it runs");
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let peak = line.and_then(|line| line.trim().strip_suffix(" kB"));
-            peak.and_then(|peak| peak.parse().ok())
-                .expect("Linux says how much")
-        })
-        .collect();
-    drop(stdin);
-    assert_eq!(
-        child.wait().expect("it ends").code(),
-        Some(1),
-        "the stream is cut short"
-    );
-    used
-}
-
 #[test]
 fn needs_no_more_memory_for_a_larger_recording() {
-    let used = memory_after(&[16, 256]);
+    let used = stream::memory_after(retpath(), &[16, 256]);
     assert!(
         used[1] < used[0] + 1024,
         "KiB after 16 and 256 MiB: {used:?}"
-    );
-}
-
-/// Run with `cargo test --release --test decode_cli -- --ignored --nocapture`.
-#[test]
-#[ignore = "takes a while, and its figure is for people"]
-fn decodes_ten_gibibytes() {
-    let start = std::time::Instant::now();
-    let used = memory_after(&[10 << 10]);
-    let rate = 10.0 / start.elapsed().as_secs_f64();
-    println!(
-        "10 GiB through a pipe: {rate:.2} GiB/s, {} KiB at most",
-        used[0]
     );
 }

@@ -1,5 +1,8 @@
 //! Forward streams for the tests, written byte by byte.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 /// Size of the only RAM block of [`START`].
 pub(crate) const RAM: u64 = 1 << 20;
 
@@ -56,4 +59,42 @@ pub(crate) fn endless() -> (Vec<u8>, Vec<u8>) {
     let start = [START.concat(), part(&named), b"\x02\0\0\0\x02".to_vec()].concat();
     let pages = (0..RAM / 4096).flat_map(|index| page(index * 4096, 0xa5));
     (start, pages.collect())
+}
+
+/// Feeds `retpath decode` megabytes of pages through a pipe; returns its peak memory in KiB after
+/// each of these numbers of megabytes.
+pub(crate) fn memory_after(mut decode: Command, megabytes: &[usize]) -> Vec<u64> {
+    let (start, pages) = endless();
+    let mut child = decode
+        .args(["--summary", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary has been built");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    stdin.write_all(&start).expect("it reads on");
+    let mut sent = 0;
+    let used = megabytes
+        .iter()
+        .map(|until| {
+            for _ in sent..*until {
+                stdin.write_all(&pages).expect("it reads on");
+            }
+            sent = *until;
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+            let status = status.expect("it runs");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let peak = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            peak.and_then(|peak| peak.parse().ok())
+                .expect("Linux says how much")
+        })
+        .collect();
+    drop(stdin);
+    assert_eq!(
+        child.wait().expect("it ends").code(),
+        Some(1),
+        "the stream is cut short"
+    );
+    used
 }

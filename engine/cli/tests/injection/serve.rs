@@ -8,8 +8,9 @@ use crate::LIMIT;
 use crate::image::{id, make};
 use crate::strace::{self, Injection};
 use crate::{Ended, Scenario, message};
+use retpath_support::loops::{LONG, Net, listen};
 use retpath_support::program::Program;
-use retpath_support::receiver::{LONG, Net, Receiver, Settled, listen};
+use retpath_support::receiver::{Receiver, Settled};
 
 struct Serve {
     name: &'static str,

@@ -18,7 +18,7 @@ use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, So
 
 use crate::LIMIT;
 use crate::image::{MACHINE, precopy};
-use retpath_support::receiver::LONG;
+use retpath_support::loops::LONG;
 use retpath_support::saved_stream::DEVICE;
 use retpath_support::wire::PAGE;
 

@@ -39,14 +39,13 @@ fn writable(folder: &Path) -> File {
     File::options().write(true).open(path).expect("there")
 }
 
-/// What is behind an error of reading.
+/// The image error behind an error of reading.
 fn cause(error: &io::Error) -> &Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     cause.unwrap_or_else(|| panic!("{error}"))
 }
 
-/// Ranges at all places within and across pieces, in an order that finds some pieces kept and
-/// others gone.
+/// Ranges within and across pieces, in an order in which some pieces are cached and others are not.
 fn ranges(len: u64) -> impl Iterator<Item = (u64, u64)> {
     let sizes = [
         1,
@@ -95,7 +94,7 @@ fn refuses_exactly_the_reads_that_touch_a_changed_piece() {
         writable(folder.path())
             .write_all_at(&changed, at)
             .expect("room");
-        let image = Image::open(&folder.path().join("image")).expect("nobody looked yet");
+        let image = Image::open(&folder.path().join("image")).expect("nothing is read yet");
         let piece = at / PIECE * PIECE;
         for (at, size) in ranges(41 * PAGE) {
             let touches = at < piece + PIECE && piece < at + size;
@@ -113,21 +112,21 @@ fn refuses_exactly_the_reads_that_touch_a_changed_piece() {
 }
 
 #[test]
-fn a_hole_where_there_was_data_is_refused_and_not_taken_for_zeros() {
+fn refuses_a_hole_that_replaced_data() {
     let folder = folder();
     let (image, _) = uneven(folder.path());
     drop(image);
     let file = writable(folder.path());
     file.set_len(0).expect("ours");
     file.set_len(41 * PAGE).expect("ours");
-    let image = Image::open(&folder.path().join("image")).expect("nobody looked yet");
+    let image = Image::open(&folder.path().join("image")).expect("nothing is read yet");
     let error = image.is_hole(0, 0, PAGE).expect_err("there was data");
     assert!(
         matches!(cause(&error), Error::Damaged { offset: 0, .. }),
         "{error}"
     );
     assert!(image.read(0, 0, &mut [0; 4096]).is_err());
-    // Where there were zeros, they are right.
+    // A hole that was there before is valid.
     assert!(image.is_hole(0, 4 * PIECE, 2 * PIECE).expect("as it was"));
 }
 
@@ -135,7 +134,7 @@ fn a_hole_where_there_was_data_is_refused_and_not_taken_for_zeros() {
 fn detects_changes_to_pieces_already_read() {
     let folder = folder();
     let (image, _) = uneven(folder.path());
-    // Time stamps of files are coarse.
+    // File times are coarse.
     std::thread::sleep(std::time::Duration::from_millis(20));
     image.read(0, PAGE, &mut [0; 16]).expect("whole");
     writable(folder.path())
@@ -151,7 +150,7 @@ fn detects_changes_to_pieces_already_read() {
 }
 
 #[test]
-fn without_digests_only_changes_while_it_is_open_are_noticed() {
+fn without_digests_detects_only_changes_while_open() {
     let folder = folder();
     let (image, _) = uneven(folder.path());
     drop(image);
@@ -161,7 +160,7 @@ fn without_digests_only_changes_while_it_is_open_are_noticed() {
     std::thread::sleep(std::time::Duration::from_millis(20));
     let image = Image::open_unverified(&folder.path().join("image")).expect("opened");
     assert!(image.id().is_some());
-    image.read(0, 0, &mut [0; 4096]).expect("nobody compares");
+    image.read(0, 0, &mut [0; 4096]).expect("not compared");
     writable(folder.path())
         .write_all_at(&[0xee], 0)
         .expect("room");
@@ -170,7 +169,7 @@ fn without_digests_only_changes_while_it_is_open_are_noticed() {
 }
 
 #[test]
-fn verify_can_be_stopped_and_tells_how_far_it_is() {
+fn verify_reports_progress_and_can_be_stopped() {
     let folder = folder();
     let out = make(folder.path());
     let mut steps = Vec::new();
@@ -186,43 +185,77 @@ fn verify_can_be_stopped_and_tells_how_far_it_is() {
     assert!(matches!(error, Error::Stopped));
 }
 
-/// A change of the manifest, and what the refusal says.
+/// An edit of the manifest, and the error.
 type Edit = (&'static str, fn(&mut Value));
 
 const EDITS: &[Edit] = &[
-    ("it has been changed", |m| m["machine"] = "pc".into()),
-    ("it has been changed", |m| m["later"] = 1.into()),
-    ("it has been changed", |m| {
-        m["id"] = "00000000000000000000000000000000".into();
+    (
+        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        |m| m["machine"] = "pc".into(),
+    ),
+    (
+        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        |m| m["later"] = 1.into(),
+    ),
+    (
+        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        |m| {
+            m["id"] = "00000000000000000000000000000000".into();
+        },
+    ),
+    (
+        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        |m| {
+            m["digests"]["device_state"] = "00000000000000000000000000000000".into();
+        },
+    ),
+    (
+        "manifest.json: the manifest: \"id\" must be 32 hexadecimal digits",
+        |m| m["id"] = Value::Null,
+    ),
+    ("manifest.json: \"digests\" is no object", |m| {
+        m["digests"] = 1.into()
     }),
-    ("it has been changed", |m| {
-        m["digests"]["device_state"] = "00000000000000000000000000000000".into();
-    }),
-    ("\"id\" must be 32 hexadecimal digits", |m| {
-        m["id"] = Value::Null
-    }),
-    ("\"digests\" is no object", |m| m["digests"] = 1.into()),
-    ("\"kind\" is not \"xxh3\"", |m| {
-        m["digests"]["kind"] = "md5".into()
-    }),
-    ("a power of two from 4096 to 1048576", |m| {
-        m["digests"]["piece"] = 2048.into();
-    }),
-    ("not one file for each RAM block", |m| {
-        m["digests"]["blocks"] = json!([]);
-    }),
-    ("two RAM blocks have the file", |m| {
-        m["digests"]["blocks"][0]["file"] = RAM.into();
-    }),
-    ("must be the name of a file in this folder", |m| {
-        m["digests"]["blocks"][0]["file"] = "../sums".into();
-    }),
-    ("\"description\" must be there if and only if", |m| {
-        m["digests"]["description"] = Value::Null;
-    }),
-    ("\"early_state\" must be there if and only if", |m| {
-        m["digests"]["early_state"] = m["id"].clone();
-    }),
+    (
+        "manifest.json: \"digests\": \"kind\" is not \"xxh3\"",
+        |m| m["digests"]["kind"] = "md5".into(),
+    ),
+    (
+        "manifest.json: \"digests\": \"piece\" must be a power of two from 4096 to 1048576",
+        |m| {
+            m["digests"]["piece"] = 2048.into();
+        },
+    ),
+    (
+        "manifest.json: \"digests\": not one file for each RAM block",
+        |m| {
+            m["digests"]["blocks"] = json!([]);
+        },
+    ),
+    (
+        "manifest.json: two RAM blocks have the file \"ram-000-pc.ram.raw\"",
+        |m| {
+            m["digests"]["blocks"][0]["file"] = RAM.into();
+        },
+    ),
+    (
+        "manifest.json: \"digests\": RAM block 0: \"file\" must be the name of a file in this folder, not \"../sums\"",
+        |m| {
+            m["digests"]["blocks"][0]["file"] = "../sums".into();
+        },
+    ),
+    (
+        "manifest.json: \"digests\": \"description\" must be there if and only if its file is",
+        |m| {
+            m["digests"]["description"] = Value::Null;
+        },
+    ),
+    (
+        "manifest.json: \"digests\": \"early_state\" must be there if and only if its file is",
+        |m| {
+            m["digests"]["early_state"] = m["id"].clone();
+        },
+    ),
 ];
 
 #[test]
@@ -232,6 +265,6 @@ fn refuses_every_edit_of_the_digests() {
         let out = make(folder.path());
         edit_sealed(&out, change);
         let message = refusal(&out);
-        assert!(message.contains(want), "{want}: {message}");
+        assert_eq!(message, format!("IMAGE/{want}"));
     }
 }

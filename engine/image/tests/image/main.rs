@@ -1,4 +1,4 @@
-//! Images: what is written is what is read, and nothing else is taken for one.
+//! Images: reads return what was written, and invalid folders are refused.
 
 mod changes;
 mod refusals;
@@ -51,7 +51,7 @@ fn make(folder: &Path) -> PathBuf {
     out
 }
 
-/// Changes the manifest, and makes the image one without digests, which would not fit any more.
+/// Edits the manifest and removes the digests, which would no longer match.
 fn edit(image: &Path, change: impl FnOnce(&mut Value)) {
     edit_sealed(image, |manifest| {
         let members = manifest.as_object_mut().expect("an object");
@@ -68,12 +68,24 @@ fn edit_sealed(image: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, value.to_string()).expect("ours");
 }
 
-/// The message with which an image is refused.
+/// The error of opening an image, with IMAGE for its path and ID for each id.
 fn refusal(image: &Path) -> String {
     match Image::open(image) {
         Ok(_) => panic!("opened"),
-        Err(error) => error.to_string(),
+        Err(error) => {
+            let message = error.to_string().replace(text(image), "IMAGE");
+            let is_id = |word: &str| word.len() == 32 && u128::from_str_radix(word, 16).is_ok();
+            let words = message.split_inclusive([' ', ':', ',']).map(|word| {
+                let (word, end) = word.split_at(word.trim_end_matches([' ', ':', ',']).len());
+                [if is_id(word) { "ID" } else { word }, end].concat()
+            });
+            words.collect()
+        }
     }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -124,7 +136,7 @@ fn stores_zeros_as_holes() {
     let out = folder.path().join("image");
     let mut writer = Writer::new(&out).expect("a new image");
     writer.block(&block(b"ram", 1024), PAGE).expect("a block");
-    // Written and taken back, in the row that is being gathered and after it.
+    // Written and zeroed again, while the run is gathered and after it.
     writer.write(0, 0, &[1; 4096]).expect("inside");
     writer.write(0, PAGE, &[2; 4096]).expect("inside");
     writer.zero(0, 0, PAGE).expect("inside");
@@ -170,7 +182,7 @@ fn stores_zeros_as_holes() {
 }
 
 #[test]
-fn leaves_nothing_unless_it_is_finished() {
+fn removes_an_unfinished_folder_on_drop() {
     let folder = folder();
     let out = folder.path().join("image");
     let mut writer = Writer::new(&out).expect("a new image");
@@ -197,7 +209,7 @@ fn keeps_an_unfinished_folder_when_asked_to() {
 }
 
 #[test]
-fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
+fn finds_leftovers_of_killed_writers_but_not_of_active_ones() {
     let folder = folder();
     let out = folder.path().join("image");
     let writer = Writer::new(&out).expect("a new image");
@@ -220,7 +232,7 @@ fn finds_what_a_killed_run_left_but_not_what_is_being_written() {
 }
 
 #[test]
-fn overwrites_nothing() {
+fn never_overwrites_an_existing_path() {
     let folder = folder();
     let out = make(folder.path());
     assert!(matches!(Writer::new(&out), Err(Error::Exists { .. })));
@@ -245,7 +257,7 @@ fn overwrites_nothing() {
 }
 
 #[test]
-fn refuses_names_that_no_image_can_have() {
+fn refuses_invalid_image_names() {
     for path in ["/", "..", ""] {
         assert!(
             matches!(Writer::new(Path::new(path)), Err(Error::Name { .. })),
@@ -280,7 +292,7 @@ fn refuses_ranges_outside_of_the_blocks() {
 }
 
 #[test]
-fn may_be_opened_many_times_but_not_while_it_is_written() {
+fn opens_concurrently_but_not_while_being_written() {
     let folder = folder();
     let out = make(folder.path());
     let one = Image::open(&out).expect("whole");
@@ -288,7 +300,11 @@ fn may_be_opened_many_times_but_not_while_it_is_written() {
     drop((one, two));
     let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
     file.lock().expect("a lock");
-    assert!(refusal(&out).contains("locked by a process that writes it"));
+    assert_eq!(
+        refusal(&out),
+        "IMAGE/ram-000-pc.ram.raw: the file is locked by a process that writes it; try again when \
+         that is done"
+    );
 }
 
 #[test]
@@ -312,7 +328,7 @@ fn keeps_every_fact_of_the_manifest() {
 }
 
 #[test]
-fn can_be_used_by_other_tools() {
+fn stores_ram_as_plain_files() {
     let folder = folder();
     let out = make(folder.path());
     let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
@@ -322,7 +338,7 @@ fn can_be_used_by_other_tools() {
 }
 
 #[test]
-fn is_for_its_owner_only() {
+fn is_accessible_only_to_its_owner() {
     let folder = folder();
     let about = fs::metadata(make(folder.path())).expect("there");
     assert_eq!(about.permissions().mode() & 0o777, 0o700);

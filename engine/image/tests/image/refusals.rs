@@ -1,4 +1,4 @@
-//! Folders that are no image, or not the one that was made.
+//! Folders that are not images, and images that were modified.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -11,103 +11,185 @@ use serde_json::{Value, json};
 use super::{PAGE, edit, folder, make, refusal};
 
 #[test]
-fn refuses_what_is_no_image() {
+fn refuses_folders_that_are_not_images() {
     let folder = folder();
     let path = folder.path();
-    assert!(refusal(&path.join("missing")).contains("No such file"));
-    assert!(refusal(path).contains("is no image: it has no manifest.json"));
+    assert_eq!(
+        refusal(&path.join("missing")),
+        "opening IMAGE: No such file or directory (os error 2)"
+    );
+    assert_eq!(refusal(path), "IMAGE is no image: it has no manifest.json");
     fs::write(path.join("file"), "").expect("ours");
-    assert!(refusal(&path.join("file")).contains("is no image"));
+    assert_eq!(
+        refusal(&path.join("file")),
+        "IMAGE is no image: it has no manifest.json"
+    );
     for (text, want) in [
-        ("", "no JSON"),
-        ("{\"format\": \"retpath-image\"", "no JSON"),
-        ("[]", "the manifest is no object"),
-        ("{}", "\"format\" is not \"retpath-image\""),
-        ("{\"format\": \"retpath-image\"}", "\"version\" must be"),
+        (
+            "",
+            "manifest.json: no JSON: EOF while parsing a value at line 1 column 0",
+        ),
+        (
+            "{\"format\": \"retpath-image\"",
+            "manifest.json: no JSON: EOF while parsing an object at line 1 column 26",
+        ),
+        ("[]", "manifest.json: the manifest is no object"),
+        ("{}", "manifest.json: \"format\" is not \"retpath-image\""),
+        (
+            "{\"format\": \"retpath-image\"}",
+            "manifest.json: the manifest: \"version\" must be a whole number",
+        ),
     ] {
         fs::write(path.join("manifest.json"), text).expect("ours");
         let message = refusal(path);
-        assert!(message.contains(want), "{text}: {message}");
+        assert_eq!(message, format!("IMAGE/{want}"));
     }
 }
 
-/// A change of the manifest, and what the refusal says.
+/// An edit of the manifest, and the error.
 type Edit = (&'static str, fn(&mut Value));
 
 const EDITS: &[Edit] = &[
-    ("version 2 of the format", |m| m["version"] = 2.into()),
-    ("\"end\" must be \"unproven\"", |m| m["end"] = "cut".into()),
-    ("\"end\" must be", |m| m["end"] = 1.into()),
-    ("\"blocks\" must be a list", |m| m["blocks"] = Value::Null),
-    ("\"blocks\" is empty", |m| m["blocks"] = json!([])),
-    ("RAM block 0 is no object", |m| m["blocks"] = json!([1])),
-    ("two blocks have the same name", |m| {
-        m["blocks"][1]["name"] = m["blocks"][0]["name"].clone();
+    (
+        "manifest.json: version 2 of the format, but this retpath knows only 1",
+        |m| m["version"] = 2.into(),
+    ),
+    (
+        "manifest.json: the manifest: \"end\" must be \"unproven\" if it is there",
+        |m| m["end"] = "cut".into(),
+    ),
+    (
+        "manifest.json: the manifest: \"end\" must be \"unproven\" if it is there",
+        |m| m["end"] = 1.into(),
+    ),
+    (
+        "manifest.json: the manifest: \"blocks\" must be a list",
+        |m| m["blocks"] = Value::Null,
+    ),
+    (
+        "manifest.json: \"blocks\" is empty: a machine has RAM",
+        |m| m["blocks"] = json!([]),
+    ),
+    ("manifest.json: RAM block 0 is no object", |m| {
+        m["blocks"] = json!([1])
     }),
-    ("two RAM blocks have the file", |m| {
-        m["blocks"][1]["file"] = m["blocks"][0]["file"].clone();
+    (
+        "manifest.json: RAM block pc.ram: two blocks have the same name",
+        |m| {
+            m["blocks"][1]["name"] = m["blocks"][0]["name"].clone();
+        },
+    ),
+    (
+        "manifest.json: two RAM blocks have the file \"ram-000-pc.ram.raw\"",
+        |m| {
+            m["blocks"][1]["file"] = m["blocks"][0]["file"].clone();
+        },
+    ),
+    (
+        "manifest.json: RAM block 1: \"name\" must be a string or {\"hex\": ...}",
+        |m| {
+            m["blocks"][1]["name"] = json!({ "hex": "2f7" });
+        },
+    ),
+    (
+        "manifest.json: RAM block 1: \"name\": an empty block name",
+        |m| m["blocks"][1]["name"] = "".into(),
+    ),
+    (
+        "manifest.json: RAM block 0: \"file\" must be the name of a file in this folder, not \"../secret\"",
+        |m| {
+            m["blocks"][0]["file"] = "../secret".into();
+        },
+    ),
+    (
+        "manifest.json: RAM block 0: \"file\" must be the name of a file in this folder, not \"/etc/passwd\"",
+        |m| {
+            m["blocks"][0]["file"] = "/etc/passwd".into();
+        },
+    ),
+    (
+        "manifest.json: RAM block 0: \"file\" must be the name of a file in this folder, not \"..\"",
+        |m| {
+            m["blocks"][0]["file"] = "..".into();
+        },
+    ),
+    (
+        "manifest.json: RAM block 0: \"file\" must be the name of a file in this folder, not \"a\\0b\"",
+        |m| {
+            m["blocks"][0]["file"] = "a\0b".into();
+        },
+    ),
+    (
+        "manifest.json: RAM block 0: \"file\" must be the name of a file in this folder, not \"a\\u{1b}[2J\"",
+        |m| {
+            m["blocks"][0]["file"] = "a\u{1b}[2J".into();
+        },
+    ),
+    (
+        "manifest.json: RAM block 0: \"file\" must be the name of a file in this folder, not \"device-state.bin\"",
+        |m| {
+            m["blocks"][0]["file"] = "device-state.bin".into();
+        },
+    ),
+    (
+        "manifest.json: target page size 1000: must be a power of two of at least 1024",
+        |m| m["target_page_size"] = 1000.into(),
+    ),
+    (
+        "manifest.json: RAM block pc.ram: host page size 2048: must be a power of two and at least the target page size",
+        |m| m["blocks"][0]["page_size"] = 2048.into(),
+    ),
+    (
+        "manifest.json: RAM block pc.ram: host page size 12288: must be a power of two and at least the target page size",
+        |m| m["blocks"][0]["page_size"] = 12288.into(),
+    ),
+    (
+        "manifest.json: RAM block pc.ram: block length 262144: must be a positive multiple of its page size 1048576",
+        |m| m["blocks"][0]["page_size"] = (1 << 20).into(),
+    ),
+    (
+        "manifest.json: RAM block pc.ram: block length 100: must be a positive multiple of its page size 4096",
+        |m| m["blocks"][0]["length"] = 100.into(),
+    ),
+    (
+        "manifest.json: RAM block 0: \"length\" must be a whole number",
+        |m| m["blocks"][0]["length"] = (-4096).into(),
+    ),
+    (
+        "manifest.json: 1152921504606851072 bytes of RAM, but 4398046511104 is the limit",
+        |m| m["blocks"][0]["length"] = (1_u64 << 60).into(),
+    ),
+    (
+        "ram-000-pc.ram.raw: the file has 262144 bytes, but the manifest says 266240: it is cut short",
+        |m| m["blocks"][0]["length"] = (65 * PAGE).into(),
+    ),
+    (
+        "ram-000-pc.ram.raw: the file has 262144 bytes, but the manifest says 258048: it has been changed",
+        |m| m["blocks"][0]["length"] = (63 * PAGE).into(),
+    ),
+    (
+        "device-state.bin: the file has 6 bytes, but the manifest says 7: it has been changed",
+        |m| m["device_state"] = 7.into(),
+    ),
+    (
+        "early-state.bin: the file is missing, but the manifest names it",
+        |m| m["early_state"] = 7.into(),
+    ),
+    (
+        "description.json: the file has 2 bytes, but the manifest says 3: it has been changed",
+        |m| m["description"] = 3.into(),
+    ),
+    ("manifest.json: \"source\" is no object", |m| {
+        m["source"] = 7.into()
     }),
-    ("RAM block 1: \"name\" must be", |m| {
-        m["blocks"][1]["name"] = json!({ "hex": "2f7" });
-    }),
-    ("RAM block 1: \"name\"", |m| {
-        m["blocks"][1]["name"] = "".into()
-    }),
-    ("must be the name of a file in this folder", |m| {
-        m["blocks"][0]["file"] = "../secret".into();
-    }),
-    ("must be the name of a file in this folder", |m| {
-        m["blocks"][0]["file"] = "/etc/passwd".into();
-    }),
-    ("must be the name of a file in this folder", |m| {
-        m["blocks"][0]["file"] = "..".into();
-    }),
-    ("must be the name of a file in this folder", |m| {
-        m["blocks"][0]["file"] = "a\0b".into();
-    }),
-    ("must be the name of a file in this folder", |m| {
-        m["blocks"][0]["file"] = "a\u{1b}[2J".into();
-    }),
-    ("must be the name of a file in this folder", |m| {
-        m["blocks"][0]["file"] = "device-state.bin".into();
-    }),
-    ("target page size 1000", |m| {
-        m["target_page_size"] = 1000.into()
-    }),
-    ("host page size 2048", |m| {
-        m["blocks"][0]["page_size"] = 2048.into()
-    }),
-    ("host page size 12288", |m| {
-        m["blocks"][0]["page_size"] = 12288.into()
-    }),
-    ("block length 262144", |m| {
-        m["blocks"][0]["page_size"] = (1 << 20).into()
-    }),
-    ("block length 100", |m| {
-        m["blocks"][0]["length"] = 100.into()
-    }),
-    ("must be a whole number", |m| {
-        m["blocks"][0]["length"] = (-4096).into()
-    }),
-    ("is the limit", |m| {
-        m["blocks"][0]["length"] = (1_u64 << 60).into()
-    }),
-    ("cut short", |m| {
-        m["blocks"][0]["length"] = (65 * PAGE).into()
-    }),
-    ("it has been changed", |m| {
-        m["blocks"][0]["length"] = (63 * PAGE).into()
-    }),
-    ("the manifest says 7", |m| m["device_state"] = 7.into()),
-    ("early-state.bin: the file is missing", |m| {
-        m["early_state"] = 7.into()
-    }),
-    ("the manifest says 3", |m| m["description"] = 3.into()),
-    ("\"source\" is no object", |m| m["source"] = 7.into()),
-    ("\"footers\" must be true or false", |m| {
-        m["source"]["footers"] = 1.into()
-    }),
-    ("32 hexadecimal digits", |m| m["uuid"] = "00".into()),
+    (
+        "manifest.json: \"source\": \"footers\" must be true or false",
+        |m| m["source"]["footers"] = 1.into(),
+    ),
+    (
+        "manifest.json: the manifest: \"uuid\" must be 32 hexadecimal digits",
+        |m| m["uuid"] = "00".into(),
+    ),
 ];
 
 #[test]
@@ -117,12 +199,12 @@ fn refuses_every_edit_of_the_manifest() {
         let out = make(folder.path());
         edit(&out, change);
         let message = refusal(&out);
-        assert!(message.contains(want), "{want}: {message}");
+        assert_eq!(message, format!("IMAGE/{want}"));
     }
 }
 
 #[test]
-fn ignores_members_that_are_not_known() {
+fn ignores_unknown_manifest_members() {
     let folder = folder();
     let out = make(folder.path());
     edit(&out, |m| m["later"] = json!({ "a": 1 }));
@@ -130,46 +212,64 @@ fn ignores_members_that_are_not_known() {
 }
 
 #[test]
-fn refuses_files_that_are_not_what_they_were() {
+fn refuses_missing_or_modified_files() {
     type Harm = (&'static str, fn(&Path));
     let harms: &[Harm] = &[
-        ("ram-000-pc.ram.raw: the file is missing", |image| {
-            fs::remove_file(image.join("ram-000-pc.ram.raw")).expect("there");
-        }),
-        ("cut short", |image| {
-            let ram = OpenOptions::new()
-                .write(true)
-                .open(image.join("ram-000-pc.ram.raw"));
-            ram.and_then(|ram| ram.set_len(63 * PAGE)).expect("there");
-        }),
-        ("it has been changed", |image| {
-            let ram = OpenOptions::new()
-                .append(true)
-                .open(image.join("ram-000-pc.ram.raw"));
-            ram.and_then(|mut ram| ram.write_all(b"x")).expect("there");
-        }),
-        ("a symbolic link", |image| {
-            let path = image.join("ram-000-pc.ram.raw");
-            fs::rename(&path, image.join("elsewhere")).expect("there");
-            symlink("elsewhere", &path).expect("ours");
-        }),
-        ("no ordinary file", |image| {
+        (
+            "ram-000-pc.ram.raw: the file is missing, but the manifest names it",
+            |image| {
+                fs::remove_file(image.join("ram-000-pc.ram.raw")).expect("there");
+            },
+        ),
+        (
+            "ram-000-pc.ram.raw: the file has 258048 bytes, but the manifest says 262144: it is cut short",
+            |image| {
+                let ram = OpenOptions::new()
+                    .write(true)
+                    .open(image.join("ram-000-pc.ram.raw"));
+                ram.and_then(|ram| ram.set_len(63 * PAGE)).expect("there");
+            },
+        ),
+        (
+            "ram-000-pc.ram.raw: the file has 262145 bytes, but the manifest says 262144: it has been changed",
+            |image| {
+                let ram = OpenOptions::new()
+                    .append(true)
+                    .open(image.join("ram-000-pc.ram.raw"));
+                ram.and_then(|mut ram| ram.write_all(b"x")).expect("there");
+            },
+        ),
+        (
+            "ram-000-pc.ram.raw: a symbolic link; an image holds its own files",
+            |image| {
+                let path = image.join("ram-000-pc.ram.raw");
+                fs::rename(&path, image.join("elsewhere")).expect("there");
+                symlink("elsewhere", &path).expect("ours");
+            },
+        ),
+        ("ram-000-pc.ram.raw: no ordinary file", |image| {
             let path = image.join("ram-000-pc.ram.raw");
             fs::remove_file(&path).expect("there");
             fs::create_dir(&path).expect("ours");
         }),
-        ("device-state.bin: the file is missing", |image| {
-            fs::remove_file(image.join("device-state.bin")).expect("there");
-        }),
-        ("the manifest says 6", |image| {
-            fs::write(image.join("device-state.bin"), "").expect("ours");
-        }),
+        (
+            "device-state.bin: the file is missing, but the manifest names it",
+            |image| {
+                fs::remove_file(image.join("device-state.bin")).expect("there");
+            },
+        ),
+        (
+            "device-state.bin: the file has 0 bytes, but the manifest says 6: it has been changed",
+            |image| {
+                fs::write(image.join("device-state.bin"), "").expect("ours");
+            },
+        ),
     ];
     for (want, harm) in harms {
         let folder = folder();
         let out = make(folder.path());
         harm(&out);
         let message = refusal(&out);
-        assert!(message.contains(want), "{want}: {message}");
+        assert_eq!(message, format!("IMAGE/{want}"));
     }
 }

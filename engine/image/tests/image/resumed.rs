@@ -1,4 +1,4 @@
-//! Images that one process began and another one finishes.
+//! Images started by one process and finished by another.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::{PAGE, block, facts, folder, names};
 
-/// What a process that was killed has left: pages 0 to 9 of 100 are written,
-/// of which 0 to 7 are noted as received.
+/// The folder of a killed process: pages 0 to 9 of 100 are written, of which 0
+/// to 7 are recorded as received.
 fn killed() -> (TempDir, PathBuf) {
     let folder = folder();
     let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
@@ -42,7 +42,7 @@ fn seen() -> Manifest {
 }
 
 #[test]
-fn continues_where_another_writer_ended() {
+fn resumes_where_a_killed_writer_stopped() {
     let (folder, left) = killed();
     assert!(Image::open(&left).is_err());
     let (mut writer, unfinished) = Writer::resume(&left, None).expect("resumable");
@@ -54,7 +54,7 @@ fn continues_where_another_writer_ended() {
     assert_eq!(writer.received(1).expect("readable"), [0]);
     for page in 8..100 {
         match page {
-            // Written before, and zero by now.
+            // Written before; zero now.
             9 => writer.zero(0, page * PAGE, PAGE),
             _ => writer.write(0, page * PAGE, &[8; 4096]),
         }
@@ -92,7 +92,7 @@ fn continues_where_another_writer_ended() {
 }
 
 #[test]
-fn is_kept_on_drop_and_removed_on_discard() {
+fn a_resumed_folder_survives_drop_but_not_discard() {
     let (folder, left) = killed();
     drop(Writer::resume(&left, None).expect("resumable"));
     assert!(left.exists());
@@ -101,7 +101,7 @@ fn is_kept_on_drop_and_removed_on_discard() {
 }
 
 #[test]
-fn takes_a_new_name_when_given_one() {
+fn resumes_under_a_new_name() {
     let (folder, left) = killed();
     let other = folder.path().join("other");
     let (writer, unfinished) = Writer::resume(&left, Some(&other)).expect("resumable");
@@ -110,7 +110,7 @@ fn takes_a_new_name_when_given_one() {
 }
 
 #[test]
-fn refuses_a_folder_that_cannot_be_continued() {
+fn refuses_folders_that_cannot_be_resumed() {
     let refusal = |left: &PathBuf| Writer::resume(left, None).expect_err("refused");
     let (folder, left) = killed();
     let _busy = Writer::resume(&left, None).expect("resumable");
@@ -138,8 +138,11 @@ fn refuses_a_folder_that_cannot_be_continued() {
     fs::write(&unfinished, &text).expect("ours");
     let state = left.join("device-state.bin");
     fs::write(&state, "4").expect("ours");
-    let error = refusal(&left).to_string();
-    assert!(error.contains("shorter than 6 bytes"), "{error}");
+    let path = state.display();
+    assert_eq!(
+        refusal(&left).to_string(),
+        format!("{path}: the file is shorter than 6 bytes")
+    );
     fs::remove_file(&unfinished).expect("ours");
     assert!(matches!(refusal(&left), Error::NotUnfinished { .. }));
 
@@ -149,7 +152,7 @@ fn refuses_a_folder_that_cannot_be_continued() {
 }
 
 #[test]
-fn says_if_the_device_state_was_not_received() {
+fn reports_a_missing_device_state() {
     let folder = folder();
     let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
     writer.block(&block(b"ram", 100), PAGE).expect("a block");

@@ -22,7 +22,7 @@ use crate::Channel;
 use crate::destination::deadlines::{self, Deadlines, Expected, Timeout, Timeouts};
 use crate::destination::pending::Wanted;
 use crate::destination::{self, Destination, Phase};
-use crate::socket::{Accept, Moved};
+use crate::socket::Accept;
 
 mod accept;
 mod channels;
@@ -398,69 +398,6 @@ impl<'a> Receiver<'a> {
                 Err(RunError::NoEnd { seconds })
             }
             Timeout::Linger | Timeout::Farewell => Ok(()),
-        }
-    }
-
-    /// Ends the migration on the wire: with SHUT(1), if the source may run its guest again.
-    ///
-    /// A source in recovery gets no SHUT(1): QEMU handles it there like a lost connection,
-    /// and pauses again. It pauses as well when the connection closes, and another process
-    /// can continue.
-    ///
-    /// What follows SHUT(1) is read until the source closes: unread bytes would reset the
-    /// connection, and SHUT(1) could be lost.
-    fn send_failure(&mut self) {
-        let session = &mut self.session;
-        let phase = session.core.phase();
-        if phase.is_recoverable() {
-            return;
-        }
-        if session.handler.may_go_back() {
-            session.core.abort();
-        }
-        session.outbox.bytes.append(session.core.outbox());
-        let MainChannel::Up { connection, .. } = &self.main else {
-            return;
-        };
-        // From the first discarded page on, the guest is stopped at the source. Before that
-        // the source continues to run it even if SHUT(1) is lost.
-        let stopped = session.core.has_switched() || phase == Phase::Discarding;
-        let switched = stopped && !session.outbox.is_empty();
-        let now = session.clock.now();
-        self.deadlines
-            .handle(now, deadlines::Event::Failed { switched });
-        let mut rest = vec![0; 64 << 10];
-        loop {
-            let flags = match session.outbox.flush(&connection.link) {
-                Ok(true) => PollFlags::IN,
-                Ok(false) => PollFlags::IN | PollFlags::OUT,
-                Err(_) => return,
-            };
-            let moved = connection.link.read(&mut rest);
-            let now = session.clock.now();
-            if self.deadlines.poll(now).is_some() {
-                return;
-            }
-            let left = self.deadlines.poll_deadline().unwrap_or(now) - now;
-            match moved {
-                Ok(Moved::Bytes(_)) => {}
-                Ok(Moved::Later) => {
-                    let mut waiting = Waiting::new();
-                    waiting.add_link(Some(&connection.link), flags);
-                    if waiting.wait(Duration::from_nanos(left)).is_err() {
-                        return;
-                    }
-                }
-                // A source that has sent everything closes once it has read SHUT(1). One that has
-                // not may have lost its link: then it pauses, and does not get its guest back.
-                Ok(Moved::End) if session.core.is_main_ended() && session.outbox.is_empty() => {
-                    if switched {
-                        session.handler.given_back();
-                    }
-                    return;
-                }
-                Ok(Moved::End) | Err(_) => return,
-            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use retpath_codec::NameBuf;
 
-use super::Phase;
+use super::{Destination, Phase};
 use crate::Channel;
 use crate::blocks::{BlockError, BlockId};
 
@@ -244,6 +244,31 @@ impl Error {
     /// Whether the source violates the protocol, or uses an unsupported feature.
     pub fn is_peer_fault(&self) -> bool {
         self.kind.blame() == Blame::Peer
+    }
+}
+
+/// The cause of an [`Error`], before its channel and phase are known.
+#[derive(Debug)]
+pub(super) struct Cause {
+    pub(super) kind: ErrorKind,
+    pub(super) location: Option<Location>,
+}
+
+impl From<ErrorKind> for Cause {
+    fn from(kind: ErrorKind) -> Self {
+        let location = None;
+        Self { kind, location }
+    }
+}
+
+impl Destination {
+    /// The cause of an error at an offset in a block.
+    pub(super) fn at(&self, id: BlockId, offset: u64, kind: ErrorKind) -> Cause {
+        let location = self.blocks.block(id).ok().map(|block| Location {
+            block: block.name.clone(),
+            offset: Some(offset),
+        });
+        Cause { kind, location }
     }
 }
 

@@ -77,7 +77,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use retpath_codec::command::PageSizes;
-use retpath_codec::forward::{Event, ram::Record};
+use retpath_codec::forward::Event;
 
 pub use self::api::{Action, Config, Content, Ending, Placement, Tail};
 pub use self::error::{Blame, Error, ErrorKind, Location};
@@ -85,12 +85,15 @@ pub use self::phase::Phase;
 pub use crate::pages::Fault;
 
 use self::assembly::ChannelState;
-use self::phase::Transition;
+use self::error::Cause;
+use self::phase::{
+    Completion, Device, EventClass, MainStream, PreemptStream, ReturnPath, Transition,
+};
 use self::ram::Delivery;
 use self::requests::Requests;
 use crate::Channel;
 use crate::bits::Bits;
-use crate::blocks::{Block, BlockId, Blocks};
+use crate::blocks::{Block, Blocks};
 use crate::pages::Pages;
 use crate::stats::Stats;
 use crate::virtio_mem::Devices;
@@ -109,59 +112,6 @@ pub const MAX_TIMED: usize = 4096;
 
 /// Default limit for the RAM of all blocks: 4 TiB.
 pub const DEFAULT_MAX_RAM: u64 = 4 << 40;
-
-/// State of the device state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Device {
-    Arriving,
-    Complete,
-    Saved,
-    /// The connection was lost before all of it was received.
-    Lost,
-}
-
-/// State of the return path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReturnPath {
-    /// OPEN_RETURN_PATH has not come.
-    Closed,
-    Open,
-    /// SWITCHOVER_ACK has been sent.
-    Acknowledged,
-}
-
-/// State of the current main channel's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MainStream {
-    Open,
-    /// Inside a package.
-    Package,
-    /// EOF has come.
-    Ended,
-}
-
-/// State of the current preempt channel's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PreemptStream {
-    /// No preempt channel was agreed.
-    NotAgreed,
-    Open,
-    /// No more pages will come on it.
-    Ended,
-}
-
-/// How far the end of a migration has been reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Completion {
-    /// [`Action::Complete`] follows when everything has been received.
-    Unconfirmed,
-    /// [`Action::Complete`] was returned.
-    AwaitingConfirmation,
-    /// SHUT(0) may be sent.
-    Confirmed,
-    /// [`Action::Finished`] was returned.
-    Reported,
-}
 
 /// An incoming migration.
 #[derive(Debug)]
@@ -196,44 +146,6 @@ pub struct Destination {
     requests: Requests,
     actions: VecDeque<Action>,
     stats: Stats,
-}
-
-/// The class of an event, which decides whether it is allowed now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EventClass {
-    Command,
-    /// Allowed on the preempt channel.
-    Urgent,
-    /// Allowed on the preempt channel, which it ends.
-    Eos,
-    Description,
-    Other,
-}
-
-impl EventClass {
-    fn of(event: &Event<'_>) -> Self {
-        match event {
-            Event::Command(_) => EventClass::Command,
-            Event::Record(Record::Page { .. } | Record::Zero { .. }) => EventClass::Urgent,
-            Event::Record(Record::Eos) => EventClass::Eos,
-            Event::Description { .. } | Event::DescriptionBytes(_) => EventClass::Description,
-            _ => EventClass::Other,
-        }
-    }
-}
-
-/// The cause of an [`Error`], before its channel and phase are known.
-#[derive(Debug)]
-struct Cause {
-    kind: ErrorKind,
-    location: Option<Location>,
-}
-
-impl From<ErrorKind> for Cause {
-    fn from(kind: ErrorKind) -> Self {
-        let location = None;
-        Self { kind, location }
-    }
 }
 
 impl Destination {
@@ -344,8 +256,7 @@ impl Destination {
         now: u64,
     ) -> Result<Option<Delivery<'a>>, Cause> {
         self.expect(channel, EventClass::of(event), event.label())?;
-        // Before LISTEN the source may still promise pages.
-        if channel == Channel::Main && self.virtio_mem.event(event) && self.listening {
+        if self.virtio_mem.event(event) {
             for part in self.virtio_mem.newly_unplugged(&self.blocks) {
                 self.pages.unplug(part.block, part.start, part.len);
             }
@@ -373,93 +284,6 @@ impl Destination {
         for part in self.virtio_mem.unplugged(&self.blocks) {
             self.pages.unplug(part.block, part.start, part.len);
         }
-    }
-
-    /// Checks that an event of this class is allowed on this channel now.
-    fn expect(
-        &self,
-        channel: Channel,
-        class: EventClass,
-        what: &'static str,
-    ) -> Result<(), ErrorKind> {
-        match (self.phase, class) {
-            (Phase::Failed, _) => return Err(ErrorKind::Over),
-            (Phase::Paused, _) => return Err(ErrorKind::LinkDown),
-            (_, EventClass::Description) => {
-                let legal = self.is_main_ended() && !self.listening && channel == Channel::Main;
-                return if legal {
-                    Ok(())
-                } else {
-                    Err(ErrorKind::OutOfTurn { what })
-                };
-            }
-            (Phase::Recovering, EventClass::Command) => {}
-            // An early preempt channel ends after the main channel, when all pages may have been
-            // received. On the main channel it is refused below.
-            (Phase::Finished, EventClass::Eos) => {}
-            (Phase::Finished | Phase::Recovering, _) => return Err(ErrorKind::OutOfTurn { what }),
-            _ => {}
-        }
-        match channel {
-            Channel::Main if self.is_main_ended() => Err(ErrorKind::OutOfTurn { what }),
-            Channel::Main => Ok(()),
-            Channel::Preempt => match self.preempt {
-                PreemptStream::NotAgreed => Err(ErrorKind::NoPreempt),
-                PreemptStream::Ended => Err(ErrorKind::OutOfTurn { what }),
-                PreemptStream::Open if matches!(class, EventClass::Urgent | EventClass::Eos) => {
-                    Ok(())
-                }
-                PreemptStream::Open => Err(ErrorKind::OnPreempt { what }),
-            },
-        }
-    }
-
-    /// Handles a thread's access to a missing page at `offset`. Returns whether the page is
-    /// requested by this call, was requested before (the placement will wake the thread),
-    /// or is present.
-    ///
-    /// If it is present, wake the thread. If the kernel has no page there, the page was
-    /// zero before LISTEN or is unplugged: place it as zeros. While the connection is down,
-    /// requests wait until it is restored.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::NoSuchPage`], [`ErrorKind::NotListening`], and [`ErrorKind::Over`] if the
-    /// page will never be received.
-    pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<Fault, Error> {
-        self.touch(block, offset, now)
-            .map_err(|cause| self.give_up(None, cause))
-    }
-
-    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Cause> {
-        let Ok(block) = self.blocks.block(id) else {
-            return Err(ErrorKind::NoSuchPage.into());
-        };
-        let start = offset - offset % block.page;
-        if offset >= block.len {
-            return Err(self.at(id, offset, ErrorKind::NoSuchPage));
-        }
-        if !self.listening {
-            return Err(self.at(id, offset, ErrorKind::NotListening));
-        }
-        if self.phase == Phase::Failed && !self.pages.is_received(id, start) {
-            return Err(self.at(id, offset, ErrorKind::Over));
-        }
-        let fault = self.pages.fault(id, start);
-        match fault {
-            Fault::Present => self.stats.faults_present += 1,
-            Fault::Pending => self.stats.faults_pending += 1,
-            Fault::New => {
-                self.stats.faults += 1;
-                self.requests.wait(id, start, now);
-                // A page that is being placed needs no request. If the connection is lost first,
-                // the page is requested after the recovery.
-                if self.phase.is_live() && !self.is_placing(id, start, block.page) {
-                    self.requests.request(id, block, start, &mut self.stats);
-                }
-            }
-        }
-        Ok(fault)
     }
 
     /// Returns the next action.
@@ -521,23 +345,5 @@ impl Destination {
     /// Statistics of the migration so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    /// Changes the phase, if `what` is allowed now.
-    fn advance(&mut self, transition: Transition, what: &'static str) -> Result<(), ErrorKind> {
-        self.phase = self
-            .phase
-            .after(transition)
-            .ok_or(ErrorKind::OutOfTurn { what })?;
-        Ok(())
-    }
-
-    /// The cause of an error at an offset in a block.
-    fn at(&self, id: BlockId, offset: u64, kind: ErrorKind) -> Cause {
-        let location = self.blocks.block(id).ok().map(|block| Location {
-            block: block.name.clone(),
-            offset: Some(offset),
-        });
-        Cause { kind, location }
     }
 }

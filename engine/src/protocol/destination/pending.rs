@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use retpath_codec::wire::section::MULTIFD_MAGIC;
 
-/// The first bytes of a multifd channel (`multifd.c`).
+/// The first bytes of a multifd channel.
 const MULTIFD: [u8; 4] = MULTIFD_MAGIC.to_be_bytes();
 
 /// Maximum number of pending connections.

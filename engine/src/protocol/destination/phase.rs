@@ -1,10 +1,16 @@
-//! Phases of an incoming migration, and the transitions between them.
+//! Phases of an incoming migration, the transitions between them, and which events each
+//! phase allows.
 //!
 //! Mirrors the postcopy states of `postcopy-ram.h:PostcopyState` (NONE,
 //! ADVISE, DISCARD, LISTENING, RUNNING, END) and the migration states
 //! `postcopy-paused` and `postcopy-recover`.
 
 use std::fmt;
+
+use retpath_codec::forward::{Event, ram::Record};
+
+use super::{Destination, ErrorKind};
+use crate::Channel;
 
 /// The phase of an incoming migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,5 +118,136 @@ impl fmt::Display for Phase {
             Phase::Finished => "finished",
             Phase::Failed => "failed",
         })
+    }
+}
+
+/// State of the device state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Device {
+    Arriving,
+    Complete,
+    Saved,
+    /// The connection was lost before all of it was received.
+    Lost,
+}
+
+/// State of the return path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReturnPath {
+    /// OPEN_RETURN_PATH has not come.
+    Closed,
+    Open,
+    /// SWITCHOVER_ACK has been sent.
+    Acknowledged,
+}
+
+/// State of the current main channel's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MainStream {
+    Open,
+    /// Inside a package.
+    Package,
+    /// EOF has come.
+    Ended,
+}
+
+/// State of the current preempt channel's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PreemptStream {
+    /// No preempt channel was agreed.
+    NotAgreed,
+    Open,
+    /// No more pages will come on it.
+    Ended,
+}
+
+/// How far the end of a migration has been reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completion {
+    /// [`Action::Complete`](super::Action::Complete) follows when everything has been received.
+    Unconfirmed,
+    /// [`Action::Complete`](super::Action::Complete) was returned.
+    AwaitingConfirmation,
+    /// SHUT(0) may be sent.
+    Confirmed,
+    /// [`Action::Finished`](super::Action::Finished) was returned.
+    Reported,
+}
+
+/// The class of an event, which decides whether it is allowed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EventClass {
+    Command,
+    /// Allowed on the preempt channel.
+    Urgent,
+    /// Allowed on the preempt channel, which it ends.
+    Eos,
+    Description,
+    Other,
+}
+
+impl EventClass {
+    pub(super) fn of(event: &Event<'_>) -> Self {
+        match event {
+            Event::Command(_) => EventClass::Command,
+            Event::Record(Record::Page { .. } | Record::Zero { .. }) => EventClass::Urgent,
+            Event::Record(Record::Eos) => EventClass::Eos,
+            Event::Description { .. } | Event::DescriptionBytes(_) => EventClass::Description,
+            _ => EventClass::Other,
+        }
+    }
+}
+
+impl Destination {
+    /// Checks that an event of this class is allowed on this channel now.
+    pub(super) fn expect(
+        &self,
+        channel: Channel,
+        class: EventClass,
+        what: &'static str,
+    ) -> Result<(), ErrorKind> {
+        match (self.phase, class) {
+            (Phase::Failed, _) => return Err(ErrorKind::Over),
+            (Phase::Paused, _) => return Err(ErrorKind::LinkDown),
+            (_, EventClass::Description) => {
+                let legal = self.is_main_ended() && !self.listening && channel == Channel::Main;
+                return if legal {
+                    Ok(())
+                } else {
+                    Err(ErrorKind::OutOfTurn { what })
+                };
+            }
+            (Phase::Recovering, EventClass::Command) => {}
+            // An early preempt channel ends after the main channel, when all pages may have been
+            // received. On the main channel it is refused below.
+            (Phase::Finished, EventClass::Eos) => {}
+            (Phase::Finished | Phase::Recovering, _) => return Err(ErrorKind::OutOfTurn { what }),
+            _ => {}
+        }
+        match channel {
+            Channel::Main if self.is_main_ended() => Err(ErrorKind::OutOfTurn { what }),
+            Channel::Main => Ok(()),
+            Channel::Preempt => match self.preempt {
+                PreemptStream::NotAgreed => Err(ErrorKind::NoPreempt),
+                PreemptStream::Ended => Err(ErrorKind::OutOfTurn { what }),
+                PreemptStream::Open if matches!(class, EventClass::Urgent | EventClass::Eos) => {
+                    Ok(())
+                }
+                PreemptStream::Open => Err(ErrorKind::OnPreempt { what }),
+            },
+        }
+    }
+
+    /// Changes the phase, if `what` is allowed now.
+    pub(super) fn advance(
+        &mut self,
+        transition: Transition,
+        what: &'static str,
+    ) -> Result<(), ErrorKind> {
+        self.phase = self
+            .phase
+            .after(transition)
+            .ok_or(ErrorKind::OutOfTurn { what })?;
+        Ok(())
     }
 }

@@ -12,8 +12,8 @@ use std::collections::HashMap;
 
 use retpath_codec::{BlockName, Encode, Message, Name, bitmap};
 
-use super::error::ErrorKind;
-use super::{MAX_PONGS, MAX_TIMED};
+use super::error::Cause;
+use super::{Destination, Error, ErrorKind, Fault, MAX_PONGS, MAX_TIMED, Phase};
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::pages::Pages;
@@ -198,5 +198,55 @@ impl Requests {
             latency.transfer.record(complete.saturating_sub(written));
         }
         latency.placement.record(now.saturating_sub(complete));
+    }
+}
+
+impl Destination {
+    /// Handles a thread's access to a missing page at `offset`. Returns whether the page is
+    /// requested by this call, was requested before (the placement will wake the thread),
+    /// or is present.
+    ///
+    /// If it is present, wake the thread. If the kernel has no page there, the page was
+    /// zero before LISTEN or is unplugged: place it as zeros. While the connection is down,
+    /// requests wait until it is restored.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoSuchPage`], [`ErrorKind::NotListening`], and [`ErrorKind::Over`] if the
+    /// page will never be received.
+    pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<Fault, Error> {
+        self.touch(block, offset, now)
+            .map_err(|cause| self.give_up(None, cause))
+    }
+
+    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Cause> {
+        let Ok(block) = self.blocks.block(id) else {
+            return Err(ErrorKind::NoSuchPage.into());
+        };
+        let start = offset - offset % block.page;
+        if offset >= block.len {
+            return Err(self.at(id, offset, ErrorKind::NoSuchPage));
+        }
+        if !self.listening {
+            return Err(self.at(id, offset, ErrorKind::NotListening));
+        }
+        if self.phase == Phase::Failed && !self.pages.is_received(id, start) {
+            return Err(self.at(id, offset, ErrorKind::Over));
+        }
+        let fault = self.pages.fault(id, start);
+        match fault {
+            Fault::Present => self.stats.faults_present += 1,
+            Fault::Pending => self.stats.faults_pending += 1,
+            Fault::New => {
+                self.stats.faults += 1;
+                self.requests.wait(id, start, now);
+                // A page that is being placed needs no request. If the connection is lost first,
+                // the page is requested after the recovery.
+                if self.phase.is_live() && !self.is_placing(id, start, block.page) {
+                    self.requests.request(id, block, start, &mut self.stats);
+                }
+            }
+        }
+        Ok(fault)
     }
 }

@@ -1,6 +1,7 @@
 //! Page states, compared with a model that has one flag for each page.
 
 use retpath_codec::NameBuf;
+use retpath_random::Random;
 
 use super::*;
 
@@ -174,11 +175,8 @@ fn page_states_match_the_model() {
     let mut pages = pages();
     let mut models = BLOCKS.map(Model::new);
     same(&pages, &models);
-    let mut state = 7_u64;
-    let mut below = |end: u64| {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        (state >> 33) % end
-    };
+    let mut random = Random::new(7);
+    let mut below = |end| random.below(end);
     for round in 0..3000 {
         let block = at(below(3));
         let (page, count) = BLOCKS[block];
@@ -221,6 +219,19 @@ fn page_states_match_the_model() {
     }
     same(&pages, &models);
     assert!(pages.pending() > 0 && pages.missing() > 0 && pages.unplugged() > 0);
+}
+
+#[test]
+fn restores_only_whole_host_pages() {
+    let mut pages = Pages::default();
+    let name = NameBuf::new("ram").expect("a name");
+    let (len, page) = (4 * 4 * TARGET, 4 * TARGET);
+    pages.add(&Block { name, len, page }, TARGET);
+    // The second host page lacks its third target page, the last one all of them.
+    pages.restore([0b0000_1111_1011_1111]);
+    let received = pages.received(0).expect("is a block");
+    assert_eq!(received.words(), [0b0000_1111_0000_1111]);
+    assert_eq!(pages.torn(0), None);
 }
 
 #[test]

@@ -199,7 +199,9 @@ impl Dirty {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Seed, blocks};
+    use retpath_random::Random;
+
+    use super::super::testing::blocks;
     use super::*;
 
     fn part(block: BlockId, offset: u64, len: u64) -> Part {
@@ -306,7 +308,7 @@ mod tests {
 
     #[test]
     fn folds_like_a_naive_loop() {
-        let mut seed = Seed(7);
+        let mut random = Random::new(7);
         for page in [4096, 8192, 65536, 1 << 20] {
             let blocks = blocks(&[(4, page), (1, page)]);
             for share in [1, 2, 20, 300] {
@@ -314,7 +316,7 @@ mod tests {
                 let mut want = Vec::new();
                 for block in 0..2 {
                     for tp in 0..blocks.target_pages(block) {
-                        if seed.below(share) > 0 {
+                        if random.below(share) > 0 {
                             dirty.clear(part(block, tp * 4096, 4096));
                         } else {
                             want.push((block, tp * 4096 / page));

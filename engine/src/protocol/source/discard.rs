@@ -79,7 +79,9 @@ mod tests {
     use retpath_codec::{Decoded, decode};
 
     use super::super::dirty::Part;
-    use super::super::testing::{Seed, blocks};
+    use retpath_random::Random;
+
+    use super::super::testing::blocks;
     use super::*;
 
     type Pages = HashSet<(BlockId, u64)>;
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn agrees_with_a_naive_list() {
-        let mut seed = Seed(1);
+        let mut random = Random::new(1);
         for round in 0..200 {
             let blocks = blocks(&[(200, 4096), (3, 1 << 20), (20, 65536), (1, 4096)]);
             let mut dirty = Dirty::everything(&blocks);
@@ -135,7 +137,7 @@ mod tests {
             let share = [1, 2, 3, 10, 100, 1000][round % 6];
             for id in 0..4 {
                 for tp in 0..blocks.target_pages(id) {
-                    if seed.below(share) == 0 {
+                    if random.below(share) == 0 {
                         model.insert((id, tp));
                     } else {
                         dirty.clear(Part {

@@ -161,7 +161,9 @@ mod tests {
     use retpath_codec::Rule;
 
     use super::super::dirty::Part;
-    use super::super::testing::{Seed, blocks};
+    use retpath_random::Random;
+
+    use super::super::testing::blocks;
     use super::*;
 
     const LABELS: [(u64, u64); 6] = [
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn marks_exactly_the_missing_pages_dirty() {
-        let mut seed = Seed(3);
+        let mut random = Random::new(3);
         for size in LABELS {
             let blocks = blocks(&[size]);
             let pieces = size.1 / 4096;
@@ -219,7 +221,7 @@ mod tests {
                 let mut bytes = empty(&blocks);
                 let mut want = HashSet::new();
                 for page in 0..size.0 {
-                    if seed.below(share) == 0 {
+                    if random.below(share) == 0 {
                         set(&mut bytes, page * pieces, pieces);
                     } else {
                         want.insert(page);

@@ -1,4 +1,4 @@
-//! EEXIST for huge pages, which the kernel also answers when the pool is empty.
+//! EEXIST for huge pages, which the kernel also returns when the pool is empty.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use crate::uffd::place::{Answer, Cause, Fill, Kernel, Placement, place};
 
 const HUGE: u64 = 2 << 20;
 
-/// Answers copies in the order written; says so often that no page is there, then that one is.
+/// Returns the given answers to copies; reports the page absent so many times, then present.
 struct Pool {
     answers: RefCell<VecDeque<Answer>>,
     absent: RefCell<u32>,
@@ -41,7 +41,7 @@ impl Kernel for Pool {
     }
 }
 
-/// What became of a page, and how many were woken.
+/// The result of copying a page, and the number of wakes.
 fn copy(answers: &[Answer], absent: u32) -> (Result<Placement, (Placement, Cause)>, u32) {
     let pool = Pool {
         answers: RefCell::new(answers.iter().copied().collect()),
@@ -56,7 +56,7 @@ fn copy(answers: &[Answer], absent: u32) -> (Result<Placement, (Placement, Cause
 }
 
 #[test]
-fn finds_a_huge_page_that_is_there() {
+fn detects_a_present_huge_page() {
     let there = Placement {
         placed: 0,
         present: HUGE,
@@ -66,13 +66,13 @@ fn finds_a_huge_page_that_is_there() {
 }
 
 #[test]
-fn takes_no_hole_for_a_huge_page() {
+fn reports_an_empty_pool_for_a_missing_huge_page() {
     let empty = Cause::PoolEmpty { page_size: HUGE };
     assert_eq!(copy(&[], 100), (Err((Placement::default(), empty)), 0));
 }
 
 #[test]
-fn goes_on_when_the_pool_has_a_page_again() {
+fn retries_until_the_pool_has_a_page() {
     let all = Answer {
         error: None,
         count: HUGE as i64,

@@ -1,4 +1,4 @@
-//! States of the real kernel that take more than the public API to reach.
+//! States of the real kernel that the public API cannot reach.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
@@ -42,7 +42,7 @@ fn reports_an_eagain_until_the_event_behind_it_is_read() {
     assert_eq!(
         handler.faults().unwrap(),
         [],
-        "an event that is no fault is passed over"
+        "events other than faults are skipped"
     );
     discard.join().unwrap().unwrap();
     assert_eq!(region.copy(page, &bytes).unwrap().placed, page);
@@ -56,7 +56,7 @@ fn reports_an_eagain_until_the_event_behind_it_is_read() {
 
 #[test]
 #[allow(clippy::print_stderr)]
-fn says_that_the_process_is_gone() {
+fn reports_that_the_process_is_gone() {
     if env::var_os(CHILD).is_some() {
         let uffd = Uffd::open().unwrap();
         let memory = Arc::new(Memory::new(Backing::Anonymous, 1 << 20).unwrap());
@@ -69,7 +69,7 @@ fn says_that_the_process_is_gone() {
         io::stdin().read_line(&mut String::new()).unwrap();
         return;
     }
-    let name = "uffd::tests::kernel::says_that_the_process_is_gone";
+    let name = "uffd::tests::kernel::reports_that_the_process_is_gone";
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, "1")

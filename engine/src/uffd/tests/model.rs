@@ -1,4 +1,4 @@
-//! The placing loop against a small model of the kernel that is interrupted in every way it can be.
+//! The placing loop against a small model of the kernel, with every possible interruption.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use super::script::{PAGE, START, counts, done, failed, pages, partial};
 use crate::uffd::place::{Answer, Fill, Kernel, place};
 
-/// Pages that remember who filled them; stops after so many pages per call as `limits` say, and
-/// puts off a call whose limit is zero.
+/// Pages that remember how they were filled. Each call stops after as many pages as the next of
+/// `limits` says; zero answers EAGAIN.
 struct Model {
     first: RefCell<BTreeSet<u64>>,
     filled: RefCell<Vec<(u64, u8)>>,
@@ -62,7 +62,7 @@ impl Kernel for Model {
 }
 
 #[test]
-fn fills_each_missing_page_once_and_wakes_each_present_one_however_it_is_interrupted() {
+fn fills_each_missing_page_once_and_wakes_each_present_one() {
     const COUNT: u64 = 5;
     let bytes = pages(COUNT);
     let zeros = [0; PAGE as usize];

@@ -19,7 +19,7 @@ enum Call {
     Wake(u64, u64),
 }
 
-/// Answers in the order written, and remembers what was asked.
+/// Returns the given answers in order, and records the calls.
 #[derive(Default)]
 struct Script {
     answers: RefCell<VecDeque<Answer>>,
@@ -72,7 +72,7 @@ impl Kernel for Script {
     }
 }
 
-/// All of it.
+/// Complete success.
 pub(super) fn done(pages: u64) -> Answer {
     Answer {
         error: None,
@@ -80,7 +80,7 @@ pub(super) fn done(pages: u64) -> Answer {
     }
 }
 
-/// Part of it, as the kernel says so: EAGAIN beside a positive count.
+/// Partial success, as the kernel reports it: EAGAIN with a positive count.
 pub(super) fn partial(pages: u64) -> Answer {
     Answer {
         error: Some(Errno::AGAIN),
@@ -88,7 +88,7 @@ pub(super) fn partial(pages: u64) -> Answer {
     }
 }
 
-/// None of it, as newer kernels say so: the errno twice.
+/// Failure as newer kernels report it: the errno in the count, too.
 pub(super) fn failed(errno: Errno) -> Answer {
     Answer {
         error: Some(errno),
@@ -96,8 +96,8 @@ pub(super) fn failed(errno: Errno) -> Answer {
     }
 }
 
-/// None of it, as the kernel says so when it fails before it looks at the pages.
-fn silent(errno: Errno) -> Answer {
+/// Failure before the kernel looks at the pages: the count is untouched.
+fn untouched(errno: Errno) -> Answer {
     Answer {
         error: Some(errno),
         count: 0,
@@ -138,7 +138,7 @@ fn places_many_pages_with_one_call() {
 }
 
 #[test]
-fn goes_on_where_a_partial_copy_stopped() {
+fn continues_after_a_partial_copy() {
     let script = Script::new(&[partial(1), partial(2), done(1)]);
     assert_eq!(run(&script, Fill::Bytes(&pages(4))), Ok(counts(4, 0, None)));
     let expected = [
@@ -166,7 +166,7 @@ fn keeps_the_count_of_a_partial_zero() {
 }
 
 #[test]
-fn steps_over_a_page_that_is_there_and_wakes_its_waiters() {
+fn skips_a_present_page_and_wakes_its_waiters() {
     let script = Script::new(&[partial(1), failed(Errno::EXIST), done(2)]);
     assert_eq!(
         run(&script, Fill::Bytes(&pages(4))),
@@ -182,7 +182,7 @@ fn steps_over_a_page_that_is_there_and_wakes_its_waiters() {
 }
 
 #[test]
-fn finds_every_page_there() {
+fn counts_pages_when_all_are_present() {
     let script = Script::new(&[failed(Errno::EXIST), failed(Errno::EXIST)]);
     assert_eq!(
         run(&script, Fill::Bytes(&pages(2))),
@@ -209,7 +209,7 @@ fn copies_the_zero_page_to_each_page() {
 }
 
 #[test]
-fn poisons_around_a_page_that_is_there() {
+fn poisons_around_a_present_page() {
     let script = Script::new(&[failed(Errno::EXIST), done(2)]);
     assert_eq!(
         run(&script, Fill::Poison(3 * PAGE)),
@@ -224,12 +224,12 @@ fn poisons_around_a_page_that_is_there() {
 }
 
 #[test]
-fn tries_again_after_a_full_eagain_however_the_kernel_counts_it() {
+fn retries_after_eagain_with_any_count() {
     // With the errno in the count, the `userfaultfd` crate reads this as 2^64 - 11 bytes copied.
     for answer in [
         failed(Errno::AGAIN),
-        silent(Errno::AGAIN),
-        silent(Errno::INTR),
+        untouched(Errno::AGAIN),
+        untouched(Errno::INTR),
     ] {
         let script = Script::new(&[answer, answer, partial(1), answer, done(1)]);
         let mut waits = Vec::new();
@@ -245,7 +245,7 @@ fn tries_again_after_a_full_eagain_however_the_kernel_counts_it() {
 }
 
 #[test]
-fn reports_an_eagain_that_does_not_pass_with_what_was_done() {
+fn reports_a_lasting_eagain_with_its_progress() {
     let again = failed(Errno::AGAIN);
     let script = Script::new(&[partial(1), failed(Errno::EXIST), again, again, again]);
     let result = place(&script, START, PAGE, Fill::Bytes(&pages(4)), &mut |tries| {
@@ -259,7 +259,7 @@ fn reports_an_eagain_that_does_not_pass_with_what_was_done() {
 }
 
 #[test]
-fn ends_with_the_counts_when_the_memory_or_its_process_is_gone() {
+fn reports_progress_when_memory_or_process_is_gone() {
     let gone = [
         (Errno::NOENT, Cause::Unregistered),
         (Errno::SRCH, Cause::ProcessGone),
@@ -277,7 +277,7 @@ fn ends_with_the_counts_when_the_memory_or_its_process_is_gone() {
         ),
     ];
     for (errno, cause) in gone {
-        for answer in [failed(errno), silent(errno)] {
+        for answer in [failed(errno), untouched(errno)] {
             let script = Script::new(&[partial(2), answer]);
             assert_eq!(
                 run(&script, Fill::Zeros(4 * PAGE)),
@@ -301,7 +301,7 @@ fn reports_a_wake_that_fails() {
 }
 
 #[test]
-fn refuses_counts_that_cannot_be() {
+fn refuses_impossible_counts() {
     let odd = [
         Answer {
             error: None,

@@ -116,7 +116,8 @@ impl Watch {
             self.seen.insert(phase);
         }
         if let Err(error) = &got {
-            assert!(error.to_string().len() > 20, "{error}");
+            // The unit tests compare the texts; no value may make printing panic.
+            let _ = error.to_string();
             if error.kind.blame() == Blame::Caller {
                 assert_eq!(phase, was, "{error}");
             }

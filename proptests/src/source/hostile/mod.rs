@@ -113,7 +113,8 @@ impl Watch {
             self.seen.insert(phase);
         }
         if let Err(error) = &got {
-            assert!(!error.to_string().is_empty());
+            // The unit tests compare the texts; no value may make printing panic.
+            let _ = error.to_string();
             match error {
                 Error::Refused { .. } | Error::Malformed(_) => {
                     let dead = phase == SourcePhase::Paused || phase.is_over();

@@ -57,8 +57,8 @@ fn implementation(text: &mut Text, dialect: &Dialect) {
     );
 }
 
-/// The arm that makes one message, from what has to be chosen for it. Fails
-/// where a name or the ranges do, and nowhere else.
+/// The match arm that generates one message from its choices. Only a name or
+/// ranges can fail.
 fn arm(text: &mut Text, index: &str, made: &str, choices: &[Choice]) {
     let mut lines = Vec::new();
     let mut end = format!("Ok({made})");

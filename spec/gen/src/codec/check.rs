@@ -16,11 +16,11 @@ pub(super) fn check(text: &mut Text, dialect: &Dialect) {
         &format!("impl<{bounds}> {name}<{params}> {{"),
         "}",
         |text| {
-            text.line("/// Whether a receiver would take the values.");
+            text.line("/// Checks the values as a receiver does.");
             text.line("///");
             text.line("/// # Errors");
             text.line("///");
-            text.line("/// Which field breaks which rule.");
+            text.line("/// The first field whose value is invalid, and the rule.");
             text.block(
                 "pub fn check(&self) -> Result<(), EncodeError> {",
                 "}",
@@ -38,7 +38,7 @@ pub(super) fn check(text: &mut Text, dialect: &Dialect) {
     );
 }
 
-/// The arm of a message that has something to check.
+/// The match arm of a message with restricted values.
 fn arm(text: &mut Text, dialect: &Dialect, message: &Message) {
     let mut used: Vec<&str> = Vec::new();
     let mut calls: Vec<String> = Vec::new();
@@ -78,7 +78,7 @@ fn arm(text: &mut Text, dialect: &Dialect, message: &Message) {
     ));
 }
 
-/// What checks a field, if there is something to check.
+/// The check of a field, if its value is restricted.
 pub(super) fn call(message: &Message, field: &Field, before: Option<&Field>) -> Option<String> {
     let name = field.name;
     let before = before.map_or("", |field| field.name);

@@ -1,4 +1,4 @@
-//! The type that chooses a dialect, and its implementation of the codec's
+//! The type that selects a dialect, and its implementation of the codec's
 //! `Dialect`.
 
 use alloc::format;

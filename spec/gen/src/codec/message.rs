@@ -1,4 +1,4 @@
-//! The enumeration of a dialect's messages, and what is one `match` over it.
+//! The enum of a dialect's messages, and the methods that match on it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +12,7 @@ pub(super) fn definition(text: &mut Text, dialect: &Dialect) {
     let (params, _) = generics(dialect);
     text.line("");
     text.line(&format!(
-        "/// Chooses the {} in [`decode`](crate::decode).",
+        "/// Selects the {} in [`decode`](crate::decode).",
         dialect.title
     ));
     text.line("#[derive(Clone, Copy, Debug, PartialEq, Eq)]");
@@ -54,7 +54,7 @@ pub(super) fn definition(text: &mut Text, dialect: &Dialect) {
     );
 }
 
-/// `label`, `number`, and the way between borrowed and owned messages.
+/// `label`, `number`, and conversions between borrowed and owned messages.
 pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
     let (params, bounds) = generics(dialect);
@@ -65,7 +65,7 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
         &format!("impl<{params}> {name}<{params}> {{"),
         "}",
         |text| {
-            text.line("/// Name that people use, such as `REQ_PAGES_ID`.");
+            text.line("/// Short name, such as `REQ_PAGES_ID`.");
             arms(
                 text,
                 dialect,
@@ -85,7 +85,7 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
         &format!("impl<{bounds}> {name}<{params}> {{"),
         "}",
         |text| {
-            text.line("/// The same message, with copies of what it borrows.");
+            text.line("/// An owned copy of the message.");
             text.block(
                 &format!("pub fn into_owned(self) -> {} {{", owned(dialect)),
                 "}",
@@ -112,7 +112,7 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
     );
 }
 
-/// A method that is one `match` with one value for each message.
+/// A method that matches on the message and returns a value for each.
 fn arms(text: &mut Text, dialect: &Dialect, open: &str, value: impl Fn(&Message) -> String) {
     text.block(open, "}", |text| {
         text.block("match self {", "}", |text| {

@@ -1,6 +1,6 @@
 //! `codec/src/generated/*.rs`: an enum, a parse function and a write function
-//! for each set of messages. Thin and dull: judgement stays in `frame.rs` and
-//! `field` of the codec.
+//! for each set of messages. The generated code is a composition only; `frame.rs`
+//! and `field` of the codec contain the logic.
 
 use std::collections::BTreeSet;
 
@@ -88,7 +88,7 @@ fn module(dialect: &Dialect) -> String {
     text.finish() + &body
 }
 
-/// What a module may import: under which feature, from where, which names.
+/// Imports of a module: feature, path, names.
 const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
     (Some("encode"), "std::io", &["Write"]),
     (Some("encode"), "std::vec", &["Vec"]),

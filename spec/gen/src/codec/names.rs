@@ -1,4 +1,4 @@
-//! What the other files here call things.
+//! Names in the generated code.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use retpath_spec::model::{Dialect, Field, Kind, Message, Rule};
 
-/// Fields that the enum shows: all but those with one possible value.
+/// Fields of the enum's variant: all but those with a fixed value.
 pub(super) fn visible(message: &Message) -> impl Iterator<Item = &Field> {
     message
         .fields
@@ -33,18 +33,18 @@ pub(super) fn made(message: &Message, value: impl Fn(&Field) -> String) -> Strin
     format!("{} {{ {} }}", message.rust, fields.join(", "))
 }
 
-/// Fields that are chosen together when a message is made up.
+/// Fields that a generator of messages chooses together.
 pub(super) struct Choice {
-    /// Their names.
+    /// Names of the fields.
     names: Vec<&'static str>,
-    /// What chooses them, unless any value of their type will do.
+    /// The function that chooses them, unless every value of the type is valid.
     pub(super) kind: Option<&'static str>,
-    /// The owned type of the first.
+    /// Owned type of the first field.
     pub(super) owned: String,
 }
 
 impl Choice {
-    /// A pattern for what is chosen.
+    /// A pattern for the chosen values.
     pub(super) fn pattern(&self) -> String {
         match &self.names[..] {
             [name] => (*name).into(),
@@ -53,7 +53,7 @@ impl Choice {
     }
 }
 
-/// What has to be chosen to make a message up: a length goes with its start.
+/// The choices for a message: a length is chosen together with its start.
 pub(super) fn choices(message: &Message) -> Vec<Choice> {
     let mut choices: Vec<Choice> = Vec::new();
     for field in visible(message) {
@@ -84,7 +84,7 @@ pub(super) fn choices(message: &Message) -> Vec<Choice> {
     choices
 }
 
-/// Type parameters of the dialect's messages, and what they must be.
+/// Type parameters of the dialect's messages, with their bounds.
 pub(super) fn generics(dialect: &Dialect) -> (&'static str, &'static str) {
     if has(dialect, Kind::Ranges) {
         ("N, R", "N: BlockName, R: RangeList")
@@ -103,7 +103,7 @@ pub(super) fn borrowed(dialect: &Dialect, lifetime: &str) -> String {
     format!("{}<Name<{lifetime}>{ranges}>", dialect.message)
 }
 
-/// Type of the dialect's messages that own what they hold.
+/// Type of the dialect's owned messages.
 pub(super) fn owned(dialect: &Dialect) -> String {
     let ranges = if has(dialect, Kind::Ranges) {
         ", RangeBuf"
@@ -113,8 +113,8 @@ pub(super) fn owned(dialect: &Dialect) -> String {
     format!("{}<NameBuf{ranges}>", dialect.message)
 }
 
-/// Size of a payload in front of its last field, whose names `borrow` makes
-/// into `Name`s.
+/// Size of a payload before its last field; `borrow` converts names into
+/// `Name`s.
 pub(super) fn size_before_last(message: &Message, borrow: &str) -> String {
     let mut size = 0;
     let mut names = String::new();
@@ -161,7 +161,7 @@ pub(super) fn wide(field: &Field) -> String {
     }
 }
 
-/// What the codec's `field` calls a kind.
+/// Name of a kind in the codec's `field`.
 pub(super) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::U8 => "u8",

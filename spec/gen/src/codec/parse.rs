@@ -32,7 +32,7 @@ pub(super) fn parser(text: &mut Text, dialect: &Dialect, message: &Message) {
     );
 }
 
-/// The parser of a part, and a pattern for what it yields.
+/// The parser of a part, and a pattern for its result.
 fn parser_and_value(part: &Part<'_>) -> (String, String) {
     match part {
         Part::Span { start, len } => (

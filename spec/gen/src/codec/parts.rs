@@ -1,4 +1,4 @@
-//! What of a payload is read and written together.
+//! Parts of a payload that are read and written together.
 
 use retpath_spec::model::{Field, Kind, Rule};
 
@@ -7,21 +7,21 @@ use retpath_spec::model::{Field, Kind, Rule};
 pub(super) enum Part<'f> {
     /// A start and its length.
     Span { start: &'f str, len: &'f str },
-    /// A start, its length with a flag in it, and the name that is there if the
-    /// flag is set.
+    /// A start, its length with a flag, and the name that is present if the flag
+    /// is set.
     FlaggedSpan {
         start: &'f str,
         len: &'f str,
         block: &'f str,
     },
-    /// A field that has one possible value.
+    /// A field with a fixed value.
     Equals { field: &'f Field, value: u64 },
     /// Any other field.
     Field(&'f Field),
 }
 
-/// The parts of a payload in order. The invariants of the tables put a length
-/// right behind its start, and a flagged name right behind its flag.
+/// The parts of a payload, in order. By the invariants of the tables a length
+/// follows its start directly, and a flagged name follows its flag.
 pub(super) fn parts(mut fields: &[Field]) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     while let [field, after @ ..] = fields {

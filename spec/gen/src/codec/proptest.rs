@@ -1,5 +1,5 @@
-//! `codec/src/generated/proptest.rs`: strategies for valid messages, made of
-//! the strategies of their fields' kinds.
+//! `codec/src/generated/proptest.rs`: strategies for valid messages, composed
+//! of strategies for their fields.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,5 +1,5 @@
-//! `codec/src/generated/serde.rs`: each dialect's messages through a mirror
-//! that serde derives, and that `Deserialize` checks.
+//! `codec/src/generated/serde.rs`: a mirror enum for each dialect with derived
+//! serde implementations; `Deserialize` checks the values.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,4 +1,4 @@
-//! What the renderer writes for rows that the tables do not have.
+//! The generator on rows that the tables do not have.
 
 use std::string::String;
 use std::vec::Vec;
@@ -7,7 +7,7 @@ use super::super::text::Text;
 use super::{check, names};
 use retpath_spec::model::{Dialect, Field, Kind, Message, READ, Reserved, Rule, Source, Unit};
 
-/// Where the codec's parsers and serializers are.
+/// Sources of the codec's parsers and serializers.
 const PARSE: &str = include_str!("../../../../codec/src/field/parse.rs");
 const WRITE: &str = include_str!("../../../../codec/src/field/write.rs");
 
@@ -43,8 +43,6 @@ fn names_a_parser_and_a_serializer_for_every_kind() {
         assert!(PARSE.contains(&parser), "{kind:?} is read by `{parser}`");
         let serializer = match kind {
             Kind::U8 | Kind::Be32 | Kind::Be64 => std::format!("`be_{name}`"),
-            // Its length goes out together with the integers before it.
-            Kind::Name => "a name as its length".into(),
             _ => std::format!("fn {name}<"),
         };
         let known = WRITE.contains(&serializer) || ["`be_u8`", "`be_u64`"].contains(&&*serializer);

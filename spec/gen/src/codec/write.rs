@@ -7,7 +7,7 @@ use super::names::{generics, kind, pattern, rust_type, snake, visible};
 use super::parts::{Part, parts};
 use retpath_spec::model::{Dialect, Kind, Message};
 
-/// The arm of a writer that refuses.
+/// The match arm that refuses a message.
 const REFUSED: &str = "Err(Refused) => unfit(self, Self::check, Self::label),";
 
 pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
@@ -70,7 +70,7 @@ pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
     );
 }
 
-/// The arm that checks and writes a message.
+/// The match arm that checks and writes a message.
 fn arm(text: &mut Text, dialect: &Dialect, message: &Message) {
     let mut arguments = Vec::new();
     let mut checks = Vec::new();
@@ -133,8 +133,8 @@ pub(super) fn writer(text: &mut Text, dialect: &Dialect, message: &Message) {
     );
 }
 
-/// The serializers of a frame in order. Neighbours of fixed size go out in one
-/// write.
+/// The serializers of a frame, in order. Adjacent fields of fixed size are
+/// combined into one write.
 fn serializer(text: &mut Text, dialect: &Dialect, message: &Message) {
     let mut pieces = Pieces::default();
     for byte in dialect.lead {
@@ -155,7 +155,7 @@ fn serializer(text: &mut Text, dialect: &Dialect, message: &Message) {
     }
 }
 
-/// Serializers that go out in one write.
+/// Serializers that are combined into one write.
 enum Piece {
     /// Of fixed size.
     Fixed { size: usize, parts: Vec<String> },
@@ -230,7 +230,7 @@ impl Pieces {
     }
 }
 
-/// The payload's size: everything of fixed size, then what varies.
+/// Size of the payload: the fixed part plus the variable part.
 fn size(message: &Message) -> String {
     let mut fixed = 0;
     let mut varying: Vec<String> = Vec::new();

@@ -112,6 +112,38 @@ fn reports_whether_there_is_a_return_path() {
 }
 
 #[test]
+fn reports_whether_the_source_has_switched() {
+    let state = |dest: &Dest| {
+        let core = &dest.core;
+        (
+            core.is_listening(),
+            core.has_switched(),
+            core.is_main_ended(),
+        )
+    };
+    let mut dest = Dest::advised(1);
+    assert_eq!(state(&dest), (false, false, false));
+    dest.switch();
+    assert_eq!(state(&dest), (true, true, false));
+    let mut dest = Dest::advised(1);
+    dest.page(0, 0, 1).unwrap();
+    dest.eof().unwrap();
+    assert_eq!(state(&dest), (false, true, true), "precopy all the way");
+}
+
+#[test]
+fn waits_for_a_preempt_channel_that_is_expected_later() {
+    let mut dest = Dest::running(2);
+    dest.serve(0, 0);
+    dest.core.expect_preempt();
+    dest.eof().unwrap();
+    assert_eq!(dest.core.phase(), Phase::Running);
+    dest.page_on(Preempt, 0, PAGE, 1).unwrap();
+    dest.placed(Preempt, 0, PAGE, PAGE).unwrap();
+    assert_eq!(dest.said(), ["SHUT 0"]);
+}
+
+#[test]
 fn refuses_events_after_the_end_of_the_main_channel() {
     let mut dest = preempt(2);
     dest.serve(0, 0);

@@ -23,6 +23,7 @@ pub(super) const PAGE: u64 = 4 * KIB;
 pub(super) const HUGE: u64 = 64 * KIB;
 
 pub(super) use crate::Channel::{Main, Preempt};
+pub(super) use crate::blocks::BlockId;
 
 /// A destination under test.
 pub(super) struct Dest {

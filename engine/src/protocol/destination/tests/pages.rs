@@ -181,7 +181,7 @@ fn refuses_another_host_page_while_one_is_incomplete() {
 }
 
 #[test]
-fn refuses_pages_that_have_been_received() {
+fn refuses_pages_already_received() {
     let mut dest = Dest::running(4);
     dest.serve(0, 0);
     let error = dest.page(0, 0, 1).unwrap_err();

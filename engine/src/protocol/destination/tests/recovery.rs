@@ -109,6 +109,7 @@ fn before_devices(give_back: bool) -> Dest {
     });
     dest.advise(&[("ram", 4 * PAGE)], PAGE);
     dest.page(0, 0, 1).unwrap();
+    dest.page(0, PAGE, 1).unwrap();
     dest.discard("ram", &[(0, PAGE)]).unwrap();
     dest
 }

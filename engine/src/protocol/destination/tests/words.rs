@@ -153,6 +153,12 @@ fn all() -> Vec<(ErrorKind, &'static str, Blame, &'static str)> {
             "the guest is still at the source: start the migration again",
         ),
         (
+            ErrorKind::DevicesLost,
+            "the stream ended, but the device state was lost with an earlier connection",
+            Link,
+            "the source was told that it may run its guest again",
+        ),
+        (
             ErrorKind::LinkDown,
             "an event came while the connection is down",
             Caller,

@@ -1,9 +1,16 @@
-//! The same guest, booted on a real QEMU by postcopy: from another QEMU, and from an image by
-//! `retpath serve`. Run by `engine/benches/qemu.sh`, which prints both and the ratio.
+//! How long a guest waits for its memory when it is booted by postcopy on a real QEMU: from another
+//! QEMU, and from an image by `retpath serve`. Same guest, same destination, same bandwidth, by turns.
 //!
-//! QEMU's own figures are compared, those that its destination takes: how long vCPUs stood still
+//! ```text
+//! cargo bench -p retpath --bench qemu
+//! ```
+//!
+//! RETPATH_QEMU picks another QEMU; RETPATH_BENCH_MIB (256) and RETPATH_BENCH_RUNS (5) change the
+//! machine's size and the number of runs.
+//!
+//! Compares figures that QEMU's destination takes: how long vCPUs stood still
 //! (`postcopy-blocktime`), the mean latency of a fault (10.1 and newer), and the time from the state
-//! `postcopy-active` to `completed`. Nothing is asserted but that the guest is well.
+//! `postcopy-active` to `completed`. Asserts only that the guest is well.
 
 use std::env;
 use std::time::Duration;
@@ -137,9 +144,7 @@ fn median(runs: &[Figures]) -> [f64; 5] {
     all
 }
 
-#[test]
-#[ignore = "a measurement; run by engine/benches/qemu.sh"]
-fn compares_the_sources() {
+fn main() {
     let number = |name: &str, default: u64| {
         let text = env::var(name).ok();
         text.map_or(default, |text| text.parse().expect("a number"))
