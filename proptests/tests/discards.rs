@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use retpath_codec::command::{Command, RangeList};
-use retpath_codec::forward::{Decoder, Event, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 use retpath_codec::{BlockName, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
@@ -123,20 +123,20 @@ fn whole(blocks: &Blocks, dirty: &BTreeSet<Page>) -> BTreeSet<Page> {
 
 /// The pages that the discards in a stream name, and looks at their form.
 fn discarded(blocks: &Blocks, bytes: &[u8]) -> BTreeSet<Page> {
-    let mut decoder = Decoder::new(Options {
-        target_page: TARGET,
-        host_page: blocks
-            .iter()
-            .map(|block| block.page)
-            .min()
-            .expect("a block"),
-        ..Options::default()
-    });
+    let mut decoder = Decoder::new(
+        Options::default().target_page(TARGET).host_page(
+            blocks
+                .iter()
+                .map(|block| block.page)
+                .min()
+                .expect("a block"),
+        ),
+    );
     let mut all = BTreeSet::new();
     // Where the last range ended.
     let mut last = (0, 0);
     let mut rest = bytes;
-    while let Step::Event { event, size } = decoder.next(rest).expect("a stream") {
+    while let Decoded::Event { event, size } = decoder.next(rest).expect("a stream") {
         rest = &rest[size..];
         let Event::Command(Command::PostcopyRamDiscard { block, ranges }) = event else {
             continue;

@@ -112,7 +112,7 @@ fn refuses_wrong_usage() {
                 "--machine-release",
                 "7",
             ],
-            "as in 7.2",
+            "must be MAJOR.MINOR",
         ),
     ];
     for (args, says) in cases {

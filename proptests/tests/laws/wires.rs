@@ -1,7 +1,7 @@
 //! What is said on the wires of one link, item by item.
 
 use retpath_codec::command::{Command, RangeList};
-use retpath_codec::forward::{Decoder, Event, Step, ram::Record};
+use retpath_codec::forward::{Decoded, Decoder, Event, ram::Record};
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{BlockName, Message, NameBuf, Qemu};
 use retpath_engine::blocks::Blocks;
@@ -93,7 +93,7 @@ impl Wires {
 fn forward(blocks: &Blocks, decoder: &mut Decoder, left: &mut Vec<u8>, wire: Wire) -> Vec<Said> {
     let mut all = Vec::new();
     let mut done = 0;
-    while let Step::Event { event, size } = decoder.next(&left[done..]).expect("a stream") {
+    while let Decoded::Event { event, size } = decoder.next(&left[done..]).expect("a stream") {
         done += size;
         say(blocks, wire, &event, &mut all);
     }

@@ -11,7 +11,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 
-use retpath_codec::{Decoded, Message, Name};
+use retpath_codec::{Decoded, Dialect, Message, Name, Qemu};
 
 /// A defect: where it is, and what.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,11 @@ pub fn decode(input: &[u8]) -> Result<Decoded<'_, Message<Name<'_>>>, Bad> {
         }
         _ => return bad(0, "number"),
     };
-    Ok(Decoded::Message { message, rest })
+    Ok(Decoded::Message {
+        trailer: Qemu::trailer(&message),
+        message,
+        rest,
+    })
 }
 
 /// A payload that must have `N` bytes, if it is there.

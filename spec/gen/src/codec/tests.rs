@@ -128,8 +128,8 @@ fn checks_all_fields_of_a_message_that_have_rules() {
     let mut text = Text::default();
     check::check(&mut text, &dialect);
     let arm = "Message::Copy { start, len, to, room } => \
-               fit::span(\"len\", *start, (*len).into())\
-               .and_then(|()| fit::span(\"room\", *to, (*room).into())),";
+               validate::span(\"len\", *start, (*len).into())\
+               .and_then(|()| validate::span(\"room\", *to, (*room).into())),";
     let text = text.finish();
     assert!(text.contains(arm), "{text}");
 }
