@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -166,6 +167,15 @@ fn a_failure_policy_replaces_the_abort() {
 
 #[test]
 fn keeps_the_userfaultfd_open_when_the_policy_returns() {
+    keeps_the_userfaultfd_open(|| ());
+}
+
+#[test]
+fn keeps_the_userfaultfd_open_when_the_policy_panics() {
+    keeps_the_userfaultfd_open(|| panic!("a bug in the policy"));
+}
+
+fn keeps_the_userfaultfd_open(end: impl Fn() + Send + Sync + 'static) {
     let uffd = open();
     let path = format!("/proc/self/fd/{}", uffd.as_fd().as_raw_fd());
     let target = || std::fs::read_link(&path).ok();
@@ -176,8 +186,12 @@ fn keeps_the_userfaultfd_open_when_the_policy_returns() {
         .unwrap();
     let called = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&called);
-    let policy = FailurePolicy::call(move |_| seen.store(true, Ordering::Relaxed));
-    drop(uffd.handler().on_failure(policy));
+    let policy = FailurePolicy::call(move |_| {
+        seen.store(true, Ordering::Relaxed);
+        end();
+    });
+    let handler = uffd.handler().on_failure(policy);
+    let _ = panic::catch_unwind(AssertUnwindSafe(move || drop(handler)));
     assert!(called.load(Ordering::Relaxed));
     drop((region, uffd));
     assert_eq!(target(), before, "closing it would wake waiters with zeros");

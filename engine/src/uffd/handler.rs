@@ -212,9 +212,10 @@ impl Drop for Handler {
             blocks,
         };
         if let Some(call) = &self.policy.call {
-            call(&failure);
-            // Keeps the userfaultfd open: closing it would make missing pages read as zeros.
+            // Keeps the userfaultfd open: closing it would make missing pages read as zeros. First,
+            // because the call may panic.
             mem::forget(Arc::clone(&self.shared));
+            call(&failure);
             return;
         }
         let line = format!("retpath: {failure}: aborting\n");
