@@ -76,3 +76,8 @@ const UNFINISHED: &str = "unfinished.json";
 
 /// Version of the format that is written, and the only one that is read.
 pub const VERSION: u64 = 1;
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
