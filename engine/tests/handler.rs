@@ -4,6 +4,7 @@
 
 #![cfg(feature = "uffd")]
 
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,7 +12,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, io::Read, thread};
+use std::{env, thread};
 
 use retpath_engine::blocks::Block;
 use retpath_engine::driver::{
@@ -61,9 +62,17 @@ fn run(test: &str) -> (ExitStatus, String) {
     (status, text)
 }
 
-/// Registers two blocks, starts a thread that waits for a missing page, and calls `end` once the
-/// handler has read the fault. Everything else that keeps the descriptor open is dropped.
+/// As [`end_handler_of`], for a thread that touches the first page.
 fn end_handler(end: impl FnOnce(Handler) + Send + 'static) {
+    end_handler_of(|ram| ram.touch(0).unwrap(), end);
+}
+
+/// Registers two blocks, starts a thread that waits for a missing page in `touch`, and calls `end`
+/// once the handler has read the fault. Everything else that keeps the descriptor open is dropped.
+fn end_handler_of(
+    touch: impl FnOnce(&Memory) -> u8 + Send + 'static,
+    end: impl FnOnce(Handler) + Send + 'static,
+) {
     let uffd = open();
     let (ram, rom) = (
         memory(Backing::Anonymous, 1 << 20),
@@ -76,7 +85,7 @@ fn end_handler(end: impl FnOnce(Handler) + Send + 'static) {
     let mut handler = uffd.handler();
     drop((uffd, regions));
     let waiter = thread::spawn(move || {
-        let byte = ram.touch(0).unwrap();
+        let byte = touch(&ram);
         eprintln!("the waiter read {byte}");
     });
     let serve = move || {
@@ -144,6 +153,23 @@ fn a_handler_that_fails_says_why() {
     aborts_with_a_message(
         "a_handler_that_fails_says_why",
         "ended early: no route to the source",
+    );
+}
+
+#[test]
+fn aborts_while_a_waiting_thread_holds_standard_error() {
+    if is_child() {
+        return end_handler_of(
+            |ram| {
+                let _lock = io::stderr().lock();
+                ram.touch(0).unwrap()
+            },
+            drop,
+        );
+    }
+    aborts_with_a_message(
+        "aborts_while_a_waiting_thread_holds_standard_error",
+        "ended early",
     );
 }
 

@@ -9,7 +9,7 @@
 
 #![deny(unsafe_code)]
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::{fmt, mem, process, thread};
@@ -219,8 +219,8 @@ impl Drop for Handler {
             return;
         }
         let line = format!("retpath: {failure}: aborting\n");
-        // In one piece; and not with eprintln!, which panics if standard error is closed.
-        let _ = io::stderr().write_all(line.as_bytes());
+        // In one piece; and past the lock of `Stderr`, which a waiting thread may hold.
+        let _ = rustix::io::write(io::stderr(), line.as_bytes());
         process::abort();
     }
 }
