@@ -1,6 +1,7 @@
 //! Unrelated connections to the destination's listener.
 
 use std::io::Write;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::trial::Trial;
 use retpath_support::loops::{DialAfter, LONG, Net, connect, connect_tcp, listen};
 use retpath_support::receiver::{Receiver, serve_by, serve_well, serves_the_next, until_dropped};
-use retpath_support::wire::{PAGES, blocks, config, recording};
+use retpath_support::wire::{PAGES, blocks, config, pieces, recording};
 
 /// Unrelated connections; half of them stay open.
 const CONNECTIONS: usize = 1000;
@@ -89,6 +90,34 @@ fn finds_the_preempt_channel_among_other_connections() {
     let (_, core) = receiver.complete();
     assert_eq!(core.stats().pauses, 0);
     drop(others);
+}
+
+/// A page on it may arrive long before LISTEN is read.
+#[test]
+fn reads_a_preempt_channel_that_began_before_listen() {
+    let _trial = Trial::new("an early page on the preempt channel");
+    let stream = recording(0).bytes;
+    let page = |piece: &Range<usize>| piece.len() >= 4096 + 8 && stream[piece.start + 7] & 8 != 0;
+    let pieces = pieces(&stream);
+    let page = pieces.into_iter().rfind(page).expect("a page");
+    let word = &stream[page.start..][..8];
+    let offset = u64::from_be_bytes(word.try_into().expect("8 bytes")) & !0xfff;
+    let mut urgent = (offset | 8).to_be_bytes().to_vec();
+    urgent.extend(b"\x06pc.ram");
+    urgent.extend(&stream[page.end - 4096..page.end]);
+
+    let (_dir, listener) = listen(Net::Unix);
+    let receiver = Receiver::start(listener, false, LONG);
+    let mut main = connect(receiver.address());
+    main.write_all(&stream[..50]).expect("room");
+    receiver.heard();
+    let mut preempt = connect(receiver.address());
+    preempt.write_all(&urgent).expect("room");
+    receiver.turns();
+    main.write_all(&stream[50..page.start]).expect("room");
+    main.write_all(&stream[page.end..]).expect("room");
+    let (_, core) = receiver.complete();
+    assert_eq!(core.stats().pauses, 0);
 }
 
 #[test]

@@ -171,6 +171,13 @@ impl Receiver {
         })
     }
 
+    /// Waits until the loop has looked at everything that has arrived.
+    pub fn turns(&self) {
+        let before = self.board.lock().turns;
+        let enough = |state: &Reported| (state.turns >= before + 3).then_some(());
+        self.board.wait(enough);
+    }
+
     /// Waits for a final state after the last source has disconnected.
     #[allow(dead_code)] // for tests/injection
     pub fn settled(&self) -> Settled {
