@@ -1,17 +1,24 @@
 //! Sources that disconnect.
 
-use std::io::Write;
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use retpath_engine::driver::RunError;
+use retpath_engine::socket::Transport;
 
 use super::sender::{hold_on, serve_over};
 use super::trial::Trial;
 use retpath_support::loops::{LONG, Net, connect, listen};
 use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, RUN, find, recording};
+
+/// PING.
+const PING: u8 = 2;
 
 /// Before the guest may run, the source still has it: the migration fails with
 /// a reason, and the listener accepts the next one.
@@ -42,6 +49,58 @@ fn fails_when_the_source_disconnects_at_any_byte_before_run() {
         }
     }
     serves_the_next(listener);
+}
+
+/// Counts writes.
+struct Counting {
+    inner: Box<dyn Transport>,
+    writes: Arc<AtomicU64>,
+}
+
+impl AsFd for Counting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl Transport for Counting {
+    fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.inner.read_vectored(bufs)
+    }
+
+    fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.writes.fetch_add(1, Relaxed);
+        self.inner.write_vectored(bufs)
+    }
+
+    fn shut_down(&self) {
+        self.inner.shut_down();
+    }
+}
+
+/// It reads no answers, and may still send. Sockets report themselves writable all the time.
+#[test]
+fn does_not_spin_when_a_source_in_precopy_stops_reading() {
+    let _trial = Trial::new("a source that stops reading");
+    let stream = recording(0).bytes;
+    let ping = find(&stream, PING);
+    let (_dir, mut listener) = listen(Net::Unix);
+    let writes = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&writes);
+    listener.on_accept(move |link| {
+        let writes = Arc::clone(&counter);
+        link.wrap(|inner| Box::new(Counting { inner, writes }))
+    });
+    let receiver = Receiver::start(listener, false, LONG);
+    let mut socket = connect(receiver.address());
+    socket.shutdown(Shutdown::Read).expect("open");
+    socket.write_all(&stream[..ping.end]).expect("room");
+    receiver.heard();
+    receiver.turns();
+    let writes = writes.load(Relaxed);
+    assert!((1..10).contains(&writes), "{writes} writes");
+    drop(socket);
+    receiver.failed();
 }
 
 /// After RUN the guest may be at the destination: another source sends exactly
