@@ -140,8 +140,10 @@ impl Serving<'_> {
             true => PollFlags::RDHUP,
             false => PollFlags::empty(),
         };
+        // Without a flag it would still wake the loop, again and again, once it is closed.
+        let flags = preempt.wants() | closing;
         let link = links.preempt.as_ref().map(|out| &out.link);
-        waiting.add_link(link, preempt.wants() | closing);
+        waiting.add_link(link.filter(|_| !flags.is_empty()), flags);
         waiting.wait(self.dial.clock.until(until))?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
 
