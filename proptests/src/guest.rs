@@ -1,5 +1,5 @@
-//! Guests, and what happens to them while they move: both cores joined in
-//! memory by the engine's `check::link`, which looks after what must be true.
+//! Strategies for guests and for the events of their migration, which [`link`](crate::link)
+//! carries out and checks.
 
 use crate::link::{Link, Outcome, Setup, WIRES, Wire};
 use proptest::collection::vec;
@@ -9,18 +9,18 @@ use proptest::sample::{Index, select};
 use retpath_engine::Channel;
 use retpath_engine::source::{Config, Preempt};
 
-/// Something that happens while a guest moves.
+/// An event of a migration.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The source sends what it has for a channel.
+    /// The source sends what is pending on a channel.
     Send(Channel),
-    /// So many bytes arrive.
+    /// Up to this many bytes arrive.
     Deliver(Wire, usize),
-    /// The device state is safe.
+    /// The device state is saved.
     Save,
-    /// The guest changes a byte, while it is at the source.
+    /// The guest changes a byte, while it runs at the source.
     Change(Place, u8),
-    /// The guest touches a byte, when it is at the destination.
+    /// The guest accesses a byte, once it runs at the destination.
     Touch(Place),
     /// Time passes, in nanoseconds.
     Pass(u64),
@@ -28,11 +28,11 @@ pub enum Step {
     Switch,
     /// The link breaks.
     Cut,
-    /// There is a new link.
+    /// A new link is connected.
     Reconnect,
 }
 
-/// A place in the guest's memory.
+/// An address in guest memory.
 #[derive(Clone, Debug)]
 pub struct Place {
     block: Index,
@@ -40,7 +40,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The block, and the offset in it.
+    /// Returns the block, and the offset in it.
     pub fn of(&self, setup: &Setup) -> (usize, u64) {
         let block = self.block.index(setup.blocks.len());
         let offset = self.offset.index(setup.blocks[block].2.len());
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-/// Guests of one to three blocks, and how they are moved.
+/// Generates guests of one to three blocks and their migration settings.
 pub fn setups() -> impl Strategy<Value = Setup> {
     let blocks = select(&[1024_u64, 1024, 1024, 4096][..]).prop_flat_map(|target| {
         let blocks = vec(block(target), 1..=3);
@@ -72,7 +72,7 @@ pub fn setups() -> impl Strategy<Value = Setup> {
     })
 }
 
-/// Host pages of 1 to 16 target pages, and what is in them.
+/// Generates host pages of 1 to 16 target pages and their content.
 fn block(target: u64) -> impl Strategy<Value = (u64, u64, Vec<u8>)> {
     let shape = prop_oneof![
         2 => (1..20_u64, Just(0)),
@@ -88,12 +88,12 @@ fn block(target: u64) -> impl Strategy<Value = (u64, u64, Vec<u8>)> {
     })
 }
 
-/// What is in a target page.
+/// Content of a target page.
 #[derive(Clone, Debug)]
 enum Content {
     Zero,
     Fill(u8),
-    /// Zeros, but for this byte.
+    /// Zeros except for this byte.
     Lonely(Index, u8),
     Noise(u64),
 }
@@ -131,7 +131,7 @@ impl Content {
     }
 }
 
-/// Sources of all kinds. `run` counts target pages.
+/// Generates source configurations. `run` counts target pages.
 fn config() -> impl Strategy<Value = Config> {
     let preempt = select(&[None, Some(Preempt::Late), Some(Preempt::Early)][..]);
     let numbers = (preempt, 1..256_u32, select(&[0, 0, 1 << 24][..]), 1..=8_u64);
@@ -151,8 +151,8 @@ fn config() -> impl Strategy<Value = Config> {
     })
 }
 
-/// What happens. If `cuts`, the link breaks now and then: mostly after the
-/// switch, since before it that is the end.
+/// Generates events. With `cuts`, the link breaks at times, mostly after the
+/// switch, because an earlier break ends the migration.
 pub fn steps(cuts: bool) -> impl Strategy<Value = Vec<Step>> {
     let early = prop_oneof![4 => vec(step(false), 0..60), 1 => vec(step(cuts), 0..60)];
     (early, vec(step(cuts), 0..300)).prop_map(|(mut steps, late)| {
@@ -182,26 +182,26 @@ fn step(cuts: bool) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A guest on the move, watched.
+/// A migration in progress with an observer.
 #[derive(Debug)]
 pub struct Move<W> {
     link: Link,
     setup: Setup,
-    /// Who watches.
+    /// Receives all traffic.
     pub watch: W,
 }
 
-/// Someone who sees what each side says and hears.
+/// Observes what each side sends and receives.
 pub trait Watch {
-    /// Bytes have been written.
+    /// Bytes were written.
     fn leaves(&mut self, wire: Wire, bytes: &[u8]);
-    /// Bytes arrive; what they cause leaves later.
+    /// Bytes arrive; this is called before their effects are observed.
     fn arrives(&mut self, wire: Wire, bytes: &[u8]);
-    /// The link has broken; what was on its way is lost.
+    /// The link broke; bytes in flight are lost.
     fn breaks(&mut self);
 }
 
-/// Nobody.
+/// Ignores all traffic.
 impl Watch for () {
     fn leaves(&mut self, _: Wire, _: &[u8]) {}
     fn arrives(&mut self, _: Wire, _: &[u8]) {}
@@ -209,7 +209,7 @@ impl Watch for () {
 }
 
 impl<W: Watch> Move<W> {
-    /// Nothing has been sent.
+    /// Creates a migration in which nothing was sent.
     pub fn new(setup: &Setup, watch: W) -> Self {
         Self {
             link: Link::new(setup.clone()),
@@ -218,8 +218,7 @@ impl<W: Watch> Move<W> {
         }
     }
 
-    /// Lets all of it happen, and then what is left over a link that holds.
-    /// Says how it ends.
+    /// Performs all steps, finishes over a reliable link, and returns the outcome.
     pub fn run(&mut self, steps: &[Step]) -> Outcome {
         for step in steps {
             self.step(step);
@@ -245,7 +244,7 @@ impl<W: Watch> Move<W> {
                 self.step(step);
             }
         }
-        panic!("does not end: {:?}", self.link);
+        panic!("migration does not end: {:?}", self.link);
     }
 
     fn step(&mut self, step: &Step) {
@@ -255,13 +254,13 @@ impl<W: Watch> Move<W> {
             Step::Deliver(wire, count) => {
                 let flight = self.link.flight(*wire);
                 let bytes = flight[..flight.len().min(*count)].to_vec();
-                // What is not read yet stays where it is.
+                // Bytes that were not read stay on the wire.
                 let count = self.link.deliver(*wire, *count);
                 if count > 0 {
                     self.watch.arrives(*wire, &bytes[..count]);
                 }
                 let at = WIRES.iter().position(|other| other == wire);
-                before[at.expect("one of them")] -= count;
+                before[at.expect("one of WIRES")] -= count;
             }
             Step::Save => drop(self.link.save()),
             Step::Change(place, byte) => {

@@ -1,4 +1,4 @@
-//! The model's ends: of the stream, of the link, and of the migration.
+//! The model's endings: end of stream, loss of the link, end of the migration.
 
 use retpath_engine::Channel;
 use retpath_engine::destination::{Action, Blame, Ending, Phase};
@@ -53,7 +53,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whether what is missing can come after the main channel's end.
+    /// Whether missing pages can still arrive after the main channel ended.
     pub(super) fn more_comes(&self) -> bool {
         let placing = |(block, at)| self.is_placing(block, at);
         let urgent = self.setup.preempt && self.listened && !self.preempt_ended;
@@ -74,7 +74,7 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    /// The caller gives up.
+    /// Aborts the migration on the caller's behalf.
     pub(super) fn abort(&mut self) {
         if !self.phase.is_over() {
             self.shut(1);

@@ -1,5 +1,5 @@
-//! The destination core: against a model of it, call by call, and against a
-//! source that keeps no rule at all.
+//! Properties of the destination core: against a model, call by call, and
+//! against a hostile source.
 
 mod ending;
 mod hostile;
@@ -16,8 +16,8 @@ use crate::choices::Choices;
 use retpath_engine::Channel::{Main, Preempt};
 use retpath_engine::destination::Phase;
 
-/// The bytes are a destination's life: calls that are compared with the model,
-/// or calls of any kind with any values.
+/// Interprets `bytes` as a destination's lifetime: calls compared with the
+/// model, or arbitrary calls with arbitrary values.
 pub fn destination(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else {
         return;
@@ -31,7 +31,7 @@ pub fn destination(bytes: &[u8]) {
     }
 }
 
-/// The core and the model agree on legal and illegal calls, before and after
+/// Checks that core and model agree on legal and illegal calls, before and after
 /// the switch.
 pub fn calls(choices: &mut Choices<'_>) {
     let mut twins = Twins::new(setup(choices));
@@ -53,12 +53,12 @@ pub fn calls(choices: &mut Choices<'_>) {
     }
 }
 
-/// The core and the model agree from the first call on.
+/// Checks that core and model agree from the first call on.
 pub fn first_calls(choices: &mut Choices<'_>) {
     let mut twins = Twins::new(setup(choices));
     for _ in 0..60 {
         let mut op = twins.anything(choices);
-        // Mostly something that does not end it.
+        // Prefer calls that do not end the migration.
         for _ in 0..4 {
             let mut after = twins.model.clone();
             if after.apply(op).is_ok() && !after.phase.is_over() {
@@ -73,8 +73,8 @@ pub fn first_calls(choices: &mut Choices<'_>) {
     }
 }
 
-/// A migration finishes, however often it is cut, and once more if the source
-/// has not seen the end.
+/// Checks that a migration finishes however often it is cut, and finishes again
+/// if the source missed the end.
 pub fn migration(choices: &mut Choices<'_>) {
     let mut twins = Twins::new(setup(choices));
     twins.switch(choices);
@@ -88,7 +88,7 @@ pub fn migration(choices: &mut Choices<'_>) {
     twins.finish(choices, 48);
 }
 
-/// The same migration recovers from a cut after each of its calls.
+/// Checks that the same migration recovers from a cut after each of its calls.
 pub fn every_cut(preempt: bool, seed: u64) {
     let migration = || {
         let mut choices = Choices::seeded(seed);

@@ -1,5 +1,5 @@
-//! What a destination must do, too simple to be wrong: lists of pages, one page
-//! at a time, nothing remembered that could be looked up.
+//! A naive model of the destination: lists of pages, processed one page at a
+//! time, with no derived state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
 use retpath_engine::destination::{Action, Blame, Fault, Phase};
 
-/// Target page size in bytes: the smallest that there is.
+/// Target page size in bytes: the smallest valid one.
 pub(super) const PAGE: u64 = 1024;
 /// Target pages in a host page of the second block.
 pub(super) const PARTS: u64 = 4;
 
-/// What a call asks for; sizes and offsets in target pages.
+/// A call; sizes and offsets are in target pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     OpenReturnPath,
@@ -43,23 +43,23 @@ pub(super) enum Op {
     Abort,
 }
 
-/// What came of it.
+/// The effect of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Did {
     Nothing,
-    /// Write these bytes, one for each target page.
+    /// Write these bytes, one per target page.
     Write(usize, u64, Vec<u8>),
-    /// Place them.
+    /// Place these bytes, one per target page.
     Place(usize, u64, Vec<u8>),
     Fault(Fault),
 }
 
-/// What it says.
+/// A message on the return path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Shut(u32),
     Pong(u32),
-    /// A request for a host page, which names its block or does not.
+    /// A request for a host page, with or without its block name.
     Request {
         block: usize,
         at: u64,
@@ -71,18 +71,18 @@ pub(super) enum Said {
     SwitchoverAck,
 }
 
-/// How a destination is set up.
+/// Configuration of a destination.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup {
     pub(super) preempt: bool,
-    /// Whether SHUT waits to be confirmed.
+    /// Whether SHUT waits for the caller's confirmation.
     pub(super) confirm: bool,
 }
 
-/// Why it is refused, and whether that is the end of it.
+/// Who is to blame for a refusal, and whether it ends the link or migration.
 pub(super) type Refusal = (Blame, bool);
 
-/// A block, a host page in it, and its target pages so far.
+/// A block, a host page in it, and its target pages received so far.
 type Half = (usize, u64, BTreeMap<u64, u8>);
 
 type Runs = Vec<(usize, u64, Vec<u8>)>;
@@ -91,11 +91,11 @@ type Runs = Vec<(usize, u64, Vec<u8>)>;
 pub(super) struct Model {
     pub(super) setup: Setup,
     pub(super) phase: Phase,
-    /// Length and page size of each block that has been announced.
+    /// Length and page size of each announced block.
     pub(super) blocks: Vec<(u64, u64)>,
-    /// What is in each target page of each block, if it has been received.
+    /// Content of each target page of each block, if received.
     pub(super) memory: Vec<Vec<Option<u8>>>,
-    /// Host pages requested, by their first target page.
+    /// Requested host pages, by their first target page.
     pub(super) wanted: BTreeSet<(usize, u64)>,
     pub(super) half: [Option<Half>; 2],
     pub(super) placing: [Runs; 2],
@@ -116,7 +116,7 @@ pub(super) struct Model {
     pub(super) actions: Vec<Action>,
 }
 
-/// Lengths and page sizes of the blocks, in target pages.
+/// Length and page size of each block, in target pages.
 pub(super) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
 
 pub(super) fn lane(channel: Channel) -> usize {
@@ -151,7 +151,7 @@ impl Model {
         }
     }
 
-    /// Target pages that have not been received.
+    /// Target pages not yet received.
     pub(super) fn missing(&self) -> impl Iterator<Item = (usize, u64)> {
         let blocks = self.memory.iter().enumerate();
         blocks.flat_map(|(block, pages)| {
@@ -160,7 +160,7 @@ impl Model {
         })
     }
 
-    /// Does it, and draws the consequences if it is refused.
+    /// Applies a call, and the consequences of its refusal.
     pub(super) fn apply(&mut self, op: Op) -> Result<Did, Blame> {
         self.check(op)
             .and_then(|()| self.act(op))
@@ -169,7 +169,7 @@ impl Model {
                 } else if !fatal && matches!(self.phase, Phase::Running | Phase::Recovering) {
                     self.pause();
                 } else if self.phase != Phase::Finished {
-                    // To whom, if the link is gone?
+                    // A lost link has no peer to send a message to.
                     if blame != Blame::Link {
                         self.shut(1);
                     }
@@ -180,7 +180,7 @@ impl Model {
             })
     }
 
-    /// Whether the channel may bring this now.
+    /// Checks whether the channel may carry this now.
     fn check(&self, op: Op) -> Result<(), Refusal> {
         let (channel, urgent, recovers) = match op {
             Op::Fault(..) | Op::Placed(..) | Op::Saved => return Ok(()),
@@ -197,7 +197,7 @@ impl Model {
         let caller = Err((Blame::Caller, false));
         match self.phase {
             Phase::Failed | Phase::Paused => return caller,
-            // The last word of an early preempt channel.
+            // An early preempt channel may still end.
             Phase::Finished if op == Op::Eos(Channel::Preempt) => {}
             Phase::Finished => return peer,
             _ => {}
@@ -230,10 +230,10 @@ impl Model {
                 self.memory.push(vec![None; pages]);
                 self.actions.push(Action::Block { id: block });
             }
-            // Numbered wrongly.
+            // Block numbers are invalid.
             Op::Announce(_) if precopy => return caller,
             Op::Discard(block, start, len) if switching => {
-                // POSTCOPY_ADVISE spoke of all of them.
+                // POSTCOPY_ADVISE must follow the announcement of all blocks.
                 if self.blocks.len() < BLOCKS.len() {
                     return Err((Blame::Settings, false));
                 }

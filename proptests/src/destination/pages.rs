@@ -1,4 +1,4 @@
-//! The model's pages: faults, records, placements, and the switch.
+//! The model's page handling: faults, records, placements, and the switch.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ impl Model {
         Ok(Did::Nothing)
     }
 
-    /// Whether all of these target pages may come on this channel.
+    /// Whether all of these target pages may arrive on this channel.
     pub(super) fn is_new(
         &self,
         channel: Channel,

@@ -1,4 +1,4 @@
-//! The core and the model, driven alike and compared after every call.
+//! Drives the core and the model in lockstep and compares them after every call.
 
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, ram::Record};
@@ -16,22 +16,25 @@ fn name(block: usize) -> Name<'static> {
     Name::new(text.as_bytes()).unwrap()
 }
 
-/// What each target page is filled with.
+/// Returns the fill byte of each target page.
 fn fills(data: &[u8]) -> Vec<u8> {
     let pages = data.chunks(usize::try_from(PAGE).unwrap());
     let fill = |page: &[u8]| {
-        assert!(page[1..] == page[..page.len() - 1], "another page");
+        assert!(
+            page[1..] == page[..page.len() - 1],
+            "page is not filled with one byte"
+        );
         page[0]
     };
     pages.map(fill).collect()
 }
 
-/// The core and the model, driven alike.
+/// The core and the model, driven with the same calls.
 pub(super) struct Twins {
     pub(super) core: Destination,
     pub(super) model: Model,
     now: u64,
-    /// The block that REQ_PAGES goes on with.
+    /// The block of the last named request, which REQ_PAGES refers to.
     last: Option<usize>,
 }
 
@@ -59,7 +62,7 @@ impl Twins {
         command.encode(&mut bytes).unwrap();
         match decode::<Commands>(&bytes).unwrap() {
             Decoded::Message { message, .. } => self.event(Main, Event::Command(message)),
-            Decoded::Need(_) => unreachable!("a whole command"),
+            Decoded::Need(_) => unreachable!("the command is complete"),
         }
     }
 
@@ -83,7 +86,7 @@ impl Twins {
             let zero = matches!(content, Content::Zero(_));
             assert!(
                 zero || fills.iter().any(|byte| *byte != 0),
-                "zeros are not copied"
+                "zero pages must not be copied"
             );
             return Ok(Did::Place(block, offset / PAGE, fills));
         }
@@ -171,7 +174,7 @@ impl Twins {
         }
     }
 
-    /// What the core says, in the model's words.
+    /// Returns the core's messages in the model's form.
     fn said(&mut self) -> Vec<Said> {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
@@ -186,7 +189,7 @@ impl Twins {
                 Item::Bitmap { bitmap, .. } => {
                     let pages = (0..bitmap.bits()).map(|at| bitmap.is_received(at));
                     let Some(Said::Bitmap(_, received)) = said.last_mut() else {
-                        panic!("a bitmap of nothing");
+                        panic!("bitmap without an announcement");
                     };
                     received.extend(pages);
                     continue;
@@ -200,7 +203,7 @@ impl Twins {
                         request(block, start, len, true)
                     }
                     Message::ReqPages { start, len } => {
-                        let block = self.last.expect("a block has been named");
+                        let block = self.last.expect("an earlier request named the block");
                         request(block, start, len, false)
                     }
                     Message::RecvBitmap { block } => Said::Bitmap(find(block), Vec::new()),
@@ -210,7 +213,7 @@ impl Twins {
             });
         }
         stream.finish().unwrap();
-        // Bitmaps are whole words.
+        // Bitmaps are padded to whole words.
         for said in &mut said {
             if let Said::Bitmap(block, received) = said {
                 let pages = usize::try_from(BLOCKS[*block].0).unwrap();
@@ -220,7 +223,7 @@ impl Twins {
         said
     }
 
-    /// Does it on both, and compares everything that can be seen.
+    /// Applies a call to both, and compares all observable state.
     pub(super) fn step(&mut self, op: Op) -> Result<(), Blame> {
         let want = self.model.apply(op);
         let got = self.act(op);

@@ -1,4 +1,4 @@
-//! Which call comes next: any, or one that is legal.
+//! Chooses the next call: arbitrary or legal.
 
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel::{self, Main, Preempt};
@@ -10,13 +10,13 @@ use crate::choices::Choices;
 
 const CHANNELS: [Channel; 2] = [Main, Preempt];
 
-/// What a page is filled with, but for zeros.
+/// Returns a fill byte for a page; 0 makes it a zero page.
 fn fill(choices: &mut Choices<'_>) -> u8 {
     choices.byte().max(1)
 }
 
 impl Twins {
-    /// Anything at all.
+    /// Returns any call.
     pub(super) fn anything(&self, choices: &mut Choices<'_>) -> Op {
         let kind = choices.below(40);
         let channel = if choices.one_in(3) { Preempt } else { Main };
@@ -53,7 +53,7 @@ impl Twins {
         }
     }
 
-    /// Everything up to the switch; what is in memory differs.
+    /// Performs all calls up to the switch, with random memory content.
     pub(super) fn switch(&mut self, choices: &mut Choices<'_>) {
         let script = [
             Op::OpenReturnPath,
@@ -94,9 +94,8 @@ impl Twins {
         }
     }
 
-    /// A call that is legal after the switch: what a good source and a good
-    /// caller may do. A link that is not to break until it has is cut once in
-    /// `cut` calls, or never.
+    /// Returns a call that a well-behaved source and caller may make after the
+    /// switch. The link is cut once in `cut` calls, or never if `cut` is 0.
     pub(super) fn legal(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
         let model = &self.model;
         if cut > 0 && choices.one_in(cut) {
@@ -128,7 +127,7 @@ impl Twins {
         Op::Fault(block, choices.below(BLOCKS[block].0))
     }
 
-    /// A legal call while the guest runs.
+    /// Returns a legal call while the guest runs.
     fn live(&self, choices: &mut Choices<'_>) -> Op {
         let model = &self.model;
         let other = model.setup.preempt && !model.preempt_ended && choices.one_in(2);
@@ -181,7 +180,7 @@ impl Twins {
         }
     }
 
-    /// What still has to be done when there is nothing to send.
+    /// Returns the next closing call when nothing is left to send.
     fn last(&self) -> Op {
         let model = &self.model;
         for channel in CHANNELS {
@@ -197,8 +196,8 @@ impl Twins {
         }
     }
 
-    /// Target pages that a channel may bring: the rest of a host page, or of
-    /// any that the other channel has not begun.
+    /// Target pages that a channel may carry: the rest of its open host page, or
+    /// any host page that the other channel has not begun.
     fn sendable(&self, channel: Channel) -> Vec<(usize, u64)> {
         let model = &self.model;
         if let Some((block, host, parts)) = &model.half[lane(channel)] {
@@ -227,7 +226,7 @@ impl Twins {
         model.half[lane(Main)].is_none() && model.more_comes()
     }
 
-    /// Not before everything is here that the main channel will not bring.
+    /// Whether every page that the main channel can no longer carry has arrived.
     fn may_end_preempt(&self) -> bool {
         let model = &self.model;
         let placing = |(block, at)| model.is_placing(block, at);
@@ -235,8 +234,7 @@ impl Twins {
         model.half[lane(Preempt)].is_none() && all
     }
 
-    /// Goes on with legal calls until the migration has finished; says how
-    /// many it took.
+    /// Makes legal calls until the migration finishes, and returns their number.
     pub(super) fn finish(&mut self, choices: &mut Choices<'_>, cut: u64) -> usize {
         for calls in 0..20_000 {
             if self.model.phase == Phase::Finished {
@@ -245,6 +243,6 @@ impl Twins {
             let op = self.legal(choices, cut);
             assert_eq!(self.step(op), Ok(()), "{op:?}");
         }
-        panic!("it does not end: {:?}", self.model);
+        panic!("migration does not finish: {:?}", self.model);
     }
 }

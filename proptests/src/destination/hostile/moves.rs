@@ -1,4 +1,4 @@
-//! What a hostile source and its caller do next.
+//! Chooses the next event of a hostile source and the next call of its caller.
 
 use retpath_codec::command::{Command, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, Subsection, ram::Record};
@@ -12,10 +12,10 @@ use retpath_engine::destination::{Error, Phase};
 
 pub(super) fn name(choices: &mut Choices<'_>) -> Name<'static> {
     let bytes = NAMES[choices.index(NAMES.len())];
-    Name::new(bytes).expect("a name")
+    Name::new(bytes).expect("valid name")
 }
 
-/// A place in a block: a page's, mostly.
+/// Returns an offset in a block, usually aligned to a page.
 fn offset(choices: &mut Choices<'_>) -> u64 {
     match choices.below(16) {
         0 => choices.any(),
@@ -38,7 +38,7 @@ fn channel(choices: &mut Choices<'_>) -> Channel {
 }
 
 impl Watch {
-    /// Most of the way to the switch, so that not every test stops before it.
+    /// Performs most calls up to the switch, so that tests get past it.
     pub(super) fn start(&mut self, choices: &mut Choices<'_>) {
         let sizes = PageSizes {
             summary: if choices.one_in(3) { 17 * PAGE } else { PAGE },
@@ -60,8 +60,8 @@ impl Watch {
                 len: 16 * PAGE,
             }];
             let _ = self.command(Command::PostcopyRamDiscard {
-                block: Name::new(block).expect("a name"),
-                ranges: RangeBuf::new(ranges).expect("a range"),
+                block: Name::new(block).expect("valid name"),
+                ranges: RangeBuf::new(ranges).expect("valid range"),
             });
         }
         for command in [
@@ -77,7 +77,7 @@ impl Watch {
         let _ = self.event(Main, Event::PackageEnd);
     }
 
-    /// What a good source and a good caller do next.
+    /// Does what a well-behaved source and caller do next.
     fn mend(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         match self.core.phase() {
             Phase::Paused => {
@@ -113,7 +113,7 @@ impl Watch {
                         return Ok(());
                     }
                     if self.core.pages().first_missing() == Some((block, offset)) {
-                        // The rest of a host page.
+                        // Send the rest of a host page.
                         return self.rest_of_page(block, offset);
                     }
                 }
@@ -129,11 +129,11 @@ impl Watch {
         }
     }
 
-    /// The further target pages of a host page whose first one has been sent.
+    /// Sends the remaining target pages of a host page whose first one was sent.
     fn rest_of_page(&mut self, block: usize, first: u64) -> Result<(), Error> {
         let number = u32::try_from(block).expect("few blocks");
         let target = self.core.blocks().target();
-        let page = self.core.blocks().block(block).expect("is known").page;
+        let page = self.core.blocks().block(block).expect("block exists").page;
         for part in 1..page / target {
             let page = Record::Zero {
                 block: BlockId::new(number),

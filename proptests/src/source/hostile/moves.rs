@@ -1,4 +1,4 @@
-//! What a hostile destination and its caller do next.
+//! Chooses the next message of a hostile destination and the next call of its caller.
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::{Item, Stream};
@@ -34,7 +34,7 @@ impl Watch {
                 Ok(())
             }
             6 => {
-                let error = decode::<Qemu>(&[0; 4]).expect_err("a reserved number");
+                let error = decode::<Qemu>(&[0; 4]).expect_err("message number is reserved");
                 Err(self.source.malformed(error))
             }
             7 => {
@@ -59,7 +59,7 @@ impl Watch {
         }
     }
 
-    /// No device, or one whose state is a few bytes.
+    /// Returns no device state, or a few bytes of it.
     fn device_state(&self, choices: &mut Choices<'_>) -> Vec<u8> {
         if choices.one_in(2) {
             return Vec::new();
@@ -72,11 +72,11 @@ impl Watch {
         state
     }
 
-    /// Anything.
+    /// Returns any message.
     fn message(&self, choices: &mut Choices<'_>) -> Message<NameBuf> {
         let blocks = self.blocks.iter().map(|block| block.name.clone());
         let mut names: Vec<NameBuf> = blocks.collect();
-        names.push(NameBuf::new("none").expect("a name"));
+        names.push(NameBuf::new("none").expect("valid name"));
         let block = names[choices.index(names.len())].clone();
         let (start, len) = range(choices);
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -96,7 +96,7 @@ impl Watch {
         }
     }
 
-    /// Takes a message off the wire, if it can be put there.
+    /// Encodes a message, if it can be encoded, and lets the source decode it.
     fn say(&mut self, message: &Message<NameBuf>) -> Result<(), Error> {
         let mut bytes = Vec::new();
         if message.encode(&mut bytes).is_err() {
@@ -104,11 +104,11 @@ impl Watch {
         }
         let mut stream = Stream::<Qemu>::new(0);
         let item = stream.next(&mut bytes.as_slice());
-        let item = item.expect("was encoded").expect("is whole");
+        let item = item.expect("was just encoded").expect("is complete");
         self.source.message(item, self.now)
     }
 
-    /// What a good destination and a good caller do next.
+    /// Does what a well-behaved destination and caller do next.
     fn answer(&mut self) -> Result<(), Error> {
         match self.source.phase() {
             SourcePhase::Paused => self.source.resume(self.now),
@@ -139,7 +139,7 @@ impl Watch {
         }
     }
 
-    /// The true bitmap of a block, announced.
+    /// Announces and sends the correct bitmap of a block.
     fn bitmap(&mut self, id: usize) -> Result<(), Error> {
         let block = self.blocks.block(id).expect("is known").clone();
         let pages = self.blocks.target_pages(id);
@@ -168,7 +168,7 @@ impl Watch {
     }
 }
 
-/// Start and length of a range: of pages, mostly.
+/// Returns start and length of a range, usually aligned to pages.
 fn range(choices: &mut Choices<'_>) -> (u64, u64) {
     let page = TARGET;
     let start = match choices.below(16) {
