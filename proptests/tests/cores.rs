@@ -1,13 +1,12 @@
-//! The two cores against the engine's models of them: whatever legal and
-//! illegal events come, and in whatever order, a core does what a few sets and
-//! maps say it must, or refuses.
+//! Both cores against their models: for legal and illegal events in any order, a
+//! core does what the model predicts or refuses the call.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use retpath_proptests::config;
 use retpath_proptests::{Choices, destination, source};
 
-/// What decides what happens.
+/// Generates the input of [`Choices`].
 fn choices() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..100), vec(any::<u8>(), 0..4000)]
 }

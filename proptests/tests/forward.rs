@@ -1,5 +1,5 @@
-//! Properties of the forward stream, on streams of our own source: its first
-//! channel, those that resume it, and the preempt channels.
+//! Properties of the forward decoder on streams of this engine's source: first
+//! channels, resumed channels and preempt channels.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,16 +10,19 @@ use retpath_proptests::config;
 use retpath_proptests::guest::{Move, Watch, setups, steps};
 use retpath_proptests::link::Wire;
 
-/// Someone who writes down what is sent forward.
+/// Records everything sent forward.
 #[derive(Debug)]
 struct Clerk {
-    /// Main channels and preempt channels, in the order of the links.
+    /// Main and preempt channel of each link, in order.
     channels: Vec<[Vec<u8>; 2]>,
 }
 
 impl Watch for Clerk {
     fn leaves(&mut self, wire: Wire, bytes: &[u8]) {
-        let [main, preempt] = self.channels.last_mut().expect("there is a link");
+        let [main, preempt] = self
+            .channels
+            .last_mut()
+            .expect("there is at least one link");
         match wire {
             Wire::Main => main.extend(bytes),
             Wire::Preempt => preempt.extend(bytes),
@@ -34,7 +37,7 @@ impl Watch for Clerk {
     }
 }
 
-/// A channel of a migration.
+/// Generates a recorded channel of a migration.
 fn channels() -> impl Strategy<Value = Vec<u8>> {
     let moves = (setups(), steps(true), any::<Index>());
     moves.prop_filter_map("broke at once", |(setup, steps, which)| {
@@ -72,7 +75,7 @@ proptest! {
     ) {
         let mut channel = channel;
         for (at, byte) in edits {
-            // Where a channel begins there is most to be wrong.
+            // Most structure is at the start of a channel.
             let reach = channel.len().min(if byte % 2 == 0 { 300 } else { usize::MAX });
             let at = at.index(reach);
             channel[at] = byte;

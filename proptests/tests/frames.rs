@@ -1,5 +1,5 @@
-//! Properties of one frame: of values that a receiver takes, of frames that are
-//! nearly right, and of bytes that are anything.
+//! Properties of a single frame: valid values, mutated frames, and arbitrary
+//! bytes.
 
 use proptest::arbitrary::Arbitrary;
 use proptest::collection::vec;
@@ -18,15 +18,15 @@ fn table<D: Dialect>() -> &'static model::Dialect {
     table.expect("every dialect has a table")
 }
 
-/// Rows of a dialect, with values.
+/// Generates rows of a dialect with field values.
 fn filled<D: Dialect>() -> impl Strategy<Value = (&'static model::Message, Vec<oracle::Value>)> {
     let rows = table::<D>().messages.iter();
     let filled = rows.map(|row| values(row).prop_map(move |values| (row, values)));
     proptest::strategy::Union::new(filled)
 }
 
-/// A frame as the codec writes it, or nearly so, or as the tables' walker
-/// writes it, or a number and a length with anything behind.
+/// Generates frames: encoded by the codec, the same with a changed byte, encoded
+/// by the table's oracle, or a number and length followed by any bytes.
 fn frames<D>() -> impl Strategy<Value = Vec<u8>>
 where
     D: Dialect<Owned: Arbitrary>,
@@ -46,34 +46,34 @@ where
     ]
 }
 
-/// The same value comes back, from its own bytes and in front of others.
+/// Checks that a value survives a round trip, also when followed by `more` bytes.
 fn comes_back<D: Dialect>(message: &D::Owned, more: &[u8]) {
     let mut bytes = Vec::new();
-    message.encode(&mut bytes).expect("a valid message");
+    message.encode(&mut bytes).expect("valid message");
     bytes.extend(more);
     let Ok(Decoded::Message {
         message: decoded,
         rest,
     }) = decode::<D>(&bytes)
     else {
-        panic!("{message:?} is written as {bytes:02x?}, which is none");
+        panic!("{message:?} is encoded as {bytes:02x?}, which does not decode");
     };
     assert_eq!((&D::into_owned(decoded), rest), (message, more));
 }
 
-/// The codec reads what the walker writes, as the walker reads it, and writes
-/// the same.
+/// Checks that the codec decodes what the oracle encodes, with the oracle's
+/// values, and encodes it to the same bytes.
 fn reads_the_walkers<D: Dialect>(row: &'static model::Message, values: &[oracle::Value]) {
     let frame = oracle::write(table::<D>(), row, values);
     let Ok(Outcome::Message(parsed)) = oracle::read(table::<D>(), &frame) else {
-        panic!("{} is no message: {frame:02x?}", row.label);
+        panic!("the oracle refuses {}: {frame:02x?}", row.label);
     };
     assert_eq!(
         (parsed.number, parsed.values.as_slice()),
         (row.number, values)
     );
     let Ok(Decoded::Message { message, rest: [] }) = decode::<D>(&frame) else {
-        panic!("{} is refused: {frame:02x?}", row.label);
+        panic!("the codec refuses {}: {frame:02x?}", row.label);
     };
     assert_eq!(D::label(&message), row.label);
     check::walker::<D>(&frame);

@@ -1,5 +1,5 @@
-//! receive(serve(x)) == x: whatever is in the guest's memory, however it is
-//! sent, and whatever the link does meanwhile.
+//! `receive(serve(x)) == x` for any guest memory, any source configuration and
+//! any link behaviour.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use retpath_proptests::link::{Outcome, Setup};
 
 const KEPT: &str = "proptest-regressions/migrations.txt";
 
-/// How a guest's move ends. The memory is compared on the way.
+/// Runs a migration, which compares the memories, and returns its outcome.
 fn end(setup: &Setup, steps: &[Step]) -> Outcome {
     Move::new(setup, ()).run(steps)
 }
@@ -40,7 +40,7 @@ fn receives_what_is_served_over_broken_links() {
         Ok(())
     });
     run.unwrap_or_else(|error| panic!("{error}"));
-    // Each end is the end of a sixth at least; a few moves may miss one.
+    // Each outcome is that of at least a sixth of the cases; a short run may miss one.
     let ends = ends.into_inner();
     assert!(cases < 100 || ends.len() == 3, "{ends:?}");
 }

@@ -1,5 +1,5 @@
-//! What is nearly right is refused for what is wrong with it, where it is
-//! wrong: frames, bitmaps, and what follows SHUT.
+//! Frames, bitmaps and streams with one defect are refused with the matching
+//! rule at the offset of the defect.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use retpath_codec::command::Commands;
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{DecodeError, Dialect, Message, NameBuf, Qemu, Rule, V7, decode};
 use retpath_proptests::config;
-use retpath_proptests::misses::{Miss, misses};
+use retpath_proptests::mutate::{Miss, misses};
 use retpath_proptests::path::{LIMIT, paths};
 use retpath_spec::model;
 use retpath_spec::oracle::RULES;
@@ -23,28 +23,28 @@ fn table<D: Dialect>() -> &'static model::Dialect {
     table.expect("every dialect has a table")
 }
 
-/// The codec refuses the frame as its maker says, and so it does with anything
-/// behind it.
+/// Checks that the codec refuses the frame with the expected error, also when
+/// more bytes follow.
 fn refused<D: Dialect>(miss: &Miss) {
     for more in [&[][..], &[0; 9], &[0xff; 600]] {
         let bytes = [&miss.frame, more].concat();
         let Err(error) = decode::<D>(&bytes) else {
-            panic!("takes {miss:?}");
+            panic!("accepts {miss:?}");
         };
-        let offset = usize::try_from(error.offset).expect("inside the frame");
+        let offset = usize::try_from(error.offset).expect("offset lies in the frame");
         let found = (offset, error.message, error.field, error.rule.name());
         let want = (miss.offset, miss.message, miss.field, miss.rule);
-        assert_eq!(found, want, "{error} of {miss:?}");
+        assert_eq!(found, want, "{error} for {miss:?}");
         assert!(error.is_peer_fault());
     }
 }
 
-/// Rules that the near misses of a dialect break.
+/// Returns the rules that the mutated frames of a dialect violate.
 fn rules<D: Dialect>() -> BTreeSet<&'static str> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let misses = misses(table::<D>());
-    let made = (0..1500).map(|_| misses.new_tree(&mut runner).expect("a miss").current());
+    let made = (0..1500).map(|_| misses.new_tree(&mut runner).expect("a frame").current());
     made.map(|miss| miss.rule).collect()
 }
 
@@ -61,14 +61,14 @@ fn miss_by_every_rule() {
 
 type Item = ItemBuf<Message<NameBuf>>;
 
-/// Where an item starts, in bytes from the start of its path.
+/// Returns the start of an item, in bytes from the start of its path.
 fn start(item: &Item) -> u64 {
     match item {
         ItemBuf::Message { offset, .. } | ItemBuf::Bitmap { offset, .. } => *offset,
     }
 }
 
-/// Reads a path to its end or its error, whichever it has.
+/// Decodes a path to its end or its first error.
 fn read(mut bytes: &[u8]) -> (Vec<Item>, Option<DecodeError>) {
     let mut stream = Stream::<Qemu>::new(LIMIT);
     let mut items = Vec::new();
@@ -81,16 +81,16 @@ fn read(mut bytes: &[u8]) -> (Vec<Item>, Option<DecodeError>) {
     }
 }
 
-/// A received bitmap, with what follows its RECV_BITMAP.
+/// Encodes a received bitmap, the trailer of RECV_BITMAP.
 fn trailer(words: &[u64]) -> Vec<u8> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let mut out = Vec::new();
-    bitmap::encode(Bitmap::new(&bytes), &mut out).expect("whole words");
+    bitmap::encode(Bitmap::new(&bytes), &mut out).expect("length is whole words");
     out
 }
 
 fn refusal(bytes: &[u8]) -> DecodeError {
-    bitmap::decode(bytes, LIMIT).expect_err("is no bitmap")
+    bitmap::decode(bytes, LIMIT).expect_err("bitmap is invalid")
 }
 
 proptest! {
@@ -181,7 +181,7 @@ proptest! {
         miss in misses(table::<Qemu>()),
         place in any::<Index>(),
     ) {
-        // Not behind SHUT, and not between a RECV_BITMAP and its bitmap.
+        // Exclude SHUT, and the gap between a RECV_BITMAP and its bitmap.
         let messages = path.items.iter().filter(|item| matches!(item, ItemBuf::Message { .. }));
         let places: Vec<u64> = messages.map(start).collect();
         prop_assume!(!places.is_empty());

@@ -1,15 +1,15 @@
-//! QEMU as the judge of the return path.
+//! Compares this project's return-path reader with a real QEMU source.
 //!
-//! A real QEMU source is sent sequences of messages, good ones and nearly good
-//! ones. What it takes, with which values, and where it gives up, is compared
-//! with what the codec's stream and the engine's source say of the same bytes.
-//! A difference passes only if the table has a note of it.
+//! QEMU is sent sequences of valid and mutated messages. What it accepts, with
+//! which values, and where it stops is compared with the verdict of the codec's
+//! stream and the engine's source on the same bytes. Every difference must have a
+//! note in the table.
 //!
-//! The sequences are the same in every run; `RETPATH_SEED` takes others.
+//! The sequences are the same in every run; `RETPATH_SEED` selects others.
 
 #![allow(
     unexpected_cfgs,
-    reason = "the engine's support asks for features of the engine"
+    reason = "the support crate enables features of the engine"
 )]
 
 #[path = "qemu_judge/compare.rs"]
@@ -45,13 +45,13 @@ use plan::{Plan, When, plans};
 use recovery::{Recovery, recoveries};
 use verdict::{End, Verdict};
 
-/// How many sequences are judged outside of a recovery.
+/// Number of sequences outside of a recovery.
 const SEQUENCES: u32 = 2400;
 
-/// How many recoveries are judged.
+/// Number of recoveries.
 const RECOVERIES: u32 = 120;
 
-/// What was seen.
+/// Statistics of a run.
 #[derive(Default)]
 struct Figures {
     sequences: usize,
@@ -83,7 +83,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// The judge, and what it has said.
+/// A QEMU process and the statistics of its verdicts.
 struct Court {
     judge: RefCell<Option<Judge>>,
     release: Release,
@@ -92,11 +92,11 @@ struct Court {
 }
 
 impl Court {
-    /// Learns what blocks the judge has.
+    /// Starts QEMU and reads its RAM blocks.
     fn new() -> Self {
         let mut judge = Judge::start();
         let mut forward = Forward::new(judge.precopy(), true);
-        assert!(forward.read(Until::Eof), "the source hangs up");
+        assert!(forward.read(Until::Eof), "the source closed the connection");
         forward.write(&plan::SHUT);
         forward.drain();
         judge.wait_over();
@@ -108,9 +108,9 @@ impl Court {
         }
     }
 
-    /// Both verdicts on a sequence; panics if they differ without a note.
+    /// Compares both verdicts on a sequence. Panics if they differ without a note.
     fn hear(&self, plan: &Plan) {
-        // Only a judge that ends well is asked again.
+        // Reuse the process only if its last migration ended cleanly.
         let mut judge = self.judge.take().unwrap_or_else(Judge::start);
         let stream = match plan.when {
             When::Postcopy => judge.postcopy(0),
@@ -119,7 +119,7 @@ impl Court {
         let at_once = plan.when == When::AtOnce;
         let mut forward = Forward::new(stream, !at_once);
         if !at_once {
-            assert!(forward.read(Until::Eof), "the source hangs up");
+            assert!(forward.read(Until::Eof), "the source closed the connection");
             let switched = forward.decoder().is_running();
             assert_eq!(switched, plan.when == When::Postcopy);
         }
@@ -145,7 +145,7 @@ impl Court {
         if closed {
             forward.close();
         }
-        // Whatever QEMU still waits for: it gives up at the end of it.
+        // QEMU may wait for more bytes; closing the return path ends its read.
         while !closed && ours.is_waiting() {
             forward.write(&[0; 64]);
             ours.hear(&[0; 64]);
@@ -161,7 +161,7 @@ impl Court {
         self.judge.replace(Some(judge));
     }
 
-    /// Both verdicts on a recovery; panics if they differ without a note.
+    /// Compares both verdicts on a recovery. Panics if they differ without a note.
     fn recover(&self, plan: &Recovery) {
         let mut judge = self.judge.take().unwrap_or_else(Judge::start);
         let mut forward = judge.recovery();
@@ -183,12 +183,16 @@ impl Court {
         let theirs = judge.verdict();
         self.note(&mut judge, &ours.finish(false), &theirs);
         if theirs.end != End::Shut {
-            // Its migration waits for ever.
+            // The migration waits indefinitely.
             return;
         }
         let pages = forward.pages.iter().filter(|(block, _)| plan.has(*block));
         let pages: BTreeSet<_> = pages.copied().collect();
-        assert_eq!(pages, plan.missing(&self.blocks), "what the bitmaps say");
+        assert_eq!(
+            pages,
+            plan.missing(&self.blocks),
+            "pages sent match the bitmaps"
+        );
         forward.drain();
         judge.wait_over();
         self.judge.replace(Some(judge));
@@ -199,7 +203,7 @@ impl Court {
         let difference = found.unwrap_or_else(|why| {
             let words = judge.words();
             let last: Vec<_> = words.lines().rev().take(2).collect();
-            panic!("{why}\nwe take\n{ours}\nQEMU takes\n{theirs}\nQEMU's last words: {last:?}")
+            panic!("{why}\nretpath accepts\n{ours}\nQEMU accepts\n{theirs}\nQEMU's standard error: {last:?}")
         });
         let figures = &mut *self.figures.borrow_mut();
         figures.sequences += 1;
@@ -213,7 +217,7 @@ impl Court {
     }
 }
 
-/// A runner whose cases are the same in every run.
+/// Creates a runner whose cases are the same in every run.
 fn runner(cases: u32) -> TestRunner {
     let config = Config {
         cases,
@@ -251,7 +255,7 @@ fn says_the_same_as_qemu() {
     for note in notes(release) {
         assert!(
             figures.differences.contains_key(&note),
-            "never seen: {note}"
+            "difference never encountered: {note}"
         );
     }
 }

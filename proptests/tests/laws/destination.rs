@@ -1,4 +1,4 @@
-//! What a destination may say, given what it has heard.
+//! Checks what a destination sends against what it has received.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
@@ -9,30 +9,30 @@ use retpath_engine::blocks::Blocks;
 
 use crate::wires::{Page, Said};
 
-/// The PING that is answered when the device state is safe.
+/// The PING answered once the device state is saved.
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
-/// What a destination has heard, as sets.
+/// What a destination has received, as sets.
 #[derive(Debug)]
 pub(crate) struct Destination {
     blocks: Blocks,
-    /// Pages that it has; after LISTEN whole host pages only.
+    /// Received pages; after LISTEN, whole host pages only.
     there: BTreeSet<Page>,
-    /// Pages of host pages that are not whole yet.
+    /// Received pages of incomplete host pages.
     parts: BTreeSet<Page>,
     listens: bool,
     resumed: bool,
     link: Link,
 }
 
-/// What belongs to one link.
+/// State of one link.
 #[derive(Debug, Default)]
 struct Link {
     said: usize,
     pings: Vec<u32>,
-    /// Blocks whose bitmaps are asked for.
+    /// Blocks whose bitmaps were requested.
     asked: VecDeque<usize>,
-    /// The block whose bitmap must come now.
+    /// The block whose bitmap must follow now.
     coming: Option<usize>,
     resume: bool,
     acked: bool,
@@ -54,17 +54,17 @@ impl Destination {
         }
     }
 
-    /// The link has broken: what is not whole is thrown away.
+    /// Handles a lost link: drops incomplete host pages.
     pub(crate) fn breaks(&mut self) {
         self.parts.clear();
         let mut pings = mem::take(&mut self.link).pings;
-        // It asks for the device state, not for the link.
+        // This PING concerns the device state, which outlives the link.
         pings.retain(|ping| *ping == PING_PACKAGE_LOADED);
         self.link.pings = pings;
         self.resumed = true;
     }
 
-    /// It hears something.
+    /// Records an item the destination receives.
     pub(crate) fn hears(&mut self, said: &Said) {
         match said {
             Said::Page(_, page) if self.listens => self.place(*page),
@@ -83,10 +83,10 @@ impl Destination {
         }
     }
 
-    /// A page after LISTEN: never one that is there.
+    /// Records a page received after LISTEN, which must be missing.
     fn place(&mut self, page: Page) {
-        assert!(!self.there.contains(&page), "{page:?} was there");
-        assert!(self.parts.insert(page), "{page:?} twice");
+        assert!(!self.there.contains(&page), "{page:?} was already received");
+        assert!(self.parts.insert(page), "{page:?} was sent twice");
         let whole: Vec<Page> = self.host(page);
         if whole.iter().all(|page| self.parts.contains(page)) {
             for page in whole {
@@ -96,16 +96,16 @@ impl Destination {
         }
     }
 
-    /// The target pages of a page's host page.
+    /// Returns the target pages of the host page that contains `page`.
     fn host(&self, (block, at): Page) -> Vec<Page> {
-        let size = self.blocks.block(block).expect("a block").page;
+        let size = self.blocks.block(block).expect("block exists").page;
         let first = at / size * size;
-        let step = usize::try_from(self.blocks.target()).expect("small");
+        let step = usize::try_from(self.blocks.target()).expect("fits in usize");
         let parts = (first..first + size).step_by(step);
         parts.map(|at| (block, at)).collect()
     }
 
-    /// It says something.
+    /// Checks an item the destination sends.
     pub(crate) fn says(&mut self, said: &Said) {
         assert!(!self.link.shut, "{said:?} after SHUT");
         match said {
@@ -124,21 +124,28 @@ impl Destination {
         match message {
             Message::Pong { value } => {
                 let ping = link.pings.iter().position(|ping| ping == value);
-                link.pings.swap_remove(ping.expect("each PING once"));
+                link.pings
+                    .swap_remove(ping.expect("PONG answers a PING, once"));
             }
             Message::ReqPagesId { start, len, block } => {
-                let id = self.blocks.find(block.name()).expect("a block");
-                assert_ne!(link.named, Some(id), "was named last");
+                let id = self.blocks.find(block.name()).expect("block exists");
+                assert_ne!(link.named, Some(id), "block name is repeated");
                 link.named = Some(id);
                 self.want(id, *start, (*len).into());
             }
             Message::ReqPages { start, len } => {
-                let id = link.named.expect("named on this link");
+                let id = link
+                    .named
+                    .expect("an earlier request on this link named the block");
                 self.want(id, *start, (*len).into());
             }
             Message::RecvBitmap { block } => {
                 let id = self.blocks.find(block.name());
-                assert_eq!(link.asked.pop_front(), id, "in the order of the questions");
+                assert_eq!(
+                    link.asked.pop_front(),
+                    id,
+                    "bitmaps follow the order of requests"
+                );
                 link.coming = id;
             }
             Message::ResumeAck => {
@@ -150,27 +157,36 @@ impl Destination {
                 assert_eq!(*value, 0);
                 assert!(link.eof && self.parts.is_empty());
                 let all: u64 = self.blocks.iter().map(|block| block.len).sum();
-                let there = u64::try_from(self.there.len()).expect("small");
+                let there = u64::try_from(self.there.len()).expect("fits in u64");
                 assert_eq!(there * self.blocks.target(), all);
                 link.shut = true;
             }
         }
     }
 
-    /// A request is for one host page that is not there, once for each link.
+    /// Checks that a request is for one missing host page, once per link.
     fn want(&mut self, id: usize, start: u64, len: u64) {
-        assert!(self.listens, "before it can place anything");
-        assert!(self.link.acked || !self.resumed, "before RESUME_ACK");
-        let block = self.blocks.block(id).expect("a block");
+        assert!(self.listens, "requested before LISTEN");
+        assert!(
+            self.link.acked || !self.resumed,
+            "requested before RESUME_ACK"
+        );
+        let block = self.blocks.block(id).expect("block exists");
         assert_eq!((len, start % len), (block.page, 0));
         assert!(start + len <= block.len);
-        assert!(!self.there.contains(&(id, start)), "is there");
-        assert!(self.link.wanted.insert((id, start)), "was asked for");
+        assert!(
+            !self.there.contains(&(id, start)),
+            "requested page was received"
+        );
+        assert!(
+            self.link.wanted.insert((id, start)),
+            "page is requested twice"
+        );
     }
 
-    /// A bitmap says what is there, and nothing else.
+    /// Checks that a bitmap marks exactly the received pages.
     fn bitmap(&mut self, bytes: &[u8]) {
-        let id = self.link.coming.take().expect("behind its RECV_BITMAP");
+        let id = self.link.coming.take().expect("bitmap follows RECV_BITMAP");
         let pages = self.blocks.target_pages(id);
         let bitmap = Bitmap::new(bytes);
         assert_eq!(u64::try_from(bytes.len()), Ok(bitmap::size(pages)));

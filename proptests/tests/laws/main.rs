@@ -1,7 +1,8 @@
-//! The order of what the two cores say, whatever happens to them: each thing
-//! that one of them writes is looked at in the light of what it has heard.
+//! Invariants of the message order: each item that a core sends is checked
+//! against what the core has received.
 //!
-//! Nothing here knows how a core works; what it has heard is kept in sets.
+//! The checkers know nothing of the cores' implementation; they record traffic
+//! in sets.
 
 mod destination;
 mod source;
@@ -18,12 +19,12 @@ use destination::Destination;
 use source::Source;
 use wires::Wires;
 
-/// Who looks after the laws.
+/// Checks all traffic of a migration.
 #[derive(Debug)]
 struct Sheriff {
     source: Source,
     destination: Destination,
-    /// The wires where they are written, and where they are read.
+    /// Decoders of each wire at its sending and at its receiving end.
     written: Wires,
     read: Wires,
 }
@@ -33,7 +34,7 @@ impl Sheriff {
         let smallest = blocks.iter().map(|block| block.page).min();
         let decoder = Decoder::new(Options {
             target_page: setup.target,
-            host_page: smallest.expect("there is a block"),
+            host_page: smallest.expect("there is at least one block"),
             ..Options::default()
         });
         Self {

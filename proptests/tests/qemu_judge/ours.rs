@@ -1,5 +1,5 @@
-//! Our verdict: the codec's stream, and the engine's source behind it for what
-//! a message alone does not show.
+//! This project's verdict on a return path: that of the codec's stream, and of
+//! the engine's source for rules that depend on state.
 
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{DecodeError, Message, Name, Qemu};
@@ -9,30 +9,30 @@ use retpath_engine::source::{Cause, Config, Error, Next, Source, SourcePhase};
 
 use crate::verdict::{End, Fault, Said, Verdict};
 
-/// Where the migration is when the return path is read.
+/// The stage of the migration at which the return path is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Before the switch.
     Precopy,
-    /// Everything has been sent, and SHUT is awaited.
+    /// After all pages were sent, while SHUT is awaited.
     Postcopy,
-    /// In a recovery; whether everything had been sent before it.
+    /// In a recovery.
     Recovery {
-        /// Or nothing.
+        /// Whether all pages were sent before the link broke.
         sent: bool,
     },
 }
 
-/// The blocks that were named last.
+/// The blocks named last.
 #[derive(Default)]
 struct Names {
     /// By a request.
     asked: Vec<u8>,
-    /// By a RECV_BITMAP whose bitmap has not come.
+    /// By a RECV_BITMAP whose bitmap has not arrived.
     coming: Option<Vec<u8>>,
 }
 
-/// A source that reads a return path.
+/// A source core that reads a return path.
 pub(crate) struct Ours {
     source: Source,
     stream: Stream<Qemu>,
@@ -41,13 +41,13 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// A source of these blocks that has come so far.
+    /// Creates a source of these blocks at the given stage.
     pub(crate) fn new(blocks: &Blocks, stage: Stage) -> Self {
         let config = Config {
             switchover_ack: stage == Stage::Precopy,
             ..Config::new("pc")
         };
-        let source = Source::new(config, blocks.clone()).expect("QEMU's blocks");
+        let source = Source::new(config, blocks.clone()).expect("QEMU's blocks are valid");
         let mut ours = Self {
             source,
             stream: Stream::new(0),
@@ -70,8 +70,8 @@ impl Ours {
                 if sent {
                     ours.run();
                 }
-                ours.source.link_lost().expect("the guest has left");
-                ours.source.resume(0).expect("paused");
+                ours.source.link_lost().expect("phase is postcopy");
+                ours.source.resume(0).expect("phase is paused");
                 ours.run();
             }
         }
@@ -79,7 +79,7 @@ impl Ours {
     }
 
     fn switch(&mut self) {
-        self.source.switch(Vec::new()).expect("in precopy");
+        self.source.switch(Vec::new()).expect("phase is precopy");
         while self.source.phase() == SourcePhase::Switching {
             self.step();
         }
@@ -89,12 +89,12 @@ impl Ours {
         self.source.next(Channel::Main, 0, &mut Vec::new())
     }
 
-    /// Sends what can be sent.
+    /// Sends everything that can be sent.
     fn run(&mut self) {
         while !matches!(self.step(), Next::Wait { .. } | Next::Stop) {}
     }
 
-    /// Reads more of the return path.
+    /// Reads further bytes of the return path.
     pub(crate) fn hear(&mut self, mut bytes: &[u8]) {
         while !self.has_refused() {
             match self.stream.next(&mut bytes) {
@@ -103,7 +103,7 @@ impl Ours {
                 Ok(Some(item)) => {
                     let said = self.names.said(&item);
                     match self.source.message(item, 0) {
-                        // The destination's failure is no fault of the message.
+                        // A failure reported by the destination does not invalidate the message.
                         Ok(()) | Err(Error::GaveUp { .. }) => self.take(said),
                         Err(error) => self.verdict.end = End::Refused(refused(&error)),
                     }
@@ -121,18 +121,18 @@ impl Ours {
         self.verdict.taken.extend(said);
     }
 
-    /// Whether more must come before anything can be said.
+    /// Whether the verdict needs more bytes.
     pub(crate) fn is_waiting(&self) -> bool {
         self.verdict.end == End::Open
             && (self.names.coming.is_some() || self.stream.finish().is_err())
     }
 
-    /// Whether nothing more is read, and QEMU may read on.
+    /// Whether this source refused a message, while QEMU may read on.
     pub(crate) fn has_refused(&self) -> bool {
         matches!(self.verdict.end, End::Refused(_))
     }
 
-    /// The verdict, now that the return path has been closed if it was.
+    /// Returns the verdict; `closed` tells whether the return path was closed.
     pub(crate) fn finish(mut self, closed: bool) -> Verdict {
         if closed && self.verdict.end == End::Open {
             let fault = match self.stream.finish() {
@@ -150,7 +150,7 @@ impl Ours {
 }
 
 impl Names {
-    /// What an item says. A RECV_BITMAP says nothing without its bitmap.
+    /// Converts an item. A RECV_BITMAP yields nothing until its bitmap arrives.
     fn said(&mut self, item: &Item<'_, Message<Name<'_>>>) -> Option<Said> {
         let Item::Message { message, .. } = item else {
             return self.coming.take().map(Said::Bitmap);
@@ -194,7 +194,7 @@ fn malformed(error: &DecodeError) -> Fault {
 
 fn refused(error: &Error) -> Fault {
     let Error::Refused { message, cause, .. } = error else {
-        panic!("no fault of a message: {error}");
+        panic!("unexpected error for a message: {error}");
     };
     let rule = match cause {
         Cause::Phase(_) => "phase",
@@ -211,7 +211,7 @@ fn refused(error: &Error) -> Fault {
         Cause::NeverSent { .. } => "never-sent",
         Cause::HalfPage { .. } => "half-page",
         Cause::EarlyShut { .. } => "early-shut",
-        other => panic!("a reason that is not known here: {other}"),
+        other => panic!("unexpected cause: {other}"),
     };
     Fault {
         label: message,

@@ -1,9 +1,9 @@
-//! QEMU's verdict, from the traces of its return-path functions.
+//! QEMU's verdict, read from the trace events of its return-path functions.
 //!
-//! Its thread says when it begins to read a message. Whatever it says after
-//! that, and before it begins to read the next one, is about a message that it
-//! took; the last one it took only if that was SHUT. So the verdict needs none
-//! of the words in which a release refuses something.
+//! The thread traces `loop_top` before it reads a message. Events between two
+//! `loop_top`s belong to an accepted message; events after the last one belong to
+//! an accepted message only if that is SHUT. The verdict therefore does not depend
+//! on the error texts of a release.
 
 use crate::verdict::{End, Fault, Said, Verdict};
 
@@ -18,7 +18,7 @@ const REQUEST: &[u8] = b"migrate_handle_rp_req_pages in ";
 const QUEUED: &[u8] = b"ram_save_queue_pages ";
 const BITMAP: &[u8] = b"ram_dirty_bitmap_reload_complete ";
 
-/// What QEMU is told to trace.
+/// Trace events enabled in QEMU.
 pub(crate) const TRACES: [&str; 4] = [
     "source_return_path*",
     "migrate_handle_rp*",
@@ -26,15 +26,15 @@ pub(crate) const TRACES: [&str; 4] = [
     "ram_dirty_bitmap_reload*",
 ];
 
-/// What the trace says of one message.
+/// The trace events of one message.
 #[derive(Default)]
 struct Message {
     said: Option<Said>,
-    /// A request as it came in, before its block was looked for.
+    /// Whether the request as received carried a block name.
     named: bool,
 }
 
-/// Reads a trace. [`End::Open`]: the thread still reads.
+/// Parses a trace. The result is [`End::Open`] while the thread still reads.
 pub(crate) fn read(log: &[u8]) -> Verdict {
     let mut taken = Vec::new();
     let mut message: Option<Message> = None;
@@ -44,7 +44,7 @@ pub(crate) fn read(log: &[u8]) -> Verdict {
         if line.starts_with(TOP) {
             if let Some(message) = message.take() {
                 let said = message.said;
-                taken.push(said.expect("QEMU traces every message that it takes"));
+                taken.push(said.expect("QEMU traces every message it accepts"));
             }
             message = Some(Message::default());
         } else if line.starts_with(END) {
@@ -56,7 +56,7 @@ pub(crate) fn read(log: &[u8]) -> Verdict {
                 _ => End::Refused(Fault {
                     label: "",
                     rule: "",
-                    why: "QEMU's words are on its standard error".into(),
+                    why: "see QEMU's standard error".into(),
                 }),
             };
         } else if let Some(message) = &mut message {
@@ -80,7 +80,7 @@ impl Message {
         } else if line.starts_with(SWITCHOVER) {
             Said::SwitchoverAck
         } else if line.starts_with(LOADED) {
-            // Said of a PONG, and after it.
+            // Traced in addition to, and after, the PONG.
             return;
         } else if let Some(block) = line.strip_prefix(BITMAP) {
             Said::Bitmap(block.into())
@@ -105,7 +105,7 @@ impl Message {
     }
 }
 
-/// The trace without the process and the time that some builds put in front.
+/// Strips the process ID and time that some builds prepend.
 fn event(line: &[u8]) -> &[u8] {
     let digits = |byte: &u8| byte.is_ascii_digit() || b"@.".contains(byte);
     match line.iter().position(|byte| *byte == b':') {
@@ -114,21 +114,21 @@ fn event(line: &[u8]) -> &[u8] {
     }
 }
 
-/// What is in front of the last `mark`, and what is behind it.
+/// Splits a line at its last `mark`.
 fn cut<'a>(line: &'a [u8], mark: &[u8]) -> (&'a [u8], &'a [u8]) {
     let found = line.windows(mark.len()).rposition(|part| part == mark);
-    let at = found.unwrap_or_else(|| panic!("a trace of another form: {}", text(line)));
+    let at = found.unwrap_or_else(|| panic!("unknown trace format: {}", text(line)));
     (&line[..at], &line[at + mark.len()..])
 }
 
 fn number(digits: &[u8]) -> u64 {
     let text = text(digits);
     let digits = text.trim().trim_start_matches("0x");
-    u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("no number in a trace: {text}"))
+    u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("not a number in the trace: {text}"))
 }
 
 fn small(digits: &[u8]) -> u32 {
-    number(digits).try_into().expect("traced as 32 bits")
+    number(digits).try_into().expect("value fits in u32")
 }
 
 fn text(bytes: &[u8]) -> String {
