@@ -3,7 +3,7 @@
 // the targets that are theirs; a folder that is not here fails them.
 
 /// Targets whose bodies are in the codec.
-pub(crate) const CODEC: &[&str] = &["return_path", "round_trip", "split", "walker", "forward"];
+pub(crate) const CODEC: &[&str] = &["return_path", "round_trip", "split", "oracle", "forward"];
 
 /// Targets whose bodies are in the engine.
 pub(crate) const ENGINE: &[&str] = &["decode_cli", "destination", "source", "migration", "image"];
@@ -13,7 +13,7 @@ const PATH: &[&str] = &[
     "return_path",
     "round_trip",
     "split",
-    "walker",
+    "oracle",
     "forward",
     "decode_cli",
 ];
@@ -23,7 +23,7 @@ const ANY: &[&str] = &[
     "return_path",
     "round_trip",
     "split",
-    "walker",
+    "oracle",
     "forward",
     "decode_cli",
     "destination",
@@ -33,10 +33,10 @@ const ANY: &[&str] = &[
 ];
 
 /// Channels of the forward stream.
-const STREAM: &[&str] = &["forward", "split", "walker", "decode_cli"];
+const STREAM: &[&str] = &["forward", "split", "oracle", "decode_cli"];
 
 /// Main channels, which could be saved streams.
-const SAVED: &[&str] = &["forward", "split", "walker", "decode_cli", "image"];
+const SAVED: &[&str] = &["forward", "split", "oracle", "decode_cli", "image"];
 
 /// Folders below `corpus/`, and their targets.
 pub(crate) const READERS: &[(&str, &[&str])] = &[

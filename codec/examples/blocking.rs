@@ -1,9 +1,9 @@
-//! Reads a return path with blocking calls and prints what is in it.
+//! Reads a return path with blocking I/O and prints its messages.
 //!
 //! ```text
 //! cargo run -p retpath-codec --example blocking -- corpus/capture/qemu-10.0-recover.ch1.rp
 //! cargo run -p retpath-codec --example blocking -- - < some.rp
-//! cargo run -p retpath-codec --example blocking       # a conversation made up here
+//! cargo run -p retpath-codec --example blocking       # an example conversation
 //! ```
 
 use std::error::Error;
@@ -17,8 +17,8 @@ use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Encode, Message, Name, Qemu};
 
-/// Largest bitmap that this reader takes: of a block of 256 GiB with pages of
-/// 4 KiB. A source knows its blocks, and would call `limit_bitmap`.
+/// Maximum size of bitmaps: of a block of 256 GiB in pages of 4 KiB. A source knows
+/// its blocks and would call `limit_bitmap` for each RECV_BITMAP.
 const LIMIT: u64 = bitmap::size(256 << 30 >> 12);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -46,7 +46,7 @@ fn run() -> Result<()> {
     }
 }
 
-/// The source's side: reads until the other side closes.
+/// The source: reads until the destination closes the connection.
 fn print(mut from: impl Read) -> Result<()> {
     let mut stream = Stream::<Qemu>::new(LIMIT);
     let mut buffer = [0; 4096];
@@ -70,24 +70,17 @@ fn print(mut from: impl Read) -> Result<()> {
     }
 }
 
-/// The destination's side, a few bytes at a time.
+/// The destination: writes a few bytes at a time.
 fn answer(mut to: UnixStream) -> Result<()> {
     let block = Name::new(b"pc.ram")?;
     let mut bytes = Vec::new();
-    Message::RecvBitmap { block }.encode(&mut bytes)?;
+    Message::recv_bitmap(block).encode(&mut bytes)?;
     bitmap::encode(Bitmap::new(&[0xff; 512]), &mut bytes)?;
     for message in [
-        Message::ResumeAck,
-        Message::ReqPagesId {
-            start: 0x331_6000,
-            len: 4096,
-            block,
-        },
-        Message::ReqPages {
-            start: 0x331_7000,
-            len: 4096,
-        },
-        Message::Shut { value: 0 },
+        Message::resume_ack(),
+        Message::req_pages_id(0x331_6000, 4096, block),
+        Message::req_pages(0x331_7000, 4096),
+        Message::shut(0),
     ] {
         message.encode(&mut bytes)?;
     }

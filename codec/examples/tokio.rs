@@ -1,4 +1,4 @@
-//! Two ends of a return path on tokio, over a pair of unix sockets.
+//! Both ends of a return path with tokio, over a pair of unix sockets.
 //!
 //! ```text
 //! cargo run -p retpath-codec --features tokio --example tokio
@@ -10,7 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::ItemBuf;
 use retpath_codec::tokio::ReturnPath;
-use retpath_codec::{Message, Name, NameBuf, Qemu};
+use retpath_codec::{Message, Name, Qemu};
 use tokio::net::UnixStream;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
@@ -26,9 +26,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints every item, and says how many there were.
+/// Prints every item and returns their number.
 async fn source_side(socket: UnixStream) -> Result<usize, Box<dyn Error>> {
-    // The block is known, and so is the size of its bitmap.
+    // The source knows the block, and so the size of its bitmap.
     let mut path = FramedRead::new(socket, ReturnPath::<Qemu>::new(bitmap::size(PAGES)));
     let mut items = 0;
     while let Some(item) = path.next().await {
@@ -51,18 +51,14 @@ async fn source_side(socket: UnixStream) -> Result<usize, Box<dyn Error>> {
 async fn destination_side(socket: UnixStream) -> Result<(), Box<dyn Error>> {
     let mut path = FramedWrite::new(socket, ReturnPath::<Qemu>::new(0));
     let block = Name::new(b"pc.ram")?;
-    path.send(Message::<NameBuf>::Pong { value: 1 }).await?;
-    path.send(Message::RecvBitmap { block }).await?;
+    path.send(Message::pong(1)).await?;
+    path.send(Message::recv_bitmap(block)).await?;
     path.send(Bitmap::new(&[0x0f; 512])).await?;
-    path.send(Message::<NameBuf>::ResumeAck).await?;
+    path.send(Message::resume_ack()).await?;
     for page in 0..3 {
-        path.send(Message::ReqPagesId {
-            start: page << 12,
-            len: 4096,
-            block,
-        })
-        .await?;
+        path.send(Message::req_pages_id(page << 12, 4096, block))
+            .await?;
     }
-    path.send(Message::<NameBuf>::Shut { value: 0 }).await?;
+    path.send(Message::shut(0)).await?;
     Ok(())
 }

@@ -1,47 +1,58 @@
-//! Values from unstructured bytes: valid messages, borrowed and owned, and
-//! ([`NearValid`], with feature `encode`) frames that are nearly valid.
+//! [`Arbitrary`](::arbitrary::Arbitrary) for messages, their fields and mutated
+//! frames.
 //!
-//! The messages themselves are generated. Any bytes will do: where they run
-//! out, zeros go on. Nothing here panics.
+//! Valid messages, borrowed and owned, come from `Unstructured::arbitrary`;
+//! [`Mutated`] (feature `mutate`) is a valid frame with one defect. Any input
+//! bytes will do: when they run out, zeros are used. Nothing here panics.
+//!
+//! ```
+//! use arbitrary::Unstructured;
+//! use retpath_codec::{Message, NameBuf};
+//!
+//! let mut bytes = Unstructured::new(&[7; 64]);
+//! let message: Message<NameBuf> = bytes.arbitrary()?;
+//! assert!(message.check().is_ok());
+//! # Ok::<(), arbitrary::Error>(())
+//! ```
 
 use alloc::vec::Vec;
-#[cfg(feature = "encode")]
+#[cfg(feature = "mutate")]
 use core::marker::PhantomData;
 use core::ops::RangeInclusive;
 
 use ::arbitrary::unstructured::Int;
 use ::arbitrary::{Arbitrary, Error, Result, Unstructured};
 
-#[cfg(feature = "encode")]
+#[cfg(feature = "mutate")]
 use crate::frame::Dialect;
 use crate::generated::MAX_NAME;
+#[cfg(feature = "mutate")]
+use crate::mutate::{self, Defect};
 use crate::name::{Name, NameBuf};
-#[cfg(feature = "encode")]
-use crate::near::{self, Defect};
 use crate::ranges::{PageSizes, Range, RangeBuf, Ranges};
 
-/// Names that real migrations have.
+/// Block names seen in real migrations.
 const NAMES: [&[u8]; 4] = [b"pc.ram", b"vga.vram", b"/rom@etc/acpi/tables", b"mem0"];
 
-/// Most ranges of a list; a real command has at most 12.
+/// Maximum length of a range list; QEMU sends at most 12 ranges per command.
 const MAX_RANGES: usize = 32;
 
-/// A frame that is one small defect away from a valid one.
-#[cfg(feature = "encode")]
+/// A valid frame with one defect applied.
+#[cfg(feature = "mutate")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NearValid<D> {
+pub struct Mutated<D> {
     /// The frame, with its defect.
     pub frame: Vec<u8>,
-    /// What is wrong with it.
+    /// The defect.
     pub defect: Defect,
     dialect: PhantomData<D>,
 }
 
-#[cfg(feature = "encode")]
-impl<'a, D: Dialect<Owned: Arbitrary<'a>>> Arbitrary<'a> for NearValid<D> {
+#[cfg(feature = "mutate")]
+impl<'a, D: Dialect<Owned: Arbitrary<'a>>> Arbitrary<'a> for Mutated<D> {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         u.arbitrary().and_then(|(message, defect): (D::Owned, _)| {
-            let frame = near::encode::<D>(&message, defect);
+            let frame = mutate::encode::<D>(&message, defect);
             let dialect = PhantomData;
             frame
                 .map(|frame| Self {
@@ -54,7 +65,7 @@ impl<'a, D: Dialect<Owned: Arbitrary<'a>>> Arbitrary<'a> for NearValid<D> {
     }
 }
 
-#[cfg(feature = "encode")]
+#[cfg(feature = "mutate")]
 impl<'a> Arbitrary<'a> for Defect {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let numbers: Result<(u8, u16, u8)> = u.arbitrary();
@@ -120,31 +131,31 @@ impl<'a> Arbitrary<'a> for PageSizes {
     }
 }
 
-/// A number of the range, which must not be empty.
+/// Picks a number from the range, which must not be empty.
 pub(crate) fn number<T: Int>(u: &mut Unstructured<'_>, range: RangeInclusive<T>) -> T {
     let least = *range.start();
     u.int_in_range(range).unwrap_or(least)
 }
 
-/// So many bytes, or as many as there are.
+/// Takes `most` bytes, or fewer when the input runs out.
 fn take<'a>(u: &mut Unstructured<'a>, most: usize) -> &'a [u8] {
     u.bytes(most.min(u.len())).unwrap_or_default()
 }
 
-/// A start, and a 32-bit length that goes with it.
+/// Picks a start and a 32-bit length whose sum fits 64 bits.
 pub(crate) fn span(u: &mut Unstructured<'_>) -> (u64, u32) {
     let (start, len) = span_up_to(u, u32::MAX.into());
     (start, u32::try_from(len).unwrap_or(u32::MAX))
 }
 
-/// A start, and an even length that goes with it.
+/// Picks a start and an even length whose sum fits 64 bits.
 pub(crate) fn even_span(u: &mut Unstructured<'_>) -> (u64, u64) {
     let (start, len) = span_up_to(u, u64::MAX);
     let len = (len & !1).max(2);
     (start.min(u64::MAX - len), len)
 }
 
-/// A start, and a length of at most `most`: a page as often as anything else.
+/// Picks a start and a length of at most `most`; half of the lengths are 4096.
 fn span_up_to(u: &mut Unstructured<'_>, most: u64) -> (u64, u64) {
     let len = match number(u, 0..=1_u8) {
         0 => number(u, 1..=most),

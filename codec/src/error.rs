@@ -1,50 +1,80 @@
-//! What can be wrong with bytes, and with values that should become bytes.
+//! Errors of decoding and encoding.
 //!
-//! Errors are small and `Copy`: where, in which message, in which field, and
-//! which rule is broken. "More bytes are needed" is no error; it is
+//! An error is small and `Copy`: offset, message, field, and the rule that is
+//! broken. Incomplete input is not an error but
 //! [`Decoded::Need`](crate::Decoded::Need).
 
 use core::fmt;
 
 pub use crate::rule::Rule;
 
-/// Why bytes are refused.
+/// Malformed bytes: offset, message, field and broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DecodeError {
-    /// Where, in bytes: from the start of the slice for
-    /// [`decode`](crate::decode), from the start of the stream for the
+    /// Offset in bytes: from the start of the slice for
+    /// [`decode`](crate::decode), from the start of the channel for the
     /// incremental decoders.
     pub offset: u64,
-    /// Label of the message, such as `REQ_PAGES_ID`, once it is known.
+    /// Name of the message, such as `REQ_PAGES_ID`; `None` when its number is not
+    /// valid.
     pub message: Option<&'static str>,
-    /// Field of the message, if one is to blame.
+    /// Name of the field, if the error is in one.
     pub field: Option<&'static str>,
-    /// What is wrong.
+    /// The rule that is broken.
     pub rule: Rule,
 }
 
-/// Why a value can be no message.
+/// A value that cannot be encoded: message, field and broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EncodeError {
-    /// Label of the message.
+    /// Name of the message, such as `REQ_PAGES_ID`.
     pub message: &'static str,
-    /// Field of the message, if one is to blame.
+    /// Name of the field, if the error is in one.
     pub field: Option<&'static str>,
-    /// What is wrong.
+    /// The rule that is broken.
     pub rule: Rule,
 }
 
 impl DecodeError {
-    /// Whether the peer broke the protocol; see [`Rule::is_peer_fault`].
+    /// Makes an error.
+    pub const fn new(
+        offset: u64,
+        message: Option<&'static str>,
+        field: Option<&'static str>,
+        rule: Rule,
+    ) -> Self {
+        Self {
+            offset,
+            message,
+            field,
+            rule,
+        }
+    }
+
+    /// Returns whether the peer violated the protocol; see
+    /// [`Rule::is_peer_fault`].
     pub const fn is_peer_fault(&self) -> bool {
         self.rule.is_peer_fault()
     }
 
-    /// The same error in a stream in which the slice starts at `base`.
+    /// Adds the offset at which the slice starts in its channel.
     #[cfg(feature = "alloc")]
     pub(crate) const fn based(mut self, base: u64) -> Self {
         self.offset = self.offset.saturating_add(base);
         self
+    }
+}
+
+impl EncodeError {
+    /// Makes an error.
+    pub const fn new(message: &'static str, field: Option<&'static str>, rule: Rule) -> Self {
+        Self {
+            message,
+            field,
+            rule,
+        }
     }
 }
 
@@ -74,3 +104,10 @@ impl fmt::Display for EncodeError {
 }
 
 impl core::error::Error for EncodeError {}
+
+#[cfg(feature = "encode")]
+impl From<EncodeError> for std::io::Error {
+    fn from(error: EncodeError) -> Self {
+        Self::new(std::io::ErrorKind::InvalidInput, error)
+    }
+}

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!  offset  size  field
-//!       0  l     lead: nothing on the return path, 0x08 before a command
+//!       0  l     lead: empty on the return path, 0x08 for a command
 //!       l  2     message number, big-endian
 //!     l+2  2     payload length L in bytes, big-endian
 //!     l+4  L     payload
 //! ```
 //!
 //! Mirrors `migration.c:source_return_path_thread` and
-//! `savevm.c:loadvm_process_command`. Defects are looked for in this order:
-//! number, limit, length, fields in order, left-over bytes. Nothing here
+//! `savevm.c:loadvm_process_command`. Checks run in this order: number, payload
+//! limit, length, fields from first to last, leftover bytes. Nothing here
 //! panics or allocates.
 
 use core::fmt::Debug;
@@ -31,113 +31,164 @@ use crate::name::Name;
 use crate::num::wide;
 use crate::ranges::{PageSizes, Ranges};
 
-/// A set of messages, chosen by the caller; see [`crate::Qemu`],
-/// [`crate::V7`], [`crate::command::Commands`].
+/// Longest frame of a return path: header and 512 bytes of payload.
+#[cfg(feature = "alloc")]
+pub(crate) const MAX_FRAME: usize = 4 + 512;
+
+/// A set of messages: [`Qemu`](crate::Qemu), [`V7`](crate::V7) or
+/// [`Commands`](crate::command::Commands).
+///
+/// The bytes do not identify the dialect; the caller chooses it.
 pub trait Dialect: sealed::Sealed {
     /// A message that borrows from the input.
     type Message<'a>: Copy + Debug + PartialEq + MaybeEncode;
-    /// A message that owns what it holds.
+    /// A message that owns its name and ranges.
     #[cfg(feature = "alloc")]
     type Owned: Clone + Debug + PartialEq + MaybeEncode;
-    /// Name of the dialect, as on the command line.
+    /// Name of the dialect, such as `qemu`.
     const NAME: &'static str;
-    /// Bytes of a frame in front of its payload.
+    /// Size of a frame without its payload, in bytes.
     const HEADER: usize;
-    /// Longest payload in bytes.
+    /// Largest payload, in bytes.
     const MAX_PAYLOAD: usize;
 
     #[doc(hidden)]
     fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError>;
 
-    /// What follows the frame without being counted by its length.
+    /// Returns what follows the frame, outside of its length.
     fn trailer(message: &Self::Message<'_>) -> Trailer;
 
-    /// The message's label, such as `REQ_PAGES_ID`.
+    /// Returns the name of the message, such as `REQ_PAGES_ID`.
     fn label(message: &Self::Message<'_>) -> &'static str;
 
-    /// Shows the message's fields in order, for printing and comparing.
+    /// Calls `show` with the name and value of each field, in wire order.
+    ///
+    /// Fields with one legal value are included.
     fn fields(message: &Self::Message<'_>, show: &mut dyn FnMut(&'static str, Value<'_>));
 
-    /// The same message, owned.
+    /// Copies the name and ranges of the message.
     #[cfg(feature = "alloc")]
     fn into_owned(message: Self::Message<'_>) -> Self::Owned;
 }
 
-/// The value of one field of a message.
+/// The value of one field of a message or an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Value<'a> {
     /// A number without a unit.
     Number(u64),
     /// An offset from the start of a RAM block, in bytes.
     Offset(u64),
-    /// A number of bytes.
+    /// A length in bytes.
     Bytes(u64),
-    /// A RAM block name, if there is one.
+    /// A RAM block name; `None` when the message has none.
     Name(Option<Name<'a>>),
-    /// Page sizes, if there are any.
+    /// Page sizes; `None` when the message has none.
     PageSizes(Option<PageSizes>),
     /// Ranges of a RAM block.
     Ranges(Ranges<'a>),
+    /// Text from the stream, not necessarily UTF-8.
+    Text(&'a [u8]),
+    /// Bytes that are shown as hexadecimal digits.
+    Hex(&'a [u8]),
+    /// Capability names.
+    #[cfg(feature = "alloc")]
+    Capabilities(crate::forward::Capabilities<'a>),
+}
+
+impl Value<'_> {
+    /// Returns whether the message lacks this field.
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Value::Name(None) | Value::PageSizes(None))
+    }
 }
 
 pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// [`Encode`] where there is such a thing.
+/// [`Encode`], where that feature is enabled.
 #[cfg(feature = "encode")]
 use self::Encode as MaybeEncode;
-/// [`Encode`] where there is such a thing.
+/// [`Encode`], where that feature is enabled.
 #[cfg(not(feature = "encode"))]
 use self::sealed::Sealed as MaybeEncode;
 
-/// What follows a message's frame.
+/// What follows a message's frame on the wire.
+///
+/// A trailer is not counted by the length field of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trailer {
     /// The next message.
     None,
-    /// A received bitmap; see [`crate::bitmap`].
+    /// A received bitmap, to be read with [`bitmap::decode`](crate::bitmap::decode).
     Bitmap,
     /// A nested stream of this many bytes.
     Package(u32),
-    /// Nothing: the message says that it is the last one.
+    /// Nothing: this is the last message of the channel.
     End,
 }
 
-/// What [`decode`] found at the start of a slice.
+/// What was found at the start of a slice.
+///
+/// A message with a [`Trailer`] is not complete with its frame: after
+/// RECV_BITMAP, `rest` starts with a bitmap and not with the next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<'a, M> {
-    /// At least this many more bytes are needed to say more; never 0.
+    /// The message is incomplete: at least this many more bytes are needed;
+    /// never 0.
     Need(usize),
-    /// One whole message, and what follows it.
+    /// One complete message.
     Message {
         /// The message.
         message: M,
-        /// The input behind it.
+        /// What `rest` starts with.
+        trailer: Trailer,
+        /// The input after the message.
         rest: &'a [u8],
     },
 }
 
-/// Reads one message from the start of `input`.
+/// Decodes one message from the start of `input`.
+///
+/// ```
+/// use retpath_codec::bitmap::{self, Bitmap};
+/// use retpath_codec::{Decoded, Message, Qemu, Trailer, decode};
+///
+/// let input = b"\x00\x05\x00\x04\x03ram\
+///     \0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\x01\x23\x45\x67\x89\xab\xcd\xef";
+/// let Decoded::Message { message, trailer, rest } = decode::<Qemu>(input)? else {
+///     panic!("the frame is complete");
+/// };
+/// assert!(matches!(message, Message::RecvBitmap { .. }));
+/// assert_eq!(trailer, Trailer::Bitmap);
+/// let Decoded::Message { message: bitmap, rest, .. } = bitmap::decode(rest, 8)? else {
+///     panic!("the bitmap is complete");
+/// };
+/// assert_eq!(bitmap.received(), 3);
+/// assert!(rest.is_empty());
+/// # Ok::<(), retpath_codec::DecodeError>(())
+/// ```
 ///
 /// # Errors
 ///
-/// The bytes can be no message of this dialect, whatever follows them.
+/// Fails when the bytes cannot become a message of this dialect, whatever
+/// follows them. The offset in the error is relative to `input`.
 #[inline]
 pub fn decode<D: Dialect>(input: &[u8]) -> Result<Decoded<'_, D::Message<'_>>, DecodeError> {
     D::frame(input)
 }
 
-/// A header that has been read, behind `LEAD` bytes, and what follows it.
+/// A header that has been read, after `LEAD` bytes, and the bytes after it.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame<'a, const LEAD: usize> {
     number: u16,
     len: u16,
-    /// Everything behind the header.
+    /// The bytes after the header.
     body: &'a [u8],
 }
 
-/// Reads a header: the frame, or how many bytes are missing.
+/// Reads a header. Returns the frame, or how many bytes are missing.
 #[inline(always)]
 pub(crate) fn header<'a, const LEAD: usize>(
     lead: &'static [u8; LEAD],
@@ -165,6 +216,7 @@ impl<'a, const LEAD: usize> Frame<'a, LEAD> {
         self,
         label: &'static str,
         parser: impl Fn() -> P,
+        trailer: impl FnOnce(&P::Output) -> Trailer,
     ) -> Result<Decoded<'a, P::Output>, DecodeError>
     where
         P: Parser<Bytes<'a>, Error = Fault>,
@@ -174,40 +226,44 @@ impl<'a, const LEAD: usize> Frame<'a, LEAD> {
             return bad_length::<_, LEAD, LIMIT>(label, len, MIN, MAX);
         }
         if MIN == MAX {
-            read::<_, LEAD>(label, len, self.body, parser)
+            read::<_, LEAD>(label, len, self.body, parser, trailer)
         } else {
-            read_varying::<_, LEAD>(label, len, self.body, parser)
+            read_varying::<_, LEAD>(label, len, self.body, parser, trailer)
         }
     }
 
-    /// A message that has no payload.
+    /// Reads a message without a payload.
     #[inline(always)]
     pub(crate) fn empty<M, const LIMIT: usize>(
         self,
         label: &'static str,
         message: M,
+        trailer: impl FnOnce(&M) -> Trailer,
     ) -> Result<Decoded<'a, M>, DecodeError> {
         if self.len != 0 {
             return bad_length::<_, LEAD, LIMIT>(label, self.len.into(), 0, 0);
         }
-        let rest = self.body;
-        Ok(Decoded::Message { message, rest })
+        Ok(Decoded::Message {
+            trailer: trailer(&message),
+            message,
+            rest: self.body,
+        })
     }
 
-    /// The error for a number that is kept out of use.
+    /// Fails: the message number is reserved.
     #[inline(always)]
     pub(crate) fn reserved<M>(self) -> Result<Decoded<'a, M>, DecodeError> {
         reserved::<_, LEAD>()
     }
 
-    /// The error for a number that no message has.
+    /// Fails: no message has this number.
     #[inline(always)]
     pub(crate) fn unknown<M>(self) -> Result<Decoded<'a, M>, DecodeError> {
         unknown::<_, LEAD>(self.number)
     }
 }
 
-/// Reads a payload of `len` bytes from the front of `body`.
+/// Parses a payload of `len` bytes at the start of `body`.
 ///
 /// It is read with nom's mode `Check` for errors, which makes none. Only what is
 /// refused is read again to say why: valid messages do not pay for it.
@@ -217,6 +273,7 @@ fn read<'a, P, const LEAD: usize>(
     len: usize,
     body: &'a [u8],
     parser: impl Fn() -> P,
+    trailer: impl FnOnce(&P::Output) -> Trailer,
 ) -> Result<Decoded<'a, P::Output>, DecodeError>
 where
     P: Parser<Bytes<'a>, Error = Fault>,
@@ -225,38 +282,38 @@ where
         return Ok(Decoded::Need(len - body.len()));
     };
     match parser().process::<OutputM<Emit, Check, Complete>>(payload) {
-        Ok((end, message)) if end.is_empty() => Ok(Decoded::Message { message, rest }),
+        Ok((end, message)) if end.is_empty() => Ok(Decoded::Message {
+            trailer: trailer(&message),
+            message,
+            rest,
+        }),
         _ => refuse::<_, LEAD>(label, payload, parser()),
     }
 }
 
-/// [`read`] for payloads of varying size. They need more registers than the
-/// others, and would make all of them save as many.
+/// [`read`] for payloads of varying size. Out of line because it needs more
+/// registers, which inlined into the caller would be saved for all messages.
 #[inline(never)]
 fn read_varying<'a, P, const LEAD: usize>(
     label: &'static str,
     len: usize,
     body: &'a [u8],
     parser: impl Fn() -> P,
+    trailer: impl FnOnce(&P::Output) -> Trailer,
 ) -> Result<Decoded<'a, P::Output>, DecodeError>
 where
     P: Parser<Bytes<'a>, Error = Fault>,
 {
-    read::<_, LEAD>(label, len, body, parser)
+    read::<_, LEAD>(label, len, body, parser, trailer)
 }
 
-// What goes wrong is told out of line, by functions that return what their
-// caller returns: good messages do not even pay for the call.
+// Errors are made out of line, by functions that return what their caller
+// returns, so that valid messages do not pay for them.
 
 #[cold]
 #[inline(never)]
 fn bad_lead<T>() -> Result<T, DecodeError> {
-    Err(DecodeError {
-        offset: 0,
-        message: None,
-        field: None,
-        rule: Rule::Lead,
-    })
+    Err(DecodeError::new(0, None, None, Rule::Lead))
 }
 
 #[cold]
@@ -272,12 +329,7 @@ fn unknown<'a, M, const LEAD: usize>(number: u16) -> Result<Decoded<'a, M>, Deco
 }
 
 fn bad_number<'a, M>(lead: usize, rule: Rule) -> Result<Decoded<'a, M>, DecodeError> {
-    Err(DecodeError {
-        offset: wide(lead),
-        message: None,
-        field: None,
-        rule,
-    })
+    Err(DecodeError::new(wide(lead), None, None, rule))
 }
 
 #[cold]
@@ -293,15 +345,10 @@ fn bad_length<'a, M, const LEAD: usize, const LIMIT: usize>(
     } else {
         Rule::Length { len, min, max }
     };
-    Err(DecodeError {
-        offset: wide(LEAD + 2),
-        message: Some(label),
-        field: None,
-        rule,
-    })
+    Err(DecodeError::new(wide(LEAD + 2), Some(label), None, rule))
 }
 
-/// The error for a payload that `parser` refuses, or does not read whole.
+/// Makes the error for a payload that `parser` refuses or leaves bytes of.
 #[cold]
 #[inline(never)]
 fn refuse<'a, P, const LEAD: usize>(
@@ -316,35 +363,81 @@ where
         Ok((rest, _)) => Fault::leftover(rest),
         Err(error) => error.into(),
     };
-    Err(DecodeError {
-        offset: wide(LEAD + 4 + payload.len().saturating_sub(left)),
-        message: Some(label),
+    Err(DecodeError::new(
+        wide(LEAD + 4 + payload.len().saturating_sub(left)),
+        Some(label),
         field,
         rule,
-    })
+    ))
 }
 
-/// A message that can be written.
+/// Writes messages.
+///
+/// Only the frame is written. A RECV_BITMAP must be followed by its bitmap
+/// ([`bitmap::encode`](crate::bitmap::encode)), a PACKAGED by its package.
+///
+/// ```
+/// use retpath_codec::{Encode, Message};
+///
+/// let pong = Message::pong(1);
+///
+/// let mut vec = Vec::new();
+/// pong.encode(&mut vec)?;
+///
+/// let mut array = [0; 8];
+/// assert_eq!(pong.encode_into(&mut array)?, 8);
+/// assert_eq!(vec, array);
+///
+/// // A socket, a file or any other `std::io::Write`, in one write.
+/// let mut socket = std::io::sink();
+/// pong.encode_to(&mut socket)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[cfg(feature = "encode")]
 pub trait Encode: sealed::Sealed {
-    /// Appends the message's frame to `out`, without a trailer.
+    /// Appends the message's frame to `out`.
     ///
     /// # Errors
     ///
-    /// A value breaks a rule that the receiver checks; `out` is as before.
+    /// Fails when a value breaks a rule that the receiver checks; `out` is then
+    /// unchanged.
     fn encode(&self, out: &mut std::vec::Vec<u8>) -> Result<(), EncodeError>;
 
-    /// Writes the message's frame to the start of `out` and says how many
-    /// bytes it took.
+    /// Writes the message's frame to the start of `out` and returns its size.
     ///
     /// # Errors
     ///
-    /// As [`Encode::encode`], and [`Rule::NoRoom`], after which the contents
-    /// of `out` are unspecified.
+    /// As [`Encode::encode`], and [`Rule::NoRoom`] when `out` is too small, after
+    /// which its contents are unspecified.
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError>;
+
+    /// Writes the message's frame to `out` with one call of `write_all`.
+    ///
+    /// Does not flush. Frames of the return path are not allocated for.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`io::ErrorKind::InvalidInput`](std::io::ErrorKind) and an
+    /// [`EncodeError`] as in [`Encode::encode`] before anything is written, or
+    /// with the error of `out`.
+    fn encode_to(&self, out: &mut (impl std::io::Write + ?Sized)) -> std::io::Result<()> {
+        let mut frame = [0; MAX_FRAME];
+        match self.encode_into(&mut frame) {
+            Ok(size) => out.write_all(&frame[..size]),
+            // Only discard ranges can make a frame longer.
+            Err(EncodeError {
+                rule: Rule::NoRoom, ..
+            }) => {
+                let mut frame = std::vec::Vec::new();
+                self.encode(&mut frame)?;
+                out.write_all(&frame)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
-/// Writes to the free part of a slice: how many bytes it took.
+/// Writes to the start of a slice and returns the number of bytes written.
 #[cfg(feature = "encode")]
 #[inline(always)]
 pub(crate) fn into_slice<'a>(
@@ -356,20 +449,16 @@ pub(crate) fn into_slice<'a>(
     Ok(size - left.write.0.len())
 }
 
-/// Why a message was not written: for a rule that it breaks, else for want of
-/// room.
+/// Makes the error for a message that was not written: the rule that it
+/// breaks, or that the slice is too small.
 #[cfg(feature = "encode")]
 #[cold]
 #[inline(never)]
-pub(crate) fn unfit<M, T>(
+pub(crate) fn invalid<M, T>(
     message: &M,
     check: impl FnOnce(&M) -> Result<(), EncodeError>,
     label: impl FnOnce(&M) -> &'static str,
 ) -> Result<T, EncodeError> {
     check(message)?;
-    Err(EncodeError {
-        message: label(message),
-        field: None,
-        rule: Rule::NoRoom,
-    })
+    Err(EncodeError::new(label(message), None, Rule::NoRoom))
 }

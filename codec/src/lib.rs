@@ -1,61 +1,75 @@
-//! Codec for QEMU's migration return path, and for what postcopy page service
-//! needs of the forward stream.
+//! Codec for QEMU's migration return path and for the forward stream of
+//! postcopy migration.
 //!
-//! * [`decode`] reads one message from a slice and says [`Decoded::Need`] when
-//!   the slice is too short. It needs neither std nor an allocator, and borrows
-//!   block names from the input.
-//! * [`stream`] (feature `alloc`) takes bytes in any split and yields the same
-//!   messages, and the received bitmaps that follow RECV_BITMAP.
-//! * [`forward`] (feature `alloc`) does the same for the forward stream:
-//!   header, sections, commands, RAM records.
-//! * [`Encode`] (feature `encode`) writes messages.
+//! In a postcopy migration the guest runs on the destination before its memory
+//! has arrived. The destination requests missing pages over the *return path*;
+//! the source sends them, with the rest of the guest, over the *forward stream*.
+//! This crate reads and writes both. It does no I/O.
 //!
-//! The wire format is described in `spec/MESSAGES.md`. Two dialects of the
-//! return path exist, and the bytes do not say which one is spoken: the caller
-//! chooses [`Qemu`] or [`V7`].
+//! ```text
+//!        source                                         destination
+//!  ┌─────────────────────────┐   forward stream    ┌─────────────────────────┐
+//!  │ forward::write, Command │ ──────────────────▶ │ forward::Decoder        │
+//!  │                         │    RAM, devices     │     yields Event        │
+//!  │ stream::Stream          │                     │                         │
+//!  │     yields Item         │ ◀────────────────── │ Message, bitmap         │
+//!  └─────────────────────────┘     return path     └─────────────────────────┘
+//!                               requests, bitmaps
+//! ```
 //!
-//! No input makes this crate panic, and no number that a peer sends makes it
-//! allocate: memory grows with the data that has arrived, up to a limit that
-//! the caller sets.
+//! | to | use | feature |
+//! |---|---|---|
+//! | decode one message or command from a slice | [`decode`] | none: no std, no allocator |
+//! | decode a return path that arrives in pieces | [`stream::Stream`] | `alloc` |
+//! | decode a forward stream | [`forward::Decoder`] | `alloc` |
+//! | encode messages, commands, bitmaps | [`Encode`], [`bitmap`] | `encode` |
+//! | write a forward stream | [`forward::write`] | `encode` |
+//! | use either with tokio | [`tokio`] | `tokio` |
+//! | print or store messages as JSON | [`json`] | `serde` |
 //!
-//! # One message
+//! The byte layout of each message, with the QEMU function that reads and writes
+//! it, is in `spec/MESSAGES.md` in the repository.
+//!
+//! # Quick start
 //!
 //! ```
 //! use retpath_codec::{Decoded, Encode, Message, Name, Qemu, decode};
 //!
+//! // A destination requests the page at 0x3316000 of the block "pc.ram".
 //! let block = Name::new(b"pc.ram")?;
-//! let request = Message::ReqPagesId { start: 0x331_6000, len: 4096, block };
 //! let mut bytes = Vec::new();
-//! request.encode(&mut bytes)?;
-//! assert_eq!(bytes[..4], [0, 3, 0, 19]);
+//! Message::req_pages_id(0x331_6000, 4096, block).encode(&mut bytes)?;
 //!
-//! // Nineteen bytes of payload are announced, and not there.
-//! assert_eq!(decode::<Qemu>(&bytes[..4]), Ok(Decoded::Need(19)));
-//!
-//! bytes.extend([0, 7, 0, 0]);
-//! let Ok(Decoded::Message { message, rest }) = decode::<Qemu>(&bytes) else {
-//!     panic!("a whole message");
+//! // The source decodes it. `rest` is the input after the message.
+//! let Decoded::Message { message, rest, .. } = decode::<Qemu>(&bytes)? else {
+//!     panic!("the message is complete");
 //! };
-//! assert_eq!(message, request);
-//! assert_eq!(decode::<Qemu>(rest), Ok(Decoded::Message { message: Message::SwitchoverAck, rest: &[] }));
+//! assert_eq!(message, Message::ReqPagesId { start: 0x331_6000, len: 4096, block });
+//! assert!(rest.is_empty());
+//!
+//! // Incomplete input: 19 bytes of payload are missing.
+//! assert_eq!(decode::<Qemu>(&bytes[..4])?, Decoded::Need(19));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # A stream
+//! # A return path
+//!
+//! A [`Stream`](stream::Stream) takes input that is split anywhere, and reads the
+//! received bitmap that follows a RECV_BITMAP:
 //!
 //! ```
 //! use retpath_codec::stream::{Item, Stream};
-//! use retpath_codec::{Message, Qemu};
+//! use retpath_codec::{Message, Qemu, bitmap};
 //!
-//! // No bitmap may be larger than that of 16 MiB in pages of 4 KiB.
-//! let mut stream = Stream::<Qemu>::new(retpath_codec::bitmap::size(4096));
+//! // Accept bitmaps of up to 16 MiB of RAM in pages of 4 KiB.
+//! let mut stream = Stream::<Qemu>::new(bitmap::size(4096));
 //! let mut messages = Vec::new();
 //! for chunk in [&[0, 2, 0][..], &[4, 0, 0, 0, 1, 0], &[1, 0, 4, 0, 0, 0, 0]] {
 //!     let mut input = chunk;
 //!     while let Some(item) = stream.next(&mut input)? {
 //!         match item {
 //!             Item::Message { message, .. } => messages.push(message.into_owned()),
-//!             Item::Bitmap { bitmap, .. } => println!("{bitmap:?}"),
+//!             Item::Bitmap { bitmap, .. } => println!("{} pages received", bitmap.received()),
 //!         }
 //!     }
 //! }
@@ -64,30 +78,57 @@
 //! # Ok::<(), retpath_codec::DecodeError>(())
 //! ```
 //!
-//! # Bytes that are no message
+//! # Dialects
+//!
+//! [`Qemu`] is the return path of every released QEMU (2.5 to 11.1), [`V7`] that
+//! of a draft of June 2015, and [`command::Commands`] the commands of the forward
+//! stream. The bytes do not identify the dialect; the caller chooses it.
+//!
+//! # Errors
+//!
+//! Incomplete input is not an error but [`Decoded::Need`]. A [`DecodeError`] says
+//! where the input is malformed; an [`EncodeError`] says which value the receiver
+//! would refuse. Both carry the broken [`Rule`]:
 //!
 //! ```
-//! use retpath_codec::{Qemu, decode};
+//! use retpath_codec::{Qemu, Rule, decode};
 //!
 //! let error = decode::<Qemu>(&[0, 6, 0, 4, 0, 0, 0, 0]).unwrap_err();
-//! assert_eq!((error.offset, error.field), (4, Some("value")));
+//! assert_eq!(error.rule, Rule::Value { got: 0, want: 1 });
 //! assert_eq!(
 //!     error.to_string(),
 //!     "offset 4 (0x4), RESUME_ACK, field `value`: is 0, must be 1 [value]"
 //! );
 //! ```
 //!
+//! The protocol cannot resynchronise. After an error, close the connection: the
+//! incremental decoders return the same error from then on.
+//! [`Rule::is_peer_fault`] separates protocol violations from limits of the
+//! caller.
+//!
+//! # Guarantees
+//!
+//! * No input panics. The crate has no `unsafe` code.
+//! * No number sent by a peer determines an allocation: memory grows with the
+//!   data that has arrived, up to limits that the caller sets.
+//! * Decoding is strict: what is decoded can be encoded, to the same bytes.
+//!
 //! # Features
 //!
-//! | feature | what it adds | with it |
+//! | feature | adds | requires |
 //! |---|---|---|
-//! | `alloc` | owned values, incremental decoders | |
-//! | `encode` (default) | writing, nearly valid frames | std, `alloc`, cookie-factory |
+//! | `alloc` | owned values, incremental decoders | an allocator |
+//! | `encode` (default) | encoding | `alloc`, std, cookie-factory |
 //! | `serde` | `Serialize`, `Deserialize` | `alloc`, serde |
-//! | `arbitrary` | `Arbitrary` | std, `alloc`, arbitrary |
-//! | `proptest` | strategies | std, `alloc`, proptest |
-//! | `tokio` | a `Decoder` and `Encoder` of `tokio_util` | `encode`, tokio-util |
-//! | `check` | the properties that the tests check | `encode`, `arbitrary`, retpath-spec |
+//! | `tokio` | `Decoder` and `Encoder` of tokio-util | `encode`, tokio-util |
+//! | `arbitrary` | `Arbitrary` for messages | `alloc`, std, arbitrary |
+//! | `proptest` | strategies for messages | `alloc`, std, proptest |
+//! | `mutate` | frames with a defect, for tests | `encode` |
+//! | `check` | the properties that the tests and fuzz targets check | `mutate`, `arbitrary`, retpath-spec |
+//!
+//! Types of other crates appear only in the API of the feature named after them.
+//! [`Message`] and [`command::Command`] are exhaustive on purpose: a new message
+//! needs a decision of every program that handles messages.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -102,29 +143,28 @@ pub mod bitmap;
 #[cfg(feature = "check")]
 pub mod check;
 mod error;
-mod fit;
 #[cfg(feature = "alloc")]
 pub mod forward;
 mod frame;
 #[rustfmt::skip]
-#[allow(unreachable_pub, reason = "this file says what of it is public")]
+#[allow(unreachable_pub, reason = "this file decides what is public")]
 mod generated;
 mod field;
+#[cfg(feature = "mutate")]
+pub mod mutate;
 mod name;
-#[cfg(feature = "encode")]
-pub mod near;
 mod num;
 #[cfg(feature = "proptest")]
 pub mod proptest;
 mod ranges;
 mod rule;
-mod sentence;
 #[cfg(feature = "serde")]
 mod serde;
 #[cfg(feature = "alloc")]
 pub mod stream;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod validate;
 
 pub use error::{DecodeError, EncodeError, Rule};
 #[cfg(feature = "encode")]
@@ -137,8 +177,33 @@ pub use name::NameBuf;
 pub use name::{BlockName, Name};
 
 pub mod command {
-    //! The commands of the forward stream, framed like the return path's
-    //! messages behind a section byte of 0x08.
+    //! Commands of the forward stream.
+    //!
+    //! ```text
+    //!  offset  size  field
+    //!       0  1     0x08
+    //!       1  2     command number, big-endian
+    //!       3  2     payload length in bytes, big-endian
+    //!       5  ...   payload
+    //! ```
+    //!
+    //! Commands are framed like messages, after the section byte 0x08. Mirrors
+    //! `savevm.c:loadvm_process_command`.
+    //!
+    //! ```
+    //! use retpath_codec::command::{Command, Commands, Range, Ranges};
+    //! use retpath_codec::{Decoded, Encode, Name, decode};
+    //!
+    //! let ranges = [Range::new(0x1000, 0x2000)?];
+    //! let block = Name::new(b"pc.ram")?;
+    //! let discard = Command::postcopy_ram_discard(block, Ranges::new(&ranges)?);
+    //! let mut bytes = Vec::new();
+    //! discard.encode(&mut bytes)?;
+    //!
+    //! let decoded = decode::<Commands>(&bytes)?;
+    //! assert!(matches!(decoded, Decoded::Message { message, .. } if message == discard));
+    //! # Ok::<(), Box<dyn std::error::Error>>(())
+    //! ```
 
     pub use crate::generated::command::{Command, Commands};
     #[cfg(feature = "alloc")]
@@ -147,8 +212,24 @@ pub mod command {
 }
 
 pub mod wire {
-    //! Constants of the protocol: names of capabilities, RAM record flags,
-    //! section types, and values of messages.
+    //! Constants of the protocol, from the tables in `retpath-spec`: capability names,
+    //! RAM record flags, section types, values of messages.
+    //!
+    //! ```
+    //! use retpath_codec::wire::{ram, section};
+    //!
+    //! assert_eq!(section::MAGIC.to_be_bytes(), *b"QEVM");
+    //! assert_eq!(ram::label(ram::ZERO), Some("ZERO"));
+    //! ```
 
     pub use crate::generated::{capability, ram, section, value};
 }
+
+#[cfg(feature = "serde")]
+#[doc = include_str!("../JSON.md")]
+pub mod json {}
+
+/// Tests the examples of the README.
+#[cfg(all(doctest, feature = "encode"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,8 +1,7 @@
 //! RAM block names: 1 to 255 bytes without a NUL, not necessarily UTF-8.
 //!
-//! Names are never changed: not by parsing, not by writing. Printed, each name
-//! looks different from every other: bytes that are no UTF-8 appear as `\xNN`,
-//! unprintable characters as `\n` or `\u{..}`, a backslash as `\\`.
+//! Printed, different names look different: bytes that are not UTF-8 appear as
+//! `\xNN`, unprintable characters as `\n` or `\u{..}`, a backslash as `\\`.
 
 use core::fmt::{self, Write};
 
@@ -12,18 +11,27 @@ use alloc::boxed::Box;
 use crate::error::Rule;
 use crate::generated::MAX_NAME;
 
-/// A borrowed RAM block name.
+/// A borrowed RAM block name: 1 to 255 bytes without a NUL.
+///
+/// ```
+/// use retpath_codec::{Name, Rule};
+///
+/// assert_eq!(Name::new(b"pc.ram")?.to_string(), "pc.ram");
+/// assert_eq!(Name::new(b"\xff")?.to_string(), "\\xff");
+/// assert_eq!(Name::new(b""), Err(Rule::EmptyName));
+/// # Ok::<(), Rule>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name<'a>(&'a [u8]);
 
-/// An owned RAM block name.
+/// An owned RAM block name: 1 to 255 bytes without a NUL.
 #[cfg(feature = "alloc")]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameBuf(Box<[u8]>);
 
-/// Either kind of RAM block name.
+/// [`Name`] or `NameBuf`.
 pub trait BlockName: sealed::Sealed {
-    /// The name, borrowed.
+    /// Borrows the name.
     fn name(&self) -> Name<'_>;
 }
 
@@ -32,12 +40,12 @@ mod sealed {
 }
 
 impl<'a> Name<'a> {
-    /// Checks a name.
+    /// Makes a name.
     ///
     /// # Errors
     ///
-    /// [`Rule::EmptyName`], [`Rule::NameTooLong`] beyond 255 bytes,
-    /// [`Rule::NulInName`].
+    /// [`Rule::EmptyName`], [`Rule::NameTooLong`] when it is longer than 255
+    /// bytes, [`Rule::NulInName`] when it contains a NUL byte.
     #[inline]
     pub const fn new(bytes: &'a [u8]) -> Result<Self, Rule> {
         if bytes.is_empty() {
@@ -52,28 +60,28 @@ impl<'a> Name<'a> {
         Ok(Self(bytes))
     }
 
-    /// The bytes of the name.
+    /// Returns the bytes.
     #[inline]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// The name's length, 1 to 255, as the wire has it.
+    /// Returns the length, 1 to 255.
     #[inline(always)]
     pub(crate) fn size(self) -> u8 {
-        // All of the length is in its lowest byte.
+        // The length fits one byte.
         self.0.len().to_le_bytes()[0]
     }
 
-    /// The same name, owned.
+    /// Copies the name.
     #[cfg(feature = "alloc")]
     pub fn to_buf(self) -> NameBuf {
         NameBuf(self.0.into())
     }
 }
 
-/// Whether there is a NUL. Names are short: up to 32 bytes there is no loop,
-/// but two, two or four words that overlap as needed.
+/// Returns whether there is a NUL. Names are short: up to 32 bytes are tested
+/// without a loop, as words that may overlap.
 #[inline]
 const fn has_nul(bytes: &[u8]) -> bool {
     if bytes.len() > 32 {
@@ -109,7 +117,7 @@ const fn has_nul_long(bytes: &[u8]) -> bool {
     }
 }
 
-/// Not 0 if one of 16 bytes is.
+/// Returns a number other than 0 if one of 16 bytes is 0.
 #[inline]
 const fn nuls16(block: &[u8; 16]) -> u64 {
     let [low, high] = *block.as_chunks().0 else {
@@ -118,8 +126,8 @@ const fn nuls16(block: &[u8; 16]) -> u64 {
     nuls(u64::from_ne_bytes(low)) | nuls(u64::from_ne_bytes(high))
 }
 
-/// Not 0 if one of eight bytes is: only such a byte borrows from above and had
-/// its highest bit clear.
+/// Returns a number other than 0 if one of eight bytes is 0: only then does the
+/// subtraction set a highest bit that was clear.
 #[inline]
 const fn nuls(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
@@ -128,7 +136,7 @@ const fn nuls(word: u64) -> u64 {
 
 #[cfg(feature = "alloc")]
 impl NameBuf {
-    /// Checks a name and copies it.
+    /// Makes a name by copying bytes.
     ///
     /// # Errors
     ///
@@ -155,7 +163,7 @@ impl BlockName for NameBuf {
 }
 
 impl Name<'_> {
-    /// Writes the name, with its double quotes escaped or as they are.
+    /// Writes the name; double quotes are escaped if `quoted`.
     fn show(self, f: &mut fmt::Formatter<'_>, quoted: bool) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {

@@ -1,10 +1,23 @@
-//! Strategies for embedders' own properties: valid messages, and
-//! ([`near_valid`], with feature `encode`) frames that are nearly valid.
+//! Strategies for property tests.
 //!
-//! Valid messages come from `any`: `any::<Message<NameBuf>>()` for the merged
+//! `any` makes valid messages: `any::<Message<NameBuf>>()` for the merged
 //! dialect, `any::<v7::Message<NameBuf>>()` for the draft, and
-//! `any::<Command<NameBuf, RangeBuf>>()` for commands. Those strategies are
-//! generated from the tables; here are the strategies of their fields' kinds.
+//! `any::<Command<NameBuf, RangeBuf>>()` for commands. [`mutated`] (feature
+//! `mutate`) makes frames with one defect. The functions here are the
+//! strategies of single fields.
+//!
+//! ```
+//! use proptest::prelude::*;
+//! use retpath_codec::{Decoded, Message, NameBuf, Qemu, decode};
+//!
+//! proptest!(|(message in any::<Message<NameBuf>>())| {
+//!     let mut frame = Vec::new();
+//!     retpath_codec::Encode::encode(&message, &mut frame)?;
+//!     let decoded = decode::<Qemu>(&frame)?;
+//!     let complete = matches!(decoded, Decoded::Message { rest: [], .. });
+//!     prop_assert!(complete);
+//! });
+//! ```
 
 use alloc::vec::Vec;
 
@@ -14,33 +27,36 @@ use ::proptest::prop_oneof;
 use ::proptest::sample::select;
 use ::proptest::strategy::{BoxedStrategy, Just, Strategy};
 
-#[cfg(feature = "encode")]
+#[cfg(feature = "mutate")]
 use crate::frame::Dialect;
 use crate::generated::MAX_NAME;
+#[cfg(feature = "mutate")]
+use crate::mutate::{self, Defect};
 use crate::name::NameBuf;
-#[cfg(feature = "encode")]
-use crate::near::{self, Defect};
 use crate::ranges::{PageSizes, Range, RangeBuf};
 
-/// Names that real migrations have.
+/// Block names seen in real migrations.
 const NAMES: &[&[u8]] = &[b"pc.ram", b"vga.vram", b"/rom@etc/acpi/tables", b"mem0"];
 
-/// Most ranges of a list; a real command has at most 12.
+/// Maximum length of a range list; QEMU sends at most 12 ranges per command.
 const MAX_RANGES: usize = 32;
 
-/// Frames that are one small defect away from a valid one, with the defect.
-#[cfg(feature = "encode")]
-pub fn near_valid<D>() -> impl Strategy<Value = (Vec<u8>, Defect)>
+/// Makes valid frames with one defect applied, and the defect.
+#[cfg(feature = "mutate")]
+pub fn mutated<D>() -> impl Strategy<Value = (Vec<u8>, Defect)>
 where
     D: Dialect<Owned: Arbitrary>,
 {
-    (any::<D::Owned>(), any::<Defect>()).prop_filter_map("no frame", |(message, defect)| {
-        let frame = near::encode::<D>(&message, defect).ok();
-        frame.map(|frame| (frame, defect))
-    })
+    (any::<D::Owned>(), any::<Defect>()).prop_filter_map(
+        "message cannot be encoded",
+        |(message, defect)| {
+            let frame = mutate::encode::<D>(&message, defect).ok();
+            frame.map(|frame| (frame, defect))
+        },
+    )
 }
 
-/// Block names: usual ones, any text, any bytes.
+/// Makes block names: common ones, arbitrary text, arbitrary bytes.
 pub fn name() -> impl Strategy<Value = NameBuf> {
     prop_oneof![
         select(NAMES).prop_map(Vec::from),
@@ -50,21 +66,21 @@ pub fn name() -> impl Strategy<Value = NameBuf> {
         vec(1..=u8::MAX, 1),
         vec(1..=u8::MAX, MAX_NAME),
     ]
-    .prop_filter_map("no name", |bytes| NameBuf::new(bytes).ok())
+    .prop_filter_map("not a block name", |bytes| NameBuf::new(bytes).ok())
 }
 
-/// Ranges of a block: pages as often as anything else.
+/// Makes ranges of a block; half of them are 4096 bytes long.
 pub fn range() -> impl Strategy<Value = Range> {
     span_up_to(u64::MAX).prop_map(|(start, len)| Range { start, len })
 }
 
-/// A start, and a 32-bit length that goes with it.
+/// Makes a start and a 32-bit length whose sum fits 64 bits.
 pub fn span() -> impl Strategy<Value = (u64, u32)> {
     span_up_to(u32::MAX.into())
         .prop_map(|(start, len)| (start, u32::try_from(len).unwrap_or(u32::MAX)))
 }
 
-/// A start, and an even length that goes with it.
+/// Makes a start and an even length whose sum fits 64 bits.
 pub fn even_span() -> impl Strategy<Value = (u64, u64)> {
     span_up_to(u64::MAX).prop_map(|(start, len)| {
         let len = (len & !1).max(2);
@@ -72,9 +88,9 @@ pub fn even_span() -> impl Strategy<Value = (u64, u64)> {
     })
 }
 
-/// A start, and a length of at most `most` that goes with it.
+/// Makes a start and a length of at most `most` whose sum fits 64 bits.
 fn span_up_to(most: u64) -> impl Strategy<Value = (u64, u64)> {
-    // Not `prop_flat_map`, which shrinks badly.
+    // Not `prop_flat_map`: it shrinks badly.
     let len = prop_oneof![Just(4096), 1..=most];
     (any::<u64>(), len).prop_map(|(start, len)| (start % (u64::MAX - len).max(1), len))
 }
@@ -96,11 +112,11 @@ arbitrary! {
     NameBuf => name();
     Range => range();
     RangeBuf => vec(range(), 1..=MAX_RANGES)
-        .prop_filter_map("no ranges", |ranges| RangeBuf::new(ranges).ok());
+        .prop_filter_map("not a list of ranges", |ranges| RangeBuf::new(ranges).ok());
     PageSizes => any::<(u64, u64)>().prop_map(|(summary, target)| PageSizes { summary, target });
 }
 
-#[cfg(feature = "encode")]
+#[cfg(feature = "mutate")]
 arbitrary! {
     Defect => any::<(u8, u16, u8)>().prop_map(|(kind, at, value)| Defect::new(kind, at, value));
 }

@@ -1,4 +1,14 @@
-//! The payload parts that only commands have: discard ranges and page sizes.
+//! Payload fields that only commands have: discard ranges and page sizes.
+//!
+//! ```text
+//!  range                            page sizes
+//!  offset  size  field              offset  size  field
+//!       0  8     start in bytes          0  8     summary
+//!       8  8     length in bytes         8  8     target page size in bytes
+//! ```
+//!
+//! Integers are big-endian. Mirrors `savevm.c:loadvm_postcopy_ram_handle_discard`
+//! and `savevm.c:loadvm_postcopy_handle_advise`.
 
 #[cfg(feature = "alloc")]
 use alloc::vec::Vec;
@@ -7,42 +17,59 @@ use core::fmt;
 use crate::error::Rule;
 use crate::num::halves;
 
-/// A range of a RAM block, in bytes. In a message it is never empty, and its
-/// end fits 64 bits: [`Range::new`] checks that.
+/// A range of a RAM block, in bytes.
+///
+/// In a message, the length is not 0 and the end fits 64 bits: [`Range::new`]
+/// checks that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Range {
-    /// First byte, from the start of the block.
+    /// Offset of the first byte from the start of the block.
     pub start: u64,
     /// Number of bytes.
     pub len: u64,
 }
 
-/// What POSTCOPY_ADVISE says of page sizes.
+/// The page sizes in POSTCOPY_ADVISE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageSizes {
-    /// Bitwise OR of the page sizes of all RAM blocks, in bytes; before QEMU
-    /// 2.9 the source's host page size.
+    /// Bitwise OR of the page sizes of all RAM blocks, in bytes. Before QEMU
+    /// 2.9, the host page size of the source.
     pub summary: u64,
     /// Size of a target page, in bytes.
     pub target: u64,
 }
 
-/// Ranges of a discard command, borrowed from its payload. At least one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Ranges<'a>(&'a [[u8; 16]]);
+/// Borrowed ranges of a discard command; at least one.
+#[derive(Clone, Copy)]
+pub struct Ranges<'a>(List<'a>);
 
-/// Owned ranges of a discard command. At least one.
+#[derive(Clone, Copy)]
+enum List<'a> {
+    /// As in a payload; checked.
+    Wire(&'a [[u8; 16]]),
+    /// Checked.
+    Values(&'a [Range]),
+}
+
+/// Owned ranges of a discard command; at least one.
 #[cfg(feature = "alloc")]
 #[derive(Clone, PartialEq, Eq)]
 pub struct RangeBuf(Vec<Range>);
 
-/// Either kind of ranges.
+/// [`Ranges`] or `RangeBuf`.
 pub trait RangeList: sealed::Sealed {
-    /// How many there are.
-    fn count(&self) -> usize;
+    /// Borrows the ranges.
+    fn as_ranges(&self) -> Ranges<'_>;
 
-    /// The ranges, in order.
-    fn iter(&self) -> impl Iterator<Item = Range> + Clone;
+    /// Returns the number of ranges.
+    fn count(&self) -> usize {
+        self.as_ranges().len()
+    }
+
+    /// Iterates over the ranges in order.
+    fn iter(&self) -> impl Iterator<Item = Range> + Clone {
+        self.as_ranges().items()
+    }
 }
 
 mod sealed {
@@ -50,11 +77,12 @@ mod sealed {
 }
 
 impl Range {
-    /// Checks a range.
+    /// Makes a range.
     ///
     /// # Errors
     ///
-    /// [`Rule::Zero`] and [`Rule::Overflow`].
+    /// [`Rule::Zero`] when the length is 0, [`Rule::Overflow`] when the end does
+    /// not fit 64 bits.
     pub const fn new(start: u64, len: u64) -> Result<Self, Rule> {
         if len == 0 {
             return Err(Rule::Zero);
@@ -72,30 +100,56 @@ impl Range {
 }
 
 impl<'a> Ranges<'a> {
+    /// Borrows ranges.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::Short`] when there is none, else as [`Range::new`].
+    pub fn new(ranges: &'a [Range]) -> Result<Self, Rule> {
+        if ranges.is_empty() {
+            return Err(Rule::Short);
+        }
+        for range in ranges {
+            Range::new(range.start, range.len)?;
+        }
+        Ok(Self(List::Values(ranges)))
+    }
+
     /// Wraps ranges that [`Range::parse`] has accepted.
     pub(crate) fn checked(bytes: &'a [[u8; 16]]) -> Self {
-        Self(bytes)
+        Self(List::Wire(bytes))
+    }
+
+    fn len(self) -> usize {
+        match self.0 {
+            List::Wire(bytes) => bytes.len(),
+            List::Values(ranges) => ranges.len(),
+        }
+    }
+
+    fn items(self) -> impl Iterator<Item = Range> + Clone + use<'a> {
+        let (bytes, ranges): (&[_], &[_]) = match self.0 {
+            List::Wire(bytes) => (bytes, &[]),
+            List::Values(ranges) => (&[], ranges),
+        };
+        let parsed = bytes.iter().filter_map(|bytes| Range::parse(bytes).ok());
+        parsed.chain(ranges.iter().copied())
     }
 }
 
 #[cfg(feature = "alloc")]
 impl RangeBuf {
-    /// Takes ranges over.
+    /// Takes a list of ranges.
     ///
     /// # Errors
     ///
-    /// [`Rule::Short`] if there is none, else as [`Range::new`].
+    /// As [`Ranges::new`].
     pub fn new(ranges: Vec<Range>) -> Result<Self, Rule> {
-        if ranges.is_empty() {
-            return Err(Rule::Short);
-        }
-        for range in &ranges {
-            Range::new(range.start, range.len)?;
-        }
+        Ranges::new(&ranges)?;
         Ok(Self(ranges))
     }
 
-    /// The ranges, in order.
+    /// Returns the ranges in order.
     pub fn as_slice(&self) -> &[Range] {
         &self.0
     }
@@ -108,12 +162,8 @@ impl RangeBuf {
 
 impl sealed::Sealed for Ranges<'_> {}
 impl RangeList for Ranges<'_> {
-    fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Range> + Clone {
-        self.0.iter().filter_map(|bytes| Range::parse(bytes).ok())
+    fn as_ranges(&self) -> Ranges<'_> {
+        *self
     }
 }
 
@@ -121,14 +171,18 @@ impl RangeList for Ranges<'_> {
 impl sealed::Sealed for RangeBuf {}
 #[cfg(feature = "alloc")]
 impl RangeList for RangeBuf {
-    fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Range> + Clone {
-        self.0.iter().copied()
+    fn as_ranges(&self) -> Ranges<'_> {
+        Ranges(List::Values(&self.0))
     }
 }
+
+impl PartialEq for Ranges<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.items().eq(other.items())
+    }
+}
+
+impl Eq for Ranges<'_> {}
 
 impl fmt::Debug for Ranges<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

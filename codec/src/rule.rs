@@ -1,52 +1,53 @@
-//! The rules, and what a broken one is called. The sentences are in
-//! `sentence.rs`.
+//! The rules of the protocol, and the name of each.
 
-/// A rule that is broken. [`Rule::name`] is its name in file names and tests.
+mod display;
+
+/// A broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {
-    /// A frame does not open with the byte that its kind of frame needs.
+    /// A command does not start with byte 0x08.
     Lead,
-    /// The message number is kept out of use.
+    /// The message number is reserved.
     Reserved,
     /// No message has this number.
     Unknown {
         /// The number.
         number: u16,
     },
-    /// The payload is longer than any may be.
+    /// A payload or a field is longer than its maximum.
     TooLong {
-        /// Its length in bytes.
+        /// Length in bytes.
         len: usize,
-        /// The limit in bytes.
+        /// Maximum in bytes.
         limit: usize,
     },
-    /// The payload's length is none that the message can have.
+    /// The payload does not have a length that the message can have.
     Length {
-        /// Its length in bytes.
+        /// Length in bytes.
         len: usize,
-        /// Fewest bytes.
+        /// Minimum in bytes.
         min: usize,
-        /// Most bytes.
+        /// Maximum in bytes.
         max: usize,
     },
-    /// The field does not fit what is left of the payload.
+    /// The payload ends inside the field, or a list of ranges is empty.
     Short,
-    /// Bytes are left over behind the last field.
+    /// Bytes follow the last field of the payload.
     Leftover {
-        /// How many.
+        /// Number of bytes.
         count: usize,
     },
-    /// The field must have another value.
+    /// The field has one legal value, and a different one was found.
     Value {
-        /// The value it has.
+        /// The value found.
         got: u64,
-        /// The value it must have.
+        /// The legal value.
         want: u64,
     },
     /// A length is 0.
     Zero,
-    /// Start and length pass 2^64 - 1.
+    /// Start plus length exceeds 2^64 - 1.
     Overflow {
         /// The start.
         start: u64,
@@ -57,189 +58,190 @@ pub enum Rule {
     Odd,
     /// The block name is empty.
     EmptyName,
-    /// The block name is longer than 255 bytes.
+    /// The name is longer than 255 bytes.
     NameTooLong,
-    /// The block name has a NUL inside.
+    /// The block name contains a NUL byte.
     NulInName,
-    /// A received bitmap's size is 0 or not a multiple of 8.
+    /// The size of a received bitmap is not a positive multiple of 8.
     BitmapSize {
-        /// Its size in bytes.
+        /// Size in bytes.
         size: u64,
     },
-    /// A received bitmap is larger than the caller allows.
+    /// A received bitmap is larger than the limit of the caller.
     BitmapLimit {
-        /// Its size in bytes.
+        /// Size in bytes.
         size: u64,
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// A received bitmap does not have the size that its block needs.
+    /// A received bitmap does not have the size that belongs to its block.
     BitmapMismatch {
-        /// Its size in bytes.
+        /// Size in bytes.
         size: u64,
-        /// The size it should have.
+        /// Size that belongs to the block, in bytes.
         want: u64,
     },
-    /// A received bitmap has a bit set beyond the block's last page.
+    /// A received bitmap has a bit set after the last page of the block.
     BitmapTail,
     /// A received bitmap does not end with the end mark.
     BitmapEnd {
-        /// What stands in its place.
+        /// The bytes found instead.
         got: u64,
     },
-    /// Something follows SHUT.
+    /// Bytes follow SHUT, which is the last message.
     AfterShut,
-    /// The stream ends in the middle of a message.
+    /// The input ends inside a message.
     CutShort {
-        /// How many bytes of it are there.
+        /// Number of bytes of the message that are present.
         have: usize,
         /// How many more are needed at least.
         need: usize,
     },
-    /// The slice to write to is too small.
+    /// The output slice is too small.
     NoRoom,
 
-    // The forward stream.
-    /// The stream does not open as a forward stream does.
+    // The forward stream:
+    /// The stream does not start with "QEVM".
     Magic {
-        /// What stands in the place of "QEVM".
+        /// The first four bytes.
         got: u32,
     },
-    /// No section may begin with this byte here.
+    /// The byte is not a section type that is allowed here.
     SectionType {
         /// The byte.
         byte: u8,
     },
-    /// A piece of a section that has not been started.
+    /// A part of a section that was not started.
     UnknownSection {
-        /// The section's number.
+        /// Section id.
         id: u32,
     },
-    /// A section's number is already another section's.
+    /// The section id is already in use.
     SectionTwice {
-        /// The section's number.
+        /// Section id.
         id: u32,
     },
-    /// A piece of a section behind its SECTION_END.
+    /// A part of a section after its SECTION_END.
     SectionEnded {
-        /// The section's number.
+        /// Section id.
         id: u32,
     },
-    /// A section that this reader does not understand and whose length is
-    /// written nowhere.
+    /// A section whose payload this reader does not understand, and whose length
+    /// is not in the stream.
     Unskippable {
-        /// The section's number.
+        /// Section id.
         id: u32,
     },
-    /// No footer closes the section, unlike the sections before.
+    /// The section has no footer, although earlier sections had.
     NoFooter {
-        /// The byte in its place.
+        /// The byte found instead.
         got: u8,
     },
-    /// The configuration has a subsection that is not known.
+    /// Unknown subsection of the configuration.
     UnknownSubsection,
-    /// The configuration names a capability that is not known.
+    /// Unknown capability in the configuration.
     UnknownCapability,
-    /// The pages lie outside the stream.
+    /// The pages are stored outside of the stream.
     MappedRam,
-    /// Something stands in the stream that had its turn before.
+    /// An item that may appear once appears twice.
     Repeated,
-    /// A target page size that none can be.
+    /// The target page size is not a power of two from 1024 to 65536.
     TargetPage {
-        /// The size in bytes.
+        /// Size in bytes.
         size: u64,
     },
-    /// A host page size that none can be.
+    /// A page size is not a power of two.
     HostPage {
-        /// The size in bytes.
+        /// Size in bytes.
         size: u64,
     },
-    /// POSTCOPY_ADVISE gives page sizes that none can be.
+    /// The page sizes in POSTCOPY_ADVISE are empty or below the target page size.
     PageSummary {
         /// Bitwise OR of the page sizes, in bytes.
         summary: u64,
     },
-    /// A RAM block has a page size that POSTCOPY_ADVISE did not announce.
+    /// The page size of a RAM block was not announced by POSTCOPY_ADVISE.
     NotAdvised {
-        /// The size in bytes.
+        /// Size in bytes.
         size: u64,
         /// Bitwise OR of the announced sizes, in bytes.
         summary: u64,
     },
-    /// The stream and the caller differ about a block's page size.
+    /// The page size of a block differs from the one in the options.
     BlockPage {
-        /// The stream's size in bytes.
+        /// Size in the stream, in bytes.
         got: u64,
-        /// The caller's size in bytes.
+        /// Size in the options, in bytes.
         want: u64,
     },
-    /// Not the time for this.
+    /// The item is not allowed in this phase of the migration.
     OutOfTurn {
-        /// How far the migration is, in words.
+        /// The phase, in words.
         state: &'static str,
     },
     /// A PING before OPEN_RETURN_PATH.
     NoReturnPath,
-    /// Something that may not stand in a package.
+    /// The item is not allowed inside a package.
     InPackage,
-    /// Something that may stand in a package only.
+    /// The item is only allowed inside a package.
     NotInPackage,
-    /// The package ends in the middle of something.
+    /// The package ends inside an item.
     PackageEnd,
-    /// The package goes on behind POSTCOPY_RUN.
+    /// Bytes follow POSTCOPY_RUN in the package.
     AfterRun {
-        /// How many bytes are left of it.
+        /// Number of bytes.
         count: u64,
     },
     /// The package ends without POSTCOPY_RUN.
     NoRun,
-    /// Something follows the end of the stream.
+    /// Bytes follow the end of the stream.
     AfterEnd,
-    /// More than the caller allows.
+    /// A number exceeds a limit of the caller.
     Limit {
-        /// What the stream has.
+        /// The number in the stream.
         got: u64,
         /// The limit.
         limit: u64,
     },
-    /// A RAM record's flags are not those of exactly one record.
+    /// The flags do not identify a single RAM record.
     Flags {
         /// The flags.
         flags: u64,
     },
-    /// A RAM record that may not stand here.
+    /// The RAM record is not allowed here.
     Illegal {
-        /// Where it stands, in words.
+        /// The position, in words.
         state: &'static str,
     },
-    /// CONTINUE before any record on this channel has named a block.
+    /// A record with the flag CONTINUE before any record of this channel that
+    /// names a block.
     NoBlock,
     /// No RAM block has this name.
     UnknownBlock,
-    /// The list of RAM blocks has the same one twice.
+    /// The block list has two RAM blocks with the same name.
     BlockTwice,
-    /// The lengths of the RAM blocks pass their total.
+    /// The lengths of the RAM blocks exceed the announced total.
     PastTotal {
-        /// The block's length in bytes.
+        /// Length of the block in bytes.
         len: u64,
-        /// What is left of the total, in bytes.
+        /// Remaining part of the total, in bytes.
         left: u64,
     },
-    /// A range or a page does not lie inside its RAM block.
+    /// A range or a page is not inside its RAM block.
     PastBlock {
-        /// Where it starts, in bytes from the start of the block.
+        /// Start in bytes from the start of the block.
         start: u64,
-        /// The block's length in bytes.
+        /// Length of the block in bytes.
         len: u64,
     },
-    /// A number that must be a multiple of a page size.
+    /// A number is not a multiple of the page size.
     Misaligned {
         /// The number.
         value: u64,
-        /// The page size in bytes.
+        /// Page size in bytes.
         page: u64,
     },
-    /// A page is filled with a byte other than 0.
+    /// A ZERO record fills its page with a byte other than 0.
     Fill {
         /// The byte.
         fill: u8,
@@ -247,7 +249,10 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Short name, as in `corpus/malformed` and in the tables' walker.
+    /// Returns a short name, such as `too-long`, that does not change between
+    /// versions.
+    ///
+    /// The files in `corpus/malformed` and the table oracle use the same names.
     pub const fn name(self) -> &'static str {
         match self {
             Rule::Lead => "lead",
@@ -309,8 +314,11 @@ impl Rule {
         }
     }
 
-    /// Whether the peer broke the protocol. `false` for limits that are the
-    /// caller's own, and for a stream that merely ended.
+    /// Returns whether the peer violated the protocol.
+    ///
+    /// `false` for limits of the caller, for an output slice that is too small,
+    /// for input that ends early, and for legal streams that this crate does
+    /// not support.
     pub const fn is_peer_fault(self) -> bool {
         !matches!(
             self,

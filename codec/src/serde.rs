@@ -1,37 +1,111 @@
-//! Names, ranges and page sizes for serde; the messages are generated.
+//! `Serialize` and `Deserialize` for fields; those of messages are generated.
 //!
-//! A name is a string in formats for people if it is UTF-8 and
-//! `{"hex": "…"}` if it is not, so that no two names look alike; in binary
-//! formats it is its bytes. `Deserialize` refuses whatever a receiver would
-//! refuse, and takes hexadecimal digits of either case. Nothing here panics.
+//! Human-readable formats get the schema of `codec/JSON.md`. There, a name is a
+//! string if it is UTF-8 and `{"hex": "…"}` if it is not, so that different
+//! names stay different; in binary formats a name is its bytes. `Deserialize`
+//! refuses what a receiver would refuse, and accepts hexadecimal digits of
+//! either case. Nothing here panics.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use ::serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use ::serde::ser::{Serialize, SerializeStruct, Serializer};
+use ::serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
 
+use crate::error::Rule;
+use crate::forward::EventView;
+use crate::frame::{Dialect, Value};
 use crate::generated::MAX_NAME;
 use crate::name::{BlockName, Name, NameBuf};
 use crate::ranges::{PageSizes, Range, RangeBuf, RangeList, Ranges};
 
 const HEX: &str = "hex";
 
-impl Serialize for Name<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let bytes = self.as_bytes();
-        if !to.is_human_readable() {
-            return to.serialize_bytes(bytes);
+/// Writes a map of the label, as `message`, and the fields.
+fn map<S: Serializer>(
+    to: S,
+    label: &'static str,
+    fields: impl FnOnce(&mut dyn FnMut(&'static str, Value<'_>)),
+) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(None)?;
+    let mut written = map.serialize_entry("message", label);
+    fields(&mut |name, value| {
+        if written.is_ok() && !value.is_absent() {
+            written = map.serialize_entry(name, &value);
         }
-        match core::str::from_utf8(bytes) {
+    });
+    written?;
+    map.end()
+}
+
+/// Writes a message for a human-readable format.
+pub(crate) fn by_fields<D: Dialect, S: Serializer>(
+    message: &D::Message<'_>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    map(to, D::label(message), |show| D::fields(message, show))
+}
+
+/// Writes the event's label, as `message`, and its fields.
+impl Serialize for EventView<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        map(to, self.label(), |show| self.fields(show))
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Value::Number(number) | Value::Offset(number) | Value::Bytes(number) => {
+                to.serialize_u64(number)
+            }
+            Value::Name(name) => name.serialize(to),
+            Value::PageSizes(sizes) => sizes.serialize(to),
+            Value::Ranges(ranges) => ranges.serialize(to),
+            Value::Text(bytes) => Text(bytes).serialize(to),
+            Value::Hex(bytes) => Hex(bytes).serialize(to),
+            Value::Capabilities(names) => to.collect_seq(names.iter().map(Text)),
+        }
+    }
+}
+
+/// A field that has one legal value.
+#[derive(Default)]
+pub(crate) struct Fixed<const VALUE: u64>;
+
+impl<'de, const VALUE: u64> Deserialize<'de> for Fixed<VALUE> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let got = u64::deserialize(from)?;
+        match got == VALUE {
+            true => Ok(Self),
+            false => Err(D::Error::custom(Rule::Value { got, want: VALUE })),
+        }
+    }
+}
+
+/// Bytes that are usually UTF-8.
+struct Text<'a>(&'a [u8]);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if !to.is_human_readable() {
+            return to.serialize_bytes(self.0);
+        }
+        match core::str::from_utf8(self.0) {
             Ok(text) => to.serialize_str(text),
             Err(_) => {
                 let mut name = to.serialize_struct("Name", 1)?;
-                name.serialize_field(HEX, &Hex(bytes))?;
+                name.serialize_field(HEX, &Hex(self.0))?;
                 name.end()
             }
         }
+    }
+}
+
+impl Serialize for Name<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Text(self.as_bytes()).serialize(to)
     }
 }
 
@@ -51,7 +125,7 @@ impl<'de> Deserialize<'de> for NameBuf {
     }
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Bytes, written as lower-case hexadecimal digits.
 struct Hex<'a>(&'a [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -72,7 +146,7 @@ impl<'de> Visitor<'de> for NameVisitor {
     type Value = NameBuf;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a RAM block name: a string, or {\"hex\": \"…\"} if it is no UTF-8")
+        f.write_str("a RAM block name: a string, or {\"hex\": \"…\"} for bytes that are not UTF-8")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<NameBuf, E> {
@@ -85,7 +159,7 @@ impl<'de> Visitor<'de> for NameVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<NameBuf, A::Error> {
         let mut name = Vec::new();
-        // One byte more than a name may have is enough to refuse it.
+        // One byte more than a name may have is enough to refuse the name.
         while name.len() <= MAX_NAME {
             let Some(byte) = bytes.next_element()? else {
                 break;
@@ -126,7 +200,7 @@ fn digit(byte: u8) -> Option<u8> {
     u8::try_from(value).ok()
 }
 
-/// Ranges as they come, before they are checked.
+/// A range that has not been checked.
 #[derive(::serde::Deserialize)]
 #[serde(rename = "Range", deny_unknown_fields)]
 struct RangeMirror {
@@ -152,7 +226,7 @@ impl Serialize for Range {
 
 impl Serialize for Ranges<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        // `Vec` because binary formats want the number in front.
+        // `Vec` because binary formats write the length first.
         to.collect_seq(self.iter().collect::<Vec<_>>())
     }
 }
@@ -165,7 +239,11 @@ impl Serialize for RangeBuf {
 
 impl<'de> Deserialize<'de> for RangeBuf {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        RangeBuf::new(Vec::deserialize(from)?).map_err(D::Error::custom)
+        let ranges = Vec::deserialize(from)?;
+        if ranges.is_empty() {
+            return Err(D::Error::invalid_length(0, &"at least one range"));
+        }
+        RangeBuf::new(ranges).map_err(D::Error::custom)
     }
 }
 

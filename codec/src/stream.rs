@@ -1,11 +1,27 @@
-//! The return path as a stream: bytes in any split in, messages out.
+//! Incremental decoder of a return path: input in any split in, messages out.
 //!
-//! Sans-IO. A [`Stream`] holds at most one incomplete frame, and the received
-//! bitmap that is arriving. The bitmap's memory grows with the bytes that have
-//! arrived, never with the size that the peer announces, never beyond the
-//! limit, and is given back once the bitmap has been looked at. How the input
-//! is split makes no difference to what comes out. After an error the stream
-//! stays broken: the protocol offers no way to find the next message.
+//! A [`Stream`] does no I/O. It stores at most one incomplete frame and the
+//! received bitmap that is arriving. The memory for a bitmap grows with the bytes
+//! that have arrived, not with the announced size, up to the limit, and is freed
+//! by the call after the one that returned the bitmap. The items do not depend on
+//! how the input is split. After an error, every call returns the same error: the
+//! protocol cannot resynchronise.
+//!
+//! ```
+//! use retpath_codec::Qemu;
+//! use retpath_codec::stream::{Item, Stream};
+//!
+//! let mut stream = Stream::<Qemu>::new(0);
+//! let mut input = &[0, 2, 0, 4, 0, 0, 0, 1, 0, 6][..];
+//! while let Some(item) = stream.next(&mut input)? {
+//!     if let Item::Message { offset, message } = item {
+//!         println!("{offset}: {message:?}");
+//!     }
+//! }
+//! // The input ended inside the second message.
+//! assert_eq!(stream.finish().unwrap_err().rule.name(), "cut-short");
+//! # Ok::<(), retpath_codec::DecodeError>(())
+//! ```
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -13,99 +29,100 @@ use core::mem;
 
 use crate::bitmap::{self, Bitmap};
 use crate::error::{DecodeError, Rule};
-use crate::frame::{Decoded, Dialect, Trailer, decode};
+use crate::frame::{Decoded, Dialect, MAX_FRAME, Trailer, decode};
 use crate::num::wide;
-
-/// Longest frame of any return path: header and 512 bytes of payload.
-const MAX_FRAME: usize = 4 + 512;
 
 /// Incremental decoder of a return path.
 #[derive(Clone, Debug)]
 pub struct Stream<D> {
-    place: Place,
-    /// The start of a frame whose rest has not arrived.
+    progress: Progress,
+    /// The first bytes of an incomplete frame.
     held: [u8; MAX_FRAME],
     len: usize,
-    /// At least this many bytes of that frame have not arrived.
+    /// Minimum number of bytes that are missing from that frame.
     missing: usize,
-    /// Size field, bitmap and end mark, as far as they have arrived.
+    /// The received part of size field, bitmap and end mark.
     trailer: Vec<u8>,
     limit: u64,
     dialect: PhantomData<D>,
 }
 
-/// Where a stream stands.
+/// The position in the stream.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    /// Bytes in front of the item that is arriving.
+struct Progress {
+    /// Offset of the current item, in bytes.
     offset: u64,
     state: State,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// A frame is next.
+    /// Before a frame.
     Fresh,
-    /// The start of a frame is held.
+    /// Inside a frame.
     Held,
-    /// A bitmap's size field is next, or has arrived in part.
+    /// Before or inside the size field of a bitmap.
     Size,
-    /// The size field, and perhaps more, of a trailer of `whole` bytes has
-    /// arrived.
+    /// Inside a trailer of `whole` bytes, after its size field.
     Bitmap { whole: usize },
-    /// A bitmap has been handed out; a frame is next.
+    /// Before a frame, after a bitmap that was returned.
     Seen,
-    /// Nothing may follow.
+    /// After the last message.
     Ended,
-    /// The peer broke the protocol.
+    /// After an error.
     Broken(DecodeError),
 }
 
-/// What a return path consists of.
+/// An item of a return path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a, M> {
-    /// A message. The bitmap of a RECV_BITMAP is the next item.
+    /// A message. After RECV_BITMAP, the next item is its bitmap.
     Message {
-        /// Where its frame starts, in bytes from the start of the stream.
+        /// Offset of the frame, in bytes from the start of the stream.
         offset: u64,
         /// The message.
         message: M,
     },
-    /// The bitmap that belongs to the message before.
+    /// The bitmap of the preceding RECV_BITMAP.
     Bitmap {
-        /// Where its size field is, in bytes from the start of the stream.
+        /// Offset of the size field, in bytes from the start of the stream.
         offset: u64,
         /// The bitmap.
         bitmap: Bitmap<'a>,
     },
 }
 
-/// An [`Item`] that owns what it holds.
+/// An [`Item`] that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemBuf<M> {
-    /// A message. The bitmap of a RECV_BITMAP is the next item.
+    /// A message. After RECV_BITMAP, the next item is its bitmap.
     Message {
-        /// Where its frame starts, in bytes from the start of the stream.
+        /// Offset of the frame, in bytes from the start of the stream.
         offset: u64,
         /// The message.
         message: M,
     },
-    /// The bitmap that belongs to the message before.
+    /// The bitmap of the preceding RECV_BITMAP.
     Bitmap {
-        /// Where its size field is, in bytes from the start of the stream.
+        /// Offset of the size field, in bytes from the start of the stream.
         offset: u64,
-        /// The bitmap's bytes, for [`Bitmap::new`].
+        /// The bytes of the bitmap, for [`Bitmap::new`].
         bytes: Vec<u8>,
     },
 }
 
 impl<D: Dialect> Stream<D> {
-    /// Starts at the beginning of a stream. A received bitmap may have at most
-    /// `limit` bytes; see [`Stream::limit_bitmap`].
+    /// Makes a decoder for a return path from its beginning. Received bitmaps of
+    /// more than `limit` bytes are refused; see [`Stream::limit_bitmap`].
     pub fn new(limit: u64) -> Self {
-        const { assert!(D::HEADER + D::MAX_PAYLOAD <= MAX_FRAME, "no return path") };
+        const {
+            assert!(
+                D::HEADER + D::MAX_PAYLOAD <= MAX_FRAME,
+                "not a dialect of the return path"
+            )
+        };
         Self {
-            place: Place {
+            progress: Progress {
                 offset: 0,
                 state: State::Fresh,
             },
@@ -118,57 +135,58 @@ impl<D: Dialect> Stream<D> {
         }
     }
 
-    /// Sets the limit, in bytes, for bitmaps whose size has not been read yet.
-    /// A caller that knows the block sets [`bitmap::size`] of its pages when
-    /// it gets the RECV_BITMAP message.
+    /// Sets the maximum size of bitmaps in bytes, from the next size field on.
+    ///
+    /// A caller that knows the RAM block sets [`bitmap::size`] of its pages when
+    /// it receives the RECV_BITMAP.
     pub fn limit_bitmap(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// Bytes of the stream consumed so far, those of an incomplete item
-    /// included; after an error the offset that the error names.
+    /// Returns the number of bytes consumed, including those of an incomplete
+    /// item; after an error, the offset in the error.
     pub fn offset(&self) -> u64 {
-        let partial = match self.place.state {
+        let partial = match self.progress.state {
             State::Held => self.len,
             State::Size | State::Bitmap { .. } => self.trailer.len(),
             State::Broken(error) => return error.offset,
             State::Fresh | State::Seen | State::Ended => 0,
         };
-        self.place.offset + wide(partial)
+        self.progress.offset + wide(partial)
     }
 
-    /// The next item, taken from the front of `input`; `None` when `input` has
-    /// been used up and more is needed.
+    /// Decodes the next item and advances `input` past its bytes. Returns `None`
+    /// when `input` is consumed and more is needed.
     ///
     /// # Errors
     ///
-    /// The peer broke the protocol; every later call fails the same way.
+    /// Fails when the input is malformed. Every later call returns the same
+    /// error.
     pub fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
-        match self.place.state {
+        match self.progress.state {
             State::Fresh => self.fresh(input),
             State::Held => self.held(input),
             State::Size => self.size(input),
             State::Bitmap { whole } => self.bitmap(whole, input),
             State::Seen => {
                 self.trailer = Vec::new();
-                self.place.state = State::Fresh;
+                self.progress.state = State::Fresh;
                 self.fresh(input)
             }
             State::Ended if input.is_empty() => Ok(None),
-            State::Ended => Err(self.place.broken(DecodeError {
-                offset: 0,
-                message: None,
-                field: None,
-                rule: Rule::AfterShut,
-            })),
+            State::Ended => {
+                Err(self
+                    .progress
+                    .broken(DecodeError::new(0, None, None, Rule::AfterShut)))
+            }
             State::Broken(error) => Err(error),
         }
     }
 
-    /// As [`Stream::next`], with a copy of what the item borrows.
+    /// As [`Stream::next`], with an item that owns its bytes.
     ///
     /// # Errors
     ///
@@ -189,13 +207,14 @@ impl<D: Dialect> Stream<D> {
         }))
     }
 
-    /// Says that the stream has ended.
+    /// Checks that the stream may end here.
     ///
     /// # Errors
     ///
-    /// It ended inside an item, with [`Rule::CutShort`], or had already failed.
+    /// [`Rule::CutShort`] when the stream ends inside an item, or the error of
+    /// [`Stream::next`].
     pub fn finish(&self) -> Result<(), DecodeError> {
-        let (message, have, need) = match self.place.state {
+        let (message, have, need) = match self.progress.state {
             State::Fresh | State::Seen | State::Ended => return Ok(()),
             State::Broken(error) => return Err(error),
             State::Held => (None, self.len, self.missing),
@@ -208,15 +227,15 @@ impl<D: Dialect> Stream<D> {
                 (Some(bitmap::LABEL), have, whole - have)
             }
         };
-        Err(DecodeError {
-            offset: self.place.offset,
+        Err(DecodeError::new(
+            self.progress.offset,
             message,
-            field: None,
-            rule: Rule::CutShort { have, need },
-        })
+            None,
+            Rule::CutShort { have, need },
+        ))
     }
 
-    /// A frame of which nothing has been seen: most are read where they are.
+    /// Decodes a frame from its first byte, usually without copying it.
     fn fresh<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
@@ -227,17 +246,17 @@ impl<D: Dialect> Stream<D> {
             Ok(Decoded::Message { rest, .. }) => *input = &input[whole.len() - rest.len()..],
             Ok(Decoded::Need(_)) if whole.is_empty() => {}
             Ok(Decoded::Need(need)) => {
-                self.place.state = State::Held;
+                self.progress.state = State::Held;
                 self.missing = whole.len();
                 self.hold(input);
                 self.missing = need;
             }
             Err(_) => {}
         }
-        self.place.settle::<D>(decoded, whole)
+        self.progress.settle::<D>(decoded, whole)
     }
 
-    /// A frame whose start is held.
+    /// Decodes a frame whose first bytes were stored.
     fn held<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
@@ -252,12 +271,12 @@ impl<D: Dialect> Stream<D> {
                 _ => break,
             }
         }
-        // Once more, now that the frame may be lent to the caller.
+        // Decoded again because the loop cannot lend the frame to the caller.
         let frame = &self.held[..mem::take(&mut self.len)];
-        self.place.settle::<D>(decode::<D>(frame), frame)
+        self.progress.settle::<D>(decode::<D>(frame), frame)
     }
 
-    /// Moves bytes that are missing from the input to the frame that is held.
+    /// Moves missing bytes from the input to the stored frame.
     fn hold(&mut self, input: &mut &[u8]) {
         let (now, later) = input.split_at(self.missing.min(input.len()));
         self.held[self.len..self.len + now.len()].copy_from_slice(now);
@@ -266,7 +285,7 @@ impl<D: Dialect> Stream<D> {
         *input = later;
     }
 
-    /// A bitmap whose size is not known yet.
+    /// Reads the size field of a bitmap.
     fn size<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
@@ -276,14 +295,14 @@ impl<D: Dialect> Stream<D> {
         }
         match bitmap::measure(&self.trailer, self.limit) {
             Ok(whole) => {
-                self.place.state = State::Bitmap { whole };
+                self.progress.state = State::Bitmap { whole };
                 self.bitmap(whole, input)
             }
-            Err(error) => Err(self.place.broken(error)),
+            Err(error) => Err(self.progress.broken(error)),
         }
     }
 
-    /// A bitmap whose trailer has `whole` bytes.
+    /// Reads a trailer of `whole` bytes.
     fn bitmap<'a, 'i: 'a>(
         &'a mut self,
         whole: usize,
@@ -294,17 +313,17 @@ impl<D: Dialect> Stream<D> {
         }
         match bitmap::open(&self.trailer) {
             Ok(bitmap) => {
-                let offset = self.place.offset;
-                self.place.offset += wide(whole);
-                self.place.state = State::Seen;
+                let offset = self.progress.offset;
+                self.progress.offset += wide(whole);
+                self.progress.state = State::Seen;
                 Ok(Some(Item::Bitmap { offset, bitmap }))
             }
-            Err(error) => Err(self.place.broken(error)),
+            Err(error) => Err(self.progress.broken(error)),
         }
     }
 
-    /// Moves bytes from the input to the trailer until it has `whole`, and
-    /// says whether it has. Memory at most doubles, up to `whole`.
+    /// Moves bytes from the input to the trailer until it has `whole` bytes, and
+    /// returns whether it has. Its memory at most doubles, up to `whole` bytes.
     fn collect(&mut self, whole: usize, input: &mut &[u8]) -> bool {
         let trailer = &mut self.trailer;
         let (now, later) = input.split_at((whole - trailer.len()).min(input.len()));
@@ -318,16 +337,20 @@ impl<D: Dialect> Stream<D> {
     }
 }
 
-impl Place {
-    /// Passes what is at the start of `whole` on.
+impl Progress {
+    /// Turns a decoded frame into an item and moves past it.
     fn settle<'a, D: Dialect>(
         &mut self,
         decoded: Result<Decoded<'a, D::Message<'a>>, DecodeError>,
         whole: &[u8],
     ) -> Result<Option<Item<'a, D::Message<'a>>>, DecodeError> {
         match decoded {
-            Ok(Decoded::Message { message, rest }) => {
-                self.state = match D::trailer(&message) {
+            Ok(Decoded::Message {
+                message,
+                trailer,
+                rest,
+            }) => {
+                self.state = match trailer {
                     Trailer::Bitmap => State::Size,
                     Trailer::End => State::Ended,
                     Trailer::None | Trailer::Package(_) => State::Fresh,
@@ -341,7 +364,7 @@ impl Place {
         }
     }
 
-    /// Remembers an error, with its offset in the stream.
+    /// Stores an error, with its offset in the stream.
     #[cold]
     fn broken(&mut self, error: DecodeError) -> DecodeError {
         let error = error.based(self.offset);

@@ -1,10 +1,36 @@
-//! The return path for `tokio_util::codec`: a `Decoder` and an `Encoder`.
+//! Both directions for `tokio_util::codec`.
 //!
-//! What comes out are [`Item`]s: messages, and the received bitmap that
-//! follows a RECV_BITMAP, each of them owned. What goes in are messages, a
-//! [`Bitmap`], or an [`Item`]. The protocol has no way to go on after a
-//! malformed message, and neither has this codec: after an error drop it and
-//! the connection. Never panics; memory is bounded as [`Stream`] says.
+//! [`ReturnPath`] decodes and encodes a return path. Its items are messages, and
+//! the received bitmap that follows a RECV_BITMAP. It encodes messages, a
+//! [`Bitmap`], or such an item.
+//!
+//! [`Forward`] decodes a channel of a forward stream. Its items are
+//! [`ForwardItem`]s: events that own their bytes.
+//!
+//! The protocol cannot resynchronise: after an error, drop the codec and close
+//! the connection. Nothing here panics. Memory is bounded as [`Stream`] and
+//! [`forward::Options`] describe.
+//!
+//! ```
+//! use futures_util::StreamExt;
+//! use retpath_codec::forward::{Event, Options};
+//! use retpath_codec::tokio::Forward;
+//! use tokio_util::codec::FramedRead;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let socket = &b"QEVM\0\0\0\x03\0"[..]; // any tokio::io::AsyncRead
+//! let mut channel = FramedRead::new(socket, Forward::new(Options::default()));
+//! while let Some(item) = channel.next().await {
+//!     let item = item?;
+//!     match item.event.as_event() {
+//!         Event::Header => assert_eq!(item.offset, 0),
+//!         event => println!("{} {}", item.offset, event.label()),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{fmt, io};
 
@@ -14,36 +40,57 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use crate::bitmap::{self, Bitmap};
 use crate::error::{DecodeError, EncodeError};
+use crate::forward::{self, Decoded, EventBuf};
 use crate::frame::{Dialect, Encode};
 use crate::generated::{qemu, v7};
 use crate::name::BlockName;
 use crate::stream::{ItemBuf, Stream};
 
-/// What a return path of dialect `D` consists of.
+/// An item of a return path of dialect `D`.
 pub type Item<D> = ItemBuf<<D as Dialect>::Owned>;
 
 /// Decodes and encodes a return path.
 #[derive(Clone, Debug)]
 pub struct ReturnPath<D> {
     stream: Stream<D>,
-    /// Reused by the encoder.
+    /// Buffer of the encoder.
     frame: Vec<u8>,
 }
 
-/// Why a return path fails.
+/// Decodes a channel of a forward stream.
+///
+/// The RAM blocks that records refer to are
+/// [`decoder().blocks()`](forward::Decoder::blocks).
+#[derive(Clone, Debug)]
+pub struct Forward {
+    decoder: forward::Decoder,
+}
+
+/// An event of a forward stream, and its position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ForwardItem {
+    /// Offset in bytes from the start of the channel.
+    pub offset: u64,
+    /// The event.
+    pub event: EventBuf,
+}
+
+/// Errors of the codecs.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
-    /// The peer broke the protocol, or the stream ended inside an item.
+    /// The peer violated the protocol, or the channel ended inside an item.
     Decode(DecodeError),
-    /// The value can be no message.
+    /// The value cannot be encoded.
     Encode(EncodeError),
     /// Reading or writing failed.
     Io(io::Error),
 }
 
 impl<D: Dialect> ReturnPath<D> {
-    /// Starts at the beginning of a return path. A received bitmap may have
-    /// at most `limit` bytes; see [`Stream::limit_bitmap`].
+    /// Makes a codec for a return path from its beginning. Received bitmaps of
+    /// more than `limit` bytes are refused; see [`Stream::limit_bitmap`].
     pub fn new(limit: u64) -> Self {
         Self {
             stream: Stream::new(limit),
@@ -51,12 +98,11 @@ impl<D: Dialect> ReturnPath<D> {
         }
     }
 
-    /// As [`Stream::limit_bitmap`].
+    /// Sets the limit for bitmaps; see [`Stream::limit_bitmap`].
     pub fn limit_bitmap(&mut self, limit: u64) {
         self.stream.limit_bitmap(limit);
     }
 
-    /// Writes a message as one piece.
     fn put(&mut self, message: &impl Encode, to: &mut BytesMut) -> Result<(), Error> {
         self.frame.clear();
         message.encode(&mut self.frame)?;
@@ -66,11 +112,8 @@ impl<D: Dialect> ReturnPath<D> {
 
     fn put_bitmap(&mut self, bitmap: Bitmap<'_>, to: &mut BytesMut) -> Result<(), Error> {
         let mut trailer = Vec::new();
-        bitmap::encode(bitmap, &mut trailer).map_err(|rule| EncodeError {
-            message: bitmap::LABEL,
-            field: Some(bitmap::FIELD),
-            rule,
-        })?;
+        bitmap::encode(bitmap, &mut trailer)
+            .map_err(|rule| EncodeError::new(bitmap::LABEL, Some(bitmap::FIELD), rule))?;
         to.extend_from_slice(&trailer);
         Ok(())
     }
@@ -96,6 +139,58 @@ impl<D: Dialect> Decoder for ReturnPath<D> {
     }
 }
 
+impl Forward {
+    /// Makes a codec for the first channel of a migration.
+    pub fn new(options: forward::Options) -> Self {
+        forward::Decoder::new(options).into()
+    }
+
+    /// Borrows the decoder.
+    pub fn decoder(&self) -> &forward::Decoder {
+        &self.decoder
+    }
+
+    /// Returns the decoder, for example to make that of a resumed channel.
+    pub fn into_decoder(self) -> forward::Decoder {
+        self.decoder
+    }
+}
+
+/// Makes a codec for any channel.
+impl From<forward::Decoder> for Forward {
+    fn from(decoder: forward::Decoder) -> Self {
+        Self { decoder }
+    }
+}
+
+impl Decoder for Forward {
+    type Item = ForwardItem;
+    type Error = Error;
+
+    fn decode(&mut self, from: &mut BytesMut) -> Result<Option<ForwardItem>, Error> {
+        let offset = self.decoder.offset();
+        match self.decoder.next(from)? {
+            Decoded::Need(need) => {
+                from.reserve(need.min(forward::MAX_ITEM));
+                Ok(None)
+            }
+            Decoded::Event { event, size } => {
+                let event = event.to_buf();
+                from.advance(size);
+                Ok(Some(ForwardItem { offset, event }))
+            }
+        }
+    }
+
+    fn decode_eof(&mut self, from: &mut BytesMut) -> Result<Option<ForwardItem>, Error> {
+        self.decoder.close();
+        match self.decode(from)? {
+            Some(item) => Ok(Some(item)),
+            None => Ok(self.decoder.finish(from).map(|()| None)?),
+        }
+    }
+}
+
 impl<N: BlockName> Encoder<qemu::Message<N>> for ReturnPath<qemu::Qemu> {
     type Error = Error;
 
@@ -112,7 +207,7 @@ impl<N: BlockName> Encoder<v7::Message<N>> for ReturnPath<v7::V7> {
     }
 }
 
-/// The bitmap that belongs behind the RECV_BITMAP just written.
+/// Encodes the bitmap that must follow a RECV_BITMAP.
 impl<D: Dialect> Encoder<Bitmap<'_>> for ReturnPath<D> {
     type Error = Error;
 
@@ -121,7 +216,7 @@ impl<D: Dialect> Encoder<Bitmap<'_>> for ReturnPath<D> {
     }
 }
 
-/// What was decoded, with its offset ignored.
+/// Encodes what was decoded; its offset is ignored.
 impl<D: Dialect> Encoder<ItemBuf<D::Owned>> for ReturnPath<D> {
     type Error = Error;
 
@@ -154,9 +249,9 @@ impl From<io::Error> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Decode(error) => write!(f, "malformed return path: {error}"),
+            Self::Decode(error) => write!(f, "malformed input at {error}"),
             Self::Encode(error) => error.fmt(f),
-            Self::Io(error) => write!(f, "return path: {error}"),
+            Self::Io(error) => write!(f, "connection failed: {error}"),
         }
     }
 }

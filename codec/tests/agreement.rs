@@ -1,10 +1,9 @@
-//! The codec and the tables' walker agree on a million frames, random and
-//! nearly valid ones, in all three dialects.
+//! Codec and oracle agree on a million random and mutated frames of all dialects.
 
 use std::collections::BTreeMap;
 
 use retpath_codec::command::Commands;
-use retpath_codec::near::Defect;
+use retpath_codec::mutate::Defect;
 use retpath_codec::{Decoded, Dialect, Qemu, V7, check, decode};
 use retpath_random::Random;
 use retpath_spec::model::{self, Field, Kind, Rule};
@@ -14,7 +13,7 @@ use retpath_spec::table::DIALECTS;
 /// A tenth of all frames.
 const FRAMES: u32 = 100_000;
 
-/// A value that the field can hold, and mostly may have.
+/// A value for the field, usually a valid one.
 fn value(field: &Field, random: &mut Random) -> Value {
     match field.kind {
         Kind::U8 => Value::Number(number(field, 8, random)),
@@ -44,7 +43,7 @@ fn number(field: &Field, bits: u32, random: &mut Random) -> u64 {
     }
 }
 
-/// An integer of that many bits: small, at an edge, or any.
+/// An integer of that many bits: small, a boundary value, or arbitrary.
 fn edge(bits: u32, random: &mut Random) -> u64 {
     match random.index(40) {
         0 => 0,
@@ -65,7 +64,7 @@ fn nearly_valid<D: Dialect>(table: &model::Dialect, random: &mut Random) -> Vec<
     let mut frame = oracle::write(table, row, &values);
     for _ in 0..random.index(3) {
         let [high, low] = [random.byte(), random.byte()];
-        // Positions near the start, where the fields are, as often as others.
+        // Half of the positions are near the start, where the fields are.
         let high = if random.index(2) == 0 { 0 } else { high };
         let at = u16::from_be_bytes([high, low]);
         Defect::new(random.byte(), at, random.byte()).apply::<D>(&mut frame);
@@ -75,7 +74,7 @@ fn nearly_valid<D: Dialect>(table: &model::Dialect, random: &mut Random) -> Vec<
     frame
 }
 
-/// Random bytes behind a header that is mostly possible.
+/// Random bytes after a header that is usually valid.
 fn random_frame(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
     let mut frame = Vec::from(table.lead);
     let number = if random.index(16) == 0 {
@@ -96,7 +95,7 @@ fn random_frame(table: &model::Dialect, random: &mut Random) -> Vec<u8> {
     frame
 }
 
-/// Compares the verdicts on frames of `make`, and counts them.
+/// Compares codec and oracle on frames of `make`, and counts the results.
 fn agree<D: Dialect>(
     seed: u64,
     frames: u32,
@@ -108,7 +107,7 @@ fn agree<D: Dialect>(
     let mut verdicts = BTreeMap::new();
     for _ in 0..frames {
         let frame = make(table, &mut random);
-        check::walker::<D>(&frame);
+        check::oracle::<D>(&frame);
         let verdict = match decode::<D>(&frame) {
             Ok(Decoded::Need(_)) => "need",
             Ok(Decoded::Message { .. }) => "message",
@@ -119,8 +118,7 @@ fn agree<D: Dialect>(
     verdicts
 }
 
-/// Every verdict there is must have been seen often: else the test shows less
-/// than it says.
+/// Asserts that every result was frequent, so that the comparison covers it.
 fn seen(verdicts: &BTreeMap<&str, u32>, wanted: &[&str]) {
     for name in wanted {
         let times = verdicts.get(name).copied().unwrap_or(0);
@@ -141,27 +139,27 @@ const COMMON: [&str; 9] = [
 ];
 
 #[test]
-fn agrees_on_nearly_valid_frames_of_qemu_1() {
+fn agrees_on_mutated_frames_of_qemu_1() {
     let verdicts = agree::<Qemu>(1, 2 * FRAMES, nearly_valid::<Qemu>);
     seen(&verdicts, &COMMON);
     seen(&verdicts, &["too-long", "value", "zero", "overflow"]);
 }
 
 #[test]
-fn agrees_on_nearly_valid_frames_of_qemu_2() {
+fn agrees_on_mutated_frames_of_qemu_2() {
     let verdicts = agree::<Qemu>(2, 2 * FRAMES, nearly_valid::<Qemu>);
     seen(&verdicts, &COMMON);
 }
 
 #[test]
-fn agrees_on_nearly_valid_frames_of_the_draft() {
+fn agrees_on_mutated_frames_of_the_draft() {
     let verdicts = agree::<V7>(3, 2 * FRAMES, nearly_valid::<V7>);
     seen(&verdicts, &COMMON);
     seen(&verdicts, &["too-long", "zero", "overflow"]);
 }
 
 #[test]
-fn agrees_on_nearly_valid_commands() {
+fn agrees_on_mutated_commands() {
     let verdicts = agree::<Commands>(4, 2 * FRAMES, nearly_valid::<Commands>);
     seen(&verdicts, &COMMON);
     seen(&verdicts, &["lead", "value", "zero", "overflow"]);

@@ -1,5 +1,4 @@
-//! Recorded return paths of real migrations: every byte is understood, and
-//! written again as it was.
+//! Recorded return paths of real migrations decode and encode to the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,15 +8,15 @@ use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{Encode, Message, NameBuf, Qemu, check};
 
-/// Largest bitmap of these guests of 16 MiB, in bytes.
+/// Maximum size of the bitmaps of these guests of 16 MiB, in bytes.
 const LIMIT: u64 = 512;
 
-/// What is in a recording, counted without this codec.
+/// The contents of a recording, counted without this codec.
 struct Expected {
     file: &'static str,
     /// PONG, REQ_PAGES_ID, REQ_PAGES, RECV_BITMAP, RESUME_ACK, SHUT.
     counts: [usize; 6],
-    /// Pages received, in the order of the bitmaps.
+    /// Received pages, in the order of the bitmaps.
     received: &'static [u64],
 }
 
@@ -29,7 +28,7 @@ const fn plain(file: &'static str, requests: usize) -> Expected {
     }
 }
 
-/// The first connection of a migration whose link was cut.
+/// The first connection of a migration that was interrupted.
 const fn cut(file: &'static str) -> Expected {
     Expected {
         file,
@@ -87,7 +86,7 @@ fn items(bytes: &[u8]) -> Vec<ItemBuf<Message<NameBuf>>> {
 }
 
 #[test]
-fn knows_every_recorded_return_path() {
+fn reads_every_recorded_return_path() {
     let mut files: Vec<String> = fs::read_dir(folder())
         .expect("the recordings are there")
         .map(|entry| {
@@ -105,7 +104,7 @@ fn knows_every_recorded_return_path() {
 }
 
 #[test]
-fn understands_every_byte() {
+fn decodes_every_byte() {
     for expected in EXPECTED {
         let bytes = capture(expected.file);
         let mut counts = BTreeMap::new();
@@ -129,7 +128,7 @@ fn understands_every_byte() {
 }
 
 #[test]
-fn writes_every_byte_again() {
+fn encodes_every_byte_again() {
     for expected in EXPECTED {
         let bytes = capture(expected.file);
         let mut out = Vec::new();
@@ -148,7 +147,7 @@ fn writes_every_byte_again() {
 }
 
 #[test]
-fn obeys_every_law() {
+fn holds_all_properties() {
     for expected in EXPECTED {
         let bytes = capture(expected.file);
         for size in [1, 3, 7, 16, 64, 1000] {

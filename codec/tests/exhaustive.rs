@@ -1,5 +1,5 @@
-//! Everything of a kind: every header, every length of every message, every
-//! small change of every sample.
+//! Exhaustive comparisons with the oracle: every header, every length of every
+//! message, every small change of every sample.
 
 mod samples;
 
@@ -25,15 +25,14 @@ fn header<D: Dialect>(number: u16, len: u16) -> Vec<u8> {
     bytes
 }
 
-/// What the tables say of the lengths of the message with this number.
+/// Returns the legal payload lengths of this message number.
 fn bounds<D: Dialect>(number: u16) -> Option<(usize, usize)> {
     let table = table::<D>();
     let row = table.messages.iter().find(|row| row.number == number)?;
     Some(oracle::payload_bounds(table, row))
 }
 
-/// Asks for every header of 2^32 what the codec says, and compares it with the
-/// tables' numbers and lengths.
+/// Decodes all 2^32 headers and compares the results with the tables.
 fn every_header<D: Dialect>() {
     let (lead, limit) = (table::<D>().lead.len(), table::<D>().max_payload);
     let mut bytes = header::<D>(0, 0);
@@ -61,7 +60,7 @@ fn every_header<D: Dialect>() {
                     Rule::Length { len: it, .. } => {
                         it == len && len <= limit && !(min..=max).contains(&len)
                     }
-                    // Of no payload at all.
+                    // Without a payload.
                     _ => len == 0 && min == 0,
                 },
                 (Err(error), None) => match error.rule {
@@ -79,19 +78,19 @@ fn every_header<D: Dialect>() {
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_header_of_the_merged_dialect() {
+fn agrees_on_every_header_of_the_merged_dialect() {
     every_header::<Qemu>();
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_header_of_the_draft() {
+fn agrees_on_every_header_of_the_draft() {
     every_header::<V7>();
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_header_of_a_command() {
+fn agrees_on_every_header_of_a_command() {
     every_header::<Commands>();
 }
 
@@ -107,35 +106,35 @@ fn every_length<D: Samples>() {
         for len in 0..=u16::MAX {
             let mut bytes = header::<D>(row.number, len);
             let header = bytes.len();
-            check::walker::<D>(&bytes);
-            // The sample, cut or with zeros behind it; and something of what
-            // is too long anyway.
+            check::oracle::<D>(&bytes);
+            // The sample, truncated or followed by zeros; too long payloads are
+            // truncated.
             bytes.extend(payload);
             let (_, most) = oracle::payload_bounds(table::<D>(), row);
             bytes.resize(header + usize::from(len).min(most + 1), 0);
-            check::walker::<D>(&bytes);
+            check::oracle::<D>(&bytes);
         }
     }
 }
 
 #[test]
-fn judges_every_length_of_every_message_of_the_merged_dialect() {
+fn agrees_on_every_length_of_every_merged_message() {
     every_length::<Qemu>();
 }
 
 #[test]
-fn judges_every_length_of_every_message_of_the_draft() {
+fn agrees_on_every_length_of_every_draft_message() {
     every_length::<V7>();
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_length_of_every_command() {
+fn agrees_on_every_length_of_every_command() {
     every_length::<Commands>();
 }
 
-/// Hands out `bytes` with each byte changed to every value, which includes
-/// every single bit flipped, and without each byte. How many that were.
+/// Calls a function with `bytes` with each byte changed to every value, and with each
+/// byte removed. Returns the number of calls.
 fn edits(bytes: &[u8], mut check: impl FnMut(&[u8])) -> usize {
     let mut edited = bytes.to_vec();
     for at in 0..bytes.len() {
@@ -150,8 +149,8 @@ fn edits(bytes: &[u8], mut check: impl FnMut(&[u8])) -> usize {
     bytes.len() * 257
 }
 
-/// Hands out `bytes` with every value put in front of each byte, and behind
-/// the last one. How many that were.
+/// Calls a function with `bytes` with every value inserted at every position. Returns
+/// the number of calls.
 fn insertions(bytes: &[u8], mut check: impl FnMut(&[u8])) -> usize {
     for at in 0..=bytes.len() {
         let mut edited = bytes.to_vec();
@@ -165,7 +164,7 @@ fn insertions(bytes: &[u8], mut check: impl FnMut(&[u8])) -> usize {
 }
 
 fn judge<D: Dialect>(bytes: &[u8]) {
-    check::walker::<D>(bytes);
+    check::oracle::<D>(bytes);
     check::canonical::<D>(bytes);
 }
 
@@ -182,40 +181,40 @@ fn every_insertion<D: Samples>() -> usize {
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_the_merged_dialect() {
+fn agrees_on_every_edited_byte_of_the_merged_dialect() {
     assert!(every_edit::<Qemu>() > 100_000);
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_the_draft() {
+fn agrees_on_every_edited_byte_of_the_draft() {
     assert!(every_edit::<V7>() > 90_000);
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_a_command() {
+fn agrees_on_every_edited_byte_of_a_command() {
     assert!(every_edit::<Commands>() > 100_000);
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_byte_put_into_a_message_of_the_merged_dialect() {
+fn agrees_on_every_byte_of_a_merged_message() {
     assert!(every_insertion::<Qemu>() > 100_000);
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_byte_put_into_a_message_of_the_draft() {
+fn agrees_on_every_byte_of_a_draft_message() {
     assert!(every_insertion::<V7>() > 90_000);
 }
 
 #[test]
 #[ignore = "minutes in a debug build; run by .ci/run with --release"]
-fn judges_every_byte_put_into_a_command() {
+fn agrees_on_every_byte_of_a_command() {
     assert!(every_insertion::<Commands>() > 100_000);
 }
 
 #[test]
-fn judges_every_edit_of_a_byte_of_a_bitmap() {
+fn agrees_on_every_edited_byte_of_a_bitmap() {
     let mut trailer = Vec::new();
     let bitmap = Bitmap::new(&[0xff, 1, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0]);
     bitmap::encode(bitmap, &mut trailer).expect("whole words");

@@ -1,5 +1,4 @@
-//! What the incremental decoder allocates, as a counting allocator sees it,
-//! and the limit of received bitmaps.
+//! Allocations of the incremental decoder, counted, and the limit of bitmaps.
 
 mod samples;
 
@@ -8,7 +7,7 @@ use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{DecodeError, Encode, Qemu, Rule, V7};
 use samples::{Samples, hex};
 
-/// A stream that has seen RECV_BITMAP and its bitmap's size.
+/// A stream after RECV_BITMAP and the size field of its bitmap.
 fn announced(limit: u64, size: u64) -> (Stream<Qemu>, Result<(), DecodeError>) {
     let mut stream = Stream::<Qemu>::new(limit);
     let frame = hex("0005 0002 01 'x'");
@@ -34,7 +33,7 @@ fn refuses_a_bitmap_over_the_limit_without_memory_for_it() {
 }
 
 #[test]
-fn takes_a_bitmap_of_exactly_the_limit() {
+fn accepts_a_bitmap_of_exactly_the_limit() {
     assert_eq!(announced(64, 64).1, Ok(()));
     let refused = announced(63, 64).1.expect_err("is over the limit");
     assert_eq!(
@@ -48,7 +47,7 @@ fn takes_a_bitmap_of_exactly_the_limit() {
 }
 
 #[test]
-fn takes_memory_only_for_bytes_that_have_arrived() {
+fn allocates_only_for_bytes_that_have_arrived() {
     let chunk = vec![0xff; 1 << 16];
     let memory = measure(|| {
         let (mut stream, refused) = announced(u64::MAX, 1 << 60);
@@ -58,12 +57,12 @@ fn takes_memory_only_for_bytes_that_have_arrived() {
         }
         assert_eq!(stream.offset(), 6 + 8 + (1 << 20));
     });
-    // A buffer that doubles, and its successor while it is copied.
+    // The buffer and its successor of twice the size, during the copy.
     assert!(memory.bytes_max < 3 << 20, "{memory:?}");
 }
 
 #[test]
-fn takes_no_more_memory_than_the_bitmap_needs() {
+fn allocates_no_more_than_the_bitmap_needs() {
     let size = (1 << 20) + 8;
     let bytes = [&vec![0xff; size][..], &hex("0123456789abcdef")].concat();
     for pieces in [100, 1000, size] {
@@ -80,9 +79,9 @@ fn takes_no_more_memory_than_the_bitmap_needs() {
             };
             assert_eq!(bitmap.as_bytes().len(), size);
         });
-        // The last buffer, and the one before it while it is copied.
+        // The last buffer and its predecessor, during the copy.
         assert!(memory.bytes_max <= 2 * announced_total(size), "{memory:?}");
-        // It doubles: nobody's small pieces make it copy over and over.
+        // It doubles, so that small pieces do not cause many copies.
         assert!(memory.count_total < 40, "{memory:?}");
     }
 }
@@ -92,7 +91,7 @@ fn announced_total(size: usize) -> u64 {
 }
 
 #[test]
-fn gives_memory_back_after_a_bitmap() {
+fn frees_the_memory_of_a_bitmap() {
     let mut stream = Stream::<Qemu>::new(1 << 20);
     let size = 1_u64 << 20;
     let bytes = [
@@ -111,7 +110,7 @@ fn gives_memory_back_after_a_bitmap() {
 }
 
 #[test]
-fn keeps_a_size_it_has_accepted_when_the_limit_falls() {
+fn keeps_an_accepted_size_when_the_limit_is_lowered() {
     let (mut stream, refused) = announced(64, 8);
     assert_eq!(refused, Ok(()));
     stream.limit_bitmap(0);

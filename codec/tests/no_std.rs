@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Makes a static library of `codec/tests/no_std` with these features; says
-/// what the compiler had against it.
+/// Builds `codec/tests/no_std` as a static library with these features, and returns
+/// the errors of the compiler.
 fn link(features: &str) -> Result<(), String> {
     let codec = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no_std");
     let mut cargo = Command::new(env!("CARGO"));
-    // Flags of this build, such as those that measure coverage, need std.
+    // Flags of this build, such as those for coverage, may require std.
     for variable in [
         "RUSTFLAGS",
         "CARGO_ENCODED_RUSTFLAGS",
@@ -39,7 +39,7 @@ fn link(features: &str) -> Result<(), String> {
 #[test]
 fn needs_neither_std_nor_an_allocator() {
     link("").expect("the parser needs nothing");
-    // The same build does notice.
+    // With these features the same build fails.
     let alloc = link("alloc").expect_err("there is no allocator");
     assert!(alloc.contains("no global memory allocator"), "{alloc}");
     let std = link("encode").expect_err("std brings its own panic handler");

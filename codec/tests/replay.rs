@@ -1,4 +1,4 @@
-//! Every file of `corpus/` through the codec's fuzz targets that read it.
+//! Replays the files of `corpus/` through the fuzz targets that read them.
 
 #[path = "../../corpus/files.rs"]
 mod files;
@@ -30,8 +30,8 @@ fn split() {
 }
 
 #[test]
-fn walker() {
-    replay("walker", target::walker);
+fn oracle() {
+    replay("oracle", target::oracle);
 }
 
 #[test]
@@ -40,26 +40,26 @@ fn forward() {
 }
 
 #[test]
-fn targets_take_any_bytes() {
+fn targets_accept_any_bytes() {
     let mut random = Random::new(1);
     for len in 0..400 {
         let bytes = random.bytes(len);
         target::return_path(&bytes);
         target::round_trip(&bytes);
         target::split(&bytes);
-        target::walker(&bytes);
+        target::oracle(&bytes);
         target::forward(&bytes);
     }
 }
 
 #[test]
-fn leaves_no_folder_without_a_reader() {
+fn has_a_reader_for_every_folder() {
     let read: BTreeSet<String> = READERS.iter().map(|(folder, _)| (*folder).into()).collect();
     assert_eq!(read, folders());
 }
 
 #[test]
-fn knows_every_fuzz_target() {
+fn replays_every_fuzz_target() {
     let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
     let found: BTreeSet<String> = files::entries(&targets)
         .into_iter()

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use retpath_codec::forward::{Decoder, Event, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{BlockName, Message, NameBuf, Qemu};
 use retpath_engine::Channel::{self, Main, Preempt};
@@ -96,7 +96,7 @@ impl Replay {
         mut bytes: &'a [u8],
         stop: impl Fn(&Self) -> bool,
     ) -> &'a [u8] {
-        while let Step::Event { event, size } = decoder.next(bytes).unwrap() {
+        while let Decoded::Event { event, size } = decoder.next(bytes).unwrap() {
             self.event(channel, event);
             bytes = &bytes[size..];
             if stop(self) {

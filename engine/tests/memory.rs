@@ -169,8 +169,7 @@ fn reports_a_huge_page_pool_that_is_too_small() {
     let pool = pool.trim_start_matches(|c: char| c.is_ascii_digit());
     assert_eq!(
         pool,
-        " | sudo tee /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages` (`retpath doctor` \
-         shows the pools)"
+        " | sudo tee /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages`"
     );
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event, Identity, Options, SectionKind};
 use retpath_codec::wire::section::MAGIC;
 use retpath_codec::{BlockName, NameBuf};
 
@@ -165,7 +165,7 @@ impl Told {
         let mut decoder = Decoder::new(options);
         decoder.close();
         let mut rest = bytes;
-        while let Ok(Step::Event { event, size }) = decoder.next(rest) {
+        while let Ok(Decoded::Event { event, size }) = decoder.next(rest) {
             let (raw, behind) = rest.split_at(size);
             told.event(&event, raw, decoder.target_page());
             rest = behind;

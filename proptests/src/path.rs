@@ -49,7 +49,7 @@ impl<M: Encode + Clone> Path<M> {
         message.encode(&mut self.bytes).expect("a valid message");
         self.items.push(ItemBuf::Message { offset, message });
         match decode::<D>(&self.bytes[at..]) {
-            Ok(Decoded::Message { message, .. }) => D::trailer(&message),
+            Ok(Decoded::Message { trailer, .. }) => trailer,
             other => panic!("encoded message decodes as {other:?}"),
         }
     }

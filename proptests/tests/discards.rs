@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use retpath_codec::command::{Command, RangeList};
-use retpath_codec::forward::{Decoder, Event, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 use retpath_codec::{BlockName, NameBuf};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
@@ -122,20 +122,20 @@ fn whole(blocks: &Blocks, dirty: &BTreeSet<Page>) -> BTreeSet<Page> {
 
 /// Returns the pages that a stream discards, and checks the commands' form.
 fn discarded(blocks: &Blocks, bytes: &[u8]) -> BTreeSet<Page> {
-    let mut decoder = Decoder::new(Options {
-        target_page: TARGET,
-        host_page: blocks
-            .iter()
-            .map(|block| block.page)
-            .min()
-            .expect("valid block"),
-        ..Options::default()
-    });
+    let mut decoder = Decoder::new(
+        Options::default().target_page(TARGET).host_page(
+            blocks
+                .iter()
+                .map(|block| block.page)
+                .min()
+                .expect("block exists"),
+        ),
+    );
     let mut all = BTreeSet::new();
     // Block and end of the last range.
     let mut last = (0, 0);
     let mut rest = bytes;
-    while let Step::Event { event, size } = decoder.next(rest).expect("valid stream") {
+    while let Decoded::Event { event, size } = decoder.next(rest).expect("valid stream") {
         rest = &rest[size..];
         let Event::Command(Command::PostcopyRamDiscard { block, ranges }) = event else {
             continue;

@@ -53,7 +53,7 @@ enum Verdict {
 
 fn verdict<P: Parse>(input: &[u8]) -> Verdict {
     match P::parse(input) {
-        Ok(Decoded::Message { message, rest }) => {
+        Ok(Decoded::Message { message, rest, .. }) => {
             Verdict::Message(message.view().into_owned(), rest.len())
         }
         Ok(Decoded::Need(_)) => Verdict::Need,
@@ -64,7 +64,7 @@ fn verdict<P: Parse>(input: &[u8]) -> Verdict {
 /// The message at the start of a valid stream, and what follows it.
 fn one<P: Parse>(input: &[u8]) -> (P::Message<'_>, &[u8]) {
     match P::parse(input) {
-        Ok(Decoded::Message { message, rest }) => (message, rest),
+        Ok(Decoded::Message { message, rest, .. }) => (message, rest),
         Ok(Decoded::Need(_)) => panic!("{} waits for more of a whole frame", P::NAME),
         Err(error) => panic!("{} refuses a valid frame: {error:?}", P::NAME),
     }

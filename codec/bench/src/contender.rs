@@ -4,7 +4,7 @@
 
 use std::fmt::Debug;
 
-use retpath_codec::{Decoded, Message, Name};
+use retpath_codec::{Decoded, Dialect, Message, Name, Qemu};
 
 /// What [`Parse::parse`] gives: a message and what follows it, or how many
 /// bytes are missing at least.
@@ -47,5 +47,15 @@ pub(crate) trait View {
 impl View for Message<Name<'_>> {
     fn view(&self) -> Message<Name<'_>> {
         *self
+    }
+}
+
+/// What [`Parse::parse`] returns for a message.
+#[inline(always)]
+pub(crate) fn decoded<M: View>(message: M, rest: &[u8]) -> Decoded<'_, M> {
+    Decoded::Message {
+        trailer: Qemu::trailer(&message.view()),
+        message,
+        rest,
     }
 }

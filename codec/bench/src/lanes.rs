@@ -118,7 +118,7 @@ fn read_all<P: Parse>(mut input: &[u8]) {
 fn messages<P: Parse>(mut input: &[u8]) -> Vec<P::Message<'_>> {
     let mut messages = Vec::new();
     while !input.is_empty() {
-        let Ok(Decoded::Message { message, rest }) = P::parse(input) else {
+        let Ok(Decoded::Message { message, rest, .. }) = P::parse(input) else {
             panic!("{} refuses a frame", P::NAME);
         };
         messages.push(message);

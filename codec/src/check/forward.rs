@@ -1,4 +1,4 @@
-//! Properties of the forward stream's channels.
+//! Properties of channels of the forward stream.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -8,12 +8,12 @@ use core::iter;
 
 use crate::error::DecodeError;
 use crate::forward::ram::Record;
-use crate::forward::{Decoder, Event, MAX_ITEM, Options, Step};
+use crate::forward::{Decoded, Decoder, Event, MAX_ITEM, Options};
 use crate::generated::section::MAGIC;
 use crate::num::wide;
 
-/// A stream up to the switch, in front of the resumed and preempt channels
-/// that are checked: two blocks, of which the second has larger pages.
+/// A stream up to the switch, for the resumed and preempt channels: two blocks, of
+/// which the second has larger pages.
 const FIRST: &[u8] = b"QEVM\0\0\0\x03\
     \x08\0\x01\0\0\
     \x08\0\x03\0\x10\0\0\0\0\0\x01\x10\0\0\0\0\0\0\0\x10\0\
@@ -24,10 +24,11 @@ const FIRST: &[u8] = b"QEVM\0\0\0\x03\
     \0\0\0\0\0\0\0\x10\x7e\0\0\0\x01\
     \x08\0\x07\0\x04\0\0\0\x0a\x08\0\x04\0\0\x08\0\x05\0\0";
 
-/// Everything that must hold for the bytes of a forward stream's channel, whole
-/// and a few bytes at a time. Bytes that open with "QEVM" are a main channel;
-/// others are read as a resumed channel and as a preempt channel, with a first
-/// channel and without one.
+/// Checks all properties of a channel of the forward stream, decoded in one piece
+/// and a few bytes at a time.
+///
+/// Bytes that start with "QEVM" are a main channel; others are decoded as a resumed
+/// channel and as a preempt channel, with a first channel and without one.
 pub fn forward(bytes: &[u8]) {
     for decoder in decoders(bytes) {
         let whole = read(decoder.clone(), bytes, |_| usize::MAX);
@@ -36,8 +37,8 @@ pub fn forward(bytes: &[u8]) {
     }
 }
 
-/// A channel that arrives in pieces of `sizes` bytes, and then the rest in one,
-/// says what it says as a whole.
+/// Checks that a channel decodes the same in one piece and in pieces of `sizes`
+/// bytes.
 pub fn split_forward(bytes: &[u8], sizes: impl IntoIterator<Item = usize> + Clone) {
     for decoder in decoders(bytes) {
         let whole = read(decoder.clone(), bytes, |_| usize::MAX);
@@ -47,10 +48,10 @@ pub fn split_forward(bytes: &[u8], sizes: impl IntoIterator<Item = usize> + Clon
     }
 }
 
-/// The decoders that the bytes may be for.
+/// Returns the decoders for the bytes.
 fn decoders(bytes: &[u8]) -> Vec<Decoder> {
     let options = Options {
-        // So that no few bytes make a test slow.
+        // Keeps short inputs fast.
         max_blocks: 64,
         max_sections: 64,
         ..Options::default()
@@ -66,7 +67,7 @@ fn decoders(bytes: &[u8]) -> Vec<Decoder> {
     }
     let mut first = Decoder::new(options.clone());
     let mut rest = FIRST;
-    while let Ok(Step::Event { size, .. }) = first.next(rest) {
+    while let Ok(Decoded::Event { size, .. }) = first.next(rest) {
         rest = &rest[size..];
     }
     assert!(rest.is_empty() && first.is_running());
@@ -78,8 +79,7 @@ fn decoders(bytes: &[u8]) -> Vec<Decoder> {
     ]
 }
 
-/// What a channel says: events, with neighbouring chunks of the same thing
-/// joined, and how it ends.
+/// The events of a channel, with consecutive chunks joined, and its end.
 #[derive(Debug, PartialEq)]
 struct Story {
     events: Vec<Told>,
@@ -89,17 +89,17 @@ struct Story {
 #[derive(Debug, PartialEq)]
 struct Told {
     label: &'static str,
-    /// The section whose state it is a part of, for chunks.
+    /// The section of a chunk.
     chunk: Option<u64>,
     offset: u64,
     size: usize,
 }
 
-/// Reads a channel, checking every step. `pace` says how many bytes arrive when
-/// that many are needed.
+/// Decodes a channel and checks every step. `pace` returns how many bytes arrive
+/// when that many are needed.
 fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize) -> Story {
     let mut events: Vec<Told> = Vec::new();
-    // What has been taken, and what lies in front of the decoder.
+    // Bytes that were consumed, and bytes that were offered.
     let (mut at, mut have) = (0, 0);
     let mut needed = 0;
     let end = loop {
@@ -108,7 +108,7 @@ fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize
         let offset = decoder.offset();
         assert_eq!(offset, wide(at));
         match decoder.next(view) {
-            Ok(Step::Event { event, size }) => {
+            Ok(Decoded::Event { event, size }) => {
                 assert!(have >= needed, "came early: {event:?}");
                 needed = 0;
                 sound(&decoder, &event, &view[..size]);
@@ -116,7 +116,7 @@ fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize
                 at += size;
                 have -= size;
             }
-            Ok(Step::Need(need)) => {
+            Ok(Decoded::Need(need)) => {
                 assert!(need > 0 && have.saturating_add(need) <= MAX_ITEM);
                 assert_eq!(decoder.offset(), offset, "took what was not enough");
                 needed = needed.max(have.saturating_add(need));
@@ -140,7 +140,7 @@ fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize
     Story { events, end }
 }
 
-/// An event is written as the bytes it came from, and lies inside its block.
+/// Checks that an event encodes to its bytes and that its page is inside its block.
 fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
     let mut out = vec![0xaa];
     assert_eq!(
@@ -149,6 +149,10 @@ fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
         "{event:?}"
     );
     assert_eq!((out[0], &out[1..]), (0xaa, bytes), "{event:?}");
+    assert_eq!(event.to_buf().as_event(), *event);
+    let mut written = Vec::new();
+    assert!(event.encode_to(decoder.blocks(), &mut written).is_ok());
+    assert_eq!(written, bytes, "{event:?}");
     assert!(!bytes.is_empty() || *event == Event::PackageEnd);
     if let Event::Record(Record::Zero { block, offset, .. } | Record::Page { block, offset, .. }) =
         *event
@@ -164,7 +168,7 @@ fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
     }
 }
 
-/// The fast way over a page ends where the usual way does.
+/// Checks that `continued_page` agrees with `next`.
 fn fast_way(decoder: &Decoder, bytes: &[u8]) {
     let Some(&word) = bytes.first_chunk::<8>() else {
         return;
@@ -177,7 +181,7 @@ fn fast_way(decoder: &Decoder, bytes: &[u8]) {
     assert_eq!(fast.continued_page(word, true), Some((block, offset)));
     let mut usual = decoder.clone();
     let step = usual.next(bytes);
-    let Ok(Step::Event { event, size }) = step else {
+    let Ok(Decoded::Event { event, size }) = step else {
         return assert_eq!(step.err(), None, "the usual way takes no page there");
     };
     let page = Record::Page {
@@ -211,7 +215,7 @@ fn tell(events: &mut Vec<Told>, event: &Event<'_>, offset: u64, size: usize) {
     });
 }
 
-/// A decoder that has found an error finds no other.
+/// Checks that a decoder returns its error again.
 fn broken(decoder: &mut Decoder, bytes: &[u8], error: DecodeError) {
     for more in iter::once(&[][..]).chain([bytes]) {
         assert_eq!(decoder.next(more), Err(error));

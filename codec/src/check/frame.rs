@@ -3,31 +3,37 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Debug;
+use std::io::ErrorKind;
 
-use super::walker;
+use super::oracle;
 use crate::error::{DecodeError, Rule};
 use crate::frame::{Decoded, Dialect, Encode, Value, decode};
 use crate::num::wide;
 
-/// Everything that must hold for bytes at whose start a frame of dialect `D`
-/// may be.
+/// Checks all properties of bytes that may start with a frame of dialect `D`.
 pub fn frame<D: Dialect>(bytes: &[u8]) {
-    walker::<D>(bytes);
+    oracle::<D>(bytes);
     canonical::<D>(bytes);
     prefixes::<D>(bytes);
     borrows::<D>(bytes);
 }
 
-/// What is decoded is encoded as the bytes it came from, borrowed or owned, to
-/// a vector or to a slice; and nothing behind it matters.
+/// Checks that a decoded message encodes to its bytes, borrowed and owned, to every
+/// kind of output, and does not depend on the bytes after it.
 pub fn canonical<D: Dialect>(bytes: &[u8]) {
-    let Ok(Decoded::Message { message, rest }) = decode::<D>(bytes) else {
+    let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(bytes) else {
         return;
     };
     let frame = &bytes[..bytes.len() - rest.len()];
     assert!(frame.len() <= D::HEADER + D::MAX_PAYLOAD);
-    let alone = decode::<D>(frame);
-    assert_eq!(alone, Ok(Decoded::Message { message, rest: &[] }));
+    assert_eq!(
+        decode::<D>(frame),
+        Ok(Decoded::Message {
+            message,
+            trailer: D::trailer(&message),
+            rest: &[],
+        })
+    );
     encodes_as(&message, frame);
     encodes_as(&D::into_owned(message), frame);
 }
@@ -36,6 +42,10 @@ fn encodes_as(message: &(impl Encode + Debug), frame: &[u8]) {
     let mut out = vec![0xaa];
     assert_eq!(message.encode(&mut out), Ok(()), "{message:?}");
     assert_eq!((out[0], &out[1..]), (0xaa, frame), "{message:?}");
+
+    let mut written = Vec::new();
+    assert!(message.encode_to(&mut written).is_ok(), "{message:?}");
+    assert_eq!(written, frame, "{message:?}");
 
     let mut room = vec![0xaa; frame.len() + 1];
     assert_eq!(
@@ -58,19 +68,23 @@ fn encodes_as(message: &(impl Encode + Debug), frame: &[u8]) {
     }
 }
 
-/// A value is encoded as a frame from which the same value is decoded, or
-/// refused without a trace.
+/// Checks that a message decodes from its encoding, or that encoding fails and
+/// writes nothing.
 pub fn value<D: Dialect>(message: &D::Owned) {
     let mut bytes = Vec::new();
     if let Err(error) = message.encode(&mut bytes) {
         assert!(bytes.is_empty(), "{message:?}: {error}");
         let into = message.encode_into(&mut [0; 1 << 17]);
         assert_eq!(into, Err(error), "{message:?}");
+        let kind = message.encode_to(&mut bytes).map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::InvalidInput), "{message:?}");
+        assert!(bytes.is_empty(), "{message:?}");
         return;
     }
     let Ok(Decoded::Message {
         message: decoded,
         rest: [],
+        ..
     }) = decode::<D>(&bytes)
     else {
         panic!("{message:?} is encoded as {bytes:02x?}, which is no frame");
@@ -79,20 +93,20 @@ pub fn value<D: Dialect>(message: &D::Owned) {
     frame::<D>(&bytes);
 }
 
-/// Every prefix of the bytes asks for more, counting down to the byte that
-/// decides; from there on the verdict stays the same, whatever follows.
+/// Checks that every prefix asks for more, counting down to the byte that decides,
+/// and that the result does not depend on later bytes.
 pub fn prefixes<D: Dialect>(bytes: &[u8]) {
     let longest = bytes.len().min(D::HEADER + D::MAX_PAYLOAD);
     countdown(&bytes[..longest], |bytes| match decode::<D>(bytes) {
         Ok(Decoded::Need(need)) => Verdict::Need(need),
-        Ok(Decoded::Message { message, rest }) => {
+        Ok(Decoded::Message { message, rest, .. }) => {
             Verdict::Message(bytes.len() - rest.len(), D::into_owned(message))
         }
         Err(error) => Verdict::Refused(error),
     });
 }
 
-/// What a decoder says of some bytes.
+/// The result of decoding some bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Verdict<M> {
     Need(usize),
@@ -100,7 +114,7 @@ pub(super) enum Verdict<M> {
     Refused(DecodeError),
 }
 
-/// Checks [`prefixes`] for any kind of verdict.
+/// Checks [`prefixes`] for any decoder.
 pub(super) fn countdown<M: Clone + Debug + PartialEq>(
     bytes: &[u8],
     verdict: impl Fn(&[u8]) -> Verdict<M>,
@@ -134,9 +148,9 @@ pub(super) fn countdown<M: Clone + Debug + PartialEq>(
     }
 }
 
-/// Names lie in the input: nothing is copied.
+/// Checks that names borrow from the input.
 pub fn borrows<D: Dialect>(bytes: &[u8]) {
-    let Ok(Decoded::Message { message, rest }) = decode::<D>(bytes) else {
+    let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(bytes) else {
         return;
     };
     let frame = bytes[..bytes.len() - rest.len()].as_ptr_range();

@@ -1,19 +1,24 @@
-//! The properties of the codec, as plain functions over bytes: fuzz targets,
-//! proptests and the codec's own tests call them.
+//! The properties of the codec, as functions of bytes.
 //!
-//! Each takes any bytes whatever, and panics if a property does not hold for
-//! them; that is its only result. No randomness, no state.
+//! Fuzz targets, property tests and the tests of this crate call them. Each accepts
+//! any bytes and panics if a property does not hold. They are deterministic.
+//!
+//! ```
+//! use retpath_codec::{Qemu, check};
+//!
+//! check::frame::<Qemu>(&[0, 2, 0, 4, 0, 0, 0, 1]);
+//! ```
 
 mod forward;
 mod frame;
+mod oracle;
 mod stream;
 pub mod target;
-mod walker;
 
 #[cfg(test)]
 mod tests;
 
 pub use forward::{forward, split_forward};
 pub use frame::{borrows, canonical, frame, prefixes, value};
+pub use oracle::oracle;
 pub use stream::{split, stream, trailer};
-pub use walker::walker;

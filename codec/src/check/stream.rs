@@ -1,4 +1,4 @@
-//! Properties of a return path, and of the bitmaps in it.
+//! Properties of a return path and its bitmaps.
 
 use alloc::vec::Vec;
 use core::iter;
@@ -11,21 +11,22 @@ use crate::frame::{Decoded, Dialect, Trailer, decode};
 use crate::num::wide;
 use crate::stream::{ItemBuf, Stream};
 
-/// Everything that must hold for a return path of dialect `D`, whole and in
-/// pieces of `sizes` bytes, whose bitmaps have at most `limit` bytes.
+/// Checks all properties of a return path of dialect `D`, in one piece and in pieces
+/// of `sizes` bytes. `limit` is the maximum size of bitmaps.
 pub fn stream<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Item = usize>) {
     split::<D>(bytes, limit, []);
     split::<D>(bytes, limit, sizes);
     let mut rest = bytes;
     while let Ok(Decoded::Message {
-        message,
+        trailer,
         rest: next,
+        ..
     }) = decode::<D>(rest)
     {
         frame::<D>(rest);
         rest = next;
-        if D::trailer(&message) == Trailer::Bitmap {
-            trailer(rest, limit);
+        if trailer == Trailer::Bitmap {
+            self::trailer(rest, limit);
             let Ok(Decoded::Message { rest: next, .. }) = bitmap::decode(rest, limit) else {
                 return;
             };
@@ -35,16 +36,19 @@ pub fn stream<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Ite
     frame::<D>(rest);
 }
 
-/// What must hold for bytes at whose start the trailer of a RECV_BITMAP may
-/// be, whose bitmap has at most `limit` bytes.
+/// Checks all properties of bytes that may start with a bitmap of at most `limit`
+/// bytes.
 pub fn trailer(bytes: &[u8], limit: u64) {
     let mut longest = bytes.len();
-    if let Ok(Decoded::Message { message, rest }) = bitmap::decode(bytes, limit) {
+    if let Ok(Decoded::Message { message, rest, .. }) = bitmap::decode(bytes, limit) {
         longest -= rest.len();
         let whole = &bytes[..bytes.len() - rest.len()];
         let mut out = Vec::new();
         assert_eq!(bitmap::encode(message, &mut out), Ok(()));
         assert_eq!(out, whole);
+        let mut written = Vec::new();
+        assert!(bitmap::encode_to(message, &mut written).is_ok());
+        assert_eq!(written, whole);
         assert!(message.bits() / 8 <= limit);
         let set = (0..message.bits() + 64).filter(|page| message.is_received(*page));
         assert_eq!(wide(set.count()), message.received());
@@ -53,7 +57,7 @@ pub fn trailer(bytes: &[u8], limit: u64) {
     countdown(&bytes[..longest], |bytes| {
         match bitmap::decode(bytes, limit) {
             Ok(Decoded::Need(need)) => Verdict::Need(need),
-            Ok(Decoded::Message { message, rest }) => {
+            Ok(Decoded::Message { message, rest, .. }) => {
                 Verdict::Message(bytes.len() - rest.len(), Vec::from(message.as_bytes()))
             }
             Err(error) => Verdict::Refused(error),
@@ -61,8 +65,8 @@ pub fn trailer(bytes: &[u8], limit: u64) {
     });
 }
 
-/// A stream that gets the bytes in pieces of `sizes` bytes, and then the rest
-/// in one, yields what the bytes hold if looked at as a whole.
+/// Checks that a stream yields the same items in pieces of `sizes` bytes as `decode`
+/// on all bytes.
 pub fn split<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Item = usize>) {
     let mut stream = Stream::<D>::new(limit);
     let mut items = Vec::new();
@@ -105,29 +109,25 @@ pub fn split<D: Dialect>(bytes: &[u8], limit: u64, sizes: impl IntoIterator<Item
     assert_eq!(items, whole);
 }
 
-/// What a return path holds, by looking at all of it at once.
+/// Decodes a complete return path with `decode`.
 fn read_all<D: Dialect>(
     bytes: &[u8],
     limit: u64,
     items: &mut Vec<ItemBuf<D::Owned>>,
 ) -> Result<(), DecodeError> {
     let at = |rest: &[u8]| wide(bytes.len() - rest.len());
-    let error = |message, rest: &[u8], rule| DecodeError {
-        offset: at(rest),
-        message,
-        field: None,
-        rule,
-    };
+    let error = |message, rest: &[u8], rule| DecodeError::new(at(rest), message, None, rule);
     let mut rest = bytes;
     while !rest.is_empty() {
         let offset = at(rest);
-        let message = match decode::<D>(rest).map_err(|error| error.based(offset))? {
+        let (message, trailer) = match decode::<D>(rest).map_err(|error| error.based(offset))? {
             Decoded::Message {
                 message,
+                trailer,
                 rest: next,
             } => {
                 rest = next;
-                message
+                (message, trailer)
             }
             Decoded::Need(need) => {
                 let have = rest.len();
@@ -140,7 +140,7 @@ fn read_all<D: Dialect>(
         });
 
         let offset = at(rest);
-        match D::trailer(&message) {
+        match trailer {
             Trailer::None | Trailer::Package(_) => {}
             Trailer::End if rest.is_empty() => {}
             Trailer::End => return Err(error(None, rest, Rule::AfterShut)),
@@ -149,6 +149,7 @@ fn read_all<D: Dialect>(
                     Decoded::Message {
                         message,
                         rest: next,
+                        ..
                     } => {
                         rest = next;
                         let bytes = message.as_bytes().into();

@@ -1,7 +1,7 @@
-//! The fuzz targets' bodies: any bytes in, a panic if a property fails.
+//! The bodies of the fuzz targets.
 //!
-//! A target of `fuzz/` is one line that calls the function of its name here,
-//! and `tests/replay.rs` calls it with every file of `corpus/`.
+//! A target in `fuzz/` calls the function of its name; `tests/replay.rs` calls it
+//! with the files in `corpus/`.
 
 use crate::generated::section::MAGIC;
 use alloc::vec::Vec;
@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use arbitrary::{Result, Unstructured};
 
 use super::{
-    forward as forward_channel, frame, split as split_path, split_forward, stream, trailer, value,
-    walker as agree,
+    forward as forward_channel, frame, oracle as agree, split as split_path, split_forward, stream,
+    trailer, value,
 };
-use crate::arbitrary::{NearValid, number};
+use crate::arbitrary::{Mutated, number};
 use crate::bitmap::{self, Bitmap};
 use crate::command::{Command, Commands};
 use crate::frame::Dialect;
@@ -21,20 +21,19 @@ use crate::generated::v7::{self, V7};
 use crate::name::NameBuf;
 use crate::ranges::RangeBuf;
 
-/// Longest bitmap, in bytes: of a block of 16 GiB.
+/// Maximum size of bitmaps, in bytes: of a block of 16 GiB.
 const LIMIT: u64 = 512 << 10;
 
-/// The bytes are a return path, of either dialect.
+/// Treats the bytes as a return path of each dialect.
 pub fn return_path(bytes: &[u8]) {
     stream::<Qemu>(bytes, LIMIT, []);
     stream::<V7>(bytes, LIMIT, []);
 }
 
-/// The bytes are values: messages that are valid, or break a rule, or are
-/// nearly valid frames already.
+/// Treats the bytes as input for `Arbitrary`: valid messages, messages that break a
+/// rule, and mutated frames.
 pub fn round_trip(bytes: &[u8]) {
     let mut u = Unstructured::new(bytes);
-    // Bytes that are too few for a value are none.
     while !u.is_empty() && one(&mut u).is_ok() {}
 }
 
@@ -57,11 +56,11 @@ fn one(u: &mut Unstructured<'_>) -> Result<()> {
     }
 }
 
-fn nearly<D: Dialect>(near: NearValid<D>) {
+fn nearly<D: Dialect>(near: Mutated<D>) {
     frame::<D>(&near.frame);
 }
 
-/// Values whose fields may have no business in a message.
+/// Checks messages with arbitrary field values.
 fn unchecked((start, len, block, ranges, long, other): Fields) {
     value::<Qemu>(&Message::ReqPages { start, len });
     value::<Commands>(&Command::PostcopyRamDiscard {
@@ -78,12 +77,11 @@ fn unchecked((start, len, block, ranges, long, other): Fields) {
 
 type Fields = (u64, u32, NameBuf, RangeBuf, u64, Option<NameBuf>);
 
-/// The bytes are a channel, of either direction, and at their end the sizes of
-/// the pieces in which it arrives: the last byte says how many sizes there are,
-/// and each of the bytes in front of it is one.
+/// Treats the bytes as a channel of either direction, followed by the sizes of the
+/// pieces in which it arrives and, in the last byte, their number.
 pub fn split(bytes: &[u8]) {
     let (bytes, sizes) = pieces(bytes);
-    // Over and over, so that few sizes cut a long stream.
+    // Repeated, so that few sizes cut a long stream.
     let sizes = sizes.iter().cycle().map(|size| usize::from(*size));
     let sizes = sizes.take(bytes.len());
     if !bytes.starts_with(&MAGIC.to_be_bytes()) {
@@ -93,7 +91,7 @@ pub fn split(bytes: &[u8]) {
     split_forward(bytes, sizes);
 }
 
-/// What is in front of the sizes, and the sizes.
+/// Splits the input into channel and sizes.
 fn pieces(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some((&count, rest)) = bytes.split_last() else {
         return (bytes, &[]);
@@ -101,15 +99,15 @@ fn pieces(bytes: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(rest.len().saturating_sub(count.into()))
 }
 
-/// The bytes are a frame of any dialect: codec and walker say the same.
-pub fn walker(bytes: &[u8]) {
+/// Treats the bytes as a frame of each dialect and compares codec and oracle.
+pub fn oracle(bytes: &[u8]) {
     agree::<Qemu>(bytes);
     agree::<V7>(bytes);
     agree::<Commands>(bytes);
     frame::<Commands>(bytes);
 }
 
-/// The bytes are a channel of the forward stream.
+/// Treats the bytes as a channel of the forward stream.
 pub fn forward(bytes: &[u8]) {
     forward_channel(bytes);
 }

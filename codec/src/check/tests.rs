@@ -1,4 +1,4 @@
-//! The properties notice a codec that breaks them.
+//! Each property fails for a codec that violates it.
 
 use std::panic::catch_unwind;
 use std::vec::Vec;
@@ -11,39 +11,41 @@ use crate::frame::{Decoded, Dialect, Trailer, Value};
 use crate::generated::qemu::{Message, Qemu};
 use crate::name::{Name, NameBuf};
 
-/// The merged dialect, but for one lie.
+/// The merged dialect with one deviation.
 #[derive(Debug)]
-struct Lying<const LIE: u8>;
+struct Faulty<const FAULT: u8>;
 
 const NONE: u8 = 0;
-/// Asks for a byte too many, once it has a header.
+/// Asks for one byte too many after the header.
 const NEEDS_MORE: u8 = 1;
-/// Asks for no bytes when it has none.
+/// Asks for 0 bytes on empty input.
 const NEEDS_NOTHING: u8 = 2;
 /// Adds 1 to the value of a PONG.
 const MISREADS: u8 = 3;
-/// Leaves its last byte to the message behind it.
+/// Returns the last byte of the message as part of the rest.
 const LEAVES_A_BYTE: u8 = 4;
-/// Refuses at the byte behind the defect.
+/// Reports the offset after the defect.
 const REFUSES_ELSEWHERE: u8 = 5;
-/// Refuses for another reason.
+/// Reports another rule.
 const REFUSES_OTHERWISE: u8 = 6;
-/// Refuses a PONG in front of 0xff.
+/// Refuses a PONG that is followed by 0xff.
 const LOOKS_BEHIND: u8 = 7;
-/// Gives a field another name.
+/// Renames a field.
 const RENAMES: u8 = 8;
-/// Adds 1 to the value of a PONG when it becomes owned.
+/// Adds 1 to the value of a PONG in `into_owned`.
 const OWNS_OTHERS: u8 = 9;
-/// Gives names that are not in the input.
+/// Returns names that are not in the input.
 const COPIES: u8 = 10;
-/// Calls a number that it does not know by another.
+/// Reports another unknown number.
 const MISNUMBERS: u8 = 11;
-/// Takes no message that it has written.
+/// Refuses every message that it has encoded.
 const TAKES_NOTHING: u8 = 12;
+/// Shows a field as text, which no message has.
+const SHOWS_TEXT: u8 = 13;
 
-impl<const LIE: u8> Sealed for Lying<LIE> {}
+impl<const FAULT: u8> Sealed for Faulty<FAULT> {}
 
-impl<const LIE: u8> Dialect for Lying<LIE> {
+impl<const FAULT: u8> Dialect for Faulty<FAULT> {
     type Message<'a> = Message<Name<'a>>;
     type Owned = Message<NameBuf>;
     const NAME: &'static str = Qemu::NAME;
@@ -51,31 +53,26 @@ impl<const LIE: u8> Dialect for Lying<LIE> {
     const MAX_PAYLOAD: usize = Qemu::MAX_PAYLOAD;
 
     fn frame(input: &[u8]) -> Result<Decoded<'_, Self::Message<'_>>, DecodeError> {
-        let refused = DecodeError {
-            offset: 0,
-            message: None,
-            field: None,
-            rule: Rule::Reserved,
-        };
+        let refused = DecodeError::new(0, None, None, Rule::Reserved);
         let mut decoded = Qemu::frame(input);
         match &mut decoded {
-            Ok(Decoded::Need(need)) if LIE == NEEDS_MORE && input.len() > 4 => *need += 1,
-            Ok(Decoded::Need(need)) if LIE == NEEDS_NOTHING && input.is_empty() => *need = 0,
-            Ok(Decoded::Message { message, rest }) => match message {
-                _ if LIE == LEAVES_A_BYTE => *rest = &input[input.len() - rest.len() - 1..],
-                _ if LIE == TAKES_NOTHING => return Err(refused),
-                Message::Pong { value } if LIE == MISREADS => *value += 1,
-                Message::Pong { .. } if LIE == LOOKS_BEHIND && rest.starts_with(&[0xff]) => {
+            Ok(Decoded::Need(need)) if FAULT == NEEDS_MORE && input.len() > 4 => *need += 1,
+            Ok(Decoded::Need(need)) if FAULT == NEEDS_NOTHING && input.is_empty() => *need = 0,
+            Ok(Decoded::Message { message, rest, .. }) => match message {
+                _ if FAULT == LEAVES_A_BYTE => *rest = &input[input.len() - rest.len() - 1..],
+                _ if FAULT == TAKES_NOTHING => return Err(refused),
+                Message::Pong { value } if FAULT == MISREADS => *value += 1,
+                Message::Pong { .. } if FAULT == LOOKS_BEHIND && rest.starts_with(&[0xff]) => {
                     return Err(refused);
                 }
-                Message::RecvBitmap { block } if LIE == COPIES => {
+                Message::RecvBitmap { block } if FAULT == COPIES => {
                     *block = Name::new(b"ram").expect("a name");
                 }
                 _ => {}
             },
-            Err(error) if LIE == REFUSES_ELSEWHERE => error.offset += 1,
-            Err(error) if LIE == REFUSES_OTHERWISE => error.rule = Rule::Short,
-            Err(error) if LIE == MISNUMBERS => error.rule = Rule::Unknown { number: 7 },
+            Err(error) if FAULT == REFUSES_ELSEWHERE => error.offset += 1,
+            Err(error) if FAULT == REFUSES_OTHERWISE => error.rule = Rule::Short,
+            Err(error) if FAULT == MISNUMBERS => error.rule = Rule::Unknown { number: 7 },
             _ => {}
         }
         decoded
@@ -90,15 +87,16 @@ impl<const LIE: u8> Dialect for Lying<LIE> {
     }
 
     fn fields(message: &Self::Message<'_>, show: &mut dyn FnMut(&'static str, Value<'_>)) {
-        Qemu::fields(message, &mut |name, value| match LIE {
+        Qemu::fields(message, &mut |name, value| match FAULT {
             RENAMES => show("other", value),
+            SHOWS_TEXT => show(name, Value::Text(b"")),
             _ => show(name, value),
         });
     }
 
     fn into_owned(message: Self::Message<'_>) -> Self::Owned {
         match message {
-            Message::Pong { value } if LIE == OWNS_OTHERS => Message::Pong { value: value + 1 },
+            Message::Pong { value } if FAULT == OWNS_OTHERS => Message::Pong { value: value + 1 },
             message => message.into_owned(),
         }
     }
@@ -114,58 +112,59 @@ fn notices(property: fn(&[u8]), bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn an_honest_codec_passes() {
+fn accepts_a_correct_codec() {
     for bytes in [&PONG[..], &SHUT, &BITMAP, &UNKNOWN, &PONG[..3], &[]] {
-        frame::<Lying<NONE>>(bytes);
-        split::<Lying<NONE>>(bytes, 64, [1, 2]);
-        stream::<Lying<NONE>>(bytes, 64, [1, 2]);
+        frame::<Faulty<NONE>>(bytes);
+        split::<Faulty<NONE>>(bytes, 64, [1, 2]);
+        stream::<Faulty<NONE>>(bytes, 64, [1, 2]);
     }
-    value::<Lying<NONE>>(&Message::Pong { value: 9 });
+    value::<Faulty<NONE>>(&Message::Pong { value: 9 });
 }
 
 #[test]
-fn the_walker_is_not_to_be_lied_to() {
-    assert!(notices(walker::<Lying<NEEDS_MORE>>, &PONG[..5]));
-    assert!(notices(walker::<Lying<NEEDS_NOTHING>>, &[]));
-    assert!(notices(walker::<Lying<MISREADS>>, &PONG));
-    assert!(notices(walker::<Lying<LEAVES_A_BYTE>>, &PONG));
-    assert!(notices(walker::<Lying<REFUSES_ELSEWHERE>>, &UNKNOWN));
-    assert!(notices(walker::<Lying<REFUSES_OTHERWISE>>, &UNKNOWN));
-    assert!(notices(walker::<Lying<MISNUMBERS>>, &UNKNOWN));
-    assert!(notices(walker::<Lying<RENAMES>>, &PONG));
-    assert!(notices(walker::<Lying<TAKES_NOTHING>>, &PONG));
+fn oracle_detects_every_deviation() {
+    assert!(notices(oracle::<Faulty<NEEDS_MORE>>, &PONG[..5]));
+    assert!(notices(oracle::<Faulty<NEEDS_NOTHING>>, &[]));
+    assert!(notices(oracle::<Faulty<MISREADS>>, &PONG));
+    assert!(notices(oracle::<Faulty<LEAVES_A_BYTE>>, &PONG));
+    assert!(notices(oracle::<Faulty<REFUSES_ELSEWHERE>>, &UNKNOWN));
+    assert!(notices(oracle::<Faulty<REFUSES_OTHERWISE>>, &UNKNOWN));
+    assert!(notices(oracle::<Faulty<MISNUMBERS>>, &UNKNOWN));
+    assert!(notices(oracle::<Faulty<RENAMES>>, &PONG));
+    assert!(notices(oracle::<Faulty<SHOWS_TEXT>>, &PONG));
+    assert!(notices(oracle::<Faulty<TAKES_NOTHING>>, &PONG));
 }
 
 #[test]
-fn what_is_read_is_written_the_same_way_or_it_shows() {
-    assert!(notices(canonical::<Lying<MISREADS>>, &PONG));
-    assert!(notices(canonical::<Lying<LEAVES_A_BYTE>>, &PONG));
-    assert!(notices(canonical::<Lying<OWNS_OTHERS>>, &PONG));
+fn canonical_and_value_detect_deviations() {
+    assert!(notices(canonical::<Faulty<MISREADS>>, &PONG));
+    assert!(notices(canonical::<Faulty<LEAVES_A_BYTE>>, &PONG));
+    assert!(notices(canonical::<Faulty<OWNS_OTHERS>>, &PONG));
     let pong = Message::Pong { value: 9 };
-    assert!(catch_unwind(|| value::<Lying<OWNS_OTHERS>>(&pong)).is_err());
+    assert!(catch_unwind(|| value::<Faulty<OWNS_OTHERS>>(&pong)).is_err());
     let pong = Message::Pong { value: 9 };
-    assert!(catch_unwind(|| value::<Lying<TAKES_NOTHING>>(&pong)).is_err());
+    assert!(catch_unwind(|| value::<Faulty<TAKES_NOTHING>>(&pong)).is_err());
 }
 
 #[test]
-fn what_follows_a_frame_makes_no_difference_or_it_shows() {
-    assert!(notices(prefixes::<Lying<NEEDS_NOTHING>>, &PONG));
-    assert!(notices(prefixes::<Lying<NEEDS_MORE>>, &PONG));
-    assert!(notices(prefixes::<Lying<LOOKS_BEHIND>>, &PONG));
-    assert!(notices(borrows::<Lying<COPIES>>, &BITMAP));
+fn prefixes_and_borrows_detect_deviations() {
+    assert!(notices(prefixes::<Faulty<NEEDS_NOTHING>>, &PONG));
+    assert!(notices(prefixes::<Faulty<NEEDS_MORE>>, &PONG));
+    assert!(notices(prefixes::<Faulty<LOOKS_BEHIND>>, &PONG));
+    assert!(notices(borrows::<Faulty<COPIES>>, &BITMAP));
 }
 
 #[test]
-fn the_split_makes_no_difference_or_it_shows() {
-    // In one piece, the byte behind the frame is there to be looked at.
+fn split_detects_a_dependence_on_the_split() {
+    // In one piece, the byte after the frame is visible.
     let path = [&PONG[..], &[0xff; 4]].concat();
-    let apart: fn(&[u8]) = |bytes| split::<Lying<LOOKS_BEHIND>>(bytes, 64, [PONG.len()]);
+    let apart: fn(&[u8]) = |bytes| split::<Faulty<LOOKS_BEHIND>>(bytes, 64, [PONG.len()]);
     assert!(notices(apart, &path));
-    let whole: fn(&[u8]) = |bytes| stream::<Lying<MISREADS>>(bytes, 64, []);
+    let whole: fn(&[u8]) = |bytes| stream::<Faulty<MISREADS>>(bytes, 64, []);
     assert!(notices(whole, &PONG));
 }
 
-/// Demands that a decoder with these verdicts on 0, 1, 2… bytes is refused.
+/// Asserts that these results for 0, 1, 2… bytes are rejected.
 fn refused(verdicts: &[Verdict<u8>]) {
     let bytes = std::vec![0; verdicts.len() - 1];
     let counted = || {
@@ -178,16 +177,9 @@ fn refused(verdicts: &[Verdict<u8>]) {
 }
 
 #[test]
-fn waiting_counts_down_to_a_verdict_that_stays() {
+fn countdown_accepts_decreasing_needs_and_a_final_result() {
     use Verdict::{Message, Need, Refused};
-    let error = |offset, rule| {
-        Refused(DecodeError {
-            offset,
-            message: None,
-            field: None,
-            rule,
-        })
-    };
+    let error = |offset, rule| Refused(DecodeError::new(offset, None, None, rule));
     refused(&[Need(0)]);
     refused(&[Message(0, 1)]);
     refused(&[error(0, Rule::Zero)]);
@@ -199,7 +191,7 @@ fn waiting_counts_down_to_a_verdict_that_stays() {
     refused(&[Need(1), Message(1, 1), Message(1, 2)]);
     refused(&[Need(1), Message(1, 1), Need(1)]);
     refused(&[Need(1), error(0, Rule::Zero), error(0, Rule::Odd)]);
-    // These are sound.
+    // These are correct.
     let sound: [Vec<Verdict<u8>>; 3] = [
         std::vec![Need(2), Need(1), Message(2, 1), Message(2, 1)],
         std::vec![Need(1), Need(1), error(0, Rule::Zero)],

@@ -161,6 +161,7 @@ where
 }
 
 /// nom's `be_u64`, which becomes eight loads, in two halves, which become one.
+/// For complete input: of a part of it, it says what the half lacks.
 #[inline(always)]
 pub(crate) fn be_u64<'a>() -> impl Parser<Bytes<'a>, Output = u64, Error = Fault> {
     (be_u32(), be_u32()).map(|(high, low)| u64::from(high) << 32 | u64::from(low))

@@ -14,7 +14,7 @@ use std::vec::Vec;
 use cookie_factory::combinator::slice;
 use cookie_factory::{GenError, GenResult, SerializeFn, WriteContext};
 
-use crate::fit::Unfit;
+use crate::validate::Invalid;
 
 /// Where a message is written to.
 pub(crate) type Sink<W> = WriteContext<W>;
@@ -26,9 +26,9 @@ pub(crate) type Written<W> = Result<Sink<W>, Refused>;
 #[derive(Debug)]
 pub(crate) struct Refused;
 
-impl From<Unfit> for Refused {
+impl From<Invalid> for Refused {
     #[inline(always)]
-    fn from(_: Unfit) -> Self {
+    fn from(_: Invalid) -> Self {
         Self
     }
 }

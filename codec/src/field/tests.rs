@@ -138,7 +138,7 @@ fn bytes_do_not_panic_beyond_their_end() {
 }
 
 #[test]
-fn a_room_takes_all_of_a_write_or_nothing() {
+fn a_slice_writer_accepts_all_of_a_write_or_nothing() {
     let mut bytes = [0; 4];
     let mut room = Room(&mut bytes);
     assert_eq!(room.write(&[1, 2, 3]).ok(), Some(3));

@@ -1,7 +1,7 @@
-//! The RAM blocks that a stream has announced.
+//! The RAM blocks of a stream.
 //!
-//! In a blind decoder, which has not seen the announcement, a block is known
-//! from the first record that names it, and its length stays unknown.
+//! A decoder that has not seen the block list learns each block from the first
+//! record that names it; the length of such a block is unknown.
 
 use alloc::vec::Vec;
 
@@ -12,40 +12,53 @@ use crate::name::{BlockName, Name, NameBuf};
 
 /// A RAM block.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Block {
-    /// Its name.
+    /// Name of the block.
     pub name: NameBuf,
-    /// Its used length in bytes, if it has been announced on a channel that
-    /// the decoder has seen.
+    /// Used length in bytes; `None` when the decoder has not seen the block
+    /// list.
     pub len: Option<u64>,
-    /// Its page size in bytes: the stream's, the caller's, or the usual one.
+    /// Page size in bytes: from the stream, else from
+    /// [`Options::page_sizes`], else the default of the stream.
     pub page_size: u64,
 }
 
-/// A RAM block's place in [`Decoder::blocks`](super::Decoder::blocks).
+impl Block {
+    /// Makes a block.
+    pub const fn new(name: NameBuf, len: Option<u64>, page_size: u64) -> Self {
+        Self {
+            name,
+            len,
+            page_size,
+        }
+    }
+}
+
+/// Index of a RAM block in [`Decoder::blocks`](super::Decoder::blocks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(u32);
 
 impl BlockId {
-    /// The block at this index.
+    /// Makes the id of the block at this index.
     pub const fn new(index: u32) -> Self {
         Self(index)
     }
 
-    /// Index into [`Decoder::blocks`](super::Decoder::blocks).
+    /// Returns the index into [`Decoder::blocks`](super::Decoder::blocks).
     pub fn index(self) -> usize {
-        // Nothing with fewer than 32 bits is big enough for RAM blocks.
+        // Lossless on targets with at least 32 bits.
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
-/// The blocks, and how page sizes are found.
+/// The blocks, and what their page sizes follow from.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks {
     list: Vec<Block>,
-    /// Whether names that are not in the list are taken up.
+    /// Whether blocks are learned from names in records.
     learns: bool,
-    /// What POSTCOPY_ADVISE said.
+    /// The page sizes in POSTCOPY_ADVISE.
     pub(super) sizes: Option<PageSizes>,
 }
 
@@ -53,7 +66,7 @@ pub(super) struct Blocks {
 #[derive(Clone, Copy)]
 pub(super) enum Found {
     Known(BlockId),
-    /// One to be taken up once the whole record is there.
+    /// A block to add once the record is complete.
     New(BlockId),
 }
 
@@ -90,7 +103,7 @@ impl Blocks {
         u32::try_from(index).ok().map(BlockId)
     }
 
-    /// The block that a record or a command names.
+    /// Finds the block that a record or command names.
     pub(super) fn find(&self, name: Name<'_>, options: &Options) -> Result<Found, Rule> {
         match self.id(name.as_bytes()) {
             Some(id) => Ok(Found::Known(id)),
@@ -99,9 +112,9 @@ impl Blocks {
         }
     }
 
-    /// The place of one more block.
+    /// Returns the id for one more block.
     pub(super) fn room(&self, options: &Options) -> Result<BlockId, Rule> {
-        // So that a block's number has 32 bits, whatever the caller allows.
+        // Ids have 32 bits, whatever the caller allows.
         let limit = u32::try_from(options.max_blocks).unwrap_or(u32::MAX);
         let count = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
         within(u64::from(count) + 1, limit.into())?;
@@ -112,7 +125,7 @@ impl Blocks {
         self.list.push(block);
     }
 
-    /// Takes up a block of which only the name is known.
+    /// Adds a block of which only the name is known.
     pub(super) fn learn(&mut self, name: Name<'_>, options: &Options) {
         self.push(Block {
             name: name.to_buf(),
@@ -123,21 +136,21 @@ impl Blocks {
         });
     }
 
-    /// The page size of a block of which nothing else is said.
+    /// Returns the page size of blocks whose page size is not stated.
     pub(super) fn usual(&self, options: &Options) -> u64 {
         match self.sizes {
             Some(PageSizes { summary, .. }) if summary & options.host_page == 0 => {
-                // The lowest bit: the source's host page.
+                // The lowest bit is the host page size of the source.
                 summary & summary.wrapping_neg()
             }
             _ => options.host_page,
         }
     }
 
-    /// Checks that `len` bytes at `start` lie in a block.
+    /// Checks that `len` bytes from `start` are inside the block.
     pub(super) fn check(&self, id: BlockId, start: u64, len: u64) -> Result<(), Rule> {
         let Some(block) = self.list.get(id.index()) else {
-            // One that is about to be learned: it has no length.
+            // About to be learned: its length is unknown.
             return Range::new(start, len).map(drop);
         };
         match (start.checked_add(len), block.len) {
@@ -147,7 +160,7 @@ impl Blocks {
         }
     }
 
-    /// Checks that a range lies in a block and consists of whole pages of it.
+    /// Checks that a range is inside the block and consists of complete pages.
     pub(super) fn check_range(&self, id: BlockId, range: Range) -> Result<(), Rule> {
         self.check(id, range.start, range.len)?;
         let page = self.list.get(id.index()).map_or(1, |block| block.page_size);

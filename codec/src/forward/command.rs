@@ -1,4 +1,4 @@
-//! Commands: read by the generated code, judged here against the state of the
+//! Commands: decoded by generated code, checked here against the phase of the
 //! migration and the RAM blocks.
 
 use crate::command::{Command, Commands, PageSizes, RangeList, Ranges};
@@ -6,26 +6,26 @@ use crate::error::Rule;
 use crate::forward::Event;
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
+use crate::forward::expected::wide;
 use crate::forward::item::Piece;
 use crate::forward::options::within;
 use crate::forward::order::Phase;
-use crate::forward::place::wide;
 use crate::forward::ram::is_target_page;
 use crate::frame::{Decoded, Dialect, decode};
 use crate::name::Name;
 
-/// Where a command's payload starts.
+/// Offset of the payload of a command.
 const PAYLOAD: usize = Commands::HEADER;
 
 impl Decoder {
     pub(super) fn command<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
         let (command, size) = match decode::<Commands>(input)? {
             Decoded::Need(need) => return Err(Stop::Need(need)),
-            Decoded::Message { message, rest } => (message, input.len() - rest.len()),
+            Decoded::Message { message, rest, .. } => (message, input.len() - rest.len()),
         };
         let cursor = Cursor::new(input).of(command.label());
         let phase = self
-            .position()
+            .context()
             .command(&command)
             .map_err(|rule| cursor.fault_at(0, None, rule))?;
         match command {
@@ -49,7 +49,7 @@ impl Decoder {
                     .blocks
                     .find(block, &self.options)
                     .map_err(|rule| cursor.fault_at(PAYLOAD, Some("block"), rule))?;
-                self.take_up(found, block);
+                self.learn_new(found, block);
             }
             _ => {}
         }
@@ -97,7 +97,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The package has been read: it must have ended with RUN.
+    /// Ends a package, whose last command must be RUN.
     pub(super) fn package_end<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
         if self.phase != Phase::Running {
             return Err(Cursor::new(input).fault_at(0, None, Rule::NoRun));

@@ -1,8 +1,8 @@
-//! Reads an item from a slice that may end before the item does: nom's streaming
-//! parsers, one after the other.
+//! Reads an item from a slice that may be incomplete, with nom's streaming
+//! parsers.
 //!
-//! Faults carry offsets from the start of the slice; the decoder moves them to
-//! the start of the stream. Nothing here panics or allocates.
+//! Errors have offsets from the start of the slice; the decoder adds the offset of
+//! the slice in the stream. Nothing here panics or allocates.
 
 use nom::{Needed, Parser};
 
@@ -15,16 +15,16 @@ use crate::field::input::Bytes;
 pub(super) enum Stop {
     /// At least this many more bytes are needed.
     Need(usize),
-    /// No bytes that may follow make it right.
+    /// The item is malformed, whatever follows.
     Fault(DecodeError),
 }
 
-/// A place in a slice.
+/// A position in a slice.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     input: &'a [u8],
     at: usize,
-    /// What is being read, for faults.
+    /// Name of the item, for errors.
     pub(super) label: Option<&'static str>,
 }
 
@@ -37,23 +37,23 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The same place, with a name for what is being read.
+    /// Sets the name of the item.
     pub(super) fn of(mut self, label: &'static str) -> Self {
         self.label = Some(label);
         self
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// What has not been read.
+    /// Returns the bytes that were not read.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.input.get(self.at..).unwrap_or_default()
     }
 
-    /// What `parser` reads next.
+    /// Runs `parser` on the next bytes.
     #[inline]
     pub(super) fn read<P>(&mut self, mut parser: P) -> Result<P::Output, Stop>
     where
@@ -72,21 +72,21 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A broken rule in the field that begins `back` bytes before this place.
+    /// Makes an error in the field that starts `back` bytes before this position.
     #[cold]
     pub(super) fn fault(&self, back: usize, field: &'static str, rule: Rule) -> Stop {
         self.fault_at(self.at.saturating_sub(back), Some(field), rule)
     }
 
-    /// A broken rule at `at`.
+    /// Makes an error at the offset `at`.
     #[cold]
     pub(super) fn fault_at(&self, at: usize, field: Option<&'static str>, rule: Rule) -> Stop {
-        Stop::Fault(DecodeError {
-            offset: u64::try_from(at).unwrap_or(u64::MAX),
-            message: self.label,
+        Stop::Fault(DecodeError::new(
+            u64::try_from(at).unwrap_or(u64::MAX),
+            self.label,
             field,
             rule,
-        })
+        ))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The decoder: where in the stream it is, and what it has learned.
+//! The decoder: its position in the stream, and its state.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -7,96 +7,137 @@ use crate::command::PageSizes;
 use crate::error::{DecodeError, Rule};
 use crate::forward::blocks::{Block, BlockId, Blocks};
 use crate::forward::cursor::{Cursor, Stop};
+use crate::forward::expected::{Expected, Payload, Section, wide};
 use crate::forward::options::Options;
-use crate::forward::order::{Phase, Position};
-use crate::forward::place::{Payload, Place, Section, wide};
-use crate::forward::{Event, Step};
+use crate::forward::order::{Context, Phase};
+use crate::forward::{Decoded, Event};
 use crate::generated::{ram as flag, section};
 
 /// Pull decoder of one channel of a forward stream.
 ///
-/// CONTINUE refers to the last record *of this channel* that named a block,
-/// across sections, commands and the switch to postcopy, as in QEMU's
-/// `ram.c:ram_block_from_stream`. A real source names the block again after
-/// the discards; a decoder does not insist on it, because the reference is not
-/// ambiguous. On a channel that resumes a migration, and on a preempt channel,
-/// nothing has been named yet.
+/// ```
+/// use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 ///
-/// After an error the decoder stays broken, and says the same error again: the
-/// stream offers no way to find the next item.
+/// let mut decoder = Decoder::new(Options::default());
+/// // The first bytes of a stream; the second event is incomplete.
+/// let mut input = &b"QEVM\0\0\0\x03\x07\0\0\0\x02p"[..];
+/// let Decoded::Event { event, size } = decoder.next(input)? else {
+///     panic!("the header is complete");
+/// };
+/// assert_eq!((event, size), (Event::Header, 8));
+/// input = &input[size..];
+/// assert_eq!(decoder.next(input)?, Decoded::Need(1));
+/// # Ok::<(), retpath_codec::DecodeError>(())
+/// ```
+///
+/// A record with the flag CONTINUE belongs to the block of the record before
+/// it *on this channel*, across sections, commands and the switch to postcopy,
+/// as in `ram.c:ram_block_from_stream`. QEMU names the block again after the
+/// discards; the decoder does not require that. On a channel that resumes a
+/// migration and on a preempt channel, the first record must name its block.
+///
+/// After an error, every call returns the same error: the stream has no
+/// markers from which decoding could go on.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     pub(super) options: Options,
-    /// Bytes of the channel that have been consumed.
+    /// Bytes of the channel that were consumed.
     pub(super) offset: u64,
-    pub(super) place: Place,
+    pub(super) expected: Expected,
     pub(super) phase: Phase,
     pub(super) return_path: bool,
-    /// Bytes left of the package.
+    /// Bytes that remain in the package.
     pub(super) package: Option<u64>,
-    /// Whether footers close sections; unknown before the first one could.
+    /// Whether sections have footers; unknown until the first could occur.
     pub(super) footers: Option<bool>,
     pub(super) target_page: u64,
-    /// The target page size is from the configuration.
+    /// The target page size was stated in the configuration.
     pub(super) page_bits: bool,
     pub(super) ignore_shared: bool,
     pub(super) mapped_ram: bool,
     pub(super) sections: BTreeMap<u32, Section>,
-    /// The `ram` section. Unknown in a blind decoder before its first piece.
+    /// Id of the `ram` section. Without the first channel it is unknown until
+    /// the first section.
     pub(super) ram: Option<u32>,
     pub(super) blocks: Blocks,
     /// The list of RAM blocks has been read.
     pub(super) listed: bool,
     /// The block that CONTINUE refers to.
     pub(super) current: Option<BlockId>,
-    /// Nothing follows the input.
+    /// The input is the end of the channel.
     closed: bool,
     broken: Option<DecodeError>,
 }
 
-/// Decoder state at the switch to postcopy that a decoder of a resumed channel needs.
+/// What a decoder of a resumed channel must know of the first channel.
+///
+/// Returned by [`Decoder::resume_state`], to be saved by a process that may be
+/// restarted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// Size of a target page in bytes.
+#[non_exhaustive]
+pub struct ResumeState {
+    /// Target page size in bytes.
     pub target_page: u64,
-    /// The RAM blocks, in the order of their announcement.
+    /// The RAM blocks, in the order of the block list.
     pub blocks: Vec<Block>,
-    /// Number of the `ram` section.
+    /// Id of the `ram` section.
     pub ram_section: u32,
-    /// Whether footers close the sections.
+    /// Whether sections have footers.
     pub footers: bool,
 }
 
+impl ResumeState {
+    /// Puts saved state together again.
+    pub const fn new(
+        target_page: u64,
+        blocks: Vec<Block>,
+        ram_section: u32,
+        footers: bool,
+    ) -> Self {
+        Self {
+            target_page,
+            blocks,
+            ram_section,
+            footers,
+        }
+    }
+}
+
 impl Decoder {
-    /// For the first connection of a migration, or a saved stream: the header
-    /// is expected.
+    /// Makes a decoder for the first channel of a migration or for a saved
+    /// stream, which starts with the header.
     pub fn new(options: Options) -> Self {
-        Self::at(Place::Header, Phase::Start, false, options)
+        Self::at(Expected::Header, Phase::Start, false, options)
     }
 
-    /// For a main channel that resumes a migration whose first connection
-    /// cannot be had: blocks are known from the names that appear, without
-    /// their lengths, and the first section is taken to be `ram`.
+    /// Makes a decoder for a main channel that resumes a migration, when the
+    /// first channel is not available.
+    ///
+    /// RAM blocks are learned from the names in records, without their lengths;
+    /// the first section is assumed to be `ram`.
     pub fn blind_resumed(options: Options) -> Self {
         Self {
             return_path: true,
-            ..Self::at(Place::Item, Phase::Recovering, true, options)
+            ..Self::at(Expected::Item, Phase::Recovering, true, options)
         }
     }
 
-    /// For a preempt channel whose main channel cannot be had: blocks are
-    /// known from the names that appear, without their lengths.
+    /// Makes a decoder for a preempt channel, when the main channel is not
+    /// available.
+    ///
+    /// RAM blocks are learned from the names in records, without their lengths.
     pub fn blind_preempt(options: Options) -> Self {
-        Self::at(Place::Preempt, Phase::Running, true, options)
+        Self::at(Expected::Preempt, Phase::Running, true, options)
     }
 
-    /// For the main channel that resumes this channel's migration: sections
-    /// and RAM blocks stay as they are, RECV_BITMAP and POSTCOPY_RESUME come
-    /// first, and a section that had ended may end again.
+    /// Makes a decoder for the main channel that resumes this migration.
+    ///
+    /// Sections and RAM blocks are kept. RECV_BITMAP and POSTCOPY_RESUME are
+    /// expected first. A section that had ended may end again.
     pub fn resume(&self) -> Self {
         let mut decoder = Self {
             return_path: true,
-            ..self.another(Place::Item, Phase::Recovering)
+            ..self.another(Expected::Item, Phase::Recovering)
         };
         for section in decoder.sections.values_mut() {
             section.ended = false;
@@ -104,9 +145,10 @@ impl Decoder {
         decoder
     }
 
-    /// A decoder for a main channel that resumes a migration whose first connection
-    /// another process has read: as [`Decoder::resume`], from what that process saved.
-    pub fn resumed(options: Options, known: Known) -> Self {
+    /// Makes a decoder for a main channel that resumes a migration, whose first
+    /// channel was decoded by another process: as [`Decoder::resume`], from the
+    /// state that the other process saved.
+    pub fn resume_from(options: Options, known: ResumeState) -> Self {
         let options = Options {
             target_page: known.target_page,
             ..options
@@ -116,7 +158,7 @@ impl Decoder {
             footers: Some(known.footers),
             ram: Some(known.ram_section),
             listed: true,
-            ..Self::at(Place::Item, Phase::Recovering, false, options)
+            ..Self::at(Expected::Item, Phase::Recovering, false, options)
         };
         let ram = Section {
             payload: Payload::Ram,
@@ -130,16 +172,18 @@ impl Decoder {
         decoder
     }
 
-    /// For the preempt channel of this channel's migration: bare RAM records.
-    /// The list of RAM blocks must have been read.
+    /// Makes a decoder for the preempt channel of this migration, which consists
+    /// of RAM records.
+    ///
+    /// To be called after the block list has been read.
     pub fn preempt(&self) -> Self {
-        self.another(Place::Preempt, Phase::Running)
+        self.another(Expected::Preempt, Phase::Running)
     }
 
-    fn at(place: Place, phase: Phase, learns: bool, options: Options) -> Self {
+    fn at(expected: Expected, phase: Phase, learns: bool, options: Options) -> Self {
         Self {
             offset: 0,
-            place,
+            expected,
             phase,
             return_path: false,
             package: None,
@@ -159,11 +203,11 @@ impl Decoder {
         }
     }
 
-    /// Another channel of the same migration.
-    fn another(&self, place: Place, phase: Phase) -> Self {
+    /// Makes a decoder for another channel of the same migration.
+    fn another(&self, expected: Expected, phase: Phase) -> Self {
         Self {
             offset: 0,
-            place,
+            expected,
             phase,
             package: None,
             current: None,
@@ -173,21 +217,23 @@ impl Decoder {
         }
     }
 
-    /// The next piece of the stream, taken from the front of `input`. The
-    /// caller drops what it took. Nothing changes when more is needed.
+    /// Decodes one event from the start of `input`.
+    ///
+    /// The caller removes the event's bytes from the input before the next
+    /// call. When more bytes are needed, the decoder is unchanged.
     ///
     /// # Errors
     ///
-    /// The bytes break a rule of the stream, or a limit of the options. The
-    /// offset is counted from the start of the channel. Every later call fails
-    /// the same way.
-    pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, DecodeError> {
+    /// Fails when the bytes break a rule of the stream or exceed a limit of the
+    /// options. The offset in the error is relative to the start of the channel.
+    /// Every later call returns the same error.
+    pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
         if let Some(error) = self.broken {
             return Err(error);
         }
         match self.clipped(input) {
-            Ok((event, size)) => Ok(Step::Event { event, size }),
-            Err(Stop::Need(need)) => Ok(Step::Need(need)),
+            Ok((event, size)) => Ok(Decoded::Event { event, size }),
+            Err(Stop::Need(need)) => Ok(Decoded::Need(need)),
             Err(Stop::Fault(error)) => {
                 let error = error.based(self.offset);
                 self.broken = Some(error);
@@ -196,7 +242,7 @@ impl Decoder {
         }
     }
 
-    /// Reads no further than the package.
+    /// Decodes one event, and nothing outside of the current package.
     fn clipped<'a>(&mut self, input: &'a [u8]) -> Result<(Event<'a>, usize), Stop> {
         let Some(left) = self.package else {
             let (event, size) = self.step(input)?;
@@ -222,46 +268,46 @@ impl Decoder {
 
     fn step<'a>(&mut self, input: &'a [u8]) -> Result<(Event<'a>, usize), Stop> {
         loop {
-            match self.place {
-                Place::Header => return self.header(input),
-                Place::Configuration => {
+            match self.expected {
+                Expected::Header => return self.header(input),
+                Expected::Configuration => {
                     if let Some(done) = self.configuration(input)? {
                         return Ok(done);
                     }
                 }
-                Place::Subsections(seen) => {
+                Expected::Subsections(seen) => {
                     if let Some(done) = self.subsection(input, seen)? {
                         return Ok(done);
                     }
                 }
-                Place::Item if self.package == Some(0) => return self.package_end(input),
-                Place::Item => return self.item(input),
-                Place::Ram { id, start } => return self.ram_record(input, id, start),
-                Place::List { id, left } => return self.list_entry(input, id, left),
-                Place::Device { id } => {
+                Expected::Item if self.package == Some(0) => return self.package_end(input),
+                Expected::Item => return self.item(input),
+                Expected::Ram { id, start } => return self.ram_record(input, id, start),
+                Expected::List { id, left } => return self.list_entry(input, id, left),
+                Expected::Device { id } => {
                     if let Some(done) = self.device(input, id)? {
                         return Ok(done);
                     }
                 }
-                Place::DirtyBitmap { id } => return self.dirty_bitmap(input, id),
-                Place::Unskippable { id } => return Err(Self::unskippable(input, id)),
-                Place::Footer { id } => {
+                Expected::DirtyBitmap { id } => return self.dirty_bitmap(input, id),
+                Expected::Unskippable { id } => return Err(Self::unskippable(input, id)),
+                Expected::Footer { id } => {
                     if let Some(done) = self.footer(input, id)? {
                         return Ok(done);
                     }
                 }
-                Place::Preempt => return self.preempt_record(input),
-                Place::Eof => return self.description(input),
-                Place::Description(left) => return self.description_bytes(input, left),
-                Place::End => return Self::end(input),
+                Expected::Preempt => return self.preempt_record(input),
+                Expected::Eof => return self.description(input),
+                Expected::Description(left) => return self.description_bytes(input, left),
+                Expected::End => return Self::end(input),
             }
         }
     }
 
-    /// Says that the channel has ended: the input of the next calls is all
-    /// that there is. Only then can a stream end right behind EOF with device
-    /// state and without a description, because EOF is a single 0 byte that
-    /// device state is full of.
+    /// Marks the channel as ended: no bytes follow the input of the next calls.
+    ///
+    /// Needed to recognise an EOF that directly follows device state without a
+    /// description: EOF is a single 0 byte, which is common in device state.
     pub fn close(&mut self) {
         self.closed = true;
     }
@@ -270,57 +316,62 @@ impl Decoder {
         self.closed
     }
 
-    /// Whether the channel may end here, with `left` as the input that has
-    /// been offered to [`Decoder::next`] and not been taken.
+    /// Checks that the channel may end here. `left` is the input that has been
+    /// passed to [`Decoder::next`] and is not part of an event yet.
     ///
-    /// It may end behind EOF and a whole description, at a record's end on a
-    /// preempt channel, and in the device state of a precopy stream without
+    /// A channel may end after EOF and a complete description, between records
+    /// of a preempt channel, and in the device state of a precopy stream without
     /// footers.
     ///
     /// # Errors
     ///
-    /// It ends inside something, or what is left is wrong, or the decoder had
-    /// already failed.
+    /// [`Rule::CutShort`] when the channel ends inside an item, or the error of
+    /// [`Decoder::next`].
     pub fn finish(&self, left: &[u8]) -> Result<(), DecodeError> {
         let mut decoder = self.clone();
         decoder.close();
         let mut left = left;
         let need = loop {
             match decoder.next(left)? {
-                Step::Event { size, .. } => left = left.get(size..).unwrap_or_default(),
-                Step::Need(need) => break need,
+                Decoded::Event { size, .. } => left = left.get(size..).unwrap_or_default(),
+                Decoded::Need(need) => break need,
             }
         };
         if left.is_empty() && decoder.may_end() {
             return Ok(());
         }
-        Err(DecodeError {
-            offset: decoder.offset,
-            message: decoder.place.inside(left),
-            field: None,
-            rule: Rule::CutShort {
+        Err(DecodeError::new(
+            decoder.offset,
+            decoder.expected.inside(left),
+            None,
+            Rule::CutShort {
                 have: left.len(),
                 need,
             },
-        })
+        ))
     }
 
     fn may_end(&self) -> bool {
-        match self.place {
-            Place::Eof | Place::End | Place::Preempt => true,
-            Place::Device { .. } => self.package.is_none() && self.footers == Some(false),
+        match self.expected {
+            Expected::Eof | Expected::End | Expected::Preempt => true,
+            Expected::Device { .. } => self.package.is_none() && self.footers == Some(false),
             _ => false,
         }
     }
 
-    /// The fast path for a page: if `word` opens a PAGE record of the same block as the
-    /// last one, returns which page it is, and advances over the record if `is_whole`:
-    /// the page behind the word has arrived, and the decoder need not see it.
+    /// Recognises a PAGE record with the flag CONTINUE at its first 8 bytes, and
+    /// returns block and offset of the page.
     ///
-    /// `None` leaves the decoder unchanged, and the bytes are for [`Decoder::next`].
+    /// If `is_whole`, which means that the contents of the page have arrived, the
+    /// decoder advances over record and contents. They need not be passed to it, so
+    /// that they can be read straight into guest memory. Otherwise, and when the
+    /// result is `None`, the decoder is unchanged; the bytes are for
+    /// [`Decoder::next`].
     #[inline]
     pub fn continued_page(&mut self, word: [u8; 8], is_whole: bool) -> Option<(BlockId, u64)> {
-        if !matches!(self.place, Place::Ram { .. } | Place::Preempt) || self.broken.is_some() {
+        if !matches!(self.expected, Expected::Ram { .. } | Expected::Preempt)
+            || self.broken.is_some()
+        {
             return None;
         }
         let word = u64::from_be_bytes(word);
@@ -336,20 +387,20 @@ impl Decoder {
         Some((block, offset))
     }
 
-    /// Bytes of the channel that have been consumed.
+    /// Returns the number of bytes of the channel that were consumed.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The RAM blocks, in the order of their announcement.
+    /// Returns the RAM blocks, in the order of the block list.
     pub fn blocks(&self) -> &[Block] {
         self.blocks.list()
     }
 
-    /// What [`Decoder::resumed`] needs, once the RAM blocks and a whole section
-    /// have been read.
-    pub fn known(&self) -> Option<Known> {
-        Some(Known {
+    /// Returns what [`Decoder::resume_from`] needs, once the block list and a
+    /// complete section have been decoded.
+    pub fn resume_state(&self) -> Option<ResumeState> {
+        Some(ResumeState {
             target_page: self.target_page,
             blocks: self.blocks.list().to_vec(),
             ram_section: self.ram?,
@@ -357,54 +408,60 @@ impl Decoder {
         })
     }
 
-    /// The RAM block of this name.
+    /// Returns the RAM block with this name.
     pub fn block(&self, name: &[u8]) -> Option<BlockId> {
         self.blocks.id(name)
     }
 
-    /// Size of a target page in bytes.
+    /// Returns the target page size in bytes.
     pub fn target_page(&self) -> u64 {
         self.target_page
     }
 
-    /// What POSTCOPY_ADVISE said of page sizes, if it came.
+    /// Returns the page sizes in POSTCOPY_ADVISE, once it has been decoded.
     pub fn page_sizes(&self) -> Option<PageSizes> {
         self.blocks.sizes
     }
 
-    /// Whether POSTCOPY_LISTEN has come, on this channel or one before.
+    /// Returns whether POSTCOPY_LISTEN was decoded, on this channel or an earlier
+    /// one.
     pub fn is_listening(&self) -> bool {
         self.phase.is_postcopy()
     }
 
-    /// Whether POSTCOPY_RUN has come, on this channel or one before.
+    /// Returns whether POSTCOPY_RUN was decoded, on this channel or an earlier
+    /// one.
     pub fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Recovering)
     }
 
-    /// Whether EOF has come. In precopy a description may follow.
+    /// Returns whether EOF was decoded. In precopy, a description may follow.
     pub fn has_ended(&self) -> bool {
-        matches!(self.place, Place::Eof | Place::Description(_) | Place::End)
+        matches!(
+            self.expected,
+            Expected::Eof | Expected::Description(_) | Expected::End
+        )
     }
 
-    /// Whether footers close the sections, once that can be known.
+    /// Returns whether sections have footers, once that is known.
     pub fn has_footers(&self) -> Option<bool> {
         self.footers
     }
 
-    /// Bytes left of the package, inside of one.
+    /// Returns how many bytes remain in the current package; `None` outside of
+    /// packages.
     pub fn package(&self) -> Option<u64> {
         self.package
     }
 
-    /// Name of a section that comes in pieces, such as `ram`.
+    /// Returns the name of a section that has several parts, such as `ram`.
     pub fn section(&self, id: u32) -> Option<&[u8]> {
         let section = self.sections.get(&id)?;
         (section.payload != Payload::Device).then_some(&*section.name)
     }
 
-    pub(super) fn position(&self) -> Position {
-        Position {
+    pub(super) fn context(&self) -> Context {
+        Context {
             phase: self.phase,
             package: self.package.is_some(),
             return_path: self.return_path,
@@ -418,7 +475,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_channel_has_not_ended_with_this_one() {
+    fn closing_a_channel_does_not_close_the_next() {
         let mut main = Decoder::new(Options::default());
         main.close();
         assert!(main.is_closed());

@@ -1,14 +1,14 @@
-//! Finds the end of device state that is not understood.
+//! Finds the end of device state, whose format is unknown.
 //!
 //! ```text
 //!  ... state ...  7e id  next item
 //! ```
 //!
-//! The footer counts only in front of something that may follow it: the head
-//! of a section with a number that is new and a name in printable ASCII, a
-//! command, or, outside a package, a further piece of a section that has been
-//! started, or EOF in front of a description. Nothing here panics or
-//! allocates, and the number of bytes looked at for each candidate is bounded.
+//! A footer counts only if it is followed by an item that may follow it: the
+//! header of a section with a new id and a name of printable ASCII, a command,
+//! or, outside a package, a part of a section that was started, or EOF with a
+//! description. Nothing here panics or allocates; the number of bytes that are
+//! examined for a candidate is bounded.
 
 use alloc::collections::BTreeMap;
 
@@ -17,40 +17,40 @@ use nom::number::{be_u8, be_u32};
 
 use crate::command::{Command, Commands};
 use crate::forward::cursor::{Cursor, Stop};
-use crate::forward::place::{Payload, Section};
+use crate::forward::expected::{Payload, Section};
 use crate::frame::{Decoded, decode};
 use crate::generated::section;
 
-/// Where the state is.
+/// The context of the device state.
 pub(super) struct Surroundings<'f> {
     /// Inside a package.
     pub(super) package: bool,
-    /// Nothing follows the slice: the package, or the channel, ends there.
+    /// The package or the channel ends with the slice.
     pub(super) last: bool,
-    /// The sections that are known.
+    /// The sections so far.
     pub(super) sections: &'f BTreeMap<u32, Section>,
-    /// Longest description.
+    /// Maximum length of a description, in bytes.
     pub(super) max_description: u32,
 }
 
-/// What is at the start of a slice.
+/// What a slice starts with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// This many bytes of state; more than 0.
+    /// State of this many bytes; more than 0.
     State(usize),
     /// The footer.
     Footer,
 }
 
-/// Whether something may follow a footer.
+/// Whether an item may follow a footer.
 enum Likely {
     Yes,
     No,
-    /// More bytes must be seen; each of them may settle it.
+    /// Depends on further bytes; each one may decide.
     Unsure,
 }
 
-/// Looks for the footer of section `id` in `view`.
+/// Searches for the footer of section `id` in `view`.
 pub(super) fn next(view: &[u8], id: u32, around: &Surroundings<'_>) -> Result<Next, Stop> {
     let [a, b, c, d] = id.to_be_bytes();
     let footer = [section::SECTION_FOOTER, a, b, c, d];
@@ -69,7 +69,7 @@ pub(super) fn next(view: &[u8], id: u32, around: &Surroundings<'_>) -> Result<Ne
     Ok(Next::State(view.len()))
 }
 
-/// Where the next byte is that may open a footer.
+/// Returns the position of the next byte that may start a footer.
 fn position(view: &[u8], from: usize) -> Option<usize> {
     view.iter()
         .skip(from)
@@ -93,7 +93,7 @@ fn candidate(view: &[u8], footer: &[u8; 5], around: &Surroundings<'_>) -> Likely
     }
 }
 
-/// Whether `view` may follow a footer.
+/// Returns whether `view` may follow a footer.
 fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     let mut cursor = Cursor::new(view);
     let looked = match cursor.read(be_u8()) {
@@ -114,7 +114,7 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     }
 }
 
-/// Whether what follows the byte that opens a section is its head.
+/// Returns whether a section header follows the type byte.
 fn head(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
     let (id, size) = cursor.read((be_u32(), be_u8()))?;
     let name = cursor.rest().get(..size.into()).unwrap_or(cursor.rest());
@@ -127,19 +127,19 @@ fn head(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop>
     Ok(true)
 }
 
-/// Whether what follows the byte that goes on with a section is its number.
+/// Returns whether the id of a started section follows the type byte.
 fn piece(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
     let section = around.sections.get(&cursor.read(be_u32())?);
     Ok(section.is_some_and(|section| section.payload != Payload::Device))
 }
 
-/// Whether a command may follow a device's section: none that is long enough
-/// to name a block of more than a few letters, as those stand behind others.
+/// Returns whether a command may follow the section of a device. Commands with a
+/// block name of more than a few letters do not: they follow other commands.
 fn command(view: &[u8], around: &Surroundings<'_>) -> Likely {
-    /// Longest command without a block name: POSTCOPY_ADVISE.
+    /// Size of the longest command without a block name, POSTCOPY_ADVISE.
     const LONGEST: usize = 5 + 16;
     match decode::<Commands>(view) {
-        // The same, however much of it is here.
+        // The same decision as for an incomplete command, below.
         Ok(Decoded::Message { rest, .. }) if view.len() - rest.len() > LONGEST => Likely::No,
         Ok(Decoded::Message { message, .. }) => match message {
             Command::Ping { .. } | Command::PostcopyRun => Likely::Yes,
@@ -151,7 +151,7 @@ fn command(view: &[u8], around: &Surroundings<'_>) -> Likely {
     }
 }
 
-/// Whether a description, a JSON object, or nothing at all follows EOF.
+/// Returns whether EOF is followed by a description or by the end of the channel.
 fn end(mut cursor: Cursor<'_>, around: &Surroundings<'_>) -> Result<bool, Stop> {
     if cursor.rest().is_empty() && around.last {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! Writes decoded events back: the mirror of the decoder.
+//! Encodes events: the mirror of the decoder.
 
 use std::vec::Vec;
 
@@ -13,18 +13,20 @@ use crate::frame::Encode;
 use crate::generated::ram as flag;
 use crate::name::{BlockName, Name};
 
-/// Most bytes of a compressed page, of the largest size that there is.
+/// Maximum size of a compressed page, of the largest page size.
 const MAX_COMPRESSED: usize = compress_bound(64 << 10);
 
 impl Event<'_> {
-    /// Appends the event's bytes to `out`. `blocks` are those of the decoder
-    /// that the event is from, for the names in RAM records.
+    /// Appends the event to `out`.
+    ///
+    /// `blocks` are the RAM blocks of the decoder that returned the event, for
+    /// the names in RAM records.
     ///
     /// # Errors
     ///
-    /// [`Rule::UnknownBlock`] for a block that is not in `blocks`; otherwise as
-    /// the functions of [`mod@write`]. What a decoder gave can be written. `out`
-    /// is as before.
+    /// [`Rule::UnknownBlock`] for a block that is not in `blocks`, otherwise as
+    /// the functions of [`mod@write`]. An event from a decoder can always be
+    /// encoded. After an error, `out` is unchanged.
     pub fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
             Event::Header => write::header(out),
@@ -43,12 +45,33 @@ impl Event<'_> {
     }
 }
 
+impl Event<'_> {
+    /// Writes the event to `out` with one call of `write_all`.
+    ///
+    /// Does not flush.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`io::ErrorKind::InvalidInput`](std::io::ErrorKind) and an
+    /// [`EncodeError`] as in [`Event::encode`] before anything is written, or
+    /// with the error of `out`.
+    pub fn encode_to(
+        &self,
+        blocks: &[Block],
+        out: &mut (impl std::io::Write + ?Sized),
+    ) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        self.encode(blocks, &mut bytes)?;
+        out.write_all(&bytes)
+    }
+}
+
 impl Record<'_> {
     fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let name = |block: BlockId, named: bool| match blocks.get(block.index()) {
             _ if !named => Ok(None),
             Some(block) => Ok(Some(block.name.name())),
-            None => Err(write::unfit(self.label(), "block")(Rule::UnknownBlock)),
+            None => Err(write::invalid(self.label(), "block")(Rule::UnknownBlock)),
         };
         match *self {
             Record::Zero {
@@ -134,6 +157,6 @@ impl Record<'_> {
     #[cold]
     fn too_long(&self, data: &[u8], limit: usize) -> EncodeError {
         let len = data.len();
-        write::unfit(self.label(), "data")(Rule::TooLong { len, limit })
+        write::invalid(self.label(), "data")(Rule::TooLong { len, limit })
     }
 }

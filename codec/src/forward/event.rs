@@ -1,130 +1,148 @@
-//! What a forward stream consists of.
+//! The events of a forward stream.
 
 use crate::command::{Command, Ranges};
 use crate::forward::ram::Record;
 use crate::generated::section;
 use crate::name::Name;
 
-/// What [`Decoder::next`](super::Decoder::next) found at the front of its
-/// input.
+/// What [`Decoder::next`](super::Decoder::next) found at the start of its input.
+///
+/// As [`retpath_codec::Decoded`](crate::Decoded), for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// No event comes before at least this many more bytes; never 0.
+pub enum Decoded<'a> {
+    /// The event is incomplete: at least this many more bytes are needed; never
+    /// 0.
     Need(usize),
-    /// Something, and what it took.
+    /// One event.
     Event {
-        /// What it is.
+        /// The event.
         event: Event<'a>,
-        /// Bytes of the input that it took; 0 only for
+        /// Size of the event in bytes, at the start of the input; 0 only for
         /// [`Event::PackageEnd`].
         size: usize,
     },
 }
 
-/// One piece of a forward stream.
+/// One item of a forward stream.
+///
+/// Most are smaller than [`MAX_ITEM`](super::MAX_ITEM). Device state and
+/// descriptions, which can be large, arrive as chunks of any size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event<'a> {
-    /// "QEVM" and version 3, the start of a stream.
+    /// The file header: "QEVM" and version 3.
+    ///
+    /// `savevm.c:qemu_savevm_send_header`
     Header,
-    /// What the destination must be set up like.
+    /// The configuration of the source, which the destination must match.
+    ///
+    /// `savevm.c:vmstate_configuration`
     Configuration {
-        /// The machine type's resolved name, such as `pc-i440fx-10.0`.
+        /// Resolved name of the machine type, such as `pc-i440fx-10.0`.
         machine: &'a [u8],
     },
     /// A subsection of the configuration.
     Subsection(Subsection<'a>),
-    /// The start of a section's piece. Its payload follows, as records or
-    /// device state, and then, with most machine types, its footer.
+    /// The header of a section. The payload follows, as [`Event::Record`] or
+    /// [`Event::DeviceState`], then the footer, which machine types up to 2.3
+    /// omit.
+    ///
+    /// `savevm.c:qemu_loadvm_section_start_full` and
+    /// `savevm.c:qemu_loadvm_section_part_end`
     Section {
-        /// Which piece.
+        /// The type of the section header.
         kind: SectionKind,
-        /// The section's number. The source chooses it; it differs between
-        /// releases.
+        /// Section id. The source chooses it; it differs between releases.
         id: u32,
-        /// What the section is; with START and FULL only.
+        /// Name and versions; with START and FULL only.
         identity: Option<Identity<'a>>,
     },
-    /// The end of a section's piece.
+    /// The end of a section.
+    ///
+    /// `savevm.c:check_section_footer`
     Footer {
-        /// The section's number.
+        /// Section id.
         id: u32,
     },
-    /// A command. What follows PACKAGED, up to [`Event::PackageEnd`], stands
-    /// in the package.
+    /// A command. What follows PACKAGED, up to [`Event::PackageEnd`], is the
+    /// content of the package.
+    ///
+    /// `savevm.c:loadvm_process_command`
     Command(Command<Name<'a>, Ranges<'a>>),
-    /// The package is over. Takes no bytes.
+    /// The end of a package. Has no bytes.
     PackageEnd,
     /// A RAM record, in a `ram` section or on the preempt channel.
     Record(Record<'a>),
-    /// Payload of a section that is not RAM, as far as it is there.
+    /// A chunk of the payload of a section other than `ram`.
     DeviceState {
-        /// The section's number.
+        /// Section id.
         id: u32,
-        /// The next bytes of it.
+        /// The next bytes of the payload.
         bytes: &'a [u8],
     },
-    /// The end of the stream. In precopy a description may follow it.
+    /// The end of the stream. In precopy, a description may follow.
     Eof,
-    /// The start of the device states' description.
+    /// The header of the description of the device state.
     Description {
-        /// Its length in bytes.
+        /// Length of the description in bytes.
         size: u32,
     },
-    /// JSON, as far as it is there.
+    /// A chunk of the description, which is JSON.
     DescriptionBytes(&'a [u8]),
 }
 
-/// Which piece of a section.
+/// The type of a section header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SectionKind {
-    /// The first of several.
+    /// The first part of a section with several.
     Start,
-    /// A further one.
+    /// A further part.
     Part,
-    /// The last one.
+    /// The last part.
     End,
-    /// The only one.
+    /// The only part.
     Full,
 }
 
-/// What a section is.
+/// Name and versions of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity<'a> {
-    /// `ram`, or a device's path and the name of its state; never empty.
+    /// `ram`, or the path of a device and the name of its state; not empty.
     pub idstr: &'a [u8],
-    /// Number among sections of the same name.
+    /// Instance id, for sections of the same name.
     pub instance: u32,
-    /// Version of the payload's format.
+    /// Version of the payload format.
     pub version: u32,
 }
 
 /// A subsection of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Subsection<'a> {
-    /// Binary logarithm of the target page size.
+    /// Binary logarithm of the target page size in bytes.
     TargetPageBits(u32),
-    /// Capabilities that must be the same on both sides.
+    /// Capabilities that both sides must have.
     Capabilities(Capabilities<'a>),
-    /// The guest's UUID.
+    /// UUID of the guest.
     Uuid([u8; 16]),
 }
 
-/// Names of capabilities.
+/// A list of capability names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities<'a> {
-    /// How many.
+    /// Number of names.
     pub(super) count: u32,
-    /// Length and bytes of each, checked.
+    /// Length byte and bytes of each name; checked.
     pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Capabilities<'a> {
-    /// The names, in order.
+    /// Iterates over the names in order.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut left = self.bytes;
         core::iter::from_fn(move || {
             let (&size, rest) = left.split_first()?;
-            // All of them are there: that has been checked.
+            // Cannot be cut short: the list has been checked.
             let (name, rest) = rest.split_at(rest.len().min(size.into()));
             left = rest;
             Some(name)
@@ -132,8 +150,19 @@ impl<'a> Capabilities<'a> {
     }
 }
 
+impl Subsection<'_> {
+    /// Returns the name on the wire, such as `configuration/uuid`.
+    pub const fn name(&self) -> &'static [u8] {
+        match self {
+            Subsection::TargetPageBits(_) => section::TARGET_PAGE_BITS,
+            Subsection::Capabilities(_) => section::CAPABILITIES,
+            Subsection::Uuid(_) => section::UUID,
+        }
+    }
+}
+
 impl SectionKind {
-    /// The byte that opens the section.
+    /// Returns the byte that introduces the section.
     pub const fn byte(self) -> u8 {
         match self {
             SectionKind::Start => section::SECTION_START,
@@ -143,7 +172,7 @@ impl SectionKind {
         }
     }
 
-    /// Name that people use, such as `SECTION_START`.
+    /// Returns the name, such as `SECTION_START`.
     pub const fn label(self) -> &'static str {
         match self {
             SectionKind::Start => "SECTION_START",
@@ -155,7 +184,8 @@ impl SectionKind {
 }
 
 impl Event<'_> {
-    /// Name that people use: a section's, a command's or a record's.
+    /// Returns the name of the section type, command or record, such as
+    /// `SECTION_START`, `PING` or `ZERO`.
     pub fn label(&self) -> &'static str {
         match self {
             Event::Header => "HEADER",

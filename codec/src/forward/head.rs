@@ -10,10 +10,9 @@
 //!                32-bit version 1, fields
 //! ```
 //!
-//! Integers are big-endian. Nothing says whether there is a configuration, or
-//! how many subsections: the next byte does. Mirrors
-//! `savevm.c:qemu_loadvm_state_header` and `vmstate_configuration`, and
-//! refuses a subsection that is there twice.
+//! Integers are big-endian. Whether there is a configuration or another subsection
+//! follows from the next byte. Mirrors `savevm.c:qemu_loadvm_state_header` and
+//! `vmstate_configuration`; stricter in that a subsection must not appear twice.
 
 use nom::bytes::{tag, take};
 use nom::combinator::{opt, recognize};
@@ -27,15 +26,15 @@ use crate::field::input::Bytes;
 use crate::field::parse::u32_equals;
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
+use crate::forward::expected::Expected;
 use crate::forward::item::Piece;
 use crate::forward::options::within;
-use crate::forward::place::Place;
 use crate::forward::ram::is_target_page;
 use crate::forward::{Capabilities, Event, Subsection};
 use crate::generated::capability::{IGNORE_SHARED, MAPPED_RAM};
 use crate::generated::section;
 
-/// Most capabilities in the configuration; QEMU has two that can be there.
+/// Maximum number of capabilities in the configuration; QEMU knows two.
 const MAX_CAPABILITIES: u64 = 64;
 
 const CONFIGURATION: &[u8] = &[section::CONFIGURATION];
@@ -52,14 +51,14 @@ impl Decoder {
             field("magic", be_u32(), magic),
             u32_equals("version", section::VERSION),
         ))?;
-        self.place = Place::Configuration;
+        self.expected = Expected::Configuration;
         Ok((Event::Header, cursor.at()))
     }
 
     pub(super) fn configuration<'a>(&mut self, input: &'a [u8]) -> Result<Option<Piece<'a>>, Stop> {
         let mut cursor = Cursor::new(input).of("CONFIGURATION");
         if cursor.read(opt(tag(CONFIGURATION)))?.is_none() {
-            self.place = Place::Item;
+            self.expected = Expected::Item;
             return Ok(None);
         }
         let limit = self.options.max_machine_name.into();
@@ -68,7 +67,7 @@ impl Decoder {
             size => within(size.into(), limit).map(|()| size),
         };
         let Bytes(machine) = cursor.read(length_data(field("machine", be_u32(), size)))?;
-        self.place = Place::Subsections(0);
+        self.expected = Expected::Subsections(0);
         Ok(Some((Event::Configuration { machine }, cursor.at())))
     }
 
@@ -79,7 +78,7 @@ impl Decoder {
     ) -> Result<Option<Piece<'a>>, Stop> {
         let mut cursor = Cursor::new(input).of("CONFIGURATION");
         if cursor.read(opt(tag(SUBSECTION)))?.is_none() {
-            self.place = Place::Item;
+            self.expected = Expected::Item;
             return Ok(None);
         }
         let bit = |name: Bytes<'_>| match name.0 {
@@ -106,12 +105,12 @@ impl Decoder {
             }
             _ => Subsection::Uuid(cursor.read(be_u128().map(u128::to_be_bytes))?),
         };
-        self.place = Place::Subsections(seen | bit);
+        self.expected = Expected::Subsections(seen | bit);
         Ok(Some((Event::Subsection(subsection), cursor.at())))
     }
 }
 
-/// A subsection's bit, if it has not been seen.
+/// Returns the bit of a subsection that must not have been seen.
 fn new(seen: u8, bit: u8) -> Result<u8, Rule> {
     match seen & bit {
         0 => Ok(bit),
@@ -119,7 +118,7 @@ fn new(seen: u8, bit: u8) -> Result<u8, Rule> {
     }
 }
 
-/// The logarithm of a target page size, and the size.
+/// Parses the logarithm of a target page size; returns it with the size.
 fn page_bits(bits: u32) -> Result<(u32, u64), Rule> {
     let size = 1_u64.checked_shl(bits).unwrap_or(0);
     match is_target_page(size) {
@@ -128,7 +127,7 @@ fn page_bits(bits: u32) -> Result<(u32, u64), Rule> {
     }
 }
 
-/// A number of capabilities, and as many names, each behind its length.
+/// Parses the number of capabilities and the names, each after its length.
 fn capabilities<'a>() -> impl Parser<Bytes<'a>, Output = Capabilities<'a>, Error = Fault> {
     const FIELD: &str = "capabilities";
     let few = |count: u32| within(count.into(), MAX_CAPABILITIES).map(|()| count);

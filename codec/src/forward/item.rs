@@ -1,7 +1,7 @@
-//! Sections, what closes them, and the end of the stream.
+//! Sections, footers, and the end of the stream.
 //!
-//! Each method reads one piece and changes the decoder only when the piece is
-//! whole. Mirrors `savevm.c:qemu_loadvm_state_main` and what it calls.
+//! Each method decodes one item and changes the decoder only when the item is
+//! complete. Mirrors `savevm.c:qemu_loadvm_state_main` and its callees.
 
 use alloc::boxed::Box;
 
@@ -14,12 +14,12 @@ use crate::field::input::Bytes;
 use crate::field::parse::u32_equals;
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
+use crate::forward::expected::{Expected, Payload, Section, wide};
 use crate::forward::options::within;
-use crate::forward::place::{Payload, Place, Section, wide};
 use crate::forward::{Event, Identity, SectionKind, device, package};
 use crate::generated::section;
 
-/// A piece and what it took.
+/// An event and its size in bytes.
 pub(super) type Piece<'a> = (Event<'a>, usize);
 
 impl Decoder {
@@ -33,12 +33,12 @@ impl Decoder {
             section::COMMAND => self.command(input),
             section::EOF => {
                 let cursor = cursor.of("EOF");
-                self.position()
+                self.context()
                     .eof()
                     .map_err(|rule| cursor.fault_at(0, None, rule))?;
-                self.place = match self.phase.is_postcopy() {
-                    true => Place::End,
-                    false => Place::Eof,
+                self.expected = match self.phase.is_postcopy() {
+                    true => Expected::End,
+                    false => Expected::Eof,
                 };
                 Ok((Event::Eof, cursor.at()))
             }
@@ -53,7 +53,7 @@ impl Decoder {
         kind: SectionKind,
     ) -> Result<Piece<'a>, Stop> {
         let mut cursor = cursor.of(kind.label());
-        self.position()
+        self.context()
             .section(kind)
             .map_err(|rule| cursor.fault_at(0, None, rule))?;
         let id = cursor.read(be_u32())?;
@@ -69,18 +69,18 @@ impl Decoder {
         if idstr.is_empty() {
             return Err(cursor.fault(1, "idstr", Rule::Zero));
         }
-        let (payload, place) = match (kind, idstr) {
+        let (payload, expected) = match (kind, idstr) {
             (SectionKind::Full, section::RAM_NAME) => {
-                let state = "in one piece";
+                let state = "in SECTION_FULL";
                 return Err(cursor.fault(idstr.len(), "idstr", Rule::Illegal { state }));
             }
-            (SectionKind::Full, _) => (Payload::Device, Place::Device { id }),
+            (SectionKind::Full, _) => (Payload::Device, Expected::Device { id }),
             (_, section::RAM_NAME) if self.ram.is_some() => {
                 return Err(cursor.fault(idstr.len(), "idstr", Rule::Repeated));
             }
-            (_, section::RAM_NAME) => (Payload::Ram, Place::Ram { id, start: true }),
-            (_, section::DIRTY_BITMAP_NAME) => (Payload::DirtyBitmap, Place::DirtyBitmap { id }),
-            _ => (Payload::Unknown, Place::Unskippable { id }),
+            (_, section::RAM_NAME) => (Payload::Ram, Expected::Ram { id, start: true }),
+            (_, section::DIRTY_BITMAP_NAME) => (Payload::DirtyBitmap, Expected::DirtyBitmap { id }),
+            _ => (Payload::Unknown, Expected::Unskippable { id }),
         };
         let (instance, version) = match payload {
             Payload::Ram => {
@@ -103,7 +103,7 @@ impl Decoder {
             ended: false,
         };
         self.sections.insert(id, section);
-        self.place = place;
+        self.expected = expected;
         let identity = Some(Identity {
             idstr,
             instance,
@@ -119,11 +119,11 @@ impl Decoder {
         kind: SectionKind,
     ) -> Result<Piece<'a>, Stop> {
         let mut cursor = cursor.of(kind.label());
-        self.position()
+        self.context()
             .section(kind)
             .map_err(|rule| cursor.fault_at(0, None, rule))?;
         let id = cursor.read(be_u32())?;
-        // Without the first connection nothing says which section is `ram`.
+        // Without the first channel, the id of the `ram` section is unknown.
         if self.ram.is_none() && self.blocks.learns() {
             self.ram = Some(id);
             let section = Section {
@@ -141,10 +141,10 @@ impl Decoder {
             return Err(cursor.fault(4, "id", Rule::SectionEnded { id }));
         }
         section.ended = kind == SectionKind::End;
-        self.place = match section.payload {
-            Payload::Ram => Place::Ram { id, start: false },
-            Payload::DirtyBitmap => Place::DirtyBitmap { id },
-            Payload::Device | Payload::Unknown => Place::Unskippable { id },
+        self.expected = match section.payload {
+            Payload::Ram => Expected::Ram { id, start: false },
+            Payload::DirtyBitmap => Expected::DirtyBitmap { id },
+            Payload::Device | Payload::Unknown => Expected::Unskippable { id },
         };
         let identity = None;
         Ok((Event::Section { kind, id, identity }, cursor.at()))
@@ -156,19 +156,19 @@ impl Decoder {
         id: u32,
     ) -> Result<Option<Piece<'a>>, Stop> {
         let size = match (self.footers, self.package) {
-            // Nothing tells where it ends: it is the rest of the stream.
+            // Without footers, the state is the rest of the stream.
             (Some(false), None) if input.is_empty() => return Err(Stop::Need(1)),
             (Some(false), None) => input.len(),
             (Some(false), Some(left)) => match package::next(input, left)? {
                 Some(package::Next::State(size)) => size,
                 Some(package::Next::Tail) => {
-                    self.place = Place::Item;
+                    self.expected = Expected::Item;
                     return Ok(None);
                 }
                 None => return Err(Cursor::new(input).fault_at(0, None, Rule::NoRun)),
             },
-            // A device before the first `ram` section is of a machine type
-            // that is much younger than footers.
+            // Machine types with devices before the first `ram` section have
+            // footers.
             (Some(true) | None, package) => {
                 let around = device::Surroundings {
                     package: package.is_some(),
@@ -180,7 +180,7 @@ impl Decoder {
                     device::Next::State(size) => size,
                     device::Next::Footer => {
                         self.footers = Some(true);
-                        self.place = Place::Footer { id };
+                        self.expected = Expected::Footer { id };
                         return Ok(None);
                     }
                 }
@@ -190,7 +190,7 @@ impl Decoder {
         Ok(Some((Event::DeviceState { id, bytes }, bytes.len())))
     }
 
-    /// The payload of a section that is neither RAM nor a device.
+    /// Makes the error for a payload of unknown format.
     pub(super) fn unskippable(input: &[u8], id: u32) -> Stop {
         let cursor = Cursor::new(input).of("SECTION");
         cursor.fault_at(0, Some("payload"), Rule::Unskippable { id })
@@ -202,19 +202,19 @@ impl Decoder {
         if bytes != [section::DIRTY_BITMAP_NOTHING] {
             return Err(Self::unskippable(input, id));
         }
-        self.place = Place::Footer { id };
+        self.expected = Expected::Footer { id };
         Ok((Event::DeviceState { id, bytes }, cursor.at()))
     }
 
-    /// A footer, if there are footers: the first place where one could stand
-    /// tells.
+    /// Decodes a footer. Whether sections have footers is decided at the first
+    /// position where one could occur.
     pub(super) fn footer<'a>(
         &mut self,
         input: &'a [u8],
         id: u32,
     ) -> Result<Option<Piece<'a>>, Stop> {
         if self.footers == Some(false) {
-            self.place = Place::Item;
+            self.expected = Expected::Item;
             return Ok(None);
         }
         let mut cursor = Cursor::new(input).of("SECTION_FOOTER");
@@ -223,13 +223,13 @@ impl Decoder {
             (got, Some(true)) => return Err(cursor.fault_at(0, None, Rule::NoFooter { got })),
             _ => {
                 self.footers = Some(false);
-                self.place = Place::Item;
+                self.expected = Expected::Item;
                 return Ok(None);
             }
         }
         cursor.read(u32_equals("id", id))?;
         self.footers = Some(true);
-        self.place = Place::Item;
+        self.expected = Expected::Item;
         Ok(Some((Event::Footer { id }, cursor.at())))
     }
 
@@ -241,9 +241,9 @@ impl Decoder {
         let size = cursor.read(be_u32())?;
         within(size.into(), self.options.max_description.into())
             .map_err(|rule| cursor.fault(4, "description", rule))?;
-        self.place = match size {
-            0 => Place::End,
-            size => Place::Description(size),
+        self.expected = match size {
+            0 => Expected::End,
+            size => Expected::Description(size),
         };
         Ok((Event::Description { size }, cursor.at()))
     }
@@ -259,14 +259,14 @@ impl Decoder {
             return Err(Stop::Need(1));
         }
         let taken = u32::try_from(bytes.len()).unwrap_or(left);
-        self.place = match left.saturating_sub(taken) {
-            0 => Place::End,
-            left => Place::Description(left),
+        self.expected = match left.saturating_sub(taken) {
+            0 => Expected::End,
+            left => Expected::Description(left),
         };
         Ok((Event::DescriptionBytes(bytes), bytes.len()))
     }
 
-    /// Behind everything.
+    /// Expects the end of the channel.
     pub(super) fn end(input: &[u8]) -> Result<Piece<'_>, Stop> {
         match input {
             [] => Err(Stop::Need(1)),

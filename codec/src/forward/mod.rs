@@ -1,44 +1,64 @@
-//! The forward stream: what the source of a migration sends.
+//! The forward stream, which the source of a migration sends.
 //!
 //! ```text
 //!  "QEVM", version 3
 //!  CONFIGURATION, subsections           not with machine types up to 2.3
-//!  commands, sections                   in the order that [`Decoder`] checks
-//!    SECTION_START ram                  list of RAM blocks
+//!  commands, sections                   in the order that Decoder checks
+//!    SECTION_START ram                  block list
 //!    SECTION_PART ram ...               RAM records
-//!    COMMAND PACKAGED                   a nested stream: the device state
+//!    COMMAND PACKAGED                   nested stream: the device state
 //!  EOF
 //!  VMDESCRIPTION                        precopy only
 //! ```
 //!
-//! A [`Decoder`] pulls one [`Event`] after the other from the front of a
-//! slice. It does no I/O, holds no bytes of the stream and copies none: the
-//! caller owns the buffer, keeps at least [`MAX_ITEM`] bytes of room in it, and
-//! drops what an event has consumed. What has no length on the wire, device
-//! state, comes in chunks of whatever is there, so a stream of any size is
-//! decoded in constant memory.
+//! A [`Decoder`] returns one [`Event`] after the other from the start of a
+//! slice. It does no I/O and stores no bytes of the stream: the caller owns the
+//! buffer, which needs room for at least [`MAX_ITEM`] bytes, and removes the
+//! bytes of each event. Device state, whose length is not in the stream, arrives
+//! in chunks of any size, so memory does not grow with the stream.
 //!
-//! [`Event::encode`] is the mirror of [`Decoder::next`]; [`mod@write`] has the
-//! pieces for a source that produces a stream.
+//! ```
+//! use retpath_codec::DecodeError;
+//! use retpath_codec::forward::{Decoded, Decoder, Event, Options, ram::Record};
 //!
-//! Nothing here panics, whatever the bytes. Memory grows only with RAM blocks
-//! and sections that have arrived, up to the limits in [`Options`]. Judged here
-//! is what the bytes alone show: order, lengths, names, offsets against the
-//! RAM blocks. Whether every page has come, and none twice, is for the
-//! destination to find.
+//! /// Counts the pages in a complete stream.
+//! fn pages(mut stream: &[u8]) -> Result<u64, DecodeError> {
+//!     let mut decoder = Decoder::new(Options::default());
+//!     let mut pages = 0;
+//!     while let Decoded::Event { event, size } = decoder.next(stream)? {
+//!         if let Event::Record(Record::Page { .. } | Record::Zero { .. }) = event {
+//!             pages += 1;
+//!         }
+//!         stream = &stream[size..];
+//!     }
+//!     decoder.finish(stream)?;
+//!     Ok(pages)
+//! }
+//! # assert_eq!(pages(b"QEVM\0\0\0\x03\0"), Ok(0));
+//! ```
+//!
+//! [`Event::encode`] is the reverse of [`Decoder::next`]; [`mod@write`] has
+//! functions for a source that produces a stream. [`EventBuf`] is an event that
+//! owns its bytes, [`EventView`] shows its fields.
+//!
+//! Nothing here panics. Memory grows only with RAM blocks and sections that have
+//! arrived, up to the limits in [`Options`]. The decoder checks what the bytes
+//! alone show: order, lengths, names, offsets within RAM blocks. It does not
+//! check that every page arrives exactly once.
+//!
+//! Mirrors `savevm.c:qemu_loadvm_state_main` and `ram.c:ram_load`.
 //!
 //! # Where device state ends
 //!
-//! The state of a device has no length: to skip it is to understand it. The
-//! decoder understands none and looks for the footer that closes the section,
-//! `7e` and the section's number, in front of something that may follow it.
-//! Inside a package this only decides where one device ends and the next
-//! begins; the package's own length is on the wire. In a precopy migration it
-//! also decides where the stream ends, so a guest that can write these bytes
-//! into a device could cut its own state short. Machine types without footers
-//! (up to 2.3) leave nothing to look for: the rest of a package, up to the
-//! PINGs and RUN at its end, or of a precopy stream, comes as the state of the
-//! first device.
+//! The payload of a device section has no length. The decoder does not interpret
+//! it but searches for the footer of the section, `7e` and the section id,
+//! followed by something that may follow a footer. In a package, this determines
+//! only where one device ends and the next begins: the length of the package is
+//! in the stream. In precopy it also determines where the stream ends, so a guest
+//! that can put these bytes into the state of a device can truncate it. Machine
+//! types up to 2.3 have no footers: the remainder of a package, up to PING and
+//! POSTCOPY_RUN at its end, or of a precopy stream is returned as the state of
+//! the first device.
 
 mod blocks;
 mod command;
@@ -48,29 +68,34 @@ mod device;
 #[cfg(feature = "encode")]
 mod encode;
 mod event;
+mod expected;
+mod fields;
 mod head;
 mod item;
 mod options;
 mod order;
+mod owned;
 mod package;
-mod place;
 pub mod ram;
 mod record;
 #[cfg(feature = "encode")]
 pub mod write;
 
 pub use blocks::{Block, BlockId};
-pub use decoder::{Decoder, Known};
-pub use event::{Capabilities, Event, Identity, SectionKind, Step, Subsection};
+pub use decoder::{Decoder, ResumeState};
+pub use event::{Capabilities, Decoded, Event, Identity, SectionKind, Subsection};
+pub use fields::EventView;
 pub use options::Options;
+pub use owned::EventBuf;
 
 use crate::generated::MAX_NAME;
 use crate::generated::ram::MAX_TARGET_PAGE;
 
-/// Most bytes that an event other than a chunk takes, and most that must be in
-/// the input for [`Decoder::next`] to make progress: a RAM record with the
-/// longest name and a page of the largest size that was compressed in vain.
-/// Holds for [`Options::max_machine_name`] up to 64 KiB.
+/// Maximum size in bytes of an event that is not a chunk, and of the input that
+/// [`Decoder::next`] needs to return an event.
+///
+/// It is the size of a RAM record with the longest name and an incompressible
+/// page of the largest size. Holds for [`Options::max_machine_name`] up to 64 KiB.
 pub const MAX_ITEM: usize = {
     assert!(MAX_TARGET_PAGE == 1 << 16, "the largest page, below");
     8 + 1 + MAX_NAME + 4 + ram::compress_bound(1 << 16)

@@ -1,4 +1,4 @@
-//! What may stand where: the order of sections and commands.
+//! The order of sections and commands.
 //!
 //! ```text
 //!  Start ──ADVISE──▶ Advised ──DISCARD──▶ Discarding ─┐
@@ -8,41 +8,42 @@
 //!  a resumed channel:  Recovering ──RESUME──────────────────────▶ Running
 //! ```
 //!
-//! Stricter than QEMU where that costs no real stream: LISTEN opens a package
-//! and RUN closes it, the two stand nowhere else, a package holds device state
-//! and PINGs besides, and a resumed channel carries no section before RESUME.
-//! Mirrors `savevm.c:loadvm_process_command`.
+//! Stricter than QEMU where no QEMU release sends anything else: LISTEN and RUN
+//! are the first and the last command of a package and occur only there, a
+//! package contains nothing but device state and PING besides, and a resumed
+//! channel has no section before RESUME. Mirrors
+//! `savevm.c:loadvm_process_command`.
 
 use crate::command::Command;
 use crate::error::Rule;
 use crate::forward::SectionKind;
 
-/// How far a migration is.
+/// The phase of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Precopy, without a word of postcopy.
+    /// Precopy; postcopy is not announced.
     Start,
-    /// Precopy, postcopy may follow.
+    /// Precopy; postcopy may follow.
     Advised,
     /// At the switch.
     Discarding,
-    /// Pages may come in any order; the device state follows.
+    /// Pages may arrive in any order; the device state follows.
     Listening,
     /// The guest may run.
     Running,
-    /// On a resumed channel, before the source goes on.
+    /// On a resumed channel, before POSTCOPY_RESUME.
     Recovering,
 }
 
-/// Where an item stands.
+/// The context of an item.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Position {
+pub(super) struct Context {
     pub(super) phase: Phase,
     /// Inside a package.
     pub(super) package: bool,
-    /// OPEN_RETURN_PATH has been seen, or the channel is a resumed one.
+    /// OPEN_RETURN_PATH was decoded, or the channel resumes a migration.
     pub(super) return_path: bool,
-    /// A section has been introduced.
+    /// A section was started.
     pub(super) sections: bool,
 }
 
@@ -63,18 +64,18 @@ impl Phase {
     }
 }
 
-impl Position {
+impl Context {
     fn out_of_turn(self) -> Result<(), Rule> {
         Err(Rule::OutOfTurn {
             state: self.phase.words(),
         })
     }
 
-    /// Whether a section's piece may stand here.
+    /// Checks that a section is allowed here.
     pub(super) fn section(self, kind: SectionKind) -> Result<(), Rule> {
         use Phase::{Advised, Discarding, Listening, Recovering, Running, Start};
         match (kind, self.phase) {
-            // LISTEN stands in a package, and no package ends between it and RUN.
+            // LISTEN is inside a package, which does not end before RUN.
             (SectionKind::Full, Listening) => Ok(()),
             (SectionKind::Full, _) if self.package => self.out_of_turn(),
             _ if self.package => Err(Rule::InPackage),
@@ -84,7 +85,7 @@ impl Position {
         }
     }
 
-    /// Whether the stream may end here.
+    /// Checks that the stream may end here.
     pub(super) fn eof(self) -> Result<(), Rule> {
         match self.phase {
             _ if self.package => Err(Rule::InPackage),
@@ -93,8 +94,7 @@ impl Position {
         }
     }
 
-    /// Whether a command may stand here, and how far the migration is after
-    /// it.
+    /// Checks that a command is allowed here, and returns the phase after it.
     pub(super) fn command<N, R>(self, command: &Command<N, R>) -> Result<Phase, Rule> {
         use Phase::{Advised, Discarding, Listening, Recovering, Running, Start};
         let next = match (command, self.phase) {
@@ -117,7 +117,7 @@ impl Position {
             (Command::PostcopyAdvise { .. }, Start) => Advised,
             (Command::PostcopyRamDiscard { .. }, Advised | Discarding) => Discarding,
             (Command::Packaged { .. }, Advised | Discarding) => self.phase,
-            // A second OPEN_RETURN_PATH is nothing that QEMU minds.
+            // QEMU accepts a second OPEN_RETURN_PATH.
             (
                 Command::OpenReturnPath | Command::EnableColo | Command::SwitchoverStart,
                 Start | Advised | Discarding,

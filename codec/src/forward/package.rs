@@ -1,24 +1,24 @@
-//! How a package ends, where the sections in it cannot be told apart.
+//! Finds the end of the device state in a package without footers.
 
 use crate::command::{Command, Commands};
 use crate::forward::cursor::Stop;
 use crate::frame::{Decoded, decode};
 
-/// Sizes of what may stand at the end of a package, largest first: PING, PING
-/// 0x42 (since QEMU 10.2) and RUN; PING and RUN; RUN.
+/// Sizes of the commands at the end of a package, largest first: PING, PING 0x42
+/// (since QEMU 10.2) and RUN; PING and RUN; RUN.
 const TAILS: [usize; 3] = [23, 14, 5];
 
-/// What is at the start of a slice inside a package.
+/// What a slice of a package starts with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// This many bytes of device state.
+    /// Device state of this many bytes.
     State(usize),
-    /// The commands at the package's end.
+    /// The commands at the end of the package.
     Tail,
 }
 
-/// Looks at the start of `view`, with `left` bytes up to the package's end of
-/// which `view` holds the first ones. `None` if the package ends without RUN.
+/// Classifies the start of `view`, which is the first part of the remaining
+/// `left` bytes of the package. Returns `None` if the package ends without RUN.
 pub(super) fn next(view: &[u8], left: u64) -> Result<Option<Next>, Stop> {
     let left = usize::try_from(left).unwrap_or(usize::MAX);
     for size in TAILS {
@@ -31,14 +31,14 @@ pub(super) fn next(view: &[u8], left: u64) -> Result<Option<Next>, Stop> {
         match is_tail(view.get(..size).unwrap_or(view), size) {
             Some(true) => return Ok(Some(Next::Tail)),
             Some(false) => {}
-            // Each further byte may settle it.
+            // Each further byte may decide.
             None => return Err(Stop::Need(1)),
         }
     }
     Ok(None)
 }
 
-/// As much state as there is, up to `most` bytes.
+/// Returns the available state, up to `most` bytes.
 fn some(view: &[u8], most: usize) -> Result<Option<Next>, Stop> {
     if view.is_empty() {
         return Err(Stop::Need(1));
@@ -46,12 +46,12 @@ fn some(view: &[u8], most: usize) -> Result<Option<Next>, Stop> {
     Ok(Some(Next::State(view.len().min(most))))
 }
 
-/// Whether the `size` bytes that open with `view` are PINGs and then RUN;
-/// `None` if more of them must be seen.
+/// Returns whether the `size` bytes that start with `view` are PINGs and RUN;
+/// `None` if that depends on further bytes.
 fn is_tail(mut view: &[u8], mut size: usize) -> Option<bool> {
     loop {
         match decode::<Commands>(view) {
-            Ok(Decoded::Message { message, rest }) => {
+            Ok(Decoded::Message { message, rest, .. }) => {
                 size = size.saturating_sub(view.len() - rest.len());
                 view = rest;
                 match message {

@@ -1,101 +1,141 @@
-//! RAM records: what a `ram` section, and the preempt channel, consist of.
+//! RAM records, of which `ram` sections and the preempt channel consist.
 //!
 //! ```text
 //!  offset  size  field
-//!       0  8     word, big-endian: an offset in the RAM block in its high
-//!                bits, flags in the bits below the target page size
-//!       8  1+n   block name with its length; not with CONTINUE, not with
-//!                records that belong to no block
-//!       .  ...   body, depends on the record
+//!       0  8     offset in the RAM block, in bytes, combined with flags in
+//!                the bits below the target page size; big-endian
+//!       8  1+n   length byte and block name; omitted with the flag CONTINUE
+//!                and by records without a block
+//!       .  ...   depends on the record:
+//!                ZERO           1  fill byte
+//!                PAGE           target page size; the contents
+//!                XBZRLE         1  encoding, 2  length n, n  difference
+//!                COMPRESS_PAGE  4  length n, n  zlib stream
+//! ```
+//!
+//! The block list consists of entries without flags:
+//!
+//! ```text
+//!  offset  size  field
+//!       0  1+n   length byte and block name
+//!     1+n  8     used length in bytes, big-endian
+//!       .  8     page size in bytes; with postcopy, if not the usual one
+//!       .  8     guest physical address; with x-ignore-shared
 //! ```
 //!
 //! Mirrors `ram.c:ram_load_precopy`, `ram.c:ram_load_postcopy` and
 //! `ram.c:parse_ramblock`.
+//!
+//! ```
+//! use retpath_codec::forward::BlockId;
+//! use retpath_codec::forward::ram::Record;
+//!
+//! let record = Record::Zero { block: BlockId::new(0), offset: 0x2000, fill: 0, named: true };
+//! assert_eq!(record.label(), "ZERO");
+//! assert_eq!(record.page(), Some((BlockId::new(0), 0x2000)));
+//! ```
 
 use crate::forward::BlockId;
 use crate::generated::ram as flag;
 use crate::name::Name;
 
-/// A RAM record. Offsets are in bytes from the start of the RAM block and
-/// multiples of the target page size; `named` says whether the block's name
-/// stands in the record (otherwise the record says CONTINUE).
+/// A RAM record.
+///
+/// Offsets are in bytes from the start of the RAM block and multiples of the
+/// target page size. `named` is whether the record contains the block name;
+/// otherwise it has the flag CONTINUE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Record<'a> {
-    /// A target page that is filled with one byte.
+    /// A target page filled with one byte.
     Zero {
         /// RAM block.
         block: BlockId,
-        /// Where the page is.
+        /// Offset of the page.
         offset: u64,
-        /// The byte, 0 unless [`Options`](super::Options) allows others.
+        /// The byte; 0 unless [`Options::nonzero_fill`](super::Options) is set.
         fill: u8,
-        /// Whether the name is there.
+        /// Whether the record contains the block name.
         named: bool,
     },
-    /// A target page's contents.
+    /// The contents of a target page.
     Page {
         /// RAM block.
         block: BlockId,
-        /// Where the page is.
+        /// Offset of the page.
         offset: u64,
-        /// The contents, one target page.
+        /// The contents; one target page.
         data: &'a [u8],
-        /// Whether the name is there.
+        /// Whether the record contains the block name.
         named: bool,
     },
-    /// The list of RAM blocks follows, as [`Record::Block`]s whose lengths add
+    /// The start of the block list: [`Record::Block`]s follow, whose lengths add
     /// up to the total.
     MemSize {
-        /// Sum of the lengths in bytes.
+        /// Sum of the lengths of the RAM blocks, in bytes.
         total: u64,
     },
-    /// An entry of the list of RAM blocks.
+    /// An entry of the block list.
     Block {
-        /// The block's place in the list.
+        /// Index of the block.
         block: BlockId,
-        /// Its name.
+        /// Name of the block.
         name: Name<'a>,
-        /// Its used length in bytes.
+        /// Used length in bytes.
         len: u64,
-        /// Its page size in bytes, if it stands in the stream: with postcopy,
-        /// if it is not the usual one.
+        /// Page size in bytes, if the stream states it: with postcopy, if it is
+        /// not the larger one of host page size and target page size.
         page_size: Option<u64>,
-        /// Its guest physical address, with `x-ignore-shared` only.
+        /// Guest physical address; with `x-ignore-shared` only.
         gpa: Option<u64>,
     },
-    /// The difference to the page as it was sent before. Not decoded.
+    /// The difference from the previously sent contents of the page, in XBZRLE
+    /// encoding, which this crate does not decode.
     Xbzrle {
         /// RAM block.
         block: BlockId,
-        /// Where the page is.
+        /// Offset of the page.
         offset: u64,
-        /// The difference, at most one target page long.
+        /// The encoded difference; at most one target page.
         data: &'a [u8],
-        /// Whether the name is there.
+        /// Whether the record contains the block name.
         named: bool,
     },
-    /// The page, compressed with zlib. Not decoded.
+    /// A page that is compressed with zlib, which this crate does not
+    /// decompress.
     Compressed {
         /// RAM block.
         block: BlockId,
-        /// Where the page is.
+        /// Offset of the page.
         offset: u64,
-        /// What zlib made of it.
+        /// The zlib stream.
         data: &'a [u8],
-        /// Whether the name is there.
+        /// Whether the record contains the block name.
         named: bool,
     },
-    /// RDMA only.
+    /// Used by RDMA migration only.
     Hook,
-    /// Wait until the multifd channels have delivered what they hold.
+    /// The destination must wait for the data of the multifd channels.
     MultifdFlush,
-    /// The end of the section's payload, or of the preempt channel.
+    /// The end of the payload of the section, or of the preempt channel.
     Eos,
 }
 
 impl Record<'_> {
-    /// The flag that says which record it is; `None` for an entry of the list
-    /// of RAM blocks, which has no word.
+    /// Returns block and offset of the page that the record is about; `None`
+    /// for records that are not about a page.
+    pub const fn page(&self) -> Option<(BlockId, u64)> {
+        match *self {
+            Record::Zero { block, offset, .. }
+            | Record::Page { block, offset, .. }
+            | Record::Xbzrle { block, offset, .. }
+            | Record::Compressed { block, offset, .. } => Some((block, offset)),
+            _ => None,
+        }
+    }
+
+    /// Returns the flag that identifies the record; `None` for
+    /// [`Record::Block`], which has no flags.
     pub const fn flag(&self) -> Option<u64> {
         Some(match self {
             Record::Zero { .. } => flag::ZERO,
@@ -110,18 +150,18 @@ impl Record<'_> {
         })
     }
 
-    /// Name that people use, such as `ZERO`.
+    /// Returns the name of the record, such as `ZERO`.
     pub fn label(&self) -> &'static str {
         self.flag().and_then(flag::label).unwrap_or("BLOCK")
     }
 }
 
-/// Most bytes that zlib makes of `len` bytes, which are at most 64 KiB.
+/// Returns the maximum size of the zlib stream of `len` bytes, at most 64 KiB.
 pub(super) const fn compress_bound(len: usize) -> usize {
     len + (len >> 12) + (len >> 14) + 13
 }
 
-/// Whether a target page can have this size.
+/// Returns whether a target page can have this size.
 pub(super) const fn is_target_page(size: u64) -> bool {
     size.is_power_of_two() && flag::MIN_TARGET_PAGE <= size && size <= flag::MAX_TARGET_PAGE
 }

@@ -1,42 +1,42 @@
-//! RAM records, and the list of RAM blocks among them.
+//! RAM records and the block list.
 //!
-//! As everywhere, the decoder changes only when a record is whole.
+//! The decoder changes only when a record is complete.
 
 use nom::ToUsize;
 use nom::bytes::{tag, take};
 use nom::combinator::{cond, opt, peek, verify};
-use nom::number::{be_u8, be_u16, be_u32};
+use nom::number::{be_u8, be_u16, be_u32, be_u64};
 use nom::sequence::preceded;
 
 use crate::command::Range;
 use crate::error::Rule;
-use crate::field::combinator::{be_u64, field, length_data};
+use crate::field::combinator::{field, length_data};
 use crate::field::input::Bytes;
 use crate::field::parse;
 use crate::forward::blocks::{Block, Found, aligned};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
+use crate::forward::expected::Expected;
 use crate::forward::item::Piece;
-use crate::forward::place::Place;
 use crate::forward::ram::{Record, compress_bound};
 use crate::forward::{BlockId, Event};
 use crate::generated::ram as flag;
 use crate::name::Name;
 
-/// A word, taken apart.
+/// The offset and flags at the start of a record.
 #[derive(Clone, Copy)]
 struct Word {
     offset: u64,
-    /// Which record, without CONTINUE.
+    /// The flags without CONTINUE.
     kind: u64,
     named: bool,
 }
 
-/// The first byte of a page size in the list of RAM blocks.
+/// The first byte of a page size in the block list.
 const FIRST_OF_PAGE_SIZE: &[u8] = &[0];
 
 impl Decoder {
-    /// A record in a piece of a `ram` section.
+    /// Decodes a record of a `ram` section.
     pub(super) fn ram_record<'a>(
         &mut self,
         input: &'a [u8],
@@ -51,7 +51,7 @@ impl Decoder {
         let word = self.word(&mut cursor, legal, state)?;
         let record = match word.kind {
             flag::EOS => {
-                self.place = Place::Footer { id };
+                self.expected = Expected::Footer { id };
                 Record::Eos
             }
             flag::MEM_SIZE => {
@@ -59,7 +59,7 @@ impl Decoder {
                 self.listed = true;
                 if word.offset > 0 {
                     let left = word.offset;
-                    self.place = Place::List { id, left };
+                    self.expected = Expected::List { id, left };
                 }
                 Record::MemSize { total: word.offset }
             }
@@ -70,13 +70,13 @@ impl Decoder {
         Ok((Event::Record(record), cursor.at()))
     }
 
-    /// A record on the preempt channel.
+    /// Decodes a record of the preempt channel.
     pub(super) fn preempt_record<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Stop> {
         let mut cursor = Cursor::new(input);
         let word = self.word(&mut cursor, flag::PREEMPT, "on the preempt channel")?;
         let record = match word.kind {
             flag::EOS => {
-                self.place = Place::End;
+                self.expected = Expected::End;
                 Record::Eos
             }
             _ => self.page_record(&mut cursor, word)?,
@@ -111,7 +111,7 @@ impl Decoder {
         })
     }
 
-    /// A record that belongs to a block.
+    /// Decodes the rest of a record that belongs to a block.
     fn page_record<'a>(&mut self, cursor: &mut Cursor<'a>, word: Word) -> Result<Record<'a>, Stop> {
         let (name, found) = if word.named {
             let (name, found) = self.named(cursor)?;
@@ -129,7 +129,7 @@ impl Decoder {
             .map_err(|rule| cursor.fault_at(0, Some("offset"), rule))?;
         let record = self.body(cursor, word.kind, block, offset, named)?;
         if let Some(name) = name {
-            self.take_up(found, name);
+            self.learn_new(found, name);
             self.current = Some(block);
         }
         Ok(record)
@@ -189,7 +189,7 @@ impl Decoder {
         })
     }
 
-    /// A block's name, and the block.
+    /// Decodes a block name and finds the block.
     fn named<'a>(&self, cursor: &mut Cursor<'a>) -> Result<(Name<'a>, Found), Stop> {
         let name = cursor.read(parse::name("block"))?;
         let back = name.as_bytes().len() + 1;
@@ -200,14 +200,14 @@ impl Decoder {
         Ok((name, found))
     }
 
-    /// Takes up a block that was not known before.
-    pub(super) fn take_up(&mut self, found: Found, name: Name<'_>) {
+    /// Adds a block that was not known before.
+    pub(super) fn learn_new(&mut self, found: Found, name: Name<'_>) {
         if let Found::New(_) = found {
             self.blocks.learn(name, &self.options);
         }
     }
 
-    /// Whether the list of RAM blocks may stand here.
+    /// Checks that the block list is allowed here.
     fn mem_size(&self, cursor: &Cursor<'_>, start: bool) -> Result<(), Stop> {
         let rule = if !start {
             Rule::Illegal {
@@ -223,12 +223,12 @@ impl Decoder {
         Err(cursor.fault_at(0, None, rule))
     }
 
-    /// An entry of the list of RAM blocks.
+    /// Decodes an entry of the block list.
     ///
-    /// Whether it holds a page size is not written anywhere, but its first
-    /// byte tells: page sizes are powers of two far below 2^56, and what else
-    /// may follow is the length of a name, which is not 0, or a record's word,
-    /// which has a flag below the smallest page size.
+    /// Whether it has a page size follows from the next byte. A page size is a power
+    /// of two far below 2^56, so its first byte is 0. Otherwise the length of a name
+    /// follows, which is not 0, or a record, which has a flag below the smallest page
+    /// size.
     pub(super) fn list_entry<'a>(
         &mut self,
         input: &'a [u8],
@@ -265,12 +265,12 @@ impl Decoder {
             len: Some(len),
             page_size: used,
         });
-        self.place = match left {
-            0 => Place::Ram {
+        self.expected = match left {
+            0 => Expected::Ram {
                 id: section,
                 start: true,
             },
-            left => Place::List { id: section, left },
+            left => Expected::List { id: section, left },
         };
         let record = Record::Block {
             block: id,
@@ -282,9 +282,9 @@ impl Decoder {
         Ok((Event::Record(record), cursor.at()))
     }
 
-    /// The page size in an entry of the list, if one stands there.
+    /// Decodes the page size in an entry of the block list, if it has one.
     fn page_size(&self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Stop> {
-        // Guest addresses and page sizes do not go together.
+        // An entry has a guest address or a page size, not both.
         if self.blocks.sizes.is_none() || self.ignore_shared {
             return Ok(None);
         }
@@ -293,7 +293,7 @@ impl Decoder {
         cursor.read(opt(verify(word, is_size)))
     }
 
-    /// The page size of a block, from what the stream and the caller say.
+    /// Determines the page size of a block from stream and options.
     fn judge_page_size(&self, name: Name<'_>, written: Option<u64>) -> Result<u64, Rule> {
         let listed = self.options.listed(name.as_bytes());
         let usual = self.blocks.usual(&self.options);
@@ -312,7 +312,7 @@ impl Decoder {
     }
 }
 
-/// A length in bytes that may be `limit` at most.
+/// Parses a length of at most `limit` bytes.
 fn at_most(limit: usize, len: impl ToUsize) -> Result<usize, Rule> {
     let len = len.to_usize();
     match len <= limit {

@@ -1,10 +1,26 @@
-//! Pieces of a forward stream, appended to a buffer.
+//! Writes the items of a forward stream.
 //!
-//! For a source that makes its stream as it goes; commands are written with
-//! [`Encode`](crate::Encode). What is decoded is written with
-//! [`Event::encode`](super::Event::encode), which uses these functions.
-//! A function without a result cannot fail. Where one fails, the buffer is as
-//! before.
+//! For a source that produces a stream. Commands are written with
+//! [`Encode`](crate::Encode), decoded events with
+//! [`Event::encode`](super::Event::encode). Each function appends to a buffer;
+//! when one fails, the buffer is unchanged.
+//!
+//! ```
+//! use retpath_codec::command::Command;
+//! use retpath_codec::forward::write;
+//! use retpath_codec::{Encode, Name};
+//!
+//! let mut out = Vec::new();
+//! write::header(&mut out);
+//! write::configuration(b"pc-i440fx-10.0", &mut out)?;
+//! Command::open_return_path().encode(&mut out)?;
+//! write::ram_start(1, &mut out);
+//! write::mem_size(1 << 24, &mut out)?;
+//! write::block(Name::new(b"pc.ram")?, 1 << 24, None, None, &mut out);
+//! write::eos(&mut out);
+//! write::footer(1, &mut out);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::io::Write;
 use std::vec::Vec;
@@ -23,7 +39,7 @@ use crate::generated::{ram as flag, section};
 use crate::name::Name;
 use crate::num::wide;
 
-/// "QEVM" and the version.
+/// Writes the file header: "QEVM" and the version.
 pub fn header(out: &mut Vec<u8>) {
     append(
         out,
@@ -31,13 +47,14 @@ pub fn header(out: &mut Vec<u8>) {
     );
 }
 
-/// The machine type's resolved name.
+/// Writes the configuration: the resolved name of the machine type.
 ///
 /// # Errors
 ///
-/// [`Rule::Zero`] or [`Rule::Limit`]: no name, or one of 4 GiB.
+/// [`Rule::Zero`] when the name is empty, [`Rule::Limit`] when it is 4 GiB or
+/// longer.
 pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let fault = unfit("CONFIGURATION", "machine");
+    let fault = invalid("CONFIGURATION", "machine");
     if machine.is_empty() {
         return Err(fault(Rule::Zero));
     }
@@ -52,13 +69,9 @@ pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeErro
     Ok(())
 }
 
-/// A subsection of the configuration.
+/// Writes a subsection of the configuration.
 pub fn subsection(subsection: &Subsection<'_>, out: &mut Vec<u8>) {
-    let name = match subsection {
-        Subsection::TargetPageBits(_) => section::TARGET_PAGE_BITS,
-        Subsection::Capabilities(_) => section::CAPABILITIES,
-        Subsection::Uuid(_) => section::UUID,
-    };
+    let name = subsection.name();
     append(
         out,
         tuple((
@@ -76,20 +89,20 @@ pub fn subsection(subsection: &Subsection<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The start of a section's piece; START and FULL need an identity.
+/// Writes a section header. START and FULL need an identity, PART and END must
+/// not have one.
 ///
 /// # Errors
 ///
-/// [`Rule::Zero`] or [`Rule::NameTooLong`]: the section's name does not fit.
-/// [`Rule::Short`]: there is an identity where none belongs, or none where one
-/// does.
+/// [`Rule::Zero`] when the name is empty, [`Rule::NameTooLong`] when it is longer
+/// than 255 bytes, [`Rule::Short`] when an identity is missing or not allowed.
 pub fn section(
     kind: SectionKind,
     id: u32,
     identity: Option<Identity<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let fault = unfit(kind.label(), "idstr");
+    let fault = invalid(kind.label(), "idstr");
     let introduces = matches!(kind, SectionKind::Start | SectionKind::Full);
     let Some(identity) = identity else {
         if introduces {
@@ -110,7 +123,8 @@ pub fn section(
     }
 }
 
-/// The start of the `ram` section; MEM_SIZE and the list of blocks follow.
+/// Writes the header of the `ram` section; [`mem_size`] and the block list
+/// follow.
 pub fn ram_start(id: u32, out: &mut Vec<u8>) {
     let identity = Identity {
         idstr: section::RAM_NAME,
@@ -155,34 +169,37 @@ fn short_name<W: Write>(name: &[u8]) -> impl SerializeFn<W> {
     ))
 }
 
-/// The end of a section's piece.
+/// Writes a section footer.
 pub fn footer(id: u32, out: &mut Vec<u8>) {
     append(out, tuple((be_u8(section::SECTION_FOOTER), be_u32(id))));
 }
 
-/// The end of the stream.
+/// Writes EOF, the end of the stream.
 pub fn eof(out: &mut Vec<u8>) {
     append(out, be_u8(section::EOF));
 }
 
-/// The head of the device states' description; `size` bytes of JSON follow.
+/// Writes the header of the description; `size` bytes of JSON follow.
 pub fn description(size: u32, out: &mut Vec<u8>) {
     append(out, tuple((be_u8(section::VMDESCRIPTION), be_u32(size))));
 }
 
-/// The head of the list of RAM blocks, whose lengths add up to `total` bytes.
+/// Writes the start of the block list; `total` is the sum of the lengths of the
+/// RAM blocks, in bytes.
 ///
 /// # Errors
 ///
-/// [`Rule::Misaligned`]: the total is no multiple of 1024.
+/// [`Rule::Misaligned`] when the total is not a multiple of 1024.
 pub fn mem_size(total: u64, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     append(out, be_u64(word(total, flag::MEM_SIZE)?));
     Ok(())
 }
 
-/// An entry of the list of RAM blocks. `page_size`, in bytes, belongs there
-/// with postcopy, if it is not the larger one of host page and target page;
-/// `gpa` with `x-ignore-shared`.
+/// Writes an entry of the block list.
+///
+/// `len` is the used length in bytes. `page_size`, in bytes, is required with
+/// postcopy, if it is not the larger one of host page size and target page size;
+/// `gpa` is required with `x-ignore-shared`.
 pub fn block(
     name: Name<'_>,
     len: u64,
@@ -201,12 +218,12 @@ pub fn block(
     );
 }
 
-/// A target page of zeros; without a name, of the same block as the record
-/// before on this channel.
+/// Writes a ZERO record: a target page of zeros. Without a name, the page belongs
+/// to the block of the previous record of this channel.
 ///
 /// # Errors
 ///
-/// [`Rule::Misaligned`]: the offset is no multiple of 1024.
+/// [`Rule::Misaligned`] when the offset is not a multiple of 1024.
 pub fn zero(offset: u64, name: Option<Name<'_>>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     filled(offset, name, 0, out)
 }
@@ -221,13 +238,13 @@ pub(super) fn filled(
     Ok(())
 }
 
-/// What stands in front of a target page's contents, which the caller sends
-/// from where they lie; without a name, of the same block as the record
-/// before on this channel.
+/// Writes a PAGE record without the contents of the page, which must follow.
+/// Without a name, the page belongs to the block of the previous record of this
+/// channel.
 ///
 /// # Errors
 ///
-/// [`Rule::Misaligned`]: the offset is no multiple of 1024.
+/// [`Rule::Misaligned`] when the offset is not a multiple of 1024.
 pub fn page_header(
     offset: u64,
     name: Option<Name<'_>>,
@@ -237,12 +254,12 @@ pub fn page_header(
     Ok(())
 }
 
-/// The end of a `ram` section's payload, or of a preempt channel.
+/// Writes EOS, the end of the payload of a `ram` section or of a preempt channel.
 pub fn eos(out: &mut Vec<u8>) {
     bare(flag::EOS, out);
 }
 
-/// A record that is nothing but its flag.
+/// Writes a record that consists of its flag.
 pub(super) fn bare(flag: u64, out: &mut Vec<u8>) {
     append(out, be_u64(flag));
 }
@@ -253,26 +270,30 @@ pub(super) fn record<W: Write>(
     flag: u64,
     name: Option<Name<'_>>,
 ) -> Result<impl SerializeFn<W>, EncodeError> {
-    let word = match name {
-        Some(_) => word(offset, flag)?,
-        None => word(offset, flag)? | flag::CONTINUE,
+    let word = word(offset, flag)?;
+    let same_block = match name {
+        Some(_) => 0,
+        None => flag::CONTINUE,
     };
-    Ok(tuple((be_u64(word), many_ref(name, write::name))))
+    Ok(tuple((
+        be_u64(word | same_block),
+        many_ref(name, write::name),
+    )))
 }
 
-/// An offset and a flag in one word. The target page size is the caller's
-/// business; what is checked is that the two do not overlap.
+/// Combines an offset and a flag. The target page size is not known here; checked
+/// is that offset and flag do not overlap.
 fn word(offset: u64, flag: u64) -> Result<u64, EncodeError> {
     if offset.is_multiple_of(flag::MIN_TARGET_PAGE) {
         return Ok(offset | flag);
     }
     let (value, page) = (offset, flag::MIN_TARGET_PAGE);
     let label = flag::label(flag).unwrap_or("RAM");
-    Err(unfit(label, "offset")(Rule::Misaligned { value, page }))
+    Err(invalid(label, "offset")(Rule::Misaligned { value, page }))
 }
 
 /// Makes errors about one field.
-pub(super) fn unfit(message: &'static str, field: &'static str) -> impl Fn(Rule) -> EncodeError {
+pub(super) fn invalid(message: &'static str, field: &'static str) -> impl Fn(Rule) -> EncodeError {
     move |rule| EncodeError {
         message,
         field: Some(field),

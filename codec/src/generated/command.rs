@@ -24,11 +24,11 @@ use crate::field::input::Bytes;
 use crate::field::write;
 #[cfg(feature = "encode")]
 use crate::field::output::{Refused, Sink, Written, fixed, tuple};
-use crate::fit;
+use crate::validate;
 use crate::frame::{Decoded, Dialect, Trailer, Value, header};
 use crate::frame::sealed::Sealed;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, unfit};
+use crate::frame::{Encode, into_slice, invalid};
 use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
@@ -134,21 +134,22 @@ impl Dialect for Commands {
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.empty::<_, 65535>("OPEN_RETURN_PATH", Command::OpenReturnPath),
-            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping),
-            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise),
-            4 => frame.empty::<_, 65535>("POSTCOPY_LISTEN", Command::PostcopyListen),
-            5 => frame.empty::<_, 65535>("POSTCOPY_RUN", Command::PostcopyRun),
-            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard),
-            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged),
-            8 => frame.empty::<_, 65535>("ENABLE_COLO", Command::EnableColo),
-            9 => frame.empty::<_, 65535>("POSTCOPY_RESUME", Command::PostcopyResume),
-            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap),
-            11 => frame.empty::<_, 65535>("SWITCHOVER_START", Command::SwitchoverStart),
+            1 => frame.empty::<_, 65535>("OPEN_RETURN_PATH", Command::OpenReturnPath, Self::trailer),
+            2 => frame.message::<_, 4, 4, 65535>("PING", parse_ping, Self::trailer),
+            3 => frame.message::<_, 0, 16, 65535>("POSTCOPY_ADVISE", parse_postcopy_advise, Self::trailer),
+            4 => frame.empty::<_, 65535>("POSTCOPY_LISTEN", Command::PostcopyListen, Self::trailer),
+            5 => frame.empty::<_, 65535>("POSTCOPY_RUN", Command::PostcopyRun, Self::trailer),
+            6 => frame.message::<_, 20, 65535, 65535>("POSTCOPY_RAM_DISCARD", parse_postcopy_ram_discard, Self::trailer),
+            7 => frame.message::<_, 4, 4, 65535>("PACKAGED", parse_packaged, Self::trailer),
+            8 => frame.empty::<_, 65535>("ENABLE_COLO", Command::EnableColo, Self::trailer),
+            9 => frame.empty::<_, 65535>("POSTCOPY_RESUME", Command::PostcopyResume, Self::trailer),
+            10 => frame.message::<_, 2, 256, 65535>("RECV_BITMAP", parse_recv_bitmap, Self::trailer),
+            11 => frame.empty::<_, 65535>("SWITCHOVER_START", Command::SwitchoverStart, Self::trailer),
             _ => frame.unknown(),
         }
     }
 
+    #[inline(always)]
     fn trailer(message: &Self::Message<'_>) -> Trailer {
         match message {
             Command::Packaged { size } => Trailer::Package(*size),
@@ -195,6 +196,63 @@ impl Dialect for Commands {
     }
 }
 
+impl<'a> Command<Name<'a>, Ranges<'a>> {
+    /// Makes [`OPEN_RETURN_PATH`](Self::OpenReturnPath).
+    pub const fn open_return_path() -> Self {
+        Self::OpenReturnPath
+    }
+
+    /// Makes [`PING`](Self::Ping).
+    pub const fn ping(value: u32) -> Self {
+        Self::Ping { value }
+    }
+
+    /// Makes [`POSTCOPY_ADVISE`](Self::PostcopyAdvise).
+    pub const fn postcopy_advise(sizes: Option<PageSizes>) -> Self {
+        Self::PostcopyAdvise { sizes }
+    }
+
+    /// Makes [`POSTCOPY_LISTEN`](Self::PostcopyListen).
+    pub const fn postcopy_listen() -> Self {
+        Self::PostcopyListen
+    }
+
+    /// Makes [`POSTCOPY_RUN`](Self::PostcopyRun).
+    pub const fn postcopy_run() -> Self {
+        Self::PostcopyRun
+    }
+
+    /// Makes [`POSTCOPY_RAM_DISCARD`](Self::PostcopyRamDiscard).
+    pub const fn postcopy_ram_discard(block: Name<'a>, ranges: Ranges<'a>) -> Self {
+        Self::PostcopyRamDiscard { block, ranges }
+    }
+
+    /// Makes [`PACKAGED`](Self::Packaged).
+    pub const fn packaged(size: u32) -> Self {
+        Self::Packaged { size }
+    }
+
+    /// Makes [`ENABLE_COLO`](Self::EnableColo).
+    pub const fn enable_colo() -> Self {
+        Self::EnableColo
+    }
+
+    /// Makes [`POSTCOPY_RESUME`](Self::PostcopyResume).
+    pub const fn postcopy_resume() -> Self {
+        Self::PostcopyResume
+    }
+
+    /// Makes [`RECV_BITMAP`](Self::RecvBitmap).
+    pub const fn recv_bitmap(block: Name<'a>) -> Self {
+        Self::RecvBitmap { block }
+    }
+
+    /// Makes [`SWITCHOVER_START`](Self::SwitchoverStart).
+    pub const fn switchover_start() -> Self {
+        Self::SwitchoverStart
+    }
+}
+
 impl<N: BlockName, R: RangeList> Sealed for Command<N, R> {}
 
 impl<N, R> Command<N, R> {
@@ -215,7 +273,7 @@ impl<N, R> Command<N, R> {
         }
     }
 
-    /// Number on the wire.
+    /// Message number on the wire.
     pub fn number(&self) -> u16 {
         match self {
             Command::OpenReturnPath => 1,
@@ -229,6 +287,25 @@ impl<N, R> Command<N, R> {
             Command::PostcopyResume => 9,
             Command::RecvBitmap { .. } => 10,
             Command::SwitchoverStart => 11,
+        }
+    }
+}
+
+impl<N: BlockName, R: RangeList> Command<N, R> {
+    /// Borrows the message's name and ranges.
+    pub fn as_borrowed(&self) -> Command<Name<'_>, Ranges<'_>> {
+        match self {
+            Command::OpenReturnPath => Command::OpenReturnPath,
+            Command::Ping { value } => Command::Ping { value: *value },
+            Command::PostcopyAdvise { sizes } => Command::PostcopyAdvise { sizes: *sizes },
+            Command::PostcopyListen => Command::PostcopyListen,
+            Command::PostcopyRun => Command::PostcopyRun,
+            Command::PostcopyRamDiscard { block, ranges } => Command::PostcopyRamDiscard { block: block.name(), ranges: ranges.as_ranges() },
+            Command::Packaged { size } => Command::Packaged { size: *size },
+            Command::EnableColo => Command::EnableColo,
+            Command::PostcopyResume => Command::PostcopyResume,
+            Command::RecvBitmap { block } => Command::RecvBitmap { block: block.name() },
+            Command::SwitchoverStart => Command::SwitchoverStart,
         }
     }
 }
@@ -261,10 +338,10 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
     /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
-            Command::PostcopyRamDiscard { block, ranges } => fit::ranges("ranges", 3 + u16::from(block.name().size()), ranges).map(drop),
+            Command::PostcopyRamDiscard { block, ranges } => validate::ranges("ranges", 3 + u16::from(block.name().size()), ranges).map(drop),
             _ => Ok(()),
         };
-        checked.map_err(|unfit| unfit.of(self.label()))
+        checked.map_err(|invalid| invalid.in_message(self.label()))
     }
 }
 
@@ -279,7 +356,7 @@ impl<N: BlockName, R: RangeList> Command<N, R> {
             Command::PostcopyListen => write_postcopy_listen()(out)?,
             Command::PostcopyRun => write_postcopy_run()(out)?,
             Command::PostcopyRamDiscard { block, ranges } => {
-                let size = fit::ranges("ranges", 3 + u16::from(block.name().size()), ranges)?;
+                let size = validate::ranges("ranges", 3 + u16::from(block.name().size()), ranges)?;
                 write_postcopy_ram_discard(size, block.name(), ranges)(out)?
             }
             Command::Packaged { size } => write_packaged(*size)(out)?,
@@ -297,7 +374,7 @@ impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self.write(Sink::from(out)) {
             Ok(_) => Ok(()),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 
@@ -305,7 +382,7 @@ impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         match into_slice(out, |sink| self.write(sink)) {
             Ok(size) => Ok(size),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 }

@@ -23,11 +23,11 @@ use crate::field::input::Bytes;
 use crate::field::write;
 #[cfg(feature = "encode")]
 use crate::field::output::{Refused, Sink, Written, fixed, tuple};
-use crate::fit;
+use crate::validate;
 use crate::frame::{Decoded, Dialect, Trailer, Value, header};
 use crate::frame::sealed::Sealed;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, unfit};
+use crate::frame::{Encode, into_slice, invalid};
 use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
@@ -119,17 +119,18 @@ impl Dialect for Qemu {
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong),
-            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id),
-            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages),
-            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap),
-            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack),
-            7 => frame.empty::<_, 512>("SWITCHOVER_ACK", Message::SwitchoverAck),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, Self::trailer),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, Self::trailer),
+            3 => frame.message::<_, 14, 268, 512>("REQ_PAGES_ID", parse_req_pages_id, Self::trailer),
+            4 => frame.message::<_, 12, 12, 512>("REQ_PAGES", parse_req_pages, Self::trailer),
+            5 => frame.message::<_, 2, 256, 512>("RECV_BITMAP", parse_recv_bitmap, Self::trailer),
+            6 => frame.message::<_, 4, 4, 512>("RESUME_ACK", parse_resume_ack, Self::trailer),
+            7 => frame.empty::<_, 512>("SWITCHOVER_ACK", Message::SwitchoverAck, Self::trailer),
             _ => frame.unknown(),
         }
     }
 
+    #[inline(always)]
     fn trailer(message: &Self::Message<'_>) -> Trailer {
         match message {
             Message::Shut { .. } => Trailer::End,
@@ -175,6 +176,43 @@ impl Dialect for Qemu {
     }
 }
 
+impl<'a> Message<Name<'a>> {
+    /// Makes [`SHUT`](Self::Shut).
+    pub const fn shut(value: u32) -> Self {
+        Self::Shut { value }
+    }
+
+    /// Makes [`PONG`](Self::Pong).
+    pub const fn pong(value: u32) -> Self {
+        Self::Pong { value }
+    }
+
+    /// Makes [`REQ_PAGES_ID`](Self::ReqPagesId).
+    pub const fn req_pages_id(start: u64, len: u32, block: Name<'a>) -> Self {
+        Self::ReqPagesId { start, len, block }
+    }
+
+    /// Makes [`REQ_PAGES`](Self::ReqPages).
+    pub const fn req_pages(start: u64, len: u32) -> Self {
+        Self::ReqPages { start, len }
+    }
+
+    /// Makes [`RECV_BITMAP`](Self::RecvBitmap).
+    pub const fn recv_bitmap(block: Name<'a>) -> Self {
+        Self::RecvBitmap { block }
+    }
+
+    /// Makes [`RESUME_ACK`](Self::ResumeAck).
+    pub const fn resume_ack() -> Self {
+        Self::ResumeAck
+    }
+
+    /// Makes [`SWITCHOVER_ACK`](Self::SwitchoverAck).
+    pub const fn switchover_ack() -> Self {
+        Self::SwitchoverAck
+    }
+}
+
 impl<N: BlockName> Sealed for Message<N> {}
 
 impl<N> Message<N> {
@@ -191,7 +229,7 @@ impl<N> Message<N> {
         }
     }
 
-    /// Number on the wire.
+    /// Message number on the wire.
     pub fn number(&self) -> u16 {
         match self {
             Message::Shut { .. } => 1,
@@ -201,6 +239,21 @@ impl<N> Message<N> {
             Message::RecvBitmap { .. } => 5,
             Message::ResumeAck => 6,
             Message::SwitchoverAck => 7,
+        }
+    }
+}
+
+impl<N: BlockName> Message<N> {
+    /// Borrows the message's name and ranges.
+    pub fn as_borrowed(&self) -> Message<Name<'_>> {
+        match self {
+            Message::Shut { value } => Message::Shut { value: *value },
+            Message::Pong { value } => Message::Pong { value: *value },
+            Message::ReqPagesId { start, len, block } => Message::ReqPagesId { start: *start, len: *len, block: block.name() },
+            Message::ReqPages { start, len } => Message::ReqPages { start: *start, len: *len },
+            Message::RecvBitmap { block } => Message::RecvBitmap { block: block.name() },
+            Message::ResumeAck => Message::ResumeAck,
+            Message::SwitchoverAck => Message::SwitchoverAck,
         }
     }
 }
@@ -229,11 +282,11 @@ impl<N: BlockName> Message<N> {
     /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
-            Message::ReqPagesId { start, len, .. } => fit::span("len", *start, (*len).into()),
-            Message::ReqPages { start, len } => fit::span("len", *start, (*len).into()),
+            Message::ReqPagesId { start, len, .. } => validate::span("len", *start, (*len).into()),
+            Message::ReqPages { start, len } => validate::span("len", *start, (*len).into()),
             _ => Ok(()),
         };
-        checked.map_err(|unfit| unfit.of(self.label()))
+        checked.map_err(|invalid| invalid.in_message(self.label()))
     }
 }
 
@@ -245,11 +298,11 @@ impl<N: BlockName> Message<N> {
             Message::Shut { value } => write_shut(*value)(out)?,
             Message::Pong { value } => write_pong(*value)(out)?,
             Message::ReqPagesId { start, len, block } => {
-                fit::span("len", *start, (*len).into())?;
+                validate::span("len", *start, (*len).into())?;
                 write_req_pages_id(*start, *len, block.name())(out)?
             }
             Message::ReqPages { start, len } => {
-                fit::span("len", *start, (*len).into())?;
+                validate::span("len", *start, (*len).into())?;
                 write_req_pages(*start, *len)(out)?
             }
             Message::RecvBitmap { block } => write_recv_bitmap(block.name())(out)?,
@@ -265,7 +318,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self.write(Sink::from(out)) {
             Ok(_) => Ok(()),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 
@@ -273,7 +326,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         match into_slice(out, |sink| self.write(sink)) {
             Ok(size) => Ok(size),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 }

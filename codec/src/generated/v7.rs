@@ -21,11 +21,11 @@ use crate::field::input::Bytes;
 use crate::field::write;
 #[cfg(feature = "encode")]
 use crate::field::output::{Refused, Sink, Written, fixed, tuple};
-use crate::fit;
+use crate::validate;
 use crate::frame::{Decoded, Dialect, Trailer, Value, header};
 use crate::frame::sealed::Sealed;
 #[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, unfit};
+use crate::frame::{Encode, into_slice, invalid};
 use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;
@@ -91,13 +91,14 @@ impl Dialect for V7 {
         };
         match frame.number() {
             0 => frame.reserved(),
-            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut),
-            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong),
-            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages),
+            1 => frame.message::<_, 4, 4, 512>("SHUT", parse_shut, Self::trailer),
+            2 => frame.message::<_, 4, 4, 512>("PONG", parse_pong, Self::trailer),
+            3 => frame.message::<_, 16, 272, 512>("REQ_PAGES", parse_req_pages, Self::trailer),
             _ => frame.unknown(),
         }
     }
 
+    #[inline(always)]
     fn trailer(message: &Self::Message<'_>) -> Trailer {
         match message {
             Message::Shut { .. } => Trailer::End,
@@ -131,6 +132,23 @@ impl Dialect for V7 {
     }
 }
 
+impl<'a> Message<Name<'a>> {
+    /// Makes [`SHUT`](Self::Shut).
+    pub const fn shut(value: u32) -> Self {
+        Self::Shut { value }
+    }
+
+    /// Makes [`PONG`](Self::Pong).
+    pub const fn pong(value: u32) -> Self {
+        Self::Pong { value }
+    }
+
+    /// Makes [`REQ_PAGES`](Self::ReqPages).
+    pub const fn req_pages(start: u64, len: u64, block: Option<Name<'a>>) -> Self {
+        Self::ReqPages { start, len, block }
+    }
+}
+
 impl<N: BlockName> Sealed for Message<N> {}
 
 impl<N> Message<N> {
@@ -143,12 +161,23 @@ impl<N> Message<N> {
         }
     }
 
-    /// Number on the wire.
+    /// Message number on the wire.
     pub fn number(&self) -> u16 {
         match self {
             Message::Shut { .. } => 1,
             Message::Pong { .. } => 2,
             Message::ReqPages { .. } => 3,
+        }
+    }
+}
+
+impl<N: BlockName> Message<N> {
+    /// Borrows the message's name and ranges.
+    pub fn as_borrowed(&self) -> Message<Name<'_>> {
+        match self {
+            Message::Shut { value } => Message::Shut { value: *value },
+            Message::Pong { value } => Message::Pong { value: *value },
+            Message::ReqPages { start, len, block } => Message::ReqPages { start: *start, len: *len, block: block.as_ref().map(N::name) },
         }
     }
 }
@@ -173,10 +202,10 @@ impl<N: BlockName> Message<N> {
     /// The first field whose value is invalid, and the rule.
     pub fn check(&self) -> Result<(), EncodeError> {
         let checked = match self {
-            Message::ReqPages { start, len, .. } => fit::flagged("len", *start, *len),
+            Message::ReqPages { start, len, .. } => validate::flagged("len", *start, *len),
             _ => Ok(()),
         };
-        checked.map_err(|unfit| unfit.of(self.label()))
+        checked.map_err(|invalid| invalid.in_message(self.label()))
     }
 }
 
@@ -188,7 +217,7 @@ impl<N: BlockName> Message<N> {
             Message::Shut { value } => write_shut(*value)(out)?,
             Message::Pong { value } => write_pong(*value)(out)?,
             Message::ReqPages { start, len, block } => {
-                fit::flagged("len", *start, *len)?;
+                validate::flagged("len", *start, *len)?;
                 write_req_pages(*start, *len, block.as_ref().map(N::name))(out)?
             }
         })
@@ -201,7 +230,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self.write(Sink::from(out)) {
             Ok(_) => Ok(()),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 
@@ -209,7 +238,7 @@ impl<N: BlockName> Encode for Message<N> {
     fn encode_into(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         match into_slice(out, |sink| self.write(sink)) {
             Ok(size) => Ok(size),
-            Err(Refused) => unfit(self, Self::check, Self::label),
+            Err(Refused) => invalid(self, Self::check, Self::label),
         }
     }
 }

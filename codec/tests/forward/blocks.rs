@@ -1,4 +1,4 @@
-//! The list of RAM blocks, with and without what may stand in it.
+//! The block list and its optional fields.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
@@ -32,14 +32,11 @@ fn sizes(decoder: &Decoder) -> Vec<u64> {
 }
 
 fn told(block: &str, size: u64) -> Options {
-    Options {
-        page_sizes: vec![(NameBuf::new(block).unwrap(), size)],
-        ..Options::default()
-    }
+    Options::default().page_sizes([(NameBuf::new(block).unwrap(), size)])
 }
 
 #[test]
-fn refuses_a_length_beyond_the_total() {
+fn refuses_a_block_longer_than_the_total() {
     let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", 2 * PAGE, None));
     let (len, left) = (2 * PAGE, PAGE);
     let rule = Rule::PastTotal { len, left };
@@ -56,7 +53,7 @@ fn refuses_a_block_twice() {
 }
 
 #[test]
-fn refuses_a_length_of_nothing_or_of_parts_of_pages() {
+fn refuses_a_block_length_that_is_not_a_positive_number_of_pages() {
     let start = list(advised(PAGE), 3 * PAGE);
     refuse(&start, entry(b"a", 0, None), Rule::Zero, 2);
     let rule = Rule::Misaligned {
@@ -73,18 +70,15 @@ fn refuses_a_length_of_nothing_or_of_parts_of_pages() {
 }
 
 #[test]
-fn refuses_names_that_are_none() {
+fn refuses_invalid_names() {
     let start = list(advised(PAGE), 3 * PAGE);
     refuse(&start, [0], Rule::EmptyName, 0);
     refuse(&start, [2, b'a', 0], Rule::NulInName, 0);
 }
 
 #[test]
-fn refuses_more_blocks_than_the_caller_allows() {
-    let options = Options {
-        max_blocks: 1,
-        ..Options::default()
-    };
+fn refuses_more_blocks_than_the_options_allow() {
+    let options = Options::default().max_blocks(1);
     let start = list(advised(PAGE), 3 * PAGE).raw(entry(b"a", PAGE, None));
     let (got, limit) = (2, 1);
     let second = entry(b"b", PAGE, None);
@@ -98,8 +92,8 @@ fn refuses_more_blocks_than_the_caller_allows() {
 }
 
 #[test]
-fn finds_page_sizes_without_being_told() {
-    // In the middle, twice in a row, and last in front of a record.
+fn finds_page_sizes_without_options() {
+    // In the middle, twice in a row, and as the last entry before a record.
     let bytes = list(advised(PAGE | HUGE), 3 * HUGE + 2 * PAGE)
         .raw(entry(b"a", PAGE, None))
         .raw(entry(b"b", HUGE, Some(HUGE)))
@@ -120,8 +114,8 @@ fn finds_page_sizes_without_being_told() {
 }
 
 #[test]
-fn a_length_in_the_place_of_a_page_size_is_not_taken_for_one() {
-    // The next entry's name has one byte: as a number it begins with 0x01.
+fn does_not_mistake_a_length_for_a_page_size() {
+    // The name of the next entry has one byte, so its length byte is 0x01.
     let bytes = list(advised(PAGE | HUGE), HUGE + PAGE)
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, None))
@@ -132,7 +126,7 @@ fn a_length_in_the_place_of_a_page_size_is_not_taken_for_one() {
 }
 
 #[test]
-fn refuses_page_sizes_that_differ_from_what_was_said() {
+fn refuses_page_sizes_that_differ_from_advise_or_options() {
     let start = list(advised(PAGE | HUGE), HUGE);
     let size = 1 << 30;
     let rule = Rule::NotAdvised {
@@ -148,12 +142,10 @@ fn refuses_page_sizes_that_differ_from_what_was_said() {
     let decoder = Decoder::new(told("a", HUGE));
     let usual = entry(b"a", HUGE, None).word(0x10);
     refuse_with(decoder, &start, usual, rule, 10);
-    let text = rule.to_string();
-    assert!(text.contains("--block-page-size NAME=SIZE"), "{text}");
 }
 
 #[test]
-fn takes_the_sources_host_page_from_advise() {
+fn uses_the_host_page_size_of_advise() {
     let host = 65536;
     let bytes = list(advised(host | HUGE), host + HUGE)
         .raw(entry(b"a", host, None))
@@ -165,21 +157,18 @@ fn takes_the_sources_host_page_from_advise() {
 }
 
 #[test]
-fn takes_the_callers_host_page_if_advise_has_it() {
+fn uses_the_host_page_size_of_the_options_if_advise_has_it() {
     let bytes = list(advised(PAGE | HUGE), PAGE + HUGE)
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, Some(PAGE)))
         .eos(1);
-    let mut decoder = Decoder::new(Options {
-        host_page: HUGE,
-        ..Options::default()
-    });
+    let mut decoder = Decoder::new(Options::default().host_page(HUGE));
     drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
     assert_eq!(sizes(&decoder), [HUGE, PAGE]);
 }
 
 #[test]
-fn without_postcopy_page_sizes_are_the_callers() {
+fn uses_the_page_sizes_of_the_options_in_precopy() {
     let bytes = list(Stream::configured(), HUGE + PAGE)
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, None))
@@ -190,7 +179,7 @@ fn without_postcopy_page_sizes_are_the_callers() {
 }
 
 #[test]
-fn keeps_names_that_are_no_text() {
+fn round_trips_names_that_are_not_utf8() {
     let odd: Vec<u8> = (1..=255).collect();
     let bytes = list(advised(PAGE), PAGE)
         .raw(entry(&odd, PAGE, None))
@@ -202,7 +191,7 @@ fn keeps_names_that_are_no_text() {
 }
 
 #[test]
-fn a_list_of_nothing_is_whole() {
+fn accepts_an_empty_block_list() {
     let bytes = list(advised(PAGE), 0).eos(1);
     let mut decoder = fresh();
     drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
@@ -220,12 +209,12 @@ fn capabilities(names: &[&[u8]]) -> Stream {
 }
 
 #[test]
-fn reads_guest_addresses_with_shared_memory() {
+fn reads_guest_addresses_with_ignore_shared() {
     let precopy = capabilities(&[b"x-ignore-shared"]);
     let postcopy = capabilities(&[b"x-ignore-shared"]).command(advise(PAGE, PAGE));
     for start in [precopy, postcopy] {
         let mut bytes = list(start, 2 * PAGE);
-        // An address that could be a page size.
+        // An address that is also a valid page size.
         write::block(name(b"a"), PAGE, None, Some(PAGE), &mut bytes.0);
         write::block(name(b"b"), PAGE, None, Some(1 << 32), &mut bytes.0);
         let bytes = bytes.eos(1);
@@ -244,7 +233,7 @@ fn reads_guest_addresses_with_shared_memory() {
 }
 
 #[test]
-fn refuses_pages_outside_the_stream() {
+fn refuses_mapped_ram() {
     let mut out = capabilities(&[b"mapped-ram"]).0;
     write::ram_start(1, &mut out);
     let total = 0x1000_u64 | 4;
@@ -253,7 +242,7 @@ fn refuses_pages_outside_the_stream() {
 }
 
 #[test]
-fn takes_the_target_page_size_from_the_stream() {
+fn uses_the_target_page_size_of_the_stream() {
     let bits = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0d";
     let configured = Stream::configured().raw(bits);
     let mut decoder = fresh();

@@ -1,5 +1,4 @@
-//! Recordings of real QEMU: no byte stays unexplained, and what was decoded
-//! gives the same bytes when it is written.
+//! Recordings of real QEMU decode completely and encode to the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +13,9 @@ use crate::kit::{drain, fresh};
 
 /// A recording; see corpus/README.md.
 pub(crate) fn capture(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../corpus/capture")
-        .join(name);
-    let packed = path.with_added_extension("gz");
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/capture");
+    let path = captures.join(name);
+    let packed = captures.join(format!("{name}.gz"));
     let mut bytes = Vec::new();
     if packed.exists() {
         let file = fs::File::open(&packed).unwrap();
@@ -30,7 +28,7 @@ pub(crate) fn capture(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// How often each thing occurs; RAM records after LISTEN are told apart.
+/// Counts events by name; RAM records after LISTEN are counted separately.
 fn counts(decoder: &mut Decoder, bytes: &[u8]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     let mut written = Vec::new();
@@ -42,7 +40,7 @@ fn counts(decoder: &mut Decoder, bytes: &[u8]) -> BTreeMap<String, u64> {
         *counts.entry(label).or_default() += 1;
         event.encode(decoder.blocks(), &mut written).unwrap();
     });
-    assert_eq!(left.unwrap(), [], "unexplained bytes");
+    assert_eq!(left.unwrap(), b"", "unexplained bytes");
     assert!(written == bytes, "other bytes than were read");
     counts
 }
@@ -166,7 +164,8 @@ fn qemu_7_2_preempt() {
 
 #[test]
 fn qemu_10_0_preempt() {
-    // The preempt channel names the block once, and just ends.
+    // Only the first record of the preempt channel contains the block name; the channel ends
+    // without EOS.
     preempt("qemu-10.0", [146, 2608, 52], &[("late PAGE", 1216)], 1);
     assert_eq!(146 + 1216, 1362);
 }
@@ -181,8 +180,7 @@ fn is_named(event: Event<'_>) -> bool {
 #[test]
 fn qemu_7_2_recover() {
     recover("qemu-7.2-recover", 226, 2466, 1133, 145);
-    // Each page that was discarded has been sent, those twice that were on
-    // their way when the link was cut.
+    // Each discarded page was sent; pages in flight at the cut were sent twice.
     assert_eq!(226 + 1133, 1359);
     assert_eq!(2466 + 145, 2611);
 }
@@ -199,16 +197,16 @@ fn recover(name: &str, pages: u64, zeros: u64, later_pages: u64, later_zeros: u6
     let cut = counts(&mut first, &bytes);
     assert_eq!(cut["late PAGE"], pages);
     assert_eq!(cut.get("late ZERO").copied().unwrap_or(0), zeros);
-    // The link was cut between a section's last record and its footer.
+    // The connection was cut between the last record of a section and its footer.
     let error = first.finish(&[]).unwrap_err();
     assert_eq!(error.rule, Rule::CutShort { have: 0, need: 1 });
     assert_eq!(error.message, Some("SECTION_FOOTER"));
 
     let bytes = capture(&format!("{name}.ch1.fwd"));
-    let known = first.known().expect("it was cut after the switch");
+    let known = first.resume_state().expect("it was cut after the switch");
     for mut second in [
         first.resume(),
-        Decoder::resumed(Default::default(), known),
+        Decoder::resume_from(Default::default(), known),
         Decoder::blind_resumed(Default::default()),
     ] {
         let rest = counts(&mut second, &bytes);
@@ -225,7 +223,7 @@ fn recover(name: &str, pages: u64, zeros: u64, later_pages: u64, later_zeros: u6
 }
 
 #[test]
-fn a_real_source_names_the_block_again_after_the_switch() {
+fn qemu_repeats_the_block_name_after_the_switch() {
     for name in ["qemu-7.2-plain", "qemu-10.0-plain", "qemu-7.2-preempt"] {
         let bytes = capture(&format!("{name}.ch0.fwd"));
         let mut first = None;
@@ -244,7 +242,7 @@ fn a_real_source_names_the_block_again_after_the_switch() {
 }
 
 #[test]
-fn blocks_are_those_of_a_pc() {
+fn finds_the_ram_blocks_of_a_pc() {
     let mut decoder = fresh();
     drain(
         &mut decoder,

@@ -1,7 +1,7 @@
-//! More than one channel, and the fast way over pages.
+//! Several channels of a migration, and `continued_page`.
 
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, Known, Options};
+use retpath_codec::forward::{Decoder, Options};
 use retpath_codec::{NameBuf, Rule};
 
 use crate::kit::{PAGE, RAM, ROM, Stream, drain, error, events, fresh};
@@ -19,7 +19,7 @@ fn bitmap(block: &[u8]) -> Command<NameBuf, retpath_codec::command::RangeBuf> {
 }
 
 #[test]
-fn continue_holds_across_sections_and_the_switch() {
+fn keeps_the_continued_block_across_sections_and_the_switch() {
     let bytes = Stream::listed()
         .part(1)
         .page(0, Some(RAM.0))
@@ -39,23 +39,23 @@ fn continue_holds_across_sections_and_the_switch() {
 }
 
 #[test]
-fn the_blocks_of_two_channels_are_their_own() {
+fn learns_blocks_for_each_channel_separately() {
     let mut main = first();
     let mut urgent = main.preempt();
     let bytes = Stream::default().zero(PAGE, Some(ROM.0)).zero(0, None);
     events(&mut urgent, &bytes.0);
-    // The main channel's last block is still the other one, which is longer.
+    // The continued block of the main channel is still the longer one.
     let more = Stream::default().zero(RAM.1 - PAGE, None);
     drain(&mut main, &more.0, |_, _, _| {}).unwrap();
     assert_eq!(main.offset() + 9, first().offset() + 18);
 }
 
 #[test]
-fn a_resumed_channel_goes_on_with_sections_and_blocks() {
+fn keeps_sections_and_blocks_on_a_resumed_channel() {
     let mut ended = first();
     let bytes = Stream::default().eos(1).end(1).eos(1);
     drain(&mut ended, &bytes.0, |_, _, _| {}).unwrap();
-    // A section that had ended ends again.
+    // A section that had ended may end again.
     for first in [first(), ended] {
         let bytes = Stream::default()
             .command(bitmap(RAM.0))
@@ -73,13 +73,13 @@ fn a_resumed_channel_goes_on_with_sections_and_blocks() {
         assert!(second.is_listening());
         events(&mut second, &bytes.0);
         assert_eq!(second.blocks(), first.blocks());
-        // Again and again.
+        // Repeatedly.
         events(&mut second.resume(), &bytes.0);
     }
 }
 
 #[test]
-fn a_broken_channel_can_be_resumed() {
+fn resumes_after_an_error_on_the_first_channel() {
     let mut broken = first();
     assert!(broken.next(&[0xff; 8]).is_err());
     let bytes = Stream::default().command(bitmap(RAM.0));
@@ -87,9 +87,9 @@ fn a_broken_channel_can_be_resumed() {
 }
 
 #[test]
-fn a_resumed_channel_needs_only_what_was_known() {
+fn resumes_from_saved_state() {
     let first = first();
-    let known = first.known().expect("RAM is listed");
+    let known = first.resume_state().expect("RAM is listed");
     let bytes = Stream::default()
         .command(bitmap(RAM.0))
         .command(Command::PostcopyResume)
@@ -99,33 +99,34 @@ fn a_resumed_channel_needs_only_what_was_known() {
         .end(1)
         .eos(1)
         .eof();
-    let mut second = Decoder::resumed(Options::default(), known.clone());
+    let mut second = Decoder::resume_from(Options::default(), known.clone());
     events(&mut second, &bytes.0);
     second.finish(&[]).expect("whole");
     assert_eq!(second.blocks(), first.blocks());
 
-    let unlike = Known {
-        target_page: 100,
-        ..known
-    };
-    let error = error(&mut Decoder::resumed(Options::default(), unlike), &bytes.0);
+    let mut unlike = known;
+    unlike.target_page = 100;
+    let error = error(
+        &mut Decoder::resume_from(Options::default(), unlike),
+        &bytes.0,
+    );
     assert_eq!(error.rule, Rule::TargetPage { size: 100 });
 }
 
 #[test]
-fn knows_nothing_before_the_ram_blocks() {
+fn has_no_resume_state_before_the_block_list_ends() {
     let mut decoder = fresh();
-    assert_eq!(decoder.known(), None);
-    // The list without the end of its section: there may be footers, or not.
+    assert_eq!(decoder.resume_state(), None);
+    // The block list without the end of its section: footers are still unknown.
     let bytes = Stream::listed();
     let cut = &bytes.0[..bytes.0.len() - 5];
     drain(&mut decoder, cut, |_, _, _| {}).unwrap();
     assert_eq!(decoder.blocks().len(), 2);
-    assert_eq!(decoder.known(), None);
+    assert_eq!(decoder.resume_state(), None);
 }
 
 #[test]
-fn the_return_path_of_a_resumed_channel_is_open() {
+fn allows_ping_on_a_resumed_channel() {
     let bytes = Stream::default()
         .command(Command::PostcopyResume)
         .command(Command::Ping { value: 9 })
@@ -136,7 +137,7 @@ fn the_return_path_of_a_resumed_channel_is_open() {
 }
 
 #[test]
-fn a_channel_that_was_cut_in_its_package_can_be_resumed() {
+fn resumes_after_a_cut_inside_a_package() {
     let bytes = Stream::discarded().package(&Stream::default().listen().run());
     let mut first = fresh();
     let cut = &bytes.0[..bytes.0.len() - 7];
@@ -146,12 +147,10 @@ fn a_channel_that_was_cut_in_its_package_can_be_resumed() {
 }
 
 #[test]
-fn a_blind_decoder_learns_blocks_from_their_names() {
-    let options = Options {
-        page_sizes: vec![(NameBuf::new(RAM.0).unwrap(), 2 << 20)],
-        max_blocks: 3,
-        ..Options::default()
-    };
+fn learns_blocks_from_names_without_the_first_channel() {
+    let options = Options::default()
+        .page_sizes(vec![(NameBuf::new(RAM.0).unwrap(), 2 << 20)])
+        .max_blocks(3);
     let mut decoder = Decoder::blind_resumed(options);
     let bytes = Stream::default()
         .command(bitmap(RAM.0))
@@ -172,7 +171,7 @@ fn a_blind_decoder_learns_blocks_from_their_names() {
     assert!(found.iter().map(|(n, l, p)| (&**n, *l, *p)).eq(blocks));
     assert_eq!(decoder.section(7), Some(&b"ram"[..]));
 
-    // Another section, and more blocks than allowed.
+    // Another section, and too many blocks.
     let mut other = decoder.clone();
     let error = crate::kit::error(&mut other, &Stream::default().part(8).0);
     assert_eq!(error.rule, Rule::UnknownSection { id: 8 });
@@ -185,7 +184,7 @@ fn a_blind_decoder_learns_blocks_from_their_names() {
 }
 
 #[test]
-fn a_blind_decoder_takes_up_no_block_of_half_a_record() {
+fn learns_no_block_from_an_incomplete_record() {
     let mut decoder = Decoder::blind_preempt(Options::default());
     let record = Stream::default().page(0, Some(RAM.0)).0;
     for size in 0..record.len() {
@@ -197,7 +196,7 @@ fn a_blind_decoder_takes_up_no_block_of_half_a_record() {
 }
 
 #[test]
-fn the_fast_way_is_the_same_way() {
+fn continued_page_agrees_with_next() {
     let bytes = Stream::default()
         .page(PAGE, None)
         .page(2 * PAGE, None)
@@ -220,8 +219,8 @@ fn the_fast_way_is_the_same_way() {
                     at += 8 + 4096;
                 }
                 None => match fast.next(&bytes.0[at..]).unwrap() {
-                    retpath_codec::forward::Step::Event { size, .. } => at += size,
-                    retpath_codec::forward::Step::Need(_) => break,
+                    retpath_codec::forward::Decoded::Event { size, .. } => at += size,
+                    retpath_codec::forward::Decoded::Need(_) => break,
                 },
             }
             let mut slow = slow.clone();
@@ -236,11 +235,11 @@ fn the_fast_way_is_the_same_way() {
 }
 
 #[test]
-fn the_fast_way_takes_nothing_but_such_pages() {
+fn continued_page_accepts_continued_pages_only() {
     let mut decoder = first();
     let before = decoder.offset();
     for word in [
-        // Named, zero, end, two records, beyond the block.
+        // With a name, ZERO, EOS, two flags, outside of the block.
         0x008_u64,
         0x022,
         0x010,
@@ -252,7 +251,7 @@ fn the_fast_way_takes_nothing_but_such_pages() {
     }
     assert_eq!(decoder.offset(), before);
     let good = 0x028_u64.to_be_bytes();
-    // Before a name, outside a section, in a broken decoder.
+    // Before a name, outside a section, after an error.
     assert_eq!(decoder.preempt().continued_page(good, true), None);
     let mut outside = decoder.clone();
     drain(&mut outside, &Stream::default().eos(1).0, |_, _, _| {}).unwrap();

@@ -1,4 +1,4 @@
-//! Device state, which has no length: where it is taken to end.
+//! The end of device state, which has no length.
 
 use retpath_codec::Rule;
 use retpath_codec::forward::{Decoder, Event, SectionKind};
@@ -42,11 +42,11 @@ fn ends_at_the_footer_in_a_package() {
 }
 
 #[test]
-fn is_not_misled_by_footers_in_front_of_anything_else() {
+fn ignores_footers_before_anything_else() {
     let tricks: Vec<Vec<u8>> = [
         // Another section's footer.
         Stream::default().footer(6).run(),
-        // Bytes that open nothing, or nothing that belongs in a package.
+        // Bytes that start no item, or none that is allowed in a package.
         Stream::default().footer(5).raw([0x09]),
         Stream::default().footer(5).eof(),
         Stream::default().footer(5).part(1),
@@ -54,12 +54,12 @@ fn is_not_misled_by_footers_in_front_of_anything_else() {
             .footer(5)
             .head(SectionKind::Start, 9, b"ram"),
         Stream::default().footer(5).listen(),
-        // A section that is known, one without a name, one with a control
-        // character in it.
+        // A section that is known, one without a name, one with a control character
+        // in its name.
         Stream::default().footer(5).head(FULL, 1, b"cpu"),
         Stream::default().footer(5).raw([4, 0, 0, 0, 9, 0]),
         Stream::default().footer(5).head(FULL, 9, b"cp\nu"),
-        // A command that is none.
+        // An unknown command.
         Stream::default().footer(5).raw([8, 0, 2, 0, 5]),
         Stream::default().footer(5).raw([8, 0, 99, 0, 0]),
     ]
@@ -86,7 +86,7 @@ fn refuses_a_package_that_ends_inside_a_device() {
     let error = error(&mut fresh(), &bytes.0);
     assert_eq!(error.rule, Rule::PackageEnd);
     assert_eq!(error.offset, u64::try_from(bytes.0.len()).unwrap());
-    // The footer is there, but RUN is not.
+    // With a footer, but without RUN.
     let package = package.footer(5);
     let bytes = Stream::discarded().package(&package);
     let error = crate::kit::error(&mut fresh(), &bytes.0);
@@ -94,7 +94,7 @@ fn refuses_a_package_that_ends_inside_a_device() {
 }
 
 #[test]
-fn an_early_device_stands_before_ram() {
+fn accepts_an_early_device_before_ram() {
     let bytes = Stream::advised()
         .device(9, b"0000:00:03.0/virtio-mem-device-early", [0; 24])
         .list()
@@ -107,7 +107,7 @@ fn an_early_device_stands_before_ram() {
 }
 
 #[test]
-fn an_early_device_stands_between_pieces_of_ram() {
+fn accepts_an_early_device_between_parts_of_ram() {
     let bytes = Stream::listed()
         .device(9, b"virtio-mem-device-early", [7; 24])
         .part(1)
@@ -130,7 +130,7 @@ fn precopy() -> Stream {
 }
 
 #[test]
-fn ends_at_eof_in_front_of_a_description() {
+fn ends_at_eof_before_a_description() {
     let bytes = precopy().description(b"{\"devices\": []}");
     let mut decoder = fresh();
     let states = states(&mut decoder, &bytes.0);
@@ -141,7 +141,7 @@ fn ends_at_eof_in_front_of_a_description() {
 }
 
 #[test]
-fn without_a_description_only_the_channels_end_shows_eof() {
+fn recognises_eof_without_a_description_at_the_end_of_the_channel() {
     let bytes = precopy();
     let mut decoder = fresh();
     let left = drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
@@ -156,7 +156,7 @@ fn without_a_description_only_the_channels_end_shows_eof() {
 }
 
 #[test]
-fn a_channel_that_ends_inside_a_device_is_cut_short() {
+fn refuses_an_end_inside_device_state() {
     let bytes = precopy();
     let mut decoder = fresh();
     let cut = &bytes.0[..bytes.0.len() - 1];
@@ -182,7 +182,7 @@ pub(crate) fn old_discarded() -> Stream {
 }
 
 #[test]
-fn without_footers_a_package_is_opaque_up_to_its_tail() {
+fn returns_a_package_without_footers_as_opaque_state() {
     let ping = |value| retpath_codec::command::Command::Ping { value };
     let run = Stream::default().command(retpath_codec::command::Command::PostcopyRun);
     let tails = [
@@ -210,15 +210,15 @@ fn without_footers_a_package_is_opaque_up_to_its_tail() {
 }
 
 #[test]
-fn without_footers_a_package_needs_its_tail() {
+fn refuses_a_package_without_footers_and_run() {
     let package = Stream::default()
         .listen()
         .head(FULL, 5, b"timer")
         .raw([1; 40]);
     let bytes = old_discarded().package(&package);
     assert_eq!(error(&mut fresh(), &bytes.0).rule, Rule::NoRun);
-    // Nor does the head of a PING that the package has no room for wait for
-    // what is behind the package.
+    // The start of a PING that exceeds the package does not wait for bytes after the
+    // package either.
     let package = Stream::default()
         .listen()
         .head(FULL, 5, b"timer")
@@ -228,7 +228,7 @@ fn without_footers_a_package_needs_its_tail() {
 }
 
 #[test]
-fn half_a_footer_at_the_end_of_a_package_waits_for_nothing() {
+fn does_not_wait_for_a_footer_beyond_the_package() {
     let package = Stream::default()
         .listen()
         .head(FULL, 5, b"timer")
@@ -238,7 +238,7 @@ fn half_a_footer_at_the_end_of_a_package_waits_for_nothing() {
 }
 
 #[test]
-fn without_footers_a_precopy_stream_ends_in_opaque_state() {
+fn returns_a_precopy_stream_without_footers_as_opaque_state() {
     let rest = Stream::default()
         .raw(b"state")
         .head(FULL, 6, b"cpu")
@@ -250,7 +250,7 @@ fn without_footers_a_precopy_stream_ends_in_opaque_state() {
 }
 
 #[test]
-fn reads_disk_bitmaps_that_have_nothing_to_send() {
+fn reads_empty_dirty_bitmap_sections() {
     let bytes = Stream::listed()
         .head(SectionKind::Start, 2, b"dirty-bitmap")
         .raw([1])
@@ -269,11 +269,10 @@ fn reads_disk_bitmaps_that_have_nothing_to_send() {
     assert_eq!(events.iter().filter(|&&event| event == state).count(), 3);
 }
 
-/// Found by fuzzing: a whole POSTCOPY_RAM_DISCARD made the bytes in front of it
-/// a footer, while the first bytes of one did not, so that the state ended where
-/// the pieces in which it arrived said.
+/// Found by fuzzing: a complete POSTCOPY_RAM_DISCARD after a footer was accepted, an
+/// incomplete one was not, so that the end of the state depended on the split.
 #[test]
-fn is_not_misled_by_a_discard_that_arrives_at_once() {
+fn does_not_mistake_a_complete_discard_for_the_next_item() {
     let trick = Stream::default()
         .footer(5)
         .command(crate::kit::discard(b"pc.ram", 0, 4096));

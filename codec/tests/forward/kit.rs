@@ -1,15 +1,15 @@
-//! What the tests share: reading, and streams made piece by piece.
+//! Helpers of the tests: decoding, and building streams.
 
 use retpath_codec::command::{Command, PageSizes, Range, RangeBuf};
-use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};
+use retpath_codec::forward::{Decoded, Decoder, Event, Identity, Options, SectionKind, write};
 use retpath_codec::{DecodeError, Encode, Name, NameBuf, Rule};
 
 pub(crate) fn fresh() -> Decoder {
     Decoder::new(Options::default())
 }
 
-/// Decodes as much as there is, handing out every event with its offset.
-/// Returns what is left.
+/// Decodes the input and passes every event with its offset to `take`. Returns the
+/// remaining input.
 pub(crate) fn drain<'a>(
     decoder: &mut Decoder,
     mut input: &'a [u8],
@@ -18,12 +18,12 @@ pub(crate) fn drain<'a>(
     loop {
         let offset = decoder.offset();
         match decoder.next(input)? {
-            Step::Event { event, size } => {
+            Decoded::Event { event, size } => {
                 assert!(size > 0 || event == Event::PackageEnd);
                 input = &input[size..];
                 take(decoder, offset, event);
             }
-            Step::Need(need) => {
+            Decoded::Need(need) => {
                 assert!(need > 0);
                 return Ok(input);
             }
@@ -31,16 +31,16 @@ pub(crate) fn drain<'a>(
     }
 }
 
-/// All events of a channel that must be whole and sound.
+/// Returns the events of a complete and valid channel.
 pub(crate) fn events<'a>(decoder: &mut Decoder, input: &'a [u8]) -> Vec<Event<'a>> {
     let mut events = Vec::new();
     let left = drain(decoder, input, |_, _, event| events.push(event)).unwrap();
     decoder.finish(left).unwrap();
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
     events
 }
 
-/// The error of a channel that must have one.
+/// Returns the error of a malformed channel.
 pub(crate) fn error(decoder: &mut Decoder, input: &[u8]) -> DecodeError {
     match drain(decoder, input, |_, _, _| {}) {
         Err(error) => {
@@ -51,8 +51,8 @@ pub(crate) fn error(decoder: &mut Decoder, input: &[u8]) -> DecodeError {
     }
 }
 
-/// Demands that `bytes` are refused behind a sound start, for this reason, so
-/// many bytes behind the start.
+/// Asserts that `bytes` after the valid `start` are refused with this rule, at this
+/// offset from the end of `start`.
 #[track_caller]
 pub(crate) fn refuse(start: &Stream, bytes: impl AsRef<[u8]>, rule: Rule, at: u64) {
     refuse_with(fresh(), start, bytes, rule, at);
@@ -98,7 +98,7 @@ pub(crate) fn advise(summary: u64, target: u64) -> Owned {
     }
 }
 
-/// A forward stream under construction.
+/// Builds a forward stream.
 #[derive(Clone, Default)]
 pub(crate) struct Stream(pub(crate) Vec<u8>);
 
@@ -185,7 +185,7 @@ impl Stream {
         self
     }
 
-    /// A device's section with a footer.
+    /// The section of a device, with a footer.
     pub(crate) fn device(self, id: u32, idstr: &[u8], state: impl AsRef<[u8]>) -> Self {
         self.head(SectionKind::Full, id, idstr)
             .raw(state)
@@ -207,7 +207,7 @@ impl Stream {
         self
     }
 
-    /// The end of a piece of a `ram` section with a footer.
+    /// EOS and footer of a `ram` section.
     pub(crate) fn eos(mut self, id: u32) -> Self {
         write::eos(&mut self.0);
         self.footer(id)

@@ -1,9 +1,10 @@
-//! The forward stream: real recordings, hand-made streams, defects.
+//! The forward stream: recordings, hand-written streams, defects.
 
 mod blocks;
 mod capture;
 mod channels;
 mod device;
+mod json;
 mod kit;
 mod mutate;
 mod need;

@@ -1,14 +1,14 @@
-//! Bytes that nobody would send: nothing panics, and what is accepted is
-//! written back as it was.
+//! Mutated and random streams: nothing panics, and accepted events encode to the same
+//! bytes.
 
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, MAX_ITEM, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, MAX_ITEM, Options};
 use retpath_random::Random;
 
 use crate::kit::{Stream, drain, fresh};
 use crate::recipe::by_hand;
 
-/// Reads all of it in random pieces.
+/// Decodes the bytes in random pieces.
 fn survive(mut decoder: Decoder, bytes: &[u8], random: &mut Random) {
     let (mut at, mut have) = (0, 0);
     let mut written = Vec::new();
@@ -16,18 +16,18 @@ fn survive(mut decoder: Decoder, bytes: &[u8], random: &mut Random) {
         if at + have >= 8 && random.index(4) == 0 && have >= 8 {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at..at + 8]);
-            // On a copy: the page need not be there.
+            // On a clone, because the page may be incomplete.
             decoder.clone().continued_page(word, true);
         }
         match decoder.next(&bytes[at..at + have]) {
-            Ok(Step::Event { event, size }) => {
+            Ok(Decoded::Event { event, size }) => {
                 assert!(size <= have);
                 event.encode(decoder.blocks(), &mut written).unwrap();
                 at += size;
                 have -= size;
                 assert!(written == bytes[..at]);
             }
-            Ok(Step::Need(need)) => {
+            Ok(Decoded::Need(need)) => {
                 assert!(have + need <= MAX_ITEM);
                 if at + have == bytes.len() {
                     let _ = decoder.finish(&bytes[at..]);
@@ -80,7 +80,7 @@ fn streams() -> Vec<Vec<u8>> {
 fn survives_changed_streams() {
     let mut random = Random::new(1);
     for whole in streams() {
-        // Page contents are dull: most changes shall hit something else.
+        // Most changes should not hit page contents.
         for _ in 0..6_000 {
             let mut bytes = whole.clone();
             for _ in 0..=random.index(3) {
@@ -103,7 +103,7 @@ fn survives_changed_streams() {
 }
 
 #[test]
-fn survives_random_bytes_behind_a_sound_start() {
+fn survives_random_bytes_after_a_valid_start() {
     let mut random = Random::new(2);
     let starts = [
         Stream::default(),
@@ -146,7 +146,7 @@ fn survives_random_bytes_on_other_channels() {
     }
 }
 
-/// Bytes that are more like a stream than pure chance would make them.
+/// Random bytes that resemble a stream.
 fn noise(random: &mut Random) -> Vec<u8> {
     let mut noise = Vec::new();
     while noise.len() < 300 && random.index(40) != 0 {

@@ -1,9 +1,9 @@
-//! Waiting: every prefix asks for more, never for too much, and how the
-//! stream is cut makes no difference.
+//! Incomplete input: every prefix asks for more, never for too much, and the split
+//! makes no difference.
 
 use retpath_codec::Rule;
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, Event, MAX_ITEM, Options, SectionKind, Step, write};
+use retpath_codec::forward::{Decoded, Decoder, Event, MAX_ITEM, Options, SectionKind, write};
 use retpath_random::Random;
 
 use crate::capture::capture;
@@ -12,7 +12,7 @@ use crate::kit::{Stream, drain, fresh, name};
 use crate::recipe::by_hand;
 use crate::write::everything;
 
-/// A sound channel.
+/// A valid channel.
 struct Sample {
     what: &'static str,
     decoder: Decoder,
@@ -85,7 +85,7 @@ fn samples() -> Vec<Sample> {
 }
 
 #[test]
-fn every_prefix_asks_for_more_or_is_cut_short() {
+fn asks_for_more_at_every_prefix() {
     for sample in samples() {
         for size in 0..=sample.bytes.len() {
             let what = format!("{}: {size}", sample.what);
@@ -106,7 +106,7 @@ fn every_prefix_asks_for_more_or_is_cut_short() {
 }
 
 #[test]
-fn never_asks_for_more_than_the_stream_has() {
+fn never_asks_for_more_than_the_item_has() {
     for Sample {
         what,
         decoder: start,
@@ -119,16 +119,16 @@ fn never_asks_for_more_than_the_stream_has() {
         let mut have = 0;
         while at < bytes.len() {
             match decoder.next(&bytes[at..at + have]).unwrap() {
-                Step::Event { size, .. } => {
+                Decoded::Event { size, .. } => {
                     at += size;
                     have = 0;
                 }
-                Step::Need(need) => {
-                    // One byte less is not enough.
+                Decoded::Need(need) => {
+                    // One byte less is insufficient.
                     let less = &bytes[at..at + have + need - 1];
                     let before = decoder.offset();
                     let step = decoder.clone().next(less).unwrap();
-                    assert!(matches!(step, Step::Need(_)), "{what} at {at}");
+                    assert!(matches!(step, Decoded::Need(_)), "{what} at {at}");
                     assert_eq!(decoder.offset(), before);
                     have += need;
                 }
@@ -137,14 +137,14 @@ fn never_asks_for_more_than_the_stream_has() {
     }
 }
 
-/// What a channel says, with chunks joined.
+/// The events of a channel, with chunks joined.
 fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -> Vec<Vec<u8>> {
     let mut story: Vec<Vec<u8>> = Vec::new();
     let mut chunk = None;
     let (mut at, mut have) = (0, 0);
     loop {
         match decoder.next(&bytes[at..at + have]).unwrap() {
-            Step::Event { event, size } => {
+            Decoded::Event { event, size } => {
                 let kind = match event {
                     Event::DeviceState { id, .. } => Some(u64::from(id)),
                     Event::DescriptionBytes(_) => Some(u64::MAX),
@@ -167,8 +167,8 @@ fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -
                 at += size;
                 have -= size;
             }
-            Step::Need(_) if at + have == bytes.len() => break,
-            Step::Need(_) => have += pace().clamp(1, bytes.len() - at - have),
+            Decoded::Need(_) if at + have == bytes.len() => break,
+            Decoded::Need(_) => have += pace().clamp(1, bytes.len() - at - have),
         }
     }
     decoder.finish(&bytes[at..]).unwrap();
@@ -176,7 +176,7 @@ fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -
 }
 
 #[test]
-fn the_split_makes_no_difference() {
+fn decodes_the_same_in_any_split() {
     for Sample {
         what,
         decoder: start,
@@ -192,10 +192,10 @@ fn the_split_makes_no_difference() {
     }
 }
 
-/// Found by fuzzing: RUN in the state, where PING and RUN could have begun, was
-/// taken for the package's end if nothing behind it had arrived.
+/// Found by fuzzing: RUN inside the state, where PING and RUN could start, was mistaken
+/// for the end of the package if no later byte had arrived.
 #[test]
-fn the_split_makes_no_difference_where_run_stands_in_the_state() {
+fn decodes_state_that_contains_run_the_same_in_any_split() {
     let package = Stream::default()
         .listen()
         .head(SectionKind::Full, 5, b"timer")
@@ -207,7 +207,7 @@ fn the_split_makes_no_difference_where_run_stands_in_the_state() {
 }
 
 #[test]
-fn the_split_of_a_recording_makes_no_difference() {
+fn decodes_recordings_the_same_in_any_split() {
     let mut random = Random::new(7);
     for name in ["qemu-7.2-plain.ch0.fwd", "qemu-10.0-preempt.ch0.fwd"] {
         let bytes = capture(name);
@@ -218,9 +218,8 @@ fn the_split_of_a_recording_makes_no_difference() {
 }
 
 #[test]
-fn a_long_stream_fits_a_small_buffer() {
-    // Each piece is offered again and again, so that the stream is long and
-    // the test's memory small.
+fn decodes_a_long_stream_with_a_small_buffer() {
+    // Pieces are repeated, so that the stream is long and uses little memory.
     let mut buffer: Vec<u8> = Vec::new();
     let mut decoder = fresh();
     let mut largest = 0;
@@ -228,8 +227,8 @@ fn a_long_stream_fits_a_small_buffer() {
         buffer.extend(bytes);
         loop {
             match decoder.next(&buffer).unwrap() {
-                Step::Event { size, .. } => drop(buffer.drain(..size)),
-                Step::Need(need) => {
+                Decoded::Event { size, .. } => drop(buffer.drain(..size)),
+                Decoded::Need(need) => {
                     largest = largest.max(buffer.len() + need);
                     break;
                 }
@@ -256,12 +255,9 @@ fn a_long_stream_fits_a_small_buffer() {
 }
 
 #[test]
-fn the_largest_item_fits_the_promised_room() {
-    // A 64 KiB page that grew when it was compressed, with the longest name.
-    let options = Options {
-        target_page: 65536,
-        ..Options::default()
-    };
+fn the_largest_item_has_max_item_bytes() {
+    // A 64 KiB page that is incompressible, with the longest name.
+    let options = Options::default().target_page(65536);
     let block = [b'x'; 255];
     let mut out = Stream::configured().0;
     write::ram_start(1, &mut out);
@@ -277,5 +273,5 @@ fn the_largest_item_fits_the_promised_room() {
     assert_eq!(out.len() - before, MAX_ITEM);
     let mut decoder = Decoder::new(options);
     let left = drain(&mut decoder, &out, |_, _, _| {}).unwrap();
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
 }

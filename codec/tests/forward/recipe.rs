@@ -1,4 +1,4 @@
-//! A whole small migration, as bytes written by hand and as calls.
+//! A small complete migration, as bytes and as calls of the writers.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
@@ -49,7 +49,7 @@ fn hex(digits: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_writers_write_it() {
+fn writes_the_example_stream() {
     let package = Stream::default().listen().run();
     let mut out = Stream::configured()
         .command(Command::OpenReturnPath)
@@ -74,7 +74,7 @@ fn the_writers_write_it() {
 }
 
 #[test]
-fn decoding_shows_every_piece() {
+fn decodes_every_item() {
     let bytes = by_hand();
     let block = BlockId::new(0);
     let (start, part, end) = (SectionKind::Start, SectionKind::Part, SectionKind::End);
@@ -165,7 +165,7 @@ fn decoding_shows_every_piece() {
 }
 
 #[test]
-fn encoding_gives_the_same_bytes() {
+fn encodes_to_the_same_bytes() {
     let bytes = by_hand();
     let mut written = Vec::new();
     drain(&mut fresh(), &bytes, |decoder, offset, event| {

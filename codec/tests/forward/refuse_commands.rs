@@ -1,4 +1,4 @@
-//! Commands out of turn, or at odds with the RAM blocks.
+//! Commands in the wrong phase, or inconsistent with the RAM blocks.
 
 use retpath_codec::Rule;
 use retpath_codec::command::Command;
@@ -15,7 +15,7 @@ fn turn(state: &'static str) -> Rule {
     Rule::OutOfTurn { state }
 }
 
-/// A package that holds this, and enough room for what should follow.
+/// A package with this content and room for what must follow.
 fn inside(package: &Stream) -> Stream {
     Stream::discarded()
         .command(Command::Packaged { size: 1000 })
@@ -24,8 +24,8 @@ fn inside(package: &Stream) -> Stream {
 
 #[test]
 fn refuses_a_defect_of_the_frame_at_its_offset() {
-    let rule = Rule::Unknown { number: 12 };
-    refuse(&Stream::advised(), [8, 0, 12, 0, 0], rule, 1);
+    let rule = Rule::Unknown { number: 256 };
+    refuse(&Stream::advised(), [8, 1, 0, 0, 0], rule, 1);
     refuse(&Stream::advised(), [8, 0, 0, 0, 0], Rule::Reserved, 1);
     let (len, min, max) = (1, 4, 4);
     refuse(
@@ -43,7 +43,7 @@ fn refuses_a_ping_before_the_return_path() {
 }
 
 #[test]
-fn takes_a_second_open_return_path() {
+fn accepts_a_second_open_return_path() {
     let twice = Stream::advised().command(Command::OpenReturnPath);
     drain(&mut fresh(), &twice.0, |_, _, _| {}).unwrap();
 }
@@ -67,7 +67,7 @@ fn refuses_advise_twice_or_late() {
 }
 
 #[test]
-fn refuses_page_sizes_that_cannot_be() {
+fn refuses_invalid_page_sizes() {
     let start = Stream::configured();
     for (target, size) in [(0, 0), (512, 512), (4097, 4097), (1 << 17, 1 << 17)] {
         refuse(
@@ -113,7 +113,7 @@ fn refuses_discards_out_of_turn() {
         Rule::InPackage,
         0,
     );
-    // ADVISE for the bitmaps of disks alone.
+    // ADVISE for dirty bitmaps only.
     let bitmaps = Stream::configured()
         .command(Command::PostcopyAdvise { sizes: None })
         .list();
@@ -122,7 +122,7 @@ fn refuses_discards_out_of_turn() {
 }
 
 #[test]
-fn refuses_discards_that_the_blocks_do_not_hold() {
+fn refuses_discards_outside_of_their_block() {
     let start = Stream::listed();
     let rule = Rule::UnknownBlock;
     refuse(&start, command(discard(b"vga.vram", 0, PAGE)), rule, 6);
@@ -152,7 +152,7 @@ fn refuses_discards_that_the_blocks_do_not_hold() {
 }
 
 #[test]
-fn points_at_the_range_that_is_wrong() {
+fn reports_the_offset_of_the_wrong_range() {
     let start = Stream::listed();
     let good = command(discard(ROM.0, 0, PAGE));
     let mut bytes = good.0;
@@ -167,7 +167,7 @@ fn points_at_the_range_that_is_wrong() {
 }
 
 #[test]
-fn refuses_a_range_that_is_part_of_a_huge_page() {
+fn refuses_a_range_smaller_than_a_huge_page() {
     let huge = 2 << 20;
     let mut out = Stream::configured().command(advise(huge | PAGE, PAGE)).0;
     retpath_codec::forward::write::ram_start(1, &mut out);
@@ -231,7 +231,7 @@ fn refuses_listen_twice_and_run_before_it() {
 }
 
 #[test]
-fn refuses_a_package_that_goes_on_behind_run() {
+fn refuses_bytes_after_run_in_a_package() {
     let package = Stream::default().listen().run().raw([0; 7]);
     let start = Stream::discarded().command(Command::Packaged { size: 26 });
     refuse(&start, package, Rule::AfterRun { count: 7 }, 19);
@@ -247,7 +247,7 @@ fn refuses_a_package_without_run() {
 }
 
 #[test]
-fn refuses_what_does_not_fit_the_package() {
+fn refuses_items_that_exceed_the_package() {
     let package = Stream::default().listen().run();
     let start = Stream::discarded().command(Command::Packaged { size: 18 });
     refuse(&start, package, Rule::PackageEnd, 14);

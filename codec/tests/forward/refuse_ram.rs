@@ -15,7 +15,7 @@ const HOOK: u64 = 0x080;
 const COMPRESS: u64 = 0x100;
 const FLUSH: u64 = 0x200;
 
-/// Inside a piece of the `ram` section, before the switch.
+/// Inside the `ram` section, before the switch.
 fn precopy() -> Stream {
     Stream::listed().part(1)
 }
@@ -30,7 +30,7 @@ fn word(word: u64) -> Stream {
 }
 
 #[test]
-fn refuses_flags_that_are_not_one_records() {
+fn refuses_flags_that_do_not_identify_one_record() {
     for flags in [
         0,
         CONTINUE,
@@ -111,7 +111,7 @@ fn refuses_continue_before_a_name() {
 }
 
 #[test]
-fn refuses_names_of_no_block() {
+fn refuses_unknown_block_names() {
     let named = |name: &[u8]| {
         let size = u8::try_from(name.len()).unwrap();
         word(ZERO).raw([size]).raw(name).raw([0])
@@ -120,7 +120,7 @@ fn refuses_names_of_no_block() {
     refuse(&precopy(), named(b"pc.ra"), Rule::UnknownBlock, 8);
     refuse(&precopy(), named(b""), Rule::EmptyName, 8);
     refuse(&precopy(), named(b"pc.ram\0"), Rule::NulInName, 8);
-    // Before the list no block is known.
+    // Before the block list no block is known.
     let early = Stream::advised().head(retpath_codec::forward::SectionKind::Start, 1, b"ram");
     refuse(&early, named(b"pc.ram"), Rule::UnknownBlock, 8);
 }
@@ -139,7 +139,7 @@ fn refuses_pages_beyond_their_block() {
     let (start, len) = (u64::MAX - 4095, PAGE);
     let last = Stream::default().zero(start, Some(ROM.0));
     refuse(&precopy(), last, Rule::Overflow { start, len }, 0);
-    // The length of the block that is meant counts, not the last one's.
+    // The length of the named block counts, not that of the last one.
     let start = precopy().zero(0, Some(RAM.0)).zero(0, Some(ROM.0));
     let rule = Rule::PastBlock {
         start: ROM.1,
@@ -149,16 +149,13 @@ fn refuses_pages_beyond_their_block() {
 }
 
 #[test]
-fn refuses_a_page_filled_with_something() {
+fn refuses_a_nonzero_fill_byte() {
     let mut record = Stream::default().zero(0, Some(RAM.0)).0;
     *record.last_mut().unwrap() = 0xaa;
     let rule = Rule::Fill { fill: 0xaa };
     refuse(&precopy(), &record, rule, 15);
     refuse(&postcopy(), &record, rule, 15);
-    let options = Options {
-        nonzero_fill: true,
-        ..Options::default()
-    };
+    let options = Options::default().nonzero_fill(true);
     let bytes = precopy().raw(&record);
     let mut seen = None;
     drain(&mut Decoder::new(options), &bytes.0, |_, _, event| {
@@ -177,7 +174,7 @@ fn listed_blocks() -> Vec<retpath_codec::forward::Block> {
 }
 
 #[test]
-fn refuses_differences_that_are_none() {
+fn refuses_malformed_xbzrle_records() {
     let record = |encoding: u8, size: u16| {
         word(XBZRLE)
             .raw(b"\x06pc.ram")
@@ -208,7 +205,7 @@ fn refuses_compressed_pages_that_grew_too_much() {
 }
 
 #[test]
-fn refuses_the_list_of_blocks_elsewhere() {
+fn refuses_the_block_list_outside_section_start() {
     let state = "outside SECTION_START";
     refuse(
         &precopy(),

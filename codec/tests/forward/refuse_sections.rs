@@ -18,19 +18,19 @@ fn subsection(name: &[u8], version: u32, fields: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn refuses_another_magic() {
+fn refuses_a_wrong_magic() {
     let got = u32::from_be_bytes(*b"RIFF");
     refuse(&Stream::default(), b"RIFF", Rule::Magic { got }, 0);
 }
 
 #[test]
-fn refuses_another_version() {
+fn refuses_a_wrong_version() {
     let rule = Rule::Value { got: 2, want: 3 };
     refuse(&Stream::default(), b"QEVM\0\0\0\x02", rule, 4);
 }
 
 #[test]
-fn refuses_a_machine_type_of_no_bytes_or_too_many() {
+fn refuses_an_empty_or_too_long_machine_type() {
     let header = Stream(b"QEVM\0\0\0\x03".to_vec());
     refuse(&header, [7, 0, 0, 0, 0], Rule::Zero, 1);
     let (got, limit) = (256, 255);
@@ -83,14 +83,14 @@ fn refuses_a_subsection_elsewhere() {
 }
 
 #[test]
-fn refuses_bytes_that_open_no_section() {
+fn refuses_unknown_section_types() {
     for byte in [0x06, 0x09, 0x7e, 0x7f, 0xff] {
         refuse(&Stream::listed(), [byte], Rule::SectionType { byte }, 0);
     }
 }
 
 #[test]
-fn refuses_pieces_of_unknown_sections() {
+fn refuses_parts_of_unknown_sections() {
     let id = 2;
     refuse(
         &Stream::listed(),
@@ -104,21 +104,21 @@ fn refuses_pieces_of_unknown_sections() {
         Rule::UnknownSection { id },
         1,
     );
-    // Nor is there one before the first.
+    // Nor before the first section.
     refuse(
         &Stream::advised(),
         Stream::default().part(id),
         Rule::UnknownSection { id },
         1,
     );
-    // A device's section comes in one piece.
+    // The section of a device has one part.
     let device = Stream::listed().device(id, b"cpu", []).part(1).eos(1);
     let rule = Rule::UnknownSection { id };
     refuse(&device, Stream::default().part(id), rule, 1);
 }
 
 #[test]
-fn refuses_a_section_number_twice() {
+fn refuses_a_section_id_that_is_in_use() {
     let id = 1;
     let rule = Rule::SectionTwice { id };
     refuse(
@@ -136,10 +136,10 @@ fn refuses_a_section_number_twice() {
 }
 
 #[test]
-fn refuses_ram_twice_or_in_one_piece() {
+fn refuses_ram_twice_or_in_section_full() {
     let again = Stream::default().head(START, 2, b"ram");
     refuse(&Stream::listed(), again, Rule::Repeated, 6);
-    let state = "in one piece";
+    let state = "in SECTION_FULL";
     let full = Stream::default().head(FULL, 2, b"ram");
     refuse(&Stream::advised(), full, Rule::Illegal { state }, 6);
 }
@@ -150,7 +150,7 @@ fn refuses_a_section_without_a_name() {
 }
 
 #[test]
-fn refuses_another_version_or_instance_of_ram() {
+fn refuses_a_wrong_version_or_instance_of_ram() {
     let (got, want) = (3, 4);
     let version = b"\x01\0\0\0\x01\x03ram\0\0\0\0\0\0\0\x03";
     refuse(&Stream::advised(), version, Rule::Value { got, want }, 13);
@@ -160,7 +160,7 @@ fn refuses_another_version_or_instance_of_ram() {
 }
 
 #[test]
-fn refuses_the_end_of_a_section_twice() {
+fn refuses_a_second_end_of_a_section() {
     let ended = Stream::listed().end(1).eos(1);
     let rule = Rule::SectionEnded { id: 1 };
     refuse(&ended, Stream::default().part(1), rule, 1);
@@ -180,20 +180,20 @@ fn refuses_a_footer_of_another_section() {
 }
 
 #[test]
-fn refuses_to_do_without_footers_after_the_first() {
+fn refuses_a_missing_footer_after_the_first() {
     let start = Stream::listed().part(1).word(0x10);
     let rule = Rule::NoFooter { got: 3 };
     refuse(&start, Stream::default().end(1), rule, 0);
 }
 
 #[test]
-fn refuses_a_footer_after_none_at_the_first() {
+fn refuses_a_footer_after_a_section_without_one() {
     let start = old_machine().part(1).word(0x10);
     let rule = Rule::SectionType { byte: 0x7e };
     refuse(&start, Stream::default().footer(1), rule, 0);
 }
 
-/// Neither configuration nor footers, up to the list of RAM blocks.
+/// A stream without configuration and footers, up to the block list.
 fn old_machine() -> Stream {
     let header = Stream(b"QEVM\0\0\0\x03".to_vec());
     let list = header.list();
@@ -202,7 +202,7 @@ fn old_machine() -> Stream {
 }
 
 #[test]
-fn refuses_sections_whose_length_is_written_nowhere() {
+fn refuses_sections_that_cannot_be_skipped() {
     let id = 2;
     let rule = Rule::Unskippable { id };
     for name in [
@@ -255,13 +255,13 @@ fn refuses_sections_out_of_turn() {
 }
 
 #[test]
-fn refuses_the_end_in_the_middle_of_a_switch() {
+fn refuses_eof_during_the_switch() {
     let state = "after POSTCOPY_RAM_DISCARD";
     refuse(&Stream::discarded(), [0], Rule::OutOfTurn { state }, 0);
 }
 
 #[test]
-fn refuses_anything_behind_the_end() {
+fn refuses_bytes_after_the_end() {
     let precopy = Stream::listed().end(1).eos(1).eof();
     refuse(&precopy, [0], Rule::AfterEnd, 0);
     refuse(&precopy.description(b"{}"), [6], Rule::AfterEnd, 0);
@@ -270,7 +270,7 @@ fn refuses_anything_behind_the_end() {
 }
 
 #[test]
-fn refuses_more_than_the_caller_allows() {
+fn refuses_numbers_over_the_limits_of_the_options() {
     let with = |change: fn(&mut Options)| {
         let mut options = Options::default();
         change(&mut options);
@@ -307,7 +307,7 @@ fn refuses_more_than_the_caller_allows() {
 }
 
 #[test]
-fn refuses_options_that_cannot_be() {
+fn refuses_invalid_options() {
     let with = |change: fn(&mut Options)| {
         let mut options = Options::default();
         change(&mut options);
@@ -315,13 +315,10 @@ fn refuses_options_that_cannot_be() {
     };
     for size in [0, 512, 4097, 1 << 17] {
         assert_eq!(
-            Decoder::new(Options {
-                target_page: size,
-                ..Options::default()
-            })
-            .next(&[])
-            .unwrap_err()
-            .rule,
+            Decoder::new(Options::default().target_page(size))
+                .next(&[])
+                .unwrap_err()
+                .rule,
             Rule::TargetPage { size }
         );
     }

@@ -1,4 +1,4 @@
-//! The seed corpus, which the tables' walker wrote: an independent witness.
+//! The seed corpus, which the oracle has written.
 
 use std::fs;
 use std::path::Path;
@@ -25,14 +25,14 @@ fn seeds(folder: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Reads a whole sound channel and writes it back.
+/// Decodes a complete channel and encodes it again.
 fn same(name: &str, mut decoder: Decoder, bytes: &[u8]) {
     let mut written = Vec::new();
     let left = drain(&mut decoder, bytes, |decoder, _, event| {
         event.encode(decoder.blocks(), &mut written).unwrap();
     })
     .unwrap_or_else(|e| panic!("{name}: {e}"));
-    assert_eq!(left, [], "{name}");
+    assert_eq!(left, b"", "{name}");
     decoder
         .finish(left)
         .unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -40,9 +40,9 @@ fn same(name: &str, mut decoder: Decoder, bytes: &[u8]) {
 }
 
 #[test]
-fn whole_streams_are_read_and_written_back() {
+fn round_trips_complete_streams() {
     for (name, bytes) in seeds("forward") {
-        // Of a migration whose first channel is no seed.
+        // The first channel of this migration is not a seed.
         let decoder = match name.as_str() {
             "resumed.fwd" => Decoder::blind_resumed(Options::default()),
             _ => fresh(),
@@ -52,7 +52,7 @@ fn whole_streams_are_read_and_written_back() {
 }
 
 #[test]
-fn preempt_channels_are_read_and_written_back() {
+fn round_trips_preempt_channels() {
     for (name, bytes) in seeds("ram") {
         if name.starts_with("preempt") {
             same(&name, Decoder::blind_preempt(Options::default()), &bytes);

@@ -1,8 +1,7 @@
-//! What a decoder says of itself while a channel goes by, and what it was in
-//! the middle of when a channel was cut.
+//! The state that a decoder reports, and the item in which a channel is cut.
 
 use retpath_codec::command::{Command, PageSizes};
-use retpath_codec::forward::{Decoder, Event, Options, SectionKind, Step};
+use retpath_codec::forward::{Block, Decoded, Decoder, Event, Options, ResumeState, SectionKind};
 use retpath_codec::wire::{ram, section};
 use retpath_codec::{NameBuf, Rule};
 
@@ -11,11 +10,11 @@ use crate::kit::{PAGE, RAM, ROM, Stream, advise, drain, error, events, fresh};
 
 fn feed(decoder: &mut Decoder, bytes: &Stream) {
     let left = drain(decoder, &bytes.0, |_, _, _| {}).expect("is sound");
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
 }
 
 #[test]
-fn tells_how_far_the_migration_is() {
+fn reports_the_phase_of_the_migration() {
     let mut decoder = fresh();
     let progress = |decoder: &Decoder| {
         (
@@ -34,7 +33,7 @@ fn tells_how_far_the_migration_is() {
     feed(&mut decoder, &Stream::default().listen());
     assert_eq!(progress(&decoder), (true, false, Some(14), false));
     feed(&mut decoder, &Stream::default().run());
-    // The end of the package takes no bytes, and has been read with them.
+    // The end of the package has no bytes.
     assert_eq!(progress(&decoder), (true, true, None, false));
     feed(&mut decoder, &Stream::default().end(1).eos(1));
     assert_eq!(progress(&decoder), (true, true, None, false));
@@ -51,7 +50,7 @@ fn tells_how_far_the_migration_is() {
 }
 
 #[test]
-fn has_ended_from_eof_to_the_last_byte_of_the_description() {
+fn reports_the_end_from_eof_on() {
     let mut decoder = fresh();
     feed(&mut decoder, &Stream::listed().end(1).eos(1));
     assert!(!decoder.has_ended());
@@ -64,7 +63,7 @@ fn has_ended_from_eof_to_the_last_byte_of_the_description() {
 }
 
 #[test]
-fn an_empty_description_is_whole() {
+fn accepts_an_empty_description() {
     let bytes = Stream::listed().end(1).eos(1).eof().description(b"");
     let events = events(&mut fresh(), &bytes.0);
     assert_eq!(events.last(), Some(&Event::Description { size: 0 }));
@@ -74,7 +73,7 @@ fn an_empty_description_is_whole() {
 }
 
 #[test]
-fn tells_what_the_stream_said() {
+fn reports_what_the_stream_stated() {
     let mut decoder = fresh();
     assert_eq!(decoder.page_sizes(), None);
     assert_eq!(decoder.has_footers(), None);
@@ -95,7 +94,7 @@ fn tells_what_the_stream_said() {
     assert_eq!(decoder.block(b"pc.ra"), None);
     assert_eq!(decoder.section(1), Some(&b"ram"[..]));
     assert_eq!(decoder.section(2), None);
-    // Devices come in one piece: nothing more can come of them.
+    // Devices have one part.
     feed(
         &mut decoder,
         &Stream::default()
@@ -106,7 +105,7 @@ fn tells_what_the_stream_said() {
 }
 
 #[test]
-fn names_what_a_cut_channel_was_in_the_middle_of() {
+fn names_the_item_that_is_cut_short() {
     let listed = Stream::listed;
     for (bytes, message) in [
         (Stream::default(), Some("HEADER")),
@@ -155,7 +154,7 @@ fn names_what_a_cut_channel_was_in_the_middle_of() {
 }
 
 #[test]
-fn a_section_that_cannot_be_read_stays_so_on_a_resumed_channel() {
+fn refuses_an_unskippable_section_on_a_resumed_channel() {
     let mut first = fresh();
     let start = Stream::listed().head(SectionKind::Start, 2, b"0000:00:02.0/vfio");
     let error = error(&mut first, &start.clone().raw([0]).0);
@@ -167,10 +166,7 @@ fn a_section_that_cannot_be_read_stays_so_on_a_resumed_channel() {
 
 #[test]
 fn a_block_has_a_number_of_32_bits_whatever_the_caller_allows() {
-    let options = Options {
-        max_blocks: usize::MAX,
-        ..Options::default()
-    };
+    let options = Options::default().max_blocks(usize::MAX);
     let mut decoder = Decoder::blind_preempt(options);
     let mut bytes = Stream::default();
     for name in [&b"a"[..], b"b", b"c"] {
@@ -181,15 +177,13 @@ fn a_block_has_a_number_of_32_bits_whatever_the_caller_allows() {
 }
 
 #[test]
-fn a_caller_may_choose_the_target_page_of_a_preempt_channel() {
-    let options = Options {
-        target_page: 1024,
-        page_sizes: vec![(NameBuf::new("a").expect("a name"), 4096)],
-        ..Options::default()
-    };
+fn uses_the_target_page_size_of_the_options_on_a_preempt_channel() {
+    let options = Options::default()
+        .target_page(1024)
+        .page_sizes(vec![(NameBuf::new("a").expect("a name"), 4096)]);
     let mut decoder = Decoder::blind_preempt(options);
     let bytes = Stream::default().word(0x408).raw(b"\x01a").raw([7; 1024]);
-    let Ok(Step::Event { size, .. }) = decoder.next(&bytes.0) else {
+    let Ok(Decoded::Event { size, .. }) = decoder.next(&bytes.0) else {
         panic!("no page of 1 KiB");
     };
     assert_eq!(size, bytes.0.len());
@@ -218,7 +212,7 @@ fn labels_every_flag_of_a_record() {
 }
 
 #[test]
-fn labels_every_byte_that_opens_something() {
+fn labels_every_section_type() {
     let labels: Vec<(u8, &str)> = (0..=u8::MAX)
         .filter_map(|byte| section::label(byte).map(|label| (byte, label)))
         .collect();
@@ -237,4 +231,43 @@ fn labels_every_byte_that_opens_something() {
             (0x7e, "SECTION_FOOTER"),
         ]
     );
+}
+
+#[test]
+fn setters_set_the_option_of_their_name() {
+    let name = NameBuf::new("a").unwrap();
+    let options = Options::default()
+        .target_page(1024)
+        .host_page(8192)
+        .page_sizes([(name.clone(), 4096)])
+        .nonzero_fill(true)
+        .max_machine_name(1)
+        .max_description(2)
+        .max_package(3)
+        .max_blocks(4)
+        .max_sections(5);
+    assert_eq!((options.target_page, options.host_page), (1024, 8192));
+    assert_eq!(options.page_sizes, [(name, 4096)]);
+    assert!(options.nonzero_fill);
+    let limits = (
+        options.max_machine_name,
+        options.max_description,
+        options.max_package,
+    );
+    assert_eq!(limits, (1, 2, 3));
+    assert_eq!((options.max_blocks, options.max_sections), (4, 5));
+}
+
+#[test]
+fn resume_state_can_be_put_together_again() {
+    let mut decoder = fresh();
+    events(&mut decoder, &Stream::switched().eof().0);
+    let state = decoder.resume_state().expect("RAM is listed");
+    let blocks = state
+        .blocks
+        .iter()
+        .map(|block| Block::new(block.name.clone(), block.len, block.page_size))
+        .collect();
+    let again = ResumeState::new(state.target_page, blocks, state.ram_section, state.footers);
+    assert_eq!(again, state);
 }

@@ -1,5 +1,4 @@
-//! Writing: what cannot be written is refused, and nothing half-written is
-//! left behind.
+//! The writers: errors leave the buffer unchanged.
 
 use retpath_codec::command::{Command, Commands, Range, RangeBuf};
 use retpath_codec::forward::ram::Record;
@@ -25,7 +24,7 @@ fn refused(event: Event<'_>, rule: Rule) {
 }
 
 #[test]
-fn refuses_what_no_stream_can_say() {
+fn refuses_to_encode_events_that_no_stream_can_have() {
     refused(Event::Configuration { machine: &[] }, Rule::Zero);
     let section = |kind, identity| Event::Section {
         kind,
@@ -90,7 +89,7 @@ fn refuses_what_no_stream_can_say() {
             named,
         })
     };
-    // What zlib makes of the largest page.
+    // The zlib stream of the largest page.
     let limit = 65536 + 16 + 4 + 13;
     let data = vec![0; limit + 1];
     let len = limit + 1;
@@ -102,7 +101,7 @@ fn refuses_what_no_stream_can_say() {
     );
 }
 
-/// A stream with everything that can be read.
+/// A stream with every kind of item.
 pub(crate) fn everything() -> Stream {
     let mut out = Vec::new();
     write::header(&mut out);
@@ -135,7 +134,7 @@ pub(crate) fn everything() -> Stream {
 }
 
 #[test]
-fn everything_that_can_be_read_can_be_written() {
+fn encodes_everything_that_decodes() {
     let bytes = everything();
     let mut written = Vec::new();
     let mut labels = Vec::new();
@@ -145,7 +144,7 @@ fn everything_that_can_be_read_can_be_written() {
         labels.push(event.label());
     })
     .unwrap();
-    assert_eq!(left, []);
+    assert_eq!(left, b"");
     decoder.finish(&[]).unwrap();
     assert_eq!(written, bytes.0);
     assert_eq!(
@@ -183,7 +182,7 @@ fn everything_that_can_be_read_can_be_written() {
 }
 
 #[test]
-fn capabilities_are_listed_by_name() {
+fn lists_capabilities_by_name() {
     let bytes = Stream::configured().raw(
         b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x02\x0fx-ignore-shared\x0amapped-ram",
     );
@@ -198,8 +197,8 @@ fn capabilities_are_listed_by_name() {
 }
 
 #[test]
-fn refuses_a_command_whose_ranges_do_not_fit() {
-    // As many as fit beside a short name, and then a long one.
+fn refuses_to_encode_more_ranges_than_fit() {
+    // The maximum with a short name, then with a long one.
     let ranges = vec![Range { start: 0, len: 1 }; 4095];
     let mut bytes = Vec::new();
     let discard = Command::PostcopyRamDiscard {

@@ -1,11 +1,11 @@
 //! Defects of frames.
 
 use retpath_codec::command::{Command, Commands, Range, RangeBuf};
-use retpath_codec::near::Defect;
+use retpath_codec::mutate::Defect;
 use retpath_codec::{Message, NameBuf, Qemu, check};
 
 #[test]
-fn take_any_numbers_on_any_frame() {
+fn apply_with_any_numbers_to_any_frame() {
     for kind in 0..=Defect::KINDS {
         for at in [0, 1, 2, 7, 100, 300, u16::MAX] {
             for value in [0, 1, 15, 16, 128, 255] {
@@ -29,19 +29,19 @@ fn with(defect: Defect) -> Vec<u8> {
         len: 4096,
         block,
     };
-    retpath_codec::near::encode::<Qemu>(&message, defect).expect("is valid")
+    retpath_codec::mutate::encode::<Qemu>(&message, defect).expect("is valid")
 }
 
 #[test]
-fn need_a_message_that_can_be_written() {
+fn fails_for_a_message_that_cannot_be_encoded() {
     let refused = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
     let defect = Defect::Cut(1);
-    let error = retpath_codec::near::encode::<Qemu>(&refused, defect).expect_err("no length");
+    let error = retpath_codec::mutate::encode::<Qemu>(&refused, defect).expect_err("no length");
     assert_eq!(error.field, Some("len"));
 }
 
 #[test]
-fn are_what_they_say() {
+fn defects_change_what_their_name_says() {
     let whole = with(Defect::Byte(0, 0));
     assert_eq!(with(Defect::Length(2))[..4], [0, 3, 0, 0x15]);
     assert_eq!(with(Defect::Number(0x0102))[..2], [1, 2]);
@@ -61,16 +61,16 @@ fn are_what_they_say() {
     assert_eq!(with(Defect::Leftover(1)).len(), whole.len() + 2);
     assert_eq!(with(Defect::NameLength(255))[16], 5);
     assert_eq!(with(Defect::NameNul(8))[17..], *b"pc\0ram");
-    // What looks like the name's length behind the name is none.
+    // The bytes after the name are not a length, although they look like one.
     let discard = Command::<NameBuf, RangeBuf>::PostcopyRamDiscard {
         block: NameBuf::new("abc").expect("a name"),
         ranges: RangeBuf::new(vec![Range::new(0x0303_0303, 3).expect("a range")])
             .expect("one range"),
     };
-    let longer = retpath_codec::near::encode::<Commands>(&discard, Defect::NameLength(1));
+    let longer = retpath_codec::mutate::encode::<Commands>(&discard, Defect::NameLength(1));
     assert_eq!(longer.expect("is valid")[6], 4);
-    // The length of a command is elsewhere.
+    // A command has its length at another offset.
     let ping = Command::<NameBuf, RangeBuf>::Ping { value: 1 };
-    let longer = retpath_codec::near::encode::<Commands>(&ping, Defect::Length(0x0102));
+    let longer = retpath_codec::mutate::encode::<Commands>(&ping, Defect::Length(0x0102));
     assert_eq!(longer, Ok(vec![8, 0, 2, 1, 6, 0, 0, 0, 1]));
 }

@@ -1,5 +1,4 @@
-//! What the features `arbitrary` and `proptest` make up: valid messages that
-//! keep every law, and frames that are nearly valid.
+//! The features `arbitrary` and `proptest` make valid messages and mutated frames.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +6,9 @@ use arbitrary::{Arbitrary, Unstructured};
 use proptest::prelude::{Arbitrary as Any, ProptestConfig, any};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use retpath_codec::arbitrary::NearValid;
+use retpath_codec::arbitrary::Mutated;
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf, RangeList, Ranges};
-use retpath_codec::proptest::{name, near_valid};
+use retpath_codec::proptest::{mutated, name};
 use retpath_codec::{
     BlockName, Decoded, Dialect, Encode, Message, Name, NameBuf, Qemu, V7, check, decode, v7,
 };
@@ -18,7 +17,7 @@ use retpath_spec::table::DIALECTS;
 
 mod defects;
 
-/// Random bytes of a seed.
+/// Pseudo-random bytes from a fixed seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     Random::new(seed).bytes(len)
 }
@@ -29,7 +28,7 @@ fn labels<D: Dialect>() -> BTreeSet<&'static str> {
     table.messages.iter().map(|row| row.label).collect()
 }
 
-/// Encodes a message and says which one it is.
+/// Encodes a message and returns its name.
 fn label<D: Dialect>(message: &impl Encode) -> &'static str {
     let mut bytes = Vec::new();
     message
@@ -71,7 +70,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn makes_something_of_any_bytes() {
+    fn makes_values_from_any_bytes() {
         for len in 0..600 {
             for byte in [0, 1, 0xff] {
                 let bytes = vec![byte; len];
@@ -92,7 +91,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn prefers_the_names_of_real_migrations() {
+    fn prefers_common_block_names() {
         let names: Vec<Name<'_>> = (0..400)
             .map(|seed| noise(seed, 2000).leak())
             .map(|bytes| Unstructured::new(bytes).arbitrary().expect("enough bytes"))
@@ -108,7 +107,7 @@ mod from_bytes {
         assert!(others.count() > 100);
     }
 
-    /// What cannot be made.
+    /// A type that cannot be made.
     #[derive(Debug)]
     struct Never;
 
@@ -119,7 +118,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn fails_where_a_name_or_the_ranges_do_and_nowhere_else() {
+    fn propagates_errors_of_names_and_ranges_only() {
         let mut failed = [0; 4];
         for seed in 0..200 {
             let bytes = noise(seed, 600);
@@ -152,7 +151,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn goes_on_with_zeros_where_the_bytes_run_out() {
+    fn uses_zeros_when_the_input_is_exhausted() {
         let mut none = Unstructured::new(&[]);
         let name: NameBuf = none.arbitrary().expect("never fails");
         assert_eq!(name.to_string(), "pc.ram");
@@ -162,8 +161,8 @@ mod from_bytes {
         assert_eq!(message, Ok(Message::Shut { value: 0 }));
     }
 
-    /// Spans of all sizes up to `most`, at any start that leaves room for them,
-    /// and a page as often as anything else.
+    /// Asserts that spans have all sizes up to `most` at any possible start, and that
+    /// half of them are 4096 bytes long.
     fn spread(most: u64, make: impl Fn(&mut Unstructured<'_>) -> Option<(u64, u64)>) {
         let (mut all, mut pages, mut longest, mut furthest) = (0_u32, 0, 0, 0);
         for seed in 0..5000 {
@@ -189,7 +188,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn makes_spans_of_all_sizes_and_a_page_as_often_as_any() {
+    fn makes_spans_of_all_sizes_and_often_of_one_page() {
         spread(u64::MAX, |u| {
             let range: Range = u.arbitrary().expect("never fails");
             Some((range.start, range.len))
@@ -231,7 +230,7 @@ mod from_bytes {
         let (mut valid, mut need, mut rules) = (0, 0, BTreeSet::new());
         for seed in 0..5000 {
             let bytes = noise(seed, 2000);
-            let near: NearValid<D> = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
+            let near: Mutated<D> = Unstructured::new(&bytes).arbitrary().expect("enough bytes");
             check::frame::<D>(&near.frame);
             match decode::<D>(&near.frame) {
                 Ok(Decoded::Message { .. }) => valid += 1,
@@ -248,7 +247,7 @@ mod from_bytes {
     }
 
     #[test]
-    fn makes_frames_that_are_nearly_valid() {
+    fn makes_frames_with_one_defect() {
         nearly::<Qemu>();
         nearly::<V7>();
         nearly::<Commands>();
@@ -258,7 +257,7 @@ mod from_bytes {
 mod from_strategies {
     use super::*;
 
-    /// A runner whose cases are the same in every run.
+    /// A runner with a fixed seed.
     fn runner(cases: u32) -> TestRunner {
         let config = ProptestConfig {
             cases,
@@ -292,9 +291,9 @@ mod from_strategies {
     }
 
     #[test]
-    fn makes_frames_that_are_nearly_valid() {
+    fn makes_frames_with_one_defect() {
         fn nearly<D: Dialect<Owned: Any>>() {
-            let checked = runner(2000).run(&near_valid::<D>(), |(frame, _)| {
+            let checked = runner(2000).run(&mutated::<D>(), |(frame, _)| {
                 check::frame::<D>(&frame);
                 Ok(())
             });
@@ -323,7 +322,7 @@ mod from_strategies {
     }
 
     #[test]
-    fn makes_pages_and_long_ranges_anywhere() {
+    fn makes_short_and_long_ranges_at_any_offset() {
         let (mut starts, mut lens) = (Vec::new(), Vec::new());
         let draft = any::<v7::Message<NameBuf>>();
         let mut runner = runner(0);

@@ -1,4 +1,4 @@
-//! Channels of the forward stream: sound up to one defect.
+//! Channels of the forward stream with one defect.
 
 mod commands;
 mod ram;
@@ -58,7 +58,7 @@ fn subsection(name: &[u8], version: u32, fields: impl AsRef<[u8]>) -> Vec<u8> {
 const BITS: &[u8] = b"configuration/target-page-bits";
 const UUID: &[u8] = b"configuration/uuid";
 
-/// Channels that resume a migration whose first one is not there.
+/// Channels that resume a migration whose first channel is not available.
 fn resumed() -> Vec<(&'static str, Stream)> {
     let resume = || none().command(Command::PostcopyResume);
     let piece = || resume().part(1);
@@ -86,7 +86,7 @@ fn resumed() -> Vec<(&'static str, Stream)> {
     ]
 }
 
-/// Preempt channels whose main channel is not there.
+/// Preempt channels whose main channel is not available.
 fn preempt() -> Vec<(&'static str, Stream)> {
     let first = || none().zero(0, Some(RAM.0));
     let last = u64::MAX - (PAGE - 1);

@@ -14,7 +14,7 @@ pub(crate) fn all() -> Vec<Malformed> {
     files! {
         "qemu" {
             "reserved": "0000 0004  00000000";
-            "unknown-8": "0008 0000";
+            "unknown-swapped": "0100 0000";
             "unknown-last": "ffff 0000";
             "too-long-513": "0003 0201";
             "too-long-of-fixed-length": "0001 ffff";
@@ -83,7 +83,7 @@ pub(crate) fn all() -> Vec<Malformed> {
         "command" {
             "lead": "04 0001 0000";
             "reserved": "08 0000 0000";
-            "unknown-12": "08 000c 0000";
+            "unknown-swapped": "08 0100 0000";
             "length-open-return-path-1": "08 0001 0001 00";
             "length-ping-0": "08 0002 0000";
             "length-advise-17": "08 0003 0011";

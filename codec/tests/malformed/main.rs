@@ -1,10 +1,9 @@
-//! `corpus/malformed`: one defect a file, named after the rule it breaks, with
-//! the error that it must cause beside it.
+//! `corpus/malformed`: each file has one defect, is named after the rule that it
+//! breaks, and has the expected error beside it.
 //!
-//! The files are written by hand, as hexadecimal digits in `frames.rs` and as
-//! pieces of a stream in `channels`. After a change there,
-//! `cargo test -p retpath-codec --test malformed -- --ignored` writes them; the
-//! errors in the `.expect` files are to be read before they are committed.
+//! The files are defined in `frames.rs` and `channels`. After a change,
+//! `cargo test -p retpath-codec --test malformed -- --ignored` writes them; review
+//! the errors in the `.expect` files before committing them.
 
 #[path = "../forward/kit.rs"]
 #[allow(dead_code, reason = "the forward tests use all of it")]
@@ -20,20 +19,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use retpath_codec::command::Commands;
-use retpath_codec::forward::{Decoder, Options, Step};
+use retpath_codec::forward::{self, Decoder, Options};
 use retpath_codec::stream::Stream;
 use retpath_codec::{DecodeError, Decoded, Dialect, NameBuf, Qemu, Rule, V7, decode};
 use retpath_spec::oracle;
 
-/// What a file of the corpus must be: folder, name and contents.
+/// A file of the corpus: folder, name and contents.
 pub(crate) struct Malformed {
     pub(crate) folder: &'static str,
-    /// A rule's name, and what else tells it from others that break the rule.
+    /// Name of the rule, and a suffix that distinguishes the file from others.
     pub(crate) name: &'static str,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Largest bitmap in bytes that these return paths may have.
+/// Maximum size of the bitmaps in these return paths, in bytes.
 const LIMIT: u64 = 4096;
 
 /// Rules that no file can break.
@@ -46,8 +45,8 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("odd", "the bit that would be wrong means something else"),
 ];
 
-/// Rules that a peer need not have broken: limits of this reader, streams that
-/// merely end, and what only some readers can read.
+/// Rules that are not protocol violations: limits of the reader, truncated streams,
+/// unsupported streams.
 const NOT_THE_PEERS: [&str; 5] = [
     "bitmap-limit",
     "cut-short",
@@ -56,7 +55,7 @@ const NOT_THE_PEERS: [&str; 5] = [
     "unskippable",
 ];
 
-/// Every rule there is, from the only place that names them all.
+/// All rules, from the source that lists them.
 fn rules() -> BTreeSet<&'static str> {
     let source = include_str!("../../src/rule.rs");
     let arms = source.lines().filter_map(|line| line.split_once("=> \""));
@@ -78,12 +77,10 @@ fn ending(folder: &str) -> &'static str {
     }
 }
 
-/// The error that the bytes of a folder's file cause.
+/// Returns the error that the bytes of a file cause.
 fn error(folder: &str, bytes: &[u8]) -> DecodeError {
-    let options = Options {
-        page_sizes: vec![(NameBuf::new("hugemem").expect("a name"), 2 << 20)],
-        ..Options::default()
-    };
+    let options =
+        Options::default().page_sizes(vec![(NameBuf::new("hugemem").expect("a name"), 2 << 20)]);
     match folder {
         "qemu" => path_error::<Qemu>(bytes),
         "v7" => path_error::<V7>(bytes),
@@ -113,8 +110,10 @@ fn path_error<D: Dialect>(mut bytes: &[u8]) -> DecodeError {
 fn channel_error(mut decoder: Decoder, mut bytes: &[u8]) -> DecodeError {
     loop {
         match decoder.next(bytes) {
-            Ok(Step::Event { size, .. }) => bytes = &bytes[size..],
-            Ok(Step::Need(_)) => return decoder.finish(bytes).expect_err("is malformed"),
+            Ok(forward::Decoded::Event { size, .. }) => bytes = &bytes[size..],
+            Ok(forward::Decoded::Need(_)) => {
+                return decoder.finish(bytes).expect_err("is malformed");
+            }
             Err(error) => return error,
         }
     }
@@ -126,7 +125,7 @@ fn all() -> Vec<Malformed> {
     all
 }
 
-/// The files as they are: bytes and expected error, by folder and name.
+/// The existing files: bytes and expected error, by folder and name.
 fn files() -> BTreeMap<(String, String), (Vec<u8>, String)> {
     let mut files = BTreeMap::new();
     for folder in entries(&corpus()) {
@@ -155,7 +154,7 @@ fn entries(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn refuses_every_file_as_it_is_expected_to() {
+fn refuses_every_file_with_the_expected_error() {
     let files = files();
     assert!(files.len() > 100);
     for ((folder, file), (bytes, expect)) in &files {
@@ -174,7 +173,7 @@ fn refuses_every_file_as_it_is_expected_to() {
 }
 
 #[test]
-fn leaves_no_expectation_without_its_file() {
+fn has_a_file_for_every_expectation() {
     let known = files();
     for folder in entries(&corpus()) {
         for file in entries(&corpus().join(&folder)) {
@@ -190,7 +189,7 @@ fn leaves_no_expectation_without_its_file() {
 }
 
 #[test]
-fn has_a_file_for_every_rule_that_bytes_can_break() {
+fn has_a_file_for_every_rule_that_input_can_break() {
     let broken: BTreeSet<&str> = files()
         .into_iter()
         .map(|((folder, _), (bytes, _))| error(&folder, &bytes).rule.name())
@@ -204,20 +203,20 @@ fn has_a_file_for_every_rule_that_bytes_can_break() {
 }
 
 #[test]
-fn breaks_every_rule_of_a_frame_that_the_walker_knows_and_no_other() {
+fn covers_exactly_the_frame_rules_of_the_oracle() {
     let frames = ["qemu", "v7", "command"];
     let files = files().into_iter();
     let broken: BTreeSet<&str> = files
         .filter(|((folder, _), _)| frames.contains(&folder.as_str()))
         .map(|((folder, _), (bytes, _))| error(&folder, &bytes).rule.name())
-        // Of trailers and of the stream, which are no business of the walker.
+        // Rules of trailers and streams, which the oracle does not have.
         .filter(|rule| !rule.starts_with("bitmap-") && !["after-shut", "cut-short"].contains(rule))
         .collect();
     assert_eq!(broken, oracle::RULES.iter().copied().collect());
 }
 
 #[test]
-fn has_every_file_that_is_described_and_no_other() {
+fn has_exactly_the_described_files() {
     let described: BTreeMap<(String, String), Vec<u8>> = all()
         .into_iter()
         .map(|made| {

@@ -1,4 +1,4 @@
-//! Messages: written, read, refused, in pieces and in other forms.
+//! Messages: encoding, decoding, errors, streams, serde and tokio.
 
 #[path = "../samples/mod.rs"]
 mod samples;

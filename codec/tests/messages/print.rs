@@ -1,5 +1,4 @@
-//! What people read: sentences for what is wrong, names, and that printing
-//! ends where its writer fails.
+//! The text of errors, names and values.
 
 use std::fmt::{self, Display, Write};
 use std::io;
@@ -10,7 +9,7 @@ use retpath_codec::{DecodeError, EncodeError, Name, Rule};
 
 use crate::samples::{name, ranges};
 
-/// A writer with room for so many bytes.
+/// A formatter with room for `left` bytes.
 struct Room {
     text: String,
     left: usize,
@@ -27,8 +26,7 @@ impl Write for Room {
     }
 }
 
-/// Printing fails when its writer does, whatever was being written, and writes
-/// nothing behind that.
+/// Asserts that printing fails wherever its formatter fails, and stops there.
 #[track_caller]
 fn stops_with_its_writer(value: &dyn Display) {
     let whole = value.to_string();
@@ -50,64 +48,51 @@ impl<T: fmt::Debug> Display for Bare<T> {
 }
 
 fn decode_error(rule: Rule) -> DecodeError {
-    DecodeError {
-        offset: 300,
-        message: Some("RECV_BITMAP"),
-        field: Some("bitmap"),
-        rule,
-    }
+    DecodeError::new(300, Some("RECV_BITMAP"), Some("bitmap"), rule)
 }
 
 fn encode_error(rule: Rule) -> EncodeError {
-    EncodeError {
-        message: "RECV_BITMAP",
-        field: Some("bitmap"),
-        rule,
-    }
+    EncodeError::new("RECV_BITMAP", Some("bitmap"), rule)
 }
 
-/// What no file of `corpus/malformed` can be: the others have their sentences
-/// beside them there.
+/// The rules that no file in `corpus/malformed` breaks; the text of the others is in
+/// the `.expect` files.
 const OURS: [(Rule, &str, &str); 7] = [
     (
         Rule::NameTooLong,
         "name-too-long",
-        "a block name of more than 255 bytes",
+        "name is longer than 255 bytes",
     ),
     (
         Rule::Odd,
         "odd",
-        "an odd length, but its lowest bit is the name flag",
+        "length is odd, but its lowest bit is the flag for a block name",
     ),
     (
         Rule::BitmapMismatch { size: 8, want: 16 },
         "bitmap-mismatch",
-        "bitmap of 8 bytes, but the block needs 16",
+        "bitmap size is 8 bytes, but the block needs 16",
     ),
     (
         Rule::BitmapTail,
         "bitmap-tail",
-        "bitmap has bits set beyond the block's last page",
+        "the bitmap has bits set after the last page of the block",
     ),
-    (
-        Rule::NoRoom,
-        "no-room",
-        "the buffer to write to is too small",
-    ),
+    (Rule::NoRoom, "no-room", "the output buffer is too small"),
     (
         Rule::HostPage { size: 3 },
         "host-page",
-        "host pages of 3 bytes, must be a power of two",
+        "page size is 3 bytes, must be a power of two",
     ),
     (
         Rule::Limit { got: 9, limit: 8 },
         "limit",
-        "is 9, but 8 is the most this reader allows",
+        "is 9, but this reader accepts at most 8",
     ),
 ];
 
 #[test]
-fn says_what_is_wrong_with_what_no_bytes_can_be() {
+fn describes_the_rules_that_no_input_can_break() {
     for (rule, short, sentence) in OURS {
         assert_eq!(rule.name(), short);
         assert_eq!(rule.to_string(), sentence);
@@ -119,10 +104,10 @@ fn says_what_is_wrong_with_what_no_bytes_can_be() {
 }
 
 #[test]
-fn leaves_out_the_message_and_the_field_that_are_not_to_blame() {
+fn omits_message_and_field_when_they_are_unknown() {
     let mut error = decode_error(Rule::Short);
     error.field = None;
-    let sentence = "does not fit what is left of the payload [short]";
+    let sentence = "the payload ends inside this field [short]";
     let text = format!("offset 300 (0x12c), RECV_BITMAP: {sentence}");
     assert_eq!(error.to_string(), text);
     error.message = None;
@@ -134,7 +119,7 @@ fn leaves_out_the_message_and_the_field_that_are_not_to_blame() {
 }
 
 #[test]
-fn blames_the_peer_for_all_but_the_callers_own_limits_and_an_early_end() {
+fn tells_protocol_violations_from_limits_and_early_ends() {
     let ours = [
         Rule::BitmapLimit { size: 8, limit: 7 },
         Rule::CutShort { have: 1, need: 1 },
@@ -168,21 +153,21 @@ fn propagates_formatter_errors() {
 }
 
 #[test]
-fn tells_whose_fault_a_broken_connection_is() {
+fn prints_errors_of_peer_caller_and_connection() {
     let cases = [
         (
             Error::from(decode_error(Rule::BitmapTail)),
-            "malformed return path: offset 300 (0x12c), RECV_BITMAP, field `bitmap`: \
-             bitmap has bits set beyond the block's last page [bitmap-tail]",
+            "malformed input at offset 300 (0x12c), RECV_BITMAP, field `bitmap`: \
+             the bitmap has bits set after the last page of the block [bitmap-tail]",
         ),
         (
             Error::from(encode_error(Rule::Odd)),
             "cannot write RECV_BITMAP, field `bitmap`: \
-             an odd length, but its lowest bit is the name flag [odd]",
+             length is odd, but its lowest bit is the flag for a block name [odd]",
         ),
         (
             Error::from(io::Error::other("unplugged")),
-            "return path: unplugged",
+            "connection failed: unplugged",
         ),
     ];
     for (error, text) in cases {
@@ -193,7 +178,7 @@ fn tells_whose_fault_a_broken_connection_is() {
 }
 
 #[test]
-fn keeps_names_apart_in_print() {
+fn prints_different_names_differently() {
     let shown = |bytes: &[u8]| Name::new(bytes).expect("a name").to_string();
     assert_eq!(shown(b"pc.ram"), "pc.ram");
     assert_eq!(shown("größe \"1\" 'a'".as_bytes()), "größe \"1\" 'a'");
@@ -205,7 +190,7 @@ fn keeps_names_apart_in_print() {
 }
 
 #[test]
-fn shows_ranges_and_bitmaps_in_short() {
+fn prints_ranges_and_bitmaps_briefly() {
     let list = ranges(&[(0, 1), (2, 3)]);
     let text = "[Range { start: 0, len: 1 }, Range { start: 2, len: 3 }]";
     assert_eq!(format!("{list:?}"), text);

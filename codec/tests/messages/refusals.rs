@@ -1,16 +1,17 @@
-//! One test for each refusal of a frame or a bitmap: which offset, message,
-//! field and rule.
+//! One test for each error of a frame or a bitmap: offset, message, field, rule.
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::Commands;
 use retpath_codec::{DecodeError, Dialect, Qemu, Rule, V7, decode};
-use retpath_spec::model::{self, Kind};
+use retpath_spec::model::{self, Field, Kind};
 use retpath_spec::oracle;
-use retpath_spec::table::DIALECTS;
+use retpath_spec::sample::{Size, sample};
+use retpath_spec::table::command::COMMAND;
+use retpath_spec::table::return_path::{self, QEMU};
 
 use crate::samples::hex;
 
-/// A refusal: of which dialect, where, in which message and field, and why.
+/// An error: dialect, offset, message, field and rule.
 type Refusal = (&'static str, DecodeError);
 
 fn refusal<D: Dialect>(
@@ -22,12 +23,7 @@ fn refusal<D: Dialect>(
 ) -> Refusal {
     let some = |text: &'static str| (!text.is_empty()).then_some(text);
     let (message, field) = (some(message), some(field));
-    let expected = DecodeError {
-        offset,
-        message,
-        field,
-        rule,
-    };
+    let expected = DecodeError::new(offset, message, field, rule);
     let bytes = hex(text);
     match decode::<D>(&bytes) {
         Err(found) => assert_eq!(found, expected),
@@ -37,7 +33,7 @@ fn refusal<D: Dialect>(
     (D::NAME, expected)
 }
 
-/// Dialect, bytes => offset, message, field and rule of the refusal.
+/// Dialect, bytes => offset, message, field and rule of the error.
 macro_rules! refusals {
     ($($name:ident: $dialect:ty, $text:expr => $offset:expr, $message:expr, $field:expr, $rule:expr;)*) => {
         $(#[test]
@@ -54,18 +50,18 @@ macro_rules! refusals {
 use Rule::*;
 
 refusals! {
-    // The number comes first, whatever else is wrong.
+    // The number is checked first.
     refuses_number_0: Qemu, "0000 0000" => 0, "", "", Reserved;
     refuses_number_0_of_any_length: Qemu, "0000 ffff" => 0, "", "", Reserved;
-    refuses_number_8: Qemu, "0008 0000" => 0, "", "", Unknown { number: 8 };
+    refuses_a_number_with_its_bytes_swapped: Qemu, "0100 0000" => 0, "", "", Unknown { number: 256 };
     refuses_the_last_number: Qemu, "ffff ffff" => 0, "", "", Unknown { number: 0xffff };
     refuses_number_0_of_the_draft: V7, "0000 0004" => 0, "", "", Reserved;
     refuses_number_4_of_the_draft: V7, "0004 000c" => 0, "", "", Unknown { number: 4 };
     refuses_command_0: Commands, "08 0000 0000" => 1, "", "", Reserved;
-    refuses_command_12: Commands, "08 000c 0000" => 1, "", "", Unknown { number: 12 };
+    refuses_a_command_with_its_bytes_swapped: Commands, "08 0100 0000" => 1, "", "", Unknown { number: 256 };
     refuses_a_command_without_its_section_byte: Commands, "04 0001 0000" => 0, "", "", Lead;
 
-    // Then the limit, then the lengths a message can have.
+    // Then the limit, then the lengths of the message.
     refuses_513_bytes: Qemu, "0003 0201" => 2, "REQ_PAGES_ID", "", TooLong { len: 513, limit: 512 };
     refuses_513_bytes_of_a_fixed_message: Qemu, "0001 0201" => 2, "SHUT", "", TooLong { len: 513, limit: 512 };
     refuses_513_bytes_of_the_draft: V7, "0003 0201" => 2, "REQ_PAGES", "", TooLong { len: 513, limit: 512 };
@@ -89,7 +85,7 @@ refusals! {
     refuses_a_longer_packaged: Commands, "08 0007 0008" => 3, "PACKAGED", "", Length { len: 8, min: 4, max: 4 };
     refuses_a_command_to_send_a_bitmap_of_no_block: Commands, "08 000a 0000" => 3, "RECV_BITMAP", "", Length { len: 0, min: 2, max: 256 };
 
-    // Then the fields, in order.
+    // Then the fields in order.
     refuses_a_request_of_no_bytes: Qemu, "0004 000c  0000000000001000 00000000" => 12, "REQ_PAGES", "len", Zero;
     refuses_a_named_request_of_no_bytes: Qemu, "0003 000e  0000000000001000 00000000 01 'a'" => 12, "REQ_PAGES_ID", "len", Zero;
     refuses_a_request_that_wraps: Qemu, "0004 000c  fffffffffffff000 00001000" => 12, "REQ_PAGES", "len", Overflow { start: 0xffff_ffff_ffff_f000, len: 4096 };
@@ -133,7 +129,7 @@ refusals! {
 }
 
 #[test]
-fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
+fn has_a_refusal_of_every_rule() {
     let all = all();
     for rule in oracle::RULES {
         assert!(
@@ -141,29 +137,50 @@ fn has_a_refusal_of_every_rule_and_every_field_that_has_rules() {
             "{rule}"
         );
     }
-    for dialect in DIALECTS {
-        for message in dialect.messages {
-            for field in message.fields {
-                let free = matches!(field.kind, Kind::Be32 | Kind::Be64);
-                let found = all.iter().any(|(name, error)| {
-                    *name == dialect.name
-                        && error.message == Some(message.label)
-                        && error.field == Some(field.name)
-                });
-                assert!(
-                    found || free && field.rule == model::Rule::Any,
-                    "no refusal of {}, {}, {}",
-                    dialect.name,
-                    message.label,
-                    field.name
-                );
-            }
+}
+
+/// A value that the rules for a field forbid, if there are any: every 16 bytes are
+/// page sizes.
+fn forbidden(field: &Field) -> Option<oracle::Value> {
+    match (field.rule, field.kind) {
+        (model::Rule::Equals(want), _) => Some(oracle::Value::Number(want ^ 1)),
+        (model::Rule::Span, _) => Some(oracle::Value::Number(0)),
+        (_, Kind::Name | Kind::FlaggedName) => Some(oracle::Value::Name(vec![0])),
+        (_, Kind::Ranges) => Some(oracle::Value::Ranges(vec![(0, 0)])),
+        _ => None,
+    }
+}
+
+fn refuses_forbidden_values<D: Dialect>(dialect: &model::Dialect) {
+    for message in dialect.messages {
+        for (at, field) in message.fields.iter().enumerate() {
+            let Some(value) = forbidden(field) else {
+                continue;
+            };
+            let mut values = sample(message, Size::Typical).values;
+            values[at] = value;
+            let frame = oracle::write(dialect, message, &values);
+            let error = decode::<D>(&frame).expect_err("a value is forbidden");
+            let blamed = (error.message, error.field);
+            assert_eq!(
+                blamed,
+                (Some(message.label), Some(field.name)),
+                "{frame:x?}"
+            );
+            retpath_codec::check::frame::<D>(&frame);
         }
     }
 }
 
 #[test]
-fn tells_a_person_where_and_why() {
+fn refuses_a_forbidden_value_of_every_field() {
+    refuses_forbidden_values::<Qemu>(&QEMU);
+    refuses_forbidden_values::<V7>(&return_path::V7);
+    refuses_forbidden_values::<Commands>(&COMMAND);
+}
+
+#[test]
+fn prints_offset_message_field_and_rule() {
     let text = |bytes: &str| {
         decode::<Qemu>(&hex(bytes))
             .expect_err("is refused")
@@ -172,15 +189,15 @@ fn tells_a_person_where_and_why() {
     assert_eq!(
         text("0004 000c  fffffffffffff000 00001000"),
         "offset 12 (0xc), REQ_PAGES, field `len`: \
-         start 0xfffffffffffff000 + length 0x1000 passes 2^64 - 1 [overflow]"
+         start 0xfffffffffffff000 + length 0x1000 exceeds 2^64 - 1 [overflow]"
     );
     assert_eq!(
-        text("0009 0000"),
-        "offset 0 (0x0): no message has number 9 (0x0009) [unknown]"
+        text("0100 0000"),
+        "offset 0 (0x0): unknown message number 256 (0x0100) [unknown]"
     );
     assert_eq!(
         text("0003 000d"),
-        "offset 2 (0x2), REQ_PAGES_ID: payload of 13 bytes, must be 14 to 268 [length]"
+        "offset 2 (0x2), REQ_PAGES_ID: payload length is 13 bytes, must be 14 to 268 [length]"
     );
 }
 
@@ -199,12 +216,12 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_a_bitmap_of_no_bytes() {
+    fn refuses_an_empty_bitmap() {
         assert_eq!(refused("0000000000000000", 8), (0, BitmapSize { size: 0 }));
     }
 
     #[test]
-    fn refuses_a_bitmap_that_is_not_whole_words() {
+    fn refuses_a_bitmap_size_that_is_not_a_multiple_of_8() {
         assert_eq!(
             refused("000000000000000c", 64),
             (0, BitmapSize { size: 12 })
@@ -212,7 +229,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_a_bitmap_over_the_limit_before_it_comes() {
+    fn refuses_a_bitmap_over_the_limit_at_its_size_field() {
         let limit = BitmapLimit {
             size: 16,
             limit: 15,
@@ -233,14 +250,14 @@ mod bitmaps {
     }
 
     #[test]
-    fn waits_for_a_bitmap_larger_than_any_memory_if_the_caller_allows_it() {
+    fn accepts_the_announcement_of_a_huge_bitmap_if_the_limit_allows_it() {
         let bytes = hex("fffffffffffffff8 ff");
         let found = bitmap::decode(&bytes, u64::MAX);
         assert_eq!(found, Ok(retpath_codec::Decoded::Need(usize::MAX - 9)));
     }
 
     #[test]
-    fn refuses_another_end_mark() {
+    fn refuses_a_wrong_end_mark() {
         let text = "0000000000000008 0000000000000000 0123456789abcdee";
         assert_eq!(
             refused(text, 8),
@@ -254,7 +271,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_to_write_a_bitmap_that_is_not_whole_words() {
+    fn refuses_to_encode_a_bitmap_size_that_is_not_a_multiple_of_8() {
         for size in [0, 1, 7, 9] {
             let mut out = vec![1];
             let refused = bitmap::encode(Bitmap::new(&[0; 16][..size]), &mut out);
@@ -273,7 +290,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn writes_a_bitmap_of_words_like_one_of_bytes() {
+    fn encodes_a_bitmap_of_words_like_one_of_bytes() {
         let words = [0x0123_4567_89ab_cdef_u64, 0, u64::MAX, 1 << 63];
         let bytes = words.map(u64::to_le_bytes).concat();
         let (mut one, mut other) = (vec![1], vec![1]);
@@ -298,7 +315,7 @@ mod bitmaps {
     }
 
     #[test]
-    fn refuses_a_bit_beyond_the_last_page() {
+    fn refuses_a_bit_after_the_last_page() {
         for pages in 1..64 {
             let all = (!0_u64 >> (64 - pages)).to_le_bytes();
             let bitmap = Bitmap::new(&all);

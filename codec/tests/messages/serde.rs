@@ -1,5 +1,4 @@
-//! Messages in JSON and in a binary format: nothing is lost, and what no
-//! receiver would take does not come back.
+//! Messages in JSON and in a binary format.
 
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::{Decoded, Message, Name, NameBuf, Qemu, V7, decode, v7};
@@ -44,13 +43,13 @@ where
 }
 
 #[test]
-fn keeps_every_sample() {
+fn round_trips_every_sample() {
     survives::<Qemu>();
     survives::<V7>();
     survives::<Commands>();
 }
 
-/// JSON of a value, cut everywhere: neither written nor read with success.
+/// Asserts that writing and reading truncated JSON fails.
 fn fails_with_its_format<T: Serialize + DeserializeOwned + std::fmt::Debug>(value: &T) {
     let text = serde_json::to_vec(value).expect("JSON takes it");
     for size in 0..text.len() {
@@ -63,7 +62,7 @@ fn fails_with_its_format<T: Serialize + DeserializeOwned + std::fmt::Debug>(valu
 }
 
 #[test]
-fn fails_wherever_its_format_fails() {
+fn propagates_every_error_of_the_format() {
     for sample in Qemu::samples() {
         fails_with_its_format(&sample.value);
     }
@@ -79,7 +78,7 @@ fn fails_wherever_its_format_fails() {
 }
 
 #[test]
-fn writes_json_that_people_can_read() {
+fn writes_the_documented_json() {
     let json = |value: &dyn erased::Json| value.json();
     assert_eq!(
         json(&Merged::ReqPagesId {
@@ -87,23 +86,26 @@ fn writes_json_that_people_can_read() {
             len: 4096,
             block: name("pc.ram")
         }),
-        r#"{"REQ_PAGES_ID":{"start":4096,"len":4096,"block":"pc.ram"}}"#
+        r#"{"message":"REQ_PAGES_ID","start":4096,"len":4096,"block":"pc.ram"}"#
     );
-    assert_eq!(json(&Merged::SwitchoverAck), r#""SWITCHOVER_ACK""#);
+    assert_eq!(
+        json(&Merged::SwitchoverAck),
+        r#"{"message":"SWITCHOVER_ACK"}"#
+    );
     assert_eq!(
         json(&Draft::ReqPages {
             start: 0,
             len: 2,
             block: None
         }),
-        r#"{"REQ_PAGES":{"start":0,"len":2,"block":null}}"#
+        r#"{"message":"REQ_PAGES","start":0,"len":2}"#
     );
     assert_eq!(
         json(&Order::PostcopyRamDiscard {
             block: name(b"\xffa"),
             ranges: ranges(&[(0, 1)])
         }),
-        r#"{"POSTCOPY_RAM_DISCARD":{"block":{"hex":"ff61"},"ranges":[{"start":0,"len":1}]}}"#
+        r#"{"message":"POSTCOPY_RAM_DISCARD","version":0,"block":{"hex":"ff61"},"terminator":0,"ranges":[{"start":0,"len":1}]}"#
     );
     assert_eq!(
         json(&Order::PostcopyAdvise {
@@ -112,7 +114,7 @@ fn writes_json_that_people_can_read() {
                 target: 2
             })
         }),
-        r#"{"POSTCOPY_ADVISE":{"sizes":{"summary":1,"target":2}}}"#
+        r#"{"message":"POSTCOPY_ADVISE","sizes":{"summary":1,"target":2}}"#
     );
 }
 
@@ -129,7 +131,7 @@ mod erased {
 }
 
 #[test]
-fn keeps_names_that_are_no_text() {
+fn round_trips_names_that_are_not_utf8() {
     for bytes in [
         &b"pc.ram"[..],
         b"\xff",
@@ -157,11 +159,11 @@ fn keeps_names_that_are_no_text() {
 }
 
 #[test]
-fn takes_names_as_sequences_of_bytes() {
+fn deserializes_names_from_sequences_of_bytes() {
     use serde::de::value::{Error, SeqDeserializer};
     use serde::de::{Deserialize, IntoDeserializer};
 
-    /// A format that is not for people and gives bytes one by one.
+    /// A binary format that yields single bytes.
     struct Sequence<I>(I);
 
     impl<'de, I: Iterator<Item = u8>> serde::Deserializer<'de> for Sequence<I> {
@@ -190,11 +192,11 @@ fn takes_names_as_sequences_of_bytes() {
     assert_eq!(read(&[b'a'; 255]), Ok(name([b'a'; 255])));
     assert!(read(&[b'a'; 256]).is_err());
     assert!(read(b"").is_err());
-    // An endless one is not read to its end.
+    // An endless sequence is not read completely.
     assert!(NameBuf::deserialize(Sequence(std::iter::repeat(b'a'))).is_err());
 }
 
-/// The error of reading `text` as a `T`.
+/// Returns the error of deserializing `text` as a `T`.
 fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
     match from_str::<T>(text) {
         Ok(value) => panic!("takes {value:?}"),
@@ -207,10 +209,10 @@ fn refuses_names_that_the_wire_cannot_carry() {
     let long = format!("\"{}\"", "a".repeat(256));
     let long_hex = format!("{{\"hex\":\"{}\"}}", "ff".repeat(256));
     for (text, why) in [
-        ("\"\"", "empty block name"),
+        ("\"\"", "block name is empty"),
         ("\"a\\u0000\"", "NUL"),
-        (&long, "more than 255"),
-        (&long_hex, "more than 255"),
+        (&long, "longer than 255"),
+        (&long_hex, "longer than 255"),
         ("{\"hex\":\"\"}", "empty"),
         ("{\"hex\":\"6100\"}", "NUL"),
         ("{\"hex\":\"f\"}", "hexadecimal"),
@@ -232,56 +234,74 @@ fn refuses_names_that_the_wire_cannot_carry() {
 }
 
 #[test]
-fn refuses_values_that_no_receiver_would_take() {
+fn refuses_values_that_no_receiver_would_accept() {
     for (error, why) in [
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":1,"len":0}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":1,"len":0}"#),
             "[zero]",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":18446744073709551615,"len":1}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":18446744073709551615,"len":1}"#),
             "[overflow]",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":1,"len":4294967296}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":1,"len":4294967296}"#),
             "u32",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES":{"start":1,"len":1,"block":"a"}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES","start":1,"len":1,"block":"a"}"#),
             "unknown field",
         ),
         (
-            refused::<Merged>(r#"{"REQ_PAGES_ID":{"start":1,"len":1}}"#),
+            refused::<Merged>(r#"{"message":"REQ_PAGES_ID","start":1,"len":1}"#),
             "missing field `block`",
         ),
         (
-            refused::<Merged>(r#"{"RECV_BITMAP":{"block":""}}"#),
-            "empty block name",
+            refused::<Merged>(r#"{"message":"RECV_BITMAP","block":""}"#),
+            "block name is empty",
         ),
-        (refused::<Merged>(r#"{"INVALID":null}"#), "unknown variant"),
-        (refused::<Merged>(r#""PONG""#), "expected"),
         (
-            refused::<Draft>(r#"{"REQ_PAGES":{"start":0,"len":4097,"block":null}}"#),
+            refused::<Merged>(r#"{"message":"INVALID"}"#),
+            "unknown variant",
+        ),
+        (refused::<Merged>(r#""PONG""#), "invalid type: string"),
+        (
+            refused::<Draft>(r#"{"message":"REQ_PAGES","start":0,"len":4097,"block":null}"#),
             "[odd]",
         ),
         (
-            refused::<Draft>(r#"{"REQ_PAGES":{"start":0,"len":0,"block":"a"}}"#),
+            refused::<Draft>(r#"{"message":"REQ_PAGES","start":0,"len":0,"block":"a"}"#),
             "[zero]",
         ),
-        (refused::<Draft>(r#""RESUME_ACK""#), "unknown variant"),
         (
-            refused::<Order>(r#"{"POSTCOPY_RAM_DISCARD":{"block":"a","ranges":[]}}"#),
-            "does not fit",
+            refused::<Draft>(r#"{"message":"RESUME_ACK"}"#),
+            "unknown variant",
+        ),
+        (
+            refused::<Merged>(r#"{"message":"RESUME_ACK","value":2}"#),
+            "is 2, must be 1",
+        ),
+        (
+            refused::<Merged>(r#"{"message":"SWITCHOVER_ACK","value":2}"#),
+            "unknown field",
+        ),
+        (
+            refused::<Merged>(r#"{"value":1}"#),
+            "missing field `message`",
+        ),
+        (
+            refused::<Order>(r#"{"message":"POSTCOPY_RAM_DISCARD","block":"a","ranges":[]}"#),
+            "expected at least one range",
         ),
         (
             refused::<Order>(
-                r#"{"POSTCOPY_RAM_DISCARD":{"block":"a","ranges":[{"start":0,"len":0}]}}"#,
+                r#"{"message":"POSTCOPY_RAM_DISCARD","block":"a","ranges":[{"start":0,"len":0}]}"#,
             ),
-            "length of 0",
+            "length is 0",
         ),
         (
             refused::<Range>(r#"{"start":18446744073709551615,"len":1}"#),
-            "passes 2^64 - 1",
+            "exceeds 2^64 - 1",
         ),
         (
             refused::<PageSizes>(r#"{"summary":1}"#),

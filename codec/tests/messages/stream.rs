@@ -7,14 +7,14 @@ use crate::samples::{Samples, hex, name};
 
 type Buf = ItemBuf<Message<NameBuf>>;
 
-/// No bitmap of these tests is larger, in bytes.
+/// Maximum size of the bitmaps in these tests, in bytes.
 const LIMIT: u64 = 64;
 
 const BITMAP_1: &str = "0000000000000018  ff03000000000000 0000000000000080 0100000000000000  \
                         0123456789abcdef";
 const BITMAP_2: &str = "0000000000000008  0000000000000000  0123456789abcdef";
 
-/// A return path with everything that there is.
+/// A return path with every kind of message.
 fn session() -> Vec<u8> {
     hex(&[
         "0007 0000",
@@ -32,7 +32,7 @@ fn session() -> Vec<u8> {
     .concat())
 }
 
-/// What the session holds, by hand.
+/// The items of the session.
 fn items() -> Vec<Buf> {
     let message = |offset, message| ItemBuf::Message { offset, message };
     let bitmap = |offset, text: &str| {
@@ -71,7 +71,7 @@ fn items() -> Vec<Buf> {
     ]
 }
 
-/// What a stream yields of `bytes` in one piece, and how it ends.
+/// Returns the items of `bytes` in one piece, and the end.
 fn read<D: Dialect>(bytes: &[u8], limit: u64) -> (Vec<ItemBuf<D::Owned>>, Result<(), DecodeError>) {
     let mut stream = Stream::<D>::new(limit);
     let mut input = bytes;
@@ -87,12 +87,7 @@ fn read<D: Dialect>(bytes: &[u8], limit: u64) -> (Vec<ItemBuf<D::Owned>>, Result
 
 fn error(offset: u64, message: Option<&'static str>, rule: Rule) -> Result<(), DecodeError> {
     let field = message.map(|_| "bitmap");
-    Err(DecodeError {
-        offset,
-        message,
-        field,
-        rule,
-    })
+    Err(DecodeError::new(offset, message, field, rule))
 }
 
 #[test]
@@ -224,21 +219,12 @@ mod ends {
             let (items, end) = read::<Qemu>(&hex(text), LIMIT);
             assert_eq!(items.len(), 1);
             let rule = Rule::CutShort { have, need };
-            let (offset, field) = (6, None);
-            assert_eq!(
-                end,
-                Err(DecodeError {
-                    offset,
-                    message,
-                    field,
-                    rule
-                })
-            );
+            assert_eq!(end, Err(DecodeError::new(6, message, None, rule)));
         }
     }
 
     #[test]
-    fn refuses_anything_behind_shut() {
+    fn refuses_bytes_after_shut() {
         let (items, end) = read::<Qemu>(&hex("0001 0004 00000000 0002 0004 00000001"), LIMIT);
         assert_eq!(items.len(), 1);
         assert_eq!(end, error(8, None, Rule::AfterShut));
@@ -259,13 +245,18 @@ mod errors {
     use super::*;
 
     #[test]
-    fn stays_broken() {
+    fn returns_the_same_error_again() {
         let mut stream = Stream::<Qemu>::new(LIMIT);
-        let bytes = hex("0002 0004 00000001 0009 0000 0002 0004 00000001");
+        let bytes = hex("0002 0004 00000001 0100 0000 0002 0004 00000001");
         let mut input = &bytes[..];
         assert!(matches!(stream.next(&mut input), Ok(Some(_))));
-        let error = stream.next(&mut input).expect_err("there is no message 9");
-        assert_eq!((error.offset, error.rule), (8, Rule::Unknown { number: 9 }));
+        let error = stream
+            .next(&mut input)
+            .expect_err("there is no message 256");
+        assert_eq!(
+            (error.offset, error.rule),
+            (8, Rule::Unknown { number: 256 })
+        );
         for mut more in [&[][..], &bytes, &[0]] {
             assert_eq!(stream.next(&mut more), Err(error));
         }
@@ -273,7 +264,7 @@ mod errors {
     }
 
     #[test]
-    fn refuses_as_soon_as_the_byte_that_decides_is_there() {
+    fn refuses_at_the_first_byte_that_decides() {
         for (bytes, deciding) in [
             ("0009 0000", 3),
             ("0001 0005 00", 3),
@@ -301,7 +292,7 @@ mod errors {
     }
 
     #[test]
-    fn names_offsets_from_the_start_of_the_stream() {
+    fn reports_offsets_from_the_start_of_the_stream() {
         let text = |bad: &str| hex(&["0007 0000 0005 0002 01 'x'", BITMAP_2, bad].concat());
         let (_, end) = read::<Qemu>(&text("0004 000c 0000000000001000 00000000"), LIMIT);
         let end = end.expect_err("is malformed");
@@ -321,7 +312,7 @@ mod errors {
 }
 
 #[test]
-fn holds_the_longest_frame_and_little_else() {
+fn is_little_larger_than_the_longest_frame() {
     let frame = Qemu::HEADER + Qemu::MAX_PAYLOAD;
     let size = size_of::<Stream<Qemu>>();
     assert!((frame..frame + 200).contains(&size), "{size}");

@@ -1,9 +1,10 @@
-//! The codec for `tokio_util`: items in and out of a framed connection.
+//! The codecs for `tokio_util` on framed connections.
 
 use futures_util::{SinkExt, StreamExt};
 use retpath_codec::bitmap::Bitmap;
+use retpath_codec::forward::{Event, Options};
 use retpath_codec::stream::ItemBuf;
-use retpath_codec::tokio::{Error, Item, ReturnPath};
+use retpath_codec::tokio::{Error, Forward, ForwardItem, Item, ReturnPath};
 use retpath_codec::{Message, Name, NameBuf, Qemu, Rule, V7, v7};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio_util::bytes::BytesMut;
@@ -13,7 +14,7 @@ use crate::samples::{Samples, hex, name};
 
 const LIMIT: u64 = 64;
 
-/// Runs a future without a thread of its own.
+/// Runs a future on the current thread.
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime
@@ -21,8 +22,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// What comes out of a connection that carries `bytes` in pieces, and how it
-/// ends.
+/// Returns the items of a connection that carries `bytes` in pieces, and its end.
 fn read(bytes: Vec<u8>, pieces: usize) -> (Vec<Item<Qemu>>, Option<Error>) {
     run(async {
         let (mut to, from) = duplex(64);
@@ -102,7 +102,7 @@ fn fails_when_the_connection_ends_inside_an_item() {
 }
 
 #[test]
-fn hands_out_what_is_left_when_the_connection_ends() {
+fn returns_buffered_items_when_the_connection_ends() {
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     let mut bytes = BytesMut::from(&session()[..]);
     let mut items = Vec::new();
@@ -114,17 +114,17 @@ fn hands_out_what_is_left_when_the_connection_ends() {
 }
 
 #[test]
-fn fails_at_a_malformed_message_and_stays_so() {
-    let (items, error) = read(hex("0007 0000 0009 0000 0007 0000"), 3);
+fn returns_the_error_of_a_malformed_message_again() {
+    let (items, error) = read(hex("0007 0000 0100 0000 0007 0000"), 3);
     assert_eq!(items.len(), 1);
-    let error = error.expect("there is no message 9");
+    let error = error.expect("there is no message 256");
     assert_eq!(
         error.to_string(),
-        "malformed return path: offset 4 (0x4): no message has number 9 (0x0009) [unknown]"
+        "malformed input at offset 4 (0x4): unknown message number 256 (0x0100) [unknown]"
     );
     assert!(std::error::Error::source(&error).is_some());
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
-    let mut bytes = BytesMut::from(&[0, 9, 0, 0][..]);
+    let mut bytes = BytesMut::from(&[1, 0, 0, 0][..]);
     assert!(codec.decode(&mut bytes).is_err());
     assert!(
         codec
@@ -147,7 +147,7 @@ fn refuses_a_bitmap_over_the_limit() {
 }
 
 #[test]
-fn writes_what_it_reads() {
+fn encodes_what_it_decodes() {
     let (items, _) = read(session(), 16);
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     let mut out = BytesMut::new();
@@ -158,7 +158,7 @@ fn writes_what_it_reads() {
 }
 
 #[test]
-fn writes_messages_of_both_dialects_borrowed_and_owned() {
+fn encodes_messages_of_both_dialects() {
     let mut out = BytesMut::new();
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     for sample in Qemu::samples() {
@@ -189,7 +189,7 @@ fn writes_messages_of_both_dialects_borrowed_and_owned() {
 }
 
 #[test]
-fn refuses_to_write_what_no_receiver_would_take() {
+fn refuses_to_encode_what_no_receiver_would_accept() {
     let mut out = BytesMut::from(&b"before"[..]);
     let mut codec = ReturnPath::<Qemu>::new(LIMIT);
     let zero = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
@@ -251,9 +251,127 @@ fn carries_a_conversation() {
 }
 
 #[test]
-fn passes_on_what_the_connection_says() {
+fn passes_on_the_error_of_the_connection() {
     let error = Error::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
     assert!(matches!(&error, Error::Io(io) if io.kind() == std::io::ErrorKind::BrokenPipe));
-    assert!(error.to_string().starts_with("return path: "), "{error}");
+    assert!(
+        error.to_string().starts_with("connection failed: "),
+        "{error}"
+    );
     assert!(std::error::Error::source(&error).is_some());
+}
+
+/// Reads a channel that arrives in pieces of `pieces` bytes.
+fn read_forward(
+    codec: Forward,
+    bytes: &[u8],
+    pieces: usize,
+) -> (Vec<ForwardItem>, Option<Error>, Forward) {
+    run(async {
+        let (mut to, from) = duplex(64);
+        let sent = async move {
+            for piece in bytes.chunks(pieces) {
+                to.write_all(piece).await.expect("the reader is there");
+            }
+        };
+        let received = async {
+            let mut framed = FramedRead::new(from, codec);
+            let mut items = Vec::new();
+            let mut end = None;
+            while let Some(item) = framed.next().await {
+                match item {
+                    Ok(item) => items.push(item),
+                    Err(error) => {
+                        end = Some(error);
+                        break;
+                    }
+                }
+            }
+            (items, end, framed.decoder().clone())
+        };
+        tokio::join!(sent, received).1
+    })
+}
+
+fn forward() -> Vec<u8> {
+    hex(
+        "5145564d 00000003  01 00000001 03 'ram' 00000000 00000004  0000000000001004 01 'a' \
+         0000000000001000 0000000000000010 7e 00000001  00",
+    )
+}
+
+#[test]
+fn reads_a_forward_stream_in_pieces_of_any_size() {
+    let bytes = forward();
+    for pieces in 1..bytes.len() {
+        let (items, error, codec) = read_forward(Forward::new(Options::default()), &bytes, pieces);
+        assert!(error.is_none(), "{error:?}");
+        let labels: Vec<_> = items
+            .iter()
+            .map(|item| (item.offset, item.event.as_event().label()))
+            .collect();
+        let wanted = [
+            (0, "HEADER"),
+            (8, "SECTION_START"),
+            (25, "MEM_SIZE"),
+            (33, "BLOCK"),
+            (43, "EOS"),
+            (51, "SECTION_FOOTER"),
+            (56, "EOF"),
+        ];
+        assert_eq!(labels, wanted, "in pieces of {pieces}");
+        assert_eq!(codec.decoder().blocks()[0].name, name("a"));
+        assert!(codec.into_decoder().has_ended());
+    }
+}
+
+#[test]
+fn fails_when_a_forward_stream_ends_early_or_is_malformed() {
+    let bytes = forward();
+    let new = || Forward::new(Options::default());
+    let cut = read_forward(new(), &bytes[..20], 7).1;
+    let Some(Error::Decode(error)) = cut else {
+        panic!("{cut:?}");
+    };
+    assert_eq!((error.offset, error.rule.name()), (8, "cut-short"));
+    let mut bad = bytes;
+    bad[0] = 0;
+    let bad = read_forward(new(), &bad, 7).1;
+    assert_eq!(
+        bad.expect("an error").to_string().split(',').next(),
+        Some("malformed input at offset 0 (0x0)")
+    );
+}
+
+#[test]
+fn returns_device_state_that_ends_with_the_channel() {
+    // A precopy stream without footers: the device state is the rest.
+    let bytes = hex(
+        "5145564d 00000003  01 00000001 03 'ram' 00000000 00000004 0000000000000010 \
+                     04 00000002 01 't' 00000000 00000001 0102",
+    );
+    let (items, error, _) = read_forward(Forward::new(Options::default()), &bytes, 64);
+    assert!(error.is_none(), "{error:?}");
+    let last = items.last().expect("events").event.as_event();
+    assert_eq!(
+        last,
+        Event::DeviceState {
+            id: 2,
+            bytes: &[1, 2]
+        }
+    );
+}
+
+#[test]
+fn returns_buffered_events_at_the_end_of_the_input() {
+    let mut codec = Forward::new(Options::default());
+    let mut input = BytesMut::from(&b"QEVM\0\0\0\x03\0"[..]);
+    for label in ["HEADER", "EOF"] {
+        let item = codec
+            .decode_eof(&mut input)
+            .expect("valid")
+            .expect("an event");
+        assert_eq!(item.event.as_event().label(), label);
+    }
+    assert_eq!(codec.decode_eof(&mut input).expect("valid"), None);
 }

@@ -1,14 +1,15 @@
-//! Values that no message can carry are refused before a byte is written, with
-//! the rule that a receiver would name.
+//! Values that a receiver would refuse are refused by the encoder, with the same
+//! rule and before a byte is written.
 
-use retpath_codec::command::{Command, Commands, Range, RangeBuf};
+use retpath_codec::bitmap::{self, Bitmap};
+use retpath_codec::command::{Command, Commands, Range, RangeBuf, Ranges};
 use retpath_codec::{BlockName, Encode, EncodeError, Message, Name, NameBuf, Rule, v7};
 
 use crate::samples::{name, ranges};
 
 use Rule::*;
 
-/// What refuses the value: `check`, and both ways to write it.
+/// Returns the error, which `check` and all encoders report alike.
 fn refused(
     message: &(impl Encode + std::fmt::Debug),
     check: Result<(), EncodeError>,
@@ -26,15 +27,11 @@ fn refused(
 }
 
 fn error(message: &'static str, field: &'static str, rule: Rule) -> EncodeError {
-    EncodeError {
-        message,
-        field: Some(field),
-        rule,
-    }
+    EncodeError::new(message, Some(field), rule)
 }
 
 #[test]
-fn refuses_to_write_a_request_of_no_bytes() {
+fn refuses_to_encode_an_empty_request() {
     let message = Message::<NameBuf>::ReqPages { start: 1, len: 0 };
     assert_eq!(
         refused(&message, message.check()),
@@ -43,7 +40,7 @@ fn refuses_to_write_a_request_of_no_bytes() {
 }
 
 #[test]
-fn refuses_to_write_a_request_that_wraps() {
+fn refuses_to_encode_a_request_that_overflows() {
     let message = Message::ReqPagesId {
         start: u64::MAX,
         len: 1,
@@ -60,7 +57,7 @@ fn refuses_to_write_a_request_that_wraps() {
 }
 
 #[test]
-fn refuses_to_write_an_odd_length_in_the_draft() {
+fn refuses_to_encode_an_odd_length_in_the_draft() {
     let message = v7::Message::<NameBuf>::ReqPages {
         start: 0,
         len: 4097,
@@ -82,7 +79,7 @@ fn refuses_to_write_an_odd_length_in_the_draft() {
 }
 
 #[test]
-fn writes_as_many_ranges_as_fit_beside_the_name() {
+fn encodes_as_many_ranges_as_fit() {
     for (name, most) in [
         (name("a"), 4095),
         (name([b'a'; 16]), 4094),
@@ -117,14 +114,14 @@ fn name_len(name: &NameBuf) -> usize {
 }
 
 #[test]
-fn says_that_there_is_no_room() {
+fn reports_a_slice_that_is_too_small() {
     let message = Message::<NameBuf>::Pong { value: 1 };
     let refused = message.encode_into(&mut [0; 7]).expect_err("needs 8 bytes");
     assert_eq!((refused.message, refused.rule), ("PONG", NoRoom));
     assert!(!refused.rule.is_peer_fault());
     assert_eq!(
         refused.to_string(),
-        "cannot write PONG: the buffer to write to is too small [no-room]"
+        "cannot write PONG: the output buffer is too small [no-room]"
     );
 }
 
@@ -139,8 +136,8 @@ fn refuses_names_that_the_wire_cannot_carry() {
 
 #[test]
 fn refuses_a_nul_anywhere_in_a_name_of_any_length() {
-    // Neighbours of NUL, and bytes with a high bit, are where a search by
-    // words could go wrong.
+    // Bytes near NUL or with the highest bit set are critical for the search by
+    // words.
     for other in [0x01, 0x7f, 0x80, 0x81, 0xff] {
         let mut bytes = [other; 255];
         for len in 1..=255 {
@@ -156,7 +153,7 @@ fn refuses_a_nul_anywhere_in_a_name_of_any_length() {
 }
 
 #[test]
-fn refuses_two_nuls_wherever_they_are() {
+fn refuses_two_nuls_at_any_positions() {
     for len in 2..=50 {
         let mut bytes = [b'a'; 50];
         for first in 0..len {
@@ -173,7 +170,7 @@ fn refuses_two_nuls_wherever_they_are() {
 }
 
 #[test]
-fn names_the_broken_rule_even_without_room() {
+fn reports_the_broken_rule_even_if_the_slice_is_too_small() {
     let message = Message::<NameBuf>::ReqPages { start: 0, len: 0 };
     let refused = message.encode_into(&mut []);
     assert_eq!(refused, Err(error("REQ_PAGES", "len", Zero)));
@@ -195,4 +192,102 @@ fn refuses_ranges_that_the_wire_cannot_carry() {
         })
     );
     assert!(Range::new(1, u64::MAX - 1).is_ok());
+}
+
+/// A writer that fails, and counts its calls.
+struct Failing(usize);
+
+impl std::io::Write for Failing {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        self.0 += 1;
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn passes_on_the_error_of_a_writer() {
+    let mut out = Failing(0);
+    let error = Message::pong(1).encode_to(&mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    let words = [0; 8];
+    let error = bitmap::encode_to(Bitmap::new(&words), &mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    assert_eq!(out.0, 2);
+}
+
+#[test]
+fn writes_nothing_of_a_value_that_cannot_be_encoded() {
+    let mut out = Failing(0);
+    let error = Message::req_pages(0, 0).encode_to(&mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("[zero]"), "{error}");
+    let error = bitmap::encode_to(Bitmap::new(&[0; 7]), &mut out).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("[bitmap-size]"), "{error}");
+    assert_eq!(out.0, 0);
+}
+
+#[test]
+fn constructors_need_no_type_annotation() {
+    let block = Name::new(b"a").expect("a name");
+    let mut bytes = Vec::new();
+    Message::shut(0).encode(&mut bytes).expect("valid");
+    Message::req_pages_id(0, 4096, block)
+        .encode(&mut bytes)
+        .expect("valid");
+    Message::req_pages(0, 4096)
+        .encode(&mut bytes)
+        .expect("valid");
+    Message::recv_bitmap(block)
+        .encode(&mut bytes)
+        .expect("valid");
+    Message::resume_ack().encode(&mut bytes).expect("valid");
+    Message::switchover_ack().encode(&mut bytes).expect("valid");
+    v7::Message::req_pages(0, 4096, None)
+        .encode(&mut bytes)
+        .expect("valid");
+    let ranges = [Range::new(0, 1).expect("a range")];
+    let ranges = Ranges::new(&ranges).expect("not empty");
+    Command::postcopy_ram_discard(block, ranges)
+        .encode(&mut bytes)
+        .expect("valid");
+    Command::postcopy_advise(None)
+        .encode(&mut bytes)
+        .expect("valid");
+    assert_eq!(Ranges::new(&[]), Err(Rule::Short));
+    let empty = Range { start: 0, len: 0 };
+    assert_eq!(Ranges::new(&[empty]), Err(Rule::Zero));
+}
+
+#[test]
+fn constructors_make_their_message() {
+    let block = Name::new(b"a").expect("a name");
+    let ranges = [Range::new(0, 1).expect("a range")];
+    let ranges = Ranges::new(&ranges).expect("not empty");
+    let commands = [
+        Command::open_return_path(),
+        Command::ping(1),
+        Command::postcopy_advise(None),
+        Command::postcopy_listen(),
+        Command::postcopy_run(),
+        Command::postcopy_ram_discard(block, ranges),
+        Command::packaged(1),
+        Command::enable_colo(),
+        Command::postcopy_resume(),
+        Command::recv_bitmap(block),
+        Command::switchover_start(),
+    ];
+    let numbers: Vec<u16> = commands.iter().map(Command::number).collect();
+    assert_eq!(numbers, (1..=11).collect::<Vec<u16>>());
+    let draft = [
+        v7::Message::shut(1),
+        v7::Message::pong(1),
+        v7::Message::req_pages(0, 2, Some(block)),
+    ];
+    let numbers: Vec<u16> = draft.iter().map(v7::Message::number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
 }

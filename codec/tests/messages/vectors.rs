@@ -1,4 +1,4 @@
-//! What holds for each sample of the hand-written list.
+//! Properties of each sample of the hand-written list.
 
 use retpath_codec::command::Commands;
 use retpath_codec::{Decoded, Dialect, Encode, Qemu, Rule, Trailer, V7, check, decode};
@@ -7,7 +7,7 @@ use retpath_spec::table::DIALECTS;
 
 use crate::samples::{Samples, hex};
 
-/// One test for each dialect, of what holds for all samples.
+/// One test per dialect for each property of all samples.
 macro_rules! for_all_samples {
     ($($name:ident)*) => {$(
         mod $name {
@@ -42,15 +42,15 @@ for_all_samples! {
     refuses_every_smaller_room
     has_every_message_of_the_table
     has_the_label_and_the_trailer_of_the_table
-    obeys_every_law
-    means_what_the_walker_says_in_every_dialect
+    holds_all_properties
+    agrees_with_the_oracle_in_every_dialect
 }
 
 fn decodes_to_its_value<D: Samples>() {
     for sample in D::samples() {
         let behind = b"what follows";
         let bytes = [&sample.bytes[..], behind].concat();
-        let Ok(Decoded::Message { message, rest }) = decode::<D>(&bytes) else {
+        let Ok(Decoded::Message { message, rest, .. }) = decode::<D>(&bytes) else {
             panic!("{:?} is not decoded", sample.value);
         };
         assert_eq!(rest, behind);
@@ -134,7 +134,7 @@ fn asks_for_the_rest_of_every_prefix<D: Samples>() {
     }
 }
 
-/// A frame whose length field says `len`.
+/// A frame with `len` in its length field.
 fn with_length<D: Dialect>(frame: &[u8], len: usize) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let len = u16::try_from(len).expect("a sample is far from the limit");
@@ -151,7 +151,7 @@ fn refuses_every_smaller_length<D: Samples>() {
                 match decode::<D>(bytes) {
                     Err(error) => assert!(error.is_peer_fault()),
                     Ok(Decoded::Need(need)) => panic!("waits for {need} more of {less}"),
-                    // No page sizes, or fewer ranges, are as good.
+                    // Without page sizes or with fewer ranges it is valid.
                     Ok(Decoded::Message { message, .. }) => {
                         let shorter = match D::label(&message) {
                             "POSTCOPY_ADVISE" => less == 0,
@@ -223,14 +223,14 @@ fn has_every_message_of_the_table<D: Samples>() {
     }
 }
 
-fn obeys_every_law<D: Samples>() {
+fn holds_all_properties<D: Samples>() {
     for sample in D::samples() {
         check::frame::<D>(&sample.bytes);
         check::value::<D>(&sample.value);
     }
 }
 
-fn means_what_the_walker_says_in_every_dialect<D: Samples>() {
+fn agrees_with_the_oracle_in_every_dialect<D: Samples>() {
     for sample in D::samples() {
         check::frame::<Qemu>(&sample.bytes);
         check::frame::<V7>(&sample.bytes);
@@ -239,8 +239,8 @@ fn means_what_the_walker_says_in_every_dialect<D: Samples>() {
 }
 
 #[test]
-fn cannot_tell_the_dialects_apart() {
-    // A request of the merged dialect whose name makes it one of the draft.
+fn decodes_the_same_bytes_differently_in_each_dialect() {
+    // A request of the merged dialect that is also one of the draft.
     let bytes = hex("0003 0011  0000000000001000 00001000 04 'abcd'");
     assert!(matches!(
         decode::<Qemu>(&bytes),
@@ -263,7 +263,7 @@ fn cannot_tell_the_dialects_apart() {
 }
 
 #[test]
-fn knows_labels_and_numbers() {
+fn returns_labels_and_numbers() {
     for sample in Qemu::samples() {
         let number = u16::from_be_bytes([sample.bytes[0], sample.bytes[1]]);
         assert_eq!(sample.value.number(), number);

@@ -1,7 +1,7 @@
-//! The list of samples: every message of every dialect, its bytes written by
-//! hand from the protocol's description, never by the codec.
+//! The list of samples: every message of every dialect, with its bytes written by
+//! hand from the description of the protocol.
 //!
-//! A new message gets its lines here.
+//! A new message is added here.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -21,7 +21,7 @@ pub(crate) trait Samples: Dialect {
         Self: Sized;
 }
 
-/// Bytes from hexadecimal digits; blanks mean nothing, 'text' means itself.
+/// Parses hexadecimal digits; blanks are ignored, 'text' stands for itself.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (i, part) in text.split('\'').enumerate() {
@@ -57,7 +57,7 @@ fn sample<D: Dialect>(text: &str, value: D::Owned) -> Sample<D> {
     }
 }
 
-/// A name of 255 bytes in hexadecimal: 255 times a.
+/// A name of 255 bytes: 255 times a.
 fn longest() -> String {
     "61".repeat(255)
 }

@@ -163,7 +163,7 @@ fn hint(error: &Error) -> &'static str {
     match error {
         Error::Stream(error) => match error.rule {
             Rule::Magic { .. } => " (it is no migration stream, or a compressed one)",
-            Rule::BlockPage { .. } => " (--block-page-size says otherwise)",
+            Rule::BlockPage { .. } => " (set by --block-page-size)",
             _ => "",
         },
         _ => "",

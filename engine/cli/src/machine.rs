@@ -33,12 +33,10 @@ pub(super) fn settings(sizes: Vec<(NameBuf, u64)>) -> (destination::Config, forw
         page_sizes: sizes.clone(),
         ..destination::Config::default()
     };
-    let stream = forward::Options {
-        page_sizes: sizes,
+    let stream = forward::Options::default()
+        .page_sizes(sizes)
         // What sources before QEMU 8.2 may send.
-        nonzero_fill: true,
-        ..forward::Options::default()
-    };
+        .nonzero_fill(true);
     (core, stream)
 }
 

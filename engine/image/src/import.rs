@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{self, Decoder, Event, MAX_ITEM, Step};
+use retpath_codec::forward::{self, Decoded, Decoder, Event, MAX_ITEM};
 
 use super::{Error, Finished, Manifest, Recorder, Writer};
 use retpath_engine::Channel;
@@ -89,8 +89,8 @@ impl Importing {
     fn decode(&mut self, input: &mut Input) -> Result<usize, Error> {
         loop {
             match self.decoder.next(input.unread())? {
-                Step::Need(need) => return Ok(need),
-                Step::Event { event, size } => {
+                Decoded::Need(need) => return Ok(need),
+                Decoded::Event { event, size } => {
                     self.take(event)?;
                     input.consume(size);
                 }

@@ -103,6 +103,12 @@ impl Recorder {
             }
             Event::Eof => self.end(writer)?,
             Event::Header | Event::PackageEnd => {}
+            _ => {
+                return Err(Error::Unfaithful {
+                    what: format!("{}, which an image cannot hold", event.label()),
+                    advice: "use a version of this program that knows it",
+                });
+            }
         }
         Ok(())
     }
@@ -144,6 +150,7 @@ impl Recorder {
                     });
                 }
             }
+            _ => {}
         }
         Ok(())
     }

@@ -36,7 +36,7 @@
 //! Nothing here panics on any state, and at most 1 MiB of a section is kept at a time.
 
 use retpath_codec::BlockName;
-use retpath_codec::forward::{Decoder, Event, Identity, Options, SectionKind, Step, write};
+use retpath_codec::forward::{Decoded, Decoder, Event, Identity, Options, SectionKind, write};
 
 use crate::bits::Bits;
 use crate::blocks::{BlockId, Blocks};
@@ -124,7 +124,7 @@ impl Devices {
         let mut decoder = Decoder::new(Options::default());
         decoder.close();
         let mut rest = &stream[..];
-        while let Ok(Step::Event { event, size }) = decoder.next(rest) {
+        while let Ok(Decoded::Event { event, size }) = decoder.next(rest) {
             devices.event(&event);
             rest = rest.get(size..).unwrap_or_default();
         }

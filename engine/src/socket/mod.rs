@@ -150,7 +150,7 @@ impl Address {
     }
 
     /// Connects, as [`Address::connect`] does, until `interrupt` polls readable or `deadline` has
-    /// passed. Nothing is read from `interrupt`, which is the [`Control`](crate::run::Control) of a
+    /// passed. Nothing is read from `interrupt`, which is the [`Control`](crate::driver::Control) of a
     /// loop, for example, or one end of a pipe.
     ///
     /// Resolving a host name is not interrupted.

@@ -89,7 +89,10 @@ impl fmt::Display for HandlerFailure {
         if let Some(cause) = &self.cause {
             write!(f, ": {cause}")?;
         }
-        f.write_str("; memory of RAM block")?;
+        f.write_str(match self.blocks.len() {
+            1 => "; memory of RAM block",
+            _ => "; memory of RAM blocks",
+        })?;
         for (i, block) in self.blocks.iter().enumerate() {
             let before = if i == 0 { " " } else { ", " };
             write!(f, "{before}\"{block}\"")?;

@@ -3,7 +3,7 @@
 use std::mem;
 
 use retpath_codec::BlockName;
-use retpath_codec::forward::{Decoder, Event, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 
 use super::{Link, Setup, Wire, at};
 use retpath_engine::Channel;
@@ -26,11 +26,11 @@ impl Receiver {
     pub(super) fn new(setup: &Setup, blocks: &Blocks) -> Self {
         let smallest = blocks.iter().map(|block| block.page).min();
         Self {
-            main: Some(Decoder::new(Options {
-                target_page: setup.target,
-                host_page: smallest.unwrap_or(setup.target),
-                ..Options::default()
-            })),
+            main: Some(Decoder::new(
+                Options::default()
+                    .target_page(setup.target)
+                    .host_page(smallest.unwrap_or(setup.target)),
+            )),
             preempt: None,
             left: Default::default(),
             boundaries: Default::default(),
@@ -92,7 +92,8 @@ impl Link {
             Channel::Preempt => (preempt.unwrap_or_else(|| main.preempt()), Some(main)),
         };
         let mut done = 0;
-        while let Step::Event { event, size } = decoder.next(&input[done..]).expect("valid stream")
+        while let Decoded::Event { event, size } =
+            decoder.next(&input[done..]).expect("valid stream")
         {
             done += size;
             self.event(channel, event);

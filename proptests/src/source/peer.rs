@@ -8,7 +8,7 @@ use std::rc::Rc;
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{Decoder, Event, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 use retpath_codec::{Encode, Message, NameBuf};
 
 use retpath_engine::Channel;
@@ -51,12 +51,10 @@ impl Peer {
     /// Creates a destination that has received nothing.
     pub fn new(blocks: &Blocks, memory: &Rc<Vec<Vec<u8>>>, host_page: u64) -> Self {
         let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
-        let options = Options {
-            target_page: blocks.target(),
-            host_page,
-            page_sizes: page_sizes.collect(),
-            ..Options::default()
-        };
+        let options = Options::default()
+            .target_page(blocks.target())
+            .host_page(host_page)
+            .page_sizes(page_sizes);
         Self {
             blocks: blocks.clone(),
             memory: Rc::clone(memory),
@@ -89,8 +87,8 @@ impl Peer {
         let mut done = 0;
         loop {
             match decoder.next(&input[done..]).expect("valid stream") {
-                Step::Need(_) => break,
-                Step::Event { event, size } => {
+                Decoded::Need(_) => break,
+                Decoded::Event { event, size } => {
                     self.event(channel, event);
                     done += size;
                 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use retpath_codec::forward::{Decoder, Options, Step};
+use retpath_codec::forward::{Decoded, Decoder, Options};
 use retpath_codec::{BlockName, Encode, NameBuf, command::Command};
 use retpath_engine::Channel;
 use retpath_engine::blocks::Blocks;
@@ -88,7 +88,7 @@ pub fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut decoder = Decoder::new(Options::default());
     let mut pieces = Vec::new();
     let mut at = 0;
-    while let Step::Event { size, .. } = decoder.next(&bytes[at..]).expect("valid stream") {
+    while let Decoded::Event { size, .. } = decoder.next(&bytes[at..]).expect("valid stream") {
         if size > 0 {
             pieces.push(at..at + size);
         }

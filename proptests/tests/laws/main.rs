@@ -32,11 +32,11 @@ struct Sheriff {
 impl Sheriff {
     fn new(setup: &Setup, blocks: &Blocks) -> Self {
         let smallest = blocks.iter().map(|block| block.page).min();
-        let decoder = Decoder::new(Options {
-            target_page: setup.target,
-            host_page: smallest.expect("there is at least one block"),
-            ..Options::default()
-        });
+        let decoder = Decoder::new(
+            Options::default()
+                .target_page(setup.target)
+                .host_page(smallest.expect("there is at least one block")),
+        );
         Self {
             source: Source::new(blocks),
             destination: Destination::new(blocks),

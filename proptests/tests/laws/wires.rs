@@ -1,7 +1,7 @@
 //! Decodes the three wires of one link into items.
 
 use retpath_codec::command::{Command, RangeList};
-use retpath_codec::forward::{Decoder, Event, Step, ram::Record};
+use retpath_codec::forward::{Decoded, Decoder, Event, ram::Record};
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{BlockName, Message, NameBuf, Qemu};
 use retpath_engine::blocks::Blocks;
@@ -93,7 +93,7 @@ impl Wires {
 fn forward(blocks: &Blocks, decoder: &mut Decoder, left: &mut Vec<u8>, wire: Wire) -> Vec<Said> {
     let mut all = Vec::new();
     let mut done = 0;
-    while let Step::Event { event, size } = decoder.next(&left[done..]).expect("valid stream") {
+    while let Decoded::Event { event, size } = decoder.next(&left[done..]).expect("valid stream") {
         done += size;
         say(blocks, wire, &event, &mut all);
     }
@@ -113,7 +113,7 @@ fn say(blocks: &Blocks, wire: Wire, event: &Event<'_>, all: &mut Vec<Said>) {
         }
         Event::Command(Command::Ping { value }) => all.push(Said::Ping(*value)),
         Event::Command(Command::RecvBitmap { block }) => {
-            all.push(Said::Ask(blocks.find(block.name()).expect("a block")));
+            all.push(Said::Ask(blocks.find(block.name()).expect("block exists")));
         }
         Event::Command(command) => all.push(Said::Command(command.label())),
         Event::Eof => all.push(Said::Eof),

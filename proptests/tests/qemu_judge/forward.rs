@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Decoder, Event, Options, Step, ram::Record};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options, ram::Record};
 use retpath_codec::{Encode, Message, Name};
 use retpath_engine::blocks::{Block, Blocks};
 
@@ -106,7 +106,7 @@ impl Forward {
             while !found {
                 let step = self.decoder.next(rest);
                 let step = step.unwrap_or_else(|error| panic!("QEMU's stream: {error}"));
-                let Step::Event { event, size } = step else {
+                let Decoded::Event { event, size } = step else {
                     break;
                 };
                 rest = &rest[size..];

@@ -12,8 +12,8 @@ use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;
 use proptest::sample::select;
 use proptest::strategy::BoxedStrategy;
-use retpath_codec::near::{self, Defect};
-use retpath_codec::proptest::near_valid;
+use retpath_codec::mutate::{self, Defect};
+use retpath_codec::proptest::mutated;
 use retpath_codec::{BlockName, Encode, Message, NameBuf, Qemu};
 use retpath_engine::blocks::{Block, Blocks};
 
@@ -170,7 +170,7 @@ fn fitted(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
 fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
     let near_fitted = (fitted(blocks), any::<Defect>())
         .prop_filter_map("no frame", |(message, defect)| {
-            near::encode::<Qemu>(&message, defect).ok()
+            mutate::encode::<Qemu>(&message, defect).ok()
         });
     let shifted = (pages(blocks), 1..PAGE, 0..3_u8).prop_map(|((block, start, len), by, which)| {
         let less = u32::try_from(by).expect("less than a page size");
@@ -202,7 +202,7 @@ fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
     prop_oneof![
         2 => any::<Message<NameBuf>>().prop_map(|message| encode(&message)),
         3 => fitted(blocks).prop_map(|message| encode(&message)),
-        2 => near_valid::<Qemu>().prop_map(|(frame, _)| frame),
+        2 => mutated::<Qemu>().prop_map(|(frame, _)| frame),
         4 => near_fitted,
         1 => shifted,
         2 => past,

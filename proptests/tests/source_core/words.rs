@@ -46,7 +46,7 @@ fn errors_state_why_a_message_is_refused() {
                 block: block.clone(),
                 rule: Rule::BitmapTail,
             },
-            "block \"pc.ram\": bitmap has bits set beyond the block's last page",
+            "block \"pc.ram\": the bitmap has bits set after the last page of the block",
         ),
         (
             Cause::NeverSent {
@@ -77,25 +77,18 @@ fn errors_state_why_a_message_is_refused() {
 
 #[test]
 fn errors_state_the_cause_and_whose_fault_it_is() {
-    let malformed = |rule| {
-        Error::Malformed(DecodeError {
-            offset: 4,
-            message: None,
-            field: None,
-            rule,
-        })
-    };
+    let malformed = |rule| Error::Malformed(DecodeError::new(4, None, None, rule));
     let limit = Rule::BitmapLimit { size: 16, limit: 8 };
     for (error, words, theirs) in [
         (
             malformed(Rule::Reserved),
-            "return path, offset 4 (0x4): message number 0 is never valid [reserved]",
+            "return path, offset 4 (0x4): message number 0 is reserved [reserved]",
             true,
         ),
         (
             malformed(limit),
-            "return path, offset 4 (0x4): bitmap of 16 bytes, but 8 is the most this reader \
-             allows [bitmap-limit]",
+            "return path, offset 4 (0x4): bitmap size is 16 bytes, but this reader \
+             accepts at most 8 [bitmap-limit]",
             false,
         ),
         (

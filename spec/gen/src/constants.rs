@@ -1,10 +1,6 @@
 //! `codec/src/generated/{ram,section,value,capability}.rs`: the constants of
 //! the protocol, for the codec and for everything above it.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::codec::output;
 use super::text::Text;
 use super::{Output, notice};

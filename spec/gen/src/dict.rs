@@ -2,9 +2,6 @@
 //!
 //! Each line is `name="bytes"`; libFuzzer ignores the name.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 use std::collections::BTreeSet;
 
 use super::stream::{Load, Stream};

@@ -5,8 +5,6 @@
 
 #![forbid(unsafe_code)]
 
-extern crate alloc;
-
 pub mod codec;
 pub mod constants;
 pub mod dict;
@@ -17,9 +15,6 @@ pub mod stream;
 pub mod text;
 pub mod tree;
 pub mod wireshark;
-
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// One committed file.
 pub struct Output {
@@ -43,7 +38,7 @@ pub fn outputs() -> Vec<Output> {
 
 /// The line that names a file's origin, as a comment with this prefix.
 pub fn notice(comment: &str) -> String {
-    alloc::format!(
+    format!(
         "{comment} Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.\n"
     )
 }

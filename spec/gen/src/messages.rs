@@ -12,9 +12,6 @@ mod lax;
 #[cfg(test)]
 mod tests;
 
-use alloc::format;
-use alloc::string::ToString;
-
 use self::cells::Cell;
 use super::text::Text;
 use super::{Output, session};

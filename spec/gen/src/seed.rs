@@ -3,9 +3,6 @@
 //! The oracle writes them from the tables, so they do not share the codec's
 //! errors. `corpus/README.md` explains their names.
 
-use alloc::format;
-use alloc::vec::Vec;
-
 use super::{Output, session};
 use retpath_spec::sample::samples;
 use retpath_spec::table::command::COMMAND;

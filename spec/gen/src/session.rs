@@ -3,8 +3,6 @@
 //! They are seeds, and examples of the reference. No piece is larger than a
 //! page.
 
-use alloc::vec::Vec;
-
 use super::stream::{Load, Stream};
 use retpath_spec::model::Dialect;
 use retpath_spec::oracle::Value;

@@ -6,10 +6,6 @@
 //!
 //! Callers use labels of the tables; an unknown label panics.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use retpath_spec::model::{Dialect, Record, Section};
 use retpath_spec::oracle::{self, Value};
 use retpath_spec::sample::{PAGE, row};

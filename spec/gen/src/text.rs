@@ -1,7 +1,5 @@
 //! A text builder with indentation.
 
-use alloc::string::String;
-
 /// Text under construction.
 #[derive(Default)]
 pub struct Text {

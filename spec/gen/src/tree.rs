@@ -3,8 +3,6 @@
 //! Only I/O fails; every error names its file. Nothing outside the paths of the
 //! outputs and [`OWNED`] is touched.
 
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -4,10 +4,6 @@
 //! Numbers, names and fields come from the rows; `wireshark/core.lua` interprets
 //! them.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::text::Text;
 use super::{Output, notice};
 use retpath_spec::model::{Dialect, Field, Kind, Message, Rule, Trailer, Unit};

@@ -11,7 +11,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 
-use retpath_codec::{Decoded, Message, Name};
+use retpath_codec::{Decoded, Dialect, Message, Name, Qemu};
 
 /// A defect: where it is, and what.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,11 @@ pub fn decode(input: &[u8]) -> Result<Decoded<'_, Message<Name<'_>>>, Bad> {
         }
         _ => return bad(0, "number"),
     };
-    Ok(Decoded::Message { message, rest })
+    Ok(Decoded::Message {
+        trailer: Qemu::trailer(&message),
+        message,
+        rest,
+    })
 }
 
 /// A payload that must have `N` bytes, if it is there.
@@ -222,6 +226,9 @@ fn write(message: &Message<Name<'_>>, out: &mut impl Sink) -> Result<(), Bad> {
         }
         Message::ResumeAck => out.put(&number(6, 1)),
         Message::SwitchoverAck => out.put(&[0, 7, 0, 0]),
+        // Messages that the mixes of the benchmark do not have.
+        #[allow(unreachable_patterns, reason = "as long as the mixes have all of them")]
+        _ => bad(0, "not measured"),
     }
 }
 

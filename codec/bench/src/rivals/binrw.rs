@@ -7,7 +7,7 @@ use binrw::{BinRead, BinResult, BinWrite, Endian, binrw};
 use retpath_codec::{Decoded, Message, Name};
 
 use super::owned;
-use crate::contender::{Parse, Parsed, View, Write};
+use crate::contender::{Parse, Parsed, View, Write, decoded};
 use retpath_codec_hand::span;
 
 pub(crate) struct Binrw;
@@ -121,7 +121,7 @@ impl Parse for Binrw {
         match read(&mut reader) {
             Ok(message) => {
                 let rest = owned::rest(&reader);
-                Ok(Decoded::Message { message, rest })
+                Ok(decoded(message, rest))
             }
             // How much more is needed gets lost on the way.
             Err(error) if error.is_eof() => Ok(Decoded::Need(1)),

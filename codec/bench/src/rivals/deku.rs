@@ -7,7 +7,7 @@ use deku::prelude::*;
 use retpath_codec::{Decoded, Message, Name};
 
 use super::owned;
-use crate::contender::{Parse, Parsed, View, Write};
+use crate::contender::{Parse, Parsed, View, Write, decoded};
 use retpath_codec_hand::span;
 
 pub(crate) struct Deku;
@@ -107,7 +107,7 @@ impl Parse for Deku {
         match Payload::from_reader_with_ctx(&mut reader, ()) {
             Ok(message) => {
                 let rest = owned::rest(&reader.into_inner());
-                Ok(Decoded::Message { message, rest })
+                Ok(decoded(message, rest))
             }
             // It is known how much the field needs, not how much is there.
             Err(DekuError::Incomplete(_)) => Ok(Decoded::Need(1)),

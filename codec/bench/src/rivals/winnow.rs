@@ -10,7 +10,7 @@ use winnow::token::take;
 
 use retpath_codec_hand::{Bad, bad, span};
 
-use crate::contender::{Parse, Parsed};
+use crate::contender::{Parse, Parsed, decoded};
 
 pub(crate) struct Winnow;
 
@@ -64,7 +64,7 @@ impl Parse for Winnow {
             ),
         };
         match parsed {
-            Ok(message) => Ok(Decoded::Message { message, rest }),
+            Ok(message) => Ok(decoded(message, rest)),
             Err(_) => bad(4, "payload"),
         }
     }

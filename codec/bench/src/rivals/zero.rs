@@ -4,7 +4,7 @@ use retpath_codec::{Decoded, Message, Name};
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::contender::{Parse, Parsed, Write};
+use crate::contender::{Parse, Parsed, Write, decoded};
 use retpath_codec_hand::{Bad, Cut, bad, size, span};
 
 pub(crate) struct Zero;
@@ -126,7 +126,7 @@ impl Parse for Zero {
             }
             _ => return bad(0, "number"),
         };
-        Ok(Decoded::Message { message, rest })
+        Ok(decoded(message, rest))
     }
 }
 
@@ -211,6 +211,11 @@ impl Write for Zero {
             }
             Message::ResumeAck => put(out, 6, 0, Number::new(1)),
             Message::SwitchoverAck => put(out, 7, 0, ()),
+            #[allow(
+                unreachable_patterns,
+                reason = "as long as the mixes have all messages"
+            )]
+            _ => return bad(0, "not measured"),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Where state ends, and where it only seems to.
+//! Ends of device state, and bytes that resemble one.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,10 +12,10 @@ const RUN: &[u8] = &[8, 0, 5, 0, 0];
 const ADVISE: &[u8] = &[
     8, 0, 3, 0, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 16, 0,
 ];
-/// A section with number 9 and a name of three letters.
+/// A section with id 9 and a name of three letters.
 const FULL: &[u8] = b"\x04\0\0\0\x09\x03cpu\0\0\0\0\0\0\0\x01";
 
-/// Where the state is.
+/// The context of the state.
 #[derive(Clone, Copy)]
 enum In {
     Package,
@@ -24,13 +24,13 @@ enum In {
     End,
 }
 
-/// What a footer and `rest` are, at once.
+/// Classifies a footer followed by `rest`.
 #[track_caller]
 fn look(rest: &[u8], place: In) -> Option<Next> {
     find(&[&FOOTER, rest].concat(), place)
 }
 
-/// What is at the start of `view`; `None` if more must be seen.
+/// Classifies the start of `view`; `None` if more bytes are needed.
 #[track_caller]
 fn find(view: &[u8], place: In) -> Option<Next> {
     let section = |payload| Section {
@@ -52,7 +52,7 @@ fn find(view: &[u8], place: In) -> Option<Next> {
     }
 }
 
-/// It is a footer; and whatever there is of it may be one.
+/// Asserts that it is a footer, and that each of its prefixes may be one.
 #[track_caller]
 fn ends(rest: &[u8], place: In) {
     assert_eq!(look(rest, place), Some(Next::Footer));
@@ -63,7 +63,7 @@ fn ends(rest: &[u8], place: In) {
     assert_eq!(look(&[], place), None);
 }
 
-/// It is no footer.
+/// Asserts that it is not a footer.
 #[track_caller]
 fn goes_on(rest: &[u8], place: In) {
     let all = Some(Next::State(5 + rest.len()));
@@ -71,7 +71,7 @@ fn goes_on(rest: &[u8], place: In) {
 }
 
 #[test]
-fn the_head_of_a_new_section_may_follow() {
+fn accepts_a_new_section_after_a_footer() {
     for place in [In::Package, In::Stream] {
         ends(FULL, place);
         let with = |at: usize, byte| {
@@ -83,7 +83,7 @@ fn the_head_of_a_new_section_may_follow() {
         goes_on(&with(5, 0), place);
         goes_on(&with(6, 0x1f), place);
         goes_on(&with(7, 0x7f), place);
-        // As soon as it can be known.
+        // As early as possible.
         goes_on(&with(6, 0x1f)[..7], place);
     }
     let start = [&[1], &FULL[1..]].concat();
@@ -92,7 +92,7 @@ fn the_head_of_a_new_section_may_follow() {
 }
 
 #[test]
-fn a_piece_of_a_section_that_has_pieces_may_follow() {
+fn accepts_a_part_of_a_started_section_after_a_footer() {
     for kind in [2, 3] {
         ends(&[kind, 0, 0, 0, 1], In::Stream);
         goes_on(&[kind, 0, 0, 0, 2], In::Stream);
@@ -102,7 +102,7 @@ fn a_piece_of_a_section_that_has_pieces_may_follow() {
 }
 
 #[test]
-fn the_end_of_the_stream_may_follow() {
+fn accepts_the_end_of_the_stream_after_a_footer() {
     ends(b"\0\x06\0\0\x03\xe8{", In::Stream);
     goes_on(b"\0\x06\0\0\x03\xe9{", In::Stream);
     goes_on(b"\0\x06\0\0\x03\xe8[", In::Stream);
@@ -113,11 +113,11 @@ fn the_end_of_the_stream_may_follow() {
 }
 
 #[test]
-fn a_short_command_may_follow() {
+fn accepts_a_short_command_after_a_footer() {
     for command in [PING, RUN] {
         ends(command, In::Stream);
         ends(command, In::Package);
-        // Whatever comes behind it.
+        // Whatever follows.
         let more = [command, &[0xff; 40]].concat();
         assert_eq!(look(&more, In::Stream), Some(Next::Footer));
     }
@@ -128,14 +128,14 @@ fn a_short_command_may_follow() {
     goes_on(&[8, 0, 99, 0, 0], In::Stream);
 }
 
-/// RECV_BITMAP of a block with a name of so many letters.
+/// RECV_BITMAP of a block whose name has `len` letters.
 fn bitmap(letters: u8) -> Vec<u8> {
     let head = [8, 0, 10, 0, letters + 1, letters];
     [&head[..], &[b'x'].repeat(letters.into())].concat()
 }
 
 #[test]
-fn a_long_command_may_not_follow_however_much_of_it_is_here() {
+fn rejects_a_long_command_after_a_footer_whether_or_not_it_is_complete() {
     ends(&bitmap(15), In::Stream);
     for size in 5..=22 {
         goes_on(&bitmap(16)[..size], In::Stream);
@@ -143,18 +143,18 @@ fn a_long_command_may_not_follow_however_much_of_it_is_here() {
 }
 
 #[test]
-fn anything_else_may_not_follow() {
+fn rejects_all_other_bytes_after_a_footer() {
     for byte in [5, 6, 7, 9, 0xff] {
         goes_on(&[byte], In::Stream);
     }
 }
 
 #[test]
-fn waits_for_a_whole_footer_unless_nothing_comes() {
+fn waits_for_a_complete_footer_unless_the_input_ends() {
     for size in 1..5 {
         assert_eq!(find(&FOOTER[..size], In::Stream), None);
         assert_eq!(find(&FOOTER[..size], In::End), Some(Next::State(size)));
-        // Behind state, the state comes first.
+        // After state, the state is returned first.
         let view = [&[1, 2], &FOOTER[..size]].concat();
         assert_eq!(find(&view, In::Stream), Some(Next::State(2)));
     }
@@ -168,7 +168,7 @@ fn waits_for_a_whole_footer_unless_nothing_comes() {
 }
 
 #[test]
-fn looks_behind_what_only_opens_like_a_footer() {
+fn searches_past_a_partial_match_of_a_footer() {
     let view = [&FOOTER[..], &[0xff, 0x7e, 1, 1], &FOOTER, RUN].concat();
     assert_eq!(find(&view, In::Stream), Some(Next::State(9)));
     assert_eq!(find(&view[9..], In::Stream), Some(Next::Footer));

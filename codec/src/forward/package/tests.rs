@@ -1,4 +1,4 @@
-//! The end of a package, found and not found.
+//! The end of a package without footers.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ fn all(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn finds_every_tail() {
+fn finds_every_end_of_a_package() {
     for tail in [
         all(&[&RUN]),
         all(&[&PING, &RUN]),
@@ -34,38 +34,38 @@ fn finds_every_tail() {
 }
 
 #[test]
-fn refuses_a_package_without_a_tail() {
+fn refuses_a_package_without_ping_and_run() {
     let package = [0xee; 5];
     assert_eq!(next(&package, 5).unwrap(), None);
     assert_eq!(next(&PING[..4], 4).unwrap(), None);
 }
 
 #[test]
-fn takes_no_other_command_for_a_tail() {
+fn does_not_mistake_other_commands_for_the_end_of_a_package() {
     let package = all(&[&PING, &LISTEN]);
     assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
     assert_eq!(next(&LISTEN, 5).unwrap(), None);
-    // Nor bytes behind RUN.
+    // Nor bytes after RUN.
     let package = all(&[&RUN, &PING]);
     assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
-    // However few of them are here.
+    // Even if few of them are available.
     assert_eq!(next(&package[..5], 14).unwrap(), Some(Next::State(5)));
 }
 
 #[test]
-fn waits_for_nothing_behind_the_package() {
+fn does_not_wait_beyond_the_package() {
     let package = all(&[&PING, &PING[..5]]);
     assert_eq!(next(&package, 14).unwrap(), Some(Next::State(9)));
     assert_eq!(next(&PING[..5], 5).unwrap(), None);
 }
 
 #[test]
-fn takes_what_is_there_of_a_package_larger_than_memory() {
+fn returns_chunks_of_a_package_larger_than_memory() {
     assert_eq!(next(&[0; 7], u64::MAX).unwrap(), Some(Next::State(7)));
 }
 
 #[test]
-fn waits_only_while_a_tail_is_possible() {
+fn waits_only_while_the_end_of_a_package_is_possible() {
     assert!(matches!(next(&PING[..6], 14), Err(Stop::Need(1))));
     assert!(matches!(next(&[], 40), Err(Stop::Need(1))));
     assert_eq!(next(&[0; 5], 14).unwrap(), Some(Next::State(5)));

@@ -1,4 +1,4 @@
-//! Commands out of turn, and packages.
+//! Commands in the wrong phase, and packages.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::SectionKind::{Full, Start};
@@ -6,7 +6,7 @@ use retpath_codec::forward::SectionKind::{Full, Start};
 use super::{BITS, subsection};
 use crate::kit::{Owned, PAGE, RAM, ROM, Stream, advise, discard};
 
-/// Commands out of turn, or at odds with the RAM blocks.
+/// Commands in the wrong phase, or inconsistent with the RAM blocks.
 pub(super) fn commands() -> Vec<(&'static str, Stream)> {
     let with = |start: Stream, command: Owned| start.command(command);
     let listed = Stream::listed;

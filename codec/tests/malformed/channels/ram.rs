@@ -1,4 +1,4 @@
-//! The list of RAM blocks, and RAM records.
+//! The block list and RAM records.
 
 use retpath_codec::forward::write;
 
@@ -7,7 +7,7 @@ use crate::kit::{PAGE, ROM, Stream, advise, name};
 
 const HUGE: u64 = 2 << 20;
 
-/// The list of RAM blocks with this total, as far as its entries.
+/// The start of the block list, with this total.
 fn list(summary: u64, total: u64) -> Stream {
     let mut out = Stream::configured().command(advise(summary, PAGE)).0;
     write::ram_start(1, &mut out);
@@ -21,7 +21,7 @@ fn entry(block: &[u8], len: u64, page_size: Option<u64>) -> Vec<u8> {
     out
 }
 
-/// The list of RAM blocks.
+/// The block list.
 pub(super) fn lists() -> Vec<(&'static str, Stream)> {
     let two = || list(PAGE, 2 * PAGE);
     let mut twice = Stream::listed();

@@ -1,8 +1,8 @@
-//! The parser in a program that has neither std nor an allocator.
+//! The parser in a program without std and allocator.
 //!
 //! `codec/tests/no_std.rs` builds this as a static library with `--cfg proof`.
-//! Such a library is final: with std anywhere below it there are two panic
-//! handlers, with alloc there is no allocator, and either is an error.
+//! Linking it fails with std, because of two panic handlers, and with alloc, because
+//! of a missing allocator.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use retpath_codec::bitmap;
 use retpath_codec::command::Commands;
 use retpath_codec::{DecodeError, Decoded, Dialect, Qemu, V7, decode};
 
-/// What is at the start of the bytes, and how many fields it has.
+/// Decodes a message and counts its fields.
 fn read<D: Dialect>(bytes: &[u8]) -> Result<(&'static str, usize), DecodeError> {
     match decode::<D>(bytes)? {
         Decoded::Need(_) => Ok(("", 0)),
@@ -22,7 +22,7 @@ fn read<D: Dialect>(bytes: &[u8]) -> Result<(&'static str, usize), DecodeError> 
     }
 }
 
-/// As `read` of each dialect, for whoever links this.
+/// `read` for each dialect, exported.
 pub fn read_all(bytes: &[u8]) -> [Result<(&'static str, usize), DecodeError>; 3] {
     [
         read::<Qemu>(bytes),
@@ -31,7 +31,7 @@ pub fn read_all(bytes: &[u8]) -> [Result<(&'static str, usize), DecodeError>; 3]
     ]
 }
 
-/// How many pages the bitmap at the start of the bytes has.
+/// Counts the received pages of a bitmap.
 pub fn received(bytes: &[u8]) -> Result<u64, DecodeError> {
     match bitmap::decode(bytes, u64::MAX)? {
         Decoded::Need(_) => Ok(0),

@@ -65,7 +65,7 @@ impl Failure {
 fn option(kind: Kind, dialect: Dialect, error: &DecodeError) -> Option<&'static str> {
     match (dialect, error.message, error.rule) {
         (_, _, Rule::BitmapLimit { .. }) => Some("--max-bitmap sets the limit"),
-        (_, _, Rule::BlockPage { .. }) => Some("--block-page-size says otherwise"),
+        (_, _, Rule::BlockPage { .. }) => Some("set by --block-page-size"),
         _ if kind != Kind::ReturnPath => None,
         (Dialect::V7, None, Rule::Unknown { number: 4..=7 }) => {
             Some("released QEMUs have it: try --dialect qemu")

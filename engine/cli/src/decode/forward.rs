@@ -5,12 +5,11 @@
 //! input is split, become one line with their length. Nothing here fails
 //! except the decoder.
 
-use retpath_codec::command::{Command, Commands};
-use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{self, BlockId, Decoder, Event, Step, Subsection};
-use retpath_codec::{BlockName, DecodeError, Dialect};
+use retpath_codec::command::Command;
+use retpath_codec::forward::{self, Decoded, Decoder, Event};
+use retpath_codec::{DecodeError, Value};
 
-use super::report::{Cell, Fields, Report};
+use super::report::{Fields, Report};
 use super::tally::Tally;
 use super::text::Escaped;
 use super::{Kind, Options};
@@ -36,15 +35,14 @@ struct Opaque {
 
 impl Forward {
     pub(super) fn new(kind: Kind, options: &Options) -> Self {
-        let forward = forward::Options {
-            host_page: Options::DEFAULT_PAGE,
-            page_sizes: options
-                .page_sizes
-                .iter()
-                .map(|known| (known.name.clone(), known.size))
-                .collect(),
-            ..forward::Options::default()
-        };
+        let forward = forward::Options::default()
+            .host_page(Options::DEFAULT_PAGE)
+            .page_sizes(
+                options
+                    .page_sizes
+                    .iter()
+                    .map(|known| (known.name.clone(), known.size)),
+            );
         let decoder = match kind {
             Kind::Resumed => Decoder::blind_resumed(forward),
             Kind::Preempt => Decoder::blind_preempt(forward),
@@ -63,8 +61,8 @@ impl Forward {
         loop {
             let offset = self.decoder.offset();
             match self.decoder.next(left)? {
-                Step::Need(_) => return Ok(input.len() - left.len()),
-                Step::Event { event, size } => {
+                Decoded::Need(_) => return Ok(input.len() - left.len()),
+                Decoded::Event { event, size } => {
                     self.event(offset, &event, report);
                     left = left.get(size..).unwrap_or_default();
                 }
@@ -139,129 +137,40 @@ impl Forward {
             return;
         };
         report.message(opaque.offset, "DEVICE_STATE", |fields| {
-            fields.put("section", Cell::Number(opaque.section.into()));
-            fields.put("len", Cell::Bytes(opaque.bytes));
+            fields.put("section", Value::Number(opaque.section.into()));
+            fields.put("len", Value::Bytes(opaque.bytes));
             self.name(opaque.section, fields);
         });
     }
 
     fn fields(&self, event: &Event<'_>, fields: &mut dyn Fields) {
-        match event {
-            Event::Header => fields.put("version", Cell::Number(3)),
-            Event::Configuration { machine } => fields.put("machine", Cell::Name(machine)),
-            Event::Subsection(subsection) => print_subsection(subsection, fields),
-            Event::Section { id, identity, .. } => match identity {
-                None => self.section(*id, fields),
-                Some(identity) => {
-                    fields.put("section", Cell::Number((*id).into()));
-                    fields.put("name", Cell::Name(identity.idstr));
-                    fields.put("instance", Cell::Number(identity.instance.into()));
-                    fields.put("version", Cell::Number(identity.version.into()));
-                }
-            },
-            Event::Footer { id } => self.section(*id, fields),
-            Event::Command(command) => Commands::fields(command, &mut |name, value| {
-                if let Some(cell) = Cell::of(value) {
-                    fields.put(name, cell);
-                }
+        let page_size = match event {
+            Event::Record(record) => record.page().and_then(|(block, _)| {
+                let block = self.decoder.blocks().get(block.index())?;
+                Some(block.page_size)
             }),
-            Event::Record(record) => self.record(record, fields),
-            Event::Description { size } => fields.put("len", Cell::Bytes((*size).into())),
-            Event::PackageEnd
-            | Event::Eof
-            | Event::DeviceState { .. }
-            | Event::DescriptionBytes(_) => {}
+            _ => None,
+        };
+        let view = event.view(self.decoder.blocks());
+        view.fields(&mut |name, value| {
+            fields.put(name, value);
+            if let (Value::Offset(offset), Some(size)) = (value, page_size) {
+                fields.page(offset, size);
+            }
+        });
+        match event {
+            Event::Section {
+                id, identity: None, ..
+            }
+            | Event::Footer { id } => self.name(*id, fields),
+            _ => {}
         }
     }
 
-    /// A section's number, and for people its name.
-    fn section(&self, id: u32, fields: &mut dyn Fields) {
-        fields.put("section", Cell::Number(id.into()));
-        self.name(id, fields);
-    }
-
-    /// A section's name, which only its first piece has on the wire.
+    /// Notes the name of a section, which only its first header has on the wire.
     fn name(&self, id: u32, fields: &mut dyn Fields) {
         if let Some(name) = self.tally.name(id) {
             fields.note("name", format_args!("({})", Escaped(name)));
-        }
-    }
-
-    fn record(&self, record: &Record<'_>, fields: &mut dyn Fields) {
-        match *record {
-            Record::Zero {
-                block,
-                offset,
-                fill,
-                ..
-            } => {
-                self.page(block, offset, fields);
-                if fill != 0 {
-                    fields.put("fill", Cell::Number(fill.into()));
-                }
-            }
-            Record::Page { block, offset, .. } => self.page(block, offset, fields),
-            Record::Xbzrle {
-                block,
-                offset,
-                data,
-                ..
-            }
-            | Record::Compressed {
-                block,
-                offset,
-                data,
-                ..
-            } => {
-                self.page(block, offset, fields);
-                let len = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                fields.put("len", Cell::Bytes(len));
-            }
-            Record::MemSize { total } => fields.put("total", Cell::Bytes(total)),
-            Record::Block {
-                name,
-                len,
-                page_size,
-                gpa,
-                ..
-            } => {
-                fields.put("block", Cell::Name(name.as_bytes()));
-                fields.put("len", Cell::Bytes(len));
-                if let Some(size) = page_size {
-                    fields.put("page_size", Cell::Bytes(size));
-                }
-                if let Some(gpa) = gpa {
-                    fields.put("gpa", Cell::Offset(gpa));
-                }
-            }
-            Record::Hook | Record::MultifdFlush | Record::Eos => {}
-        }
-    }
-
-    /// Which page of which block a record is for.
-    fn page(&self, block: BlockId, offset: u64, fields: &mut dyn Fields) {
-        fields.put("start", Cell::Offset(offset));
-        let Some(block) = self.decoder.blocks().get(block.index()) else {
-            return;
-        };
-        fields.page(offset, block.page_size);
-        fields.put("block", Cell::Name(block.name.name().as_bytes()));
-    }
-}
-
-fn print_subsection(subsection: &Subsection<'_>, fields: &mut dyn Fields) {
-    match subsection {
-        Subsection::TargetPageBits(bits) => {
-            fields.put("name", Cell::Word("configuration/target-page-bits"));
-            fields.put("bits", Cell::Number((*bits).into()));
-        }
-        Subsection::Capabilities(names) => {
-            fields.put("name", Cell::Word("configuration/capabilities"));
-            fields.put("capabilities", Cell::Names(*names));
-        }
-        Subsection::Uuid(uuid) => {
-            fields.put("name", Cell::Word("configuration/uuid"));
-            fields.put("uuid", Cell::Hex(uuid));
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Messages and summaries as JSON: one object per line.
 //!
-//! Numbers are exact 64-bit integers and lengths are bytes. A string of the
-//! stream that is not UTF-8 is written as `{"hex":"706300ff"}`, so nothing is
-//! lost and nothing is invented.
+//! The schema is that of the codec's feature `serde`, described in
+//! `codec/JSON.md`; values are written by that feature.
 
-use retpath_codec::command::RangeList;
+use retpath_codec::Value;
 
-use super::report::{Cell, Fields, push};
+use super::report::{Fields, push};
 
 /// An object that is being written.
 pub(super) struct Line<'o> {
@@ -28,41 +27,14 @@ impl<'o> Line<'o> {
 }
 
 impl Fields for Line<'_> {
-    fn put(&mut self, name: &'static str, cell: Cell<'_>) {
-        push(self.out, format_args!(r#","{name}":"#));
-        value(self.out, cell);
+    fn put(&mut self, name: &'static str, value: Value<'_>) {
+        if !value.is_absent() {
+            push(self.out, format_args!(r#","{name}":"#));
+            json(self.out, &value);
+        }
     }
 
     fn note(&mut self, _: &'static str, _: std::fmt::Arguments<'_>) {}
-}
-
-fn value(out: &mut Vec<u8>, cell: Cell<'_>) {
-    match cell {
-        Cell::Number(number) | Cell::Offset(number) | Cell::Bytes(number) => {
-            push(out, format_args!("{number}"));
-        }
-        Cell::Name(bytes) => string(out, bytes),
-        Cell::Word(word) => string(out, word.as_bytes()),
-        Cell::Hex(bytes) => {
-            out.push(b'"');
-            hex(out, bytes);
-            out.push(b'"');
-        }
-        Cell::PageSizes(sizes) => push(
-            out,
-            format_args!(
-                r#"{{"summary":{},"target":{}}}"#,
-                sizes.summary, sizes.target
-            ),
-        ),
-        Cell::Ranges(ranges) => list(out, ranges.iter(), |out, range| {
-            push(
-                out,
-                format_args!(r#"{{"start":{},"len":{}}}"#, range.start, range.len),
-            );
-        }),
-        Cell::Names(names) => list(out, names.iter(), string),
-    }
 }
 
 /// Writes an array.
@@ -83,19 +55,10 @@ pub(super) fn list<T>(
 
 /// Writes bytes: a string if they are UTF-8, else `{"hex":"…"}`.
 pub(super) fn string(out: &mut Vec<u8>, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        // A Vec takes everything, and a string can always be serialized.
-        Ok(text) => drop(serde_json::to_writer(out, text)),
-        Err(_) => {
-            out.extend(br#"{"hex":""#);
-            hex(out, bytes);
-            out.extend(br#""}"#);
-        }
-    }
+    json(out, &Value::Text(bytes));
 }
 
-fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        push(out, format_args!("{byte:02x}"));
-    }
+fn json(out: &mut Vec<u8>, value: &Value<'_>) {
+    // Fails neither to serialize nor to append to a vector.
+    drop(serde_json::to_writer(out, value));
 }

@@ -3,11 +3,9 @@
 //! A report is written to memory; nothing here fails or blocks. The caller
 //! empties [`Report::out`] often enough to keep it small.
 
-use retpath_codec::Value;
-use retpath_codec::forward::Capabilities;
 use std::fmt;
 
-use retpath_codec::command::{PageSizes, Ranges};
+use retpath_codec::Value;
 
 use super::{Format, Options, json, text};
 
@@ -33,47 +31,10 @@ enum Form {
     Silent,
 }
 
-/// The value of a field.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Cell<'a> {
-    /// A number without a unit.
-    Number(u64),
-    /// An offset in a RAM block, in bytes.
-    Offset(u64),
-    /// A number of bytes.
-    Bytes(u64),
-    /// A string of the stream: bytes, not necessarily UTF-8.
-    Name(&'a [u8]),
-    /// A word of ours.
-    Word(&'static str),
-    /// Bytes that are no text.
-    Hex(&'a [u8]),
-    /// Page sizes of POSTCOPY_ADVISE.
-    PageSizes(PageSizes),
-    /// Ranges of POSTCOPY_RAM_DISCARD.
-    Ranges(Ranges<'a>),
-    /// Names of capabilities.
-    Names(Capabilities<'a>),
-}
-
-impl<'a> Cell<'a> {
-    /// The cell of a codec's value; `None` for a field that is absent.
-    pub(super) fn of(value: Value<'a>) -> Option<Self> {
-        Some(match value {
-            Value::Number(number) => Cell::Number(number),
-            Value::Offset(offset) => Cell::Offset(offset),
-            Value::Bytes(bytes) => Cell::Bytes(bytes),
-            Value::Name(name) => Cell::Name(name?.as_bytes()),
-            Value::PageSizes(sizes) => Cell::PageSizes(sizes?),
-            Value::Ranges(ranges) => Cell::Ranges(ranges),
-        })
-    }
-}
-
 /// Where the fields of a message go.
 pub(super) trait Fields {
-    /// A field of the wire.
-    fn put(&mut self, name: &'static str, cell: Cell<'_>);
+    /// A field of the wire; absent ones are left out.
+    fn put(&mut self, name: &'static str, value: Value<'_>);
 
     /// A remark for people, which programs can work out themselves.
     fn note(&mut self, name: &'static str, text: fmt::Arguments<'_>);

@@ -7,7 +7,7 @@ use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{BlockName, DecodeError, Dialect, NameBuf, Trailer, Value};
 
-use super::report::{Cell, Fields, Report};
+use super::report::{Fields, Report};
 use super::summary::Counts;
 use super::{Options, PageSize};
 
@@ -135,9 +135,7 @@ impl Shown {
         }
         report.message(offset, label, |fields| {
             D::fields(message, &mut |name, value| {
-                if let Some(cell) = Cell::of(value) {
-                    fields.put(name, cell);
-                }
+                fields.put(name, value);
                 if matches!(value, Value::Bytes(_)) {
                     self.page(request, fields);
                 }
@@ -172,12 +170,12 @@ impl Shown {
             return;
         };
         report.message(message.offset, message.label, |fields| {
-            fields.put("block", Cell::Name(message.block.name().as_bytes()));
+            fields.put("block", Value::Name(Some(message.block.name())));
             let Some(bitmap) = bitmap else {
                 return fields.note("bitmap", format_args!("missing"));
             };
-            fields.put("bits", Cell::Number(bitmap.bits()));
-            fields.put("received", Cell::Number(bitmap.received()));
+            fields.put("bits", Value::Number(bitmap.bits()));
+            fields.put("received", Value::Number(bitmap.received()));
         });
     }
 }

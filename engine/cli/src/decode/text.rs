@@ -6,9 +6,10 @@
 use std::fmt;
 
 use anstyle::{AnsiColor, Style};
+use retpath_codec::Value;
 use retpath_codec::command::RangeList;
 
-use super::report::{Cell, Fields, push};
+use super::report::{Fields, push};
 use crate::size::Human;
 
 const OFFSET: Style = Style::new().dimmed();
@@ -75,42 +76,45 @@ impl<'o> Line<'o> {
 }
 
 impl Fields for Line<'_> {
-    fn put(&mut self, name: &'static str, cell: Cell<'_>) {
+    fn put(&mut self, name: &'static str, value: Value<'_>) {
+        if value.is_absent() {
+            return;
+        }
         self.name(name);
         let start = self.out.len();
-        let width = match cell {
-            Cell::Number(number) => {
+        let width = match value {
+            Value::Number(number) => {
                 push(self.out, format_args!("{number}"));
                 0
             }
-            Cell::Offset(offset) => {
+            Value::Offset(offset) => {
                 push(self.out, format_args!("{offset:#x}"));
                 11
             }
-            Cell::Bytes(bytes) => {
+            Value::Bytes(bytes) => {
                 push(self.out, format_args!("{}", Human(bytes)));
                 7
             }
-            Cell::Name(bytes) => {
+            Value::Name(Some(name)) => {
+                push(self.out, format_args!("{}", Escaped(name.as_bytes())));
+                0
+            }
+            Value::Text(bytes) => {
                 push(self.out, format_args!("{}", Escaped(bytes)));
                 0
             }
-            Cell::Word(word) => {
-                push(self.out, format_args!("{word}"));
-                0
-            }
-            Cell::Hex(bytes) => {
+            Value::Hex(bytes) => {
                 for byte in bytes {
                     push(self.out, format_args!("{byte:02x}"));
                 }
                 0
             }
-            Cell::PageSizes(sizes) => {
+            Value::PageSizes(Some(sizes)) => {
                 let (summary, target) = (Sizes(sizes.summary), Human(sizes.target));
                 push(self.out, format_args!("{summary}, target page {target}"));
                 0
             }
-            Cell::Ranges(ranges) => {
+            Value::Ranges(ranges) => {
                 separated(self.out, ranges.iter().take(SHOWN_RANGES), |out, range| {
                     let (start, len) = (range.start, Human(range.len));
                     push(out, format_args!("{start:#x}+{len}"));
@@ -121,12 +125,13 @@ impl Fields for Line<'_> {
                 }
                 0
             }
-            Cell::Names(names) => {
+            Value::Capabilities(names) => {
                 separated(self.out, names.iter(), |out, name| {
                     push(out, format_args!("{}", Escaped(name)));
                 });
                 0
             }
+            _ => 0,
         };
         self.column(start, width);
     }

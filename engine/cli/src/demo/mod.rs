@@ -220,10 +220,7 @@ fn migrate(
             page_sizes: page_sizes.clone(),
             ..destination::Config::default()
         },
-        stream: forward::Options {
-            page_sizes,
-            ..forward::Options::default()
-        },
+        stream: forward::Options::default().page_sizes(page_sizes),
         // The source's process is watched: it comes back, or `control` ends
         // this.
         reconnect_timeout: Duration::from_secs(3600),

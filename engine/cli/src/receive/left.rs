@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use retpath_codec::forward::{self, Known};
+use retpath_codec::forward::{self, ResumeState};
 
 use retpath_engine::destination::Destination;
 use retpath_engine::driver::ReceiveOptions;
@@ -11,7 +11,7 @@ use retpath_image::{Manifest, Unfinished, Writer};
 /// A migration that an earlier process left unfinished.
 pub(super) struct Left {
     pub(super) core: Destination,
-    pub(super) known: Known,
+    pub(super) known: ResumeState,
     pub(super) facts: Manifest,
     /// Whether the image can be finished; else the guest can only be given back.
     pub(super) has_device_state: bool,
@@ -36,19 +36,17 @@ impl Left {
             .enumerate()
             .map(|(id, block)| Ok((block.clone(), writer.received(id).map_err(text)?)))
             .collect::<Result<_, String>>()?;
-        let known = Known {
-            target_page: facts.target_page,
-            blocks: blocks
+        let known = ResumeState::new(
+            facts.target_page,
+            blocks
                 .iter()
-                .map(|(block, _)| forward::Block {
-                    name: block.name.clone(),
-                    len: Some(block.len),
-                    page_size: block.page,
+                .map(|(block, _)| {
+                    forward::Block::new(block.name.clone(), Some(block.len), block.page)
                 })
                 .collect(),
-            ram_section: facts.source.ram_section,
-            footers: facts.source.footers,
-        };
+            facts.source.ram_section,
+            facts.source.footers,
+        );
         let states = writer.states().map_err(text)?;
         let sections = states.each_ref().map(Vec::as_slice);
         let sections = has_device_state.then_some(&sections[..]);

@@ -20,6 +20,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use super::decode::{PageSize, page_size};
 use super::signals::Signals;
 use super::{Format, machine, output};
+use retpath_codec::Rule;
 use retpath_engine::destination::{Destination, Ending};
 use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, resume};
 use retpath_engine::socket::Address;
@@ -250,6 +251,9 @@ fn conclude(
                     ", and it can be received again with --accept-unproven-end"
                 }
                 RunError::NoEnd { .. } => " (and give --accept-unproven-end here)",
+                RunError::Decode(error) if matches!(error.rule, Rule::BlockPage { .. }) => {
+                    " (set by --block-page-size)"
+                }
                 _ => "",
             };
             let resumable = guest.is_resumable();

@@ -33,12 +33,12 @@ fn refuses_an_empty_recording() {
 fn refuses_four_bytes() {
     assert_eq!(
         refused(&[], b"\0\x02\0\x04", ""),
-        "offset 0 (0x0): the stream ends inside a message: \
-         4 bytes of it are there, at least 4 more are missing [cut-short]"
+        "offset 0 (0x0): unexpected end inside a message: \
+         4 bytes are present, at least 4 more are required [cut-short]"
     );
     assert_eq!(
         refused(&[], b"abcd", ""),
-        "offset 0 (0x0): no message has number 24930 (0x6162) [unknown]"
+        "offset 0 (0x0): unknown message number 24930 (0x6162) [unknown]"
     );
 }
 
@@ -48,7 +48,9 @@ fn refuses_random_bytes_in_one_line() {
     for round in 0..200 {
         let random = numbers.bytes(512);
         if round == 0 {
-            assert!(refused(&[], &random, "").starts_with("offset 0 (0x0): no message has number"));
+            assert!(
+                refused(&[], &random, "").starts_with("offset 0 (0x0): unknown message number")
+            );
         }
         for kind in [
             Kind::Auto,
@@ -72,7 +74,7 @@ fn refuses_random_bytes_in_one_line() {
 #[test]
 fn prints_what_was_understood_before_the_error() {
     let input = [PONG, b"\0\x04\0\x0b\0\0\0\0\0\0\x10\0\0\0\x10\0"].concat();
-    let error = "offset 10 (0xa), REQ_PAGES: payload of 11 bytes, must be 12 [length]";
+    let error = "offset 10 (0xa), REQ_PAGES: payload length is 11 bytes, must be 12 [length]";
     assert_eq!(refused(&[], &input, PONG_LINE), error);
     let json = "{\"offset\":0,\"message\":\"PONG\",\"value\":1}\n";
     assert_eq!(refused(&["--format", "json"], &input, json), error);
@@ -88,7 +90,7 @@ fn names_field_and_rule() {
     let no_name = b"\0\x03\0\x0e\0\0\0\0\0\0\x10\0\0\0\x10\0\0\0";
     assert_eq!(
         refused(&["--kind", "return-path"], no_name, ""),
-        "offset 16 (0x10), REQ_PAGES_ID, field `block`: an empty block name [empty-name]; \
+        "offset 16 (0x10), REQ_PAGES_ID, field `block`: block name is empty [empty-name]; \
          if the recording follows the draft of 2015, try --dialect v7"
     );
     let nack = [PONG, b"\0\x06\0\x04\0\0\0\x02"].concat();
@@ -99,7 +101,7 @@ fn names_field_and_rule() {
     let after = [b"\0\x01\0\x04\0\0\0\0", PONG].concat();
     assert_eq!(
         refused(&[], &after, "0x0000000000  SHUT            value 0\n"),
-        "offset 8 (0x8): bytes follow SHUT, which must be the last message [after-shut]"
+        "offset 8 (0x8): SHUT must be the last message, but bytes follow it [after-shut]"
     );
 }
 
@@ -144,48 +146,48 @@ fn says_what_a_recording_of_another_kind_is() {
         (
             "return-path",
             b"QEVM\0\0\0\x03",
-            "offset 0 (0x0): no message has number 20805 (0x5145) [unknown]; it begins with QEVM, \
+            "offset 0 (0x0): unknown message number 20805 (0x5145) [unknown]; it begins with QEVM, \
              so it is a forward stream: decode it with --kind forward",
         ),
         (
             "auto",
             b"\x08\0\x0a\0\x07\x06pc.ram",
-            "offset 0 (0x0): no message has number 2048 (0x0800) [unknown]; \
+            "offset 0 (0x0): unknown message number 2048 (0x0800) [unknown]; \
              it begins like a forward stream after the link broke: try --kind resumed",
         ),
         (
             "auto",
             b"\0\0\0\0\0\x12\0\x08\x06pc.ram",
-            "offset 0 (0x0): message number 0 is never valid [reserved]; \
+            "offset 0 (0x0): message number 0 is reserved [reserved]; \
              it begins like a preempt channel: try --kind preempt",
         ),
         (
             "auto",
             b"\x11\x22\x33\x44\0\0\0\x01",
-            "offset 0 (0x0): no message has number 4386 (0x1122) [unknown]; \
+            "offset 0 (0x0): unknown message number 4386 (0x1122) [unknown]; \
              it begins like a multifd channel, which this command does not decode",
         ),
         (
             "auto",
             b"\x16\x03\x01\x02\0\x01\0\x01",
-            "offset 0 (0x0): no message has number 5635 (0x1603) [unknown]; \
+            "offset 0 (0x0): unknown message number 5635 (0x1603) [unknown]; \
              it begins like a TLS session: record what is inside the session",
         ),
         (
             "auto",
             b"\x1f\x8b\x08\0",
-            "offset 0 (0x0): no message has number 8075 (0x1f8b) [unknown]; \
+            "offset 0 (0x0): unknown message number 8075 (0x1f8b) [unknown]; \
              it is compressed: unpack it first, as in zcat PATH | retpath decode -",
         ),
         (
             "auto",
             b"no migration at all",
-            "offset 0 (0x0): no message has number 28271 (0x6e6f) [unknown]",
+            "offset 0 (0x0): unknown message number 28271 (0x6e6f) [unknown]",
         ),
         (
             "return-path",
             b"\0\x09\0\0",
-            "offset 0 (0x0): no message has number 9 (0x0009) [unknown]",
+            "offset 0 (0x0): unknown message number 9 (0x0009) [unknown]",
         ),
     ];
     for (kind, input, said) in cases {
@@ -223,8 +225,8 @@ fn limits_bitmaps() {
             &bitmap,
             "0x0000000000  RECV_BITMAP     block pc.ram  bitmap missing\n"
         ),
-        "offset 11 (0xb), RECV_BITMAP, field `bitmap`: bitmap of 16 bytes, \
-         but 15 is the most this reader allows [bitmap-limit]; --max-bitmap sets the limit"
+        "offset 11 (0xb), RECV_BITMAP, field `bitmap`: bitmap size is 16 bytes, \
+         but this reader accepts at most 15 [bitmap-limit]; --max-bitmap sets the limit"
     );
     let huge = b"\0\x05\0\x07\x06pc.ram\0\0\0\0\x04\0\0\x08";
     let line = refused(
@@ -233,7 +235,7 @@ fn limits_bitmaps() {
         "0x0000000000  RECV_BITMAP     block pc.ram  bitmap missing\n",
     );
     assert!(
-        line.contains("67108864 is the most"),
+        line.contains("at most 67108864"),
         "the documented default: {line}"
     );
 }

@@ -12,6 +12,7 @@ mod forward;
 mod malformed;
 mod pipes;
 mod return_path;
+mod schema;
 mod stream;
 mod variants;
 

@@ -100,7 +100,7 @@ fn prints_the_draft_dialect() {
     );
     assert_eq!(
         decode(&[], &draft).refused(1, "0x0000000000  PONG            value 1\n"),
-        "retpath: standard input: offset 20 (0x14), REQ_PAGES_ID, field `len`: a length of 0 [zero]; \
+        "retpath: standard input: offset 20 (0x14), REQ_PAGES_ID, field `len`: length is 0 [zero]; \
          if the recording follows the draft of 2015, try --dialect v7"
     );
 }

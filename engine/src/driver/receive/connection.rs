@@ -3,7 +3,7 @@
 
 use retpath_codec::Rule;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{Decoder, Event, Step};
+use retpath_codec::forward::{Decoded, Decoder, Event};
 
 use super::super::RunError;
 use super::super::buffer::Inbox;
@@ -110,8 +110,8 @@ impl Connection {
         let mut last = None;
         self.need = loop {
             match self.decoder.next(self.inbox.unread())? {
-                Step::Need(need) => break need,
-                Step::Event { event, size } => {
+                Decoded::Need(need) => break need,
+                Decoded::Event { event, size } => {
                     last = match event {
                         Event::Record(Record::Page { block, .. }) => Some(block.index()),
                         _ => None,

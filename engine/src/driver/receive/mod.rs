@@ -96,13 +96,13 @@ pub fn receive(
 /// As [`receive`].
 pub fn resume(
     core: Destination,
-    known: forward::Known,
+    known: forward::ResumeState,
     listener: &mut dyn Accept,
     handler: &mut dyn DestinationHandler,
     options: ReceiveOptions,
     control: &Control,
 ) -> Result<Destination, RunError> {
-    let decoder = Decoder::resumed(options.stream.clone(), known);
+    let decoder = Decoder::resume_from(options.stream.clone(), known);
     Receiver::new(core, Some(decoder), listener, handler, options, control).run()
 }
 

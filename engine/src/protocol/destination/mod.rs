@@ -269,12 +269,7 @@ impl Destination {
             Event::Configuration { machine } => self.machine(machine),
             Event::Subsection(subsection) => self.subsection(&subsection)?,
             // Stored by the caller, or not needed.
-            Event::Header
-            | Event::Section { .. }
-            | Event::Footer { .. }
-            | Event::DeviceState { .. }
-            | Event::Description { .. }
-            | Event::DescriptionBytes(_) => {}
+            _ => {}
         }
         Ok(None)
     }

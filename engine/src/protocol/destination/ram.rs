@@ -70,10 +70,7 @@ impl Destination {
             Record::MemSize { .. } | Record::Block { .. } => {
                 Err(ErrorKind::OutOfTurn { what }.into())
             }
-            Record::Xbzrle { .. } | Record::Compressed { .. } => {
-                Err(ErrorKind::Unsupported { what }.into())
-            }
-            Record::Hook | Record::MultifdFlush => Err(ErrorKind::Unsupported { what }.into()),
+            _ => Err(ErrorKind::Unsupported { what }.into()),
         }
     }
 

@@ -90,7 +90,7 @@ mod tests {
     fn read(blocks: &Blocks, mut bytes: &[u8]) -> Pages {
         let mut pages = Pages::new();
         while !bytes.is_empty() {
-            let Ok(Decoded::Message { message, rest }) = decode::<Commands>(bytes) else {
+            let Ok(Decoded::Message { message, rest, .. }) = decode::<Commands>(bytes) else {
                 panic!("not a command");
             };
             bytes = rest;

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use retpath_codec::BlockName;
 use retpath_codec::command::{Command, RangeList};
-use retpath_codec::forward::{Decoder, Event, Options, Step, ram::Record};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options, ram::Record};
 
 use super::peer::at;
 use super::{TARGET, blocks_of};
@@ -79,12 +79,10 @@ impl Watch {
             ..Config::new("pc")
         };
         let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
-        let options = Options {
-            page_sizes: page_sizes.collect(),
-            target_page: TARGET,
-            host_page: config.host_page,
-            ..Options::default()
-        };
+        let options = Options::default()
+            .page_sizes(page_sizes)
+            .target_page(TARGET)
+            .host_page(config.host_page);
         Self {
             source: Source::new(config.clone(), blocks.clone()).expect("a good configuration"),
             config,
@@ -201,8 +199,8 @@ impl Watch {
         let mut done = 0;
         loop {
             match decoder.next(&input[done..]) {
-                Ok(Step::Need(_)) => break,
-                Ok(Step::Event { event, size }) => {
+                Ok(Decoded::Need(_)) => break,
+                Ok(Decoded::Event { event, size }) => {
                     done += size;
                     self.event(&event);
                 }

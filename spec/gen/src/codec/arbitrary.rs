@@ -1,9 +1,5 @@
 //! `codec/src/generated/arbitrary.rs`: valid messages from unstructured bytes.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::notice;
 use super::super::text::Text;
 use super::names::{Choice, choices, generics, made};

@@ -1,9 +1,5 @@
 //! The method that checks the values of a message.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::super::text::Text;
 use super::names::{generics, size_before_last, visible, wide};
 use retpath_spec::model::{Dialect, Field, Kind, Message, Rule};
@@ -31,7 +27,7 @@ pub(super) fn check(text: &mut Text, dialect: &Dialect) {
                         }
                         text.line("_ => Ok(()),");
                     });
-                    text.line("checked.map_err(|unfit| unfit.of(self.label()))");
+                    text.line("checked.map_err(|invalid| invalid.in_message(self.label()))");
                 },
             );
         },
@@ -83,11 +79,16 @@ pub(super) fn call(message: &Message, field: &Field, before: Option<&Field>) -> 
     let name = field.name;
     let before = before.map_or("", |field| field.name);
     match (field.kind, field.rule) {
-        (Kind::FlaggedBe64, _) => Some(format!("fit::flagged(\"{name}\", *{before}, *{name})")),
-        (_, Rule::Span) => Some(format!("fit::span(\"{name}\", *{before}, {})", wide(field))),
+        (Kind::FlaggedBe64, _) => {
+            Some(format!("validate::flagged(\"{name}\", *{before}, *{name})"))
+        }
+        (_, Rule::Span) => Some(format!(
+            "validate::span(\"{name}\", *{before}, {})",
+            wide(field)
+        )),
         (Kind::Ranges, _) => {
             let before = size_before_last(message, ".name()");
-            Some(format!("fit::ranges(\"{name}\", {before}, {name})"))
+            Some(format!("validate::ranges(\"{name}\", {before}, {name})"))
         }
         _ => None,
     }

@@ -1,9 +1,6 @@
 //! The type that selects a dialect, and its implementation of the codec's
 //! `Dialect`.
 
-use alloc::format;
-use alloc::string::ToString;
-
 use super::super::text::Text;
 use super::names::{borrowed, owned, pattern, snake, wide};
 use retpath_spec::model::{Dialect, Kind, Rule, Trailer, Unit};
@@ -29,6 +26,7 @@ pub(super) fn implementation(text: &mut Text, dialect: &Dialect) {
             |text| frame_body(text, dialect),
         );
         text.line("");
+        text.line("#[inline(always)]");
         text.block("fn trailer(message: &Self::Message<'_>) -> Trailer {", "}", |text| {
             text.block("match message {", "}", |text| {
                 for message in dialect.messages {
@@ -90,13 +88,13 @@ fn frame_body(text: &mut Text, dialect: &Dialect) {
             let (number, label, limit) = (message.number, message.label, dialect.max_payload);
             if message.fields.is_empty() {
                 text.line(&format!(
-                    "{number} => frame.empty::<_, {limit}>(\"{label}\", {}::{}),",
+                    "{number} => frame.empty::<_, {limit}>(\"{label}\", {}::{}, Self::trailer),",
                     dialect.message, message.rust
                 ));
                 continue;
             }
             text.line(&format!(
-                "{number} => frame.message::<_, {min}, {max}, {limit}>(\"{label}\", parse_{}),",
+                "{number} => frame.message::<_, {min}, {max}, {limit}>(\"{label}\", parse_{}, Self::trailer),",
                 snake(message)
             ));
         }

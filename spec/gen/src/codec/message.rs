@@ -1,11 +1,7 @@
 //! The enum of a dialect's messages, and the methods that match on it.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::text::Text;
-use super::names::{capital, generics, made, owned, pattern, rust_type, visible};
+use super::names::{borrowed, capital, generics, made, owned, pattern, rust_type, snake, visible};
 use retpath_spec::model::{Dialect, Field, Kind, Message};
 
 pub(super) fn definition(text: &mut Text, dialect: &Dialect) {
@@ -54,6 +50,52 @@ pub(super) fn definition(text: &mut Text, dialect: &Dialect) {
     );
 }
 
+/// Constructors, which leave no type parameter to infer: a variant without a
+/// name would need one spelled out.
+pub(super) fn constructors(text: &mut Text, dialect: &Dialect) {
+    text.line("");
+    text.block(
+        &format!("impl<'a> {} {{", borrowed(dialect, "'a")),
+        "}",
+        |text| {
+            for (i, message) in dialect.messages.iter().enumerate() {
+                if i > 0 {
+                    text.line("");
+                }
+                let parameters: Vec<String> = visible(message)
+                    .map(|field| {
+                        let ty = match field.kind {
+                            Kind::Name => "Name<'a>".into(),
+                            Kind::FlaggedName => "Option<Name<'a>>".into(),
+                            Kind::Ranges => "Ranges<'a>".into(),
+                            _ => rust_type(field),
+                        };
+                        format!("{}: {ty}", field.name)
+                    })
+                    .collect();
+                text.line(&format!(
+                    "/// Makes [`{0}`](Self::{1}).",
+                    message.label, message.rust
+                ));
+                text.block(
+                    &format!(
+                        "pub const fn {}({}) -> Self {{",
+                        snake(message),
+                        parameters.join(", ")
+                    ),
+                    "}",
+                    |text| {
+                        text.line(&format!(
+                            "Self::{}",
+                            made(message, |field| field.name.into())
+                        ));
+                    },
+                );
+            }
+        },
+    );
+}
+
 /// `label`, `number`, and conversions between borrowed and owned messages.
 pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;
@@ -73,10 +115,43 @@ pub(super) fn conversions(text: &mut Text, dialect: &Dialect) {
                 |m| format!("\"{}\"", m.label),
             );
             text.line("");
-            text.line("/// Number on the wire.");
+            text.line("/// Message number on the wire.");
             arms(text, dialect, "pub fn number(&self) -> u16 {", |m| {
                 m.number.to_string()
             });
+        },
+    );
+    text.line("");
+    text.block(
+        &format!("impl<{bounds}> {name}<{params}> {{"),
+        "}",
+        |text| {
+            text.line("/// Borrows the message's name and ranges.");
+            text.block(
+                &format!(
+                    "pub fn as_borrowed(&self) -> {} {{",
+                    borrowed(dialect, "'_")
+                ),
+                "}",
+                |text| {
+                    text.block("match self {", "}", |text| {
+                        for message in dialect.messages {
+                            let value = made(message, |field| match field.kind {
+                                Kind::Name => format!("{0}: {0}.name()", field.name),
+                                Kind::FlaggedName => {
+                                    format!("{0}: {0}.as_ref().map(N::name)", field.name)
+                                }
+                                Kind::Ranges => format!("{0}: {0}.as_ranges()", field.name),
+                                _ => format!("{0}: *{0}", field.name),
+                            });
+                            text.line(&format!(
+                                "{} => {name}::{value},",
+                                pattern(dialect, message)
+                            ));
+                        }
+                    });
+                },
+            );
         },
     );
     text.line("");

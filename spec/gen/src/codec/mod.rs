@@ -67,6 +67,7 @@ fn module(dialect: &Dialect) -> String {
     let mut body = Text::default();
     message::definition(&mut body, dialect);
     dialect::implementation(&mut body, dialect);
+    message::constructors(&mut body, dialect);
     message::conversions(&mut body, dialect);
     check::check(&mut body, dialect);
     write::encode(&mut body, dialect);
@@ -110,7 +111,7 @@ const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
         "crate::field::output",
         &["Refused", "Sink", "Written", "fixed", "tuple"],
     ),
-    (None, "crate", &["fit"]),
+    (None, "crate", &["validate"]),
     (
         None,
         "crate::frame",
@@ -120,7 +121,7 @@ const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
     (
         Some("encode"),
         "crate::frame",
-        &["Encode", "into_slice", "unfit"],
+        &["Encode", "into_slice", "invalid"],
     ),
     (None, "crate::name", &["BlockName", "Name"]),
     (Some("alloc"), "crate::name", &["NameBuf"]),

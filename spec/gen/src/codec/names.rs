@@ -1,9 +1,5 @@
 //! Names in the generated code.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use retpath_spec::model::{Dialect, Field, Kind, Message, Rule};
 
 /// Fields of the enum's variant: all but those with a fixed value.

@@ -1,10 +1,6 @@
 //! `codec/src/generated/proptest.rs`: strategies for valid messages, composed
 //! of strategies for their fields.
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::super::notice;
 use super::super::text::Text;
 use super::names::{choices, made, owned};

@@ -1,20 +1,19 @@
-//! `codec/src/generated/serde.rs`: a mirror enum for each dialect with derived
-//! serde implementations; `Deserialize` checks the values.
-
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+//! `codec/src/generated/serde.rs`: each dialect's messages for serde.
+//!
+//! Human-readable formats get the JSON schema of `codec/JSON.md`, other formats
+//! an enum that serde derives. `Deserialize` checks the message.
 
 use super::super::notice;
 use super::super::text::Text;
 use super::names::{generics, made, pattern_in, rust_type, visible};
-use retpath_spec::model::{Dialect, Kind, Message};
+use retpath_spec::model::{Dialect, Field, Kind, Message, Rule};
 use retpath_spec::table::DIALECTS;
 
 pub(super) fn module() -> String {
     let mut text = Text::new(&notice("//!"));
     text.line("//!");
-    text.line("//! Messages for serde, by their labels. What is no valid message is refused.");
+    text.line("//! `Serialize` and `Deserialize` for messages. In human-readable formats the");
+    text.line("//! label is the member `message`; in other formats it is an enum variant.");
     text.line("");
     text.line("use ::serde::de::{Deserialize, Deserializer, Error};");
     text.line("use ::serde::ser::{Serialize, Serializer};");
@@ -23,24 +22,24 @@ pub(super) fn module() -> String {
     text.line(&format!("use super::{{{}}};", names.join(", ")));
     text.line("use crate::name::BlockName;");
     text.line("use crate::ranges::{PageSizes, RangeList};");
+    text.line("use crate::serde::{Fixed, by_fields};");
     for dialect in DIALECTS {
-        mirror(&mut text, dialect);
+        binary(&mut text, dialect);
+        readable(&mut text, dialect);
         serialize(&mut text, dialect);
         deserialize(&mut text, dialect);
     }
     text.finish()
 }
 
-fn mirror(text: &mut Text, dialect: &Dialect) {
+/// The form for binary formats.
+fn binary(text: &mut Text, dialect: &Dialect) {
     let (params, _) = generics(dialect);
     text.line("");
     text.line("#[derive(::serde::Serialize, ::serde::Deserialize)]");
-    text.line(&format!(
-        "#[serde(rename = \"{}\", deny_unknown_fields)]",
-        dialect.message
-    ));
+    text.line(&format!("#[serde(rename = \"{}\")]", dialect.message));
     text.block(
-        &format!("enum {}Mirror<{params}> {{", dialect.rust),
+        &format!("enum {}Binary<{params}> {{", dialect.rust),
         "}",
         |text| {
             for message in dialect.messages {
@@ -52,16 +51,52 @@ fn mirror(text: &mut Text, dialect: &Dialect) {
                 } else {
                     format!(" {{ {} }}", fields.join(", "))
                 };
-                text.line(&format!("#[serde(rename = \"{}\")]", message.label));
                 text.line(&format!("{}{fields},", message.rust));
             }
         },
     );
 }
 
-fn serialize(text: &mut Text, dialect: &Dialect) {
+/// The form for human-readable formats, which is only read: it is written
+/// from `Dialect::fields`.
+fn readable(text: &mut Text, dialect: &Dialect) {
     let (params, _) = generics(dialect);
-    let bounds = params.replace(", ", ": Serialize, ") + ": Serialize";
+    text.line("");
+    text.line("#[derive(::serde::Deserialize)]");
+    text.line(&format!(
+        "#[serde(rename = \"{}\", tag = \"message\", deny_unknown_fields)]",
+        dialect.message
+    ));
+    text.block(
+        &format!("enum {}Readable<{params}> {{", dialect.rust),
+        "}",
+        |text| {
+            for message in dialect.messages {
+                text.line(&format!("#[serde(rename = \"{}\")]", message.label));
+                text.block(&format!("{} {{", message.rust), "},", |text| {
+                    for field in message.fields {
+                        readable_field(text, field);
+                    }
+                });
+            }
+        },
+    );
+}
+
+fn readable_field(text: &mut Text, field: &Field) {
+    let name = field.name;
+    match field.rule {
+        Rule::Equals(value) => {
+            text.line(&format!("#[serde(default, rename = \"{name}\")]"));
+            text.line(&format!("_{name}: Fixed<{value}>,"));
+        }
+        _ => text.line(&format!("{name}: {},", rust_type(field))),
+    }
+}
+
+fn serialize(text: &mut Text, dialect: &Dialect) {
+    let (params, bounds) = generics(dialect);
+    let bounds = bounds.replace(", ", " + Serialize, ") + " + Serialize";
     let value = format!("{}::{}", dialect.name, dialect.message);
     text.line("");
     text.block(
@@ -72,29 +107,31 @@ fn serialize(text: &mut Text, dialect: &Dialect) {
                 "fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {",
                 "}",
                 |text| {
-                    text.block("let mirror = match self {", "};", |text| {
+                    text.block("if to.is_human_readable() {", "}", |text| {
+                        text.line(&format!(
+                            "return by_fields::<{}::{}, S>(&self.as_borrowed(), to);",
+                            dialect.name, dialect.rust
+                        ));
+                    });
+                    text.block("let binary = match self {", "};", |text| {
                         for message in dialect.messages {
-                            let mirrored = made(message, |field| match field.kind {
+                            let binary = made(message, |field| match field.kind {
                                 Kind::Name | Kind::Ranges => field.name.into(),
                                 Kind::FlaggedName => format!("{0}: {0}.as_ref()", field.name),
                                 _ => format!("{0}: *{0}", field.name),
                             });
-                            arm(text, dialect, message, &value, &mirrored);
+                            text.line(&format!(
+                                "{} => {}Binary::{binary},",
+                                pattern_in(&value, message),
+                                dialect.rust
+                            ));
                         }
                     });
-                    text.line("mirror.serialize(to)");
+                    text.line("binary.serialize(to)");
                 },
             );
         },
     );
-}
-
-fn arm(text: &mut Text, dialect: &Dialect, message: &Message, value: &str, mirrored: &str) {
-    text.line(&format!(
-        "{} => {}Mirror::{mirrored},",
-        pattern_in(value, message),
-        dialect.rust
-    ));
 }
 
 fn deserialize(text: &mut Text, dialect: &Dialect) {
@@ -110,24 +147,57 @@ fn deserialize(text: &mut Text, dialect: &Dialect) {
                 "fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {",
                 "}",
                 |text| {
-                    let mirror = format!("{}Mirror", dialect.rust);
                     text.block(
-                        &format!("let message = match {mirror}::<{params}>::deserialize(from)? {{"),
+                        "let message = match from.is_human_readable() {",
                         "};",
                         |text| {
-                            for message in dialect.messages {
-                                let made = made(message, |field| field.name.into());
-                                text.line(&format!(
-                                    "{} => {value}::{made},",
-                                    pattern_in(&mirror, message)
-                                ));
-                            }
+                            conversion(text, dialect, true, |message| {
+                                let rest = if message.fields.len() > visible(message).count() {
+                                    ["..".into()].to_vec()
+                                } else {
+                                    Vec::new()
+                                };
+                                let fields: Vec<String> = visible(message)
+                                    .map(|field| field.name.into())
+                                    .chain(rest)
+                                    .collect();
+                                format!("{} {{ {} }}", message.rust, fields.join(", "))
+                            });
+                            conversion(text, dialect, false, |message| {
+                                made(message, |field| field.name.into())
+                            });
                         },
                     );
                     text.line("message.check().map_err(D::Error::custom)?;");
                     text.line("Ok(message)");
                 },
             );
+        },
+    );
+}
+
+/// A `match` that makes messages from one of the two forms.
+fn conversion(
+    text: &mut Text,
+    dialect: &Dialect,
+    readable: bool,
+    pattern: impl Fn(&Message) -> String,
+) {
+    let (params, _) = generics(dialect);
+    let form = if readable { "Readable" } else { "Binary" };
+    let form = format!("{}{form}", dialect.rust);
+    let value = format!("{}::{}", dialect.name, dialect.message);
+    text.block(
+        &format!("{readable} => match {form}::<{params}>::deserialize(from)? {{"),
+        "},",
+        |text| {
+            for message in dialect.messages {
+                text.line(&format!(
+                    "{form}::{} => {value}::{},",
+                    pattern(message),
+                    made(message, |field| field.name.into())
+                ));
+            }
         },
     );
 }

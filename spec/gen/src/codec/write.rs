@@ -8,7 +8,7 @@ use super::parts::{Part, parts};
 use retpath_spec::model::{Dialect, Kind, Message};
 
 /// The match arm that refuses a message.
-const REFUSED: &str = "Err(Refused) => unfit(self, Self::check, Self::label),";
+const REFUSED: &str = "Err(Refused) => invalid(self, Self::check, Self::label),";
 
 pub(super) fn encode(text: &mut Text, dialect: &Dialect) {
     let name = dialect.message;

@@ -1,7 +1,5 @@
 //! Tables of capabilities and of what QEMU does.
 
-use alloc::format;
-
 use super::super::text::Text;
 use super::entry::{evidence, prose};
 use retpath_spec::model::Behavior;

@@ -1,9 +1,5 @@
 //! Layouts: a row of cells, drawn as a diagram or listed as a table.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::text::Text;
 use retpath_spec::model::{Field, Kind, Rule, Unit};
 

@@ -1,9 +1,5 @@
 //! Hex dumps: bytes on the left, their meaning on the right.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::text::Text;
 use retpath_spec::model::{Dialect, Kind, Message, Trailer, Unit};
 use retpath_spec::oracle::{Value, header_size, write};

@@ -1,9 +1,5 @@
 //! The entry of one message or command.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::text::Text;
 use super::cells::{self, Cell};
 use super::dump;
@@ -220,7 +216,6 @@ pub(super) fn evidence(seen: &[Evidence]) -> String {
     let parts = seen.iter().map(|evidence| {
         let (word, releases) = (evidence.word(), evidence.releases());
         match evidence {
-            Evidence::Unverified("") => word.into(),
             Evidence::Unverified(_) => format!("{word}: {releases}"),
             _ => format!("{word} {releases}"),
         }

@@ -1,9 +1,5 @@
 //! Header, sections and RAM records of the forward stream.
 
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-
 use super::super::stream::{Load, Piece, Stream};
 use super::super::{session, text::Text};
 use super::cells::{self, Cell};

@@ -1,9 +1,6 @@
 //! Tables over all entries: what QEMU accepts, and what each release added.
 
-use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use std::collections::BTreeMap;
 
 use super::super::text::Text;
 use super::entry::{has_entry, link, linked};

@@ -1,7 +1,6 @@
 //! The reference on rows that the tables do not have.
 
 use std::string::{String, ToString};
-use std::vec::Vec;
 
 use super::cells::{Cell, Offset};
 use super::{dump, forward};
@@ -48,7 +47,7 @@ fn has_a_cell_for_every_form() {
         let shown = cells.map(|cell| {
             let at = offset.text();
             offset.add(&cell);
-            std::format!("{at} {} {}", cell.name, cell.ty)
+            format!("{at} {} {}", cell.name, cell.ty)
         });
         let mut shown: Vec<String> = shown.collect();
         shown.push(offset.text());

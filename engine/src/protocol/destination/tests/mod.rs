@@ -300,8 +300,7 @@ fn words(message: &Message<Name<'_>>) -> String {
         Message::ReqPagesId { start, len, block } => format!("{block} {start:#x}+{len:#x}"),
         Message::ReqPages { start, len } => format!("{start:#x}+{len:#x}"),
         Message::RecvBitmap { block } => format!("RECV_BITMAP {block}"),
-        Message::ResumeAck => "RESUME_ACK".into(),
-        Message::SwitchoverAck => "SWITCHOVER_ACK".into(),
+        bare => bare.label().into(),
     }
 }
 

@@ -1,50 +1,59 @@
-//! Frames that are one small defect away from a valid one: where parsers err.
+//! Mutates valid frames, for tests of parsers.
 //!
-//! Every number in a [`Defect`] is taken modulo what makes sense for the
-//! frame, so that any numbers will do: from a fuzzer, a strategy or a
-//! generator. A defective frame need not be refused: some defects turn one
-//! valid frame into another. Nothing here panics.
+//! Numbers in a [`Defect`] are reduced modulo what makes sense for the frame,
+//! so arbitrary numbers are fine. A mutated frame is not necessarily malformed:
+//! some defects turn one valid frame into another. Nothing here panics.
+//!
+//! ```
+//! use retpath_codec::mutate::{self, Defect};
+//! use retpath_codec::{Message, Qemu, decode};
+//!
+//! let pong = Message::pong(1).into_owned();
+//! let frame = mutate::encode::<Qemu>(&pong, Defect::Number(9))?;
+//! assert_eq!(frame, [0, 9, 0, 4, 0, 0, 0, 1]);
+//! assert!(decode::<Qemu>(&frame).is_err());
+//! # Ok::<(), retpath_codec::EncodeError>(())
+//! ```
 
 use alloc::vec::Vec;
 
 use crate::error::EncodeError;
 use crate::frame::{Decoded, Dialect, Encode, Value, decode};
 
-/// What is wrong with a frame.
+/// One change to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// The length field says this much more; the payload stays.
+    /// Adds this to the length field; the payload is unchanged.
     Length(u16),
-    /// The message has this number.
+    /// Sets the message number.
     Number(u16),
-    /// This bit is flipped.
+    /// Flips this bit of the frame.
     Bit(u16),
-    /// The byte here has this value.
+    /// Sets the byte at this offset.
     Byte(u16, u8),
-    /// All bits of a field of 1, 2, 4 or 8 bytes (the second number says
-    /// which) that starts here are clear.
+    /// Clears 1, 2, 4 or 8 bytes at this offset; the second number selects how
+    /// many.
     Clear(u16, u8),
-    /// As [`Defect::Clear`], but set.
+    /// Sets all bits of 1, 2, 4 or 8 bytes at this offset.
     Set(u16, u8),
-    /// The frame ends here.
+    /// Truncates the frame at this offset.
     Cut(u16),
-    /// The payload lacks this many bytes at its end, and its length field
-    /// knows it.
+    /// Removes this many bytes from the end of the payload and adjusts the
+    /// length field.
     Short(u16),
-    /// The payload has this many bytes more, 1 to 16, and its length field
-    /// knows it.
+    /// Appends 1 to 16 bytes to the payload and adjusts the length field.
     Leftover(u8),
-    /// The name's length byte says this much more.
+    /// Adds this to the length byte of the block name.
     NameLength(u8),
-    /// The name's byte here is NUL.
+    /// Sets this byte of the block name to NUL.
     NameNul(u8),
 }
 
 impl Defect {
-    /// How many kinds of defects there are.
+    /// Number of kinds of defects.
     pub const KINDS: u8 = 11;
 
-    /// The defect of a kind that has these numbers.
+    /// Makes a defect from arbitrary numbers.
     pub const fn new(kind: u8, at: u16, value: u8) -> Self {
         match kind % Self::KINDS {
             0 => Self::Length(at),
@@ -61,7 +70,7 @@ impl Defect {
         }
     }
 
-    /// Puts the defect into a valid frame of dialect `D`.
+    /// Applies the defect to a valid frame of dialect `D`.
     pub fn apply<D: Dialect>(self, frame: &mut Vec<u8>) {
         match self {
             Self::Length(more) => add_length::<D>(frame, more),
@@ -96,11 +105,11 @@ impl Defect {
     }
 }
 
-/// The frame of `message`, with a defect.
+/// Encodes `message` and applies a defect to the frame.
 ///
 /// # Errors
 ///
-/// The message cannot be encoded.
+/// Fails when the message cannot be encoded.
 pub fn encode<D: Dialect>(message: &D::Owned, defect: Defect) -> Result<Vec<u8>, EncodeError> {
     let mut frame = Vec::new();
     message.encode(&mut frame)?;
@@ -108,7 +117,7 @@ pub fn encode<D: Dialect>(message: &D::Owned, defect: Defect) -> Result<Vec<u8>,
     Ok(frame)
 }
 
-/// Where the name's length byte is, and how long the name is.
+/// Finds the block name: offset of its length byte, and its length.
 fn name<D: Dialect>(frame: &[u8]) -> Option<(usize, usize)> {
     let Ok(Decoded::Message { message, .. }) = decode::<D>(frame) else {
         return None;

@@ -1,4 +1,4 @@
-//! The codec against the interpreter of the tables.
+//! The codec compared with the oracle of the tables.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,13 +12,13 @@ use crate::frame::{Decoded, Dialect, Value, decode};
 use crate::num::wide;
 use crate::ranges::RangeList;
 
-/// The codec and the tables' walker say the same: how many bytes are missing,
-/// or which message with which values, or what is refused where, and why.
-pub fn walker<D: Dialect>(bytes: &[u8]) {
+/// Checks that codec and oracle agree: on the missing bytes, on message and values,
+/// or on offset, field and rule of the error.
+pub fn oracle<D: Dialect>(bytes: &[u8]) {
     let table = table::<D>();
     match (decode::<D>(bytes), oracle::read(table, bytes)) {
         (Ok(Decoded::Need(ours)), Ok(Outcome::Need(theirs))) if ours == theirs => {}
-        (Ok(Decoded::Message { message, rest }), Ok(Outcome::Message(parsed)))
+        (Ok(Decoded::Message { message, rest, .. }), Ok(Outcome::Message(parsed)))
             if bytes.len() - rest.len() == parsed.size =>
         {
             same_message::<D>(table, &message, &parsed);
@@ -27,7 +27,7 @@ pub fn walker<D: Dialect>(bytes: &[u8]) {
             details(table, bytes, &ours);
         }
         (ours, theirs) => panic!(
-            "{}: the codec says {ours:?}, the walker {theirs:?}, of {bytes:02x?}",
+            "{}: the codec says {ours:?}, the oracle {theirs:?}, of {bytes:02x?}",
             D::NAME
         ),
     }
@@ -38,7 +38,7 @@ fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, pa
         .messages
         .iter()
         .find(|row| row.number == parsed.number);
-    let row = row.expect("the walker knows only what is in the table");
+    let row = row.expect("the oracle knows only what is in the table");
     assert_eq!(D::label(message), row.label);
     let mut ours = Vec::with_capacity(row.fields.len());
     let mut names = row.fields.iter();
@@ -54,6 +54,9 @@ fn same_message<D: Dialect>(table: &model::Dialect, message: &D::Message<'_>, pa
             Value::Name(None) => oracle::Value::NoName,
             Value::PageSizes(sizes) => {
                 oracle::Value::PageSizes(sizes.map(|sizes| (sizes.summary, sizes.target)))
+            }
+            Value::Text(_) | Value::Hex(_) | Value::Capabilities(_) => {
+                panic!("{name}: a field of an event in a message")
             }
             Value::Ranges(ranges) => oracle::Value::Ranges(
                 ranges
@@ -74,7 +77,7 @@ fn same_refusal(ours: &DecodeError, theirs: &Refused) -> bool {
         && ours.is_peer_fault()
 }
 
-/// The numbers in a refusal are those of the table and of the frame.
+/// Checks that the numbers in an error are those of the table and the frame.
 fn details(table: &model::Dialect, bytes: &[u8], error: &DecodeError) {
     let at = table.lead.len();
     let field = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
@@ -99,7 +102,7 @@ fn details(table: &model::Dialect, bytes: &[u8], error: &DecodeError) {
     assert!(format!("{error}").ends_with(&format!("[{}]", error.rule.name())));
 }
 
-/// The table of dialect `D`.
+/// Returns the table of dialect `D`.
 fn table<D: Dialect>() -> &'static model::Dialect {
     let table = DIALECTS.iter().find(|table| table.name == D::NAME);
     table.expect("every dialect is made from a table")

@@ -1,4 +1,0 @@
-//! Frames, against the tables' walker.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| retpath_codec::check::target::walker(bytes));
