@@ -19,9 +19,9 @@ pub enum Step {
     /// The device state is saved.
     Save,
     /// The guest changes a byte, while it runs at the source.
-    Change(Place, u8),
+    Change(Address, u8),
     /// The guest accesses a byte, once it runs at the destination.
-    Touch(Place),
+    Touch(Address),
     /// Time passes, in nanoseconds.
     Pass(u64),
     /// The source stops the guest.
@@ -34,12 +34,12 @@ pub enum Step {
 
 /// An address in guest memory.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Address {
     block: Index,
     offset: Index,
 }
 
-impl Place {
+impl Address {
     /// Returns the block, and the offset in it.
     pub fn of(&self, setup: &Setup) -> (usize, u64) {
         let block = self.block.index(setup.blocks.len());
@@ -94,7 +94,7 @@ enum Content {
     Zero,
     Fill(u8),
     /// Zeros except for this byte.
-    Lonely(Index, u8),
+    SingleByte(Index, u8),
     Noise(u64),
 }
 
@@ -102,7 +102,7 @@ fn page() -> impl Strategy<Value = Content> {
     prop_oneof![
         2 => Just(Content::Zero),
         1 => any::<u8>().prop_map(Content::Fill),
-        2 => (any::<Index>(), 1..=u8::MAX).prop_map(|(at, byte)| Content::Lonely(at, byte)),
+        2 => (any::<Index>(), 1..=u8::MAX).prop_map(|(at, byte)| Content::SingleByte(at, byte)),
         2 => any::<u64>().prop_map(Content::Noise),
     ]
 }
@@ -112,7 +112,7 @@ impl Content {
         match *self {
             Self::Zero => vec![0; size],
             Self::Fill(byte) => vec![byte; size],
-            Self::Lonely(at, byte) => {
+            Self::SingleByte(at, byte) => {
                 let mut bytes = vec![0; size];
                 bytes[at.index(size)] = byte;
                 bytes
@@ -163,8 +163,8 @@ pub fn steps(cuts: bool) -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn step(cuts: bool) -> impl Strategy<Value = Step> {
-    let place =
-        || (any::<Index>(), any::<Index>()).prop_map(|(block, offset)| Place { block, offset });
+    let address =
+        || (any::<Index>(), any::<Index>()).prop_map(|(block, offset)| Address { block, offset });
     let few = prop_oneof![0..9_usize, 0..9000_usize];
     prop_oneof![
         12 => Just(Step::Send(Channel::Main)),
@@ -173,8 +173,8 @@ fn step(cuts: bool) -> impl Strategy<Value = Step> {
         4 => (0..9000_usize).prop_map(|count| Step::Deliver(Wire::Preempt, count)),
         6 => (0..60_usize).prop_map(|count| Step::Deliver(Wire::Back, count)),
         3 => Just(Step::Save),
-        3 => (place(), any::<u8>()).prop_map(|(place, byte)| Step::Change(place, byte)),
-        5 => place().prop_map(Step::Touch),
+        3 => (address(), any::<u8>()).prop_map(|(address, byte)| Step::Change(address, byte)),
+        5 => address().prop_map(Step::Touch),
         3 => (0..30_000_000_u64).prop_map(Step::Pass),
         1 => Just(Step::Switch),
         1 => Just(if cuts { Step::Cut } else { Step::Reconnect }),
@@ -184,37 +184,37 @@ fn step(cuts: bool) -> impl Strategy<Value = Step> {
 
 /// A migration in progress with an observer.
 #[derive(Debug)]
-pub struct Move<W> {
+pub struct Migration<W> {
     link: Link,
     setup: Setup,
     /// Receives all traffic.
-    pub watch: W,
+    pub observer: W,
 }
 
 /// Observes what each side sends and receives.
-pub trait Watch {
+pub trait Observer {
     /// Bytes were written.
-    fn leaves(&mut self, wire: Wire, bytes: &[u8]);
+    fn sent(&mut self, wire: Wire, bytes: &[u8]);
     /// Bytes arrive; this is called before their effects are observed.
-    fn arrives(&mut self, wire: Wire, bytes: &[u8]);
+    fn delivered(&mut self, wire: Wire, bytes: &[u8]);
     /// The link broke; bytes in flight are lost.
-    fn breaks(&mut self);
+    fn link_lost(&mut self);
 }
 
 /// Ignores all traffic.
-impl Watch for () {
-    fn leaves(&mut self, _: Wire, _: &[u8]) {}
-    fn arrives(&mut self, _: Wire, _: &[u8]) {}
-    fn breaks(&mut self) {}
+impl Observer for () {
+    fn sent(&mut self, _: Wire, _: &[u8]) {}
+    fn delivered(&mut self, _: Wire, _: &[u8]) {}
+    fn link_lost(&mut self) {}
 }
 
-impl<W: Watch> Move<W> {
+impl<W: Observer> Migration<W> {
     /// Creates a migration in which nothing was sent.
-    pub fn new(setup: &Setup, watch: W) -> Self {
+    pub fn new(setup: &Setup, observer: W) -> Self {
         Self {
             link: Link::new(setup.clone()),
             setup: setup.clone(),
-            watch,
+            observer,
         }
     }
 
@@ -257,25 +257,25 @@ impl<W: Watch> Move<W> {
                 // Bytes that were not read stay on the wire.
                 let count = self.link.deliver(*wire, *count);
                 if count > 0 {
-                    self.watch.arrives(*wire, &bytes[..count]);
+                    self.observer.delivered(*wire, &bytes[..count]);
                 }
                 let at = WIRES.iter().position(|other| other == wire);
                 before[at.expect("one of WIRES")] -= count;
             }
             Step::Save => drop(self.link.save()),
-            Step::Change(place, byte) => {
-                let (block, offset) = place.of(&self.setup);
+            Step::Change(address, byte) => {
+                let (block, offset) = address.of(&self.setup);
                 self.link.change(block, offset, *byte);
             }
-            Step::Touch(place) => {
-                let (block, offset) = place.of(&self.setup);
+            Step::Touch(address) => {
+                let (block, offset) = address.of(&self.setup);
                 self.link.touch(block, offset);
             }
             Step::Pass(nanos) => self.link.pass(*nanos),
             Step::Switch => drop(self.link.switch()),
             Step::Cut => {
                 self.link.cut();
-                self.watch.breaks();
+                self.observer.link_lost();
                 before = [0; 3];
             }
             Step::Reconnect => drop(self.link.reconnect()),
@@ -283,7 +283,7 @@ impl<W: Watch> Move<W> {
         for (wire, before) in WIRES.into_iter().zip(before) {
             let new = &self.link.flight(wire)[before..];
             if !new.is_empty() {
-                self.watch.leaves(wire, new);
+                self.observer.sent(wire, new);
             }
         }
     }

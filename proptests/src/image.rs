@@ -110,14 +110,13 @@ fn write_sums(folder: &Path, manifest: &Manifest) {
 fn stream(bytes: &[u8]) {
     let folder = Folder::new();
     let out = folder.0.join("image");
-    let options = ImportOptions {
-        core: Config {
-            max_ram: MOST,
-            ..Config::default()
-        },
-        accept_unproven_end: true,
-        ..ImportOptions::default()
+    let config = Config {
+        max_ram: MOST,
+        ..Config::default()
     };
+    let options = ImportOptions::default()
+        .core(config)
+        .accept_unproven_end(true);
     let stream_options = options.stream.clone();
     // Read in pieces, so that items begin at any buffer position.
     let mut pieces = Pieces {
@@ -129,7 +128,7 @@ fn stream(bytes: &[u8]) {
             assert_eq!(imported.bytes, u64::try_from(bytes.len()).expect("small"));
             let image = Image::open(&out).expect("import succeeded");
             assert_eq!(image.manifest(), &imported.manifest);
-            Told::by(bytes, stream_options).compare(&image);
+            Content::of_stream(bytes, stream_options).compare(&image);
             let found = verify(&out, &mut |_, _| true).expect("image has digests");
             assert!(found.is_whole(), "{found:?}");
             assert_eq!(Some(found.id), image.id());
@@ -145,7 +144,7 @@ fn stream(bytes: &[u8]) {
 
 /// The content of a stream, collected event by event.
 #[derive(Default)]
-struct Told {
+struct Content {
     blocks: Vec<(NameBuf, Vec<u8>)>,
     early: Vec<u8>,
     device: Vec<u8>,
@@ -159,19 +158,19 @@ struct Told {
     full: bool,
 }
 
-impl Told {
-    fn by(bytes: &[u8], options: Options) -> Self {
-        let mut told = Self::default();
+impl Content {
+    fn of_stream(bytes: &[u8], options: Options) -> Self {
+        let mut content = Self::default();
         let mut decoder = Decoder::new(options);
         decoder.close();
         let mut rest = bytes;
         while let Ok(Decoded::Event { event, size }) = decoder.next(rest) {
             let (raw, behind) = rest.split_at(size);
-            told.event(&event, raw, decoder.target_page());
+            content.event(&event, raw, decoder.target_page());
             rest = behind;
         }
         assert!(rest.is_empty(), "an imported stream decodes completely");
-        told
+        content
     }
 
     fn event(&mut self, event: &Event<'_>, raw: &[u8], target: u64) {

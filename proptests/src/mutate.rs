@@ -13,7 +13,7 @@ use crate::rows::values;
 
 /// A frame with one defect, and the error it must cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Miss {
+pub struct MutatedFrame {
     /// The frame.
     pub frame: Vec<u8>,
     /// Offset of the defect, in bytes from the start of the frame.
@@ -27,14 +27,14 @@ pub struct Miss {
 }
 
 /// Generates frames of a dialect with one defect.
-pub fn misses(dialect: &'static Dialect) -> impl Strategy<Value = Miss> {
+pub fn mutated_frames(dialect: &'static Dialect) -> impl Strategy<Value = MutatedFrame> {
     let rows = dialect.messages.iter();
     let frames = Union::new(rows.map(|row| values(row).prop_map(move |values| (row, values))));
     (frames, 0..DEFECTS, any::<u16>(), any::<Index>()).prop_filter_map(
         "defect does not apply to this message",
         move |((row, values), defect, number, index)| {
-            let whole = Whole::new(dialect, row, &values);
-            whole.miss(defect, number, index)
+            let whole = ValidFrame::new(dialect, row, &values);
+            whole.mutate(defect, number, index)
         },
     )
 }
@@ -43,7 +43,7 @@ pub fn misses(dialect: &'static Dialect) -> impl Strategy<Value = Miss> {
 const DEFECTS: u8 = 14;
 
 /// A valid frame and the positions of its fields.
-struct Whole<'a> {
+struct ValidFrame<'a> {
     dialect: &'static Dialect,
     row: &'static Message,
     values: &'a [Value],
@@ -52,7 +52,7 @@ struct Whole<'a> {
     starts: Vec<usize>,
 }
 
-impl<'a> Whole<'a> {
+impl<'a> ValidFrame<'a> {
     fn new(dialect: &'static Dialect, row: &'static Message, values: &'a [Value]) -> Self {
         let mut at = oracle::header_size(dialect);
         let mut starts = Vec::new();
@@ -79,7 +79,7 @@ impl<'a> Whole<'a> {
 
     /// Applies a defect, if the frame can have it. `number` determines the size of
     /// the change, and `index` its position.
-    fn miss(&self, defect: u8, number: u16, index: Index) -> Option<Miss> {
+    fn mutate(&self, defect: u8, number: u16, index: Index) -> Option<MutatedFrame> {
         match defect {
             0 => self.lead(number),
             1 => Some(self.number(number)),
@@ -102,12 +102,12 @@ impl<'a> Whole<'a> {
     }
 
     /// Changes the byte that begins every frame.
-    fn lead(&self, number: u16) -> Option<Miss> {
+    fn lead(&self, number: u16) -> Option<MutatedFrame> {
         let (&first, _) = self.dialect.lead.split_first()?;
         let [_, more] = number.to_be_bytes();
         let mut frame = self.frame.clone();
         frame[0] = first.wrapping_add(more.max(1));
-        Some(Miss {
+        Some(MutatedFrame {
             frame,
             offset: 0,
             message: None,
@@ -117,7 +117,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Replaces the message number with an unknown one.
-    fn number(&self, number: u16) -> Miss {
+    fn number(&self, number: u16) -> MutatedFrame {
         let at = self.dialect.lead.len();
         let last = self.dialect.messages.last().expect("a message").number;
         let free = u16::MAX - last;
@@ -128,7 +128,7 @@ impl<'a> Whole<'a> {
         };
         let mut frame = self.frame.clone();
         frame[at..at + 2].copy_from_slice(&number.to_be_bytes());
-        Miss {
+        MutatedFrame {
             frame,
             offset: at,
             message: None,
@@ -138,7 +138,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Sets a length that is invalid for the message, whatever follows.
-    fn length(&self, number: u16) -> Option<Miss> {
+    fn length(&self, number: u16) -> Option<MutatedFrame> {
         let len = usize::from(number);
         let (min, max) = oracle::payload_bounds(self.dialect, self.row);
         let rule = match len {
@@ -153,7 +153,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Extends payload and length beyond the maximum of the message.
-    fn longer(&self, number: u16) -> Option<Miss> {
+    fn longer(&self, number: u16) -> Option<MutatedFrame> {
         let (_, max) = oracle::payload_bounds(self.dialect, self.row);
         let more = max - self.payload() + 1 + usize::from(number % 3);
         let rule = match self.payload() + more {
@@ -165,7 +165,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Truncates the last field and adjusts the length.
-    fn shorter(&self, number: u16) -> Option<Miss> {
+    fn shorter(&self, number: u16) -> Option<MutatedFrame> {
         let (min, _) = oracle::payload_bounds(self.dialect, self.row);
         let (field, at) = (self.row.fields.last()?, *self.starts.last()?);
         let (size, at) = match self.values.last()? {
@@ -186,7 +186,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Appends bytes after the last field and adjusts the length.
-    fn leftover(&self, number: u16) -> Option<Miss> {
+    fn leftover(&self, number: u16) -> Option<MutatedFrame> {
         let (_, max) = oracle::payload_bounds(self.dialect, self.row);
         let len = self.payload() + 1 + usize::from(number) % 20;
         let open = matches!(
@@ -201,7 +201,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Changes a field that has a fixed value.
-    fn other_value(&self, number: u16) -> Option<Miss> {
+    fn other_value(&self, number: u16) -> Option<MutatedFrame> {
         let fields = self.row.fields.iter().zip(&self.starts);
         let fixed = fields.filter(|(field, _)| matches!(field.rule, Rule::Equals(_)));
         let fixed: Vec<_> = fixed.collect();
@@ -214,14 +214,14 @@ impl<'a> Whole<'a> {
     }
 
     /// Sets the length of a span to 0.
-    fn empty_span(&self) -> Option<Miss> {
+    fn empty_span(&self) -> Option<MutatedFrame> {
         let (len, at) = self.span()?;
         let zeros = vec![0; len.kind.min_size()];
         Some(self.in_field(len, at, "zero", at, &zeros))
     }
 
     /// Sets a start that overflows when the length is added.
-    fn wrapping_span(&self, number: u16) -> Option<Miss> {
+    fn wrapping_span(&self, number: u16) -> Option<MutatedFrame> {
         let (len, at) = self.span()?;
         let bytes = &self.frame[at..at + len.kind.min_size()];
         let size = bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
@@ -242,7 +242,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Applies `make` to the position and length of the name.
-    fn name(&self, make: impl FnOnce(&Self, usize, usize) -> Miss) -> Option<Miss> {
+    fn name(&self, make: impl FnOnce(&Self, usize, usize) -> MutatedFrame) -> Option<MutatedFrame> {
         let mut values = self.values.iter().zip(&self.starts);
         values
             .find_map(|(value, at)| match value {
@@ -253,7 +253,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Makes the name longer than the rest of the payload.
-    fn longer_name(&self, number: u16) -> Option<Miss> {
+    fn longer_name(&self, number: u16) -> Option<MutatedFrame> {
         let (at, left) = self.name_and_rest()?;
         let more = u8::try_from(left).ok()?.checked_add(1)?;
         let [_, by] = number.to_be_bytes();
@@ -262,7 +262,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Makes a name that is the last field shorter than the rest of the payload.
-    fn shorter_name(&self, number: u16) -> Option<Miss> {
+    fn shorter_name(&self, number: u16) -> Option<MutatedFrame> {
         let (at, left) = self.name_and_rest()?;
         let last = self.starts.last() == Some(&at);
         if !last || left < 2 {
@@ -282,7 +282,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Makes a range invalid.
-    fn range(&self, number: u16, index: Index) -> Option<Miss> {
+    fn range(&self, number: u16, index: Index) -> Option<MutatedFrame> {
         let mut values = self.row.fields.iter().zip(self.values).zip(&self.starts);
         let (field, ranges, start) = values.find_map(|((field, value), at)| match value {
             Value::Ranges(ranges) => Some((field, ranges, *at)),
@@ -314,7 +314,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Replaces bytes of the name.
-    fn with(&self, at: usize, rule: &'static str, place: usize, bytes: &[u8]) -> Miss {
+    fn with(&self, at: usize, rule: &'static str, place: usize, bytes: &[u8]) -> MutatedFrame {
         let mut fields = self.row.fields.iter().zip(&self.starts);
         let found = fields.find(|(_, start)| **start == at);
         let (field, _) = found.expect("a field starts at this position");
@@ -328,7 +328,7 @@ impl<'a> Whole<'a> {
         rule: &'static str,
         place: usize,
         bytes: &[u8],
-    ) -> Miss {
+    ) -> MutatedFrame {
         let mut frame = self.frame.clone();
         frame[place..place + bytes.len()].copy_from_slice(bytes);
         self.at(frame, offset, Some(field.name), rule)
@@ -340,8 +340,8 @@ impl<'a> Whole<'a> {
         offset: usize,
         field: Option<&'static str>,
         rule: &'static str,
-    ) -> Miss {
-        Miss {
+    ) -> MutatedFrame {
+        MutatedFrame {
             frame,
             offset,
             message: Some(self.row.label),

@@ -15,32 +15,32 @@ proptest! {
     #![proptest_config(config("proptest-regressions/cores.txt"))]
 
     #[test]
-    fn destination_keeps_to_its_model(bytes in choices()) {
+    fn destination_matches_its_model(bytes in choices()) {
         destination::calls(&mut Choices::from_bytes(&bytes));
     }
 
     #[test]
-    fn destination_keeps_to_its_model_from_the_first_call_on(bytes in choices()) {
+    fn destination_matches_its_model_from_the_first_call(bytes in choices()) {
         destination::first_calls(&mut Choices::from_bytes(&bytes));
     }
 
     #[test]
-    fn destination_ends_what_is_cut(bytes in choices()) {
+    fn destination_finishes_migrations_with_cuts(bytes in choices()) {
         destination::migration(&mut Choices::from_bytes(&bytes));
     }
 
     #[test]
-    fn destination_withstands_any_source(bytes in choices()) {
+    fn destination_withstands_hostile_sources(bytes in choices()) {
         destination::hostile(&mut Choices::from_bytes(&bytes));
     }
 
     #[test]
-    fn source_keeps_to_its_model(bytes in choices()) {
+    fn source_matches_its_model(bytes in choices()) {
         source::migration(&mut Choices::from_bytes(&bytes));
     }
 
     #[test]
-    fn source_withstands_any_destination(bytes in choices()) {
+    fn source_withstands_hostile_destinations(bytes in choices()) {
         source::hostile(&mut Choices::from_bytes(&bytes));
     }
 }

@@ -7,18 +7,18 @@ use proptest::sample::Index;
 use proptest::test_runner::Config;
 use retpath_codec::check;
 use retpath_proptests::config;
-use retpath_proptests::guest::{Move, Watch, setups, steps};
+use retpath_proptests::guest::{Migration, Observer, setups, steps};
 use retpath_proptests::link::Wire;
 
 /// Records everything sent forward.
 #[derive(Debug)]
-struct Clerk {
+struct Recorder {
     /// Main and preempt channel of each link, in order.
     channels: Vec<[Vec<u8>; 2]>,
 }
 
-impl Watch for Clerk {
-    fn leaves(&mut self, wire: Wire, bytes: &[u8]) {
+impl Observer for Recorder {
+    fn sent(&mut self, wire: Wire, bytes: &[u8]) {
         let [main, preempt] = self
             .channels
             .last_mut()
@@ -30,21 +30,21 @@ impl Watch for Clerk {
         }
     }
 
-    fn arrives(&mut self, _: Wire, _: &[u8]) {}
+    fn delivered(&mut self, _: Wire, _: &[u8]) {}
 
-    fn breaks(&mut self) {
+    fn link_lost(&mut self) {
         self.channels.push(Default::default());
     }
 }
 
 /// Generates a recorded channel of a migration.
 fn channels() -> impl Strategy<Value = Vec<u8>> {
-    let moves = (setups(), steps(true), any::<Index>());
-    moves.prop_filter_map("broke at once", |(setup, steps, which)| {
+    let migrations = (setups(), steps(true), any::<Index>());
+    migrations.prop_filter_map("the channel is empty", |(setup, steps, which)| {
         let channels = vec![Default::default()];
-        let mut guest = Move::new(&setup, Clerk { channels });
+        let mut guest = Migration::new(&setup, Recorder { channels });
         guest.run(&steps);
-        let all = guest.watch.channels.into_iter().flatten();
+        let all = guest.observer.channels.into_iter().flatten();
         let all: Vec<_> = all.filter(|channel| !channel.is_empty()).collect();
         (!all.is_empty()).then(|| all[which.index(all.len())].clone())
     })
@@ -61,13 +61,13 @@ proptest! {
     })]
 
     #[test]
-    fn says_the_same_in_any_pieces(channel in channels(), sizes in sizes()) {
+    fn decodes_channels_alike_in_any_pieces(channel in channels(), sizes in sizes()) {
         check::split_forward(&channel, sizes);
         check::forward(&channel);
     }
 
     #[test]
-    fn says_the_same_in_any_pieces_when_it_is_wrong(
+    fn decodes_mutated_channels_alike_in_any_pieces(
         channel in channels(),
         edits in vec((any::<Index>(), any::<u8>()), 1..4),
         len in any::<Index>(),

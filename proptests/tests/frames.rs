@@ -25,8 +25,8 @@ fn filled<D: Dialect>() -> impl Strategy<Value = (&'static model::Message, Vec<o
     proptest::strategy::Union::new(filled)
 }
 
-/// A frame as the codec writes it, or nearly so, or as the oracle
-/// writes it, or a number and a length with anything behind.
+/// Generates frames: encoded by the codec and possibly mutated, encoded by the
+/// oracle, a number and length followed by any bytes, or any bytes.
 fn frames<D>() -> impl Strategy<Value = Vec<u8>>
 where
     D: Dialect<Owned: Arbitrary>,
@@ -47,7 +47,7 @@ where
 }
 
 /// Checks that a value survives a round trip, also when followed by `more` bytes.
-fn comes_back<D: Dialect>(message: &D::Owned, more: &[u8]) {
+fn round_trips<D: Dialect>(message: &D::Owned, more: &[u8]) {
     let mut bytes = Vec::new();
     message.encode(&mut bytes).expect("valid message");
     bytes.extend(more);
@@ -92,27 +92,27 @@ macro_rules! of_a_dialect {
             #![proptest_config(config("proptest-regressions/frames.txt"))]
 
             #[test]
-            fn brings_every_value_back(
+            fn encodes_and_decodes_every_value(
                 message in any::<<$dialect as Dialect>::Owned>(),
                 more in vec(any::<u8>(), 0..20),
             ) {
-                comes_back::<$dialect>(&message, &more);
+                round_trips::<$dialect>(&message, &more);
                 check::value::<$dialect>(&message);
             }
 
             #[test]
-            fn reads_what_the_oracle_writes((row, values) in filled::<$dialect>()) {
+            fn decodes_what_the_oracle_encodes((row, values) in filled::<$dialect>()) {
                 agrees_on_encoded_rows::<$dialect>(row, &values);
             }
 
             #[test]
-            fn writes_what_it_reads(frame in frames::<$dialect>()) {
+            fn encodes_what_it_decodes(frame in frames::<$dialect>()) {
                 check::canonical::<$dialect>(&frame);
                 check::borrows::<$dialect>(&frame);
             }
 
             #[test]
-            fn asks_for_more_in_front_of_its_verdict(frame in frames::<$dialect>()) {
+            fn asks_for_more_bytes_before_its_verdict(frame in frames::<$dialect>()) {
                 check::prefixes::<$dialect>(&frame);
             }
 

@@ -53,7 +53,7 @@ where
 
 /// Checks that a truncated path yields the preceding items and reports how many
 /// bytes its last item lacks.
-fn ends_early<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize]) {
+fn check_truncated<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize]) {
     let (items, end) = read::<D>(&path.bytes[..len], sizes);
     let ends = path.ends();
     let len = u64::try_from(len).expect("fits in u64");
@@ -108,22 +108,22 @@ macro_rules! of_a_dialect {
             #![proptest_config(config("proptest-regressions/streams.txt"))]
 
             #[test]
-            fn yields_what_was_written(path in any_path(), sizes in sizes()) {
+            fn decodes_what_was_encoded(path in any_path(), sizes in sizes()) {
                 yields::<$dialect>(&path, &sizes);
             }
 
             #[test]
-            fn knows_where_it_is_cut_short(
+            fn reports_where_a_path_is_cut_short(
                 path in any_path(),
                 len in any::<Index>(),
                 sizes in sizes(),
             ) {
                 let len = len.index(path.bytes.len() + 1);
-                ends_early::<$dialect>(&path, len, &sizes);
+                check_truncated::<$dialect>(&path, len, &sizes);
             }
 
             #[test]
-            fn does_not_depend_on_the_pieces(
+            fn does_not_depend_on_read_sizes(
                 path in any_path(),
                 edits in vec((any::<Index>(), any::<u8>()), 0..3),
                 sizes in sizes(),

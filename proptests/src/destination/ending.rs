@@ -3,10 +3,10 @@
 use retpath_engine::Channel;
 use retpath_engine::destination::{Action, Blame, Ending, Phase};
 
-use super::model::{Did, Model, Refusal, Said, lane};
+use super::model::{Effect, Model, Refusal, Reply, channel_index};
 
 impl Model {
-    pub(super) fn eof(&mut self) -> Result<Did, Refusal> {
+    pub(super) fn eof(&mut self) -> Result<Effect, Refusal> {
         let legal = self.phase.is_precopy() || self.phase == Phase::Running;
         if !legal || self.in_package {
             return Err((Blame::Peer, false));
@@ -14,7 +14,7 @@ impl Model {
         self.main_ended = true;
         self.device_complete();
         self.settle()?;
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 
     pub(super) fn settle(&mut self) -> Result<(), Refusal> {
@@ -60,8 +60,8 @@ impl Model {
         urgent || self.missing().all(placing)
     }
 
-    pub(super) fn link_lost(&mut self, channel: Channel) -> Result<Did, Refusal> {
-        self.placing[lane(channel)].clear();
+    pub(super) fn link_lost(&mut self, channel: Channel) -> Result<Effect, Refusal> {
+        self.placing[channel_index(channel)].clear();
         match self.phase {
             Phase::Finished | Phase::Failed => {}
             Phase::Running | Phase::Paused | Phase::Recovering => self.pause(),
@@ -71,7 +71,7 @@ impl Model {
             }
             _ => return Err((Blame::Link, true)),
         }
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 
     /// Aborts the migration on the caller's behalf.
@@ -85,7 +85,7 @@ impl Model {
 
     pub(super) fn shut(&mut self, value: u32) {
         if self.open {
-            self.said.push(Said::Shut(value));
+            self.replies.push(Reply::Shut(value));
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) enum Op {
 
 /// The effect of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Did {
+pub(super) enum Effect {
     Nothing,
     /// Write these bytes, one per target page.
     Write(usize, u64, Vec<u8>),
@@ -56,7 +56,7 @@ pub(super) enum Did {
 
 /// A message on the return path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum Reply {
     Shut(u32),
     Pong(u32),
     /// A request for a host page, with or without its block name.
@@ -83,7 +83,7 @@ pub(super) struct Setup {
 pub(super) type Refusal = (Blame, bool);
 
 /// A block, a host page in it, and its target pages received so far.
-type Half = (usize, u64, BTreeMap<u64, u8>);
+type PartialPage = (usize, u64, BTreeMap<u64, u8>);
 
 type Runs = Vec<(usize, u64, Vec<u8>)>;
 
@@ -97,7 +97,7 @@ pub(super) struct Model {
     pub(super) memory: Vec<Vec<Option<u8>>>,
     /// Requested host pages, by their first target page.
     pub(super) wanted: BTreeSet<(usize, u64)>,
-    pub(super) half: [Option<Half>; 2],
+    pub(super) half: [Option<PartialPage>; 2],
     pub(super) placing: [Runs; 2],
     pub(super) asked: BTreeSet<usize>,
     pub(super) last: Option<usize>,
@@ -112,14 +112,14 @@ pub(super) struct Model {
     pub(super) asked_to_confirm: bool,
     pub(super) confirmed: bool,
     pub(super) told: bool,
-    pub(super) said: Vec<Said>,
+    pub(super) replies: Vec<Reply>,
     pub(super) actions: Vec<Action>,
 }
 
 /// Length and page size of each block, in target pages.
 pub(super) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
 
-pub(super) fn lane(channel: Channel) -> usize {
+pub(super) fn channel_index(channel: Channel) -> usize {
     usize::from(channel == Channel::Preempt)
 }
 
@@ -146,7 +146,7 @@ impl Model {
             asked_to_confirm: false,
             confirmed: !setup.confirm,
             told: false,
-            said: vec![],
+            replies: vec![],
             actions: vec![],
         }
     }
@@ -161,7 +161,7 @@ impl Model {
     }
 
     /// Applies a call, and the consequences of its refusal.
-    pub(super) fn apply(&mut self, op: Op) -> Result<Did, Blame> {
+    pub(super) fn apply(&mut self, op: Op) -> Result<Effect, Blame> {
         self.check(op)
             .and_then(|()| self.act(op))
             .map_err(|(blame, fatal)| {
@@ -211,7 +211,7 @@ impl Model {
         }
     }
 
-    fn act(&mut self, op: Op) -> Result<Did, Refusal> {
+    fn act(&mut self, op: Op) -> Result<Effect, Refusal> {
         let peer = Err((Blame::Peer, false));
         let caller = Err((Blame::Caller, false));
         let precopy = self.phase.is_precopy();
@@ -220,7 +220,7 @@ impl Model {
             Op::OpenReturnPath => self.open = true,
             Op::Ping(_) if !self.open => return peer,
             Op::Ping(PING_PACKAGE_LOADED) if self.listened && !self.saved => self.held += 1,
-            Op::Ping(value) => self.said.push(Said::Pong(value)),
+            Op::Ping(value) => self.replies.push(Reply::Pong(value)),
             Op::Advise if self.phase == Phase::Fresh && self.blocks.is_empty() => {
                 self.phase = Phase::Advised;
             }
@@ -269,14 +269,14 @@ impl Model {
                     return peer;
                 }
                 let received = self.memory[block].iter().map(Option::is_some);
-                self.said.push(Said::Bitmap(block, received.collect()));
+                self.replies.push(Reply::Bitmap(block, received.collect()));
             }
             Op::Resume if self.phase == Phase::Recovering => {
                 if self.asked.len() < self.blocks.len() {
                     return peer;
                 }
                 self.phase = Phase::Running;
-                self.said.push(Said::ResumeAck);
+                self.replies.push(Reply::ResumeAck);
                 if self.saved {
                     self.pongs();
                 }
@@ -294,7 +294,7 @@ impl Model {
             }
             Op::RunOfPages(channel, block, at, len) => return self.run(channel, block, at, len),
             Op::Placed(channel, block, at, len) => return self.placed(channel, block, at, len),
-            Op::Fault(block, at) => return self.fault(block, at).map(Did::Fault),
+            Op::Fault(block, at) => return self.fault(block, at).map(Effect::Fault),
             Op::Saved if !self.complete => return caller,
             Op::Saved if self.saved => {}
             Op::Saved => {
@@ -338,7 +338,7 @@ impl Model {
             }
             _ => return peer,
         }
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 
     pub(super) fn has(&self, block: usize, at: u64) -> bool {
@@ -360,13 +360,13 @@ impl Model {
 
     fn pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
-            self.said.push(Said::Pong(PING_PACKAGE_LOADED));
+            self.replies.push(Reply::Pong(PING_PACKAGE_LOADED));
         }
     }
 
     pub(super) fn request(&mut self, block: usize, at: u64) {
         let named = self.last != Some(block);
         self.last = Some(block);
-        self.said.push(Said::Request { block, at, named });
+        self.replies.push(Reply::Request { block, at, named });
     }
 }

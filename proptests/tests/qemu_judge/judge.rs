@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::compare::Release;
 use crate::forward::{Forward, Until};
-use crate::theirs::{self, TRACES};
+use crate::qemu_verdict::{self, TRACES};
 use crate::verdict::{End, Verdict};
 use retpath_support::SOON;
 use retpath_support::qemu::migration::unix;
@@ -153,7 +153,7 @@ impl Judge {
         let mut log = Vec::new();
         loop {
             log.extend(self.trace());
-            let verdict = theirs::read(&log);
+            let verdict = qemu_verdict::read(&log);
             if verdict.end != End::Open {
                 return verdict;
             }

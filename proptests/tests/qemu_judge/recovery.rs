@@ -16,7 +16,7 @@ use retpath_codec::{BlockName, Message};
 use retpath_engine::blocks::Blocks;
 
 use crate::forward::Page;
-use crate::plan::{Frame, PAGE, encode, raw, request};
+use crate::sequence::{Frame, PAGE, encode, raw, request};
 
 /// The return path of a recovery.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Recovery {
 
 /// A defect of a bitmap.
 #[derive(Clone, Debug)]
-enum Twist {
+enum BitmapDefect {
     /// Nothing.
     None,
     /// Its frame names an unknown block.
@@ -69,7 +69,7 @@ pub(crate) fn recoveries(blocks: &Blocks) -> impl Strategy<Value = Recovery> + u
         vec(density, usize::try_from(words).expect("fits in usize"))
     });
     let words: Vec<_> = words.collect();
-    let twist = (twist(), any::<Index>());
+    let defect = (defect(), any::<Index>());
     let ack = prop_oneof![
         4 => Just(encode(&Message::ResumeAck)),
         1 => any::<u32>().prop_map(|value| raw(6, &value.to_be_bytes())),
@@ -77,7 +77,7 @@ pub(crate) fn recoveries(blocks: &Blocks) -> impl Strategy<Value = Recovery> + u
     ];
     let resumed = (ack, vec(request(blocks), 0..3));
     let blocks = blocks.clone();
-    (sent, words, twist, resumed).prop_map(move |(sent, words, (twist, at), (ack, more))| {
+    (sent, words, defect, resumed).prop_map(move |(sent, words, (defect, at), (ack, more))| {
         let mut recovery = Recovery {
             sent,
             bitmaps: Vec::new(),
@@ -86,38 +86,38 @@ pub(crate) fn recoveries(blocks: &Blocks) -> impl Strategy<Value = Recovery> + u
         };
         let at = at.index(words.len());
         for (id, words) in words.iter().enumerate() {
-            match &twist {
-                Twist::Twice | Twist::Short if id == at && id > 0 => {
-                    recovery.bitmap(&blocks, id - 1, &[], &twist);
+            match &defect {
+                BitmapDefect::Twice | BitmapDefect::Short if id == at && id > 0 => {
+                    recovery.bitmap(&blocks, id - 1, &[], &defect);
                 }
-                twist if id == at => recovery.bitmap(&blocks, id, words, twist),
-                _ => recovery.bitmap(&blocks, id, words, &Twist::None),
+                defect if id == at => recovery.bitmap(&blocks, id, words, defect),
+                _ => recovery.bitmap(&blocks, id, words, &BitmapDefect::None),
             }
         }
         recovery
     })
 }
 
-fn twist() -> impl Strategy<Value = Twist> {
+fn defect() -> impl Strategy<Value = BitmapDefect> {
     prop_oneof![
-        4 => Just(Twist::None),
-        1 => Just(Twist::Unknown),
-        1 => Just(Twist::Nameless),
-        1 => Just(Twist::Twice),
-        1 => Just(Twist::Short),
-        1 => vec(any::<u8>(), 0..5).prop_map(Twist::Nul),
-        1 => (1..300_usize).prop_map(Twist::Leftover),
-        1 => prop_oneof![Just(-8), Just(8), any::<i8>()].prop_map(Twist::Size),
-        1 => (0..64_u8).prop_map(Twist::EndMark),
-        2 => any::<Index>().prop_map(Twist::Tail),
-        1 => Just(Twist::Pong),
-        1 => Just(Twist::Inside),
+        4 => Just(BitmapDefect::None),
+        1 => Just(BitmapDefect::Unknown),
+        1 => Just(BitmapDefect::Nameless),
+        1 => Just(BitmapDefect::Twice),
+        1 => Just(BitmapDefect::Short),
+        1 => vec(any::<u8>(), 0..5).prop_map(BitmapDefect::Nul),
+        1 => (1..300_usize).prop_map(BitmapDefect::Leftover),
+        1 => prop_oneof![Just(-8), Just(8), any::<i8>()].prop_map(BitmapDefect::Size),
+        1 => (0..64_u8).prop_map(BitmapDefect::EndMark),
+        2 => any::<Index>().prop_map(BitmapDefect::Tail),
+        1 => Just(BitmapDefect::Pong),
+        1 => Just(BitmapDefect::Inside),
     ]
 }
 
 impl Recovery {
     /// Appends the bitmap of a block with a defect.
-    fn bitmap(&mut self, blocks: &Blocks, id: usize, words: &[u64], twist: &Twist) {
+    fn bitmap(&mut self, blocks: &Blocks, id: usize, words: &[u64], defect: &BitmapDefect) {
         let block = blocks.block(id).expect("block exists");
         let pages = block.len / PAGE;
         let size = usize::try_from(bitmap::size(pages)).expect("fits in usize");
@@ -130,11 +130,11 @@ impl Recovery {
         self.claims.insert(id, claims.collect());
 
         let mut name = block.name.name().as_bytes().to_vec();
-        match twist {
-            Twist::Unknown => name.push(b'x'),
-            Twist::Nameless => name.clear(),
-            Twist::Nul(more) => name.extend([0].iter().chain(more)),
-            Twist::Tail(at) if !pages.is_multiple_of(64) => {
+        match defect {
+            BitmapDefect::Unknown => name.push(b'x'),
+            BitmapDefect::Nameless => name.clear(),
+            BitmapDefect::Nul(more) => name.extend([0].iter().chain(more)),
+            BitmapDefect::Tail(at) if !pages.is_multiple_of(64) => {
                 let beyond = usize::try_from(64 - pages % 64).expect("less than 64");
                 let bit = pages + u64::try_from(at.index(beyond)).expect("less than 64");
                 set(&mut bits, bit, true);
@@ -142,30 +142,30 @@ impl Recovery {
             _ => {}
         }
         let mut payload = vec![u8::try_from(name.len()).expect("name length fits in u8")];
-        match twist {
-            Twist::Short => {}
-            Twist::Leftover(more) => payload.extend(name.iter().chain(&vec![1; *more])),
+        match defect {
+            BitmapDefect::Short => {}
+            BitmapDefect::Leftover(more) => payload.extend(name.iter().chain(&vec![1; *more])),
             _ => payload.extend(name),
         }
         let mut trailer = Vec::new();
         bitmap::encode(Bitmap::new(&bits), &mut trailer).expect("length is whole words");
-        match twist {
-            Twist::Size(more) => {
+        match defect {
+            BitmapDefect::Size(more) => {
                 let wrong = bitmap::size(pages).wrapping_add_signed((*more).into());
                 trailer[..8].copy_from_slice(&wrong.to_be_bytes());
             }
-            Twist::EndMark(bit) => {
+            BitmapDefect::EndMark(bit) => {
                 let at = trailer.len() - 8 + usize::from(bit / 8);
                 trailer[at] ^= 1 << (bit % 8);
             }
             _ => {}
         }
         let pong = || Frame(encode(&Message::Pong { value: 5 }));
-        if let Twist::Pong = twist {
+        if let BitmapDefect::Pong = defect {
             self.bitmaps.push(pong());
         }
         self.bitmaps.push(Frame(raw(5, &payload)));
-        if let Twist::Inside = twist {
+        if let BitmapDefect::Inside = defect {
             self.bitmaps.push(pong());
         }
         self.bitmaps.push(Frame(trailer));

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// An accepted message and its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Accepted {
     /// SHUT with its value.
     Shut(u32),
     /// PONG with its value.
@@ -29,7 +29,7 @@ pub(crate) enum Said {
     SwitchoverAck,
 }
 
-impl Said {
+impl Accepted {
     /// Returns the message's label in the table.
     pub(crate) fn label(&self) -> &'static str {
         match self {
@@ -70,14 +70,14 @@ pub(crate) struct Fault {
 /// A source's verdict on a return path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    pub(crate) taken: Vec<Said>,
+    pub(crate) taken: Vec<Accepted>,
     pub(crate) end: End,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, said) in self.taken.iter().enumerate() {
-            writeln!(f, "  {number}: {said:?}")?;
+        for (number, accepted) in self.taken.iter().enumerate() {
+            writeln!(f, "  {number}: {accepted:?}")?;
         }
         match &self.end {
             End::Refused(fault) => write!(f, "  then refuses: {}", fault.why),

@@ -3,7 +3,7 @@
 //! Events have any kind and values, and calls come in any order. There is no
 //! model: the harness checks the guarantees of [`retpath_engine::destination`].
 
-mod moves;
+mod generate;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -30,7 +30,7 @@ const RAM: u64 = 128 * PAGE;
 /// A page: block and offset.
 type Page = (usize, u64);
 
-struct Watch {
+struct Harness {
     core: Destination,
     now: u64,
     preempt: bool,
@@ -53,20 +53,20 @@ struct Watch {
 /// Checks that no source or caller input violates a guarantee, and returns the
 /// phases reached.
 pub fn hostile(choices: &mut Choices<'_>) -> HashSet<Phase> {
-    let mut watch = Watch::new(choices);
+    let mut harness = Harness::new(choices);
     if choices.one_in(2) {
-        watch.start(choices);
+        harness.start(choices);
     }
     for _ in 0..500 {
-        watch.step(choices);
+        harness.step(choices);
         if choices.is_empty() {
             break;
         }
     }
-    watch.seen
+    harness.seen
 }
 
-impl Watch {
+impl Harness {
     fn new(choices: &mut Choices<'_>) -> Self {
         let target_page = if choices.one_in(8) {
             SIZES[choices.index(SIZES.len())]
@@ -76,7 +76,7 @@ impl Watch {
         let mut page_sizes = Vec::new();
         for _ in 0..choices.below(3) {
             let page = SIZES[choices.index(SIZES.len())];
-            page_sizes.push((moves::name(choices).to_buf(), page));
+            page_sizes.push((generate::name(choices).to_buf(), page));
         }
         let preempt = choices.one_in(2);
         let config = Config {
@@ -137,7 +137,7 @@ impl Watch {
         }
         let after = choices.byte();
         if after.is_multiple_of(2) || lost {
-            self.listen();
+            self.read_return_path();
         }
         self.act_all();
         if after.is_multiple_of(3) {
@@ -194,10 +194,10 @@ impl Watch {
         };
         let (block, offset, live) = (placement.block, placement.offset, placement.atomic);
         let len = placement.content.len();
-        self.inside(block, offset, len, live);
+        self.assert_inside(block, offset, len, live);
         if live {
             assert!(self.preempt || !preempt);
-            self.hand(block, offset, len, preempt);
+            self.hand_out(block, offset, len, preempt);
         } else {
             assert!(self.core.phase().is_precopy() && !preempt);
         }
@@ -205,7 +205,7 @@ impl Watch {
     }
 
     /// Checks that a range to be placed consists of whole pages of its block.
-    fn inside(&self, block: usize, offset: u64, len: u64, live: bool) {
+    fn assert_inside(&self, block: usize, offset: u64, len: u64, live: bool) {
         let blocks = self.core.blocks();
         let page = match blocks.block(block) {
             Ok(block) if live => block.page,
@@ -216,7 +216,7 @@ impl Watch {
     }
 
     /// Checks that a page is handed out only once.
-    fn hand(&mut self, block: usize, offset: u64, len: u64, preempt: bool) {
+    fn hand_out(&mut self, block: usize, offset: u64, len: u64, preempt: bool) {
         let page = self.core.blocks().block(block).expect("block exists").page;
         let step = usize::try_from(page).expect("fits in usize");
         for at in (offset..offset + len).step_by(step) {
@@ -234,8 +234,8 @@ impl Watch {
     fn run(&mut self, channel: Channel, block: usize, offset: u64, len: u64) -> Result<(), Error> {
         self.core
             .run_of_pages(channel, block, offset, len, self.now)?;
-        self.inside(block, offset, len, true);
-        self.hand(block, offset, len, channel == Preempt);
+        self.assert_inside(block, offset, len, true);
+        self.hand_out(block, offset, len, channel == Preempt);
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl Watch {
     fn act(&mut self, action: Action) {
         match action {
             Action::Block { id } => assert!(self.core.blocks().block(id).is_ok()),
-            Action::Discard { block, start, len } => self.inside(block, start, len, true),
+            Action::Discard { block, start, len } => self.assert_inside(block, start, len, true),
             Action::Listen | Action::Run | Action::DeviceStateComplete => {}
             Action::Complete(_) => {
                 assert!(self.confirm_end && !self.complete);
@@ -314,7 +314,7 @@ impl Watch {
     }
 
     /// Decodes the return path and checks that requests lie inside their blocks.
-    fn listen(&mut self) {
+    fn read_return_path(&mut self) {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
             bytes.append(self.core.outbox());

@@ -4,7 +4,7 @@
 //! no model: the harness checks the guarantees of [`retpath_engine::source`], and
 //! that the emitted stream stays valid.
 
-mod moves;
+mod generate;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -24,7 +24,7 @@ type Page = (usize, u64);
 
 const STEP: usize = 1024;
 
-struct Watch {
+struct Harness {
     source: Source,
     config: Config,
     blocks: Blocks,
@@ -46,17 +46,17 @@ struct Watch {
 /// Checks that no destination or caller input violates a guarantee, and returns
 /// the phases reached.
 pub fn hostile(choices: &mut Choices<'_>) -> HashSet<SourcePhase> {
-    let mut watch = Watch::new(choices);
+    let mut harness = Harness::new(choices);
     for _ in 0..600 {
-        watch.step(choices);
+        harness.step(choices);
         if choices.is_empty() {
             break;
         }
     }
-    watch.seen
+    harness.seen
 }
 
-impl Watch {
+impl Harness {
     fn new(choices: &mut Choices<'_>) -> Self {
         let mut sizes = Vec::new();
         for _ in 0..1 + choices.below(3) {

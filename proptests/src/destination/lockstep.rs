@@ -7,7 +7,7 @@ use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
 use retpath_engine::Channel::{self, Main};
 use retpath_engine::destination::{Blame, Config, Content, Destination, Error, Phase, Placement};
 
-use super::model::{BLOCKS, Did, Model, Op, PAGE, PARTS, Said, Setup};
+use super::model::{BLOCKS, Effect, Model, Op, PAGE, PARTS, Reply, Setup};
 
 const NAMES: [&str; 2] = ["small", "big"];
 
@@ -30,7 +30,7 @@ fn fills(data: &[u8]) -> Vec<u8> {
 }
 
 /// The core and the model, driven with the same calls.
-pub(super) struct Twins {
+pub(super) struct Lockstep {
     pub(super) core: Destination,
     pub(super) model: Model,
     now: u64,
@@ -38,7 +38,7 @@ pub(super) struct Twins {
     last: Option<usize>,
 }
 
-impl Twins {
+impl Lockstep {
     pub(super) fn new(setup: Setup) -> Self {
         let big = (NameBuf::new("big").unwrap(), PARTS * PAGE);
         let core = Destination::new(Config {
@@ -57,7 +57,7 @@ impl Twins {
         }
     }
 
-    fn command(&mut self, command: &Command<Name<'_>, RangeBuf>) -> Result<Did, Error> {
+    fn command(&mut self, command: &Command<Name<'_>, RangeBuf>) -> Result<Effect, Error> {
         let mut bytes = Vec::new();
         command.encode(&mut bytes).unwrap();
         match decode::<Commands>(&bytes).unwrap() {
@@ -66,7 +66,7 @@ impl Twins {
         }
     }
 
-    fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Did, Error> {
+    fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Effect, Error> {
         let zeros = |len: u64| vec![0; usize::try_from(len / PAGE).unwrap()];
         let placement = self.core.event(channel, event, self.now)?;
         let Some(Placement {
@@ -76,7 +76,7 @@ impl Twins {
             atomic,
         }) = placement
         else {
-            return Ok(Did::Nothing);
+            return Ok(Effect::Nothing);
         };
         let fills = match content {
             Content::Data(data) => fills(data),
@@ -88,14 +88,14 @@ impl Twins {
                 zero || fills.iter().any(|byte| *byte != 0),
                 "zero pages must not be copied"
             );
-            return Ok(Did::Place(block, offset / PAGE, fills));
+            return Ok(Effect::Place(block, offset / PAGE, fills));
         }
-        Ok(Did::Write(block, offset / PAGE, fills))
+        Ok(Effect::Write(block, offset / PAGE, fills))
     }
 
-    fn act(&mut self, op: Op) -> Result<Did, Error> {
+    fn act(&mut self, op: Op) -> Result<Effect, Error> {
         self.now += 1000;
-        let done = Did::Nothing;
+        let done = Effect::Nothing;
         match op {
             Op::OpenReturnPath => self.command(&Command::OpenReturnPath),
             Op::Ping(value) => self.command(&Command::Ping { value }),
@@ -160,7 +160,7 @@ impl Twins {
                 .map(|()| done),
             Op::Fault(block, at) => {
                 let offset = at * PAGE + self.now % PAGE;
-                self.core.fault(block, offset, self.now).map(Did::Fault)
+                self.core.fault(block, offset, self.now).map(Effect::Fault)
             }
             Op::Saved => self.core.device_state_saved().map(|()| done),
             Op::LinkLost(channel) => self.core.link_lost(channel).map(|()| done),
@@ -175,28 +175,28 @@ impl Twins {
     }
 
     /// Returns the core's messages in the model's form.
-    fn said(&mut self) -> Vec<Said> {
+    fn replies(&mut self) -> Vec<Reply> {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
             bytes.append(self.core.outbox());
         }
         let mut stream = Stream::<Qemu>::new(u64::MAX);
         let mut input = bytes.as_slice();
-        let mut said = Vec::new();
+        let mut replies = Vec::new();
         let find = |block: Name<'_>| (0..2).find(|at| name(*at) == block).unwrap();
         while let Some(item) = stream.next(&mut input).unwrap() {
-            said.push(match item {
+            replies.push(match item {
                 Item::Bitmap { bitmap, .. } => {
                     let pages = (0..bitmap.bits()).map(|at| bitmap.is_received(at));
-                    let Some(Said::Bitmap(_, received)) = said.last_mut() else {
+                    let Some(Reply::Bitmap(_, received)) = replies.last_mut() else {
                         panic!("bitmap without an announcement");
                     };
                     received.extend(pages);
                     continue;
                 }
                 Item::Message { message, .. } => match message {
-                    Message::Shut { value } => Said::Shut(value),
-                    Message::Pong { value } => Said::Pong(value),
+                    Message::Shut { value } => Reply::Shut(value),
+                    Message::Pong { value } => Reply::Pong(value),
                     Message::ReqPagesId { start, len, block } => {
                         let block = find(block);
                         self.last = Some(block);
@@ -206,9 +206,9 @@ impl Twins {
                         let block = self.last.expect("an earlier request named the block");
                         request(block, start, len, false)
                     }
-                    Message::RecvBitmap { block } => Said::Bitmap(find(block), Vec::new()),
-                    Message::ResumeAck => Said::ResumeAck,
-                    Message::SwitchoverAck => Said::SwitchoverAck,
+                    Message::RecvBitmap { block } => Reply::Bitmap(find(block), Vec::new()),
+                    Message::ResumeAck => Reply::ResumeAck,
+                    Message::SwitchoverAck => Reply::SwitchoverAck,
                     #[allow(unreachable_patterns, reason = "until the table has more messages")]
                     other => panic!("the model's destination does not send {other:?}"),
                 },
@@ -216,13 +216,13 @@ impl Twins {
         }
         stream.finish().unwrap();
         // Bitmaps are padded to whole words.
-        for said in &mut said {
-            if let Said::Bitmap(block, received) = said {
+        for reply in &mut replies {
+            if let Reply::Bitmap(block, received) = reply {
                 let pages = usize::try_from(BLOCKS[*block].0).unwrap();
                 assert!(received.drain(pages..).all(|bit| !bit));
             }
         }
-        said
+        replies
     }
 
     /// Applies a call to both, and compares all observable state.
@@ -235,7 +235,7 @@ impl Twins {
         if self.model.phase == Phase::Paused || op == Op::LinkRestored && want.is_ok() {
             self.last = None;
         }
-        assert_eq!(self.said(), std::mem::take(&mut self.model.said));
+        assert_eq!(self.replies(), std::mem::take(&mut self.model.replies));
         let actions: Vec<_> = std::iter::from_fn(|| self.core.poll()).collect();
         assert_eq!(actions, std::mem::take(&mut self.model.actions));
         let pages = self.core.pages();
@@ -256,8 +256,8 @@ impl Twins {
     }
 }
 
-fn request(block: usize, start: u64, len: u32, named: bool) -> Said {
+fn request(block: usize, start: u64, len: u32, named: bool) -> Reply {
     assert_eq!(u64::from(len), BLOCKS[block].1 * PAGE);
     let at = start / PAGE;
-    Said::Request { block, at, named }
+    Reply::Request { block, at, named }
 }

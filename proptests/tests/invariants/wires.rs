@@ -12,7 +12,7 @@ pub(crate) type Page = (usize, u64);
 
 /// An item on a wire.
 #[derive(Clone, Debug)]
-pub(crate) enum Said {
+pub(crate) enum WireItem {
     /// A page, on the main channel or on the preempt channel.
     Page(Wire, Page),
     /// A range of a block is discarded.
@@ -22,7 +22,7 @@ pub(crate) enum Said {
     /// PING.
     Ping(u32),
     /// RECV_BITMAP of a block, as a command on the main channel.
-    Ask(usize),
+    RequestBitmap(usize),
     /// EOF.
     Eof,
     /// A message of the return path.
@@ -60,7 +60,7 @@ impl Wires {
     }
 
     /// Decodes bytes of a wire, including any left over before them.
-    pub(crate) fn read(&mut self, wire: Wire, bytes: &[u8]) -> Vec<Said> {
+    pub(crate) fn read(&mut self, wire: Wire, bytes: &[u8]) -> Vec<WireItem> {
         match wire {
             Wire::Main => {
                 let left = &mut self.left[0];
@@ -78,45 +78,52 @@ impl Wires {
         }
     }
 
-    fn back(&mut self, mut bytes: &[u8]) -> Vec<Said> {
+    fn back(&mut self, mut bytes: &[u8]) -> Vec<WireItem> {
         let mut all = Vec::new();
         while let Some(item) = self.back.next_owned(&mut bytes).expect("valid return path") {
             all.push(match item {
-                ItemBuf::Message { message, .. } => Said::Message(message),
-                ItemBuf::Bitmap { bytes, .. } => Said::Bitmap(bytes),
+                ItemBuf::Message { message, .. } => WireItem::Message(message),
+                ItemBuf::Bitmap { bytes, .. } => WireItem::Bitmap(bytes),
             });
         }
         all
     }
 }
 
-fn forward(blocks: &Blocks, decoder: &mut Decoder, left: &mut Vec<u8>, wire: Wire) -> Vec<Said> {
+fn forward(
+    blocks: &Blocks,
+    decoder: &mut Decoder,
+    left: &mut Vec<u8>,
+    wire: Wire,
+) -> Vec<WireItem> {
     let mut all = Vec::new();
     let mut done = 0;
     while let Decoded::Event { event, size } = decoder.next(&left[done..]).expect("valid stream") {
         done += size;
-        say(blocks, wire, &event, &mut all);
+        push_items(blocks, wire, &event, &mut all);
     }
     left.drain(..done);
     all
 }
 
-fn say(blocks: &Blocks, wire: Wire, event: &Event<'_>, all: &mut Vec<Said>) {
+fn push_items(blocks: &Blocks, wire: Wire, event: &Event<'_>, all: &mut Vec<WireItem>) {
     match event {
         Event::Record(Record::Zero { block, offset, .. } | Record::Page { block, offset, .. }) => {
-            all.push(Said::Page(wire, (block.index(), *offset)));
+            all.push(WireItem::Page(wire, (block.index(), *offset)));
         }
         Event::Command(Command::PostcopyRamDiscard { block, ranges }) => {
             let id = blocks.find(*block).expect("block exists");
             let ranges = ranges.iter();
-            all.extend(ranges.map(|range| Said::Discard(id, range.start, range.len)));
+            all.extend(ranges.map(|range| WireItem::Discard(id, range.start, range.len)));
         }
-        Event::Command(Command::Ping { value }) => all.push(Said::Ping(*value)),
+        Event::Command(Command::Ping { value }) => all.push(WireItem::Ping(*value)),
         Event::Command(Command::RecvBitmap { block }) => {
-            all.push(Said::Ask(blocks.find(block.name()).expect("block exists")));
+            all.push(WireItem::RequestBitmap(
+                blocks.find(block.name()).expect("block exists"),
+            ));
         }
-        Event::Command(command) => all.push(Said::Command(command.label())),
-        Event::Eof => all.push(Said::Eof),
+        Event::Command(command) => all.push(WireItem::Command(command.label())),
+        Event::Eof => all.push(WireItem::Eof),
         _ => {}
     }
 }

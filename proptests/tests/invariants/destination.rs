@@ -7,7 +7,7 @@ use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Message};
 use retpath_engine::blocks::Blocks;
 
-use crate::wires::{Page, Said};
+use crate::wires::{Page, WireItem};
 
 /// The PING answered once the device state is saved.
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
@@ -28,7 +28,7 @@ pub(crate) struct Destination {
 /// State of one link.
 #[derive(Debug, Default)]
 struct Link {
-    said: usize,
+    sent: usize,
     pings: Vec<u32>,
     /// Blocks whose bitmaps were requested.
     asked: VecDeque<usize>,
@@ -55,7 +55,7 @@ impl Destination {
     }
 
     /// Handles a lost link: drops incomplete host pages.
-    pub(crate) fn breaks(&mut self) {
+    pub(crate) fn link_lost(&mut self) {
         self.parts.clear();
         let mut pings = mem::take(&mut self.link).pings;
         // This PING concerns the device state, which outlives the link.
@@ -65,21 +65,21 @@ impl Destination {
     }
 
     /// Records an item the destination receives.
-    pub(crate) fn hears(&mut self, said: &Said) {
-        match said {
-            Said::Page(_, page) if self.listens => self.place(*page),
-            Said::Page(_, page) => drop(self.there.insert(*page)),
-            Said::Discard(block, start, len) => {
+    pub(crate) fn receives(&mut self, item: &WireItem) {
+        match item {
+            WireItem::Page(_, page) if self.listens => self.place(*page),
+            WireItem::Page(_, page) => drop(self.there.insert(*page)),
+            WireItem::Discard(block, start, len) => {
                 let gone = start..&(start + len);
                 self.there
                     .retain(|(id, at)| id != block || !gone.contains(&at));
             }
-            Said::Command("POSTCOPY_LISTEN") => self.listens = true,
-            Said::Command("POSTCOPY_RESUME") => self.link.resume = true,
-            Said::Ping(value) => self.link.pings.push(*value),
-            Said::Ask(block) => self.link.asked.push_back(*block),
-            Said::Eof => self.link.eof = true,
-            Said::Command(_) | Said::Message(_) | Said::Bitmap(_) => {}
+            WireItem::Command("POSTCOPY_LISTEN") => self.listens = true,
+            WireItem::Command("POSTCOPY_RESUME") => self.link.resume = true,
+            WireItem::Ping(value) => self.link.pings.push(*value),
+            WireItem::RequestBitmap(block) => self.link.asked.push_back(*block),
+            WireItem::Eof => self.link.eof = true,
+            WireItem::Command(_) | WireItem::Message(_) | WireItem::Bitmap(_) => {}
         }
     }
 
@@ -106,17 +106,17 @@ impl Destination {
     }
 
     /// Checks an item the destination sends.
-    pub(crate) fn says(&mut self, said: &Said) {
-        assert!(!self.link.shut, "{said:?} after SHUT");
-        match said {
-            Said::Bitmap(bytes) => self.bitmap(bytes),
-            Said::Message(message) => {
+    pub(crate) fn sends(&mut self, item: &WireItem) {
+        assert!(!self.link.shut, "{item:?} after SHUT");
+        match item {
+            WireItem::Bitmap(bytes) => self.bitmap(bytes),
+            WireItem::Message(message) => {
                 assert_eq!(self.link.coming, None, "{message:?} before a bitmap");
                 self.message(message);
             }
             other => panic!("{other:?} on the return path"),
         }
-        self.link.said += 1;
+        self.link.sent += 1;
     }
 
     fn message<N: BlockName>(&mut self, message: &Message<N>) {
@@ -152,7 +152,7 @@ impl Destination {
                 assert!(link.resume && !link.acked && link.asked.is_empty());
                 link.acked = true;
             }
-            Message::SwitchoverAck => assert!(link.said == 0 && !self.resumed),
+            Message::SwitchoverAck => assert!(link.sent == 0 && !self.resumed),
             Message::Shut { value } => {
                 assert_eq!(*value, 0);
                 assert!(link.eof && self.parts.is_empty());

@@ -5,7 +5,7 @@
 //! an accepted message only if that is SHUT. The verdict therefore does not depend
 //! on the error texts of a release.
 
-use crate::verdict::{End, Fault, Said, Verdict};
+use crate::verdict::{Accepted, End, Fault, Verdict};
 
 const TOP: &[u8] = b"source_return_path_thread_loop_top";
 const SHUT: &[u8] = b"source_return_path_thread_shut ";
@@ -29,7 +29,7 @@ pub(crate) const TRACES: [&str; 4] = [
 /// The trace events of one message.
 #[derive(Default)]
 struct Message {
-    said: Option<Said>,
+    accepted: Option<Accepted>,
     /// Whether the request as received carried a block name.
     named: bool,
 }
@@ -43,14 +43,14 @@ pub(crate) fn read(log: &[u8]) -> Verdict {
         let line = event(line);
         if line.starts_with(TOP) {
             if let Some(message) = message.take() {
-                let said = message.said;
-                taken.push(said.expect("QEMU traces every message it accepts"));
+                let accepted = message.accepted;
+                taken.push(accepted.expect("QEMU traces every message it accepts"));
             }
             message = Some(Message::default());
         } else if line.starts_with(END) {
-            end = match message.take().and_then(|message| message.said) {
-                Some(said @ Said::Shut(_)) => {
-                    taken.push(said);
+            end = match message.take().and_then(|message| message.accepted) {
+                Some(accepted @ Accepted::Shut(_)) => {
+                    taken.push(accepted);
                     End::Shut
                 }
                 _ => End::Refused(Fault {
@@ -71,32 +71,32 @@ impl Message {
         if let Some(rest) = line.strip_prefix(REQUEST) {
             self.named = !rest.starts_with(b"(null) at ");
         }
-        let said = if let Some(value) = line.strip_prefix(SHUT) {
-            Said::Shut(small(value))
+        let accepted = if let Some(value) = line.strip_prefix(SHUT) {
+            Accepted::Shut(small(value))
         } else if let Some(value) = line.strip_prefix(PONG) {
-            Said::Pong(small(value))
+            Accepted::Pong(small(value))
         } else if line.starts_with(ACK) {
-            Said::ResumeAck
+            Accepted::ResumeAck
         } else if line.starts_with(SWITCHOVER) {
-            Said::SwitchoverAck
+            Accepted::SwitchoverAck
         } else if line.starts_with(LOADED) {
             // Traced in addition to, and after, the PONG.
             return;
         } else if let Some(block) = line.strip_prefix(BITMAP) {
-            Said::Bitmap(block.into())
+            Accepted::Bitmap(block.into())
         } else if let Some(rest) = line.strip_prefix(QUEUED) {
             self.request(rest)
         } else {
             return;
         };
-        self.said = Some(said);
+        self.accepted = Some(accepted);
     }
 
     /// `NAME: start: 0x1000 len: 0x1000`
-    fn request(&self, rest: &[u8]) -> Said {
+    fn request(&self, rest: &[u8]) -> Accepted {
         let (rest, len) = cut(rest, b" len: ");
         let (block, start) = cut(rest, b": start: ");
-        Said::Request {
+        Accepted::Request {
             named: self.named,
             block: block.into(),
             start: number(start),
@@ -149,29 +149,29 @@ mod tests {
     }
 
     #[test]
-    fn takes_only_what_is_followed_by_the_next_message() {
+    fn accepts_only_messages_followed_by_another() {
         let open = verdict(&[HEAD, PONG, AGAIN]);
         assert_eq!(
             (open.taken.as_slice(), open.end),
-            (&[Said::Pong(31)][..], End::Open)
+            (&[Accepted::Pong(31)][..], End::Open)
         );
         let refused = verdict(&[HEAD, PONG, OVER]);
         assert!(refused.taken.is_empty());
         assert!(matches!(refused.end, End::Refused(_)));
         let shut = "source_return_path_thread_shut 0x2\n";
         let ended = verdict(&[HEAD, PONG, AGAIN, shut, OVER]);
-        assert_eq!(ended.taken, [Said::Pong(31), Said::Shut(2)]);
+        assert_eq!(ended.taken, [Accepted::Pong(31), Accepted::Shut(2)]);
         assert_eq!(ended.end, End::Shut);
     }
 
     #[test]
-    fn reads_requests_of_blocks_of_any_name() {
+    fn parses_requests_with_any_block_name() {
         let named = "12@34.5:migrate_handle_rp_req_pages in a: start: b at 0x0 len 0x1000\n\
                      12@34.5:ram_save_queue_pages a: start: b: start: 0x2000 len: 0x1000\n";
         let plain = "migrate_handle_rp_req_pages in (null) at 0x0 len 0x1000\n\
                      ram_save_queue_pages a: start: b: start: 0x0 len: 0x0\n";
         let verdict = verdict(&[HEAD, named, AGAIN, plain, AGAIN]);
-        let request = |named, start, len| Said::Request {
+        let request = |named, start, len| Accepted::Request {
             named,
             block: b"a: start: b".into(),
             start,

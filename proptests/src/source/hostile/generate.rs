@@ -5,13 +5,13 @@ use retpath_codec::stream::{Item, Stream};
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{Encode, Message, NameBuf, Qemu, decode};
 
-use super::{STEP, Watch};
+use super::{Harness, STEP};
 use crate::choices::Choices;
 use crate::source::TARGET;
 use retpath_engine::Channel;
 use retpath_engine::source::{Error, SourcePhase};
 
-impl Watch {
+impl Harness {
     pub(super) fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         match choices.below(40) {
             0 => self.source.link_lost(),

@@ -42,7 +42,7 @@ pub(crate) struct Frame(pub(crate) Vec<u8>);
 
 /// A sequence of messages.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Sequence {
     pub(crate) when: When,
     pub(crate) frames: Vec<Frame>,
 }
@@ -54,7 +54,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-impl Plan {
+impl Sequence {
     fn bytes(&self) -> Vec<u8> {
         self.frames
             .iter()
@@ -65,41 +65,47 @@ impl Plan {
 }
 
 /// Generates sequences for any [`When`].
-pub(crate) fn plans(blocks: &Blocks) -> impl Strategy<Value = Plan> + use<> {
+pub(crate) fn sequences(blocks: &Blocks) -> impl Strategy<Value = Sequence> + use<> {
     prop_oneof![
-        2 => sequence(blocks, When::Postcopy),
-        1 => calm(blocks),
+        2 => messages(blocks, When::Postcopy),
+        1 => without_requests(blocks),
     ]
 }
 
 /// Generates sequences without page requests.
-fn calm(blocks: &Blocks) -> impl Strategy<Value = Plan> + use<> {
+fn without_requests(blocks: &Blocks) -> impl Strategy<Value = Sequence> + use<> {
     let when = prop_oneof![
         Just(When::AtOnce),
         Just(When::Precopy),
         (1..20_usize).prop_map(When::Cut),
     ];
-    let calm = sequence(blocks, When::Precopy).prop_filter("contains a page request", |plan| {
-        !headers(&plan.bytes()).any(|(number, _)| matches!(number, 3 | 4))
-    });
-    (calm, when).prop_map(|(plan, when)| Plan { when, ..plan })
+    let messages = messages(blocks, When::Precopy)
+        .prop_filter("contains a page request", |sequence| {
+            !headers(&sequence.bytes()).any(|(number, _)| matches!(number, 3 | 4))
+        });
+    (messages, when).prop_map(|(sequence, when)| Sequence { when, ..sequence })
 }
 
-fn sequence(blocks: &Blocks, when: When) -> impl Strategy<Value = Plan> + use<> {
+fn messages(blocks: &Blocks, when: When) -> impl Strategy<Value = Sequence> + use<> {
     let good = match when {
         When::Postcopy => prop_oneof![pong(), request(blocks), request(blocks)].boxed(),
         _ => pong().boxed(),
     };
-    let odd = || option::weighted(0.6, odd(blocks));
-    let parts = (vec(good.clone(), 0..8), odd(), vec(good, 0..4), odd());
+    let invalid = || option::weighted(0.6, invalid(blocks));
+    let parts = (
+        vec(good.clone(), 0..8),
+        invalid(),
+        vec(good, 0..4),
+        invalid(),
+    );
     let blocks = blocks.clone();
-    let plans = parts.prop_map(move |(first, odd, second, last)| {
-        let frames = first.into_iter().chain(odd).chain(second).chain(last);
+    let sequences = parts.prop_map(move |(first, invalid, second, last)| {
+        let frames = first.into_iter().chain(invalid).chain(second).chain(last);
         let frames = frames.map(Frame).collect();
-        Plan { when, frames }
+        Sequence { when, frames }
     });
-    plans.prop_filter("wraps round", move |plan| {
-        !headers(&plan.bytes()).any(|(number, payload)| wraps(&blocks, number, payload))
+    sequences.prop_filter("a request wraps around", move |sequence| {
+        !headers(&sequence.bytes()).any(|(number, payload)| wraps(&blocks, number, payload))
     })
 }
 
@@ -156,7 +162,7 @@ fn pages(blocks: &Blocks) -> impl Strategy<Value = (NameBuf, u64, u32)> + Clone 
 }
 
 /// Generates any message about pages of a block.
-fn fitted(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
+fn any_message(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
     let message = any::<Message<NameBuf>>();
     (message, pages(blocks)).prop_map(|(message, (block, start, len))| match message {
         Message::ReqPagesId { .. } => Message::ReqPagesId { start, len, block },
@@ -167,8 +173,8 @@ fn fitted(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
 }
 
 /// Generates bytes that are usually invalid.
-fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
-    let near_fitted = (fitted(blocks), any::<Defect>())
+fn invalid(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
+    let mutated_message = (any_message(blocks), any::<Defect>())
         .prop_filter_map("no frame", |(message, defect)| {
             mutate::encode::<Qemu>(&message, defect).ok()
         });
@@ -201,9 +207,9 @@ fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
         (unknown, vec(any::<u8>(), 0..20)).prop_map(|(number, payload)| raw(number, &payload));
     prop_oneof![
         2 => any::<Message<NameBuf>>().prop_map(|message| encode(&message)),
-        3 => fitted(blocks).prop_map(|message| encode(&message)),
+        3 => any_message(blocks).prop_map(|message| encode(&message)),
         2 => mutated::<Qemu>().prop_map(|(frame, _)| frame),
-        4 => near_fitted,
+        4 => mutated_message,
         1 => shifted,
         2 => past,
         2 => empty,

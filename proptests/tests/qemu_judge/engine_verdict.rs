@@ -7,7 +7,7 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockError, Blocks};
 use retpath_engine::source::{Cause, Config, Error, Next, Source, SourcePhase};
 
-use crate::verdict::{End, Fault, Said, Verdict};
+use crate::verdict::{Accepted, End, Fault, Verdict};
 
 /// The stage of the migration at which the return path is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +33,14 @@ struct Names {
 }
 
 /// A source core that reads a return path.
-pub(crate) struct Ours {
+pub(crate) struct EngineSource {
     source: Source,
     stream: Stream<Qemu>,
     names: Names,
     verdict: Verdict,
 }
 
-impl Ours {
+impl EngineSource {
     /// Creates a source of these blocks at the given stage.
     pub(crate) fn new(blocks: &Blocks, stage: Stage) -> Self {
         let config = Config {
@@ -48,7 +48,7 @@ impl Ours {
             ..Config::new("pc")
         };
         let source = Source::new(config, blocks.clone()).expect("QEMU's blocks are valid");
-        let mut ours = Self {
+        let mut engine = Self {
             source,
             stream: Stream::new(0),
             names: Names::default(),
@@ -57,25 +57,25 @@ impl Ours {
                 end: End::Open,
             },
         };
-        while ours.source.phase() == SourcePhase::Fresh {
-            ours.step();
+        while engine.source.phase() == SourcePhase::Fresh {
+            engine.step();
         }
         if stage != Stage::Precopy {
-            ours.switch();
+            engine.switch();
         }
         match stage {
             Stage::Precopy => {}
-            Stage::Postcopy => ours.run(),
+            Stage::Postcopy => engine.run(),
             Stage::Recovery { sent } => {
                 if sent {
-                    ours.run();
+                    engine.run();
                 }
-                ours.source.link_lost().expect("phase is postcopy");
-                ours.source.resume(0).expect("phase is paused");
-                ours.run();
+                engine.source.link_lost().expect("phase is postcopy");
+                engine.source.resume(0).expect("phase is paused");
+                engine.run();
             }
         }
-        ours
+        engine
     }
 
     fn switch(&mut self) {
@@ -95,16 +95,16 @@ impl Ours {
     }
 
     /// Reads further bytes of the return path.
-    pub(crate) fn hear(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn read(&mut self, mut bytes: &[u8]) {
         while !self.has_refused() {
             match self.stream.next(&mut bytes) {
                 Ok(None) => return,
                 Err(error) => self.verdict.end = End::Refused(malformed(&error)),
                 Ok(Some(item)) => {
-                    let said = self.names.said(&item);
+                    let accepted = self.names.accepted(&item);
                     match self.source.message(item, 0) {
                         // A failure reported by the destination does not invalidate the message.
-                        Ok(()) | Err(Error::GaveUp { .. }) => self.take(said),
+                        Ok(()) | Err(Error::GaveUp { .. }) => self.take(accepted),
                         Err(error) => self.verdict.end = End::Refused(refused(&error)),
                     }
                     self.run();
@@ -114,11 +114,11 @@ impl Ours {
         }
     }
 
-    fn take(&mut self, said: Option<Said>) {
-        if let Some(Said::Shut(_)) = said {
+    fn take(&mut self, accepted: Option<Accepted>) {
+        if let Some(Accepted::Shut(_)) = accepted {
             self.verdict.end = End::Shut;
         }
-        self.verdict.taken.extend(said);
+        self.verdict.taken.extend(accepted);
     }
 
     /// Whether the verdict needs more bytes.
@@ -151,13 +151,13 @@ impl Ours {
 
 impl Names {
     /// Converts an item. A RECV_BITMAP yields nothing until its bitmap arrives.
-    fn said(&mut self, item: &Item<'_, Message<Name<'_>>>) -> Option<Said> {
+    fn accepted(&mut self, item: &Item<'_, Message<Name<'_>>>) -> Option<Accepted> {
         let Item::Message { message, .. } = item else {
-            return self.coming.take().map(Said::Bitmap);
+            return self.coming.take().map(Accepted::Bitmap);
         };
         Some(match *message {
-            Message::Shut { value } => Said::Shut(value),
-            Message::Pong { value } => Said::Pong(value),
+            Message::Shut { value } => Accepted::Shut(value),
+            Message::Pong { value } => Accepted::Pong(value),
             Message::ReqPagesId { start, len, block } => {
                 self.asked = block.as_bytes().into();
                 self.request(true, start, len)
@@ -167,16 +167,16 @@ impl Names {
                 self.coming = Some(block.as_bytes().into());
                 return None;
             }
-            Message::ResumeAck => Said::ResumeAck,
-            Message::SwitchoverAck => Said::SwitchoverAck,
+            Message::ResumeAck => Accepted::ResumeAck,
+            Message::SwitchoverAck => Accepted::SwitchoverAck,
             // What QEMU traces of it is not known here: only its effect is compared.
             #[allow(unreachable_patterns, reason = "until the table has more messages")]
             _ => return None,
         })
     }
 
-    fn request(&self, named: bool, start: u64, len: u32) -> Said {
-        Said::Request {
+    fn request(&self, named: bool, start: u64, len: u32) -> Accepted {
+        Accepted::Request {
             named,
             block: self.asked.clone(),
             start,

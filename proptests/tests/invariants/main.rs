@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use retpath_codec::forward::{Decoder, Options};
 use retpath_engine::blocks::Blocks;
 use retpath_proptests::config;
-use retpath_proptests::guest::{Move, Watch, setups, steps};
+use retpath_proptests::guest::{Migration, Observer, setups, steps};
 use retpath_proptests::link::{Setup, Wire};
 
 use destination::Destination;
@@ -21,7 +21,7 @@ use wires::Wires;
 
 /// Checks all traffic of a migration.
 #[derive(Debug)]
-struct Sheriff {
+struct OrderChecker {
     source: Source,
     destination: Destination,
     /// Decoders of each wire at its sending and at its receiving end.
@@ -29,7 +29,7 @@ struct Sheriff {
     read: Wires,
 }
 
-impl Sheriff {
+impl OrderChecker {
     fn new(setup: &Setup, blocks: &Blocks) -> Self {
         let smallest = blocks.iter().map(|block| block.page).min();
         let decoder = Decoder::new(
@@ -46,39 +46,39 @@ impl Sheriff {
     }
 }
 
-impl Watch for Sheriff {
-    fn leaves(&mut self, wire: Wire, bytes: &[u8]) {
-        for said in self.written.read(wire, bytes) {
+impl Observer for OrderChecker {
+    fn sent(&mut self, wire: Wire, bytes: &[u8]) {
+        for item in self.written.read(wire, bytes) {
             match wire {
-                Wire::Main | Wire::Preempt => self.source.says(&said),
-                Wire::Back => self.destination.says(&said),
+                Wire::Main | Wire::Preempt => self.source.sends(&item),
+                Wire::Back => self.destination.sends(&item),
             }
         }
     }
 
-    fn arrives(&mut self, wire: Wire, bytes: &[u8]) {
-        for said in self.read.read(wire, bytes) {
+    fn delivered(&mut self, wire: Wire, bytes: &[u8]) {
+        for item in self.read.read(wire, bytes) {
             match wire {
-                Wire::Main | Wire::Preempt => self.destination.hears(&said),
-                Wire::Back => self.source.hears(&said),
+                Wire::Main | Wire::Preempt => self.destination.receives(&item),
+                Wire::Back => self.source.receives(&item),
             }
         }
     }
 
-    fn breaks(&mut self) {
+    fn link_lost(&mut self) {
         self.written.next_link();
         self.read.next_link();
-        self.source.breaks();
-        self.destination.breaks();
+        self.source.link_lost();
+        self.destination.link_lost();
     }
 }
 
 proptest! {
-    #![proptest_config(config("proptest-regressions/laws.txt"))]
+    #![proptest_config(config("proptest-regressions/invariants.txt"))]
 
     #[test]
-    fn say_everything_in_its_turn(setup in setups(), steps in steps(true)) {
+    fn cores_keep_the_message_order(setup in setups(), steps in steps(true)) {
         let blocks = setup.layout();
-        Move::new(&setup, Sheriff::new(&setup, &blocks)).run(&steps);
+        Migration::new(&setup, OrderChecker::new(&setup, &blocks)).run(&steps);
     }
 }

@@ -7,7 +7,7 @@ use retpath_codec::{BlockName, Message};
 use retpath_engine::blocks::Blocks;
 use retpath_proptests::link::Wire;
 
-use crate::wires::{Page, Said};
+use crate::wires::{Page, WireItem};
 
 /// What a source has sent and received, as sets.
 #[derive(Debug)]
@@ -50,28 +50,28 @@ impl Source {
         }
     }
 
-    pub(crate) fn breaks(&mut self) {
+    pub(crate) fn link_lost(&mut self) {
         self.due.clear();
         self.link = Link::default();
         self.resumed = true;
     }
 
     /// Records an item the source receives.
-    pub(crate) fn hears(&mut self, said: &Said) {
-        match said {
-            Said::Bitmap(bytes) => {
+    pub(crate) fn receives(&mut self, item: &WireItem) {
+        match item {
+            WireItem::Bitmap(bytes) => {
                 let id = self.link.coming.take().expect("bitmap follows RECV_BITMAP");
                 self.link.bitmaps.insert(id, bytes.clone());
             }
-            Said::Message(Message::RecvBitmap { block }) => {
+            WireItem::Message(Message::RecvBitmap { block }) => {
                 self.link.coming = self.blocks.find(block.name());
             }
-            Said::Message(Message::ResumeAck) => self.link.acked = true,
-            Said::Message(Message::ReqPagesId { start, block, .. }) => {
+            WireItem::Message(Message::ResumeAck) => self.link.acked = true,
+            WireItem::Message(Message::ReqPagesId { start, block, .. }) => {
                 self.named = self.blocks.find(block.name());
                 self.want(*start);
             }
-            Said::Message(Message::ReqPages { start, .. }) => self.want(*start),
+            WireItem::Message(Message::ReqPages { start, .. }) => self.want(*start),
             _ => {}
         }
     }
@@ -82,14 +82,14 @@ impl Source {
     }
 
     /// Checks an item the source sends.
-    pub(crate) fn says(&mut self, said: &Said) {
+    pub(crate) fn sends(&mut self, item: &WireItem) {
         assert!(
-            !self.link.eof || matches!(said, Said::Page(Wire::Preempt, _)),
-            "{said:?} after EOF"
+            !self.link.eof || matches!(item, WireItem::Page(Wire::Preempt, _)),
+            "{item:?} after EOF"
         );
-        match said {
-            Said::Page(wire, page) => self.page(*wire, *page),
-            Said::Discard(block, start, len) => {
+        match item {
+            WireItem::Page(wire, page) => self.page(*wire, *page),
+            WireItem::Discard(block, start, len) => {
                 assert!(!self.switched && !self.resumed);
                 let step = usize::try_from(self.blocks.target()).expect("fits in usize");
                 let pages = (*start..start + len).step_by(step);
@@ -97,7 +97,7 @@ impl Source {
                     assert!(self.due.insert((*block, at)), "{at} is discarded twice");
                 }
             }
-            Said::Ask(block) => {
+            WireItem::RequestBitmap(block) => {
                 assert!(self.resumed && !self.link.resume);
                 assert_eq!(
                     *block, self.link.asked,
@@ -105,15 +105,15 @@ impl Source {
                 );
                 self.link.asked += 1;
             }
-            Said::Command("POSTCOPY_LISTEN") => self.switched = true,
-            Said::Command("POSTCOPY_RESUME") => self.resume(),
-            Said::Eof => {
+            WireItem::Command("POSTCOPY_LISTEN") => self.switched = true,
+            WireItem::Command("POSTCOPY_RESUME") => self.resume(),
+            WireItem::Eof => {
                 assert!(self.switched);
                 assert!(self.due.is_empty(), "not sent: {:?}", self.due);
                 self.link.eof = true;
             }
-            Said::Command(_) | Said::Ping(_) => {}
-            Said::Message(_) | Said::Bitmap(_) => panic!("{said:?} on a forward channel"),
+            WireItem::Command(_) | WireItem::Ping(_) => {}
+            WireItem::Message(_) | WireItem::Bitmap(_) => panic!("{item:?} on a forward channel"),
         }
     }
 

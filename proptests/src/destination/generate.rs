@@ -4,8 +4,8 @@ use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel::{self, Main, Preempt};
 use retpath_engine::destination::Phase;
 
-use super::model::{BLOCKS, Op, lane};
-use super::twins::Twins;
+use super::lockstep::Lockstep;
+use super::model::{BLOCKS, Op, channel_index};
 use crate::choices::Choices;
 
 const CHANNELS: [Channel; 2] = [Main, Preempt];
@@ -15,9 +15,9 @@ fn fill(choices: &mut Choices<'_>) -> u8 {
     choices.byte().max(1)
 }
 
-impl Twins {
+impl Lockstep {
     /// Returns any call.
-    pub(super) fn anything(&self, choices: &mut Choices<'_>) -> Op {
+    pub(super) fn any_call(&self, choices: &mut Choices<'_>) -> Op {
         let kind = choices.below(40);
         let channel = if choices.one_in(3) { Preempt } else { Main };
         let block = choices.index(2);
@@ -96,12 +96,12 @@ impl Twins {
 
     /// Returns a call that a well-behaved source and caller may make after the
     /// switch. The link is cut once in `cut` calls, or never if `cut` is 0.
-    pub(super) fn legal(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
+    pub(super) fn legal_call(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
         let model = &self.model;
         if cut > 0 && choices.one_in(cut) {
             return Op::LinkLost(CHANNELS[choices.index(2)]);
         }
-        let placing = CHANNELS.map(|channel| !model.placing[lane(channel)].is_empty());
+        let placing = CHANNELS.map(|channel| !model.placing[channel_index(channel)].is_empty());
         match model.phase {
             Phase::Paused | Phase::Finished => match placing {
                 [true, _] => Op::LinkLost(Main),
@@ -138,7 +138,7 @@ impl Twins {
             1 if model.complete => return Op::Saved,
             2 if model.asked_to_confirm => return Op::Confirm,
             3..8 => {
-                let runs = &model.placing[lane(channel)];
+                let runs = &model.placing[channel_index(channel)];
                 if let Some((block, at, bytes)) = runs.first() {
                     let page = BLOCKS[*block].1;
                     let len = u64::try_from(bytes.len()).unwrap();
@@ -160,7 +160,7 @@ impl Twins {
             }
             _ => {}
         }
-        let open = model.half[lane(channel)].is_some();
+        let open = model.half[channel_index(channel)].is_some();
         let page = choices.pick(&self.sendable(channel));
         match (page, kind) {
             (Some((block, at)), 9 | 10) if !open => {
@@ -184,7 +184,7 @@ impl Twins {
     fn last(&self) -> Op {
         let model = &self.model;
         for channel in CHANNELS {
-            if let Some((block, at, bytes)) = model.placing[lane(channel)].first() {
+            if let Some((block, at, bytes)) = model.placing[channel_index(channel)].first() {
                 let len = u64::try_from(bytes.len()).unwrap();
                 return Op::Placed(channel, *block, *at, len);
             }
@@ -200,14 +200,14 @@ impl Twins {
     /// any host page that the other channel has not begun.
     fn sendable(&self, channel: Channel) -> Vec<(usize, u64)> {
         let model = &self.model;
-        if let Some((block, host, parts)) = &model.half[lane(channel)] {
+        if let Some((block, host, parts)) = &model.half[channel_index(channel)] {
             let all = *host..*host + BLOCKS[*block].1;
             let left = all.filter(|at| !parts.contains_key(at));
             return left.map(|at| (*block, at)).collect();
         }
         let other = match channel {
-            Main => &model.half[lane(Preempt)],
-            Preempt => &model.half[lane(Main)],
+            Main => &model.half[channel_index(Preempt)],
+            Preempt => &model.half[channel_index(Main)],
         };
         let theirs = |block: usize, at: u64| {
             let host = at - at % BLOCKS[block].1;
@@ -223,7 +223,7 @@ impl Twins {
 
     fn may_end_main(&self) -> bool {
         let model = &self.model;
-        model.half[lane(Main)].is_none() && model.more_comes()
+        model.half[channel_index(Main)].is_none() && model.more_comes()
     }
 
     /// Whether every page that the main channel can no longer carry has arrived.
@@ -231,7 +231,7 @@ impl Twins {
         let model = &self.model;
         let placing = |(block, at)| model.is_placing(block, at);
         let all = !model.main_ended || model.missing().all(placing);
-        model.half[lane(Preempt)].is_none() && all
+        model.half[channel_index(Preempt)].is_none() && all
     }
 
     /// Makes legal calls until the migration finishes, and returns their number.
@@ -240,7 +240,7 @@ impl Twins {
             if self.model.phase == Phase::Finished {
                 return calls;
             }
-            let op = self.legal(choices, cut);
+            let op = self.legal_call(choices, cut);
             assert_eq!(self.step(op), Ok(()), "{op:?}");
         }
         panic!("migration does not finish: {:?}", self.model);

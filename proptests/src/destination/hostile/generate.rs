@@ -5,7 +5,7 @@ use retpath_codec::forward::{BlockId, Event, Subsection, ram::Record};
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{BlockName, Name};
 
-use super::{NAMES, PAGE, RAM, SIZES, Watch};
+use super::{Harness, NAMES, PAGE, RAM, SIZES};
 use crate::choices::Choices;
 use retpath_engine::Channel::{self, Main, Preempt};
 use retpath_engine::destination::{Error, Phase};
@@ -37,7 +37,7 @@ fn channel(choices: &mut Choices<'_>) -> Channel {
     if choices.one_in(3) { Preempt } else { Main }
 }
 
-impl Watch {
+impl Harness {
     /// Performs most calls up to the switch, so that tests get past it.
     pub(super) fn start(&mut self, choices: &mut Choices<'_>) {
         let sizes = PageSizes {
@@ -78,7 +78,7 @@ impl Watch {
     }
 
     /// Does what a well-behaved source and caller do next.
-    fn mend(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
+    fn well_behaved_call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         match self.core.phase() {
             Phase::Paused => {
                 self.forget(Main);
@@ -149,7 +149,7 @@ impl Watch {
     pub(super) fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         let block = choices.index(3);
         match choices.below(40) {
-            33..40 => self.mend(choices),
+            33..40 => self.well_behaved_call(choices),
             32 if choices.one_in(4) => {
                 self.core.abort();
                 assert!(self.core.phase().is_over());
