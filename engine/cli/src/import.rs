@@ -93,11 +93,10 @@ fn convert(args: &Args) -> Result<Imported, String> {
         signals: &signals,
     };
     let (core, stream_options) = machine::settings(machine::page_sizes(&args.page_sizes));
-    let options = ImportOptions {
-        core,
-        stream: stream_options,
-        accept_unproven_end: args.accept_unproven_end,
-    };
+    let options = ImportOptions::default()
+        .core(core)
+        .stream(stream_options)
+        .accept_unproven_end(args.accept_unproven_end);
     let bar = bar(size);
     let mut progress = |bytes| {
         bar.set_position(bytes);

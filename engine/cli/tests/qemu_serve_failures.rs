@@ -291,7 +291,7 @@ fn refuses_a_manifest_that_was_edited() {
     let errors = refusal(edit("16777216", "33554432"));
     assert!(errors.contains("it has been changed"), "{errors}");
     let errors = refusal(edit("{", "["));
-    assert!(errors.contains("no JSON"), "{errors}");
+    assert!(errors.contains("not JSON"), "{errors}");
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn says_so_when_an_image_has_no_digests_or_is_none() {
     let said = complaint(&image);
     assert!(said.contains("has no digests"), "{said}");
     let said = complaint(folder.path());
-    assert!(said.contains("is no image"), "{said}");
+    assert!(said.contains("is not an image"), "{said}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_retpath"));
     let output = command.arg("verify").output().expect("the program starts");
     assert_eq!(output.status.code(), Some(2));
