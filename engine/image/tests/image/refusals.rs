@@ -95,7 +95,7 @@ const EDITS: &[Edit] = &[
         },
     ),
     (
-        "manifest.json: RAM block 1: \"name\": an empty block name",
+        "manifest.json: RAM block 1: \"name\": block name is empty",
         |m| m["blocks"][1]["name"] = "".into(),
     ),
     (
