@@ -1,5 +1,5 @@
-//! Resident memory of a source of 8 GiB: less than 16 MiB and 3 bits for each
-//! page, whatever the destination does.
+//! Resident memory of a source with 8 GiB: less than 16 MiB plus 3 bits per page, whatever the
+//! destination requests.
 
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::Item;
@@ -10,7 +10,7 @@ use retpath_engine::source::{Config, Next, Source, SourcePhase};
 
 const PAGES: u64 = 1 << 21;
 
-/// Peak resident memory of this process in bytes.
+/// Returns the peak resident memory of this process in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -44,7 +44,8 @@ fn uses_at_most_3_bits_per_page_and_16_mib() {
         page: 4096,
     };
     blocks.add(block).expect("a good block");
-    let mut source = Source::new(Config::new("pc-i440fx-10.0"), blocks).expect("good");
+    let mut source =
+        Source::new(Config::new("pc-i440fx-10.0"), blocks).expect("valid configuration");
     let mut out = Vec::new();
     assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
     sweep(&mut source, &mut out);
@@ -62,7 +63,7 @@ fn uses_at_most_3_bits_per_page_and_16_mib() {
     }
     assert_eq!(source.stats().discarded, PAGES / 2);
 
-    // Every page asked for, from the end, several times.
+    // Request every page, from the end, several times.
     for _ in 0..2 {
         for page in (0..PAGES).rev() {
             let (start, len, block) = (page * 4096, 4096, name.name());
@@ -74,7 +75,7 @@ fn uses_at_most_3_bits_per_page_and_16_mib() {
         out.clear();
     }
 
-    // And a destination that loses everything, again and again.
+    // Recover repeatedly from a destination that lost all pages.
     let bits = vec![0; PAGES as usize / 8];
     for _ in 0..2 {
         source.link_lost().expect("recoverable");
