@@ -1,130 +1,128 @@
-//! `retpath import`: makes an image of a saved stream.
-//!
-//! Exit code 0 if the image is there, 1 if not, with the reason on standard
-//! error, 2 for wrong usage.
+//! `retpath import`: makes an image from a saved stream.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use retpath_codec::Rule;
+use retpath_image::{Error as ImageError, ImportOptions, Imported, import};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
+use tracing::info;
 
-use super::decode::{PageSize, page_size};
-use super::signals::Signals;
-use super::{Format, machine, output};
-use retpath_image::{Error, ImportOptions, Imported, import};
+use crate::exit::{self, Error, Exit};
+use crate::progress::Progress;
+use crate::signals::Signals;
+use crate::size::PageSize;
+use crate::{Format, image, is_stdin, output};
 
-const HELP: &str = "\
+const EXAMPLES: &str = "  \
+  retpath import saved.stream --out vm
+  zcat saved.gz | retpath import - --out vm";
+
+const STREAMS: &str = "\
 The stream is what QEMU writes with one of these:
   migrate \"exec:cat >FILE\"
   migrate file:FILE                               (8.2 and newer)
   migrate \"exec:retpath import - --out DIR\"       (no file in between)
-Multifd, mapped-ram, compress, xbzrle and devices whose state comes in pieces are
-refused. So are streams of machine types up to 2.2 unless --accept-unproven-end is
-given: nothing in them proves that they are whole.
 
-Exit codes:
-  0  the image is there, even if this report of it could not be written
-  1  it is not, and one line says why
-  2  the command was called wrongly";
+Multifd, mapped-ram, compress, xbzrle and devices whose state comes in pieces are refused. So are \
+streams of machine types up to 2.2 without --accept-unproven-end: they do not mark their end.";
+
+fn after_help() -> String {
+    exit::help(
+        EXAMPLES,
+        "the image exists, even if the report could not be written",
+        "no image was made, or it has another name than --out; one line says why",
+    )
+}
+
+fn after_long_help() -> String {
+    format!("{STREAMS}\n\n{}", after_help())
+}
 
 /// Command line of `retpath import`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = HELP)]
-pub struct Args {
-    /// The saved stream, or - for standard input.
+#[command(after_help = after_help(), after_long_help = after_long_help())]
+pub(crate) struct Args {
+    /// The saved stream, or - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The image: a folder, which must not exist yet.
+    /// Folder of the image, which must not exist yet
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
     ///
-    /// A QEMU that the image is served to must have the same. A saved stream does not tell it.
-    #[arg(long = "block-page-size", value_name = "NAME=SIZE",
-          value_parser = OsStringValueParser::new().try_map(page_size))]
+    /// A QEMU that the image is served to must have the same. A saved stream does not carry it.
+    #[arg(long = "block-page-size", value_name = "NAME=SIZE", value_parser = PageSize::parser())]
     page_sizes: Vec<PageSize>,
     /// Accept a stream that does not mark its end
     ///
     /// For machine types up to 2.2: a stream that was cut inside the device state looks complete.
-    /// Use this only if QEMU said that the migration was completed. The image records that its end
-    /// is unproven.
+    /// Use this only if QEMU reported the migration as completed. The image records that its end is
+    /// unproven.
     #[arg(long)]
     accept_unproven_end: bool,
-    /// How to print the result; json is one object.
+    /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Imports the stream and says what came of it.
-pub fn run(args: &Args) -> ExitCode {
-    machine::mention_leftovers("import", &args.out);
-    let named = convert(args).and_then(|imported| {
-        machine::check_name("import", &imported.finished)?;
-        Ok(imported)
-    });
-    match named {
-        Ok(imported) => {
-            show(args, &imported);
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            output::note(format_args!("retpath import: {why}"));
-            ExitCode::FAILURE
-        }
-    }
+/// Imports the stream and reports the result.
+pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
+    image::mention_leftovers("import", &args.out);
+    let imported = convert(args)?;
+    image::check_name("import", &imported.finished)?;
+    show(args, &imported);
+    Ok(Exit::Success)
 }
 
 fn convert(args: &Args) -> Result<Imported, String> {
-    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
-    let name = match args.file.as_os_str() == "-" {
+    let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
+    let name = match is_stdin(args.file.as_os_str()) {
         true => "standard input".to_owned(),
         false => args.file.display().to_string(),
     };
     let (file, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
+    info!(stream = %name, bytes = ?size, "importing");
     let mut stream = Stream {
         file,
         signals: &signals,
     };
-    let (core, stream_options) = machine::settings(machine::page_sizes(&args.page_sizes));
+    let (core, stream_options) = image::settings(&args.page_sizes);
     let options = ImportOptions::default()
         .core(core)
         .stream(stream_options)
         .accept_unproven_end(args.accept_unproven_end);
-    let bar = bar(size);
+    let mut bar = Progress::new(size, true);
     let mut progress = |bytes| {
-        bar.set_position(bytes);
+        bar.set(bytes);
         !signals.came()
     };
     let done = import(&mut stream, &args.out, options, &mut progress);
-    bar.finish_and_clear();
+    bar.clear();
     done.map_err(|error| match error {
-        Error::Stopped => "stopped by a signal; no image was made".to_owned(),
-        Error::Stream(_) | Error::Migration(_) | Error::Unfaithful { .. } => {
+        ImageError::Stopped => "stopped by a signal; no image was made".to_owned(),
+        ImageError::Stream(_) | ImageError::Migration(_) | ImageError::Unfaithful { .. } => {
             format!("{name}: {error}{}; no image was made", hint(&error))
         }
-        Error::CutShort { .. } | Error::Read(_) => {
+        ImageError::CutShort { .. } | ImageError::Read(_) => {
             format!("{name}: {error}; no image was made")
         }
-        Error::UnprovenEnd => format!(
-            "{name}: {error}; no image was made. If QEMU said that the migration was completed, \
-             give --accept-unproven-end; if not, save the guest again"
+        ImageError::UnprovenEnd => format!(
+            "{name}: {error}; no image was made. If QEMU reported the migration as completed, add \
+             --accept-unproven-end; if not, save the guest again"
         ),
         error => format!("{error}; no image was made"),
     })
 }
 
 fn open(args: &Args) -> Result<(File, Option<u64>), io::Error> {
-    let file = if args.file.as_os_str() == "-" {
+    let file = if is_stdin(args.file.as_os_str()) {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)?
     } else {
-        // Without NONBLOCK, opening a named pipe waits for its writer, and signals do not end that.
+        // Without NONBLOCK, opening a named pipe waits for its writer, and ignores signals.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         rustix::fs::open(&args.file, flags, Mode::empty())?.into()
     };
@@ -136,7 +134,7 @@ fn open(args: &Args) -> Result<(File, Option<u64>), io::Error> {
     Ok((file, size))
 }
 
-/// The stream's file. A read that a signal ends is [`ErrorKind::Interrupted`].
+/// The stream's file. A signal ends a read with [`ErrorKind::Interrupted`].
 struct Stream<'a> {
     file: File,
     signals: &'a Signals,
@@ -157,12 +155,12 @@ impl Read for Stream<'_> {
     }
 }
 
-/// What may help with an error.
-fn hint(error: &Error) -> &'static str {
+/// The likely cause of an error, or the option to try.
+fn hint(error: &ImageError) -> &'static str {
     match error {
-        Error::Stream(error) => match error.rule {
-            Rule::Magic { .. } => " (it is no migration stream, or a compressed one)",
-            Rule::BlockPage { .. } => " (set by --block-page-size)",
+        ImageError::Stream(error) => match error.rule {
+            Rule::Magic { .. } => " (not a migration stream, or a compressed one)",
+            Rule::BlockPage { .. } => " (--block-page-size gives another size)",
             _ => "",
         },
         _ => "",
@@ -171,33 +169,15 @@ fn hint(error: &Error) -> &'static str {
 
 fn show(args: &Args, imported: &Imported) {
     let text = match args.format {
-        Format::Text => machine::text(&args.out, &imported.manifest),
+        Format::Text => image::text(&args.out, &imported.manifest),
         Format::Json => {
-            let (path, manifest) = machine::json(&args.out, &imported.manifest);
+            let (path, manifest) = image::json(&args.out, &imported.manifest);
             format!(
                 "{}\n",
                 json!({ "image": path, "manifest": manifest, "stream_bytes": imported.bytes })
             )
         }
     };
-    let done = format!("the image {} is there", args.out.display());
+    let done = format!("the image {} exists", args.out.display());
     output::print_report("import", &done, &text);
-}
-
-/// Shown on a terminal, for streams that take a while.
-fn bar(size: Option<u64>) -> ProgressBar {
-    let target = match io::stderr().is_terminal() && size.is_none_or(|size| size >= 64 << 20) {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let template = match size {
-        Some(_) => "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}",
-        None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}",
-    };
-    let bar = ProgressBar::with_draw_target(size, target);
-    // A template that does not parse would cost the looks, nothing else.
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

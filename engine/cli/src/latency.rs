@@ -1,4 +1,4 @@
-//! Latencies of faults, as a table for people and an object for programs.
+//! Fault latencies: a table for people, an object for programs.
 
 use std::fmt::{self, Display, Write};
 
@@ -9,17 +9,17 @@ use retpath_engine::stats::{BUCKETS, Buckets, FaultLatency, Latency};
 /// Longest bar of the histogram, in characters.
 const BAR: u64 = 40;
 
-/// How long something took, many times: what is shown of it.
+/// The distribution of a latency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) count: u64,
+pub(crate) struct Times {
+    pub(crate) count: u64,
     /// Nanoseconds, like all that follow.
-    pub(super) p50: u64,
-    pub(super) p99: u64,
-    pub(super) p999: u64,
-    pub(super) max: u64,
-    /// How many are in each of QEMU's buckets.
-    pub(super) buckets: [u64; BUCKETS],
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+    /// Count in each of QEMU's buckets.
+    pub(crate) buckets: [u64; BUCKETS],
 }
 
 impl From<&Latency> for Times {
@@ -36,7 +36,7 @@ impl From<&Latency> for Times {
 }
 
 impl Times {
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "count": self.count,
             "p50_ns": self.p50,
@@ -46,36 +46,19 @@ impl Times {
             "buckets": self.buckets,
         })
     }
-
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let number = |name: &str| value.get(name)?.as_u64();
-        let mut buckets = [0; BUCKETS];
-        let counts = value.get("buckets")?.as_array()?;
-        for (bucket, count) in buckets.iter_mut().zip(counts) {
-            *bucket = count.as_u64()?;
-        }
-        Some(Self {
-            count: number("count")?,
-            p50: number("p50_ns")?,
-            p99: number("p99_ns")?,
-            p999: number("p999_ns")?,
-            max: number("max_ns")?,
-            buckets,
-        })
-    }
 }
 
 /// A part of a fault's latency.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) name: &'static str,
-    pub(super) times: Times,
-    /// From when until when, in words.
-    pub(super) what: &'static str,
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) times: Times,
+    /// Which time it is.
+    pub(crate) what: &'static str,
 }
 
-/// What a destination sees: the whole, and the parts that it can tell apart.
-pub(super) fn parts(seen: &FaultLatency) -> [Part; 4] {
+/// The parts that a destination measures.
+pub(crate) fn parts(seen: &FaultLatency) -> [Part; 4] {
     let part = |name, latency: &Latency, what| Part {
         name,
         times: latency.into(),
@@ -91,23 +74,23 @@ pub(super) fn parts(seen: &FaultLatency) -> [Part; 4] {
         part(
             "transfer",
             &seen.transfer,
-            "from the written request until the page is here",
+            "from the written request until the page has arrived",
         ),
         part("placement", &seen.placement, "until the page is placed"),
     ]
 }
 
-/// The part that only a source sees.
-pub(super) fn source(times: Times) -> Part {
+/// The part that only a source measures.
+pub(crate) fn source(times: Times) -> Part {
     Part {
         name: "source",
         times,
-        what: "from reading the request until the page is handed out",
+        what: "from reading the request until the page is sent",
     }
 }
 
-/// A line for each part, and a histogram.
-pub(super) fn text(parts: &[Part]) -> String {
+/// A table with a line for each part, and a histogram.
+pub(crate) fn text(parts: &[Part]) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = render(&mut out, parts);
@@ -132,12 +115,12 @@ fn render(out: &mut String, parts: &[Part]) -> fmt::Result {
 }
 
 /// An object for each part.
-pub(super) fn json(parts: &[Part]) -> Value {
+pub(crate) fn json(parts: &[Part]) -> Value {
     let part = |part: &Part| (part.name.to_owned(), part.times.to_json());
     Value::Object(parts.iter().map(part).collect())
 }
 
-/// QEMU's buckets, from the first to the last that is not empty.
+/// Appends QEMU's buckets, from the first to the last that is not empty.
 fn histogram(out: &mut String, parts: &[Part]) -> fmt::Result {
     let used = |index: &usize| parts.iter().any(|part| part.times.buckets[*index] > 0);
     let all = 0..BUCKETS;
@@ -166,8 +149,8 @@ fn histogram(out: &mut String, parts: &[Part]) -> fmt::Result {
     Ok(())
 }
 
-/// A time, to three digits.
-pub(super) struct Nanos(pub(super) u64);
+/// A time in nanoseconds, shown with three digits.
+pub(crate) struct Nanos(pub(crate) u64);
 
 impl Display for Nanos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_buckets_from_the_first_to_the_last_that_is_used() {
+    fn draws_buckets_from_the_first_to_the_last_used() {
         let mut times = Times::default();
         times.buckets[3] = 80;
         times.buckets[5] = 1;

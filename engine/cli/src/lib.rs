@@ -1,101 +1,256 @@
 //! The `retpath` command: one module per subcommand.
 //!
-//! A subcommand has an `Args` struct for clap and a function `run` that gives the exit code: 0 for
-//! success, 1 for a failure that was explained on standard error, 2 for wrong usage. It prints
-//! through `output`, which never panics: an exit code tells what happened to the guest, whatever
-//! becomes of the output.
+//! A subcommand has an `Args` struct for clap and a function `run`, which returns how it ended; the
+//! exit codes are in `exit`. Only `output` writes to standard output and standard error, and it
+//! never panics: an exit code tells what happened to the guest, even if no output can be written.
+//!
+//! [`decode`] is public for the property tests and fuzz targets.
 
-use std::io::ErrorKind;
+#![forbid(unsafe_code)]
+// They panic where an output is closed or full: see `output`.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub mod decode;
-pub mod demo;
-pub mod doctor;
-pub mod import;
+mod demo;
+mod doctor;
+mod exit;
+mod image;
+mod import;
 mod latency;
-mod machine;
+mod log;
 mod output;
-pub mod receive;
-pub mod serve;
+mod progress;
+mod receive;
+mod serve;
+mod shell;
 mod signals;
-pub mod size;
-pub mod verify;
+mod size;
+mod verify;
 
-/// QEMU postcopy page service.
+use exit::{Error, Exit};
+use log::LogLevel;
+
+const EXAMPLES: &str = "  \
+  retpath demo                                     see a migration, and what a fault costs
+  retpath doctor                                   check what userfaultfd can do here
+  retpath receive --listen unix:/tmp/in --out vm   save a running virtual machine as an image
+  retpath serve --image vm --connect unix:/tmp/q1  boot a QEMU from the image at once";
+
+fn after_help() -> String {
+    exit::help(
+        EXAMPLES,
+        "success",
+        "failure; standard error says what failed and what to do",
+    )
+}
+
+/// See, receive and serve QEMU postcopy migrations.
 #[derive(Debug, Parser)]
-#[command(name = "retpath", version)]
+#[command(name = "retpath", version, max_term_width = 100, after_help = after_help())]
 struct Cli {
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
 
-/// What `retpath` can be told to do.
+/// Options of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Log to standard error: -v phases and connections, -vv commands, -vvv everything but pages
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 100)]
+    verbose: u8,
+    /// Log at this level, instead of -v
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        value_enum,
+        hide_possible_values = true,
+        display_order = 101,
+        long_help = "Log at this level, instead of -v: off, error, warn, info, debug or trace"
+    )]
+    log: Option<LogLevel>,
+    /// Color help, errors and the text of `decode`: auto, always or never
+    ///
+    /// With auto, only terminals get colors, and none if the environment variable NO_COLOR is set.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = ColorChoice::Auto,
+        hide_default_value = true,
+        hide_possible_values = true,
+        display_order = 102
+    )]
+    color: ColorChoice,
+}
+
+/// A subcommand.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Print what a recorded migration channel says.
+enum Command {
+    /// Print the messages of a recorded migration channel
     ///
     /// PATH holds the bytes of one connection in one direction, as a proxy between two QEMUs records
     /// them. From a pipe, each line appears as soon as its message has arrived.
     Decode(decode::Args),
-    /// Move memory between two processes by postcopy, compare every page, and say how long faults
-    /// waited.
+    /// Migrate memory over a socket by postcopy, compare every page, and print fault latencies
     Demo(demo::Args),
-    /// The source's half of `retpath demo`, which starts it.
-    #[command(hide = true)]
-    DemoSource(demo::SourceArgs),
-    /// Say what userfaultfd can do for this user on this machine, and how to lift its limits.
+    /// Print what userfaultfd can do for this user on this machine, and how to lift its limits
     Doctor(doctor::Args),
-    /// Make an image of a migration stream that was saved to a file.
+    /// Make an image from a migration stream that was saved to a file
     Import(import::Args),
-    /// Receive a live migration into an image.
+    /// Receive a live migration into an image
     Receive(receive::Args),
-    /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it.
+    /// Boot QEMUs from an image: each runs at once, and gets its memory as it touches it
     Serve(serve::Args),
-    /// Check that an image is, byte for byte, the one that was made.
+    /// Compare an image with the digests that were made with it
+    ///
+    /// Every byte is read. The image is not changed, and may be served at the same time.
     Verify(verify::Args),
+    /// Print the completions of a shell
+    Completions(shell::CompletionsArgs),
+    /// Write the manual pages to a folder
+    Man(shell::ManArgs),
 }
 
-/// What output is for.
+/// Format of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// People.
+    /// For people.
     #[default]
     Text,
-    /// Programs.
+    /// For programs.
     Json,
 }
 
-/// Runs what the command line says.
+/// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
-        Err(error) => return explain(&error),
+    let args: Vec<OsString> = std::env::args_os().collect();
+    run(&args).into()
+}
+
+fn run(args: &[OsString]) -> Exit {
+    let command = Cli::command().color(color_choice(args));
+    let parsed = command.try_get_matches_from(args);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error, color_choice(args)),
     };
-    match command {
-        Command::Decode(args) => decode::run(args),
-        Command::Demo(args) => demo::run(&args),
-        Command::DemoSource(args) => demo::run_source(&args),
-        Command::Doctor(args) => doctor::run(args),
-        Command::Import(args) => import::run(&args),
-        Command::Receive(args) => receive::run(&args),
-        Command::Serve(args) => serve::run(&args),
-        Command::Verify(args) => verify::run(&args),
+    let Global {
+        verbose,
+        log,
+        color,
+    } = cli.global;
+    log::start(log, verbose);
+    let (name, done) = match cli.command {
+        Command::Decode(args) => ("decode", decode::run(&args, color)),
+        Command::Demo(args) => ("demo", demo::run(&args)),
+        Command::Doctor(args) => ("doctor", doctor::run(&args)),
+        Command::Import(args) => ("import", import::run(&args)),
+        Command::Receive(args) => ("receive", receive::run(&args)),
+        Command::Serve(args) => ("serve", serve::run(&args)),
+        Command::Verify(args) => ("verify", verify::run(&args)),
+        Command::Completions(args) => ("completions", shell::completions(&args, Cli::command())),
+        Command::Man(args) => ("man", shell::man(&args, Cli::command())),
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(Error::Failed(why)) => {
+            output::note(format_args!("retpath {name}: {why}"));
+            Exit::Failure
+        }
+        Err(Error::Usage(why)) => {
+            let mut command = Cli::command().color(color);
+            explain(&command.error(ErrorKind::ArgumentConflict, why), color)
+        }
     }
 }
 
-/// Prints what clap has to say: help or the version on standard output, or what is wrong with the
-/// command line on standard error.
-fn explain(error: &clap::Error) -> ExitCode {
-    match error.print() {
-        _ if error.use_stderr() => ExitCode::from(2),
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            output::note(format_args!(
-                "retpath: cannot write to standard output: {error}"
-            ));
-            ExitCode::FAILURE
+/// The value of `--color`, which help and errors need before the command line is parsed.
+fn color_choice(args: &[OsString]) -> ColorChoice {
+    let value = args.iter().enumerate().find_map(|(at, arg)| {
+        let arg = arg.to_str()?;
+        match arg.strip_prefix("--color") {
+            Some("") => args.get(at + 1)?.to_str(),
+            Some(value) => value.strip_prefix('='),
+            None => None,
         }
-        _ => ExitCode::SUCCESS,
+    });
+    value
+        .and_then(|value| ColorChoice::from_str(value, true).ok())
+        .unwrap_or_default()
+}
+
+/// Prints clap's help or version to standard output, or its error to standard error.
+fn explain(error: &clap::Error, color: ColorChoice) -> Exit {
+    let render = |has_color| match has_color {
+        true => error.render().ansi().to_string(),
+        false => error.render().to_string(),
+    };
+    if error.use_stderr() {
+        output::note(render(output::wants_color(color, &io::stderr())).trim_end());
+        return Exit::Usage;
+    }
+    match output::print(&render(output::wants_color(color, &io::stdout()))) {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            output::note(format_args!("retpath: {}", lost_report(&error)));
+            Exit::Failure
+        }
+    }
+}
+
+/// The message about a report that is the only result of a command and cannot be written.
+fn lost_report(error: &io::Error) -> String {
+    format!("cannot write to standard output: {error}")
+}
+
+/// Whether a path stands for standard input.
+fn is_stdin(path: &OsStr) -> bool {
+    path == "-"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defines_a_consistent_command_line() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every example in a help is a command line that parses.
+    #[test]
+    fn accepts_every_example() {
+        let mut command = Cli::command();
+        command.build();
+        let subcommands: Vec<_> = command.get_subcommands().cloned().collect();
+        let mut examples = 0;
+        for mut command in std::iter::once(command).chain(subcommands) {
+            let help = command.render_long_help().to_string();
+            let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1);
+            for line in lines.take_while(|line| !line.is_empty()) {
+                let Some(at) = line.find("retpath ") else {
+                    continue;
+                };
+                // Without a comment or a redirection.
+                let line = line[at..].split("  ").next().unwrap_or_default();
+                let line = line.split(" >").next().unwrap_or_default();
+                let parsed = Cli::try_parse_from(line.split_whitespace());
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+                examples += 1;
+            }
+        }
+        assert!(examples > 15, "{examples}");
     }
 }

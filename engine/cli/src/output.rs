@@ -2,25 +2,34 @@
 //!
 //! Nothing here panics. A line on standard error that cannot be written is dropped: a closed pipe, a
 //! full disk or a terminal that is gone must not change what happens to a guest. `println!` and
-//! `eprintln!` panic instead, so clippy refuses them in this crate.
+//! `eprintln!` panic instead, so clippy refuses them in this crate; no other module writes to
+//! either.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::env;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
-use std::process::ExitCode;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use clap::ColorChoice;
 use indicatif::MultiProgress;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Writes a line to standard error.
-pub(super) fn note(line: impl Display) {
+pub(crate) fn note(line: impl Display) {
     // In one write, so that lines of several threads or processes do not mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
+/// Writes a line to standard error, unless that would block.
+pub(crate) fn note_or_drop(line: impl Display) {
+    if is_writable() {
+        note(line);
+    }
+}
+
 /// Writes a line to standard error, between the live lines there.
-pub(super) fn note_between(bars: &MultiProgress, line: impl Display) {
+pub(crate) fn note_between(bars: &MultiProgress, line: impl Display) {
     // Not `MultiProgress::suspend`, which panics when the terminal is gone.
     if bars.is_hidden() || bars.println(line.to_string()).is_err() {
         note(line);
@@ -32,14 +41,14 @@ pub(super) fn note_between(bars: &MultiProgress, line: impl Display) {
 /// A stopped terminal (Ctrl-S) or a full pipe would block a write indefinitely, and the guest with
 /// it. Lines are queued here instead.
 #[derive(Debug, Default)]
-pub(super) struct Lines(RefCell<VecDeque<String>>);
+pub(crate) struct Lines(RefCell<VecDeque<String>>);
 
 /// Capacity of the queue; adding to a full one drops the oldest line.
 const WAITING: usize = 100;
 
 impl Lines {
     /// Queues a line, and writes what standard error accepts.
-    pub(super) fn say(&self, line: String, write: impl Fn(&str)) {
+    pub(crate) fn say(&self, line: String, write: impl Fn(&str)) {
         {
             let mut lines = self.0.borrow_mut();
             if lines.len() >= WAITING {
@@ -51,7 +60,7 @@ impl Lines {
     }
 
     /// Writes queued lines without blocking; returns whether standard error accepts more.
-    pub(super) fn go_on(&self, write: impl Fn(&str)) -> bool {
+    pub(crate) fn go_on(&self, write: impl Fn(&str)) -> bool {
         while is_writable() {
             let next = self.0.borrow_mut().pop_front();
             match next {
@@ -63,7 +72,7 @@ impl Lines {
     }
 
     /// Writes all queued lines, and may block: no guest depends on this process any more.
-    pub(super) fn finish(&self, write: impl Fn(&str)) {
+    pub(crate) fn finish(&self, write: impl Fn(&str)) {
         let lines = self.0.take();
         lines.iter().for_each(|line| write(line));
     }
@@ -76,12 +85,20 @@ fn is_writable() -> bool {
     poll(&mut fds, Some(&Timespec::default())).is_ok() && !fds[0].revents().is_empty()
 }
 
-/// Reports a wrong command line on standard error, as clap does; returns the exit code.
-pub(super) fn wrong_usage(what: impl Display) -> ExitCode {
-    note(format_args!(
-        "error: {what}\n\nFor more information, try '--help'."
-    ));
-    ExitCode::from(2)
+/// Standard output, for a report that is written piece by piece.
+pub(crate) fn stdout() -> io::StdoutLock<'static> {
+    io::stdout().lock()
+}
+
+/// Whether text for a stream has colors (<https://no-color.org>).
+pub(crate) fn wants_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = || env::var_os("TERM").is_none_or(|term| term == "dumb");
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb(),
+    }
 }
 
 /// Writes to standard output. A closed pipe, as in `retpath … | head`, is not an error.
@@ -89,7 +106,7 @@ pub(super) fn wrong_usage(what: impl Display) -> ExitCode {
 /// # Errors
 ///
 /// Standard output cannot be written for another reason.
-pub(super) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -99,7 +116,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 
 /// Writes the report of a command whose work is done. A failure is reported on standard error, after
 /// `done`; it does not change the exit code, which says what happened to the guest.
-pub(super) fn print_report(command: &str, done: &str, text: &str) {
+pub(crate) fn print_report(command: &str, done: &str, text: &str) {
     if let Err(error) = print(text) {
         note(format_args!(
             "retpath {command}: {done}; only the report could not be written to standard output: \

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | SIGINT, SIGTERM, SIGQUIT | the first one asks the command to end, a second one ends it at once |
 //! | SIGHUP | asks the command to end, however often it comes |
-//! | SIGXFSZ | nothing: the write that passes the limit fails, as on a full disk |
+//! | SIGXFSZ | nothing: the write past the limit fails, as on a full disk |
 //! | SIGPIPE | nothing: Rust's runtime ignores it, and the write fails |
-//! | SIGTSTP, SIGCONT | stop the process and let it go on; a guest that waits for a page waits on |
+//! | SIGTSTP, SIGCONT | stop and continue the process; a guest that waits for a page keeps waiting |
 //!
 //! SIGHUP never ends a command at once because one event sends it several times: a terminal that is
 //! closed signals the shell, which signals its jobs, and then the foreground job. A service manager
@@ -30,15 +30,15 @@ use signal_hook::low_level::pipe;
 
 /// Whether a signal has asked the command to end.
 #[derive(Clone, Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     came: Arc<AtomicBool>,
-    /// Readable once one has.
+    /// Readable once a signal has.
     wake: Arc<UnixStream>,
 }
 
 impl Signals {
-    /// Listens from now on.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Handles signals from now on.
+    pub(crate) fn new() -> io::Result<Self> {
         fail_writes_past_the_file_size_limit()?;
         let came = Arc::new(AtomicBool::new(false));
         let next_ends = Arc::new(AtomicBool::new(false));
@@ -59,12 +59,12 @@ impl Signals {
     }
 
     /// Whether the command has been asked to end.
-    pub(super) fn came(&self) -> bool {
+    pub(crate) fn came(&self) -> bool {
         self.came.load(Ordering::Acquire)
     }
 
-    /// Waits until `fd` can be read, or the command is asked to end; whether it can be read.
-    pub(super) fn wait_readable(&self, fd: impl AsFd) -> io::Result<bool> {
+    /// Waits until `fd` is readable or the command is asked to end; returns whether it is readable.
+    pub(crate) fn wait_readable(&self, fd: impl AsFd) -> io::Result<bool> {
         while !self.came() {
             let mut fds = [
                 PollFd::new(&fd, PollFlags::IN),
@@ -80,8 +80,8 @@ impl Signals {
     }
 }
 
-/// Lets a write that passes the limit on file sizes fail, which by default ends the process.
-pub(super) fn fail_writes_past_the_file_size_limit() -> io::Result<()> {
+/// Makes a write past the limit on file sizes fail; by default it ends the process.
+pub(crate) fn fail_writes_past_the_file_size_limit() -> io::Result<()> {
     if !Ignored::now().contains(SIGXFSZ) {
         flag::register(SIGXFSZ, Arc::default())?;
     }
@@ -93,7 +93,7 @@ pub(super) fn fail_writes_past_the_file_size_limit() -> io::Result<()> {
 struct Ignored(u64);
 
 impl Ignored {
-    /// Those of now; none where the kernel does not tell.
+    /// The signals ignored now; none if the kernel does not tell.
     fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self(mask(&status).unwrap_or(0))
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_readable_descriptor_from_silence() {
+    fn distinguishes_a_readable_descriptor_from_a_signal() {
         let signals = Signals::new().expect("signals");
         let (near, far) = UnixStream::pair().expect("a pair");
         drop(far);

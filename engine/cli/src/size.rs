@@ -1,9 +1,14 @@
 //! Sizes as people write and read them.
 //!
-//! All units are binary, as in QEMU: K, M, G and T stand for KiB, MiB, GiB and
-//! TiB. Neither direction rounds.
+//! All units are binary, as in QEMU: K, M, G and T are KiB, MiB, GiB and TiB. Neither direction
+//! rounds.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use retpath_codec::NameBuf;
 
 const UNITS: [(char, u64); 4] = [
     ('T', 1 << 40),
@@ -12,9 +17,9 @@ const UNITS: [(char, u64); 4] = [
     ('K', 1 << 10),
 ];
 
-/// Shows a number of bytes in the largest unit that divides it: `4 KiB`.
+/// A number of bytes, shown in the largest unit that divides it: `4 KiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Human(pub u64);
+pub(crate) struct Human(pub(crate) u64);
 
 impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,14 +33,14 @@ impl fmt::Display for Human {
     }
 }
 
-/// Reads a size in bytes: `2097152`, `2048K`, `2M`, `2MiB`, `0x200000`.
+/// Parses a size in bytes: `2097152`, `2048K`, `2M`, `2MiB`, `0x200000`.
 ///
 /// # Errors
 ///
-/// The text is no such size, or 2^64 bytes and more; the error says what was
-/// expected.
-pub fn parse(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no size: write bytes or a unit, as in 2097152, 2M or 2MiB");
+/// The text is not such a size, or it is 2^64 bytes or more.
+pub(crate) fn parse(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("`{text}` is not a size: give bytes or a unit, as in 2097152, 2M or 2MiB");
     let text = text.trim();
     if let Some(hex) = text.strip_prefix("0x") {
         // `from_str_radix` would take a sign.
@@ -63,6 +68,52 @@ pub fn parse(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is more than 2^64 - 1 bytes"))
 }
 
+/// The page size of one RAM block, as in `pc.ram=2M`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageSize {
+    /// Name of the block.
+    pub name: NameBuf,
+    /// Size of its host pages in bytes.
+    pub size: u64,
+}
+
+impl PageSize {
+    /// Smallest page size in bytes: QEMU's RAM records use the lower bits for flags.
+    pub const SMALLEST: u64 = 1024;
+
+    /// The parser of `--block-page-size`.
+    pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
+        OsStringValueParser::new().try_map(Self::parse)
+    }
+
+    /// Parses NAME=SIZE. A name consists of bytes, and may contain a `=`.
+    fn parse(arg: OsString) -> Result<Self, String> {
+        let bytes = arg.as_bytes();
+        let equals = bytes.iter().rposition(|byte| *byte == b'=');
+        let equals = equals.ok_or("expected NAME=SIZE, as in pc.ram=2M")?;
+        let (name, size) = (&bytes[..equals], &bytes[equals + 1..]);
+        let name = NameBuf::new(name).map_err(|rule| rule.to_string())?;
+        let size = parse(&OsStr::from_bytes(size).to_string_lossy())?;
+        if !size.is_power_of_two() || size < Self::SMALLEST {
+            let least = Self::SMALLEST;
+            return Err(format!(
+                "a page size must be a power of two and at least {least}, not {size}"
+            ));
+        }
+        Ok(Self { name, size })
+    }
+}
+
+/// The page sizes that were given, the last one of each block.
+pub(crate) fn last_of_each(given: &[PageSize]) -> Vec<PageSize> {
+    let mut sizes: Vec<PageSize> = Vec::new();
+    for one in given {
+        sizes.retain(|known| known.name != one.name);
+        sizes.push(one.clone());
+    }
+    sizes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_size() {
+    fn refuses_text_that_is_not_a_size() {
         // MB could mean 10^6 bytes; the sizes of migrations are binary.
         for text in [
             "", "M", "-1", "+1", "2MB", "2.5M", "2MiBs", "0x", "0x+1", "0xg", "x", "1e3",

@@ -1,81 +1,72 @@
 //! `retpath verify`: compares an image with its digests.
-//!
-//! Exit code 0 if the image is whole, 1 if it is not or cannot be checked, 2 for wrong usage.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use retpath_image::{Difference, Error as ImageError, Verified, verify};
 use serde_json::{Value, json};
+use tracing::info;
 
-use super::signals::Signals;
-use super::size::Human;
-use super::{Format, output};
-use retpath_image::{Difference, Error, Verified, verify};
+use crate::exit::{self, Error, Exit};
+use crate::progress::Progress;
+use crate::signals::Signals;
+use crate::size::Human;
+use crate::{Format, output};
 
-const HELP: &str = "\
-Every byte is read and compared with the digests that were made with the image. The image
-is only read, and may be served at the same time.
-
-Exit codes:
-  0  the image is whole
-  1  it is not, or it cannot be checked; each line says which file, where and why
-  2  the command was called wrongly";
+fn after_help() -> String {
+    exit::help(
+        "  retpath verify vm\n  retpath verify --format json vm",
+        "the image is intact",
+        "the image differs, or cannot be checked; each line says which file, where and why",
+    )
+}
 
 /// Command line of `retpath verify`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = HELP)]
-pub struct Args {
-    /// The image's folder.
+#[command(after_help = after_help())]
+pub(crate) struct Args {
+    /// Folder of the image
     #[arg(value_name = "DIR")]
     image: PathBuf,
-    /// How to print the result; json is one object.
+    /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Compares the image and says what differs.
-pub fn run(args: &Args) -> ExitCode {
-    let found = match check(args) {
-        Ok(found) => found,
-        Err(why) => {
-            output::note(format_args!("retpath verify: {why}"));
-            return ExitCode::FAILURE;
-        }
-    };
+/// Compares the image and prints the differences.
+pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
+    let found = check(args)?;
     let text = match args.format {
         Format::Text => text(args, &found),
         Format::Json => format!("{}\n", json(args, &found)),
     };
-    let (done, code) = match found.is_whole() {
-        true => ("the image is whole", ExitCode::SUCCESS),
-        false => ("the image is not whole", ExitCode::FAILURE),
+    let (done, exit) = match found.is_whole() {
+        true => ("the image is intact", Exit::Success),
+        false => ("the image is not intact", Exit::Failure),
     };
     output::print_report("verify", done, &text);
-    code
+    Ok(exit)
 }
 
 fn check(args: &Args) -> Result<Verified, String> {
-    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
-    let bar = bar();
+    let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
+    let mut bar = Progress::new(None, true);
+    info!(image = %args.image.display(), "comparing");
     let mut progress = |done, all| {
-        bar.set_length(all);
-        bar.set_position(done);
+        bar.set_of(done, all);
         !signals.came()
     };
     let found = verify(&args.image, &mut progress);
-    bar.finish_and_clear();
+    bar.clear();
     found.map_err(|error| match error {
-        Error::Stopped => "stopped by a signal; not all of the image was checked".to_owned(),
+        ImageError::Stopped => "stopped by a signal; not all of the image was checked".to_owned(),
         error => error.to_string(),
     })
 }
 
 fn text(args: &Args, found: &Verified) -> String {
-    let image = args.image.display();
+    let (image, id) = (args.image.display(), found.id);
     if found.is_whole() {
-        return format!("{image} is whole; its id is {}\n", found.id);
+        return format!("{image} is intact; its id is {id}\n");
     }
     let lines = found.differences.iter();
     let mut text: String = lines.map(|difference| format!("{difference}\n")).collect();
@@ -83,8 +74,8 @@ fn text(args: &Args, found: &Verified) -> String {
         text += &format!("{} of RAM differ\n", Human(found.different));
     }
     text + &format!(
-        "{image} is not the image that was made, whose id is {}: restore these files from a copy\n",
-        found.id
+        "{image} differs from the image that was made, whose id is {id}: restore these files from a \
+         copy\n"
     )
 }
 
@@ -109,19 +100,4 @@ fn json(args: &Args, found: &Verified) -> Value {
         "different_bytes": found.different,
         "differences": differences.collect::<Value>(),
     })
-}
-
-/// Shown on a terminal.
-fn bar() -> ProgressBar {
-    let target = match io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let template = "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
-    let bar = ProgressBar::with_draw_target(Some(0), target);
-    // A template that does not parse would cost the looks, nothing else.
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

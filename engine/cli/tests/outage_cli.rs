@@ -1,5 +1,5 @@
-//! A link that breaks between `retpath serve` and `retpath receive`: both say so, what to do and that
-//! they go on, also where standard error is no terminal.
+//! A link that breaks between `retpath serve` and `retpath receive`: both report it, what to do, and
+//! the recovery, also where standard error is not a terminal.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn both_sides_say_that_the_link_broke_and_that_they_go_on() {
+fn both_sides_report_a_broken_link_and_the_recovery() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path(), "pc-i440fx-7.2");
     let (socket, out) = (folder.path().join("in"), folder.path().join("copy"));

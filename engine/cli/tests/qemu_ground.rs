@@ -173,7 +173,7 @@ fn saves_a_stream_to_a_file() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn tells_what_is_wrong_with_a_destination() {
+fn reports_what_is_wrong_with_a_destination() {
     let mut source = Qemu::boot(&machine());
     let mut other = Qemu::incoming(&Machine::new(32, Guest::mib(1, 8)));
     source.migrate(&unix(&other.listen()));

@@ -1,4 +1,4 @@
-//! The guest of the QEMU tests does what its source says: a guest that cannot fail proves nothing.
+//! The guest of the QEMU tests works as its source describes: a guest that cannot fail proves nothing.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,7 +145,7 @@ fn shows_every_byte_of_every_block() {
         qemu.physical(end - len, len) == bios,
         "pmemsave shows the same"
     );
-    // The guest does not see these.
+    // The guest does not check these.
     assert!(ram.block("/rom@etc/acpi/rsdp").starts_with(b"RSD PTR "));
     assert!(contains(ram.block("/rom@etc/acpi/tables"), b"APIC"));
     assert!(contains(ram.block("/rom@etc/table-loader"), b"etc/acpi/"));

@@ -45,7 +45,7 @@ fn serve_waits_for_a_qemu_that_does_not_listen_yet() {
     let uri = unix(&qemu.socket());
     let mut served = image.serve(&[&uri], &[]);
     let waits = |line: &str| {
-        line.contains("waiting for up to 60 s")
+        line.contains("retrying for up to 60 s")
             .then(|| line.to_owned())
     };
     let line = served.wait_error(SOON, waits);
@@ -57,7 +57,7 @@ fn serve_waits_for_a_qemu_that_does_not_listen_yet() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn serve_opens_a_preempt_channel_that_qemu_waits_for() {
+fn serve_opens_the_preempt_channel_that_qemu_waits_for() {
     for (kind, early) in types::preempt_orders() {
         let image = Image::saved(&machine().kind(&kind));
         let (mut qemu, _) = image.destination(&[POSTCOPY_PREEMPT]);
@@ -75,7 +75,7 @@ fn serve_opens_a_preempt_channel_that_qemu_waits_for() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn serve_goes_on_without_a_preempt_channel_that_qemu_does_not_want() {
+fn serve_continues_without_a_preempt_channel_that_qemu_closes() {
     for (kind, _) in types::preempt_orders() {
         let image = Image::saved(&machine().kind(&kind));
         let (mut qemu, uri) = image.destination(&[]);
@@ -93,7 +93,7 @@ fn serve_goes_on_without_a_preempt_channel_that_qemu_does_not_want() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn serve_takes_over_from_a_qemu_with_a_preempt_channel_without_the_option() {
+fn serve_resumes_to_a_qemu_with_a_preempt_channel_without_the_option() {
     for (kind, _) in types::preempt_orders() {
         let image = Image::saved(&machine().kind(&kind));
         let (mut qemu, uri) = image.destination(&[POSTCOPY_PREEMPT]);
@@ -111,7 +111,7 @@ fn serve_takes_over_from_a_qemu_with_a_preempt_channel_without_the_option() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn serve_takes_a_switchover_ack_that_it_did_not_wait_for() {
+fn serve_accepts_an_unexpected_switchover_ack() {
     for kind in types::switchover_acks() {
         let image = Image::saved(&machine().kind(&kind));
         let (mut qemu, uri) = image.destination(&[RETURN_PATH, SWITCHOVER_ACK]);
@@ -123,7 +123,7 @@ fn serve_takes_a_switchover_ack_that_it_did_not_wait_for() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn serve_says_that_multifd_is_likely_and_loses_nothing() {
+fn serve_names_multifd_as_the_likely_cause_and_loses_nothing() {
     let image = Image::saved(&machine());
     for preempt in [false, true] {
         // The first release to allow multifd and postcopy-ram at once is 10.1; 8.0 to 10.0 refuse.

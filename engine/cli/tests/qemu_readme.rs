@@ -1,4 +1,4 @@
-//! The walk-throughs in README.md, run as they stand there: four clones of a saved machine, and the
+//! The walk-throughs in README.md, run unchanged: four clones of a saved machine, and the
 //! machine received into an image by postcopy.
 
 use std::env;
@@ -82,7 +82,7 @@ fn wait_for(path: &Path) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn the_walk_throughs_work_as_they_stand() {
+fn runs_the_walk_throughs_of_the_readme() {
     let place = folder();
     let here = place.path();
     let machine = Machine::new(16, Guest::mib(1, 8));
@@ -136,7 +136,7 @@ fn the_walk_throughs_work_as_they_stand() {
         }
         let command = line.strip_prefix("$ ").expect("a command");
         shell.run(command);
-        // What a person's fingers take anyway.
+        // The time that typing takes.
         if command.contains("receive") {
             wait_for(&here.join("in"));
         }

@@ -1,6 +1,6 @@
 //! Records what two QEMUs say to each other, for the corpus and for people:
 //!
-//!     RETPATH_RECORD=FOLDER cargo test -p retpath-engine --test qemu_record -- --ignored
+//!     RETPATH_RECORD=FOLDER cargo test -p retpath --test qemu_record -- --ignored
 //!
 //! leaves `qemu-RELEASE-WHAT.chN.fwd` (source to destination) and `.rp` (back) there, one pair per
 //! connection in the order they were made. Without the variable the recordings are checked and

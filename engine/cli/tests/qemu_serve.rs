@@ -111,7 +111,7 @@ fn continues_a_guest_through_five_cuts_of_both_channels() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn continues_a_guest_through_five_cuts_with_a_preempt_channel_that_was_not_asked_for() {
+fn continues_a_guest_through_five_cuts_with_a_preempt_channel_without_the_option() {
     for (kind, _) in types::preempt_orders() {
         cut(&machine().kind(&kind), &[POSTCOPY_PREEMPT], &[], 12);
     }
@@ -136,7 +136,7 @@ fn boots_four_machines_from_one_image_at_once() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn goes_on_with_the_others_when_one_fails() {
+fn keeps_serving_the_others_when_one_fails() {
     let image = Image::saved(&machine());
     let (mut qemu, uri) = image.destination(&[]);
     let nobody = "unix:/nobody/listens/here";
@@ -176,7 +176,7 @@ fn first_byte(mib: u64) -> [u64; 2] {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn needs_no_more_for_the_first_byte_of_a_larger_machine() {
+fn sends_the_first_page_of_a_larger_machine_as_fast() {
     let [small, large] = [256, 2048].map(first_byte);
     // The larger machine holds 1 GiB; it needs its devices and the pages of a few passes.
     let [limit, held] = [16 << 20, 256 << 20];

@@ -1,5 +1,5 @@
-//! What `retpath serve` says, and leaves behind, when something breaks: whatever it is, the message
-//! tells whose the guest is, and the image can be served again.
+//! Failures of `retpath serve`: the message tells where the guest is, and the image can be served
+//! again.
 
 use std::fs::{self, OpenOptions};
 
@@ -18,7 +18,7 @@ fn machine() -> Machine {
     Machine::new(16, Guest::mib(1, 8))
 }
 
-/// An image, and a QEMU whose guest came out of it and lacks most of its memory.
+/// An image, and a QEMU that was booted from it and lacks most of its memory.
 struct Half {
     image: Image,
     qemu: Qemu,
@@ -31,7 +31,7 @@ impl Half {
         let image = Image::saved(&machine());
         let (qemu, _) = image.destination(&[]);
         let relay = Relay::new(&qemu.socket());
-        // The sweep takes minutes, if nothing ends it.
+        // The background sweep would take minutes.
         let more = [&["--bandwidth", "64K"], more].concat();
         let served = image.serve(&[&relay.uri()], &more);
         qemu.wait_said(SOON, "go on", |said| said.first());
@@ -43,7 +43,7 @@ impl Half {
         }
     }
 
-    /// Ends `retpath serve` and takes what it says of its only QEMU.
+    /// Ends `retpath serve`; returns its report about its only QEMU.
     fn failure(&mut self) -> Value {
         let status = self.served.wait(SOON);
         assert_eq!(status.code(), Some(1), "{}", self.served);
@@ -65,7 +65,7 @@ fn assert_serves(image: &Image) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_what_is_missing_when_qemu_is_killed() {
+fn reports_the_missing_memory_when_qemu_is_killed() {
     let mut half = Half::start(&["--retry", "1"]);
     half.qemu.program().kill();
     let failure = half.failure();
@@ -79,7 +79,7 @@ fn says_what_is_missing_when_qemu_is_killed() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn another_process_takes_over_from_one_that_was_killed() {
+fn another_process_continues_after_sigkill() {
     let mut half = Half::start(&[]);
     half.served.kill();
     half.qemu.wait_status(&["postcopy-paused"], SOON);
@@ -110,7 +110,7 @@ fn stops_cleanly_when_interrupted() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn one_qemu_that_is_cut_leaves_the_other_alone_whatever_the_outputs_are() {
+fn a_cut_at_one_qemu_does_not_affect_the_other_even_if_no_output_can_be_written() {
     let image = Image::saved(&machine());
     for sink in [Sink::NoReader, Sink::NoTerminal] {
         let ((mut good, one), (bad, two)) = (image.destination(&[]), image.destination(&[]));
@@ -135,7 +135,7 @@ fn one_qemu_that_is_cut_leaves_the_other_alone_whatever_the_outputs_are() {
             links.iter().any(|link| link.back >= 5 * 8).then_some(())
         });
         relay.tear_down();
-        // It fails, but not as a program that panics or aborts.
+        // It fails, without a panic or an abort.
         assert_eq!(served.wait(SOON).code(), Some(1), "{sink:?}");
         good.wait_status(&["completed"], SOON);
         good.wait_healthy(5, SOON);
@@ -144,7 +144,7 @@ fn one_qemu_that_is_cut_leaves_the_other_alone_whatever_the_outputs_are() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn another_process_takes_over_after_sighup() {
+fn another_process_continues_after_sighup() {
     let mut half = Half::start(&[]);
     half.served.signal(Signal::HUP);
     let failure = half.failure();
@@ -158,7 +158,7 @@ fn another_process_takes_over_after_sighup() {
     half.qemu.wait_healthy(10, SOON);
 }
 
-/// A link that one side can still use, but not the other.
+/// A link that only one side can still use.
 fn half_close(way: Way) {
     let mut half = Half::start(&[]);
     half.relay.half_close(0, way);
@@ -174,13 +174,13 @@ fn half_close(way: Way) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn recovers_from_a_link_that_carries_nothing_to_qemu() {
+fn recovers_from_a_link_without_data_to_qemu() {
     half_close(Way::Forward);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn recovers_from_a_link_that_carries_nothing_back() {
+fn recovers_from_a_link_without_return_data() {
     half_close(Way::Back);
 }
 
@@ -219,7 +219,7 @@ fn survives_a_change_of_the_image(harm: fn(&fs::File)) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn a_guest_survives_that_its_image_is_changed_while_it_is_served() {
+fn keeps_a_guest_whose_image_changes_while_it_is_served() {
     for (_, harm) in HARMS {
         survives_a_change_of_the_image(harm);
     }
@@ -227,7 +227,7 @@ fn a_guest_survives_that_its_image_is_changed_while_it_is_served() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn a_guest_never_gets_pages_of_an_image_that_changed_at_rest() {
+fn never_sends_pages_of_an_image_that_changed_at_rest() {
     let image = Image::saved(&machine());
     let before = fs::read(image.ram()).unwrap();
     // In the memory that the guest checks, whatever it has asked for until then.
@@ -249,7 +249,7 @@ fn a_guest_never_gets_pages_of_an_image_that_changed_at_rest() {
     qemu.wait_healthy(10, SOON);
 }
 
-/// What is said of an image that is damaged before it is served; QEMU hears nothing.
+/// The error about an image that is damaged before it is served; nothing is sent to QEMU.
 fn refusal(damage: impl FnOnce(&Image)) -> String {
     let image = Image::saved(&machine());
     damage(&image);
@@ -283,7 +283,7 @@ fn edit(from: &'static str, to: &'static str) -> impl FnOnce(&Image) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn refuses_a_manifest_that_was_edited() {
+fn refuses_an_edited_manifest() {
     let errors = refusal(edit("retpath-image", "another-image"));
     assert!(errors.contains("\"format\""), "{errors}");
     let errors = refusal(edit("16777216", "16777217"));
@@ -296,7 +296,7 @@ fn refuses_a_manifest_that_was_edited() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn does_not_take_a_fresh_qemu_for_one_to_be_resumed() {
+fn does_not_resume_to_a_fresh_qemu() {
     let image = Image::saved(&machine());
     let (mut qemu, uri) = image.destination(&[]);
     let mut served = image.serve(&[&uri], &["--resume", &image.id(), "--retry", "1"]);
@@ -306,7 +306,7 @@ fn does_not_take_a_fresh_qemu_for_one_to_be_resumed() {
     qemu.program().wait(SOON);
 }
 
-/// What becomes of a QEMU that was started as another machine.
+/// Serves to a QEMU that was started as another machine.
 fn misfit(other: &Machine) -> (Value, String) {
     let image = Image::saved(&machine());
     let mut qemu = Qemu::incoming(other);
@@ -323,7 +323,7 @@ fn misfit(other: &Machine) -> (Value, String) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_that_nothing_is_lost_when_the_machine_does_not_fit() {
+fn reports_that_nothing_is_lost_when_the_machine_differs() {
     let (_, kind) = types::types()
         .into_iter()
         .rev()

@@ -93,7 +93,7 @@ fn sends_half_a_huge_page_again_where_the_link_was_cut() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_that_nothing_is_lost_where_page_sizes_differ() {
+fn reports_that_nothing_is_lost_when_page_sizes_differ() {
     let Some(_pool) = Pool::reserve(memory::Backing::Huge2M, PAGES) else {
         return;
     };

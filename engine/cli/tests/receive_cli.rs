@@ -1,5 +1,5 @@
-//! `retpath receive`, run as a user runs it, with a recorded source: one that stops to listen at the
-//! moment that a test chooses.
+//! `retpath receive` as a user meets it, with a recorded source that stops reading at the moment that
+//! a test chooses.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -28,7 +28,7 @@ fn connected(folder: &TempDir, more: &[&str]) -> (Program, UnixStream) {
     (receiver, source)
 }
 
-/// `retpath receive`, and a source that has sent everything but the end, and heard every PONG.
+/// `retpath receive`, and a source that has sent everything but the end, and read every PONG.
 struct Nearly {
     receiver: Program,
     source: UnixStream,
@@ -55,18 +55,18 @@ impl Nearly {
         self.folder.path().join("image")
     }
 
-    /// The image is whole, and standard error says that its source does not know.
+    /// Asserts that the image is complete, and that a warning says that its source may not know.
     fn assert_warned(&mut self) {
         self.receiver.wait_success(SOON);
         let errors = self.receiver.errors();
-        assert!(errors.contains("with everything received"), "{errors}");
+        assert!(errors.contains("after everything was received"), "{errors}");
         assert!(errors.contains("end one of the two"), "{errors}");
         Image::open(&self.out()).expect("a whole image");
     }
 }
 
 #[test]
-fn tells_the_source_once_the_image_is_there() {
+fn tells_the_source_once_the_image_exists() {
     let mut nearly = Nearly::start();
     assert!(!nearly.out().exists());
     nearly.source.write_all(&nearly.end).expect("it reads");
@@ -80,7 +80,7 @@ fn tells_the_source_once_the_image_is_there() {
 }
 
 #[test]
-fn says_so_when_the_source_stops_listening_before_it_is_told() {
+fn warns_when_the_source_stops_reading_before_shut() {
     let mut nearly = Nearly::start();
     nearly.source.shutdown(Shutdown::Read).expect("half");
     nearly.source.write_all(&nearly.end).expect("it reads");
@@ -88,7 +88,7 @@ fn says_so_when_the_source_stops_listening_before_it_is_told() {
 }
 
 #[test]
-fn says_so_when_the_source_closes_before_it_is_told() {
+fn warns_when_the_source_closes_before_shut() {
     let mut nearly = Nearly::start();
     nearly.source.shutdown(Shutdown::Read).expect("half");
     nearly.source.write_all(&nearly.end).expect("it reads");
@@ -99,10 +99,10 @@ fn says_so_when_the_source_closes_before_it_is_told() {
 /// Asks for the received bitmap of `pc.ram`, as a source does first in a recovery.
 const RECV_BITMAP: &[u8] = b"\x08\0\x0a\0\x07\x06pc.ram";
 
-/// For QEMU, SHUT(1) in a recovery is one more broken link: it pauses again, and its guest runs
-/// nowhere without what was received.
+/// For QEMU, SHUT(1) in a recovery is another broken link: it pauses again, and its guest needs the
+/// received pages to run.
 #[test]
-fn keeps_what_it_received_when_stopped_during_a_recovery() {
+fn keeps_received_data_when_stopped_during_a_recovery() {
     if is_ignored(Signal::TERM) {
         return;
     }
@@ -191,7 +191,7 @@ fn cut(return_path: bool, more: &[&str]) -> (Program, TempDir) {
 }
 
 #[test]
-fn takes_no_closed_link_for_the_end_of_an_old_machine_type() {
+fn does_not_accept_a_closed_link_as_the_end_of_an_old_machine_type() {
     let (mut receiver, folder) = cut(false, &[]);
     assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
     let errors = receiver.errors();
@@ -201,7 +201,7 @@ fn takes_no_closed_link_for_the_end_of_an_old_machine_type() {
 }
 
 #[test]
-fn takes_an_unproven_end_when_asked_to_and_says_so() {
+fn accepts_an_unproven_end_with_the_option_and_reports_it() {
     let (mut receiver, folder) = cut(false, &["--accept-unproven-end"]);
     receiver.wait_success(SOON);
     let output = receiver.output();
@@ -210,12 +210,15 @@ fn takes_an_unproven_end_when_asked_to_and_says_so() {
     assert!(image.manifest().unproven_end);
 }
 
-/// A source that is done waits for SHUT before it closes.
+/// A source that has sent everything waits for SHUT before it closes.
 #[test]
-fn takes_no_closed_link_for_the_end_of_a_source_with_a_return_path() {
+fn does_not_accept_a_closed_link_as_the_end_with_a_return_path() {
     let (mut receiver, folder) = cut(true, &["--accept-unproven-end"]);
     assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
     let errors = receiver.errors();
-    assert!(errors.contains("before the migration was over"), "{errors}");
+    assert!(
+        errors.contains("before the migration was complete"),
+        "{errors}"
+    );
     assert!(!folder.path().join("image").exists());
 }

@@ -1,5 +1,4 @@
-//! `retpath serve` with a changed image: no wrong byte is sent, the message says what to do, and doing
-//! that works.
+//! `retpath serve` with a changed image: no wrong byte is sent, and the advice in the message works.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,14 +16,14 @@ use retpath_support::qemu::stream::Ram;
 use retpath_support::small_image::{PAGE, PAGES, RAM, make};
 use tempfile::TempDir;
 
-/// A bandwidth with which the image takes minutes.
+/// A bandwidth at which the image takes minutes.
 const SLOW: &str = "64K";
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are text")
 }
 
-/// An image, and what its RAM was when it was made.
+/// An image, and its RAM when it was made.
 struct Made {
     folder: TempDir,
     image: PathBuf,
@@ -43,7 +42,7 @@ impl Made {
         self.image.join(RAM)
     }
 
-    /// Puts the bytes back into the file that is there.
+    /// Restores the bytes of the existing file.
     fn restore(&self) {
         fs::write(self.path(), &self.ram).expect("ours");
     }
@@ -64,7 +63,7 @@ impl Made {
     }
 }
 
-/// What `serve` says that the image's id is.
+/// The image's id, as `serve` prints it.
 fn id_of(served: &Program) -> String {
     served.wait_error(SOON, |line| {
         line.split_once("has the id ").map(|(_, id)| id.to_owned())
@@ -110,7 +109,7 @@ impl Half {
         }
     }
 
-    /// Changes the image's file. All that `serve` can see of it is what is left in the end.
+    /// Changes the image's file; `serve` can only see the result.
     fn harm(&mut self, harm: fn(&fs::File)) {
         let path = self.made.path();
         self.served.stopped(|| do_harm(&path, harm));
@@ -123,7 +122,7 @@ impl Half {
         report(&self.served)["destinations"][0]["failure"].clone()
     }
 
-    /// Takes the migration up with another `serve`.
+    /// Resumes the migration with another `serve`.
     fn resume(&mut self, id: &str) {
         self.relay.wait(SOON, "the end of the last link", |links| {
             links.iter().all(|link| link.closed).then_some(())
@@ -146,7 +145,7 @@ impl Half {
 }
 
 #[test]
-fn an_image_that_changes_while_it_is_served_is_resumed_once_it_is_put_back() {
+fn resumes_once_a_changed_image_is_restored() {
     for (what, harm) in HARMS {
         let mut half = Half::start(SLOW, &[]);
         let id = id_of(&half.served);
@@ -177,9 +176,9 @@ fn an_image_that_changes_while_it_is_served_is_resumed_once_it_is_put_back() {
 }
 
 #[test]
-fn pages_that_changed_at_rest_are_refused() {
+fn refuses_pages_that_changed_at_rest() {
     let made = Made::new();
-    // Far behind what is sent before they are.
+    // Far after the pages that are sent by then.
     flip(&made.path(), &[500, 766]);
     let mut half = Half::of(made, "0", &[]);
     let failure = half.failure();
@@ -195,14 +194,14 @@ fn pages_that_changed_at_rest_are_refused() {
 }
 
 #[test]
-fn an_image_is_served_to_its_end_when_it_is_deleted_meanwhile() {
+fn serves_an_image_that_is_deleted_meanwhile() {
     let mut half = Half::start("4M", &[]);
     fs::remove_dir_all(&half.made.image).expect("ours");
     half.assert_complete();
 }
 
 #[test]
-fn resumes_only_from_the_image_that_was_served() {
+fn resumes_only_from_the_served_image() {
     let made = Made::new();
     let other = "0123456789abcdef0123456789abcdef";
     for wrong in [other, "none"] {
@@ -228,7 +227,7 @@ fn resumes_only_from_the_image_that_was_served() {
 }
 
 #[test]
-fn an_image_without_digests_is_served_and_resumed() {
+fn serves_and_resumes_an_image_without_digests() {
     let made = Made::new();
     strip(&made.image);
     let mut half = Half::of(made, SLOW, &[]);
@@ -246,7 +245,7 @@ fn an_image_without_digests_is_served_and_resumed() {
 }
 
 #[test]
-fn without_digests_changes_are_noticed_all_the_same() {
+fn detects_changes_without_digests() {
     for (what, harm) in HARMS {
         let mut half = Half::start(SLOW, &["--no-verify"]);
         half.harm(harm);
@@ -288,10 +287,10 @@ fn cut_after(made: &Made, moment: u64) {
     assert_eq!(read.expect("pages"), sent.len());
     assert_eq!(sent.len(), usize::try_from(moment).expect("small"));
     let file = fs::File::options().write(true).open(made.path());
-    // Somewhere in front of, among or behind the pages that are being sent.
+    // Before, among or after the pages that are being sent.
     let len = moment * 7919 % (PAGES / 4 * PAGE);
     file.and_then(|file| file.set_len(len)).expect("ours");
-    // What is in the socket, until `serve` closes it.
+    // The rest in the socket, until `serve` closes it.
     let _ = stream.read_to_end(&mut sent);
     let status = served.wait(SOON);
     assert_eq!(status.code(), Some(1), "cut at {moment}: {served}");
@@ -306,9 +305,9 @@ fn cut_after(made: &Made, moment: u64) {
 }
 
 #[test]
-fn no_cut_at_any_moment_ends_the_program_or_sends_a_wrong_page() {
+fn survives_truncation_at_any_moment_without_sending_a_wrong_page() {
     const CUTS: u64 = 180;
-    // Less than there is to send, by more than sockets hold.
+    // Less than is to be sent, by more than the capacity of sockets.
     const LAST: u64 = 1 << 20;
     thread::scope(|scope| {
         for worker in 0..3 {
@@ -316,7 +315,7 @@ fn no_cut_at_any_moment_ends_the_program_or_sends_a_wrong_page() {
                 let made = Made::new();
                 for cut in (worker..CUTS).step_by(3) {
                     made.restore();
-                    // Time stamps of files are coarse; the image was not made just now.
+                    // Timestamps of files are coarse, so the image must be older.
                     thread::sleep(Duration::from_millis(20));
                     cut_after(&made, 8192 + cut * (LAST / CUTS));
                 }

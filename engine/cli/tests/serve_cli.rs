@@ -1,5 +1,5 @@
-//! `retpath serve` and `retpath receive`, one at each end: the image that arrives is the one that
-//! was served. And what `serve` refuses before it connects anywhere.
+//! `retpath serve` and `retpath receive`, one at each end: the received image equals the served one.
+//! And command lines and images that `serve` refuses before it connects.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -58,15 +58,15 @@ fn chain(more: &[&str], receive: &[&str], bandwidth: &str) {
 }
 
 #[test]
-fn arrives_as_it_was_served() {
+fn transfers_an_image_unchanged() {
     chain(&[], &[], "0");
 }
 
 #[test]
-fn arrives_as_it_was_served_while_pages_are_asked_for() {
+fn transfers_an_image_unchanged_while_pages_are_requested() {
     chain(&[], &["--touch", "500"], "2M");
     chain(&["--preempt"], &["--touch", "500"], "2M");
-    // Accepted, and of no use any more.
+    // Accepted without effect.
     chain(&["--preempt"], &["--touch", "500", "--preempt"], "2M");
 }
 
@@ -76,7 +76,7 @@ fn serve(args: &[&str]) -> Output {
     command.output().expect("the program starts")
 }
 
-/// What is said about these arguments, and the exit code.
+/// The message about these arguments, and the exit code.
 fn refusal(args: &[&str]) -> (String, Option<i32>) {
     let output = serve(args);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -123,7 +123,7 @@ fn refuses_wrong_usage() {
 }
 
 #[test]
-fn refuses_what_is_no_image() {
+fn refuses_a_folder_that_is_not_an_image() {
     let folder = folder();
     let (errors, code) = refusal(&["--image", text(folder.path()), "--connect", "unix:/a"]);
     assert_eq!(code, Some(1));
@@ -131,7 +131,7 @@ fn refuses_what_is_no_image() {
 }
 
 #[test]
-fn says_that_the_end_of_an_image_is_unproven() {
+fn warns_that_the_end_of_an_image_is_unproven() {
     let folder = folder();
     for unproven in [true, false] {
         let folder = folder.path().join(unproven.to_string());
@@ -147,7 +147,7 @@ fn says_that_the_end_of_an_image_is_unproven() {
 }
 
 #[test]
-fn asks_for_the_release_of_a_machine_type_that_does_not_tell() {
+fn requires_the_release_of_an_unknown_machine_type() {
     let folder = folder();
     let image = make(folder.path(), "pc-q35-rhel9.4.0");
     let args = ["--image", text(&image), "--connect", "unix:/a", "--preempt"];
@@ -175,7 +175,7 @@ fn stops_waiting_for_a_listener_when_it_is_interrupted() {
     let image = make(folder.path(), "pc-i440fx-7.2");
     let args = ["serve", "--image", text(&image)];
     let mut served = Program::retpath(&[&args[..], &["--connect", "unix:/nobody/here"]].concat());
-    let waits = |line: &str| line.contains("waiting for up to 60 s").then_some(());
+    let waits = |line: &str| line.contains("retrying for up to 60 s").then_some(());
     served.wait_error(SOON, waits);
     served.signal(Signal::INT);
     assert_eq!(served.wait(SOON).code(), Some(1), "{served}");
@@ -185,7 +185,7 @@ fn stops_waiting_for_a_listener_when_it_is_interrupted() {
 }
 
 #[test]
-fn says_that_nothing_is_lost_when_nobody_listens() {
+fn reports_that_nothing_is_lost_when_no_qemu_listens() {
     let folder = folder();
     let image = make(folder.path(), "pc-i440fx-7.2");
     let before = fs::metadata(image.join("ram-000-pc.ram.raw")).expect("a file");

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 /// Signals that ask a command to end.
 const ASKING: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP];
 
-/// Those of them that this process has not been told to ignore, and so its children.
+/// The signals of [`ASKING`] that this process, and so its children, does not ignore.
 fn asking() -> impl Iterator<Item = Signal> {
     ASKING.into_iter().filter(|signal| !is_ignored(*signal))
 }
@@ -50,7 +50,7 @@ impl Postcopy {
         }
     }
 
-    /// Sends the end; gives the last word of `receive`.
+    /// Sends the end; returns the last message of `receive`.
     fn end(&mut self) -> [u8; SHUT.len()] {
         self.source.write_all(&self.end).expect("it reads");
         let mut last = [0; SHUT.len()];
@@ -58,7 +58,7 @@ impl Postcopy {
         last
     }
 
-    /// Ends well: the image is there.
+    /// Ends successfully: the image exists.
     fn assert_image(&mut self) {
         assert_eq!(self.end(), SHUT);
         self.receiver.wait_success(SOON);
@@ -66,7 +66,7 @@ impl Postcopy {
     }
 }
 
-/// `retpath receive` behind a shell command, and a connection to it.
+/// `retpath receive` after a shell command, and a connection to it.
 fn connected(folder: &TempDir, before: &str) -> (Program, UnixStream) {
     let (socket, out) = (folder.path().join("in"), folder.path().join("image"));
     let uri = format!("unix:{}", socket.display());
@@ -77,7 +77,7 @@ fn connected(folder: &TempDir, before: &str) -> (Program, UnixStream) {
     (receiver, source)
 }
 
-/// `retpath` behind a shell command, in a process group of its own.
+/// `retpath` after a shell command, in a process group of its own.
 fn shell(before: &str, args: &[&str]) -> Program {
     let mut command = Command::new("sh");
     let script = format!("{before} exec \"$0\" \"$@\"");
@@ -101,7 +101,7 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The folder in which an image is being made has no name yet, but is there.
+/// The temporary folder of an image that is being made.
 fn wait_incomplete(folder: &Path) {
     wait_for(|| {
         let names = fs::read_dir(folder).expect("ours").flatten();
@@ -113,7 +113,7 @@ fn wait_incomplete(folder: &Path) {
 }
 
 #[test]
-fn the_first_signal_in_postcopy_gives_the_guest_back() {
+fn the_first_signal_in_postcopy_returns_the_guest() {
     for signal in asking() {
         let mut postcopy = Postcopy::start("");
         postcopy.receiver.signal(signal);
@@ -153,7 +153,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn goes_on_after_it_was_stopped_and_continued() {
+fn continues_after_sigtstp_and_sigcont() {
     let mut postcopy = Postcopy::start("");
     postcopy.receiver.signal(Signal::TSTP);
     let stat = format!("/proc/{}/stat", postcopy.receiver.id());
@@ -171,7 +171,7 @@ fn goes_on_after_it_was_stopped_and_continued() {
 }
 
 #[test]
-fn the_next_process_takes_over_the_socket_of_one_that_was_killed() {
+fn replaces_the_socket_of_a_killed_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let uri = format!("unix:{}", folder.path().join("in").display());
     let out = folder.path().join("image");
@@ -184,7 +184,7 @@ fn the_next_process_takes_over_the_socket_of_one_that_was_killed() {
     killed.kill();
     let next = Program::retpath(&args);
     listens(&next);
-    // That one is alive.
+    // The other process is alive.
     let mut third = Program::retpath(&args);
     assert_eq!(third.wait(SOON).code(), Some(1), "{third}");
     let errors = third.errors();
@@ -196,7 +196,7 @@ fn the_next_process_takes_over_the_socket_of_one_that_was_killed() {
 }
 
 #[test]
-fn import_ends_on_a_silent_pipe() {
+fn import_can_be_interrupted_on_a_silent_pipe() {
     for signal in asking() {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("image");
@@ -220,7 +220,7 @@ fn import_ends_on_a_silent_pipe() {
 }
 
 #[test]
-fn import_ends_while_a_named_pipe_has_no_writer() {
+fn import_can_be_interrupted_while_a_named_pipe_has_no_writer() {
     let folder = tempfile::tempdir().expect("a folder");
     let (pipe, out) = (folder.path().join("pipe"), folder.path().join("image"));
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
@@ -286,7 +286,7 @@ fn wait_caught(program: &Program, signal: Signal) {
 }
 
 #[test]
-fn serve_ends_while_it_waits_to_connect() {
+fn serve_can_be_interrupted_while_it_connects() {
     for signal in asking() {
         let folder = tempfile::tempdir().expect("a folder");
         let image = make(folder.path(), "pc-i440fx-7.2");
@@ -304,7 +304,7 @@ fn serve_ends_while_it_waits_to_connect() {
 }
 
 #[test]
-fn serve_says_where_the_guest_is_after_sighup() {
+fn serve_reports_the_place_of_the_guest_after_sighup() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path(), "pc-i440fx-7.2");
     let (socket, out) = (folder.path().join("in"), folder.path().join("copy"));
@@ -327,7 +327,7 @@ fn serve_says_where_the_guest_is_after_sighup() {
 const SMALL_FILES: &str = "ulimit -f 100;";
 
 #[test]
-fn a_write_past_the_limit_on_file_sizes_is_like_a_full_disk() {
+fn treats_the_limit_on_file_sizes_like_a_full_disk() {
     // Refused when the block is announced, while its source still runs the guest.
     let folder = tempfile::tempdir().expect("a folder");
     let (mut receiver, mut source) = connected(&folder, SMALL_FILES);
@@ -345,7 +345,8 @@ fn a_write_past_the_limit_on_file_sizes_is_like_a_full_disk() {
     assert_eq!(import.wait(SOON).code(), Some(1), "{import}");
     assert!(import.errors().contains("ulimit -f"), "{import}");
 
-    let mut demo = shell(SMALL_FILES, &["demo", "--size", "4M"]);
+    let huge = ["demo", "--size", "4M", "--page-size", "2M"];
+    let mut demo = shell(SMALL_FILES, &huge);
     assert_eq!(demo.wait(SOON).code(), Some(1), "{demo}");
     assert!(demo.errors().contains("File too large"), "{demo}");
 }

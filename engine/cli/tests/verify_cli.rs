@@ -1,4 +1,4 @@
-//! `retpath verify`, run as a user runs it.
+//! `retpath verify` as a user meets it.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,7 +14,7 @@ fn verify(image: &Path, more: &[&str]) -> Output {
     command.output().expect("the program starts")
 }
 
-/// Verifies an image that is not whole; what is said of it.
+/// Verifies a damaged image; returns the report.
 fn complaint(image: &Path) -> String {
     let output = verify(image, &[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -23,14 +23,14 @@ fn complaint(image: &Path) -> String {
 }
 
 #[test]
-fn an_image_that_was_just_made_is_whole() {
+fn verifies_an_image_that_was_just_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path(), "pc-i440fx-7.2");
     let output = verify(&image, &[]);
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("is whole; its id is "), "{said}");
+    assert!(said.contains("is intact; its id is "), "{said}");
 
     let output = verify(&image, &["--format", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -40,7 +40,7 @@ fn an_image_that_was_just_made_is_whole() {
 }
 
 #[test]
-fn a_copy_has_the_same_id_and_another_image_another_one() {
+fn copies_share_an_id_and_other_images_do_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let [one, other] = ["pc-i440fx-7.2", "pc-i440fx-7.1"].map(|machine| {
         let place = folder.path().join(machine);
@@ -63,7 +63,7 @@ fn a_copy_has_the_same_id_and_another_image_another_one() {
 }
 
 #[test]
-fn says_which_bytes_of_ram_differ() {
+fn names_the_bytes_of_ram_that_differ() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path(), "pc-i440fx-7.2");
     // In one piece, in its neighbour, far away, and in a hole.
@@ -93,7 +93,7 @@ fn says_which_bytes_of_ram_differ() {
 }
 
 #[test]
-fn notices_every_harm() {
+fn detects_every_kind_of_damage() {
     for (what, harm) in HARMS {
         let folder = tempfile::tempdir().expect("a folder");
         let image = make(folder.path(), "pc-i440fx-7.2");
@@ -103,11 +103,11 @@ fn notices_every_harm() {
     }
 }
 
-/// A change of a file in an image, and what is said of it.
+/// A change of a file in an image, and the expected report.
 type Change = (&'static str, fn(&Path), &'static str);
 
 #[test]
-fn notices_a_change_of_every_file() {
+fn detects_a_change_of_every_file() {
     let harms: [Change; 7] = [
         (
             "device-state.bin",
@@ -156,7 +156,7 @@ fn notices_a_change_of_every_file() {
 }
 
 #[test]
-fn goes_on_behind_a_file_that_differs() {
+fn verifies_the_files_after_one_that_differs() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path(), "pc-i440fx-7.2");
     flip_last(&image.join("device-state.bin"));
@@ -169,7 +169,7 @@ fn goes_on_behind_a_file_that_differs() {
 }
 
 #[test]
-fn says_so_when_an_image_has_no_digests_or_is_none() {
+fn reports_an_image_without_digests_and_a_folder_without_an_image() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path(), "pc-i440fx-7.2");
     strip(&image);
@@ -196,7 +196,7 @@ fn edit(path: &Path, from: &str, to: &str) {
 }
 
 #[test]
-fn a_reformatted_manifest_is_the_same_one() {
+fn verifies_a_reformatted_manifest() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = make(folder.path(), "pc-i440fx-7.2");
     let path = image.join("manifest.json");

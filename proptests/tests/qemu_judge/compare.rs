@@ -33,14 +33,14 @@ const NOTES: [(&str, &str, &str); 15] = [
 
 const AFTER_SHUT: &str = "Any byte after this message.";
 const EARLY_SHUT: &str = "A value of 0 before everything has been sent.";
-const NUL: &str = "A NUL byte inside the block name.";
+const NUL: &str = "A NUL byte in the block name.";
 const ZERO: &str = "A length of 0.";
 const NAME_LENGTH: &str = "A payload length that is not 1 + the name's length.";
 const TAIL: &str = "A bit set beyond the block's last page.";
-const NEVER_SENT: &str = "A page that has not been sent, or a part of a host page.";
-const UNASKED: &str = "A block that was not asked for, or a second bitmap of one that was.";
+const NEVER_SENT: &str = "A bit for a page that has not been sent, or for a part of a host page.";
+const UNASKED: &str = "A block that was not requested, or a second bitmap of the same block.";
 const NO_RECOVERY: &str = "The message outside recovery.";
-const SECOND: &str = "A second one.";
+const SECOND: &str = "One that is not awaited.";
 
 /// Compares the verdicts on the same bytes.
 ///

@@ -169,7 +169,7 @@ const SHUT: Message = Message {
             "QEMU accepts it at any time: it stops reading and continues to send.",
         ),
         Refusal::lax(
-            "Any byte behind this message.",
+            "Any byte after this message.",
             "QEMU has stopped reading and does not notice.",
         ),
     ],

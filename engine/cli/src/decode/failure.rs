@@ -1,28 +1,29 @@
-//! What can go wrong, and what to do about it: always one line.
+//! Why a recording was not decoded to its end, and what to try: always one line.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::ExitCode;
 
 use retpath_codec::wire::{ram, section};
 use retpath_codec::{DecodeError, Rule};
 
-use super::{Dialect, Kind, MAGIC, Options, input, text};
+use super::{Dialect, Kind, MAGIC, Options, text};
+use crate::is_stdin;
 
-/// Why a recording has not been decoded to its end.
+/// Why a recording was not decoded to its end.
 #[derive(Debug)]
 pub enum Failure {
-    /// There is nothing in it.
+    /// The recording is empty.
     Empty,
-    /// It is malformed or cut short.
+    /// The recording is malformed or cut short.
     Bytes {
         /// Where and why.
         error: DecodeError,
         /// What to try.
         hint: Option<&'static str>,
     },
-    /// It cannot be read.
+    /// The recording cannot be read.
     Read(io::Error),
     /// The report cannot be written.
     Write(io::Error),
@@ -33,23 +34,22 @@ impl Failure {
         Failure::Bytes { error, hint: None }
     }
 
-    /// Whether the reader of the report has gone, as `head` does when it has
-    /// seen enough.
+    /// Whether the reader of the report closed it, as `head` does.
     pub fn is_closed_output(&self) -> bool {
         matches!(self, Failure::Write(error) if error.kind() == ErrorKind::BrokenPipe)
     }
 
-    /// Adds what to try, for a recording that was decoded as `kind`, of which
-    /// `understood` bytes were fine, and which begins with `start`.
+    /// Adds what to try, for a recording that was decoded as `kind` for `decoded` bytes and begins
+    /// with `start`.
     pub(super) fn hinted(
         mut self,
         kind: Kind,
         options: &Options,
-        understood: u64,
+        decoded: u64,
         start: &[u8],
     ) -> Self {
         if let Failure::Bytes { error, hint } = &mut self {
-            *hint = match understood {
+            *hint = match decoded {
                 0 => Guess::of(start)
                     .filter(|guess| guess.kind() != Some(kind))
                     .map(Guess::hint),
@@ -65,10 +65,10 @@ impl Failure {
 fn option(kind: Kind, dialect: Dialect, error: &DecodeError) -> Option<&'static str> {
     match (dialect, error.message, error.rule) {
         (_, _, Rule::BitmapLimit { .. }) => Some("--max-bitmap sets the limit"),
-        (_, _, Rule::BlockPage { .. }) => Some("set by --block-page-size"),
+        (_, _, Rule::BlockPage { .. }) => Some("--block-page-size gives another size"),
         _ if kind != Kind::ReturnPath => None,
         (Dialect::V7, None, Rule::Unknown { number: 4..=7 }) => {
-            Some("released QEMUs have it: try --dialect qemu")
+            Some("released QEMUs have this message: try --dialect qemu")
         }
         (Dialect::Qemu, Some("REQ_PAGES_ID"), _) if error.rule.is_peer_fault() => {
             Some("if the recording follows the draft of 2015, try --dialect v7")
@@ -77,8 +77,7 @@ fn option(kind: Kind, dialect: Dialect, error: &DecodeError) -> Option<&'static 
     }
 }
 
-/// What a recording looks like that was not understood from its first message
-/// on.
+/// What the start of a recording looks like, if its first message is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guess {
     Forward,
@@ -103,7 +102,7 @@ impl Guess {
             // PONG 1 or SWITCHOVER_ACK open a return path; RECV_BITMAP opens
             // that of a resumed channel.
             [0, 2, 0, 4, ..] | [0, 7, 0, 0, ..] | [0, 5, 0, _, ..] => Guess::ReturnPath,
-            // An offset, the flag PAGE or ZERO, and a name behind it.
+            // An offset, the flag PAGE or ZERO, and a name.
             [0, 0, _, _, _, _, _, flags, name, ..]
                 if matches!(u64::from(*flags), ram::PAGE | ram::ZERO) && *name > 0 =>
             {
@@ -145,13 +144,13 @@ impl Guess {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Empty => f.write_str("nothing to decode: it is empty"),
+            Failure::Empty => f.write_str("the recording is empty"),
             Failure::Bytes { error, hint: None } => write!(f, "{error}"),
             Failure::Bytes {
                 error,
                 hint: Some(hint),
             } => write!(f, "{error}; {hint}"),
-            Failure::Read(error) => write!(f, "cannot read on: {error}"),
+            Failure::Read(error) => write!(f, "cannot read the rest: {error}"),
             Failure::Write(error) => write!(f, "cannot write the report: {error}"),
         }
     }
@@ -167,20 +166,10 @@ impl std::error::Error for Failure {
     }
 }
 
-/// Says on standard error what is wrong with `path`, and passes the exit code
-/// on.
-pub(super) fn complain(path: &Path, what: &dyn fmt::Display, code: ExitCode) -> ExitCode {
-    use std::io::Write;
-    use std::os::unix::ffi::OsStrExt;
-
-    let mut line = b"retpath: ".to_vec();
-    if input::is_stdin(path) {
-        line.extend(b"standard input");
-    } else {
-        line.extend(format!("{}", text::Escaped(path.as_os_str().as_bytes())).as_bytes());
+/// A recording's name in messages. Control characters in it are escaped.
+pub(super) fn name(path: &Path) -> String {
+    match is_stdin(path.as_os_str()) {
+        true => "standard input".to_owned(),
+        false => text::Escaped(path.as_os_str().as_bytes()).to_string(),
     }
-    line.extend(format!(": {what}\n").as_bytes());
-    // Where standard error is closed, the exit code has to do.
-    let _ = io::stderr().write_all(&line);
-    code
 }

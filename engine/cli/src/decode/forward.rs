@@ -1,16 +1,15 @@
-//! The forward stream, event by event: main channel, resumed channel, preempt
-//! channel.
+//! The forward stream, event by event: main channel, resumed channel, preempt channel.
 //!
-//! Device state has no structure here: its pieces, which depend on how the
-//! input is split, become one line with their length. Nothing here fails
-//! except the decoder.
+//! Device state has no structure here. Its pieces depend on how the input is split, so they become
+//! one line with their length. Only the decoder can fail.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::{self, Decoded, Decoder, Event};
 use retpath_codec::{DecodeError, Value};
 
-use super::report::{Fields, Report};
-use super::tally::Tally;
+use super::fields::Fields;
+use super::report::Report;
+use super::summary::Tally;
 use super::text::Escaped;
 use super::{Kind, Options};
 
@@ -22,7 +21,7 @@ pub(super) const WIDTH: usize = 20;
 pub(super) struct Forward {
     decoder: Decoder,
     tally: Tally,
-    /// Bytes without structure, of which more may follow.
+    /// Device state of which more may follow.
     opaque: Option<Opaque>,
 }
 
@@ -55,7 +54,7 @@ impl Forward {
         }
     }
 
-    /// Prints what is whole in `input` and says how many bytes of it that are.
+    /// Prints the complete events in `input`; returns how many bytes they are.
     pub(super) fn feed(&mut self, input: &[u8], report: &mut Report) -> Result<usize, DecodeError> {
         let mut left = input;
         loop {
@@ -70,19 +69,19 @@ impl Forward {
         }
     }
 
-    /// Prints what `left` is, now that nothing follows it.
+    /// Prints the events in `left`, which is the end of the recording.
     pub(super) fn finish(&mut self, left: &[u8], report: &mut Report) -> Result<(), DecodeError> {
         self.decoder.close();
         let taken = self.feed(left, report)?;
         self.decoder.finish(left.get(taken..).unwrap_or_default())
     }
 
-    /// Bytes that have been understood.
+    /// Bytes that have been decoded.
     pub(super) fn bytes(&self) -> u64 {
         self.decoder.offset()
     }
 
-    /// Prints what is left to print, after the last event or an error.
+    /// Prints what follows the last event or an error.
     pub(super) fn close(&mut self, options: &Options, report: &mut Report) {
         self.flush(report);
         if options.summary {
@@ -101,7 +100,7 @@ impl Forward {
             Event::DeviceState { id, bytes } => {
                 return self.opaque(offset, *id, bytes.len(), report);
             }
-            // Its length is in its header, which has its line.
+            // The line of its header has its length.
             Event::DescriptionBytes(_) => return,
             _ => self.flush(report),
         }
@@ -114,7 +113,7 @@ impl Forward {
         }
     }
 
-    /// Adds a piece of device state to the line that it will get.
+    /// Adds a piece of device state to its line.
     fn opaque(&mut self, offset: u64, section: u32, len: usize, report: &mut Report) {
         let more = u64::try_from(len).unwrap_or(u64::MAX);
         if let Some(opaque) = &mut self.opaque
@@ -131,7 +130,7 @@ impl Forward {
         });
     }
 
-    /// Prints the line of device state that has come to its end.
+    /// Prints the line of device state that has ended.
     fn flush(&mut self, report: &mut Report) {
         let Some(opaque) = self.opaque.take() else {
             return;
@@ -167,7 +166,7 @@ impl Forward {
         }
     }
 
-    /// Notes the name of a section, which only its first header has on the wire.
+    /// Notes the name of a section, which only its first piece has on the wire.
     fn name(&self, id: u32, fields: &mut dyn Fields) {
         if let Some(name) = self.tally.name(id) {
             fields.note("name", format_args!("({})", Escaped(name)));

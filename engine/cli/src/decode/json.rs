@@ -5,7 +5,7 @@
 
 use retpath_codec::Value;
 
-use super::report::{Fields, push};
+use super::fields::{Fields, push};
 
 /// An object that is being written.
 pub(super) struct Line<'o> {

@@ -1,125 +1,48 @@
-//! `retpath decode`: prints what a recorded migration channel says.
+//! `retpath decode`: prints the messages of a recorded migration channel.
 //!
-//! [`decode`] is the whole command as a function: bytes from a reader in,
-//! report to a writer out, a verdict back. It neither panics nor exits,
-//! whatever the bytes are, and its memory does not grow with the recording.
-//! [`run`] adds the file, the terminal and the exit code.
+//! [`decode`] is the whole command as a function: it reads bytes from a reader, writes the report to
+//! a writer, and returns whether everything was decoded. It never panics, whatever the bytes are,
+//! and its memory does not grow with the recording. `run` adds the file, the terminal and the exit
+//! code.
 //!
 //! ```text
 //!  reader → Window → Decoding ┬ ReturnPath<D> ┬→ Report → writer
 //!           (buffer)          └ Forward       ┘  (text, JSON, counts)
 //! ```
 
-use std::io::{self, Read, Write};
-use std::process::ExitCode;
+use std::io::{self, IsTerminal, Read, Write};
 
-use clap::ValueEnum;
+use clap::ColorChoice;
 use retpath_codec::wire::section;
-use retpath_codec::{DecodeError, NameBuf, Qemu, V7};
+use retpath_codec::{DecodeError, Qemu, V7};
+use tracing::info;
 
-mod args;
 mod failure;
+mod fields;
 mod forward;
-mod input;
 mod json;
-mod progress;
+mod options;
+mod recording;
 mod report;
 mod return_path;
 mod summary;
-mod tally;
 mod text;
-mod window;
 
-pub use args::Args;
-pub(crate) use args::page_size;
 pub use failure::Failure;
+pub use options::{Args, Dialect, Kind, Options};
 
 pub use crate::Format;
+pub use crate::size::PageSize;
 
+use crate::exit::{Error, Exit};
+use crate::output;
+use crate::progress::Progress;
 use forward::Forward;
-use input::Input;
+use recording::{Recording, Window};
 use report::Report;
 use return_path::ReturnPath;
-use window::Window;
 
-/// How a recording is decoded and printed.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Dialect of a return path.
-    pub dialect: Dialect,
-    /// What the recording is.
-    pub kind: Kind,
-    /// How messages are printed.
-    pub format: Format,
-    /// Print counts instead of messages.
-    pub summary: bool,
-    /// Page sizes of blocks whose pages are not [`Options::DEFAULT_PAGE`].
-    pub page_sizes: Vec<PageSize>,
-    /// Largest received bitmap to accept, in bytes.
-    pub max_bitmap: u64,
-    /// Text with colours.
-    pub colour: bool,
-}
-
-impl Options {
-    /// Page size of blocks that [`Options::page_sizes`] does not name, in
-    /// bytes.
-    pub const DEFAULT_PAGE: u64 = 4096;
-    /// Smallest page size there is, in bytes: QEMU's RAM records need the bits
-    /// below it for flags.
-    pub const SMALLEST_PAGE: u64 = 1024;
-    /// Default of [`Options::max_bitmap`]: a block of 2 TiB with pages of 4 KiB.
-    pub const MAX_BITMAP: u64 = 64 << 20;
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            dialect: Dialect::Qemu,
-            kind: Kind::Auto,
-            format: Format::Text,
-            summary: false,
-            page_sizes: Vec::new(),
-            max_bitmap: Self::MAX_BITMAP,
-            colour: false,
-        }
-    }
-}
-
-/// The page size of one RAM block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageSize {
-    /// Name of the block.
-    pub name: NameBuf,
-    /// Size of its host pages in bytes.
-    pub size: u64,
-}
-
-/// Dialect of a return path. The bytes do not tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Dialect {
-    /// Every released QEMU
-    Qemu,
-    /// The draft of June 2015, which no release spoke
-    V7,
-}
-
-/// What a recording is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// A forward stream if it begins with QEVM, else a return path
-    Auto,
-    /// Destination to source
-    ReturnPath,
-    /// Source to destination, from the beginning
-    Forward,
-    /// Source to destination, after the link broke: no header
-    Resumed,
-    /// The preempt channel: bare RAM records
-    Preempt,
-}
-
-/// First bytes of a forward stream.
+/// Magic number of a forward stream.
 const MAGIC: [u8; 4] = section::MAGIC.to_be_bytes();
 
 /// A recording that is being decoded.
@@ -153,7 +76,7 @@ impl Decoding {
         }
     }
 
-    /// Prints what is whole in `input` and says how much of it that is.
+    /// Prints the complete messages in `input`; returns how many bytes they are.
     fn feed(&mut self, input: &[u8], report: &mut Report) -> Result<usize, DecodeError> {
         match self {
             Decoding::Qemu(path) => path.feed(input, report)?,
@@ -163,7 +86,7 @@ impl Decoding {
         Ok(input.len())
     }
 
-    /// Says that the recording ends behind `left`, which was not taken.
+    /// Ends the recording after `left`, which was not decoded.
     fn finish(&mut self, left: &[u8], report: &mut Report) -> Result<(), DecodeError> {
         match self {
             Decoding::Qemu(path) => path.finish(),
@@ -172,7 +95,7 @@ impl Decoding {
         }
     }
 
-    /// Prints what is left to print, after the last message or an error.
+    /// Prints what follows the last message or an error.
     fn close(&mut self, options: &Options, report: &mut Report) {
         match self {
             Decoding::Qemu(path) => path.close(options, report),
@@ -181,7 +104,7 @@ impl Decoding {
         }
     }
 
-    /// Bytes that have been understood.
+    /// Bytes that have been decoded.
     fn bytes(&self) -> u64 {
         match self {
             Decoding::Qemu(path) => path.bytes(),
@@ -191,14 +114,12 @@ impl Decoding {
     }
 }
 
-/// Decodes everything that `input` yields and prints it to `output`, which is
-/// flushed whenever more input has to be waited for. `progress` is told how
-/// many bytes each read brought.
+/// Decodes all of `input` and prints it to `output`, which is flushed before each wait for input.
+/// `progress` is called with the number of bytes of each read.
 ///
 /// # Errors
 ///
-/// [`Failure`]. All that had been understood by then has been printed, unless
-/// it is printing that failed.
+/// [`Failure`]. What was decoded before has been printed, except after [`Failure::Write`].
 pub fn decode(
     options: &Options,
     input: &mut dyn Read,
@@ -215,21 +136,22 @@ pub fn decode(
         return Err(Failure::Empty);
     }
     let (mut decoding, kind) = Decoding::new(options, window.bytes());
+    info!(?kind, dialect = ?options.dialect, "decoding");
     let mut report = Report::new(options, decoding.width());
-    let verdict = pump(&mut window, &mut decoding, &mut report, output);
-    if let Err(Failure::Write(_)) = verdict {
-        return verdict;
+    let result = pump(&mut window, &mut decoding, &mut report, output);
+    if let Err(Failure::Write(_)) = result {
+        return result;
     }
     decoding.close(options, &mut report);
     write(&mut report, output)?;
-    verdict.map_err(|failure| failure.hinted(kind, options, decoding.bytes(), window.start()))
+    result.map_err(|failure| failure.hinted(kind, options, decoding.bytes(), window.start()))
 }
 
-/// [`decode`] for bytes in memory: the report and the verdict.
+/// Decodes bytes in memory; returns the report and the result of [`decode`].
 pub fn decode_slice(options: &Options, mut bytes: &[u8]) -> (Vec<u8>, Result<(), Failure>) {
     let mut out = Vec::new();
-    let verdict = decode(options, &mut bytes, &mut out, &mut |_| {});
-    (out, verdict)
+    let result = decode(options, &mut bytes, &mut out, &mut |_| {});
+    (out, result)
 }
 
 /// Feeds the decoder until the input ends or something fails.
@@ -253,7 +175,7 @@ fn pump(
     }
 }
 
-/// Passes on what the report holds.
+/// Writes the report so far.
 fn write(report: &mut Report, output: &mut dyn Write) -> Result<(), Failure> {
     if report.out.is_empty() {
         return Ok(());
@@ -264,22 +186,27 @@ fn write(report: &mut Report, output: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Runs the subcommand.
-pub fn run(args: Args) -> ExitCode {
-    let stdout = io::stdout();
-    let options = args.options(input::wants_colour(&stdout));
-    let mut input = match Input::open(&args.path) {
-        Ok(input) => input,
-        Err(error) => return failure::complain(&args.path, &error, ExitCode::from(2)),
-    };
-    let mut progress = progress::Progress::new(input.size, options.summary, &stdout);
-    let mut output = stdout.lock();
-    let verdict = decode(&options, &mut input.file, &mut output, &mut |bytes| {
-        progress.add(bytes)
-    });
+pub(crate) fn run(args: &Args, color: ColorChoice) -> Result<Exit, Error> {
+    let name = failure::name(&args.path);
+    let options = args.options(output::wants_color(color, &io::stdout()));
+    let mut recording = Recording::open(&args.path).map_err(|error| format!("{name}: {error}"))?;
+    // A terminal that shows messages shows no bar.
+    let wants_bar = options.summary || !io::stdout().is_terminal();
+    let mut progress = Progress::new(recording.size, wants_bar);
+    let mut done = 0_u64;
+    let result = decode(
+        &options,
+        &mut recording.file,
+        &mut output::stdout(),
+        &mut |bytes| {
+            done = done.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+            progress.set(done);
+        },
+    );
     progress.clear();
-    match verdict {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
-        Err(failure) => failure::complain(&args.path, &failure, ExitCode::FAILURE),
+    match result {
+        Ok(()) => Ok(Exit::Success),
+        Err(failure) if failure.is_closed_output() => Ok(Exit::Success),
+        Err(failure) => Err(format!("{name}: {failure}").into()),
     }
 }

@@ -1,55 +1,31 @@
-//! What is printed: one line per message, or one summary.
+//! The report: one line per message, or one summary.
 //!
-//! A report is written to memory; nothing here fails or blocks. The caller
-//! empties [`Report::out`] often enough to keep it small.
+//! It is written to memory, so nothing here fails or blocks. The caller empties [`Report::out`]
+//! often enough to keep it small.
 
-use std::fmt;
-
-use retpath_codec::Value;
-
+use super::fields::Fields;
 use super::{Format, Options, json, text};
 
-/// A report in the making.
+/// A report that is being written.
 #[derive(Debug)]
 pub(super) struct Report {
     form: Form,
-    /// Columns that the messages' labels take in text.
+    /// Columns of the messages' labels in text.
     width: usize,
-    /// Whether messages stand inside another one, for the eye.
+    /// Whether messages are inside another one, and so indented.
     pub(super) nested: bool,
-    /// What has been printed and not yet been written.
+    /// The part that has not been written.
     pub(super) out: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Text {
-        colour: bool,
+        color: bool,
     },
     Json,
     /// Only the summary is wanted.
     Silent,
-}
-
-/// Where the fields of a message go.
-pub(super) trait Fields {
-    /// A field of the wire; absent ones are left out.
-    fn put(&mut self, name: &'static str, value: Value<'_>);
-
-    /// A remark for people, which programs can work out themselves.
-    fn note(&mut self, name: &'static str, text: fmt::Arguments<'_>);
-
-    /// Notes which page of `size` bytes an offset is in, and where in it. A
-    /// size of 0 is noted as no page.
-    fn page(&mut self, offset: u64, size: u64) {
-        let (Some(page), Some(into)) = (offset.checked_div(size), offset.checked_rem(size)) else {
-            return;
-        };
-        match into {
-            0 => self.note("page", format_args!("{page}")),
-            _ => self.note("page", format_args!("{page}+{into:#x}")),
-        }
-    }
 }
 
 impl Report {
@@ -58,7 +34,7 @@ impl Report {
             (true, _) => Form::Silent,
             (false, Format::Json) => Form::Json,
             (false, Format::Text) => Form::Text {
-                colour: options.colour,
+                color: options.color,
             },
         };
         Self {
@@ -88,24 +64,12 @@ impl Report {
                 fields(&mut line);
                 line.close();
             }
-            Form::Text { colour } => {
-                let mut line = text::Line::open(
-                    &mut self.out,
-                    colour,
-                    offset,
-                    self.nested,
-                    label,
-                    self.width,
-                );
+            Form::Text { color } => {
+                let mut line =
+                    text::Line::open(&mut self.out, color, offset, self.nested, label, self.width);
                 fields(&mut line);
                 line.close();
             }
         }
     }
-}
-
-/// Appends formatted text.
-pub(super) fn push(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // A Vec takes everything.
-    let _ = std::io::Write::write_fmt(out, text);
 }

@@ -1,13 +1,14 @@
 //! The return path, message by message.
 //!
-//! Generic over the dialect: what a field is, and whether a bitmap follows,
-//! comes from the codec's tables. Nothing here fails except the decoder.
+//! Generic over the dialect: the codec's tables tell what a field is, and whether a bitmap follows.
+//! Only the decoder can fail.
 
 use retpath_codec::bitmap::Bitmap;
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{BlockName, DecodeError, Dialect, NameBuf, Trailer, Value};
 
-use super::report::{Fields, Report};
+use super::fields::Fields;
+use super::report::Report;
 use super::summary::Counts;
 use super::{Options, PageSize};
 
@@ -20,7 +21,7 @@ pub(super) struct ReturnPath<D: Dialect> {
     stream: Stream<D>,
     shown: Shown,
     counts: Counts,
-    /// Bytes that have been understood.
+    /// Bytes that have been decoded.
     bytes: u64,
 }
 
@@ -38,7 +39,7 @@ impl<D: Dialect> ReturnPath<D> {
         }
     }
 
-    /// Prints the messages in `input`, which is taken whole.
+    /// Prints the messages in `input`, all of which is taken.
     pub(super) fn feed(
         &mut self,
         mut input: &[u8],
@@ -61,17 +62,17 @@ impl<D: Dialect> ReturnPath<D> {
         }
     }
 
-    /// Says that the recording ends here.
+    /// Ends the recording.
     pub(super) fn finish(&self) -> Result<(), DecodeError> {
         self.stream.finish()
     }
 
-    /// Bytes that have been understood.
+    /// Bytes that have been decoded.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Prints what is left to print, after the last message or an error.
+    /// Prints what follows the last message or an error.
     pub(super) fn close(&mut self, options: &Options, report: &mut Report) {
         self.shown.bitmap(None, report);
         if options.summary {
@@ -81,13 +82,13 @@ impl<D: Dialect> ReturnPath<D> {
     }
 }
 
-/// What the lines need to know of earlier messages.
+/// What the lines need of earlier messages.
 #[derive(Debug)]
 struct Shown {
     page_sizes: Vec<PageSize>,
-    /// The block that a request without a name means.
+    /// The block of a request without a name.
     block: Option<NameBuf>,
-    /// A message whose bitmap has not arrived: it gets its line with it.
+    /// A message whose bitmap has not arrived; printed together with it.
     pending: Option<Pending>,
 }
 
@@ -146,8 +147,8 @@ impl Shown {
         });
     }
 
-    /// Notes which page of its block a request begins with. A request is for
-    /// one page of the block, unless the caller knows the block's page size.
+    /// Notes the first page of a request. Without a page size from the caller, a request is assumed
+    /// to be for one page.
     fn page(&self, request: Request, fields: &mut dyn Fields) {
         let (Some(start), Some(len)) = (request.start, request.len) else {
             return;
@@ -158,7 +159,7 @@ impl Shown {
             .find(|known| Some(&known.name) == self.block.as_ref());
         let size = match known {
             Some(known) => known.size,
-            None if len.is_power_of_two() && len >= Options::SMALLEST_PAGE => len,
+            None if len.is_power_of_two() && len >= PageSize::SMALLEST => len,
             None => Options::DEFAULT_PAGE,
         };
         fields.page(start, size);

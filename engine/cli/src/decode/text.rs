@@ -1,7 +1,7 @@
-//! Messages as text for people: offset, label, fields, in columns.
+//! Messages as text for people: offset, label and fields, in columns.
 //!
-//! Offsets are hexadecimal, as in a hex dump; lengths have their unit. Bytes
-//! of the stream never reach the terminal as control characters.
+//! Offsets are hexadecimal, as in a hex dump; lengths have a unit. Control characters of the stream
+//! are escaped before they reach the terminal.
 
 use std::fmt;
 
@@ -9,20 +9,20 @@ use anstyle::{AnsiColor, Style};
 use retpath_codec::Value;
 use retpath_codec::command::RangeList;
 
-use super::report::{Fields, push};
+use super::fields::{Fields, push};
 use crate::size::Human;
 
 const OFFSET: Style = Style::new().dimmed();
 const LABEL: Style = AnsiColor::Cyan.on_default().bold();
 const FIELD: Style = Style::new().dimmed();
 
-/// How many discard ranges a line shows.
+/// Number of discard ranges that a line shows.
 const SHOWN_RANGES: usize = 12;
 
 /// A line that is being written.
 pub(super) struct Line<'o> {
     out: &'o mut Vec<u8>,
-    colour: bool,
+    color: bool,
     /// Spaces to write if anything follows.
     gap: usize,
 }
@@ -30,17 +30,13 @@ pub(super) struct Line<'o> {
 impl<'o> Line<'o> {
     pub(super) fn open(
         out: &'o mut Vec<u8>,
-        colour: bool,
+        color: bool,
         offset: u64,
         nested: bool,
         label: &str,
         width: usize,
     ) -> Self {
-        let mut line = Self {
-            out,
-            colour,
-            gap: 0,
-        };
+        let mut line = Self { out, color, gap: 0 };
         line.styled(OFFSET, format_args!("{offset:#012x}"));
         let indent = if nested { 2 } else { 0 };
         line.out.resize(line.out.len() + 2 + indent, b' ');
@@ -54,7 +50,7 @@ impl<'o> Line<'o> {
     }
 
     fn styled(&mut self, style: Style, text: fmt::Arguments<'_>) {
-        if self.colour {
+        if self.color {
             push(self.out, format_args!("{style}{text}{style:#}"));
         } else {
             push(self.out, text);
@@ -68,7 +64,7 @@ impl<'o> Line<'o> {
         self.out.push(b' ');
     }
 
-    /// Leaves room as if what was written from `start` on took `width` columns.
+    /// Pads what was written from `start` on to `width` columns.
     fn column(&mut self, start: usize, width: usize) {
         let taken = self.out.len() - start;
         self.gap = width.saturating_sub(taken) + 2;
@@ -177,7 +173,7 @@ fn separated<T>(
     }
 }
 
-/// Bytes as text: what is not UTF-8 or not printable as an escape.
+/// Bytes as text; invalid UTF-8 and control characters are escaped.
 pub(super) struct Escaped<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {

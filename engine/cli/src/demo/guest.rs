@@ -1,11 +1,10 @@
-//! The destination's guest: memory, and threads that touch it at random as
-//! soon as it runs.
+//! The destination's guest: memory, and threads that touch it in random order as soon as it runs.
 //!
-//! The threads share the pages out: each page is touched once, by one of them,
-//! in an order that follows from the seed. What a thread finds is compared
-//! with the source's memory on the spot: what it waited for must be right the
-//! moment it wakes, not only in the end.
+//! The threads divide the pages among them; each page is touched once. A thread compares what it
+//! finds with the source's memory on the spot: a page must be right when its waiter wakes, not only
+//! at the end.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
@@ -13,87 +12,94 @@ use std::thread::{self, JoinHandle};
 use indicatif::ProgressBar;
 use retpath_codec::BlockName;
 
-use super::compare::{Found, Place};
-use super::held::Held;
-use super::random::{Random, Shuffle};
+use super::content::{Content, Random};
+use super::report::{Compared, Page};
 use super::{TARGET, TARGET_BYTES};
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::Destination;
 use retpath_engine::driver::{DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::Memory;
 use retpath_engine::source::PageSource;
+use tracing::info;
 
-/// Memory that is touched.
-pub(super) struct Touched {
-    world: Arc<World>,
-    threads: u64,
-    seed: u64,
-    running: Vec<JoinHandle<Found>>,
+/// A guest whose memory is touched.
+pub(super) struct TouchedGuest {
+    shared: Arc<Shared>,
+    threads: u16,
+    running: Vec<JoinHandle<Compared>>,
     bar: ProgressBar,
-    /// Why the guest could not be run.
-    failure: Option<String>,
+    /// Why the threads could not be started.
+    failure: Option<io::Error>,
 }
 
-/// What the threads share.
+/// What the threads use.
 #[derive(Debug)]
-struct World {
+struct Shared {
     blocks: Blocks,
     memory: Vec<Arc<Memory>>,
-    held: Arc<Held>,
-    /// Nothing more is to be touched.
+    content: Arc<Content>,
+    /// Target pages, counted through all blocks, in the order in which they are touched.
+    order: Vec<u64>,
+    seed: u64,
+    /// The threads are to end.
     stop: AtomicBool,
-    /// Pages that are missing read as zeros from now on.
+    /// Missing pages read as zeros from now on.
     lost: AtomicBool,
 }
 
-impl Touched {
-    /// Memory of `blocks` that is compared with `held`.
+impl TouchedGuest {
+    /// A guest with `memory` that should receive `content`.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for the order of the pages.
     pub(super) fn new(
         blocks: Blocks,
         memory: Vec<Arc<Memory>>,
-        held: Arc<Held>,
-        (threads, seed): (u64, u64),
+        content: Arc<Content>,
+        (threads, seed): (u16, u64),
         bar: ProgressBar,
-    ) -> Self {
-        Self {
-            world: Arc::new(World {
+    ) -> Result<Self, String> {
+        let order = Random::new(seed, 1).order(blocks.total_pages());
+        Ok(Self {
+            shared: Arc::new(Shared {
                 blocks,
                 memory,
-                held,
+                content,
+                order: order.ok_or("cannot allocate memory for the order of the pages")?,
+                seed,
                 stop: AtomicBool::new(false),
                 lost: AtomicBool::new(false),
             }),
             threads,
-            seed,
             running: Vec::new(),
             bar,
             failure: None,
-        }
+        })
     }
 
-    /// Lets the threads end; says what they found.
+    /// Ends the threads; returns what they found.
     ///
     /// # Errors
     ///
-    /// They could not be started, or one has panicked.
-    pub(super) fn finish(self) -> Result<Found, String> {
-        self.world.stop.store(true, SeqCst);
-        let mut all = Found::default();
+    /// The threads could not be started, or one panicked.
+    pub(super) fn finish(self) -> Result<Compared, String> {
+        self.shared.stop.store(true, SeqCst);
+        let mut all = Compared::default();
         for thread in self.running {
-            all.add(
-                thread
-                    .join()
-                    .map_err(|_| "a touching thread has panicked")?,
-            );
+            all.add(thread.join().map_err(|_| "a touching thread panicked")?);
         }
-        self.failure.map_or(Ok(all), Err)
+        let threads = self.threads;
+        self.failure.map_or(Ok(all), |error| {
+            Err(format!("cannot start {threads} threads: {error}"))
+        })
     }
 
-    fn start(&mut self) -> std::io::Result<()> {
+    fn start(&mut self) -> io::Result<()> {
         for number in 0..self.threads {
-            let world = Arc::clone(&self.world);
-            let (count, seed) = (self.threads, self.seed);
-            let touch = move || world.touch(number, count, seed);
+            let shared = Arc::clone(&self.shared);
+            let count = self.threads;
+            let touch = move || shared.touch(number, count);
             let name = format!("touch {number}");
             let thread = thread::Builder::new().name(name).stack_size(128 << 10);
             self.running.push(thread.spawn(touch)?);
@@ -102,42 +108,40 @@ impl Touched {
     }
 }
 
-impl World {
-    /// Touches every `count`-th page of the order, from number `first` on.
-    fn touch(&self, first: u64, count: u64, seed: u64) -> Found {
-        let pages = self.blocks.total_pages();
-        let order = Shuffle::new(pages, seed);
-        let mut random = Random::new(seed, 5 + first);
-        let step = usize::try_from(count).unwrap_or(usize::MAX);
-        let mut found = Found::default();
-        let mut bytes = vec![0; TARGET_BYTES];
-        for at in (first..pages).step_by(step) {
+impl Shared {
+    /// Touches every `count`-th page of the order, beginning with number `first`.
+    fn touch(&self, first: u16, count: u16) -> Compared {
+        let mut random = Random::new(self.seed, 5 + u64::from(first));
+        let mine = self.order.iter().skip(first.into());
+        let mut found = Compared::default();
+        let mut bytes = [0; TARGET_BYTES];
+        for number in mine.step_by(count.into()) {
             if self.stop.load(SeqCst) {
                 break;
             }
-            let Some(place) = self.place(order.number(at)) else {
+            let Some(page) = self.page(*number) else {
                 break;
             };
-            let memory = &self.memory[place.block];
-            let at = place.offset + random.below(TARGET);
-            let read = memory.touch(at).map(drop);
-            let read = read.and_then(|()| memory.read(place.offset, &mut bytes));
-            let want = self.held.lend(place.block, place.offset, TARGET_BYTES);
-            let same = read.is_ok() && want == Some(&bytes[..]);
+            let memory = &self.memory[page.block];
+            let touched = memory.touch(page.offset + random.below(TARGET)).map(drop);
+            let read = touched.and_then(|()| memory.read(page.offset, &mut bytes));
+            let sent = &self.content.memory;
+            let want = sent.lend(page.block, page.offset, TARGET_BYTES);
+            let is_same = read.is_ok() && want == Some(&bytes[..]);
             if self.lost.load(SeqCst) {
                 break;
             }
-            found.page(place, same);
+            found.page(page, is_same);
         }
         found
     }
 
-    /// Where a target page is, counted through all blocks.
-    fn place(&self, number: u64) -> Option<Place> {
+    /// The place of a target page that is counted through all blocks.
+    fn page(&self, number: u64) -> Option<Page> {
         let mut offset = number * TARGET;
         for (block, Block { len, .. }) in self.blocks.iter().enumerate() {
             if offset < *len {
-                return Some(Place { block, offset });
+                return Some(Page { block, offset });
             }
             offset -= len;
         }
@@ -145,20 +149,18 @@ impl World {
     }
 }
 
-impl DestinationHandler for Touched {
+impl DestinationHandler for TouchedGuest {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
-        let id = self.world.blocks.find(block.name.name());
-        let memory = id.and_then(|id| self.world.memory.get(id));
+        let id = self.shared.blocks.find(block.name.name());
+        let memory = id.and_then(|id| self.shared.memory.get(id));
         memory
             .map(|memory| Some(Arc::clone(memory)))
-            .ok_or_else(|| format!("no memory was made for RAM block {}", block.name).into())
+            .ok_or_else(|| format!("unknown RAM block {}", block.name).into())
     }
 
     fn run(&mut self) {
-        if let Err(error) = self.start() {
-            let threads = self.threads;
-            self.failure = Some(format!("{threads} threads cannot be started: {error}"));
-        }
+        info!("the guest runs");
+        self.failure = self.start().err();
     }
 
     fn progress(&mut self, core: &Destination) {
@@ -174,8 +176,8 @@ impl DestinationHandler for Touched {
     }
 
     fn failed(&mut self, _: &RunError) -> bool {
-        // Before the memory is let go, so that whoever wakes then knows.
-        self.world.lost.store(true, SeqCst);
+        // Set before missing pages read as zeros, so that a waking thread sees it.
+        self.shared.lost.store(true, SeqCst);
         true
     }
 }

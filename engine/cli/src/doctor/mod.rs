@@ -1,44 +1,47 @@
 //! `retpath doctor`: prints a [`Report`].
-//!
-//! Exit code 0 if userfaultfd can be opened in some way, else 1.
 
 use std::fmt::Write;
-use std::process::ExitCode;
 
+use retpath_engine::uffd::{Features, Route};
 use serde_json::{Value, json};
 
-use super::{Format, output};
+use crate::exit::{self, Error, Exit};
+use crate::size::Human;
+use crate::{Format, lost_report, output};
+
 mod report;
 
-use report::bytes;
-pub use report::{Lack, Limit, Pool, Reach, Report};
-use retpath_engine::uffd::{Features, Route};
+use report::{Limit, Reach, Report};
+
+fn after_help() -> String {
+    exit::help(
+        "  retpath doctor\n  retpath doctor --format json",
+        "userfaultfd serves all faults for this user",
+        "userfaultfd serves only faults of user code, or none; the report says how to change that",
+    )
+}
 
 /// Command line of `retpath doctor`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// How to print it; json is one object.
+#[command(after_help = after_help())]
+pub(crate) struct Args {
+    /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// Looks around and prints what it finds.
-pub fn run(args: Args) -> ExitCode {
+/// Examines the machine and prints the report.
+pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let report = Report::gather();
     let text = match args.format {
         Format::Text => text(&report),
         Format::Json => format!("{}\n", json(&report)),
     };
-    if let Err(error) = output::print(&text) {
-        output::note(format_args!(
-            "retpath doctor: cannot write to standard output: {error}"
-        ));
-        return ExitCode::FAILURE;
-    }
-    match report.reach() {
-        Reach::All | Reach::UserOnly => ExitCode::SUCCESS,
-        Reach::Nothing => ExitCode::FAILURE,
-    }
+    output::print(&text).map_err(|error| lost_report(&error))?;
+    Ok(match report.reach() {
+        Reach::All => Exit::Success,
+        Reach::UserOnly | Reach::Nothing => Exit::Failure,
+    })
 }
 
 fn text(report: &Report) -> String {
@@ -60,7 +63,7 @@ fn render(report: &Report, out: &mut String) -> std::fmt::Result {
 
     writeln!(
         out,
-        "\nways to open userfaultfd, in the order they are tried"
+        "\nways to open userfaultfd, in the order in which they are tried"
     )?;
     for (route, works) in &report.routes {
         match works {
@@ -70,10 +73,10 @@ fn render(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     let setting = report
         .unprivileged
-        .map_or("not known to this kernel", |on| if on { "1" } else { "0" });
+        .map_or("unknown to this kernel", |on| if on { "1" } else { "0" });
     writeln!(out, "  {:<28} {setting}", "vm.unprivileged_userfaultfd")?;
 
-    writeln!(out, "\nfeatures of the kernel (* retpath asks for it)")?;
+    writeln!(out, "\nfeatures of the kernel (* used by retpath)")?;
     for (name, feature) in Features::NAMED {
         let mark = if Features::WANTED.contains(*feature) {
             '*'
@@ -90,21 +93,21 @@ fn render(report: &Report, out: &mut String) -> std::fmt::Result {
 
     writeln!(out, "\nhuge pages")?;
     for pool in &report.pools {
-        let (size, reserved, free) = (bytes(pool.page_size), pool.reserved, pool.free);
+        let (size, reserved, free) = (Human(pool.page_size), pool.reserved, pool.free);
         writeln!(out, "  {size:<28} {reserved} reserved, {free} free")?;
     }
 
     writeln!(out, "\nlimits")?;
     let mut line = |name, limit: Limit, unit: fn(u64) -> String| {
         let [soft, hard] = [limit.soft, limit.hard].map(|n| n.map_or("unlimited".into(), unit));
-        writeln!(out, "  {name:<28} {soft}, may be raised to {hard}")
+        writeln!(out, "  {name:<28} {soft}, can be raised to {hard}")
     };
-    line("locked memory", report.memlock, bytes)?;
+    line("locked memory", report.memlock, |n| Human(n).to_string())?;
     line("open files", report.nofile, |n| n.to_string())?;
 
     let lacks = report.lacks();
     if !lacks.is_empty() {
-        writeln!(out, "\nwhat is missing, and what to do")?;
+        writeln!(out, "\nmissing, and how to get it")?;
     }
     for lack in lacks {
         writeln!(out, "  {}\n      {}", lack.what, lack.fix)?;

@@ -1,58 +1,59 @@
-//! What this machine lets this user do with userfaultfd, and what to type to be allowed more.
+//! What userfaultfd can do for this user on this machine, and the commands that lift its limits.
 //!
-//! [`Report::gather`] looks; [`Report::lacks`] judges, from the report alone. Looking changes
-//! nothing and never fails: what cannot be read is absent from the report.
+//! [`Report::gather`] examines the machine; [`Report::lacks`] judges from the report alone.
+//! Examining changes nothing and never fails: what cannot be read is absent from the report.
 
 use std::fs;
 
+use retpath_engine::memory::Backing;
+use retpath_engine::uffd::{Features, Route, RouteError, Step, probe};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use retpath_engine::memory::Backing;
-use retpath_engine::uffd::{Features, Route, RouteError, Step, probe};
+use crate::size::Human;
 
-/// What was found.
+/// The state of the machine.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(super) struct Report {
     /// Release of the running kernel.
-    pub kernel: String,
+    pub(super) kernel: String,
     /// Effective user id.
-    pub uid: u32,
-    /// For each route, best first, what the kernel offers by it or why it does not work.
-    pub routes: [(Route, Result<Features, RouteError>); 3],
-    /// `vm.unprivileged_userfaultfd`; none where there is no such setting (before Linux 5.2).
-    pub unprivileged: Option<bool>,
+    pub(super) uid: u32,
+    /// For each route, best first, the kernel's features or why the route does not work.
+    pub(super) routes: [(Route, Result<Features, RouteError>); 3],
+    /// `vm.unprivileged_userfaultfd`; `None` before Linux 5.2, which has no such setting.
+    pub(super) unprivileged: Option<bool>,
     /// The pools of huge pages, smallest first.
-    pub pools: Vec<Pool>,
+    pub(super) pools: Vec<Pool>,
     /// Bytes of memory that may be locked.
-    pub memlock: Limit,
+    pub(super) memlock: Limit,
     /// Descriptors that may be open.
-    pub nofile: Limit,
+    pub(super) nofile: Limit,
 }
 
 /// A pool of huge pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool {
+pub(super) struct Pool {
     /// Bytes in a page.
-    pub page_size: u64,
+    pub(super) page_size: u64,
     /// Pages reserved.
-    pub reserved: u64,
-    /// Pages reserved that nobody uses.
-    pub free: u64,
+    pub(super) reserved: u64,
+    /// Pages reserved and not in use.
+    pub(super) free: u64,
 }
 
-/// A resource limit; none is unlimited.
+/// A resource limit; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(super) struct Limit {
     /// In force.
-    pub soft: Option<u64>,
-    /// How far this user may raise it.
-    pub hard: Option<u64>,
+    pub(super) soft: Option<u64>,
+    /// The value to which this user may raise it.
+    pub(super) hard: Option<u64>,
 }
 
-/// How much userfaultfd can do for this user.
+/// The faults that userfaultfd can serve for this user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(super) enum Reach {
     /// Faults of user code and of system calls.
     All,
     /// Faults of user code.
@@ -63,16 +64,16 @@ pub enum Reach {
 
 /// Something missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
-    /// What, and when it matters.
-    pub what: String,
-    /// What to type, or to do where no command helps.
-    pub fix: String,
+pub(super) struct Lack {
+    /// What is missing, and when it matters.
+    pub(super) what: String,
+    /// The command that helps, or what to do if none does.
+    pub(super) fix: String,
 }
 
 impl Report {
-    /// Looks around.
-    pub fn gather() -> Self {
+    /// Examines the machine.
+    pub(super) fn gather() -> Self {
         let limit = |resource| {
             let limit = getrlimit(resource);
             Limit {
@@ -94,8 +95,8 @@ impl Report {
         }
     }
 
-    /// What the best route that works can do.
-    pub fn reach(&self) -> Reach {
+    /// The faults that the best working route can serve.
+    pub(super) fn reach(&self) -> Reach {
         match self.best() {
             Some(Route::Device | Route::Syscall) => Reach::All,
             Some(Route::UserModeOnly) => Reach::UserOnly,
@@ -103,25 +104,25 @@ impl Report {
         }
     }
 
-    /// The route that will be taken.
-    pub fn best(&self) -> Option<Route> {
+    /// The route that will be used.
+    pub(super) fn best(&self) -> Option<Route> {
         self.routes
             .iter()
             .find(|(_, works)| works.is_ok())
             .map(|(route, _)| *route)
     }
 
-    /// What the kernel offers; none if no route works, for then nobody can ask it.
-    pub fn features(&self) -> Option<Features> {
+    /// The kernel's features; `None` if no route works.
+    pub(super) fn features(&self) -> Option<Features> {
         self.routes.iter().find_map(|(_, works)| works.ok())
     }
 
-    /// What is missing, most important first, with what to do about it.
-    pub fn lacks(&self) -> Vec<Lack> {
+    /// What is missing, most important first, and what to do about it.
+    pub(super) fn lacks(&self) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let reach = self.reach();
         for (route, works) in &self.routes {
-            // One of the first two routes is enough; the last is the least of them.
+            // Either of the first two routes suffices; the last serves the fewest faults.
             let matters = match route {
                 Route::Device | Route::Syscall => reach != Reach::All,
                 Route::UserModeOnly => reach == Reach::Nothing,
@@ -152,13 +153,13 @@ impl Report {
                 .iter()
                 .find(|(size, _)| size.page_size() == pool.page_size)
             else {
-                continue; // a size that RAM blocks do not come in
+                continue; // not a page size of RAM blocks
             };
             let kib = pool.page_size >> 10;
             lacks.push(Lack {
                 what: format!(
-                    "huge pages of {}: none reserved; only RAM blocks made of them need any",
-                    bytes(pool.page_size)
+                    "huge pages of {}: none reserved; only RAM blocks on huge pages need them",
+                    Human(pool.page_size)
                 ),
                 fix: format!(
                     "echo {pages} | sudo tee \
@@ -205,18 +206,18 @@ impl Report {
             }
             (_, Step::Create, Errno::PERM) => SANDBOX.into(),
             (Route::UserModeOnly, Step::Create, Errno::INVAL) => "boot Linux 5.11 or newer".into(),
-            _ => "none known; `strace -f retpath doctor` shows the call that fails".into(),
+            _ => "unknown; `strace -f retpath doctor` shows the call that fails".into(),
         }
     }
 }
 
-/// A limit of open files below this is worth a word: channels, memfds and threads' eventfds add up.
+/// A limit of open files below this is reported: connections, memfds and event descriptors add up.
 const ENOUGH_FILES: u64 = 256;
 
-/// The huge pages that RAM blocks come in, and how many make a sensible first pool.
+/// The huge pages of RAM blocks, and the size of a reasonable first pool.
 const POOLS: [(Backing, u64); 2] = [(Backing::Huge2M, 512), (Backing::Huge1G, 1)];
 
-/// Name, feature, what for, and since which kernel.
+/// Features used by retpath: name, feature, purpose, first kernel.
 const WANTED: [(&str, Features, &str, &str); 4] = [
     (
         "MISSING_HUGETLBFS",
@@ -243,23 +244,6 @@ const WANTED: [(&str, Features, &str, &str); 4] = [
         "6.6",
     ),
 ];
-
-/// A number of bytes in the largest unit that leaves no fraction.
-pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    let unit = UNITS
-        .iter()
-        .find(|(size, _)| n != 0 && n.is_multiple_of(*size));
-    unit.map_or_else(
-        || format!("{n} bytes"),
-        |(size, name)| format!("{} {name}", n / size),
-    )
-}
 
 fn number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()

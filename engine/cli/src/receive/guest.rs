@@ -1,11 +1,9 @@
-//! The machine that is being received: pages are written to the image as they
-//! arrive.
+//! The machine that is being received: pages are written to the image as they arrive.
 //!
-//! The guest does not run here. Received pages are in their block's file, so
-//! after the switch to postcopy another process can continue where this one
-//! ended. Only `--touch` also needs memory, which is filled under userfaultfd as
-//! a guest's would be. The source is told that the migration is over once the
-//! image is complete and on disk; in postcopy, also named.
+//! The guest does not run here. Received pages are in their block's file, so after the switch to
+//! postcopy another process can continue where this one ended. Only `--touch` also needs memory,
+//! which is filled under userfaultfd as a guest's would be. The source is told that the migration is
+//! over once the image is complete and on disk; in postcopy, also named.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -16,28 +14,28 @@ use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
-use super::left::Left;
 use super::live::Live;
-use super::outage::Outage;
+use super::notices::{Outage, Unswitched};
 use super::outcome::Source;
+use super::resume::Unfinished;
 use super::touch::Touchers;
-use super::unswitched::Unswitched;
 use crate::signals::Signals;
 use retpath_engine::blocks::{Block, BlockId};
 use retpath_engine::destination::{Destination, Ending, Tail};
 use retpath_engine::driver::{Content, Control, DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_image::{Finished, Manifest, Recorder, Writer};
+use tracing::{debug, info, warn};
 
 /// Interval between checkpoints of the received bitmaps, for `--continue`.
 const CHECKPOINT: Duration = Duration::from_secs(1);
 
-/// A machine on its way into an image.
+/// A machine that is received into an image.
 pub(super) struct Incoming {
     writer: Option<Writer>,
     recorder: Recorder,
     memory: Vec<(NameBuf, Arc<Memory>)>,
-    /// What the source has sent or will send again after the switch.
+    /// The ranges that the source sends after the switch.
     discarded: Vec<(BlockId, Range<u64>)>,
     /// Page sizes of the blocks.
     pages: Vec<u64>,
@@ -49,45 +47,37 @@ pub(super) struct Incoming {
     has_device_state: bool,
     /// Time of the last checkpoint.
     noted: Option<Instant>,
-    /// Why there will be no image; the migration continues. From the switch until it
-    /// has sent everything, a source that loses its destination cannot run its guest
-    /// again.
+    /// Why there will be no image; the migration continues. From the switch until it has sent
+    /// everything, a source that loses its destination cannot run its guest again.
     trouble: Option<String>,
     signals: Signals,
     control: Control,
     live: Live,
     outage: Outage,
-    /// What is in the image, once it is whole.
+    /// The image's manifest, once it is complete.
     pub(super) manifest: Option<Manifest>,
-    /// Where the image is, once it has a name.
+    /// Path of the image, once it has its name.
     pub(super) finished: Option<Finished>,
     /// How the migration ended, as soon as everything is on disk.
     ending: Option<Ending>,
-    /// The description that follows it could not be kept.
+    /// The description that follows the device state could not be kept.
     undescribed: bool,
     pub(super) source: Source,
     preempt: bool,
 }
 
-/// How to receive into an image.
-pub(super) struct Settings {
-    /// How many pages to touch after the switch.
-    pub(super) touches: u64,
-    pub(super) preempt: bool,
-}
-
 impl Incoming {
-    /// `left`: what another process that received the beginning knew.
+    /// `touches` is the number of pages to touch after the switch. `left` is the state of an earlier
+    /// process that received the beginning.
     pub(super) fn new(
         writer: Writer,
-        left: Option<&Left>,
-        settings: Settings,
+        left: Option<&Unfinished>,
+        (touches, preempt): (u64, bool),
         signals: Signals,
         control: Control,
         live: Live,
         outage: Outage,
     ) -> Self {
-        let Settings { touches, preempt } = settings;
         Self {
             writer: Some(writer),
             recorder: left.map_or_else(Recorder::new, |left| Recorder::resumed(&left.facts)),
@@ -110,7 +100,7 @@ impl Incoming {
             ending: None,
             undescribed: false,
             source: Source {
-                hears: left.is_some(),
+                has_return_path: left.is_some(),
                 switched: left.is_some(),
                 ..Source::default()
             },
@@ -118,14 +108,14 @@ impl Incoming {
         }
     }
 
-    /// Whether to take a stream of which nothing proves that it is whole.
+    /// Sets whether to accept a stream that does not mark its end.
     pub(super) fn accept_unproven_end(mut self, accept: bool) -> Self {
         self.recorder = self.recorder.accept_unproven_end(accept);
         self
     }
 
     fn writer(&mut self) -> Result<&mut Writer, String> {
-        let gone = || "the image is finished already".to_owned();
+        let gone = || "the image is already finished".to_owned();
         self.writer.as_mut().ok_or_else(gone)
     }
 
@@ -143,7 +133,7 @@ impl Incoming {
         self.trouble = Some(why);
     }
 
-    /// What is known of the source.
+    /// The facts about the source that go into the manifest.
     fn facts(&mut self) -> Manifest {
         if self.preempt {
             self.recorder.saw_preempt();
@@ -151,14 +141,14 @@ impl Incoming {
         self.recorder.facts()
     }
 
-    /// Without the device state there will be no image; the guest can be given back.
+    /// Gives up the image if the device state is missing; the guest can be given back.
     pub(super) fn give_back_without_devices(&mut self) {
         if !self.has_device_state {
             self.put_off("the link broke before the device state was received".into());
         }
     }
 
-    /// Makes the image whole.
+    /// Completes the image.
     fn seal(&mut self) -> Result<(), String> {
         let facts = self.facts();
         let manifest = self.writer()?.seal(facts);
@@ -166,7 +156,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Gives a whole image its name, if that has not been done.
+    /// Gives a complete image its name, if that has not been done.
     pub(super) fn finish(&mut self) {
         if self.ending == Some(Ending::Precopy)
             && !self.undescribed
@@ -181,18 +171,17 @@ impl Incoming {
         }
     }
 
-    /// Goes on without the description: nothing needs it. Its file stays, because
-    /// the manifest may name it already: the image could not be opened without it.
+    /// Continues without the description, which nothing needs. Its file stays, because the manifest
+    /// may already name it.
     fn lose_description(&mut self, why: &str) {
         self.undescribed = true;
         self.live.say(&format!(
-            "retpath receive: {why}; the image is whole, but QEMU's description of the device state \
-             may be missing"
+            "retpath receive: {why}; the image is complete, but QEMU's description of the device \
+             state may be missing"
         ));
     }
 
-    /// Puts the description, which has come behind everything else, into a
-    /// whole image.
+    /// Adds the description, which follows everything else, to a complete image.
     fn add_description(&mut self) -> Result<(), String> {
         let cut = self.recorder.is_inside_description();
         let Some(writer) = &mut self.writer else {
@@ -207,18 +196,18 @@ impl Incoming {
         }
     }
 
-    /// Ends without an image: removes what the source has, too. Gives the
-    /// folder if it has to stay, because it can be the only copy of the guest.
+    /// Ends without an image: removes data that the source still has. Returns the folder if it stays
+    /// because it may hold the only copy of the guest.
     pub(super) fn abandon(&mut self) -> Option<PathBuf> {
         let writer = self.writer.take()?;
         let source = self.source;
         // In precopy, a source with a return path runs its guest on when the connection closes.
-        let runs_on = !source.switched && (source.hears || !source.done);
+        let runs_on = !source.switched && (source.has_return_path || !source.done);
         if source.keeps || runs_on {
             writer.discard();
             return None;
         }
-        // Even in precopy: the source believes that the migration is over, and its user may have
+        // Also in precopy: the source believes that the migration is over, and its user may have
         // ended it.
         let path = writer.path().to_owned();
         writer.keep();
@@ -264,7 +253,7 @@ impl Incoming {
         ));
     }
 
-    /// Whether everything that makes an image is on disk.
+    /// Whether everything of the image is on disk.
     pub(super) fn is_complete(&self) -> bool {
         self.ending.is_some()
     }
@@ -277,7 +266,7 @@ impl Incoming {
         self.touchers.touched()
     }
 
-    /// Takes the live line off the terminal.
+    /// Removes the live line.
     pub(super) fn quiet(&mut self) {
         self.live.clear();
     }
@@ -285,6 +274,7 @@ impl Incoming {
 
 impl DestinationHandler for Incoming {
     fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
+        info!(block = %block.name, bytes = block.len, page = block.page, "RAM block");
         let added = self.writer()?.block(block, target);
         added.map_err(|error| error.to_string())?;
         if self.touches == 0 {
@@ -304,7 +294,7 @@ impl DestinationHandler for Incoming {
         offset: u64,
         content: Content<'_>,
     ) -> Result<(), HandlerError> {
-        // There will be no image: drop the rest.
+        // Without an image, pages are dropped.
         let Some(writer) = self.writer.as_mut().filter(|_| self.trouble.is_none()) else {
             return Ok(());
         };
@@ -329,8 +319,14 @@ impl DestinationHandler for Incoming {
                     .extend(ranges.map(|one| (id, one.start..end(one.start, one.len))));
             }
         }
+        if !matches!(
+            event,
+            Event::Record(_) | Event::DeviceState { .. } | Event::DescriptionBytes(_)
+        ) {
+            debug!(message = event.label());
+        }
         match event {
-            Event::Command(Command::OpenReturnPath) => self.source.hears = true,
+            Event::Command(Command::OpenReturnPath) => self.source.has_return_path = true,
             Event::Command(Command::Packaged { .. } | Command::PostcopyRamDiscard { .. })
                 if !self.source.switched =>
             {
@@ -347,7 +343,7 @@ impl DestinationHandler for Incoming {
             return Ok(());
         };
         match self.recorder.event(event, writer) {
-            // Only the description comes behind a whole image.
+            // Only the description follows a complete image.
             Err(error) if self.ending.is_some() => self.lose_description(&error.to_string()),
             Err(error) if self.source.switched => self.put_off(error.to_string()),
             done => return Ok(done?),
@@ -364,7 +360,7 @@ impl DestinationHandler for Incoming {
             }
         }
         match &self.trouble {
-            // This source keeps its guest until it gets the PONG that follows.
+            // This source keeps its guest until the PONG that follows.
             Some(trouble) if self.recorder.asks_loaded() => {
                 self.source.keeps = true;
                 Err(trouble.clone().into())
@@ -374,6 +370,7 @@ impl DestinationHandler for Incoming {
     }
 
     fn preempt(&mut self) {
+        info!("the preempt channel is open");
         self.preempt = true;
     }
 
@@ -385,6 +382,7 @@ impl DestinationHandler for Incoming {
     }
 
     fn run(&mut self) {
+        info!("switched to postcopy");
         let memory = self.memory.iter().map(|(_, memory)| Arc::clone(memory));
         let (discarded, pages) = (&self.discarded, &self.pages);
         let started = self
@@ -392,17 +390,18 @@ impl DestinationHandler for Incoming {
             .start(memory.collect(), discarded, pages, self.touches);
         if let Err(error) = started {
             self.live.say(&format!(
-                "retpath receive: fewer pages are touched than --touch says: cannot start a \
+                "retpath receive: fewer pages are touched than --touch asks for: cannot start a \
                  thread: {error}"
             ));
         }
     }
 
     fn complete(&mut self, core: &Destination, ending: Ending) -> Result<(), HandlerError> {
+        info!(?ending, "everything has been received");
         self.source.done = true;
         self.touchers.finish();
-        // Up to 8.2, a source that has sent everything cannot resume: another process must be
-        // able to finish the image without it.
+        // Up to 8.2, a source that has sent everything cannot resume, so another process must be able
+        // to finish the image without it.
         self.noted = None;
         self.note(core);
         if let Some(trouble) = self.trouble.take() {
@@ -425,12 +424,13 @@ impl DestinationHandler for Incoming {
     }
 
     fn given_back(&mut self) {
+        info!("the source has its guest back");
         self.source.has_guest = true;
     }
 
     fn progress(&mut self, core: &Destination) {
         if self.signals.came() {
-            // Also before the device state is here: up to 10.1, a source that has sent it pauses
+            // Also before the device state has arrived: up to 10.1, a source that has sent it pauses
             // when its connection breaks, and cannot be resumed.
             let link = !core.phase().is_recoverable();
             if self.source.switched && link {
@@ -449,6 +449,7 @@ impl DestinationHandler for Incoming {
     }
 
     fn broken(&mut self, core: &Destination, error: &RunError) {
+        warn!(%error, missing = core.pages().missing(), "the link broke");
         self.give_back_without_devices();
         if let Some(line) = self.outage.broken(error, core.pages().missing()) {
             self.live.say(&format!("retpath receive: {line}"));
@@ -461,7 +462,7 @@ impl DestinationHandler for Incoming {
     }
 
     fn failed(&mut self, _: &RunError) -> bool {
-        // Touchers discard what they read, so they may read zeros.
+        // The touching threads discard what they read, so they may read zeros.
         self.touchers.stop();
         true
     }

@@ -1,11 +1,10 @@
-//! The live line: on a terminal, where the migration stands.
+//! The live line: the progress of the migration, on a terminal.
 
-use std::io::{self, IsTerminal};
-
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 
 use crate::latency::Nanos;
 use crate::output::{self, Lines};
+use crate::progress;
 use retpath_engine::destination::{Destination, Phase};
 
 /// One line that changes.
@@ -16,16 +15,9 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new() -> Self {
-        let target = match io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        // Nothing is drawn here: a held terminal would block it.
-        let bar = ProgressBar::with_draw_target(None, target);
+        // Nothing is drawn here: a stopped terminal would block it.
         Self {
-            bar: bar
-                .with_style(style())
-                .with_message("waiting for a connection"),
+            bar: progress::live_line().with_message("waiting for a connection"),
             lines: Lines::default(),
         }
     }
@@ -39,22 +31,22 @@ impl Live {
     pub(super) fn writing(&self) {
         if self.goes_on() {
             self.bar
-                .set_message("everything is here; writing the image");
+                .set_message("everything has been received; writing the image");
         }
     }
 
-    /// Says something for good, above the line.
+    /// Writes a lasting line above the live one.
     pub(super) fn say(&self, text: &str) {
         self.lines.say(text.to_owned(), |line| self.write(line));
     }
 
-    /// Takes the line off, and says what could not be said so far.
+    /// Removes the line, and writes what is still queued.
     pub(super) fn clear(&mut self) {
         self.bar.finish_and_clear();
         self.lines.finish(|line| output::note(line));
     }
 
-    /// Says what waits to be said; whether there is room for the line.
+    /// Writes queued lines; returns whether standard error accepts more.
     fn goes_on(&self) -> bool {
         self.lines.go_on(|line| self.write(line))
     }
@@ -62,12 +54,6 @@ impl Live {
     fn write(&self, line: &str) {
         self.bar.suspend(|| output::note(line));
     }
-}
-
-fn style() -> indicatif::ProgressStyle {
-    // A template that does not parse would cost the looks, nothing else.
-    indicatif::ProgressStyle::with_template("{msg}")
-        .unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner())
 }
 
 fn line(core: &Destination) -> String {

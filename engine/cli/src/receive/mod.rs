@@ -1,91 +1,100 @@
 //! `retpath receive`: a live migration becomes an image.
 //!
-//! The destination of a QEMU that runs `migrate`. The guest does not run here:
-//! its device state is stored unchanged, and pages are written to files as they
-//! arrive. The source is told that the migration is over (SHUT 0) once the image
-//! is on disk. If the migration fails before that, SHUT 1 tells the source that it
-//! may run its guest again. Data that may be the only copy of a guest is never
-//! removed.
+//! The destination of a QEMU that runs `migrate`. The guest does not run here: its device state is
+//! stored unchanged, and pages are written to files as they arrive. The source is told that the
+//! migration is over (SHUT 0) once the image is on disk. If the migration fails before that, SHUT 1
+//! tells the source that it may run its guest again. Data that may be the only copy of a guest is
+//! never removed.
 //!
 //! Apart from three bits for each page, memory use does not grow with the guest.
-//! The exit code is 0 if the image exists; 1 if not, and standard error says where
-//! the guest is; 2 for wrong usage.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-
-use super::decode::{PageSize, page_size};
-use super::signals::Signals;
-use super::{Format, machine, output};
 use retpath_codec::Rule;
-use retpath_engine::destination::{Destination, Ending};
-use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive, resume};
+use retpath_engine::destination::{Config, Destination, Ending};
+use retpath_engine::driver::{
+    Control, ReceiveOptions, RunError, receive, resume as resume_migration,
+};
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
 use retpath_image::Writer;
+use tracing::info;
+
+use crate::exit::{self, Error, Exit};
+use crate::signals::Signals;
+use crate::size::PageSize;
+use crate::{Format, image, output};
 
 mod guest;
-mod left;
 mod live;
-mod outage;
+mod notices;
 mod outcome;
 mod report;
+mod resume;
 mod touch;
-mod unswitched;
 
-use guest::{Incoming, Settings};
-use left::Left;
+use guest::Incoming;
 use live::Live;
-use outage::Outage;
-use outcome::fate;
+use notices::Outage;
+use outcome::outcome;
 use report::Report;
+use resume::Unfinished;
 
-const HELP: &str = "\
+const EXAMPLES: &str = "  \
+  retpath receive --listen unix:/tmp/in --out vm
+  retpath receive --listen tcp:127.0.0.1:4444 --out vm --format json
+  retpath receive --continue vm.incomplete-4711 --listen unix:/tmp/in";
+
+const DETAILS: &str = "\
 At the source, in QEMU's monitor:
-  migrate -d URI              the guest stops once all of its memory is here
-  migrate_start_postcopy      with `migrate_set_capability postcopy-ram on` before
-                              it: the guest stops at once, its memory follows
-The guest does not run here. When the connection breaks in postcopy, resume with
-`migrate -r URI` at the source. If this command is killed in postcopy, the pages
-received so far are in DIR.incomplete-PID: start it again with --continue, then
-run `migrate -r URI` at the source.
+  migrate -d URI              the guest stops once all of its memory has been sent
+  migrate_start_postcopy      with `migrate_set_capability postcopy-ram on` before migrate: the \
+guest stops at once, and its memory follows
 
-SIGINT, SIGTERM, SIGQUIT and SIGHUP end this command. Before the switch it exits at
-once. After the switch it exits once the source has sent everything, so that the
-source can run its guest again. While no connection is up, or a new one has not
-resumed the migration yet, it exits at once and keeps the pages received so far
-for --continue. A second SIGINT, SIGTERM or SIGQUIT always exits at once. While the
-process is stopped (SIGTSTP), the migration stands still.
+The guest does not run here. When the connection breaks in postcopy, resume with `migrate -r URI` at \
+the source. If this command is killed in postcopy, the pages received so far are in \
+DIR.incomplete-PID: start it again with --continue, then run `migrate -r URI` at the source.
 
-Multifd, compress, xbzrle and devices with iterative state are refused. Machine
-types up to 2.2 do not mark the end of the stream: switch to postcopy, or turn the
-capabilities return-path and postcopy-ram off and pass --accept-unproven-end here.
+SIGINT, SIGTERM, SIGQUIT and SIGHUP end this command. Before the switch it exits at once. After the \
+switch it exits once the source has sent everything, so that the source can run its guest again. \
+While no connection is up, or a new one has not resumed the migration yet, it exits at once and keeps \
+the pages received so far for --continue. A second SIGINT, SIGTERM or SIGQUIT always exits at once. \
+While the process is stopped (SIGTSTP), the migration stands still.
 
-Exit codes:
-  0  the image exists, even if the report could not be written
-  1  there is no image, or it has another name than --out; one line says why,
-     where the guest is, and what to do
-  2  the command was called wrongly";
+Multifd, compress, xbzrle and devices with iterative state are refused. Machine types up to 2.2 do \
+not mark the end of the stream: switch to postcopy, or turn the capabilities return-path and \
+postcopy-ram off and pass --accept-unproven-end here.";
+
+fn after_help() -> String {
+    exit::help(
+        EXAMPLES,
+        "the image exists, even if the report could not be written",
+        "there is no image, or it has another name than --out; one line says why, where the guest \
+         is, and what to do",
+    )
+}
+
+fn after_long_help() -> String {
+    format!("{DETAILS}\n\n{}", after_help())
+}
 
 /// Command line of `retpath receive`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = HELP)]
-pub struct Args {
-    /// Where to listen: unix:PATH, tcp:HOST:PORT or fd:N
+#[command(after_help = after_help(), after_long_help = after_long_help())]
+pub(crate) struct Args {
+    /// Address to listen on: unix:PATH, tcp:HOST:PORT or fd:N
     #[arg(long, value_name = "URI", required_unless_present = "resume")]
     listen: Option<Address>,
-    /// The image: a folder, which must not exist yet
+    /// Folder of the image, which must not exist yet
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     out: Option<PathBuf>,
-    /// Resume a postcopy migration after `retpath receive` was killed: the folder
-    /// that it left, NAME.incomplete-PID
+    /// Resume a postcopy migration after `retpath receive` was killed, from the folder
+    /// NAME.incomplete-PID that it left
     ///
-    /// Then run `migrate -r URI` at the source, whose `info migrate` says
-    /// postcopy-paused. If no page is missing, the image is finished at once, and
-    /// --listen is not needed. The image gets its original name NAME, or --out.
+    /// Then run `migrate -r URI` at the source, whose `info migrate` says postcopy-paused. If no
+    /// page is missing, the image is finished at once, and --listen is not needed. The image gets
+    /// its original name NAME, or --out.
     #[arg(
         long = "continue",
         id = "resume",
@@ -95,26 +104,22 @@ pub struct Args {
     resume: Option<PathBuf>,
     /// Page size of a RAM block on huge pages, as in pc.ram=2M; may be repeated
     ///
-    /// A source with the capability postcopy-ram tells it by itself.
-    #[arg(long = "block-page-size", value_name = "NAME=SIZE",
-          value_parser = OsStringValueParser::new().try_map(page_size))]
+    /// Not needed if the source has the capability postcopy-ram on.
+    #[arg(long = "block-page-size", value_name = "NAME=SIZE", value_parser = PageSize::parser())]
     page_sizes: Vec<PageSize>,
     /// The source has the capability postcopy-preempt on; detected without this option
     #[arg(long, hide = true)]
     preempt: bool,
-    /// Acknowledge the switchover, which a source with the capability switchover-ack
-    /// waits for
+    /// Acknowledge the switchover, for a source with the capability switchover-ack
     ///
-    /// Sent without this option if the machine type is 8.1 to 11.0, or if the source
-    /// has nothing left to send and does not switch. QEMU before 8.1 fails the
-    /// migration when it gets one.
+    /// Sent without this option if the machine type is 8.1 to 11.0, or if the source has nothing
+    /// left to send and does not switch. QEMU before 8.1 fails the migration when it gets one.
     #[arg(long)]
     switchover_ack: bool,
-    /// Touch so many missing pages at random after the switch, and measure how
-    /// long they take
+    /// Touch this many missing pages at random after the switch, and measure fault latencies
     #[arg(long, value_name = "N", default_value_t = 0)]
     touch: u64,
-    /// How long to wait for a new connection when one breaks in postcopy
+    /// Time to wait for a new connection when one breaks in postcopy
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     recover_timeout: u64,
     /// Accept a closed connection as the end of a stream that does not mark its end
@@ -127,42 +132,36 @@ pub struct Args {
     /// Listen on tcp: addresses other than loopback, without encryption
     #[arg(long)]
     allow_plaintext: bool,
-    /// How to print the result; json is one object
+    /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 /// Receives one migration and reports the result.
-pub fn run(args: &Args) -> ExitCode {
+pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     if let Some(out) = &args.out {
-        machine::mention_leftovers("receive", out);
+        image::mention_leftovers("receive", out);
     }
-    match become_image(args) {
-        Ok((path, text)) => {
-            let done = format!("the image {} is there", path.display());
-            output::print_report("receive", &done, &text);
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            output::note(format_args!("retpath receive: {why}"));
-            ExitCode::FAILURE
-        }
-    }
+    let (path, text) = become_image(args)?;
+    let done = format!("the image {} exists", path.display());
+    output::print_report("receive", &done, &text);
+    Ok(Exit::Success)
 }
 
-/// Where the image is, and the report of it.
+/// Path of the image, and the report.
 type Done = (PathBuf, String);
 
 fn become_image(args: &Args) -> Result<Done, String> {
-    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
-    // First what can be missing on this machine, with what to do about it.
+    let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
+    // Before the source sends anything.
     if args.touch > 0 {
         Uffd::open().map_err(|error| error.to_string())?;
     }
-    let control = Control::new().map_err(|error| format!("making a descriptor: {error}"))?;
-    let (core, stream) = machine::settings(machine::page_sizes(&args.page_sizes));
+    let control =
+        Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"))?;
+    let (core, stream) = image::settings(&args.page_sizes);
     let mut options = ReceiveOptions {
-        core: retpath_engine::destination::Config {
+        core: Config {
             switchover_ack: args.switchover_ack,
             detect_switchover_ack: true,
             confirm_end: true,
@@ -176,15 +175,15 @@ fn become_image(args: &Args) -> Result<Done, String> {
     };
     let (writer, left) = match (&args.resume, &args.out) {
         (Some(folder), out) => {
-            let left = Left::open(folder, out.as_deref(), &mut options)?;
-            (left.0, Some(left.1))
+            let (writer, left) = Unfinished::open(folder, out.as_deref(), &mut options)?;
+            (writer, Some(left))
         }
         (None, Some(out)) => (Writer::new(out).map_err(|error| error.to_string())?, None),
         (None, None) => return Err("neither --out nor --continue is given".into()),
     };
     let (writer, left) = match left {
         Some(left) if left.has_device_state && left.core.pages().missing() == 0 => {
-            return finish_left(args, writer, left);
+            return finish_unfinished(args, writer, left);
         }
         left => (writer, left),
     };
@@ -198,18 +197,18 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let mut listener = address
         .listen(args.allow_plaintext)
         .map_err(|error| error.to_string())?;
+    listener.on_accept(|link| {
+        info!("connection accepted");
+        link
+    });
     output::note(format_args!(
         "retpath receive: listening on {}",
         listener.address()
     ));
-    let settings = Settings {
-        touches: args.touch,
-        preempt: args.preempt,
-    };
     let mut guest = Incoming::new(
         writer,
         left.as_ref(),
-        settings,
+        (args.touch, args.preempt),
         signals,
         control.clone(),
         Live::new(),
@@ -221,7 +220,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     }
     let received = match left {
         None => receive(&mut listener, &mut guest, options, &control),
-        Some(left) => resume(
+        Some(left) => resume_migration(
             left.core,
             left.known,
             &mut listener,
@@ -230,7 +229,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
             &control,
         ),
     };
-    // First: a write to standard error can block for as long as its reader likes.
+    // Before anything is written to standard error, which can block.
     if guest.is_complete() {
         guest.finish();
     }
@@ -238,7 +237,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     conclude(args, guest, received)
 }
 
-/// Reports the image, or why there is none and where the guest is.
+/// Returns the report of the image, or why there is none and where the guest is.
 fn conclude(
     args: &Args,
     mut guest: Incoming,
@@ -250,27 +249,26 @@ fn conclude(
                 RunError::UnprovenEnd => {
                     ", and it can be received again with --accept-unproven-end"
                 }
-                RunError::NoEnd { .. } => " (and give --accept-unproven-end here)",
+                RunError::NoEnd { .. } => " (and add --accept-unproven-end here)",
                 RunError::Decode(error) if matches!(error.rule, Rule::BlockPage { .. }) => {
-                    " (set by --block-page-size)"
+                    " (--block-page-size gives another size)"
                 }
                 _ => "",
             };
             let resumable = guest.is_resumable();
             let kept = guest.abandon();
             let kept = kept.as_deref().map(|folder| (folder, resumable));
-            let fate = fate(guest.source, kept);
-            return Err(format!("{error}{hint}; {fate}"));
+            let outcome = outcome(guest.source, kept);
+            return Err(format!("{error}{hint}; {outcome}"));
         }
         output::note(format_args!(
-            "retpath receive: at the very end, with everything received: {error}; the guest is in \
-             the image now, but the source may not know that the migration is over, and from QEMU \
-             9.0 on runs its guest again: end one of the two, with `quit` at the source or by \
-             deleting the image"
+            "retpath receive: after everything was received: {error}; the guest is in the image now, \
+             but the source may not know that the migration is over, and from QEMU 9.0 on runs its \
+             guest again: end one of the two, with `quit` at the source or by deleting the image"
         ));
     }
     let finished = guest.finished.as_ref().ok_or("no image was made")?;
-    machine::check_name("receive", finished)
+    image::check_name("receive", finished)
         .map_err(|error| format!("the migration is over: {error}"))?;
     let path = &finished.path;
     let stats = received
@@ -288,12 +286,12 @@ fn conclude(
     Ok((path.clone(), report.print(args.format)))
 }
 
-/// Finishes an image of which another process received every page.
-fn finish_left(args: &Args, mut writer: Writer, left: Left) -> Result<Done, String> {
+/// Finishes an image of which an earlier process received every page.
+fn finish_unfinished(args: &Args, mut writer: Writer, left: Unfinished) -> Result<Done, String> {
     let sealed = writer.seal(left.facts);
     let manifest = sealed.map_err(|error| error.to_string())?;
     let finished = writer.name();
-    machine::check_name("receive", &finished)?;
+    image::check_name("receive", &finished)?;
     output::note(
         "retpath receive: every page had been received, so the image was finished without the \
          source, which does not know: end it with `quit`, or, if it runs its guest again (QEMU 9.0 \

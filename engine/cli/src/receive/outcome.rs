@@ -1,4 +1,4 @@
-//! Where the guest is when no image was made, who may run it, and how.
+//! The outcome of a failed migration: where the guest is, who may run it, and how.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Source {
     /// It has opened a return path.
-    pub(super) hears: bool,
-    /// It has switched to postcopy: its guest stands still.
+    pub(super) has_return_path: bool,
+    /// It has switched to postcopy: its guest is stopped.
     pub(super) switched: bool,
-    /// It has sent everything that it will send.
+    /// It has sent everything.
     pub(super) done: bool,
     /// It was told that it may run its guest again, and the connection was closed. That does not
-    /// prove that it has read it.
+    /// prove that it has read the message.
     pub(super) has_guest: bool,
-    /// It keeps its guest until it hears that the device state is loaded.
+    /// It keeps its guest until it is told that the device state is loaded.
     pub(super) keeps: bool,
     /// The device state and every page have been received.
     pub(super) complete: bool,
@@ -22,9 +22,9 @@ pub(super) struct Source {
     pub(super) missing: u64,
 }
 
-/// Says where the guest is when no image was made, who may run it, and how. `kept` is the folder
-/// that was kept, and whether `--continue` takes it.
-pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
+/// The message about where the guest is when no image was made, who may run it, and how. `kept` is
+/// the folder that was kept, and whether `--continue` accepts it.
+pub(super) fn outcome(source: Source, kept: Option<(&Path, bool)>) -> String {
     let Some((folder, resumable)) = kept else {
         return format!("no image was made, and nothing is lost: {}", runner(source));
     };
@@ -48,7 +48,7 @@ pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
              {paused}"
         );
     }
-    match (resumable, source.hears) {
+    match (resumable, source.has_return_path) {
         (true, _) if source.complete => format!(
             "no image was made so far, and nothing is lost: every page has been received, in \
              {folder}; if the source does not run its guest (`info status` there), `retpath receive \
@@ -76,14 +76,17 @@ pub(super) fn fate(source: Source, kept: Option<(&Path, bool)>) -> String {
     }
 }
 
-/// How a guest that its source still has runs again.
+/// How a guest that is still at its source runs again.
 fn runner(source: Source) -> &'static str {
     match source {
         Source { keeps: true, .. } => {
             "the source had not given its guest up, and still has it; QEMU 11.1 and newer run it \
              again by themselves; if `info status` there does not say running, give it `cont`"
         }
-        Source { hears: true, .. } => {
+        Source {
+            has_return_path: true,
+            ..
+        } => {
             "the source still has its guest, and runs it on (if `info status` there says paused, \
              with `cont`)"
         }
@@ -99,9 +102,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_the_guest_is_and_who_runs_it() {
+    fn names_the_place_of_the_guest_and_how_to_run_it() {
         let early = Source {
-            hears: true,
+            has_return_path: true,
             ..Source::default()
         };
         let switched = Source {
@@ -117,7 +120,7 @@ mod tests {
             keeps: true,
             ..switched
         };
-        let deaf = Source::default();
+        let without_return_path = Source::default();
         let whole = Source {
             complete: true,
             missing: 0,
@@ -133,10 +136,20 @@ mod tests {
             (back, Some(false), true, "an older one with `cont`"),
             (keeps, None, false, "had not given its guest up"),
             (early, None, false, "runs it on"),
-            (deaf, Some(false), false, "`cont` there runs it again"),
-            (deaf, None, false, "`cont` there runs it again"),
+            (
+                without_return_path,
+                Some(false),
+                false,
+                "`cont` there runs it again",
+            ),
+            (
+                without_return_path,
+                None,
+                false,
+                "`cont` there runs it again",
+            ),
         ] {
-            let text = fate(source, kept.map(|resumable| (folder, resumable)));
+            let text = outcome(source, kept.map(|resumable| (folder, resumable)));
             assert_eq!(
                 text.contains("is lost"),
                 lost || text.contains("nothing is"),

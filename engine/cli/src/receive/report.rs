@@ -1,16 +1,16 @@
-//! What is printed in the end.
+//! The report of a received image.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
 
-use crate::{Format, latency, machine};
+use crate::{Format, image, latency};
 use retpath_engine::destination::Ending;
 use retpath_engine::stats::Stats;
 use retpath_image::Manifest;
 
-/// Everything that is known.
+/// Everything that is known at the end.
 pub(super) struct Report<'a> {
     pub(super) out: &'a Path,
     pub(super) manifest: &'a Manifest,
@@ -29,7 +29,7 @@ impl Report<'_> {
     }
 
     fn text(&self) -> String {
-        let mut out = machine::text(self.out, self.manifest);
+        let mut out = image::text(self.out, self.manifest);
         // Writing to a string does not fail.
         let _ = self.render(&mut out);
         out
@@ -55,14 +55,14 @@ impl Report<'_> {
         )?;
         line("pages in postcopy", stats.demand + stats.sweep, "")?;
         line("  by request", stats.demand, "")?;
-        line("  unasked", stats.sweep, "")?;
+        line("  by sweep", stats.sweep, "")?;
         line("  zero", stats.zero, "")?;
         if stats.unplugged > 0 {
-            let more = "memory of virtio-mem that no source sends";
+            let more = "of virtio-mem devices, which sources do not send";
             line("unplugged pages", stats.unplugged, more)?;
         }
         if self.asked_touches > 0 {
-            let more = format!("{} of them found their page missing", stats.faults);
+            let more = format!("{} of them on missing pages", stats.faults);
             line("touches", self.touched, &more)?;
         }
         if stats.pauses > 0 {
@@ -77,7 +77,7 @@ impl Report<'_> {
 
     fn json(&self) -> String {
         let stats = self.stats;
-        let (path, manifest) = machine::json(self.out, self.manifest);
+        let (path, manifest) = image::json(self.out, self.manifest);
         let ended = match self.ending {
             Ending::Precopy => "precopy",
             Ending::Postcopy => "postcopy",

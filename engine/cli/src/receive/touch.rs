@@ -1,9 +1,8 @@
-//! First touches of missing memory, in place of a guest.
+//! Touches missing memory, as a guest would.
 //!
-//! A few threads share them, as a guest's processors would. A touch reads one
-//! byte; if its page is not there, the thread waits for it in the kernel as a
-//! processor would. Which pages: drawn from those that the source said it would
-//! send after the switch, without drawing one twice.
+//! A few threads share the touches, as a guest's processors would. A touch reads one byte; if its
+//! page is missing, the thread waits for it in the kernel. The pages are drawn at random from those
+//! that the source announced for the time after the switch; each is drawn once.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -16,14 +15,14 @@ use std::thread::{self, JoinHandle};
 use retpath_engine::blocks::BlockId;
 use retpath_engine::memory::Memory;
 
-/// Set when the touching has to end.
+/// Set when the threads are to end.
 type Stop = Arc<AtomicBool>;
 
 fn is_set(stop: &Stop) -> bool {
     stop.load(Ordering::Acquire)
 }
 
-/// How many threads touch.
+/// Number of threads.
 const THREADS: usize = 4;
 
 /// The threads.
@@ -35,12 +34,11 @@ pub(super) struct Touchers {
 }
 
 impl Touchers {
-    /// Begins to touch `count` pages in these ranges. `pages` are the blocks'
-    /// page sizes in bytes.
+    /// Starts to touch `count` pages in these ranges. `pages` are the blocks' page sizes in bytes.
     ///
     /// # Errors
     ///
-    /// A thread cannot be started: its pages are not touched.
+    /// A thread cannot be started, so its pages are not touched.
     pub(super) fn start(
         &mut self,
         memory: Vec<Arc<Memory>>,
@@ -70,20 +68,20 @@ impl Touchers {
         Ok(())
     }
 
-    /// Waits until all have touched what they should. Every page is there.
+    /// Waits until all pages have been touched. Every page must have been placed.
     pub(super) fn finish(&mut self) {
         for thread in self.threads.drain(..) {
-            // A panic has said so itself.
+            // A panic has been reported by the thread itself.
             let _ = thread.join();
         }
     }
 
-    /// Tells them to end. They do as soon as no page holds them up.
+    /// Asks the threads to end, which they do once no page blocks them.
     pub(super) fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// How many pages have been touched.
+    /// Number of pages touched so far.
     pub(super) fn touched(&self) -> u64 {
         self.touched.load(Ordering::Relaxed)
     }
@@ -97,7 +95,7 @@ fn draw(
     random: &mut Random,
 ) -> Vec<(BlockId, u64)> {
     let page = |block: BlockId| pages.get(block).map_or(4096, |page| *page);
-    // Where each range's pages begin in the row of all of them.
+    // The number of each range's first page.
     let mut total = 0;
     let starts: Vec<u64> = ranges
         .iter()
@@ -110,7 +108,7 @@ fn draw(
     let count = count.min(total);
     let mut taken = HashSet::new();
     let mut drawn = Vec::new();
-    // Floyd's way: `count` draws whatever part of all pages that is.
+    // Floyd's algorithm: `count` draws, however large a part of all pages that is.
     for last in total - count..total {
         let number = random.below(last + 1);
         let number = if taken.insert(number) { number } else { last };
@@ -119,7 +117,7 @@ fn draw(
         let (block, range) = &ranges[at];
         drawn.push((*block, range.start + (number - starts[at]) * page(*block)));
     }
-    // The draw leaves late pages at the end: shuffle.
+    // The draws are biased towards the end: shuffle.
     for at in (1..drawn.len()).rev() {
         let other = random.below(at as u64 + 1);
         drawn.swap(at, usize::try_from(other).unwrap_or(at));
@@ -127,7 +125,7 @@ fn draw(
     drawn
 }
 
-/// A xorshift generator: good enough to scatter touches.
+/// A xorshift generator, sufficient to scatter touches.
 struct Random(u64);
 
 impl Random {

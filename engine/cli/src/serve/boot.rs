@@ -1,72 +1,58 @@
-//! One QEMU that is booted from the image: the links to it, the live line, and what became of it.
+//! One QEMU that is booted from the image: its links, its live line and its outcome.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 
 use super::Args;
-use super::fate::Failure;
 use super::mismatch;
-use super::stock::{Resumed, Stock};
+use super::outcome::{Failure, Invocation, Outcome};
+use super::served_image::ServedImage;
 use crate::latency::Nanos;
 use crate::output::{self, Lines};
+use crate::progress::styled;
 use retpath_engine::Channel;
 use retpath_engine::driver::{
     Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
 };
-use retpath_engine::release::Release;
 use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{PageSource, Source, Suspicion};
 use retpath_engine::stats::Stats;
+use tracing::{debug, info, warn};
 
 /// A QEMU to boot.
 pub(super) struct Boot<'a> {
     args: &'a Args,
-    stock: &'a Stock,
+    image: &'a ServedImage,
     address: &'a Address,
     bars: &'a MultiProgress,
     lines: Lines,
 }
 
-/// What became of it.
-pub(super) struct Outcome {
-    /// Where it listened.
-    pub(super) address: Address,
-    /// Why it does not have everything, if it has not.
-    pub(super) failure: Option<Failure>,
-    /// Counters and latencies; nothing if it could not begin.
-    pub(super) stats: Stats,
-    /// From the beginning to the end.
-    pub(super) time: Duration,
-    /// Whether it has the preempt channel.
-    pub(super) preempt: bool,
-    /// From the beginning until QEMU said that it had loaded the device state.
-    pub(super) loaded: Option<Duration>,
-}
-
 impl<'a> Boot<'a> {
     pub(super) fn new(
         args: &'a Args,
-        stock: &'a Stock,
+        image: &'a ServedImage,
         address: &'a Address,
         bars: &'a MultiProgress,
     ) -> Self {
         Self {
             args,
-            stock,
+            image,
             address,
             bars,
             lines: Lines::default(),
         }
     }
 
-    /// Serves it to its end. A failure is told on standard error at once: the others go on.
+    /// Serves until the migration ends. A failure is reported on standard error at once, while the
+    /// others continue.
     pub(super) fn serve(self, control: &Control) -> Outcome {
         let start = Instant::now();
-        let config = self.stock.config(self.args);
-        let blocks = self.stock.blocks().clone();
-        let made = match self.is_resume() {
+        let config = self.image.config(self.args);
+        let blocks = self.image.blocks().clone();
+        let made = match self.args.resume.is_some() {
             true => Source::taking_over(config, blocks),
             false => Source::new(config, blocks),
         };
@@ -90,7 +76,7 @@ impl<'a> Boot<'a> {
         };
         let options = ServeOptions {
             connect_timeout: Duration::from_secs(self.args.wait),
-            offer: self.args.offer(self.address, self.stock.preempt()),
+            offer: self.args.offer(self.address, self.image.preempt()),
             reconnect_timeout: self.args.retry(self.address),
             stall_timeout: self.args.stall.map(Duration::from_secs),
             ..ServeOptions::default()
@@ -100,13 +86,15 @@ impl<'a> Boot<'a> {
         self.lines.finish(|line| self.write(line));
         let outcome = Outcome {
             address: self.address.clone(),
-            failure: end.err().map(|error| Failure::new(error, &core, &self)),
+            failure: end
+                .err()
+                .map(|error| Failure::new(error, &core, &self.invocation())),
             stats: core.stats().clone(),
             time: start.elapsed(),
             preempt: core.preempt().is_some(),
             loaded: machine.loaded,
         };
-        self.tell(&outcome);
+        self.report(&outcome);
         outcome
     }
 
@@ -120,33 +108,23 @@ impl<'a> Boot<'a> {
             preempt: false,
             loaded: None,
         };
-        self.tell(&outcome);
+        self.report(&outcome);
         outcome
     }
 
-    /// The image's folder and the QEMU, as the command line has them.
-    pub(super) fn names(&self) -> (String, &Address) {
-        (self.args.image.display().to_string(), self.address)
+    /// The command line of this migration.
+    fn invocation(&self) -> Invocation<'a> {
+        Invocation {
+            image: &self.args.image,
+            address: self.address,
+            is_resume: self.args.resume.is_some(),
+            id: self.image.resumed(),
+            no_verify: self.args.no_verify,
+            machine_release: self.args.machine_release,
+        }
     }
 
-    pub(super) fn is_resume(&self) -> bool {
-        self.args.resume.is_some()
-    }
-
-    /// The argument of `--resume` for this image.
-    pub(super) fn resumed(&self) -> Resumed {
-        self.stock.resumed()
-    }
-
-    pub(super) fn is_unverified(&self) -> bool {
-        self.args.no_verify
-    }
-
-    pub(super) fn release(&self) -> Option<Release> {
-        self.args.machine_release
-    }
-
-    fn tell(&self, outcome: &Outcome) {
+    fn report(&self, outcome: &Outcome) {
         if let Some(failure) = &outcome.failure {
             self.write(&failure.to_string());
         }
@@ -165,46 +143,45 @@ impl<'a> Boot<'a> {
 
     /// A live line; hidden unless standard error is a terminal.
     fn bar(&self) -> ProgressBar {
-        let bytes = self.stock.blocks().iter().map(|block| block.len).sum();
-        // Nothing is drawn here: a held terminal would block it.
-        let mut bar = ProgressBar::new(bytes).with_prefix(self.address.to_string());
+        let bytes = self.image.blocks().iter().map(|block| block.len).sum();
+        // Nothing is drawn here: a stopped terminal would block it.
+        let bar = ProgressBar::new(bytes).with_prefix(self.address.to_string());
         let style = "{prefix}  {wide_bar} {binary_bytes}/{binary_total_bytes}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar = bar.with_style(style);
-        }
-        self.bars.add(bar)
+        self.bars.add(styled(bar, style))
     }
 }
 
-/// The machine in the image, on its way to one QEMU.
+/// The machine in the image, as it is sent to one QEMU.
 struct Booting<'a> {
     boot: &'a Boot<'a>,
     bar: ProgressBar,
     start: Instant,
     loaded: Option<Duration>,
-    /// How many recoveries have been reported.
+    /// Recoveries that have been reported.
     resumes: u64,
     rate: Rate,
 }
 
 impl SourceHandler for Booting<'_> {
     fn pages(&self) -> &dyn PageSource {
-        self.boot.stock.pages()
+        self.boot.image.pages()
     }
 
     fn precopy(&mut self, core: &mut Source) -> Result<(), HandlerError> {
-        let state = self.boot.stock.device_state().to_vec();
+        let state = self.boot.image.device_state().to_vec();
+        info!(to = %self.boot.address, device_state = state.len(), "switching to postcopy");
         Ok(core.switch(state)?)
     }
 
     fn progress(&mut self, core: &Source) {
         if core.is_loaded() && self.loaded.is_none() {
             self.loaded = Some(self.start.elapsed());
+            info!(at = %self.boot.address, "the device state is loaded");
         }
         if core.stats().resumes != self.resumes {
             self.resumes = core.stats().resumes;
             self.boot
-                .say("recovered: the migration goes on over a new link");
+                .say("recovered: the migration continues over a new link");
         }
         if !self.boot.lines.go_on(|line| self.boot.write(line)) {
             return;
@@ -219,7 +196,7 @@ impl SourceHandler for Booting<'_> {
         let latency = &stats.latency.source;
         if latency.count() > 0 {
             let [middle, high] = [0.5, 0.99].map(|quantile| Nanos(latency.quantile(quantile)));
-            line += &format!(", {middle} in the middle, p99 {high}");
+            line += &format!(", p50 {middle}, p99 {high}");
         }
         if stats.pauses > 0 {
             line += &format!(", {} cuts", stats.pauses);
@@ -230,11 +207,11 @@ impl SourceHandler for Booting<'_> {
     fn waiting(&mut self, error: &ChannelError, most: Duration) {
         let seconds = most.as_secs();
         self.boot
-            .say(&format!("{error}; waiting for up to {seconds} s for it"));
+            .say(&format!("{error}; retrying for up to {seconds} s"));
     }
 
     fn preempt_refused(&mut self) {
-        // A channel that was only offered is not worth a message.
+        // Without --preempt the channel was only offered.
         if self.boot.args.preempt {
             self.boot.say(&mismatch::no_preempt());
         }
@@ -246,13 +223,14 @@ impl SourceHandler for Booting<'_> {
 
     fn broken(&mut self, core: &Source, error: &RunError) -> bool {
         let boot = self.boot;
+        warn!(to = %boot.address, %error, "the link broke");
         let seconds = boot.args.retry(boot.address).as_secs();
-        // A QEMU that has not loaded the devices ends with its link.
+        // A QEMU that has not loaded the devices exits when its link breaks.
         let again = seconds > 0 && core.is_loaded();
         if again {
             boot.say(&format!(
-                "{error}; its guest blocks where it lacks memory; reconnecting for up to {seconds} \
-                 s: once `info migrate` there says postcopy-paused, give it \
+                "{error}; its guest blocks when it touches missing memory; reconnecting for up to \
+                 {seconds} s: once `info migrate` there says postcopy-paused, give it \
                  `migrate_recover {}` (QMP: migrate-recover)",
                 boot.address
             ));
@@ -261,7 +239,7 @@ impl SourceHandler for Booting<'_> {
     }
 }
 
-/// How fast a counter grows.
+/// The rate at which a counter grows.
 #[derive(Default)]
 struct Rate {
     since: Option<(Instant, u64)>,
@@ -284,10 +262,10 @@ impl Rate {
     }
 }
 
-/// How long one attempt to connect may take, once there has been a connection.
+/// Time limit of an attempt to reconnect.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Connects to where QEMU listens.
+/// Connects to a QEMU.
 struct Dial<'a> {
     address: &'a Address,
     plaintext: bool,
@@ -298,13 +276,15 @@ struct Dial<'a> {
 }
 
 impl Connector for Dial<'_> {
-    fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
+    fn connect(&mut self, channel: Channel) -> Result<Link, ChannelError> {
+        debug!(to = %self.address, %channel, "connecting");
         let deadline = self.connected.then(|| Instant::now() + ATTEMPT);
         let interrupt = self.control.as_fd();
         let link = self
             .address
             .connect_until(self.plaintext, interrupt, deadline)?;
         self.connected = true;
+        info!(to = %self.address, %channel, "connected");
         Ok(link)
     }
 }

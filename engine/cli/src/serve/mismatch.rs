@@ -1,5 +1,5 @@
-//! Messages about a QEMU that is configured differently: the likely cause, how to
-//! check it in that QEMU's monitor, and what to set.
+//! Messages about a QEMU that is configured differently: the likely cause, how to check it in that
+//! QEMU's monitor, and what to set.
 
 use retpath_engine::source::{Awaited, Suspicion};
 

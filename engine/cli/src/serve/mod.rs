@@ -5,133 +5,141 @@
 //! read-only. Each piece of it is compared with its digest before it is sent. The switch to postcopy
 //! comes first: the guest runs as soon as its devices are loaded, pages that it touches are sent
 //! first, and all others after them.
-//!
-//! Exit code 0 if every QEMU has everything, 1 if one has not or something failed, 2 for wrong
-//! usage.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use indicatif::MultiProgress;
-
-use super::machine::UNPROVEN_END;
-use super::signals::Signals;
-use super::{Format, output, size};
 use retpath_engine::driver::Control;
 use retpath_engine::release::Release;
 use retpath_engine::socket::Address;
 use retpath_engine::source::{Offer, Preempt};
 
+use crate::exit::{self, Error, Exit};
+use crate::image::UNPROVEN_END;
+use crate::signals::Signals;
+use crate::{Format, output, size};
+
 mod boot;
-mod fate;
 mod mismatch;
+mod outcome;
 mod report;
-mod stock;
+mod served_image;
 
-use boot::{Boot, Outcome};
+use boot::Boot;
+use outcome::Outcome;
 use report::Report;
-use stock::{Resumed, Stock};
+use served_image::{Resumed, ServedImage};
 
-/// How often to look for signals.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval between two checks for signals.
+const POLL: Duration = Duration::from_millis(20);
 
-const HELP: &str = "\
+const EXAMPLES: &str = "  \
+  retpath serve --image vm --connect unix:/tmp/q1
+  retpath serve --image vm --connect unix:/tmp/q1 --connect tcp:127.0.0.1:4444 --bandwidth 100M
+  retpath serve --image vm --connect unix:/tmp/q1 --resume none";
+
+const DETAILS: &str = "\
 Each QEMU is started with the command line of the machine in the image, and waits:
   qemu-system-x86_64 ... -incoming defer
   (qemu) migrate_set_capability postcopy-ram on
   (qemu) migrate_incoming URI
-or with `-global migration.x-postcopy-ram=on -incoming URI`. It may be started later: see
---wait.
-When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds.
-The image is opened read-only, and can be served to any number of QEMUs at a time. It
-must not change meanwhile: a change is detected before a wrong byte is sent, and ends
-the migration. Then restore the image, check it with `retpath verify`, and continue
-with --resume.
+or with `-global migration.x-postcopy-ram=on -incoming URI`. It may be started later: see --wait.
 
-SIGINT, SIGTERM, SIGQUIT and SIGHUP end this command; the migration of a guest that runs
-by then can be continued with --resume. While the process is stopped (SIGTSTP), a guest
-blocks when it touches memory that it does not have yet.
+When a link breaks, give that QEMU `migrate_recover URI` within --retry seconds. The image is opened \
+read-only, and can be served to any number of QEMUs at a time. It must not change meanwhile: a \
+change is detected before a wrong byte is sent, and ends the migration. Then restore the image, check \
+it with `retpath verify`, and continue with --resume.
 
-Exit codes:
-  0  every QEMU has all of its memory, even if the report could not be written
-  1  one does not; a line says why, where its guest is and what to do
-  2  the command was called wrongly";
+SIGINT, SIGTERM, SIGQUIT and SIGHUP end this command; the migration of a guest that runs by then can \
+be continued with --resume. While the process is stopped (SIGTSTP), a guest blocks when it touches \
+memory that it does not have yet.";
+
+fn after_help() -> String {
+    exit::help(
+        EXAMPLES,
+        "every QEMU has all of its memory, even if the report could not be written",
+        "a QEMU does not; a line says why, where its guest is, and what to do",
+    )
+}
+
+fn after_long_help() -> String {
+    format!("{DETAILS}\n\n{}", after_help())
+}
 
 /// Command line of `retpath serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = HELP)]
-pub struct Args {
-    /// The image's folder, as `retpath receive` and `retpath import` make it.
+#[command(after_help = after_help(), after_long_help = after_long_help())]
+pub(crate) struct Args {
+    /// Folder of the image, as `retpath receive` and `retpath import` make it
     #[arg(long, value_name = "DIR")]
     image: PathBuf,
-    /// Where a QEMU listens: unix:PATH, tcp:HOST:PORT or fd:N. Once for each QEMU to boot.
+    /// Address of a waiting QEMU: unix:PATH, tcp:HOST:PORT or fd:N; once for each QEMU
     #[arg(long, value_name = "URI", required = true)]
     connect: Vec<Address>,
-    /// Open the preempt channel for requested pages from the start. Without this option a QEMU
-    /// with the capability postcopy-preempt gets it a few seconds later.
+    /// Open the preempt channel for requested pages from the start
+    ///
+    /// Without this option, a QEMU with the capability postcopy-preempt gets it a few seconds later.
     #[arg(long)]
     preempt: bool,
-    /// Most bytes per second, to each QEMU, of pages that are not asked for; 0 is no limit.
-    #[arg(long, value_name = "BYTES/S", default_value = "0", value_parser = size::parse)]
+    /// Limit of the background sweep to each QEMU, in bytes per second; 0 is no limit
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size::parse)]
     bandwidth: u64,
-    /// How long to wait for a QEMU that does not listen yet; 0 gives up at once.
+    /// Time to wait for a QEMU that does not listen yet; 0 fails at once
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
-    /// How long to try to replace a broken link; 0 gives up at once.
+    /// Time to retry a broken link; 0 fails at once
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     retry: u64,
-    /// Take a link for broken over which nothing has moved for so long, although it is QEMU's
-    /// turn. Without it a QEMU is waited for: its user may have paused it.
+    /// Time after which a stalled link counts as broken
+    ///
+    /// A link is stalled while nothing moves on it although it is QEMU's turn. Without this option
+    /// there is no limit: its user may have paused QEMU.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     stall: Option<u64>,
-    /// Take up migrations that were left unfinished: each QEMU is in state postcopy-paused and
-    /// listens after `migrate-recover`.
+    /// Resume interrupted migrations from the image with this id
     ///
-    /// ID is the id of the image that was served; `serve` prints it when it starts. Another image is
-    /// refused. ID is `none` for an image without an id, made by an earlier version.
+    /// Each QEMU is in the state postcopy-paused, and listens after `migrate-recover`. ID is the id
+    /// of the image that was served; `serve` prints it when it starts. Another image is refused. ID
+    /// is `none` for an image without an id, made by an earlier version.
     #[arg(long, value_name = "ID")]
     resume: Option<Resumed>,
-    /// Do not compare RAM with the image's digests, for an image that `retpath verify` has just
-    /// checked. Changes to its files while they are served are still detected.
+    /// Do not compare RAM with the image's digests
+    ///
+    /// For an image that `retpath verify` has just checked. Changes to its files while they are
+    /// served are still detected.
     #[arg(long)]
     no_verify: bool,
-    /// The QEMU release that the machine type belongs to, if its name does not tell.
+    /// QEMU release of the machine type, if its name does not tell
     #[arg(long, value_name = "X.Y")]
     machine_release: Option<Release>,
-    /// Allow plain TCP beyond loopback: whoever can read it reads the guest's memory.
+    /// Connect to tcp: addresses other than loopback, without encryption
+    ///
+    /// Whoever can read the connection reads the guest's memory.
     #[arg(long)]
     allow_plaintext: bool,
-    /// How to print the result; json is one object.
+    /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 /// Serves until every QEMU has its memory or has failed.
-pub fn run(args: &Args) -> ExitCode {
-    if let Err(wrong) = args.check() {
-        return output::wrong_usage(wrong);
-    }
-    match serve(args) {
-        Ok(code) => code,
-        Err(why) => {
-            output::note(format_args!("retpath serve: {why}"));
-            ExitCode::FAILURE
-        }
-    }
+pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
+    args.check().map_err(Error::Usage)?;
+    Ok(serve(args)?)
 }
 
 impl Args {
-    /// What clap cannot know.
+    /// Checks the options against each other.
     fn check(&self) -> Result<(), String> {
         for (at, address) in self.connect.iter().enumerate() {
             if self.connect[..at].contains(address) {
-                return Err(format!("{address} is given twice: each QEMU listens alone"));
+                return Err(format!("--connect {address} is given twice"));
             }
             if matches!(address, Address::Fd(_)) && self.preempt {
                 return Err(format!(
-                    "--preempt needs a second connection, and {address} is only one"
+                    "--preempt needs a second connection, which {address} cannot provide"
                 ));
             }
         }
@@ -150,17 +158,17 @@ impl Args {
 
     fn retry(&self, address: &Address) -> Duration {
         match address {
-            // What is inherited cannot be connected again.
+            // An inherited descriptor cannot be connected again.
             Address::Fd(_) => Duration::ZERO,
             _ => Duration::from_secs(self.retry),
         }
     }
 }
 
-fn serve(args: &Args) -> Result<ExitCode, String> {
-    let stock = Stock::open(args)?;
-    stock.announce(args);
-    if stock.has_unproven_end() {
+fn serve(args: &Args) -> Result<Exit, String> {
+    let image = ServedImage::open(args)?;
+    image.announce(args);
+    if image.has_unproven_end() {
         output::note(format_args!(
             "retpath serve: {}: its end is unproven: {UNPROVEN_END}",
             args.image.display()
@@ -170,15 +178,15 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
     let controls = args.connect.iter().map(|_| Control::new());
     let controls: Vec<Control> = controls
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("no descriptor is left: {error}"))?;
-    let signals = Signals::new().map_err(|error| format!("listening for signals: {error}"))?;
+        .map_err(|error| format!("cannot create an event descriptor: {error}"))?;
+    let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
 
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
         let jobs = args.connect.iter().zip(&controls);
         let here = thread::current();
         let running: Vec<_> = jobs
             .map(|(address, control)| {
-                let boot = || Boot::new(args, &stock, address, &bars);
+                let boot = || Boot::new(args, &image, address, &bars);
                 let (serve, here) = (boot(), here.clone());
                 let serve = move || {
                     let outcome = serve.serve(control);
@@ -195,7 +203,7 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
             if signals.came() {
                 controls.iter().for_each(Control::stop);
             }
-            thread::park_timeout(LOOK);
+            thread::park_timeout(POLL);
         }
         let join = |thread: thread::ScopedJoinHandle<'_, Outcome>| {
             thread
@@ -208,7 +216,7 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
 
     let report = Report {
         args,
-        stock: &stock,
+        served: &image,
         outcomes: &outcomes,
     };
     let text = match args.format {
@@ -218,11 +226,14 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
     let failed = outcomes.iter().filter(|one| one.failure.is_some()).count();
     let done = match failed {
         0 => "every QEMU has everything".to_owned(),
-        _ => format!("{failed} of {} QEMUs failed, as said above", outcomes.len()),
+        _ => format!(
+            "{failed} of {} QEMUs failed, as reported above",
+            outcomes.len()
+        ),
     };
     output::print_report("serve", &done, &text);
     Ok(match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+        0 => Exit::Success,
+        _ => Exit::Failure,
     })
 }

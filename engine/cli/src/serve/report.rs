@@ -1,18 +1,18 @@
-//! What `retpath serve` prints in the end, for people and for programs.
+//! The report of `retpath serve`, for people and for programs.
 
 use std::fmt::{self, Display, Write};
 
 use serde_json::{Value, json};
 
 use super::Args;
-use super::boot::Outcome;
-use super::stock::Stock;
+use super::outcome::Outcome;
+use super::served_image::ServedImage;
 use crate::latency::{self, Nanos, Part};
 
-/// Everything that is known.
+/// Everything that is known at the end.
 pub(super) struct Report<'a> {
     pub(super) args: &'a Args,
-    pub(super) stock: &'a Stock,
+    pub(super) served: &'a ServedImage,
     pub(super) outcomes: &'a [Outcome],
 }
 
@@ -32,14 +32,14 @@ impl Report<'_> {
 
     /// For programs: one object.
     pub(super) fn json(&self) -> Value {
-        let blocks = self.stock.blocks();
-        let machine = self.stock.machine().map(String::from_utf8_lossy);
+        let blocks = self.served.blocks();
+        let machine = self.served.machine().map(String::from_utf8_lossy);
         json!({
             "ok": self.outcomes.iter().all(|one| one.failure.is_none()),
             "image": self.args.image.display().to_string(),
-            "id": self.stock.id().map(|id| id.to_string()),
+            "id": self.served.id().map(|id| id.to_string()),
             "machine": machine,
-            "unproven_end": self.stock.has_unproven_end(),
+            "unproven_end": self.served.has_unproven_end(),
             "bytes": blocks.iter().map(|block| block.len).sum::<u64>(),
             "target_page_size": blocks.target(),
             "preempt": self.args.preempt,
@@ -61,7 +61,7 @@ impl Outcome {
         let share = |pages: u64| format!("{:.1} %", 100.0 * pages as f64 / sent.max(1) as f64);
         let state = match &self.failure {
             None => "has everything",
-            Some(failure) => failure.fate.name(),
+            Some(failure) => failure.guest.name(),
         };
         writeln!(out, "{}: {state}", self.address)?;
         let mut line = |name: &str, value: &dyn Display, more: &str| {
@@ -76,7 +76,7 @@ impl Outcome {
         line(
             "requests",
             &stats.requests,
-            &format!("{dropped} asked for nothing new"),
+            &format!("{dropped} for pages already sent"),
         )?;
         if stats.pauses > 0 {
             let resumes = format!("{} recoveries", stats.resumes);
@@ -86,7 +86,7 @@ impl Outcome {
             line(
                 "devices loaded",
                 &nanos(loaded),
-                "from the beginning, as QEMU says",
+                "after the beginning, as QEMU reports",
             )?;
         }
         line("time", &nanos(self.time), "")?;
@@ -101,7 +101,7 @@ impl Outcome {
         let failure = self.failure.as_ref().map(|failure| {
             json!({
                 "why": failure.why,
-                "guest": failure.fate.name(),
+                "guest": failure.guest.name(),
                 "advice": failure.advice,
             })
         });

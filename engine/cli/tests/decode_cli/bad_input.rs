@@ -1,4 +1,4 @@
-//! What is malformed, cut short, or something else than it was said to be.
+//! Recordings that are malformed, cut short, or of another kind.
 
 use retpath_cli::decode::{Failure, Kind, Options, decode_slice};
 use retpath_random::Random;
@@ -8,11 +8,11 @@ use crate::{capture, decode, decode_file, retpath};
 const PONG: &[u8] = b"\0\x02\0\x04\0\0\0\x01";
 const PONG_LINE: &str = "0x0000000000  PONG            value 1\n";
 
-/// What `retpath decode -` says of an input that it refuses.
+/// The error of `retpath decode -` about an input.
 #[track_caller]
 fn refused(args: &[&str], input: &[u8], report: &str) -> String {
     let line = decode(args, input).refused(1, report);
-    let what = line.strip_prefix("retpath: standard input: ");
+    let what = line.strip_prefix("retpath decode: standard input: ");
     what.expect("a line names the command and the input")
         .to_owned()
 }
@@ -25,7 +25,7 @@ fn refuses_an_empty_recording() {
         &["--format", "json"],
         &["--kind", "return-path"],
     ] {
-        assert_eq!(refused(args, b"", ""), "nothing to decode: it is empty");
+        assert_eq!(refused(args, b"", ""), "the recording is empty");
     }
 }
 
@@ -64,7 +64,7 @@ fn refuses_random_bytes_in_one_line() {
                 ..Options::default()
             };
             let (_, verdict) = decode_slice(&options, &random);
-            let failure = verdict.expect_err("random bytes are no recording");
+            let failure = verdict.expect_err("random bytes are not a recording");
             assert!(matches!(failure, Failure::Bytes { .. }));
             assert!(!failure.to_string().contains('\n'));
         }
@@ -72,7 +72,7 @@ fn refuses_random_bytes_in_one_line() {
 }
 
 #[test]
-fn prints_what_was_understood_before_the_error() {
+fn prints_what_was_decoded_before_the_error() {
     let input = [PONG, b"\0\x04\0\x0b\0\0\0\0\0\0\x10\0\0\0\x10\0"].concat();
     let error = "offset 10 (0xa), REQ_PAGES: payload length is 11 bytes, must be 12 [length]";
     assert_eq!(refused(&[], &input, PONG_LINE), error);
@@ -121,16 +121,16 @@ fn refuses_every_prefix_that_ends_inside_a_message() {
         let (report, verdict) = decode_slice(&Options::default(), &path[..cut]);
         let report = String::from_utf8(report).expect("reports are UTF-8");
         let lines = ends.iter().filter(|end| **end <= cut).count();
-        let mut understood = String::new();
+        let mut decoded = String::new();
         whole
             .split_inclusive('\n')
             .take(lines)
-            .for_each(|line| understood.push_str(line));
+            .for_each(|line| decoded.push_str(line));
         assert_eq!(verdict.is_ok(), ends.contains(&cut), "cut at {cut}");
         // A RECV_BITMAP whose bitmap is missing says so.
-        if report != understood {
+        if report != decoded {
             let last = report
-                .strip_prefix(&understood)
+                .strip_prefix(&decoded)
                 .expect("what came before stays");
             assert!(
                 last.contains("RECV_BITMAP") && last.ends_with("  bitmap missing\n"),
@@ -141,7 +141,7 @@ fn refuses_every_prefix_that_ends_inside_a_message() {
 }
 
 #[test]
-fn says_what_a_recording_of_another_kind_is() {
+fn names_the_kind_of_a_recording_of_another_kind() {
     let cases: [(&str, &[u8], &str); 8] = [
         (
             "return-path",
@@ -214,10 +214,7 @@ fn limits_bitmaps() {
     .concat();
     let whole = "0x0000000000  RECV_BITMAP     block pc.ram  bits 128  received 128\n";
     for allowed in ["16", "1K", "0x10", "64M"] {
-        assert_eq!(
-            decode(&["--max-bitmap", allowed], &bitmap).understood(),
-            whole
-        );
+        assert_eq!(decode(&["--max-bitmap", allowed], &bitmap).decoded(), whole);
     }
     assert_eq!(
         refused(
@@ -241,7 +238,7 @@ fn limits_bitmaps() {
 }
 
 #[test]
-fn refuses_wrong_calls_with_code_2() {
+fn refuses_wrong_usage_with_code_2() {
     let calls: [&[&str]; 9] = [
         &[],
         &["--dialect", "v8", "-"],

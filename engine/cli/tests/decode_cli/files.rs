@@ -1,4 +1,4 @@
-//! Files that cannot be opened, and files that can.
+//! Recordings that can and cannot be opened.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::{Ran, capture, decode_file, retpath};
 
-/// A folder that any user can enter, gone at the end of the test.
+/// A folder that any user can enter, removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -35,49 +35,39 @@ impl Drop for Folder {
 }
 
 #[track_caller]
-fn refused(ran: Ran, code: i32, path: &Path, why: &str) {
-    let line = ran.refused(code, "");
-    assert_eq!(line, format!("retpath: {}: {why}", path.display()));
+fn refused(ran: Ran, path: &Path, why: &str) {
+    let line = ran.refused(1, "");
+    assert_eq!(line, format!("retpath decode: {}: {why}", path.display()));
 }
 
 #[test]
 fn refuses_a_missing_file() {
     let path = Path::new("no/such/recording.rp");
-    refused(decode_file(&[], path), 2, path, "no such file");
+    refused(decode_file(&[], path), path, "no such file");
 }
 
 #[test]
 fn refuses_a_directory() {
     let folder = Folder::new("directory");
-    let why = "a directory, not a recording: name a file in it";
-    refused(decode_file(&[], &folder.0), 2, &folder.0, why);
+    let why = "it is a directory: name a file in it";
+    refused(decode_file(&[], &folder.0), &folder.0, why);
     let directory = fs::File::open(&folder.0).expect("a directory can be opened");
     let output = retpath()
         .arg("-")
         .stdin(directory)
         .output()
         .expect("the binary has been built");
-    let line = Ran::from(output).refused(2, "");
-    assert_eq!(line, format!("retpath: standard input: {why}"));
+    let line = Ran::from(output).refused(1, "");
+    assert_eq!(line, format!("retpath decode: standard input: {why}"));
 }
 
 #[test]
 fn refuses_an_empty_file() {
     let folder = Folder::new("empty");
     let path = folder.file("empty.rp", b"", 0o644);
-    refused(
-        decode_file(&[], &path),
-        1,
-        &path,
-        "nothing to decode: it is empty",
-    );
-    let ran = decode_file(&[], "/dev/null");
-    refused(
-        ran,
-        1,
-        Path::new("/dev/null"),
-        "nothing to decode: it is empty",
-    );
+    let why = "the recording is empty";
+    refused(decode_file(&[], &path), &path, why);
+    refused(decode_file(&[], "/dev/null"), Path::new("/dev/null"), why);
 }
 
 #[test]
@@ -85,8 +75,8 @@ fn refuses_a_file_without_permission() {
     let folder = Folder::new("permission");
     let path = folder.file("secret.rp", b"\0\x02\0\x04\0\0\0\x01", 0o000);
     let mut command = if rustix::process::geteuid().is_root() {
-        // Root may read everything: become nobody, who may not be able to
-        // reach the binary where it was built.
+        // Root may read everything. The user nobody may be unable to reach the binary where it was
+        // built.
         let binary = fs::read(env!("CARGO_BIN_EXE_retpath")).expect("the binary has been built");
         let mut command = Command::new(folder.file("retpath", &binary, 0o755));
         command.uid(65534).gid(65534).current_dir("/").arg("decode");
@@ -95,15 +85,15 @@ fn refuses_a_file_without_permission() {
         retpath()
     };
     let output = command.arg(&path).output().expect("the binary runs");
-    refused(Ran::from(output), 2, &path, "no permission to read it");
+    refused(Ran::from(output), &path, "no permission to read it");
 }
 
 #[test]
-fn says_one_line_even_if_the_path_has_more() {
+fn escapes_control_characters_of_the_path() {
     let ran = decode_file(&[], "no\nsuch\x1b[31m.rp");
     assert_eq!(
-        ran.refused(2, ""),
-        "retpath: no\\nsuch\\u{1b}[31m.rp: no such file"
+        ran.refused(1, ""),
+        "retpath decode: no\\nsuch\\u{1b}[31m.rp: no such file"
     );
 }
 
@@ -117,7 +107,7 @@ fn reads_a_file_given_as_standard_input() {
         .output()
         .expect("the binary has been built");
     assert_eq!(
-        Ran::from(output).understood(),
-        decode_file(&[], &path).understood()
+        Ran::from(output).decoded(),
+        decode_file(&[], &path).decoded()
     );
 }

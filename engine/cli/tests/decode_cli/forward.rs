@@ -103,15 +103,12 @@ const JSON: &str = r#"{"offset":0,"message":"HEADER","version":3}
 
 #[test]
 fn prints_a_migration_as_text() {
-    assert_eq!(decode(&[], &migration()).understood(), TEXT);
+    assert_eq!(decode(&[], &migration()).decoded(), TEXT);
 }
 
 #[test]
 fn prints_a_migration_as_json() {
-    assert_eq!(
-        decode(&["--format", "json"], &migration()).understood(),
-        JSON
-    );
+    assert_eq!(decode(&["--format", "json"], &migration()).decoded(), JSON);
 }
 
 const COUNTS: &str = "\
@@ -146,9 +143,9 @@ const JSON_COUNTS: &str = concat!(
 
 #[test]
 fn counts_a_migration() {
-    assert_eq!(decode(&["--summary"], &migration()).understood(), COUNTS);
+    assert_eq!(decode(&["--summary"], &migration()).decoded(), COUNTS);
     let json = decode(&["--summary", "--format", "json"], &migration());
-    assert_eq!(json.understood(), JSON_COUNTS);
+    assert_eq!(json.decoded(), JSON_COUNTS);
 }
 
 /// The summary of a capture, which must be whole.
@@ -156,7 +153,7 @@ fn counts_a_migration() {
 fn summary(name: &str, kind: &str) -> serde_json::Value {
     let bytes = capture_bytes(name);
     let ran = decode(&["--kind", kind, "--summary", "--format", "json"], &bytes);
-    let summary: serde_json::Value = ran.understood().parse().expect("one object");
+    let summary: serde_json::Value = ran.decoded().parse().expect("one object");
     assert_eq!(
         summary["bytes"],
         bytes.len(),
@@ -166,7 +163,7 @@ fn summary(name: &str, kind: &str) -> serde_json::Value {
 }
 
 #[test]
-fn explains_every_byte_of_the_captures() {
+fn decodes_every_byte_of_the_captures() {
     let pages = |name: &str, kind: &str| {
         let summary = summary(name, kind);
         let after = &summary["records_after_listen"];
@@ -229,7 +226,7 @@ fn counts_sections_commands_records_and_blocks() {
 }
 
 #[test]
-fn prints_what_was_sent_before_the_link_broke() {
+fn prints_what_was_sent_before_a_link_broke() {
     for (name, records) in [
         (
             "qemu-7.2-recover.ch0.fwd",
@@ -290,7 +287,7 @@ fn refuses_every_prefix_of_a_migration() {
 }
 
 #[test]
-fn refuses_what_is_no_forward_stream() {
+fn refuses_recordings_that_are_not_forward_streams() {
     let cases: [(&str, &[u8]); 4] = [
         ("forward", b"\0\x02\0\x04\0\0\0\x01"),
         ("forward", b"\x08\0\x0a\0\x07\x06pc.ram"),
@@ -307,6 +304,6 @@ fn refuses_what_is_no_forward_stream() {
     let line = decode(&[], b"QEVM\0\0\0\x02").refused(1, "");
     assert_eq!(
         line,
-        "retpath: standard input: offset 4 (0x4), HEADER, field `version`: is 2, must be 3 [value]"
+        "retpath decode: standard input: offset 4 (0x4), HEADER, field `version`: is 2, must be 3 [value]"
     );
 }

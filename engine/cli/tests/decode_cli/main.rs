@@ -1,5 +1,4 @@
-//! `retpath decode` as a user meets it: the built binary, its output byte for
-//! byte, its exit codes.
+//! `retpath decode` as a user meets it: the built binary, its output byte for byte, its exit codes.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -16,7 +15,7 @@ mod schema;
 mod stream;
 mod variants;
 
-/// The command, ready for arguments; without colours unless a test wants them.
+/// `retpath decode`, ready for arguments.
 fn retpath() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retpath"));
     command.arg("decode").env_remove("NO_COLOR");
@@ -35,7 +34,7 @@ fn decode(args: &[&str], input: &[u8]) -> Ran {
         .expect("the binary has been built");
     let mut stdin = child.stdin.take().expect("stdin is piped");
     std::thread::scope(|scope| {
-        // A command that gives up early closes the pipe.
+        // A command that fails early closes the pipe.
         scope.spawn(move || stdin.write_all(input).ok());
         Ran::from(child.wait_with_output().expect("the command ends"))
     })
@@ -59,8 +58,7 @@ fn corpus(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A recording of a real migration. Large forward streams are compressed: see
-/// [`capture_bytes`].
+/// A recording of a real migration. Large forward streams are compressed: see [`capture_bytes`].
 fn capture(name: &str) -> PathBuf {
     corpus("capture").join(name)
 }
@@ -79,7 +77,7 @@ fn capture_bytes(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// What a command did.
+/// The result of a run.
 #[derive(Debug, PartialEq, Eq)]
 struct Ran {
     code: Option<i32>,
@@ -99,9 +97,9 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// Everything was understood; returns the report.
+    /// Asserts that everything was decoded; returns the report.
     #[track_caller]
-    fn understood(self) -> String {
+    fn decoded(self) -> String {
         assert_eq!(
             (self.code, self.stderr.as_str()),
             (Some(0), ""),
@@ -111,8 +109,8 @@ impl Ran {
         self.stdout
     }
 
-    /// It failed with one line, which this returns without its line break,
-    /// after this report.
+    /// Asserts that the command failed with one line after this report; returns the line without its
+    /// line break.
     #[track_caller]
     fn refused(self, code: i32, report: &str) -> String {
         assert_eq!(self.code, Some(code), "{}", self.stderr);

@@ -1,4 +1,4 @@
-//! `corpus/malformed`: the command says what the file beside the input says.
+//! `corpus/malformed`: the command reports the error in the file beside the input.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use retpath_codec::NameBuf;
 use crate::corpus;
 
 #[test]
-fn says_of_every_malformed_file_what_it_is_expected_to() {
+fn reports_the_expected_error_for_every_malformed_file() {
     let hugemem = PageSize {
         name: NameBuf::new("hugemem").expect("a name"),
         size: 2 << 20,

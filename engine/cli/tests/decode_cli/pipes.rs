@@ -1,4 +1,4 @@
-//! Slow inputs, outputs that go away, terminals.
+//! Slow inputs, outputs that are closed, terminals.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -35,7 +35,7 @@ fn piped(args: &[&str], work: impl FnOnce(ChildStdin, &mpsc::Receiver<String>)) 
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
-/// The next line. A command that holds it back makes the test fail, not hang.
+/// The next line. A command that delays it makes the test fail, not hang.
 #[track_caller]
 fn line(lines: &mpsc::Receiver<String>) -> String {
     lines
@@ -55,7 +55,7 @@ fn prints_a_line_as_soon_as_its_message_has_arrived() {
         assert!(lines.try_recv().is_err());
         stdin.write_all(&PONG[5..]).expect("it reads on");
         assert_eq!(line(lines), r#"{"offset":16,"message":"PONG","value":1}"#);
-        // A bitmap that takes its time.
+        // A bitmap that arrives slowly.
         stdin
             .write_all(b"\0\x05\0\x07\x06pc.ram\0\0\0\0\0\0\0\x08\x01")
             .expect("it reads on");
@@ -99,14 +99,17 @@ impl Read for Broken<'_> {
 }
 
 #[test]
-fn prints_what_was_understood_before_its_input_broke() {
+fn prints_what_was_decoded_before_a_read_error() {
     let bytes = [PONG, &PONG[..3]].concat();
     let mut input = Broken(&bytes);
     let mut out = Vec::new();
     let verdict = decode::decode(&Options::default(), &mut input, &mut out, &mut |_| {});
     assert_eq!(out, b"0x0000000000  PONG            value 1\n");
     let failure = verdict.expect_err("the input broke");
-    assert_eq!(failure.to_string(), "cannot read on: the disk is gone");
+    assert_eq!(
+        failure.to_string(),
+        "cannot read the rest: the disk is gone"
+    );
     assert!(!failure.is_closed_output());
 }
 
@@ -146,7 +149,7 @@ fn prints_the_same_however_the_input_is_split() {
 }
 
 #[test]
-fn ends_quietly_when_its_reader_has_seen_enough() {
+fn ends_quietly_when_its_reader_closes_the_pipe() {
     let mut child = retpath()
         .arg("-")
         .stdin(Stdio::piped())
@@ -172,7 +175,7 @@ fn ends_quietly_when_its_reader_has_seen_enough() {
 }
 
 #[test]
-fn says_when_the_report_cannot_be_written() {
+fn fails_when_the_report_cannot_be_written() {
     let full = OpenOptions::new()
         .write(true)
         .open("/dev/full")
@@ -229,19 +232,19 @@ fn on_a_terminal(args: &[&str], setting: Option<(&str, &str)>, code: i32, input:
 }
 
 #[test]
-fn has_colours_only_on_a_terminal_that_wants_them() {
+fn has_colors_only_on_a_terminal_that_wants_them() {
     let plain = "0x0000000000  PONG            value 1\r\n";
-    let coloured = "\x1b[2m0x0000000000\x1b[0m  \x1b[1m\x1b[36mPONG\x1b[0m            \
+    let colored = "\x1b[2m0x0000000000\x1b[0m  \x1b[1m\x1b[36mPONG\x1b[0m            \
                     \x1b[2mvalue\x1b[0m 1\r\n";
-    assert_eq!(on_a_terminal(&[], None, 0, PONG), coloured);
-    assert_eq!(
-        on_a_terminal(&[], Some(("NO_COLOR", "")), 0, PONG),
-        coloured
-    );
+    assert_eq!(on_a_terminal(&[], None, 0, PONG), colored);
+    assert_eq!(on_a_terminal(&[], Some(("NO_COLOR", "")), 0, PONG), colored);
     assert_eq!(on_a_terminal(&[], Some(("NO_COLOR", "1")), 0, PONG), plain);
     assert_eq!(on_a_terminal(&[], Some(("TERM", "dumb")), 0, PONG), plain);
     let json = "{\"offset\":0,\"message\":\"PONG\",\"value\":1}\r\n";
     assert_eq!(on_a_terminal(&["--format", "json"], None, 0, PONG), json);
+    assert_eq!(on_a_terminal(&["--color=never"], None, 0, PONG), plain);
+    let piped = crate::decode(&["--color", "always"], PONG).decoded();
+    assert_eq!(piped.replace('\n', "\r\n"), colored);
 }
 
 #[test]
@@ -250,7 +253,7 @@ fn shows_a_bar_on_a_terminal_while_a_large_recording_is_decoded() {
     let recording = [start, pages.repeat(80)].concat();
     let seen = on_a_terminal(&["--summary"], None, 1, &recording);
     assert!(seen.contains("MiB/s") || seen.contains("GiB/s"), "{seen:?}");
-    // Lines and a bar on one terminal would be a mess.
+    // Messages and a bar would mix on one terminal.
     let seen = on_a_terminal(&[], None, 1, &recording);
     assert!(!seen.contains("iB/s"));
 }

@@ -38,20 +38,20 @@ const ALL_JSON: &str = r#"{"offset":0,"message":"SWITCHOVER_ACK"}
 
 #[test]
 fn prints_every_message_as_text() {
-    assert_eq!(decode(&[], &ALL.concat()).understood(), ALL_TEXT);
+    assert_eq!(decode(&[], &ALL.concat()).decoded(), ALL_TEXT);
 }
 
 #[test]
 fn prints_every_message_as_json() {
     assert_eq!(
-        decode(&["--format", "json"], &ALL.concat()).understood(),
+        decode(&["--format", "json"], &ALL.concat()).decoded(),
         ALL_JSON
     );
 }
 
 #[test]
 fn counts_messages() {
-    let counted = decode(&["--summary"], &ALL.concat()).understood();
+    let counted = decode(&["--summary"], &ALL.concat()).decoded();
     let expected = "\
 bytes     118
 messages
@@ -64,7 +64,7 @@ messages
   SHUT                       1
 ";
     assert_eq!(counted, expected);
-    let counted = decode(&["--summary", "--format", "json"], &ALL.concat()).understood();
+    let counted = decode(&["--summary", "--format", "json"], &ALL.concat()).decoded();
     let expected = concat!(
         r#"{"bytes":118,"messages":{"SWITCHOVER_ACK":1,"PONG":1,"REQ_PAGES_ID":1,"REQ_PAGES":2,"#,
         r#""RECV_BITMAP":1,"RESUME_ACK":1,"SHUT":1}}"#,
@@ -88,19 +88,19 @@ fn prints_the_draft_dialect() {
 0x0000000023  REQ_PAGES       start 0x1000       len 4 KiB    page 1         block (pc.ram)
 0x0000000037  SHUT            value 1
 ";
-    assert_eq!(decode(&["--dialect", "v7"], &draft).understood(), text);
+    assert_eq!(decode(&["--dialect", "v7"], &draft).decoded(), text);
     let json = r#"{"offset":0,"message":"PONG","value":1}
 {"offset":8,"message":"REQ_PAGES","start":53567488,"len":4096,"block":"pc.ram"}
 {"offset":35,"message":"REQ_PAGES","start":4096,"len":4096}
 {"offset":55,"message":"SHUT","value":1}
 "#;
     assert_eq!(
-        decode(&["--dialect", "v7", "--format", "json"], &draft).understood(),
+        decode(&["--dialect", "v7", "--format", "json"], &draft).decoded(),
         json
     );
     assert_eq!(
         decode(&[], &draft).refused(1, "0x0000000000  PONG            value 1\n"),
-        "retpath: standard input: offset 20 (0x14), REQ_PAGES_ID, field `len`: length is 0 [zero]; \
+        "retpath decode: standard input: offset 20 (0x14), REQ_PAGES_ID, field `len`: length is 0 [zero]; \
          if the recording follows the draft of 2015, try --dialect v7"
     );
 }
@@ -110,10 +110,10 @@ fn counts_pages_by_the_page_size_of_the_block() {
     let request = b"\0\x03\0\x13\0\0\0\0\0\x40\0\0\0\0\x10\0\x06pc.ram";
     let by_length = "0x0000000000  REQ_PAGES_ID    start 0x400000     len 4 KiB    page 1024      block pc.ram\n";
     let by_block = "0x0000000000  REQ_PAGES_ID    start 0x400000     len 4 KiB    page 2         block pc.ram\n";
-    assert_eq!(decode(&[], request).understood(), by_length);
+    assert_eq!(decode(&[], request).decoded(), by_length);
     for size in ["pc.ram=2M", "pc.ram=2MiB", "pc.ram=2097152"] {
         let args = ["--block-page-size", "pc.bios=4K", "--block-page-size", size];
-        assert_eq!(decode(&args, request).understood(), by_block);
+        assert_eq!(decode(&args, request).decoded(), by_block);
     }
     let twice = [
         "--block-page-size",
@@ -122,7 +122,7 @@ fn counts_pages_by_the_page_size_of_the_block() {
         "pc.ram=2M",
     ];
     assert_eq!(
-        decode(&twice, request).understood(),
+        decode(&twice, request).decoded(),
         by_block,
         "the last one counts"
     );
@@ -139,16 +139,16 @@ fn keeps_names_that_are_not_utf_8_or_not_printable() {
     let json = r#"{"offset":0,"message":"RECV_BITMAP","block":{"hex":"7063ffc32e"},"bits":64,"received":0}
 {"offset":34,"message":"REQ_PAGES_ID","start":0,"len":4096,"block":"a\"\\\n\u001bé"}
 "#;
-    assert_eq!(decode(&["--format", "json"], &names).understood(), json);
+    assert_eq!(decode(&["--format", "json"], &names).decoded(), json);
     let text = "\
 0x0000000000  RECV_BITMAP     block pc\\xff\\xc3.  bits 64  received 0
 0x0000000022  REQ_PAGES_ID    start 0x0          len 4 KiB    page 0         block a\"\\\\\\n\\u{1b}é
 ";
-    assert_eq!(decode(&[], &names).understood(), text);
+    assert_eq!(decode(&[], &names).decoded(), text);
 }
 
 #[test]
-fn explains_every_byte_of_the_captures() {
+fn decodes_every_byte_of_the_captures() {
     let plain = |pages: u32| {
         format!(r#""messages":{{"PONG":4,"REQ_PAGES_ID":1,"REQ_PAGES":{pages},"SHUT":1}}}}"#)
     };
@@ -173,7 +173,7 @@ fn explains_every_byte_of_the_captures() {
         let bytes = std::fs::metadata(&path)
             .expect("the corpus has the capture")
             .len();
-        let counted = decode_file(&["--summary", "--format", "json"], path).understood();
+        let counted = decode_file(&["--summary", "--format", "json"], path).decoded();
         assert_eq!(
             counted,
             format!("{{\"bytes\":{bytes},{messages}\n"),
@@ -184,7 +184,7 @@ fn explains_every_byte_of_the_captures() {
 
 #[test]
 fn prints_a_recovery() {
-    let text = decode_file(&[], capture("qemu-10.0-recover.ch1.rp")).understood();
+    let text = decode_file(&[], capture("qemu-10.0-recover.ch1.rp")).decoded();
     let expected = "\
 0x0000000000  RECV_BITMAP     block pc.ram  bits 4096  received 544
 0x000000021b  RECV_BITMAP     block /rom@etc/acpi/tables  bits 64  received 0

@@ -1,5 +1,5 @@
-//! Forward streams that the captures do not have: precopy, subsections, huge
-//! pages, old machine types, records of old releases.
+//! Forward streams that are not among the captures: precopy, subsections, huge pages, old machine
+//! types, records of old releases.
 
 use crate::stream::{END, START, part};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ const EOS: &[u8] = b"\0\0\0\0\0\0\0\x10";
 /// The lines of a report, without their offsets.
 #[track_caller]
 fn lines(input: &[u8], args: &[&str]) -> Vec<String> {
-    let report = decode(args, input).understood();
+    let report = decode(args, input).decoded();
     report.lines().map(|line| line[14..].to_owned()).collect()
 }
 
@@ -55,7 +55,7 @@ fn prints_a_precopy_migration_with_its_description() {
         "VMDESCRIPTION         len 14 B",
     ];
     assert_eq!(lines(&migration, &[]), expected);
-    let json = decode(&["--format", "json"], &migration).understood();
+    let json = decode(&["--format", "json"], &migration).decoded();
     assert!(
         json.ends_with("\"message\":\"VMDESCRIPTION\",\"len\":14}\n"),
         "{json}"
@@ -127,7 +127,7 @@ fn counts_pages_of_blocks_on_huge_pages() {
             "ZERO                  start 0x201000     page 1+0x1000  block pc.ram"
         );
     }
-    let summary = decode(&["--summary", "--format", "json"], &huge()).understood();
+    let summary = decode(&["--summary", "--format", "json"], &huge()).decoded();
     let blocks = r#""blocks":[{"block":"pc.ram","len":4194304,"page_size":2097152},{"block":"pc.bios","len":4096,"page_size":4096}]}"#;
     assert!(summary.contains(blocks), "{summary}");
 }
@@ -138,7 +138,10 @@ fn refuses_a_stream_that_contradicts_the_page_size_given() {
     let report = ran.stdout.clone();
     let line = ran.refused(1, &report);
     assert!(line.contains("BLOCK, field `page_size`"), "{line}");
-    assert!(line.ends_with("set by --block-page-size"), "{line}");
+    assert!(
+        line.ends_with("--block-page-size gives another size"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -238,7 +241,7 @@ fn names_offset_message_field_and_rule() {
     let line = decode(&[], &[&start[..], b"\x08\0\x0c\0\0"].concat()).refused(1, &report);
     assert_eq!(
         line,
-        "retpath: standard input: offset 104 (0x68): unknown message number 12 (0x000c) [unknown]"
+        "retpath decode: standard input: offset 104 (0x68): unknown message number 12 (0x000c) [unknown]"
     );
 }
 
@@ -274,11 +277,11 @@ fn seeds() -> Vec<(PathBuf, Vec<&'static str>)> {
 }
 
 #[test]
-fn understands_the_seed_corpus() {
+fn decodes_the_seed_corpus() {
     for (path, mut args) in seeds() {
         let bytes = std::fs::metadata(&path).expect("it is there").len();
         args.push("--summary");
-        let summary = decode_file(&args, &path).understood();
+        let summary = decode_file(&args, &path).decoded();
         assert!(
             summary.starts_with(&format!("bytes     {bytes}\n")),
             "{path:?}"

@@ -1,5 +1,4 @@
-//! `retpath demo` as a user meets it: the built binary, real processes, real
-//! faults, every option, and what happens when either process dies.
+//! `retpath demo` as a user meets it: the built binary, real faults, every option, and its end.
 
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,17 +12,17 @@ mod users;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_retpath");
 
-/// Long enough for any machine: what it catches is a hang.
+/// Time after which a run counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// `retpath demo` with arguments, and its own folder for temporary files.
+/// `retpath demo` with arguments.
 fn demo(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("demo").args(args).stdin(Stdio::null());
     command
 }
 
-/// What became of it.
+/// The result of a run.
 #[derive(Debug)]
 struct Ran {
     status: ExitStatus,
@@ -31,13 +30,13 @@ struct Ran {
     err: String,
 }
 
-/// Starts it with both outputs in pipes.
+/// Starts a command with both outputs in pipes.
 fn start(command: &mut Command) -> Child {
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     piped.spawn().expect("the binary has been built")
 }
 
-/// Waits for the end of both processes: only then the pipes end.
+/// Waits for the end of the process and of both pipes.
 fn finish(mut child: Child) -> Ran {
     fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
         let mut pipe = pipe.expect("it is piped");
@@ -51,9 +50,8 @@ fn finish(mut child: Child) -> Ran {
     let deadline = Instant::now() + PATIENCE;
     while readers.iter().any(|reader| !reader.is_finished()) {
         if Instant::now() > deadline {
-            // The other process follows.
             let _ = child.kill();
-            panic!("the demonstration, or what it started, hangs");
+            panic!("the demonstration hangs");
         }
         thread::sleep(Duration::from_millis(5));
     }
@@ -66,7 +64,7 @@ fn run(args: &[&str]) -> Ran {
     finish(start(&mut demo(args)))
 }
 
-/// Runs it to a good end; gives its JSON.
+/// Runs it successfully; returns its JSON.
 fn good(args: &[&str]) -> Value {
     let args = [args, &["--format", "json"]].concat();
     read_good(&args, &run(&args))

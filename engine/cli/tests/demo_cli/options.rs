@@ -1,4 +1,4 @@
-//! What each option does.
+//! The effect of each option.
 
 use std::fs;
 
@@ -50,8 +50,8 @@ fn compares_every_page_and_places_each_once() {
 }
 
 #[test]
-fn tells_how_long_faults_waited_and_where() {
-    // Nothing but demand: every fault is timed whole and in all parts.
+fn reports_fault_latencies_in_parts() {
+    // With requested pages only, every fault is timed in all parts.
     let value = good(&["--size", "4M", "--bandwidth", "1"]);
     let demand = number(&value["pages"]["demand"]);
     assert_eq!(demand, 1024 - 16, "all but what came before the switch");
@@ -68,9 +68,8 @@ fn tells_how_long_faults_waited_and_where() {
 }
 
 #[test]
-fn limits_the_sweep_and_serves_requests_all_the_same() {
-    // Zero pages that came before the switch fault as well; their waiters
-    // must be served though there is nothing to ask for.
+fn limits_the_sweep_but_not_requests() {
+    // Zero pages from before the switch fault, too; their waiters must be woken without a request.
     for seed in ["1", "2", "3"] {
         let value = good(&[
             "--size",
@@ -95,7 +94,7 @@ fn limits_the_sweep_and_serves_requests_all_the_same() {
 }
 
 #[test]
-fn follows_the_seed() {
+fn derives_content_from_the_seed() {
     let zeros = |seed| {
         let value = good(&["--size", "16M", "--seed", seed]);
         number(&value["pages"]["source_zero"])
@@ -139,7 +138,7 @@ fn moves_host_pages_of_many_target_pages() {
 }
 
 #[test]
-fn survives_every_cut_that_was_asked_for() {
+fn recovers_from_every_requested_cut() {
     for (number, args) in [
         &[][..],
         &["--preempt"],
@@ -154,7 +153,7 @@ fn survives_every_cut_that_was_asked_for() {
         let value = good(&all);
         let cuts = &value["cuts"];
         assert_eq!(cuts["happened"], 20, "{all:?}");
-        // A cut in the middle of a recovery is a pause, but no recovery ends.
+        // A cut inside a recovery is a pause more, but no resume.
         for side in ["source", "destination"] {
             assert!(
                 super::number(&cuts["pauses"][side]) >= 20,
@@ -182,11 +181,11 @@ fn moves_huge_pages_through_cuts() {
 
 #[test]
 fn names_the_command_that_reserves_huge_pages() {
-    // While no other test changes the pool.
+    // Holds the lock on the pool, so that no other test changes it.
     let _pool = Pool::reserve(Backing::Huge2M, 1);
     let free = fs::read_to_string(format!("{POOL}/free_hugepages")).unwrap_or_default();
     let Ok(free) = free.trim().parse::<u64>() else {
-        return; // this kernel has none of that size
+        return; // no huge pages of that size
     };
     let size = format!("{}M", 2 * (free + 1));
     let ran = run(&["--size", &size, "--page-size", "2M"]);
@@ -202,6 +201,41 @@ fn refuses_more_memory_than_there_is() {
     assert_eq!(ran.status.code(), Some(1));
     assert_eq!(ran.out, "");
     assert!(ran.err.contains("choose a smaller --size"), "{}", ran.err);
+}
+
+#[test]
+fn never_panics_on_any_size() {
+    let huge = [
+        1 << 44,
+        1 << 62,
+        1 << 63,
+        u64::MAX - 4095,
+        u64::MAX - (1 << 30) + 1,
+    ];
+    for size in huge.map(|size: u64| size.to_string()) {
+        for page in ["4K", "64K", "2M", "1G"] {
+            for blocks in ["1", "64"] {
+                let cuts = ["0", "1000"][usize::from(blocks == "64")];
+                let args = [
+                    "--size",
+                    &size,
+                    "--page-size",
+                    page,
+                    "--blocks",
+                    blocks,
+                    "--cuts",
+                    cuts,
+                ];
+                let ran = run(&args);
+                assert!(
+                    matches!(ran.status.code(), Some(1 | 2)),
+                    "{args:?}: {}",
+                    ran.err
+                );
+                assert!(!ran.err.contains("panicked"), "{args:?}: {}", ran.err);
+            }
+        }
+    }
 }
 
 #[test]
@@ -227,7 +261,7 @@ fn prints_a_table_for_people() {
 }
 
 #[test]
-fn refuses_wrong_usage_with_code_two() {
+fn refuses_wrong_usage_with_code_2() {
     for args in [
         &["--size", "x"][..],
         &["--size", "0"],
@@ -237,6 +271,7 @@ fn refuses_wrong_usage_with_code_two() {
         &["--blocks", "0"],
         &["--blocks", "65"],
         &["--size", "8K", "--blocks", "2"],
+        &["--size", "28M", "--page-size", "2M", "--blocks", "5"],
         &["--size", "1M", "--cuts", "1"],
         &["--size", "16M", "--cuts", "1000"],
         &["--channel", "pigeon"],

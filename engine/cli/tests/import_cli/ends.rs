@@ -28,7 +28,7 @@ fn a_description_proves_the_end() {
 }
 
 #[test]
-fn takes_an_unproven_end_only_when_asked_to() {
+fn accepts_an_unproven_end_only_with_the_option() {
     for description in [None, Some(&b"{\"page_size\": 4096}"[..])] {
         let mut stream = old();
         if let Some(json) = description {
@@ -49,7 +49,7 @@ fn takes_an_unproven_end_only_when_asked_to() {
 }
 
 #[test]
-fn says_in_its_report_that_the_end_is_unproven() {
+fn reports_an_unproven_end() {
     for (format, want) in [
         ("text", "may have been cut"),
         ("json", "\"end\":\"unproven\""),

@@ -1,5 +1,5 @@
-//! `retpath import`, run as a user runs it: what the image holds, what is refused and with which
-//! words, and that nothing is left of what was refused.
+//! `retpath import` as a user meets it: the image, the errors, and that a refused stream leaves
+//! nothing behind.
 
 mod ends;
 mod virtio_mem;
@@ -17,7 +17,7 @@ use retpath_support::saved_stream::{DEVICE, Stream};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder to work in.
+/// A folder for the files of a test.
 struct Room(TempDir);
 
 impl Room {
@@ -40,12 +40,12 @@ impl Room {
             .stderr(Stdio::piped())
             .spawn()
             .expect("retpath starts");
-        // It may have seen enough before the end.
+        // It may close the pipe before the end.
         let _ = child.stdin.take().expect("piped").write_all(stream);
         child.wait_with_output().expect("it ends")
     }
 
-    /// Imports what must be fine.
+    /// Imports a stream that must be accepted.
     fn image(&self, stream: &[u8], more: &[&str]) -> Image {
         let output = self.import(stream, more);
         assert!(output.status.success(), "{}", errors(&output));
@@ -53,7 +53,7 @@ impl Room {
         Image::open(&self.out()).expect("a whole image")
     }
 
-    /// Imports what must not be, and gives the one line that says why.
+    /// Imports a stream that must be refused; returns the line that says why.
     fn refusal(&self, stream: &[u8]) -> String {
         let output = self.import(stream, &[]);
         let errors = errors(&output);
@@ -110,7 +110,7 @@ fn keeps_pages_devices_and_description() {
 }
 
 #[test]
-fn reads_from_a_file_and_prints_what_is_there() {
+fn reads_a_file_and_reports_the_image() {
     let stream = Stream::new("pc").blocks(&[(b"ram", 4)]).page(0, 1, 7);
     let stream = stream.devices().description(b"{}");
     let room = Room::new();
@@ -140,7 +140,7 @@ fn reads_from_a_file_and_prints_what_is_there() {
 }
 
 #[test]
-fn fills_pages_as_old_sources_may_ask() {
+fn fills_pages_with_nonzero_bytes_for_old_sources() {
     let mut stream = Stream::new("pc").blocks(&[(b"ram", 4)]).zero(0, 1);
     let record = stream.bytes.len() - 1 - retpath_support::saved_stream::CLOSE;
     stream.bytes[record] = 9;
@@ -150,7 +150,7 @@ fn fills_pages_as_old_sources_may_ask() {
 }
 
 #[test]
-fn takes_page_sizes_from_the_command_line() {
+fn uses_page_sizes_from_the_command_line() {
     let stream = Stream::new("pc").blocks(&[(b"a=b", 512)]).page(0, 1, 7);
     let stream = stream.devices().description(b"{}");
     let room = Room::new();
@@ -159,7 +159,7 @@ fn takes_page_sizes_from_the_command_line() {
 }
 
 #[test]
-fn refuses_what_it_cannot_carry() {
+fn refuses_unsupported_streams() {
     let start = || Stream::new("pc").blocks(&[(b"ram", 4)]);
     let record = |flags: u8, body: &[u8]| {
         let head = [0, 0, 0, 0, 0, 0, 0x10, flags];
@@ -211,7 +211,7 @@ fn compressed() -> Vec<u8> {
 }
 
 #[test]
-fn refuses_what_is_no_stream() {
+fn refuses_files_that_are_not_streams() {
     for (stream, want) in [
         (&b""[..], "standard input"),
         (b"QEVM", "standard input"),
@@ -248,7 +248,7 @@ fn refuses_every_prefix() {
 }
 
 #[test]
-fn refuses_a_stream_that_goes_on() {
+fn refuses_bytes_after_the_end_of_the_stream() {
     let stream = Stream::new("pc")
         .blocks(&[(b"ram", 4)])
         .devices()
@@ -257,7 +257,7 @@ fn refuses_a_stream_that_goes_on() {
 }
 
 #[test]
-fn keeps_an_image_that_exists() {
+fn does_not_overwrite_an_existing_image() {
     let room = Room::new();
     let stream = Stream::new("pc")
         .blocks(&[(b"ram", 4)])
@@ -277,7 +277,7 @@ fn keeps_an_image_that_exists() {
 }
 
 #[test]
-fn says_what_a_killed_run_has_left() {
+fn reports_the_leftovers_of_a_killed_run() {
     let room = Room::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_retpath"))
         .args(["import", "-", "--out"])

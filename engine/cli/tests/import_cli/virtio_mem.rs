@@ -5,7 +5,7 @@ use retpath_support::saved_stream::{DEVICE, Stream};
 
 /// Recorded from QEMU 7.2; a block of 4 MiB, all unplugged, that was counted as missing.
 #[test]
-fn imports_a_postcopy_without_unplugged_memory() {
+fn imports_a_postcopy_stream_without_unplugged_memory() {
     let stream = capture("qemu-7.2-virtio-mem.ch0.fwd.gz");
     let image = Room::new().image(&stream, &[]);
     assert!(image.manifest().source.switched);
@@ -44,7 +44,7 @@ fn early() -> Vec<u8> {
 
 /// QEMU 10.0 sends it behind the list of RAM blocks, 11.1 in front of it.
 #[test]
-fn keeps_an_early_section_apart_wherever_it_stands() {
+fn keeps_early_sections_apart_in_any_position() {
     for in_front in [true, false] {
         let mut stream = Stream::new("pc-i440fx-10.0");
         if in_front {

@@ -213,7 +213,7 @@ impl Record {
 }
 
 #[test]
-fn leaves_out_what_happens_before_main() {
+fn ignores_calls_before_main() {
     let record = Record::of(
         "7 execve(\"retpath\") = 0\n7 read(3) = 1\n7 rt_sigaction(SIGBUS, NULL) = 0\n\
          7 rt_sigaction(SIGBUS, {x}, NULL) = 0\n7 read(3</a>, <unfinished ...>\n8 read(4) = 2\n\

@@ -56,7 +56,7 @@ fn lines(row: &Row, text: &mut String) {
 }
 
 #[test]
-fn the_table_is_what_the_tests_show() {
+fn the_table_matches_the_tests() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../SECURITY.md");
     let text = fs::read_to_string(&path).expect("SECURITY.md is there");
     let (head, rest) = text.split_once(BEGIN).expect("the table's beginning");

@@ -34,7 +34,7 @@ pub(crate) fn run(row: &Row) {
     cure(outcome, ground);
 }
 
-/// Lets the migration come as far as the failure.
+/// Brings the migration to the point of the failure.
 fn reach(row: &Row, outcome: Outcome) -> Ground {
     let Row { phase, failure, .. } = *row;
     let mut source = Qemu::boot(&machine());
@@ -107,7 +107,7 @@ fn reach(row: &Row, outcome: Outcome) -> Ground {
     ground
 }
 
-/// Whether all of the package has come, and a page behind it.
+/// Whether the whole package and a page after it have arrived.
 fn is_whole(held: &[u8]) -> bool {
     let Some(len) = held.get(PACKAGED.len()..).and_then(<[u8]>::first_chunk) else {
         return false;
@@ -144,7 +144,7 @@ fn holds_shut(failure: Failure) -> bool {
     matches!(failure, Failure::LinkCut | Failure::SourceKilled)
 }
 
-/// What has to be there before the last page comes.
+/// Prepares the failure before the last page arrives.
 fn prepare_end(failure: Failure, ground: &Ground) {
     if holds_shut(failure) {
         ground.relay.hold(Way::Back, SHUT);
@@ -154,7 +154,7 @@ fn prepare_end(failure: Failure, ground: &Ground) {
     }
 }
 
-/// Lets the failure happen, and waits for the end of `receive` unless it goes on.
+/// Causes the failure, and waits for the end of `receive` unless it continues.
 fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
     match row.failure {
         Failure::LinkCut | Failure::LinkGone => ground.relay.cut(),
@@ -181,7 +181,7 @@ fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
         return;
     }
     if row.failure == Failure::SourceKilled && wait_said(&mut ground.retpath, "waiting up to") {
-        // For a new link, for minutes.
+        // It waits minutes for a new link.
         ground.retpath.signal(Signal::TERM);
     }
     let status = ground.retpath.wait(SOON);
@@ -190,7 +190,7 @@ fn fail(row: &Row, outcome: Outcome, ground: &mut Ground) {
     assert_eq!(status.success(), is_image, "{}", ground.retpath);
 }
 
-/// Waits until `receive` says something, which it does unless it ends before; whether it did.
+/// Waits for a message of `receive`; returns false if it ends before.
 fn wait_said(retpath: &mut Program, what: &str) -> bool {
     let end = Instant::now() + SOON;
     while retpath.ended().is_none() {
@@ -223,7 +223,7 @@ pub(crate) fn settle(qemu: &mut Qemu, expected: State) {
     }
 }
 
-/// What `query-migrate` and `query-status` say; nothing once the process has ended.
+/// The answers to `query-migrate` and `query-status`; `None` once the process has ended.
 fn state(qemu: &mut Qemu) -> Option<(String, String)> {
     let mut ask = |command: &str| {
         let answer = qemu.try_run(command, json!({})).ok()?;
@@ -238,14 +238,14 @@ fn state(qemu: &mut Qemu) -> Option<(String, String)> {
     }
 }
 
-/// Makes a paused source go on over a new link.
+/// Makes a paused source resume over a new link.
 fn resume(ground: &mut Ground) {
     ground.source.set(json!({ "max-postcopy-bandwidth": 0 }));
     let uri = ground.relay.uri();
     ground.source.resume(&uri);
 }
 
-/// Starts another `receive` with the folder that is left.
+/// Starts another `receive` with the folder that was left.
 fn go_on(ground: &mut Ground) {
     let left = left_behind(ground);
     let uri = unix(&ground.folder.path().join("in"));
@@ -256,7 +256,7 @@ fn go_on(ground: &mut Ground) {
         .wait_error(SOON, |line| line.contains("listening on").then_some(()));
 }
 
-/// Makes a paused source send everything again, after which it is told that it has its guest back.
+/// Makes a paused source send everything again, after which it is told that it may run its guest.
 fn give_back(ground: &mut Ground) {
     resume(ground);
     assert_eq!(
@@ -282,7 +282,7 @@ fn left_behind(ground: &Ground) -> PathBuf {
     }
 }
 
-/// Does what makes the guest run, and sees it run.
+/// Does what makes the guest run, and waits until it runs.
 fn cure(outcome: Outcome, mut ground: Ground) {
     match outcome.cure {
         Cure::Runs => ground.source.wait_healthy(3, SOON),
@@ -326,7 +326,7 @@ fn cure(outcome: Outcome, mut ground: Ground) {
         }
         Cure::Serve => boot(&ground.into_image()),
         Cure::Nothing => {
-            // It is as lost as the table says.
+            // It is lost, as the table says.
             assert!(!ground.out().join("manifest.json").exists());
             assert!(ground.source.try_run("cont", json!({})).is_err());
         }

@@ -17,7 +17,7 @@ use retpath_support::qemu::relay::Way;
 use retpath_support::qemu::{Guest, Image, Machine, Qemu, Relay, types};
 
 fn machine() -> Machine {
-    // Slow enough to lack pages for a while.
+    // Slow enough that pages are missing for a while.
     let guest = Guest {
         sweep: 16,
         ..Guest::mib(1, 8)
@@ -25,7 +25,7 @@ fn machine() -> Machine {
     Machine::new(16, guest)
 }
 
-/// An image, `retpath serve` at work on it, a relay, and a QEMU.
+/// An image that `retpath serve` serves to a QEMU through a relay.
 struct Scene {
     image: Image,
     served: Program,
@@ -53,7 +53,7 @@ pub(crate) fn boot(image: &Image) {
     qemu.wait_healthy(3, SOON);
 }
 
-/// Lets the boot come as far as the failure.
+/// Brings the boot to the point of the failure.
 fn reach(row: &Row) -> Scene {
     let image = Image::saved(&machine());
     let other = match row.failure {
@@ -109,7 +109,7 @@ fn reach(row: &Row) -> Scene {
     }
 }
 
-/// Lets the failure happen, and waits for the end of `serve` unless it goes on.
+/// Causes the failure, and waits for the end of `serve` unless it continues.
 fn fail(row: &Row, scene: &mut Scene) {
     match row.failure {
         Failure::Terminated => scene.served.signal(Signal::TERM),
@@ -119,7 +119,7 @@ fn fail(row: &Row, scene: &mut Scene) {
             scene.relay.cut();
         }
         Failure::Refused => {}
-        // A QEMU that still listens would go on at once.
+        // A QEMU that still listens would continue at once.
         Failure::LinkCut | Failure::LinkGone => scene.relay.tear_down(),
         Failure::ImageCut | Failure::ImageChanged if row.phase == Phase::Connecting => {}
         Failure::ImageCut | Failure::ImageChanged => {
@@ -130,7 +130,7 @@ fn fail(row: &Row, scene: &mut Scene) {
     if row.phase == Phase::Serving && row.failure == Failure::LinkCut {
         return;
     }
-    // What nobody needs any more may be damaged.
+    // An image that is no longer needed may be damaged.
     let harmless = row.failure == Failure::ImageCut && row.phase == Phase::Unconfirmed;
     if harmless {
         scene.relay.release();
@@ -138,7 +138,7 @@ fn fail(row: &Row, scene: &mut Scene) {
     let status = scene.served.wait(SOON);
     let good = harmless || row.phase == Phase::Served;
     assert_eq!(status.success(), good, "{}", scene.served);
-    // What is held has got lost.
+    // Data that was held back is lost.
     scene.relay.cut();
 }
 
@@ -172,7 +172,7 @@ fn restore(scene: &mut Scene) {
     }
 }
 
-/// Does what makes the guest run, and sees it run.
+/// Does what makes the guest run, and waits until it runs.
 fn cure(outcome: Outcome, mut scene: Scene) {
     match outcome.cure {
         Cure::Runs => scene.qemu.wait_healthy(3, SOON),

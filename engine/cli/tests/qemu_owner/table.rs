@@ -1,4 +1,4 @@
-//! What a row of the table says.
+//! The contents of a row of the table.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use retpath_support::qemu::types::Release;
 /// Releases that the rows are tested with.
 pub(crate) const RELEASES: [Release; 4] = [(5, 2), (7, 2), (10, 0), (11, 1)];
 
-/// How far a migration has come.
+/// The progress of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// `receive`: memory comes, the guest runs at the source.
@@ -191,7 +191,7 @@ pub(crate) enum Cure {
     Restore,
     /// The image's file is put back, then as [`Cure::TakeOver`].
     PutBack,
-    /// Nothing does.
+    /// Nothing.
     Nothing,
 }
 
@@ -244,7 +244,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What becomes of the guest, from a release of QEMU on.
+/// The fate of the guest, from a release of QEMU on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) since: Release,

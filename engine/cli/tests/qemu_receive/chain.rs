@@ -87,19 +87,19 @@ fn differences(one: &Image, other: &Image) -> Vec<(String, u64)> {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn an_image_of_a_guest_that_never_ran_is_the_one_it_came_from() {
+fn the_image_of_a_guest_that_never_ran_equals_its_source() {
     let first = received(&machine());
     for postcopy in [false, true] {
         let second = again(booted(&first, true), postcopy);
         assert_eq!(differences(&first, &second), []);
-        // And the guest is still in it.
+        // The guest still runs from it.
         booted(&second, false).wait_healthy(10, SOON);
     }
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn an_image_of_a_guest_that_ran_differs_where_it_wrote() {
+fn the_image_of_a_guest_that_ran_differs_where_it_wrote() {
     let first = received(&machine());
     let qemu = booted(&first, false);
     qemu.wait_healthy(3, SOON);
@@ -116,7 +116,7 @@ fn an_image_of_a_guest_that_ran_differs_where_it_wrote() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn a_guest_survives_the_way_through_tcp() {
+fn keeps_a_guest_whole_over_tcp() {
     let place = folder();
     let out = place.path().join("image");
     let out_text = out.to_str().expect("paths of tests are text");

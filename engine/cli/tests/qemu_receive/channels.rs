@@ -14,7 +14,7 @@ const PREEMPT: [&str; 2] = [POSTCOPY_RAM, POSTCOPY_PREEMPT];
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn takes_urgent_pages_from_the_preempt_channel() {
+fn receives_urgent_pages_over_the_preempt_channel() {
     for (kind, early) in types::preempt_orders() {
         let more = ["--touch", "500"];
         let mut ground = Ground::new(&machine().kind(&kind), &PREEMPT, &more);
@@ -32,7 +32,7 @@ fn takes_urgent_pages_from_the_preempt_channel() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn misses_nothing_when_the_preempt_channel_carries_no_page() {
+fn loses_nothing_when_the_preempt_channel_carries_no_page() {
     for (kind, _) in types::preempt_orders() {
         let mut ground = Ground::new(&machine().kind(&kind), &PREEMPT, &[]);
         ground.switch();
@@ -84,7 +84,7 @@ fn survives_five_cuts_of_both_channels() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn gives_leave_to_a_source_that_asks_for_it() {
+fn acknowledges_the_switchover_when_the_source_asks() {
     for kind in types::switchover_acks() {
         let capabilities = [RETURN_PATH, POSTCOPY_RAM, SWITCHOVER_ACK];
         let machine = machine().kind(&kind);
@@ -119,7 +119,7 @@ fn waiting(guest: Guest) -> Option<Ground> {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn gives_leave_to_a_source_that_goes_on_with_nothing_to_send() {
+fn acknowledges_the_switchover_when_the_source_has_nothing_to_send() {
     // Busy with itself between two passes, so that there is nothing to send in between.
     let guest = Guest {
         pass_spin: 1 << 24,
@@ -136,7 +136,7 @@ fn gives_leave_to_a_source_that_goes_on_with_nothing_to_send() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_what_a_source_that_does_not_switch_may_wait_for() {
+fn names_the_likely_cause_when_the_source_does_not_switch() {
     let Some(mut ground) = waiting(Guest::mib(1, 8)) else {
         return;
     };

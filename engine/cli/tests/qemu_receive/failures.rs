@@ -1,4 +1,4 @@
-//! Migrations that do not end well: what is left, what is said, and what the source does then.
+//! Failed migrations: what is left, what is reported, and what the source does.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
@@ -45,7 +45,7 @@ fn leaves_the_guest_running_when_it_is_stopped_before_the_switch() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn gives_the_guest_back_when_it_is_stopped_after_the_switch() {
+fn returns_the_guest_when_it_is_stopped_after_the_switch() {
     for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
         let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &["--touch", "2000"]);
         ground
@@ -63,7 +63,7 @@ fn gives_the_guest_back_when_it_is_stopped_after_the_switch() {
 /// The source runs its guest again, as the message says.
 fn assert_given_back(source: &mut Qemu) {
     source.wait_status(&["failed"], SOON);
-    // From 9.0 on it goes on by itself.
+    // From 9.0 on it continues by itself.
     if source.release() < (9, 0) {
         assert_eq!(source.run_state(), "postmigrate");
         source.cont();
@@ -83,7 +83,7 @@ fn into_tee(args: &[&str]) -> Program {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn gives_the_guest_back_when_ctrl_c_ends_the_reader_of_its_output_too() {
+fn returns_the_guest_when_ctrl_c_also_ends_the_reader_of_its_output() {
     if is_ignored(Signal::INT) {
         return;
     }
@@ -104,7 +104,7 @@ fn gives_the_guest_back_when_ctrl_c_ends_the_reader_of_its_output_too() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn ends_at_once_when_it_is_stopped_twice() {
+fn ends_at_once_at_the_second_signal() {
     let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     ground
         .source
@@ -150,7 +150,7 @@ fn names_the_capability_that_cannot_be_received() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn gives_up_where_nothing_tells_the_end() {
+fn fails_when_nothing_marks_the_end_of_the_stream() {
     // Neither footers nor a description; with a return path the source does not close either.
     let what = "machine types without a description (2.2 and older)";
     let Some(kind) = types::up_to((2, 2), what) else {
@@ -167,7 +167,7 @@ fn gives_up_where_nothing_tells_the_end() {
     ground.source.wait_status(&["failed"], SOON);
     ground.source.wait_healthy(5, SOON);
 
-    // A closed link proves nothing either, and the source has the guest.
+    // A closed link does not prove the end either, and the source has the guest.
     let closing = |more: &[&str]| {
         let mut ground = Ground::new(&machine().kind(&kind), &[], more);
         ground.source.set(json!({ "max-bandwidth": 0 }));
@@ -182,7 +182,7 @@ fn gives_up_where_nothing_tells_the_end() {
     ground.source.cont();
     ground.source.wait_healthy(5, SOON);
 
-    // The advice is good.
+    // The advice works.
     let report = closing(&["--accept-unproven-end"]).finish();
     assert_eq!(report["manifest"]["description"], serde_json::Value::Null);
     assert_eq!(report["manifest"]["end"], "unproven");
@@ -207,19 +207,19 @@ fn half_close(way: Way) {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn recovers_from_a_link_that_brings_nothing() {
+fn recovers_from_a_link_without_data() {
     half_close(Way::Forward);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn recovers_from_a_link_that_carries_nothing_back() {
+fn recovers_from_a_link_without_return_data() {
     half_close(Way::Back);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn says_that_nothing_came_when_the_source_is_killed_before_the_switch() {
+fn reports_no_image_when_the_source_is_killed_before_the_switch() {
     let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     ground.source.migrate(&ground.relay.uri());
     ground.relay.wait(SOON, "anything", |links| {
@@ -230,13 +230,13 @@ fn says_that_nothing_came_when_the_source_is_killed_before_the_switch() {
     });
     ground.source.program().kill();
     let message = ground.refusal();
-    assert!(message.contains("closed the link"), "{message}");
+    assert!(message.contains("closed the connection"), "{message}");
     assert!(message.contains("no image was made"), "{message}");
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_what_came_when_the_source_is_killed_after_the_switch() {
+fn keeps_received_pages_when_the_source_is_killed_after_the_switch() {
     let more = ["--touch", "2000", "--recover-timeout", "1"];
     let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &more);
     ground

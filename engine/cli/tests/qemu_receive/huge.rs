@@ -1,4 +1,4 @@
-//! Blocks on huge pages beside others, some of them shared: each is kept whole, whatever its pages.
+//! Blocks on huge pages beside others, some of them shared: every byte of each is kept.
 
 use retpath_codec::wire::capability::{POSTCOPY_PREEMPT, POSTCOPY_RAM};
 use retpath_engine::memory;
@@ -107,7 +107,7 @@ fn learns_page_sizes_from_a_source_that_may_switch() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn refuses_a_page_size_that_the_source_contradicts() {
+fn refuses_a_page_size_that_differs_from_the_sources() {
     let mut ground = Ground::new(
         &ground::machine(),
         &[POSTCOPY_RAM],

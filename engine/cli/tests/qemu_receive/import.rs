@@ -18,7 +18,7 @@ use retpath_support::qemu::{Qemu, types};
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn imports_what_cat_saved() {
+fn imports_a_stream_saved_by_cat() {
     let old = types::without_footers();
     let kinds = ["pc".into(), "q35".into()].into_iter().chain(old.clone());
     for kind in kinds {
@@ -48,7 +48,7 @@ fn imports_what_cat_saved() {
     }
 }
 
-/// What `retpath import` says of a stream that it must refuse.
+/// The error of `retpath import` about a stream.
 fn refused(place: &Path, stream: &[u8]) -> String {
     let (saved, out) = (place.join("saved"), place.join("image"));
     fs::write(&saved, stream).expect("room");
@@ -62,7 +62,7 @@ fn refused(place: &Path, stream: &[u8]) -> String {
 /// could be their end.
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn takes_no_stream_that_is_cut_inside_its_device_state() {
+fn refuses_a_stream_that_is_cut_inside_its_device_state() {
     const CUTS: usize = 60;
     for release in [(2, 1), (2, 3)] {
         let Some(kind) = types::up_to(release, "machine types without footers") else {
@@ -106,7 +106,7 @@ fn takes_no_stream_that_is_cut_inside_its_device_state() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn imports_what_qemu_writes_into_its_pipe() {
+fn imports_a_stream_from_a_pipe_of_qemu() {
     let place = folder();
     let (out, saved) = (place.path().join("image"), place.path().join("saved"));
     let mut source = Qemu::boot(&machine());
@@ -123,7 +123,7 @@ fn imports_what_qemu_writes_into_its_pipe() {
     source.assert_ram(&sent);
 }
 
-/// Waits until another program has given something its name.
+/// Waits until another program has renamed its result.
 fn wait_for(path: &Path) {
     let end = Instant::now() + SOON;
     while !path.exists() {
@@ -164,7 +164,7 @@ fn imports_a_file_but_not_one_that_is_mapped() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn leaves_nothing_where_the_disk_is_full() {
+fn leaves_no_image_when_the_disk_is_full() {
     let place = folder();
     let disk = place.path().join("disk");
     let Some(_small) = Small::mount(&disk, 4) else {

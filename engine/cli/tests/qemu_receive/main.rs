@@ -1,5 +1,5 @@
-//! `retpath receive` and `retpath import` against real QEMU: what is in the image is what the
-//! stopped source has in its memory.
+//! `retpath receive` and `retpath import` against real QEMU: the image equals the memory of the
+//! stopped source.
 
 mod chain;
 mod channels;
@@ -24,7 +24,7 @@ fn keeps_every_byte_of_a_postcopy_migration() {
     let source = &report["manifest"]["source"];
     assert_eq!(source["postcopy"], true);
     assert_eq!(source["footers"], true);
-    // PING 0x42; it would have waited for its PONG for ever.
+    // PING 0x42, for whose PONG it would wait indefinitely.
     assert_eq!(source["asks_loaded"], types::release() >= (10, 2));
     assert_eq!(source["switchover_start"], types::release() >= (10, 0));
     ground.source.assert_silent();
@@ -60,7 +60,7 @@ fn keeps_a_migration_that_ends_in_precopy() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_what_a_running_guest_sends_in_precopy() {
+fn keeps_pages_that_a_running_guest_changes_in_precopy() {
     let mut ground = Ground::new(&machine(), &[RETURN_PATH], &[]);
     ground.source.set(json!({ "max-bandwidth": 0 }));
     ground.source.migrate(&ground.relay.uri());

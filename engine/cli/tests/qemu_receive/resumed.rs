@@ -23,7 +23,7 @@ fn switched(ground: &mut Ground) {
     });
 }
 
-/// Lets another process go on, and the source resume; gives the report.
+/// Continues with another process, and resumes the source; returns the report.
 fn go_on(ground: &mut Ground) -> serde_json::Value {
     let folder = ground.left_by_the_process();
     ground.source.wait_status(&["postcopy-paused"], SOON);
@@ -45,14 +45,13 @@ fn loses_nothing_when_it_is_killed_in_postcopy() {
     for more in [&[][..], &["--touch", "500"]] {
         let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], more);
         switched(&mut ground);
-        // By now it has been noted what had come in precopy.
+        // By now the pages of precopy have been recorded.
         ground.retpath.kill();
         let report = go_on(&mut ground);
         println!("{report}");
         assert_eq!(report["ended_in"], "postcopy");
         assert_eq!(report["manifest"]["source"]["switched"], true);
-        // It did not begin anew: the pages that are sent a second time are those of the last
-        // tenths of a second.
+        // It did not start again: only pages of the last tenths of a second are sent twice.
         let blocks = report["manifest"]["blocks"].as_array().expect("a list");
         let bytes = blocks.iter().filter_map(|block| block["length"].as_u64());
         let pages = report["pages"]["sweep"].as_u64().expect("a number");
@@ -62,7 +61,7 @@ fn loses_nothing_when_it_is_killed_in_postcopy() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn loses_nothing_when_it_is_killed_again_and_again() {
+fn loses_nothing_when_it_is_killed_repeatedly() {
     let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     switched(&mut ground);
     for _ in 0..3 {
@@ -103,7 +102,7 @@ fn loses_nothing_with_a_preempt_channel() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn can_go_on_after_it_gave_up_waiting_for_a_link() {
+fn can_continue_after_the_recover_timeout() {
     let more = ["--touch", "2000", "--recover-timeout", "1"];
     let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &more);
     switched(&mut ground);
@@ -111,14 +110,14 @@ fn can_go_on_after_it_gave_up_waiting_for_a_link() {
     let (message, _) = ground.kept();
     assert!(message.contains("no new link for 1 s"), "{message}");
     ground.source.wait_status(&["postcopy-paused"], SOON);
-    // The source alone has no way back.
+    // The source alone cannot continue.
     assert!(ground.source.try_run("cont", json!({})).is_err());
     go_on(&mut ground);
 }
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn can_go_on_after_two_signals() {
+fn can_continue_after_two_signals() {
     let mut ground = Ground::new(&machine(), &[POSTCOPY_RAM], &[]);
     switched(&mut ground);
     ground.retpath.signal(Signal::TERM);
@@ -132,7 +131,7 @@ fn can_go_on_after_two_signals() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn keeps_a_whole_image_whose_name_is_taken_meanwhile() {
+fn keeps_a_complete_image_when_its_name_is_taken() {
     for postcopy in [true, false] {
         let capabilities = [POSTCOPY_RAM, RETURN_PATH];
         let mut ground = Ground::new(&machine(), &capabilities, &[]);
@@ -149,7 +148,7 @@ fn keeps_a_whole_image_whose_name_is_taken_meanwhile() {
         let errors = ground.retpath.errors();
         let other = ground.folder.path().join("image-2");
         for word in [
-            "the image is whole",
+            "the image is complete",
             "exists already",
             &other.display().to_string(),
         ] {

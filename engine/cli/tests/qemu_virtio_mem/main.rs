@@ -28,7 +28,7 @@ const MIB: u64 = 1 << 20;
 const PIECE: u64 = 2 * MIB;
 const PIECES: u16 = 16;
 
-/// What is behind the device's memory.
+/// The backing of the device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behind {
     Anonymous,
@@ -83,7 +83,7 @@ fn is_plugged(plugged: &[Range<u16>], piece: u16) -> bool {
     plugged.iter().any(|pieces| pieces.contains(&piece))
 }
 
-/// Nothing, all, and some.
+/// None, all, and some of the pieces.
 fn states() -> [Vec<Range<u16>>; 3] {
     [vec![], vec![0..8, 8..PIECES], vec![1..4, 9..10]]
 }
@@ -125,7 +125,7 @@ fn assert_image(out: &Path, plugged: &[Range<u16>]) {
     }
     let count: u64 = plugged.iter().map(|pieces| pieces.len() as u64).sum();
     assert_eq!(image.stored(id), count * PIECE);
-    // A destination wants to know it before the first page.
+    // A destination needs it before the first page.
     let machine = image.manifest().machine.as_deref().expect("its type");
     let early = Release::of(machine) >= "8.0".parse().ok();
     assert_eq!(!image.early_state().is_empty(), early);
@@ -196,7 +196,7 @@ fn device_block(ram: &retpath_support::qemu::stream::Ram) -> String {
     own.expect("the device's block")
 }
 
-/// Receives a postcopy, serves it, and compares both times.
+/// Receives a postcopy migration, serves the image, and compares both.
 fn there_and_back(machine: &Machine, behind: Behind, plugged: &[Range<u16>], preempt: bool) {
     let (capabilities, option): (&[&str], &[&str]) = match preempt {
         true => (&[POSTCOPY_PREEMPT], &["--preempt"]),
@@ -233,7 +233,7 @@ fn not_in_this_qemu() -> bool {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn carries_plugged_unplugged_and_partly_plugged_memory() {
+fn transfers_plugged_unplugged_and_partly_plugged_memory() {
     if not_in_this_qemu() {
         return;
     }
@@ -246,7 +246,7 @@ fn carries_plugged_unplugged_and_partly_plugged_memory() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn carries_it_with_a_preempt_channel() {
+fn transfers_unplugged_memory_with_a_preempt_channel() {
     for (kind, _) in types::preempt_orders() {
         let machine = machine(Behind::Memfd).kind(&kind);
         there_and_back(&machine, Behind::Memfd, &[1..4, 9..10], true);
@@ -255,7 +255,7 @@ fn carries_it_with_a_preempt_channel() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn takes_no_huge_page_for_what_is_unplugged() {
+fn uses_no_huge_page_for_unplugged_memory() {
     if not_in_this_qemu() {
         return;
     }
@@ -303,7 +303,7 @@ fn receives_a_migration_that_ends_in_precopy() {
 
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn receives_through_links_that_break() {
+fn receives_over_links_that_break() {
     if not_in_this_qemu() {
         return;
     }
@@ -332,7 +332,7 @@ fn receives_through_links_that_break() {
 /// them.
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn serves_through_links_that_break() {
+fn serves_over_links_that_break() {
     if not_in_this_qemu() {
         return;
     }
@@ -370,10 +370,10 @@ fn serves_through_links_that_break() {
     assert_memory(&mut qemu, Behind::Anonymous, &plugged);
 }
 
-/// The process that goes on finds in the device state of the first what is unplugged.
+/// The process that continues finds the unplugged memory in the device state of the first.
 #[test]
 #[ignore = "needs qemu-system-x86_64; run by .ci/run"]
-fn goes_on_after_a_kill_with_memory_unplugged() {
+fn continues_after_sigkill_with_memory_unplugged() {
     if not_in_this_qemu() {
         return;
     }

@@ -49,7 +49,7 @@ fn fixes(report: &Report) -> Vec<String> {
 }
 
 #[test]
-fn finds_nothing_missing_on_a_healthy_machine() {
+fn reports_nothing_missing_on_a_healthy_machine() {
     assert_eq!(healthy().lacks(), []);
     assert_eq!(
         (healthy().reach(), healthy().best()),
@@ -58,7 +58,7 @@ fn finds_nothing_missing_on_a_healthy_machine() {
 }
 
 #[test]
-fn is_content_with_one_route_that_serves_all_faults() {
+fn accepts_one_route_that_serves_all_faults() {
     let mut report = ordinary();
     report.routes[1].1 = Ok(Features::WANTED);
     assert_eq!(
@@ -69,7 +69,7 @@ fn is_content_with_one_route_that_serves_all_faults() {
 }
 
 #[test]
-fn tells_an_ordinary_user_both_ways_to_serve_all_faults() {
+fn names_both_ways_for_an_ordinary_user_to_serve_all_faults() {
     let report = ordinary();
     assert_eq!(
         (report.reach(), report.best()),
@@ -83,7 +83,7 @@ fn tells_an_ordinary_user_both_ways_to_serve_all_faults() {
 }
 
 #[test]
-fn blames_the_sandbox_when_even_user_faults_are_forbidden() {
+fn names_the_sandbox_when_even_user_faults_are_forbidden() {
     let mut report = ordinary();
     report.routes[2] = failed(Route::UserModeOnly, Step::Create, Errno::PERM);
     assert_eq!((report.reach(), report.best()), (Reach::Nothing, None));
@@ -95,7 +95,7 @@ fn blames_the_sandbox_when_even_user_faults_are_forbidden() {
 }
 
 #[test]
-fn names_the_kernel_that_would_do() {
+fn names_the_kernel_release_that_suffices() {
     let mut report = ordinary();
     report.routes[0] = failed(Route::Device, Step::Device, Errno::NOENT);
     report.routes[2] = failed(Route::UserModeOnly, Step::Create, Errno::INVAL);
@@ -112,7 +112,7 @@ fn names_the_kernel_that_would_do() {
 }
 
 #[test]
-fn names_each_feature_that_the_kernel_lacks() {
+fn names_each_missing_feature_of_the_kernel() {
     let mut report = healthy();
     report.routes = Route::ALL.map(|route| (route, Ok(Features::default())));
     let lacks = report.lacks();
@@ -126,7 +126,7 @@ fn names_each_feature_that_the_kernel_lacks() {
 }
 
 #[test]
-fn says_how_to_reserve_the_huge_pages_that_blocks_come_in() {
+fn names_the_command_that_reserves_huge_pages() {
     let mut report = healthy();
     let empty = |page_size| Pool {
         page_size,
@@ -142,7 +142,7 @@ fn says_how_to_reserve_the_huge_pages_that_blocks_come_in() {
 }
 
 #[test]
-fn says_how_to_raise_the_limit_of_open_files() {
+fn names_the_command_that_raises_the_limit_of_open_files() {
     let mut report = healthy();
     report.nofile = Limit {
         soft: Some(64),
@@ -157,7 +157,7 @@ fn says_how_to_raise_the_limit_of_open_files() {
 }
 
 #[test]
-fn knows_a_fix_for_whatever_fails() {
+fn has_a_fix_for_every_error() {
     let report = ordinary();
     for route in Route::ALL {
         for step in [Step::Device, Step::Create, Step::Handshake] {

@@ -1,128 +1,166 @@
-//! Why a QEMU does not have everything, and what that means: whose the guest is, what is lost, what
-//! is not, and what to do.
+//! The outcome of one migration: if it failed, why, where the guest is, what is lost, and what to
+//! do.
 
 use std::fmt;
+use std::path::Path;
+use std::time::Duration;
 
-use super::boot::Boot;
-use super::stock::Resumed;
-use crate::size::Human;
 use retpath_engine::driver::RunError;
+use retpath_engine::release::Release;
+use retpath_engine::socket::Address;
 use retpath_engine::source::{self, Source, SourcePhase};
+use retpath_engine::stats::Stats;
+
+use super::served_image::Resumed;
+use crate::size::Human;
+
+/// The outcome of one migration.
+pub(super) struct Outcome {
+    /// Address of the QEMU.
+    pub(super) address: Address,
+    /// Why it does not have everything; `None` if it has.
+    pub(super) failure: Option<Failure>,
+    /// Counters and latencies; zero if the migration did not begin.
+    pub(super) stats: Stats,
+    /// Duration.
+    pub(super) time: Duration,
+    /// Whether it has the preempt channel.
+    pub(super) preempt: bool,
+    /// Time from the beginning until QEMU reported that it had loaded the device state.
+    pub(super) loaded: Option<Duration>,
+}
+
+/// The command line of one migration, as advice repeats it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Invocation<'a> {
+    /// Folder of the image.
+    pub(super) image: &'a Path,
+    /// Address of the QEMU.
+    pub(super) address: &'a Address,
+    /// Whether `--resume` is given.
+    pub(super) is_resume: bool,
+    /// The argument of `--resume` for the image.
+    pub(super) id: Resumed,
+    /// Whether `--no-verify` is given.
+    pub(super) no_verify: bool,
+    /// The argument of `--machine-release`.
+    pub(super) machine_release: Option<Release>,
+}
 
 /// Why a QEMU does not have everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// What happened.
+    /// The cause.
     pub(super) why: String,
-    /// Where that leaves the guest.
-    pub(super) fate: Fate,
+    /// Where the guest is.
+    pub(super) guest: GuestPlace,
     /// What to do.
     pub(super) advice: String,
 }
 
 /// Where the guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum GuestPlace {
     /// Only in the image.
-    AtHome,
-    /// Only in the image, most likely: QEMU never said that it had loaded the devices.
+    InImage,
+    /// Most likely only in the image: QEMU did not report that it had loaded the devices.
     Unloaded,
-    /// At QEMU, with pages missing.
-    Halved {
+    /// At QEMU, with missing pages.
+    Partial {
         /// Bytes that were not sent; more may not have arrived.
         left: u64,
     },
     /// At QEMU, and all pages were sent, but not acknowledged.
     Unconfirmed,
-    /// At QEMU, if it is what `--resume` is for; it was not taken up again.
-    Waiting,
-    /// Nowhere: QEMU has given it up.
+    /// At QEMU, if `--resume` was right; its migration was not resumed.
+    NotResumed,
+    /// Lost: QEMU has given it up.
     Lost,
 }
 
-impl Fate {
+impl GuestPlace {
     fn of(core: &Source, resume: bool) -> Self {
         if !core.guest_left() {
-            return Self::AtHome;
+            return Self::InImage;
         }
         if resume && core.stats().resumes == 0 && core.phase() != SourcePhase::Failed {
-            return Self::Waiting;
+            return Self::NotResumed;
         }
         match (core.phase(), core.remaining()) {
             _ if !core.is_loaded() => Self::Unloaded,
             (SourcePhase::Failed, _) => Self::Lost,
             (_, 0) => Self::Unconfirmed,
-            (_, left) => Self::Halved { left },
+            (_, left) => Self::Partial { left },
         }
     }
 
-    /// As programs read it.
+    /// Its name for programs.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::AtHome => "in-image",
+            Self::InImage => "in-image",
             Self::Unloaded => "not-loaded",
-            Self::Halved { .. } => "pages-missing",
+            Self::Partial { .. } => "pages-missing",
             Self::Unconfirmed => "unconfirmed",
-            Self::Waiting => "not-resumed",
+            Self::NotResumed => "not-resumed",
             Self::Lost => "lost",
         }
     }
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for GuestPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AtHome => f.write_str("nothing is lost: the guest never left the image"),
+            Self::InImage => f.write_str("nothing is lost: the guest never left the image"),
             Self::Unloaded => f.write_str(
-                "that QEMU did not say that it had loaded the guest's devices, so most likely \
+                "that QEMU did not report that it had loaded the guest's devices, so most likely \
                  nothing is lost, and the guest is only in the image",
             ),
-            Self::Halved { left } => write!(
+            Self::Partial { left } => write!(
                 f,
-                "the guest runs at that QEMU, and stands still wherever it touches memory that it \
-                 lacks, {} or more, which is only in the image",
+                "the guest runs at that QEMU, and blocks when it touches missing memory, {} or more, \
+                 which is only in the image",
                 Human(*left)
             ),
             Self::Unconfirmed => f.write_str(
-                "the guest runs at that QEMU; all of its memory was sent, but QEMU did not say \
-                 that it arrived: `info migrate` there says completed if it did",
+                "the guest runs at that QEMU; all of its memory was sent, but QEMU did not confirm \
+                 it: `info migrate` there says completed if it has arrived",
             ),
-            Self::Waiting => f.write_str(
-                "that QEMU did not go on with what another process began; what its guest lacks is \
-                 only in the image",
+            Self::NotResumed => f.write_str(
+                "that QEMU did not resume the migration that another process began; the memory that \
+                 its guest lacks is only in the image",
             ),
             Self::Lost => f.write_str(
-                "that QEMU has given the guest up, with all that it did since it left the image",
+                "that QEMU has given up the guest, with all that it did since it left the image",
             ),
         }
     }
 }
 
 impl Failure {
-    /// Nothing could even begin.
+    /// A failure before the migration began.
     pub(super) fn before(why: String) -> Self {
         let advice = "the image is unchanged";
         Self {
             why,
-            fate: Fate::AtHome,
+            guest: GuestPlace::InImage,
             advice: advice.into(),
         }
     }
 
-    pub(super) fn new(error: RunError, core: &Source, boot: &Boot<'_>) -> Self {
-        let fate = Fate::of(core, boot.is_resume());
+    pub(super) fn new(error: RunError, core: &Source, with: &Invocation<'_>) -> Self {
+        let guest = GuestPlace::of(core, with.is_resume);
         Self {
             why: why(&error, core),
-            advice: advice(fate, core, boot, Harm::of(&error)),
-            fate,
+            advice: advice(guest, core, with, Damage::of(&error)),
+            guest,
         }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { why, fate, advice } = self;
-        write!(f, "{why}; {fate}; {advice}")
+        let Self { why, guest, advice } = self;
+        write!(f, "{why}; {guest}; {advice}")
     }
 }
 
@@ -139,7 +177,7 @@ fn why(error: &RunError, core: &Source) -> String {
             false,
         ) => {
             " (QEMU's own messages say why, such as the capability postcopy-ram off, another \
-             machine type or size, or RAM page sizes that `retpath import` must be given with \
+             machine type or size, or RAM page sizes that `retpath import` needs as \
              --block-page-size)"
         }
         _ => "",
@@ -147,18 +185,18 @@ fn why(error: &RunError, core: &Source) -> String {
     format!("{error}{hint}")
 }
 
-/// What is wrong with the image's files.
+/// The problem with the image's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
+enum Damage {
     /// No problem is known.
     None,
-    /// They have changed.
+    /// The files have changed.
     Changed,
-    /// They cannot be read.
+    /// The files cannot be read.
     Unreadable,
 }
 
-impl Harm {
+impl Damage {
     fn of(error: &RunError) -> Self {
         let RunError::NoPage { error, .. } = error else {
             return Self::None;
@@ -172,10 +210,10 @@ impl Harm {
         }
     }
 
-    /// What to do about it first.
-    fn remedy(self, boot: &Boot<'_>) -> String {
-        let (image, _) = boot.names();
-        let which = match boot.resumed() {
+    /// How to repair the image, before anything else.
+    fn remedy(self, with: &Invocation<'_>) -> String {
+        let image = with.image.display();
+        let which = match with.id {
             Resumed::Id(id) => {
                 format!(
                     "restore the image with the id {id}, check it with `retpath verify {image}`"
@@ -197,33 +235,32 @@ impl Harm {
     }
 }
 
-fn advice(fate: Fate, core: &Source, boot: &Boot<'_>, harm: Harm) -> String {
-    let (image, address) = boot.names();
-    let again = match harm {
-        Harm::None => "the image is unchanged and can be served again, to a new QEMU",
+fn advice(guest: GuestPlace, core: &Source, with: &Invocation<'_>, damage: Damage) -> String {
+    let (image, address, id) = (with.image.display(), with.address, with.id);
+    let again = match damage {
+        Damage::None => "the image is unchanged and can be served again, to a new QEMU",
         _ => "serve it again, to a new QEMU",
     };
-    let remedy = harm.remedy(boot);
+    let remedy = damage.remedy(with);
     let preempt = core.preempt().map_or("", |_| " --preempt");
-    let unverified = match boot.is_unverified() && harm == Harm::None {
+    let unverified = match with.no_verify && damage == Damage::None {
         true => " --no-verify",
         false => "",
     };
-    let release = boot.release().map_or(String::new(), |release| {
+    let release = with.machine_release.map_or(String::new(), |release| {
         format!(" --machine-release {release}")
     });
-    let id = boot.resumed();
     let resume = format!(
         "give it `migrate_recover {address}` (QMP: migrate-recover) and continue with `retpath serve \
          --image {image} --connect {address} --resume {id}{preempt}{unverified}{release}`"
     );
-    match fate {
-        Fate::AtHome | Fate::Lost => format!("{remedy}{again}"),
-        Fate::Unloaded => format!(
-            "{remedy}should `info migrate` there say postcopy-paused, the guest did begin to run \
-             there: {resume}; otherwise end that QEMU with `quit`: {again}"
+    match guest {
+        GuestPlace::InImage | GuestPlace::Lost => format!("{remedy}{again}"),
+        GuestPlace::Unloaded => format!(
+            "{remedy}if `info migrate` there says postcopy-paused, the guest has run there: {resume}; \
+             if not, end that QEMU with `quit`: {again}"
         ),
-        Fate::Halved { .. } | Fate::Unconfirmed | Fate::Waiting => format!(
+        GuestPlace::Partial { .. } | GuestPlace::Unconfirmed | GuestPlace::NotResumed => format!(
             "{remedy}once `info migrate` there says postcopy-paused, {resume}; if that QEMU is gone, \
              {again}"
         ),
@@ -240,10 +277,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_a_changed_image_from_one_that_cannot_be_read() {
+    fn distinguishes_a_changed_image_from_an_unreadable_one() {
         let path = PathBuf::from("ram");
         let of = |error| {
-            Harm::of(&RunError::NoPage {
+            Damage::of(&RunError::NoPage {
                 name: NameBuf::new("pc.ram").expect("a good name"),
                 offset: 0,
                 error,
@@ -261,9 +298,9 @@ mod tests {
             len: 1,
             error: io::ErrorKind::Other.into(),
         };
-        assert_eq!(of(io::Error::other(changed)), Harm::Changed);
-        assert_eq!(of(io::Error::other(damaged)), Harm::Changed);
-        assert_eq!(of(io::Error::other(unreadable)), Harm::Unreadable);
-        assert_eq!(Harm::of(&RunError::Closed), Harm::None);
+        assert_eq!(of(io::Error::other(changed)), Damage::Changed);
+        assert_eq!(of(io::Error::other(damaged)), Damage::Changed);
+        assert_eq!(of(io::Error::other(unreadable)), Damage::Unreadable);
+        assert_eq!(Damage::of(&RunError::Closed), Damage::None);
     }
 }

@@ -1,4 +1,4 @@
-//! The image that is served: its identity, and what its machine type says about the protocol.
+//! The image that is served: its identity, and what its machine type tells about the protocol.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use retpath_engine::release::Release;
 use retpath_engine::source::{Config, PageSource, Preempt};
 use retpath_image::{Digest, Image};
 
-/// The image of a migration that is to be resumed.
+/// The image of a migration that `--resume` continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resumed {
     /// The one with this id.
@@ -49,18 +49,18 @@ impl fmt::Display for Resumed {
 }
 
 /// The image, opened once for all QEMUs.
-pub(super) struct Stock {
+pub(super) struct ServedImage {
     image: Image,
     release: Option<Release>,
 }
 
-impl Stock {
-    /// Opens the image for reading only, and finds out how its machine speaks.
+impl ServedImage {
+    /// Opens the image read-only, and determines the QEMU release of its machine type.
     ///
     /// # Errors
     ///
-    /// It is not a complete image, or not the one to resume from; or `--preempt` is given and the
-    /// machine type does not say which kind of preempt channel it has.
+    /// The image is incomplete, or not the one to resume from; or `--preempt` is given and the machine
+    /// type does not tell its kind of preempt channel.
     pub(super) fn open(args: &Args) -> Result<Self, String> {
         let image = match args.no_verify {
             true => Image::open_unverified(&args.image),
@@ -76,14 +76,14 @@ impl Stock {
         let machine = image.manifest().machine.as_deref();
         let release = args.machine_release.or_else(|| match machine {
             Some(machine) => Release::of(machine),
-            // Only machine types up to 2.3 do not say their name.
+            // Only machine types up to 2.3 are not named in the stream.
             None => Some(Release::OLD),
         });
         if args.preempt && release.is_none() {
             let machine = String::from_utf8_lossy(machine.unwrap_or_default());
             return Err(format!(
                 "the machine type {machine} does not tell its QEMU release, on which the preempt \
-                 channel depends: give it with --machine-release, such as 7.2"
+                 channel depends: add --machine-release, such as --machine-release 7.2"
             ));
         }
         Ok(Self { image, release })
@@ -112,7 +112,7 @@ impl Stock {
         Resumed::of(&self.image)
     }
 
-    /// The machine type, if the image says it.
+    /// The machine type, if the image names it.
     pub(super) fn machine(&self) -> Option<&[u8]> {
         self.image.manifest().machine.as_deref()
     }
@@ -132,17 +132,17 @@ impl Stock {
         &self.image
     }
 
-    /// The devices' sections.
+    /// The sections of the devices.
     pub(super) fn device_state(&self) -> &[u8] {
         self.image.device_state()
     }
 
-    /// The kind of preempt channel that the machine type has, if that is known.
+    /// The kind of preempt channel of the machine type, if it is known.
     pub(super) fn preempt(&self) -> Option<Preempt> {
         self.release.map(Release::preempt)
     }
 
-    /// How a source of this machine speaks.
+    /// The configuration of a source with this machine type.
     pub(super) fn config(&self, args: &Args) -> Config {
         let manifest = self.image.manifest();
         let seen = manifest.source;

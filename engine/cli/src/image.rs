@@ -1,47 +1,38 @@
-//! What the commands that make an image have in common: block page sizes on the
-//! command line, and how an image is shown.
+//! What the commands that make an image have in common: the options of the stream, and the image in
+//! their report.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use retpath_codec::{NameBuf, forward};
-use serde_json::Value;
-
-use super::decode::PageSize;
-use super::output;
-use super::size::Human;
+use retpath_codec::forward;
 use retpath_engine::destination;
 use retpath_image::{Finished, Image, Leftover, LeftoverState, Manifest, leftovers};
+use serde_json::Value;
 
-/// What an unproven end means.
-pub(super) const UNPROVEN_END: &str =
-    "the stream may have been cut inside the device state, and nothing would show it";
+use crate::output;
+use crate::size::{self, Human, PageSize};
 
-/// The page sizes that were given, the last one of each block.
-pub(super) fn page_sizes(given: &[PageSize]) -> Vec<(NameBuf, u64)> {
-    let mut sizes: Vec<(NameBuf, u64)> = Vec::new();
-    for PageSize { name, size } in given {
-        sizes.retain(|(known, _)| known != name);
-        sizes.push((name.clone(), *size));
-    }
-    sizes
-}
+/// The meaning of an unproven end.
+pub(crate) const UNPROVEN_END: &str =
+    "the stream may have been cut inside the device state without a trace";
 
-/// The settings of core and decoder for these page sizes.
-pub(super) fn settings(sizes: Vec<(NameBuf, u64)>) -> (destination::Config, forward::Options) {
+/// The options of core and decoder for the page sizes on the command line.
+pub(crate) fn settings(given: &[PageSize]) -> (destination::Config, forward::Options) {
+    let sizes = size::last_of_each(given).into_iter();
+    let page_sizes: Vec<_> = sizes.map(|one| (one.name, one.size)).collect();
     let core = destination::Config {
-        page_sizes: sizes.clone(),
+        page_sizes: page_sizes.clone(),
         ..destination::Config::default()
     };
     let stream = forward::Options::default()
-        .page_sizes(sizes)
-        // What sources before QEMU 8.2 may send.
+        .page_sizes(page_sizes)
+        // Sources before QEMU 8.2 may send it.
         .nonzero_fill(true);
     (core, stream)
 }
 
 /// Lists the leftover folders of killed runs on standard error.
-pub(super) fn mention_leftovers(command: &str, out: &Path) {
+pub(crate) fn mention_leftovers(command: &str, out: &Path) {
     for Leftover { path, state } in leftovers(out) {
         let path = path.display();
         let what = match state {
@@ -63,28 +54,28 @@ pub(super) fn mention_leftovers(command: &str, out: &Path) {
     }
 }
 
-/// Checks that a whole image has the name that was asked for.
+/// Checks that a complete image has the requested name.
 ///
 /// # Errors
 ///
-/// It is whole, but elsewhere.
-pub(super) fn check_name(command: &str, finished: &Finished) -> Result<(), String> {
+/// The image is complete, but has another name.
+pub(crate) fn check_name(command: &str, finished: &Finished) -> Result<(), String> {
     let path = finished.path.display();
     match &finished.trouble {
         Some(error) if !finished.has_name => {
-            return Err(format!("the image is whole, but it is in {path}: {error}"));
+            return Err(format!("the image is complete, but in {path}: {error}"));
         }
         Some(error) => output::note(format_args!(
-            "retpath {command}: the image {path} is whole, but a crash of this system could still \
-             take its name away: {error}"
+            "retpath {command}: the image {path} is complete, but may lose its name if this system \
+             crashes: {error}"
         )),
         None => {}
     }
     Ok(())
 }
 
-/// An image in a few lines.
-pub(super) fn text(out: &Path, manifest: &Manifest) -> String {
+/// The image in a report for people.
+pub(crate) fn text(out: &Path, manifest: &Manifest) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = render(&mut text, out, manifest);
@@ -93,13 +84,13 @@ pub(super) fn text(out: &Path, manifest: &Manifest) -> String {
 
 fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Result {
     let machine = manifest.machine.as_deref().map(String::from_utf8_lossy);
-    let machine = machine.as_deref().unwrap_or("not said by the stream");
+    let machine = machine.as_deref().unwrap_or("not in the stream");
     writeln!(text, "{:<18} {}", "image", out.display())?;
     writeln!(text, "{:<18} {}", "machine type", machine.escape_debug())?;
     if let Some(seal) = &manifest.seal {
         writeln!(text, "{:<18} {}", "id", seal.id)?;
     }
-    // It was just made; if it is gone again, the sizes are all that is lost.
+    // It was just made; if it cannot be opened, only these sizes are missing.
     let image = Image::open(out).ok();
     for (id, block) in manifest.blocks.iter().enumerate() {
         let stored = image.as_ref().map_or(String::new(), |image| {
@@ -129,7 +120,7 @@ fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Resul
     Ok(())
 }
 
-/// The same for programs: the path and the manifest.
-pub(super) fn json(out: &Path, manifest: &Manifest) -> (String, Value) {
+/// The image in a report for programs: its path and its manifest.
+pub(crate) fn json(out: &Path, manifest: &Manifest) -> (String, Value) {
     (out.display().to_string(), manifest.to_json())
 }

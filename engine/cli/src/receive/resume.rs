@@ -1,4 +1,4 @@
-//! State that an earlier `retpath receive` left in postcopy, for `--continue`.
+//! The state that an earlier `retpath receive` left in postcopy, for `--continue`.
 
 use std::path::Path;
 
@@ -6,19 +6,23 @@ use retpath_codec::forward::{self, ResumeState};
 
 use retpath_engine::destination::Destination;
 use retpath_engine::driver::ReceiveOptions;
-use retpath_image::{Manifest, Unfinished, Writer};
+use retpath_image::{Manifest, Writer};
 
 /// A migration that an earlier process left unfinished.
-pub(super) struct Left {
+pub(super) struct Unfinished {
     pub(super) core: Destination,
     pub(super) known: ResumeState,
     pub(super) facts: Manifest,
-    /// Whether the image can be finished; else the guest can only be given back.
+    /// Whether the image can be finished; if not, the guest can only be given back.
     pub(super) has_device_state: bool,
 }
 
-impl Left {
+impl Unfinished {
     /// Opens the folder, and sets the options that the stream depends on.
+    ///
+    /// # Errors
+    ///
+    /// The folder does not hold an unfinished migration, or cannot be read.
     pub(super) fn open(
         folder: &Path,
         out: Option<&Path>,
@@ -26,7 +30,7 @@ impl Left {
     ) -> Result<(Writer, Self), String> {
         let text = |error: retpath_image::Error| error.to_string();
         let (writer, unfinished) = Writer::resume(folder, out).map_err(text)?;
-        let Unfinished {
+        let retpath_image::Unfinished {
             facts,
             has_device_state,
         } = unfinished;
