@@ -16,6 +16,43 @@
 //! stream, and [`import()`] from a saved stream. [`Image`] opens an image, for example to
 //! serve it, and [`verify()`] checks one completely.
 //!
+//! # Examples
+//!
+//! Create an image with one page of data, verify it, and read the page back:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use retpath_codec::NameBuf;
+//! use retpath_engine::blocks::Block;
+//! use retpath_engine::source::PageSource;
+//! use retpath_image::{Image, Recorder, Writer, verify};
+//!
+//! # fn example(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+//! let path = folder.join("vm");
+//! let mut writer = Writer::new(&path)?;
+//! let ram = Block { name: NameBuf::new("pc.ram")?, len: 1 << 20, page: 4096 };
+//! let id = writer.block(&ram, 4096)?;
+//! writer.write(id, 8192, &[7; 4096])?;
+//! writer.finish(Recorder::new().facts())?;
+//!
+//! assert!(verify(&path, &mut |_done, _all| true)?.is_whole());
+//!
+//! let image = Image::open(&path)?;
+//! let mut page = [0; 4096];
+//! image.read(id, 8192, &mut page)?;
+//! assert_eq!(page, [7; 4096]);
+//! # Ok(())
+//! # }
+//! # let folder = tempfile::tempdir().unwrap();
+//! # example(folder.path()).unwrap();
+//! ```
+//!
+//! # Errors
+//!
+//! Every operation fails with [`Error`], which names the file and the cause. A changed
+//! file is reported by [`Error::Changed`] or [`Error::Damaged`] instead of served.
+//!
 //! # Atomicity
 //!
 //! An image is written under a temporary name next to its own, `NAME.incomplete-PID`,
@@ -81,3 +118,8 @@ const UNFINISHED: &str = "unfinished.json";
 
 /// Format version, the only one that is written and read.
 pub const VERSION: u64 = 1;
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
