@@ -44,7 +44,7 @@ impl Address {
     pub fn of(&self, setup: &Setup) -> (usize, u64) {
         let block = self.block.index(setup.blocks.len());
         let offset = self.offset.index(setup.blocks[block].2.len());
-        (block, u64::try_from(offset).expect("small"))
+        (block, u64::try_from(offset).expect("fits in u64"))
     }
 }
 
@@ -80,8 +80,8 @@ fn block(target: u64) -> impl Strategy<Value = (u64, u64, Vec<u8>)> {
     ];
     (shape, vec(page(), 80)).prop_map(move |((pages, shift), contents)| {
         let page = target << shift;
-        let size = usize::try_from(target).expect("small");
-        let count = usize::try_from(pages << shift).expect("small");
+        let size = usize::try_from(target).expect("fits in usize");
+        let count = usize::try_from(pages << shift).expect("fits in usize");
         let contents = contents.iter().cycle().take(count);
         let bytes = contents.flat_map(|content| content.bytes(size)).collect();
         (pages, page, bytes)

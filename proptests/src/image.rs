@@ -76,7 +76,7 @@ fn manifest(text: &[u8]) {
             assert_eq!(image.manifest(), &manifest);
             let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
             for (id, block) in image.blocks().iter().enumerate() {
-                let len = usize::try_from(block.len).expect("small");
+                let len = usize::try_from(block.len).expect("fits in usize");
                 // Check before reading, which may allocate blocks for a hole.
                 assert_eq!(image.stored(id), 0);
                 let mut ram = vec![1; len];
@@ -96,9 +96,9 @@ fn write_sums(folder: &Path, manifest: &Manifest) {
     let Some(seal) = &manifest.seal else {
         return;
     };
-    let piece = usize::try_from(seal.piece).expect("small");
+    let piece = usize::try_from(seal.piece).expect("fits in usize");
     for (block, sums) in manifest.blocks.iter().zip(&seal.ram) {
-        let zeros = vec![0; usize::try_from(block.len).expect("small")];
+        let zeros = vec![0; usize::try_from(block.len).expect("fits in usize")];
         let sums_of = |piece| XxHash3_64::oneshot(piece).to_be_bytes();
         let bytes: Vec<u8> = zeros.chunks(piece).flat_map(sums_of).collect();
         // Some valid relative names cannot be created on this file system.
@@ -125,7 +125,10 @@ fn stream(bytes: &[u8]) {
     };
     match import(&mut pieces, &out, options, &mut |_| true) {
         Ok(imported) => {
-            assert_eq!(imported.bytes, u64::try_from(bytes.len()).expect("small"));
+            assert_eq!(
+                imported.bytes,
+                u64::try_from(bytes.len()).expect("fits in u64")
+            );
             let image = Image::open(&out).expect("import succeeded");
             assert_eq!(image.manifest(), &imported.manifest);
             Content::of_stream(bytes, stream_options).compare(&image);
@@ -244,7 +247,7 @@ impl Content {
                 .read(id, 0, &mut got)
                 .expect("range lies in the block");
             assert!(got == *want, "RAM of {name} differs");
-            assert_eq!(block.len, u64::try_from(want.len()).expect("small"));
+            assert_eq!(block.len, u64::try_from(want.len()).expect("fits in u64"));
             assert!(image.stored(id) <= block.len);
         }
         assert_eq!(image.early_state(), self.early);

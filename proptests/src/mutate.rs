@@ -119,7 +119,12 @@ impl<'a> ValidFrame<'a> {
     /// Replaces the message number with an unknown one.
     fn number(&self, number: u16) -> MutatedFrame {
         let at = self.dialect.lead.len();
-        let last = self.dialect.messages.last().expect("a message").number;
+        let last = self
+            .dialect
+            .messages
+            .last()
+            .expect("dialect has messages")
+            .number;
         let free = u16::MAX - last;
         // Choose the reserved number as often as the other cases.
         let (number, rule) = match number % 4 {

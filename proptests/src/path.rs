@@ -24,7 +24,10 @@ pub fn paths<D>() -> impl Strategy<Value = Path<D::Owned>>
 where
     D: Dialect<Owned: Arbitrary>,
 {
-    let words = vec(any::<u64>(), 1..=usize::try_from(LIMIT / 8).expect("small"));
+    let words = vec(
+        any::<u64>(),
+        1..=usize::try_from(LIMIT / 8).expect("fits in usize"),
+    );
     vec((any::<D::Owned>(), words), 0..12).prop_map(|parts| {
         let mut path = Path {
             bytes: Vec::new(),
@@ -46,7 +49,7 @@ impl<M: Encode + Clone> Path<M> {
     fn add<D: Dialect<Owned = M>>(&mut self, message: M) -> Trailer {
         let at = self.bytes.len();
         let offset = u64::try_from(at).expect("fits in u64");
-        message.encode(&mut self.bytes).expect("a valid message");
+        message.encode(&mut self.bytes).expect("valid message");
         self.items.push(ItemBuf::Message { offset, message });
         match decode::<D>(&self.bytes[at..]) {
             Ok(Decoded::Message { trailer, .. }) => trailer,

@@ -45,8 +45,8 @@ fn upholds_its_contract_under_arbitrary_calls_and_events() {
     let seen = Mutex::new(HashSet::new());
     seeds(3000, |choices| {
         let reached = destination::hostile(choices);
-        seen.lock().expect("no panic").extend(reached);
+        seen.lock().expect("thread does not panic").extend(reached);
     });
-    let seen = seen.into_inner().expect("no panic");
+    let seen = seen.into_inner().expect("thread does not panic");
     assert_eq!(seen.len(), 9, "only {seen:?} were reached");
 }

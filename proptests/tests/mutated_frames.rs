@@ -44,7 +44,12 @@ fn rules<D: Dialect>() -> BTreeSet<&'static str> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let frames = mutated_frames(table::<D>());
-    let made = (0..1500).map(|_| frames.new_tree(&mut runner).expect("a frame").current());
+    let made = (0..1500).map(|_| {
+        frames
+            .new_tree(&mut runner)
+            .expect("strategy generates a frame")
+            .current()
+    });
     made.map(|mutated| mutated.rule).collect()
 }
 
@@ -137,7 +142,7 @@ proptest! {
         let end = u64::from_be_bytes(bytes[at..].try_into().expect("8 bytes"));
         bytes[at..].copy_from_slice(&(end ^ other).to_be_bytes());
         let error = decode_error(&bytes);
-        let at = u64::try_from(at).expect("fits in the integer type");
+        let at = u64::try_from(at).expect("fits in u64");
         prop_assert_eq!((error.offset, error.rule), (at, Rule::BitmapEnd { got: end ^ other }));
     }
 
@@ -147,9 +152,9 @@ proptest! {
         pages in 1..600_u64,
     ) {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let (have, want) = (u64::try_from(bytes.len()).expect("fits in the integer type"), pages.div_ceil(64) * 8);
+        let (have, want) = (u64::try_from(bytes.len()).expect("fits in u64"), pages.div_ceil(64) * 8);
         let beyond = words.iter().enumerate().any(|(at, word)| {
-            let first = 64 * u64::try_from(at).expect("fits in the integer type");
+            let first = 64 * u64::try_from(at).expect("fits in u64");
             (0..64).any(|bit| word >> bit & 1 == 1 && first + bit >= pages)
         });
         let expected = match () {
@@ -168,7 +173,7 @@ proptest! {
             bytes.extend([0, 1, 0, 4]);
             bytes.extend(value.to_be_bytes());
         }
-        let end = u64::try_from(bytes.len()).expect("fits in the integer type");
+        let end = u64::try_from(bytes.len()).expect("fits in u64");
         bytes.push(more);
         let (_, error) = read(&bytes);
         let error = error.map(|error| (error.offset, error.rule));
@@ -186,12 +191,12 @@ proptest! {
         let places: Vec<u64> = messages.map(start).collect();
         prop_assume!(!places.is_empty());
         let offset = places[place.index(places.len())];
-        let at = usize::try_from(offset).expect("fits in the integer type");
+        let at = usize::try_from(offset).expect("fits in usize");
         let bytes = [&path.bytes[..at], &mutated.frame, &path.bytes[at..]].concat();
         let (items, error) = read(&bytes);
         let before = path.items.iter().filter(|item| start(item) < offset).count();
         prop_assert_eq!(&items, &path.items[..before]);
-        let want = offset + u64::try_from(mutated.offset).expect("fits in the integer type");
+        let want = offset + u64::try_from(mutated.offset).expect("fits in u64");
         let error = error.map(|error| (error.offset, error.rule.name()));
         prop_assert_eq!(error, Some((want, mutated.rule)));
     }

@@ -72,10 +72,10 @@ fn check_truncated<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize
     };
     assert_eq!(error.offset, start);
     assert_eq!(u64::try_from(have), Ok(len - start));
-    let missing = usize::try_from(ends[whole] - len).expect("short");
+    let missing = usize::try_from(ends[whole] - len).expect("fits in usize");
     assert!((1..=missing).contains(&need), "{error} of {missing}");
     // The reported need is exactly what the next verdict takes.
-    let more = usize::try_from(len).expect("short") + need;
+    let more = usize::try_from(len).expect("fits in usize") + need;
     let (_, end) = read::<D>(&path.bytes[..more - 1], sizes);
     let last = Rule::CutShort {
         have: have + need - 1,

@@ -226,7 +226,7 @@ impl Model {
             }
             Op::Announce(block) if precopy && block == self.blocks.len() => {
                 self.blocks.push(BLOCKS[block]);
-                let pages = usize::try_from(BLOCKS[block].0).expect("few");
+                let pages = usize::try_from(BLOCKS[block].0).expect("fits in usize");
                 self.memory.push(vec![None; pages]);
                 self.actions.push(Action::Block { id: block });
             }
@@ -342,12 +342,12 @@ impl Model {
     }
 
     pub(super) fn has(&self, block: usize, at: u64) -> bool {
-        let at = usize::try_from(at).expect("few pages");
+        let at = usize::try_from(at).expect("fits in usize");
         self.memory[block][at].is_some()
     }
 
     pub(super) fn page_mut(&mut self, block: usize, at: u64) -> &mut Option<u8> {
-        let at = usize::try_from(at).expect("few pages");
+        let at = usize::try_from(at).expect("fits in usize");
         &mut self.memory[block][at]
     }
 

@@ -71,14 +71,14 @@ pub struct Setup {
 impl Setup {
     /// Returns the source's blocks.
     pub fn layout(&self) -> Blocks {
-        let mut blocks = Blocks::new(self.target).expect("a target page size");
+        let mut blocks = Blocks::new(self.target).expect("valid page size");
         for (number, (pages, page, _)) in self.blocks.iter().enumerate() {
             let block = Block {
-                name: NameBuf::new(format!("block{number}")).expect("a name"),
+                name: NameBuf::new(format!("block{number}")).expect("valid name"),
                 len: pages * page,
                 page: *page,
             };
-            blocks.add(block).expect("a block");
+            blocks.add(block).expect("valid block");
         }
         blocks
     }
@@ -124,7 +124,7 @@ impl Link {
             ..destination::Config::default()
         };
         Self {
-            source: Source::new(config.clone(), blocks.clone()).expect("a good setup"),
+            source: Source::new(config.clone(), blocks.clone()).expect("valid setup"),
             config,
             gather: Gather::new(),
             path: Stream::new(0),
@@ -244,9 +244,9 @@ impl Link {
         assert_eq!(self.destination.stats().duplicates, 0);
         assert_eq!(self.source.remaining(), 0);
         for (id, (_, _, bytes)) in self.setup.blocks.iter().enumerate() {
-            let target = usize::try_from(self.setup.target).expect("small");
+            let target = usize::try_from(self.setup.target).expect("fits in usize");
             for (page, bytes) in bytes.chunks(target).enumerate() {
-                let page = u64::try_from(page).expect("small");
+                let page = u64::try_from(page).expect("fits in u64");
                 let offset = page * self.setup.target;
                 let got = self.guest.page(id, offset);
                 assert!(got == Some(bytes), "block {id} at {offset:#x} differs");

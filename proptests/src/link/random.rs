@@ -47,9 +47,9 @@ pub fn setup(choices: &mut Choices<'_>) -> Setup {
     for _ in 0..1 + choices.below(3) {
         let page = target << [0, 0, 1, 2, 4][choices.index(5)];
         let pages = 1 + choices.below(if page == target { 20 } else { 5 });
-        let size = usize::try_from(pages * page).expect("small");
+        let size = usize::try_from(pages * page).expect("fits in usize");
         let mut bytes = vec![0; size];
-        for page in bytes.chunks_mut(usize::try_from(target).expect("small")) {
+        for page in bytes.chunks_mut(usize::try_from(target).expect("fits in usize")) {
             if !choices.one_in(3) {
                 let place = choices.index(page.len());
                 page[place] = choices.byte();

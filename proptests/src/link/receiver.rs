@@ -97,7 +97,7 @@ impl Link {
         {
             done += size;
             self.event(channel, event);
-            let end = usize::try_from(decoder.offset()).expect("small");
+            let end = usize::try_from(decoder.offset()).expect("fits in usize");
             self.receiver.note(wire, end);
         }
         input.drain(..done);
@@ -114,13 +114,13 @@ impl Link {
         let placement = placement.expect("valid event").map(|placement| {
             let data = match placement.content {
                 Content::Data(data) => data.to_vec(),
-                Content::Zero(len) => vec![0; usize::try_from(len).expect("small")],
+                Content::Zero(len) => vec![0; usize::try_from(len).expect("fits in usize")],
             };
             (placement.block, placement.offset, data, placement.atomic)
         });
         self.act();
         let target = self.setup.target;
-        let chunk = usize::try_from(target).expect("small");
+        let chunk = usize::try_from(target).expect("fits in usize");
         match placement {
             None => {}
             Some((block, offset, data, false)) => self.guest.write(block, offset, &data),
@@ -129,7 +129,7 @@ impl Link {
                 for (at, page) in parts {
                     self.guest.place(block, at, page);
                 }
-                let len = u64::try_from(data.len()).expect("small");
+                let len = u64::try_from(data.len()).expect("fits in u64");
                 let placed = self
                     .destination
                     .placed(channel, block, offset, len, 0, self.now);

@@ -52,7 +52,7 @@ impl Link {
             self.source.phase(),
             SourcePhase::Fresh | SourcePhase::Precopy
         ) {
-            let place = usize::try_from(offset).expect("small");
+            let place = usize::try_from(offset).expect("fits in usize");
             self.setup.blocks[block].2[place] = value;
             let marked = self.source.mark_dirty(block, offset, 1);
             marked.expect("guest is at the source");

@@ -37,20 +37,20 @@ pub fn blocks(sizes: &[(u64, u64)]) -> Blocks {
 
 /// Creates such blocks with target pages of `target` bytes.
 fn blocks_of(target: u64, sizes: &[(u64, u64)]) -> Blocks {
-    let mut blocks = Blocks::new(target).expect("a good page size");
+    let mut blocks = Blocks::new(target).expect("valid page size");
     for (i, (pages, page)) in sizes.iter().enumerate() {
         let name = if i == 0 {
             "pc.ram".into()
         } else {
             format!("block{i}")
         };
-        let name = NameBuf::new(name).expect("a good name");
+        let name = NameBuf::new(name).expect("valid name");
         let block = Block {
             name,
             len: pages * page,
             page: *page,
         };
-        blocks.add(block).expect("a good block");
+        blocks.add(block).expect("valid block");
     }
     blocks
 }

@@ -174,7 +174,7 @@ pub fn migration(choices: &mut Choices<'_>) {
                 .expect("range lies in its block");
         }
     }
-    rig.source.switch(vec![]).expect("in precopy");
+    rig.source.switch(vec![]).expect("phase is precopy");
     while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();

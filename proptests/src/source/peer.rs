@@ -125,7 +125,7 @@ impl Peer {
     }
 
     fn target(&self) -> usize {
-        usize::try_from(self.blocks.target()).expect("small")
+        usize::try_from(self.blocks.target()).expect("fits in usize")
     }
 
     /// Target pages not yet received.
@@ -155,12 +155,12 @@ impl Peer {
             Command::PostcopyListen => self.listening = true,
             Command::Ping { value } => self.say(Message::Pong { value }),
             Command::PostcopyRamDiscard { block, ranges } => {
-                let id = self.blocks.find(block).expect("a known block");
-                let page = self.blocks.block(id).expect("a known block").page;
+                let id = self.blocks.find(block).expect("block exists");
+                let page = self.blocks.block(id).expect("block exists").page;
                 for range in ranges.iter() {
                     self.blocks
                         .check(id, range.start, range.len, page)
-                        .expect("whole host pages");
+                        .expect("range consists of whole host pages");
                     for offset in (range.start..range.start + range.len).step_by(self.target()) {
                         assert!(self.discarded.insert((id, offset)), "discarded twice");
                         self.received.remove(&(id, offset));
@@ -168,12 +168,12 @@ impl Peer {
                 }
             }
             Command::RecvBitmap { block } => {
-                let id = self.blocks.find(block).expect("a known block");
+                let id = self.blocks.find(block).expect("block exists");
                 self.say(Message::RecvBitmap {
                     block: block.to_buf(),
                 });
                 let bits = self.bitmap(id);
-                bitmap::encode(Bitmap::new(&bits), &mut self.replies).expect("a good bitmap");
+                bitmap::encode(Bitmap::new(&bits), &mut self.replies).expect("valid bitmap");
             }
             Command::PostcopyResume => self.say(Message::ResumeAck),
             _ => {}
@@ -230,7 +230,7 @@ impl Peer {
 
     /// Assembles host pages as QEMU does: one at a time on each channel.
     fn place(&mut self, channel: Channel, page: Page) {
-        let size = self.blocks.block(page.0).expect("a known block").page;
+        let size = self.blocks.block(page.0).expect("block exists").page;
         let host = |page: Page| (page.0, page.1 / size);
         for channel in [Channel::Main, Channel::Preempt] {
             assert!(
@@ -254,7 +254,7 @@ impl Peer {
 
     /// Appends a message to the return path.
     pub fn say(&mut self, message: Message<NameBuf>) {
-        message.encode(&mut self.replies).expect("a good message");
+        message.encode(&mut self.replies).expect("valid message");
     }
 }
 

@@ -39,12 +39,12 @@ impl Rig {
 
     /// Fills memory: every fifth target page is zero, and all others differ.
     pub fn of(config: Config, blocks: Blocks) -> Self {
-        let target = usize::try_from(blocks.target()).expect("small");
+        let target = usize::try_from(blocks.target()).expect("fits in usize");
         let mut choices = Choices::seeded(11);
         let memory: Vec<Vec<u8>> = blocks
             .iter()
             .map(|block| {
-                let mut bytes = vec![0; usize::try_from(block.len).expect("small")];
+                let mut bytes = vec![0; usize::try_from(block.len).expect("fits in usize")];
                 for (i, page) in bytes.chunks_mut(target).enumerate() {
                     if i % 5 != 1 {
                         page[choices.index(target)] = choices.byte().max(1);
@@ -57,7 +57,7 @@ impl Rig {
         let memory = Rc::new(memory);
         Self {
             peer: Peer::new(&blocks, &memory, config.host_page),
-            source: Source::new(config.clone(), blocks.clone()).expect("a good configuration"),
+            source: Source::new(config.clone(), blocks.clone()).expect("valid configuration"),
             now: 0,
             config,
             flight: Default::default(),
@@ -72,7 +72,7 @@ impl Rig {
     pub fn switched(config: Config, sizes: &[(u64, u64)]) -> Self {
         let mut rig = Self::new(config, sizes);
         rig.start();
-        rig.source.switch(b"".to_vec()).expect("in precopy");
+        rig.source.switch(b"".to_vec()).expect("phase is precopy");
         while rig.source.phase() == SourcePhase::Switching {
             rig.step(Channel::Main);
             rig.talk();
@@ -112,7 +112,7 @@ impl Rig {
         let name = self
             .blocks
             .block(run.block)
-            .expect("a known block")
+            .expect("block exists")
             .name
             .name();
         let len = usize::try_from(run.len).expect("fits in usize");
@@ -172,11 +172,7 @@ impl Rig {
 
     /// Returns the name of a block.
     pub fn name(&self, block: BlockId) -> NameBuf {
-        self.blocks
-            .block(block)
-            .expect("a known block")
-            .name
-            .clone()
+        self.blocks.block(block).expect("block exists").name.clone()
     }
 
     /// Breaks the link; bytes in flight are lost.

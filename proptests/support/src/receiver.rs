@@ -107,7 +107,7 @@ pub enum Settled {
 impl Receiver {
     /// Starts a destination. `recovery` is the recovery timeout.
     pub fn start(mut listener: Listener, preempt: bool, recovery: Duration) -> Self {
-        let control = Control::new().expect("a descriptor");
+        let control = Control::new().expect("control descriptor can be created");
         let mut options = receive_options(preempt);
         options.core.max_ram = 1 << 20;
         options.recovery_timeout = recovery;

@@ -135,8 +135,9 @@ impl Recovery {
             BitmapDefect::Nameless => name.clear(),
             BitmapDefect::Nul(more) => name.extend([0].iter().chain(more)),
             BitmapDefect::Tail(at) if !pages.is_multiple_of(64) => {
-                let beyond = usize::try_from(64 - pages % 64).expect("less than 64");
-                let bit = pages + u64::try_from(at.index(beyond)).expect("less than 64");
+                let beyond = usize::try_from(64 - pages % 64).expect("fits in the integer type");
+                let bit =
+                    pages + u64::try_from(at.index(beyond)).expect("fits in the integer type");
                 set(&mut bits, bit, true);
             }
             _ => {}

@@ -100,7 +100,7 @@ impl Harness {
                 self.place_all();
                 let all = choices.one_in(2);
                 while let Some((block, offset)) = self.core.pages().first_missing() {
-                    let number = u32::try_from(block).expect("few blocks");
+                    let number = u32::try_from(block).expect("fits in u32");
                     let page = Record::Zero {
                         block: BlockId::new(number),
                         offset,
@@ -131,7 +131,7 @@ impl Harness {
 
     /// Sends the remaining target pages of a host page whose first one was sent.
     fn rest_of_page(&mut self, block: usize, first: u64) -> Result<(), Error> {
-        let number = u32::try_from(block).expect("few blocks");
+        let number = u32::try_from(block).expect("fits in u32");
         let target = self.core.blocks().target();
         let page = self.core.blocks().block(block).expect("block exists").page;
         for part in 1..page / target {
@@ -204,7 +204,7 @@ impl Harness {
                     0 => Event::Header,
                     1 => Event::Configuration { machine: b"pc" },
                     2 => {
-                        let bits = u32::try_from(choices.below(80)).expect("small");
+                        let bits = u32::try_from(choices.below(80)).expect("fits in u32");
                         Event::Subsection(Subsection::TargetPageBits(bits))
                     }
                     3 => Event::Footer { id: 1 },
@@ -234,7 +234,7 @@ impl Harness {
 }
 
 fn record<'a>(choices: &mut Choices<'_>, data: &'a [u8]) -> Event<'a> {
-    let block = BlockId::new(u32::try_from(choices.below(4)).expect("small"));
+    let block = BlockId::new(u32::try_from(choices.below(4)).expect("fits in u32"));
     let (offset, named) = (offset(choices), choices.one_in(2));
     Event::Record(match choices.below(24) {
         0 => Record::Eos,

@@ -177,7 +177,7 @@ impl Harness {
         page_size: Option<u64>,
     ) -> Result<(), Error> {
         let record = Record::Block {
-            block: BlockId::new(u32::try_from(number).expect("small")),
+            block: BlockId::new(u32::try_from(number).expect("fits in u32")),
             name: Name::new(name).expect("valid name"),
             len,
             page_size,
@@ -258,7 +258,7 @@ impl Harness {
             .core
             .blocks()
             .block(block)
-            .expect("was handed out")
+            .expect("page was handed out")
             .page;
         let step = usize::try_from(page).expect("fits in usize");
         for at in (offset..offset + len).step_by(step) {
@@ -275,7 +275,7 @@ impl Harness {
                 .core
                 .blocks()
                 .block(block)
-                .expect("was handed out")
+                .expect("page was handed out")
                 .page;
             let channel = if preempt { Preempt } else { Main };
             // Valid only in order from the start of a run.

@@ -141,9 +141,9 @@ impl Harness {
 
     /// Announces and sends the correct bitmap of a block.
     fn bitmap(&mut self, id: usize) -> Result<(), Error> {
-        let block = self.blocks.block(id).expect("is known").clone();
+        let block = self.blocks.block(id).expect("block exists").clone();
         let pages = self.blocks.target_pages(id);
-        let size = usize::try_from(bitmap::size(pages)).expect("small");
+        let size = usize::try_from(bitmap::size(pages)).expect("fits in usize");
         let mut bytes = vec![0; size];
         for host in 0..block.len / block.page {
             let parts = (host * block.page..(host + 1) * block.page).step_by(STEP);
@@ -151,7 +151,7 @@ impl Harness {
             for at in parts {
                 if whole {
                     let page = at / TARGET;
-                    bytes[usize::try_from(page / 8).expect("small")] |= 1 << (page % 8);
+                    bytes[usize::try_from(page / 8).expect("fits in usize")] |= 1 << (page % 8);
                 } else {
                     self.received.remove(&(id, at));
                 }

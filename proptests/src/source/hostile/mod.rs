@@ -84,7 +84,7 @@ impl Harness {
             .target_page(TARGET)
             .host_page(config.host_page);
         Self {
-            source: Source::new(config.clone(), blocks.clone()).expect("a good configuration"),
+            source: Source::new(config.clone(), blocks.clone()).expect("valid configuration"),
             config,
             blocks,
             now: 0,

@@ -214,7 +214,7 @@ pub fn compare(image: &Path, sent: &Ram) {
     assert_eq!(image.blocks().len(), sent.blocks().len());
     for (id, block) in image.blocks().iter().enumerate() {
         let name = String::from_utf8_lossy(block.name.name().as_bytes()).into_owned();
-        let len = usize::try_from(block.len).expect("small");
+        let len = usize::try_from(block.len).expect("fits in usize");
         let mut ours = vec![0; len];
         image
             .read(id, 0, &mut ours)
