@@ -90,7 +90,7 @@ fn migrate(seed: u64) -> u64 {
     let core = receive(&mut listener, &mut guest, options, &control).expect("migration completes");
     assert_eq!(core.phase(), Phase::Finished);
     assert_eq!(core.stats().present, 0, "a page was placed twice");
-    server.join().expect("the source's thread");
+    server.join().expect("source thread does not panic");
     guest
         .cutter
         .expect("the guest ran")
@@ -112,8 +112,8 @@ fn migrate(seed: u64) -> u64 {
 
 /// Returns the number of open descriptors and threads of this process, and its resident KiB.
 fn footprint() -> [usize; 3] {
-    let count = |path| fs::read_dir(path).expect("procfs").count();
-    let status = fs::read_to_string("/proc/self/status").expect("procfs");
+    let count = |path| fs::read_dir(path).expect("procfs is mounted").count();
+    let status = fs::read_to_string("/proc/self/status").expect("procfs is mounted");
     let rss = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -122,7 +122,7 @@ fn footprint() -> [usize; 3] {
         .trim()
         .trim_end_matches(" kB")
         .parse()
-        .expect("a number");
+        .expect("value is a number");
     [count("/proc/self/fd"), count("/proc/self/task"), rss]
 }
 

@@ -66,7 +66,7 @@ fn keeps_received_pages_when_the_source_disconnects_in_postcopy() {
         assert_eq!(core.stats().pauses, 1);
         let sent = source.stats().sweep + source.stats().demand;
         assert_eq!(core.stats().present, 0, "a page came twice");
-        let whole = u64::try_from(size / 4104).expect("small");
+        let whole = u64::try_from(size / 4104).expect("fits in u64");
         assert!(sent <= PAGES - 1 - whole, "{sent} pages after {size} bytes");
         listener = next;
     }
@@ -97,7 +97,7 @@ fn waits_for_a_source_that_disconnected_before_shut() {
         .write_all(&[*last])
         .expect("socket accepts the bytes");
     drop(socket);
-    next.join().expect("the source's thread");
+    next.join().expect("source thread does not panic");
     let (listener, core) = receiver.complete();
     assert_eq!(core.stats().resumes, 1);
     serves_the_next(listener);
@@ -121,6 +121,6 @@ fn finishes_when_the_source_keeps_the_connection_open() {
     let source = hold_on(receiver.address());
     let (listener, core) = receiver.complete();
     assert!(core.stats().pauses >= 1);
-    until_dropped(&mut source.join().expect("the source's thread"));
+    until_dropped(&mut source.join().expect("source thread does not panic"));
     serves_the_next(listener);
 }

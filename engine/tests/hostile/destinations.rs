@@ -50,9 +50,9 @@ impl Connector for Dial {
 
 /// A link whose peer is driven by a script.
 fn played(script: Script) -> Link {
-    let (near, mut far) = UnixStream::pair().expect("descriptors");
+    let (near, mut far) = UnixStream::pair().expect("descriptors can be created");
     thread::spawn(move || script(&mut far));
-    Link::new(near.into()).expect("a socket")
+    Link::new(near.into()).expect("socket can be created")
 }
 
 /// Writes bytes; ignores a source that closed the connection.
@@ -62,7 +62,7 @@ fn write(far: &mut UnixStream, bytes: &[u8]) {
 
 fn message(message: Message<Name<'_>>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    message.encode(&mut bytes).expect("a good message");
+    message.encode(&mut bytes).expect("valid message");
     bytes
 }
 
@@ -77,7 +77,7 @@ fn wait_recv_bitmap(far: &mut UnixStream) -> Vec<u8> {
 /// Answers RECV_BITMAP with these bits.
 fn answer(far: &mut UnixStream, bits: &[u8]) {
     let mut bytes = wait_recv_bitmap(far);
-    bitmap::encode(Bitmap::new(bits), &mut bytes).expect("a good size");
+    bitmap::encode(Bitmap::new(bits), &mut bytes).expect("valid size");
     write(far, &bytes);
 }
 
@@ -96,7 +96,7 @@ fn request_without_end(far: &mut UnixStream) {
     let mut reading = far.try_clone().expect("descriptor can be created");
     thread::spawn(move || until_dropped(&mut reading));
     let name = name();
-    let (block, len) = (name.name(), u32::try_from(PAGE).expect("small"));
+    let (block, len) = (name.name(), u32::try_from(PAGE).expect("fits in u32"));
     let question = message(Message::ReqPagesId {
         start: 0,
         len,
@@ -125,7 +125,7 @@ const SCRIPTS: &[(&str, Script)] = &[
     }),
     ("a wrong end mark", |far| {
         let mut bytes = wait_recv_bitmap(far);
-        bitmap::encode(Bitmap::new(&[0; 8]), &mut bytes).expect("a good size");
+        bitmap::encode(Bitmap::new(&[0; 8]), &mut bytes).expect("valid size");
         *bytes.last_mut().expect("not empty") ^= 1;
         write(far, &bytes);
     }),
@@ -151,7 +151,7 @@ const SCRIPTS: &[(&str, Script)] = &[
         write(far, &message(Message::Shut { value: 0 }))
     }),
     ("another block's bitmap", |far| {
-        let other = NameBuf::new("pc.rom").expect("a good name");
+        let other = NameBuf::new("pc.rom").expect("valid name");
         write(
             far,
             &message(Message::RecvBitmap {
@@ -195,7 +195,7 @@ const SCRIPTS: &[(&str, Script)] = &[
     }),
     ("a flood of requests, reading nothing", |far| {
         for _ in 0..5000 {
-            request(far, 0, u32::try_from(PAGES * PAGE).expect("small"));
+            request(far, 0, u32::try_from(PAGES * PAGE).expect("fits in u32"));
         }
     }),
     ("requests a received page without end", request_without_end),
@@ -235,7 +235,7 @@ fn recovers_through_hostile_destinations() {
     .expect("migration completes");
     assert_eq!(core.phase(), SourcePhase::Completed);
     assert!(dial.scripts.is_empty());
-    let pauses = usize::try_from(core.stats().pauses).expect("few");
+    let pauses = usize::try_from(core.stats().pauses).expect("fits in usize");
     assert!(pauses > SCRIPTS.len(), "{pauses}");
     let (listener, received) = receiver.complete();
     assert_eq!(received.stats().present, 0, "a page came twice");
@@ -265,7 +265,7 @@ fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
     let mut dial = Dial {
         faults: None,
         scripts: [script].into(),
-        good: "unix:/nowhere/at-all".parse().expect("an address"),
+        good: "unix:/nowhere/at-all".parse().expect("valid address"),
     };
     let mut machine = Once(Still(vec![image()]));
     let control = Control::new().expect("descriptor can be created");
@@ -311,13 +311,13 @@ fn times_out_on_a_silent_destination_only_with_a_stall_timeout() {
         let mut dial = Dial {
             faults: None,
             scripts: [wait_unread as Script].into(),
-            good: "unix:/nowhere/at-all".parse().expect("an address"),
+            good: "unix:/nowhere/at-all".parse().expect("valid address"),
         };
         let mut machine = Still(vec![image()]);
         serve(&mut core, &mut machine, &mut dial, &options(None), &stop)
     });
     control.stop();
-    let end = waiting.join().expect("the source's thread");
+    let end = waiting.join().expect("source thread does not panic");
     assert!(matches!(end, Err(RunError::Stopped)), "{end:?}");
 }
 
@@ -367,13 +367,13 @@ impl Connector for One {
 #[test]
 fn reads_the_final_message_after_the_destination_disconnects() {
     let _trial = Trial::new("a final message");
-    let (near, far) = UnixStream::pair().expect("descriptors");
+    let (near, far) = UnixStream::pair().expect("descriptors can be created");
     let mut machine = Leaving {
         machine: Still(vec![image()]),
         far: Mutex::new(Some(far)),
     };
     let mut core = Source::new(config(None), blocks()).expect("valid configuration");
-    let mut one = One(Some(Link::new(near.into()).expect("a socket")));
+    let mut one = One(Some(Link::new(near.into()).expect("socket can be created")));
     let control = Control::new().expect("descriptor can be created");
     let end = serve(&mut core, &mut machine, &mut one, &options(None), &control);
     let gave_up = Error::GaveUp { value: 1 };

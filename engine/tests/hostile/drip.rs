@@ -18,7 +18,9 @@ fn receives_a_migration_one_byte_at_a_time() {
     let receiver = Receiver::start(listener, false, LONG);
     let mut socket = connect(receiver.address());
     for byte in &stream {
-        socket.write_all(&[*byte]).expect("taken");
+        socket
+            .write_all(&[*byte])
+            .expect("socket accepts the bytes");
     }
     let (listener, core) = receiver.complete();
     assert_eq!(core.stats().pauses, 0);
@@ -30,7 +32,9 @@ fn receives_a_migration_one_byte_at_a_time() {
     let mut socket = connect_tcp(receiver.address());
     socket.set_nodelay(true).expect("socket option can be set");
     for byte in &stream {
-        socket.write_all(&[*byte]).expect("taken");
+        socket
+            .write_all(&[*byte])
+            .expect("socket accepts the bytes");
     }
     serves_the_next(receiver.complete().0);
 }
@@ -45,7 +49,9 @@ fn stops_while_the_source_is_silent() {
     for size in [8, 20, stream.package / 2, stream.package - 1] {
         let receiver = Receiver::start(listener, false, LONG);
         let mut socket = connect(receiver.address());
-        socket.write_all(&stream.bytes[..size]).expect("taken");
+        socket
+            .write_all(&stream.bytes[..size])
+            .expect("socket accepts the bytes");
         receiver.heard();
         receiver.control().stop();
         let error;

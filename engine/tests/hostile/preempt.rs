@@ -65,8 +65,9 @@ impl SourceHandler for Busy {
 /// is refused, and the kind that the next link gets.
 fn resume(both: bool) -> (usize, Option<Preempt>) {
     let [(near_main, mut main), (near_preempt, preempt)] =
-        [(); 2].map(|()| UnixStream::pair().expect("descriptors"));
-    let links = [near_main, near_preempt].map(|near| Link::new(near.into()).expect("a socket"));
+        [(); 2].map(|()| UnixStream::pair().expect("descriptors can be created"));
+    let links = [near_main, near_preempt]
+        .map(|near| Link::new(near.into()).expect("socket can be created"));
     let (stopped, wait_stopped) = channel();
     let (closed, wait_closed) = channel();
     let destination = thread::spawn(move || {
@@ -76,15 +77,15 @@ fn resume(both: bool) -> (usize, Option<Preempt>) {
         let name = name();
         let block = name.name();
         let message = Message::RecvBitmap { block };
-        message.encode(&mut answer).expect("a good message");
-        bitmap::encode(Bitmap::new(&[0; 8]), &mut answer).expect("a good size");
+        message.encode(&mut answer).expect("valid message");
+        bitmap::encode(Bitmap::new(&[0; 8]), &mut answer).expect("valid size");
         main.write_all(&answer).expect("the source reads");
         // POSTCOPY_RESUME and PING 4.
         main.read_exact(&mut [0; 5 + 9]).expect("it resumes");
         wait_stopped.recv().expect("the source runs");
         let mut answer = Vec::new();
         let pong = Message::<retpath_codec::Name<'_>>::Pong { value: 1 };
-        pong.encode(&mut answer).expect("a good message");
+        pong.encode(&mut answer).expect("valid message");
         main.write_all(&answer).expect("the source is there");
         if both {
             drop((main, preempt));

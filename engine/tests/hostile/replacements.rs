@@ -25,7 +25,7 @@ fn connections() -> Vec<(&'static str, Vec<u8>, bool)> {
         list.iter().for_each(|one| command(*one, &mut bytes));
         bytes
     };
-    let other = NameBuf::new("pc.rom").expect("a good name");
+    let other = NameBuf::new("pc.rom").expect("valid name");
     let block = other.name();
     let mut twice = question();
     twice.extend(question());
@@ -95,7 +95,7 @@ fn keeps_received_pages_through_hostile_reconnections() {
         .into_iter()
         .filter(|piece| piece.start >= stream.package)
         .filter(|piece| is_page(&stream.bytes[piece.clone()]))
-        .nth(usize::try_from(RECEIVED - 1).expect("small"));
+        .nth(usize::try_from(RECEIVED - 1).expect("fits in usize"));
     let end = end.expect("so many pages").end;
     first
         .write_all(&stream.bytes[..end])

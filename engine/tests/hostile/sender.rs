@@ -52,7 +52,7 @@ impl Connector for Held {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
         let socket = connect(&self.address);
         self.last = Some(socket.try_clone().expect("descriptor can be created"));
-        Ok(Link::new(socket.into()).expect("a socket"))
+        Ok(Link::new(socket.into()).expect("socket can be created"))
     }
 }
 
