@@ -112,12 +112,12 @@ fn detects_a_change_of_every_file() {
         (
             "device-state.bin",
             |path| flip_last(path),
-            "their digest differs",
+            "do not match their digest",
         ),
         (
             "ram-000-pc.ram.sums",
             |path| flip_last(path),
-            "their digest differs",
+            "do not match their digest",
         ),
         (
             "ram-001-vga.vram.sums",
