@@ -19,6 +19,8 @@ fn identity(idstr: &[u8]) -> Option<Identity<'_>> {
 fn refused(event: Event<'_>, rule: Rule) {
     let mut out = vec![1, 2, 3];
     let error = event.encode(&[], &mut out).unwrap_err();
+    let failed = event.encode_to(&[], &mut out).unwrap_err();
+    assert_eq!(failed.kind(), std::io::ErrorKind::InvalidInput);
     assert_eq!(error.rule, rule);
     assert_eq!(out, [1, 2, 3]);
 }

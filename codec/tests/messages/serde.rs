@@ -282,6 +282,10 @@ fn refuses_values_that_no_receiver_would_accept() {
             "is 2, must be 1",
         ),
         (
+            refused::<Merged>(r#"{"message":"RESUME_ACK","value":"1"}"#),
+            "invalid type: string",
+        ),
+        (
             refused::<Merged>(r#"{"message":"SWITCHOVER_ACK","value":2}"#),
             "unknown field",
         ),

@@ -375,3 +375,11 @@ fn returns_buffered_events_at_the_end_of_the_input() {
     }
     assert_eq!(codec.decode_eof(&mut input).expect("valid"), None);
 }
+
+#[test]
+fn returns_the_error_of_malformed_events_at_the_end_of_the_input() {
+    let mut codec = Forward::new(Options::default());
+    let mut input = BytesMut::from(&b"QEVN\0\0\0\x03"[..]);
+    let error = codec.decode_eof(&mut input).expect_err("another magic");
+    assert!(matches!(error, Error::Decode(_)), "{error}");
+}

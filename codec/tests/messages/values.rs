@@ -217,6 +217,12 @@ fn passes_on_the_error_of_a_writer() {
     let error = bitmap::encode_to(Bitmap::new(&words), &mut out).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     assert_eq!(out.0, 2);
+    // At any part of a bitmap, which is not written in one piece.
+    for room in 0..24 {
+        let mut out = vec![0; room];
+        let error = bitmap::encode_to(Bitmap::new(&words), &mut out.as_mut_slice()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WriteZero);
+    }
 }
 
 #[test]
