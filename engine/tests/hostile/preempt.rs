@@ -1,4 +1,4 @@
-//! A destination that closes a preempt channel before anything was sent on it.
+//! Destinations that close a preempt channel before anything was sent on it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ impl Connector for Dial {
     }
 }
 
-/// A machine that keeps the loop busy while the destination closes its ends.
+/// A source handler that keeps the loop busy while the destination closes its ends.
 struct Busy {
     machine: Still<Vec<Vec<u8>>>,
     stopped: Sender<()>,
@@ -66,8 +66,9 @@ impl SourceHandler for Busy {
 /// is refused, and the kind that the next link gets.
 fn resume(both: bool) -> (usize, Option<Preempt>) {
     let [(near_main, mut main), (near_preempt, preempt)] =
-        [(); 2].map(|()| UnixStream::pair().expect("descriptors"));
-    let links = [near_main, near_preempt].map(|near| Link::new(near.into()).expect("a socket"));
+        [(); 2].map(|()| UnixStream::pair().expect("descriptors can be created"));
+    let links = [near_main, near_preempt]
+        .map(|near| Link::new(near.into()).expect("socket can be created"));
     let (stopped, wait_stopped) = channel();
     let (closed, wait_closed) = channel();
     let destination = thread::spawn(move || {
@@ -77,15 +78,15 @@ fn resume(both: bool) -> (usize, Option<Preempt>) {
         let name = name();
         let block = name.name();
         let message = Message::RecvBitmap { block };
-        message.encode(&mut answer).expect("a good message");
-        bitmap::encode(Bitmap::new(&[0; 8]), &mut answer).expect("a good size");
+        message.encode(&mut answer).expect("valid message");
+        bitmap::encode(Bitmap::new(&[0; 8]), &mut answer).expect("valid size");
         main.write_all(&answer).expect("the source reads");
         // POSTCOPY_RESUME and PING 4.
         main.read_exact(&mut [0; 5 + 9]).expect("it resumes");
         wait_stopped.recv().expect("the source runs");
         let mut answer = Vec::new();
         let pong = Message::<retpath_codec::Name<'_>>::Pong { value: 1 };
-        pong.encode(&mut answer).expect("a good message");
+        pong.encode(&mut answer).expect("valid message");
         main.write_all(&answer).expect("the source is there");
         if both {
             drop((main, preempt));
@@ -94,7 +95,7 @@ fn resume(both: bool) -> (usize, Option<Preempt>) {
         }
         drop(preempt);
         closed.send(()).expect("the source waits");
-        // The next call comes after the source has looked at the preempt channel.
+        // The next call comes after the source has polled the preempt channel.
         wait_stopped.recv().expect("the source runs");
         drop(main);
         closed.send(()).expect("the source waits");
@@ -103,7 +104,7 @@ fn resume(both: bool) -> (usize, Option<Preempt>) {
         probe: true,
         ..config(Some(Preempt::Late))
     };
-    let mut core = Source::taking_over(config, blocks()).expect("good");
+    let mut core = Source::taking_over(config, blocks()).expect("valid configuration");
     let mut machine = Busy {
         machine: Still(vec![image()]),
         stopped,
@@ -112,15 +113,15 @@ fn resume(both: bool) -> (usize, Option<Preempt>) {
     };
     let mut dial = Dial(links.into());
     let (options, control) = (ServeOptions::default(), Control::new());
-    let control = control.expect("a descriptor");
+    let control = control.expect("descriptor can be created");
     let end = serve(&mut core, &mut machine, &mut dial, &options, &control);
     assert!(matches!(end, Err(RunError::Closed)), "{end:?}");
-    destination.join().expect("no panic");
+    destination.join().expect("thread does not panic");
     (machine.refused, core.preempt())
 }
 
 #[test]
-fn a_lost_link_says_nothing_about_the_preempt_capability() {
+fn a_lost_link_does_not_disable_the_preempt_capability() {
     let _trial = Trial::new("both channels closed");
     assert_eq!(resume(true), (0, Some(Preempt::Late)));
 }
