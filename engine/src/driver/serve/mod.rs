@@ -39,8 +39,8 @@ const TICK: u64 = 100_000_000;
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
 
-/// Serves one migration to its end: from its beginning, or what is left of it
-/// if the core is one that [took over](Source::taking_over).
+/// Serves one migration to its end, or the rest of one if the core
+/// [took it over](Source::taking_over).
 ///
 /// # Errors
 ///

@@ -313,7 +313,7 @@ impl Shared {
                 return;
             }
         };
-        let twin = |stream: &UnixStream| stream.try_clone().expect("a descriptor can be had");
+        let twin = |stream: &UnixStream| stream.try_clone().expect("a free descriptor");
         let index = state.links.len();
         state.links.push(Link {
             opened: Instant::now(),
