@@ -1,11 +1,11 @@
-# Judges the regions that .ci/coverage lists, and prints the table. Fails if
-# something is missed that is not excused, or excused that is not missed.
+# Evaluates the regions that .ci/coverage lists, and prints the table. Fails if an
+# uncovered region has no exception, or if an exception matches no uncovered region.
 
 function trim(text) { gsub(/^[ \t]+|[ \t]+$/, "", text); return text }
 
 function fail(text) { print text; failed = 1 }
 
-# Which part of the project a file belongs to, if it is measured.
+# Returns the part of the project that a file belongs to, or "" if not measured.
 function part(file) {
     if (file ~ /(^|\/)tests(\/|\.rs$)/ || file ~ /\/testing\.rs$/) return ""
     if (file ~ /^spec\/(gen\/)?src\//) return "spec"
@@ -17,7 +17,7 @@ function part(file) {
     return ""
 }
 
-# Reads a source file: its lines, and where tests inside of it begin.
+# Reads a source file: its lines, and the start of its test module.
 function read(file,    n, line, before) {
     ends[file] = 1e9
     while ((getline line < (top file)) > 0) {
@@ -62,16 +62,16 @@ END {
         split(file SUBSEP trim(line) SUBSEP region "\n" file SUBSEP trim(line) SUBSEP "all" "\n" file SUBSEP trim(text[file, head[key]]) SUBSEP "all", ways, "\n")
         for (way = 1; way <= 3 && !(ways[way] in excused); way++);
         if (way <= 3) { used[ways[way]] = 1; spared[name]++; continue }
-        if (name ~ /^(spec|codec)/) fail(file ":" at[2] ":" at[3] ": never reached: " region)
+        if (name ~ /^(spec|codec)/) fail(file ":" at[2] ":" at[3] ": not covered: " region)
     }
-    for (way in excused) if (!(way in used)) fail(exceptions ": this is reached, or not there: " excused[way])
+    for (way in excused) if (!(way in used)) fail(exceptions ": covered, or does not exist: " excused[way])
 
     split("spec;codec, by hand;codec, generated;destination core;source core;bits, blocks, pages", names, ";")
-    print "coverage by tests and corpus      regions   reached   excused   of the rest"
+    print "coverage by tests and corpus      regions   covered  excepted   of the rest"
     for (i = 1; i <= 6; i++) {
         name = names[i]
         rest = total[name] - spared[name]
-        if (rest == 0) { fail("nothing measured of: " name); continue }
+        if (rest == 0) { fail("no regions measured: " name); continue }
         share = 100 * hit[name] / rest
         printf "%-32s  %8d  %8d  %8d  %10.2f %%\n", name, total[name], hit[name], spared[name], share
         least = i <= 3 ? 100 : 95

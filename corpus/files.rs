@@ -1,4 +1,4 @@
-// How the replay tests of the codec and the engine read the corpus.
+// Reads the corpus for the replay tests of the codec and of the engine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,8 +11,8 @@ pub(crate) fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus")
 }
 
-/// Runs a target with every file that it replays, and names the file at which
-/// it fails.
+/// Runs a target on every file that it replays, and names the file on which it
+/// fails.
 pub(crate) fn replay(target: &str, body: fn(&[u8])) {
     let mut count = 0;
     for (folder, _) in READERS
@@ -28,10 +28,10 @@ pub(crate) fn replay(target: &str, body: fn(&[u8])) {
             count += 1;
         }
     }
-    assert!(count > 0, "{target} has nothing to replay");
+    assert!(count > 0, "{target} has no file to replay");
 }
 
-/// Folders of the corpus that hold inputs, by their paths in it.
+/// Returns the paths of all folders of the corpus that contain inputs.
 pub(crate) fn folders() -> BTreeSet<String> {
     let mut folders = BTreeSet::new();
     let mut left = vec![String::new()];
@@ -52,16 +52,16 @@ pub(crate) fn folders() -> BTreeSet<String> {
     folders
 }
 
-/// Whether a file is one to be read by a target.
+/// Whether a file is an input of a target.
 fn is_input(name: &str) -> bool {
     !name.ends_with(".expect") && !name.ends_with(".md") && !name.ends_with(".rs")
 }
 
-/// Names in a folder, in order.
+/// Returns the names in a folder, sorted.
 pub(crate) fn entries(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.expect("can be listed").file_name());
+        .map(|entry| entry.expect("folder is readable").file_name());
     let mut names: Vec<String> = entries
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
@@ -69,7 +69,7 @@ pub(crate) fn entries(folder: &Path) -> Vec<String> {
     names
 }
 
-/// What a file holds, unpacked.
+/// Returns the content of a file, decompressed.
 fn bytes(path: &Path) -> Vec<u8> {
     let packed = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if path.extension().is_none_or(|ending| ending != "gz") {

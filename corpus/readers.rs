@@ -1,14 +1,14 @@
-// Who reads what of the corpus: for each folder the targets that replay its
-// files. Included by the replay tests of the codec and the engine, which run
-// the targets that are theirs; a folder that is not here fails them.
+// Lists the targets that replay each folder of the corpus. The replay tests of the
+// codec and of the engine include this file and run their own targets; a folder
+// without an entry fails them.
 
-/// Targets whose bodies are in the codec.
+/// Targets implemented in the codec.
 pub(crate) const CODEC: &[&str] = &["return_path", "round_trip", "split", "oracle", "forward"];
 
-/// Targets whose bodies are in the engine.
+/// Targets implemented in `retpath-proptests`.
 pub(crate) const ENGINE: &[&str] = &["decode_cli", "destination", "source", "migration", "image"];
 
-/// Return paths, by anything that takes bytes off a wire.
+/// Targets for return paths: everything that decodes bytes of a wire.
 const PATH: &[&str] = &[
     "return_path",
     "round_trip",
@@ -18,7 +18,7 @@ const PATH: &[&str] = &[
     "decode_cli",
 ];
 
-/// Small inputs of any kind: to the engine's cores they are decisions.
+/// Targets for small inputs of any kind; the core targets read them as decisions.
 const ANY: &[&str] = &[
     "return_path",
     "round_trip",
@@ -32,13 +32,13 @@ const ANY: &[&str] = &[
     "image",
 ];
 
-/// Channels of the forward stream.
+/// Targets for channels of the forward stream.
 const STREAM: &[&str] = &["forward", "split", "oracle", "decode_cli"];
 
-/// Main channels, which could be saved streams.
+/// Targets for main channels, which may also be saved streams.
 const SAVED: &[&str] = &["forward", "split", "oracle", "decode_cli", "image"];
 
-/// Folders below `corpus/`, and their targets.
+/// Folders in `corpus/` and their targets.
 pub(crate) const READERS: &[(&str, &[&str])] = &[
     ("capture", &["return_path", "forward", "decode_cli"]),
     ("malformed/command", STREAM),

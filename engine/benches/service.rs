@@ -1,5 +1,5 @@
-//! Page service beside its floors: raw programs that do the same work with no
-//! engine in between, run in turn with it and pinned alike.
+//! Compares page service with its floors: raw programs that do the same work without
+//! the engine, alternating with it and with the same CPU affinity.
 //!
 //! `cargo bench -p retpath-engine` prints a table; `-- --gate` also fails when
 //! a goal is missed. `floor.c` is the raw program; it needs a C compiler.
@@ -23,16 +23,16 @@ fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) ->
     };
     retpath_support::harness::migrate(setup, move || -> Vec<SealedMemory> {
         let len = mib << 20;
-        let memory = Memory::new(Backing::Anonymous, len).expect("memory");
+        let memory = Memory::new(Backing::Anonymous, len).expect("memory can be mapped");
         let page = vec![7; 1 << 16];
         for at in (0..len).step_by(page.len()) {
-            memory.write(at, &page).expect("inside");
+            memory.write(at, &page).expect("range lies in the block");
         }
-        vec![memory.seal().expect("nobody else has it")]
+        vec![memory.seal().expect("memory is not shared")]
     })
 }
 
-/// Builds the raw program.
+/// Compiles the raw program.
 fn floor(dir: &Path) -> PathBuf {
     let program = dir.join("floor");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
@@ -48,21 +48,21 @@ fn floor(dir: &Path) -> PathBuf {
     program
 }
 
-/// Runs the raw program; the numbers behind the name that it prints.
+/// Runs the raw program and returns the numbers after the name it prints.
 fn raw(program: &Path, args: &[&str]) -> Vec<f64> {
     let output = Command::new(program)
         .args(args)
         .output()
-        .expect("the raw program runs");
+        .expect("raw program starts");
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let text = String::from_utf8(output.stdout).expect("numbers");
+    let text = String::from_utf8(output.stdout).expect("output is UTF-8");
     text.split_whitespace()
         .skip(1)
-        .map(|n| n.parse().expect("a number"))
+        .map(|n| n.parse().expect("output is a number"))
         .collect()
 }
 
@@ -73,7 +73,7 @@ fn main() {
     } else {
         9
     };
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("temporary folder can be created");
     let program = floor(dir.path());
     let named = args.iter().any(|a| !a.starts_with('-'));
     let wanted = |name: &str| !named || args.iter().any(|a| a == name);
@@ -91,7 +91,7 @@ fn main() {
     finish(&rows, "engine", "floor", &args);
 }
 
-/// A remote fault, all on one CPU, over a unix socket.
+/// Measures a remote fault over a Unix socket with all threads on one CPU.
 fn faults(program: &Path, rounds: usize) -> Vec<Row> {
     let (mut ours, mut floors) = ([vec![], vec![]], [vec![], vec![]]);
     for _ in 0..rounds {
@@ -124,11 +124,11 @@ fn faults(program: &Path, rounds: usize) -> Vec<Row> {
     rows
 }
 
-/// The sweep into an idle destination, the sides on two CPUs.
+/// Measures the background sweep into an idle destination, with the sides on two CPUs.
 fn sweep(program: &Path, rounds: usize) -> Vec<Row> {
     const MIB: u64 = 1024;
     let migration = || migrate(MIB, APART, Touch::Nothing, 0, false).seconds;
-    // Memory that this machine has not used lately is slow the first time.
+    // The first run is slow while the machine finds unused memory.
     migration();
     let (mut ours, mut slower, mut joined) = (vec![], vec![], vec![]);
     for _ in 0..rounds {
@@ -163,14 +163,14 @@ fn sweep(program: &Path, rounds: usize) -> Vec<Row> {
     ]
 }
 
-/// Faults while the sweep runs at full speed, against faults without a sweep.
+/// Compares faults during a full-speed background sweep with faults without a sweep.
 fn under_load(rounds: usize) -> Vec<Row> {
     let (mut loaded, mut idle) = (vec![], vec![]);
     for _ in 0..rounds {
         let quiet = migrate(40, APART, Touch::Pages(5_000), 1, true);
         idle.push(percentile(&quiet.touches, 990) / 1e3);
         let busy = migrate(2048, APART, Touch::Pages(5_000), 0, true);
-        // What the sweep had brought already is no fault.
+        // Accesses to pages that the sweep already placed are not faults.
         let faults: Vec<u64> = busy.touches.into_iter().filter(|ns| *ns > 2_000).collect();
         loaded.push(percentile(&faults, 990) / 1e3);
     }

@@ -1,5 +1,5 @@
-//! Recordings of real QEMU through the destination core: it accepts all of
-//! them, ends with SHUT(0), and sends what QEMU sent on the return path.
+//! Replays recordings of QEMU through the destination core. The core accepts each recording, ends
+//! with SHUT(0), and sends the same return path as QEMU.
 
 use std::io::Read;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn capture(file: &str) -> Vec<u8> {
     bytes
 }
 
-/// The messages of a return path, and its received bitmaps.
+/// The messages of a return path and its received bitmaps.
 fn messages(bytes: &[u8]) -> (Vec<Said>, Vec<Vec<u8>>) {
     let mut stream = Stream::<Qemu>::new(u64::MAX);
     let mut input = bytes;
@@ -50,7 +50,7 @@ fn is_request(message: &Said) -> bool {
 
 struct Replay {
     core: Destination,
-    /// What was sent on the return path of this connection.
+    /// Encoded return path of this connection.
     said: Vec<u8>,
     finished: Option<Ending>,
     placed: u64,
@@ -88,7 +88,7 @@ impl Replay {
         self.said.append(self.core.outbox());
     }
 
-    /// Feeds a channel until `stop` says so after an event; returns the rest.
+    /// Feeds a channel until `stop` returns true after an event; returns the rest.
     fn feed<'a>(
         &mut self,
         channel: Channel,
@@ -130,7 +130,7 @@ fn is_running(replay: &Replay) -> bool {
     replay.core.phase() == Phase::Running
 }
 
-/// PONGs sorted by value: two threads of QEMU send them.
+/// Sorts PONGs by value, because two threads of QEMU send them.
 fn pongs(said: &[Said]) -> Vec<u32> {
     let value = |message: &Said| match message {
         Message::Pong { value } => Some(*value),

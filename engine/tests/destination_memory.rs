@@ -1,6 +1,6 @@
-//! Allocations of the destination core for a block of 8 GiB: less than 16 MiB
-//! and 3 bits for each target page, whatever happens. The only test of its
-//! program, because the allocator counts for the process.
+//! Allocations of the destination core for a block of 8 GiB: less than 16 MiB plus 3 bits per
+//! target page in every phase. This is the program's only test, because the allocator counts
+//! for the whole process.
 
 use peak_alloc::PeakAlloc;
 use retpath_codec::command::{Command, PageSizes};
@@ -16,7 +16,7 @@ const TARGET: u64 = 4096;
 const RAM: u64 = 8 << 30;
 const PAGES: u64 = RAM / TARGET;
 const MAX_MEMORY: u64 = (16 << 20) + PAGES * 3 / 8;
-/// Bytes in a run of the sweep.
+/// Size of a run of the background sweep, in bytes.
 const RUN: u64 = 64 << 10;
 
 struct Migration {
@@ -64,7 +64,7 @@ impl Migration {
         while self.core.poll().is_some() {}
     }
 
-    /// Faults on every host page in the range, without an answer.
+    /// Reports a fault on every host page in the range without answering it.
     fn fault(&mut self, from: u64, to: u64) {
         for offset in (from..to).step_by(usize::try_from(self.page).unwrap()) {
             self.now += 1000;
@@ -87,7 +87,7 @@ impl Migration {
         self.core.written(self.now);
     }
 
-    /// The source sends this range in the background.
+    /// Sends this range as background pages.
     fn sweep(&mut self, from: u64, to: u64) {
         let len = RUN.max(self.page);
         for offset in (from..to).step_by(usize::try_from(len).unwrap()) {
@@ -99,7 +99,7 @@ impl Migration {
         }
     }
 
-    /// The host page, in target pages on the preempt channel.
+    /// Sends the host page as target pages on the preempt channel.
     fn urgent(&mut self, host: u64) {
         let data = vec![7; usize::try_from(TARGET).unwrap()];
         for offset in (host..host + self.page).step_by(4096) {
@@ -150,7 +150,7 @@ fn uses_at_most_3_bits_per_page_and_16_mib() {
         let peak = ALLOCATED.peak_usage() - before;
         let peak = u64::try_from(peak).unwrap();
         println!("pages of {page} bytes: {peak} bytes at most");
-        // Less than the bitmaps need means that nothing was counted.
+        // A peak below the size of the bitmaps means that the allocator counted nothing.
         assert!(peak > PAGES / 8, "{peak}");
         assert!(peak < MAX_MEMORY, "{peak}, but {MAX_MEMORY} is the limit");
         assert_eq!(migration.core.phase(), Phase::Running);

@@ -1,6 +1,6 @@
 //! A page-fault handler that ends early aborts the process, unless the guest allows it to fail.
 //!
-//! Most tests run themselves again as a child process and check how it ends and what it prints.
+//! Most tests start themselves as a child process and check its exit status and output.
 
 #![cfg(feature = "uffd")]
 
@@ -39,7 +39,7 @@ fn run(test: &str) -> (ExitStatus, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Generous: the test only requires that it ends.
+    // A generous limit: the test only requires that the child ends.
     let deadline = Instant::now() + Duration::from_secs(60);
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -102,7 +102,7 @@ fn end_handler_of(
     waiter.join().unwrap();
 }
 
-/// The text of a handler that ended like this.
+/// Returns the message of a handler that ended in the given way.
 fn failure(how: &str) -> String {
     format!(
         "the page-fault handler (thread \"rp-faults\") {how}; memory of RAM blocks \"pc.ram\", \
@@ -146,12 +146,12 @@ fn a_handler_that_ends_early_ends_the_process() {
 }
 
 #[test]
-fn a_handler_that_fails_says_why() {
+fn a_failing_handler_reports_the_cause() {
     if is_child() {
         return end_handler(|handler| handler.fail(&"no route to the source"));
     }
     aborts_with_a_message(
-        "a_handler_that_fails_says_why",
+        "a_failing_handler_reports_the_cause",
         "ended early: no route to the source",
     );
 }
@@ -224,11 +224,11 @@ fn keeps_the_userfaultfd_open(end: impl Fn() + Send + Sync + 'static) {
 }
 
 #[test]
-fn a_handler_that_finishes_lets_the_process_go_on() {
+fn a_handler_that_finishes_does_not_end_the_process() {
     if is_child() {
         return end_handler(Handler::finish);
     }
-    let (status, text) = run("a_handler_that_finishes_lets_the_process_go_on");
+    let (status, text) = run("a_handler_that_finishes_does_not_end_the_process");
     assert!(status.success(), "{status}: {text}");
     assert!(text.contains("the waiter read 0"), "{text}");
 }
@@ -252,21 +252,21 @@ impl DestinationHandler for Ready {
         Ok(Some(self.0.remove(0)))
     }
 
-    /// No thread touches the memory.
+    /// Returns true: no thread touches the memory.
     fn failed(&mut self, _: &RunError) -> bool {
         true
     }
 }
 
-/// Regression, found by failing each ioctl once: with one block registered and the next one refused,
-/// the process aborted although the guest had allowed the failure.
+/// Regression, found by fault injection: with one block registered and the next one refused, the
+/// process aborted although the guest had allowed the failure.
 #[test]
 fn a_failed_registration_ends_the_migration_but_not_the_process() {
     const LEN: u64 = 4 * 4096;
     let (_dir, mut listener) = listen(Net::Unix);
     let address = listener.address().clone();
     let [free, taken] = [(); 2].map(|()| memory(Backing::Anonymous, LEN));
-    // Memory belongs to one userfaultfd.
+    // Memory can be registered with only one userfaultfd.
     let other = open();
     let _region = other.register(b"another's", Arc::clone(&taken)).unwrap();
 
@@ -292,7 +292,7 @@ fn a_failed_registration_ends_the_migration_but_not_the_process() {
         Err(RunError::Uffd(Error::Register { block, .. })) if block == "vga.vram"
     );
     assert!(refused, "{end:?}");
-    // The source would wait for an answer otherwise.
+    // Without this, the source would wait for an answer.
     drop(listener);
     source.join().unwrap().unwrap_err();
 }

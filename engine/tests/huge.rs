@@ -1,4 +1,4 @@
-//! Blocks of huge pages on the real kernel. Needs pages in the pools; reserves them where it may.
+//! Blocks of huge pages with the kernel's userfaultfd. Reserves pages in the pools if permitted.
 
 #![cfg(feature = "uffd")]
 
@@ -60,20 +60,20 @@ fn reports_an_empty_pool_instead_of_a_present_page() {
     let page = Backing::Huge2M.page_size();
     let block = memory(Backing::Huge2M, 2 * page);
     block.write(0, &[1]).unwrap();
-    // Returns the page and its reservation to the pool.
+    // Return the page and its reservation to the pool.
     block.discard(0, page).unwrap();
     let region = uffd.register(b"pc.ram", Arc::clone(&block)).unwrap();
     let bytes = pages(1, page);
     let mut hogs = Vec::new();
     let refused = loop {
-        // Takes the rest of the pool.
+        // Take the rest of the pool.
         while let Ok(hog) = Memory::new(Backing::Huge2M, page) {
             hog.write(0, &[1]).unwrap();
             hogs.push(hog);
         }
         match region.copy(0, &bytes) {
             Err(error) => break error,
-            // Another process has freed a page meanwhile.
+            // Another process freed a page meanwhile.
             Ok(placement) => assert_eq!(
                 placement.placed, page,
                 "an empty pool was taken for a present page"

@@ -1,4 +1,4 @@
-//! Both loops over real sockets and real userfaultfd.
+//! Both loops over real sockets and the kernel's userfaultfd.
 
 #![cfg(feature = "uffd")]
 
@@ -21,11 +21,11 @@ use retpath_support::loops::{
     self, Dial, LONG, Net, PAGE, Still, blocks, listen, receive_options, serve_with,
 };
 
-/// A machine that switches at once, with a callback on each access to its memory.
+/// A source handler that switches immediately and calls back on each access to its memory.
 struct Watched<F> {
     machine: Still<Vec<Vec<u8>>>,
     accesses: AtomicU64,
-    /// Called before each access with its number, from 1.
+    /// Called before each access with its number, starting at 1.
     on_access: F,
 }
 
@@ -50,38 +50,38 @@ impl<F: Fn(u64) + Send + Sync> SourceHandler for Watched<F> {
     }
 }
 
-/// A value that threads wait for.
+/// A value with a condition variable.
 #[derive(Default)]
 struct Shared<T>(Mutex<T>, Condvar);
 
 impl<T> Shared<T> {
     fn change(&self, change: impl FnOnce(&mut T)) {
-        change(&mut self.0.lock().expect("no panic"));
+        change(&mut self.0.lock().expect("thread does not panic"));
         self.1.notify_all();
     }
 
-    /// Panics if it takes far too long.
+    /// Waits for a condition; panics after a generous limit.
     fn wait(&self, until: impl Fn(&T) -> bool) -> MutexGuard<'_, T> {
-        let value = self.0.lock().expect("no panic");
+        let value = self.0.lock().expect("thread does not panic");
         let long = Duration::from_secs(60);
         let waited = self
             .1
             .wait_timeout_while(value, long, |value| !until(value));
-        let (value, timeout) = waited.expect("no panic");
+        let (value, timeout) = waited.expect("thread does not panic");
         assert!(!timeout.timed_out(), "timed out");
         value
     }
 }
 
-/// What the destination's loop has reported.
+/// Progress reported by the destination's loop.
 #[derive(Default)]
 struct Progress {
     runs: bool,
     pauses: u64,
 }
 
-/// A machine that sends everything before the switch, and its first page again once the guest has
-/// read all others.
+/// A source handler that sends everything before the switch, and its first page again once the guest
+/// has read all others.
 struct Settled {
     memory: Vec<Vec<u8>>,
     device_state: Vec<u8>,
@@ -118,7 +118,7 @@ impl SourceHandler for Settled {
     }
 }
 
-/// A guest that reads all pages but the very first.
+/// A guest that reads all pages except the first.
 #[derive(Default)]
 struct Reader {
     memory: Vec<Arc<Memory>>,
@@ -139,7 +139,7 @@ impl DestinationHandler for Reader {
         self.reader = Some(std::thread::spawn(move || {
             for (block, memory) in blocks.iter().enumerate() {
                 for page in u64::from(block == 0)..memory.len() / 4096 {
-                    memory.touch(page * 4096).expect("inside");
+                    memory.touch(page * 4096).expect("range lies in the block");
                 }
             }
             read.change(|read| *read = true);
@@ -168,7 +168,9 @@ impl DestinationHandler for Plain {
             self.touchers.push(std::thread::spawn(move || {
                 let pages = memory.len() / 4096;
                 for i in 0..pages {
-                    memory.touch((i * 7919 % pages) * 4096).expect("inside");
+                    memory
+                        .touch((i * 7919 % pages) * 4096)
+                        .expect("range lies in the block");
                 }
             }));
         }
@@ -180,11 +182,11 @@ impl DestinationHandler for Plain {
     }
 }
 
-/// Accesses to the source's memory between cuts.
+/// Number of accesses to the source's memory between cuts.
 const INTERVAL: u64 = 40;
 
 /// Migrates a machine whose guest reads all of its memory. The destination breaks the link `cuts`
-/// times while the source sends. `quit`: the first source stops after so many accesses to its
+/// times while the source sends. With `quit`, the first source stops after that many accesses to its
 /// memory, and another one takes over.
 fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
     let (_dir, mut listener) = listen(Net::Unix);
@@ -202,18 +204,18 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
     let memory = sizes.map(content).to_vec();
     let want = memory.clone();
     let at = listener.address().clone();
-    let receiving = Control::new().expect("control");
+    let receiving = Control::new().expect("control can be created");
     let mut guest = Plain::default();
     let (cut, progress) = (receiving.clone(), Arc::clone(&guest.progress));
     let server = std::thread::spawn(move || {
         let mut config = source::Config::new("pc-i440fx-7.2");
         config.preempt = preempt;
-        let control = Control::new().expect("control");
+        let control = Control::new().expect("control can be created");
         let options = ServeOptions {
             reconnect_timeout: LONG,
             ..ServeOptions::default()
         };
-        let mut core = Source::new(config.clone(), blocks.clone()).expect("good");
+        let mut core = Source::new(config.clone(), blocks.clone()).expect("valid configuration");
         let mut machine = Still(memory);
         let mut dial = Dial(at);
         if let Some(last) = quit {
@@ -230,7 +232,7 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
             assert!(matches!(end, Err(RunError::Stopped)), "{end:?}");
             assert!(core.guest_left() && core.remaining() > 0);
             machine = stopped.machine;
-            core = Source::taking_over(config, blocks).expect("good");
+            core = Source::taking_over(config, blocks).expect("valid configuration");
         }
         let mut machine = Watched {
             machine,
@@ -244,11 +246,12 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
                 }
             },
         };
-        serve(&mut core, &mut machine, &mut dial, &options, &control).expect("served");
+        serve(&mut core, &mut machine, &mut dial, &options, &control).expect("migration completes");
         assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
     let options = receive_options(preempt.is_some());
-    let core = receive(&mut listener, &mut guest, options, &receiving).expect("received");
+    let core =
+        receive(&mut listener, &mut guest, options, &receiving).expect("migration completes");
     assert_eq!(core.phase(), Phase::Finished);
     let pauses = cuts + u64::from(quit.is_some());
     assert_eq!(
@@ -256,18 +259,18 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         (pauses, pauses)
     );
     for toucher in guest.touchers {
-        toucher.join().expect("touched");
+        toucher.join().expect("guest thread does not panic");
     }
     for ((name, memory), want) in guest.memory.iter().zip(&want) {
         let mut got = vec![0; want.len()];
-        memory.read(0, &mut got).expect("inside");
+        memory.read(0, &mut got).expect("range lies in the block");
         assert!(got == *want, "{}", name.name());
     }
-    server.join().expect("server");
+    server.join().expect("source thread does not panic");
 }
 
-/// Migrates a machine of which every page but the first is received before the switch. The guest
-/// reads all of these before the source continues.
+/// Migrates a machine whose pages are all received before the switch, except the first. The guest
+/// reads those before the source continues.
 fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>) -> Stats {
     let (_dir, mut listener) = listen(Net::Unix);
     let blocks = blocks(sizes);
@@ -285,20 +288,24 @@ fn settled(sizes: &[(&str, u64)], config: source::Config, device_state: Vec<u8>)
     };
     let at = listener.address().clone();
     let server = std::thread::spawn(move || {
-        let mut core = Source::new(config, blocks).expect("good");
-        serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("served");
+        let mut core = Source::new(config, blocks).expect("valid configuration");
+        serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("migration completes");
     });
     let options = receive_options(false);
-    let control = Control::new().expect("control");
-    let core = receive(&mut listener, &mut guest, options, &control).expect("received");
+    let control = Control::new().expect("control can be created");
+    let core = receive(&mut listener, &mut guest, options, &control).expect("migration completes");
     assert_eq!(core.phase(), Phase::Finished);
-    guest.reader.expect("it ran").join().expect("touched");
-    server.join().expect("server");
+    guest
+        .reader
+        .expect("guest ran")
+        .join()
+        .expect("guest thread does not panic");
+    server.join().expect("source thread does not panic");
     core.stats().clone()
 }
 
 /// Regression: a zero page received before LISTEN leaves no page in memory; a fault on it was woken
-/// but never filled, and repeated without end.
+/// but never filled, and repeated endlessly.
 #[test]
 fn fills_pages_that_were_zero_before_the_switch() {
     let config = source::Config::new("pc-i440fx-7.2");
@@ -310,7 +317,7 @@ fn fills_pages_that_were_zero_before_the_switch() {
 #[test]
 fn fills_unplugged_memory_with_zeros() {
     const MIB: u64 = 1 << 20;
-    // 4 MiB in pieces of 2 MiB, none of them plugged.
+    // 4 MiB in blocks of 2 MiB, none of them plugged.
     let mut state = b"\x04\0\0\0\x09\x0edev/virtio-mem\0\0\0\0\0\0\0\x01".to_vec();
     state.extend([1 << 32, 4 * MIB, 2 * MIB].map(u64::to_be_bytes).concat());
     state.extend([0; 4 + 4 * 8]);

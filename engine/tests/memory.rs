@@ -1,4 +1,4 @@
-//! Guest memory: copies, discards, bounds, and which files can be mapped.
+//! Guest memory: copies, discards, bounds, and the mapping of files.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes that differ from their neighbours at every distance that matters here.
+/// Returns bytes that differ from their neighbors at every distance used here.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8 | 1).collect()
 }
@@ -195,7 +195,7 @@ fn refuses_to_freeze_shared_memory() {
     assert!(matches!(error, Error::NotPrivate), "{error}");
 }
 
-/// A file of this process alone.
+/// Creates a file that only this process has open.
 fn scratch(name: &str, bytes: &[u8]) -> (std::path::PathBuf, File) {
     let path = std::env::temp_dir().join(format!("retpath-{}-{name}", std::process::id()));
     let mut file = File::options()
@@ -210,7 +210,7 @@ fn scratch(name: &str, bytes: &[u8]) -> (std::path::PathBuf, File) {
     (path, file)
 }
 
-/// A memfd with these bytes and seals.
+/// Creates a memfd with these bytes and seals.
 fn memfd(bytes: &[u8], seals: SealFlags) -> File {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(rustix::fs::memfd_create("test", flags).unwrap());

@@ -1,4 +1,4 @@
-//! Tests, without QEMU, of two tools of the QEMU tests: the relay between the two sides of a
+//! Tests of two parts of the QEMU harness, without QEMU: the relay between the two sides of a
 //! migration, and the wrapper of child processes.
 
 use std::io::{Read, Write};
@@ -12,13 +12,13 @@ use retpath_support::qemu::Relay;
 use retpath_support::qemu::process::folder;
 use retpath_support::qemu::relay::{Way, recorded};
 
-/// A listener, and a relay in front of it.
+/// Creates a listener with a relay in front of it.
 fn behind(folder: &Path) -> (UnixListener, Relay) {
     let path = folder.join("in");
     (UnixListener::bind(&path).unwrap(), Relay::new(&path))
 }
 
-/// Both ends of a new connection through the relay, with read timeouts.
+/// Connects through the relay and returns both ends, with read timeouts.
 fn through(listener: &UnixListener, relay: &Relay) -> (UnixStream, UnixStream) {
     let near = UnixStream::connect(relay.socket()).unwrap();
     let (far, _) = listener.accept().unwrap();
@@ -174,7 +174,7 @@ fn ends_one_direction_alone() {
 }
 
 #[test]
-fn reports_that_nobody_listens() {
+fn reports_that_nothing_listens() {
     let folder = folder();
     let relay = Relay::new(&folder.path().join("nobody"));
     let mut near = UnixStream::connect(relay.socket()).unwrap();

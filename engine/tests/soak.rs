@@ -1,5 +1,5 @@
-//! A thousand short migrations with random cuts: every page is right, and no
-//! descriptor, thread or memory leaks.
+//! A thousand short migrations with random cuts: every page is correct, and no descriptor, thread
+//! or memory leaks.
 
 #![cfg(feature = "uffd")]
 
@@ -19,10 +19,10 @@ use retpath_support::loops::{
 
 const PAGES: u64 = 96;
 
-/// Concurrent migrations: each mostly waits for its source to receive SHUT.
+/// Number of concurrent migrations; each mostly waits for its source to receive SHUT.
 const LANES: u64 = 20;
 
-/// Cuts its own link once the guest runs.
+/// A guest that cuts its own link once it runs.
 struct Cutting {
     memory: Option<Arc<Memory>>,
     control: Control,
@@ -49,7 +49,7 @@ impl DestinationHandler for Cutting {
     }
 }
 
-/// A page's byte: a third of them are zero.
+/// Returns the fill byte of a page; a third of the pages are zero.
 fn byte(page: u64, seed: u64) -> u8 {
     match (page * 7 + seed) % 3 {
         0 => 0,
@@ -57,7 +57,7 @@ fn byte(page: u64, seed: u64) -> u8 {
     }
 }
 
-/// Runs one migration; returns how often its link broke.
+/// Runs one migration and returns how often its link broke.
 fn migrate(seed: u64) -> u64 {
     let (_dir, mut listener) = listen(Net::Unix);
     let at = listener.address().clone();
@@ -69,14 +69,14 @@ fn migrate(seed: u64) -> u64 {
             .collect();
         let mut config = source::Config::new("soak");
         config.preempt = preempt;
-        // Slow enough for the cuts to come in between.
+        // Limit the bandwidth, so that cuts happen during the transfer.
         config.bandwidth = 8 << 20;
-        let mut core = Source::new(config, blocks).expect("good");
+        let mut core = Source::new(config, blocks).expect("valid configuration");
         let mut machine = Still(vec![memory]);
-        serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("served");
+        serve_with(&mut core, &mut machine, &mut Dial(at), LONG).expect("migration completes");
         assert_eq!(core.phase(), source::SourcePhase::Completed);
     });
-    let control = Control::new().expect("control");
+    let control = Control::new().expect("control can be created");
     let waits = (0..seed % 4)
         .map(|cut| (seed * 7919 + cut * 104_729) % 4000)
         .collect();
@@ -87,10 +87,10 @@ fn migrate(seed: u64) -> u64 {
         cutter: None,
     };
     let options = receive_options(preempt.is_some());
-    let core = receive(&mut listener, &mut guest, options, &control).expect("received");
+    let core = receive(&mut listener, &mut guest, options, &control).expect("migration completes");
     assert_eq!(core.phase(), Phase::Finished);
     assert_eq!(core.stats().present, 0, "a page was placed twice");
-    server.join().expect("the source's thread");
+    server.join().expect("source thread does not panic");
     guest
         .cutter
         .expect("the guest ran")
@@ -99,7 +99,9 @@ fn migrate(seed: u64) -> u64 {
     let memory = guest.memory.expect("announced");
     let mut got = vec![0; PAGE as usize];
     for page in 0..PAGES {
-        memory.read(page * PAGE, &mut got).expect("inside");
+        memory
+            .read(page * PAGE, &mut got)
+            .expect("range lies in the block");
         assert!(
             got.iter().all(|b| *b == byte(page, seed)),
             "seed {seed}, page {page}"
@@ -108,10 +110,10 @@ fn migrate(seed: u64) -> u64 {
     core.stats().pauses
 }
 
-/// Open descriptors and threads of this process, and its resident KiB.
+/// Returns the number of open descriptors and threads of this process, and its resident KiB.
 fn footprint() -> [usize; 3] {
-    let count = |path| fs::read_dir(path).expect("procfs").count();
-    let status = fs::read_to_string("/proc/self/status").expect("procfs");
+    let count = |path| fs::read_dir(path).expect("procfs is mounted").count();
+    let status = fs::read_to_string("/proc/self/status").expect("procfs is mounted");
     let rss = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -120,11 +122,11 @@ fn footprint() -> [usize; 3] {
         .trim()
         .trim_end_matches(" kB")
         .parse()
-        .expect("a number");
+        .expect("value is a number");
     [count("/proc/self/fd"), count("/proc/self/task"), rss]
 }
 
-/// Runs `count` migrations with seeds from `first`; returns how many links broke.
+/// Runs `count` migrations with seeds from `first`, and returns how many links broke.
 fn round(first: u64, count: u64) -> u64 {
     let lane = |lane| {
         thread::spawn(move || {
@@ -143,7 +145,7 @@ fn round(first: u64, count: u64) -> u64 {
 
 #[test]
 #[ignore = "takes minutes; run by .ci/run"]
-fn leaves_nothing_behind_after_a_thousand_migrations() {
+fn leaks_nothing_in_a_thousand_migrations() {
     round(0, 2 * LANES);
     let before = footprint();
     let cuts = round(1000, 1000);

@@ -1,4 +1,4 @@
-//! A migration over transports of the embedder: one that buffers in both directions, as TLS does.
+//! A migration over the embedder's transports, which buffer in both directions as TLS does.
 
 #![cfg(feature = "uffd")]
 
@@ -23,12 +23,12 @@ use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::socket::{ConnectionQueue, Link, Moved, Transport};
 use retpath_engine::source::{Config, PageSource, Preempt, Source};
 
-/// Inverts every byte. Reads all that the socket has, and returns it in small pieces; takes more to
-/// write than the socket does, and sends the rest when it is flushed.
+/// A transport that inverts every byte. It reads everything from the socket and returns it in small
+/// pieces; it accepts more bytes than the socket and sends the rest when flushed.
 struct Inverting {
     socket: UnixStream,
     state: RefCell<State>,
-    /// How often bytes were held back in each direction.
+    /// Number of times that bytes were buffered, by direction.
     held: Arc<[AtomicU64; 2]>,
 }
 
@@ -38,15 +38,17 @@ struct State {
     unsent: VecDeque<u8>,
 }
 
-/// Most bytes that one read returns.
+/// Maximum number of bytes returned by one read.
 const PIECE: usize = 3000;
 
-/// Bytes that are taken although they are not sent.
+/// Maximum number of bytes accepted before they are sent.
 const UNSENT: usize = 1 << 20;
 
 impl Inverting {
     fn link(socket: UnixStream, held: &Arc<[AtomicU64; 2]>) -> Link {
-        socket.set_nonblocking(true).expect("an option");
+        socket
+            .set_nonblocking(true)
+            .expect("socket option can be set");
         Link::over(Box::new(Self {
             socket,
             state: RefCell::default(),
@@ -141,7 +143,7 @@ impl DestinationHandler for Guest {
         let memory = Arc::clone(&self.memory[0]);
         self.toucher = Some(thread::spawn(move || {
             for page in (0..memory.len() / 4096).rev() {
-                memory.touch(page * 4096).expect("inside");
+                memory.touch(page * 4096).expect("range lies in the block");
             }
         }));
     }
@@ -151,39 +153,51 @@ fn migrates(preempt: Option<Preempt>) {
     let ram: Vec<u8> = (0..16u32 << 20)
         .map(|at| (at / 4096 % 255 + 1) as u8)
         .collect();
-    let mut blocks = Blocks::new(4096).expect("4 KiB");
-    let name = NameBuf::new("pc.ram").expect("good");
+    let mut blocks = Blocks::new(4096).expect("valid page size");
+    let name = NameBuf::new("pc.ram").expect("valid configuration");
     let (len, page) = (ram.len() as u64, 4096);
-    blocks.add(Block { name, len, page }).expect("good");
+    blocks
+        .add(Block { name, len, page })
+        .expect("valid configuration");
     let want = ram.clone();
 
     let held = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
-    let mut incoming = ConnectionQueue::new().expect("a descriptor");
+    let mut incoming = ConnectionQueue::new().expect("descriptor can be created");
     let (queue, theirs) = (incoming.clone(), Arc::clone(&held));
     let source = thread::spawn(move || {
         let mut config = Config::new("pc-i440fx-10.0");
         config.preempt = preempt;
-        let mut core = Source::new(config, blocks).expect("good");
+        let mut core = Source::new(config, blocks).expect("valid configuration");
         let mut connect = |_: Channel| {
-            let (near, far) = UnixStream::pair().expect("a pair");
+            let (near, far) = UnixStream::pair().expect("socket pair can be created");
             queue.push(Inverting::link(far, &theirs));
             Ok(Inverting::link(near, &theirs))
         };
-        let (options, control) = (ServeOptions::default(), Control::new().expect("control"));
+        let (options, control) = (
+            ServeOptions::default(),
+            Control::new().expect("control can be created"),
+        );
         let mut machine = Machine(vec![ram]);
-        serve(&mut core, &mut machine, &mut connect, &options, &control).expect("served");
+        serve(&mut core, &mut machine, &mut connect, &options, &control)
+            .expect("migration completes");
     });
 
     let mut options = ReceiveOptions::default();
     options.core.preempt = preempt.is_some();
     let mut guest = Guest::default();
-    let control = Control::new().expect("control");
-    let core = receive(&mut incoming, &mut guest, options, &control).expect("received");
+    let control = Control::new().expect("control can be created");
+    let core = receive(&mut incoming, &mut guest, options, &control).expect("migration completes");
     assert_eq!(core.phase(), Phase::Finished);
-    source.join().expect("no panic");
-    guest.toucher.expect("it ran").join().expect("no panic");
+    source.join().expect("thread does not panic");
+    guest
+        .toucher
+        .expect("guest ran")
+        .join()
+        .expect("thread does not panic");
     let mut got = vec![0; want.len()];
-    guest.memory[0].read(0, &mut got).expect("inside");
+    guest.memory[0]
+        .read(0, &mut got)
+        .expect("range lies in the block");
     assert!(got == want);
     let [read, unsent] = [&held[0], &held[1]].map(|held| held.load(Relaxed));
     assert!(read > 0 && unsent > 0, "{read}, {unsent}: nothing was held");
@@ -200,13 +214,16 @@ fn migrates_over_two_transports_that_buffer() {
 }
 
 #[test]
-fn inverts_on_the_way() {
-    let (near, far) = UnixStream::pair().expect("a pair");
+fn inverts_bytes_in_transit() {
+    let (near, far) = UnixStream::pair().expect("socket pair can be created");
     let held = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
     let near = Inverting::link(near, &held);
-    assert_eq!(near.write(b"\x00\x0f").expect("room"), Moved::Bytes(2));
-    assert!(near.flush().expect("room"));
+    assert_eq!(
+        near.write(b"\x00\x0f").expect("socket accepts the bytes"),
+        Moved::Bytes(2)
+    );
+    assert!(near.flush().expect("socket accepts the bytes"));
     let mut bytes = [0; 2];
-    (&far).read_exact(&mut bytes).expect("two bytes");
+    (&far).read_exact(&mut bytes).expect("two bytes arrive");
     assert_eq!(bytes, [0xff, 0xf0]);
 }

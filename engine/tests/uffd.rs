@@ -1,4 +1,4 @@
-//! Placement and faults on the real kernel.
+//! Placement and faults with the kernel's userfaultfd.
 
 #![cfg(feature = "uffd")]
 
@@ -343,7 +343,7 @@ fn places_every_page_once_while_threads_touch_and_two_placers_race() {
         thread::scope(|scope| {
             let demand = scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    // A timeout, because nothing wakes this thread when the others are done.
+                    // Poll with a timeout, because nothing wakes this thread when the others are done.
                     let timeout = rustix::event::Timespec {
                         tv_sec: 0,
                         tv_nsec: 5_000_000,
@@ -359,7 +359,7 @@ fn places_every_page_once_while_threads_touch_and_two_placers_race() {
                     let (memory, bytes, start) = (&memory, &bytes, &start);
                     scope.spawn(move || {
                         start.wait();
-                        // An odd step visits every page once, each thread in its own order.
+                        // An odd step visits every page once; each thread uses another order.
                         for i in 0..count {
                             let n = (i * (2 * thread + 1) * 7 + thread * 311) % count;
                             let seen = memory.touch(n * page + 9).unwrap();

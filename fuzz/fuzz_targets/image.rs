@@ -1,4 +1,4 @@
-//! Manifests, and saved streams that become images.
+//! The manifest parser, and the import of saved streams.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| retpath_proptests::image(bytes));

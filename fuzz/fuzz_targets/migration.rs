@@ -1,4 +1,4 @@
-//! Both cores, joined by a bad link.
+//! Both cores, connected by an unreliable link.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| retpath_proptests::link::link(bytes));

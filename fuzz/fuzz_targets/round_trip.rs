@@ -1,4 +1,4 @@
-//! Values, valid and not.
+//! Encoding and decoding of arbitrary messages, valid and invalid.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| retpath_codec::check::target::round_trip(bytes));

@@ -1,20 +1,21 @@
-//! What decides in a test: numbers from bytes, or from a seed.
+//! Decision source for tests: numbers read from fuzzer bytes or drawn from a seed.
 
 use retpath_random::Random;
 
-/// Numbers that say what happens next. The same bytes, or the same seed, give
-/// the same numbers in every run.
+/// A deterministic sequence of decisions.
+///
+/// The same bytes, or the same seed, yield the same numbers in every run.
 #[derive(Clone, Debug)]
 pub struct Choices<'a> {
     bytes: &'a [u8],
-    /// Goes on where the bytes end.
+    /// Supplies numbers once the bytes are used up.
     random: Random,
     endless: bool,
 }
 
 impl<'a> Choices<'a> {
-    /// Numbers from the front of `bytes`, so that a fuzzer decides; when they
-    /// have been used up, any numbers.
+    /// Takes numbers from the front of `bytes`, so that a fuzzer controls them;
+    /// continues with pseudo-random numbers once the bytes are used up.
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
@@ -23,7 +24,7 @@ impl<'a> Choices<'a> {
         }
     }
 
-    /// As many numbers as are wanted.
+    /// Draws an unlimited sequence from `seed`.
     pub fn seeded(seed: u64) -> Self {
         Self {
             bytes: &[],
@@ -32,46 +33,46 @@ impl<'a> Choices<'a> {
         }
     }
 
-    /// Whether the bytes have been used up; never with a seed.
+    /// Whether the bytes are used up; always false for a seeded sequence.
     pub fn is_empty(&self) -> bool {
         !self.endless && self.bytes.is_empty()
     }
 
-    /// A number below `bound`; 0 if that is 0.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        // No more bytes than the number needs, so that few bytes decide much.
+        // Consume only the bytes the bound needs, so that short inputs decide much.
         let last = bound.saturating_sub(1);
         let size = (u64::BITS - last.leading_zeros()).div_ceil(8);
         self.number(size).checked_rem(bound).unwrap_or(0)
     }
 
-    /// Any number.
+    /// Returns any `u64`.
     pub fn any(&mut self) -> u64 {
         self.number(8)
     }
 
-    /// An index below `bound`.
+    /// Returns an index below `bound`.
     pub fn index(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).expect("usize has at most 64 bits");
-        usize::try_from(self.below(bound)).expect("below a usize")
+        usize::try_from(self.below(bound)).expect("below a usize bound")
     }
 
-    /// A byte.
+    /// Returns any byte.
     pub fn byte(&mut self) -> u8 {
         self.number(1).to_be_bytes()[7]
     }
 
-    /// Whether something happens that happens once in `count` times.
+    /// Returns true with a probability of one in `count`.
     pub fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 
-    /// One of them, if there is one.
+    /// Picks one of `from`, or `None` if it is empty.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         from.get(self.index(from.len())).copied()
     }
 
-    /// A number of `size` bytes.
+    /// Reads a number of `size` bytes.
     fn number(&mut self, size: u32) -> u64 {
         if let Some((bytes, rest)) = usize::try_from(size)
             .ok()

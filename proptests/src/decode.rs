@@ -1,16 +1,17 @@
-//! Properties of `retpath decode`, printing included.
+//! Properties of `retpath decode`, including its output.
 
 use std::str;
 
 use retpath_cli::Format;
 use retpath_cli::decode::{Dialect, Failure, Kind, Options, decode_slice};
 
-/// The bytes are a recording of any kind. Whatever is in them, the report is
-/// clean text, or JSON line by line, and what is wrong with them is said in one
-/// line, the same one however the report is printed.
+/// Decodes `bytes` as a recording of any kind.
+///
+/// The report is printable text, or JSON with one object per line. A defect is
+/// reported in one line, which is the same for every output format.
 pub fn decode_cli(bytes: &[u8]) {
     let options = Options {
-        // Nothing that few bytes could need.
+        // More than an input of this length can use.
         max_bitmap: 1 << 20,
         ..Options::default()
     };
@@ -27,7 +28,7 @@ pub fn decode_cli(bytes: &[u8]) {
     every_way(bytes, &Options { dialect, ..options });
 }
 
-/// Prints it as text, as JSON and as counts.
+/// Prints the report as text, as JSON and as counts, and compares them.
 fn every_way(bytes: &[u8], options: &Options) {
     let (text, verdict) = decode_slice(options, bytes);
     clean(&text);
@@ -39,7 +40,11 @@ fn every_way(bytes: &[u8], options: &Options) {
         ..options.clone()
     };
     let (out, verdict) = decode_slice(&json, bytes);
-    assert_eq!(objects(&out), lines, "as text and as JSON");
+    assert_eq!(
+        objects(&out),
+        lines,
+        "text and JSON have the same number of lines"
+    );
     assert_eq!(says(&verdict), said);
 
     for format in [Format::Text, Format::Json] {
@@ -60,7 +65,7 @@ fn every_way(bytes: &[u8], options: &Options) {
     }
 }
 
-/// What is wrong, if anything: one line that a terminal can show.
+/// Returns the error message, which must be one printable line.
 fn says(verdict: &Result<(), Failure>) -> Option<String> {
     let failure = verdict.as_ref().err()?;
     assert!(
@@ -75,21 +80,21 @@ fn says(verdict: &Result<(), Failure>) -> Option<String> {
     Some(line)
 }
 
-/// Text that a terminal can show, in whole lines.
+/// Asserts that the output is printable text in whole lines.
 fn clean(out: &[u8]) {
-    let text = str::from_utf8(out).expect("the report is text");
+    let text = str::from_utf8(out).expect("report is UTF-8");
     assert!(text.is_empty() || text.ends_with('\n'));
     let control = |c: char| c.is_control() && c != '\n';
     assert!(!text.contains(control), "control characters in {text:?}");
 }
 
-/// How many objects there are, one on each line.
+/// Counts JSON objects, one per line.
 fn objects(out: &[u8]) -> usize {
-    let text = str::from_utf8(out).expect("the report is text");
+    let text = str::from_utf8(out).expect("report is UTF-8");
     assert!(text.is_empty() || text.ends_with('\n'));
     let objects = text.lines().map(serde_json::from_str::<serde_json::Value>);
     let objects = objects.inspect(|line| {
-        let object = line.as_ref().expect("JSON on every line");
+        let object = line.as_ref().expect("every line is JSON");
         assert!(object.is_object(), "{object}");
     });
     objects.count()

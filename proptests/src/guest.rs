@@ -1,5 +1,5 @@
-//! Guests, and what happens to them while they move: both cores joined in
-//! memory by the engine's `check::link`, which looks after what must be true.
+//! Strategies for guests and for the events of their migration, which [`link`](crate::link)
+//! carries out and checks.
 
 use crate::link::{Link, Outcome, Setup, WIRES, Wire};
 use proptest::collection::vec;
@@ -9,46 +9,46 @@ use proptest::sample::{Index, select};
 use retpath_engine::Channel;
 use retpath_engine::source::{Config, Preempt};
 
-/// Something that happens while a guest moves.
+/// An event of a migration.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The source sends what it has for a channel.
+    /// The source sends what is pending on a channel.
     Send(Channel),
-    /// So many bytes arrive.
+    /// Up to this many bytes arrive.
     Deliver(Wire, usize),
-    /// The device state is safe.
+    /// The device state is saved.
     Save,
-    /// The guest changes a byte, while it is at the source.
-    Change(Place, u8),
-    /// The guest touches a byte, when it is at the destination.
-    Touch(Place),
+    /// The guest changes a byte, while it runs at the source.
+    Change(Address, u8),
+    /// The guest accesses a byte, once it runs at the destination.
+    Touch(Address),
     /// Time passes, in nanoseconds.
     Pass(u64),
     /// The source stops the guest.
     Switch,
     /// The link breaks.
     Cut,
-    /// There is a new link.
+    /// A new link is connected.
     Reconnect,
 }
 
-/// A place in the guest's memory.
+/// An address in guest memory.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Address {
     block: Index,
     offset: Index,
 }
 
-impl Place {
-    /// The block, and the offset in it.
+impl Address {
+    /// Returns the block, and the offset in it.
     pub fn of(&self, setup: &Setup) -> (usize, u64) {
         let block = self.block.index(setup.blocks.len());
         let offset = self.offset.index(setup.blocks[block].2.len());
-        (block, u64::try_from(offset).expect("small"))
+        (block, u64::try_from(offset).expect("fits in u64"))
     }
 }
 
-/// Guests of one to three blocks, and how they are moved.
+/// Generates guests of one to three blocks and their migration settings.
 pub fn setups() -> impl Strategy<Value = Setup> {
     let blocks = select(&[1024_u64, 1024, 1024, 4096][..]).prop_flat_map(|target| {
         let blocks = vec(block(target), 1..=3);
@@ -72,7 +72,7 @@ pub fn setups() -> impl Strategy<Value = Setup> {
     })
 }
 
-/// Host pages of 1 to 16 target pages, and what is in them.
+/// Generates host pages of 1 to 16 target pages and their content.
 fn block(target: u64) -> impl Strategy<Value = (u64, u64, Vec<u8>)> {
     let shape = prop_oneof![
         2 => (1..20_u64, Just(0)),
@@ -80,21 +80,21 @@ fn block(target: u64) -> impl Strategy<Value = (u64, u64, Vec<u8>)> {
     ];
     (shape, vec(page(), 80)).prop_map(move |((pages, shift), contents)| {
         let page = target << shift;
-        let size = usize::try_from(target).expect("small");
-        let count = usize::try_from(pages << shift).expect("small");
+        let size = usize::try_from(target).expect("fits in usize");
+        let count = usize::try_from(pages << shift).expect("fits in usize");
         let contents = contents.iter().cycle().take(count);
         let bytes = contents.flat_map(|content| content.bytes(size)).collect();
         (pages, page, bytes)
     })
 }
 
-/// What is in a target page.
+/// Content of a target page.
 #[derive(Clone, Debug)]
 enum Content {
     Zero,
     Fill(u8),
-    /// Zeros, but for this byte.
-    Lonely(Index, u8),
+    /// Zeros except for this byte.
+    SingleByte(Index, u8),
     Noise(u64),
 }
 
@@ -102,7 +102,7 @@ fn page() -> impl Strategy<Value = Content> {
     prop_oneof![
         2 => Just(Content::Zero),
         1 => any::<u8>().prop_map(Content::Fill),
-        2 => (any::<Index>(), 1..=u8::MAX).prop_map(|(at, byte)| Content::Lonely(at, byte)),
+        2 => (any::<Index>(), 1..=u8::MAX).prop_map(|(at, byte)| Content::SingleByte(at, byte)),
         2 => any::<u64>().prop_map(Content::Noise),
     ]
 }
@@ -112,7 +112,7 @@ impl Content {
         match *self {
             Self::Zero => vec![0; size],
             Self::Fill(byte) => vec![byte; size],
-            Self::Lonely(at, byte) => {
+            Self::SingleByte(at, byte) => {
                 let mut bytes = vec![0; size];
                 bytes[at.index(size)] = byte;
                 bytes
@@ -131,7 +131,7 @@ impl Content {
     }
 }
 
-/// Sources of all kinds. `run` counts target pages.
+/// Generates source configurations. `run` counts target pages.
 fn config() -> impl Strategy<Value = Config> {
     let preempt = select(&[None, Some(Preempt::Late), Some(Preempt::Early)][..]);
     let numbers = (preempt, 1..256_u32, select(&[0, 0, 1 << 24][..]), 1..=8_u64);
@@ -151,8 +151,8 @@ fn config() -> impl Strategy<Value = Config> {
     })
 }
 
-/// What happens. If `cuts`, the link breaks now and then: mostly after the
-/// switch, since before it that is the end.
+/// Generates events. With `cuts`, the link breaks at times, mostly after the
+/// switch, because an earlier break ends the migration.
 pub fn steps(cuts: bool) -> impl Strategy<Value = Vec<Step>> {
     let early = prop_oneof![4 => vec(step(false), 0..60), 1 => vec(step(cuts), 0..60)];
     (early, vec(step(cuts), 0..300)).prop_map(|(mut steps, late)| {
@@ -163,8 +163,8 @@ pub fn steps(cuts: bool) -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn step(cuts: bool) -> impl Strategy<Value = Step> {
-    let place =
-        || (any::<Index>(), any::<Index>()).prop_map(|(block, offset)| Place { block, offset });
+    let address =
+        || (any::<Index>(), any::<Index>()).prop_map(|(block, offset)| Address { block, offset });
     let few = prop_oneof![0..9_usize, 0..9000_usize];
     prop_oneof![
         12 => Just(Step::Send(Channel::Main)),
@@ -173,8 +173,8 @@ fn step(cuts: bool) -> impl Strategy<Value = Step> {
         4 => (0..9000_usize).prop_map(|count| Step::Deliver(Wire::Preempt, count)),
         6 => (0..60_usize).prop_map(|count| Step::Deliver(Wire::Back, count)),
         3 => Just(Step::Save),
-        3 => (place(), any::<u8>()).prop_map(|(place, byte)| Step::Change(place, byte)),
-        5 => place().prop_map(Step::Touch),
+        3 => (address(), any::<u8>()).prop_map(|(address, byte)| Step::Change(address, byte)),
+        5 => address().prop_map(Step::Touch),
         3 => (0..30_000_000_u64).prop_map(Step::Pass),
         1 => Just(Step::Switch),
         1 => Just(if cuts { Step::Cut } else { Step::Reconnect }),
@@ -182,44 +182,43 @@ fn step(cuts: bool) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A guest on the move, watched.
+/// A migration in progress with an observer.
 #[derive(Debug)]
-pub struct Move<W> {
+pub struct Migration<W> {
     link: Link,
     setup: Setup,
-    /// Who watches.
-    pub watch: W,
+    /// Receives all traffic.
+    pub observer: W,
 }
 
-/// Someone who sees what each side says and hears.
-pub trait Watch {
-    /// Bytes have been written.
-    fn leaves(&mut self, wire: Wire, bytes: &[u8]);
-    /// Bytes arrive; what they cause leaves later.
-    fn arrives(&mut self, wire: Wire, bytes: &[u8]);
-    /// The link has broken; what was on its way is lost.
-    fn breaks(&mut self);
+/// Observes what each side sends and receives.
+pub trait Observer {
+    /// Bytes were written.
+    fn sent(&mut self, wire: Wire, bytes: &[u8]);
+    /// Bytes arrive; this is called before their effects are observed.
+    fn delivered(&mut self, wire: Wire, bytes: &[u8]);
+    /// The link broke; bytes in flight are lost.
+    fn link_lost(&mut self);
 }
 
-/// Nobody.
-impl Watch for () {
-    fn leaves(&mut self, _: Wire, _: &[u8]) {}
-    fn arrives(&mut self, _: Wire, _: &[u8]) {}
-    fn breaks(&mut self) {}
+/// Ignores all traffic.
+impl Observer for () {
+    fn sent(&mut self, _: Wire, _: &[u8]) {}
+    fn delivered(&mut self, _: Wire, _: &[u8]) {}
+    fn link_lost(&mut self) {}
 }
 
-impl<W: Watch> Move<W> {
-    /// Nothing has been sent.
-    pub fn new(setup: &Setup, watch: W) -> Self {
+impl<W: Observer> Migration<W> {
+    /// Creates a migration in which nothing was sent.
+    pub fn new(setup: &Setup, observer: W) -> Self {
         Self {
             link: Link::new(setup.clone()),
             setup: setup.clone(),
-            watch,
+            observer,
         }
     }
 
-    /// Lets all of it happen, and then what is left over a link that holds.
-    /// Says how it ends.
+    /// Performs all steps, finishes over a reliable link, and returns the outcome.
     pub fn run(&mut self, steps: &[Step]) -> Outcome {
         for step in steps {
             self.step(step);
@@ -245,7 +244,7 @@ impl<W: Watch> Move<W> {
                 self.step(step);
             }
         }
-        panic!("does not end: {:?}", self.link);
+        panic!("migration does not end: {:?}", self.link);
     }
 
     fn step(&mut self, step: &Step) {
@@ -255,28 +254,28 @@ impl<W: Watch> Move<W> {
             Step::Deliver(wire, count) => {
                 let flight = self.link.flight(*wire);
                 let bytes = flight[..flight.len().min(*count)].to_vec();
-                // What is not read yet stays where it is.
+                // Bytes that were not read stay on the wire.
                 let count = self.link.deliver(*wire, *count);
                 if count > 0 {
-                    self.watch.arrives(*wire, &bytes[..count]);
+                    self.observer.delivered(*wire, &bytes[..count]);
                 }
                 let at = WIRES.iter().position(|other| other == wire);
-                before[at.expect("one of them")] -= count;
+                before[at.expect("one of WIRES")] -= count;
             }
             Step::Save => drop(self.link.save()),
-            Step::Change(place, byte) => {
-                let (block, offset) = place.of(&self.setup);
+            Step::Change(address, byte) => {
+                let (block, offset) = address.of(&self.setup);
                 self.link.change(block, offset, *byte);
             }
-            Step::Touch(place) => {
-                let (block, offset) = place.of(&self.setup);
+            Step::Touch(address) => {
+                let (block, offset) = address.of(&self.setup);
                 self.link.touch(block, offset);
             }
             Step::Pass(nanos) => self.link.pass(*nanos),
             Step::Switch => drop(self.link.switch()),
             Step::Cut => {
                 self.link.cut();
-                self.watch.breaks();
+                self.observer.link_lost();
                 before = [0; 3];
             }
             Step::Reconnect => drop(self.link.reconnect()),
@@ -284,7 +283,7 @@ impl<W: Watch> Move<W> {
         for (wire, before) in WIRES.into_iter().zip(before) {
             let new = &self.link.flight(wire)[before..];
             if !new.is_empty() {
-                self.watch.leaves(wire, new);
+                self.observer.sent(wire, new);
             }
         }
     }

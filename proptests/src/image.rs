@@ -1,5 +1,7 @@
-//! Properties of images. The only ones that need files: a folder in
-//! [`std::env::temp_dir`], which is gone afterwards.
+//! Properties of images.
+//!
+//! These are the only properties that use files: a folder in
+//! [`std::env::temp_dir`] that is removed afterwards.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -21,10 +23,10 @@ use retpath_image::{
     import, verify,
 };
 
-/// Most bytes of RAM, and of state, that a test makes files for.
+/// Maximum RAM, and maximum state, for which a test creates files.
 const MOST: u64 = 1 << 20;
 
-/// The bytes are a saved stream, or the text of a manifest.
+/// Interprets `bytes` as a saved stream or as the text of a manifest.
 pub fn image(bytes: &[u8]) {
     if bytes.starts_with(&MAGIC.to_be_bytes()) {
         stream(bytes);
@@ -33,8 +35,8 @@ pub fn image(bytes: &[u8]) {
     }
 }
 
-/// What a manifest says is written and read again as it was, and the image of
-/// which it is the manifest is opened if its files are there.
+/// Checks that a manifest survives a round trip, and that its image opens if its
+/// files exist.
 fn manifest(text: &[u8]) {
     let place = Path::new(MANIFEST);
     let manifest = match Manifest::parse(text, place) {
@@ -42,7 +44,7 @@ fn manifest(text: &[u8]) {
         Err(error) => return one_line(&error),
     };
     let again = Manifest::parse(manifest.to_json().to_string().as_bytes(), place);
-    assert_eq!(again.expect("as it was written"), manifest);
+    assert_eq!(again.expect("rendered manifest is valid"), manifest);
     let ram = manifest.blocks.iter().map(|block| block.len);
     let states = [
         Some(manifest.device_state),
@@ -54,7 +56,7 @@ fn manifest(text: &[u8]) {
         return;
     }
     let folder = Folder::new();
-    fs::write(folder.0.join(MANIFEST), text).expect("a folder of ours");
+    fs::write(folder.0.join(MANIFEST), text).expect("folder is writable");
     let ram = manifest
         .blocks
         .iter()
@@ -62,11 +64,11 @@ fn manifest(text: &[u8]) {
     let files = [DEVICE_STATE, EARLY_STATE, DESCRIPTION].into_iter();
     let states = files.zip(states.map(Option::unwrap_or_default));
     for (name, len) in ram.chain(states) {
-        // Not every name that stays in its folder is one that can be had.
+        // Some valid relative names cannot be created on this file system.
         let Ok(file) = File::create(folder.0.join(name)) else {
             return;
         };
-        file.set_len(len).expect("a file of ours");
+        file.set_len(len).expect("file is writable");
     }
     write_sums(&folder.0, &manifest);
     match Image::open(&folder.0) {
@@ -74,11 +76,13 @@ fn manifest(text: &[u8]) {
             assert_eq!(image.manifest(), &manifest);
             let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
             for (id, block) in image.blocks().iter().enumerate() {
-                let len = usize::try_from(block.len).expect("small");
-                // Before a look at it, which may make memory of a hole.
+                let len = usize::try_from(block.len).expect("fits in usize");
+                // Check before reading, which may allocate blocks for a hole.
                 assert_eq!(image.stored(id), 0);
                 let mut ram = vec![1; len];
-                image.read(id, 0, &mut ram).expect("all of it");
+                image
+                    .read(id, 0, &mut ram)
+                    .expect("range lies in the block");
                 assert!(zeros(&ram));
                 assert!(image.read(id, 1, &mut ram).is_err());
             }
@@ -87,87 +91,89 @@ fn manifest(text: &[u8]) {
     }
 }
 
-/// Writes the digests of blocks that are all zero, if the manifest names files for them.
+/// Writes the digests of all-zero blocks, if the manifest names files for them.
 fn write_sums(folder: &Path, manifest: &Manifest) {
     let Some(seal) = &manifest.seal else {
         return;
     };
-    let piece = usize::try_from(seal.piece).expect("small");
+    let piece = usize::try_from(seal.piece).expect("fits in usize");
     for (block, sums) in manifest.blocks.iter().zip(&seal.ram) {
-        let zeros = vec![0; usize::try_from(block.len).expect("small")];
+        let zeros = vec![0; usize::try_from(block.len).expect("fits in usize")];
         let sums_of = |piece| XxHash3_64::oneshot(piece).to_be_bytes();
         let bytes: Vec<u8> = zeros.chunks(piece).flat_map(sums_of).collect();
-        // Not every name that stays in its folder is one that can be had.
+        // Some valid relative names cannot be created on this file system.
         let _ = fs::write(folder.join(&sums.file), bytes);
     }
 }
 
-/// A stream becomes an image that holds what the stream says, or nothing.
+/// Checks that a stream is imported into an image with its content, or leaves nothing.
 fn stream(bytes: &[u8]) {
     let folder = Folder::new();
     let out = folder.0.join("image");
-    let options = ImportOptions {
-        core: Config {
-            max_ram: MOST,
-            ..Config::default()
-        },
-        accept_unproven_end: true,
-        ..ImportOptions::default()
+    let config = Config {
+        max_ram: MOST,
+        ..Config::default()
     };
+    let options = ImportOptions::default()
+        .core(config)
+        .accept_unproven_end(true);
     let stream_options = options.stream.clone();
-    // In pieces, so that items begin anywhere in what has been read.
+    // Read in pieces, so that items begin at any buffer position.
     let mut pieces = Pieces {
         bytes,
         most: 1 + bytes.len() % 97,
     };
     match import(&mut pieces, &out, options, &mut |_| true) {
         Ok(imported) => {
-            assert_eq!(imported.bytes, u64::try_from(bytes.len()).expect("small"));
-            let image = Image::open(&out).expect("was just made");
+            assert_eq!(
+                imported.bytes,
+                u64::try_from(bytes.len()).expect("fits in u64")
+            );
+            let image = Image::open(&out).expect("import succeeded");
             assert_eq!(image.manifest(), &imported.manifest);
-            Told::by(bytes, stream_options).compare(&image);
-            let found = verify(&out, &mut |_, _| true).expect("has digests");
+            Content::of_stream(bytes, stream_options).compare(&image);
+            let found = verify(&out, &mut |_, _| true).expect("image has digests");
             assert!(found.is_whole(), "{found:?}");
             assert_eq!(Some(found.id), image.id());
         }
         Err(error) => {
             assert!(!matches!(error, Error::Io { .. } | Error::Range), "{error}");
             one_line(&error);
-            let left = fs::read_dir(&folder.0).expect("is ours").count();
+            let left = fs::read_dir(&folder.0).expect("folder exists").count();
             assert_eq!(left, 0, "{error}");
         }
     }
 }
 
-/// What a stream says, event by event.
+/// The content of a stream, collected event by event.
 #[derive(Default)]
-struct Told {
+struct Content {
     blocks: Vec<(NameBuf, Vec<u8>)>,
     early: Vec<u8>,
     device: Vec<u8>,
     description: Option<Vec<u8>>,
     footers: bool,
-    /// The number of the section that is RAM.
+    /// The number of the RAM section.
     ram: Option<u32>,
-    /// Whether it has ended, or the package begun.
+    /// Whether the RAM section ended or the package began.
     devices: bool,
-    /// Whether the section is a device's.
+    /// Whether the current section is a device's.
     full: bool,
 }
 
-impl Told {
-    fn by(bytes: &[u8], options: Options) -> Self {
-        let mut told = Self::default();
+impl Content {
+    fn of_stream(bytes: &[u8], options: Options) -> Self {
+        let mut content = Self::default();
         let mut decoder = Decoder::new(options);
         decoder.close();
         let mut rest = bytes;
         while let Ok(Decoded::Event { event, size }) = decoder.next(rest) {
             let (raw, behind) = rest.split_at(size);
-            told.event(&event, raw, decoder.target_page());
+            content.event(&event, raw, decoder.target_page());
             rest = behind;
         }
-        assert!(rest.is_empty(), "was imported");
-        told
+        assert!(rest.is_empty(), "an imported stream decodes completely");
+        content
     }
 
     fn event(&mut self, event: &Event<'_>, raw: &[u8], target: u64) {
@@ -182,7 +188,7 @@ impl Told {
             Event::Command(Command::Packaged { .. }) => self.devices = true,
             Event::Footer { .. } => self.footers = true,
             Event::Record(Record::Block { name, len, .. }) => {
-                let len = usize::try_from(*len).expect("was imported");
+                let len = usize::try_from(*len).expect("imported block fits in usize");
                 self.blocks.push((name.to_buf(), vec![0; len]));
             }
             Event::Record(Record::Page {
@@ -192,14 +198,18 @@ impl Told {
                 ..
             }) => self.ram_of(block.index(), *offset, data.len())[..].copy_from_slice(data),
             Event::Record(Record::Zero { block, offset, .. }) => {
-                let len = usize::try_from(target).expect("small");
+                let len = usize::try_from(target).expect("fits in usize");
                 self.ram_of(block.index(), *offset, len).fill(0);
             }
             Event::Command(Command::PostcopyRamDiscard { block, ranges }) => {
                 let is = |entry: &(NameBuf, Vec<u8>)| entry.0.name() == *block;
-                let id = self.blocks.iter().position(is).expect("was imported");
+                let id = self
+                    .blocks
+                    .iter()
+                    .position(is)
+                    .expect("imported block exists");
                 for range in ranges.iter() {
-                    let len = usize::try_from(range.len).expect("was imported");
+                    let len = usize::try_from(range.len).expect("imported range fits in usize");
                     self.ram_of(id, range.start, len).fill(0);
                 }
             }
@@ -223,29 +233,34 @@ impl Told {
     }
 
     fn ram_of(&mut self, id: usize, offset: u64, len: usize) -> &mut [u8] {
-        let offset = usize::try_from(offset).expect("was imported");
+        let offset = usize::try_from(offset).expect("imported offset fits in usize");
         &mut self.blocks[id].1[offset..offset + len]
     }
 
     fn compare(&self, image: &Image) {
         assert_eq!(image.blocks().len(), self.blocks.len());
         for (id, (name, want)) in self.blocks.iter().enumerate() {
-            let block = image.blocks().block(id).expect("as many");
+            let block = image.blocks().block(id).expect("same number of blocks");
             assert_eq!(block.name, *name);
             let mut got = vec![0; want.len()];
-            image.read(id, 0, &mut got).expect("all of it");
+            image
+                .read(id, 0, &mut got)
+                .expect("range lies in the block");
             assert!(got == *want, "RAM of {name} differs");
-            assert_eq!(block.len, u64::try_from(want.len()).expect("small"));
+            assert_eq!(block.len, u64::try_from(want.len()).expect("fits in u64"));
             assert!(image.stored(id) <= block.len);
         }
         assert_eq!(image.early_state(), self.early);
         let unproven = image.manifest().unproven_end;
-        assert!(!unproven || !self.footers, "footers prove the end");
+        assert!(
+            !unproven || !self.footers,
+            "footers mark the end of device state"
+        );
         if self.footers {
             assert_eq!(image.device_state(), self.device);
             assert_eq!(image.description(), self.description.as_deref());
         } else {
-            // EOF and the description came as device state.
+            // EOF and the description were stored as device state.
             assert!(self.device.starts_with(image.device_state()));
             let description = image.description().unwrap_or_default();
             assert!(self.device.ends_with(description));
@@ -253,7 +268,7 @@ impl Told {
     }
 }
 
-/// What is said to a person fits in one line.
+/// Asserts that an error message fits in one line.
 fn one_line(error: &Error) {
     let line = error.to_string();
     assert!(
@@ -262,7 +277,7 @@ fn one_line(error: &Error) {
     );
 }
 
-/// Bytes that come a few at a time.
+/// A reader that returns a few bytes at a time.
 struct Pieces<'a> {
     bytes: &'a [u8],
     most: usize,
@@ -275,7 +290,7 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// A folder of its own that goes with the test.
+/// A temporary folder, removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -284,7 +299,7 @@ impl Folder {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("retpath-check-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a folder for temporary files");
+        fs::create_dir(&path).expect("temporary directory is writable");
         Self(path)
     }
 }

@@ -1,19 +1,17 @@
-//! The properties of the engine, the image and the command, and strategies for those of the codec
-//! beyond its own feature `proptest`.
+//! Properties, models and strategies for the engine, the images and the command.
 //!
-//! A property is a function over bytes, or over [`Choices`] made of bytes or a seed; it panics if
-//! it does not hold. Tests and fuzz targets call it. No clock, no thread, and no file but those of
-//! images.
+//! A property is a function over bytes, or over [`Choices`] made of bytes or a
+//! seed, that panics if it does not hold; tests and fuzz targets call it. The
+//! properties use no clock, no thread, and no file except those of images. The
+//! strategies extend the codec's own feature `proptest`.
 //!
-//! * [`destination`], [`source`]: a core against its model, and against any peer.
-//! * [`link`]: both cores, joined by a bad link.
-//! * [`image`], [`decode_cli`]: image folders, and what `retpath decode` prints.
-//! * [`rows`]: values for the rows of the tables.
-//! * [`misses`]: frames in which one thing is wrong.
+//! * [`destination`], [`source`]: a core against its model and against a hostile peer.
+//! * [`link`]: both cores connected by an unreliable link.
+//! * [`image`], [`decode_cli`]: image folders, and the output of `retpath decode`.
+//! * [`rows`]: field values for the rows of the message tables.
+//! * [`mutate`]: frames with exactly one defect.
 //! * [`path`]: return paths of either dialect.
-//! * [`guest`]: guests, and what a source makes of them.
-//!
-//! Everything here is for tests: what cannot be panics.
+//! * [`guest`]: guests and the events of their migration.
 
 use proptest::test_runner::{Config, FileFailurePersistence};
 
@@ -23,7 +21,7 @@ pub mod destination;
 pub mod guest;
 mod image;
 pub mod link;
-pub mod misses;
+pub mod mutate;
 pub mod path;
 pub mod rows;
 pub mod source;
@@ -32,8 +30,8 @@ pub use choices::Choices;
 pub use decode::decode_cli;
 pub use image::image;
 
-/// How the properties are run: what fails once is kept in `file`, below this
-/// package's folder, and tried first from then on.
+/// Returns the proptest configuration: failing cases are stored in `file`,
+/// relative to this package, and replayed first in later runs.
 pub fn config(file: &'static str) -> Config {
     Config {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),

@@ -1,5 +1,4 @@
-//! Return paths: messages, bitmaps behind those that have one, and nothing
-//! behind SHUT.
+//! Generates return paths: messages and their bitmaps, with nothing after SHUT.
 
 use proptest::arbitrary::Arbitrary;
 use proptest::collection::vec;
@@ -8,24 +7,27 @@ use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::ItemBuf;
 use retpath_codec::{Decoded, Dialect, Encode, Trailer, decode};
 
-/// Longest bitmap of [`paths`], in bytes.
+/// Maximum bitmap size in [`paths`], in bytes.
 pub const LIMIT: u64 = 64;
 
-/// A return path, and what it says.
+/// An encoded return path and its decoded items.
 #[derive(Clone, Debug)]
 pub struct Path<M> {
-    /// All of it.
+    /// The encoded bytes.
     pub bytes: Vec<u8>,
-    /// What a reader must find in it.
+    /// The items a decoder must return.
     pub items: Vec<ItemBuf<M>>,
 }
 
-/// Return paths of a dialect.
+/// Generates return paths of a dialect.
 pub fn paths<D>() -> impl Strategy<Value = Path<D::Owned>>
 where
     D: Dialect<Owned: Arbitrary>,
 {
-    let words = vec(any::<u64>(), 1..=usize::try_from(LIMIT / 8).expect("small"));
+    let words = vec(
+        any::<u64>(),
+        1..=usize::try_from(LIMIT / 8).expect("fits in usize"),
+    );
     vec((any::<D::Owned>(), words), 0..12).prop_map(|parts| {
         let mut path = Path {
             bytes: Vec::new(),
@@ -43,33 +45,33 @@ where
 }
 
 impl<M: Encode + Clone> Path<M> {
-    /// Adds a message; says what must follow it.
+    /// Appends a message and returns the trailer it requires.
     fn add<D: Dialect<Owned = M>>(&mut self, message: M) -> Trailer {
         let at = self.bytes.len();
-        let offset = u64::try_from(at).expect("a short path");
-        message.encode(&mut self.bytes).expect("a valid message");
+        let offset = u64::try_from(at).expect("fits in u64");
+        message.encode(&mut self.bytes).expect("valid message");
         self.items.push(ItemBuf::Message { offset, message });
         match decode::<D>(&self.bytes[at..]) {
             Ok(Decoded::Message { trailer, .. }) => trailer,
-            other => panic!("what was written is {other:?}"),
+            other => panic!("encoded message decodes as {other:?}"),
         }
     }
 
     fn add_bitmap(&mut self, words: &[u64]) {
-        let offset = u64::try_from(self.bytes.len()).expect("a short path");
+        let offset = u64::try_from(self.bytes.len()).expect("fits in u64");
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        bitmap::encode(Bitmap::new(&bytes), &mut self.bytes).expect("whole words");
+        bitmap::encode(Bitmap::new(&bytes), &mut self.bytes).expect("length is whole words");
         self.items.push(ItemBuf::Bitmap { offset, bytes });
     }
 }
 
 impl<M> Path<M> {
-    /// Where each item ends, in bytes from the start.
+    /// Returns the end of each item, in bytes from the start.
     pub fn ends(&self) -> Vec<u64> {
         let starts = self.items.iter().map(|item| match item {
             ItemBuf::Message { offset, .. } | ItemBuf::Bitmap { offset, .. } => *offset,
         });
-        let all = u64::try_from(self.bytes.len()).expect("a short path");
+        let all = u64::try_from(self.bytes.len()).expect("fits in u64");
         let first = usize::from(!self.items.is_empty());
         starts
             .skip(first)

@@ -1,5 +1,4 @@
-//! Messages made from the rows of a table: the values that a row's field kinds
-//! allow.
+//! Strategies for messages, derived from the field kinds of a table row.
 
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any};
@@ -10,7 +9,7 @@ use retpath_codec::{BlockName, NameBuf};
 use retpath_spec::model::{Field, Kind, Message, Rule};
 use retpath_spec::oracle::Value;
 
-/// Values for the fields of a row, which a receiver takes.
+/// Generates valid field values for a row.
 pub fn values(row: &'static Message) -> BoxedStrategy<Vec<Value>> {
     let mut all = Just(Vec::new()).boxed();
     let mut fields = row.fields;

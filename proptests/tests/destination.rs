@@ -1,6 +1,6 @@
-//! The destination core against a model, call by call: random sequences of
-//! legal and illegal calls, and whole migrations with cut links. And against
-//! arbitrary peers. Every failure prints its seed.
+//! The destination core against a model, call by call, and against hostile
+//! sources: random sequences of legal and illegal calls, and whole migrations
+//! with cut links. Every failure prints its seed.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ fn seeds(count: u64, test: impl Fn(&mut Choices<'_>) + std::panic::RefUnwindSafe
     for seed in 0..count {
         let run = std::panic::catch_unwind(|| test(&mut Choices::seeded(seed)));
         if let Err(panic) = run {
-            eprintln!("the seed is {seed}");
+            eprintln!("failed with seed {seed}");
             std::panic::resume_unwind(panic);
         }
     }
@@ -45,8 +45,8 @@ fn upholds_its_contract_under_arbitrary_calls_and_events() {
     let seen = Mutex::new(HashSet::new());
     seeds(3000, |choices| {
         let reached = destination::hostile(choices);
-        seen.lock().expect("no panic").extend(reached);
+        seen.lock().expect("thread does not panic").extend(reached);
     });
-    let seen = seen.into_inner().expect("no panic");
+    let seen = seen.into_inner().expect("thread does not panic");
     assert_eq!(seen.len(), 9, "only {seen:?} were reached");
 }

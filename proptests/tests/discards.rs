@@ -1,6 +1,5 @@
-//! The discard list, computed once more by someone simple: a set of target
-//! pages, from which what is handed out is taken, and into which goes what the
-//! guest changes.
+//! Compares the discard list with a naive one: a set of target pages that loses
+//! the pages handed out and gains those the guest changes.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +16,10 @@ use retpath_proptests::config;
 
 const TARGET: u64 = 1024;
 
-/// Most ranges in one command.
+/// Maximum number of ranges in one command.
 const RANGES: usize = 12;
 
-/// A target page: its block, and its number.
+/// A target page: block and page number.
 type Page = (usize, u64);
 
 #[derive(Clone, Debug)]
@@ -43,7 +42,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     )
 }
 
-/// Host pages of each block: how many, and how many target pages each has.
+/// Number of each block's host pages, and target pages per host page.
 fn shapes() -> impl Strategy<Value = Vec<(u64, u64)>> {
     let small = (1..70_u64, select(&[1, 1, 2, 4][..]));
     let large = (1..5_u64, select(&[16, 128][..]));
@@ -51,17 +50,17 @@ fn shapes() -> impl Strategy<Value = Vec<(u64, u64)>> {
 }
 
 fn blocks(shapes: &[(u64, u64)]) -> Blocks {
-    let mut blocks = Blocks::new(TARGET).expect("a page size");
+    let mut blocks = Blocks::new(TARGET).expect("valid page size");
     for (number, (pages, parts)) in shapes.iter().enumerate() {
         let page = parts * TARGET;
-        let name = NameBuf::new(format!("block{number}")).expect("a name");
+        let name = NameBuf::new(format!("block{number}")).expect("valid name");
         let len = pages * page;
-        blocks.add(Block { name, len, page }).expect("a block");
+        blocks.add(Block { name, len, page }).expect("valid block");
     }
     blocks
 }
 
-/// A source, and what it has written.
+/// A source and its output.
 struct Sender {
     source: Source,
     blocks: Blocks,
@@ -74,22 +73,22 @@ impl Sender {
         let smallest = blocks.iter().map(|block| block.page).min();
         let config = Config {
             run: run * TARGET,
-            host_page: smallest.expect("there is a block"),
+            host_page: smallest.expect("there is at least one block"),
             ..Config::new("pc")
         };
         Self {
-            source: Source::new(config, blocks.clone()).expect("a source"),
+            source: Source::new(config, blocks.clone()).expect("valid configuration"),
             blocks: blocks.clone(),
             gather: Gather::new(),
             bytes: Vec::new(),
         }
     }
 
-    /// What the source says next; pages are zeros on the wire.
+    /// Advances the source; pages are sent as zero pages.
     fn step(&mut self) -> Option<PageRun> {
         match self.source.next(Channel::Main, 0, &mut self.bytes) {
             Next::Urgent(run) | Next::Sweep(run) => {
-                let name = &self.blocks.block(run.block).expect("a block").name;
+                let name = &self.blocks.block(run.block).expect("block exists").name;
                 self.gather.lay_known(&run, name.name(), |_| true);
                 let slices = self.gather.slices(&[]);
                 self.bytes.extend(slices.flatten());
@@ -105,23 +104,23 @@ fn pages(run: &PageRun) -> impl Iterator<Item = Page> + use<> {
     run.offsets().map(move |offset| (block, offset / TARGET))
 }
 
-/// Whole host pages: what a source that cannot send less discards.
+/// Rounds to host pages, the unit in which a source discards.
 fn whole(blocks: &Blocks, dirty: &BTreeSet<Page>) -> BTreeSet<Page> {
     let host = |(block, page): &Page| {
-        let parts = blocks.block(*block).expect("a block").page / TARGET;
+        let parts = blocks.block(*block).expect("block exists").page / TARGET;
         let first = page / parts * parts;
         let block = *block;
         (first..first + parts).map(move |page| (block, page))
     };
     let mut all: BTreeSet<Page> = dirty.iter().flat_map(host).collect();
     if all.is_empty() {
-        // A QEMU destination must get one.
+        // A QEMU destination requires at least one discard.
         all.extend(host(&(0, 0)));
     }
     all
 }
 
-/// The pages that the discards in a stream name, and looks at their form.
+/// Returns the pages that a stream discards, and checks the commands' form.
 fn discarded(blocks: &Blocks, bytes: &[u8]) -> BTreeSet<Page> {
     let mut decoder = Decoder::new(
         Options::default().target_page(TARGET).host_page(
@@ -129,25 +128,25 @@ fn discarded(blocks: &Blocks, bytes: &[u8]) -> BTreeSet<Page> {
                 .iter()
                 .map(|block| block.page)
                 .min()
-                .expect("a block"),
+                .expect("block exists"),
         ),
     );
     let mut all = BTreeSet::new();
-    // Where the last range ended.
+    // Block and end of the last range.
     let mut last = (0, 0);
     let mut rest = bytes;
-    while let Decoded::Event { event, size } = decoder.next(rest).expect("a stream") {
+    while let Decoded::Event { event, size } = decoder.next(rest).expect("valid stream") {
         rest = &rest[size..];
         let Event::Command(Command::PostcopyRamDiscard { block, ranges }) = event else {
             continue;
         };
-        let id = blocks.find(block).expect("a block");
+        let id = blocks.find(block).expect("block exists");
         assert!((1..=RANGES).contains(&ranges.count()));
         for range in ranges.iter() {
-            let page = blocks.block(id).expect("a block").page;
+            let page = blocks.block(id).expect("block exists").page;
             let inside = blocks.check(id, range.start, range.len, page);
-            assert_eq!(inside, Ok(()), "whole host pages");
-            // One after the other, with a gap in between.
+            assert_eq!(inside, Ok(()), "range consists of whole host pages");
+            // Ranges are sorted, and adjacent ones are merged.
             let start = (id, range.start);
             assert!(
                 start > last || range.start == 0 && id == 0,
@@ -189,17 +188,17 @@ proptest! {
                 }
                 Op::Change(block, at, len) => {
                     let block = block.index(shapes.len());
-                    let room = blocks.block(block).expect("a block").len;
+                    let room = blocks.block(block).expect("block exists").len;
                     let start = u64::try_from(at.index(usize::try_from(room)?))?;
                     let len = len.min(room - start);
-                    sender.source.mark_dirty(block, start, len).expect("inside");
+                    sender.source.mark_dirty(block, start, len).expect("range lies in the block");
                     let pages = start / TARGET..(start + len).div_ceil(TARGET);
                     dirty.extend(pages.map(|page| (block, page)));
                 }
             }
         }
         let naive = whole(&blocks, &dirty);
-        sender.source.switch(Vec::new()).expect("in precopy");
+        sender.source.switch(Vec::new()).expect("phase is precopy");
         while sender.source.phase() == SourcePhase::Switching {
             sender.step();
         }
@@ -210,7 +209,7 @@ proptest! {
         let mut sent = BTreeSet::new();
         while sender.source.phase() == SourcePhase::Postcopy {
             for page in sender.step().iter().flat_map(pages) {
-                prop_assert!(sent.insert(page), "{page:?} twice");
+                prop_assert!(sent.insert(page), "{page:?} was sent twice");
             }
         }
         prop_assert_eq!(sent, naive);

@@ -1,5 +1,5 @@
-//! Properties of the forward stream, on streams of our own source: its first
-//! channel, those that resume it, and the preempt channels.
+//! Properties of the forward decoder on streams of this engine's source: first
+//! channels, resumed channels and preempt channels.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,19 +7,22 @@ use proptest::sample::Index;
 use proptest::test_runner::Config;
 use retpath_codec::check;
 use retpath_proptests::config;
-use retpath_proptests::guest::{Move, Watch, setups, steps};
+use retpath_proptests::guest::{Migration, Observer, setups, steps};
 use retpath_proptests::link::Wire;
 
-/// Someone who writes down what is sent forward.
+/// Records everything sent forward.
 #[derive(Debug)]
-struct Clerk {
-    /// Main channels and preempt channels, in the order of the links.
+struct Recorder {
+    /// Main and preempt channel of each link, in order.
     channels: Vec<[Vec<u8>; 2]>,
 }
 
-impl Watch for Clerk {
-    fn leaves(&mut self, wire: Wire, bytes: &[u8]) {
-        let [main, preempt] = self.channels.last_mut().expect("there is a link");
+impl Observer for Recorder {
+    fn sent(&mut self, wire: Wire, bytes: &[u8]) {
+        let [main, preempt] = self
+            .channels
+            .last_mut()
+            .expect("there is at least one link");
         match wire {
             Wire::Main => main.extend(bytes),
             Wire::Preempt => preempt.extend(bytes),
@@ -27,21 +30,21 @@ impl Watch for Clerk {
         }
     }
 
-    fn arrives(&mut self, _: Wire, _: &[u8]) {}
+    fn delivered(&mut self, _: Wire, _: &[u8]) {}
 
-    fn breaks(&mut self) {
+    fn link_lost(&mut self) {
         self.channels.push(Default::default());
     }
 }
 
-/// A channel of a migration.
+/// Generates a recorded channel of a migration.
 fn channels() -> impl Strategy<Value = Vec<u8>> {
-    let moves = (setups(), steps(true), any::<Index>());
-    moves.prop_filter_map("broke at once", |(setup, steps, which)| {
+    let migrations = (setups(), steps(true), any::<Index>());
+    migrations.prop_filter_map("the channel is empty", |(setup, steps, which)| {
         let channels = vec![Default::default()];
-        let mut guest = Move::new(&setup, Clerk { channels });
+        let mut guest = Migration::new(&setup, Recorder { channels });
         guest.run(&steps);
-        let all = guest.watch.channels.into_iter().flatten();
+        let all = guest.observer.channels.into_iter().flatten();
         let all: Vec<_> = all.filter(|channel| !channel.is_empty()).collect();
         (!all.is_empty()).then(|| all[which.index(all.len())].clone())
     })
@@ -58,13 +61,13 @@ proptest! {
     })]
 
     #[test]
-    fn says_the_same_in_any_pieces(channel in channels(), sizes in sizes()) {
+    fn decodes_channels_alike_in_any_pieces(channel in channels(), sizes in sizes()) {
         check::split_forward(&channel, sizes);
         check::forward(&channel);
     }
 
     #[test]
-    fn says_the_same_in_any_pieces_when_it_is_wrong(
+    fn decodes_mutated_channels_alike_in_any_pieces(
         channel in channels(),
         edits in vec((any::<Index>(), any::<u8>()), 1..4),
         len in any::<Index>(),
@@ -72,7 +75,7 @@ proptest! {
     ) {
         let mut channel = channel;
         for (at, byte) in edits {
-            // Where a channel begins there is most to be wrong.
+            // Most structure is at the start of a channel.
             let reach = channel.len().min(if byte % 2 == 0 { 300 } else { usize::MAX });
             let at = at.index(reach);
             channel[at] = byte;

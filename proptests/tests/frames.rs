@@ -1,5 +1,5 @@
-//! Properties of one frame: of values that a receiver takes, of frames that are
-//! nearly right, and of bytes that are anything.
+//! Properties of a single frame: valid values, mutated frames, and arbitrary
+//! bytes.
 
 use proptest::arbitrary::Arbitrary;
 use proptest::collection::vec;
@@ -18,15 +18,15 @@ fn table<D: Dialect>() -> &'static model::Dialect {
     table.expect("every dialect has a table")
 }
 
-/// Rows of a dialect, with values.
+/// Generates rows of a dialect with field values.
 fn filled<D: Dialect>() -> impl Strategy<Value = (&'static model::Message, Vec<oracle::Value>)> {
     let rows = table::<D>().messages.iter();
     let filled = rows.map(|row| values(row).prop_map(move |values| (row, values)));
     proptest::strategy::Union::new(filled)
 }
 
-/// A frame as the codec writes it, or nearly so, or as the oracle
-/// writes it, or a number and a length with anything behind.
+/// Generates frames: encoded by the codec and possibly mutated, encoded by the
+/// oracle, a number and length followed by any bytes, or any bytes.
 fn frames<D>() -> impl Strategy<Value = Vec<u8>>
 where
     D: Dialect<Owned: Arbitrary>,
@@ -46,10 +46,10 @@ where
     ]
 }
 
-/// The same value comes back, from its own bytes and in front of others.
-fn comes_back<D: Dialect>(message: &D::Owned, more: &[u8]) {
+/// Checks that a value survives a round trip, also when followed by `more` bytes.
+fn round_trips<D: Dialect>(message: &D::Owned, more: &[u8]) {
     let mut bytes = Vec::new();
-    message.encode(&mut bytes).expect("a valid message");
+    message.encode(&mut bytes).expect("valid message");
     bytes.extend(more);
     let Ok(Decoded::Message {
         message: decoded,
@@ -57,17 +57,17 @@ fn comes_back<D: Dialect>(message: &D::Owned, more: &[u8]) {
         ..
     }) = decode::<D>(&bytes)
     else {
-        panic!("{message:?} is written as {bytes:02x?}, which is none");
+        panic!("{message:?} is encoded as {bytes:02x?}, which does not decode");
     };
     assert_eq!((&D::into_owned(decoded), rest), (message, more));
 }
 
-/// The codec reads what the oracle writes, as the oracle reads it, and writes
-/// the same.
-fn reads_the_oracles<D: Dialect>(row: &'static model::Message, values: &[oracle::Value]) {
+/// Checks that the codec decodes what the oracle encodes, with the oracle's
+/// values, and encodes it to the same bytes.
+fn agrees_on_encoded_rows<D: Dialect>(row: &'static model::Message, values: &[oracle::Value]) {
     let frame = oracle::write(table::<D>(), row, values);
     let Ok(Outcome::Message(parsed)) = oracle::read(table::<D>(), &frame) else {
-        panic!("{} is no message: {frame:02x?}", row.label);
+        panic!("the oracle refuses {}: {frame:02x?}", row.label);
     };
     assert_eq!(
         (parsed.number, parsed.values.as_slice()),
@@ -92,27 +92,27 @@ macro_rules! of_a_dialect {
             #![proptest_config(config("proptest-regressions/frames.txt"))]
 
             #[test]
-            fn brings_every_value_back(
+            fn encodes_and_decodes_every_value(
                 message in any::<<$dialect as Dialect>::Owned>(),
                 more in vec(any::<u8>(), 0..20),
             ) {
-                comes_back::<$dialect>(&message, &more);
+                round_trips::<$dialect>(&message, &more);
                 check::value::<$dialect>(&message);
             }
 
             #[test]
-            fn reads_what_the_oracle_writes((row, values) in filled::<$dialect>()) {
-                reads_the_oracles::<$dialect>(row, &values);
+            fn decodes_what_the_oracle_encodes((row, values) in filled::<$dialect>()) {
+                agrees_on_encoded_rows::<$dialect>(row, &values);
             }
 
             #[test]
-            fn writes_what_it_reads(frame in frames::<$dialect>()) {
+            fn encodes_what_it_decodes(frame in frames::<$dialect>()) {
                 check::canonical::<$dialect>(&frame);
                 check::borrows::<$dialect>(&frame);
             }
 
             #[test]
-            fn asks_for_more_in_front_of_its_verdict(frame in frames::<$dialect>()) {
+            fn asks_for_more_bytes_before_its_verdict(frame in frames::<$dialect>()) {
                 check::prefixes::<$dialect>(&frame);
             }
 

@@ -1,4 +1,4 @@
-//! Both cores over a link that splits, delays and breaks.
+//! Both cores over a link that splits, delays and breaks the streams.
 
 use retpath_proptests::{Choices, link};
 
@@ -9,7 +9,7 @@ fn completes_or_fails_cleanly_over_any_link() {
         let run = std::panic::catch_unwind(|| link::migration(&mut Choices::seeded(seed)));
         match run {
             Ok(outcome) => ends[outcome as usize] += 1,
-            Err(_) => panic!("the seed is {seed}"),
+            Err(_) => panic!("failed with seed {seed}"),
         }
     }
     assert!(ends.iter().all(|count| *count > 0), "{ends:?}");

@@ -1,31 +1,31 @@
-//! QEMU as the judge of the return path.
+//! Compares this project's return-path reader with a real QEMU source.
 //!
-//! A real QEMU source is sent sequences of messages, good ones and nearly good
-//! ones. What it takes, with which values, and where it gives up, is compared
-//! with what the codec's stream and the engine's source say of the same bytes.
-//! A difference passes only if the table has a note of it.
+//! QEMU is sent sequences of valid and mutated messages. What it accepts, with
+//! which values, and where it stops is compared with the verdict of the codec's
+//! stream and the engine's source on the same bytes. Every difference must have a
+//! note in the table.
 //!
-//! The sequences are the same in every run; `RETPATH_SEED` takes others.
+//! The sequences are the same in every run; `RETPATH_SEED` selects others.
 
 #![allow(
     unexpected_cfgs,
-    reason = "the engine's support asks for features of the engine"
+    reason = "the support crate enables features of the engine"
 )]
 
 #[path = "qemu_judge/compare.rs"]
 mod compare;
+#[path = "qemu_judge/engine_verdict.rs"]
+mod engine_verdict;
 #[path = "qemu_judge/forward.rs"]
 mod forward;
 #[path = "qemu_judge/judge.rs"]
 mod judge;
-#[path = "qemu_judge/ours.rs"]
-mod ours;
-#[path = "qemu_judge/plan.rs"]
-mod plan;
+#[path = "qemu_judge/qemu_verdict.rs"]
+mod qemu_verdict;
 #[path = "qemu_judge/recovery.rs"]
 mod recovery;
-#[path = "qemu_judge/theirs.rs"]
-mod theirs;
+#[path = "qemu_judge/sequence.rs"]
+mod sequence;
 #[path = "qemu_judge/verdict.rs"]
 mod verdict;
 
@@ -38,20 +38,20 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use retpath_engine::blocks::Blocks;
 
 use compare::{Release, compare, notes};
+use engine_verdict::{EngineSource, Stage};
 use forward::{Forward, Until};
 use judge::Judge;
-use ours::{Ours, Stage};
-use plan::{Plan, When, plans};
 use recovery::{Recovery, recoveries};
+use sequence::{Sequence, When, sequences};
 use verdict::{End, Verdict};
 
-/// How many sequences are judged outside of a recovery.
+/// Number of sequences outside of a recovery.
 const SEQUENCES: u32 = 2400;
 
-/// How many recoveries are judged.
+/// Number of recoveries.
 const RECOVERIES: u32 = 120;
 
-/// What was seen.
+/// Statistics of a run.
 #[derive(Default)]
 struct Figures {
     sequences: usize,
@@ -83,21 +83,21 @@ impl fmt::Display for Figures {
     }
 }
 
-/// The judge, and what it has said.
-struct Court {
+/// A QEMU process and the statistics of its verdicts.
+struct Comparison {
     judge: RefCell<Option<Judge>>,
     release: Release,
     blocks: Blocks,
     figures: RefCell<Figures>,
 }
 
-impl Court {
-    /// Learns what blocks the judge has.
+impl Comparison {
+    /// Starts QEMU and reads its RAM blocks.
     fn new() -> Self {
         let mut judge = Judge::start();
         let mut forward = Forward::new(judge.precopy(), true);
-        assert!(forward.read(Until::Eof), "the source hangs up");
-        forward.write(&plan::SHUT);
+        assert!(forward.read(Until::Eof), "the source closed the connection");
+        forward.write(&sequence::SHUT);
         forward.drain();
         judge.wait_over();
         Self {
@@ -108,112 +108,124 @@ impl Court {
         }
     }
 
-    /// Both verdicts on a sequence; panics if they differ without a note.
-    fn hear(&self, plan: &Plan) {
-        // Only a judge that ends well is asked again.
+    /// Compares both verdicts on a sequence. Panics if they differ without a note.
+    fn compare_sequence(&self, sequence: &Sequence) {
+        // Reuse the process only if its last migration ended cleanly.
         let mut judge = self.judge.take().unwrap_or_else(Judge::start);
-        let stream = match plan.when {
+        let stream = match sequence.when {
             When::Postcopy => judge.postcopy(0),
             When::AtOnce | When::Precopy | When::Cut(_) => judge.precopy(),
         };
-        let at_once = plan.when == When::AtOnce;
+        let at_once = sequence.when == When::AtOnce;
         let mut forward = Forward::new(stream, !at_once);
         if !at_once {
-            assert!(forward.read(Until::Eof), "the source hangs up");
+            assert!(forward.read(Until::Eof), "the source closed the connection");
             let switched = forward.decoder().is_running();
-            assert_eq!(switched, plan.when == When::Postcopy);
+            assert_eq!(switched, sequence.when == When::Postcopy);
         }
-        let stage = match plan.when {
+        let stage = match sequence.when {
             When::Postcopy => Stage::Postcopy,
             When::AtOnce | When::Precopy | When::Cut(_) => Stage::Precopy,
         };
-        let mut ours = Ours::new(&self.blocks, stage);
-        ours.hear(&forward.sent);
-        let mut bytes: Vec<u8> = plan
+        let mut engine = EngineSource::new(&self.blocks, stage);
+        engine.read(&forward.sent);
+        let mut bytes: Vec<u8> = sequence
             .frames
             .iter()
             .flat_map(|frame| &frame.0)
             .copied()
             .collect();
-        match plan.when {
+        match sequence.when {
             When::Cut(count) => bytes.truncate(bytes.len().saturating_sub(count)),
-            _ => bytes.extend(plan::SHUT),
+            _ => bytes.extend(sequence::SHUT),
         }
         forward.write(&bytes);
-        ours.hear(&bytes);
-        let closed = matches!(plan.when, When::Cut(_));
+        engine.read(&bytes);
+        let closed = matches!(sequence.when, When::Cut(_));
         if closed {
             forward.close();
         }
-        // Whatever QEMU still waits for: it gives up at the end of it.
-        while !closed && ours.is_waiting() {
+        // QEMU may wait for more bytes; closing the return path ends its read.
+        while !closed && engine.is_waiting() {
             forward.write(&[0; 64]);
-            ours.hear(&[0; 64]);
+            engine.read(&[0; 64]);
         }
-        if ours.has_refused() {
+        if engine.has_refused() {
             forward.write(&[0; 1024]);
         }
         forward.drain();
-        let theirs = judge.verdict();
-        let ours = ours.finish(closed);
-        self.note(&mut judge, &ours, &theirs);
+        let qemu = judge.verdict();
+        let engine = engine.finish(closed);
+        self.note(&mut judge, &engine, &qemu);
         judge.wait_over();
         self.judge.replace(Some(judge));
     }
 
-    /// Both verdicts on a recovery; panics if they differ without a note.
-    fn recover(&self, plan: &Recovery) {
+    /// Compares both verdicts on a recovery. Panics if they differ without a note.
+    fn compare_recovery(&self, recovery: &Recovery) {
         let mut judge = self.judge.take().unwrap_or_else(Judge::start);
         let mut forward = judge.recovery();
-        let mut ours = Ours::new(&self.blocks, Stage::Recovery { sent: plan.sent });
-        for frame in &plan.bitmaps {
+        let mut engine = EngineSource::new(
+            &self.blocks,
+            Stage::Recovery {
+                sent: recovery.sent,
+            },
+        );
+        for frame in &recovery.bitmaps {
             forward.write(&frame.0);
-            ours.hear(&frame.0);
+            engine.read(&frame.0);
         }
         if forward.read(Until::Resumed) {
-            for frame in &plan.resumed {
+            for frame in &recovery.resumed {
                 forward.write(&frame.0);
-                ours.hear(&frame.0);
+                engine.read(&frame.0);
             }
             if forward.read(Until::Eof) {
-                forward.write(&plan::SHUT);
-                ours.hear(&plan::SHUT);
+                forward.write(&sequence::SHUT);
+                engine.read(&sequence::SHUT);
             }
         }
-        let theirs = judge.verdict();
-        self.note(&mut judge, &ours.finish(false), &theirs);
-        if theirs.end != End::Shut {
-            // Its migration waits for ever.
+        let qemu = judge.verdict();
+        self.note(&mut judge, &engine.finish(false), &qemu);
+        if qemu.end != End::Shut {
+            // The migration waits indefinitely.
             return;
         }
-        let pages = forward.pages.iter().filter(|(block, _)| plan.has(*block));
+        let pages = forward
+            .pages
+            .iter()
+            .filter(|(block, _)| recovery.has(*block));
         let pages: BTreeSet<_> = pages.copied().collect();
-        assert_eq!(pages, plan.missing(&self.blocks), "what the bitmaps say");
+        assert_eq!(
+            pages,
+            recovery.missing(&self.blocks),
+            "pages sent match the bitmaps"
+        );
         forward.drain();
         judge.wait_over();
         self.judge.replace(Some(judge));
     }
 
-    fn note(&self, judge: &mut Judge, ours: &Verdict, theirs: &Verdict) {
-        let found = compare(ours, theirs, self.release);
+    fn note(&self, judge: &mut Judge, engine: &Verdict, qemu: &Verdict) {
+        let found = compare(engine, qemu, self.release);
         let difference = found.unwrap_or_else(|why| {
             let words = judge.words();
             let last: Vec<_> = words.lines().rev().take(2).collect();
-            panic!("{why}\nwe take\n{ours}\nQEMU takes\n{theirs}\nQEMU's last words: {last:?}")
+            panic!("{why}\nretpath accepts\n{engine}\nQEMU accepts\n{qemu}\nQEMU's standard error: {last:?}")
         });
         let figures = &mut *self.figures.borrow_mut();
         figures.sequences += 1;
-        figures.accepted += theirs.taken.len();
-        let refused = usize::from(matches!(theirs.end, End::Refused(_)));
+        figures.accepted += qemu.taken.len();
+        let refused = usize::from(matches!(qemu.end, End::Refused(_)));
         figures.refused += refused;
-        figures.messages += theirs.taken.len() + refused;
+        figures.messages += qemu.taken.len() + refused;
         if let Some(note) = difference {
             *figures.differences.entry(note).or_default() += 1;
         }
     }
 }
 
-/// A runner whose cases are the same in every run.
+/// Creates a runner whose cases are the same in every run.
 fn runner(cases: u32) -> TestRunner {
     let config = Config {
         cases,
@@ -231,27 +243,27 @@ fn runner(cases: u32) -> TestRunner {
 
 #[test]
 #[ignore = "needs QEMU (qemu-system-x86_64, or RETPATH_QEMU); run by .ci/run"]
-fn says_the_same_as_qemu() {
-    let court = Court::new();
-    let release = court.release;
-    let plans = plans(&court.blocks);
-    let judged = runner(SEQUENCES).run(&plans, |plan| {
-        court.hear(&plan);
+fn agrees_with_qemu() {
+    let comparison = Comparison::new();
+    let release = comparison.release;
+    let sequences = sequences(&comparison.blocks);
+    let judged = runner(SEQUENCES).run(&sequences, |sequence| {
+        comparison.compare_sequence(&sequence);
         Ok(())
     });
     judged.unwrap_or_else(|error| panic!("{error}"));
-    let judged = runner(RECOVERIES).run(&recoveries(&court.blocks), |plan| {
-        court.recover(&plan);
+    let judged = runner(RECOVERIES).run(&recoveries(&comparison.blocks), |recovery| {
+        comparison.compare_recovery(&recovery);
         Ok(())
     });
     judged.unwrap_or_else(|error| panic!("{error}"));
-    let figures = court.figures.into_inner();
+    let figures = comparison.figures.into_inner();
     println!("{figures}");
     assert!(figures.sequences >= 2000);
     for note in notes(release) {
         assert!(
             figures.differences.contains_key(&note),
-            "never seen: {note}"
+            "difference never encountered: {note}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Every file of `corpus/` through the engine's fuzz targets that read it.
+//! Replays every file of `corpus/` through the engine's fuzz targets.
 
 #[path = "../../corpus/files.rs"]
 #[allow(dead_code, reason = "the codec's replay uses the rest")]

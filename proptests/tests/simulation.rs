@@ -1,8 +1,8 @@
-//! Both cores in memory: a small migration over a link that splits the streams
-//! and breaks at every byte of either direction, and again during the recovery.
-//! In half of the cases another source takes over. Each time the destination
-//! has the right memory, and every page is placed exactly once.
+//! Migrates a small guest in memory over a link that splits the streams and
+//! breaks at every byte of each direction, and again during the recovery.
 //!
+//! In half of the cases another source takes over. Each time the destination
+//! must end with the source's memory, and every page must be placed exactly once.
 //! There is no clock, thread or file: every run sends the same bytes in the same
 //! order.
 
@@ -57,7 +57,7 @@ const DRIVES: [Drive; 5] = [
     },
 ];
 
-/// Three pages of one target page, one of four; zeros among them.
+/// Returns three host pages of one target page and one of four, some of them zero.
 fn setup(drive: Drive) -> Setup {
     let memory = |fills: &[u8]| -> Vec<u8> {
         let page = |fill: &u8| std::iter::repeat_n(*fill, 1024);
@@ -80,7 +80,7 @@ fn setup(drive: Drive) -> Setup {
     }
 }
 
-/// Addresses that the guest touches, one per turn once it runs.
+/// Addresses that the guest accesses, one per turn once it runs.
 const TOUCHES: [(usize, u64); 4] = [(1, 5000), (0, 2 * 1024), (1, 3 * 1024), (0, 1030)];
 
 /// A run in progress.
@@ -103,12 +103,12 @@ impl Run {
         }
     }
 
-    /// One turn: each side takes one step, and each wire delivers one piece; the
-    /// watched wire at most up to the given total.
+    /// Performs one turn: each side takes one step, and each wire delivers one
+    /// piece; the watched wire delivers at most the given total.
     fn turn(&mut self, watched: Option<(Wire, usize)>) {
         self.turns += 1;
         if self.turns == 4 {
-            // Sent before, and sent again.
+            // A page that was sent becomes dirty and is sent again.
             self.link.change(0, 0, 77);
         }
         if self.turns > 6 {
@@ -158,7 +158,7 @@ impl Run {
         panic!("{:?} never delivers {end} bytes of {wire:?}", self.drive);
     }
 
-    /// Runs to the end.
+    /// Runs until the migration ends.
     fn end(&mut self) -> Outcome {
         for _ in 0..10_000 {
             self.turn(None);
@@ -166,7 +166,7 @@ impl Run {
                 return outcome;
             }
         }
-        panic!("{:?} does not end", self.drive);
+        panic!("migration does not end: {:?}", self.drive);
     }
 
     /// Breaks the link and reconnects if the migration can recover, with the same
@@ -202,8 +202,8 @@ fn places(boundaries: &[usize]) -> Vec<usize> {
     places
 }
 
-/// Ends of the items of a wire in a whole run, over the first link or over the
-/// one after a cut.
+/// Returns the ends of a wire's items in a complete run, over the first link or
+/// over the link after a cut.
 fn measure(drive: Drive, cut: Option<(Wire, usize)>, wire: Wire) -> Vec<usize> {
     let mut run = Run::new(drive);
     if let Some((first, end)) = cut {
@@ -214,8 +214,8 @@ fn measure(drive: Drive, cut: Option<(Wire, usize)>, wire: Wire) -> Vec<usize> {
     run.link.boundaries(wire).to_vec()
 }
 
-/// An offset on the main channel shortly after the first one at which a cut can
-/// be recovered: nearly all pages are still to be sent.
+/// Returns an offset on the main channel shortly after the first recoverable
+/// cut, where nearly all pages are still unsent.
 fn first_use(drive: Drive) -> usize {
     let places = places(&measure(drive, None, Wire::Main));
     let useful = |place: &usize| {
@@ -223,7 +223,7 @@ fn first_use(drive: Drive) -> usize {
         run.until(Wire::Main, *place).is_none() && run.cut(false).is_none()
     };
     let first = places.into_iter().find(useful);
-    first.expect("the guest runs at some place") + 13
+    first.expect("the guest switches at some offset") + 13
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The source core against arbitrary destinations.
+//! The source core against hostile destinations.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ fn upholds_its_contract_under_arbitrary_calls_and_messages() {
         let run = std::panic::catch_unwind(|| source::hostile(&mut Choices::seeded(seed)));
         match run {
             Ok(reached) => seen.extend(reached),
-            Err(_) => panic!("the seed is {seed}"),
+            Err(_) => panic!("failed with seed {seed}"),
         }
     }
     assert_eq!(seen.len(), 10, "only {seen:?} were reached");

@@ -1,5 +1,5 @@
-//! Properties of a return path as a stream: whatever the pieces in which it
-//! arrives, and wherever it ends.
+//! Properties of a return path as a stream: independent of how it is split, and
+//! of where it ends.
 
 use proptest::arbitrary::Arbitrary;
 use proptest::collection::vec;
@@ -10,12 +10,12 @@ use retpath_codec::{DecodeError, Dialect, Qemu, Rule, V7, check};
 use retpath_proptests::config;
 use retpath_proptests::path::{LIMIT, Path, paths};
 
-/// Sizes of the pieces in which a path arrives, over and over.
+/// Generates a cyclic list of read sizes.
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
     vec(prop_oneof![0..9_usize, 0..200_usize], 1..12)
 }
 
-/// Reads a path in pieces; the items, and how it ends.
+/// Decodes a path in pieces; returns the items and the result at the end.
 fn read<D: Dialect>(
     mut bytes: &[u8],
     sizes: &[usize],
@@ -25,9 +25,9 @@ fn read<D: Dialect>(
     let mut sizes = sizes.iter().cycle();
     let mut idle = 0;
     while !bytes.is_empty() {
-        let size = *sizes.next().expect("there is a size");
+        let size = *sizes.next().expect("sizes is a non-empty cycle");
         idle = if size == 0 { idle + 1 } else { 0 };
-        // Pieces of no byte at all get nowhere.
+        // A run of empty pieces would never end.
         let size = if idle > 12 { usize::MAX } else { size };
         let (mut piece, rest) = bytes.split_at(size.min(bytes.len()));
         bytes = rest;
@@ -51,31 +51,31 @@ where
     assert_eq!(end, Ok(()), "in {path:?}");
 }
 
-/// A path that ends early holds what came before, and asks for what is missing
-/// of the item in which it ends.
-fn ends_early<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize]) {
+/// Checks that a truncated path yields the preceding items and reports how many
+/// bytes its last item lacks.
+fn check_truncated<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize]) {
     let (items, end) = read::<D>(&path.bytes[..len], sizes);
     let ends = path.ends();
-    let len = u64::try_from(len).expect("short");
+    let len = u64::try_from(len).expect("fits in u64");
     let whole = ends.iter().filter(|end| **end <= len).count();
     assert_eq!(items, path.items[..whole]);
 
     let start = whole.checked_sub(1).map_or(0, |last| ends[last]);
-    // A bitmap is awaited from the end of its RECV_BITMAP on.
+    // A RECV_BITMAP makes its bitmap mandatory.
     let awaited = matches!(path.items.get(whole), Some(ItemBuf::Bitmap { .. }));
     if start == len && !awaited {
         return assert_eq!(end, Ok(()));
     }
-    let error = end.expect_err("ends inside an item");
+    let error = end.expect_err("path ends inside an item");
     let Rule::CutShort { have, need } = error.rule else {
         panic!("{error}");
     };
     assert_eq!(error.offset, start);
     assert_eq!(u64::try_from(have), Ok(len - start));
-    let missing = usize::try_from(ends[whole] - len).expect("short");
+    let missing = usize::try_from(ends[whole] - len).expect("fits in usize");
     assert!((1..=missing).contains(&need), "{error} of {missing}");
-    // What is asked for is what the next verdict takes, and no byte more.
-    let more = usize::try_from(len).expect("short") + need;
+    // The reported need is exactly what the next verdict takes.
+    let more = usize::try_from(len).expect("fits in usize") + need;
     let (_, end) = read::<D>(&path.bytes[..more - 1], sizes);
     let last = Rule::CutShort {
         have: have + need - 1,
@@ -87,7 +87,7 @@ fn ends_early<D: Dialect>(path: &Path<D::Owned>, len: usize, sizes: &[usize]) {
     match end.map_err(|error| error.rule) {
         Ok(()) => assert_eq!(need, missing),
         Err(Rule::CutShort { have: now, .. }) => assert!(now == 0 || now == have),
-        Err(rule) => panic!("{rule} of a good path"),
+        Err(rule) => panic!("{rule} for a valid path"),
     }
 }
 
@@ -108,22 +108,22 @@ macro_rules! of_a_dialect {
             #![proptest_config(config("proptest-regressions/streams.txt"))]
 
             #[test]
-            fn yields_what_was_written(path in any_path(), sizes in sizes()) {
+            fn decodes_what_was_encoded(path in any_path(), sizes in sizes()) {
                 yields::<$dialect>(&path, &sizes);
             }
 
             #[test]
-            fn knows_where_it_is_cut_short(
+            fn reports_where_a_path_is_cut_short(
                 path in any_path(),
                 len in any::<Index>(),
                 sizes in sizes(),
             ) {
                 let len = len.index(path.bytes.len() + 1);
-                ends_early::<$dialect>(&path, len, &sizes);
+                check_truncated::<$dialect>(&path, len, &sizes);
             }
 
             #[test]
-            fn does_not_depend_on_the_pieces(
+            fn does_not_depend_on_read_sizes(
                 path in any_path(),
                 edits in vec((any::<Index>(), any::<u8>()), 0..3),
                 sizes in sizes(),

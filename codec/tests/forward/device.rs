@@ -46,7 +46,7 @@ fn ignores_footers_before_anything_else() {
     let tricks: Vec<Vec<u8>> = [
         // Another section's footer.
         Stream::default().footer(6).run(),
-        // Bytes that start no item, or none that is allowed in a package.
+        // Bytes that do not start an item, or start one that a package must not contain.
         Stream::default().footer(5).raw([0x09]),
         Stream::default().footer(5).eof(),
         Stream::default().footer(5).part(1),

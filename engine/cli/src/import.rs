@@ -27,7 +27,7 @@ The stream is what QEMU writes with one of these:
   migrate file:FILE                               (8.2 and newer)
   migrate \"exec:retpath import - --out DIR\"       (no file in between)
 
-Multifd, mapped-ram, compress, xbzrle and devices whose state comes in pieces are refused. So are \
+Multifd, mapped-ram, compress, xbzrle and devices with iterative state are refused. So are \
 streams of machine types up to 2.2 without --accept-unproven-end: they do not mark their end.";
 
 fn after_help() -> String {
@@ -91,11 +91,10 @@ fn convert(args: &Args) -> Result<Imported, String> {
         signals: &signals,
     };
     let (core, stream_options) = image::settings(&args.page_sizes);
-    let options = ImportOptions {
-        core,
-        stream: stream_options,
-        accept_unproven_end: args.accept_unproven_end,
-    };
+    let options = ImportOptions::default()
+        .core(core)
+        .stream(stream_options)
+        .accept_unproven_end(args.accept_unproven_end);
     let mut bar = Progress::new(size, true);
     let mut progress = |bytes| {
         bar.set(bytes);

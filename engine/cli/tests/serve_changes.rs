@@ -184,7 +184,7 @@ fn refuses_pages_that_changed_at_rest() {
     let failure = half.failure();
     let why = failure["why"].as_str().unwrap_or_default();
     assert!(why.contains("0x1f4000"), "{why}");
-    assert!(why.contains("their digest differs"), "{why}");
+    assert!(why.contains("do not match their digest"), "{why}");
     assert_eq!(failure["guest"], "pages-missing", "{failure}");
     half.assert_nothing_wrong_sent();
     let id = id_of(&half.served);

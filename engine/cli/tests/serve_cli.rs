@@ -127,7 +127,7 @@ fn refuses_a_folder_that_is_not_an_image() {
     let folder = folder();
     let (errors, code) = refusal(&["--image", text(folder.path()), "--connect", "unix:/a"]);
     assert_eq!(code, Some(1));
-    assert!(errors.contains("is no image"), "{errors}");
+    assert!(errors.contains("is not an image"), "{errors}");
 }
 
 #[test]

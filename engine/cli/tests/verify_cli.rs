@@ -112,12 +112,12 @@ fn detects_a_change_of_every_file() {
         (
             "device-state.bin",
             |path| flip_last(path),
-            "their digest differs",
+            "do not match their digest",
         ),
         (
             "ram-000-pc.ram.sums",
             |path| flip_last(path),
-            "their digest differs",
+            "do not match their digest",
         ),
         (
             "ram-001-vga.vram.sums",
@@ -176,7 +176,7 @@ fn reports_an_image_without_digests_and_a_folder_without_an_image() {
     let said = complaint(&image);
     assert!(said.contains("has no digests"), "{said}");
     let said = complaint(folder.path());
-    assert!(said.contains("is no image"), "{said}");
+    assert!(said.contains("is not an image"), "{said}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_retpath"));
     let output = command.arg("verify").output().expect("the program starts");
     assert_eq!(output.status.code(), Some(2));

@@ -1,5 +1,5 @@
-//! Serving an image whose RAM is compared with its digests, beside serving it without that: whole
-//! migrations, in turn and pinned alike.
+//! Compares serving an image with verification against its digests to serving it without: whole
+//! migrations, alternating and with the same CPU affinity.
 //!
 //! `cargo bench -p retpath-image --bench image` prints a table; `-- --gate` also fails when a goal
 //! is missed. The image is in the page cache, where the digests cost most.
@@ -18,26 +18,30 @@ use retpath_support::loops::PAGE;
 /// Size of the guest.
 const MIB: u64 = 512;
 
-/// Makes an image without a page of zeros.
+/// Creates an image without zero pages.
 fn make(folder: &Path) -> PathBuf {
     let out = folder.join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
     let block = Block {
-        name: NameBuf::new("pc.ram").expect("a good name"),
+        name: NameBuf::new("pc.ram").expect("valid name"),
         len: MIB << 20,
         page: PAGE,
     };
-    writer.block(&block, PAGE).expect("a block");
+    writer.block(&block, PAGE).expect("valid block");
     let mut bytes = vec![7; 1 << 16];
     for at in (0..block.len).step_by(bytes.len()) {
         bytes[..8].copy_from_slice(&at.to_ne_bytes());
-        writer.write(0, at, &bytes).expect("inside");
+        writer
+            .write(0, at, &bytes)
+            .expect("range lies in the block");
     }
-    writer.finish(Recorder::new().facts()).expect("finished");
+    writer
+        .finish(Recorder::new().facts())
+        .expect("image is complete");
     out
 }
 
-/// One migration of the image.
+/// Runs one migration of the image.
 fn served(image: &Path, verified: bool, mut setup: Setup) -> retpath_support::harness::Served {
     setup.mib = MIB;
     let image = image.to_owned();
@@ -46,7 +50,7 @@ fn served(image: &Path, verified: bool, mut setup: Setup) -> retpath_support::ha
             true => Image::open(&image),
             false => Image::open_unverified(&image),
         };
-        image.expect("whole")
+        image.expect("image is complete")
     })
 }
 
@@ -54,13 +58,13 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let quick = args.iter().any(|a| a == "--quick");
     let rounds = if quick { 3 } else { 9 };
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("temporary folder can be created");
     let image = make(folder.path());
     let rows = [sweep(&image, rounds), faults(&image, rounds)];
     finish(&rows, "with digests", "without", &args);
 }
 
-/// The sweep into an idle destination, the sides on two CPUs.
+/// Measures the background sweep into an idle destination, with the sides on two CPUs.
 fn sweep(image: &Path, rounds: usize) -> Row {
     let setup = Setup {
         mib: MIB,
@@ -71,11 +75,11 @@ fn sweep(image: &Path, rounds: usize) -> Row {
     };
     let seconds = |verified| served(image, verified, setup).seconds;
     let speed = |seconds: f64| (MIB << 21) as f64 / seconds / 1e9;
-    // Memory that this machine has not used lately is slow the first time.
+    // The first run is slow while the machine finds unused memory.
     seconds(false);
     let (mut with, mut without) = (vec![], vec![]);
     for _ in 0..rounds {
-        // In this order a machine that becomes faster or slower meanwhile favours nobody.
+        // Alternate, so that a change in machine speed favors neither variant.
         let first = seconds(true);
         without.push(speed(seconds(false) + seconds(false)));
         with.push(speed(first + seconds(true)));
@@ -92,7 +96,7 @@ fn sweep(image: &Path, rounds: usize) -> Row {
     }
 }
 
-/// A remote fault, all on one CPU: each reads and checks a whole piece.
+/// Measures a remote fault with all threads on one CPU: each fault reads and checks a whole piece.
 fn faults(image: &Path, rounds: usize) -> Row {
     let setup = Setup {
         mib: MIB,

@@ -1,11 +1,11 @@
-//! A file of an open image: reads that notice when the file is changed meanwhile.
+//! A file of an open image, with reads that detect concurrent changes.
 //!
-//! A file is read with pread(2), never mapped: a mapping changes under its reader, and ends the
-//! process with SIGBUS where the file was cut.
+//! Files are read with pread(2) and never mapped: a mapping changes under its reader, and the
+//! process dies of SIGBUS if the file is truncated.
 //!
-//! Whether the file has changed is asked *after* each read. Linux sets the change time of a file
-//! before it writes or cuts it, so bytes that were read before the question are good if the answer
-//! is. The change time cannot be put back, as the modification time can (`cp -p`, `rsync -t`).
+//! Each read is followed by a check of the file's metadata. Linux sets a file's change time before
+//! it writes or truncates, so bytes read before a successful check are valid. Unlike the
+//! modification time (`cp -p`, `rsync -t`), the change time cannot be set back.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::io;
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::Error;
 use retpath_engine::protocol::wide;
 
-/// A file that is read while it must not change.
+/// A file that must not change while it is read.
 #[derive(Debug)]
 pub(super) struct BackingFile {
     path: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct BackingFile {
     len: u64,
 }
 
-/// What changes when a file is written, cut or replaced.
+/// File metadata that changes when a file is written, truncated or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     device: u64,
@@ -52,8 +52,8 @@ impl Mark {
         }
     }
 
-    /// Whether only the number of links has changed, which sets the change time, too. A file that is
-    /// deleted or replaced keeps its bytes while it is open, and may be the only copy left.
+    /// Whether only the link count changed, which also sets the change time. An open file that is
+    /// deleted or replaced keeps its bytes and may be the only copy left.
     fn is_renamed(self, now: Self) -> bool {
         let Self { changed, links, .. } = now;
         links != self.links
@@ -67,11 +67,11 @@ impl Mark {
 }
 
 impl BackingFile {
-    /// Opens a file that has `len` bytes.
+    /// Opens a file that must have `len` bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::File`], [`Error::Truncated`] and [`Error::Io`].
+    /// Fails with [`Error::File`], [`Error::Truncated`] or [`Error::Io`].
     pub(super) fn open(path: &Path, len: u64) -> Result<Self, Error> {
         let file = open(path)?;
         let found = metadata(&file, path)?;
@@ -96,12 +96,12 @@ impl BackingFile {
         })
     }
 
-    /// Takes the shared flock(2) lock for as long as the file is open: the writer of an image holds
-    /// the exclusive one.
+    /// Takes the shared flock(2) lock while the file is open; the writer of an image holds the
+    /// exclusive lock.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`]. A file system without locks is no error: the lock is a courtesy.
+    /// Fails with [`Error::Busy`]. A file system without locks is accepted: the lock is advisory.
     pub(super) fn lock(&self) -> Result<(), Error> {
         match self.file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Err(Error::Busy {
@@ -111,21 +111,21 @@ impl BackingFile {
         }
     }
 
-    /// Where the file was opened.
+    /// Returns the path at which the file was opened.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Reads bytes, all of them. They are to be used only after [`BackingFile::check`].
+    /// Fills `out` from the file. Use the bytes only after [`BackingFile::check`] succeeds.
     ///
     /// # Errors
     ///
-    /// [`Error::Changed`] if they are not there any more, and [`Error::ReadAt`].
+    /// Fails with [`Error::Changed`] if the file is too short, and with [`Error::ReadAt`].
     pub(super) fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let Err(error) = self.file.read_exact_at(out, offset) else {
             return Ok(());
@@ -145,7 +145,7 @@ impl BackingFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Changed`]; or the file cannot be asked.
+    /// Fails with [`Error::Changed`], or if the metadata cannot be read.
     pub(super) fn check(&self) -> Result<(), Error> {
         let found = self.file.metadata();
         let now = Mark::new(&found.map_err(Error::io("looking at", &self.path))?);
@@ -162,8 +162,8 @@ impl BackingFile {
         })
     }
 
-    /// The hole at `offset`, up to its end; empty if there is data. A file system that knows no
-    /// holes has none.
+    /// Returns the hole at `offset` up to its end, or an empty range if there is data. On a file
+    /// system without holes, the range is always empty.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl BackingFile {
     pub(super) fn hole_at(&self, offset: u64) -> Result<Range<u64>, Error> {
         let end = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(data) => data.min(self.len),
-            // No data from here to the end.
+            // There is no data from here to the end.
             Err(Errno::NXIO) => self.len,
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => offset,
             Err(errno) => return Err(self.lost(offset, errno)),
@@ -179,14 +179,14 @@ impl BackingFile {
         Ok(offset..end.max(offset))
     }
 
-    /// Bytes that are in the file, those of its holes not counted. It takes two system calls for
-    /// each hole.
+    /// Returns the number of bytes allocated outside of holes, with two system calls per
+    /// hole.
     pub(super) fn stored(&self) -> u64 {
         let (mut at, mut stored) = (0, 0);
         while at < self.len {
             let start = self.hole_at(at).map_or(at, |hole| hole.end);
             let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start));
-            // A file system that knows no holes, or a file that was cut just now.
+            // The file system has no holes, or the file was just truncated.
             let end = end.ok().filter(|&end| end > start);
             let end = end.unwrap_or(self.len).min(self.len);
             stored += end - start;
@@ -205,12 +205,12 @@ impl BackingFile {
     }
 }
 
-/// Opens a file of the image: no link to somewhere else, and nothing that blocks.
+/// Opens a file of the image without following a symbolic link and without blocking.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
     open_as(path, OFlags::RDONLY)
 }
 
-/// The same, to be read or written.
+/// Opens a file of the image with the given access mode.
 pub(super) fn open_as(path: &Path, access: OFlags) -> Result<File, Error> {
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
@@ -227,13 +227,13 @@ pub(super) fn open_as(path: &Path, access: OFlags) -> Result<File, Error> {
     }
 }
 
-/// What is known of an ordinary file.
+/// Returns the metadata of a regular file.
 pub(super) fn metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
     let found = file.metadata().map_err(Error::io("looking at", path))?;
     if !found.is_file() {
         return Err(Error::File {
             path: path.to_owned(),
-            why: "no ordinary file".into(),
+            why: "not a regular file".into(),
         });
     }
     Ok(found)
@@ -248,30 +248,34 @@ mod tests {
 
     const PAGE: u64 = 4096;
 
-    /// Data in page 2 of 8; the rest is one hole before it and one behind.
+    /// Creates a file of 8 pages with data in page 2 and holes before and after it.
     fn sparse() -> (tempfile::TempDir, PathBuf, BackingFile) {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("temporary folder can be created");
         let path = folder.path().join("ram");
-        let file = File::create(&path).expect("a file");
-        file.set_len(8 * PAGE).expect("room");
-        file.write_all_at(&[7; 4096], 2 * PAGE).expect("room");
-        // Older than every change that follows: time stamps of files are coarse.
+        let file = File::create(&path).expect("file can be created");
+        file.set_len(8 * PAGE).expect("file is writable");
+        file.write_all_at(&[7; 4096], 2 * PAGE)
+            .expect("file is writable");
+        // File timestamps are coarse: make the file older than every later change.
         let old = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
-        file.set_times(old).expect("ours");
+        file.set_times(old).expect("file is writable");
         std::thread::sleep(std::time::Duration::from_millis(20));
-        let opened = BackingFile::open(&path, 8 * PAGE).expect("whole");
+        let opened = BackingFile::open(&path, 8 * PAGE).expect("file is complete");
         (folder, path, opened)
     }
 
     fn writable(path: &Path) -> File {
-        File::options().write(true).open(path).expect("ours")
+        File::options()
+            .write(true)
+            .open(path)
+            .expect("file is writable")
     }
 
     #[test]
     fn tells_holes_from_data() {
         let (_folder, _, file) = sparse();
         for (at, end) in [(0, 2), (1, 2), (2, 2), (3, 8), (7, 8)] {
-            let hole = file.hole_at(at * PAGE).expect("asked");
+            let hole = file.hole_at(at * PAGE).expect("file is readable");
             assert_eq!(hole, at * PAGE..end * PAGE);
         }
         assert_eq!(file.stored(), PAGE);
@@ -281,20 +285,24 @@ mod tests {
     fn notices_every_way_to_change_bytes() {
         type Harm = fn(&Path);
         let harms: [Harm; 3] = [
-            |path| writable(path).write_all_at(&[1], 0).expect("room"),
-            |path| writable(path).set_len(7 * PAGE).expect("ours"),
-            // Cut and made longer again, with the old time of modification.
+            |path| {
+                writable(path)
+                    .write_all_at(&[1], 0)
+                    .expect("file is writable")
+            },
+            |path| writable(path).set_len(7 * PAGE).expect("file is writable"),
+            // Truncate and extend again, and restore the modification time.
             |path| {
                 let file = writable(path);
-                file.set_len(0).expect("ours");
-                file.set_len(8 * PAGE).expect("ours");
+                file.set_len(0).expect("file is writable");
+                file.set_len(8 * PAGE).expect("file is writable");
                 let old = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
-                file.set_times(old).expect("ours");
+                file.set_times(old).expect("file is writable");
             },
         ];
         for harm in harms {
             let (_folder, path, file) = sparse();
-            file.check().expect("as it was");
+            file.check().expect("file is unchanged");
             harm(&path);
             assert!(matches!(file.check(), Err(Error::Changed { .. })));
         }
@@ -303,7 +311,7 @@ mod tests {
     #[test]
     fn reading_what_was_cut_off_says_that_the_file_changed() {
         let (_folder, path, file) = sparse();
-        writable(&path).set_len(PAGE).expect("ours");
+        writable(&path).set_len(PAGE).expect("file is writable");
         let error = file.read_at(PAGE, &mut [0; 16]).expect_err("not there");
         assert!(matches!(error, Error::Changed { .. }), "{error}");
     }
@@ -311,15 +319,16 @@ mod tests {
     #[test]
     fn keeps_the_bytes_of_a_file_that_is_deleted_or_replaced() {
         let (folder, path, file) = sparse();
-        fs::hard_link(&path, folder.path().join("copy")).expect("ours");
-        file.check().expect("only a name more");
-        fs::write(folder.path().join("new"), "new").expect("ours");
-        fs::rename(folder.path().join("new"), &path).expect("ours");
-        file.check().expect("only a name less");
-        fs::remove_file(folder.path().join("copy")).expect("ours");
+        fs::hard_link(&path, folder.path().join("copy")).expect("folder is writable");
+        file.check().expect("only a link was added");
+        fs::write(folder.path().join("new"), "new").expect("folder is writable");
+        fs::rename(folder.path().join("new"), &path).expect("folder is writable");
+        file.check().expect("only a link was removed");
+        fs::remove_file(folder.path().join("copy")).expect("folder is writable");
         let mut page = [0; 4096];
-        file.read_at(2 * PAGE, &mut page).expect("still there");
-        file.check().expect("only a name less");
+        file.read_at(2 * PAGE, &mut page)
+            .expect("open file keeps its bytes");
+        file.check().expect("only a link was removed");
         assert_eq!(page, [7; 4096]);
     }
 }

@@ -1,8 +1,8 @@
 //! Digests of an image's files, and the image's identity.
 //!
 //! RAM is digested in pieces, so that each piece can be checked when it is read. Piece n of a
-//! block's file is its bytes from n × 16384 on; only the last piece may be shorter. The digests of
-//! a block's pieces are a file of their own:
+//! block's file starts at byte n × 16384; only the last piece may be shorter. The digests of a
+//! block's pieces are stored in a file of their own:
 //!
 //! ```text
 //!  ram-000-pc.ram.sums
@@ -10,15 +10,15 @@
 //!         | sum 0  | sum 1  | sum 2  | ...     XXH3-64 of each piece, seed 0, big-endian
 //! ```
 //!
-//! They are in memory while an image is open: 8 MiB for a guest of 16 GiB.
+//! An open image keeps them in memory: 8 MiB for a guest of 16 GiB.
 //!
-//! These files and the states of devices have a 128-bit digest in the manifest, XXH3-128, as
-//! `xxh128sum` prints it. The image's [identity](Seal::id) is the XXH3-128 of the manifest as JSON
-//! without the member `id`, without white space, and with the members of each object in order of
-//! their names. The manifest holds the other digests, so the identity covers every byte.
+//! The manifest holds a 128-bit digest (XXH3-128, as printed by `xxh128sum`) of each of these files
+//! and of the device state files. The image's [identity](Seal::id) is the XXH3-128 of the manifest as
+//! JSON without the member `id`, without white space, and with the members of each object sorted by
+//! name. The manifest contains the other digests, so the identity covers every byte.
 //!
-//! XXH3 finds accidents: a disk that returns other bytes, a file that was overwritten. It is no
-//! cryptographic hash, and does not stop somebody who makes a file to fit its digest.
+//! XXH3 detects accidents, such as a disk that returns wrong bytes or an overwritten file. It is not
+//! a cryptographic hash and does not detect files crafted to match their digest.
 
 use std::fmt;
 use std::fs::File;
@@ -35,23 +35,23 @@ use super::state_file::replace;
 use super::sums::{PIECE, Sums};
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest, RamFile};
 
-/// Bytes of RAM that a piece may have; all of one is read to check a page.
+/// Valid piece sizes in bytes; checking a page reads a whole piece.
 const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
 
-/// What the digests are made with, as the manifest says it.
+/// The digest algorithm as named in the manifest.
 pub(super) const KIND: &str = "xxh3";
 
-/// A digest of 128 bits: of a file, or an image's identity.
+/// A digest of 128 bits, of a file or of a whole image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest(u128);
 
 impl Digest {
-    /// The digest of bytes.
+    /// Digests bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(XxHash3_128::oneshot(bytes))
     }
 
-    /// The digest of a whole file.
+    /// Digests a whole file.
     fn of_file(path: &Path) -> Result<Self, Error> {
         let mut file = File::open(path).map_err(Error::io("opening", path))?;
         let mut state = XxHash3_128::new();
@@ -84,25 +84,26 @@ impl FromStr for Digest {
     }
 }
 
-/// The digests of an image, and its identity.
+/// The digests and the identity of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Seal {
-    /// The image's identity: images with the same one hold the same bytes.
+    /// The image's identity: images with equal identities have equal content.
     pub id: Digest,
-    /// Bytes of RAM in a piece.
+    /// Piece size in bytes.
     pub piece: u64,
-    /// The files with the digests of RAM, in the order of the RAM blocks.
+    /// The digest files of the RAM blocks, in block order.
     pub ram: Vec<SumsFile>,
-    /// Digest of the devices' sections.
+    /// Digest of the device sections.
     pub device_state: Digest,
-    /// Digest of the sections in front of RAM, if there are any.
+    /// Digest of the sections received before RAM, if any.
     pub early_state: Option<Digest>,
-    /// Digest of the description of the device state, if there is one.
+    /// Digest of the description, if present.
     pub description: Option<Digest>,
 }
 
 impl Seal {
-    /// The member `digests` of the manifest.
+    /// Returns the member `digests` of the manifest.
     pub(super) fn to_json(&self) -> Value {
         let blocks = self
             .ram
@@ -118,7 +119,7 @@ impl Seal {
         })
     }
 
-    /// Whether there is one digest for everything in the image.
+    /// Checks that every file of the image has exactly one digest.
     pub(super) fn check(&self, manifest: &Manifest) -> Result<(), String> {
         if !PIECES.contains(&self.piece) || !self.piece.is_power_of_two() {
             let (least, most) = (PIECES.start(), PIECES.end());
@@ -127,7 +128,7 @@ impl Seal {
             ));
         }
         if self.ram.len() != manifest.blocks.len() {
-            return Err("\"digests\": not one file for each RAM block".into());
+            return Err("\"digests\": expected one file per RAM block".into());
         }
         for (name, has, wants) in [
             (
@@ -143,7 +144,7 @@ impl Seal {
         ] {
             if has != wants {
                 return Err(format!(
-                    "\"digests\": \"{name}\" must be there if and only if its file is"
+                    "\"digests\": \"{name}\" must be present exactly if its file is"
                 ));
             }
         }
@@ -151,8 +152,9 @@ impl Seal {
     }
 }
 
-/// The file with the digests of a block's pieces.
+/// The digest file of a RAM block.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SumsFile {
     /// Its name.
     pub file: String,
@@ -160,12 +162,12 @@ pub struct SumsFile {
     pub digest: Digest,
 }
 
-/// Digests the files of a finished image, writes and syncs the files of digests, and puts the
-/// digests into the manifest. If the manifest has been sealed before, its digests of RAM still hold.
+/// Digests the files of a finished image, writes and syncs the digest files, and adds the digests to
+/// the manifest. Digests of RAM in a previously sealed manifest are reused.
 ///
 /// # Errors
 ///
-/// [`Error::Io`], and what [`BackingFile`] says of a file that changes at the same time.
+/// Fails with [`Error::Io`], or as [`BackingFile`] does for a file that changes meanwhile.
 pub(super) fn seal(folder: &Path, mut manifest: Manifest) -> Result<Manifest, Error> {
     let ram = match manifest.seal.take() {
         Some(seal) => seal.ram,
@@ -194,7 +196,7 @@ pub(super) fn seal(folder: &Path, mut manifest: Manifest) -> Result<Manifest, Er
     Ok(manifest)
 }
 
-/// Writes the file with a block's digests, in place of one that an earlier attempt left.
+/// Writes a block's digest file, replacing one from an earlier attempt.
 fn sum(folder: &Path, block: &RamFile) -> Result<SumsFile, Error> {
     let file = BackingFile::open(&folder.join(&block.file), block.len)?;
     let bytes = Sums::of(&file, PIECE)?.to_bytes();
@@ -206,13 +208,13 @@ fn sum(folder: &Path, block: &RamFile) -> Result<SumsFile, Error> {
     })
 }
 
-/// The name of the file with a block's digests.
+/// Returns the name of a block's digest file.
 fn sums_name(file: &str) -> String {
     let stem = file.strip_suffix(".raw").unwrap_or(file);
     format!("{stem}.sums")
 }
 
-/// The identity of an image with this manifest, whatever the manifest itself says it is.
+/// Returns the identity of an image with this manifest, ignoring the `id` it states.
 pub(super) fn identity(manifest: &Value) -> Digest {
     let mut text = String::new();
     match manifest {
@@ -225,7 +227,7 @@ pub(super) fn identity(manifest: &Value) -> Digest {
     Digest::of(text.as_bytes())
 }
 
-/// JSON without white space, the members of objects in order of their names.
+/// Formats JSON without white space and with object members sorted by name.
 fn canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => object(map.iter(), out),
@@ -264,7 +266,7 @@ mod tests {
 
     #[test]
     fn digests_are_those_of_other_tools() {
-        // As xxh128sum prints it.
+        // As printed by xxh128sum.
         assert_eq!(
             Digest::of(b"abc").to_string(),
             "06b05ab6733a618578af5f94892f3950"
@@ -287,7 +289,7 @@ mod tests {
         let same = br#"{"a":[1,{"x":null,"y":"\u000a"}]}"#;
         let other = br#"{"a":[1,{"x":null,"y":""}]}"#;
         let [one, same, other] = [&one[..], same, other].map(|text| {
-            let value: Value = serde_json::from_slice(text).expect("JSON");
+            let value: Value = serde_json::from_slice(text).expect("valid JSON");
             identity(&value)
         });
         assert_eq!(one, same);
@@ -298,7 +300,7 @@ mod tests {
     #[test]
     fn identity_is_the_one_that_another_program_computed() {
         let text = include_str!("../../../corpus/manifest/digests.json");
-        let manifest: Value = serde_json::from_str(text).expect("JSON");
+        let manifest: Value = serde_json::from_str(text).expect("valid JSON");
         assert_eq!(manifest["id"], identity(&manifest).to_string());
     }
 }

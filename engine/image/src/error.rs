@@ -1,4 +1,4 @@
-//! Why an image cannot be made or opened, and what to do about it.
+//! Errors of creating, opening and reading images.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -8,26 +8,27 @@ use retpath_codec::{DecodeError, NameBuf};
 use retpath_engine::blocks::BlockError;
 use retpath_engine::destination;
 
-/// Why an image cannot be made or opened.
+/// An error of creating, opening or reading an image.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
-    /// There is something of that name.
+    /// The path already exists.
     Exists {
-        /// It.
+        /// The path.
         path: PathBuf,
     },
-    /// A name that no folder can be given.
+    /// The path is not valid for an image.
     Name {
-        /// It.
+        /// The path.
         path: PathBuf,
     },
     /// A system call failed.
     Io {
-        /// What was being done, such as "writing".
+        /// The operation, such as "writing".
         doing: &'static str,
-        /// To which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// How it failed.
+        /// The system's error.
         error: io::Error,
     },
     /// The folder has no manifest.
@@ -35,74 +36,74 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// Another process writes in the folder.
+    /// Another process is writing to the folder.
     InUse {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder holds nothing that can be continued.
+    /// The folder contains no unfinished image.
     NotUnfinished {
         /// The folder.
         path: PathBuf,
     },
-    /// The manifest breaks a rule.
+    /// The manifest is invalid.
     Manifest {
-        /// It.
+        /// The manifest.
         path: PathBuf,
-        /// Which one, and where.
+        /// The violated rule and its location.
         why: String,
     },
-    /// The manifest is of a version that is not known.
+    /// The format version of the manifest is not supported.
     Version {
         /// The manifest.
         path: PathBuf,
         /// Its version.
         version: u64,
     },
-    /// A file does not fit the manifest.
+    /// A file does not match the manifest.
     File {
-        /// It.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The mismatch.
         why: String,
     },
-    /// A file is shorter than the manifest says.
+    /// A file is shorter than the manifest states.
     Truncated {
-        /// It.
+        /// The file.
         path: PathBuf,
-        /// Bytes that it has.
+        /// Its size in bytes.
         size: u64,
-        /// Bytes that it should have.
+        /// Its size in bytes according to the manifest.
         len: u64,
     },
-    /// A file is locked by a process that writes it.
+    /// A file is locked by a writing process.
     Busy {
-        /// It.
+        /// The file.
         path: PathBuf,
     },
-    /// A file was written, cut or replaced while the image was open.
+    /// A file was written, truncated or replaced while the image was open.
     Changed {
-        /// It.
+        /// The file.
         path: PathBuf,
     },
-    /// Bytes of a file are not those that the image was made with.
+    /// Bytes of a file do not match their digest.
     Damaged {
         /// The file.
         path: PathBuf,
-        /// First byte of the piece that was checked.
+        /// Offset of the piece that was verified.
         offset: u64,
-        /// Its length in bytes.
+        /// Length of the piece in bytes.
         len: u64,
     },
     /// Bytes of a file cannot be read.
     ReadAt {
         /// The file.
         path: PathBuf,
-        /// First byte that was to be read.
+        /// Offset of the read.
         offset: u64,
-        /// How many bytes were to be read.
+        /// Length of the read in bytes.
         len: u64,
-        /// Why not.
+        /// The system's error.
         error: io::Error,
     },
     /// The image has no digests.
@@ -110,40 +111,40 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A RAM block cannot be one.
+    /// A RAM block is invalid.
     Block {
-        /// It.
+        /// The block's name.
         name: NameBuf,
-        /// Why.
+        /// The violated rule.
         error: BlockError,
     },
-    /// No block has this number, or the range is not inside of it.
+    /// The block number does not exist, or the range exceeds its block.
     Range,
-    /// The stream holds what an image cannot keep.
+    /// The stream contains something that an image cannot keep.
     Unfaithful {
-        /// What it is.
+        /// Description of the content.
         what: String,
-        /// What to do about it.
+        /// How to avoid it.
         advice: &'static str,
     },
-    /// The stream is malformed or cut short.
+    /// The stream is malformed or truncated.
     Stream(DecodeError),
-    /// The stream breaks the rules of a migration.
+    /// The stream violates the rules of a migration.
     Migration(destination::Error),
-    /// The stream ends where no machine is complete.
+    /// The stream ends before the machine is complete.
     CutShort {
         /// What is missing.
         why: &'static str,
     },
-    /// Nothing proves that the stream is whole.
+    /// The stream may be truncated, because it does not mark its end.
     ///
-    /// Machine types up to 2.3 close no section with a footer, and those up to
-    /// 2.2 send no description: a stream that was cut behind any zero byte of
-    /// its device state looks like a whole one.
+    /// Machine types up to 2.3 end no section with a footer, and those up to 2.2 send no
+    /// description: a stream truncated after any zero byte of its device state looks
+    /// complete.
     UnprovenEnd,
     /// The stream cannot be read.
     Read(io::Error),
-    /// It was stopped from outside.
+    /// The progress callback stopped the operation.
     Stopped,
 }
 
@@ -175,14 +176,14 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Self::Name { path } => {
-                write!(f, "{} is no name that an image can have", path.display())
+                write!(f, "{} is not a valid image name", path.display())
             }
             Self::Io { doing, path, error } => {
                 write!(f, "{doing} {}: {error}", path.display())?;
                 match error.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str(
-                        "; an image needs as much room as the guest has memory that is not zero",
-                    ),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                        f.write_str("; an image needs disk space for all nonzero guest memory")
+                    }
                     io::ErrorKind::FileTooLarge => f.write_str(
                         "; a file of the image passes the limit of `ulimit -f` or of the file \
                          system: raise it, or choose another file system",
@@ -196,7 +197,7 @@ impl fmt::Display for Error {
             }
             Self::NoManifest { path } => write!(
                 f,
-                "{} is no image: it has no {}",
+                "{} is not an image: it has no {}",
                 path.display(),
                 super::MANIFEST
             ),
@@ -234,8 +235,8 @@ impl fmt::Display for Error {
             ),
             Self::Damaged { path, offset, len } => write!(
                 f,
-                "{}: the {len} bytes at offset {offset:#x} are not those that the image was made \
-                 with: their digest differs",
+                "{}: the {len} bytes at offset {offset:#x} do not match their digest: the file is \
+                 damaged or was changed",
                 path.display()
             ),
             Self::ReadAt {
@@ -250,12 +251,12 @@ impl fmt::Display for Error {
             ),
             Self::NoDigests { path } => write!(
                 f,
-                "{} has no digests, because an earlier version of this program made it: nothing \
-                 tells whether its files are as they were",
+                "{} has no digests, because an earlier version of this program created it: its \
+                 files cannot be verified",
                 path.display()
             ),
             Self::Block { name, error } => write!(f, "RAM block {name}: {error}"),
-            Self::Range => f.write_str("a range outside of every RAM block"),
+            Self::Range => f.write_str("range outside of the RAM blocks"),
             Self::Unfaithful { what, advice } => {
                 write!(f, "an image cannot keep {what}: {advice}")
             }

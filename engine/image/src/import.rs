@@ -1,9 +1,9 @@
-//! Makes an image of a saved stream, such as `migrate "exec:cat >FILE"` leaves.
+//! Creates an image from a saved stream, such as `migrate "exec:cat >FILE"` writes.
 //!
-//! The stream goes through the destination core, which checks it as it would
-//! check a live migration's; the memory that it places pages in is the image's
-//! files. So a recorded postcopy stream is imported, too. Memory use does not
-//! grow with the stream, but for three bits for each page.
+//! The destination core checks the stream like that of a live migration; it places pages
+//! in the image's files instead of memory. Recorded postcopy streams can therefore be
+//! imported, too. Memory use does not grow with the stream, except for three bits per
+//! page.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,41 +15,67 @@ use super::{Error, Finished, Manifest, Recorder, Writer};
 use retpath_engine::Channel;
 use retpath_engine::destination::{self, Action, Content, Destination, Ending};
 
-/// Bytes that are read at once.
+/// Read size in bytes.
 const READ: usize = 1 << 20;
 
-/// What the stream does not say, and what this reader allows.
+/// Settings that the stream does not carry, and limits of the import.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ImportOptions {
-    /// For the core, such as page sizes of blocks.
+    /// Settings of the destination core, such as page sizes of blocks.
     pub core: destination::Config,
-    /// For the decoder: the same page sizes.
+    /// Settings of the decoder; page sizes must match those of `core`.
     pub stream: forward::Options,
     /// Whether to accept a stream that does not mark its end; see
     /// [`Error::UnprovenEnd`]. The manifest records it.
     pub accept_unproven_end: bool,
 }
 
-/// What came of it.
+impl ImportOptions {
+    /// Sets the configuration of the destination core.
+    #[must_use]
+    pub fn core(mut self, core: destination::Config) -> Self {
+        self.core = core;
+        self
+    }
+
+    /// Sets the decoder's options.
+    #[must_use]
+    pub fn stream(mut self, stream: forward::Options) -> Self {
+        self.stream = stream;
+        self
+    }
+
+    /// Sets whether to accept a stream that does not mark its end.
+    #[must_use]
+    pub fn accept_unproven_end(mut self, accept: bool) -> Self {
+        self.accept_unproven_end = accept;
+        self
+    }
+}
+
+/// The result of an import.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Imported {
-    /// What is in the image now.
+    /// The image's manifest.
     pub manifest: Manifest,
     /// Where the image is.
     pub finished: Finished,
-    /// Bytes of the stream.
+    /// Length of the stream in bytes.
     pub bytes: u64,
     /// How the stream ended.
     pub ending: Ending,
 }
 
-/// Reads a stream to its end and makes the image `out` of it. `progress` is told
-/// how many bytes have been read; it ends the import by giving `false`.
+/// Reads a stream to its end and creates the image `out` from it.
+///
+/// Calls `progress` with the number of bytes read; returning `false` stops the import.
 ///
 /// # Errors
 ///
-/// See [`Error`]; nothing of the image is left. An image that is whole, but
-/// cannot have its name, is no error: see [`Imported::finished`].
+/// See [`Error`]; nothing of the image is left then. A complete image that cannot be given
+/// its name is not an error: see [`Imported::finished`].
 pub fn import(
     stream: &mut dyn Read,
     out: &Path,
@@ -85,7 +111,7 @@ struct Importing {
 }
 
 impl Importing {
-    /// Decodes what is there; says how many more bytes are needed.
+    /// Decodes all complete items and returns how many more bytes are needed.
     fn decode(&mut self, input: &mut Input) -> Result<usize, Error> {
         loop {
             match self.decoder.next(input.unread())? {
@@ -122,7 +148,7 @@ impl Importing {
         self.act()
     }
 
-    /// Carries the core's wishes out.
+    /// Carries out the core's actions.
     fn act(&mut self) -> Result<(), Error> {
         while let Some(action) = self.core.poll() {
             match action {
@@ -139,23 +165,23 @@ impl Importing {
                 Action::Listen | Action::Run => {}
             }
         }
-        // Nobody is there to read answers.
+        // A saved stream has no peer that could read replies.
         self.core.outbox().clear();
         Ok(())
     }
 
-    /// The stream has ended.
+    /// Finishes the import at the end of the stream.
     fn end(mut self, input: &mut Input) -> Result<Imported, Error> {
         self.decoder.close();
         self.decode(input)?;
         self.decoder.finish(input.unread())?;
         if !self.decoder.has_ended() {
-            // It came as device state, for want of footers.
+            // Without footers, EOF was decoded as device state.
             self.take(Event::Eof)?;
         }
         let Some(ending) = self.ending else {
             return Err(Error::CutShort {
-                why: "it ends before the migration does",
+                why: "it ends before the migration is complete",
             });
         };
         let manifest = self.writer.seal(self.recorder.facts())?;
@@ -168,7 +194,7 @@ impl Importing {
     }
 }
 
-/// What has been read and is not decoded yet.
+/// Bytes read but not yet decoded.
 struct Input {
     bytes: Vec<u8>,
     start: usize,
@@ -192,7 +218,7 @@ impl Input {
         self.start = self.start.saturating_add(size).min(self.end);
     }
 
-    /// Reads until `need` more bytes are there; `false` at the end.
+    /// Reads until `need` more bytes are available; returns `false` at the end.
     fn fill(&mut self, stream: &mut dyn Read, need: usize) -> Result<bool, Error> {
         self.bytes.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);

@@ -1,4 +1,4 @@
-//! `manifest.json`: what an image consists of.
+//! The manifest, `manifest.json`: the contents of an image.
 //!
 //! ```json
 //! {
@@ -22,14 +22,13 @@
 //! }
 //! ```
 //!
-//! Lengths are in bytes. A name that is not UTF-8 is `{"hex": "..."}`. The
-//! machine type is null if the stream did not say it, as with machine types up
-//! to 2.3; the lengths of states are those of their files, 0 or null for one
-//! that is not there. `"end": "unproven"` marks a stream that was accepted although
-//! nothing proves that it was complete. `id` and `digests` are described
-//! in [`digest`](super::digest); images of earlier versions of this program have
-//! neither. Members that are not known are ignored, so a later version may add
-//! some.
+//! Lengths are in bytes. A name that is not UTF-8 is written as `{"hex": "..."}`. The
+//! machine type is null if the stream did not carry it, as with machine types up to 2.3.
+//! The lengths of states are those of their files, 0 or null for an absent file.
+//! `"end": "unproven"` marks a stream that was accepted although it may have been
+//! truncated. [`digest`](super::digest) describes `id` and `digests`, which images of
+//! earlier versions of this program lack. Unknown members are ignored, so that a later
+//! version may add some.
 
 use std::path::Path;
 
@@ -41,51 +40,53 @@ use super::{Error, VERSION};
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
 
-/// What says that a file is a manifest.
+/// The member `format`, which identifies a manifest.
 const FORMAT: &str = "retpath-image";
 
-/// What `"end"` says of a stream that may have been cut.
+/// The member `end` of a stream that may have been truncated.
 const UNPROVEN: &str = "unproven";
 
 /// A guest's UUID.
 pub type Uuid = [u8; 16];
 
-/// What an image consists of.
+/// The contents of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Manifest {
-    /// The machine type's resolved name, if the stream said it. QEMU's names
-    /// are text, but nothing makes them be.
+    /// The resolved name of the machine type, if the stream carried it. It is usually text,
+    /// but need not be UTF-8.
     pub machine: Option<Vec<u8>>,
     /// Target page size in bytes.
     pub target_page: u64,
-    /// Whether the target page size stood in the configuration.
+    /// Whether the configuration section carried the target page size.
     pub says_target_page: bool,
-    /// The guest's UUID, if the stream said it.
+    /// The guest's UUID, if the stream carried it.
     pub uuid: Option<Uuid>,
-    /// The RAM blocks, in the stream's order.
+    /// The RAM blocks in stream order.
     pub blocks: Vec<RamFile>,
-    /// Bytes of device state.
+    /// Length of the device state in bytes.
     pub device_state: u64,
-    /// Bytes of device state in front of the first page.
+    /// Length of the device state received before the first page, in bytes.
     pub early_state: u64,
-    /// Bytes of the description, if there is one.
+    /// Length of the description in bytes, if present.
     pub description: Option<u64>,
-    /// Whether nothing proves that the stream was whole: see
+    /// Whether the stream may have been truncated: see
     /// [`Error::UnprovenEnd`].
     pub unproven_end: bool,
-    /// What the source did.
+    /// Facts about the source.
     pub source: Seen,
-    /// Digests of the files, and the image's identity; none if the image was
-    /// made before there were any.
+    /// Digests of the files and the image's identity; `None` for images of versions without
+    /// digests.
     pub seal: Option<Seal>,
 }
 
 /// A RAM block and its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RamFile {
     /// The block's name.
     pub name: NameBuf,
-    /// Its length in bytes, and that of the file.
+    /// Length of the block and of its file, in bytes.
     pub len: u64,
     /// Its host page size in bytes.
     pub page: u64,
@@ -93,30 +94,31 @@ pub struct RamFile {
     pub file: String,
 }
 
-/// What was seen of the source: what it can do, and how it speaks.
+/// Facts about the source: its capabilities and its variant of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Seen {
     /// Number of the `ram` section.
     pub ram_section: u32,
-    /// Whether footers close the sections: all machine types but those up to
+    /// Whether footers end the sections, as for machine types after
     /// 2.3.
     pub footers: bool,
     /// Whether a return path was opened.
     pub return_path: bool,
-    /// Whether POSTCOPY_ADVISE came: the capability `postcopy-ram` was on.
+    /// Whether POSTCOPY_ADVISE was received: the capability `postcopy-ram` was on.
     pub postcopy: bool,
     /// Whether the migration ended after a switch.
     pub switched: bool,
-    /// Whether urgent pages came on a channel of their own.
+    /// Whether urgent pages arrived on a preempt channel.
     pub preempt: bool,
-    /// Whether SWITCHOVER_START came: QEMU 10.0 and machine types of 10.0.
+    /// Whether SWITCHOVER_START was received: QEMU and machine types from 10.0 on.
     pub switchover_start: bool,
     /// Whether PING 0x42 came: QEMU 10.2.
     pub asks_loaded: bool,
 }
 
 impl Manifest {
-    /// The text of the file.
+    /// Returns the manifest as JSON.
     pub fn to_json(&self) -> Value {
         let blocks = self.blocks.iter().map(|block| {
             json!({
@@ -159,19 +161,19 @@ impl Manifest {
         all
     }
 
-    /// Reads the text of the file at `path`, which is for messages.
+    /// Parses a manifest; `path` appears in messages.
     ///
     /// # Errors
     ///
-    /// [`Error::Manifest`] and [`Error::Version`]. What the text says about
-    /// files is not compared with them.
+    /// Fails with [`Error::Manifest`] or [`Error::Version`]. The files are not compared with the
+    /// manifest.
     pub fn parse(text: &[u8], path: &Path) -> Result<Self, Error> {
         let wrong = |why: String| Error::Manifest {
             path: path.to_owned(),
             why,
         };
         let value: Value =
-            serde_json::from_slice(text).map_err(|error| wrong(format!("no JSON: {error}")))?;
+            serde_json::from_slice(text).map_err(|error| wrong(format!("not JSON: {error}")))?;
         let all = Members::of(&value, "the manifest").map_err(wrong)?;
         if all.text("format").ok() != Some(FORMAT) {
             return Err(wrong(format!("\"format\" is not \"{FORMAT}\"")));
@@ -190,7 +192,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The RAM blocks, if they can be ones. `path` is the manifest's, for
+    /// Returns the RAM blocks after validating them. `path` is the manifest's path, for
     /// messages.
     pub(super) fn checked_blocks(&self, path: &Path) -> Result<Blocks, Error> {
         let wrong = |why: String| Error::Manifest {
@@ -211,7 +213,7 @@ impl Manifest {
         Ok(blocks)
     }
 
-    /// What the text itself must not say.
+    /// Checks rules that concern the manifest alone.
     fn check(&self) -> Result<(), String> {
         if self.blocks.is_empty() {
             return Err("\"blocks\" is empty: a machine has RAM".into());
@@ -235,14 +237,14 @@ impl Manifest {
             .fold(0, |sum: u64, block| sum.saturating_add(block.len));
         if total > DEFAULT_MAX_RAM {
             return Err(format!(
-                "{total} bytes of RAM, but {DEFAULT_MAX_RAM} is the limit"
+                "{total} bytes of RAM exceed the limit of {DEFAULT_MAX_RAM}"
             ));
         }
         Ok(())
     }
 }
 
-/// An object, and what it is called.
+/// A JSON object with its description for messages.
 struct Members<'a> {
     map: &'a Map<String, Value>,
     what: String,
@@ -253,7 +255,7 @@ impl<'a> Members<'a> {
         let what = what.into();
         match value {
             Value::Object(map) => Ok(Self { map, what }),
-            _ => Err(format!("{what} is no object")),
+            _ => Err(format!("{what} is not an object")),
         }
     }
 
@@ -282,7 +284,7 @@ impl<'a> Members<'a> {
         self.wants(name, "a string or {\"hex\": ...}", bytes)
     }
 
-    /// `None` for null and for what is not there.
+    /// Returns `None` for null and for an absent member.
     fn maybe<T>(
         &self,
         name: &str,
@@ -355,7 +357,7 @@ impl<'a> Members<'a> {
     fn unproven_end(&self) -> Result<bool, String> {
         let end = self.member("end").as_str();
         let unproven = end.filter(|end| *end == UNPROVEN).map(|_| true);
-        self.wants("end", "\"unproven\" if it is there", unproven)
+        self.wants("end", "\"unproven\" if present", unproven)
     }
 
     fn ram_file(&self) -> Result<RamFile, String> {
@@ -395,8 +397,8 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Whether a name stays in its folder, is no other part of an image, and can be
-/// shown in a message.
+/// Whether a name stays in its folder, differs from the image's other files, and is
+/// printable.
 fn is_plain(file: &str) -> bool {
     let other = [
         super::MANIFEST,

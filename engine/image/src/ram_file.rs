@@ -1,4 +1,4 @@
-//! The file of a RAM block: sparse, with holes for zeros.
+//! The sparse file of a RAM block, with holes for zeros.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -16,28 +16,28 @@ use retpath_engine::blocks::{Block, BlockId};
 use retpath_engine::protocol::wide;
 use retpath_engine::zero::is_zero;
 
-/// What zeros are judged and holes are made by, in bytes: what file systems
-/// allocate.
+/// Unit of zero detection and of holes, in bytes: the usual allocation unit of file
+/// systems.
 const PIECE: usize = 4096;
 
 /// A block's file.
 #[derive(Debug)]
 pub(super) struct RamData {
-    /// Its name in the folder.
+    /// The file's name in the folder.
     pub(super) name: String,
     path: PathBuf,
     file: File,
-    /// Which pieces may be something else than holes.
+    /// Pieces that may not be holes.
     written: Bits,
 }
 
 impl RamData {
-    /// A file for a block that is all zeros.
+    /// Creates the file of a block filled with zeros.
     pub(super) fn new(folder: &Path, id: BlockId, block: &Block) -> Result<Self, Error> {
         let name = file_name(id, block.name.name().as_bytes());
         let path = folder.join(&name);
         let file = create(&path)?;
-        // File systems without locks are no reason to refuse: it is a courtesy.
+        // The lock is advisory: accept file systems without locks.
         let _ = file.try_lock();
         file.set_len(block.len)
             .map_err(Error::io("making room in", &path))?;
@@ -49,11 +49,11 @@ impl RamData {
         })
     }
 
-    /// The file that another process has left of a block.
+    /// Opens the file that another process left for a block.
     pub(super) fn open(folder: &Path, block: &RamFile) -> Result<Self, Error> {
         let path = folder.join(&block.file);
         let file = open_as(&path, OFlags::RDWR)?;
-        // File systems without locks are no reason to refuse: it is a courtesy.
+        // The lock is advisory: accept file systems without locks.
         let _ = file.try_lock();
         file.set_len(block.len)
             .map_err(Error::io("making room in", &path))?;
@@ -70,7 +70,7 @@ impl RamData {
         self.file.sync_all().map_err(failed)
     }
 
-    /// Writes pieces that are not zero, in rows, and clears the others.
+    /// Writes runs of nonzero pieces and punches holes for the others.
     pub(super) fn write(&mut self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let zero = is_zero(first_piece(offset, bytes));
@@ -99,7 +99,7 @@ impl RamData {
         Ok(())
     }
 
-    /// Makes a hole, unless it is one.
+    /// Punches a hole, unless the range is one.
     pub(super) fn zero(&mut self, offset: u64, len: u64) -> Result<(), Error> {
         let (first, count) = pieces(offset, len);
         if self.written.count_range(first, count) == 0 {
@@ -109,7 +109,7 @@ impl RamData {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&self.file, hole, offset, len) {
             Ok(()) => {}
-            // A file system without holes: zeros take their room.
+            // The file system has no holes: write zeros.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 let zeros = [0; PIECE];
                 let end = offset + len;
@@ -125,7 +125,7 @@ impl RamData {
             }
             Err(errno) => return Err(Error::io("making a hole in", &self.path)(errno.into())),
         }
-        // Those at the ends may hold something else, too.
+        // Pieces at the ends may also hold other data.
         if offset.is_multiple_of(piece) && len.is_multiple_of(piece) {
             self.written.clear_range(first, count);
         }
@@ -133,30 +133,30 @@ impl RamData {
     }
 }
 
-/// What of `bytes` lies in the same piece as their first one.
+/// Returns the part of `bytes` in the same piece as their first byte.
 fn first_piece(offset: u64, bytes: &[u8]) -> &[u8] {
     let inside = usize::try_from(offset % wide(PIECE)).unwrap_or(0);
     &bytes[..bytes.len().min(PIECE - inside)]
 }
 
-/// The pieces that a range touches: the first one, and how many.
+/// Returns the first piece that a range overlaps, and the number of pieces.
 fn pieces(offset: u64, len: u64) -> (u64, u64) {
     let piece = wide(PIECE);
     let first = offset / piece;
     (first, (offset + len).div_ceil(piece) - first)
 }
 
-/// A new file, to be read and written.
+/// Creates a new file for reading and writing.
 pub(super) fn create(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
     options.open(path).map_err(Error::io("making", path))
 }
 
-/// The name of a block's file: its number, which no other has, and what of its
-/// name every file system takes.
+/// Returns the name of a block's file: its unique number, and those characters of the
+/// block name that every file system accepts.
 fn file_name(id: BlockId, name: &[u8]) -> String {
-    /// Characters of the block's name; it may have 255.
+    /// Maximum number of characters of the block name, which may have 255.
     const MOST: usize = 100;
     let plain = |byte: &u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => char::from(*byte),

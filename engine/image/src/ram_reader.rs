@@ -1,14 +1,14 @@
-//! A block's RAM in an open image; bytes are compared with their digests before use.
+//! Reads a block's RAM from an open image and verifies it.
 //!
 //! ```text
 //!  pieces     |      0      |      1      |      2      |      3      |
-//!  asked for            |———————————————————————————————————|
+//!  requested            |———————————————————————————————————|
 //!  read                 part      whole         whole   part
 //! ```
 //!
-//! Pieces that are wanted whole are read into the caller's buffer at once and checked there; of the
-//! pieces at the ends, all is read and checked, and the part is copied. Those are kept for a while,
-//! because the rest of such a piece is usually wanted next.
+//! Pieces requested as a whole are read directly into the caller's buffer and verified there. The
+//! pieces at the ends are read and verified completely, and the requested part is copied. They are
+//! cached, because the rest of such a piece is usually requested next.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,18 +20,18 @@ use super::backing_file::BackingFile;
 use super::sums::Sums;
 use retpath_engine::protocol::wide;
 
-/// Most pieces of a block that are kept: some for each QEMU that is served.
+/// Maximum number of cached pieces per block: several for each QEMU being served.
 const KEPT: usize = 8;
 
-/// The file of a RAM block that is being served.
+/// The file of a RAM block being served.
 #[derive(Debug)]
 pub(super) struct RamReader {
     file: BackingFile,
-    /// What the bytes are checked against, if they are.
+    /// Digests to verify against, unless verification is off.
     sums: Option<Sums>,
-    /// The hole that was found last: neighbours are asked for one after the other.
+    /// The hole found last; requests are usually sequential.
     hole: Mutex<Range<u64>>,
-    /// Pieces that have been checked, the oldest first.
+    /// Verified pieces, oldest first.
     kept: Mutex<VecDeque<Piece>>,
 }
 
@@ -46,7 +46,7 @@ impl RamReader {
     ///
     /// # Errors
     ///
-    /// As [`BackingFile::open`] and [`BackingFile::lock`].
+    /// Fails as [`BackingFile::open`] and [`BackingFile::lock`] do.
     pub(super) fn open(path: &Path, len: u64, sums: Option<Sums>) -> Result<Self, Error> {
         let file = BackingFile::open(path, len)?;
         file.lock()?;
@@ -63,12 +63,12 @@ impl RamReader {
         self.file.stored()
     }
 
-    /// Copies bytes to `out`, after they have been checked.
+    /// Reads and verifies bytes into `out`.
     ///
     /// # Errors
     ///
-    /// [`Error::Range`]; the file was changed or cannot be read, or its bytes are not those that
-    /// were digested. The contents of `out` are unspecified then.
+    /// Fails with [`Error::Range`], if the file was changed or cannot be read, or if its bytes do not
+    /// match their digests. The content of `out` is then unspecified.
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(wide(out.len()));
         let end = end.filter(|&end| end <= self.file.len());
@@ -82,7 +82,7 @@ impl RamReader {
             let piece = bounds(sums, self.file.len(), at);
             let is_whole = at == piece.start && piece.end <= end;
             let until = match is_whole {
-                // The last piece is whole where the block ends.
+                // The last piece is whole if the request reaches the end of the block.
                 true if end == self.file.len() => end,
                 true => end / sums.piece * sums.piece,
                 false => piece.end.min(end),
@@ -101,7 +101,7 @@ impl RamReader {
     /// Reads whole pieces.
     fn read_whole(&self, sums: &Sums, at: u64, out: &mut [u8]) -> Result<(), Error> {
         self.file.read_at(at, out)?;
-        // First, because it says more: bytes of a file that is being changed are wrong, too.
+        // Check for changes first: that error explains mismatching bytes better.
         self.file.check()?;
         match sums.wrong(at, out).next() {
             None => Ok(()),
@@ -109,7 +109,7 @@ impl RamReader {
         }
     }
 
-    /// Reads a part of the piece within `bounds`.
+    /// Reads a part of the piece at `bounds`.
     fn read_part(
         &self,
         sums: &Sums,
@@ -141,12 +141,12 @@ impl RamReader {
         Ok(())
     }
 
-    /// Whether bytes lie in a hole of the file, and so are zero without being read: reading holes
-    /// would fill the page cache. `false` if any piece that holds them is not all hole.
+    /// Whether a range lies in a hole of the file and is zero without being read: reading holes would
+    /// fill the page cache. Returns `false` unless all pieces that overlap the range are holes.
     ///
     /// # Errors
     ///
-    /// The file was changed; or it has a hole where the image had bytes.
+    /// Fails if the file was changed, or has a hole where the image had nonzero bytes.
     pub(super) fn is_hole(&self, offset: u64, len: u64) -> Result<bool, Error> {
         let file_len = self.file.len();
         let end = offset.checked_add(len).filter(|&end| end <= file_len);
@@ -191,7 +191,7 @@ impl RamReader {
     }
 }
 
-/// Where the piece that holds `offset` begins and ends, in a block of `len` bytes.
+/// Returns the range of the piece that contains `offset`, in a block of `len` bytes.
 fn bounds(sums: &Sums, len: u64, offset: u64) -> Range<u64> {
     let start = offset / sums.piece * sums.piece;
     start..start.saturating_add(sums.piece).min(len)

@@ -1,12 +1,10 @@
-//! Opens an image.
+//! Opens an image for reading.
 //!
-//! Everything that the manifest says is compared with what is there before
-//! anything is served. The states of devices are read and compared with their
-//! digests at once; RAM is read when it is served, so that an image larger than
-//! memory can be served, and each piece is compared with its digest then.
+//! Opening compares everything the manifest states with the files. Device state is
+//! read and verified at once. RAM is read on demand, so that images larger than memory
+//! can be served, and each piece is verified when it is read.
 //!
-//! Nothing of an image is changed. Its files stay locked, shared, while it is
-//! open.
+//! Reading never modifies an image. Its files carry the shared lock while it is open.
 
 use std::fs;
 use std::io::{self, Read};
@@ -22,13 +20,13 @@ use retpath_engine::blocks::{BlockId, Blocks};
 use retpath_engine::source::PageSource;
 use retpath_engine::virtio_mem::{Devices, Unplugged};
 
-/// Largest manifest, in bytes: room for the most RAM blocks that there can be.
+/// Maximum manifest size in bytes, enough for the maximum number of RAM blocks.
 const MAX_MANIFEST: u64 = 16 << 20;
 
-/// Largest device state, and largest description, in bytes.
+/// Maximum size of the device state and of the description, in bytes.
 const MAX_STATE: u64 = 4 << 30;
 
-/// An image that is open.
+/// An open image.
 #[derive(Debug)]
 pub struct Image {
     path: PathBuf,
@@ -45,19 +43,20 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// It is no image, it is one of another version, or its files are not what
-    /// its manifest says.
+    /// Fails if the folder is not an image, has another format version, or if its files
+    /// do not match the manifest.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::open_with(path, true)
     }
 
-    /// The same, but RAM is not compared with its digests when it is read. For an
-    /// image that [`verify()`](super::verify()) has just checked, and that cannot have
-    /// changed since.
+    /// Opens the image without verifying RAM when it is read.
+    ///
+    /// Use this for an image that [`verify()`](super::verify()) has just checked and that
+    /// cannot have changed since.
     ///
     /// # Errors
     ///
-    /// As [`Image::open`].
+    /// Fails as [`Image::open`] does.
     pub fn open_unverified(path: &Path) -> Result<Self, Error> {
         Self::open_with(path, false)
     }
@@ -85,51 +84,51 @@ impl Image {
         })
     }
 
-    /// The folder.
+    /// Returns the image's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The image's identity, unless it was made before there was one.
+    /// Returns the image's identity; `None` for images created without one.
     pub fn id(&self) -> Option<Digest> {
         self.manifest.seal.as_ref().map(|seal| seal.id)
     }
 
-    /// What the manifest says.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The RAM blocks, numbered as for [`PageSource`].
+    /// Returns the RAM blocks; their indices are the block numbers of [`PageSource`].
     pub fn blocks(&self) -> &Blocks {
         &self.blocks
     }
 
-    /// The devices' sections as they stood in the stream, with their heads and
+    /// Returns the device sections as encoded in the stream, with headers and
     /// footers.
     pub fn device_state(&self) -> &[u8] {
         &self.device_state
     }
 
-    /// The sections that stood in front of the first page.
+    /// Returns the device sections received before the first page.
     pub fn early_state(&self) -> &[u8] {
         &self.early_state
     }
 
-    /// The description of the device state, JSON, if there is one.
+    /// Returns the description of the device state in JSON, if present.
     pub fn description(&self) -> Option<&[u8]> {
         self.description.as_deref()
     }
 
-    /// Memory of virtio-mem devices that is not plugged, as the devices' states
-    /// say. It reads as zeros, and is nothing to serve.
+    /// Returns the unplugged memory of virtio-mem devices, according to their state. It
+    /// reads as zeros and is not served.
     pub fn unplugged(&self) -> Vec<Unplugged> {
         let states = [self.early_state(), self.device_state()];
         let devices = Devices::in_sections(u64::MAX, &states);
         devices.unplugged(&self.blocks).collect()
     }
 
-    /// Bytes of a block that are in its file, those of holes not counted.
+    /// Returns the number of bytes allocated for a block, without holes.
     pub fn stored(&self, block: BlockId) -> u64 {
         self.ram.get(block).map_or(0, RamReader::stored)
     }
@@ -147,7 +146,7 @@ impl PageSource for Image {
     }
 }
 
-/// Reads the manifest, and compares the image's identity with it.
+/// Reads the manifest and verifies the image's identity.
 pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
     let about = fs::metadata(folder).map_err(Error::io("opening", folder))?;
     let path = folder.join(MANIFEST);
@@ -155,7 +154,7 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
         _ if !about.is_dir() => true,
         Ok(_) => false,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        // It may exist, for example in a folder of another user that cannot be searched.
+        // The file may exist, for example in a folder that this user may not search.
         Err(error) => return Err(Error::io("opening", &path)(error)),
     };
     if missing {
@@ -182,15 +181,15 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
         let (id, found) = (seal.id, identity(&value));
         if id != found {
             return Err(wrong(format!(
-                "the image's id is {id}, but what the manifest says makes {found}: it has been \
-                 changed"
+                "the image's id is {id}, but the manifest's content has the id {found}: it has \
+                 been changed"
             )));
         }
     }
     Ok(manifest)
 }
 
-/// Reads the digests of a block's pieces; none if the image has none.
+/// Reads the digests of a block's pieces; `None` if the image has no digests.
 pub(super) fn read_sums(
     folder: &Path,
     manifest: &Manifest,
@@ -208,12 +207,12 @@ pub(super) fn read_sums(
         .map(Some)
         .ok_or_else(|| {
             let path = folder.join(&sums.file);
-            let why = "not one digest for each piece".into();
+            let why = "expected one digest per piece".into();
             Error::File { path, why }
         })
 }
 
-/// Reads one of the files with states; none if the image has no such file.
+/// Reads one of the state files; `None` if the image does not have it.
 pub(super) fn read_state(
     folder: &Path,
     manifest: &Manifest,
@@ -236,13 +235,13 @@ pub(super) fn read_state(
     };
     if len > MAX_STATE {
         let path = folder.join(name);
-        let why = format!("{len} bytes are too many for the state of devices");
+        let why = format!("{len} bytes exceed the limit for device state");
         return Err(Error::File { path, why });
     }
     read_whole(folder, name, len, digest).map(Some)
 }
 
-/// Reads a whole file, and compares it with its length and its digest.
+/// Reads a whole file and verifies its length and digest.
 fn read_whole(
     folder: &Path,
     name: &str,

@@ -1,10 +1,9 @@
-//! What an image keeps of a stream besides RAM.
+//! Extracts what an image keeps of a stream besides RAM.
 //!
-//! The same for a live migration and for a saved one: the [`Recorder`] is shown
-//! every event of the main channel but pages, learns from it what the manifest
-//! says of the source, and puts sections of device state, as they stand in the
-//! stream, into the [`Writer`]. What an image could not keep is refused as soon
-//! as it shows.
+//! Live migrations and saved streams use the same [`Recorder`]. It receives every
+//! event of the main channel except pages, collects the manifest's facts about the
+//! source, and passes device sections, as encoded in the stream, to the [`Writer`].
+//! It refuses content that an image cannot keep as soon as it appears.
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
@@ -16,35 +15,35 @@ use super::manifest::{Manifest, Seen};
 use super::{Error, Writer};
 use retpath_engine::destination::Tail;
 
-/// Most bytes of a description of which the name is shown in a message.
+/// Maximum length of a description whose name appears in a message.
 const SHOWN: usize = 64;
 
-/// Follows a stream.
+/// Follows a stream and collects what the manifest records of it.
 #[derive(Debug, Default)]
 pub struct Recorder {
     machine: Option<Vec<u8>>,
     uuid: Option<[u8; 16]>,
     says_target_page: bool,
     seen: Seen,
-    /// Whether the devices' sections follow: RAM has ended, or the package has begun.
+    /// Whether device sections follow, because RAM has ended or the package has begun.
     devices: bool,
-    /// Whether what comes belongs to a device's section.
+    /// Whether the current section is a device's.
     device: bool,
-    /// Whether the description has begun, and how much of it is to come.
+    /// Number of bytes left of the description, once it has begun.
     description: Option<u64>,
     accept_unproven_end: bool,
-    /// Whether such an end was accepted.
+    /// Whether an unproven end was accepted.
     unproven_end: bool,
     scratch: Vec<u8>,
 }
 
 impl Recorder {
-    /// Nothing has come yet.
+    /// Creates a recorder at the start of a stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Continues after the switch to postcopy from the facts of another recorder.
+    /// Continues with the facts of another recorder after the switch to postcopy.
     pub fn resumed(facts: &Manifest) -> Self {
         Self {
             machine: facts.machine.clone(),
@@ -56,20 +55,20 @@ impl Recorder {
         }
     }
 
-    /// Whether to accept a stream that does not mark its end; the manifest records it.
-    /// Off by default.
+    /// Whether to accept a stream that does not mark its end; the manifest records this. The
+    /// default is `false`.
     #[must_use]
     pub fn accept_unproven_end(mut self, accept: bool) -> Self {
         self.accept_unproven_end = accept;
         self
     }
 
-    /// Takes the next event.
+    /// Processes the next event.
     ///
     /// # Errors
     ///
-    /// [`Error::Unfaithful`], [`Error::CutShort`] and [`Error::UnprovenEnd`] at
-    /// the end of a stream without footers, and [`Error::Io`] of the writer.
+    /// Fails with [`Error::Unfaithful`], with [`Error::CutShort`] or [`Error::UnprovenEnd`] at
+    /// the end of a stream without footers, and with [`Error::Io`] of the writer.
     pub fn event(&mut self, event: &Event<'_>, writer: &mut Writer) -> Result<(), Error> {
         match event {
             Event::Configuration { machine } => self.machine = Some(machine.to_vec()),
@@ -113,18 +112,18 @@ impl Recorder {
         Ok(())
     }
 
-    /// Keeps an event as it stands in the stream. Early sections stand in front of
-    /// RAM (QEMU 11.1) or behind its list of blocks (10.0); a destination takes them
-    /// at either place.
+    /// Stores an event as encoded in the stream. Early sections precede RAM (QEMU 11.1)
+    /// or follow its list of blocks (10.0); a destination accepts them at either
+    /// position.
     fn keep(&mut self, event: &Event<'_>, writer: &mut Writer) -> Result<(), Error> {
         let bytes = match event {
-            // Not copied: these are most bytes.
+            // Avoid a copy: most bytes are device state.
             Event::DeviceState { bytes, .. } => bytes,
             event => {
                 self.scratch.clear();
                 event
                     .encode(&[], &mut self.scratch)
-                    .expect("what a decoder gave can be written, and names no block");
+                    .expect("a decoded event is encodable and names no block");
                 &self.scratch[..]
             }
         };
@@ -169,12 +168,13 @@ impl Recorder {
         }
     }
 
-    /// What the end of the device state looks like so far, where no footer shows
-    /// it: for a source that waits for an answer before it closes.
+    /// Classifies the end of the device state received so far, if no footer marks it.
+    ///
+    /// This serves a source that waits for an answer before it closes the stream.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]: the writer's file cannot be read.
+    /// [`Error::Io`] if the writer's file cannot be read.
     pub fn tail(&self, writer: &Writer) -> Result<Tail, Error> {
         match self.has_open_end() {
             true => writer.device_state_tail(),
@@ -182,28 +182,28 @@ impl Recorder {
         }
     }
 
-    /// Whether the end mark of the stream comes as device state.
+    /// Whether the end mark of the stream is decoded as device state.
     fn has_open_end(&self) -> bool {
         self.device && !self.seen.footers && !self.seen.switched
     }
 
-    /// Urgent pages came on a channel of their own.
+    /// Records that urgent pages arrived on a preempt channel.
     pub fn saw_preempt(&mut self) {
         self.seen.preempt = true;
     }
 
-    /// Whether the source waits to hear that the device state is safe.
+    /// Whether the source waits for confirmation that the device state is saved.
     pub fn asks_loaded(&self) -> bool {
         self.seen.asks_loaded
     }
 
-    /// Whether a description has begun and not ended.
+    /// Whether a description is incomplete.
     pub fn is_inside_description(&self) -> bool {
         self.description.is_some_and(|left| left > 0)
     }
 
-    /// The end mark. Without footers it has come as device state, and is
-    /// repeated by who saw the end of the stream: finds it there.
+    /// Handles the end mark. Without footers it was decoded as device state; the caller
+    /// repeats it at the end of the stream, and this finds it in the state.
     fn end(&mut self, writer: &mut Writer) -> Result<(), Error> {
         if !self.has_open_end() {
             return Ok(());
@@ -221,7 +221,7 @@ impl Recorder {
         }
     }
 
-    /// What is known, for [`Writer::finish`].
+    /// Returns the facts about the source, for [`Writer::finish`].
     pub fn facts(&self) -> Manifest {
         Manifest {
             machine: self.machine.clone(),
@@ -239,22 +239,22 @@ impl Recorder {
     }
 }
 
-/// The error for a section that is not RAM and comes in pieces.
+/// Returns the error for an iterable section other than RAM.
 fn iterable(idstr: &[u8]) -> Error {
     let shown = &idstr[..idstr.len().min(SHOWN)];
     let name = String::from_utf8_lossy(shown);
     let advice = match idstr {
         DIRTY_BITMAP_NAME => "turn the capability dirty-bitmaps off at the source",
         b"block" => "migrate the disks by other means, without block migration",
-        _ => "take that device out of the machine before it is saved",
+        _ => "remove that device from the machine before saving it",
     };
     Error::Unfaithful {
-        what: format!("the section {name:?}, which comes in pieces like RAM"),
+        what: format!("the section {name:?}, which is sent iteratively like RAM"),
         advice,
     }
 }
 
-/// Refuses records whose pages are not in them.
+/// Refuses records that do not contain their pages.
 fn refuse(record: &Record<'_>) -> Result<(), Error> {
     let (what, advice) = match record {
         Record::Xbzrle { .. } => (

@@ -1,5 +1,5 @@
-//! Append-only files of device state. After a failed write they cannot be synced,
-//! so a torn file never becomes part of an image.
+//! Append-only files of device state. A file cannot be synced after a failed write, so
+//! a torn file never becomes part of an image.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,13 +12,13 @@ use super::backing_file::open_as;
 use super::ram_file::create;
 use retpath_engine::protocol::wide;
 
-/// A file that grows at its end.
+/// An append-only file.
 #[derive(Debug)]
 pub(super) struct StateFile {
     pub(super) path: PathBuf,
     file: File,
     pub(super) len: u64,
-    /// A write has failed, so later bytes are at the wrong offset.
+    /// Whether a write failed, so that later bytes are at the wrong offset.
     torn: bool,
 }
 
@@ -34,7 +34,7 @@ impl StateFile {
         })
     }
 
-    /// Opens the file that another process left, and truncates it to `len`.
+    /// Opens the file that another process left behind, and truncates it to `len`.
     pub(super) fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
         let path = folder.join(name);
         let file = open_as(&path, OFlags::RDWR)?;
@@ -81,7 +81,7 @@ impl StateFile {
         if self.torn {
             return Err(Error::File {
                 path: self.path.clone(),
-                why: "a part of it could not be written".into(),
+                why: "an earlier write to it failed".into(),
             });
         }
         let failed = Error::io("syncing", &self.path);

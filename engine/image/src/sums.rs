@@ -1,4 +1,4 @@
-//! The digests of a RAM block's pieces; see [`digest`](super::digest) for their file.
+//! Digests of a RAM block's pieces; [`digest`](super::digest) documents the file format.
 
 use std::ops::Range;
 
@@ -8,25 +8,25 @@ use super::Error;
 use super::backing_file::BackingFile;
 use retpath_engine::protocol::wide;
 
-/// Bytes of RAM in a piece. A request for one page reads and checks a whole piece, which adds
-/// 1.6 µs to a remote fault of 22 µs; the digests take 1/2048 of the memory.
+/// Piece size in bytes. A request for one page reads and checks a whole piece, which adds
+/// 1.6 µs to a remote fault of 22 µs; the digests occupy 1/2048 of the memory.
 pub(super) const PIECE: u64 = 16 << 10;
 
-/// Bytes of a piece's digest in its file.
+/// Size of a piece's digest in bytes.
 const SUM: usize = size_of::<u64>();
 
-/// Bytes that are read at once to be digested; a multiple of every piece.
+/// Read size while digesting, in bytes; a multiple of every piece size.
 const READ: u64 = 1 << 20;
 
 /// The digests of a block's pieces.
 #[derive(Debug)]
 pub(super) struct Sums {
-    /// Bytes of a piece.
+    /// Piece size in bytes.
     pub(super) piece: u64,
-    /// Bytes of the block.
+    /// Block length in bytes.
     len: u64,
     values: Vec<u64>,
-    /// Digests of zeros: of a whole piece, and of the last one.
+    /// Digests of zeros: of a whole piece, and of the last piece.
     zeros: [u64; 2],
 }
 
@@ -45,7 +45,7 @@ impl Sums {
         }
     }
 
-    /// Digests a block's file. Holes are not read.
+    /// Digests a block's file without reading its holes.
     pub(super) fn of(file: &BackingFile, piece: u64) -> Result<Self, Error> {
         let mut sums = Self::new(Vec::new(), piece, file.len());
         let mut bytes = Vec::new();
@@ -69,7 +69,7 @@ impl Sums {
         Ok(sums)
     }
 
-    /// Adds the digests of the next pieces; says where they end.
+    /// Digests the next pieces and returns the offset of their end.
     fn digest(&mut self, file: &BackingFile, at: u64, bytes: &mut Vec<u8>) -> Result<u64, Error> {
         let size = READ.min(self.len - at);
         bytes.resize(usize::try_from(size).unwrap_or(0), 0);
@@ -80,7 +80,7 @@ impl Sums {
         Ok(at + size)
     }
 
-    /// Reads what [`Sums::to_bytes`] made, for a block of `len` bytes.
+    /// Parses the output of [`Sums::to_bytes`] for a block of `len` bytes.
     pub(super) fn parse(bytes: &[u8], piece: u64, len: u64) -> Option<Self> {
         let (values, rest) = bytes.as_chunks::<SUM>();
         let fits = rest.is_empty() && wide(values.len()) == len.div_ceil(piece);
@@ -88,12 +88,12 @@ impl Sums {
         fits.then(|| Self::new(values, piece, len))
     }
 
-    /// How long the file for a block of `len` bytes is.
+    /// Returns the length of the digest file for a block of `len` bytes.
     pub(super) fn file_len(piece: u64, len: u64) -> u64 {
         len.div_ceil(piece) * wide(SUM)
     }
 
-    /// The bytes of their file.
+    /// Returns the content of the digest file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.values
             .iter()
@@ -101,8 +101,8 @@ impl Sums {
             .collect()
     }
 
-    /// Where those pieces begin whose bytes are not the ones that were digested. `offset` is a
-    /// multiple of the piece, and the bytes are whole pieces.
+    /// Returns the offsets of pieces whose bytes do not match their digests. `offset` is a multiple of
+    /// the piece size, and the bytes are whole pieces.
     pub(super) fn wrong(&self, offset: u64, bytes: &[u8]) -> impl Iterator<Item = u64> {
         let piece = usize::try_from(self.piece).unwrap_or(usize::MAX);
         let pieces = (offset / self.piece..).zip(bytes.chunks(piece));
@@ -111,7 +111,7 @@ impl Sums {
             .map(|(number, _)| number * self.piece)
     }
 
-    /// Where those pieces within a range begin that were not all zero.
+    /// Returns the offsets of pieces within a range that contained nonzero bytes.
     pub(super) fn nonzero(&self, range: &Range<u64>) -> impl Iterator<Item = u64> {
         let pieces = range.start / self.piece..range.end.div_ceil(self.piece);
         pieces
@@ -123,7 +123,7 @@ impl Sums {
         self.values.get(usize::try_from(number).ok()?).copied()
     }
 
-    /// The digest of this piece if it is all zero.
+    /// Returns the digest of this piece if it is all zero.
     fn zero(&self, number: u64) -> u64 {
         let [whole, last] = self.zeros;
         match (number + 1) * self.piece >= self.len {
@@ -141,32 +141,32 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_other_tools() {
-        // As xxhsum -H3 prints it.
+        // As printed by xxhsum -H3.
         assert_eq!(XxHash3_64::oneshot(b"abc"), 0x78af_5f94_892f_3950);
     }
 
-    /// A file with data in bytes 20480 to 24575, of 5 pieces of which the last is short.
+    /// Creates a file with data in bytes 20480 to 24575, in 5 pieces of which the last is short.
     fn sparse() -> (tempfile::NamedTempFile, BackingFile) {
-        let file = tempfile::NamedTempFile::new().expect("a file");
+        let file = tempfile::NamedTempFile::new().expect("temporary file can be created");
         let len = 4 * PIECE + 4096;
-        file.as_file().set_len(len).expect("room");
+        file.as_file().set_len(len).expect("file is writable");
         let written = file.as_file().write_all_at(&[7; 4096], PIECE + 4096);
-        written.expect("room");
-        let opened = BackingFile::open(file.path(), len).expect("whole");
+        written.expect("file is writable");
+        let opened = BackingFile::open(file.path(), len).expect("file is complete");
         (file, opened)
     }
 
     #[test]
     fn sums_of_holes_are_those_of_zeros() {
         let (file, opened) = sparse();
-        let sums = Sums::of(&opened, PIECE).expect("digested");
-        let bytes = std::fs::read(file.path()).expect("ours");
+        let sums = Sums::of(&opened, PIECE).expect("file is readable");
+        let bytes = std::fs::read(file.path()).expect("file is readable");
         assert_eq!(sums.values.len(), 5);
         assert_eq!(sums.wrong(0, &bytes).next(), None);
         assert!(sums.nonzero(&(0..5 * PIECE)).eq([PIECE]));
         let end = 4 * PIECE + 4096;
         assert_eq!(sums.nonzero(&(2 * PIECE..end)).next(), None);
-        let again = Sums::parse(&sums.to_bytes(), PIECE, opened.len()).expect("as written");
+        let again = Sums::parse(&sums.to_bytes(), PIECE, opened.len()).expect("valid length");
         assert_eq!(again.values, sums.values);
         assert_eq!(again.zeros, sums.zeros);
     }
@@ -174,12 +174,12 @@ mod tests {
     #[test]
     fn finds_the_pieces_that_differ() {
         let (file, opened) = sparse();
-        let sums = Sums::of(&opened, PIECE).expect("digested");
-        let mut bytes = std::fs::read(file.path()).expect("ours");
+        let sums = Sums::of(&opened, PIECE).expect("file is readable");
+        let mut bytes = std::fs::read(file.path()).expect("file is readable");
         let last = bytes.len() - 1;
         bytes[last] = 1;
         assert!(sums.wrong(0, &bytes).eq([4 * PIECE]));
-        let start = usize::try_from(3 * PIECE).expect("small");
+        let start = usize::try_from(3 * PIECE).expect("fits in usize");
         bytes[start] ^= 0x80;
         let wrong = sums.wrong(PIECE, &bytes[start / 3..]);
         assert!(wrong.eq([3 * PIECE, 4 * PIECE]));

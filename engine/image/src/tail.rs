@@ -1,39 +1,39 @@
-//! The end of a stream without footers.
+//! Finds the end of device state in a stream without footers.
 //!
 //! ```text
 //!  state of all devices   00             EOF
-//!                         06 size        VMDESCRIPTION, if there is one
+//!                         06 size        VMDESCRIPTION, if present
 //!                         { ... }        JSON, `size` bytes
 //! ```
 //!
-//! Nothing in front of it says where the state ends, but the end of the stream
-//! does: JSON holds no zero bytes, so that the last EOF whose description ends
-//! with the stream is the right one.
+//! Nothing before the end mark tells where the state ends, but the end of the stream
+//! does: JSON contains no zero bytes, so the last EOF whose description ends with the
+//! stream is the end mark.
 //!
-//! Only such a description proves that the stream is whole. Without one (machine
-//! types up to 2.2 send none) EOF is the last byte, but device state is full of
-//! zero bytes: a stream that was cut behind any of them looks the same.
+//! Only such a description proves that the stream is complete. Without one (machine types
+//! up to 2.2 send none), EOF is the last byte, but device state contains many zero bytes:
+//! a stream truncated after any of them looks the same.
 
 use serde_json::Value;
 
 use retpath_engine::destination::Tail;
 
-/// Bytes in front of a description: EOF, VMDESCRIPTION and the size.
+/// Bytes before the text of a description: EOF, VMDESCRIPTION and the size.
 const HEAD: usize = 6;
 
-/// Where the device state ends in a stream without footers.
+/// The end of the device state in a stream without footers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Split<'a> {
     /// Length of the device state in bytes.
     pub(super) len: usize,
-    /// The description behind it.
+    /// The description after it.
     pub(super) description: Option<&'a [u8]>,
     /// Whether the description proves that this is the end.
     pub(super) proven: bool,
 }
 
 impl Split<'_> {
-    /// The same for a stream of which more may come.
+    /// Classifies this end for a stream that may continue.
     pub(super) fn tail(&self) -> Tail {
         match self.proven {
             true => Tail::Whole,
@@ -44,8 +44,8 @@ impl Split<'_> {
 
 /// Finds the end mark in bytes received as device state; `None` if there is none.
 ///
-/// A description is proof only if it is JSON with a list of devices: then the
-/// source has nothing more to say.
+/// A description is proof only if it is JSON with a list of devices: the source sends
+/// nothing after it.
 pub(super) fn split(all: &[u8]) -> Option<Split<'_>> {
     let last_zeros = all.iter().enumerate().rev().filter(|(_, byte)| **byte == 0);
     for (at, _) in last_zeros {
@@ -56,7 +56,7 @@ pub(super) fn split(all: &[u8]) -> Option<Split<'_>> {
                 proven: lists_devices(description),
             });
         }
-        // No description reaches over the zeros of its own size and one more.
+        // No description spans the zeros of its own size field plus one more.
         if all.len() - at > HEAD && all[at + HEAD..].contains(&0) {
             break;
         }
@@ -79,7 +79,7 @@ fn lists_devices(json: &[u8]) -> bool {
     json.is_ok_and(|json| json["devices"].is_array())
 }
 
-/// The description behind an EOF, if that is what is here.
+/// Returns the description after an EOF, if the bytes are one.
 fn described(tail: &[u8]) -> Option<&[u8]> {
     let (head, json) = tail.split_first_chunk::<HEAD>()?;
     let [0, 6, a, b, c, d] = *head else {
@@ -94,7 +94,9 @@ mod tests {
     use super::*;
 
     fn stream(state: &[u8], json: &[u8]) -> Vec<u8> {
-        let size = u32::try_from(json.len()).expect("short").to_be_bytes();
+        let size = u32::try_from(json.len())
+            .expect("fits in u32")
+            .to_be_bytes();
         [state, &[0, 6], &size, json].concat()
     }
 

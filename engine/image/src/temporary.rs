@@ -1,9 +1,9 @@
-//! The folder that an image is made in, before it has its name.
+//! The temporary folder in which an image is created.
 //!
-//! It is a sibling of the final folder, so one rename makes the image appear. It is
-//! removed when the writer is dropped, unless it is marked to stay because it may
-//! hold the only copy of a guest. A killed process leaves it behind; its name says
-//! what it is. It is locked while a process writes to it.
+//! It is a sibling of the final folder, so that one rename publishes the image. Dropping
+//! the writer removes it, unless it is marked to stay because it may hold the only copy
+//! of a guest. A killed process leaves it behind, recognizable by its name. The writing
+//! process holds a lock on it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -17,26 +17,26 @@ use rustix::io::Errno;
 
 use super::{Error, MANIFEST, UNFINISHED};
 
-/// What is between an image's name and the number of the process.
+/// Separates an image's name from the process ID.
 const MARK: &str = ".incomplete-";
 
-/// Most names that are tried: each that is taken is a run that was killed, in
-/// a process of the same number.
+/// Maximum number of names tried; each taken name stems from a killed process with the
+/// same ID.
 const TRIES: u32 = 1000;
 
-/// A folder that disappears unless it gets its name, or has to stay.
+/// A folder that is removed on drop unless it was renamed or must stay.
 #[derive(Debug)]
 pub(super) struct Temporary {
     out: PathBuf,
     parent: PathBuf,
     path: PathBuf,
-    /// Holds the lock.
+    /// Holds the flock(2) lock.
     folder: File,
     stays: bool,
 }
 
 impl Temporary {
-    /// Makes the folder for an image that will be `out`.
+    /// Creates the folder for an image that will be `out`.
     pub(super) fn new(out: &Path) -> Result<Self, Error> {
         let (parent, name) = split(out)?;
         if fs::symlink_metadata(out).is_ok() {
@@ -44,7 +44,7 @@ impl Temporary {
         }
         let path = make(&parent, name)?;
         let folder = open_locked(&path).inspect_err(|_| {
-            // Empty, and ours.
+            // The folder is new and empty.
             let _ = fs::remove_dir(&path);
         })?;
         Ok(Self {
@@ -56,8 +56,8 @@ impl Temporary {
         })
     }
 
-    /// Takes over the folder that another process has left. The image will be
-    /// `out`, or what the folder's name says.
+    /// Takes over the folder that another process left behind. The image's name will be
+    /// `out`, or the one in the folder's name.
     pub(super) fn adopt(path: &Path, out: Option<&Path>) -> Result<Self, Error> {
         let folder = File::open(path).map_err(Error::io("opening", path))?;
         if let Err(fs::TryLockError::WouldBlock) = folder.try_lock() {
@@ -80,12 +80,12 @@ impl Temporary {
         })
     }
 
-    /// Where the folder is now.
+    /// Returns the current path of the folder.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the folder has the name that was asked for.
+    /// Whether the folder has the requested name.
     pub(super) fn has_name(&self) -> bool {
         self.path == self.out
     }
@@ -95,20 +95,21 @@ impl Temporary {
         self.stays = stays;
     }
 
-    /// Syncs the folder itself, and so the names of its files.
+    /// Syncs the folder itself, which makes the names of its files durable.
     pub(super) fn sync(&self) -> Result<(), Error> {
         let failed = Error::io("syncing the folder", &self.path);
         self.folder.sync_all().map_err(failed)
     }
 
-    /// Renames the folder, whose contents have been synced, to its final name. It is
-    /// always kept: with a number appended if the name is taken, and under its
+    /// Renames the folder, whose contents are synced, to its final name.
+    ///
+    /// The folder is always kept: with a number appended if the name is taken, and under its
     /// temporary name if the rename fails.
     ///
     /// # Errors
     ///
-    /// It does not have the requested name, or a system crash could still undo the
-    /// rename; [`Temporary::path`] says where it is.
+    /// Fails if it does not have the requested name, or if a system crash could still undo
+    /// the rename; [`Temporary::path`] returns its path.
     pub(super) fn name(&mut self) -> Result<(), Error> {
         self.stays = true;
         let asked = self.out.clone();
@@ -134,7 +135,7 @@ impl Temporary {
         match rustix::fs::renameat_with(CWD, &self.path, CWD, name, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Error::Exists { path: name.into() }),
-            // A file system that cannot promise it. Renaming a folder replaces
+            // The file system does not support RENAME_NOREPLACE. Renaming a folder replaces
             // at most an empty one.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 fs::rename(&self.path, name).map_err(Error::io("naming", name))?;
@@ -149,13 +150,13 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.stays {
-            // What cannot be removed is found by its name.
+            // A folder that cannot be removed stays recognizable by its name.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// The folder that an image will be in, and its name there.
+/// Splits a path into the parent folder and the image's name.
 fn split(out: &Path) -> Result<(PathBuf, &OsStr), Error> {
     let name = out.file_name().ok_or_else(|| Error::Name {
         path: out.to_owned(),
@@ -167,7 +168,7 @@ fn split(out: &Path) -> Result<(PathBuf, &OsStr), Error> {
     Ok((parent, name))
 }
 
-/// The image that a temporary folder was made for.
+/// Returns the image that a temporary folder was created for.
 fn named_after(path: &Path) -> Result<PathBuf, Error> {
     let wrong = || Error::Name { path: path.into() };
     let name = path.file_name().ok_or_else(wrong)?.as_bytes();
@@ -185,7 +186,7 @@ fn make(parent: &Path, name: &OsStr) -> Result<PathBuf, Error> {
             temporary.push(format!("-{number}"));
         }
         let path = parent.join(temporary);
-        // The guest's memory is nobody else's business.
+        // Guest memory is confidential: allow access only to the owner.
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -198,33 +199,33 @@ fn make(parent: &Path, name: &OsStr) -> Result<PathBuf, Error> {
 
 fn open_locked(path: &Path) -> Result<File, Error> {
     let folder = File::open(path).map_err(Error::io("opening", path))?;
-    // File systems without locks are no reason to refuse: it is a courtesy.
+    // The lock is advisory: accept file systems without locks.
     let _ = folder.try_lock();
     Ok(folder)
 }
 
-/// A folder left by a process that was killed or failed.
+/// A folder left behind by a process that was killed or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     /// The folder.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub state: LeftoverState,
 }
 
-/// What a leftover folder contains.
+/// The content of a leftover folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftoverState {
-    /// A complete image that only lacks its name: rename it.
+    /// A complete image that only lacks its final name: rename it.
     Whole,
-    /// A part of a guest's memory, received in postcopy; the rest is at the source.
+    /// Part of a guest's memory, received in postcopy; the rest is at the source.
     Postcopy,
-    /// Nothing that the source does not have as well.
+    /// Nothing that the source does not also have.
     Worthless,
 }
 
-/// Finds the leftover folders of images with this name. Folders that a process is
-/// still writing are left out.
+/// Finds the leftover folders of an image. Excludes folders that a process is still
+/// writing.
 pub fn leftovers(out: &Path) -> Vec<Leftover> {
     let Ok((parent, name)) = split(out) else {
         return Vec::new();

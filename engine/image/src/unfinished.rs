@@ -1,4 +1,4 @@
-//! Files with which another process can finish an unfinished image.
+//! Files that let another process finish an unfinished image.
 //!
 //! ```text
 //!  NAME.incomplete-PID/
@@ -9,11 +9,11 @@
 //!    received-001.bits     set if target page n has been received
 //! ```
 //!
-//! `unfinished.json` is written when the source has stopped its guest, and again
-//! when the device state is on disk: before that, another process can only give the
-//! guest back to the source. The bitmaps follow the RAM files: a page is in its file
-//! before its bit is set, and a page whose bit is not set yet is sent again. So the
-//! process may be killed at any moment. A crash of the system is not covered.
+//! `unfinished.json` is written when the source has stopped its guest, and again when
+//! the device state is on disk: before that, another process can only give the guest
+//! back to the source. The bitmaps are written after the RAM files: a page is in its
+//! file before its bit is set, and a page without its bit is sent again. The process
+//! may therefore be killed at any moment. A crash of the system is not covered.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -36,10 +36,10 @@ use retpath_engine::protocol::wide;
 /// The member `format` of `unfinished.json`.
 const FORMAT: &str = "retpath-unfinished";
 
-/// Largest file that is read: as a manifest's.
+/// Maximum size of `unfinished.json`, the same as that of a manifest.
 const MAX_SIZE: u64 = 16 << 20;
 
-/// Words that are turned into bytes at once.
+/// Number of bitmap words converted to bytes at once.
 const WORDS: usize = 8192;
 
 /// The received bitmaps of an unfinished image.
@@ -49,7 +49,7 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Makes the files, of `blocks` blocks of which nothing is received.
+    /// Creates the files for `blocks` blocks with no page received.
     pub(super) fn new(folder: &Path, blocks: usize) -> Result<Self, Error> {
         let files = (0..blocks).map(|id| {
             let path = bits(folder, id);
@@ -60,7 +60,7 @@ impl Received {
         })
     }
 
-    /// Opens the files that another process has left.
+    /// Opens the files that another process left behind.
     pub(super) fn open(folder: &Path, blocks: usize) -> Result<Self, Error> {
         let files = (0..blocks).map(|id| {
             let path = bits(folder, id);
@@ -72,7 +72,7 @@ impl Received {
         })
     }
 
-    /// Sets the received target pages of a block, which are in its file.
+    /// Writes the bitmap of a block; its pages are already in its RAM file.
     pub(super) fn set(&self, block: BlockId, words: &[u64]) -> Result<(), Error> {
         let (path, file) = self.files.get(block).ok_or(Error::Range)?;
         let mut bytes = Vec::new();
@@ -85,8 +85,8 @@ impl Received {
         Ok(())
     }
 
-    /// The received target pages of a block of `pages` target pages. What the
-    /// file lacks has not been received.
+    /// Reads the bitmap of a block of `pages` target pages. Bits beyond the end of the
+    /// file are clear.
     pub(super) fn get(&self, block: BlockId, pages: u64) -> Result<Vec<u64>, Error> {
         let (path, file) = self.files.get(block).ok_or(Error::Range)?;
         let mut bytes = Vec::new();
@@ -97,8 +97,8 @@ impl Received {
         Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 
-    /// Removes the files from a folder, which may have another name now: the
-    /// image is finished.
+    /// Removes the files of a finished image from `folder`, which may have been renamed
+    /// since they were created.
     pub(super) fn remove(self, folder: &Path) -> Result<(), Error> {
         let bits = (0..self.files.len()).map(|id| bits(folder, id));
         for path in [folder.join(UNFINISHED)].into_iter().chain(bits) {
@@ -119,12 +119,14 @@ fn bits(folder: &Path, block: BlockId) -> PathBuf {
 
 impl Writer {
     /// Continues an image that another process left in the folder `path` after
-    /// [`Writer::make_resumable`]. Its final name is `out`, or the one that it was
-    /// started with. Also returns what was known of the source.
+    /// [`Writer::make_resumable`].
+    ///
+    /// The final name is `out`, or the name the image was started with. Also returns the
+    /// known facts about the source.
     ///
     /// # Errors
     ///
-    /// [`Error::NotUnfinished`], [`Error::InUse`], [`Error::Exists`]; or the
+    /// Fails with [`Error::NotUnfinished`], [`Error::InUse`] or [`Error::Exists`], or if the
     /// folder's files do not match its `unfinished.json`.
     pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Unfinished), Error> {
         let temporary = Temporary::adopt(path, out)?;
@@ -150,25 +152,28 @@ impl Writer {
         Ok((writer, unfinished))
     }
 
-    /// Makes the folder one with which another process can give the guest back to the
-    /// source: from now on dropping the writer keeps it. Call this when the source has
+    /// Prepares the folder so that another process can give the guest back to the source.
+    ///
+    /// From now on, dropping the writer keeps the folder. Call this when the source has
     /// stopped its guest.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]. Dropping the writer keeps the folder even then.
+    /// [`Error::Io`]. Even then, dropping the writer keeps the folder.
     pub fn make_returnable(&mut self, facts: Manifest) -> Result<(), Error> {
         self.temporary.set_stays(true);
         self.leave(facts, false)
     }
 
-    /// Makes the folder one that another process can continue with
-    /// ([`Writer::resume`]): from now on dropping the writer keeps it. Call this when
-    /// the device state is complete, before the source is told so.
+    /// Prepares the folder so that another process can continue with it
+    /// ([`Writer::resume`]).
+    ///
+    /// From now on, dropping the writer keeps the folder. Call this when the device state
+    /// is complete, before reporting that to the source.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]. Dropping the writer keeps the folder even then.
+    /// [`Error::Io`]. Even then, dropping the writer keeps the folder.
     pub fn make_resumable(&mut self, facts: Manifest) -> Result<(), Error> {
         self.temporary.set_stays(true);
         self.sync_device_state()?;
@@ -190,13 +195,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether another process can continue with the folder, or give the guest back.
+    /// Whether another process can continue with the folder or give the guest back.
     pub fn is_resumable(&self) -> bool {
         self.received.is_some()
     }
 
-    /// Writes the received bitmaps, after the pages themselves. Every page whose bit
-    /// is set must have been given to this writer.
+    /// Writes the received bitmaps after flushing the pages. Every page whose bit is set must
+    /// have been written to this writer.
     ///
     /// # Errors
     ///
@@ -215,7 +220,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The target pages of a block that the previous process received.
+    /// Returns the bitmap of the pages that the previous process received.
     ///
     /// # Errors
     ///
@@ -227,7 +232,7 @@ impl Writer {
         }
     }
 
-    /// The received sections: those in front of RAM, and the devices'.
+    /// Returns the device sections received before RAM, and those after it.
     ///
     /// # Errors
     ///
@@ -237,10 +242,10 @@ impl Writer {
     }
 }
 
-/// The contents of `unfinished.json`.
+/// The content of `unfinished.json`.
 #[derive(Clone, Debug)]
 pub struct Unfinished {
-    /// What is known of the source.
+    /// The known facts about the source.
     pub facts: Manifest,
     /// Whether the device state is complete.
     pub has_device_state: bool,

@@ -1,7 +1,7 @@
 //! Compares all files of an image with their digests.
 //!
-//! Nothing is changed, and the image may be served at the same time. Differences are not errors: they
-//! are collected, so that one run reports all of them.
+//! Verification changes nothing, and the image may be served at the same time. Differences are
+//! collected rather than returned as errors, so that one run reports all of them.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,44 +13,45 @@ use super::reader::{read_manifest, read_state, read_sums};
 use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
 
-/// Bytes that are read at once; a multiple of every piece.
+/// Read size in bytes; a multiple of every piece size.
 const READ: u64 = 1 << 20;
 
-/// Most differences that are listed; all bytes that differ are counted.
+/// Maximum number of differences listed; all differing bytes are counted.
 const LISTED: usize = 1000;
 
-/// Where an image is not the one that was made.
+/// A difference between an image and its digests.
 #[derive(Debug)]
 pub enum Difference {
-    /// Bytes of RAM are other ones.
+    /// Bytes of RAM differ.
     Bytes {
         /// The file.
         path: PathBuf,
-        /// Which ones.
+        /// The differing bytes.
         range: Range<u64>,
     },
     /// A file is missing, has another length, cannot be read, or differs as a whole.
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         error: Error,
     },
 }
 
-/// What [`verify()`] has found.
+/// The result of [`verify()`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Verified {
-    /// The identity that the manifest says the image has.
+    /// The identity of the image according to its manifest.
     pub id: Digest,
-    /// What differs, file by file, neighbouring pieces as one; of very many, the first ones.
+    /// Differences by file, with neighboring pieces merged; only the first 1000.
     pub differences: Vec<Difference>,
-    /// Bytes of RAM that differ, in whole pieces.
+    /// Number of RAM bytes in pieces that differ.
     pub different: u64,
 }
 
 impl Verified {
-    /// Whether the image is the one that was made.
+    /// Whether the image is unchanged.
     pub fn is_whole(&self) -> bool {
         self.differences.is_empty()
     }
@@ -61,7 +62,7 @@ impl Verified {
         }
     }
 
-    /// Adds a piece of RAM; the one before it may be its neighbour.
+    /// Adds a differing piece of RAM, and merges it with an adjacent one.
     fn add_piece(&mut self, path: &Path, piece: Range<u64>) {
         self.different += piece.end - piece.start;
         match self.differences.last_mut() {
@@ -83,7 +84,7 @@ impl fmt::Display for Difference {
         match self {
             Self::Bytes { path, range } => write!(
                 f,
-                "{}: the {} bytes at offset {:#x} are not those that the image was made with",
+                "{}: the {} bytes at offset {:#x} differ from those stored when the image was made",
                 path.display(),
                 range.end - range.start,
                 range.start
@@ -93,12 +94,15 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares the image in a folder with its digests. `progress` is told how many bytes of RAM have
-/// been compared, and how many there are; it ends the comparison by giving `false`.
+/// Compares the image in a folder with its digests.
+///
+/// Calls `progress` with the number of RAM bytes compared and their total; returning `false` stops
+/// the comparison.
 ///
 /// # Errors
 ///
-/// The manifest cannot be read or has been changed, [`Error::NoDigests`], and [`Error::Stopped`].
+/// Fails if the manifest is unreadable or modified, and with [`Error::NoDigests`] or
+/// [`Error::Stopped`].
 pub fn verify(
     folder: &Path,
     progress: &mut dyn FnMut(u64, u64) -> bool,
@@ -137,7 +141,7 @@ struct Verifying<'a> {
     manifest: &'a Manifest,
     found: Verified,
     progress: &'a mut dyn FnMut(u64, u64) -> bool,
-    /// Bytes of RAM that have been compared.
+    /// Number of RAM bytes compared.
     done: u64,
 }
 
@@ -155,7 +159,7 @@ impl Verifying<'_> {
                 Err(Error::Stopped) => return Err(Error::Stopped),
                 Err(error) => self.found.add(Difference::File { path, error }),
             },
-            // Images that have digests have them of every block.
+            // An image with digests has them for every block.
             Ok((None, _)) => {}
             Err(error) => self.found.add(Difference::File { path, error }),
         }
@@ -185,7 +189,7 @@ impl Verifying<'_> {
                         self.add_piece(sums, file, start);
                     }
                 }
-                // A bad sector does not hide what is wrong behind it.
+                // Continue after a bad sector, to find later differences.
                 Err(error @ Error::ReadAt { .. }) => {
                     let path = file.path().to_owned();
                     self.found.add(Difference::File { path, error });

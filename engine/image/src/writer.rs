@@ -1,9 +1,8 @@
-//! Makes an image.
+//! Creates an image.
 //!
-//! Pages come in any order and may come again. Neighbours are gathered, so that
-//! a stream that goes through memory in order is written in large pieces; pages
-//! of zeros become holes. After an error nothing exists under the image's name.
-//! Dropping the writer removes what was written, unless the image is complete or
+//! Pages may arrive in any order and repeatedly. Adjacent pages are gathered into large
+//! writes; zero pages become holes. After an error, nothing exists under the image's
+//! name. Dropping the writer removes what was written, unless the image is complete or
 //! may be the only copy of a guest: see [`Writer::make_resumable`].
 
 use std::path::{Path, PathBuf};
@@ -19,27 +18,27 @@ use retpath_engine::blocks::{Block, BlockId, Blocks};
 use retpath_engine::destination::Tail;
 use retpath_engine::protocol::wide;
 
-/// Neighbouring pages that are written at once, in bytes.
+/// Maximum size of a gathered write, in bytes.
 const GATHER: usize = 1 << 20;
 
-/// An image that is being made.
+/// An image under construction.
 #[derive(Debug)]
 pub struct Writer {
     pub(super) temporary: Temporary,
-    /// None before the first block, whose stream says the target page size.
+    /// `None` before the first block, because the stream sets the target page size.
     pub(super) blocks: Option<Blocks>,
     pub(super) files: Vec<RamData>,
     pub(super) gathered: Gathered,
     pub(super) device_state: StateFile,
     pub(super) early_state: StateFile,
     pub(super) description: Option<StateFile>,
-    /// The received bitmaps, with which another process can continue.
+    /// Received bitmaps that let another process continue.
     pub(super) received: Option<Received>,
-    /// The digests, once it has been sealed.
+    /// Digests, once the image is sealed.
     pub(super) seal: Option<Seal>,
 }
 
-/// Bytes that belong in a row and are not written yet.
+/// Contiguous bytes not written yet.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     block: BlockId,
@@ -48,11 +47,11 @@ pub(super) struct Gathered {
 }
 
 impl Writer {
-    /// Begins an image that will be at `out`, where nothing may be.
+    /// Starts an image that will be at `out`, which must not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`], [`Error::Name`] and [`Error::Io`].
+    /// Fails with [`Error::Exists`], [`Error::Name`] or [`Error::Io`].
     pub fn new(out: &Path) -> Result<Self, Error> {
         let temporary = Temporary::new(out)?;
         let folder = temporary.path();
@@ -69,32 +68,32 @@ impl Writer {
         })
     }
 
-    /// Where the image is now: under a temporary name until it is finished.
+    /// Returns the folder's current path, which is temporary until the image is finished.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// The RAM blocks, once there is one.
+    /// Returns the RAM blocks, once there is one.
     pub fn blocks(&self) -> Option<&Blocks> {
         self.blocks.as_ref()
     }
 
-    /// Removes everything: the source can run its guest.
+    /// Removes everything written; use this when the source can run its guest.
     pub fn discard(mut self) {
         self.temporary.set_stays(false);
     }
 
-    /// Keeps the folder under its temporary name: there may be no other copy.
+    /// Keeps the folder under its temporary name, because it may be the only copy.
     pub fn keep(mut self) {
         self.temporary.set_stays(true);
     }
 
-    /// Adds a RAM block that is all zeros, of a machine with target pages of
-    /// `target` bytes.
+    /// Adds a RAM block filled with zeros, for a machine with target pages of `target`
+    /// bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::Block`] and [`Error::Io`].
+    /// Fails with [`Error::Block`] or [`Error::Io`].
     pub fn block(&mut self, block: &Block, target: u64) -> Result<BlockId, Error> {
         let wrong = |error| Error::Block {
             name: block.name.clone(),
@@ -110,12 +109,12 @@ impl Writer {
         Ok(id)
     }
 
-    /// Puts bytes into a block.
+    /// Writes bytes to a block.
     ///
     /// # Errors
     ///
-    /// [`Error::Range`] and [`Error::Io`], which may be about bytes that came
-    /// before.
+    /// Fails with [`Error::Range`], or with [`Error::Io`], which may concern bytes of an earlier
+    /// call.
     pub fn write(&mut self, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let len = wide(bytes.len());
         self.check(block, offset, len)?;
@@ -130,11 +129,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts zeros into a block, without using room for them.
+    /// Writes zeros to a block without allocating disk space for them.
     ///
     /// # Errors
     ///
-    /// As [`Writer::write`].
+    /// Fails as [`Writer::write`] does.
     pub fn zero(&mut self, block: BlockId, offset: u64, len: u64) -> Result<(), Error> {
         self.check(block, offset, len)?;
         let row = &self.gathered;
@@ -162,7 +161,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends to the devices' sections.
+    /// Appends to the device sections.
     ///
     /// # Errors
     ///
@@ -171,7 +170,7 @@ impl Writer {
         self.device_state.append(bytes)
     }
 
-    /// Appends to the sections in front of the first page.
+    /// Appends to the device sections received before the first page.
     ///
     /// # Errors
     ///
@@ -193,12 +192,12 @@ impl Writer {
         file.append(bytes)
     }
 
-    /// Whether a description has begun.
+    /// Whether a description was started.
     pub fn has_description(&self) -> bool {
         self.description.is_some()
     }
 
-    /// Forgets the description, of which not all has come.
+    /// Discards an incomplete description.
     ///
     /// # Errors
     ///
@@ -212,10 +211,9 @@ impl Writer {
         }
     }
 
-    /// Removes the end mark and the description that follow the device state in a
-    /// stream without footers: see [`tail`](super::tail). Returns what the end looks
-    /// like. Changes nothing if there is no end, or one that is neither proven nor
-    /// accepted.
+    /// Removes the end mark and the description that follow the device state in a stream
+    /// without footers (see [`tail`](super::tail)), and returns the kind of end. Changes
+    /// nothing if there is no end, or one that is neither proven nor accepted.
     pub(super) fn split_device_state(&mut self, accept_unproven: bool) -> Result<Tail, Error> {
         let all = self.device_state.read()?;
         let Some(split) = super::tail::split(&all) else {
@@ -230,7 +228,7 @@ impl Writer {
         Ok(split.tail())
     }
 
-    /// What the end of the device state looks like so far.
+    /// Classifies the end of the device state received so far.
     pub(super) fn device_state_tail(&self) -> Result<Tail, Error> {
         Ok(super::tail::look(&self.device_state.read()?))
     }
@@ -258,14 +256,15 @@ impl Writer {
         self.sync_device_state()
     }
 
-    /// Completes the image and syncs it to disk; only its name is missing then.
-    /// `facts` is what is known of the source; the writer adds what it knows
-    /// itself. After success, dropping the writer keeps the folder.
+    /// Completes the image and syncs it to disk; only its final name is missing then.
+    ///
+    /// `facts` describes the source; the writer adds its own facts. After success, dropping
+    /// the writer keeps the folder.
     ///
     /// # Errors
     ///
-    /// [`Error::CutShort`] without a RAM block, as no machine is, and
-    /// [`Error::Io`]. The image is not whole then.
+    /// Fails with [`Error::CutShort`] if there is no RAM block, or with [`Error::Io`]. The image
+    /// is then incomplete.
     pub fn seal(&mut self, facts: Manifest) -> Result<Manifest, Error> {
         if self.files.is_empty() {
             return Err(Error::CutShort {
@@ -287,14 +286,14 @@ impl Writer {
         Ok(manifest)
     }
 
-    /// Renames a sealed image to its final name. It stays on disk even if that
+    /// Renames a sealed image to its final name. The image stays on disk even if that
     /// fails.
     pub fn name(mut self) -> Finished {
-        // Releases the exclusive locks: readers take shared ones.
+        // Release the exclusive locks: readers take shared ones.
         self.files.clear();
         let trouble = self.temporary.name().err();
-        // Only now: until the image has its name, another process can continue after
-        // this one is killed. Readers ignore files that the manifest does not name.
+        // Remove the resume files last: until the image has its name, another process must be
+        // able to continue. Readers ignore files that the manifest does not name.
         let folder = self.temporary.path();
         if self.early_state.len == 0 {
             let _ = std::fs::remove_file(folder.join(EARLY_STATE));
@@ -309,11 +308,11 @@ impl Writer {
         }
     }
 
-    /// [`Writer::seal`] and [`Writer::name`] in one.
+    /// Seals and names the image: [`Writer::seal`], then [`Writer::name`].
     ///
     /// # Errors
     ///
-    /// As those: if the image lacks only its name, it stays under another.
+    /// Fails as those do. An image that lacks only its final name is kept under another.
     pub fn finish(mut self, facts: Manifest) -> Result<Manifest, Error> {
         let manifest = self.seal(facts)?;
         match self.name().trouble {
@@ -344,15 +343,16 @@ impl Writer {
     }
 }
 
-/// Where a whole image is.
+/// The location of a complete image.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Finished {
     /// The folder.
     pub path: PathBuf,
-    /// Whether it has the name that was asked for.
+    /// Whether it has the requested name.
     pub has_name: bool,
-    /// Why it does not have the name that was asked for, or why a crash of the
-    /// system could still take that name away.
+    /// Why it does not have the requested name, or why a system crash could still undo the
+    /// rename.
     pub trouble: Option<Error>,
 }
 

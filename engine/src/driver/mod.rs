@@ -99,10 +99,11 @@ impl<'fd> Waiting<'fd> {
         self.fds.len()
     }
 
-    /// Whether any descriptor from index `first` on is ready.
+    /// Whether any descriptor from index `first` on is ready, or its link has bytes buffered.
     #[cfg(feature = "uffd")]
     fn any_since(&self, first: usize) -> bool {
-        self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
+        self.buffered.iter().any(|at| *at >= first)
+            || self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
     }
 
     fn flags(&self, at: Option<usize>) -> PollFlags {

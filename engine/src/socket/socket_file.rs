@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn replaces_the_socket_of_a_dead_process() {
         let (folder, path) = stale();
-        let (listener, file) = listen(&path).expect("nobody is there");
+        let (listener, file) = listen(&path).expect("the path is free");
         assert_eq!(names(folder.path()), ["socket"]);
         let _near = UnixStream::connect(&path).expect("it listens");
         listener.accept().expect("a connection");

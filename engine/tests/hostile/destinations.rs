@@ -22,15 +22,15 @@ use retpath_support::loops::{LONG, Net, Still, listen};
 use retpath_support::receiver::{Receiver, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGE, PAGES, blocks, config, image, name, question, recording};
 
-/// Stall timeout. A correct destination that is slower is connected again.
+/// Stall timeout. The source reconnects to a well-behaved destination that exceeds it.
 const STALL: Duration = Duration::from_millis(500);
 
-/// What a destination does with its end of a link.
+/// The behavior of a destination on its end of a link.
 type Script = fn(&mut UnixStream);
 
-/// Connects to hostile destinations in turn, and then to a correct one.
+/// A connector to hostile destinations in turn, and then to a well-behaved one.
 struct Dial {
-    /// Breaks the first link, which leads to the correct one.
+    /// Breaks the first link, to the well-behaved destination.
     faults: Option<FaultInjector>,
     scripts: VecDeque<Script>,
     good: Address,
@@ -48,25 +48,25 @@ impl Connector for Dial {
     }
 }
 
-/// A link whose other end a script drives.
+/// A link whose peer is driven by a script.
 fn played(script: Script) -> Link {
-    let (near, mut far) = UnixStream::pair().expect("descriptors");
+    let (near, mut far) = UnixStream::pair().expect("descriptors can be created");
     thread::spawn(move || script(&mut far));
-    Link::new(near.into()).expect("a socket")
+    Link::new(near.into()).expect("socket can be created")
 }
 
-/// Writes bytes; the source may have closed.
+/// Writes bytes; ignores a source that closed the connection.
 fn write(far: &mut UnixStream, bytes: &[u8]) {
     let _ = far.write_all(bytes);
 }
 
 fn message(message: Message<Name<'_>>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    message.encode(&mut bytes).expect("a good message");
+    message.encode(&mut bytes).expect("valid message");
     bytes
 }
 
-/// Waits for RECV_BITMAP and returns the start of an answer.
+/// Waits for RECV_BITMAP and returns the start of the answer.
 fn wait_recv_bitmap(far: &mut UnixStream) -> Vec<u8> {
     let mut bytes = question();
     let _ = far.read_exact(&mut bytes);
@@ -77,7 +77,7 @@ fn wait_recv_bitmap(far: &mut UnixStream) -> Vec<u8> {
 /// Answers RECV_BITMAP with these bits.
 fn answer(far: &mut UnixStream, bits: &[u8]) {
     let mut bytes = wait_recv_bitmap(far);
-    bitmap::encode(Bitmap::new(bits), &mut bytes).expect("a good size");
+    bitmap::encode(Bitmap::new(bits), &mut bytes).expect("valid size");
     write(far, &bytes);
 }
 
@@ -87,16 +87,16 @@ fn request(far: &mut UnixStream, start: u64, len: u32) {
     write(far, &message(Message::ReqPagesId { start, len, block }));
 }
 
-/// Resumes, reads everything, and requests the same page without end.
+/// Resumes, reads everything, and requests the same page endlessly.
 fn request_without_end(far: &mut UnixStream) {
     answer(far, &[0; 8]);
     // POSTCOPY_RESUME.
     let _ = far.read_exact(&mut [0; 5]);
     write(far, &message(Message::ResumeAck));
-    let mut reading = far.try_clone().expect("a descriptor");
+    let mut reading = far.try_clone().expect("descriptor can be created");
     thread::spawn(move || until_dropped(&mut reading));
     let name = name();
-    let (block, len) = (name.name(), u32::try_from(PAGE).expect("small"));
+    let (block, len) = (name.name(), u32::try_from(PAGE).expect("fits in u32"));
     let question = message(Message::ReqPagesId {
         start: 0,
         len,
@@ -113,7 +113,7 @@ fn wait_unread(far: &mut UnixStream) {
     let _ = poll(&mut fds, None);
 }
 
-/// The source drops each of these links.
+/// Behaviors for which the source drops the link.
 const SCRIPTS: &[(&str, Script)] = &[
     ("disconnects at once", |_| {}),
     ("writes and reads nothing", wait_unread),
@@ -125,7 +125,7 @@ const SCRIPTS: &[(&str, Script)] = &[
     }),
     ("a wrong end mark", |far| {
         let mut bytes = wait_recv_bitmap(far);
-        bitmap::encode(Bitmap::new(&[0; 8]), &mut bytes).expect("a good size");
+        bitmap::encode(Bitmap::new(&[0; 8]), &mut bytes).expect("valid size");
         *bytes.last_mut().expect("not empty") ^= 1;
         write(far, &bytes);
     }),
@@ -151,7 +151,7 @@ const SCRIPTS: &[(&str, Script)] = &[
         write(far, &message(Message::Shut { value: 0 }))
     }),
     ("another block's bitmap", |far| {
-        let other = NameBuf::new("pc.rom").expect("a good name");
+        let other = NameBuf::new("pc.rom").expect("valid name");
         write(
             far,
             &message(Message::RecvBitmap {
@@ -195,7 +195,7 @@ const SCRIPTS: &[(&str, Script)] = &[
     }),
     ("a flood of requests, reading nothing", |far| {
         for _ in 0..5000 {
-            request(far, 0, u32::try_from(PAGES * PAGE).expect("small"));
+            request(far, 0, u32::try_from(PAGES * PAGE).expect("fits in u32"));
         }
     }),
     ("requests a received page without end", request_without_end),
@@ -209,8 +209,8 @@ fn options(stall: Option<Duration>) -> ServeOptions {
     }
 }
 
-/// Whatever answers in place of the destination, the migration continues once
-/// the destination is back, and every page arrives.
+/// Whatever replaces the destination temporarily, the migration continues once the destination is
+/// back, and every page arrives.
 #[test]
 fn recovers_through_hostile_destinations() {
     let _trial = Trial::new("hostile destinations");
@@ -222,9 +222,9 @@ fn recovers_through_hostile_destinations() {
         scripts: SCRIPTS.iter().map(|(_, script)| *script).collect(),
         good: receiver.address().clone(),
     };
-    let mut core = Source::new(config(None), blocks()).expect("good");
+    let mut core = Source::new(config(None), blocks()).expect("valid configuration");
     let mut machine = Still(vec![image()]);
-    let control = Control::new().expect("a descriptor");
+    let control = Control::new().expect("descriptor can be created");
     serve(
         &mut core,
         &mut machine,
@@ -232,17 +232,17 @@ fn recovers_through_hostile_destinations() {
         &options(Some(STALL)),
         &control,
     )
-    .expect("served");
+    .expect("migration completes");
     assert_eq!(core.phase(), SourcePhase::Completed);
     assert!(dial.scripts.is_empty());
-    let pauses = usize::try_from(core.stats().pauses).expect("few");
+    let pauses = usize::try_from(core.stats().pauses).expect("fits in usize");
     assert!(pauses > SCRIPTS.len(), "{pauses}");
     let (listener, received) = receiver.complete();
     assert_eq!(received.stats().present, 0, "a page came twice");
     serves_the_next(listener);
 }
 
-/// A machine that does not reconnect after a broken link.
+/// A source handler that does not reconnect after a broken link.
 struct Once(Still<Vec<Vec<u8>>>);
 
 impl SourceHandler for Once {
@@ -259,16 +259,16 @@ impl SourceHandler for Once {
     }
 }
 
-/// The error of a migration to a destination that is hostile from the start.
+/// Returns the error of a migration to a destination that is hostile from the start.
 fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
-    let mut core = Source::new(config(None), blocks()).expect("good");
+    let mut core = Source::new(config(None), blocks()).expect("valid configuration");
     let mut dial = Dial {
         faults: None,
         scripts: [script].into(),
-        good: "unix:/nowhere/at-all".parse().expect("an address"),
+        good: "unix:/nowhere/at-all".parse().expect("valid address"),
     };
     let mut machine = Once(Still(vec![image()]));
-    let control = Control::new().expect("a descriptor");
+    let control = Control::new().expect("descriptor can be created");
     let end = serve(
         &mut core,
         &mut machine,
@@ -295,7 +295,7 @@ fn fails_when_the_destination_is_hostile_from_the_start() {
     serves_the_next(listener);
 }
 
-/// One destination reads and one does not: neither writes anything.
+/// Covers a destination that reads and one that does not; neither writes anything.
 #[test]
 fn times_out_on_a_silent_destination_only_with_a_stall_timeout() {
     let _trial = Trial::new("silent destinations");
@@ -304,25 +304,25 @@ fn times_out_on_a_silent_destination_only_with_a_stall_timeout() {
         let error = from_the_start(script, Some(Duration::from_secs(1)));
         assert!(matches!(error, RunError::Stalled { seconds: 1 }), "{error}");
     }
-    let control = Control::new().expect("a descriptor");
+    let control = Control::new().expect("descriptor can be created");
     let stop = control.clone();
     let waiting = thread::spawn(move || {
-        let mut core = Source::new(config(None), blocks()).expect("good");
+        let mut core = Source::new(config(None), blocks()).expect("valid configuration");
         let mut dial = Dial {
             faults: None,
             scripts: [wait_unread as Script].into(),
-            good: "unix:/nowhere/at-all".parse().expect("an address"),
+            good: "unix:/nowhere/at-all".parse().expect("valid address"),
         };
         let mut machine = Still(vec![image()]);
         serve(&mut core, &mut machine, &mut dial, &options(None), &stop)
     });
     control.stop();
-    let end = waiting.join().expect("the source's thread");
+    let end = waiting.join().expect("source thread does not panic");
     assert!(matches!(end, Err(RunError::Stopped)), "{end:?}");
 }
 
-/// Memory whose sixth page makes the destination send SHUT(1) and disconnect,
-/// while the source is about to write.
+/// Memory whose sixth page makes the destination send SHUT(1) and disconnect while the source is
+/// about to write.
 struct Leaving {
     machine: Still<Vec<Vec<u8>>>,
     far: Mutex<Option<UnixStream>>,
@@ -353,7 +353,7 @@ impl SourceHandler for Leaving {
     }
 }
 
-/// A connector of one link.
+/// A connector with a single link.
 struct One(Option<Link>);
 
 impl Connector for One {
@@ -362,19 +362,19 @@ impl Connector for One {
     }
 }
 
-/// Regression: a write failed before the final message was read, so the source
-/// took the end for a broken link. SHUT(0) was lost in the same way.
+/// Regression: a write failed before the final message was read, so the source treated the end as a
+/// broken link. SHUT(0) was lost in the same way.
 #[test]
 fn reads_the_final_message_after_the_destination_disconnects() {
     let _trial = Trial::new("a final message");
-    let (near, far) = UnixStream::pair().expect("descriptors");
+    let (near, far) = UnixStream::pair().expect("descriptors can be created");
     let mut machine = Leaving {
         machine: Still(vec![image()]),
         far: Mutex::new(Some(far)),
     };
-    let mut core = Source::new(config(None), blocks()).expect("good");
-    let mut one = One(Some(Link::new(near.into()).expect("a socket")));
-    let control = Control::new().expect("a descriptor");
+    let mut core = Source::new(config(None), blocks()).expect("valid configuration");
+    let mut one = One(Some(Link::new(near.into()).expect("socket can be created")));
+    let control = Control::new().expect("descriptor can be created");
     let end = serve(&mut core, &mut machine, &mut one, &options(None), &control);
     let gave_up = Error::GaveUp { value: 1 };
     assert!(

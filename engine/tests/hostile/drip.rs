@@ -9,7 +9,7 @@ use retpath_support::loops::{LONG, Net, connect, connect_tcp, listen};
 use retpath_support::receiver::{Receiver, serves_the_next};
 use retpath_support::wire::recording;
 
-/// Nothing in the loop depends on how the stream is split.
+/// The result does not depend on how the stream is split.
 #[test]
 fn receives_a_migration_one_byte_at_a_time() {
     let _trial = Trial::new("byte by byte");
@@ -18,7 +18,9 @@ fn receives_a_migration_one_byte_at_a_time() {
     let receiver = Receiver::start(listener, false, LONG);
     let mut socket = connect(receiver.address());
     for byte in &stream {
-        socket.write_all(&[*byte]).expect("taken");
+        socket
+            .write_all(&[*byte])
+            .expect("socket accepts the bytes");
     }
     let (listener, core) = receiver.complete();
     assert_eq!(core.stats().pauses, 0);
@@ -28,15 +30,17 @@ fn receives_a_migration_one_byte_at_a_time() {
     let (_dir, listener) = listen(Net::Tcp);
     let receiver = Receiver::start(listener, false, LONG);
     let mut socket = connect_tcp(receiver.address());
-    socket.set_nodelay(true).expect("an option");
+    socket.set_nodelay(true).expect("socket option can be set");
     for byte in &stream {
-        socket.write_all(&[*byte]).expect("taken");
+        socket
+            .write_all(&[*byte])
+            .expect("socket accepts the bytes");
     }
     serves_the_next(receiver.complete().0);
 }
 
 /// The loop waits for a source that is silent in precopy, as the protocol allows, until it is
-/// told to stop.
+/// stopped.
 #[test]
 fn stops_while_the_source_is_silent() {
     let _trial = Trial::new("silence in precopy");
@@ -45,7 +49,9 @@ fn stops_while_the_source_is_silent() {
     for size in [8, 20, stream.package / 2, stream.package - 1] {
         let receiver = Receiver::start(listener, false, LONG);
         let mut socket = connect(receiver.address());
-        socket.write_all(&stream.bytes[..size]).expect("taken");
+        socket
+            .write_all(&stream.bytes[..size])
+            .expect("socket accepts the bytes");
         receiver.heard();
         receiver.control().stop();
         let error;

@@ -8,9 +8,8 @@ use retpath_support::loops::{LONG, Net, connect, listen};
 use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PACKAGED, RUN, find, recording};
 
-/// The bytes before RUN contain every kind of length: of the machine type, of
-/// section names, of blocks and their names, of commands, discards and the
-/// package.
+/// The bytes before RUN contain every kind of length: of the machine type, of section names, of
+/// blocks and their names, of commands, discards and the package.
 #[test]
 fn survives_a_wrong_value_in_any_byte_before_run() {
     let _trial = Trial::new("wrong bytes");
@@ -23,7 +22,7 @@ fn survives_a_wrong_value_in_any_byte_before_run() {
             bytes[at] = wrong;
             let receiver = Receiver::start(listener, false, LONG);
             let mut socket = connect(receiver.address());
-            // The destination may refuse it before all is written.
+            // The destination may close the connection before everything is written.
             let _ = socket.write_all(&bytes);
             let _ = socket.shutdown(Shutdown::Write);
             until_dropped(&mut socket);
@@ -36,7 +35,7 @@ fn survives_a_wrong_value_in_any_byte_before_run() {
     serves_the_next(listener);
 }
 
-/// Memory grows with the bytes that arrive, not with the announced size.
+/// Memory use grows with the bytes received, not with the announced size.
 #[test]
 fn allocates_nothing_for_an_announced_package_of_4_gib() {
     let _trial = Trial::new("a package of 4 GiB");
@@ -44,7 +43,7 @@ fn allocates_nothing_for_an_announced_package_of_4_gib() {
     let package = find(&stream, PACKAGED);
     let mut bytes = stream[..package.end].to_vec();
     bytes[package.end - 4..].fill(0xff);
-    // A hundred devices, each with a state of 60 kB.
+    // A hundred devices with 60 kB of state each.
     for id in 100..200_u32 {
         bytes.push(4);
         bytes.extend(id.to_be_bytes());
@@ -63,7 +62,7 @@ fn allocates_nothing_for_an_announced_package_of_4_gib() {
     serves_the_next(receiver.failed().0);
 }
 
-/// In postcopy a wrong length costs the link, and no received page.
+/// In postcopy, a wrong length breaks the link, but no received page is lost.
 #[test]
 fn keeps_received_pages_when_a_name_length_is_wrong() {
     let _trial = Trial::new("page names");

@@ -1,8 +1,7 @@
 //! Hostile peers against both loops, over real sockets.
 //!
-//! Each test holds a [`Trial`](trial::Trial), which limits what the process
-//! allocates and ends a test that hangs. Each ends with a complete migration by
-//! a correct peer, with every page compared.
+//! Each test holds a [`Trial`](trial::Trial), which limits allocations and time. Each ends with a
+//! complete migration by a well-behaved peer, in which every page is compared.
 
 mod connections;
 mod cut;

@@ -1,4 +1,4 @@
-//! Sources that repeat items or send them in another order.
+//! Sources that repeat or reorder items.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -11,12 +11,12 @@ use retpath_support::loops::{LONG, Net, connect, listen};
 use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{Recording, pieces, recording};
 
-/// Sends a stream; if the destination then waits to recover, a correct source
-/// sends the missing pages. Returns whether it did.
+/// Sends a stream. If the destination then waits for recovery, a well-behaved source sends the
+/// missing pages. Returns whether it did.
 fn survives(listener: Listener, stream: &[u8]) -> (Listener, bool) {
     let receiver = Receiver::start(listener, false, LONG);
     let mut socket = connect(receiver.address());
-    // The destination may refuse it before all is written.
+    // The destination may close the connection before everything is written.
     let _ = socket.write_all(stream);
     let _ = socket.shutdown(Shutdown::Write);
     until_dropped(&mut socket);
@@ -42,7 +42,7 @@ fn survives_all(streams: impl Iterator<Item = Vec<u8>>) {
     serves_the_next(listener);
 }
 
-/// The items of the start, of some pages, and of the end.
+/// Returns items from the start, from the pages, and from the end.
 fn interesting(stream: &Recording) -> Vec<Range<usize>> {
     let all = pieces(&stream.bytes);
     let first = stream.package + 2 * 4104;

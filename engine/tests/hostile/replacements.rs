@@ -12,20 +12,20 @@ use retpath_support::loops::{LONG, Net, connect, listen};
 use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGES, command, pieces, question, recording};
 
-/// Recovery timeout. A correct source that is slower tries again.
+/// Recovery timeout. A well-behaved source that exceeds it tries again.
 const RECOVERY: Duration = Duration::from_millis(500);
 
-/// Pages received before the link breaks.
+/// Number of pages received before the link breaks.
 const RECEIVED: u64 = 7;
 
-/// What each connection sends, and whether it then closes.
+/// What each connection sends, and whether it closes afterwards.
 fn connections() -> Vec<(&'static str, Vec<u8>, bool)> {
     let commands = |list: &[Command<_, _>]| {
         let mut bytes = Vec::new();
         list.iter().for_each(|one| command(*one, &mut bytes));
         bytes
     };
-    let other = NameBuf::new("pc.rom").expect("a good name");
+    let other = NameBuf::new("pc.rom").expect("valid name");
     let block = other.name();
     let mut twice = question();
     twice.extend(question());
@@ -82,8 +82,8 @@ fn connections() -> Vec<(&'static str, Vec<u8>, bool)> {
     ]
 }
 
-/// Whatever they send before POSTCOPY_RESUME, the next connection resumes the
-/// migration, and no received page is sent again.
+/// Whatever a connection sends before POSTCOPY_RESUME, the next one resumes the migration, and no
+/// received page is sent again.
 #[test]
 fn keeps_received_pages_through_hostile_reconnections() {
     let _trial = Trial::new("replacements");
@@ -95,16 +95,18 @@ fn keeps_received_pages_through_hostile_reconnections() {
         .into_iter()
         .filter(|piece| piece.start >= stream.package)
         .filter(|piece| is_page(&stream.bytes[piece.clone()]))
-        .nth(usize::try_from(RECEIVED - 1).expect("small"));
+        .nth(usize::try_from(RECEIVED - 1).expect("fits in usize"));
     let end = end.expect("so many pages").end;
-    first.write_all(&stream.bytes[..end]).expect("room");
+    first
+        .write_all(&stream.bytes[..end])
+        .expect("socket accepts the bytes");
     receiver.running();
     drop(first);
     receiver.pauses(1);
     for (name, said, goes) in connections() {
         println!("{name}");
         let mut socket = connect(receiver.address());
-        // The destination may refuse it before all is written.
+        // The destination may close the connection before everything is written.
         let _ = socket.write_all(&said);
         if goes {
             let _ = socket.shutdown(Shutdown::Write);
@@ -126,7 +128,7 @@ fn is_page(piece: &[u8]) -> bool {
     piece.len() >= 9 && flags != 0
 }
 
-/// A silent connection is not tried: the next one is used at once.
+/// A silent connection is skipped: the next one is used at once.
 #[test]
 fn tries_the_next_connection_when_one_is_silent() {
     let _trial = Trial::new("a silent replacement");
@@ -136,7 +138,7 @@ fn tries_the_next_connection_when_one_is_silent() {
     let receiver = Receiver::start(listener, false, LONG);
     let mut first = connect(receiver.address());
     let bytes = &stream.bytes[..stream.package + 9000];
-    first.write_all(bytes).expect("room");
+    first.write_all(bytes).expect("socket accepts the bytes");
     receiver.running();
     let silent = connect(receiver.address());
     drop(first);

@@ -1,4 +1,4 @@
-//! A source over links that the test provides.
+//! A source over links provided by the test.
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use retpath_engine::source::{Source, SourcePhase};
 use retpath_support::loops::{LONG, Still, connect, serve_with};
 use retpath_support::wire::{blocks, config, image};
 
-/// Hands out the given links, then connects to an address.
+/// A connector that returns the given links, then connects to an address.
 struct First {
     links: VecDeque<Link>,
     then: Address,
@@ -28,13 +28,13 @@ impl Connector for First {
 }
 
 fn take_over(connector: &mut dyn Connector) {
-    let mut core = Source::taking_over(config(None), blocks()).expect("good");
+    let mut core = Source::taking_over(config(None), blocks()).expect("valid configuration");
     let mut machine = Still(vec![image()]);
-    serve_with(&mut core, &mut machine, connector, LONG).expect("served");
+    serve_with(&mut core, &mut machine, connector, LONG).expect("migration completes");
     assert_eq!(core.phase(), SourcePhase::Completed);
 }
 
-/// Takes a migration over on a given link, and on new ones after it.
+/// Takes over a migration on a given link, and reconnects if it breaks.
 pub(crate) fn serve_over(link: Link, then: &Address) {
     take_over(&mut First {
         links: [link].into(),
@@ -42,7 +42,7 @@ pub(crate) fn serve_over(link: Link, then: &Address) {
     });
 }
 
-/// Keeps its last link open.
+/// A connector that keeps its last link open.
 struct Held {
     address: Address,
     last: Option<UnixStream>,
@@ -51,12 +51,12 @@ struct Held {
 impl Connector for Held {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
         let socket = connect(&self.address);
-        self.last = Some(socket.try_clone().expect("a descriptor"));
-        Ok(Link::new(socket.into()).expect("a socket"))
+        self.last = Some(socket.try_clone().expect("descriptor can be created"));
+        Ok(Link::new(socket.into()).expect("socket can be created"))
     }
 }
 
-/// Takes a migration over and keeps the link open after its end.
+/// Takes over a migration and keeps the link open after its end.
 pub(crate) fn hold_on(address: &Address) -> JoinHandle<UnixStream> {
     let address = address.clone();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Limits of every test: memory and time.
+//! Memory and time limits of every test.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::ALLOCATED;
 
-/// Most bytes that both sides of a test may allocate together. An undisturbed
-/// migration allocates about 3 MB, most of it for percentiles; guest memory is
-/// mapped and does not count.
+/// Maximum number of bytes that both sides of a test may allocate together. An undisturbed
+/// migration allocates about 3 MB, most of it for percentiles; guest memory is mapped and not
+/// counted.
 pub(crate) const CAP: usize = 16 << 20;
 
-/// Time limit of a test, more than a hundred times what it needs.
+/// Time limit of a test, more than a hundred times its usual duration.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// A running test. One runs at a time, because the allocator counts for the process.
+/// A running test. Tests run one at a time, because the allocator counts for the whole process.
 pub(crate) struct Trial {
     before: usize,
     done: Option<Sender<()>>,
@@ -23,7 +23,7 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// Begins a test.
+    /// Starts a test.
     pub(crate) fn new(name: &'static str) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

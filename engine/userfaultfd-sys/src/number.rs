@@ -51,9 +51,9 @@ const fn request<T>(direction: u32, number: u64) -> u32 {
 pub const UFFDIO_API: u32 = request::<uffdio_api>(READ_WRITE, _UFFDIO_API);
 /// Request to watch a range.
 pub const UFFDIO_REGISTER: u32 = request::<uffdio_register>(READ_WRITE, _UFFDIO_REGISTER);
-/// Request to stop watching a range (the direction is the kernel's slip, fixed for ever).
+/// Request to stop watching a range (the direction is the kernel's slip, fixed forever).
 pub const UFFDIO_UNREGISTER: u32 = request::<uffdio_range>(READ, _UFFDIO_UNREGISTER);
-/// Request to wake threads (the direction is the kernel's slip, fixed for ever).
+/// Request to wake threads (the direction is the kernel's slip, fixed forever).
 pub const UFFDIO_WAKE: u32 = request::<uffdio_range>(READ, _UFFDIO_WAKE);
 /// Request to place bytes.
 pub const UFFDIO_COPY: u32 = request::<uffdio_copy>(READ_WRITE, _UFFDIO_COPY);

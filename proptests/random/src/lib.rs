@@ -1,6 +1,6 @@
-//! Random numbers that follow from a seed: the same ones in every run.
+//! Deterministic pseudo-random numbers from a seed.
 //!
-//! A crate of its own, so that the tests of the codec build neither the engine nor a library.
+//! This is a separate crate so that the codec's tests need not build the engine.
 
 #![forbid(unsafe_code)]
 
@@ -9,12 +9,12 @@
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of a seed.
+    /// Starts the sequence of `seed`.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns any `u64`.
     pub fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,31 +22,31 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     ///
     /// # Panics
     ///
-    /// `bound` is 0.
+    /// Panics if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.any() % bound
     }
 
-    /// An index below `bound`.
+    /// Returns an index below `bound`.
     ///
     /// # Panics
     ///
-    /// `bound` is 0.
+    /// Panics if `bound` is 0.
     pub fn index(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).expect("usize has at most 64 bits");
-        usize::try_from(self.below(bound)).expect("below a usize")
+        usize::try_from(self.below(bound)).expect("below a usize bound")
     }
 
-    /// A byte.
+    /// Returns any byte.
     pub fn byte(&mut self) -> u8 {
         self.any().to_be_bytes()[0]
     }
 
-    /// `len` bytes.
+    /// Returns `len` bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.byte()).collect()
     }

@@ -1,12 +1,12 @@
-//! The model's ends: of the stream, of the link, and of the migration.
+//! The model's endings: end of stream, loss of the link, end of the migration.
 
 use retpath_engine::Channel;
 use retpath_engine::destination::{Action, Blame, Ending, Phase};
 
-use super::model::{Did, Model, Refusal, Said, lane};
+use super::model::{Effect, Model, Refusal, Reply, channel_index};
 
 impl Model {
-    pub(super) fn eof(&mut self) -> Result<Did, Refusal> {
+    pub(super) fn eof(&mut self) -> Result<Effect, Refusal> {
         let legal = self.phase.is_precopy() || self.phase == Phase::Running;
         if !legal || self.in_package {
             return Err((Blame::Peer, false));
@@ -14,7 +14,7 @@ impl Model {
         self.main_ended = true;
         self.device_complete();
         self.settle()?;
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 
     pub(super) fn settle(&mut self) -> Result<(), Refusal> {
@@ -53,15 +53,15 @@ impl Model {
         Ok(())
     }
 
-    /// Whether what is missing can come after the main channel's end.
+    /// Whether missing pages can still arrive after the main channel ended.
     pub(super) fn more_comes(&self) -> bool {
         let placing = |(block, at)| self.is_placing(block, at);
         let urgent = self.setup.preempt && self.listened && !self.preempt_ended;
         urgent || self.missing().all(placing)
     }
 
-    pub(super) fn link_lost(&mut self, channel: Channel) -> Result<Did, Refusal> {
-        self.placing[lane(channel)].clear();
+    pub(super) fn link_lost(&mut self, channel: Channel) -> Result<Effect, Refusal> {
+        self.placing[channel_index(channel)].clear();
         match self.phase {
             Phase::Finished | Phase::Failed => {}
             Phase::Running | Phase::Paused | Phase::Recovering => self.pause(),
@@ -71,10 +71,10 @@ impl Model {
             }
             _ => return Err((Blame::Link, true)),
         }
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 
-    /// The caller gives up.
+    /// Aborts the migration on the caller's behalf.
     pub(super) fn abort(&mut self) {
         if !self.phase.is_over() {
             self.shut(1);
@@ -85,7 +85,7 @@ impl Model {
 
     pub(super) fn shut(&mut self, value: u32) {
         if self.open {
-            self.said.push(Said::Shut(value));
+            self.replies.push(Reply::Shut(value));
         }
     }
 

@@ -1,23 +1,23 @@
-//! The destination core: against a model of it, call by call, and against a
-//! source that keeps no rule at all.
+//! Properties of the destination core: against a model, call by call, and
+//! against a hostile source.
 
 mod ending;
+mod generate;
 mod hostile;
+mod lockstep;
 mod model;
 mod pages;
-mod twins;
-mod walk;
 
 pub use self::hostile::hostile;
 
+use self::lockstep::Lockstep;
 use self::model::{Op, Setup};
-use self::twins::Twins;
 use crate::choices::Choices;
 use retpath_engine::Channel::{Main, Preempt};
 use retpath_engine::destination::Phase;
 
-/// The bytes are a destination's life: calls that are compared with the model,
-/// or calls of any kind with any values.
+/// Interprets `bytes` as a destination's lifetime: calls compared with the
+/// model, or arbitrary calls with arbitrary values.
 pub fn destination(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else {
         return;
@@ -31,84 +31,84 @@ pub fn destination(bytes: &[u8]) {
     }
 }
 
-/// The core and the model agree on legal and illegal calls, before and after
+/// Checks that core and model agree on legal and illegal calls, before and after
 /// the switch.
 pub fn calls(choices: &mut Choices<'_>) {
-    let mut twins = Twins::new(setup(choices));
+    let mut lockstep = Lockstep::new(setup(choices));
     let any = choices.one_in(4);
     if !any {
-        twins.switch(choices);
+        lockstep.switch(choices);
     }
     for _ in 0..400 {
         let op = if any || choices.one_in(8) {
-            twins.anything(choices)
+            lockstep.any_call(choices)
         } else {
-            twins.legal(choices, 64)
+            lockstep.legal_call(choices, 64)
         };
-        let _ = twins.step(op);
-        let over = twins.model.phase == Phase::Failed && choices.one_in(10);
+        let _ = lockstep.step(op);
+        let over = lockstep.model.phase == Phase::Failed && choices.one_in(10);
         if over || choices.is_empty() {
             break;
         }
     }
 }
 
-/// The core and the model agree from the first call on.
+/// Checks that core and model agree from the first call on.
 pub fn first_calls(choices: &mut Choices<'_>) {
-    let mut twins = Twins::new(setup(choices));
+    let mut lockstep = Lockstep::new(setup(choices));
     for _ in 0..60 {
-        let mut op = twins.anything(choices);
-        // Mostly something that does not end it.
+        let mut op = lockstep.any_call(choices);
+        // Prefer calls that do not end the migration.
         for _ in 0..4 {
-            let mut after = twins.model.clone();
+            let mut after = lockstep.model.clone();
             if after.apply(op).is_ok() && !after.phase.is_over() {
                 break;
             }
-            op = twins.anything(choices);
+            op = lockstep.any_call(choices);
         }
-        let _ = twins.step(op);
+        let _ = lockstep.step(op);
         if choices.is_empty() {
             break;
         }
     }
 }
 
-/// A migration finishes, however often it is cut, and once more if the source
-/// has not seen the end.
+/// Checks that a migration finishes however often it is cut, and finishes again
+/// if the source missed the end.
 pub fn migration(choices: &mut Choices<'_>) {
-    let mut twins = Twins::new(setup(choices));
-    twins.switch(choices);
-    twins.finish(choices, 48);
-    assert_eq!(twins.core.pages().missing(), 0);
-    assert_eq!(twins.core.stats().duplicates, 0);
-    let lost = twins.step(Op::LinkLost(Main));
+    let mut lockstep = Lockstep::new(setup(choices));
+    lockstep.switch(choices);
+    lockstep.finish(choices, 48);
+    assert_eq!(lockstep.core.pages().missing(), 0);
+    assert_eq!(lockstep.core.stats().duplicates, 0);
+    let lost = lockstep.step(Op::LinkLost(Main));
     assert_eq!(lost, Ok(()));
-    let restored = twins.step(Op::LinkRestored);
+    let restored = lockstep.step(Op::LinkRestored);
     assert_eq!(restored, Ok(()));
-    twins.finish(choices, 48);
+    lockstep.finish(choices, 48);
 }
 
-/// The same migration recovers from a cut after each of its calls.
+/// Checks that the same migration recovers from a cut after each of its calls.
 pub fn every_cut(preempt: bool, seed: u64) {
     let migration = || {
         let mut choices = Choices::seeded(seed);
         let confirm = seed.is_multiple_of(3);
-        let mut twins = Twins::new(Setup { preempt, confirm });
-        twins.switch(&mut choices);
-        (twins, choices)
+        let mut lockstep = Lockstep::new(Setup { preempt, confirm });
+        lockstep.switch(&mut choices);
+        (lockstep, choices)
     };
-    let (mut twins, mut choices) = migration();
-    let calls = twins.finish(&mut choices, 0);
+    let (mut lockstep, mut choices) = migration();
+    let calls = lockstep.finish(&mut choices, 0);
     for cut in 0..=calls {
-        let (mut twins, mut choices) = migration();
+        let (mut lockstep, mut choices) = migration();
         for _ in 0..cut {
-            let op = twins.legal(&mut choices, 0);
-            assert_eq!(twins.step(op), Ok(()));
+            let op = lockstep.legal_call(&mut choices, 0);
+            assert_eq!(lockstep.step(op), Ok(()));
         }
         for op in [Op::LinkLost(Main), Op::LinkLost(Preempt), Op::LinkRestored] {
-            assert_eq!(twins.step(op), Ok(()), "cut after {cut} calls");
+            assert_eq!(lockstep.step(op), Ok(()), "cut after {cut} calls");
         }
-        twins.finish(&mut choices, 0);
+        lockstep.finish(&mut choices, 0);
     }
 }
 

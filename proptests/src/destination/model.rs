@@ -1,5 +1,5 @@
-//! What a destination must do, too simple to be wrong: lists of pages, one page
-//! at a time, nothing remembered that could be looked up.
+//! A naive model of the destination: lists of pages, processed one page at a
+//! time, with no derived state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
 use retpath_engine::destination::{Action, Blame, Fault, Phase};
 
-/// Target page size in bytes: the smallest that there is.
+/// Target page size in bytes: the smallest valid one.
 pub(super) const PAGE: u64 = 1024;
 /// Target pages in a host page of the second block.
 pub(super) const PARTS: u64 = 4;
 
-/// What a call asks for; sizes and offsets in target pages.
+/// A call; sizes and offsets are in target pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     OpenReturnPath,
@@ -43,23 +43,23 @@ pub(super) enum Op {
     Abort,
 }
 
-/// What came of it.
+/// The effect of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Did {
+pub(super) enum Effect {
     Nothing,
-    /// Write these bytes, one for each target page.
+    /// Write these bytes, one per target page.
     Write(usize, u64, Vec<u8>),
-    /// Place them.
+    /// Place these bytes, one per target page.
     Place(usize, u64, Vec<u8>),
     Fault(Fault),
 }
 
-/// What it says.
+/// A message on the return path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum Reply {
     Shut(u32),
     Pong(u32),
-    /// A request for a host page, which names its block or does not.
+    /// A request for a host page, with or without its block name.
     Request {
         block: usize,
         at: u64,
@@ -71,19 +71,19 @@ pub(super) enum Said {
     SwitchoverAck,
 }
 
-/// How a destination is set up.
+/// Configuration of a destination.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup {
     pub(super) preempt: bool,
-    /// Whether SHUT waits to be confirmed.
+    /// Whether SHUT waits for the caller's confirmation.
     pub(super) confirm: bool,
 }
 
-/// Why it is refused, and whether that is the end of it.
+/// Who is to blame for a refusal, and whether it ends the link or migration.
 pub(super) type Refusal = (Blame, bool);
 
-/// A block, a host page in it, and its target pages so far.
-type Half = (usize, u64, BTreeMap<u64, u8>);
+/// A block, a host page in it, and its target pages received so far.
+type PartialPage = (usize, u64, BTreeMap<u64, u8>);
 
 type Runs = Vec<(usize, u64, Vec<u8>)>;
 
@@ -91,13 +91,13 @@ type Runs = Vec<(usize, u64, Vec<u8>)>;
 pub(super) struct Model {
     pub(super) setup: Setup,
     pub(super) phase: Phase,
-    /// Length and page size of each block that has been announced.
+    /// Length and page size of each announced block.
     pub(super) blocks: Vec<(u64, u64)>,
-    /// What is in each target page of each block, if it has been received.
+    /// Content of each target page of each block, if received.
     pub(super) memory: Vec<Vec<Option<u8>>>,
-    /// Host pages requested, by their first target page.
+    /// Requested host pages, by their first target page.
     pub(super) wanted: BTreeSet<(usize, u64)>,
-    pub(super) half: [Option<Half>; 2],
+    pub(super) half: [Option<PartialPage>; 2],
     pub(super) placing: [Runs; 2],
     pub(super) asked: BTreeSet<usize>,
     pub(super) last: Option<usize>,
@@ -112,14 +112,14 @@ pub(super) struct Model {
     pub(super) asked_to_confirm: bool,
     pub(super) confirmed: bool,
     pub(super) told: bool,
-    pub(super) said: Vec<Said>,
+    pub(super) replies: Vec<Reply>,
     pub(super) actions: Vec<Action>,
 }
 
-/// Lengths and page sizes of the blocks, in target pages.
+/// Length and page size of each block, in target pages.
 pub(super) const BLOCKS: [(u64, u64); 2] = [(6, 1), (4 * PARTS, PARTS)];
 
-pub(super) fn lane(channel: Channel) -> usize {
+pub(super) fn channel_index(channel: Channel) -> usize {
     usize::from(channel == Channel::Preempt)
 }
 
@@ -146,12 +146,12 @@ impl Model {
             asked_to_confirm: false,
             confirmed: !setup.confirm,
             told: false,
-            said: vec![],
+            replies: vec![],
             actions: vec![],
         }
     }
 
-    /// Target pages that have not been received.
+    /// Target pages not yet received.
     pub(super) fn missing(&self) -> impl Iterator<Item = (usize, u64)> {
         let blocks = self.memory.iter().enumerate();
         blocks.flat_map(|(block, pages)| {
@@ -160,8 +160,8 @@ impl Model {
         })
     }
 
-    /// Does it, and draws the consequences if it is refused.
-    pub(super) fn apply(&mut self, op: Op) -> Result<Did, Blame> {
+    /// Applies a call, and the consequences of its refusal.
+    pub(super) fn apply(&mut self, op: Op) -> Result<Effect, Blame> {
         self.check(op)
             .and_then(|()| self.act(op))
             .map_err(|(blame, fatal)| {
@@ -169,7 +169,7 @@ impl Model {
                 } else if !fatal && matches!(self.phase, Phase::Running | Phase::Recovering) {
                     self.pause();
                 } else if self.phase != Phase::Finished {
-                    // To whom, if the link is gone?
+                    // A lost link has no peer to send a message to.
                     if blame != Blame::Link {
                         self.shut(1);
                     }
@@ -180,7 +180,7 @@ impl Model {
             })
     }
 
-    /// Whether the channel may bring this now.
+    /// Checks whether the channel may carry this now.
     fn check(&self, op: Op) -> Result<(), Refusal> {
         let (channel, urgent, recovers) = match op {
             Op::Fault(..) | Op::Placed(..) | Op::Saved => return Ok(()),
@@ -197,7 +197,7 @@ impl Model {
         let caller = Err((Blame::Caller, false));
         match self.phase {
             Phase::Failed | Phase::Paused => return caller,
-            // The last word of an early preempt channel.
+            // An early preempt channel may still end.
             Phase::Finished if op == Op::Eos(Channel::Preempt) => {}
             Phase::Finished => return peer,
             _ => {}
@@ -211,7 +211,7 @@ impl Model {
         }
     }
 
-    fn act(&mut self, op: Op) -> Result<Did, Refusal> {
+    fn act(&mut self, op: Op) -> Result<Effect, Refusal> {
         let peer = Err((Blame::Peer, false));
         let caller = Err((Blame::Caller, false));
         let precopy = self.phase.is_precopy();
@@ -220,20 +220,20 @@ impl Model {
             Op::OpenReturnPath => self.open = true,
             Op::Ping(_) if !self.open => return peer,
             Op::Ping(PING_PACKAGE_LOADED) if self.listened && !self.saved => self.held += 1,
-            Op::Ping(value) => self.said.push(Said::Pong(value)),
+            Op::Ping(value) => self.replies.push(Reply::Pong(value)),
             Op::Advise if self.phase == Phase::Fresh && self.blocks.is_empty() => {
                 self.phase = Phase::Advised;
             }
             Op::Announce(block) if precopy && block == self.blocks.len() => {
                 self.blocks.push(BLOCKS[block]);
-                let pages = usize::try_from(BLOCKS[block].0).expect("few");
+                let pages = usize::try_from(BLOCKS[block].0).expect("fits in usize");
                 self.memory.push(vec![None; pages]);
                 self.actions.push(Action::Block { id: block });
             }
-            // Numbered wrongly.
+            // Block numbers are invalid.
             Op::Announce(_) if precopy => return caller,
             Op::Discard(block, start, len) if switching => {
-                // POSTCOPY_ADVISE spoke of all of them.
+                // POSTCOPY_ADVISE must follow the announcement of all blocks.
                 if self.blocks.len() < BLOCKS.len() {
                     return Err((Blame::Settings, false));
                 }
@@ -269,14 +269,14 @@ impl Model {
                     return peer;
                 }
                 let received = self.memory[block].iter().map(Option::is_some);
-                self.said.push(Said::Bitmap(block, received.collect()));
+                self.replies.push(Reply::Bitmap(block, received.collect()));
             }
             Op::Resume if self.phase == Phase::Recovering => {
                 if self.asked.len() < self.blocks.len() {
                     return peer;
                 }
                 self.phase = Phase::Running;
-                self.said.push(Said::ResumeAck);
+                self.replies.push(Reply::ResumeAck);
                 if self.saved {
                     self.pongs();
                 }
@@ -294,7 +294,7 @@ impl Model {
             }
             Op::RunOfPages(channel, block, at, len) => return self.run(channel, block, at, len),
             Op::Placed(channel, block, at, len) => return self.placed(channel, block, at, len),
-            Op::Fault(block, at) => return self.fault(block, at).map(Did::Fault),
+            Op::Fault(block, at) => return self.fault(block, at).map(Effect::Fault),
             Op::Saved if !self.complete => return caller,
             Op::Saved if self.saved => {}
             Op::Saved => {
@@ -338,16 +338,16 @@ impl Model {
             }
             _ => return peer,
         }
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 
     pub(super) fn has(&self, block: usize, at: u64) -> bool {
-        let at = usize::try_from(at).expect("few pages");
+        let at = usize::try_from(at).expect("fits in usize");
         self.memory[block][at].is_some()
     }
 
     pub(super) fn page_mut(&mut self, block: usize, at: u64) -> &mut Option<u8> {
-        let at = usize::try_from(at).expect("few pages");
+        let at = usize::try_from(at).expect("fits in usize");
         &mut self.memory[block][at]
     }
 
@@ -360,13 +360,13 @@ impl Model {
 
     fn pongs(&mut self) {
         for _ in 0..std::mem::take(&mut self.held) {
-            self.said.push(Said::Pong(PING_PACKAGE_LOADED));
+            self.replies.push(Reply::Pong(PING_PACKAGE_LOADED));
         }
     }
 
     pub(super) fn request(&mut self, block: usize, at: u64) {
         let named = self.last != Some(block);
         self.last = Some(block);
-        self.said.push(Said::Request { block, at, named });
+        self.replies.push(Reply::Request { block, at, named });
     }
 }

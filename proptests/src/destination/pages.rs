@@ -1,11 +1,11 @@
-//! The model's pages: faults, records, placements, and the switch.
+//! The model's page handling: faults, records, placements, and the switch.
 
 use std::collections::BTreeMap;
 
 use retpath_engine::Channel;
 use retpath_engine::destination::{Action, Blame, Fault, Phase};
 
-use super::model::{BLOCKS, Did, Model, Refusal, lane};
+use super::model::{BLOCKS, Effect, Model, Refusal, channel_index};
 
 impl Model {
     pub(super) fn run(
@@ -14,7 +14,7 @@ impl Model {
         block: usize,
         at: u64,
         len: u64,
-    ) -> Result<Did, Refusal> {
+    ) -> Result<Effect, Refusal> {
         let peer = Err((Blame::Peer, false));
         if block >= self.blocks.len() {
             return peer;
@@ -24,16 +24,16 @@ impl Model {
         if len == 0 || at + len > end || !whole {
             return peer;
         }
-        if self.half[lane(channel)].is_some() {
+        if self.half[channel_index(channel)].is_some() {
             return peer;
         }
         self.is_new(channel, block, at, len)?;
         let bytes = vec![1; usize::try_from(len).unwrap()];
-        self.placing[lane(channel)].push((block, at, bytes));
-        Ok(Did::Nothing)
+        self.placing[channel_index(channel)].push((block, at, bytes));
+        Ok(Effect::Nothing)
     }
 
-    /// Whether all of these target pages may come on this channel.
+    /// Whether all of these target pages may arrive on this channel.
     pub(super) fn is_new(
         &self,
         channel: Channel,
@@ -44,9 +44,9 @@ impl Model {
         let page = self.blocks[block].1;
         for at in at..at + len {
             let placing = self.is_placing(block, at);
-            let other = matches!(&self.half[1 - lane(channel)],
+            let other = matches!(&self.half[1 - channel_index(channel)],
                 Some((b, host, _)) if *b == block && at / page * page == *host);
-            let interleaved = matches!(&self.half[lane(channel)],
+            let interleaved = matches!(&self.half[channel_index(channel)],
                 Some((b, host, _)) if *b != block || at / page * page != *host);
             let live = self.phase.is_live();
             if !live || self.has(block, at) || placing || other || interleaved {
@@ -68,7 +68,7 @@ impl Model {
         block: usize,
         at: u64,
         byte: u8,
-    ) -> Result<Did, Refusal> {
+    ) -> Result<Effect, Refusal> {
         let peer = Err((Blame::Peer, false));
         if block >= self.blocks.len() || at >= self.blocks[block].0 {
             return peer;
@@ -78,25 +78,25 @@ impl Model {
                 return peer;
             }
             *self.page_mut(block, at) = Some(byte);
-            return Ok(Did::Write(block, at, vec![byte]));
+            return Ok(Effect::Write(block, at, vec![byte]));
         }
         let page = self.blocks[block].1;
         let host = at / page * page;
         for at in host..host + page {
             self.is_new(channel, block, at, 1)?;
         }
-        let half = &mut self.half[lane(channel)];
+        let half = &mut self.half[channel_index(channel)];
         let (_, _, parts) = half.get_or_insert((block, host, BTreeMap::new()));
         if parts.insert(at, byte).is_some() {
             return peer;
         }
         if parts.len() < usize::try_from(page).unwrap() {
-            return Ok(Did::Nothing);
+            return Ok(Effect::Nothing);
         }
         let bytes: Vec<u8> = parts.values().copied().collect();
         *half = None;
-        self.placing[lane(channel)].push((block, host, bytes.clone()));
-        Ok(Did::Place(block, host, bytes))
+        self.placing[channel_index(channel)].push((block, host, bytes.clone()));
+        Ok(Effect::Place(block, host, bytes))
     }
 
     pub(super) fn placed(
@@ -105,10 +105,10 @@ impl Model {
         block: usize,
         at: u64,
         len: u64,
-    ) -> Result<Did, Refusal> {
+    ) -> Result<Effect, Refusal> {
         let page = self.blocks.get(block).map_or(1, |block| block.1);
         let len = usize::try_from(len).unwrap();
-        let runs = &mut self.placing[lane(channel)];
+        let runs = &mut self.placing[channel_index(channel)];
         let found = runs.iter().position(|(b, start, bytes)| {
             *b == block && *start == at && len > 0 && len <= bytes.len()
         });
@@ -125,7 +125,7 @@ impl Model {
             self.wanted.remove(&(block, at));
         }
         self.settle()?;
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 
     pub(super) fn fault(&mut self, block: usize, at: u64) -> Result<Fault, Refusal> {
@@ -149,7 +149,7 @@ impl Model {
         Ok(Fault::New)
     }
 
-    pub(super) fn listen(&mut self) -> Result<Did, Refusal> {
+    pub(super) fn listen(&mut self) -> Result<Effect, Refusal> {
         if !self.open {
             return Err((Blame::Peer, false));
         }
@@ -170,6 +170,6 @@ impl Model {
         self.phase = Phase::Listening;
         self.listened = true;
         self.actions.push(Action::Listen);
-        Ok(Did::Nothing)
+        Ok(Effect::Nothing)
     }
 }

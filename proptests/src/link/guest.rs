@@ -1,11 +1,11 @@
-//! The destination's memory as the kernel keeps it, and the guest that runs in
-//! it: target pages that are there, in a map.
+//! Simulates the destination's kernel memory and guest with a map of present
+//! target pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use retpath_engine::blocks::BlockId;
 
-/// A target page: its block, and its offset in it.
+/// A target page: block and offset.
 type Page = (BlockId, u64);
 
 #[derive(Debug, Default)]
@@ -14,28 +14,40 @@ pub(super) struct Guest {
     /// Whether accesses to missing pages are trapped.
     traps: bool,
     runs: bool,
-    /// Pages that a thread waits for.
+    /// Pages that a guest thread waits for.
     waits: BTreeSet<Page>,
 }
 
 impl Guest {
     /// Writes a page before accesses are trapped.
     pub(super) fn write(&mut self, block: BlockId, offset: u64, bytes: &[u8]) {
-        assert!(!self.traps, "{offset:#x} of block {block} is written late");
+        assert!(
+            !self.traps,
+            "{offset:#x} of block {block} is written after LISTEN"
+        );
         self.pages.insert((block, offset), bytes.to_vec());
     }
 
-    /// Places a page where there is none.
+    /// Places a missing page.
     pub(super) fn place(&mut self, block: BlockId, offset: u64, bytes: &[u8]) {
-        assert!(self.traps, "{offset:#x} of block {block} is placed early");
+        assert!(
+            self.traps,
+            "{offset:#x} of block {block} is placed before LISTEN"
+        );
         let there = self.pages.insert((block, offset), bytes.to_vec());
-        assert!(there.is_none(), "{offset:#x} of block {block} twice");
+        assert!(
+            there.is_none(),
+            "{offset:#x} of block {block} is placed twice"
+        );
         self.waits.remove(&(block, offset));
     }
 
-    /// Forgets what is in a range.
+    /// Discards the content of a range.
     pub(super) fn discard(&mut self, block: BlockId, start: u64, len: u64) {
-        assert!(!self.traps, "{start:#x} of block {block} is discarded late");
+        assert!(
+            !self.traps,
+            "{start:#x} of block {block} is discarded after LISTEN"
+        );
         self.pages
             .retain(|(id, at), _| *id != block || !(start..start + len).contains(at));
     }
@@ -58,7 +70,7 @@ impl Guest {
         self.pages.get(&(block, offset)).map(Vec::as_slice)
     }
 
-    /// A thread waits for a page that is not there.
+    /// Adds a guest thread that waits for a missing page.
     pub(super) fn wait(&mut self, block: BlockId, offset: u64) {
         self.waits.insert((block, offset));
     }

@@ -1,7 +1,8 @@
-//! Both cores joined in memory, without I/O: source → bytes → decoder →
-//! destination → bytes → decoder → source. Whoever turns the crank says how the
-//! bytes travel, when the link breaks and what the guest touches; the clock
-//! stands still in between.
+//! Connects both cores in memory, without I/O: source → bytes → decoder →
+//! destination → bytes → decoder → source.
+//!
+//! The caller decides how bytes travel, when the link breaks, what the guest
+//! touches and when time passes.
 //!
 //! ```text
 //!           Wire::Main     ─▶ Decoder ─▶
@@ -9,9 +10,9 @@
 //!           ◀─ Stream ◀─  Wire::Back
 //! ```
 //!
-//! What must be true is looked at with every step: nothing that an honest peer
-//! sends is refused, no page is placed over another, no guest runs twice; and in
-//! the end the destination's memory is the source's.
+//! Every step checks the invariants: valid input is accepted, no page is placed
+//! twice, and the guest never runs on both sides. At the end the destination's
+//! memory equals the source's.
 
 mod guest;
 mod random;
@@ -39,76 +40,76 @@ pub enum Wire {
     Back,
 }
 
-/// All of them.
+/// All wires.
 pub const WIRES: [Wire; 3] = [Wire::Main, Wire::Preempt, Wire::Back];
 
-/// Where a migration is when it is over.
+/// How a migration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The guest runs at the destination, with all of its memory.
     Done,
-    /// The link broke early: the guest never left the source.
+    /// The link broke before the switch; the guest stays at the source.
     Stayed,
-    /// The link broke between the source's last word and the destination's
-    /// first: neither side can know better.
+    /// The link broke between the source's last message and the destination's
+    /// first; neither side can tell where the guest may run.
     Lost,
 }
 
-/// What is migrated, and how.
+/// The guest and its migration settings.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Target page size in bytes.
     pub target: u64,
-    /// Number and size in bytes of each block's host pages, and its contents.
+    /// Number and size in bytes of each block's host pages, and the block's content.
     pub blocks: Vec<(u64, u64, Vec<u8>)>,
-    /// How the source migrates. Sizes of pages are filled in.
+    /// Source configuration; page sizes are filled in by [`Link::new`].
     pub config: source::Config,
-    /// State of the guest's devices, as a row of SECTION_FULL.
+    /// Device state, as the payload of SECTION_FULL.
     pub device_state: Vec<u8>,
 }
 
 impl Setup {
-    /// The source's blocks.
+    /// Returns the source's blocks.
     pub fn layout(&self) -> Blocks {
-        let mut blocks = Blocks::new(self.target).expect("a target page size");
+        let mut blocks = Blocks::new(self.target).expect("valid page size");
         for (number, (pages, page, _)) in self.blocks.iter().enumerate() {
             let block = Block {
-                name: NameBuf::new(format!("block{number}")).expect("a name"),
+                name: NameBuf::new(format!("block{number}")).expect("valid name"),
                 len: pages * page,
                 page: *page,
             };
-            blocks.add(block).expect("a block");
+            blocks.add(block).expect("valid block");
         }
         blocks
     }
 }
 
-/// A migration under way.
+/// A migration in progress.
 #[derive(Debug)]
 pub struct Link {
     setup: Setup,
     blocks: Blocks,
-    /// The source's.
+    /// The source's configuration.
     config: source::Config,
     source: Source,
     gather: Gather,
-    /// The return path, as the source reads it.
+    /// The source's return-path decoder.
     path: Stream<retpath_codec::Qemu>,
     destination: Destination,
     receiver: receiver::Receiver,
-    /// The destination's memory and its guest.
+    /// The destination's memory and guest.
     guest: Guest,
-    /// What has been written and not delivered.
+    /// Bytes written but not yet delivered, by wire.
     wires: [Vec<u8>; 3],
     /// Bytes delivered over this link, by wire.
     delivered: [usize; 3],
-    /// Whether there is a link.
+    /// Whether the link is connected.
     up: bool,
     now: u64,
 }
 
 impl Link {
-    /// Nothing has been sent.
+    /// Creates a migration in which nothing was sent.
     pub fn new(setup: Setup) -> Self {
         let blocks = setup.layout();
         let smallest = blocks.iter().map(|block| block.page).min();
@@ -123,7 +124,7 @@ impl Link {
             ..destination::Config::default()
         };
         Self {
-            source: Source::new(config.clone(), blocks.clone()).expect("a good setup"),
+            source: Source::new(config.clone(), blocks.clone()).expect("valid setup"),
             config,
             gather: Gather::new(),
             path: Stream::new(0),
@@ -139,28 +140,28 @@ impl Link {
         }
     }
 
-    /// The source.
+    /// Returns the source.
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// The destination.
+    /// Returns the destination.
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
 
-    /// Bytes delivered over this link.
+    /// Number of bytes delivered over this link.
     pub fn delivered(&self, wire: Wire) -> usize {
         self.delivered[at(wire)]
     }
 
-    /// What is on its way.
+    /// Bytes in flight on a wire.
     pub fn flight(&self, wire: Wire) -> &[u8] {
         &self.wires[at(wire)]
     }
 
-    /// Where the items of this link ended that a wire has delivered: events of
-    /// a channel, or messages.
+    /// Ends of the items that a wire delivered over this link: events of a channel,
+    /// or messages of the return path.
     pub fn boundaries(&self, wire: Wire) -> &[usize] {
         self.receiver.boundaries(wire)
     }
@@ -170,30 +171,30 @@ impl Link {
         self.now += nanos;
     }
 
-    /// The link breaks: nothing that is on its way arrives.
+    /// Breaks the link; bytes in flight are lost.
     pub fn cut(&mut self) {
         self.up = false;
         self.wires = Default::default();
         self.delivered = [0; 3];
         self.path = Stream::new(0);
         self.receiver.cut();
-        // Whether that is the end depends on how far it was.
+        // Whether the loss is fatal depends on the phase.
         let _ = self.source.link_lost();
         self.lose_destination();
     }
 
-    /// The source is gone for good, and another takes over, if that is of any
-    /// use. Says whether it is.
+    /// Replaces the source with another that takes over its state, if the phase
+    /// allows it. Returns whether it did.
     pub fn replace_source(&mut self) -> bool {
         let paused = self.source.phase() == source::SourcePhase::Paused;
         if paused {
             let other = Source::taking_over(self.config.clone(), self.blocks.clone());
-            self.source = other.expect("as good as the first");
+            self.source = other.expect("same configuration as the first source");
         }
         paused
     }
 
-    /// A new link, if one is of any use. Says whether it is.
+    /// Connects a new link, if the phase allows it. Returns whether it did.
     pub fn reconnect(&mut self) -> bool {
         use destination::Phase as D;
         use source::SourcePhase as S;
@@ -201,14 +202,14 @@ impl Link {
         if self.up || !matches!(both, (S::Paused, D::Paused | D::Finished)) {
             return false;
         }
-        self.source.resume(self.now).expect("is paused");
-        self.destination.link_restored().expect("is paused");
+        self.source.resume(self.now).expect("phase is paused");
+        self.destination.link_restored().expect("phase is paused");
         self.up = true;
         true
     }
 
-    /// How it ended, if it has: with a link, when both sides say so; without
-    /// one, when no new link would help.
+    /// Returns the outcome, if the migration ended: both sides finished, or the
+    /// link is down and cannot be restored.
     pub fn outcome(&self) -> Option<Outcome> {
         use destination::Phase as D;
         use source::SourcePhase as S;
@@ -229,21 +230,23 @@ impl Link {
         };
         match outcome {
             Outcome::Done => self.compare(),
-            Outcome::Stayed | Outcome::Lost => assert!(!self.guest.runs(), "it runs twice"),
+            Outcome::Stayed | Outcome::Lost => {
+                assert!(!self.guest.runs(), "guest runs on both sides")
+            }
         }
         Some(outcome)
     }
 
-    /// The destination's memory is the source's.
+    /// Asserts that the destination's memory equals the source's.
     fn compare(&self) {
         assert!(self.guest.runs());
         assert_eq!(self.destination.pages().missing(), 0);
         assert_eq!(self.destination.stats().duplicates, 0);
         assert_eq!(self.source.remaining(), 0);
         for (id, (_, _, bytes)) in self.setup.blocks.iter().enumerate() {
-            let target = usize::try_from(self.setup.target).expect("small");
+            let target = usize::try_from(self.setup.target).expect("fits in usize");
             for (page, bytes) in bytes.chunks(target).enumerate() {
-                let page = u64::try_from(page).expect("small");
+                let page = u64::try_from(page).expect("fits in u64");
                 let offset = page * self.setup.target;
                 let got = self.guest.page(id, offset);
                 assert!(got == Some(bytes), "block {id} at {offset:#x} differs");

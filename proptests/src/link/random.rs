@@ -1,18 +1,19 @@
-//! Migrations of any shape over links that behave in any way.
+//! Random migrations over unreliable links.
 
 use super::{Link, Outcome, Setup, WIRES, Wire};
 use crate::choices::Choices;
 use retpath_engine::Channel;
 use retpath_engine::source::{Config, Next, Preempt};
 
-/// The bytes are a guest and everything that happens to its link.
+/// Interprets `bytes` as a guest and the events of its link.
 pub fn link(bytes: &[u8]) {
     migration(&mut Choices::from_bytes(bytes));
 }
 
-/// A migration of a random guest over a link that splits, delays, reorders
-/// channels and breaks at any point ends in one of the ways in which it may end,
-/// and if it ends well, the memory is the same. Says how it ended.
+/// Migrates a random guest over a link that splits, delays and reorders bytes
+/// between channels and breaks at any point, and returns the outcome.
+///
+/// Asserts that the outcome is legal and that after success both memories match.
 pub fn migration(choices: &mut Choices<'_>) -> Outcome {
     let mut link = Link::new(setup(choices));
     let mut cuts = choices.below(5);
@@ -39,16 +40,16 @@ pub fn migration(choices: &mut Choices<'_>) -> Outcome {
     }
 }
 
-/// A guest with some memory, and a way to migrate it.
+/// Generates a guest and its migration settings.
 pub fn setup(choices: &mut Choices<'_>) -> Setup {
     let target = [1024, 4096][choices.index(2)];
     let mut blocks = Vec::new();
     for _ in 0..1 + choices.below(3) {
         let page = target << [0, 0, 1, 2, 4][choices.index(5)];
         let pages = 1 + choices.below(if page == target { 20 } else { 5 });
-        let size = usize::try_from(pages * page).expect("small");
+        let size = usize::try_from(pages * page).expect("fits in usize");
         let mut bytes = vec![0; size];
-        for page in bytes.chunks_mut(usize::try_from(target).expect("small")) {
+        for page in bytes.chunks_mut(usize::try_from(target).expect("fits in usize")) {
             if !choices.one_in(3) {
                 let place = choices.index(page.len());
                 page[place] = choices.byte();
@@ -85,7 +86,7 @@ pub fn setup(choices: &mut Choices<'_>) -> Setup {
 }
 
 impl Link {
-    /// Something happens.
+    /// Performs one random event.
     pub fn turn(&mut self, choices: &mut Choices<'_>) {
         match choices.below(16) {
             0..3 => self.wait(Channel::Main),
@@ -107,33 +108,33 @@ impl Link {
         }
     }
 
-    /// A place in any block.
+    /// Returns a random block and an offset in it.
     fn anywhere(&self, choices: &mut Choices<'_>) -> (usize, u64) {
         let block = choices.index(self.blocks.len());
-        let len = self.blocks.block(block).expect("is one").len;
+        let len = self.blocks.block(block).expect("block exists").len;
         (block, choices.below(len))
     }
 
-    /// Switches when so many turns' worth of time or all pages have gone.
+    /// Switches once `patience` turns have passed or every page was sent.
     fn switch_after(&mut self, patience: u64) {
         if self.source.remaining() == 0 || self.delivered(Wire::Main) as u64 > patience * 4096 {
             self.switch();
         }
     }
 
-    /// Sends what a channel has to send, and lets the time pass that it wants
-    /// to wait.
+    /// Sends what is pending on a channel, then advances the clock by the wait the
+    /// source asks for.
     pub fn wait(&mut self, channel: Channel) {
         if let Next::Wait { until: Some(until) } = self.send(channel) {
             self.now = self.now.max(until);
         }
     }
 
-    /// Lets everything happen that can, over a good link, until it is over.
+    /// Completes the migration over a reliable link.
     ///
     /// # Panics
     ///
-    /// If it does not end.
+    /// Panics if the migration does not end.
     pub fn finish(&mut self) -> Outcome {
         for _ in 0..100_000 {
             if let Some(outcome) = self.outcome() {
@@ -150,6 +151,6 @@ impl Link {
                 self.deliver(wire, usize::MAX);
             }
         }
-        panic!("{self:?} does not end")
+        panic!("migration does not end: {self:?}")
     }
 }

@@ -1,4 +1,4 @@
-//! The destination's end: bytes that arrive are decoded and carried out.
+//! The destination's side of the link: decodes bytes that arrive and applies them.
 
 use std::mem;
 
@@ -10,15 +10,15 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockId, Blocks};
 use retpath_engine::destination::{Action, Content, Fault, Phase};
 
-/// The decoders, and bytes that are no whole item yet.
+/// Decoders and incomplete items of each wire.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    /// Unless one of them is in use.
+    /// The main decoder; `None` only while it is in use.
     main: Option<Decoder>,
     preempt: Option<Decoder>,
     left: [Vec<u8>; 2],
     boundaries: [Vec<usize>; 3],
-    /// Whether the device state is complete and has not been saved.
+    /// Whether the device state is complete but not saved.
     pub(super) unsaved: bool,
 }
 
@@ -55,9 +55,9 @@ impl Receiver {
 }
 
 impl Link {
-    /// Up to `count` bytes of a wire arrive. Says how many.
+    /// Delivers up to `count` bytes of a wire and returns their number.
     pub fn deliver(&mut self, wire: Wire, count: usize) -> usize {
-        // The preempt channel is read from LISTEN on.
+        // The destination reads the preempt channel from LISTEN on.
         let main = self.receiver.main.as_ref();
         if wire == Wire::Preempt && !main.is_some_and(Decoder::is_listening) {
             return 0;
@@ -77,7 +77,7 @@ impl Link {
         bytes.len()
     }
 
-    /// Bytes of a channel arrive at the destination.
+    /// Delivers bytes of a channel to the destination.
     fn take(&mut self, channel: Channel, bytes: &[u8]) {
         let wire = match channel {
             Channel::Main => Wire::Main,
@@ -85,7 +85,7 @@ impl Link {
         };
         let mut input = mem::take(&mut self.receiver.left[at(wire)]);
         input.extend_from_slice(bytes);
-        let main = self.receiver.main.take().expect("nobody else reads");
+        let main = self.receiver.main.take().expect("decoder is not in use");
         let preempt = self.receiver.preempt.take();
         let (mut decoder, other) = match channel {
             Channel::Main => (main, preempt),
@@ -93,11 +93,11 @@ impl Link {
         };
         let mut done = 0;
         while let Decoded::Event { event, size } =
-            decoder.next(&input[done..]).expect("an honest source")
+            decoder.next(&input[done..]).expect("valid stream")
         {
             done += size;
             self.event(channel, event);
-            let end = usize::try_from(decoder.offset()).expect("small");
+            let end = usize::try_from(decoder.offset()).expect("fits in usize");
             self.receiver.note(wire, end);
         }
         input.drain(..done);
@@ -111,16 +111,16 @@ impl Link {
 
     fn event(&mut self, channel: Channel, event: Event<'_>) {
         let placement = self.destination.event(channel, event, self.now);
-        let placement = placement.expect("an honest source").map(|placement| {
+        let placement = placement.expect("valid event").map(|placement| {
             let data = match placement.content {
                 Content::Data(data) => data.to_vec(),
-                Content::Zero(len) => vec![0; usize::try_from(len).expect("small")],
+                Content::Zero(len) => vec![0; usize::try_from(len).expect("fits in usize")],
             };
             (placement.block, placement.offset, data, placement.atomic)
         });
         self.act();
         let target = self.setup.target;
-        let chunk = usize::try_from(target).expect("small");
+        let chunk = usize::try_from(target).expect("fits in usize");
         match placement {
             None => {}
             Some((block, offset, data, false)) => self.guest.write(block, offset, &data),
@@ -129,33 +129,37 @@ impl Link {
                 for (at, page) in parts {
                     self.guest.place(block, at, page);
                 }
-                let len = u64::try_from(data.len()).expect("small");
+                let len = u64::try_from(data.len()).expect("fits in u64");
                 let placed = self
                     .destination
                     .placed(channel, block, offset, len, 0, self.now);
-                placed.expect("was handed out");
+                placed.expect("page was handed out");
                 self.act();
             }
         }
     }
 
-    /// Does what the destination wants done.
+    /// Carries out the destination's actions.
     fn act(&mut self) {
         while let Some(action) = self.destination.poll() {
             match action {
                 Action::Block { id } => {
-                    let theirs = self.destination.blocks().block(id).expect("is new");
-                    let ours = self.blocks.block(id).expect("a block of the source");
+                    let theirs = self
+                        .destination
+                        .blocks()
+                        .block(id)
+                        .expect("block was announced");
+                    let ours = self.blocks.block(id).expect("block exists at the source");
                     assert_eq!(theirs, ours, "{}", ours.name.name());
                 }
                 Action::Discard { block, start, len } => self.guest.discard(block, start, len),
                 Action::Listen => self.guest.listen(),
                 Action::Run => {
-                    assert!(self.source.guest_left(), "it runs twice");
+                    assert!(self.source.guest_left(), "guest runs on both sides");
                     self.guest.run();
                 }
                 Action::DeviceStateComplete => self.receiver.unsaved = true,
-                Action::Complete(_) => panic!("nobody asked for it"),
+                Action::Complete(_) => panic!("confirmation was not configured"),
                 Action::Finished(_) => {
                     let phase = self.destination.phase();
                     assert_eq!(phase, Phase::Finished);
@@ -164,18 +168,20 @@ impl Link {
         }
     }
 
-    /// The device state is safe. Says whether that was news.
+    /// Reports the device state as saved. Returns whether it was unsaved.
     pub fn save(&mut self) -> bool {
         let unsaved = mem::take(&mut self.receiver.unsaved);
         if unsaved {
-            self.destination.device_state_saved().expect("is complete");
+            self.destination
+                .device_state_saved()
+                .expect("device state is complete");
             self.act();
             self.speak();
         }
         unsaved
     }
 
-    /// A thread of the guest touches a place, if the guest runs.
+    /// Lets a guest thread access an offset, if the guest runs.
     pub fn touch(&mut self, block: BlockId, offset: u64) {
         if !self.guest.runs() {
             return;
@@ -193,12 +199,12 @@ impl Link {
         self.speak();
     }
 
-    /// Threads that wait for pages.
+    /// Number of guest threads that wait for pages.
     pub fn waiting(&self) -> usize {
         self.guest.waits()
     }
 
-    /// What the destination says goes on the return path.
+    /// Puts the destination's messages on the return path.
     fn speak(&mut self) {
         loop {
             let out = self.destination.outbox();
@@ -213,7 +219,7 @@ impl Link {
         self.destination.written(self.now);
     }
 
-    /// The link is gone.
+    /// Reports the loss of the link to the destination.
     pub(super) fn lose_destination(&mut self) {
         let runs = self.guest.runs();
         for channel in [Channel::Main, Channel::Preempt] {

@@ -1,5 +1,5 @@
-//! The source's end: what it says goes on the wires, and what comes back is
-//! handed to it.
+//! The source's side of the link: puts its output on the wires and delivers the
+//! return path to it.
 
 use retpath_codec::BlockName;
 
@@ -9,7 +9,7 @@ use retpath_engine::blocks::BlockId;
 use retpath_engine::source::{Next, PageRun, PageSource, SourcePhase};
 
 impl Link {
-    /// Asks the source what a channel sends, and puts it on its wire.
+    /// Puts what the source sends next on a channel onto its wire.
     pub fn send(&mut self, channel: Channel) -> Next {
         let wire = match channel {
             Channel::Main => Wire::Main,
@@ -24,18 +24,21 @@ impl Link {
         }
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(wire, run),
-            Next::Connect => self.source.preempt_connected(self.now).expect("is wanted"),
+            Next::Connect => self
+                .source
+                .preempt_connected(self.now)
+                .expect("Next::Connect was returned"),
             Next::Write | Next::Wait { .. } | Next::Stop => {}
         }
         next
     }
 
     fn write(&mut self, wire: Wire, run: PageRun) {
-        let block = self.blocks.block(run.block).expect("a block of ours");
-        let len = usize::try_from(run.len).expect("a small run");
+        let block = self.blocks.block(run.block).expect("block exists");
+        let len = usize::try_from(run.len).expect("fits in usize");
         let memory: Vec<&[u8]> = self.setup.blocks.iter().map(|b| b.2.as_slice()).collect();
         let bytes = memory.lend(run.block, run.offset, len);
-        let bytes = bytes.expect("a run inside its block");
+        let bytes = bytes.expect("run lies in its block");
         let zeros = self.gather.lay(&run, block.name.name(), bytes);
         for slice in self.gather.slices(bytes) {
             self.wires[at(wire)].extend_from_slice(slice);
@@ -43,39 +46,39 @@ impl Link {
         self.source.written(&run, zeros);
     }
 
-    /// The guest changes a byte at the source, if it is still there.
+    /// Changes a byte of guest memory, if the guest is still at the source.
     pub fn change(&mut self, block: BlockId, offset: u64, value: u8) {
         if matches!(
             self.source.phase(),
             SourcePhase::Fresh | SourcePhase::Precopy
         ) {
-            let place = usize::try_from(offset).expect("small");
+            let place = usize::try_from(offset).expect("fits in usize");
             self.setup.blocks[block].2[place] = value;
             let marked = self.source.mark_dirty(block, offset, 1);
-            marked.expect("the guest is here");
+            marked.expect("guest is at the source");
         }
     }
 
-    /// Stops the guest and switches, if nothing speaks against it.
+    /// Stops the guest and switches to postcopy, if the source is ready.
     pub fn switch(&mut self) -> bool {
         let now = self.source.phase() == SourcePhase::Precopy && self.source.is_ready_to_switch();
         if now {
             let state = self.setup.device_state.clone();
-            self.source.switch(state).expect("in precopy");
+            self.source.switch(state).expect("phase is precopy");
         }
         now
     }
 
-    /// Bytes of the return path arrive at the source.
+    /// Delivers bytes of the return path to the source.
     pub(super) fn hear(&mut self, mut bytes: &[u8]) {
         let size = bytes.len();
         let before = self.delivered[at(Wire::Back)] - size;
         loop {
-            match self.path.next(&mut bytes).expect("a return path") {
+            match self.path.next(&mut bytes).expect("valid return path") {
                 None => return,
                 Some(item) => {
                     let taken = self.source.message(item, self.now);
-                    taken.expect("an honest destination");
+                    taken.expect("valid message");
                 }
             }
             let end = before + size - bytes.len();

@@ -1,5 +1,5 @@
-//! The source core: against a model of it and a destination that knows nothing
-//! but sets, and against a destination that keeps no rule at all.
+//! Properties of the source core: against a model with a naive destination, and
+//! against a hostile destination.
 
 mod hostile;
 mod model;
@@ -14,12 +14,11 @@ pub use self::model::migration;
 use crate::choices::Choices;
 use retpath_engine::blocks::{Block, Blocks};
 
-/// Target page size in bytes: the smallest that there is, so that a migration
-/// is over soon.
+/// Target page size in bytes: the smallest valid one, which keeps migrations short.
 const TARGET: u64 = 1024;
 
-/// The bytes are a source's life: a migration that is compared with the model,
-/// or messages and calls of any kind with any values.
+/// Interprets `bytes` as a source's lifetime: a migration compared with the
+/// model, or arbitrary messages and calls.
 pub fn source(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else {
         return;
@@ -31,27 +30,27 @@ pub fn source(bytes: &[u8]) {
     }
 }
 
-/// Blocks of some host pages each: how many, and how large.
+/// Creates blocks of the given (number, size) of host pages.
 pub fn blocks(sizes: &[(u64, u64)]) -> Blocks {
     blocks_of(4096, sizes)
 }
 
-/// The same, with target pages of this size.
+/// Creates such blocks with target pages of `target` bytes.
 fn blocks_of(target: u64, sizes: &[(u64, u64)]) -> Blocks {
-    let mut blocks = Blocks::new(target).expect("a good page size");
+    let mut blocks = Blocks::new(target).expect("valid page size");
     for (i, (pages, page)) in sizes.iter().enumerate() {
         let name = if i == 0 {
             "pc.ram".into()
         } else {
             format!("block{i}")
         };
-        let name = NameBuf::new(name).expect("a good name");
+        let name = NameBuf::new(name).expect("valid name");
         let block = Block {
             name,
             len: pages * page,
             page: *page,
         };
-        blocks.add(block).expect("a good block");
+        blocks.add(block).expect("valid block");
     }
     blocks
 }

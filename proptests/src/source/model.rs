@@ -1,6 +1,7 @@
-//! Random migrations against a model that is nothing but sets and a list: what
-//! is dirty, what is asked for, in which order. Every run that is handed out
-//! must be the one that the model expects.
+//! Compares random migrations with a naive model of the source.
+//!
+//! The model holds the dirty pages as a set and the requests as a list. Every
+//! run that the source hands out must be the one the model predicts.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,7 +13,7 @@ use super::{TARGET, blocks_of};
 use crate::choices::Choices;
 use retpath_engine::source::{Config, Next, PageRun, Preempt, SourcePhase};
 
-/// A host page: block and number.
+/// A host page: block and page number.
 type Host = (usize, u64);
 
 struct Model {
@@ -21,14 +22,14 @@ struct Model {
     preempt: bool,
     dirty: BTreeSet<Host>,
     queue: VecDeque<Host>,
-    /// Whether a request for several pages may stand in front of a later one
-    /// for a page that was lost: its place in the queue is its range's.
+    /// Whether a request for several pages may precede a later request for a
+    /// lost page: a page keeps the queue position of its range.
     loose: bool,
-    /// Where the sweep goes on.
+    /// Where the background sweep continues.
     cursor: Host,
-    /// The first page that was asked for since then.
+    /// The first page requested since the sweep last chose a page.
     hint: Option<Host>,
-    /// A host page that is partly sent, and the offset of its next piece.
+    /// A partly sent host page and the offset of its next piece, by channel.
     open: [Option<(Host, u64)>; 2],
 }
 
@@ -60,7 +61,7 @@ impl Model {
         }
     }
 
-    /// After a recovery.
+    /// Resets the model after a recovery.
     fn recovered(&mut self, dirty: BTreeSet<Host>) {
         self.dirty = dirty;
         let dirty = &self.dirty;
@@ -70,14 +71,14 @@ impl Model {
         self.open = [None; 2];
     }
 
-    /// Checks what a channel sends.
+    /// Checks what a channel sends next.
     fn check(&mut self, channel: Channel, next: Next) {
         let run = match next {
             Next::Urgent(run) | Next::Sweep(run) => run,
             _ => {
                 assert!(
                     self.open[at(channel)].is_none(),
-                    "a host page is left half sent"
+                    "a host page was sent only in part"
                 );
                 let idle = match (channel, self.preempt) {
                     (Channel::Main, _) => self.dirty.is_empty(),
@@ -110,10 +111,13 @@ impl Model {
             }
             return self.piece(run, host, host.1 * self.sizes[host.0].1);
         }
-        assert!(matches!(next, Next::Sweep(_)), "nobody asked for {run:?}");
+        assert!(
+            matches!(next, Next::Sweep(_)),
+            "unrequested run is urgent: {run:?}"
+        );
         let from = self.hint.take().unwrap_or(self.cursor);
         let first = self.dirty.range(from..).next().or(self.dirty.first());
-        let first = *first.expect("nothing is left to send");
+        let first = *first.expect("a page remains to be sent");
         let most = (self.run / size).max(1);
         let pages = (first.1..first.1 + most).map(|page| (first.0, page));
         let pages: Vec<Host> = pages.take_while(|host| self.dirty.contains(host)).collect();
@@ -139,8 +143,8 @@ impl Model {
     }
 }
 
-/// A migration of blocks of any shape, with cuts or without: what the source
-/// sends is what the model expects, and every page arrives.
+/// Migrates blocks of any shape, with or without cuts, and checks that the
+/// source sends what the model predicts and that every page arrives.
 pub fn migration(choices: &mut Choices<'_>) {
     let page = |choices: &mut Choices<'_>| TARGET << [0, 0, 0, 1, 2, 4][choices.index(6)];
     let mut sizes = Vec::new();
@@ -167,10 +171,10 @@ pub fn migration(choices: &mut Choices<'_>) {
             let len = 1 + choices.below(pages * page - start).min(5000);
             rig.source
                 .mark_dirty(block, start, len.min(pages * page - start))
-                .expect("inside");
+                .expect("range lies in its block");
         }
     }
-    rig.source.switch(vec![]).expect("in precopy");
+    rig.source.switch(vec![]).expect("phase is precopy");
     while rig.source.phase() == SourcePhase::Switching {
         rig.step(Channel::Main);
         rig.talk();
@@ -199,7 +203,7 @@ pub fn migration(choices: &mut Choices<'_>) {
                 let more = choices.below(8).saturating_sub(5).min(pages - first - 1);
                 let count = 1 + if cuts && !model.loose { 0 } else { more };
                 rig.ask(block, first * size, (count * size) as u32)
-                    .expect("a good request");
+                    .expect("valid request");
                 (first..first + count).for_each(|page| model.ask((block, page)));
             }
             80..97 => {
@@ -207,7 +211,7 @@ pub fn migration(choices: &mut Choices<'_>) {
                     rig.deliver(channel, choices.index(1 << 15));
                 }
                 let replies = std::mem::take(&mut rig.peer.replies);
-                rig.reply(&replies).expect("a good return path");
+                rig.reply(&replies).expect("valid return path");
             }
             _ if !cuts => {}
             _ => {
@@ -231,7 +235,7 @@ pub fn migration(choices: &mut Choices<'_>) {
     assert_eq!(model.open, [None; 2]);
     rig.finish();
     if !cut {
-        // Every page once, and nothing else.
+        // Every discarded page is sent exactly once, and no other page is.
         let sent: BTreeSet<_> = rig.peer.sent.iter().map(|(_, page)| *page).collect();
         assert_eq!(sent.len(), rig.peer.sent.len());
         assert_eq!(sent, rig.peer.discarded);

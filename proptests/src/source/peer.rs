@@ -1,5 +1,6 @@
-//! A destination that knows nothing but sets: what it was told to forget, what
-//! it has received. It panics where a QEMU destination would stop.
+//! A naive destination that tracks discarded and received pages as sets.
+//!
+//! It panics where a QEMU destination would fail the migration.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -16,30 +17,30 @@ use retpath_engine::blocks::{BlockId, Blocks};
 /// A target page: block and offset.
 pub type Page = (BlockId, u64);
 
-/// The destination: sets, and the decoders of its channels.
+/// The destination: page sets and one decoder per channel.
 pub struct Peer {
     blocks: Blocks,
     memory: Rc<Vec<Vec<u8>>>,
-    /// The decoders, unless one of them is in use.
+    /// The main decoder; `None` only while it is in use.
     main: Option<Decoder>,
     preempt: Option<Decoder>,
-    /// Whether LISTEN has come.
+    /// Whether LISTEN was received.
     listening: bool,
-    /// Bytes of each channel that are no whole item yet.
+    /// Undecoded bytes of an incomplete item, by channel.
     left: [Vec<u8>; 2],
-    /// Parts of a host page, by channel.
+    /// Pieces of an incomplete host page, by channel.
     half: [BTreeSet<Page>; 2],
-    /// Target pages that have arrived.
+    /// Target pages received.
     pub received: BTreeSet<Page>,
-    /// Target pages that the source told it to forget.
+    /// Target pages that the source discarded.
     pub discarded: BTreeSet<Page>,
-    /// Target pages sent after the switch, and where, in order.
+    /// Target pages sent after the switch with their channel, in order.
     pub sent: Vec<(Channel, Page)>,
-    /// Labels of everything but records and footers.
+    /// Labels of all events except records and footers.
     pub seen: Vec<&'static str>,
     /// Pages whose records named their block.
     pub named: Vec<(Channel, Page)>,
-    /// What it has to say.
+    /// Encoded return path not yet delivered.
     pub replies: Vec<u8>,
     /// Whether the main stream has ended.
     pub ended: bool,
@@ -47,7 +48,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A destination that has received nothing.
+    /// Creates a destination that has received nothing.
     pub fn new(blocks: &Blocks, memory: &Rc<Vec<Vec<u8>>>, host_page: u64) -> Self {
         let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
         let options = Options::default()
@@ -73,11 +74,11 @@ impl Peer {
         }
     }
 
-    /// Takes bytes of a channel, in any split.
+    /// Decodes bytes of a channel, split at any point.
     pub fn feed(&mut self, channel: Channel, bytes: &[u8]) {
         let mut input = std::mem::take(&mut self.left[at(channel)]);
         input.extend(bytes);
-        let main = self.main.take().expect("nobody else reads");
+        let main = self.main.take().expect("decoder is not in use");
         let preempt = self.preempt.take();
         let (mut decoder, other) = match channel {
             Channel::Main => (main, preempt),
@@ -85,10 +86,7 @@ impl Peer {
         };
         let mut done = 0;
         loop {
-            match decoder
-                .next(&input[done..])
-                .expect("a stream that is accepted")
-            {
+            match decoder.next(&input[done..]).expect("valid stream") {
                 Decoded::Need(_) => break,
                 Decoded::Event { event, size } => {
                     self.event(channel, event);
@@ -108,7 +106,7 @@ impl Peer {
         }
     }
 
-    /// The link is gone: incomplete things are thrown away.
+    /// Handles a lost link: drops incomplete items.
     pub fn cut(&mut self) {
         self.main = self.main.as_ref().map(Decoder::resume);
         self.preempt = None;
@@ -119,7 +117,7 @@ impl Peer {
         self.shut = false;
     }
 
-    /// Whether every target page has been received.
+    /// Whether every target page was received.
     pub fn is_whole(&self) -> bool {
         let pages = |id| self.blocks.target_pages(id);
         let all: u64 = (0..self.blocks.len()).map(pages).sum();
@@ -127,10 +125,10 @@ impl Peer {
     }
 
     fn target(&self) -> usize {
-        usize::try_from(self.blocks.target()).expect("small")
+        usize::try_from(self.blocks.target()).expect("fits in usize")
     }
 
-    /// Target pages that have not been received.
+    /// Target pages not yet received.
     pub fn missing(&self) -> impl Iterator<Item = Page> {
         let target = self.blocks.target();
         let pages =
@@ -157,12 +155,12 @@ impl Peer {
             Command::PostcopyListen => self.listening = true,
             Command::Ping { value } => self.say(Message::Pong { value }),
             Command::PostcopyRamDiscard { block, ranges } => {
-                let id = self.blocks.find(block).expect("a known block");
-                let page = self.blocks.block(id).expect("a known block").page;
+                let id = self.blocks.find(block).expect("block exists");
+                let page = self.blocks.block(id).expect("block exists").page;
                 for range in ranges.iter() {
                     self.blocks
                         .check(id, range.start, range.len, page)
-                        .expect("whole host pages");
+                        .expect("range consists of whole host pages");
                     for offset in (range.start..range.start + range.len).step_by(self.target()) {
                         assert!(self.discarded.insert((id, offset)), "discarded twice");
                         self.received.remove(&(id, offset));
@@ -170,19 +168,19 @@ impl Peer {
                 }
             }
             Command::RecvBitmap { block } => {
-                let id = self.blocks.find(block).expect("a known block");
+                let id = self.blocks.find(block).expect("block exists");
                 self.say(Message::RecvBitmap {
                     block: block.to_buf(),
                 });
                 let bits = self.bitmap(id);
-                bitmap::encode(Bitmap::new(&bits), &mut self.replies).expect("a good bitmap");
+                bitmap::encode(Bitmap::new(&bits), &mut self.replies).expect("valid bitmap");
             }
             Command::PostcopyResume => self.say(Message::ResumeAck),
             _ => {}
         }
     }
 
-    /// The received bitmap of a block, as RECV_BITMAP carries it.
+    /// Returns the received bitmap of a block in the form RECV_BITMAP carries.
     pub fn bitmap(&self, id: BlockId) -> Vec<u8> {
         let pages = self.blocks.target_pages(id);
         let mut bits = vec![0; bitmap::size(pages) as usize];
@@ -210,7 +208,7 @@ impl Peer {
             _ => return,
         };
         let page = (block.index(), offset);
-        let from = usize::try_from(offset).expect("a small block");
+        let from = usize::try_from(offset).expect("fits in usize");
         assert!(
             self.memory[page.0][from..from + self.target()] == *data,
             "contents of {page:?}"
@@ -230,14 +228,14 @@ impl Peer {
         self.place(channel, page);
     }
 
-    /// Puts host pages together, as QEMU does: one at a time on each channel.
+    /// Assembles host pages as QEMU does: one at a time on each channel.
     fn place(&mut self, channel: Channel, page: Page) {
-        let size = self.blocks.block(page.0).expect("a known block").page;
+        let size = self.blocks.block(page.0).expect("block exists").page;
         let host = |page: Page| (page.0, page.1 / size);
         for channel in [Channel::Main, Channel::Preempt] {
             assert!(
                 !self.half[at(channel)].contains(&page),
-                "{page:?} comes twice"
+                "{page:?} was sent twice"
             );
         }
         let half = &mut self.half[at(channel)];
@@ -245,7 +243,7 @@ impl Peer {
             assert_eq!(
                 host(*other),
                 host(page),
-                "host pages are mixed on one channel"
+                "pieces of two host pages are interleaved on one channel"
             );
         }
         half.insert(page);
@@ -254,13 +252,13 @@ impl Peer {
         }
     }
 
-    /// Adds a message to its return path.
+    /// Appends a message to the return path.
     pub fn say(&mut self, message: Message<NameBuf>) {
-        message.encode(&mut self.replies).expect("a good message");
+        message.encode(&mut self.replies).expect("valid message");
     }
 }
 
-/// The index of a channel in a pair.
+/// Array index of a channel.
 pub fn at(channel: Channel) -> usize {
     match channel {
         Channel::Main => 0,

@@ -1,4 +1,4 @@
-//! A source, its memory and its destination, joined by buffers.
+//! Connects a source, its memory and its destination through in-memory buffers.
 
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ pub struct Rig {
     pub peer: Peer,
     /// The time in nanoseconds.
     pub now: u64,
-    /// What has been written and not been delivered, by channel.
+    /// Bytes written but not yet delivered, by channel.
     pub flight: [Vec<u8>; 2],
     config: Config,
     blocks: Blocks,
@@ -32,19 +32,19 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Blocks of some host pages each: how many, and how large.
+    /// Creates blocks of the given (number, size) of host pages.
     pub fn new(config: Config, sizes: &[(u64, u64)]) -> Self {
         Self::of(config, super::blocks(sizes))
     }
 
-    /// Every fifth target page is zero, and all others differ.
+    /// Fills memory: every fifth target page is zero, and all others differ.
     pub fn of(config: Config, blocks: Blocks) -> Self {
-        let target = usize::try_from(blocks.target()).expect("small");
+        let target = usize::try_from(blocks.target()).expect("fits in usize");
         let mut choices = Choices::seeded(11);
         let memory: Vec<Vec<u8>> = blocks
             .iter()
             .map(|block| {
-                let mut bytes = vec![0; usize::try_from(block.len).expect("small")];
+                let mut bytes = vec![0; usize::try_from(block.len).expect("fits in usize")];
                 for (i, page) in bytes.chunks_mut(target).enumerate() {
                     if i % 5 != 1 {
                         page[choices.index(target)] = choices.byte().max(1);
@@ -57,7 +57,7 @@ impl Rig {
         let memory = Rc::new(memory);
         Self {
             peer: Peer::new(&blocks, &memory, config.host_page),
-            source: Source::new(config.clone(), blocks.clone()).expect("a good configuration"),
+            source: Source::new(config.clone(), blocks.clone()).expect("valid configuration"),
             now: 0,
             config,
             flight: Default::default(),
@@ -68,11 +68,11 @@ impl Rig {
         }
     }
 
-    /// As [`Rig::new`], in postcopy already: nothing was sent before.
+    /// Like [`Rig::new`], but already in postcopy, with no page sent before the switch.
     pub fn switched(config: Config, sizes: &[(u64, u64)]) -> Self {
         let mut rig = Self::new(config, sizes);
         rig.start();
-        rig.source.switch(b"".to_vec()).expect("in precopy");
+        rig.source.switch(b"".to_vec()).expect("phase is precopy");
         while rig.source.phase() == SourcePhase::Switching {
             rig.step(Channel::Main);
             rig.talk();
@@ -80,26 +80,29 @@ impl Rig {
         rig
     }
 
-    /// Up to the first page.
+    /// Runs the migration up to the first page.
     pub fn start(&mut self) {
         while self.source.phase() == SourcePhase::Fresh {
             self.step(Channel::Main);
         }
         self.talk();
-        // The first PONG may want a preempt channel.
+        // The first PONG may request a preempt channel.
         if self.config.preempt.is_some() && !self.source.is_ready_to_switch() {
             self.step(Channel::Main);
         }
     }
 
-    /// What the source says, whose bytes are on their way now.
+    /// Advances the source and queues the bytes it emits for delivery.
     pub fn step(&mut self, channel: Channel) -> Next {
         let mut out = Vec::new();
         let next = self.source.next(channel, self.now, &mut out);
         self.flight[at(channel)].append(&mut out);
         match next {
             Next::Urgent(run) | Next::Sweep(run) => self.write(run),
-            Next::Connect => self.source.preempt_connected(self.now).expect("wanted"),
+            Next::Connect => self
+                .source
+                .preempt_connected(self.now)
+                .expect("Next::Connect was returned"),
             Next::Write | Next::Wait { .. } | Next::Stop => {}
         }
         next
@@ -109,14 +112,14 @@ impl Rig {
         let name = self
             .blocks
             .block(run.block)
-            .expect("a known block")
+            .expect("block exists")
             .name
             .name();
-        let len = usize::try_from(run.len).expect("a small run");
+        let len = usize::try_from(run.len).expect("fits in usize");
         let bytes = self
             .memory
             .lend(run.block, run.offset, len)
-            .expect("inside the block");
+            .expect("range lies in the block");
         let zeros = self.gather.lay(&run, name, bytes);
         for slice in self.gather.slices(bytes) {
             self.flight[at(run.channel)].extend_from_slice(slice);
@@ -124,14 +127,14 @@ impl Rig {
         self.source.written(&run, zeros);
     }
 
-    /// Delivers everything, both ways.
+    /// Delivers all pending bytes in both directions.
     pub fn talk(&mut self) {
         for channel in [Channel::Main, Channel::Preempt] {
             let bytes = std::mem::take(&mut self.flight[at(channel)]);
             self.peer.feed(channel, &bytes);
         }
         let replies = std::mem::take(&mut self.peer.replies);
-        self.reply(&replies).expect("a good return path");
+        self.reply(&replies).expect("valid return path");
     }
 
     /// Delivers the first `count` bytes of a channel.
@@ -142,7 +145,7 @@ impl Rig {
         self.peer.feed(channel, &bytes);
     }
 
-    /// Takes bytes of the return path.
+    /// Delivers bytes of the return path to the source.
     pub fn reply(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         loop {
             match self.stream.next(&mut bytes) {
@@ -154,31 +157,25 @@ impl Rig {
         }
     }
 
-    /// Takes one message of the return path.
+    /// Delivers one message of the return path to the source.
     pub fn say(&mut self, message: Message<NameBuf>) -> Result<(), Error> {
         let mut bytes = Vec::new();
-        message
-            .encode(&mut bytes)
-            .expect("a message that can be written");
+        message.encode(&mut bytes).expect("message is encodable");
         self.reply(&bytes)
     }
 
-    /// Asks for a range of a block, by name.
+    /// Requests a range of a block, by name.
     pub fn ask(&mut self, block: BlockId, start: u64, len: u32) -> Result<(), Error> {
         let block = self.name(block);
         self.say(Message::ReqPagesId { start, len, block })
     }
 
-    /// The name of a block.
+    /// Returns the name of a block.
     pub fn name(&self, block: BlockId) -> NameBuf {
-        self.blocks
-            .block(block)
-            .expect("a known block")
-            .name
-            .clone()
+        self.blocks.block(block).expect("block exists").name.clone()
     }
 
-    /// The link breaks: nothing that is on its way arrives.
+    /// Breaks the link; bytes in flight are lost.
     pub fn cut(&mut self) {
         let _ = self.source.link_lost();
         self.flight = Default::default();
@@ -186,19 +183,19 @@ impl Rig {
         self.stream = Stream::new(0);
     }
 
-    /// Continues over a new link, on which some time passes.
+    /// Resumes over a new link on which some time passes.
     pub fn resume(&mut self) {
-        self.source.resume(self.now).expect("paused");
+        self.source.resume(self.now).expect("phase is paused");
         self.now += 1_000_000_000;
     }
 
-    /// The source is gone for good, and another takes over.
+    /// Replaces the source with another that takes over its state.
     pub fn replace_source(&mut self) {
         let other = Source::taking_over(self.config.clone(), self.blocks.clone());
-        self.source = other.expect("as good as the first");
+        self.source = other.expect("same configuration as the first source");
     }
 
-    /// Turns the crank until nothing moves any more.
+    /// Advances both sides until neither makes progress.
     pub fn run(&mut self) {
         loop {
             let preempt = self.step(Channel::Preempt);
@@ -207,7 +204,7 @@ impl Rig {
             match (main, preempt) {
                 (Next::Wait { until: Some(until) }, _) => self.now = self.now.max(until),
                 (Next::Wait { .. } | Next::Stop, Next::Wait { .. } | Next::Stop) => {
-                    // What was said last may have changed something.
+                    // The last replies may have enabled further sends.
                     let again = [self.step(Channel::Preempt), self.step(Channel::Main)];
                     self.talk();
                     let idle =
@@ -221,7 +218,7 @@ impl Rig {
         }
     }
 
-    /// Checks what must be true at the end.
+    /// Asserts that the migration is complete.
     pub fn finish(&mut self) {
         self.run();
         assert_eq!(self.source.phase(), SourcePhase::Completed);

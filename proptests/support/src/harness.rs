@@ -1,4 +1,4 @@
-//! For the benchmarks: one migration between two threads, and a table of ratios.
+//! Benchmark harness: one migration between two threads, and a table of ratios.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -12,7 +12,7 @@ use retpath_engine::source::{self, PageSource, Preempt, Source};
 
 use super::loops::{self, Dial, Net, PAGE, Still, listen, receive_options, serve_with};
 
-/// Which CPUs the two sides run on.
+/// CPU affinity of the two sides.
 #[derive(Clone, Copy)]
 pub struct Pins {
     pub destination: usize,
@@ -28,18 +28,18 @@ pub const APART: Pins = Pins {
     source: 1,
 };
 
-/// What the guest does once it runs.
+/// Guest accesses after the switch.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Touch {
     Nothing,
-    /// Touches this many pages, spread over the block.
+    /// Accesses this many pages, spread over the block.
     Pages(u64),
 }
 
 pub struct Served {
-    /// From the guest's start to the last page.
+    /// Time from the guest's start to the last page.
     pub seconds: f64,
-    /// Nanoseconds of each touch, sorted.
+    /// Nanoseconds of each access, sorted.
     pub touches: Vec<u64>,
 }
 
@@ -70,33 +70,33 @@ impl DestinationHandler for Bench {
         let Touch::Pages(count) = self.touch else {
             return;
         };
-        let memory = Arc::clone(self.memory.as_ref().expect("announced"));
+        let memory = Arc::clone(self.memory.as_ref().expect("block was announced"));
         let (send, touches) = mpsc::channel();
         self.touches = Some(touches);
         let (pins, control) = (self.pins, self.control.clone());
         thread::spawn(move || {
             pin(pins.destination);
             let pages = memory.len() / PAGE;
-            let mut took = Vec::with_capacity(usize::try_from(count).expect("fits"));
+            let mut took = Vec::with_capacity(usize::try_from(count).expect("fits in usize"));
             for i in 0..count {
                 let page = (i * 7919) % pages;
                 let start = Instant::now();
-                memory.touch(page * PAGE).expect("inside");
-                took.push(u64::try_from(start.elapsed().as_nanos()).expect("short"));
+                memory.touch(page * PAGE).expect("page lies in the block");
+                took.push(u64::try_from(start.elapsed().as_nanos()).expect("fits in u64"));
             }
             took.sort_unstable();
-            send.send(took).expect("the bench waits");
+            send.send(took).expect("benchmark thread receives");
             control.stop();
         });
     }
 
     fn failed(&mut self, _: &retpath_engine::driver::RunError) -> bool {
-        // Stopped after the last touch: no thread waits for a page.
+        // Stopped after the last access: no thread waits for a page.
         true
     }
 }
 
-/// How a migration runs.
+/// Parameters of a migration.
 #[derive(Clone, Copy)]
 pub struct Setup {
     pub mib: u64,
@@ -106,7 +106,7 @@ pub struct Setup {
     pub preempt: bool,
 }
 
-/// One migration of the memory that `memory` makes, on the source's CPU.
+/// Runs one migration of the memory that `memory` creates on the source's CPU.
 pub fn migrate<P>(setup: Setup, memory: impl FnOnce() -> P + Send + 'static) -> Served
 where
     P: PageSource + 'static,
@@ -126,14 +126,14 @@ where
         let mut config = source::Config::new("bench");
         config.bandwidth = bandwidth;
         config.preempt = preempt.then_some(Preempt::Late);
-        let mut core = Source::new(config, blocks).expect("a good configuration");
+        let mut core = Source::new(config, blocks).expect("valid configuration");
         let mut machine = Still(memory());
-        // Ends with an error where the destination stops early.
+        // Fails if the destination stops early.
         let mut dial = Dial(address);
         let _ = serve_with(&mut core, &mut machine, &mut dial, Duration::ZERO);
     });
     pin(pins.destination);
-    let control = Control::new().expect("a control");
+    let control = Control::new().expect("control descriptor can be created");
     let mut guest = Bench {
         touch,
         memory: None,
@@ -144,17 +144,13 @@ where
     };
     let options = receive_options(preempt);
     let _ = receive(&mut listener, &mut guest, options, &control);
-    let seconds = guest
-        .started
-        .expect("the guest ran")
-        .elapsed()
-        .as_secs_f64();
+    let seconds = guest.started.expect("guest ran").elapsed().as_secs_f64();
     let touches = guest
         .touches
-        .map(|t| t.recv().expect("touched"))
+        .map(|t| t.recv().expect("guest thread reports"))
         .unwrap_or_default();
     drop(listener);
-    source.join().expect("the source ends");
+    source.join().expect("source thread does not panic");
     Served { seconds, touches }
 }
 

@@ -1,6 +1,6 @@
-//! What the tests on the real kernel share.
+//! Helpers for tests that use the kernel's userfaultfd.
 
-#![allow(dead_code)] // each test program uses its part
+#![allow(dead_code)] // each test program uses a part
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,25 +12,25 @@ use retpath_engine::uffd::{Fault, Handler, Uffd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 
-/// A userfaultfd, or a failure that says where to look.
+/// Opens a userfaultfd, and panics with the reason if it is unavailable.
 pub fn open() -> Uffd {
     Uffd::open().unwrap_or_else(|error| panic!("these tests need userfaultfd: {error}"))
 }
 
-/// Memory without transparent huge pages, so that exactly what is written is present.
+/// Maps memory without transparent huge pages, so that only written pages are present.
 pub fn memory(backing: Backing, len: u64) -> Arc<Memory> {
     let memory = Memory::new(backing, len).unwrap();
     memory.nohugepage().unwrap();
     Arc::new(memory)
 }
 
-/// `count` pages of bytes that tell the page and the place in it.
+/// Returns `count` pages whose bytes depend on the page and the offset in it.
 pub fn pages(count: u64, page_size: u64) -> Vec<u8> {
     let page = |n: u64| (0..page_size).map(move |i| (n * 31 + i / 8 + i) as u8 | 1);
     (0..count).flat_map(page).collect()
 }
 
-/// All bytes of a range.
+/// Reads all bytes of a range.
 pub fn contents(memory: &Memory, offset: u64, len: u64) -> Vec<u8> {
     let mut bytes = vec![0; len as usize];
     memory.read(offset, &mut bytes).unwrap();
@@ -48,14 +48,14 @@ pub fn next(handler: &mut Handler) -> Vec<Fault> {
     }
 }
 
-/// Starts a thread that touches a byte and gives what it read.
+/// Starts a thread that reads one byte of the memory and returns it.
 pub fn toucher(memory: &Arc<Memory>, offset: u64) -> thread::JoinHandle<u8> {
     let memory = Arc::clone(memory);
     thread::spawn(move || memory.touch(offset).unwrap())
 }
 
-/// Huge pages set aside for one test; the pool goes back to its size afterwards. One test has its
-/// turn at a time, of all test programs on this machine.
+/// Huge pages reserved for one test; dropping it restores the pool size. A lock serializes users
+/// across all test programs on this machine.
 pub struct Pool {
     path: String,
     before: u64,
@@ -63,7 +63,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Makes sure that `pages` are free. Says so and gives none where that cannot be.
+    /// Ensures that `pages` are free; reports the gap and returns `None` if that is impossible.
     pub fn reserve(backing: Backing, pages: u64) -> Option<Self> {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +77,7 @@ impl Pool {
                 .ok()
         };
         let skip = |why: &str| {
-            // Past the test runner, which swallows what eprintln! says in a test that passes.
+            // Write to stderr directly, because the test runner hides eprintln! in passing tests.
             let _ = writeln!(
                 io::stderr(),
                 "NOT TESTED: {pages} huge pages of {kib} KiB: {why}"
@@ -92,7 +92,7 @@ impl Pool {
             return skip(&format!("locking {path}: {error}"));
         }
         let (Some(before), Some(free)) = (read("nr_hugepages"), read("free_hugepages")) else {
-            return skip("the kernel does not count them");
+            return skip("the kernel does not report their number");
         };
         if free < pages {
             let wanted = before + pages - free;

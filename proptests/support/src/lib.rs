@@ -1,9 +1,10 @@
-//! What the tests against the kernel, against other programs and against QEMU share: child
-//! processes under a time limit, hostile and honest peers, saved streams, and the ground on which
-//! `retpath` meets real QEMU. Every wait is bounded, and fails with all that is known about the
-//! program waited for.
+//! Support for tests against the kernel, other programs and QEMU: child processes with time limits,
+//! hostile and well-behaved peers, saved streams, and a QEMU harness.
+//!
+//! Every wait is bounded; when it expires, the test fails with everything known about the program it
+//! waited for.
 
-#![allow(missing_docs)] // of use to this workspace's tests only
+#![allow(missing_docs)] // used only by this workspace's tests
 
 use std::env;
 use std::path::PathBuf;
@@ -22,17 +23,17 @@ pub mod sinks;
 pub mod small_image;
 pub mod wire;
 
-/// How long a test waits for something that takes a moment: far more than a busy machine needs.
+/// Limit for operations that normally finish at once; generous for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// The `retpath` command that was built with the test that runs.
+/// Returns the path of the `retpath` command built together with the running test.
 pub fn retpath() -> PathBuf {
-    let test = env::current_exe().expect("the test knows its own path");
+    let test = env::current_exe().expect("test executable has a path");
     let folder = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
     folder.join("retpath")
 }
 
-/// A file or folder of `corpus/`.
+/// Returns the path of a file or folder in `corpus/`.
 pub fn corpus(path: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../corpus")).join(path)
 }

@@ -1,4 +1,4 @@
-//! Both loops in one process: machines, connectors and options for tests and benchmarks.
+//! Both loops in one process: handlers, connectors and options for tests and benchmarks.
 
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub const PAGE: u64 = 4096;
 
-/// Long enough for a correct peer on a busy machine.
+/// A timeout long enough for a well-behaved peer on a loaded machine.
 pub const LONG: Duration = Duration::from_secs(100);
 
 /// Address family of a listener.
@@ -28,56 +28,58 @@ pub enum Net {
     Tcp,
 }
 
-/// A listener; the folder holds its socket.
+/// Creates a listener; the folder holds its socket.
 pub fn listen(net: Net) -> (TempDir, Listener) {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("temporary folder can be created");
     let uri = match net {
         Net::Unix => format!("unix:{}", dir.path().join("s").display()),
         Net::Tcp => "tcp:127.0.0.1:0".into(),
     };
-    let address: Address = uri.parse().expect("an address");
-    let listener = address.listen(false).expect("listens");
+    let address: Address = uri.parse().expect("valid address");
+    let listener = address.listen(false).expect("address is free");
     (dir, listener)
 }
 
-/// Connects a plain socket.
+/// Connects a Unix socket.
 pub fn connect(address: &Address) -> UnixStream {
     match address {
-        Address::Unix(path) => UnixStream::connect(path).expect("connects"),
-        other => panic!("{other} is no unix address"),
+        Address::Unix(path) => UnixStream::connect(path).expect("listener accepts"),
+        other => panic!("{other} is not a Unix address"),
     }
 }
 
-/// Connects a plain TCP socket.
+/// Connects a TCP socket.
 pub fn connect_tcp(address: &Address) -> TcpStream {
     match address {
-        Address::Tcp { host, port } => TcpStream::connect((&host[..], *port)).expect("connects"),
-        other => panic!("{other} is no TCP address"),
+        Address::Tcp { host, port } => {
+            TcpStream::connect((&host[..], *port)).expect("listener accepts")
+        }
+        other => panic!("{other} is not a TCP address"),
     }
 }
 
-/// Blocks of small pages, by name and length in bytes.
+/// Creates blocks of small pages, by name and length in bytes.
 pub fn blocks(list: &[(&str, u64)]) -> Blocks {
-    let mut blocks = Blocks::new(PAGE).expect("4 KiB");
+    let mut blocks = Blocks::new(PAGE).expect("valid page size");
     for (name, len) in list {
-        let name = NameBuf::new(*name).expect("a good name");
+        let name = NameBuf::new(*name).expect("valid name");
         let (len, page) = (*len, PAGE);
-        blocks.add(Block { name, len, page }).expect("a good block");
+        blocks.add(Block { name, len, page }).expect("valid block");
     }
     blocks
 }
 
-/// Memory for a block of a destination.
+/// Maps memory for a block of a destination.
 ///
 /// # Errors
 ///
-/// It cannot be mapped.
+/// Fails if the memory cannot be mapped.
 pub fn memory(block: &Block) -> Result<Arc<Memory>, HandlerError> {
     let memory = Memory::new(Backing::Anonymous, block.len)?;
     Ok(Arc::new(memory))
 }
 
-/// A machine whose memory never changes and that switches at once.
+/// A source handler whose memory never changes and that switches immediately.
 pub struct Still<P>(pub P);
 
 impl<P: PageSource> SourceHandler for Still<P> {
@@ -93,7 +95,7 @@ impl<P: PageSource> SourceHandler for Still<P> {
     }
 }
 
-/// Connects to an address.
+/// A connector to an address.
 pub struct Dial(pub Address);
 
 impl Connector for Dial {
@@ -102,7 +104,7 @@ impl Connector for Dial {
     }
 }
 
-/// Connects to an address after calling a function.
+/// A connector that calls a function before each connection.
 pub struct DialAfter<F>(pub Address, pub F);
 
 impl<F: FnMut(Channel)> Connector for DialAfter<F> {
@@ -112,7 +114,7 @@ impl<F: FnMut(Channel)> Connector for DialAfter<F> {
     }
 }
 
-/// Options of a destination whose timeouts do not expire.
+/// Returns options for a destination whose timeouts do not expire.
 pub fn receive_options(preempt: bool) -> ReceiveOptions {
     ReceiveOptions {
         core: destination::Config {
@@ -126,11 +128,11 @@ pub fn receive_options(preempt: bool) -> ReceiveOptions {
     }
 }
 
-/// Runs a source that reconnects for `retry`.
+/// Runs a source that retries its connection for `retry`.
 ///
 /// # Errors
 ///
-/// As [`serve`].
+/// Fails as [`serve`] does.
 pub fn serve_with(
     core: &mut Source,
     machine: &mut dyn SourceHandler,
@@ -141,6 +143,6 @@ pub fn serve_with(
         reconnect_timeout: retry,
         ..ServeOptions::default()
     };
-    let control = Control::new().expect("a descriptor");
+    let control = Control::new().expect("control descriptor can be created");
     serve(core, machine, connector, &options, &control)
 }

@@ -1,8 +1,8 @@
-//! Child processes: their output followed by threads, their end awaited under a limit, their
-//! life no longer than the test's.
+//! Child processes: threads capture their output, every wait has a limit, and they are killed with
+//! the test.
 //!
-//! Panics where a program does not do what the test waits for. A test that fails, for whatever
-//! reason, prints what each program that it has wrote.
+//! Methods panic when a program does not do what the test expects. A failing test prints what each
+//! of its programs wrote.
 
 use std::fmt;
 use std::fs;
@@ -15,23 +15,23 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Why a wait on a stream ended without its answer.
+/// Why a wait on a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The time ran out.
+    /// The time limit expired.
     Late,
-    /// The other side closed the stream: nothing will come any more.
+    /// The other side closed the stream.
     Closed,
 }
 
-/// A stream that a thread reads as it comes, folded into a `T`.
+/// A stream that a thread reads and folds into a `T`.
 pub struct Followed<T> {
     state: Mutex<(T, bool)>,
     changed: Condvar,
 }
 
 impl<T: Default + Send + 'static> Followed<T> {
-    /// Reads to the end, giving each piece and the time it came to `fold`.
+    /// Reads to the end and calls `fold` with each piece and its arrival time.
     pub fn start(
         mut stream: impl Read + Send + 'static,
         fold: fn(&mut T, &[u8], Instant),
@@ -64,12 +64,12 @@ impl<T> Followed<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at what came so far.
+    /// Inspects what arrived so far.
     pub fn now<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.lock().0)
     }
 
-    /// Waits until `look` finds what it looks for.
+    /// Waits until `look` returns a value.
     pub fn wait<R>(
         &self,
         within: Duration,
@@ -97,23 +97,24 @@ impl<T> Followed<T> {
     }
 }
 
-/// Bytes as they came.
+/// The bytes of a stream.
 pub type Log = Followed<Vec<u8>>;
 
 fn keep(log: &mut Vec<u8>, piece: &[u8], _: Instant) {
     log.extend_from_slice(piece);
 }
 
-/// Whether this process, and so what it starts, ignores a signal: a shell has
-/// its background jobs ignore SIGINT.
+/// Whether this process, and thus its children, ignores a signal: shells make
+/// background jobs ignore SIGINT.
 pub fn is_ignored(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("hexadecimal");
+    let mask =
+        u64::from_str_radix(mask.expect("status has the mask").trim(), 16).expect("hexadecimal");
     mask >> (signal.as_raw() - 1) & 1 != 0
 }
 
-/// A running program. Killed when dropped.
+/// A running program, killed when dropped.
 pub struct Program {
     name: String,
     child: Child,
@@ -122,14 +123,14 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts `command` without an input; what it writes is kept.
+    /// Starts `command` without input and captures its output.
     pub fn spawn(command: Command) -> Self {
         let (mut program, stdout) = Self::spawn_with_output(command);
         program.out = Some(Log::start(stdout, keep));
         program
     }
 
-    /// Starts `command` without an input; its output is the caller's to read.
+    /// Starts `command` without input; the caller reads its output.
     pub fn spawn_with_output(mut command: Command) -> (Self, impl Read + Send + 'static) {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
@@ -149,7 +150,7 @@ impl Program {
         (program, stdout)
     }
 
-    /// Starts `command` with the outputs that it has been given; none of them is kept.
+    /// Starts `command` with the outputs it was given, without capturing them.
     pub fn spawn_as_it_is(mut command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
@@ -164,16 +165,16 @@ impl Program {
         }
     }
 
-    /// Starts this project's `retpath`.
+    /// Starts this workspace's `retpath`.
     pub fn retpath(args: &[&str]) -> Self {
         let mut command = Command::new(crate::retpath());
         command.args(args);
         Self::spawn(command)
     }
 
-    /// The same with an effect on some of its system calls, in the words of `strace -e inject=`.
+    /// Starts `retpath` with tampered system calls, in the syntax of `strace -e inject=`.
     pub fn retpath_with(inject: &str, args: &[&str]) -> Self {
-        // The tracer is the child's child: signals and the end are retpath's own.
+        // The tracer is the child's child, so signals and exit status are retpath's.
         let mut command = Command::new("strace");
         command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e"]);
         command.arg(format!("inject={inject}"));
@@ -181,12 +182,12 @@ impl Program {
         Self::spawn(command)
     }
 
-    /// The process id.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Bytes of memory that the program has, mapped files among them.
+    /// Returns the resident memory in bytes, including mapped files.
     pub fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -197,7 +198,7 @@ impl Program {
         kib.unwrap_or_else(|| panic!("no VmRSS in {text}")) << 10
     }
 
-    /// What the program wrote to its output so far, where [`Program::spawn`] keeps it.
+    /// Returns the captured output so far, if [`Program::spawn`] captures it.
     pub fn output(&self) -> String {
         let text = |log: &Vec<u8>| String::from_utf8_lossy(log).into_owned();
         self.out
@@ -206,19 +207,22 @@ impl Program {
             .unwrap_or_default()
     }
 
-    /// What the program wrote to its standard error so far.
+    /// Returns the captured standard error so far.
     pub fn errors(&self) -> String {
         self.err
             .now(|log| String::from_utf8_lossy(log).into_owned())
     }
 
-    /// Waits until the output has a line in which `look` finds something.
+    /// Waits until `look` returns a value for a line of the output.
     pub fn wait_line<R>(&self, within: Duration, mut look: impl FnMut(&str) -> Option<R>) -> R {
-        let log = self.out.as_ref().expect("started with Program::spawn");
+        let log = self
+            .out
+            .as_ref()
+            .expect("output is captured by Program::spawn");
         self.wait_in(log, within, &mut look)
     }
 
-    /// The same on standard error.
+    /// Waits until `look` returns a value for a line of the standard error.
     pub fn wait_error<R>(&self, within: Duration, mut look: impl FnMut(&str) -> Option<R>) -> R {
         self.wait_in(&self.err, within, &mut look)
     }
@@ -234,13 +238,11 @@ impl Program {
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             whole.lines().find_map(&mut *look)
         });
-        found.unwrap_or_else(|ended| {
-            panic!("{}: the line awaited did not come: {ended:?}", self.name)
-        })
+        found.unwrap_or_else(|ended| panic!("{}: expected line not found: {ended:?}", self.name))
     }
 
-    /// Waits until the program has made a file, or a socket: one that is there may still refuse
-    /// for a moment.
+    /// Waits until the program has created a file or socket. A new socket may still refuse
+    /// connections for a moment.
     pub fn wait_path(&mut self, path: &Path, within: Duration) {
         let end = Instant::now() + within;
         while !path.exists() {
@@ -261,17 +263,19 @@ impl Program {
         }
     }
 
-    /// The exit status if the program has ended.
+    /// Returns the exit status if the program has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("nobody else reaps the child")
+        self.child
+            .try_wait()
+            .expect("the child is not reaped elsewhere")
     }
 
-    /// Waits for the program's end.
+    /// Waits until the program exits.
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         let end = Instant::now() + within;
         loop {
             if let Some(status) = self.ended() {
-                // The pipes may hold what was written last.
+                // The pipes may still hold the last output.
                 let _ = self.err.wait(within, |_| None::<()>);
                 if let Some(out) = &self.out {
                     let _ = out.wait(within, |_| None::<()>);
@@ -285,7 +289,7 @@ impl Program {
         }
     }
 
-    /// Waits for the program's end, which must be a good one.
+    /// Waits until the program exits, and panics unless it succeeded.
     pub fn wait_success(&mut self, within: Duration) {
         let status = self.wait(within);
         assert!(status.success(), "{} ended with {status}", self.name);
@@ -300,7 +304,7 @@ impl Program {
         }
     }
 
-    /// Does something while the program stands still.
+    /// Runs `work` while the program is stopped with SIGSTOP.
     pub fn stopped<R>(&mut self, work: impl FnOnce() -> R) -> R {
         self.signal(Signal::STOP);
         let done = work();
@@ -308,7 +312,7 @@ impl Program {
         done
     }
 
-    /// Ends the program at once, as SIGKILL does, and waits until it is gone.
+    /// Kills the program with SIGKILL and waits for its exit.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! A destination for hostile sources.
+//! A destination for tests with hostile sources.
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use retpath_engine::source::{self, Preempt, Source};
 use super::loops::{self, Dial, LONG, Still, receive_options, serve_with};
 use super::wire::{PAGE, PAGES, blocks, config, image};
 
-/// What the destination's loop has reported.
+/// What the destination's handler has reported.
 #[derive(Default)]
 struct Reported {
     memory: Option<Arc<Memory>>,
@@ -78,7 +78,7 @@ impl DestinationHandler for Board {
         });
     }
 
-    /// Nobody touches the memory before it is complete.
+    /// Returns true: no thread touches the memory before it is complete.
     fn failed(&mut self, _: &RunError) -> bool {
         true
     }
@@ -92,22 +92,22 @@ pub struct Receiver {
     thread: JoinHandle<(Listener, Result<Destination, RunError>)>,
 }
 
-/// The state of a destination whose source has disconnected.
+/// The state of a destination after its source disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code)] // for tests/injection
 pub enum Settled {
-    /// No migration has started.
+    /// No migration started.
     Waiting,
-    /// It has a guest and waits for the missing pages.
+    /// The guest runs and waits for missing pages.
     Paused,
-    /// It has ended.
+    /// The migration ended.
     Over,
 }
 
 impl Receiver {
     /// Starts a destination. `recovery` is the recovery timeout.
     pub fn start(mut listener: Listener, preempt: bool, recovery: Duration) -> Self {
-        let control = Control::new().expect("a descriptor");
+        let control = Control::new().expect("control descriptor can be created");
         let mut options = receive_options(preempt);
         options.core.max_ram = 1 << 20;
         options.recovery_timeout = recovery;
@@ -135,18 +135,18 @@ impl Receiver {
         &self.control
     }
 
-    /// Waits until a source has sent something.
+    /// Waits until a source has sent data.
     pub fn heard(&self) {
         self.board.wait(|state| state.heard.then_some(()));
     }
 
-    /// Reads all memory once the guest may run.
+    /// Starts a thread that reads all memory once the guest may run.
     pub fn touch_all(&self) -> JoinHandle<()> {
         let board = self.board.clone();
         thread::spawn(move || {
             let memory = board.wait(|state| state.memory.clone().filter(|_| state.ran));
             for page in 0..PAGES {
-                memory.touch(page * PAGE).expect("inside");
+                memory.touch(page * PAGE).expect("page lies in the block");
             }
         })
     }
@@ -162,13 +162,20 @@ impl Receiver {
             .wait(|state| (state.pauses >= count).then_some(()));
     }
 
-    /// Waits until it has dropped its source; returns whether it waits for another one.
+    /// Waits until it has dropped its source; returns whether it accepts another one.
     pub fn wants_another(&self) -> bool {
         self.board.wait(|state| match state.phase {
             _ if state.over => Some(false),
             Some(Phase::Paused) => Some(true),
             _ => None,
         })
+    }
+
+    /// Waits until the loop has looked at everything that has arrived.
+    pub fn turns(&self) {
+        let before = self.board.lock().turns;
+        let enough = |state: &Reported| (state.turns >= before + 3).then_some(());
+        self.board.wait(enough);
     }
 
     /// Waits for a final state after the last source has disconnected.
@@ -178,7 +185,7 @@ impl Receiver {
         self.board.wait(|state| match state.phase {
             _ if state.over => Some(Settled::Over),
             Some(Phase::Paused) => Some(Settled::Paused),
-            // Whatever had arrived before has been read by now.
+            // Everything that arrived before has been read by now.
             _ if !state.heard && state.turns >= before + 3 => Some(Settled::Waiting),
             _ => None,
         })
@@ -187,56 +194,61 @@ impl Receiver {
     /// Waits for the end, which must be an error.
     pub fn failed(self) -> (Listener, RunError) {
         let (listener, end) = self.end();
-        (listener, end.expect_err("a hostile source"))
+        (listener, end.expect_err("a hostile source causes an error"))
     }
 
     /// Waits for the end; compares every page if the migration is complete.
     pub fn end(self) -> (Listener, Result<Destination, RunError>) {
-        let (listener, end) = self.thread.join().expect("the loop's thread");
+        let (listener, end) = self.thread.join().expect("receive thread does not panic");
         let Ok(core) = end else {
             return (listener, end);
         };
         assert_eq!(core.phase(), Phase::Finished);
-        let memory = self.board.lock().memory.take().expect("announced");
-        let mut got = vec![0; usize::try_from(PAGES * PAGE).expect("small")];
-        memory.read(0, &mut got).expect("inside");
-        assert!(got == image(), "a page is wrong");
+        let memory = self
+            .board
+            .lock()
+            .memory
+            .take()
+            .expect("block was announced");
+        let mut got = vec![0; usize::try_from(PAGES * PAGE).expect("fits in usize")];
+        memory.read(0, &mut got).expect("range lies in the block");
+        assert!(got == image(), "received memory differs");
         (listener, Ok(core))
     }
 
     /// Waits for a complete migration and compares every page.
     pub fn complete(self) -> (Listener, Destination) {
         let (listener, end) = self.end();
-        (listener, end.expect("received"))
+        (listener, end.expect("migration completes"))
     }
 }
 
-/// Waits until the other side disconnects.
+/// Waits until the peer disconnects.
 pub fn until_dropped(socket: &mut impl Read) {
     let mut bytes = [0; 4096];
     while socket.read(&mut bytes).is_ok_and(|size| size > 0) {}
 }
 
-/// A correct source, which sends everything, or takes over from another one.
+/// Runs a well-behaved source that sends everything, or takes over from another one.
 pub fn serve_well(address: &Address, preempt: Option<Preempt>, others: bool) -> Source {
     let make = if others {
         Source::taking_over
     } else {
         Source::new
     };
-    let core = make(config(preempt), blocks()).expect("good");
+    let core = make(config(preempt), blocks()).expect("valid configuration");
     serve_by(core, &mut Dial(address.clone()))
 }
 
-/// A correct source with a connector of the test.
+/// Runs a well-behaved source with the test's connector.
 pub fn serve_by(mut core: Source, dial: &mut dyn Connector) -> Source {
     let mut machine = Still(vec![image()]);
-    serve_with(&mut core, &mut machine, dial, LONG).expect("served");
+    serve_with(&mut core, &mut machine, dial, LONG).expect("migration completes");
     assert_eq!(core.phase(), source::SourcePhase::Completed);
     core
 }
 
-/// Runs a complete migration over a listener that has had other connections.
+/// Runs a complete migration over a listener that accepted other connections before.
 pub fn serves_the_next(listener: Listener) -> Listener {
     let receiver = Receiver::start(listener, false, LONG);
     serve_well(receiver.address(), None, false);

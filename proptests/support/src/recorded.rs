@@ -1,5 +1,5 @@
-//! Sources that are played back: channels of the corpus, above all the main channel of a postcopy
-//! migration by QEMU 10.0.
+//! Replays recorded sources: channels of the corpus, mainly the main channel of a postcopy migration
+//! by QEMU 10.0.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,29 +7,31 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-/// What ends the stream: the end mark of `ram`, a footer, EOF.
+/// Length of the stream's end: the end mark of `ram`, a footer, EOF.
 pub const END: usize = 8 + 5 + 1;
 
-/// SWITCHOVER_ACK and PONG 1 to 4: what comes back before the end.
+/// Length of the return path before the end: SWITCHOVER_ACK and PONG 1 to 4.
 pub const PONGS: usize = 4 + 4 * 8;
 
-/// SHUT: everything is there.
+/// SHUT after a complete migration.
 pub const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
 
-/// SHUT: the destination has failed.
+/// SHUT after a failure of the destination.
 pub const SHUT_FAILED: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 1];
 
-/// A channel of the corpus.
+/// Reads a channel of the corpus.
 pub fn channel(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../corpus/capture");
     let path = folder.join(name);
     let mut bytes = Vec::new();
     let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
+    GzDecoder::new(file)
+        .read_to_end(&mut bytes)
+        .expect("file is valid gzip");
     bytes
 }
 
-/// The stream, cut in front of its end, and the end.
+/// Returns the stream without its end, and the end.
 pub fn stream() -> (Vec<u8>, Vec<u8>) {
     let mut bytes = channel("qemu-10.0-plain.ch0.fwd.gz");
     let end = bytes.split_off(bytes.len() - END);

@@ -1,4 +1,4 @@
-//! Outputs that cannot be written.
+//! Standard outputs that fail on write.
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
@@ -10,35 +10,35 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::program::Program;
 
-/// What an output leads to.
+/// The target of a standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// A file that takes everything.
+    /// The null device, which accepts all data.
     Null,
-    /// A disk that is full.
+    /// A full disk.
     Full,
-    /// A pipe whose reader has gone.
+    /// A pipe whose reader is closed.
     NoReader,
-    /// A terminal that has been closed.
+    /// A terminal that was closed.
     NoTerminal,
-    /// Nothing: the descriptor is closed.
+    /// A closed descriptor.
     Closed,
 }
 
 impl Sink {
-    /// Those that cannot be written.
+    /// Sinks that fail on write.
     pub const BROKEN: [Sink; 4] = [Sink::Full, Sink::NoReader, Sink::NoTerminal, Sink::Closed];
 
-    /// The descriptor; one that is closed later is the null device until then.
+    /// Returns the descriptor; a closed one is the null device until the program starts.
     pub fn stdio(self) -> Stdio {
         match self {
             Sink::Null | Sink::Closed => Stdio::null(),
             Sink::Full => {
                 let full = OpenOptions::new().write(true).open("/dev/full");
-                full.expect("Linux has it").into()
+                full.expect("Linux provides /dev/full").into()
             }
             Sink::NoReader => {
-                let (reader, writer) = std::io::pipe().expect("a pipe");
+                let (reader, writer) = std::io::pipe().expect("pipe can be created");
                 drop(reader);
                 writer.into()
             }
@@ -47,24 +47,24 @@ impl Sink {
     }
 }
 
-/// A terminal that nobody holds the other end of.
+/// Opens a terminal whose controlling end is closed.
 fn closed_terminal() -> OwnedFd {
     let (_, terminal) = terminal();
     terminal
 }
 
-/// The end that shows what is written to a terminal, and the end that programs have.
+/// Opens a pseudoterminal and returns its controlling end and its program end.
 pub fn terminal() -> (OwnedFd, OwnedFd) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&master).expect("ours");
-    unlockpt(&master).expect("ours");
-    let name = ptsname(&master, Vec::new()).expect("a name");
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("openpt succeeds");
+    grantpt(&master).expect("grantpt succeeds");
+    unlockpt(&master).expect("unlockpt succeeds");
+    let name = ptsname(&master, Vec::new()).expect("ptsname succeeds");
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let terminal = rustix::fs::open(name.as_c_str(), flags, Mode::empty());
-    (master, terminal.expect("the other end"))
+    (master, terminal.expect("terminal opens"))
 }
 
-/// `retpath` with these outputs.
+/// Starts `retpath` with these outputs.
 pub fn retpath(args: &[&str], out: Sink, err: Sink) -> Program {
     let mut script = "exec \"$0\" \"$@\"".to_owned();
     for (sink, closing) in [(out, " >&-"), (err, " 2>&-")] {
@@ -75,7 +75,7 @@ pub fn retpath(args: &[&str], out: Sink, err: Sink) -> Program {
     let mut command = Command::new("sh");
     command.args(["-c", &script]).arg(crate::retpath());
     command.args(args).stdout(out.stdio()).stderr(err.stdio());
-    // A terminal of our own is no business of the program's.
+    // Detach the program from the test's terminal.
     command.process_group(0);
     Program::spawn_as_it_is(command)
 }

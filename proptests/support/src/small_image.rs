@@ -1,4 +1,4 @@
-//! A small image that is made without QEMU, and what its RAM holds.
+//! A small image created without QEMU.
 
 use std::path::{Path, PathBuf};
 
@@ -8,40 +8,42 @@ use retpath_image::{Manifest, Recorder, Writer};
 
 pub const PAGE: u64 = 4096;
 
-/// Pages of the first block; most of them are a hole.
+/// Pages of the first block, most of them a hole.
 pub const PAGES: u64 = 4096;
 
 /// The file of the first block.
 pub const RAM: &str = "ram-000-pc.ram.raw";
 
-/// An image of two blocks, whose device state is one section with a footer.
+/// Creates an image of two blocks whose device state is one section with a footer.
 pub fn make(folder: &Path, machine: &str) -> PathBuf {
     make_with(folder, machine, |_| ())
 }
 
-/// The same, of a source of which `tell` says more.
+/// Creates such an image; `tell` edits its manifest.
 pub fn make_with(folder: &Path, machine: &str, tell: impl FnOnce(&mut Manifest)) -> PathBuf {
     let out = folder.join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
     for (name, pages) in [("pc.ram", PAGES), ("vga.vram", 16)] {
         let block = Block {
-            name: NameBuf::new(name).expect("a good name"),
+            name: NameBuf::new(name).expect("valid name"),
             len: pages * PAGE,
             page: PAGE,
         };
-        writer.block(&block, PAGE).expect("a block");
+        writer.block(&block, PAGE).expect("valid block");
     }
     for page in (0..PAGES / 4).filter(|page| page % 3 > 0) {
         let bytes = vec![u8::try_from(page % 255 + 1).expect("below 256"); 4096];
-        writer.write(0, page * PAGE, &bytes).expect("inside");
+        writer
+            .write(0, page * PAGE, &bytes)
+            .expect("page lies in the block");
     }
     let state = b"\x04\0\0\0\x09\x05timer\0\0\0\0\0\0\0\x0201234567\x7e\0\0\0\x09";
-    writer.device_state(state).expect("room");
+    writer.device_state(state).expect("device state is small");
     let mut facts: Manifest = Recorder::new().facts();
     facts.machine = Some(machine.into());
     facts.source.ram_section = 2;
     facts.source.footers = true;
     tell(&mut facts);
-    writer.finish(facts).expect("finished");
+    writer.finish(facts).expect("image is complete");
     out
 }

@@ -1,5 +1,4 @@
-//! A small machine, and the bytes of its migration as a correct source writes
-//! them.
+//! A small machine, and the byte stream of its migration as written by the source core.
 
 use std::ops::Range;
 
@@ -15,16 +14,16 @@ pub use super::loops::PAGE;
 /// Pages of the machine.
 pub const PAGES: u64 = 24;
 
-/// Its RAM block.
+/// Returns the name of its RAM block.
 pub fn name() -> NameBuf {
-    NameBuf::new("pc.ram").expect("a good name")
+    NameBuf::new("pc.ram").expect("valid name")
 }
 
 pub fn blocks() -> Blocks {
     loops::blocks(&[("pc.ram", PAGES * PAGE)])
 }
 
-/// Its memory: every fourth page is zero, and all others differ.
+/// Returns its memory: every fourth page is zero, and all others differ.
 pub fn image() -> Vec<u8> {
     let byte = |page: u64, at: u64| match page % 4 {
         3 => 0,
@@ -37,30 +36,32 @@ pub fn image() -> Vec<u8> {
 pub fn config(preempt: Option<Preempt>) -> Config {
     Config {
         preempt,
-        // One page after the other.
+        // Send one page per run.
         run: PAGE,
         ..Config::new("pc-i440fx-10.0")
     }
 }
 
-/// A main channel from its beginning to its end.
+/// A complete main channel.
 pub struct Recording {
     pub bytes: Vec<u8>,
     /// End of the package, after which the guest may run.
     pub package: usize,
 }
 
-/// What a correct source writes, with `precopy` runs of pages before the switch.
+/// Records the source core's output, with `precopy` runs of pages before the switch.
 pub fn recording(precopy: usize) -> Recording {
-    let mut core = Source::new(config(None), blocks()).expect("good");
+    let mut core = Source::new(config(None), blocks()).expect("valid configuration");
     let memory = vec![image()];
     let (mut bytes, mut package, mut swept) = (Vec::new(), None, 0);
     let mut gather = Gather::new();
     loop {
         match core.next(Channel::Main, 0, &mut bytes) {
             Next::Urgent(run) | Next::Sweep(run) => {
-                let len = usize::try_from(run.len).expect("a page");
-                let page = memory.lend(run.block, run.offset, len).expect("inside");
+                let len = usize::try_from(run.len).expect("fits in usize");
+                let page = memory
+                    .lend(run.block, run.offset, len)
+                    .expect("range lies in the block");
                 let zeros = gather.lay(&run, name().name(), page);
                 gather.slices(page).for_each(|part| bytes.extend(part));
                 core.written(&run, zeros);
@@ -71,23 +72,23 @@ pub fn recording(precopy: usize) -> Recording {
             next => panic!("{next:?}"),
         }
         if core.phase() == SourcePhase::Precopy && swept == precopy {
-            core.switch(Vec::new()).expect("in precopy");
+            core.switch(Vec::new()).expect("phase is precopy");
         }
         if core.guest_left() {
             package.get_or_insert(bytes.len());
         }
     }
     assert_eq!(core.phase(), SourcePhase::Completing);
-    let package = package.expect("the guest left");
+    let package = package.expect("the switch was sent");
     Recording { bytes, package }
 }
 
-/// The items of a stream: headers, commands, records.
+/// Returns the byte ranges of a stream's items: headers, commands, records.
 pub fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut decoder = Decoder::new(Options::default());
     let mut pieces = Vec::new();
     let mut at = 0;
-    while let Decoded::Event { size, .. } = decoder.next(&bytes[at..]).expect("a good stream") {
+    while let Decoded::Event { size, .. } = decoder.next(&bytes[at..]).expect("valid stream") {
         if size > 0 {
             pieces.push(at..at + size);
         }
@@ -97,7 +98,7 @@ pub fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     pieces
 }
 
-/// The start of a recovery: RECV_BITMAP of the only block.
+/// Returns the start of a recovery: RECV_BITMAP of the only block.
 pub fn question() -> Vec<u8> {
     let mut bytes = Vec::new();
     let name = name();
@@ -109,7 +110,7 @@ pub fn command(
     command: Command<retpath_codec::Name<'_>, retpath_codec::command::Ranges<'_>>,
     out: &mut Vec<u8>,
 ) {
-    command.encode(out).expect("a good command");
+    command.encode(out).expect("valid command");
 }
 
 /// POSTCOPY_RUN.
@@ -118,9 +119,9 @@ pub const RUN: u8 = 5;
 /// PACKAGED.
 pub const PACKAGED: u8 = 7;
 
-/// The first command of this kind.
+/// Finds the first command with this number.
 pub fn find(stream: &[u8], number: u8) -> Range<usize> {
     let is = |piece: &Range<usize>| stream[piece.clone()].starts_with(&[8, 0, number]);
     let found = pieces(stream).into_iter().find(is);
-    found.expect("such a command")
+    found.expect("the stream has such a command")
 }

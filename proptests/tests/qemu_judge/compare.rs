@@ -1,18 +1,18 @@
-//! Where the two verdicts differ, and whether the table says so.
+//! Compares two verdicts and looks up their differences in the table.
 
 use std::collections::BTreeSet;
 
 use retpath_spec::model::{Dialect, Message};
 use retpath_spec::table::DIALECTS;
 
-use crate::verdict::{End, Fault, Said, Verdict};
+use crate::verdict::{Accepted, End, Fault, Verdict};
 
 /// A QEMU release, such as `(7, 2)`.
 pub(crate) type Release = (u64, u64);
 
-/// Where we are stricter than QEMU on purpose: label of the message, the rule
-/// that it breaks for us, and what the table says a receiver must refuse. The
-/// table must have a note there of what QEMU does instead.
+/// Rules that this project enforces and QEMU does not: label of the message, the
+/// violated rule, and the table's requirement, which must carry a note of QEMU's
+/// behaviour.
 const NOTES: [(&str, &str, &str); 15] = [
     ("SHUT", "after-shut", AFTER_SHUT),
     ("SHUT", "early-shut", EARLY_SHUT),
@@ -44,40 +44,43 @@ const SECOND: &str = "One that is not awaited.";
 
 /// Compares the verdicts on the same bytes.
 ///
-/// `None`: they are the same. Else what the table says of the first
-/// difference, behind which there is nothing to compare.
+/// Returns `None` if they are equal, otherwise the table's note on the first
+/// difference; later messages cannot be compared.
 ///
 /// # Errors
 ///
-/// A difference that the table does not know, in words.
+/// Describes a difference for which the table has no note.
 pub(crate) fn compare(
-    ours: &Verdict,
-    theirs: &Verdict,
+    engine: &Verdict,
+    qemu: &Verdict,
     release: Release,
 ) -> Result<Option<String>, String> {
-    let both = ours.taken.iter().zip(&theirs.taken);
-    if let Some(at) = both.clone().position(|(ours, theirs)| ours != theirs) {
-        return Err(format!("message {at} has other values"));
+    let both = engine.taken.iter().zip(&qemu.taken);
+    if let Some(at) = both.clone().position(|(engine, qemu)| engine != qemu) {
+        return Err(format!("message {at} differs in its values"));
     }
     let at = both.count();
-    match (ours.taken.get(at), theirs.taken.get(at)) {
-        (None, Some(said)) => stricter(ours, said),
-        (Some(said), None) => newer(said, release),
-        _ => match (&ours.end, &theirs.end) {
+    match (engine.taken.get(at), qemu.taken.get(at)) {
+        (None, Some(accepted)) => stricter(engine, accepted),
+        (Some(accepted), None) => newer(accepted, release),
+        _ => match (&engine.end, &qemu.end) {
             (End::Shut, End::Shut) | (End::Open, End::Open) => Ok(None),
             (End::Refused(_), End::Refused(_)) => Ok(None),
             (End::Refused(fault), End::Shut) if fault.rule == "after-shut" => noted(fault),
-            (ours, theirs) => Err(format!("one ends with {ours:?}, the other with {theirs:?}")),
+            (engine, qemu) => Err(format!("retpath ends with {engine:?}, QEMU with {qemu:?}")),
         },
     }
 }
 
-/// QEMU takes what we refuse.
-fn stricter(ours: &Verdict, said: &Said) -> Result<Option<String>, String> {
-    match &ours.end {
-        End::Refused(fault) if fault.label == said.label() => noted(fault),
-        End::Refused(fault) => Err(format!("QEMU takes {said:?} in place of {}", fault.label)),
-        end => Err(format!("QEMU takes {said:?} after our {end:?}")),
+/// Handles a message that QEMU accepts and this project refuses.
+fn stricter(engine: &Verdict, accepted: &Accepted) -> Result<Option<String>, String> {
+    match &engine.end {
+        End::Refused(fault) if fault.label == accepted.label() => noted(fault),
+        End::Refused(fault) => Err(format!(
+            "QEMU accepts {accepted:?} instead of {}",
+            fault.label
+        )),
+        end => Err(format!("QEMU accepts {accepted:?} after retpath's {end:?}")),
     }
 }
 
@@ -87,7 +90,7 @@ fn noted(fault: &Fault) -> Result<Option<String>, String> {
         .find(|(label, rule, _)| (*label, *rule) == (fault.label, fault.rule));
     let Some((label, _, what)) = note else {
         return Err(format!(
-            "QEMU takes it, and no note is known for {} [{}]",
+            "QEMU accepts it, and no note is known for {} [{}]",
             fault.label, fault.rule
         ));
     };
@@ -100,25 +103,25 @@ fn noted(fault: &Fault) -> Result<Option<String>, String> {
     }
 }
 
-/// From here on, QEMU refuses a SWITCHOVER_ACK that no device has asked for.
+/// First release that refuses a SWITCHOVER_ACK that no device requested.
 const DEVICES: Release = (11, 1);
 
-/// Of such a release.
-const NOT_ASKED: &str = "SWITCHOVER_ACK: one that no device has asked for";
+/// The difference seen with such a release.
+const NOT_ASKED: &str = "SWITCHOVER_ACK: not requested by a device";
 
-/// QEMU refuses what we take: only if it is too old for the message, or so new
-/// that its devices answer for themselves.
-fn newer(said: &Said, release: Release) -> Result<Option<String>, String> {
-    if release >= DEVICES && *said == Said::SwitchoverAck {
+/// Handles a message that this project accepts and QEMU refuses: allowed if the
+/// release predates the message, or counts the acknowledgements of its devices.
+fn newer(accepted: &Accepted, release: Release) -> Result<Option<String>, String> {
+    if release >= DEVICES && *accepted == Accepted::SwitchoverAck {
         return Ok(Some(NOT_ASKED.into()));
     }
-    if is_known(said.label(), release) {
-        return Err(format!("QEMU refuses {said:?}"));
+    if is_known(accepted.label(), release) {
+        return Err(format!("QEMU refuses {accepted:?}"));
     }
-    Ok(Some(since(row(said.label()))))
+    Ok(Some(since(row(accepted.label()))))
 }
 
-/// Every difference that a run must have met.
+/// Returns every difference that a run must encounter.
 pub(crate) fn notes(release: Release) -> BTreeSet<String> {
     let asked = release >= DEVICES;
     let met = |(label, _, what): &&(&str, _, &str)| {
@@ -145,7 +148,7 @@ fn since(row: &Message) -> String {
 
 fn table() -> &'static Dialect {
     let table = DIALECTS.iter().find(|table| table.name == "qemu");
-    table.expect("the merged dialect")
+    table.expect("the merged dialect exists")
 }
 
 fn row(label: &str) -> &'static Message {
@@ -159,7 +162,7 @@ mod tests {
 
     const HERE: Release = (7, 2);
 
-    fn verdict(taken: &[Said], end: End) -> Verdict {
+    fn verdict(taken: &[Accepted], end: End) -> Verdict {
         let taken = taken.to_vec();
         Verdict { taken, end }
     }
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_only_notes_of_the_table() {
+    fn every_known_note_is_in_the_table() {
         for (label, rule, what) in NOTES {
             let End::Refused(fault) = refused(label, rule) else {
                 continue;
@@ -183,30 +186,36 @@ mod tests {
 
     #[test]
     fn finds_every_kind_of_difference() {
-        let (ack, pong) = (Said::ResumeAck, Said::Pong(1));
-        let both = |ours: &Verdict, theirs: &Verdict| compare(ours, theirs, HERE);
-        let whole = verdict(&[pong.clone(), Said::Shut(0)], End::Shut);
+        let (ack, pong) = (Accepted::ResumeAck, Accepted::Pong(1));
+        let both = |engine: &Verdict, qemu: &Verdict| compare(engine, qemu, HERE);
+        let whole = verdict(&[pong.clone(), Accepted::Shut(0)], End::Shut);
         assert_eq!(both(&whole, &whole), Ok(None));
-        let other = verdict(&[Said::Pong(2), Said::Shut(0)], End::Shut);
-        assert!(both(&whole, &other).is_err(), "another value");
+        let other = verdict(&[Accepted::Pong(2), Accepted::Shut(0)], End::Shut);
+        assert!(both(&whole, &other).is_err(), "values differ");
         let less = verdict(&[], refused("PONG", "length"));
         assert!(both(&less, &whole).is_err(), "no note");
         assert!(both(&whole, &less).is_err(), "QEMU is stricter");
         assert_eq!(both(&less, &less), Ok(None));
 
         let strict = verdict(&[], refused("RESUME_ACK", "phase"));
-        let lax = verdict(&[ack, Said::Shut(0)], End::Shut);
+        let lax = verdict(&[ack, Accepted::Shut(0)], End::Shut);
         assert!(both(&strict, &lax).is_ok_and(|note| note.is_some()));
-        assert!(both(&strict, &whole).is_err(), "of another message");
+        assert!(
+            both(&strict, &whole).is_err(),
+            "note is for another message"
+        );
         let open = verdict(&[], End::Open);
-        assert!(both(&open, &less).is_err(), "another end");
-        assert!(both(&open, &whole).is_err(), "more is taken");
+        assert!(both(&open, &less).is_err(), "endings differ");
+        assert!(both(&open, &whole).is_err(), "QEMU accepts more");
 
-        let new = verdict(&[Said::SwitchoverAck], End::Open);
+        let new = verdict(&[Accepted::SwitchoverAck], End::Open);
         assert!(both(&new, &less).is_ok_and(|note| note.is_some()));
-        assert!(compare(&new, &less, (8, 1)).is_err(), "is known there");
+        assert!(
+            compare(&new, &less, (8, 1)).is_err(),
+            "the release has the message"
+        );
         assert!(compare(&new, &less, (11, 1)).is_ok_and(|note| note.is_some()));
-        let late = verdict(&[pong, Said::Shut(0)], refused("SHUT", "after-shut"));
+        let late = verdict(&[pong, Accepted::Shut(0)], refused("SHUT", "after-shut"));
         assert!(both(&late, &whole).is_ok_and(|note| note.is_some()));
     }
 }

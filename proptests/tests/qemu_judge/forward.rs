@@ -1,4 +1,4 @@
-//! The forward stream of a real source, read as a destination reads it.
+//! Reads the forward stream of a QEMU source as a destination does.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -13,43 +13,43 @@ use retpath_engine::blocks::{Block, Blocks};
 
 use retpath_support::SOON;
 
-/// A page: index of its block, and its offset there.
+/// A page: block index and offset.
 pub(crate) type Page = (usize, u64);
 
-/// A connection of the source.
+/// A connection from the source.
 pub(crate) struct Forward {
     stream: UnixStream,
     decoder: Decoder,
-    /// What has arrived and not been decoded.
+    /// Received bytes not yet decoded.
     held: Vec<u8>,
-    /// Whether PINGs are answered.
+    /// Whether to answer PINGs.
     pongs: bool,
-    /// What has been written to the return path.
+    /// Bytes written to the return path.
     pub(crate) sent: Vec<u8>,
-    /// The pages that have come over this connection.
+    /// Pages received over this connection.
     pub(crate) pages: BTreeSet<Page>,
 }
 
-/// What a destination waits for.
+/// The event to read up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// The end of the package: the guest may run here.
+    /// The end of the package, after which the guest may run at the destination.
     Switched,
     /// This many RECV_BITMAP commands.
     Bitmaps(usize),
     /// POSTCOPY_RESUME.
     Resumed,
-    /// EOF: everything has been sent.
+    /// EOF, after all pages were sent.
     Eof,
 }
 
 impl Forward {
-    /// The first connection of a migration.
+    /// Wraps the first connection of a migration.
     pub(crate) fn new(stream: UnixStream, pongs: bool) -> Self {
         Self::with(stream, Decoder::new(Options::default()), pongs)
     }
 
-    /// The connection that resumes the migration whose decoder this is.
+    /// Wraps a connection that resumes the migration decoded by `first`.
     pub(crate) fn resumed(first: &Decoder, stream: UnixStream) -> Self {
         Self::with(stream, first.resume(), true)
     }
@@ -58,7 +58,7 @@ impl Forward {
         let limits = stream
             .set_read_timeout(Some(SOON))
             .and_then(|()| stream.set_write_timeout(Some(SOON)));
-        limits.expect("a socket takes limits");
+        limits.expect("setting socket timeouts succeeds");
         Self {
             stream,
             decoder,
@@ -69,13 +69,13 @@ impl Forward {
         }
     }
 
-    /// The decoder, which knows the RAM blocks once they have been read.
+    /// Returns the decoder, which knows the RAM blocks once they were decoded.
     pub(crate) fn decoder(&self) -> &Decoder {
         &self.decoder
     }
 
-    /// Writes to the return path. A source that has closed it does not matter:
-    /// its trace says what it took.
+    /// Writes to the return path. Ignores a source that closed the connection: its
+    /// trace shows what it accepted.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         match self.stream.write_all(bytes) {
             Ok(()) => {}
@@ -85,18 +85,18 @@ impl Forward {
         self.sent.extend(bytes);
     }
 
-    /// Breaks the link.
+    /// Closes the connection.
     pub(crate) fn hang_up(self) -> Decoder {
         self.decoder
     }
 
-    /// Closes the return path, as a destination that has died does.
+    /// Closes the return path, as happens when a destination exits.
     pub(crate) fn close(&self) {
-        // The source may have been faster.
+        // The source may have closed the connection first.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Reads up to and with an event; says whether it came before the end.
+    /// Reads up to and including an event; returns false if the stream ended before.
     pub(crate) fn read(&mut self, until: Until) -> bool {
         let mut bitmaps = 0;
         loop {
@@ -132,14 +132,14 @@ impl Forward {
         }
     }
 
-    /// Reads what is left, whatever it is.
+    /// Reads and discards the rest of the stream.
     pub(crate) fn drain(&mut self) {
         while self.more() {
             self.held.clear();
         }
     }
 
-    /// Waits for more bytes; says whether there are any.
+    /// Waits for more bytes; returns false at the end of the stream.
     fn more(&mut self) -> bool {
         let mut piece = vec![0; 1 << 16];
         match self.stream.read(&mut piece) {
@@ -149,7 +149,7 @@ impl Forward {
                 true
             }
             Err(error) if is_gone(error.kind()) => false,
-            Err(error) => panic!("nothing from the source: {error}"),
+            Err(error) => panic!("cannot read from the source: {error}"),
         }
     }
 
@@ -158,7 +158,7 @@ impl Forward {
             Event::Command(Command::Ping { value }) if self.pongs => {
                 let mut pong = Vec::new();
                 let message = Message::<Name<'_>>::Pong { value: *value };
-                message.encode(&mut pong).expect("any value will do");
+                message.encode(&mut pong).expect("PONG carries any value");
                 self.write(&pong);
             }
             Event::Record(
@@ -170,16 +170,17 @@ impl Forward {
         }
     }
 
-    /// The source's RAM blocks.
+    /// Returns the source's RAM blocks.
     pub(crate) fn blocks(&self) -> Blocks {
-        let mut blocks = Blocks::new(self.decoder.target_page()).expect("QEMU's page size");
+        let mut blocks =
+            Blocks::new(self.decoder.target_page()).expect("QEMU's page size is valid");
         for block in self.decoder.blocks() {
             let block = Block {
                 name: block.name.clone(),
-                len: block.len.expect("the first connection tells it"),
+                len: block.len.expect("the first connection carries lengths"),
                 page: block.page_size,
             };
-            blocks.add(block).expect("QEMU's blocks");
+            blocks.add(block).expect("QEMU's blocks are valid");
         }
         blocks
     }

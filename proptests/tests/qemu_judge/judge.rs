@@ -1,4 +1,4 @@
-//! A real QEMU source that hears one return path after the other.
+//! Drives a QEMU source through a series of migrations, each with its own return path.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -11,14 +11,14 @@ use tempfile::TempDir;
 
 use crate::compare::Release;
 use crate::forward::{Forward, Until};
-use crate::theirs::{self, TRACES};
+use crate::qemu_verdict::{self, TRACES};
 use crate::verdict::{End, Verdict};
 use retpath_support::SOON;
 use retpath_support::qemu::migration::unix;
 use retpath_support::qemu::process::folder;
 use retpath_support::qemu::{Guest, Machine, Qemu};
 
-/// A guest that never gets to run.
+/// A guest that is never started.
 const GUEST: Guest = Guest {
     hot: 1,
     quiet: 1,
@@ -28,61 +28,61 @@ const GUEST: Guest = Guest {
     pass_spin: 0,
 };
 
-/// Bytes per second at which a source stays in postcopy for as long as it must.
+/// Bandwidth in bytes per second that keeps a source in postcopy long enough.
 const SLOW: u64 = 1000;
 
-/// A QEMU, and the socket to which it migrates.
+/// A QEMU process and the socket to which it migrates.
 pub(crate) struct Judge {
     qemu: Qemu,
     listener: UnixListener,
     uri: String,
-    /// The trace. What has been read is what belongs to migrations before.
+    /// The trace, read up to the current migration.
     log: File,
     release: Release,
     _folder: TempDir,
 }
 
 impl Judge {
-    /// Starts a QEMU with the capabilities that make it read a return path.
+    /// Starts QEMU with the capabilities that make it read a return path.
     pub(crate) fn start() -> Self {
         let folder = folder();
         let (socket, log) = (folder.path().join("to"), folder.path().join("log"));
-        File::create(&log).expect("the folder is ours");
-        let log_path = log.to_str().expect("a name of our own");
+        File::create(&log).expect("folder is writable");
+        let log_path = log.to_str().expect("path is UTF-8");
         let mut args = vec!["-S", "-D", log_path];
         args.extend(TRACES.iter().flat_map(|trace| ["-trace", trace]));
         let mut qemu = Qemu::start("judge", &Machine::new(2, GUEST), &args);
         qemu.enable(&["return-path", "postcopy-ram"]);
-        // Thousands of migrations would pile up as many events.
+        // Thousands of migrations would queue as many events.
         let events = json!([{ "capability": "events", "state": false }]);
         qemu.run(
             "migrate-set-capabilities",
             json!({ "capabilities": events }),
         );
-        let listener = UnixListener::bind(&socket).expect("the folder is ours");
+        let listener = UnixListener::bind(&socket).expect("folder is writable");
         let plain = listener.set_nonblocking(true);
-        plain.expect("a socket takes the flag");
+        plain.expect("setting socket flags succeeds");
         Self {
             release: qemu.release(),
             qemu,
             listener,
             uri: unix(&socket),
-            log: File::open(&log).expect("has been created"),
+            log: File::open(&log).expect("file exists"),
             _folder: folder,
         }
     }
 
-    /// The release.
+    /// Returns the release.
     pub(crate) fn release(&self) -> Release {
         self.release
     }
 
-    /// What it wrote to its standard error.
+    /// Returns QEMU's standard error.
     pub(crate) fn words(&mut self) -> String {
         self.qemu.program().errors()
     }
 
-    /// Starts a migration, and gives its connection.
+    /// Starts a migration and returns its connection.
     pub(crate) fn precopy(&mut self) -> UnixStream {
         self.refresh();
         self.qemu.set(json!({ "max-bandwidth": 0 }));
@@ -90,11 +90,11 @@ impl Judge {
         self.accept()
     }
 
-    /// The same, and switches as soon as it can; then pages that nobody asks
-    /// for come at this many bytes per second, 0 for no limit.
+    /// Starts a migration that switches to postcopy as soon as possible and then
+    /// sends unrequested pages at `bandwidth` bytes per second; 0 means unlimited.
     pub(crate) fn postcopy(&mut self, bandwidth: u64) -> UnixStream {
         self.refresh();
-        // So slow that it cannot be done before it is told to switch.
+        // Slow enough that precopy cannot complete before the switch.
         self.qemu.set(json!({ "max-bandwidth": 10 * SLOW }));
         self.bandwidth(bandwidth);
         self.qemu.migrate(&self.uri);
@@ -102,11 +102,14 @@ impl Judge {
         self.accept()
     }
 
-    /// A migration that is broken off right after the switch and taken up
-    /// again, up to where the bitmaps have been asked for.
+    /// Starts a migration, breaks it right after the switch and resumes it up to
+    /// the bitmap requests.
     pub(crate) fn recovery(&mut self) -> Forward {
         let mut first = Forward::new(self.postcopy(SLOW), true);
-        assert!(first.read(Until::Switched), "the source hangs up");
+        assert!(
+            first.read(Until::Switched),
+            "the source closed the connection"
+        );
         let blocks = first.decoder().blocks().len();
         let decoder = first.hang_up();
         self.wait(&["postcopy-paused"]);
@@ -114,57 +117,66 @@ impl Judge {
         self.trace();
         self.qemu.resume(&self.uri);
         let mut second = Forward::resumed(&decoder, self.accept());
-        assert!(second.read(Until::Bitmaps(blocks)), "the source hangs up");
+        assert!(
+            second.read(Until::Bitmaps(blocks)),
+            "the source closed the connection"
+        );
         second
     }
 
-    /// Waits until the migration is over and tidied up: a source that is told
-    /// to migrate in between never migrates again.
+    /// Waits until the migration ended and was cleaned up; a migration started
+    /// earlier would block the source for good.
     pub(crate) fn wait_over(&mut self) {
         self.wait(&["completed", "failed"]);
         let end = Instant::now() + SOON;
         while self.is_untidy() {
-            assert!(Instant::now() < end, "the migration is never tidied up");
+            assert!(
+                Instant::now() < end,
+                "timed out waiting for migration cleanup"
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Whether there is something left of a migration that could be yanked.
+    /// Whether the migration still has a registered yank instance.
     fn is_untidy(&mut self) -> bool {
-        // Not before QEMU 6.0.
+        // QEMU before 6.0 lacks the command.
         let list = self.qemu.try_run("query-yank", json!({}));
         let list = list.unwrap_or_default();
         let mut list = list.as_array().into_iter().flatten();
         list.any(|entry| entry["type"] == "migration")
     }
 
-    /// Waits until the return path's thread has ended, and gives its verdict.
+    /// Waits until the return-path thread ended and returns its verdict.
     pub(crate) fn verdict(&mut self) -> Verdict {
         let end = Instant::now() + SOON;
         let mut log = Vec::new();
         loop {
             log.extend(self.trace());
-            let verdict = theirs::read(&log);
+            let verdict = qemu_verdict::read(&log);
             if verdict.end != End::Open {
                 return verdict;
             }
-            assert!(Instant::now() < end, "the thread goes on:\n{verdict}");
+            assert!(
+                Instant::now() < end,
+                "return-path thread still runs:\n{verdict}"
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// What has been traced since the last look.
+    /// Returns the trace written since the last call.
     pub(crate) fn trace(&mut self) -> Vec<u8> {
         let mut log = Vec::new();
-        self.log.read_to_end(&mut log).expect("a file of ours");
+        self.log.read_to_end(&mut log).expect("file is readable");
         log
     }
 
-    /// A source that has migrated migrates again only if it ran in between.
+    /// Runs the guest briefly: a source must run between two migrations.
     fn refresh(&mut self) {
         let end = Instant::now() + SOON;
         while let Err(error) = self.qemu.try_run("cont", json!({})) {
-            assert!(Instant::now() < end, "cannot be continued: {error}");
+            assert!(Instant::now() < end, "cannot continue the guest: {error}");
             thread::sleep(Duration::from_millis(1));
         }
         self.qemu.stop();
@@ -183,7 +195,10 @@ impl Judge {
             if states.contains(&now.as_str()) {
                 return;
             }
-            assert!(Instant::now() < end, "is {now} instead of {states:?}");
+            assert!(
+                Instant::now() < end,
+                "state is {now}, expected one of {states:?}"
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -194,13 +209,16 @@ impl Judge {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     let plain = stream.set_nonblocking(false);
-                    plain.expect("a socket takes the flag");
+                    plain.expect("setting socket flags succeeds");
                     return stream;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => panic!("cannot accept: {error}"),
             }
-            assert!(Instant::now() < end, "the source does not connect");
+            assert!(
+                Instant::now() < end,
+                "timed out waiting for the source to connect"
+            );
             thread::sleep(Duration::from_micros(300));
         }
     }

@@ -1,8 +1,8 @@
-//! What QEMU is sent in a recovery: the received bitmap of every block, and
-//! what follows; in many of them one of the bitmaps, or the acknowledgement, is
-//! not as it must be.
+//! Generates the return paths sent to QEMU in a recovery: the received bitmap of
+//! every block and the acknowledgement, often with one defect.
 //!
-//! There are as many bitmaps as blocks, or fewer because QEMU gives up: what a
+//! There are at most as many bitmaps as blocks, and fewer if QEMU fails: how a
+//! source reacts to additional bitmaps depends on timing.
 //! source makes of more is a matter of luck.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,60 +16,60 @@ use retpath_codec::{BlockName, Message};
 use retpath_engine::blocks::Blocks;
 
 use crate::forward::Page;
-use crate::plan::{Frame, PAGE, encode, raw, request};
+use crate::sequence::{Frame, PAGE, encode, raw, request};
 
-/// A recovery.
+/// The return path of a recovery.
 #[derive(Clone, Debug)]
 pub(crate) struct Recovery {
-    /// Whether everything had been sent before.
+    /// Whether all pages were sent before the link broke.
     pub(crate) sent: bool,
-    /// The bitmaps, and what stands between them.
+    /// The bitmaps, and any bytes between them.
     pub(crate) bitmaps: Vec<Frame>,
-    /// What answers POSTCOPY_RESUME, and what follows.
+    /// The answer to POSTCOPY_RESUME, and what follows it.
     pub(crate) resumed: Vec<Frame>,
-    /// What the bitmaps claim if they are taken: the pages of a block.
+    /// Pages that the bitmaps mark as received if accepted, by block.
     claims: BTreeMap<usize, BTreeSet<u64>>,
 }
 
-/// What is wrong with a bitmap.
+/// A defect of a bitmap.
 #[derive(Clone, Debug)]
-enum Twist {
+enum BitmapDefect {
     /// Nothing.
     None,
-    /// It is of no block.
+    /// Its frame names an unknown block.
     Unknown,
-    /// Its frame names no block.
+    /// Its frame has no block name.
     Nameless,
-    /// It is the one of the block before once more.
+    /// It repeats the previous block's bitmap.
     Twice,
-    /// The same, and its frame is cut off behind the name's length.
+    /// It repeats the previous block, with a frame truncated after the name's length.
     Short,
-    /// Its name goes on behind a NUL.
+    /// Its name contains a NUL followed by these bytes.
     Nul(Vec<u8>),
-    /// Its frame goes on behind the name.
+    /// Its frame has this many bytes after the name.
     Leftover(usize),
-    /// Its size says this much more.
+    /// Its size field is off by this much.
     Size(i8),
-    /// Its end mark has this bit flipped.
+    /// This bit of its end mark is flipped.
     EndMark(u8),
     /// It has a bit beyond the block's last page.
     Tail(Index),
-    /// A PONG stands in front of it.
+    /// A PONG precedes it.
     Pong,
-    /// A PONG stands between its frame and its size.
+    /// A PONG separates its frame from its size.
     Inside,
 }
 
-/// Recoveries of a source with these blocks.
+/// Generates recoveries of a source with these blocks.
 pub(crate) fn recoveries(blocks: &Blocks) -> impl Strategy<Value = Recovery> + use<> {
     let sent = prop_oneof![4 => Just(true), 1 => Just(false)];
     let words = blocks.iter().map(|block| {
         let words = bitmap::size(block.len / PAGE) / 8;
         let density = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
-        vec(density, usize::try_from(words).expect("small blocks"))
+        vec(density, usize::try_from(words).expect("fits in usize"))
     });
     let words: Vec<_> = words.collect();
-    let twist = (twist(), any::<Index>());
+    let defect = (defect(), any::<Index>());
     let ack = prop_oneof![
         4 => Just(encode(&Message::ResumeAck)),
         1 => any::<u32>().prop_map(|value| raw(6, &value.to_be_bytes())),
@@ -77,7 +77,7 @@ pub(crate) fn recoveries(blocks: &Blocks) -> impl Strategy<Value = Recovery> + u
     ];
     let resumed = (ack, vec(request(blocks), 0..3));
     let blocks = blocks.clone();
-    (sent, words, twist, resumed).prop_map(move |(sent, words, (twist, at), (ack, more))| {
+    (sent, words, defect, resumed).prop_map(move |(sent, words, (defect, at), (ack, more))| {
         let mut recovery = Recovery {
             sent,
             bitmaps: Vec::new(),
@@ -86,41 +86,41 @@ pub(crate) fn recoveries(blocks: &Blocks) -> impl Strategy<Value = Recovery> + u
         };
         let at = at.index(words.len());
         for (id, words) in words.iter().enumerate() {
-            match &twist {
-                Twist::Twice | Twist::Short if id == at && id > 0 => {
-                    recovery.bitmap(&blocks, id - 1, &[], &twist);
+            match &defect {
+                BitmapDefect::Twice | BitmapDefect::Short if id == at && id > 0 => {
+                    recovery.bitmap(&blocks, id - 1, &[], &defect);
                 }
-                twist if id == at => recovery.bitmap(&blocks, id, words, twist),
-                _ => recovery.bitmap(&blocks, id, words, &Twist::None),
+                defect if id == at => recovery.bitmap(&blocks, id, words, defect),
+                _ => recovery.bitmap(&blocks, id, words, &BitmapDefect::None),
             }
         }
         recovery
     })
 }
 
-fn twist() -> impl Strategy<Value = Twist> {
+fn defect() -> impl Strategy<Value = BitmapDefect> {
     prop_oneof![
-        4 => Just(Twist::None),
-        1 => Just(Twist::Unknown),
-        1 => Just(Twist::Nameless),
-        1 => Just(Twist::Twice),
-        1 => Just(Twist::Short),
-        1 => vec(any::<u8>(), 0..5).prop_map(Twist::Nul),
-        1 => (1..300_usize).prop_map(Twist::Leftover),
-        1 => prop_oneof![Just(-8), Just(8), any::<i8>()].prop_map(Twist::Size),
-        1 => (0..64_u8).prop_map(Twist::EndMark),
-        2 => any::<Index>().prop_map(Twist::Tail),
-        1 => Just(Twist::Pong),
-        1 => Just(Twist::Inside),
+        4 => Just(BitmapDefect::None),
+        1 => Just(BitmapDefect::Unknown),
+        1 => Just(BitmapDefect::Nameless),
+        1 => Just(BitmapDefect::Twice),
+        1 => Just(BitmapDefect::Short),
+        1 => vec(any::<u8>(), 0..5).prop_map(BitmapDefect::Nul),
+        1 => (1..300_usize).prop_map(BitmapDefect::Leftover),
+        1 => prop_oneof![Just(-8), Just(8), any::<i8>()].prop_map(BitmapDefect::Size),
+        1 => (0..64_u8).prop_map(BitmapDefect::EndMark),
+        2 => any::<Index>().prop_map(BitmapDefect::Tail),
+        1 => Just(BitmapDefect::Pong),
+        1 => Just(BitmapDefect::Inside),
     ]
 }
 
 impl Recovery {
-    /// Adds the bitmap of a block, with a twist.
-    fn bitmap(&mut self, blocks: &Blocks, id: usize, words: &[u64], twist: &Twist) {
-        let block = blocks.block(id).expect("one of them");
+    /// Appends the bitmap of a block with a defect.
+    fn bitmap(&mut self, blocks: &Blocks, id: usize, words: &[u64], defect: &BitmapDefect) {
+        let block = blocks.block(id).expect("block exists");
         let pages = block.len / PAGE;
-        let size = usize::try_from(bitmap::size(pages)).expect("small blocks");
+        let size = usize::try_from(bitmap::size(pages)).expect("fits in usize");
         let mut bits: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bits.resize(size, 0);
         for page in pages..bitmap::size(pages) * 8 {
@@ -130,67 +130,68 @@ impl Recovery {
         self.claims.insert(id, claims.collect());
 
         let mut name = block.name.name().as_bytes().to_vec();
-        match twist {
-            Twist::Unknown => name.push(b'x'),
-            Twist::Nameless => name.clear(),
-            Twist::Nul(more) => name.extend([0].iter().chain(more)),
-            Twist::Tail(at) if !pages.is_multiple_of(64) => {
-                let beyond = usize::try_from(64 - pages % 64).expect("less than 64");
-                let bit = pages + u64::try_from(at.index(beyond)).expect("less than 64");
+        match defect {
+            BitmapDefect::Unknown => name.push(b'x'),
+            BitmapDefect::Nameless => name.clear(),
+            BitmapDefect::Nul(more) => name.extend([0].iter().chain(more)),
+            BitmapDefect::Tail(at) if !pages.is_multiple_of(64) => {
+                let beyond = usize::try_from(64 - pages % 64).expect("fits in the integer type");
+                let bit =
+                    pages + u64::try_from(at.index(beyond)).expect("fits in the integer type");
                 set(&mut bits, bit, true);
             }
             _ => {}
         }
-        let mut payload = vec![u8::try_from(name.len()).expect("a short name")];
-        match twist {
-            Twist::Short => {}
-            Twist::Leftover(more) => payload.extend(name.iter().chain(&vec![1; *more])),
+        let mut payload = vec![u8::try_from(name.len()).expect("name length fits in u8")];
+        match defect {
+            BitmapDefect::Short => {}
+            BitmapDefect::Leftover(more) => payload.extend(name.iter().chain(&vec![1; *more])),
             _ => payload.extend(name),
         }
         let mut trailer = Vec::new();
-        bitmap::encode(Bitmap::new(&bits), &mut trailer).expect("whole words");
-        match twist {
-            Twist::Size(more) => {
+        bitmap::encode(Bitmap::new(&bits), &mut trailer).expect("length is whole words");
+        match defect {
+            BitmapDefect::Size(more) => {
                 let wrong = bitmap::size(pages).wrapping_add_signed((*more).into());
                 trailer[..8].copy_from_slice(&wrong.to_be_bytes());
             }
-            Twist::EndMark(bit) => {
+            BitmapDefect::EndMark(bit) => {
                 let at = trailer.len() - 8 + usize::from(bit / 8);
                 trailer[at] ^= 1 << (bit % 8);
             }
             _ => {}
         }
         let pong = || Frame(encode(&Message::Pong { value: 5 }));
-        if let Twist::Pong = twist {
+        if let BitmapDefect::Pong = defect {
             self.bitmaps.push(pong());
         }
         self.bitmaps.push(Frame(raw(5, &payload)));
-        if let Twist::Inside = twist {
+        if let BitmapDefect::Inside = defect {
             self.bitmaps.push(pong());
         }
         self.bitmaps.push(Frame(trailer));
     }
 
-    /// The pages of the blocks whose bitmaps are there that these do not claim:
-    /// what a source sends after it has taken all of them.
+    /// Returns the pages of the announced blocks that their bitmaps do not mark:
+    /// those a source sends after it accepted all bitmaps.
     pub(crate) fn missing(&self, blocks: &Blocks) -> BTreeSet<Page> {
         let mut missing = BTreeSet::new();
         for (id, claims) in &self.claims {
-            let block = blocks.block(*id).expect("one of them");
+            let block = blocks.block(*id).expect("block exists");
             let pages = (0..block.len / PAGE).filter(|page| !claims.contains(page));
             missing.extend(pages.map(|page| (*id, page * PAGE)));
         }
         missing
     }
 
-    /// Whether there is a bitmap of the block.
+    /// Whether the block has a bitmap.
     pub(crate) fn has(&self, id: usize) -> bool {
         self.claims.contains_key(&id)
     }
 }
 
 fn set(bits: &mut [u8], page: u64, on: bool) {
-    let at = usize::try_from(page / 8).expect("small blocks");
+    let at = usize::try_from(page / 8).expect("fits in usize");
     let mask = 1 << (page % 8);
     match on {
         true => bits[at] |= mask,

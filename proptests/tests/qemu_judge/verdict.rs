@@ -1,27 +1,27 @@
-//! What a source makes of a return path: the messages that it takes, with
-//! their values, and how it ends.
+//! A source's verdict on a return path: the accepted messages with their values,
+//! and how reading ended.
 
 use std::fmt;
 
-/// A message that was taken, with what it says.
+/// An accepted message and its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Accepted {
     /// SHUT with its value.
     Shut(u32),
     /// PONG with its value.
     Pong(u32),
-    /// A request for pages, named or not.
+    /// A page request, with or without a block name.
     Request {
-        /// Whether the message has the block's name.
+        /// Whether the message carries the block name.
         named: bool,
-        /// The block that it means.
+        /// The block requested.
         block: Vec<u8>,
-        /// First byte wanted.
+        /// First byte requested.
         start: u64,
-        /// How much is wanted, in bytes.
+        /// Number of bytes requested.
         len: u64,
     },
-    /// RECV_BITMAP and the bitmap of this block.
+    /// RECV_BITMAP and its bitmap, for this block.
     Bitmap(Vec<u8>),
     /// RESUME_ACK.
     ResumeAck,
@@ -29,8 +29,8 @@ pub(crate) enum Said {
     SwitchoverAck,
 }
 
-impl Said {
-    /// The message's label in the table.
+impl Accepted {
+    /// Returns the message's label in the table.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Shut(_) => "SHUT",
@@ -44,40 +44,40 @@ impl Said {
     }
 }
 
-/// How a source leaves a return path.
+/// How a source stopped reading a return path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It took SHUT.
+    /// It accepted SHUT.
     Shut,
-    /// The message behind those that it took is no good, or not all there.
+    /// It refused the message after the accepted ones, or that message is incomplete.
     Refused(Fault),
-    /// It waits for more.
+    /// It waits for more bytes.
     Open,
 }
 
-/// Why a message is refused.
+/// Why a message was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Label of the message, or of the one that must be the last; empty if
-    /// there is none such.
+    /// Label of the message, or of the message that must be last; empty if
+    /// unknown.
     pub(crate) label: &'static str,
-    /// Name of the rule.
+    /// Name of the violated rule.
     pub(crate) rule: &'static str,
-    /// In words.
+    /// Error text.
     pub(crate) why: String,
 }
 
-/// What a source makes of a return path.
+/// A source's verdict on a return path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    pub(crate) taken: Vec<Said>,
+    pub(crate) taken: Vec<Accepted>,
     pub(crate) end: End,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, said) in self.taken.iter().enumerate() {
-            writeln!(f, "  {number}: {said:?}")?;
+        for (number, accepted) in self.taken.iter().enumerate() {
+            writeln!(f, "  {number}: {accepted:?}")?;
         }
         match &self.end {
             End::Refused(fault) => write!(f, "  then refuses: {}", fault.why),

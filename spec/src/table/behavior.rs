@@ -62,7 +62,7 @@ pub const SOURCE: &[Behavior] = &[
     ),
     row(
         "3.0 to 8.1",
-        "If the connection is closed without SHUT, the source stays in `postcopy-active` for ever.",
+        "If the connection is closed without SHUT, the source stays in `postcopy-active` forever.",
         &[Read("3.0, 8.1"), Tried("5.2, 7.2")],
     ),
     row(
@@ -110,7 +110,7 @@ pub const RETURN_PATH_ERRORS: &[Behavior] = &[
     ),
     row(
         "10.2, 11.0",
-        "If this happens before PONG 0x42, the source stays in `postcopy-device` for ever.",
+        "If this happens before PONG 0x42, the source stays in `postcopy-device` forever.",
         &[Read("10.2"), Unverified("11.0")],
     ),
     row(
@@ -161,7 +161,7 @@ pub const DESTINATION: &[Behavior] = &[
     row(
         "9.0 and later",
         "With postcopy-preempt, the destination does not load a package before the preempt \
-         connection exists. A source that connects it later blocks the destination for ever.",
+         connection exists. A source that connects it later blocks the destination forever.",
         &[Read("8.2, 9.0, 10.2")],
     ),
     row(

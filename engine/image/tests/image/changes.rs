@@ -14,32 +14,34 @@ use super::{PAGE, block, edit_sealed, facts, folder, make, refusal};
 /// The file of the first block.
 const RAM: &str = "ram-000-pc.ram.raw";
 
-/// Bytes in a piece.
+/// Piece size in bytes.
 const PIECE: u64 = 16384;
 
-/// An image whose last piece is a page, with a hole in the middle, and its bytes.
+/// Creates an image whose last piece is one page, with a hole in the middle; also returns its bytes.
 fn uneven(folder: &Path) -> (Image, Vec<u8>) {
     let out = folder.join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
     let pages = 41;
     writer
         .block(&block(b"pc.ram", pages), PAGE)
-        .expect("a block");
+        .expect("valid block");
     for page in (0..9).chain([13]).chain(29..pages) {
         let bytes: Vec<u8> = (0..4096_u64).map(|i| (i * 7 + page) as u8 | 1).collect();
-        writer.write(0, page * PAGE, &bytes).expect("inside");
+        writer
+            .write(0, page * PAGE, &bytes)
+            .expect("range lies in the block");
     }
-    writer.finish(facts()).expect("finished");
-    let bytes = fs::read(out.join(RAM)).expect("there");
-    (Image::open(&out).expect("whole"), bytes)
+    writer.finish(facts()).expect("image is complete");
+    let bytes = fs::read(out.join(RAM)).expect("file exists");
+    (Image::open(&out).expect("image is complete"), bytes)
 }
 
 fn writable(folder: &Path) -> File {
     let path = folder.join("image").join(RAM);
-    File::options().write(true).open(path).expect("there")
+    File::options().write(true).open(path).expect("file exists")
 }
 
-/// The image error behind an error of reading.
+/// Returns the image error that caused a read error.
 fn cause(error: &io::Error) -> &Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     cause.unwrap_or_else(|| panic!("{error}"))
@@ -71,9 +73,11 @@ fn reads_every_range_as_it_is_in_the_file() {
     for (at, size) in ranges(41 * PAGE) {
         let (start, len) = (at as usize, size as usize);
         let mut got = vec![0xee; len];
-        image.read(0, at, &mut got).expect("inside");
+        image
+            .read(0, at, &mut got)
+            .expect("range lies in the block");
         assert!(got == want[start..start + len], "{size} bytes at {at}");
-        if image.is_hole(0, at, size).expect("as it was") {
+        if image.is_hole(0, at, size).expect("file is unchanged") {
             assert!(got.iter().all(|byte| *byte == 0), "{size} bytes at {at}");
         }
         count += 1;
@@ -93,8 +97,8 @@ fn refuses_exactly_the_reads_that_touch_a_changed_piece() {
         let changed = [!want[at as usize]];
         writable(folder.path())
             .write_all_at(&changed, at)
-            .expect("room");
-        let image = Image::open(&folder.path().join("image")).expect("nothing is read yet");
+            .expect("file is writable");
+        let image = Image::open(&folder.path().join("image")).expect("RAM is verified on read");
         let piece = at / PIECE * PIECE;
         for (at, size) in ranges(41 * PAGE) {
             let touches = at < piece + PIECE && piece < at + size;
@@ -117,17 +121,23 @@ fn refuses_a_hole_that_replaced_data() {
     let (image, _) = uneven(folder.path());
     drop(image);
     let file = writable(folder.path());
-    file.set_len(0).expect("ours");
-    file.set_len(41 * PAGE).expect("ours");
-    let image = Image::open(&folder.path().join("image")).expect("nothing is read yet");
-    let error = image.is_hole(0, 0, PAGE).expect_err("there was data");
+    file.set_len(0).expect("folder is writable");
+    file.set_len(41 * PAGE).expect("folder is writable");
+    let image = Image::open(&folder.path().join("image")).expect("RAM is verified on read");
+    let error = image
+        .is_hole(0, 0, PAGE)
+        .expect_err("data was replaced by a hole");
     assert!(
         matches!(cause(&error), Error::Damaged { offset: 0, .. }),
         "{error}"
     );
     assert!(image.read(0, 0, &mut [0; 4096]).is_err());
     // A hole that was there before is valid.
-    assert!(image.is_hole(0, 4 * PIECE, 2 * PIECE).expect("as it was"));
+    assert!(
+        image
+            .is_hole(0, 4 * PIECE, 2 * PIECE)
+            .expect("file is unchanged")
+    );
 }
 
 #[test]
@@ -136,15 +146,17 @@ fn detects_changes_to_pieces_already_read() {
     let (image, _) = uneven(folder.path());
     // File times are coarse.
     std::thread::sleep(std::time::Duration::from_millis(20));
-    image.read(0, PAGE, &mut [0; 16]).expect("whole");
+    image
+        .read(0, PAGE, &mut [0; 16])
+        .expect("image is complete");
     writable(folder.path())
         .write_all_at(&[0xee], 40 * PAGE)
-        .expect("room");
+        .expect("file is writable");
     for done in [
         image.read(0, PAGE, &mut [0; 16]),
         image.is_hole(0, 4 * PIECE, PIECE).map(|_| ()),
     ] {
-        let error = done.expect_err("the file is another one");
+        let error = done.expect_err("file was changed");
         assert!(matches!(cause(&error), Error::Changed { .. }), "{error}");
     }
 }
@@ -156,14 +168,16 @@ fn without_digests_detects_only_changes_while_open() {
     drop(image);
     writable(folder.path())
         .write_all_at(&[0xee], 0)
-        .expect("room");
+        .expect("file is writable");
     std::thread::sleep(std::time::Duration::from_millis(20));
-    let image = Image::open_unverified(&folder.path().join("image")).expect("opened");
+    let image = Image::open_unverified(&folder.path().join("image")).expect("image opens");
     assert!(image.id().is_some());
-    image.read(0, 0, &mut [0; 4096]).expect("not compared");
+    image
+        .read(0, 0, &mut [0; 4096])
+        .expect("read is not verified");
     writable(folder.path())
         .write_all_at(&[0xee], 0)
-        .expect("room");
+        .expect("file is writable");
     let error = image.read(0, 0, &mut [0; 4096]).expect_err("changed");
     assert!(matches!(cause(&error), Error::Changed { .. }), "{error}");
 }
@@ -177,7 +191,7 @@ fn verify_reports_progress_and_can_be_stopped() {
         steps.push((done, all));
         true
     });
-    assert!(found.expect("has digests").is_whole());
+    assert!(found.expect("image has digests").is_whole());
     let all = 65 * PAGE;
     assert_eq!(steps.last(), Some(&(all, all)));
     assert!(steps.is_sorted(), "{steps:?}");
@@ -185,26 +199,26 @@ fn verify_reports_progress_and_can_be_stopped() {
     assert!(matches!(error, Error::Stopped));
 }
 
-/// An edit of the manifest, and the error.
+/// An edit of the manifest, and the expected error.
 type Edit = (&'static str, fn(&mut Value));
 
 const EDITS: &[Edit] = &[
     (
-        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        "manifest.json: the image's id is ID, but the manifest's content has the id ID: it has been changed",
         |m| m["machine"] = "pc".into(),
     ),
     (
-        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        "manifest.json: the image's id is ID, but the manifest's content has the id ID: it has been changed",
         |m| m["later"] = 1.into(),
     ),
     (
-        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        "manifest.json: the image's id is ID, but the manifest's content has the id ID: it has been changed",
         |m| {
             m["id"] = "00000000000000000000000000000000".into();
         },
     ),
     (
-        "manifest.json: the image's id is ID, but what the manifest says makes ID: it has been changed",
+        "manifest.json: the image's id is ID, but the manifest's content has the id ID: it has been changed",
         |m| {
             m["digests"]["device_state"] = "00000000000000000000000000000000".into();
         },
@@ -213,7 +227,7 @@ const EDITS: &[Edit] = &[
         "manifest.json: the manifest: \"id\" must be 32 hexadecimal digits",
         |m| m["id"] = Value::Null,
     ),
-    ("manifest.json: \"digests\" is no object", |m| {
+    ("manifest.json: \"digests\" is not an object", |m| {
         m["digests"] = 1.into()
     }),
     (
@@ -227,7 +241,7 @@ const EDITS: &[Edit] = &[
         },
     ),
     (
-        "manifest.json: \"digests\": not one file for each RAM block",
+        "manifest.json: \"digests\": expected one file per RAM block",
         |m| {
             m["digests"]["blocks"] = json!([]);
         },
@@ -245,13 +259,13 @@ const EDITS: &[Edit] = &[
         },
     ),
     (
-        "manifest.json: \"digests\": \"description\" must be there if and only if its file is",
+        "manifest.json: \"digests\": \"description\" must be present exactly if its file is",
         |m| {
             m["digests"]["description"] = Value::Null;
         },
     ),
     (
-        "manifest.json: \"digests\": \"early_state\" must be there if and only if its file is",
+        "manifest.json: \"digests\": \"early_state\" must be present exactly if its file is",
         |m| {
             m["digests"]["early_state"] = m["id"].clone();
         },

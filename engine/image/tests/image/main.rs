@@ -18,12 +18,12 @@ use tempfile::TempDir;
 const PAGE: u64 = 4096;
 
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    tempfile::tempdir().expect("temporary folder can be created")
 }
 
 fn block(name: &[u8], pages: u64) -> Block {
     Block {
-        name: NameBuf::new(name).expect("a good name"),
+        name: NameBuf::new(name).expect("valid name"),
         len: pages * PAGE,
         page: PAGE,
     }
@@ -33,28 +33,32 @@ fn facts() -> Manifest {
     Recorder::new().facts()
 }
 
-/// An image of two blocks; every third page of the first is not zero.
+/// Creates an image of two blocks; every third page of the first is not zero.
 fn make(folder: &Path) -> PathBuf {
     let out = folder.join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
-    writer.block(&block(b"pc.ram", 64), PAGE).expect("a block");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
+    writer
+        .block(&block(b"pc.ram", 64), PAGE)
+        .expect("valid block");
     writer
         .block(&block(b"/rom@\xff", 1), PAGE)
-        .expect("a block");
+        .expect("valid block");
     for page in (0..64).step_by(3) {
         let bytes = vec![page as u8 + 1; 4096];
-        writer.write(0, page * PAGE, &bytes).expect("inside");
+        writer
+            .write(0, page * PAGE, &bytes)
+            .expect("range lies in the block");
     }
-    writer.device_state(b"\x04state").expect("room");
-    writer.description(b"{}").expect("room");
-    writer.finish(facts()).expect("finished");
+    writer.device_state(b"\x04state").expect("file is writable");
+    writer.description(b"{}").expect("file is writable");
+    writer.finish(facts()).expect("image is complete");
     out
 }
 
 /// Edits the manifest and removes the digests, which would no longer match.
 fn edit(image: &Path, change: impl FnOnce(&mut Value)) {
     edit_sealed(image, |manifest| {
-        let members = manifest.as_object_mut().expect("an object");
+        let members = manifest.as_object_mut().expect("value is an object");
         members.remove("id");
         members.remove("digests");
         change(manifest);
@@ -63,15 +67,16 @@ fn edit(image: &Path, change: impl FnOnce(&mut Value)) {
 
 fn edit_sealed(image: &Path, change: impl FnOnce(&mut Value)) {
     let path = image.join("manifest.json");
-    let mut value = serde_json::from_slice(&fs::read(&path).expect("there")).expect("JSON");
+    let mut value =
+        serde_json::from_slice(&fs::read(&path).expect("file exists")).expect("valid JSON");
     change(&mut value);
-    fs::write(path, value.to_string()).expect("ours");
+    fs::write(path, value.to_string()).expect("folder is writable");
 }
 
-/// The error of opening an image, with IMAGE for its path and ID for each id.
+/// Returns the error of opening an image, with IMAGE for its path and ID for each ID.
 fn refusal(image: &Path) -> String {
     match Image::open(image) {
-        Ok(_) => panic!("opened"),
+        Ok(_) => panic!("image opened"),
         Err(error) => {
             let message = error.to_string().replace(text(image), "IMAGE");
             let is_id = |word: &str| word.len() == 32 && u128::from_str_radix(word, 16).is_ok();
@@ -85,11 +90,13 @@ fn refusal(image: &Path) -> String {
 }
 
 fn text(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
+    path.to_str().expect("path is UTF-8")
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let entries = fs::read_dir(folder)
+        .expect("temporary folder can be created")
+        .flatten();
     let mut names: Vec<_> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
@@ -100,16 +107,18 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn reads_what_was_written() {
     let folder = folder();
-    let image = Image::open(&make(folder.path())).expect("whole");
+    let image = Image::open(&make(folder.path())).expect("image is complete");
     assert_eq!(image.blocks().len(), 2);
     for page in 0..64 {
         let want = if page % 3 == 0 { page as u8 + 1 } else { 0 };
         let mut got = [0xee; 4096];
-        image.read(0, page * PAGE, &mut got).expect("inside");
+        image
+            .read(0, page * PAGE, &mut got)
+            .expect("range lies in the block");
         assert!(got.iter().all(|byte| *byte == want), "page {page}");
     }
     let mut got = [0xee; 4096];
-    image.read(1, 0, &mut got).expect("inside");
+    image.read(1, 0, &mut got).expect("range lies in the block");
     assert_eq!(got, [0; 4096]);
     assert!(image.read(0, 64 * PAGE, &mut [0]).is_err());
     assert!(image.read(2, 0, &mut [0]).is_err());
@@ -122,10 +131,10 @@ fn reads_what_was_written() {
 fn keeps_names_that_are_not_utf8() {
     let folder = folder();
     let out = make(folder.path());
-    let manifest = fs::read_to_string(out.join("manifest.json")).expect("there");
+    let manifest = fs::read_to_string(out.join("manifest.json")).expect("file exists");
     assert!(manifest.contains("\"hex\": \"2f726f6d40ff\""), "{manifest}");
-    let image = Image::open(&out).expect("whole");
-    let name = NameBuf::new(b"/rom@\xff").expect("good");
+    let image = Image::open(&out).expect("image is complete");
+    let name = NameBuf::new(b"/rom@\xff").expect("valid name");
     let id = image.blocks().find(name.name());
     assert_eq!(id, Some(1));
 }
@@ -134,24 +143,36 @@ fn keeps_names_that_are_not_utf8() {
 fn stores_zeros_as_holes() {
     let folder = folder();
     let out = folder.path().join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
-    writer.block(&block(b"ram", 1024), PAGE).expect("a block");
-    // Written and zeroed again, while the run is gathered and after it.
-    writer.write(0, 0, &[1; 4096]).expect("inside");
-    writer.write(0, PAGE, &[2; 4096]).expect("inside");
-    writer.zero(0, 0, PAGE).expect("inside");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
+    writer
+        .block(&block(b"ram", 1024), PAGE)
+        .expect("valid block");
+    // Write and zero again, while the run is gathered and afterwards.
+    writer
+        .write(0, 0, &[1; 4096])
+        .expect("range lies in the block");
+    writer
+        .write(0, PAGE, &[2; 4096])
+        .expect("range lies in the block");
+    writer.zero(0, 0, PAGE).expect("range lies in the block");
     writer
         .write(0, 512 * PAGE, &vec![0; 1 << 20])
-        .expect("inside");
-    writer.write(0, 600 * PAGE, &[3; 4096]).expect("inside");
-    writer.write(0, 602 * PAGE, &[4; 4096]).expect("inside");
-    writer.write(0, 600 * PAGE, &[0; 4096]).expect("inside");
-    writer.finish(facts()).expect("finished");
+        .expect("range lies in the block");
+    writer
+        .write(0, 600 * PAGE, &[3; 4096])
+        .expect("range lies in the block");
+    writer
+        .write(0, 602 * PAGE, &[4; 4096])
+        .expect("range lies in the block");
+    writer
+        .write(0, 600 * PAGE, &[0; 4096])
+        .expect("range lies in the block");
+    writer.finish(facts()).expect("image is complete");
 
-    let image = Image::open(&out).expect("whole");
+    let image = Image::open(&out).expect("image is complete");
     let is_hole = |page, count| {
         let hole = image.is_hole(0, page * PAGE, count * PAGE);
-        hole.expect("as it was made")
+        hole.expect("file is unchanged")
     };
     for page in 0..1024 {
         let want = match page {
@@ -160,18 +181,20 @@ fn stores_zeros_as_holes() {
             _ => 0,
         };
         let mut got = [0xee; 4096];
-        image.read(0, page * PAGE, &mut got).expect("inside");
+        image
+            .read(0, page * PAGE, &mut got)
+            .expect("range lies in the block");
         assert!(got.iter().all(|byte| *byte == want), "page {page}");
         if is_hole(page, 1) {
             assert_eq!(want, 0, "page {page}");
         }
     }
     assert!(is_hole(4, 500));
-    assert!(!is_hole(2, 2), "of a piece with data");
+    assert!(!is_hole(2, 2), "overlaps data");
     assert!(!is_hole(0, 3));
-    assert!(!is_hole(1023, 2), "passes the end");
-    assert!(image.is_hole(1, 0, PAGE).is_err(), "no such block");
-    let about = fs::metadata(out.join("ram-000-ram.raw")).expect("there");
+    assert!(!is_hole(1023, 2), "exceeds the block");
+    assert!(image.is_hole(1, 0, PAGE).is_err(), "block does not exist");
+    let about = fs::metadata(out.join("ram-000-ram.raw")).expect("file exists");
     assert_eq!(about.len(), 1024 * PAGE);
     assert!(
         about.blocks() * 512 <= 64 * 1024,
@@ -185,10 +208,10 @@ fn stores_zeros_as_holes() {
 fn removes_an_unfinished_folder_on_drop() {
     let folder = folder();
     let out = folder.path().join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
-    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
+    writer.block(&block(b"ram", 4), PAGE).expect("valid block");
     let [name] = &names(folder.path())[..] else {
-        panic!("one folder")
+        panic!("expected one folder")
     };
     assert!(name.starts_with("image.incomplete-"), "{name}");
     assert!(Image::open(&folder.path().join(name)).is_err());
@@ -200,8 +223,8 @@ fn removes_an_unfinished_folder_on_drop() {
 fn keeps_an_unfinished_folder_when_asked_to() {
     let folder = folder();
     let out = folder.path().join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
-    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
+    writer.block(&block(b"ram", 4), PAGE).expect("valid block");
     let path = writer.path().to_owned();
     writer.keep();
     assert!(path.join("ram-000-ram.raw").exists());
@@ -212,9 +235,9 @@ fn keeps_an_unfinished_folder_when_asked_to() {
 fn finds_leftovers_of_killed_writers_but_not_of_active_ones() {
     let folder = folder();
     let out = folder.path().join("image");
-    let writer = Writer::new(&out).expect("a new image");
+    let writer = Writer::new(&out).expect("image does not exist yet");
     assert_eq!(leftovers(&out), []);
-    fs::create_dir(folder.path().join("other.incomplete-1")).expect("ours");
+    fs::create_dir(folder.path().join("other.incomplete-1")).expect("folder is writable");
     let mut want = Vec::new();
     for (number, file, state) in [
         (1, "device-state.bin", LeftoverState::Worthless),
@@ -222,8 +245,8 @@ fn finds_leftovers_of_killed_writers_but_not_of_active_ones() {
         (3, "manifest.json", LeftoverState::Whole),
     ] {
         let path = folder.path().join(format!("image.incomplete-{number}"));
-        fs::create_dir(&path).expect("ours");
-        fs::write(path.join(file), "").expect("ours");
+        fs::create_dir(&path).expect("folder is writable");
+        fs::write(path.join(file), "").expect("folder is writable");
         want.push(Leftover { path, state });
     }
     assert_eq!(leftovers(&out), want);
@@ -237,22 +260,22 @@ fn never_overwrites_an_existing_path() {
     let out = make(folder.path());
     assert!(matches!(Writer::new(&out), Err(Error::Exists { .. })));
     let other = folder.path().join("other");
-    // Somebody is faster: even an empty folder stays as it is.
-    let mut writer = Writer::new(&other).expect("a new image");
-    writer.block(&block(b"ram", 1), PAGE).expect("a block");
-    fs::create_dir(&other).expect("ours");
-    writer.seal(facts()).expect("room");
+    // Another process creates the path first: even an empty folder is kept.
+    let mut writer = Writer::new(&other).expect("image does not exist yet");
+    writer.block(&block(b"ram", 1), PAGE).expect("valid block");
+    fs::create_dir(&other).expect("folder is writable");
+    writer.seal(facts()).expect("file is writable");
     let finished = writer.name();
     assert!(matches!(finished.trouble, Some(Error::Exists { .. })));
     assert!(!finished.has_name);
     assert_eq!(names(&other), [""; 0]);
-    // It is whole, so it stays, under the next name.
+    // The image is complete, so it stays under the next free name.
     assert_eq!(names(folder.path()), ["image", "other", "other-2"]);
     assert_eq!(finished.path, folder.path().join("other-2"));
-    Image::open(&finished.path).expect("whole");
-    // A link that leads nowhere is something, too.
+    Image::open(&finished.path).expect("image is complete");
+    // A dangling symbolic link counts as existing.
     let link = folder.path().join("link");
-    symlink("nowhere", &link).expect("ours");
+    symlink("nowhere", &link).expect("folder is writable");
     assert!(matches!(Writer::new(&link), Err(Error::Exists { .. })));
 }
 
@@ -266,16 +289,18 @@ fn refuses_invalid_image_names() {
     }
     let folder = folder();
     let out = folder.path().join("missing/image");
-    let error = Writer::new(&out).expect_err("no such folder").to_string();
+    let error = Writer::new(&out)
+        .expect_err("parent folder is missing")
+        .to_string();
     assert!(error.contains("missing/image.incomplete-"), "{error}");
 }
 
 #[test]
 fn refuses_ranges_outside_of_the_blocks() {
     let folder = folder();
-    let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
+    let mut writer = Writer::new(&folder.path().join("image")).expect("image does not exist yet");
     assert!(matches!(writer.write(0, 0, &[1]), Err(Error::Range)));
-    writer.block(&block(b"ram", 4), PAGE).expect("a block");
+    writer.block(&block(b"ram", 4), PAGE).expect("valid block");
     for (block, offset, len) in [
         (1, 0, 1),
         (0, 4 * PAGE, 1),
@@ -295,11 +320,11 @@ fn refuses_ranges_outside_of_the_blocks() {
 fn opens_concurrently_but_not_while_being_written() {
     let folder = folder();
     let out = make(folder.path());
-    let one = Image::open(&out).expect("whole");
-    let two = Image::open(&out).expect("whole");
+    let one = Image::open(&out).expect("image is complete");
+    let two = Image::open(&out).expect("image is complete");
     drop((one, two));
-    let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
-    file.lock().expect("a lock");
+    let file = File::open(out.join("ram-000-pc.ram.raw")).expect("file exists");
+    file.lock().expect("lock is free");
     assert_eq!(
         refusal(&out),
         "IMAGE/ram-000-pc.ram.raw: the file is locked by a process that writes it; try again when \
@@ -311,16 +336,16 @@ fn opens_concurrently_but_not_while_being_written() {
 fn keeps_every_fact_of_the_manifest() {
     let folder = folder();
     let out = folder.path().join("image");
-    let mut writer = Writer::new(&out).expect("a new image");
-    writer.block(&block(b"ram", 4), PAGE).expect("a block");
-    writer.early_state(b"early").expect("room");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
+    writer.block(&block(b"ram", 4), PAGE).expect("valid block");
+    writer.early_state(b"early").expect("file is writable");
     let mut facts = facts();
     facts.machine = Some(b"pc\xff".to_vec());
     facts.uuid = Some([7; 16]);
     facts.source.ram_section = 3;
     facts.source.asks_loaded = true;
-    let written = writer.finish(facts).expect("finished");
-    let image = Image::open(&out).expect("whole");
+    let written = writer.finish(facts).expect("image is complete");
+    let image = Image::open(&out).expect("image is complete");
     assert_eq!(*image.manifest(), written);
     assert_eq!(image.manifest().machine.as_deref(), Some(&b"pc\xff"[..]));
     assert_eq!(image.early_state(), b"early");
@@ -331,15 +356,16 @@ fn keeps_every_fact_of_the_manifest() {
 fn stores_ram_as_plain_files() {
     let folder = folder();
     let out = make(folder.path());
-    let file = File::open(out.join("ram-000-pc.ram.raw")).expect("there");
+    let file = File::open(out.join("ram-000-pc.ram.raw")).expect("file exists");
     let mut page = [0; 4096];
-    file.read_exact_at(&mut page, 3 * PAGE).expect("inside");
+    file.read_exact_at(&mut page, 3 * PAGE)
+        .expect("range lies in the block");
     assert_eq!(page, [4; 4096]);
 }
 
 #[test]
 fn is_accessible_only_to_its_owner() {
     let folder = folder();
-    let about = fs::metadata(make(folder.path())).expect("there");
+    let about = fs::metadata(make(folder.path())).expect("file exists");
     assert_eq!(about.permissions().mode() & 0o777, 0o700);
 }

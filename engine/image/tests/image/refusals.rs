@@ -18,35 +18,38 @@ fn refuses_folders_that_are_not_images() {
         refusal(&path.join("missing")),
         "opening IMAGE: No such file or directory (os error 2)"
     );
-    assert_eq!(refusal(path), "IMAGE is no image: it has no manifest.json");
-    fs::write(path.join("file"), "").expect("ours");
+    assert_eq!(
+        refusal(path),
+        "IMAGE is not an image: it has no manifest.json"
+    );
+    fs::write(path.join("file"), "").expect("folder is writable");
     assert_eq!(
         refusal(&path.join("file")),
-        "IMAGE is no image: it has no manifest.json"
+        "IMAGE is not an image: it has no manifest.json"
     );
     for (text, want) in [
         (
             "",
-            "manifest.json: no JSON: EOF while parsing a value at line 1 column 0",
+            "manifest.json: not JSON: EOF while parsing a value at line 1 column 0",
         ),
         (
             "{\"format\": \"retpath-image\"",
-            "manifest.json: no JSON: EOF while parsing an object at line 1 column 26",
+            "manifest.json: not JSON: EOF while parsing an object at line 1 column 26",
         ),
-        ("[]", "manifest.json: the manifest is no object"),
+        ("[]", "manifest.json: the manifest is not an object"),
         ("{}", "manifest.json: \"format\" is not \"retpath-image\""),
         (
             "{\"format\": \"retpath-image\"}",
             "manifest.json: the manifest: \"version\" must be a whole number",
         ),
     ] {
-        fs::write(path.join("manifest.json"), text).expect("ours");
+        fs::write(path.join("manifest.json"), text).expect("folder is writable");
         let message = refusal(path);
         assert_eq!(message, format!("IMAGE/{want}"));
     }
 }
 
-/// An edit of the manifest, and the error.
+/// An edit of the manifest, and the expected error.
 type Edit = (&'static str, fn(&mut Value));
 
 const EDITS: &[Edit] = &[
@@ -55,11 +58,11 @@ const EDITS: &[Edit] = &[
         |m| m["version"] = 2.into(),
     ),
     (
-        "manifest.json: the manifest: \"end\" must be \"unproven\" if it is there",
+        "manifest.json: the manifest: \"end\" must be \"unproven\" if present",
         |m| m["end"] = "cut".into(),
     ),
     (
-        "manifest.json: the manifest: \"end\" must be \"unproven\" if it is there",
+        "manifest.json: the manifest: \"end\" must be \"unproven\" if present",
         |m| m["end"] = 1.into(),
     ),
     (
@@ -70,7 +73,7 @@ const EDITS: &[Edit] = &[
         "manifest.json: \"blocks\" is empty: a machine has RAM",
         |m| m["blocks"] = json!([]),
     ),
-    ("manifest.json: RAM block 0 is no object", |m| {
+    ("manifest.json: RAM block 0 is not an object", |m| {
         m["blocks"] = json!([1])
     }),
     (
@@ -156,7 +159,7 @@ const EDITS: &[Edit] = &[
         |m| m["blocks"][0]["length"] = (-4096).into(),
     ),
     (
-        "manifest.json: 1152921504606851072 bytes of RAM, but 4398046511104 is the limit",
+        "manifest.json: 1152921504606851072 bytes of RAM exceed the limit of 4398046511104",
         |m| m["blocks"][0]["length"] = (1_u64 << 60).into(),
     ),
     (
@@ -179,7 +182,7 @@ const EDITS: &[Edit] = &[
         "description.json: the file has 2 bytes, but the manifest says 3: it has been changed",
         |m| m["description"] = 3.into(),
     ),
-    ("manifest.json: \"source\" is no object", |m| {
+    ("manifest.json: \"source\" is not an object", |m| {
         m["source"] = 7.into()
     }),
     (
@@ -208,7 +211,7 @@ fn ignores_unknown_manifest_members() {
     let folder = folder();
     let out = make(folder.path());
     edit(&out, |m| m["later"] = json!({ "a": 1 }));
-    Image::open(&out).expect("whole");
+    Image::open(&out).expect("image is complete");
 }
 
 #[test]
@@ -218,7 +221,7 @@ fn refuses_missing_or_modified_files() {
         (
             "ram-000-pc.ram.raw: the file is missing, but the manifest names it",
             |image| {
-                fs::remove_file(image.join("ram-000-pc.ram.raw")).expect("there");
+                fs::remove_file(image.join("ram-000-pc.ram.raw")).expect("file exists");
             },
         ),
         (
@@ -227,7 +230,8 @@ fn refuses_missing_or_modified_files() {
                 let ram = OpenOptions::new()
                     .write(true)
                     .open(image.join("ram-000-pc.ram.raw"));
-                ram.and_then(|ram| ram.set_len(63 * PAGE)).expect("there");
+                ram.and_then(|ram| ram.set_len(63 * PAGE))
+                    .expect("file exists");
             },
         ),
         (
@@ -236,32 +240,33 @@ fn refuses_missing_or_modified_files() {
                 let ram = OpenOptions::new()
                     .append(true)
                     .open(image.join("ram-000-pc.ram.raw"));
-                ram.and_then(|mut ram| ram.write_all(b"x")).expect("there");
+                ram.and_then(|mut ram| ram.write_all(b"x"))
+                    .expect("file exists");
             },
         ),
         (
             "ram-000-pc.ram.raw: a symbolic link; an image holds its own files",
             |image| {
                 let path = image.join("ram-000-pc.ram.raw");
-                fs::rename(&path, image.join("elsewhere")).expect("there");
-                symlink("elsewhere", &path).expect("ours");
+                fs::rename(&path, image.join("elsewhere")).expect("file exists");
+                symlink("elsewhere", &path).expect("folder is writable");
             },
         ),
-        ("ram-000-pc.ram.raw: no ordinary file", |image| {
+        ("ram-000-pc.ram.raw: not a regular file", |image| {
             let path = image.join("ram-000-pc.ram.raw");
-            fs::remove_file(&path).expect("there");
-            fs::create_dir(&path).expect("ours");
+            fs::remove_file(&path).expect("file exists");
+            fs::create_dir(&path).expect("folder is writable");
         }),
         (
             "device-state.bin: the file is missing, but the manifest names it",
             |image| {
-                fs::remove_file(image.join("device-state.bin")).expect("there");
+                fs::remove_file(image.join("device-state.bin")).expect("file exists");
             },
         ),
         (
             "device-state.bin: the file has 0 bytes, but the manifest says 6: it has been changed",
             |image| {
-                fs::write(image.join("device-state.bin"), "").expect("ours");
+                fs::write(image.join("device-state.bin"), "").expect("folder is writable");
             },
         ),
     ];

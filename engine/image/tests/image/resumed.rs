@@ -9,25 +9,31 @@ use tempfile::TempDir;
 
 use super::{PAGE, block, facts, folder, names};
 
-/// The folder of a killed process: pages 0 to 9 of 100 are written, of which 0
+/// Creates the folder of a killed process: pages 0 to 9 of 100 are written, and pages 0
 /// to 7 are recorded as received.
 fn killed() -> (TempDir, PathBuf) {
     let folder = folder();
-    let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
-    writer.block(&block(b"ram", 100), PAGE).expect("a block");
-    writer.block(&block(b"rom", 1), PAGE).expect("a block");
-    writer.device_state(b"\x04state").expect("room");
-    writer.make_returnable(seen()).expect("room");
-    writer.make_resumable(seen()).expect("room");
+    let mut writer = Writer::new(&folder.path().join("image")).expect("image does not exist yet");
+    writer
+        .block(&block(b"ram", 100), PAGE)
+        .expect("valid block");
+    writer.block(&block(b"rom", 1), PAGE).expect("valid block");
+    writer.device_state(b"\x04state").expect("file is writable");
+    writer.make_returnable(seen()).expect("file is writable");
+    writer.make_resumable(seen()).expect("file is writable");
     for page in 0..10 {
-        writer.write(0, page * PAGE, &[7; 4096]).expect("inside");
+        writer
+            .write(0, page * PAGE, &[7; 4096])
+            .expect("range lies in the block");
         if page == 7 {
-            writer.checkpoint([&[0xff, 0][..], &[0]]).expect("room");
+            writer
+                .checkpoint([&[0xff, 0][..], &[0]])
+                .expect("file is writable");
         }
     }
     drop(writer);
     let [name] = &names(folder.path())[..] else {
-        panic!("one folder")
+        panic!("expected one folder")
     };
     let left = folder.path().join(name);
     (folder, left)
@@ -45,23 +51,25 @@ fn seen() -> Manifest {
 fn resumes_where_a_killed_writer_stopped() {
     let (folder, left) = killed();
     assert!(Image::open(&left).is_err());
-    let (mut writer, unfinished) = Writer::resume(&left, None).expect("resumable");
+    let (mut writer, unfinished) = Writer::resume(&left, None).expect("folder is resumable");
     assert!(unfinished.has_device_state);
     let facts = unfinished.facts;
     assert_eq!(facts.machine, seen().machine);
     assert_eq!(facts.source, seen().source);
-    assert_eq!(writer.received(0).expect("readable"), [0xff, 0]);
-    assert_eq!(writer.received(1).expect("readable"), [0]);
+    assert_eq!(writer.received(0).expect("bitmap is readable"), [0xff, 0]);
+    assert_eq!(writer.received(1).expect("bitmap is readable"), [0]);
     for page in 8..100 {
         match page {
             // Written before; zero now.
             9 => writer.zero(0, page * PAGE, PAGE),
             _ => writer.write(0, page * PAGE, &[8; 4096]),
         }
-        .expect("inside");
+        .expect("range lies in the block");
     }
-    writer.checkpoint([&[u64::MAX; 2][..], &[1]]).expect("room");
-    writer.finish(facts).expect("finished");
+    writer
+        .checkpoint([&[u64::MAX; 2][..], &[1]])
+        .expect("file is writable");
+    writer.finish(facts).expect("image is complete");
 
     assert_eq!(names(folder.path()), ["image"]);
     let image = folder.path().join("image");
@@ -76,7 +84,7 @@ fn resumes_where_a_killed_writer_stopped() {
             "ram-001-rom.sums"
         ]
     );
-    let image = Image::open(&image).expect("whole");
+    let image = Image::open(&image).expect("image is complete");
     assert_eq!(image.manifest().machine, seen().machine);
     assert_eq!(image.device_state(), b"\x04state");
     for page in 0..100 {
@@ -86,7 +94,9 @@ fn resumes_where_a_killed_writer_stopped() {
             _ => 8,
         };
         let mut got = [1; 4096];
-        image.read(0, page * PAGE, &mut got).expect("inside");
+        image
+            .read(0, page * PAGE, &mut got)
+            .expect("range lies in the block");
         assert_eq!(got, [want; 4096], "page {page}");
     }
 }
@@ -94,9 +104,12 @@ fn resumes_where_a_killed_writer_stopped() {
 #[test]
 fn a_resumed_folder_survives_drop_but_not_discard() {
     let (folder, left) = killed();
-    drop(Writer::resume(&left, None).expect("resumable"));
+    drop(Writer::resume(&left, None).expect("folder is resumable"));
     assert!(left.exists());
-    Writer::resume(&left, None).expect("resumable").0.discard();
+    Writer::resume(&left, None)
+        .expect("folder is resumable")
+        .0
+        .discard();
     assert_eq!(names(folder.path()), [""; 0]);
 }
 
@@ -104,8 +117,8 @@ fn a_resumed_folder_survives_drop_but_not_discard() {
 fn resumes_under_a_new_name() {
     let (folder, left) = killed();
     let other = folder.path().join("other");
-    let (writer, unfinished) = Writer::resume(&left, Some(&other)).expect("resumable");
-    writer.finish(unfinished.facts).expect("finished");
+    let (writer, unfinished) = Writer::resume(&left, Some(&other)).expect("folder is resumable");
+    writer.finish(unfinished.facts).expect("image is complete");
     assert_eq!(names(folder.path()), ["other"]);
 }
 
@@ -113,15 +126,15 @@ fn resumes_under_a_new_name() {
 fn refuses_folders_that_cannot_be_resumed() {
     let refusal = |left: &PathBuf| Writer::resume(left, None).expect_err("refused");
     let (folder, left) = killed();
-    let _busy = Writer::resume(&left, None).expect("resumable");
+    let _busy = Writer::resume(&left, None).expect("folder is resumable");
     assert!(matches!(refusal(&left), Error::InUse { .. }));
     drop(_busy);
-    fs::create_dir(folder.path().join("image")).expect("ours");
+    fs::create_dir(folder.path().join("image")).expect("folder is writable");
     assert!(matches!(refusal(&left), Error::Exists { .. }));
-    fs::remove_dir(folder.path().join("image")).expect("ours");
+    fs::remove_dir(folder.path().join("image")).expect("folder is writable");
 
     let unfinished = left.join("unfinished.json");
-    let text = fs::read_to_string(&unfinished).expect("there");
+    let text = fs::read_to_string(&unfinished).expect("file exists");
     for (from, to) in [
         ("retpath-unfinished", "retpath-image"),
         ("\"length\": 4096", "\"length\": 4097"),
@@ -131,36 +144,38 @@ fn refuses_folders_that_cannot_be_resumed() {
     ] {
         let wrong = text.replacen(from, to, 1);
         assert_ne!(wrong, text);
-        fs::write(&unfinished, wrong).expect("ours");
+        fs::write(&unfinished, wrong).expect("folder is writable");
         let error = refusal(&left);
         assert!(matches!(error, Error::Manifest { .. }), "{from}: {error}");
     }
-    fs::write(&unfinished, &text).expect("ours");
+    fs::write(&unfinished, &text).expect("folder is writable");
     let state = left.join("device-state.bin");
-    fs::write(&state, "4").expect("ours");
+    fs::write(&state, "4").expect("folder is writable");
     let path = state.display();
     assert_eq!(
         refusal(&left).to_string(),
         format!("{path}: the file is shorter than 6 bytes")
     );
-    fs::remove_file(&unfinished).expect("ours");
+    fs::remove_file(&unfinished).expect("folder is writable");
     assert!(matches!(refusal(&left), Error::NotUnfinished { .. }));
 
     let plain = folder.path().join("plain");
-    fs::create_dir(&plain).expect("ours");
+    fs::create_dir(&plain).expect("folder is writable");
     assert!(matches!(refusal(&plain), Error::Name { .. }));
 }
 
 #[test]
 fn reports_a_missing_device_state() {
     let folder = folder();
-    let mut writer = Writer::new(&folder.path().join("image")).expect("a new image");
-    writer.block(&block(b"ram", 100), PAGE).expect("a block");
-    writer.device_state(b"\x04sta").expect("room");
-    writer.make_returnable(seen()).expect("room");
+    let mut writer = Writer::new(&folder.path().join("image")).expect("image does not exist yet");
+    writer
+        .block(&block(b"ram", 100), PAGE)
+        .expect("valid block");
+    writer.device_state(b"\x04sta").expect("file is writable");
+    writer.make_returnable(seen()).expect("file is writable");
     let left = writer.path().to_owned();
     drop(writer);
-    let (writer, unfinished) = Writer::resume(&left, None).expect("it stays");
+    let (writer, unfinished) = Writer::resume(&left, None).expect("folder is kept");
     assert!(!unfinished.has_device_state);
     assert_eq!(unfinished.facts.source, seen().source);
     writer.discard();

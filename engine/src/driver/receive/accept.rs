@@ -1,7 +1,7 @@
 //! Accepts connections, and looks at their first bytes. [`Pending`] decides which of them
 //! become channels.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::event::PollFlags;
 
@@ -27,14 +27,14 @@ impl<'a> Acceptor<'a> {
     }
 
     /// What to poll for pending connections.
-    pub(super) fn pending_fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+    pub(super) fn pending_links(&self) -> impl Iterator<Item = (&Link, PollFlags)> {
         self.pending.interests().filter_map(|(link, interest)| {
             let flags = match interest {
                 Interest::Readable => PollFlags::IN | PollFlags::RDHUP,
                 Interest::Close => PollFlags::RDHUP,
                 Interest::Nothing => return None,
             };
-            Some((link.as_fd(), flags))
+            Some((link, flags))
         })
     }
 

@@ -190,8 +190,12 @@ impl Receiver<'_> {
                 self.ended(Channel::Main)
             }
             Phase::Finished => Err(error),
-            // In precopy the source closes the connection, too.
-            _ => Ok(()),
+            // In precopy the source closes the connection, too. Until then the bytes must not
+            // be tried again and again.
+            _ => {
+                self.session.outbox.clear();
+                Ok(())
+            }
         }
     }
 

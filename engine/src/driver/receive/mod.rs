@@ -266,8 +266,8 @@ impl<'a> Receiver<'a> {
         let listener = waiting.add(session.acceptor.listener_fd(), PollFlags::IN);
         let pending = waiting.len();
         if is_down || session.looks_for_preempt() {
-            for (fd, flags) in session.acceptor.pending_fds() {
-                waiting.add(Some(fd), flags);
+            for (link, flags) in session.acceptor.pending_links() {
+                waiting.add_link(Some(link), flags);
             }
         }
         let wake = self.deadlines.poll_deadline().unwrap_or(u64::MAX);

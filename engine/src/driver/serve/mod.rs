@@ -39,8 +39,8 @@ const TICK: u64 = 100_000_000;
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
 
-/// Serves one migration to its end: from its beginning, or what is left of it
-/// if the core is one that [took over](Source::taking_over).
+/// Serves one migration to its end, or the rest of one if the core
+/// [took it over](Source::taking_over).
 ///
 /// # Errors
 ///
@@ -140,8 +140,10 @@ impl Serving<'_> {
             true => PollFlags::RDHUP,
             false => PollFlags::empty(),
         };
+        // Without a flag it would still wake the loop, again and again, once it is closed.
+        let flags = preempt.wants() | closing;
         let link = links.preempt.as_ref().map(|out| &out.link);
-        waiting.add_link(link, preempt.wants() | closing);
+        waiting.add_link(link.filter(|_| !flags.is_empty()), flags);
         waiting.wait(self.dial.clock.until(until))?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
 

@@ -63,7 +63,8 @@ pub enum Peek {
 /// What the driver has to wait for on a pending connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Data, or that the peer closes the connection.
+    /// Data, or that the peer closes the connection. If it is the wanted one, the data has
+    /// arrived and may be buffered: [`Pending::take`] it.
     Readable,
     /// That the peer closes the connection. There is data, which would wake the driver
     /// again and again.
@@ -163,6 +164,8 @@ impl<C> Pending<C> {
         self.connections.iter().map(|connection| {
             let interest = match (connection.peek, self.wanted) {
                 (Peek::Nothing | Peek::Closed, _) => Interest::Readable,
+                // Its first bytes were seen before the wanted connection could be taken.
+                (_, Wanted::Preempt) if connection.fits(self.wanted) => Interest::Readable,
                 (Peek::Bytes { .. }, Wanted::First | Wanted::Replacement) => Interest::Close,
                 (Peek::Bytes { .. }, Wanted::Preempt | Wanted::Nothing) => Interest::Nothing,
             };
@@ -296,6 +299,16 @@ mod tests {
         pending.want(Wanted::Replacement);
         assert_eq!(pending.take(), Some(1));
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn wakes_for_a_preempt_channel_that_was_seen_before_it_could_be_taken() {
+        let peeks = [bytes(b"\x08"), bytes(&[0; 8])];
+        let mut pending = pending(Wanted::Preempt, &peeks);
+        assert!(!pending.has_multifd());
+        let interests: Vec<_> = pending.interests().map(|(_, interest)| interest).collect();
+        assert_eq!(interests, [Interest::Nothing, Interest::Readable]);
+        assert_eq!(pending.take(), Some(1));
     }
 
     #[test]

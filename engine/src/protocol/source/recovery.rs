@@ -63,7 +63,7 @@ impl Recovery {
     }
 
     /// Handles a bitmap: pages that it does not mark become dirty again. It may mark
-    /// more pages than one of an earlier link, but none that is in `unsent`.
+    /// more pages than one of an earlier link, but never one in `unsent`.
     pub(super) fn load(
         &mut self,
         bitmap: Bitmap<'_>,

@@ -1,8 +1,9 @@
-//! A source that keeps no rule, and a caller that keeps hardly any: events of
-//! any kind with any values, calls in any order. There is no model; what must
-//! hold is what [`retpath_engine::destination`] promises.
+//! Drives the destination core with a hostile source and a careless caller.
+//!
+//! Events have any kind and values, and calls come in any order. There is no
+//! model: the harness checks the guarantees of [`retpath_engine::destination`].
 
-mod moves;
+mod generate;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,55 +18,55 @@ use retpath_engine::destination::{Action, Blame, Config, Destination, Ending, Er
 
 const NAMES: [&[u8]; 4] = [b"pc.ram", b"rom", b"huge", b"\xff"];
 
-/// Target page size in bytes, mostly: the smallest that there is.
+/// Usual target page size in bytes: the smallest valid one.
 const PAGE: u64 = 1024;
 
-/// Sizes that pages may have, and some that none may have.
+/// Valid and invalid page sizes.
 const SIZES: [u64; 8] = [PAGE, PAGE, PAGE, 4 * PAGE, 16 * PAGE, 0, 1, 1 << 32];
 
-/// Most RAM of a test, in bytes.
+/// Maximum RAM of a test, in bytes.
 const RAM: u64 = 128 * PAGE;
 
-/// A page: its block, and its offset in it.
+/// A page: block and offset.
 type Page = (usize, u64);
 
-struct Watch {
+struct Harness {
     core: Destination,
     now: u64,
     preempt: bool,
     confirm_end: bool,
-    /// Whether everything was said to be here.
+    /// Whether [`Action::Complete`] was returned.
     complete: bool,
-    /// Whether that was confirmed.
+    /// Whether the caller confirmed it.
     confirmed: bool,
-    /// Phases that have been reached.
+    /// Phases reached.
     seen: HashSet<Phase>,
-    /// Host pages handed out and not placed, with their channel.
+    /// Host pages handed out but not placed, and whether on the preempt channel.
     handed: BTreeSet<(Page, bool)>,
     placed: BTreeSet<Page>,
-    /// The return path of this link, as the source sees it.
+    /// Decoder of this link's return path.
     path: Stream<Qemu>,
     asked: BTreeSet<Page>,
     named: Option<usize>,
 }
 
-/// Nothing that a source or a caller does breaks a promise. Says which phases
-/// were reached.
+/// Checks that no source or caller input violates a guarantee, and returns the
+/// phases reached.
 pub fn hostile(choices: &mut Choices<'_>) -> HashSet<Phase> {
-    let mut watch = Watch::new(choices);
+    let mut harness = Harness::new(choices);
     if choices.one_in(2) {
-        watch.start(choices);
+        harness.start(choices);
     }
     for _ in 0..500 {
-        watch.step(choices);
+        harness.step(choices);
         if choices.is_empty() {
             break;
         }
     }
-    watch.seen
+    harness.seen
 }
 
-impl Watch {
+impl Harness {
     fn new(choices: &mut Choices<'_>) -> Self {
         let target_page = if choices.one_in(8) {
             SIZES[choices.index(SIZES.len())]
@@ -75,7 +76,7 @@ impl Watch {
         let mut page_sizes = Vec::new();
         for _ in 0..choices.below(3) {
             let page = SIZES[choices.index(SIZES.len())];
-            page_sizes.push((moves::name(choices).to_buf(), page));
+            page_sizes.push((generate::name(choices).to_buf(), page));
         }
         let preempt = choices.one_in(2);
         let config = Config {
@@ -116,7 +117,7 @@ impl Watch {
             self.seen.insert(phase);
         }
         if let Err(error) = &got {
-            // The unit tests compare the texts; no value may make printing panic.
+            // Unit tests compare the texts; here, formatting must not panic for any value.
             let _ = error.to_string();
             if error.kind.blame() == Blame::Caller {
                 assert_eq!(phase, was, "{error}");
@@ -136,7 +137,7 @@ impl Watch {
         }
         let after = choices.byte();
         if after.is_multiple_of(2) || lost {
-            self.listen();
+            self.read_return_path();
         }
         self.act_all();
         if after.is_multiple_of(3) {
@@ -149,7 +150,10 @@ impl Watch {
     fn confirm(&mut self) -> Result<(), Error> {
         let got = self.core.confirm();
         match &got {
-            Ok(()) => assert!(self.complete || !self.confirm_end, "nothing was complete"),
+            Ok(()) => assert!(
+                self.complete || !self.confirm_end,
+                "confirmed before completion"
+            ),
             Err(error) => assert_eq!(error.kind.blame(), Blame::Caller),
         }
         self.confirmed |= self.complete;
@@ -158,7 +162,7 @@ impl Watch {
 
     fn command(&mut self, command: Command<Name<'_>, RangeBuf>) -> Result<(), Error> {
         let mut bytes = Vec::new();
-        command.encode(&mut bytes).expect("made of sound parts");
+        command.encode(&mut bytes).expect("command is valid");
         let Ok(Decoded::Message { message, .. }) = decode::<Commands>(&bytes) else {
             panic!("{command:?} is encoded as {bytes:02x?}");
         };
@@ -173,8 +177,8 @@ impl Watch {
         page_size: Option<u64>,
     ) -> Result<(), Error> {
         let record = Record::Block {
-            block: BlockId::new(u32::try_from(number).expect("small")),
-            name: Name::new(name).expect("a name"),
+            block: BlockId::new(u32::try_from(number).expect("fits in u32")),
+            name: Name::new(name).expect("valid name"),
             len,
             page_size,
             gpa: None,
@@ -190,18 +194,18 @@ impl Watch {
         };
         let (block, offset, live) = (placement.block, placement.offset, placement.atomic);
         let len = placement.content.len();
-        self.inside(block, offset, len, live);
+        self.assert_inside(block, offset, len, live);
         if live {
             assert!(self.preempt || !preempt);
-            self.hand(block, offset, len, preempt);
+            self.hand_out(block, offset, len, preempt);
         } else {
             assert!(self.core.phase().is_precopy() && !preempt);
         }
         Ok(())
     }
 
-    /// A range to be placed consists of whole pages of its block.
-    fn inside(&self, block: usize, offset: u64, len: u64, live: bool) {
+    /// Checks that a range to be placed consists of whole pages of its block.
+    fn assert_inside(&self, block: usize, offset: u64, len: u64, live: bool) {
         let blocks = self.core.blocks();
         let page = match blocks.block(block) {
             Ok(block) if live => block.page,
@@ -211,13 +215,16 @@ impl Watch {
         assert_eq!(blocks.check(block, offset, len, page), Ok(()));
     }
 
-    /// Pages are handed out once.
-    fn hand(&mut self, block: usize, offset: u64, len: u64, preempt: bool) {
-        let page = self.core.blocks().block(block).expect("is inside").page;
-        let step = usize::try_from(page).expect("a small page");
+    /// Checks that a page is handed out only once.
+    fn hand_out(&mut self, block: usize, offset: u64, len: u64, preempt: bool) {
+        let page = self.core.blocks().block(block).expect("block exists").page;
+        let step = usize::try_from(page).expect("fits in usize");
         for at in (offset..offset + len).step_by(step) {
             let page = (block, at);
-            assert!(!self.placed.contains(&page), "{page:?} is placed again");
+            assert!(
+                !self.placed.contains(&page),
+                "{page:?} is handed out after placement"
+            );
             assert!(!self.handed.contains(&(page, false)), "{page:?}");
             assert!(!self.handed.contains(&(page, true)), "{page:?}");
             self.handed.insert((page, preempt));
@@ -227,8 +234,8 @@ impl Watch {
     fn run(&mut self, channel: Channel, block: usize, offset: u64, len: u64) -> Result<(), Error> {
         self.core
             .run_of_pages(channel, block, offset, len, self.now)?;
-        self.inside(block, offset, len, true);
-        self.hand(block, offset, len, channel == Preempt);
+        self.assert_inside(block, offset, len, true);
+        self.hand_out(block, offset, len, channel == Preempt);
         Ok(())
     }
 
@@ -243,7 +250,7 @@ impl Watch {
         let got = self
             .core
             .placed(channel, block, offset, len, present, self.now);
-        // An error of the peer is about what is missing besides.
+        // A peer error reports missing pages; the placement itself succeeded.
         if got.as_ref().is_err_and(|e| e.kind.blame() == Blame::Caller) {
             return got;
         }
@@ -251,12 +258,12 @@ impl Watch {
             .core
             .blocks()
             .block(block)
-            .expect("was handed out")
+            .expect("page was handed out")
             .page;
-        let step = usize::try_from(page).expect("a small page");
+        let step = usize::try_from(page).expect("fits in usize");
         for at in (offset..offset + len).step_by(step) {
             let known = self.handed.remove(&((block, at), channel == Preempt));
-            assert!(known, "{at:#x} was never handed out");
+            assert!(known, "{at:#x} was not handed out");
             self.placed.insert((block, at));
         }
         got
@@ -268,15 +275,15 @@ impl Watch {
                 .core
                 .blocks()
                 .block(block)
-                .expect("was handed out")
+                .expect("page was handed out")
                 .page;
             let channel = if preempt { Preempt } else { Main };
-            // Only from the start of a run, in order.
+            // Valid only in order from the start of a run.
             let _ = self.placed(channel, block, at, page);
         }
     }
 
-    /// What is on its way on a channel is lost with it.
+    /// Drops the pages in flight on a channel.
     fn forget(&mut self, channel: Channel) {
         self.handed
             .retain(|(_, preempt)| *preempt != (channel == Preempt));
@@ -291,7 +298,7 @@ impl Watch {
     fn act(&mut self, action: Action) {
         match action {
             Action::Block { id } => assert!(self.core.blocks().block(id).is_ok()),
-            Action::Discard { block, start, len } => self.inside(block, start, len, true),
+            Action::Discard { block, start, len } => self.assert_inside(block, start, len, true),
             Action::Listen | Action::Run | Action::DeviceStateComplete => {}
             Action::Complete(_) => {
                 assert!(self.confirm_end && !self.complete);
@@ -306,14 +313,14 @@ impl Watch {
         }
     }
 
-    /// What goes out is a return path whose requests lie inside their blocks.
-    fn listen(&mut self) {
+    /// Decodes the return path and checks that requests lie inside their blocks.
+    fn read_return_path(&mut self) {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
             bytes.append(self.core.outbox());
         }
         let mut input = bytes.as_slice();
-        while let Some(item) = self.path.next(&mut input).expect("a return path") {
+        while let Some(item) = self.path.next(&mut input).expect("valid return path") {
             let (block, start, len) = match item {
                 Item::Message {
                     message: Message::ReqPagesId { start, len, block },
@@ -325,15 +332,15 @@ impl Watch {
                 } => (self.named, start, len),
                 _ => continue,
             };
-            let id = block.expect("a block that is known");
+            let id = block.expect("block exists");
             self.named = Some(id);
-            let page = self.core.blocks().block(id).expect("is known").page;
+            let page = self.core.blocks().block(id).expect("block exists").page;
             assert_eq!(u64::from(len), page);
             let inside = self.core.blocks().check(id, start, page, page);
             assert_eq!(inside, Ok(()));
             assert!(
                 self.asked.insert((id, start)),
-                "{start:#x} is asked for twice"
+                "{start:#x} is requested twice"
             );
         }
         assert_eq!(self.path.finish(), Ok(()));

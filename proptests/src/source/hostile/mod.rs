@@ -1,9 +1,10 @@
-//! A destination that keeps no rule, and a caller that keeps hardly any:
-//! messages of any kind with any values, bitmaps of anything, calls in any
-//! order. There is no model; what must hold is what [`retpath_engine::source`] promises,
-//! and that the stream it makes stays sound.
+//! Drives the source core with a hostile destination and a careless caller.
+//!
+//! Messages and bitmaps have any content, and calls come in any order. There is
+//! no model: the harness checks the guarantees of [`retpath_engine::source`], and
+//! that the emitted stream stays valid.
 
-mod moves;
+mod generate;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -23,39 +24,39 @@ type Page = (usize, u64);
 
 const STEP: usize = 1024;
 
-struct Watch {
+struct Harness {
     source: Source,
     config: Config,
     blocks: Blocks,
     now: u64,
     gather: Gather,
-    /// What a destination would read with, unless it is at it.
+    /// The main decoder of the stream; `None` only while it is in use.
     main: Option<Decoder>,
     preempt: Option<Decoder>,
-    /// Bytes that are no whole item yet.
+    /// Undecoded bytes of an incomplete item, by channel.
     left: [Vec<u8>; 2],
     received: BTreeSet<Page>,
-    /// Target pages handed out over this link, after the switch.
+    /// Target pages handed out over the current link after the switch.
     sent: BTreeSet<Page>,
     ended: bool,
-    /// Phases that have been reached.
+    /// Phases reached.
     seen: HashSet<SourcePhase>,
 }
 
-/// Nothing that a destination or a caller does breaks a promise. Says which
-/// phases were reached.
+/// Checks that no destination or caller input violates a guarantee, and returns
+/// the phases reached.
 pub fn hostile(choices: &mut Choices<'_>) -> HashSet<SourcePhase> {
-    let mut watch = Watch::new(choices);
+    let mut harness = Harness::new(choices);
     for _ in 0..600 {
-        watch.step(choices);
+        harness.step(choices);
         if choices.is_empty() {
             break;
         }
     }
-    watch.seen
+    harness.seen
 }
 
-impl Watch {
+impl Harness {
     fn new(choices: &mut Choices<'_>) -> Self {
         let mut sizes = Vec::new();
         for _ in 0..1 + choices.below(3) {
@@ -83,7 +84,7 @@ impl Watch {
             .target_page(TARGET)
             .host_page(config.host_page);
         Self {
-            source: Source::new(config.clone(), blocks.clone()).expect("a good configuration"),
+            source: Source::new(config.clone(), blocks.clone()).expect("valid configuration"),
             config,
             blocks,
             now: 0,
@@ -111,7 +112,7 @@ impl Watch {
             self.seen.insert(phase);
         }
         if let Err(error) = &got {
-            // The unit tests compare the texts; no value may make printing panic.
+            // Unit tests compare the texts; here, formatting must not panic for any value.
             let _ = error.to_string();
             match error {
                 Error::Refused { .. } | Error::Malformed(_) => {
@@ -154,7 +155,7 @@ impl Watch {
             }
             Next::Connect if choices.one_in(2) => {
                 let connected = self.source.preempt_connected(self.now);
-                assert_eq!(connected, Ok(()), "it was wanted");
+                assert_eq!(connected, Ok(()), "Next::Connect was returned");
             }
             Next::Wait { until: Some(until) } => assert!(until > self.now || until == u64::MAX),
             Next::Write => assert!(!out.is_empty()),
@@ -162,8 +163,8 @@ impl Watch {
         }
     }
 
-    /// A run consists of whole target pages of its block, none of them sent
-    /// over this link before.
+    /// Checks that a run consists of whole target pages of its block that were not
+    /// yet sent over this link.
     fn run(&mut self, run: PageRun) {
         let target = self.blocks.target();
         let inside = self.blocks.check(run.block, run.offset, run.len, target);
@@ -172,24 +173,24 @@ impl Watch {
         if self.source.guest_left() {
             for offset in run.offsets() {
                 let new = self.sent.insert((run.block, offset));
-                assert!(new, "{offset:#x} of {run:?} is sent again");
+                assert!(new, "{offset:#x} of {run:?} is sent twice");
             }
         }
-        let block = self.blocks.block(run.block).expect("is inside");
+        let block = self.blocks.block(run.block).expect("block exists");
         let name = block.name.clone();
         self.gather.lay_known(&run, name.name(), |_| true);
         let bytes: Vec<u8> = self.gather.slices(&[]).flatten().copied().collect();
         self.read(run.channel, &bytes);
     }
 
-    /// Reads what was written, as a destination does.
+    /// Decodes what the source wrote.
     fn read(&mut self, channel: Channel, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         let mut input = std::mem::take(&mut self.left[at(channel)]);
         input.extend_from_slice(bytes);
-        let main = self.main.take().expect("nobody else reads");
+        let main = self.main.take().expect("decoder is not in use");
         let preempt = self.preempt.take();
         let (mut decoder, other) = match channel {
             Channel::Main => (main, preempt),
@@ -220,7 +221,7 @@ impl Watch {
                 self.received.insert((block.index(), *offset));
             }
             Event::Command(Command::PostcopyRamDiscard { block, ranges }) => {
-                let id = self.blocks.find(*block).expect("a known block");
+                let id = self.blocks.find(*block).expect("block exists");
                 for range in ranges.iter() {
                     for at in (range.start..range.start + range.len).step_by(STEP) {
                         self.received.remove(&(id, at));
@@ -232,11 +233,11 @@ impl Watch {
         }
     }
 
-    /// Another source takes over, if that is of any use.
+    /// Lets another source take over, if the phase allows it.
     fn replace_source(&mut self) {
         if self.source.phase() == SourcePhase::Paused {
             let other = Source::taking_over(self.config.clone(), self.blocks.clone());
-            self.source = other.expect("as good as the first");
+            self.source = other.expect("same configuration as the first source");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A source, `retpath receive`, and what is compared in the end.
+//! A QEMU source with `retpath receive`, and comparisons of the received image.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,8 +15,8 @@ use crate::qemu::process::folder;
 use crate::qemu::stream::Ram;
 use crate::qemu::{Guest, Image, Machine, Qemu, Relay};
 
-/// What a guest of 16 MiB is moved with: 300 ms of it do not fit through, so that it never
-/// converges; the rest takes about a second.
+/// Bandwidth for a guest of 16 MiB: precopy cannot converge, because more than 300 ms of downtime
+/// would be needed; postcopy takes about a second.
 pub const PRECOPY: u64 = 1 << 20;
 pub const POSTCOPY: u64 = 8 << 20;
 
@@ -24,7 +24,7 @@ pub fn machine() -> Machine {
     Machine::new(16, Guest::mib(1, 8))
 }
 
-/// A source whose guest runs, `retpath receive`, and a relay between them.
+/// A source with a running guest, `retpath receive`, and a relay between them.
 pub struct Ground {
     pub source: Qemu,
     pub retpath: Program,
@@ -39,7 +39,7 @@ impl Ground {
         Self::at(&out, folder, machine, capabilities, more)
     }
 
-    /// The same with the image elsewhere.
+    /// Starts the sides with the image at another path.
     pub fn at(
         out: &Path,
         folder: TempDir,
@@ -50,7 +50,7 @@ impl Ground {
         Self::from(Qemu::boot(machine), out, folder, capabilities, more)
     }
 
-    /// The same with a source that is there already.
+    /// Starts `retpath receive` for an existing source.
     pub fn from(
         source: Qemu,
         out: &Path,
@@ -61,7 +61,7 @@ impl Ground {
         Self::with(Program::retpath, source, out, folder, capabilities, more)
     }
 
-    /// The same with `retpath` started in another way.
+    /// Starts the sides with another command for `retpath`.
     pub fn with(
         start: impl FnOnce(&[&str]) -> Program,
         mut source: Qemu,
@@ -78,7 +78,7 @@ impl Ground {
         args.extend(["--format", "json"]);
         args.extend(more);
         let retpath = start(&args);
-        // The socket is there before it can be connected to.
+        // The socket file exists before it accepts connections.
         retpath.wait_error(SOON, |line| line.contains("listening on").then_some(()));
         let relay = Relay::recording(&socket);
         Self {
@@ -93,13 +93,13 @@ impl Ground {
         self.folder.path().join("image")
     }
 
-    /// The image, once it is finished; the source ends.
+    /// Returns the finished image; the source exits.
     pub fn into_image(self) -> Image {
         let machine = self.source.machine().clone();
         Image::received(self.folder, machine)
     }
 
-    /// Starts the migration, and switches after the first MiB.
+    /// Starts the migration and switches after the first MiB.
     pub fn switch(&mut self) {
         self.source.migrate(&self.relay.uri());
         self.relay.wait(SOON, "the first round", |links| {
@@ -109,16 +109,16 @@ impl Ground {
         self.source.start_postcopy();
     }
 
-    /// The same, and waits until the guest has stopped for good.
+    /// Switches, and waits until the guest has stopped for good.
     pub fn switch_for_good(&mut self) {
         self.switch();
-        // QEMU 7.2 is in its state before it stops the guest. PONGs 1 to 3 come before RUN.
+        // QEMU 7.2 changes its state before it stops the guest. PONGs 1 to 3 precede RUN.
         self.relay.wait(SOON, "the switch", |links| {
             links.iter().any(|link| link.back > 3 * 8).then_some(())
         });
     }
 
-    /// Waits for the end, which must be a bad one, and gives the last line of what was said.
+    /// Waits for `retpath` to fail, and returns the last line of its standard error.
     pub fn refusal(&mut self) -> String {
         let status = self.retpath.wait(SOON);
         assert_eq!(status.code(), Some(1), "{}", self.retpath);
@@ -128,8 +128,8 @@ impl Ground {
         errors.lines().last().unwrap_or_default().to_owned()
     }
 
-    /// Waits for an end at which the guest's memory has to stay. Gives the last line of what was
-    /// said, and the folder.
+    /// Waits for `retpath` to fail while keeping the guest's memory. Returns the last line of its
+    /// standard error, and the folder.
     pub fn kept(&mut self) -> (String, PathBuf) {
         let status = self.retpath.wait(SOON);
         assert_eq!(status.code(), Some(1), "{}", self.retpath);
@@ -142,14 +142,14 @@ impl Ground {
         (message, folder)
     }
 
-    /// The folder that the process, which has ended, has left.
+    /// Returns the folder that the exited process left behind.
     pub fn left_by_the_process(&self) -> PathBuf {
         let name = format!("image.incomplete-{}", self.retpath.id());
         assert_eq!(left(self.folder.path()), [&name[..]]);
         self.folder.path().join(name)
     }
 
-    /// Starts another `retpath receive`, which goes on with what the last one left.
+    /// Starts `retpath receive` again to continue with the folder.
     pub fn go_on(&mut self, folder: &Path) {
         let socket = self.folder.path().join("in");
         let uri = unix(&socket);
@@ -166,16 +166,16 @@ impl Ground {
             .wait_error(SOON, |line| line.contains("listening on").then_some(()));
     }
 
-    /// Waits for the end, and compares every byte of every block with what was sent, and with what
-    /// the source has. Gives what was printed.
+    /// Waits for success, and compares every byte of every block with the stream and with the source's
+    /// memory. Returns the report.
     pub fn finish(&mut self) -> Value {
         let (report, sent) = self.finish_live();
         self.source.assert_ram(&sent);
         report
     }
 
-    /// The same for a guest that ran in precopy's last rounds: QEMU may miss its last writes (see
-    /// [`super::support::qemu`]), so the image is compared with what was sent.
+    /// Like [`Ground::finish`], for a guest that ran during precopy: QEMU may miss its last writes (see
+    /// [`super`]), so the image is compared only with the stream.
     pub fn finish_live(&mut self) -> (Value, Ram) {
         let report = self.wait_ended();
         let sent = self.relay.ram(&self.source.huge_blocks());
@@ -183,48 +183,52 @@ impl Ground {
         (report, sent)
     }
 
-    /// Waits for a good end, and gives what was printed.
+    /// Waits for success and returns the report.
     pub fn wait_ended(&mut self) -> Value {
         self.retpath.wait_success(SOON);
         self.source.wait_status(&["completed"], SOON);
         assert_eq!(self.source.run_state(), "postmigrate");
         assert_eq!(left(self.folder.path()), ["image"]);
-        serde_json::from_str(&self.retpath.output()).expect("one JSON object")
+        serde_json::from_str(&self.retpath.output()).expect("output is one JSON object")
     }
 }
 
 pub fn text(path: &Path) -> &str {
-    path.to_str().expect("the test's own paths are UTF-8")
+    path.to_str().expect("path is UTF-8")
 }
 
-/// What is in a folder but sockets.
+/// Returns the entries of a folder, except sockets.
 pub fn left(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    let entries = std::fs::read_dir(folder)
+        .expect("folder is readable")
+        .flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.filter(|name| name != "in").collect();
     names.sort();
     names
 }
 
-/// Every byte of every block in the image is what was sent.
+/// Asserts that every byte of every block in the image equals the stream.
 pub fn compare(image: &Path, sent: &Ram) {
-    let image = retpath_image::Image::open(image).expect("a whole image");
+    let image = retpath_image::Image::open(image).expect("image is complete");
     assert_eq!(image.blocks().len(), sent.blocks().len());
     for (id, block) in image.blocks().iter().enumerate() {
         let name = String::from_utf8_lossy(block.name.name().as_bytes()).into_owned();
-        let len = usize::try_from(block.len).expect("small");
+        let len = usize::try_from(block.len).expect("fits in usize");
         let mut ours = vec![0; len];
-        image.read(id, 0, &mut ours).expect("all of it");
+        image
+            .read(id, 0, &mut ours)
+            .expect("range lies in the block");
         assert!(ours == sent.block(&name), "{name} differs");
     }
 }
 
-/// A file system of its own, of so many MiB.
+/// A mounted file system of limited size, unmounted on drop.
 pub struct Small(PathBuf);
 
 impl Small {
     pub fn mount(path: &Path, mib: u64) -> Option<Self> {
-        std::fs::create_dir(path).expect("ours");
+        std::fs::create_dir(path).expect("parent folder is writable");
         let size = format!("size={mib}m");
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "tmpfs"])

@@ -13,7 +13,7 @@
 #
 # On COM1: `R` memory is filled, `.` one pass is done, `+` all quiet pages were checked
 # once more. A wrong counter or tag prints `C` or `T`, the address of the wrong word, the
-# word, and halts for ever.
+# word, and halts forever.
 
         .set    TAG, 0x5a5a5a5a
         .set    COM1, 0x3f8

@@ -1,14 +1,14 @@
-//! The guest: what the boot sector is told to do, and what it says on its serial port.
+//! The guest: parameters of its boot sector, and the parser of its serial output.
 //!
-//! `guest.S` says how it works; `guest.bin` is that file assembled, so that a test run needs no
+//! `guest.S` documents the program; `guest.bin` is the assembled file, so that tests need no
 //! assembler.
 
 use std::time::Instant;
 
-/// One page of the guest.
+/// Size of a guest page in bytes.
 pub const PAGE: u64 = 4096;
 
-/// Where the guest's pages begin, in guest physical memory.
+/// Guest physical address of the first guest page.
 pub const BASE: u64 = 1 << 20;
 
 /// The assembled boot sector.
@@ -17,27 +17,27 @@ pub const SECTOR: &[u8; 512] = include_bytes!("guest.bin");
 const TAG: u32 = 0x5a5a_5a5a;
 const PARAMETERS: usize = 4;
 
-/// What the guest does with its memory. Pages of [`PAGE`] bytes lie from [`BASE`] up: first the hot
-/// ones, then the quiet ones.
+/// The guest's memory access pattern. Pages of [`PAGE`] bytes start at [`BASE`]: first the hot
+/// pages, then the quiet ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest {
-    /// Pages checked and written on every pass.
+    /// Pages checked and written in every pass.
     pub hot: u32,
     /// Pages written once, then only checked.
     pub quiet: u32,
-    /// How many quiet pages each pass checks, one after the other, starting over at the end.
+    /// Number of quiet pages that each pass checks, in order and starting over at the end.
     pub sweep: u32,
-    /// Hot pages are visited this many pages apart. Without a common factor with `hot`.
+    /// Distance in pages between visits of hot pages; coprime to `hot`.
     pub stride: u32,
-    /// Turns of an empty loop after each hot page: tames the rate at which memory gets dirty.
+    /// Iterations of an empty loop after each hot page, which limits the dirty rate.
     pub page_spin: u32,
-    /// Turns of an empty loop after each pass.
+    /// Iterations of an empty loop after each pass.
     pub pass_spin: u32,
 }
 
 impl Guest {
-    /// A guest with so many MiB of hot and of quiet pages, that checks 1 MiB of the quiet ones
-    /// per pass and does not pause.
+    /// Creates a guest with `hot` and `quiet` MiB of pages, which checks 1 MiB of quiet pages per pass
+    /// and does not pause.
     pub const fn mib(hot: u32, quiet: u32) -> Self {
         Self {
             hot: hot * 256,
@@ -49,23 +49,22 @@ impl Guest {
         }
     }
 
-    /// The same guest visiting its hot pages far apart, so that pages sent ahead of a request help
-    /// it little.
+    /// Visits hot pages far apart, so that pages sent ahead of a request are of little
+    /// use.
     pub fn scattered(self) -> Self {
-        // Steps of the golden section spread visits most evenly.
+        // Strides near the golden section spread visits most evenly.
         let golden = self.hot / 5 * 3 + self.hot / 55;
         let stride = (golden.max(1)..=self.hot).find(|&stride| gcd(stride, self.hot) == 1);
-        let stride =
-            stride.expect("one less than the number of pages has no common factor with it");
+        let stride = stride.expect("one less than the number of pages is coprime to it");
         Self { stride, ..self }
     }
 
-    /// The end of the guest's pages, in guest physical memory.
+    /// Returns the end of the guest's pages, in guest physical memory.
     pub fn end(&self) -> u64 {
         BASE + (u64::from(self.hot) + u64::from(self.quiet)) * PAGE
     }
 
-    /// The boot sector that does this, for a machine with `memory` bytes.
+    /// Returns the boot sector with these parameters, for a machine with `memory` bytes.
     pub fn sector(&self, memory: u64) -> [u8; 512] {
         assert!(
             self.hot > 0 && self.quiet > 0,
@@ -73,17 +72,17 @@ impl Guest {
         );
         assert!(
             gcd(self.stride, self.hot) == 1,
-            "{self:?}: the stride must reach every page"
+            "{self:?}: the stride must be coprime to the number of hot pages"
         );
         assert!(
             self.stride <= self.hot,
-            "{self:?}: the stride leaves the hot pages"
+            "{self:?}: the stride exceeds the hot pages"
         );
         assert!(
             self.end() <= memory.min(3 << 30),
             "{self:?} does not fit into {memory} bytes"
         );
-        let base = u32::try_from(BASE).expect("the base is below 4 GiB");
+        let base = u32::try_from(BASE).expect("base is below 4 GiB");
         let words = [
             base,
             self.hot,
@@ -100,11 +99,11 @@ impl Guest {
         sector
     }
 
-    /// What a page that the guest holds must contain, but for its counter, the first four bytes.
+    /// Returns the expected content of a guest page after its counter, the first four bytes.
     ///
-    /// `address`: guest physical, a multiple of [`PAGE`].
+    /// `address` is guest physical and a multiple of [`PAGE`].
     pub fn tag(address: u64) -> [u8; 4] {
-        let address = u32::try_from(address).expect("the guest lives below 4 GiB");
+        let address = u32::try_from(address).expect("guest pages lie below 4 GiB");
         (address ^ TAG).to_le_bytes()
     }
 }
@@ -113,21 +112,21 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// What the guest said so far, with the time at which each byte reached us.
+/// The guest's output so far, with the arrival time of each byte.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
-    /// When its memory was filled.
+    /// When its memory was initialized.
     pub ready: Option<Instant>,
     /// The end of each pass over the hot pages.
     pub passes: Vec<Instant>,
-    /// The moments at which all quiet pages had been checked once more.
+    /// The end of each full check of the quiet pages.
     pub sweeps: Vec<Instant>,
-    /// What is wrong, in the guest's words. Empty while all is well.
+    /// Report of corruption, in the guest's format; empty if none.
     pub complaint: String,
 }
 
 impl Said {
-    /// Takes what came from the serial port.
+    /// Parses bytes from the serial port.
     pub fn take(&mut self, bytes: &[u8], now: Instant) {
         for &byte in bytes {
             match byte {
@@ -140,7 +139,7 @@ impl Said {
         }
     }
 
-    /// The first sign of life: a guest that was moved begins with a pass or a sweep.
+    /// Returns the first output: a migrated guest starts with a pass or a sweep.
     pub fn first(&self) -> Option<Instant> {
         let all = [
             self.ready.as_ref(),
@@ -150,14 +149,14 @@ impl Said {
         all.into_iter().flatten().min().copied()
     }
 
-    /// What the guest found wrong with its memory: the whole sentence if it got that far.
+    /// Describes the corruption the guest reported, as far as its report is complete.
     pub fn wrong(&self) -> Option<String> {
         let mut words = self.complaint.split_whitespace();
         let (what, address, word) = (words.next()?, words.next(), words.next());
         let what = match what {
             "C" => "the counter",
             "T" => "the tag",
-            _ => return Some(format!("the guest says {:?}", self.complaint)),
+            _ => return Some(format!("the guest reports {:?}", self.complaint)),
         };
         Some(format!(
             "the guest found {what} at {} to be {}",

@@ -1,22 +1,21 @@
-//! A place in a stream at which a relay stops forwarding, so that a test can do something exactly
-//! there.
+//! Stops a relay's forwarding at a byte pattern, so that a test can act at that exact position.
 
 use super::relay::Way;
 
-/// Stops one direction in front of the first bytes that equal a pattern.
+/// Holds back one direction from the first match of a pattern.
 pub(super) struct Hold {
     pub(super) way: Way,
     pattern: &'static [u8],
-    /// The bytes that wait, from the pattern on.
+    /// The bytes held back, from the pattern on.
     pub(super) held: Vec<u8>,
 }
 
-/// How much of what has come goes through.
+/// The result of a search for the pattern.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The pattern begins at this byte.
+    /// The pattern starts at this byte.
     At(usize),
-    /// It may begin at this byte: what follows tells.
+    /// The pattern may start at this byte; more bytes are needed.
     Perhaps(usize),
 }
 
@@ -29,7 +28,7 @@ impl Hold {
         }
     }
 
-    /// Looks for the pattern.
+    /// Searches for the pattern.
     pub(super) fn find(&self, bytes: &[u8]) -> Found {
         let len = self.pattern.len();
         if let Some(at) = bytes.windows(len).position(|part| part == self.pattern) {

@@ -1,4 +1,4 @@
-//! An image of a machine whose guest has filled its memory, and `retpath serve` at work on it.
+//! Images of machines with an initialized guest, and `retpath serve` for them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use super::migration::unix;
 use super::process::{Qemu, folder};
 use crate::program::Program;
 
-/// An image in a folder of its own.
+/// An image in a temporary folder.
 pub struct Image {
     folder: TempDir,
     machine: Machine,
 }
 
 impl Image {
-    /// Saves a machine whose guest is paused, and imports the stream.
+    /// Saves a machine with a paused guest and imports the stream.
     pub fn saved(machine: &Machine) -> Self {
         Self::import(machine, &[])
     }
 
-    /// The same, with more arguments for `retpath import`.
+    /// Like [`Image::saved`], with further arguments for `retpath import`.
     pub fn import(machine: &Machine, more: &[&str]) -> Self {
         let mut source = Qemu::boot(machine);
         source.stop();
@@ -37,32 +37,32 @@ impl Image {
         let out = text(&path);
         let args = [&["import", &saved, "--out", &out], more].concat();
         Program::retpath(&args).wait_success(machine.patience());
-        fs::remove_file(saved).expect("the stream is ours");
+        fs::remove_file(saved).expect("stream can be removed");
         image
     }
 
-    /// An image that `retpath receive` has made in a folder, under the name that [`Image::path`]
-    /// gives.
+    /// Wraps an image that `retpath receive` created in `folder`, at the path that [`Image::path`]
+    /// returns.
     pub fn received(folder: TempDir, machine: Machine) -> Self {
         Self { folder, machine }
     }
 
-    /// The image's folder.
+    /// Returns the image's folder.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("image")
     }
 
-    /// The machine in it.
+    /// Returns the machine stored in the image.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// A QEMU that waits for the machine with these capabilities, and where it listens.
+    /// Starts a QEMU that waits for the migration, and returns it with its URI.
     pub fn destination(&self, capabilities: &[&str]) -> (Qemu, String) {
         Self::listen(Qemu::incoming(&self.machine), capabilities)
     }
 
-    /// The same with a guest that stays as it is in the image.
+    /// Like [`Image::destination`], but the guest stays stopped after the migration.
     pub fn stopped_destination(&self, capabilities: &[&str]) -> (Qemu, String) {
         let arguments = ["-incoming", "defer", "-S"];
         let qemu = Qemu::start("destination", &self.machine, &arguments);
@@ -85,13 +85,13 @@ impl Image {
         Program::retpath(&args)
     }
 
-    /// The image's id, as its manifest has it.
+    /// Returns the image's ID from its manifest.
     pub fn id(&self) -> String {
         let id = self.manifest()["id"].as_str().map(str::to_owned);
         id.expect("an image has an id")
     }
 
-    /// The file with the RAM of the first block, which is the guest's.
+    /// Returns the RAM file of the first block, which holds the guest.
     pub fn ram(&self) -> PathBuf {
         let manifest = self.manifest();
         let file = manifest["blocks"][0]["file"].as_str();
@@ -103,13 +103,13 @@ impl Image {
         serde_json::from_slice(&text).expect("a manifest is JSON")
     }
 
-    /// Every file of the image with its bytes, by name.
+    /// Returns every file of the image, by name.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let list = fs::read_dir(self.path()).expect("an image is a folder");
         let read = |entry: std::io::Result<fs::DirEntry>| {
-            let entry = entry.expect("the folder can be read");
+            let entry = entry.expect("folder is readable");
             let name = entry.file_name().to_string_lossy().into_owned();
-            (name, fs::read(entry.path()).expect("its files can be read"))
+            (name, fs::read(entry.path()).expect("file is readable"))
         };
         let mut files: Vec<_> = list.map(read).collect();
         files.sort();
@@ -117,12 +117,13 @@ impl Image {
     }
 }
 
-/// The report that `retpath serve` printed.
+/// Parses the report that `retpath serve` printed.
 pub fn report(served: &Program) -> Value {
     let output = served.output();
-    serde_json::from_str(&output).unwrap_or_else(|error| panic!("no report: {error}\n{served}"))
+    serde_json::from_str(&output)
+        .unwrap_or_else(|error| panic!("invalid report: {error}\n{served}"))
 }
 
 fn text(path: &Path) -> String {
-    path.to_str().expect("paths of tests are text").to_owned()
+    path.to_str().expect("path is UTF-8").to_owned()
 }

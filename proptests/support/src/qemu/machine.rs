@@ -1,5 +1,5 @@
-//! What a QEMU is started with: machine type, RAM blocks, guest. A source and its destination are
-//! started from the same [`Machine`], as QEMU wants it.
+//! QEMU's configuration: machine type, RAM blocks and guest. Source and destination start from the
+//! same [`Machine`], as QEMU requires.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::SOON;
 /// One MiB.
 pub const MIB: u64 = 1 << 20;
 
-/// What is behind a RAM block.
+/// The memory backend of a RAM block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
     /// Anonymous memory.
     Anonymous,
-    /// A memfd, shared as QEMU does by default.
+    /// A memfd, shared by QEMU's default.
     Memfd,
-    /// A memfd of 2 MiB pages, shared; reserve them first.
+    /// A shared memfd of 2 MiB pages, which the test must reserve first.
     Huge,
 }
 
@@ -28,12 +28,12 @@ pub struct Ram {
     pub name: String,
     /// Its length in bytes, whole MiB.
     pub len: u64,
-    /// What is behind it.
+    /// Its memory backend.
     pub backing: Backing,
 }
 
 impl Ram {
-    /// A block of so many MiB.
+    /// Creates a block of `mib` MiB.
     pub fn new(name: &str, mib: u64, backing: Backing) -> Self {
         let (name, len) = (name.to_owned(), mib * MIB);
         Self { name, len, backing }
@@ -50,7 +50,7 @@ impl Ram {
     }
 }
 
-/// A machine to start, as source or as destination.
+/// A machine configuration for source and destination.
 #[derive(Clone, Debug)]
 pub struct Machine {
     kind: String,
@@ -61,7 +61,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A PC with so many MiB in one block, `pc.ram`, and a guest.
+    /// Creates a PC with `mib` MiB in one block, `pc.ram`.
     pub fn new(mib: u64, guest: Guest) -> Self {
         Self {
             kind: "pc".into(),
@@ -72,7 +72,7 @@ impl Machine {
         }
     }
 
-    /// A PC whose memory lies in several blocks, from guest physical address 0 up, and a guest.
+    /// Creates a PC whose memory consists of several blocks, from guest physical address 0 up.
     pub fn with_blocks(ram: Vec<Ram>, guest: Guest) -> Self {
         let memory = ram.iter().map(|ram| ram.len).sum::<u64>();
         Self {
@@ -81,19 +81,19 @@ impl Machine {
         }
     }
 
-    /// Another machine type, such as `pc-i440fx-2.3`. It needs a floppy drive.
+    /// Selects another machine type, such as `pc-i440fx-2.3`. It must have a floppy drive.
     pub fn kind(mut self, kind: &str) -> Self {
         self.kind = kind.into();
         self
     }
 
-    /// More arguments for QEMU's command line.
+    /// Adds arguments to QEMU's command line.
     pub fn args(mut self, more: &[&str]) -> Self {
         self.more.extend(more.iter().map(|&arg| arg.to_owned()));
         self
     }
 
-    /// The guest's memory in bytes.
+    /// Returns the guest's memory size in bytes.
     pub fn memory(&self) -> u64 {
         self.memory
     }
@@ -124,7 +124,7 @@ impl Machine {
         self.ram.iter().map(place).collect()
     }
 
-    /// QEMU's command line, but for what a source and a destination differ in.
+    /// Returns the part of QEMU's command line that source and destination share.
     pub fn arguments(&self, boot: &Path) -> Vec<String> {
         let mut kind = self.kind.clone();
         if let [only] = self.ram.as_slice() {

@@ -1,10 +1,10 @@
-//! The memory of a running [`Qemu`], read from outside: by physical address over QMP, and by RAM
-//! block through the process's own address space.
+//! Reads the memory of a running [`Qemu`] from outside: by physical address over QMP, and by RAM
+//! block through `/proc/PID/mem`.
 //!
-//! What QEMU does not tell about is read from what it sends: see [`super::stream`].
+//! Memory that QEMU gives no address for is read from its migration stream: see [`super::stream`].
 //!
-//! Reading a destination's block before its migration has completed waits for pages like the guest
-//! does; do it afterwards.
+//! Read a destination's blocks only after its migration has completed: earlier reads wait for
+//! missing pages as the guest does.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::process::Qemu;
 use super::stream::Ram;
 
-/// The block that ends at 4 GiB.
+/// The block that ends at guest physical address 4 GiB.
 const BIOS: &str = "pc.bios";
 
 /// A RAM block as QEMU lists it.
@@ -27,14 +27,14 @@ pub struct Block {
     pub page_size: u64,
     /// Its used length in bytes.
     pub len: u64,
-    /// Where it lies in QEMU's address space. Before QEMU 8.0 only known of blocks that the guest
+    /// Its address in QEMU's address space. Before QEMU 8.0, known only for blocks that the guest
     /// sees.
     pub host: Option<u64>,
 }
 
 impl Qemu {
-    /// Guest physical memory from `address` on, read with `pmemsave`: through the chipset, so that
-    /// the ranges of the video memory and of the BIOS show those.
+    /// Reads guest physical memory from `address` on with `pmemsave`, which goes through the
+    /// chipset: the ranges of video memory and BIOS show those.
     pub fn physical(&mut self, address: u64, len: u64) -> Vec<u8> {
         let path = self.folder().join("pmemsave");
         let arguments = json!({ "val": address, "size": len, "filename": path.to_str() });
@@ -45,7 +45,7 @@ impl Qemu {
         bytes
     }
 
-    /// All RAM blocks that migrate, in QEMU's order.
+    /// Returns all RAM blocks that migrate, in QEMU's order.
     pub fn blocks(&mut self) -> Vec<Block> {
         let text = self.monitor("info ramblock");
         let mut blocks: Vec<_> = text.lines().skip(1).filter_map(parse).collect();
@@ -56,8 +56,8 @@ impl Qemu {
         blocks
     }
 
-    /// Finds where blocks lie for a QEMU that does not list it: those that the guest sees, for no
-    /// other can be told without a guess. What is in the others is in the migration's stream.
+    /// Finds the addresses of the guest-visible blocks for a QEMU that does not list them. Addresses of
+    /// other blocks cannot be determined; their content is in the migration stream.
     fn locate(&mut self, blocks: &mut [Block]) {
         let mut seen = self.machine().layout();
         for block in blocks.iter().filter(|block| block.name == BIOS) {
@@ -71,17 +71,17 @@ impl Qemu {
         }
     }
 
-    /// The names of the blocks that lie on huge pages.
+    /// Returns the names of the blocks on huge pages.
     pub fn huge_blocks(&mut self) -> Vec<String> {
         let blocks = self.blocks().into_iter();
         let huge = blocks.filter(|block| block.page_size > 4096);
         huge.map(|block| block.name).collect()
     }
 
-    /// Stops the machine, and has it send all of its RAM.
+    /// Stops the machine and reads all of its RAM through a migration to a file.
     pub fn ram(&mut self) -> Ram {
         let huge = self.huge_blocks();
-        // Through a pipe there is no way back, and nobody to ask for pages.
+        // A pipe has no return path for page requests.
         let off = [RETURN_PATH, POSTCOPY_PREEMPT, POSTCOPY_RAM];
         let off: Vec<_> = off.into_iter().filter(|name| self.knows(name)).collect();
         self.disable(&off);
@@ -91,8 +91,8 @@ impl Qemu {
         Ram::saved(&stream, &huge)
     }
 
-    /// Fails unless `ram` is what this machine, which stands still, has in its memory: every block
-    /// of which QEMU tells where it lies, and all that the guest sees.
+    /// Fails unless `ram` equals the memory of this stopped machine: every block whose address QEMU
+    /// reports, and all guest-visible memory.
     pub fn assert_ram(&mut self, ram: &Ram) {
         let blocks = self.blocks();
         assert_eq!(ram.blocks().len(), blocks.len(), "{ram:?}, {blocks:?}");
@@ -100,11 +100,11 @@ impl Qemu {
             let theirs = ram.block(&block.name);
             assert_eq!(theirs.len(), size(block.len), "length of {}", block.name);
             if block.host.is_some() && self.block(block) != theirs {
-                self.fail(&format!("{} is not what was sent", block.name));
+                self.fail(&format!("{} differs from the stream", block.name));
             }
         }
         for (name, start, len) in self.machine().layout() {
-            // The video memory and the BIOS lie in front of this part of RAM.
+            // Video memory and BIOS overlay this part of RAM.
             for range in [
                 start..(start + len).min(0xa_0000),
                 start.max(1 << 20)..start + len,
@@ -115,20 +115,22 @@ impl Qemu {
                 let seen = self.physical(range.start, range.end - range.start);
                 let sent = &ram.block(&name)[size(range.start - start)..][..seen.len()];
                 if seen != sent {
-                    self.fail(&format!("{name} at {range:x?} is not what the guest sees"));
+                    self.fail(&format!(
+                        "{name} at {range:x?} differs from guest physical memory"
+                    ));
                 }
             }
         }
     }
 
-    /// A whole RAM block, used length only.
+    /// Reads a whole RAM block, up to its used length.
     pub fn block(&mut self, block: &Block) -> Vec<u8> {
         let mut bytes = vec![0; size(block.len)];
         self.read_block(block, 0, &mut bytes);
         bytes
     }
 
-    /// Part of a RAM block, from byte `offset` on.
+    /// Reads part of a RAM block, from byte `offset` on.
     pub fn read_block(&mut self, block: &Block, offset: u64, bytes: &mut [u8]) {
         let place = self.place(block) + offset;
         let memory = self.address_space();
@@ -140,7 +142,7 @@ impl Qemu {
         }
     }
 
-    /// Changes a RAM block behind the guest's back.
+    /// Modifies a RAM block without the guest's knowledge.
     pub fn write_block(&mut self, block: &Block, offset: u64, bytes: &[u8]) {
         let place = self.place(block) + offset;
         let memory = self.address_space();
@@ -155,7 +157,7 @@ impl Qemu {
     fn place(&self, block: &Block) -> u64 {
         let unknown = || {
             self.fail(&format!(
-                "this QEMU does not tell where {} lies",
+                "this QEMU does not report the address of {}",
                 block.name
             ))
         };
@@ -168,7 +170,7 @@ impl Qemu {
         file.unwrap_or_else(|error| self.fail(&format!("cannot open {path}: {error}")))
     }
 
-    /// Where guest physical memory lies in QEMU, if it belongs to the block of that name.
+    /// Returns the host address of guest physical memory, if it belongs to the named block.
     fn host_address(&mut self, name: &str, address: u64) -> Option<u64> {
         // "Host virtual address for 0x0 (pc.ram) is 0x7f0123456000"
         let text = self.monitor(&format!("gpa2hva {address:#x}"));
@@ -178,7 +180,7 @@ impl Qemu {
     }
 }
 
-/// One line of the block list: name, page size, offset, used length, total length and, from
+/// Parses one line of the block list: name, page size, offset, used length, total length and, from
 /// QEMU 8 on, the host address.
 fn parse(line: &str) -> Option<Block> {
     let words: Vec<_> = line.split_whitespace().collect();
@@ -204,5 +206,5 @@ fn parse(line: &str) -> Option<Block> {
 }
 
 fn size(len: u64) -> usize {
-    usize::try_from(len).expect("a block fits into this process")
+    usize::try_from(len).expect("block length fits in usize")
 }

@@ -1,4 +1,4 @@
-//! Migration of a running [`Qemu`]: settings, commands, states and figures, as QMP has them.
+//! Migration of a running [`Qemu`] over QMP: settings, commands, states and statistics.
 
 use std::fmt;
 use std::fs;
@@ -12,22 +12,22 @@ use super::process::Qemu;
 use super::qmp::QmpError;
 use crate::SOON;
 
-/// States in which nothing more will happen by itself.
+/// States that the migration does not leave by itself.
 const FINAL: [&str; 4] = ["completed", "failed", "cancelled", PAUSED];
 
 const PAUSED: &str = "postcopy-paused";
 
-/// How long vCPUs stood still in postcopy, as the destination counts it. Needs the capability
+/// vCPU downtime in postcopy, as measured by the destination. Needs the capability
 /// `postcopy-blocktime`.
 #[derive(Clone, Debug, Default)]
 pub struct Blocktime {
-    /// Time in which all vCPUs stood still at once, in ms.
+    /// Time in which all vCPUs were blocked at once, in ms.
     pub all: u64,
-    /// Time in which each vCPU stood still, in ms.
+    /// Time in which each vCPU was blocked, in ms.
     pub vcpu: Vec<u64>,
-    /// Mean time of a fault in ns. QEMU 10.1 and newer.
+    /// Mean latency of a fault in ns. QEMU 10.1 and newer.
     pub latency: Option<u64>,
-    /// Faults per bucket, bucket i from 2^i µs up. QEMU 10.1 and newer.
+    /// Faults per bucket; bucket i starts at 2^i µs. QEMU 10.1 and newer.
     pub distribution: Vec<u64>,
 }
 
@@ -35,19 +35,19 @@ impl fmt::Display for Blocktime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "blocktime {} ms, per vCPU {:?} ms", self.all, self.vcpu)?;
         match self.latency {
-            Some(ns) => write!(f, ", a fault {} µs in the mean", ns / 1000),
+            Some(ns) => write!(f, ", mean fault latency {} µs", ns / 1000),
             None => Ok(()),
         }
     }
 }
 
 impl Qemu {
-    /// Switches capabilities on.
+    /// Enables capabilities.
     pub fn enable(&mut self, capabilities: &[&str]) {
         self.switch(capabilities, true);
     }
 
-    /// Switches capabilities off.
+    /// Disables capabilities.
     pub fn disable(&mut self, capabilities: &[&str]) {
         self.switch(capabilities, false);
     }
@@ -58,7 +58,7 @@ impl Qemu {
         self.run("migrate-set-capabilities", json!({ "capabilities": list }));
     }
 
-    /// Whether this build knows a capability.
+    /// Whether this build supports a capability.
     pub fn knows(&mut self, capability: &str) -> bool {
         let list = self.run("query-migrate-capabilities", json!({}));
         let named = |entry: &Value| entry["capability"] == capability;
@@ -70,12 +70,12 @@ impl Qemu {
         self.run("migrate-set-parameters", parameters);
     }
 
-    /// Where this QEMU listens after [`Qemu::listen`].
+    /// Returns the socket on which this QEMU listens after [`Qemu::listen`].
     pub fn socket(&self) -> PathBuf {
         self.folder().join("in")
     }
 
-    /// Makes an incoming QEMU listen, after its capabilities were set.
+    /// Makes an incoming QEMU listen; capabilities must be set before.
     pub fn listen(&mut self) -> PathBuf {
         let path = self.socket();
         self.run("migrate-incoming", json!({ "uri": unix(&path) }));
@@ -87,22 +87,23 @@ impl Qemu {
         self.run("migrate", json!({ "uri": uri }));
     }
 
-    /// Saves the machine into a file of its folder: the stream a user gets from
-    /// `migrate "exec:cat >FILE"`. The guest is stopped first and stays so: it is saved as one that
-    /// does not run, which a destination in precopy heeds and one in postcopy does not.
+    /// Stops the guest and saves the machine to a file, as `migrate "exec:cat >FILE"` does.
+    ///
+    /// The stream marks the guest as stopped, which a destination respects in precopy but not in
+    /// postcopy.
     pub fn save(&mut self) -> PathBuf {
         self.stop();
         let path = self.folder().join("saved");
         let file = path.display();
         self.set(json!({ "max-bandwidth": 0 }));
-        // QEMU is done when the pipe is full; the file is whole when it has its name.
+        // QEMU completes once the pipe has the data; the rename marks the complete file.
         self.migrate(&format!("exec:cat >{file}.new && mv {file}.new {file}"));
         let limit = self.machine().patience();
         self.wait_status(&["completed"], limit);
         let end = Instant::now() + limit;
         while !path.exists() {
             if Instant::now() > end {
-                self.fail("the saved stream does not reach its file");
+                self.fail("timed out waiting for the saved stream");
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -114,19 +115,19 @@ impl Qemu {
         self.run("migrate-start-postcopy", json!({}));
     }
 
-    /// Breaks a postcopy migration off, to be recovered.
+    /// Pauses a postcopy migration for recovery.
     pub fn pause(&mut self) {
         self.run("migrate-pause", json!({}));
     }
 
-    /// Makes a paused destination listen once more, at the same place.
+    /// Makes a paused destination listen again on the same socket.
     pub fn recover(&mut self) {
         let uri = unix(&self.socket());
         self.run("migrate-recover", json!({ "uri": uri }));
         self.resuming = true;
     }
 
-    /// The same for a destination that may be in the middle of recovering by itself.
+    /// Like [`Qemu::recover`], for a destination that may already be recovering.
     pub fn try_recover(&mut self) {
         let uri = unix(&self.socket());
         self.resuming = true;
@@ -137,8 +138,8 @@ impl Qemu {
         }
     }
 
-    /// Waits until the migration has been paused `count` times since the start, whatever it does
-    /// now.
+    /// Waits until the migration was paused `count` times in total, whatever its current
+    /// state.
     pub fn wait_pauses(&mut self, count: usize, within: Duration) {
         let end = Instant::now() + within;
         loop {
@@ -148,21 +149,21 @@ impl Qemu {
                 return;
             }
             if Instant::now() > end {
-                self.fail_migration(&format!("{pauses} pauses after {within:?}, not {count}"));
+                self.fail_migration(&format!("{pauses} of {count} pauses after {within:?}"));
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Makes a paused source take the migration up again.
+    /// Makes a paused source resume the migration.
     pub fn resume(&mut self, uri: &str) {
         self.wait_parked();
         self.run("migrate", json!({ "uri": uri, "resume": true }));
         self.resuming = true;
     }
 
-    /// Waits until the thread that reads the return path of a paused source has seen that the link
-    /// is gone. Up to 8.1, one that sees it later closes the new link instead, and QEMU crashes.
+    /// Waits until the return-path thread of a paused source has detected the lost link. Up to 8.1, a
+    /// thread that detects it later closes the new link instead, and QEMU crashes.
     fn wait_parked(&self) {
         let end = Instant::now() + SOON;
         let busy = |task: &Path| {
@@ -171,38 +172,39 @@ impl Qemu {
         };
         loop {
             let tasks = fs::read_dir(format!("/proc/{}/task", self.program.id()));
-            let tasks = tasks.unwrap_or_else(|error| self.fail(&format!("its threads: {error}")));
+            let tasks =
+                tasks.unwrap_or_else(|error| self.fail(&format!("cannot list threads: {error}")));
             if !tasks.flatten().any(|task| busy(&task.path())) {
                 return;
             }
             if Instant::now() > end {
-                self.fail("its return path does not see that the link is gone");
+                self.fail("the return-path thread did not detect the lost link");
             }
             thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// What `query-migrate` says now.
+    /// Runs `query-migrate`.
     pub fn query_migrate(&mut self) -> Value {
         self.run("query-migrate", json!({}))
     }
 
-    /// The migration's state now; empty before the first one.
+    /// Returns the current migration state; empty before the first migration.
     pub fn status(&mut self) -> String {
         let info = self.query_migrate();
         info["status"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Every state the migration has gone through, with QEMU's clock in microseconds.
+    /// Returns every state the migration went through, with QEMU's clock in microseconds.
     pub fn states(&mut self) -> &[(String, u64)] {
-        // A command's answer comes after every event before it.
+        // All events before a command's answer arrive before the answer.
         self.status();
         self.sort_events();
         &self.history
     }
 
-    /// Waits until the migration is in one of `states`, and gives which. Fails at once where it
-    /// ends in another.
+    /// Waits until the migration is in one of `states` and returns it. Fails early if it ends in
+    /// another state.
     pub fn wait_status(&mut self, states: &[&str], within: Duration) -> String {
         let end = Instant::now() + within;
         loop {
@@ -213,11 +215,13 @@ impl Qemu {
             }
             self.resuming &= now == PAUSED;
             if FINAL.contains(&now.as_str()) && !self.resuming {
-                self.fail_migration(&format!("the migration is {now} instead of {states:?}"));
+                self.fail_migration(&format!(
+                    "the migration is {now}, expected one of {states:?}"
+                ));
             }
             if Instant::now() > end {
                 self.fail_migration(&format!(
-                    "the migration is still {now} after {within:?} instead of {states:?}"
+                    "the migration is still {now} after {within:?}, expected one of {states:?}"
                 ));
             }
             if let Err(error) = self.qmp.poll(Duration::from_millis(20)) {
@@ -226,7 +230,7 @@ impl Qemu {
         }
     }
 
-    /// How long vCPUs stood still, as a destination counts it.
+    /// Returns the vCPU downtime measured by a destination.
     pub fn blocktime(&mut self) -> Blocktime {
         let info = self.query_migrate();
         let list = |name: &str| -> Vec<u64> {
@@ -250,7 +254,7 @@ impl Qemu {
         self.fail(&format!("{why}: {info}"))
     }
 
-    /// Takes over what the events say about the migration.
+    /// Extracts migration states from the queued events.
     pub(super) fn sort_events(&mut self) {
         for event in self.qmp.events.drain(..) {
             if event["event"] != "MIGRATION" {
@@ -267,7 +271,7 @@ impl Qemu {
     }
 }
 
-/// A socket's path as a migration URI.
+/// Formats a socket path as a migration URI.
 pub fn unix(path: &Path) -> String {
     format!("unix:{}", path.display())
 }

@@ -1,17 +1,17 @@
-//! The ground on which `retpath` meets real QEMU.
+//! Test harness for `retpath` with real QEMU.
 //!
-//! A [`Machine`] says what QEMU is started with, a [`Qemu`] is one that runs, a [`Relay`] stands
-//! between two sides of a migration. QEMU runs with `-accel tcg`, so any machine will do; it is
-//! `qemu-system-x86_64` from the path, or the program that `RETPATH_QEMU` names. The guest is a boot
-//! sector of our own, `guest.S`, that checks its memory without end and says so on the serial port.
+//! A [`Machine`] describes how QEMU is started, a [`Qemu`] is a running process, and a [`Relay`]
+//! connects two sides of a migration. QEMU runs with `-accel tcg`, so no KVM is needed; it is
+//! `qemu-system-x86_64` from `PATH`, or the program that `RETPATH_QEMU` names. The guest is the boot
+//! sector `guest.S`, which checks its memory in a loop and reports on the serial port.
 //!
-//! A guest that runs on TCG may lose a write that meets a look at the dirty pages (seen with 7.2 on
-//! a busy machine: the stopped source has it, the stream does not). It heals when the page is
-//! written again before the guest stops. So stop the guest before a precopy that counts; before a
-//! postcopy, let no round of precopy end.
+//! Under TCG, a guest write that races with a scan of the dirty bitmap may be missing from the stream
+//! (seen with 7.2 on a loaded machine: the stopped source has it, the stream does not). A later write
+//! to the page repairs it. Tests that compare memory therefore stop the guest before precopy; before
+//! postcopy, they let no precopy round end.
 //!
-//! Tests that use it are ignored with a reason, so that a machine without QEMU says what it did
-//! not test; `.ci/run` installs QEMU and runs them.
+//! Tests that use this module are ignored with a reason, so that a machine without QEMU reports what
+//! it did not test; `.ci/run` installs QEMU and runs them.
 
 pub mod ground;
 pub mod guest;

@@ -1,4 +1,4 @@
-//! QEMU on both sides of a migration: the measure for what `retpath` does on either.
+//! QEMU on both sides of a migration: the reference for `retpath` on either side.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::process::Qemu;
 use super::relay::Relay;
 use crate::SOON;
 
-/// What QEMU writes to its standard error when a link breaks in postcopy, and only then.
+/// Messages that QEMU writes to its standard error only when a link breaks in postcopy.
 pub const PAUSE: [&str; 6] = [
     "Migration paused",
     "Unable to read from socket",
@@ -21,7 +21,7 @@ pub const PAUSE: [&str; 6] = [
     "error while loading state section",
 ];
 
-/// A source whose guest runs, a destination that listens, and a relay between them.
+/// A source with a running guest, a listening destination, and a relay between them.
 pub struct Pair {
     pub source: Qemu,
     pub destination: Qemu,
@@ -29,19 +29,19 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both sides with these capabilities. Where `record` is given, the relay records with
-    /// it as the prefix.
+    /// Starts both sides with these capabilities. With `record`, the relay records to files with that
+    /// prefix.
     pub fn start(machine: &Machine, capabilities: &[&str], record: Option<&Path>) -> Self {
         let (source, destination) = (Qemu::boot(machine), Qemu::incoming(machine));
         Self::join(source, destination, capabilities, record)
     }
 
-    /// The same with a guest that is stopped and stays so on the other side: memory that both
-    /// sides can be asked for. [`Pair::source`] is stopped already.
+    /// Starts both sides with a guest that stays stopped, so that the memory of both can be read.
+    /// [`Pair::source`] is already stopped.
     pub fn start_stopped(machine: &Machine, capabilities: &[&str]) -> Self {
         let mut source = Qemu::boot(machine);
         source.stop();
-        // In postcopy, QEMU does not care whether the source's guest ran.
+        // In postcopy, QEMU starts the guest even if it was stopped at the source.
         let destination = Qemu::start("destination", machine, &["-incoming", "defer", "-S"]);
         Self::join(source, destination, capabilities, None)
     }
@@ -69,15 +69,15 @@ impl Pair {
         }
     }
 
-    /// Limits the bandwidth before and after the switch to postcopy, in bytes per second.
+    /// Sets the bandwidth before and after the switch to postcopy, in bytes per second.
     pub fn bandwidth(&mut self, precopy: u64, postcopy: u64) {
         let limits: Value = json!({ "max-bandwidth": precopy, "max-postcopy-bandwidth": postcopy });
         self.source.set(limits);
     }
 
-    /// Starts the migration and switches to postcopy after `bytes` have gone through. Gives the
-    /// moment at which the switch was ordered; returns when the destination owns the guest, so that
-    /// a link that breaks then is a matter for recovery.
+    /// Starts the migration and switches to postcopy after `bytes` were forwarded. Returns the time of
+    /// the switch command, once the destination owns the guest, so that a broken link can be
+    /// recovered.
     pub fn switch_after(&mut self, bytes: u64) -> Instant {
         self.source.migrate(&self.relay.uri());
         self.relay.wait(SOON, "the first round", |links| {
@@ -86,7 +86,7 @@ impl Pair {
         });
         let ordered = Instant::now();
         self.source.start_postcopy();
-        // From 10.2 on, the source is the last to know.
+        // From 10.2 on, the destination reaches this state before the source.
         for side in [&mut self.destination, &mut self.source] {
             side.wait_status(&["postcopy-active", "completed"], SOON);
         }
@@ -100,7 +100,7 @@ impl Pair {
         self.destination.wait_status(&["completed"], within);
     }
 
-    /// Waits until both sides know that the link is gone, and takes the migration up again.
+    /// Waits until both sides detected the lost link, and resumes the migration.
     pub fn recover(&mut self) {
         self.source.wait_status(&["postcopy-paused"], SOON);
         self.destination.wait_status(&["postcopy-paused"], SOON);

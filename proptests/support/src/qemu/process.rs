@@ -1,8 +1,8 @@
-//! A running QEMU: started, controlled, listened to, and ended with the test.
+//! Runs QEMU as a child process: start, control, guest output and termination.
 //!
-//! Its methods panic when it does not do what the test waits for; [`Qemu::try_run`] is for the
-//! commands that a test expects to be refused. A test that fails, for whatever reason, prints what is
-//! known about each QEMU it has: guest, migration states, standard error.
+//! Methods panic when QEMU does not do what the test expects; [`Qemu::try_run`] is for commands that
+//! QEMU may refuse. A failing test prints what is known about each of its QEMUs: guest, migration
+//! states and standard error.
 
 use std::env;
 use std::fmt;
@@ -24,38 +24,38 @@ use super::qmp::{Qmp, QmpError};
 use crate::SOON;
 use crate::program::{Followed, Program};
 
-/// What QEMU says of a machine type that it will drop some day.
+/// Part of QEMU's warning about a deprecated machine type.
 const DEPRECATED: &str = "is deprecated: machines more than";
 
-/// A QEMU of its own, in a folder of its own. Killed when dropped.
+/// A QEMU process with its own temporary folder. Killed when dropped.
 pub struct Qemu {
     role: &'static str,
     machine: Machine,
     pub(super) program: Program,
     serial: Arc<Followed<Said>>,
     pub(super) qmp: Qmp,
-    /// Changes of the migration's state: the state, and QEMU's clock in microseconds.
+    /// Migration states with QEMU's clock in microseconds.
     pub(super) history: Vec<(String, u64)>,
-    /// Told to take a paused migration up again, and not seen in another state since.
+    /// Whether the migration was resumed and has not changed state since.
     pub(super) resuming: bool,
-    /// How long it took from the start of the process to its first answer.
+    /// Time from process start to the first QMP answer.
     pub start_time: Duration,
     folder: TempDir,
 }
 
-/// The QEMU to run: `RETPATH_QEMU`, or the one on the path.
+/// Returns the QEMU to run: `RETPATH_QEMU`, or the one in `PATH`.
 pub fn binary() -> PathBuf {
     env::var_os("RETPATH_QEMU").map_or_else(|| "qemu-system-x86_64".into(), PathBuf::from)
 }
 
-/// A folder for sockets and files, with a name short enough for a socket's address.
+/// Creates a folder for sockets and files whose path is short enough for a socket address.
 pub fn folder() -> TempDir {
     tempfile::Builder::new()
         .prefix("rp-")
         .tempdir()
         .unwrap_or_else(|error| {
             panic!(
-                "cannot make a folder in {}: {error}",
+                "cannot create a folder in {}: {error}",
                 env::temp_dir().display()
             )
         })
@@ -69,16 +69,16 @@ impl Qemu {
         qemu
     }
 
-    /// Starts a machine that waits for its state to come in.
+    /// Starts a machine that waits for an incoming migration.
     pub fn incoming(machine: &Machine) -> Self {
         Self::start("destination", machine, &["-incoming", "defer"])
     }
 
-    /// Starts the machine with more arguments. `role` is for messages.
+    /// Starts the machine with further arguments. `role` appears in messages.
     pub fn start(role: &'static str, machine: &Machine, more: &[&str]) -> Self {
         let folder = folder();
         let boot = folder.path().join("boot");
-        fs::write(&boot, machine.guest().sector(machine.memory())).expect("the folder is ours");
+        fs::write(&boot, machine.guest().sector(machine.memory())).expect("folder is writable");
         let control = folder.path().join("qmp");
         let listener = UnixListener::bind(&control)
             .unwrap_or_else(|error| panic!("cannot listen on {}: {error}", control.display()));
@@ -86,7 +86,7 @@ impl Qemu {
         let binary = binary();
         let mut command = Command::new(&binary);
         command.args(machine.arguments(&boot)).args(more);
-        // Threads have names: see `Qemu::resume`.
+        // `Qemu::resume` finds threads by name.
         command.args(["-name", "debug-threads=on"]);
         command
             .arg("-qmp")
@@ -117,17 +117,17 @@ impl Qemu {
         qemu
     }
 
-    /// The machine this QEMU was started as.
+    /// Returns the machine this QEMU was started with.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// The folder that lives as long as this QEMU.
+    /// Returns the temporary folder, which is removed with this QEMU.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The process: its id, what it wrote to its standard error, and signals.
+    /// Returns the process: its ID, standard error, and signals.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program
     }
@@ -145,20 +145,20 @@ impl Qemu {
         }
     }
 
-    /// Runs a command of the human monitor and gives what it prints.
+    /// Runs a human-monitor command and returns its output.
     pub fn monitor(&mut self, line: &str) -> String {
         let text = self.run("human-monitor-command", json!({ "command-line": line }));
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// QEMU's release, such as `(7, 2)`.
+    /// Returns QEMU's release, such as `(7, 2)`.
     pub fn release(&mut self) -> (u64, u64) {
         let version = self.run("query-version", json!({}));
         let part = |name: &str| version["qemu"][name].as_u64().unwrap_or_default();
         (part("major"), part("minor"))
     }
 
-    /// Lets the guest run.
+    /// Starts the guest.
     pub fn cont(&mut self) {
         self.run("cont", json!({}));
     }
@@ -168,30 +168,32 @@ impl Qemu {
         self.run("stop", json!({}));
     }
 
-    /// The run state: `running`, `paused`, `inmigrate`, `postmigrate` …
+    /// Returns the run state: `running`, `paused`, `inmigrate`, `postmigrate` …
     pub fn run_state(&mut self) -> String {
         let status = self.run("query-status", json!({}));
         status["status"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until an incoming machine has been told to run, or to stay stopped.
+    /// Waits until an incoming migration has left the run state `inmigrate`.
     pub fn wait_arrived(&mut self, within: Duration) {
         let end = Instant::now() + within;
         while self.run_state() == "inmigrate" {
             if Instant::now() > end {
-                self.fail(&format!("the machine has not arrived within {within:?}"));
+                self.fail(&format!(
+                    "the incoming migration did not arrive within {within:?}"
+                ));
             }
             thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// What the guest said so far.
+    /// Returns the guest's serial output so far.
     pub fn said(&self) -> Said {
         self.serial.now(Said::clone)
     }
 
-    /// Waits until the guest has said what `look` looks for. A complaint of the guest ends the
-    /// wait. `what` completes "the guest did not …".
+    /// Waits until `look` returns a value for the guest's output. Fails early if the guest reports
+    /// corruption. `what` completes "the guest did not …".
     pub fn wait_said<R>(
         &self,
         within: Duration,
@@ -217,11 +219,11 @@ impl Qemu {
         }
     }
 
-    /// Waits until the guest has made `count` more passes than now and, if it sweeps at all, has
-    /// checked every quiet page once more, from the first to the last.
+    /// Waits until the guest has completed `count` further passes and, if it sweeps, has checked
+    /// every quiet page again from first to last.
     pub fn wait_healthy(&self, count: usize, within: Duration) {
         let before = self.said();
-        // The sweep under way may have begun before; the one after it is whole.
+        // The current sweep may have begun earlier; only the next one counts.
         let sweeps = if self.machine.guest().sweep > 0 {
             before.sweeps.len() + 2
         } else {
@@ -236,7 +238,7 @@ impl Qemu {
         }
     }
 
-    /// Waits until the guest finds something wrong, and gives its words.
+    /// Waits until the guest reports corruption, and returns its text.
     pub fn wait_complaint(&self, within: Duration) -> String {
         let whole = |said: &Said| {
             said.complaint
@@ -245,17 +247,18 @@ impl Qemu {
                 .flatten()
         };
         let found = self.serial.wait(within, whole);
-        found
-            .unwrap_or_else(|ended| self.fail(&format!("the guest finds nothing wrong: {ended:?}")))
+        found.unwrap_or_else(|ended| {
+            self.fail(&format!("the guest reported no corruption: {ended:?}"))
+        })
     }
 
-    /// Fails unless QEMU wrote nothing to its standard error.
+    /// Fails if QEMU wrote to its standard error.
     pub fn assert_silent(&self) {
         self.assert_silent_but(&[]);
     }
 
-    /// Fails if QEMU wrote a line to its standard error that contains none of `expected`, and is
-    /// not about the age of the machine type.
+    /// Fails if QEMU wrote a line to its standard error that contains none of `expected`, except a
+    /// deprecation warning for the machine type.
     pub fn assert_silent_but(&self, expected: &[&str]) {
         let errors = self.program.errors();
         for line in errors.lines() {
@@ -266,14 +269,14 @@ impl Qemu {
         }
     }
 
-    /// Ends QEMU as a user would, and fails unless it ends well.
+    /// Quits QEMU over QMP, and fails unless it exits successfully.
     pub fn quit(&mut self) {
-        // The answer races with the end of the process.
+        // The process may exit before it answers.
         let _ = self.qmp.execute("quit", json!({}));
         self.program.wait_success(SOON);
     }
 
-    /// Ends the test.
+    /// Fails the test.
     pub fn fail(&self, why: &str) -> ! {
         panic!("{}: {why}", self.role)
     }
@@ -303,7 +306,7 @@ impl fmt::Display for Qemu {
 impl Drop for Qemu {
     fn drop(&mut self) {
         if thread::panicking() {
-            // A state reached since the last look.
+            // Collect states reached since the last poll.
             while matches!(self.qmp.poll(Duration::from_millis(1)), Ok(true)) {}
             self.sort_events();
             eprintln!("{self}");
@@ -311,7 +314,7 @@ impl Drop for Qemu {
     }
 }
 
-/// Whether there is a QEMU at all.
+/// Whether QEMU is installed.
 fn found() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -320,18 +323,18 @@ fn found() -> bool {
     })
 }
 
-/// Waits for QEMU to come to its control socket.
+/// Waits until QEMU connects to its control socket.
 fn accept(listener: &UnixListener, program: &mut Program) -> UnixStream {
     listener
         .set_nonblocking(true)
-        .expect("a socket takes the flag");
+        .expect("setting socket flags succeeds");
     let end = Instant::now() + SOON;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream
                     .set_nonblocking(false)
-                    .expect("a socket takes the flag");
+                    .expect("setting socket flags succeeds");
                 return stream;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -339,11 +342,11 @@ fn accept(listener: &UnixListener, program: &mut Program) -> UnixStream {
         }
         if let Some(status) = program.ended() {
             program.wait(SOON);
-            panic!("QEMU ended at its start with {status}");
+            panic!("QEMU exited during startup with {status}");
         }
         assert!(
             Instant::now() < end,
-            "QEMU does not come to its control socket"
+            "timed out waiting for QEMU to connect to its control socket"
         );
         thread::sleep(Duration::from_millis(2));
     }

@@ -1,7 +1,7 @@
-//! A small QMP client: commands one at a time, events kept in the order they came.
+//! A small QMP client: sends one command at a time and queues events in order.
 //!
-//! Never waits without a limit. A command that QEMU refuses, a QEMU that is gone and one that is
-//! late are errors, not panics.
+//! Every wait has a limit. A refused command, a lost connection and a missing answer are errors, not
+//! panics.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use crate::SOON;
 
-/// Why a command has no result.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QmpError {
-    /// QEMU refuses the command, in these words.
+    /// QEMU refused the command with this description.
     Refused(String),
-    /// The connection broke: QEMU has most likely ended.
+    /// The connection broke, most likely because QEMU exited.
     Gone(String),
-    /// No answer came in time.
+    /// No answer arrived within this time.
     Late(Duration),
 }
 
@@ -34,16 +34,16 @@ impl fmt::Display for QmpError {
     }
 }
 
-/// A QMP session past its greeting.
+/// A QMP session after the greeting.
 pub struct Qmp {
     stream: UnixStream,
     pending: Vec<u8>,
-    /// Events not yet taken, oldest first.
+    /// Unread events, oldest first.
     pub events: VecDeque<Value>,
 }
 
 impl Qmp {
-    /// Greets QEMU on a fresh connection.
+    /// Negotiates capabilities on a fresh connection.
     pub fn new(stream: UnixStream) -> Result<Self, QmpError> {
         let mut qmp = Self {
             stream,
@@ -53,14 +53,14 @@ impl Qmp {
         let end = Instant::now() + SOON;
         match qmp.message(end)? {
             Some(greeting) if greeting.get("QMP").is_some() => {}
-            Some(other) => return Err(QmpError::Gone(format!("greeted with {other}"))),
+            Some(other) => return Err(QmpError::Gone(format!("unexpected greeting {other}"))),
             None => return Err(QmpError::Late(SOON)),
         }
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
     }
 
-    /// Runs one command and gives its result.
+    /// Runs one command and returns its result.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
         let message = json!({ "execute": command, "arguments": arguments });
         self.stream
@@ -74,7 +74,7 @@ impl Qmp {
             if answer.get("event").is_some() {
                 self.events.push_back(answer);
             } else if let Some(error) = answer.get("error") {
-                let why = error["desc"].as_str().unwrap_or("for no stated reason");
+                let why = error["desc"].as_str().unwrap_or("no description");
                 return Err(QmpError::Refused(format!("{command}: {why}")));
             } else {
                 return Ok(answer["return"].take());
@@ -82,7 +82,7 @@ impl Qmp {
         }
     }
 
-    /// Waits up to `within` for an event, keeps it and tells whether one came.
+    /// Waits up to `within` for an event, queues it, and returns whether one arrived.
     pub fn poll(&mut self, within: Duration) -> Result<bool, QmpError> {
         let event = self.message(Instant::now() + within)?;
         let came = event.is_some();
@@ -90,7 +90,7 @@ impl Qmp {
         Ok(came)
     }
 
-    /// The next message, or none by `end`.
+    /// Reads the next message, or returns `None` at `end`.
     fn message(&mut self, end: Instant) -> Result<Option<Value>, QmpError> {
         loop {
             if let Some(len) = self.pending.iter().position(|&byte| byte == b'\n') {

@@ -1,9 +1,8 @@
-//! A relay between the two sides of a migration: unix socket in, unix socket out.
+//! A relay between the two sides of a migration: Unix socket in, Unix socket out.
 //!
-//! It forwards bytes and half-closes as they are, each connection by two threads, and can cut all
-//! links at once, cut them at an exact byte, stop in front of a message, and record what each side
-//! sent. A cut looks to both sides like a network that is gone; connections made afterwards go
-//! through.
+//! It forwards bytes and half-closes unchanged, with two threads per connection. It can cut all
+//! links, cut them at an exact byte, hold back a message, and record both directions. Both sides see
+//! a cut as a network failure; later connections are forwarded.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -24,10 +23,10 @@ use super::process::folder;
 use super::stream::Ram;
 use crate::SOON;
 
-/// The end mark of RAM records, which closes the preempt channel of machine types up to 7.2.
+/// The end mark of RAM records, which ends the preempt channel of machine types up to 7.2.
 pub const EOS: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0x10];
 
-/// How often a connection looks whether what it holds has been released.
+/// Interval at which a connection checks whether its held bytes were released.
 const HOLD: Duration = Duration::from_millis(10);
 
 fn is_late(error: &std::io::Error) -> bool {
@@ -35,18 +34,18 @@ fn is_late(error: &std::io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-/// One connection that came through the relay, in the order they came.
+/// Statistics of one connection, in order of arrival.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// When it was made.
+    /// When it was accepted.
     pub opened: Instant,
-    /// Bytes from the side that connected, so far.
+    /// Bytes forwarded from the connecting side.
     pub forward: u64,
-    /// Bytes back to it, so far.
+    /// Bytes forwarded to the connecting side.
     pub back: u64,
-    /// Its first bytes, up to 16: which channel it is.
+    /// Its first bytes, up to 16, which identify the channel.
     pub head: Vec<u8>,
-    /// Neither side can send through it any more.
+    /// Whether it is closed in both directions.
     pub closed: bool,
 }
 
@@ -54,10 +53,10 @@ pub struct Link {
 struct State {
     links: Vec<Link>,
     streams: Vec<[UnixStream; 2]>,
-    /// Forward bytes, of all links together, that still go through before the cut.
+    /// Forward bytes on all links together that remain before the cut.
     budget: Option<u64>,
     cuts: usize,
-    /// New connections are closed at once.
+    /// Whether new connections are closed immediately.
     down: bool,
     hold: Option<Hold>,
     record: Option<PathBuf>,
@@ -74,20 +73,20 @@ struct Shared {
 /// A direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the side that connected.
+    /// From the connecting side.
     Forward,
-    /// To it.
+    /// To the connecting side.
     Back,
 }
 
-/// A relay that listens until it is dropped; then its links are cut.
+/// A listening relay; dropping it cuts its links.
 pub struct Relay {
     shared: Arc<Shared>,
     folder: TempDir,
 }
 
 impl Relay {
-    /// Listens; every connection is answered by one to `target`.
+    /// Starts a relay that connects every incoming connection to `target`.
     pub fn new(target: &Path) -> Self {
         let relay = Self {
             shared: Arc::default(),
@@ -108,14 +107,14 @@ impl Relay {
         relay
     }
 
-    /// Writes what goes through each connection made from now on to `PREFIX.chN.fwd` (from the
-    /// side that connected) and `PREFIX.chN.rp` (back), N counting connections from 0.
+    /// Records each later connection to `PREFIX.chN.fwd` (from the connecting side) and
+    /// `PREFIX.chN.rp` (to it), where N counts connections from 0.
     pub fn record(self, prefix: &Path) -> Self {
         self.shared.lock().record = Some(prefix.to_owned());
         self
     }
 
-    /// The same, in the relay's own folder, for [`Relay::ram`].
+    /// Starts a relay that records to its own folder, for [`Relay::ram`].
     pub fn recording(target: &Path) -> Self {
         let relay = Self::new(target);
         let prefix = relay.prefix();
@@ -126,8 +125,8 @@ impl Relay {
         self.folder.path().join("record")
     }
 
-    /// The RAM that went through a relay made with [`Relay::recording`], once all its links are
-    /// closed. `huge`: the blocks that lie on huge pages.
+    /// Returns the RAM that passed through a relay made with [`Relay::recording`], once all its
+    /// links are closed. `huge` names the blocks on huge pages.
     pub fn ram(&self, huge: &[String]) -> Ram {
         let mut ram = Ram::default();
         for link in 0..self.links().len() {
@@ -136,7 +135,7 @@ impl Relay {
         ram
     }
 
-    /// What connection `index` carried forward, once it is closed.
+    /// Returns what connection `index` carried forward, once it is closed.
     pub fn carried(&self, index: usize) -> Vec<u8> {
         self.wait(SOON, "the end of a link", |links| {
             links[index].closed.then_some(())
@@ -144,22 +143,22 @@ impl Relay {
         recorded(&self.prefix(), index, "fwd")
     }
 
-    /// The path to connect to.
+    /// Returns the path to connect to.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("relay")
     }
 
-    /// Where to connect, as QEMU writes it.
+    /// Returns the migration URI to connect to.
     pub fn uri(&self) -> String {
         unix(&self.socket())
     }
 
-    /// All connections so far.
+    /// Returns all connections so far.
     pub fn links(&self) -> Vec<Link> {
         self.shared.lock().links.clone()
     }
 
-    /// Bytes forwarded so far, on all connections.
+    /// Returns the number of bytes forwarded so far on all connections.
     pub fn forwarded(&self) -> u64 {
         self.shared
             .lock()
@@ -169,41 +168,40 @@ impl Relay {
             .sum()
     }
 
-    /// How many times the links were cut.
+    /// Returns how many times the links were cut.
     pub fn cuts(&self) -> usize {
         self.shared.lock().cuts
     }
 
-    /// Cuts all links now.
+    /// Cuts all links.
     pub fn cut(&self) {
         self.shared.cut(&mut self.shared.lock());
     }
 
-    /// Cuts all links now, and closes new ones at once until [`Relay::mend`].
+    /// Cuts all links and refuses new ones until [`Relay::mend`].
     pub fn tear_down(&self) {
         let mut state = self.shared.lock();
         state.down = true;
         self.shared.cut(&mut state);
     }
 
-    /// Lets new connections through again.
+    /// Accepts new connections again.
     pub fn mend(&self) {
         self.shared.lock().down = false;
     }
 
-    /// Cuts all links as soon as exactly `bytes` more have gone forward, wherever in a message that
-    /// is.
+    /// Cuts all links after exactly `bytes` more forward bytes, even inside a message.
     pub fn cut_after(&self, bytes: u64) {
         self.shared.lock().budget = Some(bytes);
     }
 
-    /// Forwards nothing from the first `pattern` on in one direction, until [`Relay::release`] or a
-    /// cut. Bytes in front of it go through.
+    /// Holds back one direction from the first `pattern` on, until [`Relay::release`] or a cut. Bytes
+    /// before it are forwarded.
     pub fn hold(&self, way: Way, pattern: &'static [u8]) {
         self.shared.lock().hold = Some(Hold::new(way, pattern));
     }
 
-    /// Waits until the pattern of [`Relay::hold`] has come, and `enough` bytes from it on.
+    /// Waits until [`Relay::hold`] has matched and `enough` accepts the bytes held back.
     pub fn wait_held(&self, within: Duration, enough: impl Fn(&[u8]) -> bool) {
         let held = |state: &State| {
             let hold = state.hold.as_ref()?;
@@ -211,20 +209,20 @@ impl Relay {
         };
         self.shared
             .wait(within, held)
-            .unwrap_or_else(|| panic!("what the relay holds did not come within {within:?}"));
+            .unwrap_or_else(|| panic!("the held pattern did not arrive within {within:?}"));
     }
 
-    /// Forwards what is held, and everything behind it.
+    /// Forwards the held bytes and everything after them.
     pub fn release(&self) {
         self.shared.lock().hold = None;
         self.shared.changed.notify_all();
     }
 
-    /// Ends one direction of connection `index`, as a peer does that half-closes its socket.
+    /// Ends one direction of connection `index`, as a half-closed socket does.
     pub fn half_close(&self, index: usize, way: Way) {
         let state = self.shared.lock();
         let [near, far] = &state.streams[index];
-        // Where one side is told that nothing will come, the other must not be read from either.
+        // One side sees end-of-file; the other must not be read from either.
         let (from, to) = match way {
             Way::Forward => (near, far),
             Way::Back => (far, near),
@@ -233,7 +231,7 @@ impl Relay {
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    /// Waits until `look` finds what it looks for in the connections.
+    /// Waits until `look` returns a value for the connections.
     pub fn wait<R>(
         &self,
         within: Duration,
@@ -245,11 +243,11 @@ impl Relay {
             .unwrap_or_else(|| panic!("the relay did not see {what} within {within:?}"))
     }
 
-    /// Waits until the links have been cut `cuts` times since the start.
+    /// Waits until the links have been cut `cuts` times in total.
     pub fn wait_cuts(&self, cuts: usize, within: Duration) {
         self.shared
             .wait(within, |state| (state.cuts >= cuts).then_some(()))
-            .unwrap_or_else(|| panic!("no cut number {cuts} within {within:?}"));
+            .unwrap_or_else(|| panic!("fewer than {cuts} cuts within {within:?}"));
     }
 }
 
@@ -278,7 +276,7 @@ impl Drop for Relay {
         }
         self.shared.over.store(true, Ordering::Release);
         self.cut();
-        // Wakes the thread that listens.
+        // Wake the accept thread.
         let _ = UnixStream::connect(self.socket());
     }
 }
@@ -302,7 +300,7 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>, near: UnixStream, target: &Path) {
-        // Locked from here on: whoever meets the connection at its other end finds it listed.
+        // Hold the lock until the connection is listed: the peer may look for it immediately.
         let mut state = self.lock();
         if state.down {
             return;
@@ -315,7 +313,7 @@ impl Shared {
                 return;
             }
         };
-        let twin = |stream: &UnixStream| stream.try_clone().expect("a descriptor can be had");
+        let twin = |stream: &UnixStream| stream.try_clone().expect("a free descriptor");
         let index = state.links.len();
         state.links.push(Link {
             opened: Instant::now(),
@@ -358,7 +356,7 @@ impl Shared {
         mut file: Option<File>,
     ) {
         let mut piece = vec![0; 64 << 10];
-        // What a hold keeps, or may begin with.
+        // Bytes that are held back or may start the pattern.
         let mut kept = Vec::new();
         let mut over = false;
         from.set_read_timeout(Some(HOLD))
@@ -371,7 +369,7 @@ impl Shared {
             let ended = read == Some(0);
             kept.extend_from_slice(&piece[..read.unwrap_or(0)]);
             while !over && !kept.is_empty() {
-                // QEMU writes a message at once: what is not followed soon is a whole one.
+                // QEMU writes whole messages; without further data, the message is complete.
                 let whole = ended || read.is_none();
                 let through = self.pass(way, &kept, whole);
                 if through == 0 {
@@ -381,7 +379,7 @@ impl Shared {
                 over = !self.forward(index, way, &bytes, &mut to, file.as_mut());
             }
             if over {
-                // Nobody reads there: the side that sends must hear of it.
+                // The target is closed; tell the sending side.
                 let _ = from.shutdown(Shutdown::Both);
             }
             over |= ended && kept.is_empty();
@@ -392,7 +390,7 @@ impl Shared {
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    /// How many of these bytes go through now. `whole`: they end with a whole message.
+    /// Returns how many bytes to forward now. `whole` tells that they end with a complete message.
     fn pass(&self, way: Way, bytes: &[u8], whole: bool) -> usize {
         let mut state = self.lock();
         let Some(hold) = state.hold.as_mut().filter(|hold| hold.way == way) else {
@@ -409,7 +407,7 @@ impl Shared {
         }
     }
 
-    /// Sends a piece on; `false` if nothing more can go this way.
+    /// Forwards a piece; returns `false` if the direction is closed.
     fn forward(
         &self,
         index: usize,
@@ -428,21 +426,21 @@ impl Shared {
             self.count(index, way, &bytes[..len]);
         }
         if last {
-            // Even where the other side has left before: the cut of another link told it to.
+            // Cut even if the target closed first: another link's cut may have caused that.
             self.cut(&mut self.lock());
         }
         sent.is_ok() && !last
     }
 
-    /// How much of a piece goes through, and whether the cut comes behind it; then the other links
-    /// are dead already.
+    /// Returns how much of a piece to forward and whether a cut follows it; if so, all other links
+    /// are already closed.
     fn admit(&self, index: usize, way: Way, len: usize) -> (usize, bool) {
         let mut state = self.lock();
         let Some(budget) = state.budget.filter(|_| way == Way::Forward) else {
             return (len, false);
         };
         let len = len.min(usize::try_from(budget).unwrap_or(usize::MAX));
-        let left = budget - u64::try_from(len).expect("a piece is small");
+        let left = budget - u64::try_from(len).expect("piece length fits in u64");
         state.budget = (left > 0).then_some(left);
         if left == 0 {
             state.sever(Some(index));
@@ -450,11 +448,11 @@ impl Shared {
         (len, left == 0)
     }
 
-    /// Counts what went through.
+    /// Updates the statistics of a connection.
     fn count(&self, index: usize, way: Way, piece: &[u8]) {
         let mut state = self.lock();
         let link = &mut state.links[index];
-        let bytes = u64::try_from(piece.len()).expect("a piece is small");
+        let bytes = u64::try_from(piece.len()).expect("piece length fits in u64");
         match way {
             Way::Forward => {
                 let head = 16_usize.saturating_sub(link.head.len()).min(piece.len());
@@ -486,7 +484,7 @@ impl State {
     }
 }
 
-/// A recorded stream, by the prefix given to [`Relay::record`].
+/// Reads a recorded stream, by the prefix given to [`Relay::record`].
 pub fn recorded(prefix: &Path, link: usize, end: &str) -> Vec<u8> {
     let mut name = prefix.to_owned().into_os_string();
     name.push(format!(".ch{link}.{end}"));

@@ -1,7 +1,7 @@
-//! RAM out of a migration stream, read by the plainest of readers: what an image is compared with
-//! where QEMU does not tell where a block lies. It shares no code with the readers under test.
+//! A naive reader of RAM from a migration stream: the reference for images where QEMU does not
+//! report a block's address. It shares no code with the readers under test.
 //!
-//! Layout: `spec/MESSAGES.md`. Panics at what no QEMU of these tests sends.
+//! The layout is in `spec/MESSAGES.md`. Panics on streams that the QEMUs of these tests never send.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use retpath_codec::wire::section::SECTION_FOOTER;
 
 const PAGE: usize = 4096;
 
-/// The commands that matter here.
+/// Numbers of the commands that change the parsing.
 const ADVISE: u64 = 3;
 const PACKAGED: u64 = 7;
 
-/// One RAM block, as far as it has come.
+/// The content of one RAM block received so far.
 #[derive(Clone)]
 pub struct Content {
     /// Its name.
@@ -24,14 +24,14 @@ pub struct Content {
 }
 
 impl Content {
-    /// All of it. Fails if a page never came.
+    /// Returns the whole block. Fails if a page is missing.
     pub fn bytes(&self) -> &[u8] {
         let missing = self.came.iter().filter(|came| !**came).count();
-        assert!(missing == 0, "{missing} pages of {} never came", self.name);
+        assert!(missing == 0, "{missing} pages of {} are missing", self.name);
         &self.bytes
     }
 
-    /// The pages that came, by number.
+    /// Returns the received pages, by number.
     pub fn pages(&self) -> impl Iterator<Item = (usize, &[u8])> {
         let pages = self.bytes.chunks(PAGE).zip(&self.came).enumerate();
         pages.filter_map(|(number, (page, came))| came.then_some((number, page)))
@@ -44,44 +44,47 @@ impl fmt::Debug for Content {
     }
 }
 
-/// The RAM of a machine, as its streams have it. Channels are taken one after the other: the first
-/// main channel, then all others. A page that comes twice has its last content, which is the right
-/// one: after the switch the guest stands still.
+/// The RAM of a machine according to its streams. Channels are read one after the other: the first
+/// main channel, then all others. The last content of a repeated page is valid, because the guest
+/// stands still after the switch.
 #[derive(Clone, Debug, Default)]
 pub struct Ram {
     blocks: Vec<Content>,
 }
 
 impl Ram {
-    /// The RAM in a stream that was saved to a file. `huge`: the blocks that lie on huge pages.
+    /// Reads a stream saved to a file. `huge` names the blocks on huge pages.
     pub fn saved(stream: &[u8], huge: &[String]) -> Self {
         let mut ram = Self::default();
         ram.take(stream, huge);
         ram
     }
 
-    /// All blocks, in the order of their announcement.
+    /// Returns all blocks, in the order of their announcement.
     pub fn blocks(&self) -> &[Content] {
         &self.blocks
     }
 
-    /// All bytes of a block.
+    /// Returns all bytes of a block.
     pub fn block(&self, name: &str) -> &[u8] {
         let block = self.blocks.iter().find(|block| block.name == name);
         let block = block.unwrap_or_else(|| panic!("no {name} in the stream: {:?}", self.blocks));
         block.bytes()
     }
 
-    /// Expects nothing of a range of a block, which reads as zeros. Fails if a page of it came.
+    /// Excludes a range of a block, which reads as zeros. Fails if a page of it was received.
     pub fn leave_out(&mut self, name: &str, start: usize, len: usize) {
         let block = self.blocks.iter_mut().find(|block| block.name == name);
         let block = block.unwrap_or_else(|| panic!("no {name} in the stream"));
         for came in &mut block.came[start / PAGE..(start + len) / PAGE] {
-            assert!(!std::mem::replace(came, true), "a page of {name} came");
+            assert!(
+                !std::mem::replace(came, true),
+                "a page of {name} was received"
+            );
         }
     }
 
-    /// Takes what one channel carried, to its end or to where it was cut.
+    /// Reads what one channel carried, to its end or its cut.
     pub fn take(&mut self, stream: &[u8], huge: &[String]) {
         let mut reader = Reader {
             rest: stream,
@@ -91,7 +94,7 @@ impl Ram {
             advised: false,
             ended: false,
         };
-        // Where it ends inside of something it was cut.
+        // A stream that ends inside an item was cut.
         let _ = match stream.get(..2) {
             Some(b"QE") => reader.fresh(),
             Some([8, 0]) => reader.items(),
@@ -104,11 +107,11 @@ struct Reader<'a> {
     rest: &'a [u8],
     ram: &'a mut Ram,
     huge: &'a [String],
-    /// The block that CONTINUE means.
+    /// The block that CONTINUE refers to.
     current: Option<usize>,
-    /// Whether page sizes are in the list of blocks.
+    /// Whether the list of blocks has page sizes.
     advised: bool,
-    /// Whether the last piece of RAM has come.
+    /// Whether the last RAM section was read.
     ended: bool,
 }
 
@@ -132,7 +135,7 @@ impl<'a> Reader<'a> {
         Some(String::from_utf8_lossy(self.bytes(len)?).into_owned())
     }
 
-    /// The first main channel.
+    /// Reads the first main channel.
     fn fresh(&mut self) -> Option<()> {
         assert_eq!(self.bytes(8)?, b"QEVM\0\0\0\x03");
         if self.rest.first()? == &7 {
@@ -143,7 +146,7 @@ impl<'a> Reader<'a> {
         self.items()
     }
 
-    /// Sections and commands, up to the devices of precopy or to the end.
+    /// Reads sections and commands, up to the devices of precopy or the end.
     fn items(&mut self) -> Option<()> {
         loop {
             match self.number(1)? {
@@ -162,18 +165,18 @@ impl<'a> Reader<'a> {
                     self.section(id)?;
                 }
                 8 => self.command()?,
-                other => panic!("an item of type {other:#x}"),
+                other => panic!("unknown item type {other:#x}"),
             }
         }
     }
 
-    /// A device in front of RAM, or behind its list of blocks: virtio-mem, from machine types of
-    /// 8.0 on.
+    /// Reads a device before RAM or after its list of blocks: virtio-mem, in machine types from 8.0
+    /// on.
     fn early_device(&mut self) -> Option<()> {
         let id = self.number(4)?;
         let name = self.name()?;
         assert!(name.ends_with("virtio-mem-device-early"), "{name}");
-        // Instance and version; address; length of the region and of a piece; node and size.
+        // Instance and version; address; region length and block size; node and size.
         self.bytes(8 + 8)?;
         let pieces = self.number(8)? / self.number(8)?;
         self.bytes(4 + 8 + size(pieces.div_ceil(64)) * 8)?;
@@ -191,7 +194,7 @@ impl<'a> Reader<'a> {
         let payload = self.bytes(len)?;
         match command {
             ADVISE => self.advised = true,
-            // Device state, behind the command that gives its length.
+            // The package follows the command with its length.
             PACKAGED => {
                 self.bytes(size(big_endian(payload)))?;
             }
@@ -202,15 +205,15 @@ impl<'a> Reader<'a> {
 
     fn section(&mut self, id: u64) -> Option<()> {
         self.records()?;
-        // Older machine types have no footers; no item is of this type.
+        // Older machine types have no footers, and no item has this type.
         if self.rest.first() == Some(&SECTION_FOOTER) {
             self.bytes(1)?;
-            assert_eq!(self.number(4)?, id, "a footer");
+            assert_eq!(self.number(4)?, id, "section number in the footer");
         }
         Some(())
     }
 
-    /// RAM records up to the end mark.
+    /// Reads RAM records up to the end mark.
     fn records(&mut self) -> Option<()> {
         loop {
             let word = self.number(8)?;
@@ -225,16 +228,16 @@ impl<'a> Reader<'a> {
                         let found = self.ram.blocks.iter().position(|block| block.name == name);
                         self.current = Some(found.unwrap_or_else(|| panic!("no block {name}")));
                     }
-                    let block = self.current.expect("a block has been named");
+                    let block = self.current.expect("an earlier record named a block");
                     let data = match flags & PAGE_RECORD {
                         0 => [self.bytes(1)?[0]; PAGE],
-                        _ => self.bytes(PAGE)?.try_into().expect("a page"),
+                        _ => self.bytes(PAGE)?.try_into().expect("PAGE bytes"),
                     };
                     let (block, offset) = (&mut self.ram.blocks[block], size(offset));
                     block.bytes[offset..offset + PAGE].copy_from_slice(&data);
                     block.came[offset / PAGE] = true;
                 }
-                other => panic!("a record with flags {other:#x}"),
+                other => panic!("unknown record flags {other:#x}"),
             }
         }
     }
@@ -247,7 +250,9 @@ impl<'a> Reader<'a> {
             if self.advised && self.huge.contains(&name) {
                 self.bytes(8)?;
             }
-            left = left.checked_sub(len).expect("no more than the total");
+            left = left
+                .checked_sub(len)
+                .expect("lengths do not exceed the total");
             self.ram.blocks.push(Content {
                 name,
                 bytes: vec![0; size(len)],
@@ -264,5 +269,5 @@ fn big_endian(bytes: &[u8]) -> u64 {
 }
 
 fn size(number: u64) -> usize {
-    usize::try_from(number).expect("it fits into this process")
+    usize::try_from(number).expect("fits in usize")
 }

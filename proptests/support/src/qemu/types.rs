@@ -1,5 +1,5 @@
-//! Which machine types the QEMU under test knows: older ones are told apart on the wire, and newer
-//! QEMUs drop the oldest.
+//! Machine types of the QEMU under test: older types differ on the wire, and newer releases drop the
+//! oldest.
 
 use std::io::{self, Write};
 use std::process::Command;
@@ -20,14 +20,14 @@ fn parse(version: &str) -> Option<Release> {
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
-/// The release of the QEMU under test.
+/// Returns the release of the QEMU under test.
 pub fn release() -> Release {
     let text = ask(&["--version"]);
     let found = text.split_whitespace().find_map(parse);
     found.unwrap_or_else(|| panic!("no version in {text:?}"))
 }
 
-/// The types of the kind `pc-i440fx`, each with its release, oldest first.
+/// Returns the types of the family `pc-i440fx`, each with its release, oldest first.
 pub fn types() -> Vec<(Release, String)> {
     let text = ask(&["-machine", "help"]);
     let names = text
@@ -43,13 +43,13 @@ pub fn types() -> Vec<(Release, String)> {
     types
 }
 
-/// The oldest type.
+/// Returns the oldest type.
 pub fn oldest() -> (Release, String) {
     types().swap_remove(0)
 }
 
-/// The newest type of at most this release. Says so and gives none where this QEMU has no such
-/// type any more.
+/// Returns the newest type of at most this release; reports the gap and returns `None` if this QEMU
+/// has no such type.
 pub fn up_to(release: Release, what: &str) -> Option<String> {
     let mut types = types();
     types.retain(|(of, _)| *of <= release);
@@ -60,13 +60,13 @@ pub fn up_to(release: Release, what: &str) -> Option<String> {
     found
 }
 
-/// The last type without footers.
+/// Returns the last type without footers.
 pub fn without_footers() -> Option<String> {
     up_to((2, 3), "machine types without footers (2.3 and older)")
 }
 
-/// Types whose preempt channel is connected at setup (7.2 and older), and after the first PONG: one
-/// of each as far as this QEMU has them, with whether it is one of the former.
+/// Returns machine types that connect their preempt channel during setup (7.2 and older) and after
+/// the first PONG: one of each, as far as this QEMU has them, and whether it is the former kind.
 pub fn preempt_orders() -> Vec<(String, bool)> {
     if release() < (7, 1) {
         not_tested("the preempt channel (7.1 and newer)");
@@ -81,8 +81,8 @@ pub fn preempt_orders() -> Vec<(String, bool)> {
     orders
 }
 
-/// Types whose source waits with the capability `switchover-ack` for the destination as a whole (11.0
-/// and older), and for each device that asks for it: one of each as far as this QEMU has them.
+/// Returns machine types whose source, with the capability `switchover-ack`, waits for the whole
+/// destination (11.0 and older) and for each requesting device: one of each, as far as available.
 pub fn switchover_acks() -> Vec<String> {
     if release() < (8, 1) {
         not_tested("SWITCHOVER_ACK (8.1 and newer)");
@@ -97,7 +97,7 @@ pub fn switchover_acks() -> Vec<String> {
     kinds
 }
 
-/// Says what this QEMU lacks, past the test runner, which swallows what a test that passes prints.
+/// Reports a gap on stderr directly, because the test runner hides the output of passing tests.
 pub fn not_tested(what: &str) {
     let _ = writeln!(io::stderr(), "NOT TESTED: {what}: not in this QEMU");
 }

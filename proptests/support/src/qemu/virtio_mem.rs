@@ -1,7 +1,7 @@
-//! A driver for a virtio-mem device, in place of one in the guest: it plugs memory from outside,
-//! through QEMU's `-qtest` socket, with the registers and the queue that a guest would use.
+//! A virtio-mem driver outside the guest: plugs memory through QEMU's `-qtest` socket, with the
+//! registers and the queue that a guest driver would use.
 //!
-//! The queue lies in guest memory that the boot sector leaves alone.
+//! The queue lies in guest memory that the boot sector does not use.
 
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
@@ -15,36 +15,36 @@ use crate::SOON;
 /// Vendor and device number on the PCI bus.
 const IDENTITY: u32 = 0x1058_1af4;
 
-/// Where the queue's parts lie in guest memory.
+/// Guest physical addresses of the queue.
 const DESCRIPTORS: u64 = 0x3_0000;
 const DRIVER_RING: u64 = 0x3_1000;
 const DEVICE_RING: u64 = 0x3_2000;
 const REQUEST: u64 = 0x3_3000;
 const RESPONSE: u64 = 0x3_3100;
 
-/// Places in the device's memory: common configuration, its own configuration, notifications.
+/// Offsets in the device's memory: its own configuration and its notifications.
 const OWN: u64 = 0x2000;
 const NOTIFY: u64 = 0x3000;
 
-/// VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE, and the upper half's VIRTIO_F_VERSION_1.
+/// VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE and, in the upper half, VIRTIO_F_VERSION_1.
 const FEATURES: [u32; 2] = [1 << 1, 1 << 0];
 
-/// A connection to QEMU's `-qtest` socket: reads and writes as a processor would make them.
+/// A connection to QEMU's `-qtest` socket, which accesses memory as a processor does.
 pub struct Qtest(BufReader<UnixStream>);
 
-/// The device, and the connection to QEMU.
+/// The device and the connection to QEMU.
 pub struct Driver {
     qtest: Qtest,
-    /// Where the device's registers are.
+    /// Base address of the device's registers.
     base: u64,
     requests: u16,
-    /// Guest physical address of its memory.
+    /// Guest physical address of the device's memory region.
     pub address: u64,
-    /// Bytes of a piece.
+    /// Size of a device block in bytes.
     pub piece: u64,
 }
 
-/// The arguments that make a QEMU listen there.
+/// Returns the arguments that make QEMU listen for qtest.
 pub fn qtest(socket: &Path) -> [String; 4] {
     let listen = format!("unix:{},server=on,wait=off", socket.display());
     ["-qtest".into(), listen, "-qtest-log".into(), "none".into()]
@@ -54,7 +54,9 @@ impl Qtest {
     /// Connects to a QEMU that was started with [`qtest`].
     pub fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("QEMU listens for qtest");
-        stream.set_read_timeout(Some(SOON)).expect("a limit");
+        stream
+            .set_read_timeout(Some(SOON))
+            .expect("timeout is valid");
         Self(BufReader::new(stream))
     }
 
@@ -63,11 +65,13 @@ impl Qtest {
         self.number(&format!("readq {address:#x}"))
     }
 
-    /// One line to QEMU; gives its answer.
+    /// Sends one line to QEMU and returns the answer.
     fn say(&mut self, line: &str) -> String {
-        writeln!(self.0.get_mut(), "{line}").expect("QEMU reads");
+        writeln!(self.0.get_mut(), "{line}").expect("qtest connection is open");
         let mut answer = String::new();
-        self.0.read_line(&mut answer).expect("QEMU answers");
+        self.0
+            .read_line(&mut answer)
+            .expect("qtest connection is open");
         let answer = answer.strip_prefix("OK");
         answer
             .unwrap_or_else(|| panic!("qtest: {line}"))
@@ -83,7 +87,7 @@ impl Qtest {
 }
 
 impl Driver {
-    /// Takes the only such device of a QEMU whose firmware has run into use.
+    /// Initializes the only virtio-mem device of a QEMU whose firmware has run.
     pub fn start(socket: &Path) -> Self {
         let mut driver = Self {
             qtest: Qtest::connect(socket),
@@ -93,11 +97,11 @@ impl Driver {
             piece: 0,
         };
         let slot = (0..32).find(|slot| driver.config(*slot, 0) == IDENTITY);
-        let slot = slot.expect("a virtio-mem device");
+        let slot = slot.expect("a virtio-mem device exists");
         let memory = 0x20;
         let low = u64::from(driver.config(slot, memory) & !0xf);
         driver.base = low | u64::from(driver.config(slot, memory + 4)) << 32;
-        // Memory, and reads and writes of its own.
+        // Enable memory access and bus mastering.
         let command = driver.config(slot, 4) & 0xffff | 6;
         driver.qtest.say(&format!("outl 0xcfc {command:#x}"));
         driver.set_up();
@@ -106,11 +110,11 @@ impl Driver {
         driver
     }
 
-    /// A word of a PCI device's configuration. The next access to 0xcfc goes to the same.
+    /// Reads a word of PCI configuration space. The next access to 0xcfc uses the same address.
     fn config(&mut self, slot: u32, offset: u32) -> u32 {
         self.qtest
             .say(&format!("outl 0xcf8 {:#x}", 1 << 31 | slot << 11 | offset));
-        u32::try_from(self.qtest.number("inl 0xcfc")).expect("32 bits")
+        u32::try_from(self.qtest.number("inl 0xcfc")).expect("fits in u32")
     }
 
     fn read(&mut self, size: char, register: u64) -> u64 {
@@ -123,7 +127,7 @@ impl Driver {
         self.qtest.say(&format!("write{size} {at:#x} {value:#x}"));
     }
 
-    /// What a driver does before its first request.
+    /// Performs the device initialization sequence.
     fn set_up(&mut self) {
         const STATUS: u64 = 0x14;
         let mut status = 0;
@@ -140,7 +144,11 @@ impl Driver {
         }
         status |= 8;
         self.write('b', STATUS, status);
-        assert_eq!(self.read('b', STATUS), status, "the device refuses");
+        assert_eq!(
+            self.read('b', STATUS),
+            status,
+            "the device refused the features"
+        );
         self.write('w', 0x16, 0);
         for (register, address) in [
             (0x20, DESCRIPTORS),
@@ -157,7 +165,7 @@ impl Driver {
         self.write('b', STATUS, status | 4);
     }
 
-    /// Plugs a range of pieces.
+    /// Plugs a range of device blocks.
     pub fn plug(&mut self, pieces: Range<u16>) {
         let address = self.address + u64::from(pieces.start) * self.piece;
         for (offset, value) in [
@@ -168,7 +176,7 @@ impl Driver {
             self.qtest
                 .say(&format!("writeq {:#x} {value:#x}", REQUEST + offset));
         }
-        // The request, and then the answer.
+        // Descriptors of the request and of the response.
         for (at, address, len, flags) in [(0, REQUEST, 24_u64, 1_u64), (1, RESPONSE, 10, 2)] {
             let descriptor = DESCRIPTORS + at * 16;
             let rest = len | flags << 32 | 1_u64 << 48;
@@ -188,7 +196,10 @@ impl Driver {
         while self.qtest.number(&format!("readw {:#x}", DEVICE_RING + 2))
             != u64::from(self.requests)
         {
-            assert!(Instant::now() < end, "no answer to a request to plug");
+            assert!(
+                Instant::now() < end,
+                "timed out waiting for the plug response"
+            );
             thread::sleep(Duration::from_millis(2));
         }
         assert_eq!(
@@ -198,7 +209,7 @@ impl Driver {
         );
     }
 
-    /// Fills a piece with one byte.
+    /// Fills a device block with one byte.
     pub fn fill(&mut self, piece: u16, byte: u8) {
         let (at, len) = (self.address + u64::from(piece) * self.piece, self.piece);
         self.qtest

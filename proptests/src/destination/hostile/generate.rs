@@ -1,21 +1,21 @@
-//! What a hostile source and its caller do next.
+//! Chooses the next event of a hostile source and the next call of its caller.
 
 use retpath_codec::command::{Command, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, Subsection, ram::Record};
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{BlockName, Name};
 
-use super::{NAMES, PAGE, RAM, SIZES, Watch};
+use super::{Harness, NAMES, PAGE, RAM, SIZES};
 use crate::choices::Choices;
 use retpath_engine::Channel::{self, Main, Preempt};
 use retpath_engine::destination::{Error, Phase};
 
 pub(super) fn name(choices: &mut Choices<'_>) -> Name<'static> {
     let bytes = NAMES[choices.index(NAMES.len())];
-    Name::new(bytes).expect("a name")
+    Name::new(bytes).expect("valid name")
 }
 
-/// A place in a block: a page's, mostly.
+/// Returns an offset in a block, usually aligned to a page.
 fn offset(choices: &mut Choices<'_>) -> u64 {
     match choices.below(16) {
         0 => choices.any(),
@@ -37,8 +37,8 @@ fn channel(choices: &mut Choices<'_>) -> Channel {
     if choices.one_in(3) { Preempt } else { Main }
 }
 
-impl Watch {
-    /// Most of the way to the switch, so that not every test stops before it.
+impl Harness {
+    /// Performs most calls up to the switch, so that tests get past it.
     pub(super) fn start(&mut self, choices: &mut Choices<'_>) {
         let sizes = PageSizes {
             summary: if choices.one_in(3) { 17 * PAGE } else { PAGE },
@@ -60,8 +60,8 @@ impl Watch {
                 len: 16 * PAGE,
             }];
             let _ = self.command(Command::PostcopyRamDiscard {
-                block: Name::new(block).expect("a name"),
-                ranges: RangeBuf::new(ranges).expect("a range"),
+                block: Name::new(block).expect("valid name"),
+                ranges: RangeBuf::new(ranges).expect("valid range"),
             });
         }
         for command in [
@@ -77,8 +77,8 @@ impl Watch {
         let _ = self.event(Main, Event::PackageEnd);
     }
 
-    /// What a good source and a good caller do next.
-    fn mend(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
+    /// Does what a well-behaved source and caller do next.
+    fn well_behaved_call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         match self.core.phase() {
             Phase::Paused => {
                 self.forget(Main);
@@ -100,7 +100,7 @@ impl Watch {
                 self.place_all();
                 let all = choices.one_in(2);
                 while let Some((block, offset)) = self.core.pages().first_missing() {
-                    let number = u32::try_from(block).expect("few blocks");
+                    let number = u32::try_from(block).expect("fits in u32");
                     let page = Record::Zero {
                         block: BlockId::new(number),
                         offset,
@@ -113,7 +113,7 @@ impl Watch {
                         return Ok(());
                     }
                     if self.core.pages().first_missing() == Some((block, offset)) {
-                        // The rest of a host page.
+                        // Send the rest of a host page.
                         return self.rest_of_page(block, offset);
                     }
                 }
@@ -129,11 +129,11 @@ impl Watch {
         }
     }
 
-    /// The further target pages of a host page whose first one has been sent.
+    /// Sends the remaining target pages of a host page whose first one was sent.
     fn rest_of_page(&mut self, block: usize, first: u64) -> Result<(), Error> {
-        let number = u32::try_from(block).expect("few blocks");
+        let number = u32::try_from(block).expect("fits in u32");
         let target = self.core.blocks().target();
-        let page = self.core.blocks().block(block).expect("is known").page;
+        let page = self.core.blocks().block(block).expect("block exists").page;
         for part in 1..page / target {
             let page = Record::Zero {
                 block: BlockId::new(number),
@@ -149,7 +149,7 @@ impl Watch {
     pub(super) fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         let block = choices.index(3);
         match choices.below(40) {
-            33..40 => self.mend(choices),
+            33..40 => self.well_behaved_call(choices),
             32 if choices.one_in(4) => {
                 self.core.abort();
                 assert!(self.core.phase().is_over());
@@ -204,7 +204,7 @@ impl Watch {
                     0 => Event::Header,
                     1 => Event::Configuration { machine: b"pc" },
                     2 => {
-                        let bits = u32::try_from(choices.below(80)).expect("small");
+                        let bits = u32::try_from(choices.below(80)).expect("fits in u32");
                         Event::Subsection(Subsection::TargetPageBits(bits))
                     }
                     3 => Event::Footer { id: 1 },
@@ -234,7 +234,7 @@ impl Watch {
 }
 
 fn record<'a>(choices: &mut Choices<'_>, data: &'a [u8]) -> Event<'a> {
-    let block = BlockId::new(u32::try_from(choices.below(4)).expect("small"));
+    let block = BlockId::new(u32::try_from(choices.below(4)).expect("fits in u32"));
     let (offset, named) = (offset(choices), choices.one_in(2));
     Event::Record(match choices.below(24) {
         0 => Record::Eos,

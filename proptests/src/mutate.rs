@@ -1,8 +1,7 @@
-//! Frames in which exactly one thing is wrong.
+//! Generates frames with exactly one defect.
 //!
-//! A near miss knows by its making what a receiver must say of it: which rule
-//! is broken, in which field, at which offset. Nobody reads the frame to find
-//! out.
+//! A mutated frame records how it was made and therefore which error a receiver
+//! must report: the violated rule, the field and the offset.
 
 use proptest::prelude::{Strategy, any};
 use proptest::sample::Index;
@@ -12,48 +11,48 @@ use retpath_spec::oracle::{self, Value};
 
 use crate::rows::values;
 
-/// A frame in which one thing is wrong, and what that is.
+/// A frame with one defect, and the error it must cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Miss {
+pub struct MutatedFrame {
     /// The frame.
     pub frame: Vec<u8>,
-    /// Where it is wrong, in bytes from its start.
+    /// Offset of the defect, in bytes from the start of the frame.
     pub offset: usize,
-    /// Label of the message, if its number is right.
+    /// Label of the message, if its number is valid.
     pub message: Option<&'static str>,
-    /// The field that is wrong, if it is a field.
+    /// The field at fault, if the defect is in a field.
     pub field: Option<&'static str>,
-    /// Name of the rule that is broken.
+    /// Name of the violated rule.
     pub rule: &'static str,
 }
 
-/// Frames of a dialect in which one thing is wrong.
-pub fn misses(dialect: &'static Dialect) -> impl Strategy<Value = Miss> {
+/// Generates frames of a dialect with one defect.
+pub fn mutated_frames(dialect: &'static Dialect) -> impl Strategy<Value = MutatedFrame> {
     let rows = dialect.messages.iter();
     let frames = Union::new(rows.map(|row| values(row).prop_map(move |values| (row, values))));
     (frames, 0..DEFECTS, any::<u16>(), any::<Index>()).prop_filter_map(
-        "has no such defect",
+        "defect does not apply to this message",
         move |((row, values), defect, number, index)| {
-            let whole = Whole::new(dialect, row, &values);
-            whole.miss(defect, number, index)
+            let whole = ValidFrame::new(dialect, row, &values);
+            whole.mutate(defect, number, index)
         },
     )
 }
 
-/// How many kinds of defects [`Whole::miss`] knows.
+/// Number of defects that [`ValidFrame::mutate`] knows.
 const DEFECTS: u8 = 14;
 
-/// A frame that is right, and where its fields are.
-struct Whole<'a> {
+/// A valid frame and the positions of its fields.
+struct ValidFrame<'a> {
     dialect: &'static Dialect,
     row: &'static Message,
     values: &'a [Value],
     frame: Vec<u8>,
-    /// Where each field starts.
+    /// Start of each field.
     starts: Vec<usize>,
 }
 
-impl<'a> Whole<'a> {
+impl<'a> ValidFrame<'a> {
     fn new(dialect: &'static Dialect, row: &'static Message, values: &'a [Value]) -> Self {
         let mut at = oracle::header_size(dialect);
         let mut starts = Vec::new();
@@ -78,9 +77,9 @@ impl<'a> Whole<'a> {
         }
     }
 
-    /// The frame with a defect, if it can have it. Numbers from 1 up to what
-    /// makes sense come from `number`, places from `index`.
-    fn miss(&self, defect: u8, number: u16, index: Index) -> Option<Miss> {
+    /// Applies a defect, if the frame can have it. `number` determines the size of
+    /// the change, and `index` its position.
+    fn mutate(&self, defect: u8, number: u16, index: Index) -> Option<MutatedFrame> {
         match defect {
             0 => self.lead(number),
             1 => Some(self.number(number)),
@@ -102,13 +101,13 @@ impl<'a> Whole<'a> {
         }
     }
 
-    /// Another byte than the one with which every frame opens.
-    fn lead(&self, number: u16) -> Option<Miss> {
+    /// Changes the byte that begins every frame.
+    fn lead(&self, number: u16) -> Option<MutatedFrame> {
         let (&first, _) = self.dialect.lead.split_first()?;
         let [_, more] = number.to_be_bytes();
         let mut frame = self.frame.clone();
         frame[0] = first.wrapping_add(more.max(1));
-        Some(Miss {
+        Some(MutatedFrame {
             frame,
             offset: 0,
             message: None,
@@ -117,19 +116,24 @@ impl<'a> Whole<'a> {
         })
     }
 
-    /// A number that is no message's.
-    fn number(&self, number: u16) -> Miss {
+    /// Replaces the message number with an unknown one.
+    fn number(&self, number: u16) -> MutatedFrame {
         let at = self.dialect.lead.len();
-        let last = self.dialect.messages.last().expect("a message").number;
+        let last = self
+            .dialect
+            .messages
+            .last()
+            .expect("dialect has messages")
+            .number;
         let free = u16::MAX - last;
-        // The reserved number as often as any other.
+        // Choose the reserved number as often as the other cases.
         let (number, rule) = match number % 4 {
             0 => (self.dialect.reserved.number, "reserved"),
             _ => (last + 1 + number % free, "unknown"),
         };
         let mut frame = self.frame.clone();
         frame[at..at + 2].copy_from_slice(&number.to_be_bytes());
-        Miss {
+        MutatedFrame {
             frame,
             offset: at,
             message: None,
@@ -138,8 +142,8 @@ impl<'a> Whole<'a> {
         }
     }
 
-    /// A length field that the message cannot have, whatever follows.
-    fn length(&self, number: u16) -> Option<Miss> {
+    /// Sets a length that is invalid for the message, whatever follows.
+    fn length(&self, number: u16) -> Option<MutatedFrame> {
         let len = usize::from(number);
         let (min, max) = oracle::payload_bounds(self.dialect, self.row);
         let rule = match len {
@@ -153,9 +157,8 @@ impl<'a> Whole<'a> {
         Some(self.at(frame, at, None, rule))
     }
 
-    /// The frame has more payload, and its length says so; by so much that no
-    /// message of its kind has as much.
-    fn longer(&self, number: u16) -> Option<Miss> {
+    /// Extends payload and length beyond the maximum of the message.
+    fn longer(&self, number: u16) -> Option<MutatedFrame> {
         let (_, max) = oracle::payload_bounds(self.dialect, self.row);
         let more = max - self.payload() + 1 + usize::from(number % 3);
         let rule = match self.payload() + more {
@@ -166,17 +169,17 @@ impl<'a> Whole<'a> {
         Some(self.at(frame, self.dialect.lead.len() + 2, None, rule))
     }
 
-    /// The last field ends too early, and the length says so.
-    fn shorter(&self, number: u16) -> Option<Miss> {
+    /// Truncates the last field and adjusts the length.
+    fn shorter(&self, number: u16) -> Option<MutatedFrame> {
         let (min, _) = oracle::payload_bounds(self.dialect, self.row);
         let (field, at) = (self.row.fields.last()?, *self.starts.last()?);
         let (size, at) = match self.values.last()? {
-            // The last range.
+            // Truncate the last range.
             Value::Ranges(ranges) => (RANGE_SIZE, at + (ranges.len() - 1) * RANGE_SIZE),
             Value::NoName | Value::PageSizes(None) => return None,
             _ => (self.frame.len() - at, at),
         };
-        // Sizes that are not there at all, and ranges, are no shorter fields.
+        // Missing page sizes or ranges are valid, so these need a partial element.
         let whole = matches!(field.kind, Kind::PageSizes | Kind::Ranges);
         let most = if whole { size - 1 } else { size };
         let len = self.payload() - 1 - usize::from(number) % most;
@@ -187,8 +190,8 @@ impl<'a> Whole<'a> {
         Some(self.at(frame, at, Some(field.name), "short"))
     }
 
-    /// Bytes behind the last field, of which the length knows.
-    fn leftover(&self, number: u16) -> Option<Miss> {
+    /// Appends bytes after the last field and adjusts the length.
+    fn leftover(&self, number: u16) -> Option<MutatedFrame> {
         let (_, max) = oracle::payload_bounds(self.dialect, self.row);
         let len = self.payload() + 1 + usize::from(number) % 20;
         let open = matches!(
@@ -202,8 +205,8 @@ impl<'a> Whole<'a> {
         Some(self.at(frame, self.frame.len(), None, "leftover"))
     }
 
-    /// Another value than the only one that a field may have.
-    fn other_value(&self, number: u16) -> Option<Miss> {
+    /// Changes a field that has a fixed value.
+    fn other_value(&self, number: u16) -> Option<MutatedFrame> {
         let fields = self.row.fields.iter().zip(&self.starts);
         let fixed = fields.filter(|(field, _)| matches!(field.rule, Rule::Equals(_)));
         let fixed: Vec<_> = fixed.collect();
@@ -215,15 +218,15 @@ impl<'a> Whole<'a> {
         Some(self.in_field(field, *at, "value", last, &[value]))
     }
 
-    /// A length of 0.
-    fn empty_span(&self) -> Option<Miss> {
+    /// Sets the length of a span to 0.
+    fn empty_span(&self) -> Option<MutatedFrame> {
         let (len, at) = self.span()?;
         let zeros = vec![0; len.kind.min_size()];
         Some(self.in_field(len, at, "zero", at, &zeros))
     }
 
-    /// A start that is too far up for the length.
-    fn wrapping_span(&self, number: u16) -> Option<Miss> {
+    /// Sets a start that overflows when the length is added.
+    fn wrapping_span(&self, number: u16) -> Option<MutatedFrame> {
         let (len, at) = self.span()?;
         let bytes = &self.frame[at..at + len.kind.min_size()];
         let size = bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
@@ -236,15 +239,15 @@ impl<'a> Whole<'a> {
         Some(self.in_field(len, at, "overflow", at - 8, &start.to_be_bytes()))
     }
 
-    /// The length field of a span, and where it is.
+    /// Returns the length field of a span and its position.
     fn span(&self) -> Option<(&'static Field, usize)> {
         let mut fields = self.row.fields.iter().zip(&self.starts);
         let (field, at) = fields.find(|(field, _)| field.rule == Rule::Span)?;
         Some((field, *at))
     }
 
-    /// What `make` does with a name's place and length.
-    fn name(&self, make: impl FnOnce(&Self, usize, usize) -> Miss) -> Option<Miss> {
+    /// Applies `make` to the position and length of the name.
+    fn name(&self, make: impl FnOnce(&Self, usize, usize) -> MutatedFrame) -> Option<MutatedFrame> {
         let mut values = self.values.iter().zip(&self.starts);
         values
             .find_map(|(value, at)| match value {
@@ -254,8 +257,8 @@ impl<'a> Whole<'a> {
             .map(|(at, len)| make(self, at, len))
     }
 
-    /// A name that is longer than what is left of the payload.
-    fn longer_name(&self, number: u16) -> Option<Miss> {
+    /// Makes the name longer than the rest of the payload.
+    fn longer_name(&self, number: u16) -> Option<MutatedFrame> {
         let (at, left) = self.name_and_rest()?;
         let more = u8::try_from(left).ok()?.checked_add(1)?;
         let [_, by] = number.to_be_bytes();
@@ -263,9 +266,8 @@ impl<'a> Whole<'a> {
         Some(self.with(at, "short", at, &[len]))
     }
 
-    /// A name that is shorter than what is left of the payload, as its last
-    /// field.
-    fn shorter_name(&self, number: u16) -> Option<Miss> {
+    /// Makes a name that is the last field shorter than the rest of the payload.
+    fn shorter_name(&self, number: u16) -> Option<MutatedFrame> {
         let (at, left) = self.name_and_rest()?;
         let last = self.starts.last() == Some(&at);
         if !last || left < 2 {
@@ -277,15 +279,15 @@ impl<'a> Whole<'a> {
         Some(self.at(frame, at + 1 + len, None, "leftover"))
     }
 
-    /// Where a name is, and how many bytes follow its length.
+    /// Returns the position of the name and the number of bytes after its length.
     fn name_and_rest(&self) -> Option<(usize, usize)> {
         let mut values = self.values.iter().zip(&self.starts);
         let (_, at) = values.find(|(value, _)| matches!(value, Value::Name(_)))?;
         Some((*at, self.frame.len() - at - 1))
     }
 
-    /// A range that is none.
-    fn range(&self, number: u16, index: Index) -> Option<Miss> {
+    /// Makes a range invalid.
+    fn range(&self, number: u16, index: Index) -> Option<MutatedFrame> {
         let mut values = self.row.fields.iter().zip(self.values).zip(&self.starts);
         let (field, ranges, start) = values.find_map(|((field, value), at)| match value {
             Value::Ranges(ranges) => Some((field, ranges, *at)),
@@ -302,12 +304,12 @@ impl<'a> Whole<'a> {
         })
     }
 
-    /// Bytes of payload.
+    /// Returns the payload length.
     fn payload(&self) -> usize {
         self.frame.len() - oracle::header_size(self.dialect)
     }
 
-    /// The frame with a payload of `len` bytes, and a length that says so.
+    /// Returns the frame with a payload of `len` bytes and a matching length.
     fn resized(&self, len: usize) -> Option<Vec<u8>> {
         let mut frame = self.frame.clone();
         frame.resize(oracle::header_size(self.dialect) + len, 0xa5);
@@ -316,11 +318,11 @@ impl<'a> Whole<'a> {
         Some(frame)
     }
 
-    /// Other bytes in the name.
-    fn with(&self, at: usize, rule: &'static str, place: usize, bytes: &[u8]) -> Miss {
+    /// Replaces bytes of the name.
+    fn with(&self, at: usize, rule: &'static str, place: usize, bytes: &[u8]) -> MutatedFrame {
         let mut fields = self.row.fields.iter().zip(&self.starts);
         let found = fields.find(|(_, start)| **start == at);
-        let (field, _) = found.expect("a field starts there");
+        let (field, _) = found.expect("a field starts at this position");
         self.in_field(field, at, rule, place, bytes)
     }
 
@@ -331,7 +333,7 @@ impl<'a> Whole<'a> {
         rule: &'static str,
         place: usize,
         bytes: &[u8],
-    ) -> Miss {
+    ) -> MutatedFrame {
         let mut frame = self.frame.clone();
         frame[place..place + bytes.len()].copy_from_slice(bytes);
         self.at(frame, offset, Some(field.name), rule)
@@ -343,8 +345,8 @@ impl<'a> Whole<'a> {
         offset: usize,
         field: Option<&'static str>,
         rule: &'static str,
-    ) -> Miss {
-        Miss {
+    ) -> MutatedFrame {
+        MutatedFrame {
             frame,
             offset,
             message: Some(self.row.label),

@@ -1,4 +1,4 @@
-//! The core and the model, driven alike and compared after every call.
+//! Drives the core and the model in lockstep and compares them after every call.
 
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
 use retpath_codec::forward::{BlockId, Event, ram::Record};
@@ -7,7 +7,7 @@ use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
 use retpath_engine::Channel::{self, Main};
 use retpath_engine::destination::{Blame, Config, Content, Destination, Error, Phase, Placement};
 
-use super::model::{BLOCKS, Did, Model, Op, PAGE, PARTS, Said, Setup};
+use super::model::{BLOCKS, Effect, Model, Op, PAGE, PARTS, Reply, Setup};
 
 const NAMES: [&str; 2] = ["small", "big"];
 
@@ -16,26 +16,29 @@ fn name(block: usize) -> Name<'static> {
     Name::new(text.as_bytes()).unwrap()
 }
 
-/// What each target page is filled with.
+/// Returns the fill byte of each target page.
 fn fills(data: &[u8]) -> Vec<u8> {
     let pages = data.chunks(usize::try_from(PAGE).unwrap());
     let fill = |page: &[u8]| {
-        assert!(page[1..] == page[..page.len() - 1], "another page");
+        assert!(
+            page[1..] == page[..page.len() - 1],
+            "page is not filled with one byte"
+        );
         page[0]
     };
     pages.map(fill).collect()
 }
 
-/// The core and the model, driven alike.
-pub(super) struct Twins {
+/// The core and the model, driven with the same calls.
+pub(super) struct Lockstep {
     pub(super) core: Destination,
     pub(super) model: Model,
     now: u64,
-    /// The block that REQ_PAGES goes on with.
+    /// The block of the last named request, which REQ_PAGES refers to.
     last: Option<usize>,
 }
 
-impl Twins {
+impl Lockstep {
     pub(super) fn new(setup: Setup) -> Self {
         let big = (NameBuf::new("big").unwrap(), PARTS * PAGE);
         let core = Destination::new(Config {
@@ -54,16 +57,16 @@ impl Twins {
         }
     }
 
-    fn command(&mut self, command: &Command<Name<'_>, RangeBuf>) -> Result<Did, Error> {
+    fn command(&mut self, command: &Command<Name<'_>, RangeBuf>) -> Result<Effect, Error> {
         let mut bytes = Vec::new();
         command.encode(&mut bytes).unwrap();
         match decode::<Commands>(&bytes).unwrap() {
             Decoded::Message { message, .. } => self.event(Main, Event::Command(message)),
-            Decoded::Need(_) => unreachable!("a whole command"),
+            Decoded::Need(_) => unreachable!("the command is complete"),
         }
     }
 
-    fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Did, Error> {
+    fn event(&mut self, channel: Channel, event: Event<'_>) -> Result<Effect, Error> {
         let zeros = |len: u64| vec![0; usize::try_from(len / PAGE).unwrap()];
         let placement = self.core.event(channel, event, self.now)?;
         let Some(Placement {
@@ -73,7 +76,7 @@ impl Twins {
             atomic,
         }) = placement
         else {
-            return Ok(Did::Nothing);
+            return Ok(Effect::Nothing);
         };
         let fills = match content {
             Content::Data(data) => fills(data),
@@ -83,16 +86,16 @@ impl Twins {
             let zero = matches!(content, Content::Zero(_));
             assert!(
                 zero || fills.iter().any(|byte| *byte != 0),
-                "zeros are not copied"
+                "zero pages must not be copied"
             );
-            return Ok(Did::Place(block, offset / PAGE, fills));
+            return Ok(Effect::Place(block, offset / PAGE, fills));
         }
-        Ok(Did::Write(block, offset / PAGE, fills))
+        Ok(Effect::Write(block, offset / PAGE, fills))
     }
 
-    fn act(&mut self, op: Op) -> Result<Did, Error> {
+    fn act(&mut self, op: Op) -> Result<Effect, Error> {
         self.now += 1000;
-        let done = Did::Nothing;
+        let done = Effect::Nothing;
         match op {
             Op::OpenReturnPath => self.command(&Command::OpenReturnPath),
             Op::Ping(value) => self.command(&Command::Ping { value }),
@@ -157,7 +160,7 @@ impl Twins {
                 .map(|()| done),
             Op::Fault(block, at) => {
                 let offset = at * PAGE + self.now % PAGE;
-                self.core.fault(block, offset, self.now).map(Did::Fault)
+                self.core.fault(block, offset, self.now).map(Effect::Fault)
             }
             Op::Saved => self.core.device_state_saved().map(|()| done),
             Op::LinkLost(channel) => self.core.link_lost(channel).map(|()| done),
@@ -171,58 +174,58 @@ impl Twins {
         }
     }
 
-    /// What the core says, in the model's words.
-    fn said(&mut self) -> Vec<Said> {
+    /// Returns the core's messages in the model's form.
+    fn replies(&mut self) -> Vec<Reply> {
         let mut bytes = Vec::new();
         while !self.core.outbox().is_empty() {
             bytes.append(self.core.outbox());
         }
         let mut stream = Stream::<Qemu>::new(u64::MAX);
         let mut input = bytes.as_slice();
-        let mut said = Vec::new();
+        let mut replies = Vec::new();
         let find = |block: Name<'_>| (0..2).find(|at| name(*at) == block).unwrap();
         while let Some(item) = stream.next(&mut input).unwrap() {
-            said.push(match item {
+            replies.push(match item {
                 Item::Bitmap { bitmap, .. } => {
                     let pages = (0..bitmap.bits()).map(|at| bitmap.is_received(at));
-                    let Some(Said::Bitmap(_, received)) = said.last_mut() else {
-                        panic!("a bitmap of nothing");
+                    let Some(Reply::Bitmap(_, received)) = replies.last_mut() else {
+                        panic!("bitmap without an announcement");
                     };
                     received.extend(pages);
                     continue;
                 }
                 Item::Message { message, .. } => match message {
-                    Message::Shut { value } => Said::Shut(value),
-                    Message::Pong { value } => Said::Pong(value),
+                    Message::Shut { value } => Reply::Shut(value),
+                    Message::Pong { value } => Reply::Pong(value),
                     Message::ReqPagesId { start, len, block } => {
                         let block = find(block);
                         self.last = Some(block);
                         request(block, start, len, true)
                     }
                     Message::ReqPages { start, len } => {
-                        let block = self.last.expect("a block has been named");
+                        let block = self.last.expect("an earlier request named the block");
                         request(block, start, len, false)
                     }
-                    Message::RecvBitmap { block } => Said::Bitmap(find(block), Vec::new()),
-                    Message::ResumeAck => Said::ResumeAck,
-                    Message::SwitchoverAck => Said::SwitchoverAck,
+                    Message::RecvBitmap { block } => Reply::Bitmap(find(block), Vec::new()),
+                    Message::ResumeAck => Reply::ResumeAck,
+                    Message::SwitchoverAck => Reply::SwitchoverAck,
                     #[allow(unreachable_patterns, reason = "until the table has more messages")]
                     other => panic!("the model's destination does not send {other:?}"),
                 },
             });
         }
         stream.finish().unwrap();
-        // Bitmaps are whole words.
-        for said in &mut said {
-            if let Said::Bitmap(block, received) = said {
+        // Bitmaps are padded to whole words.
+        for reply in &mut replies {
+            if let Reply::Bitmap(block, received) = reply {
                 let pages = usize::try_from(BLOCKS[*block].0).unwrap();
                 assert!(received.drain(pages..).all(|bit| !bit));
             }
         }
-        said
+        replies
     }
 
-    /// Does it on both, and compares everything that can be seen.
+    /// Applies a call to both, and compares all observable state.
     pub(super) fn step(&mut self, op: Op) -> Result<(), Blame> {
         let want = self.model.apply(op);
         let got = self.act(op);
@@ -232,7 +235,7 @@ impl Twins {
         if self.model.phase == Phase::Paused || op == Op::LinkRestored && want.is_ok() {
             self.last = None;
         }
-        assert_eq!(self.said(), std::mem::take(&mut self.model.said));
+        assert_eq!(self.replies(), std::mem::take(&mut self.model.replies));
         let actions: Vec<_> = std::iter::from_fn(|| self.core.poll()).collect();
         assert_eq!(actions, std::mem::take(&mut self.model.actions));
         let pages = self.core.pages();
@@ -253,8 +256,8 @@ impl Twins {
     }
 }
 
-fn request(block: usize, start: u64, len: u32, named: bool) -> Said {
+fn request(block: usize, start: u64, len: u32, named: bool) -> Reply {
     assert_eq!(u64::from(len), BLOCKS[block].1 * PAGE);
     let at = start / PAGE;
-    Said::Request { block, at, named }
+    Reply::Request { block, at, named }
 }

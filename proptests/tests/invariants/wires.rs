@@ -1,4 +1,4 @@
-//! What is said on the wires of one link, item by item.
+//! Decodes the three wires of one link into items.
 
 use retpath_codec::command::{Command, RangeList};
 use retpath_codec::forward::{Decoded, Decoder, Event, ram::Record};
@@ -7,12 +7,12 @@ use retpath_codec::{BlockName, Message, NameBuf, Qemu};
 use retpath_engine::blocks::Blocks;
 use retpath_proptests::link::Wire;
 
-/// A target page: its block, and its offset in bytes.
+/// A target page: block and byte offset.
 pub(crate) type Page = (usize, u64);
 
-/// Something that a wire says.
+/// An item on a wire.
 #[derive(Clone, Debug)]
-pub(crate) enum Said {
+pub(crate) enum WireItem {
     /// A page, on the main channel or on the preempt channel.
     Page(Wire, Page),
     /// A range of a block is discarded.
@@ -21,8 +21,8 @@ pub(crate) enum Said {
     Command(&'static str),
     /// PING.
     Ping(u32),
-    /// RECV_BITMAP of a block, the command.
-    Ask(usize),
+    /// RECV_BITMAP of a block, as a command on the main channel.
+    RequestBitmap(usize),
     /// EOF.
     Eof,
     /// A message of the return path.
@@ -31,19 +31,19 @@ pub(crate) enum Said {
     Bitmap(Vec<u8>),
 }
 
-/// The three wires of one link, read at one of their ends.
+/// Decoders of the three wires, observed at one end of the link.
 #[derive(Debug)]
 pub(crate) struct Wires {
     blocks: Blocks,
     main: Decoder,
     preempt: Option<Decoder>,
     back: Stream<Qemu>,
-    /// What is no whole item yet, of the two channels.
+    /// Undecoded bytes of an incomplete item, by channel.
     left: [Vec<u8>; 2],
 }
 
 impl Wires {
-    /// The wires of a migration's first link.
+    /// Starts decoding the first link of a migration.
     pub(crate) fn new(blocks: &Blocks, main: Decoder) -> Self {
         Self {
             blocks: blocks.clone(),
@@ -54,13 +54,13 @@ impl Wires {
         }
     }
 
-    /// The next link.
+    /// Starts decoding the next link.
     pub(crate) fn next_link(&mut self) {
         *self = Self::new(&self.blocks, self.main.resume());
     }
 
-    /// What the bytes say, with what was left before them.
-    pub(crate) fn read(&mut self, wire: Wire, bytes: &[u8]) -> Vec<Said> {
+    /// Decodes bytes of a wire, including any left over before them.
+    pub(crate) fn read(&mut self, wire: Wire, bytes: &[u8]) -> Vec<WireItem> {
         match wire {
             Wire::Main => {
                 let left = &mut self.left[0];
@@ -78,45 +78,52 @@ impl Wires {
         }
     }
 
-    fn back(&mut self, mut bytes: &[u8]) -> Vec<Said> {
+    fn back(&mut self, mut bytes: &[u8]) -> Vec<WireItem> {
         let mut all = Vec::new();
-        while let Some(item) = self.back.next_owned(&mut bytes).expect("a return path") {
+        while let Some(item) = self.back.next_owned(&mut bytes).expect("valid return path") {
             all.push(match item {
-                ItemBuf::Message { message, .. } => Said::Message(message),
-                ItemBuf::Bitmap { bytes, .. } => Said::Bitmap(bytes),
+                ItemBuf::Message { message, .. } => WireItem::Message(message),
+                ItemBuf::Bitmap { bytes, .. } => WireItem::Bitmap(bytes),
             });
         }
         all
     }
 }
 
-fn forward(blocks: &Blocks, decoder: &mut Decoder, left: &mut Vec<u8>, wire: Wire) -> Vec<Said> {
+fn forward(
+    blocks: &Blocks,
+    decoder: &mut Decoder,
+    left: &mut Vec<u8>,
+    wire: Wire,
+) -> Vec<WireItem> {
     let mut all = Vec::new();
     let mut done = 0;
-    while let Decoded::Event { event, size } = decoder.next(&left[done..]).expect("a stream") {
+    while let Decoded::Event { event, size } = decoder.next(&left[done..]).expect("valid stream") {
         done += size;
-        say(blocks, wire, &event, &mut all);
+        push_items(blocks, wire, &event, &mut all);
     }
     left.drain(..done);
     all
 }
 
-fn say(blocks: &Blocks, wire: Wire, event: &Event<'_>, all: &mut Vec<Said>) {
+fn push_items(blocks: &Blocks, wire: Wire, event: &Event<'_>, all: &mut Vec<WireItem>) {
     match event {
         Event::Record(Record::Zero { block, offset, .. } | Record::Page { block, offset, .. }) => {
-            all.push(Said::Page(wire, (block.index(), *offset)));
+            all.push(WireItem::Page(wire, (block.index(), *offset)));
         }
         Event::Command(Command::PostcopyRamDiscard { block, ranges }) => {
-            let id = blocks.find(*block).expect("a block");
+            let id = blocks.find(*block).expect("block exists");
             let ranges = ranges.iter();
-            all.extend(ranges.map(|range| Said::Discard(id, range.start, range.len)));
+            all.extend(ranges.map(|range| WireItem::Discard(id, range.start, range.len)));
         }
-        Event::Command(Command::Ping { value }) => all.push(Said::Ping(*value)),
+        Event::Command(Command::Ping { value }) => all.push(WireItem::Ping(*value)),
         Event::Command(Command::RecvBitmap { block }) => {
-            all.push(Said::Ask(blocks.find(block.name()).expect("a block")));
+            all.push(WireItem::RequestBitmap(
+                blocks.find(block.name()).expect("block exists"),
+            ));
         }
-        Event::Command(command) => all.push(Said::Command(command.label())),
-        Event::Eof => all.push(Said::Eof),
+        Event::Command(command) => all.push(WireItem::Command(command.label())),
+        Event::Eof => all.push(WireItem::Eof),
         _ => {}
     }
 }

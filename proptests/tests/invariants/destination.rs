@@ -1,4 +1,4 @@
-//! What a destination may say, given what it has heard.
+//! Checks what a destination sends against what it has received.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
@@ -7,32 +7,32 @@ use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::{BlockName, Message};
 use retpath_engine::blocks::Blocks;
 
-use crate::wires::{Page, Said};
+use crate::wires::{Page, WireItem};
 
-/// The PING that is answered when the device state is safe.
+/// The PING answered once the device state is saved.
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
-/// What a destination has heard, as sets.
+/// What a destination has received, as sets.
 #[derive(Debug)]
 pub(crate) struct Destination {
     blocks: Blocks,
-    /// Pages that it has; after LISTEN whole host pages only.
+    /// Received pages; after LISTEN, whole host pages only.
     there: BTreeSet<Page>,
-    /// Pages of host pages that are not whole yet.
+    /// Received pages of incomplete host pages.
     parts: BTreeSet<Page>,
     listens: bool,
     resumed: bool,
     link: Link,
 }
 
-/// What belongs to one link.
+/// State of one link.
 #[derive(Debug, Default)]
 struct Link {
-    said: usize,
+    sent: usize,
     pings: Vec<u32>,
-    /// Blocks whose bitmaps are asked for.
+    /// Blocks whose bitmaps were requested.
     asked: VecDeque<usize>,
-    /// The block whose bitmap must come now.
+    /// The block whose bitmap must follow now.
     coming: Option<usize>,
     resume: bool,
     acked: bool,
@@ -54,39 +54,39 @@ impl Destination {
         }
     }
 
-    /// The link has broken: what is not whole is thrown away.
-    pub(crate) fn breaks(&mut self) {
+    /// Handles a lost link: drops incomplete host pages.
+    pub(crate) fn link_lost(&mut self) {
         self.parts.clear();
         let mut pings = mem::take(&mut self.link).pings;
-        // It asks for the device state, not for the link.
+        // This PING concerns the device state, which outlives the link.
         pings.retain(|ping| *ping == PING_PACKAGE_LOADED);
         self.link.pings = pings;
         self.resumed = true;
     }
 
-    /// It hears something.
-    pub(crate) fn hears(&mut self, said: &Said) {
-        match said {
-            Said::Page(_, page) if self.listens => self.place(*page),
-            Said::Page(_, page) => drop(self.there.insert(*page)),
-            Said::Discard(block, start, len) => {
+    /// Records an item the destination receives.
+    pub(crate) fn receives(&mut self, item: &WireItem) {
+        match item {
+            WireItem::Page(_, page) if self.listens => self.place(*page),
+            WireItem::Page(_, page) => drop(self.there.insert(*page)),
+            WireItem::Discard(block, start, len) => {
                 let gone = start..&(start + len);
                 self.there
                     .retain(|(id, at)| id != block || !gone.contains(&at));
             }
-            Said::Command("POSTCOPY_LISTEN") => self.listens = true,
-            Said::Command("POSTCOPY_RESUME") => self.link.resume = true,
-            Said::Ping(value) => self.link.pings.push(*value),
-            Said::Ask(block) => self.link.asked.push_back(*block),
-            Said::Eof => self.link.eof = true,
-            Said::Command(_) | Said::Message(_) | Said::Bitmap(_) => {}
+            WireItem::Command("POSTCOPY_LISTEN") => self.listens = true,
+            WireItem::Command("POSTCOPY_RESUME") => self.link.resume = true,
+            WireItem::Ping(value) => self.link.pings.push(*value),
+            WireItem::RequestBitmap(block) => self.link.asked.push_back(*block),
+            WireItem::Eof => self.link.eof = true,
+            WireItem::Command(_) | WireItem::Message(_) | WireItem::Bitmap(_) => {}
         }
     }
 
-    /// A page after LISTEN: never one that is there.
+    /// Records a page received after LISTEN, which must be missing.
     fn place(&mut self, page: Page) {
-        assert!(!self.there.contains(&page), "{page:?} was there");
-        assert!(self.parts.insert(page), "{page:?} twice");
+        assert!(!self.there.contains(&page), "{page:?} was already received");
+        assert!(self.parts.insert(page), "{page:?} was sent twice");
         let whole: Vec<Page> = self.host(page);
         if whole.iter().all(|page| self.parts.contains(page)) {
             for page in whole {
@@ -96,27 +96,27 @@ impl Destination {
         }
     }
 
-    /// The target pages of a page's host page.
+    /// Returns the target pages of the host page that contains `page`.
     fn host(&self, (block, at): Page) -> Vec<Page> {
-        let size = self.blocks.block(block).expect("a block").page;
+        let size = self.blocks.block(block).expect("block exists").page;
         let first = at / size * size;
-        let step = usize::try_from(self.blocks.target()).expect("small");
+        let step = usize::try_from(self.blocks.target()).expect("fits in usize");
         let parts = (first..first + size).step_by(step);
         parts.map(|at| (block, at)).collect()
     }
 
-    /// It says something.
-    pub(crate) fn says(&mut self, said: &Said) {
-        assert!(!self.link.shut, "{said:?} after SHUT");
-        match said {
-            Said::Bitmap(bytes) => self.bitmap(bytes),
-            Said::Message(message) => {
+    /// Checks an item the destination sends.
+    pub(crate) fn sends(&mut self, item: &WireItem) {
+        assert!(!self.link.shut, "{item:?} after SHUT");
+        match item {
+            WireItem::Bitmap(bytes) => self.bitmap(bytes),
+            WireItem::Message(message) => {
                 assert_eq!(self.link.coming, None, "{message:?} before a bitmap");
                 self.message(message);
             }
             other => panic!("{other:?} on the return path"),
         }
-        self.link.said += 1;
+        self.link.sent += 1;
     }
 
     fn message<N: BlockName>(&mut self, message: &Message<N>) {
@@ -124,33 +124,40 @@ impl Destination {
         match message {
             Message::Pong { value } => {
                 let ping = link.pings.iter().position(|ping| ping == value);
-                link.pings.swap_remove(ping.expect("each PING once"));
+                link.pings
+                    .swap_remove(ping.expect("PONG answers a PING, once"));
             }
             Message::ReqPagesId { start, len, block } => {
-                let id = self.blocks.find(block.name()).expect("a block");
-                assert_ne!(link.named, Some(id), "was named last");
+                let id = self.blocks.find(block.name()).expect("block exists");
+                assert_ne!(link.named, Some(id), "block name is repeated");
                 link.named = Some(id);
                 self.want(id, *start, (*len).into());
             }
             Message::ReqPages { start, len } => {
-                let id = link.named.expect("named on this link");
+                let id = link
+                    .named
+                    .expect("an earlier request on this link named the block");
                 self.want(id, *start, (*len).into());
             }
             Message::RecvBitmap { block } => {
                 let id = self.blocks.find(block.name());
-                assert_eq!(link.asked.pop_front(), id, "in the order of the questions");
+                assert_eq!(
+                    link.asked.pop_front(),
+                    id,
+                    "bitmaps follow the order of requests"
+                );
                 link.coming = id;
             }
             Message::ResumeAck => {
                 assert!(link.resume && !link.acked && link.asked.is_empty());
                 link.acked = true;
             }
-            Message::SwitchoverAck => assert!(link.said == 0 && !self.resumed),
+            Message::SwitchoverAck => assert!(link.sent == 0 && !self.resumed),
             Message::Shut { value } => {
                 assert_eq!(*value, 0);
                 assert!(link.eof && self.parts.is_empty());
                 let all: u64 = self.blocks.iter().map(|block| block.len).sum();
-                let there = u64::try_from(self.there.len()).expect("small");
+                let there = u64::try_from(self.there.len()).expect("fits in u64");
                 assert_eq!(there * self.blocks.target(), all);
                 link.shut = true;
             }
@@ -159,20 +166,29 @@ impl Destination {
         }
     }
 
-    /// A request is for one host page that is not there, once for each link.
+    /// Checks that a request is for one missing host page, once per link.
     fn want(&mut self, id: usize, start: u64, len: u64) {
-        assert!(self.listens, "before it can place anything");
-        assert!(self.link.acked || !self.resumed, "before RESUME_ACK");
-        let block = self.blocks.block(id).expect("a block");
+        assert!(self.listens, "requested before LISTEN");
+        assert!(
+            self.link.acked || !self.resumed,
+            "requested before RESUME_ACK"
+        );
+        let block = self.blocks.block(id).expect("block exists");
         assert_eq!((len, start % len), (block.page, 0));
         assert!(start + len <= block.len);
-        assert!(!self.there.contains(&(id, start)), "is there");
-        assert!(self.link.wanted.insert((id, start)), "was asked for");
+        assert!(
+            !self.there.contains(&(id, start)),
+            "requested page was received"
+        );
+        assert!(
+            self.link.wanted.insert((id, start)),
+            "page is requested twice"
+        );
     }
 
-    /// A bitmap says what is there, and nothing else.
+    /// Checks that a bitmap marks exactly the received pages.
     fn bitmap(&mut self, bytes: &[u8]) {
-        let id = self.link.coming.take().expect("behind its RECV_BITMAP");
+        let id = self.link.coming.take().expect("bitmap follows RECV_BITMAP");
         let pages = self.blocks.target_pages(id);
         let bitmap = Bitmap::new(bytes);
         assert_eq!(u64::try_from(bytes.len()), Ok(bitmap::size(pages)));

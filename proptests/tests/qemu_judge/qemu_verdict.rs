@@ -1,11 +1,11 @@
-//! QEMU's verdict, from the traces of its return-path functions.
+//! QEMU's verdict, read from the trace events of its return-path functions.
 //!
-//! Its thread says when it begins to read a message. Whatever it says after
-//! that, and before it begins to read the next one, is about a message that it
-//! took; the last one it took only if that was SHUT. So the verdict needs none
-//! of the words in which a release refuses something.
+//! The thread traces `loop_top` before it reads a message. Events between two
+//! `loop_top`s belong to an accepted message; events after the last one belong to
+//! an accepted message only if that is SHUT. The verdict therefore does not depend
+//! on the error texts of a release.
 
-use crate::verdict::{End, Fault, Said, Verdict};
+use crate::verdict::{Accepted, End, Fault, Verdict};
 
 const TOP: &[u8] = b"source_return_path_thread_loop_top";
 const SHUT: &[u8] = b"source_return_path_thread_shut ";
@@ -18,7 +18,7 @@ const REQUEST: &[u8] = b"migrate_handle_rp_req_pages in ";
 const QUEUED: &[u8] = b"ram_save_queue_pages ";
 const BITMAP: &[u8] = b"ram_dirty_bitmap_reload_complete ";
 
-/// What QEMU is told to trace.
+/// Trace events enabled in QEMU.
 pub(crate) const TRACES: [&str; 4] = [
     "source_return_path*",
     "migrate_handle_rp*",
@@ -26,15 +26,15 @@ pub(crate) const TRACES: [&str; 4] = [
     "ram_dirty_bitmap_reload*",
 ];
 
-/// What the trace says of one message.
+/// The trace events of one message.
 #[derive(Default)]
 struct Message {
-    said: Option<Said>,
-    /// A request as it came in, before its block was looked for.
+    accepted: Option<Accepted>,
+    /// Whether the request as received carried a block name.
     named: bool,
 }
 
-/// Reads a trace. [`End::Open`]: the thread still reads.
+/// Parses a trace. The result is [`End::Open`] while the thread still reads.
 pub(crate) fn read(log: &[u8]) -> Verdict {
     let mut taken = Vec::new();
     let mut message: Option<Message> = None;
@@ -43,20 +43,20 @@ pub(crate) fn read(log: &[u8]) -> Verdict {
         let line = event(line);
         if line.starts_with(TOP) {
             if let Some(message) = message.take() {
-                let said = message.said;
-                taken.push(said.expect("QEMU traces every message that it takes"));
+                let accepted = message.accepted;
+                taken.push(accepted.expect("QEMU traces every message it accepts"));
             }
             message = Some(Message::default());
         } else if line.starts_with(END) {
-            end = match message.take().and_then(|message| message.said) {
-                Some(said @ Said::Shut(_)) => {
-                    taken.push(said);
+            end = match message.take().and_then(|message| message.accepted) {
+                Some(accepted @ Accepted::Shut(_)) => {
+                    taken.push(accepted);
                     End::Shut
                 }
                 _ => End::Refused(Fault {
                     label: "",
                     rule: "",
-                    why: "QEMU's words are on its standard error".into(),
+                    why: "see QEMU's standard error".into(),
                 }),
             };
         } else if let Some(message) = &mut message {
@@ -71,32 +71,32 @@ impl Message {
         if let Some(rest) = line.strip_prefix(REQUEST) {
             self.named = !rest.starts_with(b"(null) at ");
         }
-        let said = if let Some(value) = line.strip_prefix(SHUT) {
-            Said::Shut(small(value))
+        let accepted = if let Some(value) = line.strip_prefix(SHUT) {
+            Accepted::Shut(small(value))
         } else if let Some(value) = line.strip_prefix(PONG) {
-            Said::Pong(small(value))
+            Accepted::Pong(small(value))
         } else if line.starts_with(ACK) {
-            Said::ResumeAck
+            Accepted::ResumeAck
         } else if line.starts_with(SWITCHOVER) {
-            Said::SwitchoverAck
+            Accepted::SwitchoverAck
         } else if line.starts_with(LOADED) {
-            // Said of a PONG, and after it.
+            // Traced in addition to, and after, the PONG.
             return;
         } else if let Some(block) = line.strip_prefix(BITMAP) {
-            Said::Bitmap(block.into())
+            Accepted::Bitmap(block.into())
         } else if let Some(rest) = line.strip_prefix(QUEUED) {
             self.request(rest)
         } else {
             return;
         };
-        self.said = Some(said);
+        self.accepted = Some(accepted);
     }
 
     /// `NAME: start: 0x1000 len: 0x1000`
-    fn request(&self, rest: &[u8]) -> Said {
+    fn request(&self, rest: &[u8]) -> Accepted {
         let (rest, len) = cut(rest, b" len: ");
         let (block, start) = cut(rest, b": start: ");
-        Said::Request {
+        Accepted::Request {
             named: self.named,
             block: block.into(),
             start: number(start),
@@ -105,7 +105,7 @@ impl Message {
     }
 }
 
-/// The trace without the process and the time that some builds put in front.
+/// Strips the process ID and time that some builds prepend.
 fn event(line: &[u8]) -> &[u8] {
     let digits = |byte: &u8| byte.is_ascii_digit() || b"@.".contains(byte);
     match line.iter().position(|byte| *byte == b':') {
@@ -114,21 +114,21 @@ fn event(line: &[u8]) -> &[u8] {
     }
 }
 
-/// What is in front of the last `mark`, and what is behind it.
+/// Splits a line at its last `mark`.
 fn cut<'a>(line: &'a [u8], mark: &[u8]) -> (&'a [u8], &'a [u8]) {
     let found = line.windows(mark.len()).rposition(|part| part == mark);
-    let at = found.unwrap_or_else(|| panic!("a trace of another form: {}", text(line)));
+    let at = found.unwrap_or_else(|| panic!("unknown trace format: {}", text(line)));
     (&line[..at], &line[at + mark.len()..])
 }
 
 fn number(digits: &[u8]) -> u64 {
     let text = text(digits);
     let digits = text.trim().trim_start_matches("0x");
-    u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("no number in a trace: {text}"))
+    u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("not a number in the trace: {text}"))
 }
 
 fn small(digits: &[u8]) -> u32 {
-    number(digits).try_into().expect("traced as 32 bits")
+    number(digits).try_into().expect("value fits in u32")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -149,29 +149,29 @@ mod tests {
     }
 
     #[test]
-    fn takes_only_what_is_followed_by_the_next_message() {
+    fn accepts_only_messages_followed_by_another() {
         let open = verdict(&[HEAD, PONG, AGAIN]);
         assert_eq!(
             (open.taken.as_slice(), open.end),
-            (&[Said::Pong(31)][..], End::Open)
+            (&[Accepted::Pong(31)][..], End::Open)
         );
         let refused = verdict(&[HEAD, PONG, OVER]);
         assert!(refused.taken.is_empty());
         assert!(matches!(refused.end, End::Refused(_)));
         let shut = "source_return_path_thread_shut 0x2\n";
         let ended = verdict(&[HEAD, PONG, AGAIN, shut, OVER]);
-        assert_eq!(ended.taken, [Said::Pong(31), Said::Shut(2)]);
+        assert_eq!(ended.taken, [Accepted::Pong(31), Accepted::Shut(2)]);
         assert_eq!(ended.end, End::Shut);
     }
 
     #[test]
-    fn reads_requests_of_blocks_of_any_name() {
+    fn parses_requests_with_any_block_name() {
         let named = "12@34.5:migrate_handle_rp_req_pages in a: start: b at 0x0 len 0x1000\n\
                      12@34.5:ram_save_queue_pages a: start: b: start: 0x2000 len: 0x1000\n";
         let plain = "migrate_handle_rp_req_pages in (null) at 0x0 len 0x1000\n\
                      ram_save_queue_pages a: start: b: start: 0x0 len: 0x0\n";
         let verdict = verdict(&[HEAD, named, AGAIN, plain, AGAIN]);
-        let request = |named, start, len| Said::Request {
+        let request = |named, start, len| Accepted::Request {
             named,
             block: b"a: start: b".into(),
             start,

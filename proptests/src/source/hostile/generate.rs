@@ -1,17 +1,17 @@
-//! What a hostile destination and its caller do next.
+//! Chooses the next message of a hostile destination and the next call of its caller.
 
 use retpath_codec::bitmap::{self, Bitmap};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{Encode, Message, NameBuf, Qemu, decode};
 
-use super::{STEP, Watch};
+use super::{Harness, STEP};
 use crate::choices::Choices;
 use crate::source::TARGET;
 use retpath_engine::Channel;
 use retpath_engine::source::{Error, SourcePhase};
 
-impl Watch {
+impl Harness {
     pub(super) fn call(&mut self, choices: &mut Choices<'_>) -> Result<(), Error> {
         match choices.below(40) {
             0 => self.source.link_lost(),
@@ -34,7 +34,7 @@ impl Watch {
                 Ok(())
             }
             6 => {
-                let error = decode::<Qemu>(&[0; 4]).expect_err("a reserved number");
+                let error = decode::<Qemu>(&[0; 4]).expect_err("message number is reserved");
                 Err(self.source.malformed(error))
             }
             7 => {
@@ -59,7 +59,7 @@ impl Watch {
         }
     }
 
-    /// No device, or one whose state is a few bytes.
+    /// Returns no device state, or a few bytes of it.
     fn device_state(&self, choices: &mut Choices<'_>) -> Vec<u8> {
         if choices.one_in(2) {
             return Vec::new();
@@ -72,11 +72,11 @@ impl Watch {
         state
     }
 
-    /// Anything.
+    /// Returns any message.
     fn message(&self, choices: &mut Choices<'_>) -> Message<NameBuf> {
         let blocks = self.blocks.iter().map(|block| block.name.clone());
         let mut names: Vec<NameBuf> = blocks.collect();
-        names.push(NameBuf::new("none").expect("a name"));
+        names.push(NameBuf::new("none").expect("valid name"));
         let block = names[choices.index(names.len())].clone();
         let (start, len) = range(choices);
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -96,7 +96,7 @@ impl Watch {
         }
     }
 
-    /// Takes a message off the wire, if it can be put there.
+    /// Encodes a message, if it can be encoded, and lets the source decode it.
     fn say(&mut self, message: &Message<NameBuf>) -> Result<(), Error> {
         let mut bytes = Vec::new();
         if message.encode(&mut bytes).is_err() {
@@ -104,11 +104,11 @@ impl Watch {
         }
         let mut stream = Stream::<Qemu>::new(0);
         let item = stream.next(&mut bytes.as_slice());
-        let item = item.expect("was encoded").expect("is whole");
+        let item = item.expect("was just encoded").expect("is complete");
         self.source.message(item, self.now)
     }
 
-    /// What a good destination and a good caller do next.
+    /// Does what a well-behaved destination and caller do next.
     fn answer(&mut self) -> Result<(), Error> {
         match self.source.phase() {
             SourcePhase::Paused => self.source.resume(self.now),
@@ -139,11 +139,11 @@ impl Watch {
         }
     }
 
-    /// The true bitmap of a block, announced.
+    /// Announces and sends the correct bitmap of a block.
     fn bitmap(&mut self, id: usize) -> Result<(), Error> {
-        let block = self.blocks.block(id).expect("is known").clone();
+        let block = self.blocks.block(id).expect("block exists").clone();
         let pages = self.blocks.target_pages(id);
-        let size = usize::try_from(bitmap::size(pages)).expect("small");
+        let size = usize::try_from(bitmap::size(pages)).expect("fits in usize");
         let mut bytes = vec![0; size];
         for host in 0..block.len / block.page {
             let parts = (host * block.page..(host + 1) * block.page).step_by(STEP);
@@ -151,7 +151,7 @@ impl Watch {
             for at in parts {
                 if whole {
                     let page = at / TARGET;
-                    bytes[usize::try_from(page / 8).expect("small")] |= 1 << (page % 8);
+                    bytes[usize::try_from(page / 8).expect("fits in usize")] |= 1 << (page % 8);
                 } else {
                     self.received.remove(&(id, at));
                 }
@@ -168,7 +168,7 @@ impl Watch {
     }
 }
 
-/// Start and length of a range: of pages, mostly.
+/// Returns start and length of a range, usually aligned to pages.
 fn range(choices: &mut Choices<'_>) -> (u64, u64) {
     let page = TARGET;
     let start = match choices.below(16) {

@@ -1,8 +1,8 @@
-//! What QEMU is sent: sequences of messages, most of them good ones, some with
-//! one that is nearly good.
+//! Generates the return paths sent to QEMU: sequences of mostly valid messages,
+//! some with one mutated message.
 //!
-//! Page requests are for a source that is in postcopy. A request that ends in
-//! front of its start is never sent: no destination has a use for it.
+//! Page requests are sent only to a source in postcopy. Requests whose end
+//! overflows below their start are never sent, because no destination sends them.
 
 use std::fmt;
 
@@ -20,29 +20,29 @@ use retpath_engine::blocks::{Block, Blocks};
 /// Size of a page in bytes.
 pub(crate) const PAGE: u64 = 4096;
 
-/// SHUT, which ends every sequence that does not end earlier.
+/// SHUT, appended to sequences that do not end earlier.
 pub(crate) const SHUT: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
 
-/// When QEMU is sent a sequence.
+/// When a sequence is sent to QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// While it may still be setting things up.
+    /// Immediately, possibly during migration setup.
     AtOnce,
-    /// When it has sent everything, in precopy.
+    /// After it sent everything, in precopy.
     Precopy,
-    /// The same, but the last so many bytes are missing and the link breaks.
+    /// Like `Precopy`, without the last bytes (this many) and with a broken link.
     Cut(usize),
-    /// When it has sent everything, in postcopy.
+    /// After it sent everything, in postcopy.
     Postcopy,
 }
 
-/// A message, or what stands in its place.
+/// A message, or bytes in its place.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Frame(pub(crate) Vec<u8>);
 
 /// A sequence of messages.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Sequence {
     pub(crate) when: When,
     pub(crate) frames: Vec<Frame>,
 }
@@ -54,7 +54,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-impl Plan {
+impl Sequence {
     fn bytes(&self) -> Vec<u8> {
         self.frames
             .iter()
@@ -64,46 +64,52 @@ impl Plan {
     }
 }
 
-/// Sequences for any time.
-pub(crate) fn plans(blocks: &Blocks) -> impl Strategy<Value = Plan> + use<> {
+/// Generates sequences for any [`When`].
+pub(crate) fn sequences(blocks: &Blocks) -> impl Strategy<Value = Sequence> + use<> {
     prop_oneof![
-        2 => sequence(blocks, When::Postcopy),
-        1 => calm(blocks),
+        2 => messages(blocks, When::Postcopy),
+        1 => without_requests(blocks),
     ]
 }
 
-/// Sequences without page requests.
-fn calm(blocks: &Blocks) -> impl Strategy<Value = Plan> + use<> {
+/// Generates sequences without page requests.
+fn without_requests(blocks: &Blocks) -> impl Strategy<Value = Sequence> + use<> {
     let when = prop_oneof![
         Just(When::AtOnce),
         Just(When::Precopy),
         (1..20_usize).prop_map(When::Cut),
     ];
-    let calm = sequence(blocks, When::Precopy).prop_filter("asks for pages", |plan| {
-        !headers(&plan.bytes()).any(|(number, _)| matches!(number, 3 | 4))
-    });
-    (calm, when).prop_map(|(plan, when)| Plan { when, ..plan })
+    let messages = messages(blocks, When::Precopy)
+        .prop_filter("contains a page request", |sequence| {
+            !headers(&sequence.bytes()).any(|(number, _)| matches!(number, 3 | 4))
+        });
+    (messages, when).prop_map(|(sequence, when)| Sequence { when, ..sequence })
 }
 
-fn sequence(blocks: &Blocks, when: When) -> impl Strategy<Value = Plan> + use<> {
+fn messages(blocks: &Blocks, when: When) -> impl Strategy<Value = Sequence> + use<> {
     let good = match when {
         When::Postcopy => prop_oneof![pong(), request(blocks), request(blocks)].boxed(),
         _ => pong().boxed(),
     };
-    let odd = || option::weighted(0.6, odd(blocks));
-    let parts = (vec(good.clone(), 0..8), odd(), vec(good, 0..4), odd());
+    let invalid = || option::weighted(0.6, invalid(blocks));
+    let parts = (
+        vec(good.clone(), 0..8),
+        invalid(),
+        vec(good, 0..4),
+        invalid(),
+    );
     let blocks = blocks.clone();
-    let plans = parts.prop_map(move |(first, odd, second, last)| {
-        let frames = first.into_iter().chain(odd).chain(second).chain(last);
+    let sequences = parts.prop_map(move |(first, invalid, second, last)| {
+        let frames = first.into_iter().chain(invalid).chain(second).chain(last);
         let frames = frames.map(Frame).collect();
-        Plan { when, frames }
+        Sequence { when, frames }
     });
-    plans.prop_filter("wraps round", move |plan| {
-        !headers(&plan.bytes()).any(|(number, payload)| wraps(&blocks, number, payload))
+    sequences.prop_filter("a request wraps around", move |sequence| {
+        !headers(&sequence.bytes()).any(|(number, payload)| wraps(&blocks, number, payload))
     })
 }
 
-/// Numbers and payloads of the frames that a reader sees who checks neither.
+/// Splits bytes into message numbers and payloads without validating either.
 fn headers(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -116,8 +122,8 @@ fn headers(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// Whether QEMU takes a request although it ends in front of its start: its
-/// sums wrap, and it reads a length of 2^31 or more as negative.
+/// Whether QEMU accepts a request whose end is below its start: its sums wrap,
+/// and it reads a length of 2^31 or more as negative.
 fn wraps(blocks: &Blocks, number: u16, payload: &[u8]) -> bool {
     let longest = blocks.iter().map(|block| block.len).max().unwrap_or(0);
     let Some((start, rest)) = payload.split_first_chunk() else {
@@ -135,7 +141,7 @@ fn pong() -> impl Strategy<Value = Vec<u8>> + Clone {
     any::<u32>().prop_map(|value| encode(&Message::Pong { value }))
 }
 
-/// One to four pages of a block.
+/// Generates a request for one to four pages of a block.
 pub(crate) fn request(blocks: &Blocks) -> impl Strategy<Value = Vec<u8>> + Clone + use<> {
     (pages(blocks), any::<bool>()).prop_map(|((block, start, len), named)| match named {
         true => encode(&Message::ReqPagesId { start, len, block }),
@@ -143,20 +149,20 @@ pub(crate) fn request(blocks: &Blocks) -> impl Strategy<Value = Vec<u8>> + Clone
     })
 }
 
-/// A block, and where one to four pages of it start, and how long they are.
+/// Generates a block with the start and length of one to four of its pages.
 fn pages(blocks: &Blocks) -> impl Strategy<Value = (NameBuf, u64, u32)> + Clone + use<> {
     let blocks: Vec<Block> = blocks.iter().cloned().collect();
     (select(blocks), any::<u16>(), 1..=4_u64).prop_map(|(block, first, count)| {
         let all = block.len / PAGE;
         let first = u64::from(first) % all;
         let count = count.min(all - first);
-        let len = u32::try_from(count * PAGE).expect("four pages");
+        let len = u32::try_from(count * PAGE).expect("fits in u32");
         (block.name, first * PAGE, len)
     })
 }
 
-/// Any message, about pages of a block.
-fn fitted(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
+/// Generates any message about pages of a block.
+fn any_message(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
     let message = any::<Message<NameBuf>>();
     (message, pages(blocks)).prop_map(|(message, (block, start, len))| match message {
         Message::ReqPagesId { .. } => Message::ReqPagesId { start, len, block },
@@ -166,14 +172,14 @@ fn fitted(blocks: &Blocks) -> impl Strategy<Value = Message<NameBuf>> + use<> {
     })
 }
 
-/// Something that is seldom good.
-fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
-    let near_fitted = (fitted(blocks), any::<Defect>())
+/// Generates bytes that are usually invalid.
+fn invalid(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
+    let mutated_message = (any_message(blocks), any::<Defect>())
         .prop_filter_map("no frame", |(message, defect)| {
             mutate::encode::<Qemu>(&message, defect).ok()
         });
     let shifted = (pages(blocks), 1..PAGE, 0..3_u8).prop_map(|((block, start, len), by, which)| {
-        let less = u32::try_from(by).expect("less than a page");
+        let less = u32::try_from(by).expect("less than a page size");
         let start = if which > 0 { start + by } else { start };
         let len = if which < 2 { len - less } else { len };
         raw_request(start, len, Some(block.name().as_bytes()))
@@ -201,9 +207,9 @@ fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
         (unknown, vec(any::<u8>(), 0..20)).prop_map(|(number, payload)| raw(number, &payload));
     prop_oneof![
         2 => any::<Message<NameBuf>>().prop_map(|message| encode(&message)),
-        3 => fitted(blocks).prop_map(|message| encode(&message)),
+        3 => any_message(blocks).prop_map(|message| encode(&message)),
         2 => mutated::<Qemu>().prop_map(|(frame, _)| frame),
-        4 => near_fitted,
+        4 => mutated_message,
         1 => shifted,
         2 => past,
         2 => empty,
@@ -214,26 +220,26 @@ fn odd(blocks: &Blocks) -> BoxedStrategy<Vec<u8>> {
     .boxed()
 }
 
-/// The frame of a message that can be written.
+/// Encodes a message that is encodable.
 pub(crate) fn encode(message: &Message<NameBuf>) -> Vec<u8> {
     let mut frame = Vec::new();
     message
         .encode(&mut frame)
-        .expect("a message of the strategies");
+        .expect("strategies generate encodable messages");
     frame
 }
 
-/// A request with any values.
+/// Encodes a request with unchecked values.
 fn raw_request(start: u64, len: u32, block: Option<&[u8]>) -> Vec<u8> {
     let mut payload = [&start.to_be_bytes()[..], &len.to_be_bytes()].concat();
     if let Some(block) = block {
-        payload.push(u8::try_from(block.len()).expect("a name and little more"));
+        payload.push(u8::try_from(block.len()).expect("name length fits in u8"));
         payload.extend(block);
     }
     raw(if block.is_some() { 3 } else { 4 }, &payload)
 }
 
-/// A frame with any number and payload.
+/// Encodes a frame with any number and payload.
 pub(crate) fn raw(number: u16, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(payload.len()).expect("less than 64 KiB");
     [&number.to_be_bytes()[..], &len.to_be_bytes(), payload].concat()

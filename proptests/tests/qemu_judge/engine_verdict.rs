@@ -1,5 +1,5 @@
-//! Our verdict: the codec's stream, and the engine's source behind it for what
-//! a message alone does not show.
+//! This project's verdict on a return path: that of the codec's stream, and of
+//! the engine's source for rules that depend on state.
 
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{DecodeError, Message, Name, Qemu};
@@ -7,48 +7,48 @@ use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockError, Blocks};
 use retpath_engine::source::{Cause, Config, Error, Next, Source, SourcePhase};
 
-use crate::verdict::{End, Fault, Said, Verdict};
+use crate::verdict::{Accepted, End, Fault, Verdict};
 
-/// Where the migration is when the return path is read.
+/// The stage of the migration at which the return path is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Before the switch.
     Precopy,
-    /// Everything has been sent, and SHUT is awaited.
+    /// After all pages were sent, while SHUT is awaited.
     Postcopy,
-    /// In a recovery; whether everything had been sent before it.
+    /// In a recovery.
     Recovery {
-        /// Or nothing.
+        /// Whether all pages were sent before the link broke.
         sent: bool,
     },
 }
 
-/// The blocks that were named last.
+/// The blocks named last.
 #[derive(Default)]
 struct Names {
     /// By a request.
     asked: Vec<u8>,
-    /// By a RECV_BITMAP whose bitmap has not come.
+    /// By a RECV_BITMAP whose bitmap has not arrived.
     coming: Option<Vec<u8>>,
 }
 
-/// A source that reads a return path.
-pub(crate) struct Ours {
+/// A source core that reads a return path.
+pub(crate) struct EngineSource {
     source: Source,
     stream: Stream<Qemu>,
     names: Names,
     verdict: Verdict,
 }
 
-impl Ours {
-    /// A source of these blocks that has come so far.
+impl EngineSource {
+    /// Creates a source of these blocks at the given stage.
     pub(crate) fn new(blocks: &Blocks, stage: Stage) -> Self {
         let config = Config {
             switchover_ack: stage == Stage::Precopy,
             ..Config::new("pc")
         };
-        let source = Source::new(config, blocks.clone()).expect("QEMU's blocks");
-        let mut ours = Self {
+        let source = Source::new(config, blocks.clone()).expect("QEMU's blocks are valid");
+        let mut engine = Self {
             source,
             stream: Stream::new(0),
             names: Names::default(),
@@ -57,29 +57,29 @@ impl Ours {
                 end: End::Open,
             },
         };
-        while ours.source.phase() == SourcePhase::Fresh {
-            ours.step();
+        while engine.source.phase() == SourcePhase::Fresh {
+            engine.step();
         }
         if stage != Stage::Precopy {
-            ours.switch();
+            engine.switch();
         }
         match stage {
             Stage::Precopy => {}
-            Stage::Postcopy => ours.run(),
+            Stage::Postcopy => engine.run(),
             Stage::Recovery { sent } => {
                 if sent {
-                    ours.run();
+                    engine.run();
                 }
-                ours.source.link_lost().expect("the guest has left");
-                ours.source.resume(0).expect("paused");
-                ours.run();
+                engine.source.link_lost().expect("phase is postcopy");
+                engine.source.resume(0).expect("phase is paused");
+                engine.run();
             }
         }
-        ours
+        engine
     }
 
     fn switch(&mut self) {
-        self.source.switch(Vec::new()).expect("in precopy");
+        self.source.switch(Vec::new()).expect("phase is precopy");
         while self.source.phase() == SourcePhase::Switching {
             self.step();
         }
@@ -89,22 +89,22 @@ impl Ours {
         self.source.next(Channel::Main, 0, &mut Vec::new())
     }
 
-    /// Sends what can be sent.
+    /// Sends everything that can be sent.
     fn run(&mut self) {
         while !matches!(self.step(), Next::Wait { .. } | Next::Stop) {}
     }
 
-    /// Reads more of the return path.
-    pub(crate) fn hear(&mut self, mut bytes: &[u8]) {
+    /// Reads further bytes of the return path.
+    pub(crate) fn read(&mut self, mut bytes: &[u8]) {
         while !self.has_refused() {
             match self.stream.next(&mut bytes) {
                 Ok(None) => return,
                 Err(error) => self.verdict.end = End::Refused(malformed(&error)),
                 Ok(Some(item)) => {
-                    let said = self.names.said(&item);
+                    let accepted = self.names.accepted(&item);
                     match self.source.message(item, 0) {
-                        // The destination's failure is no fault of the message.
-                        Ok(()) | Err(Error::GaveUp { .. }) => self.take(said),
+                        // A failure reported by the destination does not invalidate the message.
+                        Ok(()) | Err(Error::GaveUp { .. }) => self.take(accepted),
                         Err(error) => self.verdict.end = End::Refused(refused(&error)),
                     }
                     self.run();
@@ -114,25 +114,25 @@ impl Ours {
         }
     }
 
-    fn take(&mut self, said: Option<Said>) {
-        if let Some(Said::Shut(_)) = said {
+    fn take(&mut self, accepted: Option<Accepted>) {
+        if let Some(Accepted::Shut(_)) = accepted {
             self.verdict.end = End::Shut;
         }
-        self.verdict.taken.extend(said);
+        self.verdict.taken.extend(accepted);
     }
 
-    /// Whether more must come before anything can be said.
+    /// Whether the verdict needs more bytes.
     pub(crate) fn is_waiting(&self) -> bool {
         self.verdict.end == End::Open
             && (self.names.coming.is_some() || self.stream.finish().is_err())
     }
 
-    /// Whether nothing more is read, and QEMU may read on.
+    /// Whether this source refused a message, while QEMU may read on.
     pub(crate) fn has_refused(&self) -> bool {
         matches!(self.verdict.end, End::Refused(_))
     }
 
-    /// The verdict, now that the return path has been closed if it was.
+    /// Returns the verdict; `closed` tells whether the return path was closed.
     pub(crate) fn finish(mut self, closed: bool) -> Verdict {
         if closed && self.verdict.end == End::Open {
             let fault = match self.stream.finish() {
@@ -150,14 +150,14 @@ impl Ours {
 }
 
 impl Names {
-    /// What an item says. A RECV_BITMAP says nothing without its bitmap.
-    fn said(&mut self, item: &Item<'_, Message<Name<'_>>>) -> Option<Said> {
+    /// Converts an item. A RECV_BITMAP yields nothing until its bitmap arrives.
+    fn accepted(&mut self, item: &Item<'_, Message<Name<'_>>>) -> Option<Accepted> {
         let Item::Message { message, .. } = item else {
-            return self.coming.take().map(Said::Bitmap);
+            return self.coming.take().map(Accepted::Bitmap);
         };
         Some(match *message {
-            Message::Shut { value } => Said::Shut(value),
-            Message::Pong { value } => Said::Pong(value),
+            Message::Shut { value } => Accepted::Shut(value),
+            Message::Pong { value } => Accepted::Pong(value),
             Message::ReqPagesId { start, len, block } => {
                 self.asked = block.as_bytes().into();
                 self.request(true, start, len)
@@ -167,16 +167,16 @@ impl Names {
                 self.coming = Some(block.as_bytes().into());
                 return None;
             }
-            Message::ResumeAck => Said::ResumeAck,
-            Message::SwitchoverAck => Said::SwitchoverAck,
+            Message::ResumeAck => Accepted::ResumeAck,
+            Message::SwitchoverAck => Accepted::SwitchoverAck,
             // What QEMU traces of it is not known here: only its effect is compared.
             #[allow(unreachable_patterns, reason = "until the table has more messages")]
             _ => return None,
         })
     }
 
-    fn request(&self, named: bool, start: u64, len: u32) -> Said {
-        Said::Request {
+    fn request(&self, named: bool, start: u64, len: u32) -> Accepted {
+        Accepted::Request {
             named,
             block: self.asked.clone(),
             start,
@@ -197,7 +197,7 @@ fn malformed(error: &DecodeError) -> Fault {
 
 fn refused(error: &Error) -> Fault {
     let Error::Refused { message, cause, .. } = error else {
-        panic!("no fault of a message: {error}");
+        panic!("unexpected error for a message: {error}");
     };
     let rule = match cause {
         Cause::Phase(_) => "phase",
@@ -214,7 +214,7 @@ fn refused(error: &Error) -> Fault {
         Cause::NeverSent { .. } => "never-sent",
         Cause::HalfPage { .. } => "half-page",
         Cause::EarlyShut { .. } => "early-shut",
-        other => panic!("a reason that is not known here: {other}"),
+        other => panic!("unexpected cause: {other}"),
     };
     Fault {
         label: message,

@@ -1,4 +1,4 @@
-//! What a source may say, given what it has heard.
+//! Checks what a source sends against what it has received.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,30 +7,30 @@ use retpath_codec::{BlockName, Message};
 use retpath_engine::blocks::Blocks;
 use retpath_proptests::link::Wire;
 
-use crate::wires::{Page, Said};
+use crate::wires::{Page, WireItem};
 
-/// What a source has heard and said, as sets.
+/// What a source has sent and received, as sets.
 #[derive(Debug)]
 pub(crate) struct Source {
     blocks: Blocks,
-    /// Pages that are to be sent over this link after the switch.
+    /// Pages to be sent over this link after the switch.
     due: BTreeSet<Page>,
-    /// Host pages that were asked for.
+    /// Host pages requested.
     wanted: BTreeSet<Page>,
-    /// The block that was named last.
+    /// The block named by the last request.
     named: Option<usize>,
     switched: bool,
     resumed: bool,
     link: Link,
 }
 
-/// What belongs to one link.
+/// State of one link.
 #[derive(Debug, Default)]
 struct Link {
-    /// Blocks whose bitmaps it has asked for.
+    /// Number of blocks whose bitmaps the source requested.
     asked: usize,
     coming: Option<usize>,
-    /// What the bitmaps say is there.
+    /// Bitmaps received, by block.
     bitmaps: BTreeMap<usize, Vec<u8>>,
     resume: bool,
     acked: bool,
@@ -50,86 +50,92 @@ impl Source {
         }
     }
 
-    pub(crate) fn breaks(&mut self) {
+    pub(crate) fn link_lost(&mut self) {
         self.due.clear();
         self.link = Link::default();
         self.resumed = true;
     }
 
-    /// It hears something.
-    pub(crate) fn hears(&mut self, said: &Said) {
-        match said {
-            Said::Bitmap(bytes) => {
-                let id = self.link.coming.take().expect("behind its RECV_BITMAP");
+    /// Records an item the source receives.
+    pub(crate) fn receives(&mut self, item: &WireItem) {
+        match item {
+            WireItem::Bitmap(bytes) => {
+                let id = self.link.coming.take().expect("bitmap follows RECV_BITMAP");
                 self.link.bitmaps.insert(id, bytes.clone());
             }
-            Said::Message(Message::RecvBitmap { block }) => {
+            WireItem::Message(Message::RecvBitmap { block }) => {
                 self.link.coming = self.blocks.find(block.name());
             }
-            Said::Message(Message::ResumeAck) => self.link.acked = true,
-            Said::Message(Message::ReqPagesId { start, block, .. }) => {
+            WireItem::Message(Message::ResumeAck) => self.link.acked = true,
+            WireItem::Message(Message::ReqPagesId { start, block, .. }) => {
                 self.named = self.blocks.find(block.name());
                 self.want(*start);
             }
-            Said::Message(Message::ReqPages { start, .. }) => self.want(*start),
+            WireItem::Message(Message::ReqPages { start, .. }) => self.want(*start),
             _ => {}
         }
     }
 
     fn want(&mut self, start: u64) {
-        let id = self.named.expect("named before");
+        let id = self.named.expect("an earlier request named the block");
         self.wanted.insert((id, start));
     }
 
-    /// It says something.
-    pub(crate) fn says(&mut self, said: &Said) {
+    /// Checks an item the source sends.
+    pub(crate) fn sends(&mut self, item: &WireItem) {
         assert!(
-            !self.link.eof || matches!(said, Said::Page(Wire::Preempt, _)),
-            "{said:?} after EOF"
+            !self.link.eof || matches!(item, WireItem::Page(Wire::Preempt, _)),
+            "{item:?} after EOF"
         );
-        match said {
-            Said::Page(wire, page) => self.page(*wire, *page),
-            Said::Discard(block, start, len) => {
+        match item {
+            WireItem::Page(wire, page) => self.page(*wire, *page),
+            WireItem::Discard(block, start, len) => {
                 assert!(!self.switched && !self.resumed);
-                let step = usize::try_from(self.blocks.target()).expect("small");
+                let step = usize::try_from(self.blocks.target()).expect("fits in usize");
                 let pages = (*start..start + len).step_by(step);
                 for at in pages {
                     assert!(self.due.insert((*block, at)), "{at} is discarded twice");
                 }
             }
-            Said::Ask(block) => {
+            WireItem::RequestBitmap(block) => {
                 assert!(self.resumed && !self.link.resume);
-                assert_eq!(*block, self.link.asked, "each block, in order");
+                assert_eq!(
+                    *block, self.link.asked,
+                    "bitmaps are requested in block order"
+                );
                 self.link.asked += 1;
             }
-            Said::Command("POSTCOPY_LISTEN") => self.switched = true,
-            Said::Command("POSTCOPY_RESUME") => self.resume(),
-            Said::Eof => {
+            WireItem::Command("POSTCOPY_LISTEN") => self.switched = true,
+            WireItem::Command("POSTCOPY_RESUME") => self.resume(),
+            WireItem::Eof => {
                 assert!(self.switched);
                 assert!(self.due.is_empty(), "not sent: {:?}", self.due);
                 self.link.eof = true;
             }
-            Said::Command(_) | Said::Ping(_) => {}
-            Said::Message(_) | Said::Bitmap(_) => panic!("{said:?} on a channel"),
+            WireItem::Command(_) | WireItem::Ping(_) => {}
+            WireItem::Message(_) | WireItem::Bitmap(_) => panic!("{item:?} on a forward channel"),
         }
     }
 
-    /// After the switch, only what is due, and each page once; on the preempt
-    /// channel only what was asked for.
+    /// Checks that after the switch each due page is sent once, and only requested
+    /// pages use the preempt channel.
     fn page(&mut self, wire: Wire, page: Page) {
         if !self.switched {
             return assert_eq!(wire, Wire::Main);
         }
-        assert!(self.link.acked || !self.resumed, "before RESUME_ACK");
+        assert!(
+            self.link.acked || !self.resumed,
+            "page sent before RESUME_ACK"
+        );
         assert!(self.due.remove(&page), "{page:?} is not due");
         if wire == Wire::Preempt {
-            let size = self.blocks.block(page.0).expect("a block").page;
+            let size = self.blocks.block(page.0).expect("block exists").page;
             let host = (page.0, page.1 / size * size);
-            assert!(self.wanted.contains(&host), "{page:?} was not asked for");
+            assert!(self.wanted.contains(&host), "{page:?} was not requested");
         }
     }
 
-    /// When all bitmaps have come, what they do not claim is due.
+    /// Marks the pages missing from the bitmaps as due once every bitmap arrived.
     fn resume(&mut self) {
         assert_eq!(self.link.asked, self.blocks.len());
         assert_eq!(self.link.bitmaps.len(), self.blocks.len());

@@ -1,23 +1,23 @@
-//! Which call comes next: any, or one that is legal.
+//! Chooses the next call: arbitrary or legal.
 
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel::{self, Main, Preempt};
 use retpath_engine::destination::Phase;
 
-use super::model::{BLOCKS, Op, lane};
-use super::twins::Twins;
+use super::lockstep::Lockstep;
+use super::model::{BLOCKS, Op, channel_index};
 use crate::choices::Choices;
 
 const CHANNELS: [Channel; 2] = [Main, Preempt];
 
-/// What a page is filled with, but for zeros.
+/// Returns a fill byte for a page; 0 makes it a zero page.
 fn fill(choices: &mut Choices<'_>) -> u8 {
     choices.byte().max(1)
 }
 
-impl Twins {
-    /// Anything at all.
-    pub(super) fn anything(&self, choices: &mut Choices<'_>) -> Op {
+impl Lockstep {
+    /// Returns any call.
+    pub(super) fn any_call(&self, choices: &mut Choices<'_>) -> Op {
         let kind = choices.below(40);
         let channel = if choices.one_in(3) { Preempt } else { Main };
         let block = choices.index(2);
@@ -53,7 +53,7 @@ impl Twins {
         }
     }
 
-    /// Everything up to the switch; what is in memory differs.
+    /// Performs all calls up to the switch, with random memory content.
     pub(super) fn switch(&mut self, choices: &mut Choices<'_>) {
         let script = [
             Op::OpenReturnPath,
@@ -94,15 +94,14 @@ impl Twins {
         }
     }
 
-    /// A call that is legal after the switch: what a good source and a good
-    /// caller may do. A link that is not to break until it has is cut once in
-    /// `cut` calls, or never.
-    pub(super) fn legal(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
+    /// Returns a call that a well-behaved source and caller may make after the
+    /// switch. The link is cut once in `cut` calls, or never if `cut` is 0.
+    pub(super) fn legal_call(&self, choices: &mut Choices<'_>, cut: u64) -> Op {
         let model = &self.model;
         if cut > 0 && choices.one_in(cut) {
             return Op::LinkLost(CHANNELS[choices.index(2)]);
         }
-        let placing = CHANNELS.map(|channel| !model.placing[lane(channel)].is_empty());
+        let placing = CHANNELS.map(|channel| !model.placing[channel_index(channel)].is_empty());
         match model.phase {
             Phase::Paused | Phase::Finished => match placing {
                 [true, _] => Op::LinkLost(Main),
@@ -128,7 +127,7 @@ impl Twins {
         Op::Fault(block, choices.below(BLOCKS[block].0))
     }
 
-    /// A legal call while the guest runs.
+    /// Returns a legal call while the guest runs.
     fn live(&self, choices: &mut Choices<'_>) -> Op {
         let model = &self.model;
         let other = model.setup.preempt && !model.preempt_ended && choices.one_in(2);
@@ -139,7 +138,7 @@ impl Twins {
             1 if model.complete => return Op::Saved,
             2 if model.asked_to_confirm => return Op::Confirm,
             3..8 => {
-                let runs = &model.placing[lane(channel)];
+                let runs = &model.placing[channel_index(channel)];
                 if let Some((block, at, bytes)) = runs.first() {
                     let page = BLOCKS[*block].1;
                     let len = u64::try_from(bytes.len()).unwrap();
@@ -161,7 +160,7 @@ impl Twins {
             }
             _ => {}
         }
-        let open = model.half[lane(channel)].is_some();
+        let open = model.half[channel_index(channel)].is_some();
         let page = choices.pick(&self.sendable(channel));
         match (page, kind) {
             (Some((block, at)), 9 | 10) if !open => {
@@ -181,11 +180,11 @@ impl Twins {
         }
     }
 
-    /// What still has to be done when there is nothing to send.
+    /// Returns the next closing call when nothing is left to send.
     fn last(&self) -> Op {
         let model = &self.model;
         for channel in CHANNELS {
-            if let Some((block, at, bytes)) = model.placing[lane(channel)].first() {
+            if let Some((block, at, bytes)) = model.placing[channel_index(channel)].first() {
                 let len = u64::try_from(bytes.len()).unwrap();
                 return Op::Placed(channel, *block, *at, len);
             }
@@ -197,18 +196,18 @@ impl Twins {
         }
     }
 
-    /// Target pages that a channel may bring: the rest of a host page, or of
-    /// any that the other channel has not begun.
+    /// Target pages that a channel may carry: the rest of its open host page, or
+    /// any host page that the other channel has not begun.
     fn sendable(&self, channel: Channel) -> Vec<(usize, u64)> {
         let model = &self.model;
-        if let Some((block, host, parts)) = &model.half[lane(channel)] {
+        if let Some((block, host, parts)) = &model.half[channel_index(channel)] {
             let all = *host..*host + BLOCKS[*block].1;
             let left = all.filter(|at| !parts.contains_key(at));
             return left.map(|at| (*block, at)).collect();
         }
         let other = match channel {
-            Main => &model.half[lane(Preempt)],
-            Preempt => &model.half[lane(Main)],
+            Main => &model.half[channel_index(Preempt)],
+            Preempt => &model.half[channel_index(Main)],
         };
         let theirs = |block: usize, at: u64| {
             let host = at - at % BLOCKS[block].1;
@@ -224,27 +223,26 @@ impl Twins {
 
     fn may_end_main(&self) -> bool {
         let model = &self.model;
-        model.half[lane(Main)].is_none() && model.more_comes()
+        model.half[channel_index(Main)].is_none() && model.more_comes()
     }
 
-    /// Not before everything is here that the main channel will not bring.
+    /// Whether every page that the main channel can no longer carry has arrived.
     fn may_end_preempt(&self) -> bool {
         let model = &self.model;
         let placing = |(block, at)| model.is_placing(block, at);
         let all = !model.main_ended || model.missing().all(placing);
-        model.half[lane(Preempt)].is_none() && all
+        model.half[channel_index(Preempt)].is_none() && all
     }
 
-    /// Goes on with legal calls until the migration has finished; says how
-    /// many it took.
+    /// Makes legal calls until the migration finishes, and returns their number.
     pub(super) fn finish(&mut self, choices: &mut Choices<'_>, cut: u64) -> usize {
         for calls in 0..20_000 {
             if self.model.phase == Phase::Finished {
                 return calls;
             }
-            let op = self.legal(choices, cut);
+            let op = self.legal_call(choices, cut);
             assert_eq!(self.step(op), Ok(()), "{op:?}");
         }
-        panic!("it does not end: {:?}", self.model);
+        panic!("migration does not finish: {:?}", self.model);
     }
 }

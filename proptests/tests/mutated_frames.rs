@@ -1,5 +1,5 @@
-//! What is nearly right is refused for what is wrong with it, where it is
-//! wrong: frames, bitmaps, and what follows SHUT.
+//! Frames, bitmaps and streams with one defect are refused with the matching
+//! rule at the offset of the defect.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use retpath_codec::command::Commands;
 use retpath_codec::stream::{ItemBuf, Stream};
 use retpath_codec::{DecodeError, Dialect, Message, NameBuf, Qemu, Rule, V7, decode};
 use retpath_proptests::config;
-use retpath_proptests::misses::{Miss, misses};
+use retpath_proptests::mutate::{MutatedFrame, mutated_frames};
 use retpath_proptests::path::{LIMIT, paths};
 use retpath_spec::model;
 use retpath_spec::oracle::RULES;
@@ -23,33 +23,38 @@ fn table<D: Dialect>() -> &'static model::Dialect {
     table.expect("every dialect has a table")
 }
 
-/// The codec refuses the frame as its maker says, and so it does with anything
-/// behind it.
-fn refused<D: Dialect>(miss: &Miss) {
+/// Checks that the codec refuses the frame with the expected error, also when
+/// more bytes follow.
+fn assert_refused<D: Dialect>(mutated: &MutatedFrame) {
     for more in [&[][..], &[0; 9], &[0xff; 600]] {
-        let bytes = [&miss.frame, more].concat();
+        let bytes = [&mutated.frame, more].concat();
         let Err(error) = decode::<D>(&bytes) else {
-            panic!("takes {miss:?}");
+            panic!("accepts {mutated:?}");
         };
-        let offset = usize::try_from(error.offset).expect("inside the frame");
+        let offset = usize::try_from(error.offset).expect("offset lies in the frame");
         let found = (offset, error.message, error.field, error.rule.name());
-        let want = (miss.offset, miss.message, miss.field, miss.rule);
-        assert_eq!(found, want, "{error} of {miss:?}");
+        let want = (mutated.offset, mutated.message, mutated.field, mutated.rule);
+        assert_eq!(found, want, "{error} for {mutated:?}");
         assert!(error.is_peer_fault());
     }
 }
 
-/// Rules that the near misses of a dialect break.
+/// Returns the rules that the mutated frames of a dialect violate.
 fn rules<D: Dialect>() -> BTreeSet<&'static str> {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let misses = misses(table::<D>());
-    let made = (0..1500).map(|_| misses.new_tree(&mut runner).expect("a miss").current());
-    made.map(|miss| miss.rule).collect()
+    let frames = mutated_frames(table::<D>());
+    let made = (0..1500).map(|_| {
+        frames
+            .new_tree(&mut runner)
+            .expect("strategy generates a frame")
+            .current()
+    });
+    made.map(|mutated| mutated.rule).collect()
 }
 
 #[test]
-fn miss_by_every_rule() {
+fn mutations_violate_every_rule() {
     let but = |others: &[&str]| -> BTreeSet<_> {
         let rules = RULES.iter().copied();
         rules.filter(|rule| !others.contains(rule)).collect()
@@ -61,14 +66,14 @@ fn miss_by_every_rule() {
 
 type Item = ItemBuf<Message<NameBuf>>;
 
-/// Where an item starts, in bytes from the start of its path.
+/// Returns the start of an item, in bytes from the start of its path.
 fn start(item: &Item) -> u64 {
     match item {
         ItemBuf::Message { offset, .. } | ItemBuf::Bitmap { offset, .. } => *offset,
     }
 }
 
-/// Reads a path to its end or its error, whichever it has.
+/// Decodes a path to its end or its first error.
 fn read(mut bytes: &[u8]) -> (Vec<Item>, Option<DecodeError>) {
     let mut stream = Stream::<Qemu>::new(LIMIT);
     let mut items = Vec::new();
@@ -81,38 +86,38 @@ fn read(mut bytes: &[u8]) -> (Vec<Item>, Option<DecodeError>) {
     }
 }
 
-/// A received bitmap, with what follows its RECV_BITMAP.
+/// Encodes a received bitmap, the trailer of RECV_BITMAP.
 fn trailer(words: &[u64]) -> Vec<u8> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     let mut out = Vec::new();
-    bitmap::encode(Bitmap::new(&bytes), &mut out).expect("whole words");
+    bitmap::encode(Bitmap::new(&bytes), &mut out).expect("length is whole words");
     out
 }
 
-fn refusal(bytes: &[u8]) -> DecodeError {
-    bitmap::decode(bytes, LIMIT).expect_err("is no bitmap")
+fn decode_error(bytes: &[u8]) -> DecodeError {
+    bitmap::decode(bytes, LIMIT).expect_err("bitmap is invalid")
 }
 
 proptest! {
-    #![proptest_config(config("proptest-regressions/near_misses.txt"))]
+    #![proptest_config(config("proptest-regressions/mutated_frames.txt"))]
 
     #[test]
-    fn refuses_messages(miss in misses(table::<Qemu>())) {
-        refused::<Qemu>(&miss);
+    fn refuses_messages(mutated in mutated_frames(table::<Qemu>())) {
+        assert_refused::<Qemu>(&mutated);
     }
 
     #[test]
-    fn refuses_messages_of_the_draft(miss in misses(table::<V7>())) {
-        refused::<V7>(&miss);
+    fn refuses_messages_of_the_draft(mutated in mutated_frames(table::<V7>())) {
+        assert_refused::<V7>(&mutated);
     }
 
     #[test]
-    fn refuses_commands(miss in misses(table::<Commands>())) {
-        refused::<Commands>(&miss);
+    fn refuses_commands(mutated in mutated_frames(table::<Commands>())) {
+        assert_refused::<Commands>(&mutated);
     }
 
     #[test]
-    fn refuses_bitmaps_of_no_size(
+    fn refuses_bitmaps_with_an_invalid_size(
         size in prop_oneof![0..200_u64, any::<u64>()], more in 0..100_usize) {
         let bytes = [&size.to_be_bytes()[..], &vec![0; more]].concat();
         let fits = size.is_multiple_of(8) && (1..=LIMIT).contains(&size);
@@ -122,13 +127,13 @@ proptest! {
             _ if !size.is_multiple_of(8) => Rule::BitmapSize { size },
             _ => Rule::BitmapLimit { size, limit: LIMIT },
         };
-        let error = refusal(&bytes);
+        let error = decode_error(&bytes);
         prop_assert_eq!((error.offset, error.rule), (0, rule));
         prop_assert_eq!(error.is_peer_fault(), matches!(rule, Rule::BitmapSize { .. }));
     }
 
     #[test]
-    fn refuses_bitmaps_without_their_end(
+    fn refuses_bitmaps_with_a_wrong_end_mark(
         words in proptest::collection::vec(any::<u64>(), 1..8),
         other in prop_oneof![(0..64).prop_map(|bit| 1_u64 << bit), 1..=u64::MAX],
     ) {
@@ -136,20 +141,20 @@ proptest! {
         let at = bytes.len() - 8;
         let end = u64::from_be_bytes(bytes[at..].try_into().expect("8 bytes"));
         bytes[at..].copy_from_slice(&(end ^ other).to_be_bytes());
-        let error = refusal(&bytes);
-        let at = u64::try_from(at).expect("short");
+        let error = decode_error(&bytes);
+        let at = u64::try_from(at).expect("fits in u64");
         prop_assert_eq!((error.offset, error.rule), (at, Rule::BitmapEnd { got: end ^ other }));
     }
 
     #[test]
-    fn refuses_bitmaps_of_other_blocks(
+    fn refuses_bitmaps_that_do_not_fit_their_block(
         words in proptest::collection::vec(any::<u64>(), 1..8),
         pages in 1..600_u64,
     ) {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let (have, want) = (u64::try_from(bytes.len()).expect("short"), pages.div_ceil(64) * 8);
+        let (have, want) = (u64::try_from(bytes.len()).expect("fits in u64"), pages.div_ceil(64) * 8);
         let beyond = words.iter().enumerate().any(|(at, word)| {
-            let first = 64 * u64::try_from(at).expect("short");
+            let first = 64 * u64::try_from(at).expect("fits in u64");
             (0..64).any(|bit| word >> bit & 1 == 1 && first + bit >= pages)
         });
         let expected = match () {
@@ -161,14 +166,14 @@ proptest! {
     }
 
     #[test]
-    fn refuses_what_follows_shut(path in paths::<Qemu>(), value in any::<u32>(), more in any::<u8>()) {
+    fn refuses_bytes_after_shut(path in paths::<Qemu>(), value in any::<u32>(), more in any::<u8>()) {
         let mut bytes = path.bytes;
         let shut = |item: &Item| matches!(item, ItemBuf::Message { message: Message::Shut { .. }, .. });
         if !path.items.last().is_some_and(shut) {
             bytes.extend([0, 1, 0, 4]);
             bytes.extend(value.to_be_bytes());
         }
-        let end = u64::try_from(bytes.len()).expect("short");
+        let end = u64::try_from(bytes.len()).expect("fits in u64");
         bytes.push(more);
         let (_, error) = read(&bytes);
         let error = error.map(|error| (error.offset, error.rule));
@@ -176,23 +181,23 @@ proptest! {
     }
 
     #[test]
-    fn refuses_streams_for_their_first_miss(
+    fn refuses_streams_at_their_first_defect(
         path in paths::<Qemu>(),
-        miss in misses(table::<Qemu>()),
+        mutated in mutated_frames(table::<Qemu>()),
         place in any::<Index>(),
     ) {
-        // Not behind SHUT, and not between a RECV_BITMAP and its bitmap.
+        // Exclude SHUT, and the gap between a RECV_BITMAP and its bitmap.
         let messages = path.items.iter().filter(|item| matches!(item, ItemBuf::Message { .. }));
         let places: Vec<u64> = messages.map(start).collect();
         prop_assume!(!places.is_empty());
         let offset = places[place.index(places.len())];
-        let at = usize::try_from(offset).expect("short");
-        let bytes = [&path.bytes[..at], &miss.frame, &path.bytes[at..]].concat();
+        let at = usize::try_from(offset).expect("fits in usize");
+        let bytes = [&path.bytes[..at], &mutated.frame, &path.bytes[at..]].concat();
         let (items, error) = read(&bytes);
         let before = path.items.iter().filter(|item| start(item) < offset).count();
         prop_assert_eq!(&items, &path.items[..before]);
-        let want = offset + u64::try_from(miss.offset).expect("short");
+        let want = offset + u64::try_from(mutated.offset).expect("fits in u64");
         let error = error.map(|error| (error.offset, error.rule.name()));
-        prop_assert_eq!(error, Some((want, miss.rule)));
+        prop_assert_eq!(error, Some((want, mutated.rule)));
     }
 }
