@@ -271,7 +271,10 @@ fn tells_the_source_when_the_disk_is_full() {
         assert_eq!(ground.retpath.wait(SOON).code(), Some(1));
         let message = ground.retpath.errors();
         assert!(message.contains("No space left"), "{message}");
-        assert!(message.contains("disk space for all nonzero guest memory"), "{message}");
+        assert!(
+            message.contains("disk space for all nonzero guest memory"),
+            "{message}"
+        );
         assert!(message.contains("nothing is lost"), "{message}");
         // After the switch the data received stays.
         let left = left(&disk);

@@ -79,18 +79,31 @@ fn forgets_half_a_huge_page_where_the_link_is_cut() {
         .set(json!({ "max-postcopy-bandwidth": 4 << 20 }));
     ground.switch();
     ground.source.wait_status(&["postcopy-active"], SOON);
-    for cut in 1..=3 {
-        ground.relay.cut_after(2_500_001);
-        ground.relay.wait_cuts(cut, SOON);
-        ground.source.wait_status(&["postcopy-paused"], SOON);
+    // QEMU 11.1 now and then continues the interrupted huge page behind its first target page,
+    // which it never sends (seen in about 1 of 14 runs). `receive` refuses that, and the migration
+    // pauses once more.
+    let mut resumes = 0;
+    loop {
+        let cuts = ground.relay.cuts();
+        if cuts < 3 {
+            ground.relay.cut_after(2_500_001);
+        }
+        let states = ["postcopy-paused", "completed"];
+        if ground.source.wait_status(&states, SOON) == "completed" {
+            break;
+        }
+        let was_cut = ground.relay.cuts() > cuts;
+        assert!(was_cut || ground.source.release() >= (11, 0), "no cut");
         let uri = ground.relay.uri();
         ground.source.resume(&uri);
+        resumes += 1;
         ground
             .source
             .wait_status(&["postcopy-active", "completed"], SOON);
     }
+    assert_eq!(ground.relay.cuts(), 3);
     let report = ground.finish();
-    assert_eq!(report["resumes"], 3);
+    assert_eq!(report["resumes"], resumes);
     assert_sizes(&report);
 }
 
