@@ -1,4 +1,4 @@
-//! [`Arbitrary`](::arbitrary::Arbitrary) for messages, their fields and mutated
+//! [`Arbitrary`] for messages, their fields and mutated
 //! frames.
 //!
 //! Valid messages, borrowed and owned, come from `Unstructured::arbitrary`;
