@@ -164,5 +164,8 @@ fn finds_one_byte_that_was_not_sent() {
     let caught = catch_unwind(AssertUnwindSafe(|| qemu.assert_ram(&ram)));
     let message = caught.expect_err("it differs");
     let message = message.downcast_ref::<String>().expect("a sentence");
-    assert!(message.contains("pc.ram is not what was sent"), "{message}");
+    assert!(
+        message.contains("pc.ram differs from the stream"),
+        "{message}"
+    );
 }

@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 
 use super::super::{RunError, Waiting};
 use super::connection::{Connection, Received};
-use super::{Ready, Receiver};
+use super::{PROGRESS, Ready, Receiver};
 use crate::Channel;
 use crate::destination::pending::Wanted;
 use crate::destination::{Ending, Phase, Tail, deadlines};
@@ -190,10 +190,10 @@ impl Receiver<'_> {
                 self.ended(Channel::Main)
             }
             Phase::Finished => Err(error),
-            // In precopy the source closes the connection, too. Until then the bytes must not
-            // be tried again and again.
+            // In precopy the source closes the connection, too, if it is broken. Until then
+            // the socket reports that it is writable, so writes have to be paced.
             _ => {
-                self.session.outbox.clear();
+                self.no_write_before = self.session.clock.now() + PROGRESS;
                 Ok(())
             }
         }

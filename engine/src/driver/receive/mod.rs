@@ -118,6 +118,8 @@ struct Receiver<'a> {
     preempt: PreemptChannel,
     /// How often [`DestinationHandler::recovered`] has been called.
     recoveries: u64,
+    /// Time of the next write to the main connection after one that failed in precopy.
+    no_write_before: u64,
 }
 
 struct Ready {
@@ -176,6 +178,7 @@ impl<'a> Receiver<'a> {
             },
             preempt: PreemptChannel::Awaited,
             recoveries: 0,
+            no_write_before: 0,
         }
     }
 
@@ -256,7 +259,8 @@ impl<'a> Receiver<'a> {
         };
         let preempt = waiting.add_link(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
-        flags.set(PollFlags::OUT, !session.outbox.is_empty());
+        let may_write = session.clock.now() >= self.no_write_before;
+        flags.set(PollFlags::OUT, may_write && !session.outbox.is_empty());
         let main = match &self.main {
             MainChannel::Up { connection, .. } => Some(&connection.link),
             MainChannel::Down { .. } => None,
@@ -315,7 +319,8 @@ impl<'a> Receiver<'a> {
             session.outbox.clear();
             return;
         };
-        if !session.outbox.is_empty() && write_error.is_none() {
+        let may_write = write_error.is_none() && now >= self.no_write_before;
+        if may_write && !session.outbox.is_empty() {
             match session.outbox.flush(&connection.link) {
                 Ok(true) => session.core.written(now),
                 Ok(false) => {}
