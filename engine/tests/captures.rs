@@ -74,7 +74,7 @@ impl Replay {
         let placement = self.core.event(channel, event, 0).unwrap();
         if let Some(placement) = placement.filter(|placement| placement.atomic) {
             let (block, offset) = (placement.block, placement.offset);
-            let len = placement.content.len();
+            let len = placement.content.size();
             self.core.placed(channel, block, offset, len, 0, 0).unwrap();
             self.placed += 1;
         }

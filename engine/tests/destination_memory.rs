@@ -113,7 +113,7 @@ impl Migration {
             let Some(placement) = self.core.event(Preempt, event, self.now).unwrap() else {
                 continue;
             };
-            let len = placement.content.len();
+            let len = placement.content.size();
             self.core
                 .placed(Preempt, 0, host, len, 0, self.now)
                 .unwrap();

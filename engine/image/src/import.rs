@@ -136,7 +136,7 @@ impl Importing {
         let Some(pages) = self.core.event(Channel::Main, event, 0)? else {
             return self.act();
         };
-        let (block, offset, len) = (pages.block, pages.offset, pages.content.len());
+        let (block, offset, len) = (pages.block, pages.offset, pages.content.size());
         match pages.content {
             Content::Data(data) => writer.write(block, offset, data)?,
             Content::Zero(len) => writer.zero(block, offset, len)?,

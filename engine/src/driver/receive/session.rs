@@ -70,7 +70,7 @@ impl Session<'_> {
             return if is_record { Ok(()) } else { self.act() };
         };
         let present = store(self.handler, &self.memory, &pages)?;
-        let (block, offset, len) = (pages.block, pages.offset, pages.content.len());
+        let (block, offset, len) = (pages.block, pages.offset, pages.content.size());
         match pages.atomic {
             true => self.placed(channel, block, offset, len, present),
             false => Ok(()),
@@ -86,7 +86,7 @@ impl Session<'_> {
         now: u64,
     ) -> Result<(), RunError> {
         let content = Content::Data(data);
-        let len = content.len();
+        let len = content.size();
         self.core.run_of_pages(channel, block, offset, len, now)?;
         let pages = Placement {
             block,

@@ -81,17 +81,12 @@ pub enum Content<'a> {
 }
 
 impl Content<'_> {
-    /// Length in bytes.
-    pub fn len(&self) -> u64 {
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
         match self {
             Self::Data(data) => data.len() as u64,
             Self::Zero(len) => *len,
         }
-    }
-
-    /// Whether the length is zero.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -88,7 +88,7 @@ impl Destination {
             .check(id, offset, target, target)
             .map_err(|error| self.at(id, offset, ErrorKind::Block(error)))?;
         if let Content::Data(data) = content
-            && content.len() != target
+            && content.size() != target
         {
             let len = data.len();
             return Err(self.at(id, offset, ErrorKind::PageLength { len }));

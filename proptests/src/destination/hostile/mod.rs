@@ -193,7 +193,7 @@ impl Harness {
             return Ok(());
         };
         let (block, offset, live) = (placement.block, placement.offset, placement.atomic);
-        let len = placement.content.len();
+        let len = placement.content.size();
         self.assert_inside(block, offset, len, live);
         if live {
             assert!(self.preempt || !preempt);
