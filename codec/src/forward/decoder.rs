@@ -157,7 +157,6 @@ impl Decoder {
             return_path: true,
             footers: Some(known.footers),
             ram: Some(known.ram_section),
-            listed: true,
             ..Self::at(Expected::Item, Phase::Recovering, false, options)
         };
         let ram = Section {

@@ -359,3 +359,15 @@ mod from_strategies {
         );
     }
 }
+
+#[test]
+fn takes_as_many_ranges_as_the_first_byte_says() {
+    let count = |byte: u8| {
+        let bytes = [byte; 4096];
+        Ranges::arbitrary(&mut Unstructured::new(&bytes))
+            .expect("any bytes")
+            .count()
+    };
+    let counts: BTreeSet<usize> = (1..=40).map(count).collect();
+    assert!(counts.len() > 20, "{counts:?}");
+}
