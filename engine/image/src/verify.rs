@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::backing_file::BackingFile;
 use super::digest::Digest;
+use super::error::shown;
 use super::reader::{read_manifest, read_state, read_sums};
 use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
@@ -85,7 +86,7 @@ impl fmt::Display for Difference {
             Self::Bytes { path, range } => write!(
                 f,
                 "{}: the {} bytes at offset {:#x} differ from those stored when the image was made",
-                path.display(),
+                shown(path),
                 range.end - range.start,
                 range.start
             ),

@@ -18,7 +18,7 @@ use retpath_engine::driver::{
 };
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
-use retpath_image::Writer;
+use retpath_image::{Writer, shown};
 use tracing::info;
 
 use crate::exit::{self, Error, Exit};
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
         image::mention_leftovers("receive", out);
     }
     let (path, text) = become_image(args)?;
-    let done = format!("the image {} exists", path.display());
+    let done = format!("the image {} exists", shown(&path));
     output::print_report("receive", &done, &text);
     Ok(Exit::Success)
 }
