@@ -8,7 +8,7 @@ use cookie_factory::combinator::slice;
 use crate::error::{EncodeError, Rule};
 use crate::field::output::{append, tuple};
 use crate::forward::ram::{Record, compress_bound};
-use crate::forward::{Block, BlockId, Event, write};
+use crate::forward::{BlockIndex, Event, StreamBlock, write};
 use crate::frame::Encode;
 use crate::generated::ram as flag;
 use crate::name::{BlockName, Name};
@@ -27,7 +27,7 @@ impl Event<'_> {
     /// [`Rule::UnknownBlock`] for a block that is not in `blocks`, otherwise as
     /// the functions of [`mod@write`]. An event from a decoder can always be
     /// encoded. After an error, `out` is unchanged.
-    pub fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub fn encode(&self, blocks: &[StreamBlock], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
             Event::Header => write::header(out),
             Event::Configuration { machine } => write::configuration(machine, out)?,
@@ -57,7 +57,7 @@ impl Event<'_> {
     /// with the error of `out`.
     pub fn encode_to(
         &self,
-        blocks: &[Block],
+        blocks: &[StreamBlock],
         out: &mut (impl std::io::Write + ?Sized),
     ) -> std::io::Result<()> {
         let mut bytes = Vec::new();
@@ -67,8 +67,8 @@ impl Event<'_> {
 }
 
 impl Record<'_> {
-    fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let name = |block: BlockId, named: bool| match blocks.get(block.index()) {
+    fn encode(&self, blocks: &[StreamBlock], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let name = |block: BlockIndex, named: bool| match blocks.get(block.index()) {
             _ if !named => Ok(None),
             Some(block) => Ok(Some(block.name.name())),
             None => Err(write::invalid(self.label(), "block")(Rule::UnknownBlock)),

@@ -81,7 +81,7 @@ mod record;
 #[cfg(feature = "encode")]
 pub mod write;
 
-pub use blocks::{Block, BlockId};
+pub use blocks::{BlockIndex, StreamBlock};
 pub use decoder::{Decoder, ResumeState};
 pub use event::{Capabilities, Decoded, Event, Identity, SectionKind, Subsection};
 pub use fields::EventView;

@@ -2,7 +2,7 @@
 
 use retpath_codec::command::{Command, Commands, Range, RangeBuf};
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{BlockId, Event, Identity, SectionKind, Subsection, write};
+use retpath_codec::forward::{BlockIndex, Event, Identity, SectionKind, Subsection, write};
 use retpath_codec::{Decoded, Encode, Rule, decode};
 
 use crate::kit::{Stream, drain, fresh, name};
@@ -43,7 +43,7 @@ fn refuses_to_encode_events_that_no_stream_can_have() {
     refused(section(SectionKind::End, identity(b"ram")), Rule::Short);
     let record = |offset, named| {
         Event::Record(Record::Zero {
-            block: BlockId::new(0),
+            block: BlockIndex::new(0),
             offset,
             fill: 0,
             named,
@@ -52,7 +52,7 @@ fn refuses_to_encode_events_that_no_stream_can_have() {
     refused(record(0, true), Rule::UnknownBlock);
     let (value, page) = (100, 1024);
     refused(record(100, false), Rule::Misaligned { value, page });
-    let block = BlockId::new(0);
+    let block = BlockIndex::new(0);
     let contents = |offset, named| {
         Event::Record(Record::Page {
             block,
