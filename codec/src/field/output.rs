@@ -9,7 +9,6 @@
 
 use core::mem;
 use std::io::{self, Write};
-use std::vec::Vec;
 
 use cookie_factory::combinator::slice;
 use cookie_factory::{GenError, GenResult, SerializeFn, WriteContext};
@@ -101,11 +100,4 @@ pub(crate) fn fixed<const N: usize, W: Write>(
         fields(Sink::from(Room(&mut bytes)))?;
         slice(bytes)(out)
     }
-}
-
-/// Appends to a vector, which takes all that is written to it.
-#[inline]
-pub(crate) fn append<'a>(out: &'a mut Vec<u8>, serializer: impl SerializeFn<&'a mut Vec<u8>>) {
-    let written = serializer(Sink::from(out));
-    debug_assert!(written.is_ok(), "a vector takes all that is written to it");
 }

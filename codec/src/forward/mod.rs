@@ -61,6 +61,8 @@
 //! the first device.
 
 mod blocks;
+#[cfg(feature = "encode")]
+mod buffer;
 mod command;
 mod cursor;
 mod decoder;
