@@ -5,8 +5,7 @@
 use crate::Channel;
 use crate::blocks::BlockId;
 
-use super::dirty::Part;
-use super::discard::Discards;
+use super::page_set::Part;
 use super::preempt::Connection;
 use super::recovery::Recovery;
 
@@ -34,8 +33,8 @@ pub(super) struct LinkState {
 #[derive(Debug)]
 pub(super) struct Switch {
     pub(super) device_state: Vec<u8>,
-    /// The discard list, once the switch has begun.
-    pub(super) discards: Option<Discards>,
+    /// Where the discard list continues, once the switch has begun.
+    pub(super) discards: Option<(BlockId, u64)>,
 }
 
 /// How far the destination has read, as its PONGs show.

@@ -43,11 +43,11 @@ use crate::stats::Stats;
 
 mod channel_state;
 mod config;
-mod dirty;
 mod discard;
 mod error;
 mod framing;
 mod pace;
+mod page_set;
 mod pages;
 mod phase;
 mod preempt;
@@ -76,8 +76,8 @@ pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
 pub(crate) use stall::{Stall, StallEvent};
 
 use channel_state::{Heard, LinkState, Switch};
-use dirty::{Dirty, Part};
 use pace::Pace;
+use page_set::{PageSet, Part};
 use phase::{Event, Guest};
 use queue::Queue;
 
@@ -87,9 +87,9 @@ pub struct Source {
     config: Config,
     blocks: Blocks,
     phase: SourcePhase,
-    dirty: Dirty,
+    dirty: PageSet,
     /// Pages that had never been handed out when a link last broke.
-    unsent: Option<Dirty>,
+    unsent: Option<PageSet>,
     queue: Queue,
     pace: Pace,
     link: LinkState,
@@ -131,7 +131,7 @@ impl Source {
     /// are no blocks), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
-        let mut dirty = Dirty::everything(&blocks);
+        let mut dirty = PageSet::all(&blocks);
         dirty.leave_out(&config.unplugged);
         Ok(Self {
             phase: SourcePhase::Fresh,
@@ -162,7 +162,7 @@ impl Source {
     /// As [`Source::new`].
     pub fn taking_over(config: Config, blocks: Blocks) -> Result<Self, Error> {
         let mut source = Self::new(config, blocks)?;
-        source.dirty = Dirty::nothing(&source.blocks);
+        source.dirty = PageSet::none(&source.blocks);
         source.unsent = Some(source.dirty.clone());
         source.phase = SourcePhase::Paused;
         source.guest = Guest::Loaded;
@@ -207,7 +207,7 @@ impl Source {
         self.blocks
             .check(block, start, len, 1)
             .map_err(Error::Blocks)?;
-        self.dirty.mark(Part {
+        self.dirty.add(Part {
             block,
             offset: start,
             len,
@@ -325,7 +325,7 @@ impl Source {
     pub fn remaining(&self) -> u64 {
         let channels = [&self.link.main, &self.link.preempt];
         let open = channels.into_iter().filter_map(|channel| channel.open);
-        self.dirty.left() + open.map(|open| open.part.end() - open.at).sum::<u64>()
+        self.dirty.bytes() + open.map(|open| open.part.end() - open.at).sum::<u64>()
     }
 
     /// Host pages that are requested and have not been handed out.
@@ -340,7 +340,7 @@ impl Source {
 
     /// Bytes allocated for pages and requests.
     pub fn memory(&self) -> usize {
-        let unsent = self.unsent.as_ref().map_or(0, Dirty::memory);
+        let unsent = self.unsent.as_ref().map_or(0, PageSet::memory);
         let switch = self.link.switch.as_ref();
         let device_state = switch.map_or(0, |switch| switch.device_state.capacity());
         self.dirty.memory() + unsent + self.queue.memory() + device_state

@@ -11,8 +11,8 @@ use crate::blocks::BlockId;
 
 use super::Source;
 use super::channel_state::Heard;
-use super::dirty::Part;
 use super::error::{Cause, Error};
+use super::page_set::Part;
 use super::phase::{Event, Guest, SourcePhase};
 
 impl Source {
@@ -169,23 +169,24 @@ impl Source {
                 block: block.name.clone(),
                 error,
             })?;
+        let offset = start / block.page * block.page;
+        let part = Part {
+            block: id,
+            offset,
+            len: (start + len).next_multiple_of(block.page) - offset,
+        };
         if let Some(open) = &mut self.link.main.open
-            && open.part.overlaps(Part {
-                block: id,
-                offset: start,
-                len,
-            })
+            && open.part.overlaps(part)
         {
             open.urgent = true;
         }
-        let first = start / block.page;
-        let count = (start + len).div_ceil(block.page) - first;
         // Until all bitmaps have been received, the dirty pages are unknown.
         let dirty = match self.phase {
             SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
-            _ => self.dirty.bits(id),
+            _ => Some(&self.dirty),
         };
-        let new = self.queue.push(id, first, count, dirty, now);
+        let count = part.len / block.page;
+        let new = self.queue.push(part, dirty, now);
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;
         Ok(())

@@ -3,12 +3,12 @@
 use crate::Channel;
 
 use super::channel_state::{Activity, Heard, OpenPage};
-use super::dirty::Part;
-use super::discard::Discards;
+use super::page_set::Part;
 use super::pages::PageRun;
 use super::phase::{Event, Guest, SourcePhase};
 use super::preempt::Connection;
-use super::{Next, Source, framing};
+use super::{Next, Source, discard, framing};
+use crate::blocks::BlockId;
 use crate::release::Preempt;
 
 /// How long a section of `ram` stays open at most, in nanoseconds; as in QEMU, so that
@@ -99,19 +99,19 @@ impl Source {
         let Some(mut switch) = self.link.switch.take() else {
             return IDLE;
         };
-        let mut discards = switch.discards.unwrap_or_else(|| self.begin_switch(out));
-        if discards.write(&self.dirty, &self.blocks, out) {
+        let mut at = switch.discards.unwrap_or_else(|| self.begin_switch(out));
+        if discard::write(&self.dirty, &mut at, &self.blocks, out) {
             framing::package(&self.config, &switch.device_state, out);
             self.guest = Guest::Sent;
             self.go(Event::Packaged);
         } else {
-            switch.discards = Some(discards);
+            switch.discards = Some(at);
             self.link.switch = Some(switch);
         }
         Next::Write
     }
 
-    fn begin_switch(&mut self, out: &mut Vec<u8>) -> Discards {
+    fn begin_switch(&mut self, out: &mut Vec<u8>) -> (BlockId, u64) {
         self.close_section(out);
         if self.config.switchover_start {
             framing::switchover_start(out);
@@ -119,16 +119,16 @@ impl Source {
         self.dirty.fold(&self.blocks);
         if self.dirty.is_empty() {
             // A QEMU destination needs a discard to be ready for LISTEN.
-            self.dirty.mark(Part {
+            self.dirty.add(Part {
                 block: 0,
                 offset: 0,
                 len: 1,
             });
         }
-        self.stats.discarded += self.dirty.left() / self.blocks.target();
+        self.stats.discarded += self.dirty.bytes() / self.blocks.target();
         self.link.main.last = None;
         self.link.cursor = (0, 0);
-        Discards::default()
+        (0, 0)
     }
 
     fn postcopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
@@ -210,31 +210,21 @@ impl Source {
             let until = closing.map_or(until, |closing| until.min(closing));
             return Next::Wait { until: Some(until) };
         }
-        let (block, offset) = self.link.hint.take().unwrap_or(self.link.cursor);
-        let Some(part) = self.dirty.take(block, offset, self.config.run) else {
+        let from = self.link.hint.take().unwrap_or(self.link.cursor);
+        let Some(part) = self.dirty.take(from, self.config.run) else {
             return IDLE;
         };
         self.link.cursor = (part.block, part.end());
-        if self.phase == SourcePhase::Postcopy {
-            let page = self.page_size(part);
-            self.queue
-                .forget(part.block, part.offset / page, part.len / page);
-        }
+        self.queue.forget(part);
         let run = self.hand_out(Channel::Main, part, false);
         self.on_main(run, false, now, out)
     }
 
     /// The next requested host page.
     fn wanted(&mut self, now: u64) -> Option<Part> {
-        let wanted = self.queue.pop()?;
-        let page = self.blocks.block(wanted.block).ok()?.page;
-        let part = Part {
-            block: wanted.block,
-            offset: wanted.page * page,
-            len: page,
-        };
-        self.dirty.clear(part);
-        if let Some(since) = wanted.since {
+        let (part, since) = self.queue.pop()?;
+        self.dirty.remove(part);
+        if let Some(since) = since {
             self.stats.latency.source.record(now.saturating_sub(since));
         }
         // As in QEMU: the sweep continues after the last request or, with a preempt
@@ -249,17 +239,12 @@ impl Source {
 
     /// Hands out pages, or the first piece of a host page that is larger than a run.
     fn hand_out(&mut self, channel: Channel, part: Part, urgent: bool) -> PageRun {
-        if self.phase == SourcePhase::Precopy {
-            self.stats.precopy += part.len / self.blocks.target();
-        } else {
-            let pages = part.len / self.page_size(part);
-            let count = if urgent {
-                &mut self.stats.demand
-            } else {
-                &mut self.stats.sweep
-            };
-            *count += pages;
-        }
+        let count = match self.phase {
+            SourcePhase::Precopy => &mut self.stats.precopy,
+            _ if urgent => &mut self.stats.demand,
+            _ => &mut self.stats.sweep,
+        };
+        *count += part.len / self.dirty.unit(part.block);
         if part.len <= self.config.run {
             return self.run(channel, part);
         }
@@ -341,11 +326,5 @@ impl Source {
     /// Maximum size of a run in bytes: whole target pages.
     fn piece(&self) -> u64 {
         self.config.run / self.blocks.target() * self.blocks.target()
-    }
-
-    fn page_size(&self, part: Part) -> u64 {
-        self.blocks
-            .block(part.block)
-            .map_or(self.blocks.target(), |block| block.page)
     }
 }
