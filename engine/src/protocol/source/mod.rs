@@ -78,7 +78,7 @@ pub(crate) use stall::{Stall, StallEvent};
 use channel_state::{Heard, LinkState, Switch};
 use pace::Pace;
 use page_set::{PageSet, Part};
-use phase::{Event, Guest};
+use phase::Guest;
 use queue::Queue;
 
 /// The source of one migration.
@@ -228,9 +228,10 @@ impl Source {
                 len: device_state.len(),
             });
         }
-        if !self.go(Event::Switch) {
+        if self.phase != SourcePhase::Precopy {
             return Err(self.not_now("switch"));
         }
+        self.phase = SourcePhase::Switching;
         self.link.switch = Some(Switch {
             device_state,
             discards: None,
@@ -262,10 +263,10 @@ impl Source {
     pub fn link_lost(&mut self) -> Result<(), Error> {
         let was_over = self.phase.is_over();
         self.broken();
-        if self.phase == SourcePhase::Failed && !was_over {
-            return Err(Error::LinkLost);
+        match self.phase {
+            SourcePhase::Failed if !was_over => Err(Error::LinkLost),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Handles a malformed return path like a lost link; returns the error.
@@ -280,9 +281,10 @@ impl Source {
     ///
     /// [`Error::Phase`]: not paused.
     pub fn resume(&mut self, now: u64) -> Result<(), Error> {
-        if !self.go(Event::Reconnected) {
+        if self.phase != SourcePhase::Paused {
             return Err(self.not_now("resume"));
         }
+        self.phase = SourcePhase::Recovering;
         self.link.since = now;
         Ok(())
     }
@@ -346,23 +348,25 @@ impl Source {
         self.dirty.memory() + unsent + self.queue.memory() + device_state
     }
 
-    /// Makes the transition for `event`; returns whether there is one.
-    fn go(&mut self, event: Event) -> bool {
-        let next = self.phase.after(event);
-        self.phase = next.unwrap_or(self.phase);
-        next.is_some()
-    }
-
     /// Gives the link up.
     fn broken(&mut self) {
-        if self.go(Event::Broken) {
-            if self.phase == SourcePhase::Paused {
+        match self.phase {
+            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => return,
+            // The guest leaves with the package.
+            SourcePhase::Fresh | SourcePhase::Precopy | SourcePhase::Switching => {
+                self.phase = SourcePhase::Failed;
+            }
+            SourcePhase::Postcopy
+            | SourcePhase::Completing
+            | SourcePhase::Recovering
+            | SourcePhase::Resuming => {
+                self.phase = SourcePhase::Paused;
                 self.stats.pauses += 1;
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
                 unsent.keep_common(&self.dirty);
             }
-            self.forget_link();
         }
+        self.forget_link();
     }
 
     /// Forgets everything that belongs to the link.

@@ -13,7 +13,7 @@ use super::Source;
 use super::channel_state::Heard;
 use super::error::{Cause, Error};
 use super::page_set::Part;
-use super::phase::{Event, Guest, SourcePhase};
+use super::phase::{Guest, SourcePhase};
 
 impl Source {
     /// Handles one item of the return path.
@@ -32,8 +32,8 @@ impl Source {
             Item::Message {
                 message: Message::Shut { value },
                 ..
-            } if value != 0 && self.is_open() => {
-                self.go(Event::GaveUp);
+            } if value != 0 && self.phase.has_link() => {
+                self.phase = SourcePhase::Failed;
                 self.forget_link();
                 return Err(Error::GaveUp { value });
             }
@@ -65,13 +65,8 @@ impl Source {
         self.link.recovery.limit(&self.blocks)
     }
 
-    /// Whether the return path is in use.
-    fn is_open(&self) -> bool {
-        !matches!(self.phase, SourcePhase::Fresh | SourcePhase::Paused) && !self.phase.is_over()
-    }
-
     fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Cause> {
-        if !self.is_open() {
+        if !self.phase.has_link() {
             return Err(Cause::Phase(self.phase));
         }
         if self.link.recovery.is_coming() {
@@ -110,7 +105,7 @@ impl Source {
             }
             Message::ResumeAck => {
                 self.expect(SourcePhase::Resuming)?;
-                self.go(Event::Resumed);
+                self.phase = SourcePhase::Postcopy;
                 // A destination that resumes has been running the guest.
                 self.guest = Guest::Loaded;
                 self.stats.resumes += 1;
@@ -136,7 +131,8 @@ impl Source {
     }
 
     fn shut(&mut self) -> Result<(), Cause> {
-        if self.go(Event::Finished) {
+        if self.phase == SourcePhase::Completing {
+            self.phase = SourcePhase::Completed;
             return Ok(());
         }
         match self.remaining() {

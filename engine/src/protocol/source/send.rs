@@ -5,7 +5,7 @@ use crate::Channel;
 use super::channel_state::{Activity, Heard, OpenPage};
 use super::page_set::Part;
 use super::pages::PageRun;
-use super::phase::{Event, Guest, SourcePhase};
+use super::phase::{Guest, SourcePhase};
 use super::preempt::Connection;
 use super::{Next, Source, discard, framing};
 use crate::blocks::BlockId;
@@ -67,7 +67,7 @@ impl Source {
             return Next::Connect;
         }
         framing::head(&self.config, &self.blocks, out);
-        self.go(Event::Begun);
+        self.phase = SourcePhase::Precopy;
         Next::Write
     }
 
@@ -103,7 +103,7 @@ impl Source {
         if discard::write(&self.dirty, &mut at, &self.blocks, out) {
             framing::package(&self.config, &switch.device_state, out);
             self.guest = Guest::Sent;
-            self.go(Event::Packaged);
+            self.phase = SourcePhase::Postcopy;
         } else {
             switch.discards = Some(at);
             self.link.switch = Some(switch);
@@ -157,7 +157,7 @@ impl Source {
             return IDLE;
         }
         framing::end(&self.config, out);
-        self.go(Event::AllSent);
+        self.phase = SourcePhase::Completing;
         Next::Write
     }
 
@@ -184,7 +184,7 @@ impl Source {
         if self.config.preempt.is_some() && !self.is_connected() {
             return IDLE;
         }
-        self.go(Event::Known);
+        self.phase = SourcePhase::Resuming;
         framing::resume(&self.config, out);
         Next::Write
     }
