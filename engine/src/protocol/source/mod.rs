@@ -75,7 +75,7 @@ pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
 pub(crate) use stall::{Stall, StallEvent};
 
-use channel_state::{Heard, LinkState, Switch};
+use channel_state::{Heard, LinkState};
 use pace::Pace;
 use page_set::{PageSet, Part};
 use phase::Guest;
@@ -232,10 +232,7 @@ impl Source {
             return Err(self.not_now("switch"));
         }
         self.phase = SourcePhase::Switching;
-        self.link.switch = Some(Switch {
-            device_state,
-            discards: None,
-        });
+        self.link.device_state = device_state;
         Ok(())
     }
 
@@ -326,8 +323,8 @@ impl Source {
     /// only when all bitmaps have been received.
     pub fn remaining(&self) -> u64 {
         let channels = [&self.link.main, &self.link.preempt];
-        let open = channels.into_iter().filter_map(|channel| channel.open);
-        self.dirty.bytes() + open.map(|open| open.part.end() - open.at).sum::<u64>()
+        let rests = channels.into_iter().filter_map(|channel| channel.rest);
+        self.dirty.bytes() + rests.map(|rest| rest.part.len).sum::<u64>()
     }
 
     /// Host pages that are requested and have not been handed out.
@@ -343,8 +340,7 @@ impl Source {
     /// Bytes allocated for pages and requests.
     pub fn memory(&self) -> usize {
         let unsent = self.unsent.as_ref().map_or(0, PageSet::memory);
-        let switch = self.link.switch.as_ref();
-        let device_state = switch.map_or(0, |switch| switch.device_state.capacity());
+        let device_state = self.link.device_state.capacity();
         self.dirty.memory() + unsent + self.queue.memory() + device_state
     }
 

@@ -171,10 +171,8 @@ impl Source {
             offset,
             len: (start + len).next_multiple_of(block.page) - offset,
         };
-        if let Some(open) = &mut self.link.main.open
-            && open.part.overlaps(part)
-        {
-            open.urgent = true;
+        if let Some(rest) = &mut self.link.main.rest {
+            rest.urgent |= rest.part.overlaps(part);
         }
         // Until all bitmaps have been received, the dirty pages are unknown.
         let dirty = match self.phase {
