@@ -3,19 +3,19 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
 use super::Error;
-use super::backing_file::open_as;
-use super::ram_file::create;
+use super::folder::Folder;
 use retpath_engine::protocol::wide;
 
 /// An append-only file.
 #[derive(Debug)]
 pub(super) struct StateFile {
-    pub(super) path: PathBuf,
+    path: PathBuf,
     file: File,
     pub(super) len: u64,
     /// Whether a write failed, so that later bytes are at the wrong offset.
@@ -23,24 +23,20 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    pub(super) fn new(folder: &Path, name: &str) -> Result<Self, Error> {
-        let path = folder.join(name);
-        let file = create(&path)?;
+    pub(super) fn new(folder: &Folder, name: &str) -> Result<Self, Error> {
         Ok(Self {
-            path,
-            file,
+            path: folder.path().join(name),
+            file: folder.create(name)?,
             len: 0,
             torn: false,
         })
     }
 
     /// Opens the file that another process left behind, and truncates it to `len`.
-    pub(super) fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
-        let path = folder.join(name);
-        let file = open_as(&path, OFlags::RDWR)?;
+    pub(super) fn open(folder: &Folder, name: &str, len: u64) -> Result<Self, Error> {
         let mut state = Self {
-            path,
-            file,
+            path: folder.path().join(name),
+            file: folder.file(name, OFlags::RDWR)?,
             len: 0,
             torn: false,
         };
@@ -64,7 +60,10 @@ impl StateFile {
     }
 
     pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
-        std::fs::read(&self.path).map_err(Error::io("reading", &self.path))
+        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+        let read = self.file.read_exact_at(&mut bytes, 0);
+        read.map_err(Error::io("reading", &self.path))?;
+        Ok(bytes)
     }
 
     pub(super) fn truncate(&mut self, len: u64) -> Result<(), Error> {
@@ -87,14 +86,4 @@ impl StateFile {
         let failed = Error::io("syncing", &self.path);
         self.file.sync_all().map_err(failed)
     }
-}
-
-/// Creates or replaces a file atomically.
-pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
-    let mut file = File::create(&new).map_err(Error::io("making", &new))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io("writing", &new))?;
-    std::fs::rename(&new, &path).map_err(Error::io("naming", &path))
 }
