@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub mod decode;
 mod demo;
@@ -135,8 +136,17 @@ pub enum Format {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    raise_descriptor_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     run(&args).into()
+}
+
+/// Raises the soft limit of open files to the hard one: a stream chooses the number of RAM blocks,
+/// and each has a file. Best effort; without it, larger machines end in an error.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn run(args: &[OsString]) -> Exit {
