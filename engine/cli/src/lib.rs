@@ -28,6 +28,7 @@ mod log;
 mod output;
 mod progress;
 mod receive;
+mod sandbox;
 mod serve;
 mod shell;
 mod signals;
