@@ -16,7 +16,7 @@ use crate::error::Rule;
 
 /// Why a parser fails.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct FieldError {
     /// Bytes of the input that are left where the defect is.
     pub(crate) left: usize,
     /// The field, if one is to blame.
@@ -25,7 +25,7 @@ pub(crate) struct Fault {
     pub(crate) rule: Rule,
 }
 
-impl Fault {
+impl FieldError {
     fn at(input: Bytes<'_>, rule: Rule) -> Self {
         Self {
             left: input.len(),
@@ -40,17 +40,17 @@ impl Fault {
     }
 }
 
-/// The fault in what a parser of complete input returns.
-impl From<nom::Err<Fault>> for Fault {
-    fn from(error: nom::Err<Fault>) -> Self {
+/// The error in what a parser of complete input returns.
+impl From<nom::Err<FieldError>> for FieldError {
+    fn from(error: nom::Err<FieldError>) -> Self {
         match error {
-            nom::Err::Error(fault) | nom::Err::Failure(fault) => fault,
+            nom::Err::Error(error) | nom::Err::Failure(error) => error,
             nom::Err::Incomplete(_) => Self::at(Bytes(&[]), Rule::Short),
         }
     }
 }
 
-impl ParseError<Bytes<'_>> for Fault {
+impl ParseError<Bytes<'_>> for FieldError {
     /// Of its own accord nom finds only that bytes are missing.
     fn from_error_kind(input: Bytes<'_>, _: ErrorKind) -> Self {
         Self::at(input, Rule::Short)
@@ -65,11 +65,11 @@ impl ParseError<Bytes<'_>> for Fault {
 ///
 /// nom's `context(name, parser.map_res(rule))`.
 #[inline(always)]
-pub(crate) fn field<'a, P: Parser<Bytes<'a>, Error = Fault>, T>(
+pub(crate) fn field<'a, P: Parser<Bytes<'a>, Error = FieldError>, T>(
     name: &'static str,
     parser: P,
     rule: impl FnMut(P::Output) -> Result<T, Rule>,
-) -> impl Parser<Bytes<'a>, Output = T, Error = Fault> {
+) -> impl Parser<Bytes<'a>, Output = T, Error = FieldError> {
     Field { name, parser, rule }
 }
 
@@ -81,16 +81,16 @@ struct Field<P, R> {
 
 impl<'a, P, T, R> Parser<Bytes<'a>> for Field<P, R>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
     R: FnMut(P::Output) -> Result<T, Rule>,
 {
     type Output = T;
-    type Error = Fault;
+    type Error = FieldError;
 
     #[inline(always)]
-    fn process<M: OutputMode>(&mut self, input: Bytes<'a>) -> PResult<M, Bytes<'a>, T, Fault> {
+    fn process<M: OutputMode>(&mut self, input: Bytes<'a>) -> PResult<M, Bytes<'a>, T, FieldError> {
         let broken = |rule| {
-            nom::Err::Error(M::Error::bind(|| Fault {
+            nom::Err::Error(M::Error::bind(|| FieldError {
                 left: input.len(),
                 field: Some(self.name),
                 rule,
@@ -115,10 +115,10 @@ where
 pub(crate) fn flat_map<'a, P, Q>(
     first: P,
     second: impl FnMut(P::Output) -> Q,
-) -> impl Parser<Bytes<'a>, Output = Q::Output, Error = Fault>
+) -> impl Parser<Bytes<'a>, Output = Q::Output, Error = FieldError>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
-    Q: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
+    Q: Parser<Bytes<'a>, Error = FieldError>,
 {
     FlatMap { first, second }
 }
@@ -130,18 +130,18 @@ struct FlatMap<P, F> {
 
 impl<'a, P, Q, F> Parser<Bytes<'a>> for FlatMap<P, F>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
-    Q: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
+    Q: Parser<Bytes<'a>, Error = FieldError>,
     F: FnMut(P::Output) -> Q,
 {
     type Output = Q::Output;
-    type Error = Fault;
+    type Error = FieldError;
 
     #[inline(always)]
     fn process<M: OutputMode>(
         &mut self,
         input: Bytes<'a>,
-    ) -> PResult<M, Bytes<'a>, Q::Output, Fault> {
+    ) -> PResult<M, Bytes<'a>, Q::Output, FieldError> {
         let (rest, value) = self
             .first
             .process::<OutputM<Emit, M::Error, M::Incomplete>>(input)?;
@@ -153,9 +153,9 @@ where
 #[inline(always)]
 pub(crate) fn length_data<'a, P>(
     len: P,
-) -> impl Parser<Bytes<'a>, Output = Bytes<'a>, Error = Fault>
+) -> impl Parser<Bytes<'a>, Output = Bytes<'a>, Error = FieldError>
 where
-    P: Parser<Bytes<'a>, Output: ToUsize, Error = Fault>,
+    P: Parser<Bytes<'a>, Output: ToUsize, Error = FieldError>,
 {
     flat_map(len, take)
 }
@@ -163,6 +163,6 @@ where
 /// nom's `be_u64`, which becomes eight loads, in two halves, which become one.
 /// For complete input: of a part of it, it says what the half lacks.
 #[inline(always)]
-pub(crate) fn be_u64<'a>() -> impl Parser<Bytes<'a>, Output = u64, Error = Fault> {
+pub(crate) fn be_u64<'a>() -> impl Parser<Bytes<'a>, Output = u64, Error = FieldError> {
     (be_u32(), be_u32()).map(|(high, low)| u64::from(high) << 32 | u64::from(low))
 }

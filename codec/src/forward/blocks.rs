@@ -4,6 +4,7 @@
 //! record that names it; the length of such a block is unknown.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::command::{PageSizes, Range};
 use crate::error::Rule;
@@ -56,6 +57,9 @@ impl BlockId {
 #[derive(Clone, Debug)]
 pub(super) struct Blocks {
     list: Vec<Block>,
+    /// Indices into `list`, sorted by name. The source chooses how many blocks there
+    /// are, up to [`Options::max_blocks`], and names one in any record.
+    by_name: Vec<u32>,
     /// Whether blocks are learned from names in records.
     learns: bool,
     /// The page sizes in POSTCOPY_ADVISE.
@@ -82,6 +86,7 @@ impl Blocks {
     pub(super) fn new(learns: bool) -> Self {
         Self {
             list: Vec::new(),
+            by_name: Vec::new(),
             learns,
             sizes: None,
         }
@@ -96,11 +101,18 @@ impl Blocks {
     }
 
     pub(super) fn id(&self, name: &[u8]) -> Option<BlockId> {
-        let index = self
-            .list
-            .iter()
-            .position(|block| block.name.name().as_bytes() == name)?;
-        u32::try_from(index).ok().map(BlockId)
+        let at = self.position(name).ok()?;
+        self.by_name.get(at).copied().map(BlockId)
+    }
+
+    /// Searches `by_name`; as [`slice::binary_search`].
+    fn position(&self, name: &[u8]) -> Result<usize, usize> {
+        self.by_name.binary_search_by(|&id| {
+            let block = self.list.get(BlockId(id).index());
+            block.map_or(Ordering::Less, |block| {
+                block.name.name().as_bytes().cmp(name)
+            })
+        })
     }
 
     /// Finds the block that a record or command names.
@@ -121,7 +133,13 @@ impl Blocks {
         Ok(BlockId(count))
     }
 
+    /// Adds a block. Among blocks of one name, which only a caller can pass, the
+    /// first is found.
     pub(super) fn push(&mut self, block: Block) {
+        let id = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        if let Err(at) = self.position(block.name.name().as_bytes()) {
+            self.by_name.insert(at, id);
+        }
         self.list.push(block);
     }
 
@@ -174,5 +192,26 @@ pub(super) fn aligned(value: u64, page: u64) -> Result<(), Rule> {
     match value.checked_rem(page) {
         Some(0) => Ok(()),
         _ => Err(Rule::Misaligned { value, page }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_blocks_sorted_by_name() {
+        let mut blocks = Blocks::new(false);
+        let names = (0..256_u32).map(|i| alloc::format!("{}", i * 167 % 256));
+        for (i, name) in (0..).zip(names) {
+            let name = NameBuf::new(name).unwrap();
+            assert_eq!(blocks.id(name.name().as_bytes()), None);
+            blocks.push(Block::new(name.clone(), None, 4096));
+            assert_eq!(blocks.id(name.name().as_bytes()), Some(BlockId::new(i)));
+        }
+        let sorted = blocks.by_name.iter();
+        let name = |&id: &u32| blocks.list[BlockId(id).index()].name.clone();
+        assert!(sorted.clone().map(name).is_sorted());
+        assert_eq!(sorted.len(), 256);
     }
 }

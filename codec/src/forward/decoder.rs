@@ -233,7 +233,7 @@ impl Decoder {
         match self.clipped(input) {
             Ok((event, size)) => Ok(Decoded::Event { event, size }),
             Err(Stop::Need(need)) => Ok(Decoded::Need(need)),
-            Err(Stop::Fault(error)) => {
+            Err(Stop::Malformed(error)) => {
                 let error = error.based(self.offset);
                 self.broken = Some(error);
                 Err(error)
@@ -259,7 +259,7 @@ impl Decoder {
                 Ok((event, size))
             }
             Err(Stop::Need(need)) if wide(view.len()).saturating_add(wide(need)) > left => {
-                Err(Cursor::new(view).fault_at(0, None, Rule::PackageEnd))
+                Err(Cursor::new(view).error_at(0, None, Rule::PackageEnd))
             }
             Err(stop) => Err(stop),
         }

@@ -54,13 +54,13 @@ pub fn header(out: &mut Vec<u8>) {
 /// [`Rule::Zero`] when the name is empty, [`Rule::Limit`] when it is 4 GiB or
 /// longer.
 pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let fault = invalid("CONFIGURATION", "machine");
+    let error = invalid("CONFIGURATION", "machine");
     if machine.is_empty() {
-        return Err(fault(Rule::Zero));
+        return Err(error(Rule::Zero));
     }
     let Ok(size) = u32::try_from(machine.len()) else {
         let (got, limit) = (wide(machine.len()), u32::MAX.into());
-        return Err(fault(Rule::Limit { got, limit }));
+        return Err(error(Rule::Limit { got, limit }));
     };
     append(
         out,
@@ -102,20 +102,20 @@ pub fn section(
     identity: Option<Identity<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let fault = invalid(kind.label(), "idstr");
+    let error = invalid(kind.label(), "idstr");
     let introduces = matches!(kind, SectionKind::Start | SectionKind::Full);
     let Some(identity) = identity else {
         if introduces {
-            return Err(fault(Rule::Short));
+            return Err(error(Rule::Short));
         }
         append(out, piece(kind, id));
         return Ok(());
     };
     let idstr = identity.idstr;
     match u8::try_from(idstr.len()) {
-        _ if !introduces => Err(fault(Rule::Short)),
-        Err(_) => Err(fault(Rule::NameTooLong)),
-        Ok(0) => Err(fault(Rule::Zero)),
+        _ if !introduces => Err(error(Rule::Short)),
+        Err(_) => Err(error(Rule::NameTooLong)),
+        Ok(0) => Err(error(Rule::Zero)),
         Ok(_) => {
             append(out, introduction(kind, id, identity));
             Ok(())

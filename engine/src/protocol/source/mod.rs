@@ -38,6 +38,7 @@ use retpath_codec::DecodeError;
 
 use crate::Channel;
 use crate::blocks::{BlockId, Blocks};
+use crate::protocol::wide;
 use crate::stats::Stats;
 
 mod channel_state;
@@ -64,6 +65,7 @@ mod testing;
 pub use crate::release::Preempt;
 pub use config::Config;
 pub use error::{Cause, Error};
+pub use framing::MAX_DEVICE_STATE;
 pub use pages::{Gather, PageRun, PageSource};
 pub use phase::SourcePhase;
 pub use preempt::Awaited;
@@ -221,7 +223,7 @@ impl Source {
     ///
     /// [`Error::Phase`]: not in precopy. [`Error::DeviceState`]: too long.
     pub fn switch(&mut self, device_state: Vec<u8>) -> Result<(), Error> {
-        if !framing::fits_package(device_state.len()) {
+        if wide(device_state.len()) > MAX_DEVICE_STATE {
             return Err(Error::DeviceState {
                 len: device_state.len(),
             });
