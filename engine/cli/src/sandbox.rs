@@ -152,7 +152,9 @@ impl Sandbox {
             .scope(Scope::from_all(NEWEST))?
             .create()?;
         for (path, rights) in &self.rules {
-            ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, *rights))?;
+            let rule = PathBeneath::new(PathFd::new(path)?, *rights);
+            let added = ruleset.add_rule(rule);
+            ruleset = added.map_err(|error| format!("{}: {error}", path.display()))?;
         }
         let status = ruleset.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {
