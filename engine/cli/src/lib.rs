@@ -31,6 +31,7 @@ mod output;
 mod progress;
 mod receive;
 mod report;
+mod sandbox;
 mod serve;
 mod shell;
 mod signals;
