@@ -18,6 +18,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use retpath_codec::escape::Escaped;
 use retpath_engine::uffd::OpenError;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub mod decode;
 mod demo;
@@ -31,6 +32,7 @@ mod output;
 mod progress;
 mod receive;
 mod report;
+mod sandbox;
 mod serve;
 mod shell;
 mod signals;
@@ -129,8 +131,17 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    raise_descriptor_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     run(&args).into()
+}
+
+/// Raises the soft limit of open files to the hard one: a stream chooses the number of RAM blocks,
+/// and each has a file. Best effort; without it, larger machines end in an error.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn run(args: &[OsString]) -> Exit {

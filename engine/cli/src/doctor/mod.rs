@@ -57,6 +57,7 @@ fn render(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "userfaultfd  {verdict}")?;
     writeln!(out, "kernel       {}", report.kernel)?;
     writeln!(out, "user id      {}", report.uid)?;
+    writeln!(out, "sandbox      {}", report.sandbox)?;
 
     writeln!(
         out,
@@ -141,6 +142,10 @@ fn json(report: &Report) -> Value {
         "route": report.best().map(key),
         "kernel": report.kernel,
         "uid": report.uid,
+        "sandbox": {
+            "landlock": report.sandbox.landlock,
+            "seccomp": report.sandbox.seccomp,
+        },
         "routes": routes.collect::<Value>(),
         "unprivileged_userfaultfd": report.unprivileged,
         "features": features,

@@ -22,6 +22,7 @@ use retpath_image::{Writer, shown};
 use tracing::info;
 
 use crate::exit::{self, Error, Exit};
+use crate::sandbox::{self, Sandbox};
 use crate::signals::Signals;
 use crate::size::PageSize;
 use crate::{Format, image, output, uffd_error};
@@ -135,6 +136,8 @@ pub(crate) struct Args {
     /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    #[command(flatten)]
+    sandbox: sandbox::SandboxArgs,
 }
 
 /// Receives one migration and reports the result.
@@ -183,6 +186,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     };
     let (writer, left) = match left {
         Some(left) if left.has_device_state && left.core.pages().missing() == 0 => {
+            args.sandbox.enter(needs(args, &writer))?;
             return finish_unfinished(args, writer, left);
         }
         left => (writer, left),
@@ -201,6 +205,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
         info!("connection accepted");
         link
     });
+    args.sandbox
+        .enter(needs(args, &writer).socket(listener.address()))?;
     output::note(format_args!(
         "retpath receive: listening on {}",
         listener.address()
@@ -235,6 +241,16 @@ fn become_image(args: &Args) -> Result<Done, String> {
     }
     guest.quiet();
     conclude(args, guest, received)
+}
+
+/// What this command needs in the sandbox, besides its socket.
+fn needs(args: &Args, writer: &Writer) -> Sandbox {
+    let folder = writer.path();
+    let needs = Sandbox::default().image(folder, args.out.as_deref().unwrap_or(folder));
+    match args.touch {
+        0 => needs,
+        _ => needs.userfaultfd(),
+    }
 }
 
 /// Returns the report of the image, or why there is none and where the guest is.
