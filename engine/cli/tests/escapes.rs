@@ -159,6 +159,9 @@ fn receive_prints_no_control_characters_of_a_stream() {
     }
 }
 
+/// What a change makes hostile, and the change.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 /// Changes the manifest of an image.
 fn change(image: &Path, change: impl FnOnce(&mut Value)) {
     let path = image.join("manifest.json");
@@ -176,7 +179,7 @@ fn commands_print_no_control_characters_of_a_manifest() {
         PathBuf::from(uri)
     };
     let printable: String = HOSTILE.chars().filter(|c| !c.is_control()).collect();
-    let changes: [(&str, &dyn Fn(&mut Value)); 9] = [
+    let changes: [Change<'_>; 9] = [
         ("machine", &|all| all["machine"] = HOSTILE.into()),
         ("no digests", &|all| {
             all["machine"] = HOSTILE.into();
