@@ -21,10 +21,7 @@ pub(crate) const UNPROVEN_END: &str =
 pub(crate) fn settings(given: &[PageSize]) -> (destination::Config, forward::Options) {
     let sizes = size::last_of_each(given).into_iter();
     let page_sizes: Vec<_> = sizes.map(|one| (one.name, one.size)).collect();
-    let core = destination::Config {
-        page_sizes: page_sizes.clone(),
-        ..destination::Config::default()
-    };
+    let core = destination::Config::default().page_sizes(page_sizes.clone());
     let stream = forward::Options::default()
         .page_sizes(page_sizes)
         // Sources before QEMU 8.2 may send it.
