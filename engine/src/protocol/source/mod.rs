@@ -128,7 +128,7 @@ impl Source {
     /// # Errors
     ///
     /// The configuration does not fit the blocks: [`Error::Blocks`] (also if there
-    /// are no blocks), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
+    /// are no blocks), [`Error::Config`].
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
         let mut dirty = PageSet::all(&blocks);
@@ -221,12 +221,13 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Error::Phase`]: not in precopy. [`Error::DeviceState`]: too long.
+    /// [`Error::Phase`]: not in precopy. [`Error::Config`]: the state is too long.
     pub fn switch(&mut self, device_state: Vec<u8>) -> Result<(), Error> {
-        if wide(device_state.len()) > MAX_DEVICE_STATE {
-            return Err(Error::DeviceState {
-                len: device_state.len(),
-            });
+        let len = device_state.len();
+        if wide(len) > MAX_DEVICE_STATE {
+            return Err(Error::Config(format!(
+                "device state of {len} bytes: a package holds at most {MAX_DEVICE_STATE}"
+            )));
         }
         if self.phase != SourcePhase::Precopy {
             return Err(self.not_now("switch"));
