@@ -5,7 +5,6 @@
 //! refused, and so is one that marks a page that was never sent. Mirrors
 //! `ram.c:ram_dirty_bitmap_reload`, which checks neither.
 
-use retpath_codec::NameBuf;
 use retpath_codec::bitmap::{self, Bitmap};
 
 use crate::blocks::{Block, BlockId, Blocks};
@@ -72,48 +71,31 @@ impl Recovery {
         dirty: &mut PageSet,
     ) -> Result<(), Cause> {
         let id = self.coming.take().ok_or(Cause::Order)?;
-        let Ok(block) = blocks.block(id) else {
-            return Err(Cause::Order);
-        };
+        let block = blocks.block(id).map_err(|_| Cause::Order)?;
         let name = || block.name.clone();
-        let pages = blocks.target_pages(id);
-        bitmap.check(pages).map_err(|rule| Cause::Bitmap {
+        let checked = bitmap.check(blocks.target_pages(id));
+        checked.map_err(|rule| Cause::Bitmap {
             block: name(),
             rule,
         })?;
-        check(bitmap, block, blocks.target(), id, unsent, name)?;
-        let words = received(bitmap, block, blocks.target());
-        dirty.assign(id, words.map(|word| !word.unwrap_or(0)));
-        Ok(())
-    }
-}
-
-/// Refuses a bitmap that marks pages which the destination cannot have received.
-fn check(
-    bitmap: Bitmap<'_>,
-    block: &Block,
-    target: u64,
-    id: BlockId,
-    unsent: &PageSet,
-    name: impl Fn() -> NameBuf,
-) -> Result<(), Cause> {
-    let unsent = unsent.bits(id).map_or(&[][..], |bits| bits.words());
-    let words = received(bitmap, block, target);
-    for ((word, unsent), first) in words.zip(unsent).zip((0..).step_by(64)) {
-        let word = word.map_err(|page| Cause::HalfPage {
-            block: name(),
-            offset: page * block.page,
-        })?;
-        let wrong = word & unsent;
-        if wrong != 0 {
-            let page = first + u64::from(wrong.trailing_zeros());
-            return Err(Cause::NeverSent {
+        let words = || received(bitmap, block, blocks.target());
+        let unsent = unsent.bits(id).map_or(&[][..], |bits| bits.words());
+        for ((word, unsent), first) in words().zip(unsent).zip((0..).step_by(64)) {
+            let word = word.map_err(|page| Cause::HalfPage {
                 block: name(),
                 offset: page * block.page,
-            });
+            })?;
+            if word & unsent != 0 {
+                let page = first + u64::from((word & unsent).trailing_zeros());
+                return Err(Cause::NeverSent {
+                    block: name(),
+                    offset: page * block.page,
+                });
+            }
         }
+        dirty.assign(id, words().map(|word| !word.unwrap_or(0)));
+        Ok(())
     }
-    Ok(())
 }
 
 /// The received host pages, 64 in a word; an error is the number of a host page that is

@@ -1,6 +1,9 @@
 //! Decides what is sent next, phase by phase.
 
+use retpath_codec::BlockName;
+use retpath_codec::command::Command;
 use retpath_codec::forward::write;
+use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
 use crate::Channel;
 
@@ -90,7 +93,7 @@ impl Source {
     fn begin_switch(&mut self, out: &mut Vec<u8>) -> (BlockId, u64) {
         self.close_section(out);
         if self.config.switchover_start {
-            framing::switchover_start(out);
+            framing::command(Command::SwitchoverStart, out);
         }
         self.dirty.fold(&self.blocks);
         if self.dirty.is_empty() {
@@ -138,7 +141,10 @@ impl Source {
     fn recover(&mut self, out: &mut Vec<u8>) -> Next {
         if !self.link.recovery.has_asked() {
             self.link.recovery.ask(&self.blocks);
-            framing::ask_bitmaps(&self.blocks, out);
+            for block in self.blocks.iter() {
+                let block = block.name.name();
+                framing::command(Command::RecvBitmap { block }, out);
+            }
             return Next::Write;
         }
         let connected = self.has_preempt() || self.is_preempt_unproven();
@@ -146,7 +152,10 @@ impl Source {
             return IDLE;
         }
         self.phase = SourcePhase::Resuming;
-        framing::resume(&self.config, out);
+        framing::command(Command::PostcopyResume, out);
+        if self.config.probe {
+            framing::ping(PING_AFTER_PACKAGE, out);
+        }
         Next::Write
     }
 
