@@ -17,6 +17,7 @@ use retpath_codec::forward::write;
 
 use crate::Channel;
 use crate::blocks::BlockId;
+use crate::protocol::wide;
 use crate::zero::is_zero;
 
 /// Read access to the memory of all blocks.
@@ -141,14 +142,8 @@ impl Gather {
     /// Makes the records of a run of the block `name`. `bytes` are its pages; pages of
     /// zeros are sent without their bytes. Returns how many those are.
     pub fn lay(&mut self, run: &PageRun, name: Name<'_>, bytes: &[u8]) -> u64 {
-        self.start(run);
-        let mut zeros = 0;
-        for (at, (offset, page)) in run.offsets().zip(bytes.chunks_exact(self.page)).enumerate() {
-            let zero = is_zero(page);
-            zeros += u64::from(zero);
-            self.add(run, name, offset, at, zero);
-        }
-        zeros
+        let mut pages = bytes.chunks_exact(page_size(run));
+        self.lay_known(run, name, |_| pages.next().is_none_or(is_zero))
     }
 
     /// As [`Gather::lay`], for a caller who knows which pages are zero: `zero` is called
@@ -159,14 +154,23 @@ impl Gather {
         name: Name<'_>,
         mut zero: impl FnMut(u64) -> bool,
     ) -> u64 {
-        self.start(run);
-        let mut zeros = 0;
+        self.heads.clear();
+        self.pages.clear();
+        self.page = page_size(run);
+        let mut name = Some(name).filter(|_| run.named);
         for (at, offset) in run.offsets().enumerate() {
             let zero = zero(offset);
-            zeros += u64::from(zero);
-            self.add(run, name, offset, at, zero);
+            let written = match zero {
+                true => write::zero(offset, name.take(), &mut self.heads),
+                false => write::page_header(offset, name.take(), &mut self.heads),
+            };
+            written.expect("a run consists of whole target pages");
+            if !zero {
+                let head = self.heads.len();
+                self.pages.push(Page { head, at });
+            }
         }
-        zeros
+        run.len / run.page - wide(self.pages.len())
     }
 
     /// The records in order: headers and pages alternate. `bytes` are the run's
@@ -188,28 +192,6 @@ impl Gather {
     pub fn size(&self) -> usize {
         self.heads.len() + self.pages.len() * self.page
     }
-
-    fn start(&mut self, run: &PageRun) {
-        self.heads.clear();
-        self.pages.clear();
-        self.page = usize::try_from(run.page).unwrap_or(usize::MAX);
-    }
-
-    fn add(&mut self, run: &PageRun, name: Name<'_>, offset: u64, at: usize, zero: bool) {
-        let name = (run.named && offset == run.offset).then_some(name);
-        let written = if zero {
-            write::zero(offset, name, &mut self.heads)
-        } else {
-            write::page_header(offset, name, &mut self.heads)
-        };
-        written.expect("a run consists of whole target pages");
-        if !zero {
-            self.pages.push(Page {
-                head: self.heads.len(),
-                at,
-            });
-        }
-    }
 }
 
 impl PageRun {
@@ -223,6 +205,10 @@ impl PageRun {
         let (start, page) = (self.offset, self.page);
         (0..self.len / page).map(move |i| start + i * page)
     }
+}
+
+fn page_size(run: &PageRun) -> usize {
+    usize::try_from(run.page).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
