@@ -58,7 +58,6 @@ mod recovery;
 mod send;
 mod send_queue;
 mod silence;
-mod stall;
 #[cfg(test)]
 mod testing;
 
@@ -69,11 +68,10 @@ pub use framing::MAX_DEVICE_STATE;
 pub use pages::{Gather, PageRun, PageSource};
 pub use phase::SourcePhase;
 pub use preempt::Awaited;
-pub(crate) use reconnect::{Drain, LinkAction, LinkEvent, Reconnect};
+pub(crate) use reconnect::{Drain, LinkAction, Reconnect};
 pub(crate) use send_queue::SendQueue;
 pub use silence::{Offer, Suspicion};
-pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
-pub(crate) use stall::{Stall, StallEvent};
+pub(crate) use silence::{Silence, SilenceAction, Stall};
 
 use channel_state::{Heard, LinkState};
 use pace::Pace;
