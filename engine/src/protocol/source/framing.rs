@@ -51,11 +51,6 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
     end_section(config, out);
 }
 
-/// Opens a further section of `ram`.
-pub(super) fn open_section(config: &Config, out: &mut Vec<u8>) {
-    write::part(config.section, out);
-}
-
 /// Ends a section of `ram`.
 pub(super) fn end_section(config: &Config, out: &mut Vec<u8>) {
     write::eos(out);

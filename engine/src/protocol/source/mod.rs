@@ -77,6 +77,7 @@ use channel_state::{Heard, LinkState};
 use pace::Pace;
 use page_set::{PageSet, Part};
 use phase::Guest;
+use preempt::Connection;
 use queue::Queue;
 
 /// The source of one migration.
@@ -175,7 +176,11 @@ impl Source {
     /// main channel again: it ends the stream only then.
     #[must_use = "pages that were handed out must be written"]
     pub fn next(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
-        self.trust_preempt(now);
+        if let Connection::Trial { until } = self.link.connection
+            && now >= until
+        {
+            self.link.connection = Connection::Up;
+        }
         match channel {
             Channel::Main => self.next_main(now, out),
             Channel::Preempt => self.next_preempt(now, out),
@@ -288,7 +293,7 @@ impl Source {
     /// Changes the bandwidth of the background sweep, in bytes per second; 0 is no
     /// limit.
     pub fn set_bandwidth(&mut self, bandwidth: u64) {
-        self.pace.set(bandwidth);
+        self.pace = Pace::new(bandwidth);
     }
 
     /// The phase of the migration.
@@ -328,7 +333,7 @@ impl Source {
 
     /// Host pages that are requested and have not been handed out.
     pub fn waiting(&self) -> u64 {
-        self.queue.waiting()
+        self.queue.wanted.pages()
     }
 
     /// Counters and latencies.
@@ -345,16 +350,10 @@ impl Source {
 
     /// Gives the link up.
     fn broken(&mut self) {
-        match self.phase {
-            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => return,
-            // The guest leaves with the package.
-            SourcePhase::Fresh | SourcePhase::Precopy | SourcePhase::Switching => {
-                self.phase = SourcePhase::Failed;
-            }
-            SourcePhase::Postcopy
-            | SourcePhase::Completing
-            | SourcePhase::Recovering
-            | SourcePhase::Resuming => {
+        match (self.phase, self.guest) {
+            (SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed, _) => return,
+            (_, Guest::Here) => self.phase = SourcePhase::Failed,
+            _ => {
                 self.phase = SourcePhase::Paused;
                 self.stats.pauses += 1;
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());

@@ -50,28 +50,6 @@ pub trait PageSource: Send + Sync {
         let _ = (block, offset, len);
         Ok(false)
     }
-
-    /// Returns bytes of a block: lent, or else copied to the front of `scratch`, which
-    /// grows to `len` bytes if it is shorter.
-    ///
-    /// # Errors
-    ///
-    /// As [`PageSource::read`].
-    fn bytes<'a>(
-        &'a self,
-        block: BlockId,
-        offset: u64,
-        len: usize,
-        scratch: &'a mut Vec<u8>,
-    ) -> io::Result<&'a [u8]> {
-        if let Some(bytes) = self.lend(block, offset, len) {
-            return Ok(bytes);
-        }
-        scratch.resize(scratch.len().max(len), 0);
-        let out = &mut scratch[..len];
-        self.read(block, offset, out)?;
-        Ok(out)
-    }
 }
 
 /// Immutable blocks, such as `Vec<u8>` or sealed memory, in order of their numbers.
@@ -302,18 +280,16 @@ mod tests {
     #[test]
     fn lends_what_can_be_lent_and_copies_the_rest() {
         let bytes: Vec<u8> = (0..=255).collect();
-        let mut scratch = Vec::new();
         let lending = vec![&bytes[..], &bytes[10..]];
-        let lent = lending.bytes(1, 5, 7, &mut scratch);
+        let lent = lending.lend(1, 5, 7);
         assert_eq!(lent.expect("inside the block"), &bytes[15..22]);
-        assert!(scratch.is_empty());
         let hole = lending.is_hole(1, 5, 7).expect("memory");
         assert!(!hole, "unknown without reading");
         let live = Copied(bytes.clone());
         assert!(live.lend(0, 0, 1).is_none());
-        let copied = live.bytes(0, 200, 40, &mut scratch);
-        assert_eq!(copied.expect("inside the block"), &bytes[200..240]);
-        assert_eq!(scratch.len(), 40);
+        let mut copied = [0; 40];
+        live.read(0, 200, &mut copied).expect("inside the block");
+        assert_eq!(copied, bytes[200..240]);
     }
 
     #[test]
@@ -324,7 +300,7 @@ mod tests {
         }
         assert!(memory.read(0, 99, &mut [0; 2]).is_err());
         let live = Copied(vec![0; 100]);
-        assert!(live.bytes(0, 99, 2, &mut Vec::new()).is_err());
-        assert!(live.bytes(1, 0, 1, &mut Vec::new()).is_err());
+        assert!(live.read(0, 99, &mut [0; 2]).is_err());
+        assert!(live.read(1, 0, &mut [0; 1]).is_err());
     }
 }

@@ -45,7 +45,7 @@ impl Source {
                 // Never sent: the destination has placed zeros there at most.
                 self.dirty.leave_out(&self.config.unplugged);
                 if recovery.is_complete() {
-                    self.queue.keep(&self.dirty);
+                    self.queue.wanted.keep_common(&self.dirty);
                 }
                 (offset, "RECV_BITMAP", taken)
             }
@@ -69,7 +69,7 @@ impl Source {
     fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Cause> {
         match message {
             _ if !self.phase.has_link() => Err(Cause::Phase(self.phase)),
-            _ if self.link.recovery.is_coming() => Err(Cause::Order),
+            _ if self.link.recovery.coming.is_some() => Err(Cause::Order),
             Message::Shut { .. } => match self.remaining() {
                 _ if self.phase == SourcePhase::Completing => {
                     self.phase = SourcePhase::Completed;
@@ -125,15 +125,9 @@ impl Source {
     }
 
     /// Queues a range of a block. Requests may be in flight when sending ends or a
-    /// recovery begins, so those phases accept them, too.
+    /// recovery begins, so every phase after the switch accepts them.
     fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Cause> {
-        if !matches!(
-            self.phase,
-            SourcePhase::Postcopy
-                | SourcePhase::Completing
-                | SourcePhase::Recovering
-                | SourcePhase::Resuming
-        ) {
+        if !self.guest_left() {
             return Err(Cause::Phase(self.phase));
         }
         let block = self.blocks.block(id).map_err(|_| Cause::NoBlock)?;

@@ -114,7 +114,7 @@ impl Source {
         self.close_old_section(now, out);
         let shared = !self.has_preempt();
         if let Some(rest) = self.link.main.rest {
-            let urgent = rest.urgent || (shared && !self.queue.is_empty());
+            let urgent = rest.urgent || (shared && !self.queue.wanted.is_empty());
             if !urgent && let Err(until) = self.pace.ready(now) {
                 return Next::Wait { until: Some(until) };
             }
@@ -139,7 +139,7 @@ impl Source {
     }
 
     fn recover(&mut self, out: &mut Vec<u8>) -> Next {
-        if !self.link.recovery.has_asked() {
+        if self.link.recovery.asked.is_empty() {
             self.link.recovery.ask(&self.blocks);
             for block in self.blocks.iter() {
                 let block = block.name.name();
@@ -180,7 +180,7 @@ impl Source {
             return IDLE;
         };
         self.link.cursor = (part.block, part.end());
-        self.queue.forget(part);
+        self.queue.wanted.remove(part);
         let run = self.hand_out(Channel::Main, part, false);
         self.on_main(run, false, now, out)
     }
@@ -241,7 +241,7 @@ impl Source {
     fn on_main(&mut self, mut run: PageRun, urgent: bool, now: u64, out: &mut Vec<u8>) -> Next {
         if self.link.section.is_none() {
             self.link.section = Some(now);
-            framing::open_section(&self.config, out);
+            write::part(self.config.section, out);
         }
         if urgent {
             return Next::Urgent(run);
