@@ -185,29 +185,29 @@ impl Serving<'_> {
             if !out.flush(self.handler.pages())? {
                 return Ok(Pumped::Blocked);
             }
-            let now = self.clock.now();
-            let next = self.core.next(channel, now, out.head());
-            match next {
-                Next::Write => {}
+            let next = self.core.next(channel, self.clock.now(), out.head());
+            let done = match next {
+                Next::Write => continue,
+                Next::Connect => {
+                    self.connect_preempt(links)?;
+                    continue;
+                }
                 Next::Urgent(run) | Next::Sweep(run) => {
                     let block = self.core.blocks().block(run.block)?;
                     let zeros = out.lay(run, block, self.handler.pages())?;
                     self.core.written(&run, zeros);
-                    if matches!(next, Next::Sweep(_)) {
-                        self.send_queue.swept(run.len);
-                        return self.flush(out, Pumped::More);
+                    if matches!(next, Next::Urgent(_)) {
+                        continue;
                     }
+                    self.send_queue.swept(run.len);
+                    Pumped::More
                 }
-                Next::Connect => self.connect_preempt(links)?,
-                Next::Wait { until } => return self.flush(out, Pumped::Idle { until }),
-                Next::Stop => return Ok(Pumped::Idle { until: None }),
-            }
+                Next::Wait { until } => Pumped::Idle { until },
+                Next::Stop => Pumped::Idle { until: None },
+            };
+            let sent = out.flush(self.handler.pages())?;
+            return Ok(if sent { done } else { Pumped::Blocked });
         }
-    }
-
-    fn flush(&self, out: &mut Outbound, done: Pumped) -> Result<Pumped, RunError> {
-        let sent = out.flush(self.handler.pages())?;
-        Ok(if sent { done } else { Pumped::Blocked })
     }
 
     /// Reads the return path once; returns whether there was anything.

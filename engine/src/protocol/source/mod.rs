@@ -181,10 +181,7 @@ impl Source {
         {
             self.link.connection = Connection::Up;
         }
-        match channel {
-            Channel::Main => self.next_main(now, out),
-            Channel::Preempt => self.next_preempt(now, out),
-        }
+        self.next_on(channel, now, out)
     }
 
     /// Reports how many target pages of a run were zero: they are counted, and not

@@ -186,6 +186,11 @@ impl Source {
         self.link.connection == Connection::Up
     }
 
+    /// Whether the preempt channel is connected, proven or not.
+    pub(super) fn is_connected(&self) -> bool {
+        self.has_preempt() || self.is_preempt_unproven()
+    }
+
     /// What the preempt channel needs before the main channel sends anything else: its
     /// connection or, before the switch, a proof that the destination keeps it.
     pub(super) fn prepare_preempt(&mut self, now: u64, out: &mut Vec<u8>) -> Option<Next> {
