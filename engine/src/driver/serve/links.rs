@@ -78,7 +78,7 @@ impl Serving<'_> {
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         waiting.add_link(link, PollFlags::IN);
-        waiting.wait(self.clock.until(until))?;
+        waiting.wait(self.control, self.clock.until(until))?;
         match waiting.readable(control) && self.control.take().stop {
             true => Err(RunError::Stopped),
             false => Ok(()),

@@ -54,7 +54,7 @@ pub fn serve(
     control: &Control,
 ) -> Result<(), RunError> {
     let page = core.blocks().iter().map(|block| block.page).max();
-    let clock = Clock::new();
+    let clock = Clock::new(control);
     let mut serving = Serving {
         core,
         handler,
@@ -90,7 +90,7 @@ struct Serving<'a> {
     handler: &'a mut dyn SourceHandler,
     connector: &'a mut dyn Connector,
     control: &'a Control,
-    clock: Clock,
+    clock: Clock<'a>,
     options: &'a ServeOptions,
     reconnect: Reconnect,
     stall: Stall,
@@ -152,7 +152,7 @@ impl Serving<'_> {
         let flags = preempt.wants() | closing;
         let link = links.preempt.as_ref().map(|out| &out.link);
         waiting.add_link(link.filter(|_| !flags.is_empty()), flags);
-        waiting.wait(self.clock.until(until))?;
+        waiting.wait(self.control, self.clock.until(until))?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
 
         if back {
