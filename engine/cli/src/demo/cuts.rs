@@ -8,7 +8,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::content::Random;
-use retpath_engine::socket::{FaultInjector, Link};
+use super::fault_injector::FaultInjector;
+use retpath_engine::socket::Link;
 
 /// A side of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,6 +42,7 @@ use retpath_engine::uffd::Uffd;
 mod args;
 mod content;
 mod cuts;
+mod fault_injector;
 mod guest;
 mod report;
 mod source;
