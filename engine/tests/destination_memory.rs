@@ -4,10 +4,10 @@
 
 use peak_alloc::PeakAlloc;
 use retpath_codec::command::{Command, PageSizes};
-use retpath_codec::forward::{BlockId, Event, ram::Record};
+use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::{Name, NameBuf};
 use retpath_engine::Channel::{Main, Preempt};
-use retpath_engine::destination::{Config, Destination, Fault, Phase};
+use retpath_engine::destination::{Config, Destination, PageState, Phase};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -39,7 +39,7 @@ impl Migration {
         let sizes = Some(PageSizes { summary, target });
         migration.command(Command::PostcopyAdvise { sizes });
         let block = Record::Block {
-            block: BlockId::new(0),
+            block: BlockIndex::new(0),
             name: Name::new(b"ram").unwrap(),
             len: RAM,
             page_size: None,
@@ -70,7 +70,7 @@ impl Migration {
             self.now += 1000;
             assert_eq!(
                 self.core.fault(0, offset, self.now),
-                Ok(Fault::New),
+                Ok(PageState::Missing),
                 "{offset:#x}"
             );
             if self.core.outbox().len() > 4096 {
@@ -104,7 +104,7 @@ impl Migration {
         let data = vec![7; usize::try_from(TARGET).unwrap()];
         for offset in (host..host + self.page).step_by(4096) {
             let record = Record::Page {
-                block: BlockId::new(0),
+                block: BlockIndex::new(0),
                 offset,
                 data: &data,
                 named: false,

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::Error;
 use super::folder::Folder;
+use super::{Error, MAX_DEVICE_STATE};
 use retpath_engine::protocol::wide;
 
 /// An append-only file.
@@ -18,6 +18,8 @@ pub(super) struct StateFile {
     path: PathBuf,
     file: File,
     pub(super) len: u64,
+    /// Maximum of `len`.
+    pub(super) limit: u64,
     /// Whether a write failed, so that later bytes are at the wrong offset.
     torn: bool,
 }
@@ -28,6 +30,7 @@ impl StateFile {
             path: folder.path().join(name),
             file: folder.create(name)?,
             len: 0,
+            limit: MAX_DEVICE_STATE,
             torn: false,
         })
     }
@@ -38,6 +41,7 @@ impl StateFile {
             path: folder.path().join(name),
             file: folder.file(name, OFlags::RDWR)?,
             len: 0,
+            limit: MAX_DEVICE_STATE,
             torn: false,
         };
         let size = state.file.metadata();
@@ -52,6 +56,12 @@ impl StateFile {
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.len.saturating_add(wide(bytes.len())) > self.limit {
+            return Err(Error::StateLimit {
+                path: self.path.clone(),
+                limit: self.limit,
+            });
+        }
         let written = self.file.write_all(bytes);
         self.torn |= written.is_err();
         written.map_err(Error::io("writing", &self.path))?;
@@ -85,5 +95,25 @@ impl StateFile {
         }
         let failed = Error::io("syncing", &self.path);
         self.file.sync_all().map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_no_more_than_can_be_served() {
+        let temporary = tempfile::tempdir().expect("temporary folder can be created");
+        let folder = Folder::open(temporary.path()).expect("folder exists");
+        let mut file = StateFile::new(&folder, "state").expect("folder is writable");
+        // A hole: the disk need not hold it.
+        let sparse = file.truncate(MAX_DEVICE_STATE - 1);
+        sparse.expect("files may have 4 GiB");
+        file.append(&[1]).expect("within the limit");
+        let more = file.append(&[1]);
+        let limit = MAX_DEVICE_STATE;
+        assert!(matches!(more, Err(Error::StateLimit { limit: found, .. }) if found == limit));
+        file.sync().expect("the refused byte has torn nothing");
     }
 }

@@ -109,7 +109,7 @@ impl fmt::Display for OpenError {
             let before = if i == 0 { ": " } else { "; " };
             write!(f, "{before}{}: {error}", error.route)?;
         }
-        f.write_str("; `retpath doctor` prints the commands that fix this")
+        Ok(())
     }
 }
 

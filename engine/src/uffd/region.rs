@@ -9,7 +9,7 @@ use std::{ptr, thread, time::Duration};
 
 use linux_raw_sys::general::_UFFDIO_ZEROPAGE;
 
-use super::place::{Cause, Fill, PlaceError, Placement, place};
+use super::place::{Cause, Fill, Filled, PlaceError, place};
 use super::{Error, Registered, Shared, os_error};
 use crate::memory::{Backing, Memory, SealedMemory};
 
@@ -83,7 +83,7 @@ impl Region {
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
-    pub fn copy(&self, offset: u64, bytes: &[u8]) -> Result<Placement, PlaceError> {
+    pub fn copy(&self, offset: u64, bytes: &[u8]) -> Result<Filled, PlaceError> {
         self.fill(offset, Fill::Bytes(bytes))
     }
 
@@ -91,7 +91,7 @@ impl Region {
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
-    pub fn zero(&self, offset: u64, len: u64) -> Result<Placement, PlaceError> {
+    pub fn zero(&self, offset: u64, len: u64) -> Result<Filled, PlaceError> {
         match &self.zeros {
             None => self.fill(offset, Fill::Zeros(len)),
             Some(page) => self.fill(offset, Fill::CopiedZeros(len, page.bytes())),
@@ -130,7 +130,7 @@ impl Region {
         done
     }
 
-    fn fill(&self, offset: u64, fill: Fill<'_>) -> Result<Placement, PlaceError> {
+    fn fill(&self, offset: u64, fill: Fill<'_>) -> Result<Filled, PlaceError> {
         let len = fill.len();
         let failed = |(done, cause)| PlaceError {
             block: self.block.clone(),
@@ -141,7 +141,7 @@ impl Region {
         };
         let at = self
             .address(offset, len)
-            .map_err(|cause| failed((Placement::default(), cause)))?;
+            .map_err(|cause| failed((Filled::default(), cause)))?;
         if self.zeros.is_some() {
             fault_in(fill.source());
         }
