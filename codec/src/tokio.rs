@@ -10,7 +10,10 @@
 //!
 //! The protocol cannot resynchronise: after an error, drop the codec and close
 //! the connection. Nothing here panics. Memory is bounded as [`Stream`] and
-//! [`forward::Options`] describe.
+//! [`forward`](crate::forward#memory-and-work) describe. The read buffer of a framed
+//! connection holds at most one incomplete item besides what one read returned:
+//! [`ReturnPath`] leaves nothing in it, [`Forward`] at most
+//! [`MAX_ITEM`](forward::MAX_ITEM) bytes.
 //!
 //! ```
 //! use futures_util::StreamExt;

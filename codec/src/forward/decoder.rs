@@ -327,6 +327,9 @@ impl Decoder {
     /// [`Rule::CutShort`] when the channel ends inside an item, or the error of
     /// [`Decoder::next`].
     pub fn finish(&self, left: &[u8]) -> Result<(), DecodeError> {
+        if left.is_empty() && self.broken.is_none() && self.may_end() {
+            return Ok(());
+        }
         let mut decoder = self.clone();
         decoder.close();
         let mut left = left;
