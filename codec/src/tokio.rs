@@ -65,11 +65,12 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use crate::bitmap::{self, Bitmap};
 use crate::command::{Command, RangeList};
+use crate::encode::Encode;
 use crate::error::{DecodeError, EncodeError};
 use crate::forward::ram::Record;
 use crate::forward::write::Buffer;
 use crate::forward::{self, Decoded, Event, EventBuf, StreamBlock};
-use crate::frame::{Dialect, Encode};
+use crate::frame::Dialect;
 use crate::generated::{qemu, v7};
 use crate::name::BlockName;
 use crate::stream::{ItemBuf, Stream};

@@ -79,6 +79,7 @@
 mod blocks;
 #[cfg(feature = "encode")]
 mod buffer;
+mod channel;
 mod command;
 mod cursor;
 mod decoder;
@@ -100,7 +101,8 @@ mod record;
 pub mod write;
 
 pub use blocks::{BlockIndex, StreamBlock};
-pub use decoder::{Decoder, ResumeState};
+pub use channel::ResumeState;
+pub use decoder::Decoder;
 pub use event::{Capabilities, Decoded, Event, Identity, SectionKind, Subsection};
 pub use fields::EventView;
 pub use options::Options;

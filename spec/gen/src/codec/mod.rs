@@ -101,6 +101,11 @@ const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
     ),
     (Some("encode"), "cookie_factory::combinator", &["slice"]),
     (None, "nom", &["Parser"]),
+    (
+        Some("encode"),
+        "crate::encode",
+        &["Encode", "into_slice", "invalid"],
+    ),
     (None, "crate::error", &["DecodeError", "EncodeError"]),
     (None, "crate::field", &["parse"]),
     (None, "crate::field::combinator", &["FieldError"]),
@@ -118,11 +123,6 @@ const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
         &["Decoded", "Dialect", "Trailer", "Value", "header"],
     ),
     (None, "crate::frame::sealed", &["Sealed"]),
-    (
-        Some("encode"),
-        "crate::frame",
-        &["Encode", "into_slice", "invalid"],
-    ),
     (None, "crate::name", &["BlockName", "Name"]),
     (Some("alloc"), "crate::name", &["NameBuf"]),
     (None, "crate::ranges", &["PageSizes", "RangeList", "Ranges"]),
