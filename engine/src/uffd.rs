@@ -49,7 +49,7 @@ pub use abi::Features;
 pub use error::Error;
 pub use handler::{FailurePolicy, Fault, Handler, HandlerFailure};
 pub use open::{OpenError, Route, RouteError, Step};
-pub use place::{Cause, PlaceError, Placement};
+pub use place::{Cause, Filled, PlaceError};
 pub use region::Region;
 
 /// An open userfaultfd.

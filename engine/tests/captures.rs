@@ -8,7 +8,7 @@ use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{BlockName, Message, NameBuf, Qemu};
 use retpath_engine::Channel::{self, Main, Preempt};
-use retpath_engine::destination::{Action, Config, Destination, Ending, Fault, Phase};
+use retpath_engine::destination::{Action, Config, Destination, Ending, PageState, Phase};
 
 type Said = Message<NameBuf>;
 
@@ -237,6 +237,6 @@ fn ignores_faults_on_received_pages() {
     let bytes = capture("qemu-10.0-plain.ch0.fwd");
     replay.feed(Main, &mut decoder, &bytes, |_| false);
     for id in 0..replay.core.blocks().len() {
-        assert_eq!(replay.core.fault(id, 0, 0), Ok(Fault::Present));
+        assert_eq!(replay.core.fault(id, 0, 0), Ok(PageState::Present));
     }
 }

@@ -7,7 +7,7 @@ use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::{Name, NameBuf};
 use retpath_engine::Channel::{Main, Preempt};
-use retpath_engine::destination::{Config, Destination, Fault, Phase};
+use retpath_engine::destination::{Config, Destination, PageState, Phase};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -70,7 +70,7 @@ impl Migration {
             self.now += 1000;
             assert_eq!(
                 self.core.fault(0, offset, self.now),
-                Ok(Fault::New),
+                Ok(PageState::Missing),
                 "{offset:#x}"
             );
             if self.core.outbox().len() > 4096 {

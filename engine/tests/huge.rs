@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::uffd::{Cause, Placement};
+use retpath_engine::uffd::{Cause, Filled};
 use retpath_support::kernel::{Pool, contents, memory, next, open, pages, toucher};
 
 #[test]
@@ -31,7 +31,7 @@ fn serves_two_mib_pages() {
     assert_eq!(contents(&memory, 3 * page, page), bytes);
 
     let placement = region.zero(0, 3 * page).unwrap();
-    let expected = Placement {
+    let expected = Filled {
         placed: 2 * page,
         present: page,
         first_present: Some(page),

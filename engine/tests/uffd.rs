@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::{env, thread};
 
 use retpath_engine::memory::Backing;
-use retpath_engine::uffd::{Cause, Error, Features, Placement};
+use retpath_engine::uffd::{Cause, Error, Features, Filled};
 use retpath_support::kernel::{contents, memory, next, open, pages, toucher};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -121,7 +121,7 @@ fn places_around_present_pages() {
 
         let bytes = pages(6, page);
         let placement = region.copy(0, &bytes).unwrap();
-        let expected = Placement {
+        let expected = Filled {
             placed: 5 * page,
             present: page,
             first_present: Some(2 * page),
@@ -136,7 +136,7 @@ fn places_around_present_pages() {
         );
 
         let placement = region.zero(10 * page, 4 * page).unwrap();
-        let expected = Placement {
+        let expected = Filled {
             placed: 3 * page,
             present: page,
             first_present: Some(2 * page),

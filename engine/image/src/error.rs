@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use retpath_codec::{DecodeError, NameBuf};
+use rustix::io::Errno;
 
 use retpath_engine::blocks::BlockError;
 use retpath_engine::destination;
@@ -66,6 +67,13 @@ pub enum Error {
         path: PathBuf,
         /// The mismatch.
         why: String,
+    },
+    /// More device state than an image may hold.
+    StateLimit {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes; see [`MAX_DEVICE_STATE`](super::MAX_DEVICE_STATE).
+        limit: u64,
     },
     /// A file is shorter than the manifest states.
     Truncated {
@@ -149,7 +157,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| Self::Io { doing, path, error }
     }
@@ -188,6 +196,9 @@ impl fmt::Display for Error {
                         "; a file of the image passes the limit of `ulimit -f` or of the file \
                          system: raise it, or choose another file system",
                     ),
+                    _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => f.write_str(
+                        "; this process may not open more files: raise the limit of `ulimit -n`",
+                    ),
                     io::ErrorKind::PermissionDenied => f.write_str(
                         "; an image belongs to the user who made it: do this as that user, or give \
                          this one access",
@@ -218,6 +229,11 @@ impl fmt::Display for Error {
                 super::VERSION
             ),
             Self::File { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::StateLimit { path, limit } => write!(
+                f,
+                "{}: the device state exceeds the limit of {limit} bytes",
+                path.display()
+            ),
             Self::Truncated { path, size, len } => write!(
                 f,
                 "{}: the file has {size} bytes, but the manifest says {len}: it is cut short",

@@ -60,7 +60,14 @@
 //! after the switch to postcopy stays in the temporary folder if the process ends early,
 //! and another process can continue with it: see [`Writer::make_resumable`]. A writer
 //! holds flock(2) on the folder and, exclusively, on the RAM files; a reader holds the
-//! shared lock on the RAM files.
+//! shared lock on the RAM files. Beyond 128 RAM files, the others are open, and locked,
+//! only while they are used, so that a few hundred descriptors are enough for any machine.
+//!
+//! # Access
+//!
+//! Guest memory is secret: folders have mode 0700 and files 0600, whatever the umask.
+//! Files are opened under the folder's descriptor; a symbolic link, named pipe, device or
+//! socket in the place of a file or a leftover folder is refused, or skipped, at once.
 //!
 //! # Integrity
 //!
@@ -76,6 +83,7 @@
 mod backing_file;
 mod digest;
 mod error;
+mod folder;
 mod import;
 mod manifest;
 mod ram_file;
@@ -100,6 +108,13 @@ pub use temporary::{Leftover, LeftoverState, leftovers};
 pub use unfinished::Unfinished;
 pub use verify::{Difference, Verified, verify};
 pub use writer::{Finished, Writer};
+
+/// Maximum size in bytes of the device state, of the state received before the first
+/// page, and of the description, each: the largest device state that a source can send.
+///
+/// A [`Writer`] refuses more with [`Error::StateLimit`], so that whatever was received or
+/// imported can be served; so does [`Image::open`].
+pub const MAX_DEVICE_STATE: u64 = retpath_engine::source::MAX_DEVICE_STATE;
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";

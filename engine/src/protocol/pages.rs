@@ -39,13 +39,13 @@ struct States {
     page: u64,
 }
 
-/// The state of a host page on which a thread faulted.
+/// The state in which a fault found its host page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Missing: request it now.
-    New,
+pub enum PageState {
+    /// Request it now.
+    Missing,
     /// Requested before.
-    Pending,
+    Requested,
     /// Received in the meantime; or unplugged, so that it reads as zeros.
     Present,
 }
@@ -107,17 +107,17 @@ impl Pages {
     }
 
     /// Handles a fault on the host page at `offset`.
-    pub fn fault(&mut self, block: BlockId, offset: u64) -> Fault {
+    pub fn fault(&mut self, block: BlockId, offset: u64) -> PageState {
         let Some(s) = self.blocks.get_mut(block) else {
-            return Fault::Present;
+            return PageState::Present;
         };
         if s.received.test(offset / s.target) || s.unplugged.test(offset / s.page) {
-            return Fault::Present;
+            return PageState::Present;
         }
         if s.requested.set(offset / s.page) {
-            Fault::New
+            PageState::Missing
         } else {
-            Fault::Pending
+            PageState::Requested
         }
     }
 

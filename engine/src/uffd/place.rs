@@ -97,7 +97,7 @@ impl<'a> Fill<'a> {
 
 /// How a range was filled; the two counts add up to its length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Placement {
+pub struct Filled {
     /// Bytes that this call placed.
     pub placed: u64,
     /// Bytes of pages that were present already (EEXIST); their waiters were woken.
@@ -106,7 +106,7 @@ pub struct Placement {
     pub first_present: Option<u64>,
 }
 
-impl Placement {
+impl Filled {
     /// Bytes that are present now.
     pub fn bytes(&self) -> u64 {
         self.placed + self.present
@@ -123,8 +123,8 @@ pub(super) fn place(
     page_size: u64,
     fill: Fill<'_>,
     again: &mut dyn FnMut(u32) -> bool,
-) -> Result<Placement, (Placement, Cause)> {
-    let mut done = Placement::default();
+) -> Result<Filled, (Filled, Cause)> {
+    let mut done = Filled::default();
     let mut tries = 0;
     while done.bytes() < fill.len() {
         let offset = done.bytes();
@@ -204,7 +204,7 @@ pub struct PlaceError {
     /// Bytes of the range.
     pub len: u64,
     /// What was placed before the failure, from the start of the range on: the rest can be retried.
-    pub done: Placement,
+    pub done: Filled,
     /// The cause.
     pub cause: Cause,
 }

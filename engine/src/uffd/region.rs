@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::{ptr, thread, time::Duration};
 
 use super::abi;
-use super::place::{Cause, Fill, Kernel, PlaceError, Placement, place};
+use super::place::{Cause, Fill, Filled, Kernel, PlaceError, place};
 use super::{Error, Registered, Shared, os_error};
 use crate::memory::{Backing, Memory, SealedMemory};
 
@@ -86,7 +86,7 @@ impl Region {
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
-    pub fn copy(&self, offset: u64, bytes: &[u8]) -> Result<Placement, PlaceError> {
+    pub fn copy(&self, offset: u64, bytes: &[u8]) -> Result<Filled, PlaceError> {
         self.fill(offset, Fill::Bytes(bytes))
     }
 
@@ -94,7 +94,7 @@ impl Region {
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
-    pub fn zero(&self, offset: u64, len: u64) -> Result<Placement, PlaceError> {
+    pub fn zero(&self, offset: u64, len: u64) -> Result<Filled, PlaceError> {
         match &self.zeros {
             None => self.fill(offset, Fill::Zeros(len)),
             Some(page) => self.fill(offset, Fill::CopiedZeros(len, page.bytes())),
@@ -106,9 +106,9 @@ impl Region {
     ///
     /// # Errors
     /// See [`Cause`]; what was done before is in the error.
-    pub fn poison(&self, offset: u64, len: u64) -> Result<Placement, PlaceError> {
+    pub fn poison(&self, offset: u64, len: u64) -> Result<Filled, PlaceError> {
         if !self.can_poison() {
-            let (done, cause) = (Placement::default(), Cause::NotOffered);
+            let (done, cause) = (Filled::default(), Cause::NotOffered);
             return Err(PlaceError {
                 block: self.block.clone(),
                 offset,
@@ -134,7 +134,7 @@ impl Region {
             block: self.block.clone(),
             offset,
             len,
-            done: Placement::default(),
+            done: Filled::default(),
             cause,
         })
     }
@@ -162,7 +162,7 @@ impl Region {
         self.ioctls & 1 << number != 0
     }
 
-    fn fill(&self, offset: u64, fill: Fill<'_>) -> Result<Placement, PlaceError> {
+    fn fill(&self, offset: u64, fill: Fill<'_>) -> Result<Filled, PlaceError> {
         let len = fill.len();
         let failed = |(done, cause)| PlaceError {
             block: self.block.clone(),
@@ -173,7 +173,7 @@ impl Region {
         };
         let at = self
             .address(offset, len)
-            .map_err(|cause| failed((Placement::default(), cause)))?;
+            .map_err(|cause| failed((Filled::default(), cause)))?;
         if self.zeros.is_some() {
             fault_in(fill.source());
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
-use retpath_engine::destination::{Action, Blame, Fault, Phase};
+use retpath_engine::destination::{Action, Blame, PageState, Phase};
 
 /// Target page size in bytes: the smallest valid one.
 pub(super) const PAGE: u64 = 1024;
@@ -51,7 +51,7 @@ pub(super) enum Effect {
     Write(usize, u64, Vec<u8>),
     /// Place these bytes, one per target page.
     Place(usize, u64, Vec<u8>),
-    Fault(Fault),
+    Fault(PageState),
 }
 
 /// A message on the return path.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use retpath_engine::Channel;
-use retpath_engine::destination::{Action, Blame, Fault, Phase};
+use retpath_engine::destination::{Action, Blame, PageState, Phase};
 
 use super::model::{BLOCKS, Effect, Model, Refusal, channel_index};
 
@@ -128,25 +128,25 @@ impl Model {
         Ok(Effect::Nothing)
     }
 
-    pub(super) fn fault(&mut self, block: usize, at: u64) -> Result<Fault, Refusal> {
+    pub(super) fn fault(&mut self, block: usize, at: u64) -> Result<PageState, Refusal> {
         let caller = Err((Blame::Caller, false));
         if block >= self.blocks.len() || at >= self.blocks[block].0 || !self.listened {
             return caller;
         }
         let host = at / self.blocks[block].1 * self.blocks[block].1;
         if self.has(block, host) {
-            return Ok(Fault::Present);
+            return Ok(PageState::Present);
         }
         if self.phase == Phase::Failed {
             return caller;
         }
         if !self.wanted.insert((block, host)) {
-            return Ok(Fault::Pending);
+            return Ok(PageState::Requested);
         }
         if self.phase.is_live() && !self.is_placing(block, host) {
             self.request(block, host);
         }
-        Ok(Fault::New)
+        Ok(PageState::Missing)
     }
 
     pub(super) fn listen(&mut self) -> Result<Effect, Refusal> {

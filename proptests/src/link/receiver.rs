@@ -8,7 +8,7 @@ use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 use super::{Link, Setup, Wire, at};
 use retpath_engine::Channel;
 use retpath_engine::blocks::{BlockId, Blocks};
-use retpath_engine::destination::{Action, Content, Fault, Phase};
+use retpath_engine::destination::{Action, Content, PageState, Phase};
 
 /// Decoders and incomplete items of each wire.
 #[derive(Debug)]
@@ -189,8 +189,8 @@ impl Link {
         let target = self.setup.target;
         let page = offset / target * target;
         match self.destination.fault(block, offset, self.now) {
-            Ok(Fault::Present) => assert!(self.guest.page(block, page).is_some()),
-            Ok(Fault::New | Fault::Pending) => {
+            Ok(PageState::Present) => assert!(self.guest.page(block, page).is_some()),
+            Ok(PageState::Missing | PageState::Requested) => {
                 assert!(self.guest.page(block, page).is_none());
                 self.guest.wait(block, page);
             }

@@ -10,6 +10,7 @@ use retpath_engine::uffd::{Features, Route, RouteError, Step, probe};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::sandbox;
 use crate::size::Human;
 
 /// The state of the machine.
@@ -19,6 +20,8 @@ pub(super) struct Report {
     pub(super) kernel: String,
     /// Effective user id.
     pub(super) uid: u32,
+    /// What the sandbox of `receive`, `import` and `decode` enforces.
+    pub(super) sandbox: sandbox::Status,
     /// For each route, best first, the kernel's features or why the route does not work.
     pub(super) routes: [(Route, Result<Features, RouteError>); 3],
     /// `vm.unprivileged_userfaultfd`; `None` before Linux 5.2, which has no such setting.
@@ -87,6 +90,7 @@ impl Report {
                 .to_string_lossy()
                 .into_owned(),
             uid: rustix::process::geteuid().as_raw(),
+            sandbox: sandbox::Status::probe(),
             routes: Route::ALL.map(|route| (route, probe(route))),
             unprivileged: number("/proc/sys/vm/unprivileged_userfaultfd").map(|value| value != 0),
             pools: pools(),

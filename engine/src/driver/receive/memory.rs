@@ -8,7 +8,7 @@ use retpath_codec::BlockName;
 use super::super::RunError;
 use super::{Content, DestinationHandler};
 use crate::blocks::{BlockError, BlockId, Blocks};
-use crate::destination::{Destination, Fault, Placement};
+use crate::destination::{Destination, PageState, Placement};
 use crate::memory::Memory;
 use crate::uffd::{self, FailurePolicy, Handler, Region, Uffd};
 
@@ -111,7 +111,7 @@ impl GuestMemory {
                 continue;
             };
             let offset = fault.address - start;
-            if core.fault(block, offset, now)? != Fault::Present {
+            if core.fault(block, offset, now)? != PageState::Present {
                 continue;
             }
             // Wakes the waiting threads. Zero pages that came before LISTEN have no memory: a

@@ -105,7 +105,7 @@ pub struct Placement<'a> {
     ///
     /// Otherwise this is one target page, to be written in place. A zero page counts as
     /// received even if its memory is not allocated; a later fault on it is
-    /// [`Present`](super::Fault::Present).
+    /// [`Present`](super::PageState::Present).
     pub atomic: bool,
 }
 

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!  events of a channel ──▶ event / run_of_pages ──▶ Placement ──▶ placed
-//!  faults             ───▶ fault                ──▶ Fault
+//!  faults             ───▶ fault                ──▶ PageState
 //!  connections        ───▶ link_lost, link_restored, end_of_stream
 //!                          after each call: poll until None, write the outbox
 //! ```
@@ -82,7 +82,7 @@ use retpath_codec::forward::Event;
 pub use self::api::{Action, Config, Content, Ending, Placement, Tail};
 pub use self::error::{Blame, Error, ErrorKind, Location};
 pub use self::phase::Phase;
-pub use crate::pages::Fault;
+pub use crate::pages::PageState;
 
 use self::assembly::ChannelState;
 use self::error::Cause;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use retpath_codec::{BlockName, Encode, Message, Name, bitmap};
 
 use super::error::Cause;
-use super::{Destination, Error, ErrorKind, Fault, MAX_PONGS, MAX_TIMED, Phase};
+use super::{Destination, Error, ErrorKind, MAX_PONGS, MAX_TIMED, PageState, Phase};
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 use crate::pages::Pages;
@@ -214,12 +214,12 @@ impl Destination {
     ///
     /// [`ErrorKind::NoSuchPage`], [`ErrorKind::NotListening`], and [`ErrorKind::Over`] if the
     /// page will never be received.
-    pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<Fault, Error> {
+    pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<PageState, Error> {
         self.touch(block, offset, now)
             .map_err(|cause| self.give_up(None, cause))
     }
 
-    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<Fault, Cause> {
+    fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<PageState, Cause> {
         let Ok(block) = self.blocks.block(id) else {
             return Err(ErrorKind::NoSuchPage.into());
         };
@@ -235,9 +235,9 @@ impl Destination {
         }
         let fault = self.pages.fault(id, start);
         match fault {
-            Fault::Present => self.stats.faults_present += 1,
-            Fault::Pending => self.stats.faults_pending += 1,
-            Fault::New => {
+            PageState::Present => self.stats.faults_present += 1,
+            PageState::Requested => self.stats.faults_pending += 1,
+            PageState::Missing => {
                 self.stats.faults += 1;
                 self.requests.wait(id, start, now);
                 // A page that is being placed needs no request. If the connection is lost first,

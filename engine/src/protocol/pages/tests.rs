@@ -56,14 +56,14 @@ impl Model {
         )
     }
 
-    fn fault(&mut self, offset: u64) -> Fault {
+    fn fault(&mut self, offset: u64) -> PageState {
         if self.received[at(offset / TARGET)] || self.unplugged[at(offset / self.page)] {
-            return Fault::Present;
+            return PageState::Present;
         }
         let requested = &mut self.requested[at(offset / self.page)];
         match std::mem::replace(requested, true) {
-            true => Fault::Pending,
-            false => Fault::New,
+            true => PageState::Requested,
+            false => PageState::Missing,
         }
     }
 
@@ -237,7 +237,7 @@ fn restores_only_whole_host_pages() {
 #[test]
 fn an_unknown_block_has_no_missing_pages() {
     let mut pages = pages();
-    assert_eq!(pages.fault(3, 0), Fault::Present);
+    assert_eq!(pages.fault(3, 0), PageState::Present);
     assert_eq!(pages.receive(3, 0, TARGET), 0);
     assert_eq!(pages.discard(3, 0, TARGET), 0);
     pages.unplug(3, 0, TARGET);

@@ -7,7 +7,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::script::{START, failed};
-use crate::uffd::place::{Answer, Cause, Fill, Kernel, Placement, place};
+use crate::uffd::place::{Answer, Cause, Fill, Filled, Kernel, place};
 
 const HUGE: u64 = 2 << 20;
 
@@ -42,7 +42,7 @@ impl Kernel for Pool {
 }
 
 /// The result of copying a page, and the number of wakes.
-fn copy(answers: &[Answer], absent: u32) -> (Result<Placement, (Placement, Cause)>, u32) {
+fn copy(answers: &[Answer], absent: u32) -> (Result<Filled, (Filled, Cause)>, u32) {
     let pool = Pool {
         answers: RefCell::new(answers.iter().copied().collect()),
         absent: RefCell::new(absent + 1),
@@ -57,7 +57,7 @@ fn copy(answers: &[Answer], absent: u32) -> (Result<Placement, (Placement, Cause
 
 #[test]
 fn detects_a_present_huge_page() {
-    let there = Placement {
+    let there = Filled {
         placed: 0,
         present: HUGE,
         first_present: Some(0),
@@ -68,7 +68,7 @@ fn detects_a_present_huge_page() {
 #[test]
 fn reports_an_empty_pool_for_a_missing_huge_page() {
     let empty = Cause::PoolEmpty { page_size: HUGE };
-    assert_eq!(copy(&[], 100), (Err((Placement::default(), empty)), 0));
+    assert_eq!(copy(&[], 100), (Err((Filled::default(), empty)), 0));
 }
 
 #[test]
@@ -77,9 +77,9 @@ fn retries_until_the_pool_has_a_page() {
         error: None,
         count: HUGE as i64,
     };
-    let placed = Placement {
+    let placed = Filled {
         placed: HUGE,
-        ..Placement::default()
+        ..Filled::default()
     };
     let answers = [failed(Errno::EXIST), failed(Errno::EXIST), all];
     assert_eq!(copy(&answers, 100), (Ok(placed), 0));

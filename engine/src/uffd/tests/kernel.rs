@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::memory::{Backing, Memory};
 use crate::uffd::place::{Fill, place};
-use crate::uffd::{Cause, Features, Placement, Route, Uffd};
+use crate::uffd::{Cause, Features, Filled, Route, Uffd};
 
 const CHILD: &str = "RETPATH_TEST_CHILD";
 
@@ -34,7 +34,7 @@ fn reports_an_eagain_until_the_event_behind_it_is_read() {
     poll(&mut [PollFd::new(&uffd, PollFlags::IN)], None).unwrap();
     let error = region.copy(page, &bytes).unwrap_err();
     assert!(matches!(error.cause, Cause::Pending { .. }), "{error}");
-    assert_eq!(error.done, Placement::default());
+    assert_eq!(error.done, Filled::default());
     let error = region.zero(page, page).unwrap_err();
     assert!(matches!(error.cause, Cause::Pending { .. }), "{error}");
 
@@ -105,6 +105,6 @@ fn reports_that_the_process_is_gone() {
     assert!(child.wait().unwrap().success());
     assert_eq!(
         zero(address + 4096),
-        Err((Placement::default(), Cause::ProcessGone))
+        Err((Filled::default(), Cause::ProcessGone))
     );
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use rustix::io::Errno;
 
-use crate::uffd::place::{Answer, Cause, Fill, Kernel, Placement, place};
+use crate::uffd::place::{Answer, Cause, Fill, Filled, Kernel, place};
 
 pub(super) const PAGE: u64 = 4096;
 pub(super) const START: u64 = 0x7f00_0000_0000;
@@ -115,12 +115,12 @@ fn never(_: u32) -> bool {
     panic!("nothing to wait for")
 }
 
-fn run(script: &Script, fill: Fill<'_>) -> Result<Placement, (Placement, Cause)> {
+fn run(script: &Script, fill: Fill<'_>) -> Result<Filled, (Filled, Cause)> {
     place(script, START, PAGE, fill, &mut never)
 }
 
-pub(super) fn counts(placed: u64, present: u64, first_present: Option<u64>) -> Placement {
-    Placement {
+pub(super) fn counts(placed: u64, present: u64, first_present: Option<u64>) -> Filled {
+    Filled {
         placed: placed * PAGE,
         present: present * PAGE,
         first_present: first_present.map(|page| page * PAGE),

@@ -257,7 +257,7 @@ impl Dest {
         self.placed(Main, block, offset, PAGE).unwrap();
     }
 
-    pub(super) fn fault(&mut self, block: BlockId, offset: u64) -> Fault {
+    pub(super) fn fault(&mut self, block: BlockId, offset: u64) -> PageState {
         self.now += 1000;
         self.core.fault(block, offset, self.now).unwrap()
     }

@@ -23,8 +23,8 @@ fn sends_received_bitmaps_and_repeats_requests() {
     dest.core.link_lost(Main).unwrap();
     assert_eq!(dest.core.phase(), Phase::Paused);
     assert_eq!(dest.core.stats().torn, 1);
-    assert_eq!(dest.fault(0, 4 * PAGE), Fault::New);
-    assert_eq!(dest.fault(1, HUGE), Fault::Pending);
+    assert_eq!(dest.fault(0, 4 * PAGE), PageState::Missing);
+    assert_eq!(dest.fault(1, HUGE), PageState::Requested);
     assert_eq!(dest.said(), [""; 0], "the connection is down");
 
     dest.core.link_restored().unwrap();
@@ -167,8 +167,8 @@ fn requests_each_page_once_while_the_outbox_is_drained_in_parts() {
     resume(&mut dest).unwrap();
     let mut bytes = std::mem::take(dest.core.outbox());
     // Faults behind and ahead of the repetition's cursor.
-    assert_eq!(dest.fault(0, PAGE), Fault::New);
-    assert_eq!(dest.fault(0, (pages - 1) * PAGE), Fault::New);
+    assert_eq!(dest.fault(0, PAGE), PageState::Missing);
+    assert_eq!(dest.fault(0, (pages - 1) * PAGE), PageState::Missing);
     while !dest.core.outbox().is_empty() {
         assert!(dest.core.outbox().len() < 20_000, "a part at a time");
         bytes.append(dest.core.outbox());

@@ -3,13 +3,13 @@ use super::*;
 #[test]
 fn requests_each_page_once_and_names_the_block_when_it_changes() {
     let mut dest = Dest::huge(4, false);
-    assert_eq!(dest.fault(0, 5 * PAGE + 17), Fault::New);
-    assert_eq!(dest.fault(0, 6 * PAGE), Fault::New);
-    assert_eq!(dest.fault(0, 5 * PAGE), Fault::Pending);
-    assert_eq!(dest.fault(1, HUGE + 4097), Fault::New);
-    assert_eq!(dest.fault(1, 2 * HUGE - 1), Fault::Pending);
-    assert_eq!(dest.fault(1, 2 * HUGE), Fault::New);
-    assert_eq!(dest.fault(0, 0), Fault::New);
+    assert_eq!(dest.fault(0, 5 * PAGE + 17), PageState::Missing);
+    assert_eq!(dest.fault(0, 6 * PAGE), PageState::Missing);
+    assert_eq!(dest.fault(0, 5 * PAGE), PageState::Requested);
+    assert_eq!(dest.fault(1, HUGE + 4097), PageState::Missing);
+    assert_eq!(dest.fault(1, 2 * HUGE - 1), PageState::Requested);
+    assert_eq!(dest.fault(1, 2 * HUGE), PageState::Missing);
+    assert_eq!(dest.fault(0, 0), PageState::Missing);
     assert_eq!(
         dest.said(),
         [
@@ -35,8 +35,8 @@ fn does_not_request_a_page_that_is_present() {
     dest.serve(0, 0);
     dest.serve(0, PAGE);
     dest.said();
-    assert_eq!(dest.fault(0, 0), Fault::Present);
-    assert_eq!(dest.fault(0, PAGE), Fault::Present);
+    assert_eq!(dest.fault(0, 0), PageState::Present);
+    assert_eq!(dest.fault(0, PAGE), PageState::Present);
     assert_eq!(dest.said(), [""; 0]);
     let stats = dest.core.stats();
     assert_eq!((stats.demand, stats.sweep, stats.faults_present), (1, 1, 2));
@@ -46,7 +46,7 @@ fn does_not_request_a_page_that_is_present() {
 fn does_not_request_a_page_that_is_being_placed() {
     let mut dest = Dest::running(4);
     dest.run(Main, 0, 0, 2 * PAGE).unwrap();
-    assert_eq!(dest.fault(0, PAGE), Fault::New);
+    assert_eq!(dest.fault(0, PAGE), PageState::Missing);
     assert_eq!(dest.said(), [""; 0]);
     dest.placed(Main, 0, 0, PAGE).unwrap();
     assert_eq!(dest.core.pages().pending(), 1);
@@ -82,7 +82,7 @@ fn refuses_faults_that_cannot_be_served() {
     dest.serve(0, 0);
     dest.eof().unwrap_err();
     assert_eq!(fault(&mut dest, 0, PAGE), ErrorKind::Over);
-    assert_eq!(dest.fault(0, 0), Fault::Present);
+    assert_eq!(dest.fault(0, 0), PageState::Present);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn requests_while_the_device_state_is_loading() {
     let mut dest = Dest::advised(4);
     dest.command(&Command::Packaged { size: 1 }).unwrap();
     dest.command(&Command::PostcopyListen).unwrap();
-    assert_eq!(dest.fault(0, 0), Fault::New);
+    assert_eq!(dest.fault(0, 0), PageState::Missing);
     assert_eq!(dest.said(), ["ram 0x0+0x1000"]);
     assert_eq!(dest.page(0, 0, 1), Ok(Did::Copy(0, 0, vec![1])));
 }

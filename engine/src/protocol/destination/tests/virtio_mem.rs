@@ -112,7 +112,7 @@ fn requires_promised_pages() {
     for early in [true, false] {
         let mut dest = switched(0, early, 2 * PAGE);
         dest.serve(0, 0);
-        assert_eq!(dest.fault(1, PAGE), Fault::New);
+        assert_eq!(dest.fault(1, PAGE), PageState::Missing);
         assert_eq!(dest.said(), ["dev/vm0 0x1000+0x1000"]);
         dest.serve(1, PAGE);
         assert_eq!(refused(dest.eof()), ErrorKind::Incomplete { missing: 1 });
@@ -122,9 +122,9 @@ fn requires_promised_pages() {
 #[test]
 fn does_not_request_unplugged_pages() {
     let mut dest = switched(0b10, false, 0);
-    assert_eq!(dest.fault(1, 2 * MIB - 1), Fault::Present);
+    assert_eq!(dest.fault(1, 2 * MIB - 1), PageState::Present);
     assert_eq!(dest.said(), [""; 0]);
-    assert_eq!(dest.fault(1, 2 * MIB), Fault::New);
+    assert_eq!(dest.fault(1, 2 * MIB), PageState::Missing);
     assert_eq!(dest.said(), ["dev/vm0 0x200000+0x1000"]);
 }
 
