@@ -1,5 +1,5 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! Commands of the forward stream. Each one is a section of type 0x08 without a
 //! footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
 //! ENABLE_COLO before them, so 3.0 and later releases cannot recover a

@@ -1,5 +1,5 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! The return path of every released QEMU. A receiver refuses unknown numbers:
 //! there is no forward compatibility, no magic number, no checksum and no way
 //! to find the next message after an error.

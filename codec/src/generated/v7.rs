@@ -1,8 +1,20 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
 //! released QEMU speaks it. Its bytes do not distinguish it from the merged
 //! dialect: select it out of band.
+//!
+//! ```
+//! use retpath_codec::v7::{Message, V7};
+//! use retpath_codec::{Decoded, decode};
+//!
+//! let frame = b"\0\x03\0\x10\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\x10\0";
+//! let Decoded::Message { message, .. } = decode::<V7>(frame)? else {
+//!     panic!("the message is complete");
+//! };
+//! assert_eq!(message, Message::ReqPages { start: 0x2000, len: 4096, block: None });
+//! # Ok::<(), retpath_codec::DecodeError>(())
+//! ```
 
 #[cfg(feature = "encode")]
 use std::io::Write;
