@@ -12,12 +12,12 @@ use retpath_random::Random;
 use crate::measure::{Lane, race};
 use crate::mix::MESSAGES;
 
-/// Numbers of blocks; the first is the measure of the others. The last is the
+/// Numbers of blocks; ratios are relative to the first. The last is the
 /// decoder's default limit.
 const COUNTS: [u32; 3] = [1, 64, 4096];
 
-/// Most that a record may take with the last number of blocks, as a multiple of
-/// what it takes with the first.
+/// Maximum time per record with the last number of blocks, as a multiple of the time
+/// with the first.
 const GOAL: f64 = 10.0;
 
 /// Length of a block.

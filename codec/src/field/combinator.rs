@@ -1,10 +1,10 @@
-//! What makes nom fit this crate: an error that names a field and a rule, and
-//! some of nom's combinators again.
+//! The error type of the parsers, which names a field and a rule, and inlined
+//! versions of some nom combinators.
 //!
-//! nom has its integers, tuples and `map` always inlined, but not the
-//! combinators that are here. With its own a page request takes 1.17 times as long
-//! as hand-written code to read, and 1.91 times in a plain release build; with
-//! these 0.96 and 1.06 times (`codec/bench`, 90 % page requests).
+//! nom always inlines its integers, tuples and `map`, but not the combinators
+//! defined here. With nom's own, parsing a page request takes 1.17 times as long as
+//! with hand-written code, and 1.91 times in a plain release build; with these, 0.96
+//! and 1.06 times (`codec/bench`, 90 % page requests).
 
 use nom::bytes::take;
 use nom::error::{ErrorKind, ParseError};
@@ -17,9 +17,9 @@ use crate::error::Rule;
 /// Why a parser fails.
 #[derive(Debug)]
 pub(crate) struct FieldError {
-    /// Bytes of the input that are left where the defect is.
+    /// Length of the remaining input at the defect.
     pub(crate) left: usize,
-    /// The field, if one is to blame.
+    /// The field, if the error is in one.
     pub(crate) field: Option<&'static str>,
     /// The broken rule.
     pub(crate) rule: Rule,
@@ -34,13 +34,13 @@ impl FieldError {
         }
     }
 
-    /// What is left over of a payload.
+    /// Makes the error for bytes after the last field of a payload.
     pub(crate) fn leftover(rest: Bytes<'_>) -> Self {
         Self::at(rest, Rule::Leftover { count: rest.len() })
     }
 }
 
-/// The error in what a parser of complete input returns.
+/// Extracts the error of a parser of complete input.
 impl From<nom::Err<FieldError>> for FieldError {
     fn from(error: nom::Err<FieldError>) -> Self {
         match error {
@@ -51,7 +51,7 @@ impl From<nom::Err<FieldError>> for FieldError {
 }
 
 impl ParseError<Bytes<'_>> for FieldError {
-    /// Of its own accord nom finds only that bytes are missing.
+    /// nom itself reports only missing bytes.
     fn from_error_kind(input: Bytes<'_>, _: ErrorKind) -> Self {
         Self::at(input, Rule::Short)
     }
@@ -61,9 +61,9 @@ impl ParseError<Bytes<'_>> for FieldError {
     }
 }
 
-/// A field: what `parser` reads, if it obeys `rule`.
+/// Parses a field and checks it with `rule`.
 ///
-/// nom's `context(name, parser.map_res(rule))`.
+/// Equivalent to nom's `context(name, parser.map_res(rule))`.
 #[inline(always)]
 pub(crate) fn field<'a, P: Parser<Bytes<'a>, Error = FieldError>, T>(
     name: &'static str,
@@ -110,7 +110,7 @@ where
     }
 }
 
-/// A parser that depends on what another one reads: nom's `flat_map`.
+/// Makes the second parser from the output of the first: nom's `flat_map`.
 #[inline(always)]
 pub(crate) fn flat_map<'a, P, Q>(
     first: P,
@@ -149,7 +149,7 @@ where
     }
 }
 
-/// As many bytes as `len` says: nom's `length_data`.
+/// Parses a length and takes that many bytes: nom's `length_data`.
 #[inline(always)]
 pub(crate) fn length_data<'a, P>(
     len: P,
@@ -160,8 +160,8 @@ where
     flat_map(len, take)
 }
 
-/// nom's `be_u64`, which becomes eight loads, in two halves, which become one.
-/// For complete input: of a part of it, it says what the half lacks.
+/// nom's `be_u64` as two halves, which compile to one load instead of eight.
+/// For complete input: `Needed` counts the missing bytes of a half.
 #[inline(always)]
 pub(crate) fn be_u64<'a>() -> impl Parser<Bytes<'a>, Output = u64, Error = FieldError> {
     (be_u32(), be_u32()).map(|(high, low)| u64::from(high) << 32 | u64::from(low))

@@ -1,7 +1,7 @@
 //! One nom parser for each kind of field.
 //!
-//! A parser reads its field from the front of a payload that has been cut to
-//! its length, and none of what follows. None allocates or panics.
+//! A parser reads its field from the start of a payload that has been cut to its
+//! length, and nothing after it. No parser allocates or panics.
 
 use nom::Parser;
 use nom::branch::alt;
@@ -98,7 +98,7 @@ pub(crate) fn name<'a>(
     })
 }
 
-/// Two 64-bit page sizes, or nothing at all.
+/// Two 64-bit page sizes, or an empty payload.
 pub(crate) fn page_sizes<'a>(
     name: &'static str,
 ) -> impl Parser<Bytes<'a>, Output = Option<PageSizes>, Error = FieldError> {
@@ -109,8 +109,8 @@ pub(crate) fn page_sizes<'a>(
 /// Ranges up to the end of the payload, at least one: a 64-bit start and a
 /// 64-bit length each.
 ///
-/// A loop, because nom repeats a parser until it fails; this is to fail if
-/// anything but ranges is found.
+/// A loop, because nom's `many` stops where its parser fails, and trailing bytes
+/// must be an error here.
 pub(crate) fn ranges<'a>(
     name: &'static str,
 ) -> impl Parser<Bytes<'a>, Output = Ranges<'a>, Error = FieldError> {

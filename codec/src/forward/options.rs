@@ -1,4 +1,4 @@
-//! What a decoder must be told, because the stream does not say it.
+//! Options of the decoder: properties that are not in the stream, and limits.
 
 use alloc::vec::Vec;
 
@@ -6,7 +6,7 @@ use crate::error::{DecodeError, Rule};
 use crate::forward::ram::is_target_page;
 use crate::name::{BlockName, NameBuf};
 
-/// What the stream does not say, and the limits of the reader.
+/// Properties that are not in the stream, and limits of the reader.
 ///
 /// ```
 /// use retpath_codec::NameBuf;

@@ -13,13 +13,13 @@ use crate::error::Rule;
 use crate::field::combinator::{field, length_data};
 use crate::field::input::Bytes;
 use crate::field::parse;
-use crate::forward::blocks::{Block, Found, aligned};
+use crate::forward::blocks::{Found, StreamBlock, aligned};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
 use crate::forward::expected::Expected;
 use crate::forward::item::Piece;
 use crate::forward::ram::{Record, compress_bound};
-use crate::forward::{BlockId, Event};
+use crate::forward::{BlockIndex, Event};
 use crate::generated::ram as flag;
 use crate::name::Name;
 
@@ -139,7 +139,7 @@ impl Decoder {
         &self,
         cursor: &mut Cursor<'a>,
         kind: u64,
-        block: BlockId,
+        block: BlockIndex,
         offset: u64,
         named: bool,
     ) -> Result<Record<'a>, Stop> {
@@ -260,7 +260,7 @@ impl Decoder {
         if self.blocks.sizes.is_some() {
             aligned(len, used).map_err(|rule| cursor.error_at(at - 8, Some("len"), rule))?;
         }
-        self.blocks.push(Block {
+        self.blocks.push(StreamBlock {
             name: name.to_buf(),
             len: Some(len),
             page_size: used,

@@ -2,7 +2,9 @@
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{Block, BlockId, Decoder, Event, Options, ResumeState, write};
+use retpath_codec::forward::{
+    BlockIndex, Decoder, Event, Options, ResumeState, StreamBlock, write,
+};
 use retpath_codec::{BlockName, NameBuf, Rule};
 
 use crate::kit::{PAGE, Stream, advise, drain, fresh, name, refuse, refuse_with};
@@ -296,7 +298,7 @@ fn finds_each_of_many_blocks_by_its_name() {
     .unwrap();
     assert!(found.into_iter().eq(0..names.len()));
     for (index, block) in names.iter().enumerate() {
-        assert_eq!(decoder.block(block).map(BlockId::index), Some(index));
+        assert_eq!(decoder.block(block).map(BlockIndex::index), Some(index));
         assert_eq!(decoder.blocks()[index].name.name(), name(block));
     }
     assert_eq!(decoder.block(b"mem"), None);
@@ -305,16 +307,16 @@ fn finds_each_of_many_blocks_by_its_name() {
     for (index, block) in names.iter().enumerate().chain(names.iter().enumerate()) {
         let record = Stream::default().zero(0, Some(block)).0;
         drain(&mut blind, &record, |_, _, _| {}).unwrap();
-        assert_eq!(blind.block(block).map(BlockId::index), Some(index));
+        assert_eq!(blind.block(block).map(BlockIndex::index), Some(index));
     }
     assert_eq!(blind.blocks().len(), names.len());
 }
 
 #[test]
 fn finds_the_first_of_two_blocks_that_a_caller_gave_the_same_name() {
-    let block = |len| Block::new(NameBuf::new("ram").unwrap(), Some(len), PAGE);
+    let block = |len| StreamBlock::new(NameBuf::new("ram").unwrap(), Some(len), PAGE);
     let known = ResumeState::new(PAGE, vec![block(PAGE), block(2 * PAGE)], 1, true);
     let decoder = Decoder::resume_from(Options::default(), known);
-    assert_eq!(decoder.block(b"ram").map(BlockId::index), Some(0));
+    assert_eq!(decoder.block(b"ram").map(BlockIndex::index), Some(0));
     assert_eq!(decoder.blocks().len(), 2);
 }

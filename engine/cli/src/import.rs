@@ -174,16 +174,13 @@ fn hint(error: &ImageError) -> &'static str {
 }
 
 fn show(args: &Args, imported: &Imported) {
-    let text = match args.format {
-        Format::Text => image::text(&args.out, &imported.manifest),
-        Format::Json => {
+    let text = args.format.render(
+        || image::text(&args.out, &imported.manifest),
+        || {
             let (path, manifest) = image::json(&args.out, &imported.manifest);
-            format!(
-                "{}\n",
-                json!({ "image": path, "manifest": manifest, "stream_bytes": imported.bytes })
-            )
-        }
-    };
+            json!({ "image": path, "manifest": manifest, "stream_bytes": imported.bytes })
+        },
+    );
     let done = format!("the image {} exists", args.out.display());
     output::print_report("import", &done, &text);
 }

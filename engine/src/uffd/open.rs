@@ -29,8 +29,7 @@ impl Route {
             Self::Device | Self::Syscall => None,
             Self::UserModeOnly => Some(
                 "userfaultfd is limited to faults of user code: a system call that touches a \
-                 missing page (read(2) into it, KVM, vhost) fails with EFAULT instead of waiting; \
-                 `retpath doctor` says how to lift that",
+                 missing page (read(2) into it, KVM, vhost) fails with EFAULT instead of waiting",
             ),
         }
     }
@@ -120,7 +119,7 @@ impl fmt::Display for OpenError {
             let before = if i == 0 { ": " } else { "; " };
             write!(f, "{before}{}: {error}", error.route)?;
         }
-        f.write_str("; `retpath doctor` prints the commands that fix this")
+        Ok(())
     }
 }
 

@@ -33,10 +33,7 @@ pub(crate) struct Args {
 /// Examines the machine and prints the report.
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let report = Report::gather();
-    let text = match args.format {
-        Format::Text => text(&report),
-        Format::Json => format!("{}\n", json(&report)),
-    };
+    let text = args.format.render(|| text(&report), || json(&report));
     output::print(&text).map_err(|error| lost_report(&error))?;
     Ok(match report.reach() {
         Reach::All => Exit::Success,

@@ -25,7 +25,7 @@ use crate::exit::{self, Error, Exit};
 use crate::sandbox::{self, Sandbox};
 use crate::signals::Signals;
 use crate::size::PageSize;
-use crate::{Format, image, output};
+use crate::{Format, image, output, uffd_error};
 
 mod guest;
 mod live;
@@ -158,7 +158,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     // Before the source sends anything.
     if args.touch > 0 {
-        Uffd::open().map_err(|error| error.to_string())?;
+        Uffd::open().map_err(uffd_error)?;
     }
     let control =
         Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"))?;

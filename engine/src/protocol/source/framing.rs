@@ -93,11 +93,6 @@ pub(super) fn end(config: &Config, out: &mut Vec<u8>) {
     write::eof(out);
 }
 
-/// Appends the end mark of an early preempt channel.
-pub(super) fn end_preempt(out: &mut Vec<u8>) {
-    write::eos(out);
-}
-
 /// Appends SWITCHOVER_START.
 pub(super) fn switchover_start(out: &mut Vec<u8>) {
     command(Command::SwitchoverStart, out);

@@ -8,7 +8,7 @@ mod generate;
 use std::collections::{BTreeSet, HashSet};
 
 use retpath_codec::command::{Command, Commands, RangeBuf};
-use retpath_codec::forward::{BlockId, Event, ram::Record};
+use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Decoded, Encode, Message, Name, Qemu, decode};
 
@@ -185,7 +185,7 @@ impl Harness {
         page_size: Option<u64>,
     ) -> Result<(), Error> {
         let record = Record::Block {
-            block: BlockId::new(u32::try_from(number).expect("fits in u32")),
+            block: BlockIndex::new(u32::try_from(number).expect("fits in u32")),
             name: Name::new(name).expect("valid name"),
             len,
             page_size,
