@@ -54,8 +54,8 @@ const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFil
 pub(crate) struct SandboxArgs {
     /// Read the stream without a sandbox
     ///
-    /// Without this option, the kernel lets this command open no file outside the folder of the
-    /// image, run no program and make no connection while it reads the stream. `retpath doctor`
+    /// Without this option, the kernel lets this command open no files but those of an image that it
+    /// makes, run no program and make no connection while it reads the stream. `retpath doctor`
     /// prints which part of that this kernel enforces.
     #[arg(long)]
     no_sandbox: bool,
