@@ -13,7 +13,6 @@ use tempfile::TempDir;
 use super::*;
 
 /// Runs `inside` in a sandbox; nothing where the kernel does not have all of it.
-#[allow(clippy::print_stderr)] // about a test that was not run
 fn confined(sandbox: Sandbox, inside: impl FnOnce() + Send + 'static) {
     let thread = thread::spawn(|| {
         let status = sandbox.enter().expect("the kernel accepts the sandbox");
