@@ -22,6 +22,29 @@ pub struct Block {
     pub page: u64,
 }
 
+/// A range of a RAM block, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The RAM block.
+    pub block: BlockId,
+    /// Offset in the block.
+    pub offset: u64,
+    /// Length.
+    pub len: u64,
+}
+
+impl Span {
+    /// Offset of its end in the block.
+    pub fn end(self) -> u64 {
+        self.offset + self.len
+    }
+
+    /// Whether the ranges have bytes in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.block == other.block && self.offset < other.end() && other.offset < self.end()
+    }
+}
+
 /// The RAM blocks of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocks {
@@ -165,13 +188,19 @@ impl Blocks {
     }
 
     /// Checks that a range lies inside its block and consists of whole pages of `page`
-    /// bytes.
+    /// bytes. Returns the block.
     ///
     /// # Errors
     ///
     /// [`BlockError::Unknown`], [`BlockError::Empty`], [`BlockError::Overrun`]
     /// and [`BlockError::Unaligned`].
-    pub fn check(&self, id: BlockId, start: u64, len: u64, page: u64) -> Result<(), BlockError> {
+    pub fn check(
+        &self,
+        id: BlockId,
+        start: u64,
+        len: u64,
+        page: u64,
+    ) -> Result<&Block, BlockError> {
         let block = self.block(id)?;
         if len == 0 {
             return Err(BlockError::Empty);
@@ -186,7 +215,7 @@ impl Blocks {
         if !start.is_multiple_of(page) || !len.is_multiple_of(page) {
             return Err(BlockError::Unaligned { start, len, page });
         }
-        Ok(())
+        Ok(block)
     }
 }
 
@@ -280,7 +309,7 @@ mod tests {
     fn checks_ranges_without_wrapping() {
         let blocks = one(1 << 21, 1 << 16).expect("valid block");
         let page = 1 << 16;
-        assert_eq!(blocks.check(0, 0, 1 << 21, page), Ok(()));
+        assert_eq!(blocks.check(0, 0, 1 << 21, page), blocks.block(0));
         assert_eq!(blocks.check(1, 0, page, page), Err(BlockError::Unknown));
         assert_eq!(blocks.check(0, 0, 0, page), Err(BlockError::Empty));
         for (start, len) in [(1 << 21, page), (u64::MAX - 0xffff, page), (page, u64::MAX)] {

@@ -226,7 +226,10 @@ impl Incoming {
             return;
         }
         let blocks = 0..core.blocks().len();
-        let received = blocks.filter_map(|id| Some(core.pages().received(id)?.words()));
+        let received: Vec<_> = blocks
+            .filter_map(|id| Some(core.pages().received(id)?.words()))
+            .collect();
+        let received = received.iter().map(|words| &**words);
         let noted = self.writer().map(|writer| writer.checkpoint(received));
         if let Ok(Err(error)) = noted {
             self.put_off(error.to_string());

@@ -1,10 +1,9 @@
 //! Configuration of a source.
 
-use crate::blocks::{BlockError, Blocks};
+use crate::blocks::{BlockError, Blocks, Span};
 
 use super::error::Error;
 use crate::release::Preempt;
-use crate::virtio_mem::Unplugged;
 
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
 /// preempt channel.
@@ -26,7 +25,7 @@ pub struct Config {
     /// Unplugged memory of virtio-mem devices, as their states say. It is neither
     /// discarded nor sent, as in QEMU: a destination does not request it, and
     /// placing zeros there can cost memory that it does not have.
-    pub unplugged: Vec<Unplugged>,
+    pub unplugged: Vec<Span>,
     /// Section id of `ram`: any id that the device state does not use.
     pub section: u32,
     /// Page size in bytes of ordinary memory on this host. A block with
@@ -109,7 +108,7 @@ impl Config {
         for part in &self.unplugged {
             let block = blocks.block(part.block).map_err(Error::Blocks)?;
             blocks
-                .check(part.block, part.start, part.len, block.page)
+                .check(part.block, part.offset, part.len, block.page)
                 .map_err(Error::Blocks)?;
         }
         let total = blocks
@@ -150,7 +149,11 @@ mod tests {
         }
         for (block, start, len) in [(1, 0, 8192), (0, 4096, 8192), (0, 0, 16384), (0, 0, 0)] {
             let config = Config {
-                unplugged: vec![Unplugged { block, start, len }],
+                unplugged: vec![Span {
+                    block,
+                    offset: start,
+                    len,
+                }],
                 ..Config::new("pc")
             };
             assert!(matches!(

@@ -8,8 +8,7 @@
 //! Offsets and lengths are in bytes; callers check them against the blocks.
 
 use crate::bits::Bits;
-use crate::blocks::{Block, BlockId, Blocks};
-use crate::virtio_mem::Unplugged;
+use crate::blocks::{Block, BlockId, Blocks, Span};
 
 /// The pages to send, of all blocks.
 #[derive(Clone, Debug)]
@@ -134,9 +133,8 @@ impl Dirty {
     }
 
     /// Clears unplugged ranges: whole host pages.
-    pub(super) fn leave_out(&mut self, unplugged: &[Unplugged]) {
-        for &Unplugged { block, start, len } in unplugged {
-            let offset = start;
+    pub(super) fn leave_out(&mut self, unplugged: &[Span]) {
+        for &Span { block, offset, len } in unplugged {
             self.clear(Part { block, offset, len });
         }
     }

@@ -8,6 +8,7 @@
 use retpath_codec::NameBuf;
 use retpath_codec::bitmap::{self, Bitmap};
 
+use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 
 use super::dirty::Dirty;
@@ -97,9 +98,9 @@ fn check(
     unsent: &Dirty,
     name: impl Fn() -> NameBuf,
 ) -> Result<(), Cause> {
-    let unsent = unsent.bits(id).map_or(&[][..], |bits| bits.words());
+    let unsent = unsent.bits(id).map(Bits::words).unwrap_or_default();
     let words = received(bitmap, block, target);
-    for ((word, unsent), first) in words.zip(unsent).zip((0..).step_by(64)) {
+    for ((word, unsent), first) in words.zip(&*unsent).zip((0..).step_by(64)) {
         let word = word.map_err(|page| Cause::HalfPage {
             block: name(),
             offset: page * block.page,

@@ -255,7 +255,7 @@ fn refuses_events_that_the_preempt_channel_must_not_carry() {
     let mut dest = Dest::running(4);
     assert_eq!(
         refused(dest.page_on(Preempt, 0, 0, 1)),
-        ErrorKind::NoPreempt
+        ErrorKind::Misuse("no preempt channel was agreed")
     );
     assert_eq!(dest.core.phase(), Phase::Running, "an error of the caller");
     for event in [Event::Eof, Event::Header, Event::PackageEnd] {
@@ -295,15 +295,18 @@ fn places_runs_in_parts() {
         (9 * PAGE, 0),
     ] {
         let what = refused(dest.placed(Main, 0, wrong.0, wrong.1));
-        assert_eq!(what, ErrorKind::NotHandedOut);
+        assert_eq!(
+            what,
+            ErrorKind::Misuse("the range was not handed out for placement")
+        );
     }
     assert_eq!(
         refused(dest.placed(Preempt, 0, 9 * PAGE, PAGE)),
-        ErrorKind::NotHandedOut
+        ErrorKind::Misuse("the range was not handed out for placement")
     );
     assert_eq!(
         refused(dest.placed(Main, 9, 9 * PAGE, PAGE)),
-        ErrorKind::NotHandedOut
+        ErrorKind::Misuse("the range was not handed out for placement")
     );
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.placed(Main, 0, 9 * PAGE, 7 * PAGE).unwrap();
@@ -349,7 +352,7 @@ fn limits_the_ranges_that_are_handed_out() {
     }
     assert_eq!(
         refused(dest.page(0, runs * PAGE, 1)),
-        ErrorKind::TooManyRuns
+        ErrorKind::Misuse("too many ranges are already being placed")
     );
     dest.placed(Main, 0, 0, PAGE).unwrap();
     dest.page(0, runs * PAGE, 1).unwrap();
@@ -361,7 +364,7 @@ fn limits_the_ranges_that_are_handed_out() {
     }
     assert_eq!(
         refused(dest.page(BIG, runs * HUGE, 1)),
-        ErrorKind::TooManyRuns
+        ErrorKind::Misuse("too many ranges are already being placed")
     );
     dest.placed(Main, BIG, 0, HUGE).unwrap();
     for part in 0..PARTS {
@@ -393,6 +396,9 @@ fn refuses_pages_outside_their_block() {
     };
     let mut dest = Dest::running(4);
     let what = refused(dest.event(Main, Event::Record(record)));
-    assert_eq!(what, ErrorKind::PageLength { len: 100 });
+    assert_eq!(
+        what,
+        ErrorKind::Misuse("a target page with data of another length")
+    );
     assert_eq!(dest.core.phase(), Phase::Running);
 }
