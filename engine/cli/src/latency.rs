@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use serde_json::{Value, json};
 
-use retpath_engine::stats::{BUCKETS, Buckets, FaultLatency, Latency};
+use retpath_engine::stats::{BUCKETS, FaultLatency, Latency};
 
 /// Longest bar of the histogram, in characters.
 const BAR: u64 = 40;
@@ -30,7 +30,7 @@ impl From<&Latency> for Times {
             p99: latency.quantile(0.99),
             p999: latency.quantile(0.999),
             max: latency.max(),
-            buckets: *latency.buckets().counts(),
+            buckets: *latency.buckets(),
         }
     }
 }
@@ -138,7 +138,7 @@ fn histogram(out: &mut String, parts: &[Part]) -> fmt::Result {
     let total = &total.buckets;
     let most = total.iter().copied().max().unwrap_or(0).max(1);
     for (index, count) in total.iter().enumerate().take(last + 1).skip(first) {
-        let (low, _) = Buckets::bounds(index);
+        let (low, _) = Latency::bounds(index);
         write!(out, "  {:<16}", format!("{low} µs"))?;
         for Part { times, .. } in parts {
             write!(out, " {:>9}", times.buckets[index])?;
