@@ -57,7 +57,7 @@ impl Assembly {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TargetPageTwice`].
+    /// It was added before.
     pub(super) fn add(
         &mut self,
         host: Span,
@@ -69,7 +69,9 @@ impl Assembly {
         }
         let at = part.offset - host.offset;
         if !self.have.set(at / part.len) {
-            return Err(ErrorKind::TargetPageTwice);
+            return Err(ErrorKind::Violation(
+                "the target page was sent twice within its host page",
+            ));
         }
         if self.is_zero && !matches!(data, PageData::Fill(0)) {
             self.is_zero = false;

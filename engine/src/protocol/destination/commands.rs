@@ -3,16 +3,17 @@
 //! Mirrors `savevm.c:loadvm_process_command` and the handlers it calls.
 
 use retpath_codec::command::{Command, RangeList, Ranges};
+use retpath_codec::forward::Subsection;
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{Message, Name};
 
+use super::requests::FLOOD;
 use super::{
     Action, Cause, Channel, Destination, Device, ErrorKind, MAX_PONGS, MainStream, Phase,
     ReturnPath,
 };
 use crate::blocks::{BlockError, BlockId, Span};
 use crate::release::Release;
-use retpath_codec::forward::Subsection;
 
 /// Number of `ram` sections without pages, minus those with pages, from which on the
 /// source counts as waiting for SWITCHOVER_ACK. Other sources were not seen to send empty
@@ -129,7 +130,7 @@ impl Destination {
         // This value asks whether the device state is loaded.
         if value == PING_PACKAGE_LOADED && self.listening && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
-                return Err(ErrorKind::Flood);
+                return Err(ErrorKind::Violation(FLOOD));
             }
             self.held += 1;
             return Ok(());
@@ -183,7 +184,11 @@ impl Destination {
         self.check_summary()?;
         for id in 0..self.blocks.len() {
             if let Some(offset) = self.pages.torn(id) {
-                return Err(self.at(id, offset, ErrorKind::Torn));
+                return Err(self.at(
+                    id,
+                    offset,
+                    ErrorKind::Violation("the host page was only partly received or discarded"),
+                ));
             }
         }
         self.advance(Phase::Listening, what)?;

@@ -72,6 +72,8 @@ pub enum ErrorKind {
         /// The feature.
         what: &'static str,
     },
+    /// The source violates another rule of the protocol.
+    Violation(&'static str),
     /// Invalid RAM block, or invalid range in one; or no block has this name or number.
     Block(BlockError),
     /// A RAM block has a different page size at the source.
@@ -102,25 +104,11 @@ pub enum ErrorKind {
     },
     /// There are more RAM blocks than [`MAX_BLOCKS`](super::MAX_BLOCKS).
     TooManyBlocks,
-    /// The source sent a page that has been received or is being placed.
-    PageTwice,
-    /// The source sent a target page twice within one host page.
-    TargetPageTwice,
     /// The source began a host page while another one is incomplete on this channel.
     Interleaved {
         /// Offset of the incomplete host page in its block, in bytes.
         open: u64,
     },
-    /// The source sent parts of a host page on both channels.
-    OnBothChannels,
-    /// A host page is only partly received at the switch.
-    Torn,
-    /// The source requested a block's received bitmap twice in one recovery.
-    BitmapTwice,
-    /// POSTCOPY_RESUME came before this block's received bitmap was requested.
-    BitmapNotAsked,
-    /// The source sends PINGs faster than it reads PONGs.
-    Flood,
     /// The stream ended with pages missing.
     Incomplete {
         /// Number of missing target pages.
@@ -283,20 +271,9 @@ impl fmt::Display for ErrorKind {
                 write!(f, "{total} bytes of RAM exceed the limit of {limit} bytes")
             }
             ErrorKind::TooManyBlocks => write!(f, "more than {} RAM blocks", super::MAX_BLOCKS),
-            ErrorKind::PageTwice => f.write_str("the page was sent twice"),
-            ErrorKind::TargetPageTwice => {
-                f.write_str("the target page was sent twice within its host page")
-            }
             ErrorKind::Interleaved { open } => {
                 write!(f, "the host page at 0x{open:x} must be completed first")
             }
-            ErrorKind::OnBothChannels => f.write_str("the host page is split across both channels"),
-            ErrorKind::Torn => f.write_str("the host page was only partly received or discarded"),
-            ErrorKind::BitmapTwice => f.write_str("the received bitmap was requested twice"),
-            ErrorKind::BitmapNotAsked => {
-                f.write_str("POSTCOPY_RESUME came before the received bitmap was requested")
-            }
-            ErrorKind::Flood => f.write_str("the source sends PINGs faster than it reads PONGs"),
             ErrorKind::Incomplete { missing } => {
                 write!(
                     f,
@@ -310,7 +287,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::LinkLost => {
                 f.write_str("the connection was lost before the guest may run here")
             }
-            ErrorKind::Misuse(what) => f.write_str(what),
+            ErrorKind::Violation(what) | ErrorKind::Misuse(what) => f.write_str(what),
         }
     }
 }

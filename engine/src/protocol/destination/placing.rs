@@ -125,7 +125,7 @@ impl Destination {
             ErrorKind::OutOfTurn { what: "a page" }
         } else if self.pages.any_received(span) || self.is_placing(span) {
             self.stats.duplicates += 1;
-            ErrorKind::PageTwice
+            ErrorKind::Violation("the page was sent twice")
         } else if state.runs.len() >= MAX_RUNS {
             ErrorKind::Misuse("too many ranges are already being placed")
         } else if let Some(open) = open.filter(|open| *open != span || part == span) {
@@ -136,7 +136,7 @@ impl Destination {
             .open()
             .is_some_and(|open| open.overlaps(span))
         {
-            ErrorKind::OnBothChannels
+            ErrorKind::Violation("the host page is split across both channels")
         } else {
             return Ok(());
         };

@@ -97,7 +97,11 @@ impl Destination {
     pub(super) fn recv_bitmap(&mut self, name: Name<'_>) -> Result<(), Cause> {
         let id = self.named(name)?;
         if !self.asked.set(id as u64) {
-            return Err(self.at(id, 0, ErrorKind::BitmapTwice));
+            return Err(self.at(
+                id,
+                0,
+                ErrorKind::Violation("the received bitmap was requested twice"),
+            ));
         }
         let block = self.blocks.block(id)?;
         if let Some(received) = self.pages.received(id) {
@@ -110,7 +114,13 @@ impl Destination {
     pub(super) fn resume(&mut self) -> Result<(), Cause> {
         if let Some(id) = self.asked.next_gap(0) {
             let id = usize::try_from(id).unwrap_or(usize::MAX);
-            return Err(self.at(id, 0, ErrorKind::BitmapNotAsked));
+            return Err(self.at(
+                id,
+                0,
+                ErrorKind::Violation(
+                    "POSTCOPY_RESUME came before the received bitmap was requested",
+                ),
+            ));
         }
         self.phase = Phase::Running;
         self.stats.resumes += 1;

@@ -23,6 +23,9 @@ use crate::stats::{FaultLatency, Stats};
 /// Size up to which repeated requests fill the outbox at once, in bytes.
 const REPEAT_CHUNK: usize = 16 * 1024;
 
+/// The error about too many PINGs.
+pub(super) const FLOOD: &str = "the source sends PINGs faster than it reads PONGs";
+
 /// A host page: its block and offset.
 type Page = (BlockId, u64);
 
@@ -67,7 +70,7 @@ impl Requests {
             self.pongs = 0;
         }
         if self.pongs >= MAX_PONGS {
-            return Err(ErrorKind::Flood);
+            return Err(ErrorKind::Violation(FLOOD));
         }
         self.pongs += 1;
         self.say(&Message::Pong { value });

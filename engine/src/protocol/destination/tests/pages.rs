@@ -160,7 +160,10 @@ fn refuses_the_same_target_page_twice() {
         dest.page(BIG, part * PAGE, 1).unwrap();
     }
     // By a count of target pages, this would be complete.
-    assert_eq!(refused(dest.page(BIG, 0, 1)), ErrorKind::TargetPageTwice);
+    assert_eq!(
+        refused(dest.page(BIG, 0, 1)),
+        ErrorKind::Violation("the target page was sent twice within its host page")
+    );
     assert_eq!(dest.core.phase(), Phase::Paused);
     assert_eq!(dest.core.stats().torn, 1);
 }
@@ -185,7 +188,7 @@ fn refuses_pages_already_received() {
     let mut dest = Dest::running(4);
     dest.serve(0, 0);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::PageTwice);
+    assert_eq!(error.kind, ErrorKind::Violation("the page was sent twice"));
     assert_eq!(error.channel, Some(Main));
     assert_eq!(error.phase, Phase::Running);
     assert_eq!(
@@ -200,20 +203,26 @@ fn refuses_pages_already_received() {
     dest.page(0, 0, 1).unwrap();
     assert_eq!(
         refused(dest.zero(0, 0)),
-        ErrorKind::PageTwice,
+        ErrorKind::Violation("the page was sent twice"),
         "being placed"
     );
 
     let mut dest = Dest::running(4);
     dest.serve(0, 2 * PAGE);
     let run = dest.run(Main, 0, 0, 4 * PAGE);
-    assert_eq!(refused(run), ErrorKind::PageTwice);
+    assert_eq!(
+        refused(run),
+        ErrorKind::Violation("the page was sent twice")
+    );
 
     // Sent before the switch and not discarded.
     let mut dest = Dest::advised(4);
     dest.page(0, 0, 1).unwrap();
     dest.switch();
-    assert_eq!(refused(dest.page(0, 0, 1)), ErrorKind::PageTwice);
+    assert_eq!(
+        refused(dest.page(0, 0, 1)),
+        ErrorKind::Violation("the page was sent twice")
+    );
 }
 
 #[test]
@@ -229,7 +238,10 @@ fn keeps_the_channels_host_pages_separate() {
 
     for (channel, want) in [
         (Main, ErrorKind::Interleaved { open: 0 }),
-        (Preempt, ErrorKind::OnBothChannels),
+        (
+            Preempt,
+            ErrorKind::Violation("the host page is split across both channels"),
+        ),
     ] {
         let mut dest = Dest::huge(2, true);
         dest.page_on(Main, BIG, PAGE, 1).unwrap();
@@ -239,13 +251,16 @@ fn keeps_the_channels_host_pages_separate() {
     let mut dest = Dest::huge(2, true);
     dest.page_on(Main, BIG, PAGE, 1).unwrap();
     let what = refused(dest.page_on(Preempt, BIG, 0, 1));
-    assert_eq!(what, ErrorKind::OnBothChannels);
+    assert_eq!(
+        what,
+        ErrorKind::Violation("the host page is split across both channels")
+    );
     let mut dest = Dest::huge(2, true);
     dest.run(Main, SMALL, 0, 4 * PAGE).unwrap();
     let what = refused(dest.page_on(Preempt, SMALL, PAGE, 1));
     assert_eq!(
         what,
-        ErrorKind::PageTwice,
+        ErrorKind::Violation("the page was sent twice"),
         "it is on its way on the main channel"
     );
 }

@@ -99,7 +99,7 @@ fn resumes_from_the_bitmaps_of_another_process() {
     );
     dest.serve(0, PAGE);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::PageTwice);
+    assert_eq!(error.kind, ErrorKind::Violation("the page was sent twice"));
 }
 
 /// A migration just before the package with the device state.
@@ -319,13 +319,19 @@ fn refuses_recovery_commands_in_the_wrong_order() {
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
     let error = resume(&mut dest).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::BitmapNotAsked);
+    assert_eq!(
+        error.kind,
+        ErrorKind::Violation("POSTCOPY_RESUME came before the received bitmap was requested")
+    );
     assert_eq!(error.location.unwrap().block, names("huge"));
     assert_eq!(dest.core.phase(), Phase::Paused);
 
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
-    assert_eq!(refused(bitmap(&mut dest, "ram")), ErrorKind::BitmapTwice);
+    assert_eq!(
+        refused(bitmap(&mut dest, "ram")),
+        ErrorKind::Violation("the received bitmap was requested twice")
+    );
     let mut dest = recovering();
     assert_eq!(
         refused(bitmap(&mut dest, "rom")),
