@@ -140,9 +140,9 @@ pub fn decode(input: &[u8], limit: u64) -> Result<Decoded<'_, Bitmap<'_>>, Decod
 /// Returns the size of the trailer that starts with the size field in `start`.
 pub(crate) fn measure(start: &[u8], limit: u64) -> Result<usize, DecodeError> {
     let size = be64(start);
-    check_size(size).map_err(|rule| fault(0, rule))?;
+    check_size(size).map_err(|rule| error(0, rule))?;
     if size > limit {
-        return Err(fault(0, Rule::BitmapLimit { size, limit }));
+        return Err(error(0, Rule::BitmapLimit { size, limit }));
     }
     // A size beyond the address space cannot arrive completely.
     let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -154,7 +154,7 @@ pub(crate) fn open(trailer: &[u8]) -> Result<Bitmap<'_>, DecodeError> {
     let end = trailer.len() - END_MARK;
     let got = be64(&trailer[end..]);
     if got != BITMAP_END {
-        return Err(fault(wide(end), Rule::BitmapEnd { got }));
+        return Err(error(wide(end), Rule::BitmapEnd { got }));
     }
     Ok(Bitmap(&trailer[SIZE_FIELD..end]))
 }
@@ -172,7 +172,7 @@ fn be64(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(first.unwrap_or_default())
 }
 
-fn fault(offset: u64, rule: Rule) -> DecodeError {
+fn error(offset: u64, rule: Rule) -> DecodeError {
     DecodeError {
         offset,
         message: Some(LABEL),

@@ -23,7 +23,7 @@ use nom::{Check, Complete, Emit, OutputM, Parser, Streaming};
 #[cfg(feature = "encode")]
 use crate::error::EncodeError;
 use crate::error::{DecodeError, Rule};
-use crate::field::combinator::Fault;
+use crate::field::combinator::FieldError;
 use crate::field::input::Bytes;
 #[cfg(feature = "encode")]
 use crate::field::output::{Refused, Room, Sink, Written};
@@ -195,7 +195,7 @@ pub(crate) fn header<'a, const LEAD: usize>(
     input: &'a [u8],
 ) -> Result<Result<Frame<'a, LEAD>, usize>, DecodeError> {
     let size = LEAD + 4;
-    let mut header = (tag::<_, _, Fault>(&lead[..]), be_u16(), be_u16());
+    let mut header = (tag::<_, _, FieldError>(&lead[..]), be_u16(), be_u16());
     match header.process::<OutputM<Emit, Check, Streaming>>(Bytes(input)) {
         Ok((Bytes(body), (_, number, len))) => Ok(Ok(Frame { number, len, body })),
         Err(_) if input.len() < size => Ok(Err(size - input.len())),
@@ -219,7 +219,7 @@ impl<'a, const LEAD: usize> Frame<'a, LEAD> {
         trailer: impl FnOnce(&P::Output) -> Trailer,
     ) -> Result<Decoded<'a, P::Output>, DecodeError>
     where
-        P: Parser<Bytes<'a>, Error = Fault>,
+        P: Parser<Bytes<'a>, Error = FieldError>,
     {
         let len = usize::from(self.len);
         if len < MIN || len > MAX {
@@ -276,9 +276,9 @@ fn read<'a, P, const LEAD: usize>(
     trailer: impl FnOnce(&P::Output) -> Trailer,
 ) -> Result<Decoded<'a, P::Output>, DecodeError>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
 {
-    let Ok((Bytes(rest), payload)) = take::<_, _, Fault>(len).parse(Bytes(body)) else {
+    let Ok((Bytes(rest), payload)) = take::<_, _, FieldError>(len).parse(Bytes(body)) else {
         return Ok(Decoded::Need(len - body.len()));
     };
     match parser().process::<OutputM<Emit, Check, Complete>>(payload) {
@@ -302,7 +302,7 @@ fn read_varying<'a, P, const LEAD: usize>(
     trailer: impl FnOnce(&P::Output) -> Trailer,
 ) -> Result<Decoded<'a, P::Output>, DecodeError>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
 {
     read::<_, LEAD>(label, len, body, parser, trailer)
 }
@@ -357,10 +357,10 @@ fn refuse<'a, P, const LEAD: usize>(
     mut parser: P,
 ) -> Result<Decoded<'a, P::Output>, DecodeError>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
 {
-    let Fault { left, field, rule } = match parser.parse_complete(payload) {
-        Ok((rest, _)) => Fault::leftover(rest),
+    let FieldError { left, field, rule } = match parser.parse_complete(payload) {
+        Ok((rest, _)) => FieldError::leftover(rest),
         Err(error) => error.into(),
     };
     Err(DecodeError::new(

@@ -26,6 +26,7 @@
 //! | write a forward stream | [`forward::write`] | `encode` |
 //! | use either with tokio | [`tokio`] | `tokio` |
 //! | print or store messages as JSON | [`json`] | `serde` |
+//! | print names and other text from a peer | [`escape::Escaped`] | none |
 //!
 //! The byte layout of each message, with the QEMU function that reads and writes
 //! it, is in `spec/MESSAGES.md` in the repository.
@@ -143,6 +144,7 @@ pub mod bitmap;
 #[cfg(feature = "check")]
 pub mod check;
 mod error;
+pub mod escape;
 #[cfg(feature = "alloc")]
 pub mod forward;
 mod frame;

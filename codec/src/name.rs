@@ -1,14 +1,14 @@
 //! RAM block names: 1 to 255 bytes without a NUL, not necessarily UTF-8.
 //!
-//! Printed, different names look different: bytes that are not UTF-8 appear as
-//! `\xNN`, unprintable characters as `\n` or `\u{..}`, a backslash as `\\`.
+//! A name prints escaped, see [`escape`](crate::escape).
 
-use core::fmt::{self, Write};
+use core::fmt;
 
 #[cfg(feature = "alloc")]
 use alloc::boxed::Box;
 
 use crate::error::Rule;
+use crate::escape::Escaped;
 use crate::generated::MAX_NAME;
 
 /// A borrowed RAM block name: 1 to 255 bytes without a NUL.
@@ -162,36 +162,15 @@ impl BlockName for NameBuf {
     }
 }
 
-impl Name<'_> {
-    /// Writes the name; double quotes are escaped if `quoted`.
-    fn show(self, f: &mut fmt::Formatter<'_>, quoted: bool) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '\'' => f.write_char(c)?,
-                    '"' if !quoted => f.write_char(c)?,
-                    c => write!(f, "{}", c.escape_debug())?,
-                }
-            }
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.show(f, false)
+        Escaped::new(self.0).fmt(f)
     }
 }
 
 impl fmt::Debug for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        self.show(f, true)?;
-        f.write_char('"')
+        fmt::Debug::fmt(&Escaped::new(self.0), f)
     }
 }
 

@@ -104,7 +104,7 @@ impl<'a> Ranges<'a> {
     ///
     /// # Errors
     ///
-    /// [`Rule::Short`] when there is none, else as [`Range::new`].
+    /// [`Rule::Short`] when `bytes` is empty, else as [`Range::new`].
     pub fn new(ranges: &'a [Range]) -> Result<Self, Rule> {
         if ranges.is_empty() {
             return Err(Rule::Short);

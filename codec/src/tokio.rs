@@ -4,8 +4,9 @@
 //! the received bitmap that follows a RECV_BITMAP. It encodes messages, a
 //! [`Bitmap`], or such an item.
 //!
-//! [`Forward`] decodes a channel of a forward stream. Its items are
-//! [`ForwardItem`]s: events that own their bytes.
+//! [`Forward`] decodes and encodes a channel of a forward stream. Its items are
+//! [`ForwardItem`]s: events that own their bytes. It encodes commands, events, or
+//! such an item.
 //!
 //! The protocol cannot resynchronise: after an error, drop the codec and close
 //! the connection. Nothing here panics. Memory is bounded as [`Stream`] and
@@ -31,6 +32,27 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A source that sends a forward stream:
+//!
+//! ```
+//! use futures_util::SinkExt;
+//! use retpath_codec::command::Command;
+//! use retpath_codec::forward::{Event, Options};
+//! use retpath_codec::tokio::Forward;
+//! use tokio_util::codec::FramedWrite;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let socket = Vec::new(); // any tokio::io::AsyncWrite
+//! let mut channel = FramedWrite::new(socket, Forward::new(Options::default()));
+//! channel.send(Event::Header).await?;
+//! channel.send(Command::open_return_path()).await?;
+//! channel.send(Event::Eof).await?;
+//! assert_eq!(channel.get_ref(), b"QEVM\0\0\0\x03\x08\0\x01\0\0\0");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{fmt, io};
 
@@ -39,8 +61,11 @@ use tokio_util::bytes::{Buf, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::bitmap::{self, Bitmap};
+use crate::command::{Command, RangeList};
 use crate::error::{DecodeError, EncodeError};
-use crate::forward::{self, Decoded, EventBuf};
+use crate::forward::ram::Record;
+use crate::forward::write::Buffer;
+use crate::forward::{self, Decoded, Event, EventBuf, StreamBlock};
 use crate::frame::{Dialect, Encode};
 use crate::generated::{qemu, v7};
 use crate::name::BlockName;
@@ -57,13 +82,18 @@ pub struct ReturnPath<D> {
     frame: Vec<u8>,
 }
 
-/// Decodes a channel of a forward stream.
+/// Decodes and encodes a channel of a forward stream.
 ///
-/// The RAM blocks that records refer to are
-/// [`decoder().blocks()`](forward::Decoder::blocks).
+/// The RAM blocks that decoded records refer to are
+/// [`decoder().blocks()`](forward::Decoder::blocks). Those of encoded records are
+/// the blocks that the decoder knew when the codec was made, followed by those
+/// whose BLOCK records were encoded; [`Forward::set_blocks`] replaces them. The
+/// encoder checks each item by itself, not the order of items.
 #[derive(Clone, Debug)]
 pub struct Forward {
     decoder: forward::Decoder,
+    /// The blocks that encoded records refer to.
+    blocks: Vec<StreamBlock>,
 }
 
 /// An event of a forward stream, and its position.
@@ -150,6 +180,12 @@ impl Forward {
         &self.decoder
     }
 
+    /// Sets the RAM blocks that encoded records refer to, for a channel that starts
+    /// without a block list, such as a preempt channel.
+    pub fn set_blocks(&mut self, blocks: Vec<StreamBlock>) {
+        self.blocks = blocks;
+    }
+
     /// Returns the decoder, for example to make that of a resumed channel.
     pub fn into_decoder(self) -> forward::Decoder {
         self.decoder
@@ -159,7 +195,10 @@ impl Forward {
 /// Makes a codec for any channel.
 impl From<forward::Decoder> for Forward {
     fn from(decoder: forward::Decoder) -> Self {
-        Self { decoder }
+        Self {
+            blocks: decoder.blocks().to_vec(),
+            decoder,
+        }
     }
 }
 
@@ -225,6 +264,44 @@ impl<D: Dialect> Encoder<ItemBuf<D::Owned>> for ReturnPath<D> {
             ItemBuf::Message { message, .. } => self.put(&message, to),
             ItemBuf::Bitmap { bytes, .. } => self.put_bitmap(Bitmap::new(&bytes), to),
         }
+    }
+}
+
+impl Encoder<Event<'_>> for Forward {
+    type Error = Error;
+
+    fn encode(&mut self, event: Event<'_>, to: &mut BytesMut) -> Result<(), Error> {
+        event.encode(&self.blocks, to)?;
+        if let Event::Record(Record::Block {
+            name,
+            len,
+            page_size,
+            ..
+        }) = event
+        {
+            // Only the name is needed again.
+            let page_size = page_size.unwrap_or(self.decoder.target_page());
+            let block = StreamBlock::new(name.to_buf(), Some(len), page_size);
+            self.blocks.push(block);
+        }
+        Ok(())
+    }
+}
+
+/// Encodes what was decoded; its offset is ignored.
+impl Encoder<ForwardItem> for Forward {
+    type Error = Error;
+
+    fn encode(&mut self, item: ForwardItem, to: &mut BytesMut) -> Result<(), Error> {
+        Encoder::<Event<'_>>::encode(self, item.event.as_event(), to)
+    }
+}
+
+impl<N: BlockName, R: RangeList> Encoder<Command<N, R>> for Forward {
+    type Error = Error;
+
+    fn encode(&mut self, command: Command<N, R>, to: &mut BytesMut) -> Result<(), Error> {
+        Ok(to.command(&command)?)
     }
 }
 

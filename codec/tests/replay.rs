@@ -70,7 +70,7 @@ fn replays_every_fuzz_target() {
     let used: BTreeSet<String> = READERS
         .iter()
         .flat_map(|(folder, targets)| {
-            assert!(!targets.is_empty(), "{folder} is read by nobody");
+            assert!(!targets.is_empty(), "no target reads {folder}");
             targets.iter().map(|target| (*target).to_owned())
         })
         .collect();

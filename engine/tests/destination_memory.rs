@@ -4,7 +4,7 @@
 
 use peak_alloc::PeakAlloc;
 use retpath_codec::command::{Command, PageSizes};
-use retpath_codec::forward::{BlockId, Event, ram::Record};
+use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::{Name, NameBuf};
 use retpath_engine::Channel::{Main, Preempt};
 use retpath_engine::blocks::Span;
@@ -40,7 +40,7 @@ impl Migration {
         let sizes = Some(PageSizes { summary, target });
         migration.command(Command::PostcopyAdvise { sizes });
         let block = Record::Block {
-            block: BlockId::new(0),
+            block: BlockIndex::new(0),
             name: Name::new(b"ram").unwrap(),
             len: RAM,
             page_size: None,
@@ -108,7 +108,7 @@ impl Migration {
         let data = vec![7; usize::try_from(TARGET).unwrap()];
         for offset in (host..host + self.page).step_by(4096) {
             let record = Record::Page {
-                block: BlockId::new(0),
+                block: BlockIndex::new(0),
                 offset,
                 data: &data,
                 named: false,

@@ -110,7 +110,7 @@ pub fn sample(message: &Message, size: Size) -> Sample {
 ///
 /// # Panics
 ///
-/// Panics if there is none.
+/// Panics when no row has this label.
 pub fn row(dialect: &'static Dialect, label: &str) -> &'static Message {
     let found = dialect.messages.iter().find(|m| m.label == label);
     found.expect("a label of the table")

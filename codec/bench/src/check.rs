@@ -1,6 +1,6 @@
-//! Before anything is timed: every contender reads the same values, refuses
-//! and waits for the same bytes, and writes the same frames. A contender that
-//! checks less would be faster for the wrong reason.
+//! Checks before the measurement that all contenders parse the same values, refuse
+//! the same bytes, ask for more at the same prefixes, and write the same frames. A
+//! contender that checks less would be faster for the wrong reason.
 
 use retpath_codec::{Decoded, Message, NameBuf};
 use retpath_random::Random;
@@ -43,7 +43,7 @@ const MALFORMED: &[&[u8]] = &[
     b"\0\x01\x02\x01",
 ];
 
-/// What became of some bytes.
+/// The result of parsing some bytes.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Message(Message<NameBuf>, usize),
@@ -123,8 +123,8 @@ fn prefixes<P: Parse>(frame: &[u8]) {
     }
 }
 
-/// Valid frames with up to two bytes changed, and enough behind them that
-/// nobody waits.
+/// Valid frames with up to two bytes changed, followed by enough bytes that no
+/// parser asks for more.
 fn near_misses<P: Parse>() {
     let mut random = Random::new(1);
     let mut refused = 0;

@@ -1,45 +1,43 @@
-//! What the contenders have in common. Those that can borrow from their input
-//! make the codec's own [`Message`] with its [`Name`], and so check names alike:
-//! what differs is how bytes become messages.
+//! The interface of the contenders. Those that borrow from their input produce the
+//! codec's [`Message`] with its [`Name`], so that all check names in the same way.
 
 use std::fmt::Debug;
 
 use retpath_codec::{Decoded, Dialect, Message, Name, Qemu};
 
-/// What [`Parse::parse`] gives: a message and what follows it, or how many
-/// bytes are missing at least.
+/// The result of [`Parse::parse`]: a message and the rest of the input, or the
+/// minimum number of missing bytes.
 pub(crate) type Parsed<'a, P> = Result<Decoded<'a, <P as Parse>::Message<'a>>, <P as Parse>::Error>;
 
-/// One way to read the return path. Every contender pays one call for each
-/// message: what is inlined into the loop around it would be the compiler's
-/// choice, not the contender's.
+/// A parser of the return path. Must not be inlined, so that every contender pays
+/// for one call per message.
 pub(crate) trait Parse {
     const NAME: &'static str;
     type Message<'a>: View;
     type Error: Debug;
 
-    /// One message from the front of `input`.
+    /// Parses one message from the start of `input`.
     fn parse(input: &[u8]) -> Parsed<'_, Self>;
 }
 
-/// One way to write it.
+/// A writer of the return path.
 pub(crate) trait Write: Parse {
     type Refusal: Debug;
 
-    /// A page request with these fields, checked or not.
+    /// Makes a page request; the fields need not be checked.
     fn request(start: u64, len: u32) -> Self::Message<'static>;
 
-    /// Appends a message; a value that a receiver would refuse is refused.
+    /// Appends a message; refuses a value that a receiver would refuse.
     fn encode(message: &Self::Message<'_>, out: &mut Vec<u8>) -> Result<(), Self::Refusal>;
 }
 
-/// One way to write it to a slice.
+/// A writer to a slice.
 pub(crate) trait WriteSlice: Write {
-    /// Writes a message to the front of `out`: how many bytes it took.
+    /// Writes a message to the start of `out` and returns its size.
     fn encode_into(message: &Self::Message<'_>, out: &mut [u8]) -> Result<usize, Self::Refusal>;
 }
 
-/// Shows any contender's message in the codec's form.
+/// Converts a contender's message to that of the codec.
 pub(crate) trait View {
     fn view(&self) -> Message<Name<'_>>;
 }

@@ -1,4 +1,4 @@
-//! Written by hand, in a crate of its own: the measure of the others.
+//! The hand-written baseline, in a separate crate.
 
 use retpath_codec::{Message, Name};
 use retpath_codec_hand::{self as hand, Bad};

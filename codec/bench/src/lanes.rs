@@ -1,5 +1,5 @@
-//! What is timed: one stream parsed, or one list of messages written, by each
-//! contender.
+//! The measured work: each contender parses one stream, or writes one list of
+//! messages.
 
 use std::hint::black_box;
 
@@ -31,7 +31,8 @@ impl What {
     }
 }
 
-/// One thing done to one stream by all who can; hand-written comes first.
+/// One operation on one stream by all contenders that support it; hand-written
+/// code is first.
 pub(crate) struct Race<'a> {
     pub(crate) what: What,
     pub(crate) mix: &'static str,
@@ -101,8 +102,8 @@ fn write_slice<W: WriteSlice + 'static>(mix: &Mix) -> Lane<'_> {
     }
 }
 
-/// Parses a stream; every message is made to lie in memory, as for a caller
-/// that looks at all of its fields.
+/// Parses a stream; every message is forced into memory, as for a caller that uses
+/// all of its fields.
 #[inline(never)]
 fn read_all<P: Parse>(mut input: &[u8]) {
     while !input.is_empty() {

@@ -1,13 +1,13 @@
-//! Times contenders against each other: short batches in turn, many rounds,
-//! and the median of the ratios within a round, so that whatever else the
-//! machine does meets all of them alike.
+//! Measures contenders against each other: short batches in alternation, many
+//! rounds, and the median of the ratios within a round, so that other load on the
+//! machine affects all contenders equally.
 
 use std::time::Instant;
 
-/// Rounds before the clock counts.
+/// Rounds that are not measured.
 const WARM_UP: usize = 20;
 
-/// Rounds that count.
+/// Measured rounds.
 const ROUNDS: usize = 1000;
 
 /// One contender in one race.
@@ -16,7 +16,7 @@ pub(crate) struct Lane<'a> {
     pub(crate) run: Box<dyn FnMut() + 'a>,
 }
 
-/// What a contender needed.
+/// The time of a contender.
 #[derive(Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) name: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Pace {
     pub(crate) ratio: f64,
 }
 
-/// Runs all lanes in turn; the first one is the measure of the others.
+/// Measures all lanes; ratios are relative to the first one.
 pub(crate) fn race(mut lanes: Vec<Lane<'_>>, messages: u32) -> Vec<Pace> {
     let count = lanes.len();
     let mut times = vec![Vec::with_capacity(ROUNDS); count];

@@ -1,5 +1,4 @@
-//! What is parsed and written: streams of messages in random order, the same
-//! in every run.
+//! The parsed and written streams: messages in random order, the same in every run.
 
 use retpath_codec::{Message, Name};
 use retpath_random::Random;
@@ -11,7 +10,7 @@ use crate::ours::Ours;
 /// many for the branch predictor to learn their order.
 pub(crate) const MESSAGES: u32 = 8192;
 
-/// What the mixes are, for the reader of the table.
+/// Description of the mixes, printed below the table.
 pub(crate) const LEGEND: &str = "\
 Four types evenly: PONG, REQ_PAGES_ID, REQ_PAGES, RECV_BITMAP. 90 % page requests: REQ_PAGES, \
 and the other six types evenly. Both in random order, with eight block names of 4 to 31 \

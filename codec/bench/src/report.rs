@@ -1,4 +1,4 @@
-//! What was measured, for the README, and whether it is good enough.
+//! Prints the results as a table for the README, and compares them with the goals.
 
 use crate::Goals;
 use crate::contender::Parse;
@@ -9,7 +9,7 @@ use crate::ours::Ours;
 #[cfg(feature = "rivals")]
 use crate::rivals::{binrw::Binrw, deku::Deku, winnow::Winnow};
 
-/// Who must be slower than the codec.
+/// Contenders that must be slower than the codec.
 #[cfg(feature = "rivals")]
 const RIVALS: &[&str] = &[Winnow::NAME, Binrw::NAME, Deku::NAME];
 #[cfg(not(feature = "rivals"))]
@@ -52,8 +52,7 @@ pub(crate) fn table(columns: &[Column]) {
     println!("\n{LEGEND}\n");
 }
 
-/// Whether the codec is as near to hand-written as it should be, and ahead of
-/// its rivals.
+/// Returns whether the codec meets the goals and is faster than its rivals.
 pub(crate) fn judge(columns: &[Column], goals: &Goals) -> bool {
     let mut hold = true;
     for column in columns {

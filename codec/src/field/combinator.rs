@@ -1,10 +1,10 @@
-//! What makes nom fit this crate: an error that names a field and a rule, and
-//! some of nom's combinators again.
+//! The error type of the parsers, which names a field and a rule, and inlined
+//! versions of some nom combinators.
 //!
-//! nom has its integers, tuples and `map` always inlined, but not the
-//! combinators that are here. With its own a page request takes 1.17 times as long
-//! as hand-written code to read, and 1.91 times in a plain release build; with
-//! these 0.96 and 1.06 times (`codec/bench`, 90 % page requests).
+//! nom always inlines its integers, tuples and `map`, but not the combinators
+//! defined here. With nom's own, parsing a page request takes 1.17 times as long as
+//! with hand-written code, and 1.91 times in a plain release build; with these, 0.96
+//! and 1.06 times (`codec/bench`, 90 % page requests).
 
 use nom::bytes::take;
 use nom::error::{ErrorKind, ParseError};
@@ -16,16 +16,16 @@ use crate::error::Rule;
 
 /// Why a parser fails.
 #[derive(Debug)]
-pub(crate) struct Fault {
-    /// Bytes of the input that are left where the defect is.
+pub(crate) struct FieldError {
+    /// Length of the remaining input at the defect.
     pub(crate) left: usize,
-    /// The field, if one is to blame.
+    /// The field, if the error is in one.
     pub(crate) field: Option<&'static str>,
     /// The broken rule.
     pub(crate) rule: Rule,
 }
 
-impl Fault {
+impl FieldError {
     fn at(input: Bytes<'_>, rule: Rule) -> Self {
         Self {
             left: input.len(),
@@ -34,24 +34,24 @@ impl Fault {
         }
     }
 
-    /// What is left over of a payload.
+    /// Makes the error for bytes after the last field of a payload.
     pub(crate) fn leftover(rest: Bytes<'_>) -> Self {
         Self::at(rest, Rule::Leftover { count: rest.len() })
     }
 }
 
-/// The fault in what a parser of complete input returns.
-impl From<nom::Err<Fault>> for Fault {
-    fn from(error: nom::Err<Fault>) -> Self {
+/// Extracts the error of a parser of complete input.
+impl From<nom::Err<FieldError>> for FieldError {
+    fn from(error: nom::Err<FieldError>) -> Self {
         match error {
-            nom::Err::Error(fault) | nom::Err::Failure(fault) => fault,
+            nom::Err::Error(error) | nom::Err::Failure(error) => error,
             nom::Err::Incomplete(_) => Self::at(Bytes(&[]), Rule::Short),
         }
     }
 }
 
-impl ParseError<Bytes<'_>> for Fault {
-    /// Of its own accord nom finds only that bytes are missing.
+impl ParseError<Bytes<'_>> for FieldError {
+    /// nom itself reports only missing bytes.
     fn from_error_kind(input: Bytes<'_>, _: ErrorKind) -> Self {
         Self::at(input, Rule::Short)
     }
@@ -61,15 +61,15 @@ impl ParseError<Bytes<'_>> for Fault {
     }
 }
 
-/// A field: what `parser` reads, if it obeys `rule`.
+/// Parses a field and checks it with `rule`.
 ///
-/// nom's `context(name, parser.map_res(rule))`.
+/// Equivalent to nom's `context(name, parser.map_res(rule))`.
 #[inline(always)]
-pub(crate) fn field<'a, P: Parser<Bytes<'a>, Error = Fault>, T>(
+pub(crate) fn field<'a, P: Parser<Bytes<'a>, Error = FieldError>, T>(
     name: &'static str,
     parser: P,
     rule: impl FnMut(P::Output) -> Result<T, Rule>,
-) -> impl Parser<Bytes<'a>, Output = T, Error = Fault> {
+) -> impl Parser<Bytes<'a>, Output = T, Error = FieldError> {
     Field { name, parser, rule }
 }
 
@@ -81,16 +81,16 @@ struct Field<P, R> {
 
 impl<'a, P, T, R> Parser<Bytes<'a>> for Field<P, R>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
     R: FnMut(P::Output) -> Result<T, Rule>,
 {
     type Output = T;
-    type Error = Fault;
+    type Error = FieldError;
 
     #[inline(always)]
-    fn process<M: OutputMode>(&mut self, input: Bytes<'a>) -> PResult<M, Bytes<'a>, T, Fault> {
+    fn process<M: OutputMode>(&mut self, input: Bytes<'a>) -> PResult<M, Bytes<'a>, T, FieldError> {
         let broken = |rule| {
-            nom::Err::Error(M::Error::bind(|| Fault {
+            nom::Err::Error(M::Error::bind(|| FieldError {
                 left: input.len(),
                 field: Some(self.name),
                 rule,
@@ -110,15 +110,15 @@ where
     }
 }
 
-/// A parser that depends on what another one reads: nom's `flat_map`.
+/// Makes the second parser from the output of the first: nom's `flat_map`.
 #[inline(always)]
 pub(crate) fn flat_map<'a, P, Q>(
     first: P,
     second: impl FnMut(P::Output) -> Q,
-) -> impl Parser<Bytes<'a>, Output = Q::Output, Error = Fault>
+) -> impl Parser<Bytes<'a>, Output = Q::Output, Error = FieldError>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
-    Q: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
+    Q: Parser<Bytes<'a>, Error = FieldError>,
 {
     FlatMap { first, second }
 }
@@ -130,18 +130,18 @@ struct FlatMap<P, F> {
 
 impl<'a, P, Q, F> Parser<Bytes<'a>> for FlatMap<P, F>
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
-    Q: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
+    Q: Parser<Bytes<'a>, Error = FieldError>,
     F: FnMut(P::Output) -> Q,
 {
     type Output = Q::Output;
-    type Error = Fault;
+    type Error = FieldError;
 
     #[inline(always)]
     fn process<M: OutputMode>(
         &mut self,
         input: Bytes<'a>,
-    ) -> PResult<M, Bytes<'a>, Q::Output, Fault> {
+    ) -> PResult<M, Bytes<'a>, Q::Output, FieldError> {
         let (rest, value) = self
             .first
             .process::<OutputM<Emit, M::Error, M::Incomplete>>(input)?;
@@ -149,20 +149,20 @@ where
     }
 }
 
-/// As many bytes as `len` says: nom's `length_data`.
+/// Parses a length and takes that many bytes: nom's `length_data`.
 #[inline(always)]
 pub(crate) fn length_data<'a, P>(
     len: P,
-) -> impl Parser<Bytes<'a>, Output = Bytes<'a>, Error = Fault>
+) -> impl Parser<Bytes<'a>, Output = Bytes<'a>, Error = FieldError>
 where
-    P: Parser<Bytes<'a>, Output: ToUsize, Error = Fault>,
+    P: Parser<Bytes<'a>, Output: ToUsize, Error = FieldError>,
 {
     flat_map(len, take)
 }
 
-/// nom's `be_u64`, which becomes eight loads, in two halves, which become one.
-/// For complete input: of a part of it, it says what the half lacks.
+/// nom's `be_u64` as two halves, which compile to one load instead of eight.
+/// For complete input: `Needed` counts the missing bytes of a half.
 #[inline(always)]
-pub(crate) fn be_u64<'a>() -> impl Parser<Bytes<'a>, Output = u64, Error = Fault> {
+pub(crate) fn be_u64<'a>() -> impl Parser<Bytes<'a>, Output = u64, Error = FieldError> {
     (be_u32(), be_u32()).map(|(high, low)| u64::from(high) << 32 | u64::from(low))
 }

@@ -1,9 +1,9 @@
-//! What the parsers read from: a slice of bytes, as an input of nom.
+//! The input type of the parsers: a slice of bytes.
 //!
-//! nom reads from `&[u8]`, too, but cuts it with indexing that may panic, in
-//! functions that no other crate can inline. With them a page request takes 2.26
-//! times as long as hand-written code to read, and 3.69 times in a plain release
-//! build; with this type 0.96 and 1.06 times (`codec/bench`, 90 % page requests).
+//! nom also parses `&[u8]`, but splits it with indexing that may panic, in functions
+//! that other crates cannot inline. With `&[u8]`, parsing a page request takes 2.26
+//! times as long as with hand-written code, and 3.69 times in a plain release build;
+//! with this type, 0.96 and 1.06 times (`codec/bench`, 90 % page requests).
 //! Nothing here panics.
 
 use core::iter::{Copied, Enumerate};
@@ -90,7 +90,7 @@ impl Compare<&'static [u8]> for Bytes<'_> {
 }
 
 impl Offset for Bytes<'_> {
-    /// Where `rest`, the end of these bytes, begins.
+    /// Returns the offset at which `rest`, a suffix of these bytes, begins.
     #[inline(always)]
     fn offset(&self, rest: &Self) -> usize {
         self.0.len().saturating_sub(rest.0.len())

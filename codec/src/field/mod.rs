@@ -3,11 +3,10 @@
 //! * [`parse`]: nom. A parser consumes exactly its field.
 //! * [`write`]: cookie-factory. A serializer writes exactly its field.
 //!
-//! The two mirror each other, and only they know what a kind of field looks like
-//! on the wire. [`input`], [`combinator`] and [`output`] fit the two libraries to
-//! this crate: an input, an error and a sink of our own, and those combinators
-//! again whose originals cost too much. Neither library appears in a public
-//! signature.
+//! The two mirror each other; the wire format of a kind of field is defined only
+//! there. [`input`], [`combinator`] and [`output`] adapt the two libraries to this
+//! crate: its own input, error and sink types, and inlined versions of those
+//! combinators that are too slow. Neither library appears in a public signature.
 
 pub(crate) mod combinator;
 pub(crate) mod input;

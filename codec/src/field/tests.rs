@@ -6,7 +6,7 @@ use std::vec::Vec;
 use nom::error::{ErrorKind, ParseError};
 use nom::{Check, Compare, Complete, Emit, Input, Needed, OutputM, Parser};
 
-use super::combinator::Fault;
+use super::combinator::FieldError;
 use super::input::Bytes;
 use super::output::{Room, Sink};
 use super::{parse, write};
@@ -18,12 +18,12 @@ use crate::name::Name;
 #[track_caller]
 fn short<'a, P>(mut parser: P, input: &'a [u8]) -> (usize, Option<&'static str>)
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
 {
     let Err(error) = parser.parse_complete(Bytes(input)) else {
         panic!("takes {input:02x?}");
     };
-    let Fault { left, field, rule } = error.into();
+    let FieldError { left, field, rule } = error.into();
     assert_eq!(rule, Rule::Short);
     (left, field)
 }
@@ -34,7 +34,7 @@ where
 #[track_caller]
 fn needs_all<'a, P>(start: usize, whole: &'a [u8], parser: impl Fn() -> P)
 where
-    P: Parser<Bytes<'a>, Error = Fault>,
+    P: Parser<Bytes<'a>, Error = FieldError>,
 {
     let is_read = |input| {
         let read = parser().process::<OutputM<Emit, Check, Complete>>(Bytes(input));
@@ -97,14 +97,17 @@ fn streaming_parsers_ask_for_what_is_missing() {
 
 #[test]
 fn an_error_of_nom_itself_means_missing_bytes() {
-    let left = |fault: Fault| {
-        assert_eq!((fault.field, fault.rule), (None, Rule::Short));
-        fault.left
+    let left = |error: FieldError| {
+        assert_eq!((error.field, error.rule), (None, Rule::Short));
+        error.left
     };
-    let fault = || Fault::from_error_kind(Bytes(&[1, 2]), ErrorKind::Eof);
-    assert_eq!(left(fault()), 2);
-    assert_eq!(left(Fault::append(Bytes(&[]), ErrorKind::Alt, fault())), 2);
-    assert_eq!(left(nom::Err::Failure(fault()).into()), 2);
+    let error = || FieldError::from_error_kind(Bytes(&[1, 2]), ErrorKind::Eof);
+    assert_eq!(left(error()), 2);
+    assert_eq!(
+        left(FieldError::append(Bytes(&[]), ErrorKind::Alt, error())),
+        2
+    );
+    assert_eq!(left(nom::Err::Failure(error()).into()), 2);
     assert_eq!(left(nom::Err::Incomplete(Needed::Unknown).into()), 0);
 }
 

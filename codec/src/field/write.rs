@@ -1,9 +1,9 @@
 //! One cookie-factory serializer for each kind of field.
 //!
-//! A serializer writes exactly its field. An integer is written with
-//! cookie-factory's `be_u32` and its kin. In a frame a name's length goes out
-//! together with the integers in front of it, and then its bytes; the other kinds
-//! are as here. Values that a receiver would refuse have been refused before.
+//! A serializer writes exactly its field. Integers are written with
+//! cookie-factory's `be_u32` and similar functions. In a frame, the length of a
+//! name is written together with the integers before it, followed by the bytes of
+//! the name. The caller has validated all values.
 
 use std::io::Write;
 
@@ -36,7 +36,7 @@ pub(crate) fn name<W: Write>(name: Name<'_>) -> impl SerializeFn<W> {
     tuple((be_u8(name.size()), slice(name.as_bytes())))
 }
 
-/// A RAM block name, or nothing at all.
+/// A RAM block name, or nothing.
 pub(crate) fn flagged_name<W: Write>(name: Option<Name<'_>>) -> impl SerializeFn<W> {
     many_ref(name, self::name)
 }
@@ -46,7 +46,7 @@ pub(crate) fn flagged_name_size(name: Option<Name<'_>>) -> u16 {
     name.map_or(0, |name| 1 + u16::from(name.size()))
 }
 
-/// Two 64-bit page sizes, or nothing at all.
+/// Two 64-bit page sizes, or nothing.
 pub(crate) fn page_sizes<W: Write>(sizes: Option<PageSizes>) -> impl SerializeFn<W> {
     many_ref(sizes, |sizes| range(sizes.summary, sizes.target))
 }

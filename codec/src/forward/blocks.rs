@@ -4,16 +4,17 @@
 //! record that names it; the length of such a block is unknown.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::command::{PageSizes, Range};
 use crate::error::Rule;
 use crate::forward::options::{Options, within};
 use crate::name::{BlockName, Name, NameBuf};
 
-/// A RAM block.
+/// A RAM block as a stream describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Block {
+pub struct StreamBlock {
     /// Name of the block.
     pub name: NameBuf,
     /// Used length in bytes; `None` when the decoder has not seen the block
@@ -24,7 +25,7 @@ pub struct Block {
     pub page_size: u64,
 }
 
-impl Block {
+impl StreamBlock {
     /// Makes a block.
     pub const fn new(name: NameBuf, len: Option<u64>, page_size: u64) -> Self {
         Self {
@@ -37,9 +38,9 @@ impl Block {
 
 /// Index of a RAM block in [`Decoder::blocks`](super::Decoder::blocks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockId(u32);
+pub struct BlockIndex(u32);
 
-impl BlockId {
+impl BlockIndex {
     /// Makes the id of the block at this index.
     pub const fn new(index: u32) -> Self {
         Self(index)
@@ -55,7 +56,10 @@ impl BlockId {
 /// The blocks, and what their page sizes follow from.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks {
-    list: Vec<Block>,
+    list: Vec<StreamBlock>,
+    /// Indices into `list`, sorted by name. The source chooses how many blocks there
+    /// are, up to [`Options::max_blocks`], and names one in any record.
+    by_name: Vec<u32>,
     /// Whether blocks are learned from names in records.
     learns: bool,
     /// The page sizes in POSTCOPY_ADVISE.
@@ -65,13 +69,13 @@ pub(super) struct Blocks {
 /// A block that a record names.
 #[derive(Clone, Copy)]
 pub(super) enum Found {
-    Known(BlockId),
+    Known(BlockIndex),
     /// A block to add once the record is complete.
-    New(BlockId),
+    New(BlockIndex),
 }
 
 impl Found {
-    pub(super) fn id(self) -> BlockId {
+    pub(super) fn id(self) -> BlockIndex {
         match self {
             Found::Known(id) | Found::New(id) => id,
         }
@@ -82,6 +86,7 @@ impl Blocks {
     pub(super) fn new(learns: bool) -> Self {
         Self {
             list: Vec::new(),
+            by_name: Vec::new(),
             learns,
             sizes: None,
         }
@@ -91,16 +96,23 @@ impl Blocks {
         self.learns
     }
 
-    pub(super) fn list(&self) -> &[Block] {
+    pub(super) fn list(&self) -> &[StreamBlock] {
         &self.list
     }
 
-    pub(super) fn id(&self, name: &[u8]) -> Option<BlockId> {
-        let index = self
-            .list
-            .iter()
-            .position(|block| block.name.name().as_bytes() == name)?;
-        u32::try_from(index).ok().map(BlockId)
+    pub(super) fn id(&self, name: &[u8]) -> Option<BlockIndex> {
+        let at = self.position(name).ok()?;
+        self.by_name.get(at).copied().map(BlockIndex)
+    }
+
+    /// Searches `by_name`; as [`slice::binary_search`].
+    fn position(&self, name: &[u8]) -> Result<usize, usize> {
+        self.by_name.binary_search_by(|&id| {
+            let block = self.list.get(BlockIndex(id).index());
+            block.map_or(Ordering::Less, |block| {
+                block.name.name().as_bytes().cmp(name)
+            })
+        })
     }
 
     /// Finds the block that a record or command names.
@@ -113,21 +125,27 @@ impl Blocks {
     }
 
     /// Returns the id for one more block.
-    pub(super) fn room(&self, options: &Options) -> Result<BlockId, Rule> {
+    pub(super) fn room(&self, options: &Options) -> Result<BlockIndex, Rule> {
         // Ids have 32 bits, whatever the caller allows.
         let limit = u32::try_from(options.max_blocks).unwrap_or(u32::MAX);
         let count = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
         within(u64::from(count) + 1, limit.into())?;
-        Ok(BlockId(count))
+        Ok(BlockIndex(count))
     }
 
-    pub(super) fn push(&mut self, block: Block) {
+    /// Adds a block. Among blocks of one name, which only a caller can pass, the
+    /// first is found.
+    pub(super) fn push(&mut self, block: StreamBlock) {
+        let id = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        if let Err(at) = self.position(block.name.name().as_bytes()) {
+            self.by_name.insert(at, id);
+        }
         self.list.push(block);
     }
 
     /// Adds a block of which only the name is known.
     pub(super) fn learn(&mut self, name: Name<'_>, options: &Options) {
-        self.push(Block {
+        self.push(StreamBlock {
             name: name.to_buf(),
             len: None,
             page_size: options
@@ -148,7 +166,7 @@ impl Blocks {
     }
 
     /// Checks that `len` bytes from `start` are inside the block.
-    pub(super) fn check(&self, id: BlockId, start: u64, len: u64) -> Result<(), Rule> {
+    pub(super) fn check(&self, id: BlockIndex, start: u64, len: u64) -> Result<(), Rule> {
         let Some(block) = self.list.get(id.index()) else {
             // About to be learned: its length is unknown.
             return Range::new(start, len).map(drop);
@@ -161,7 +179,7 @@ impl Blocks {
     }
 
     /// Checks that a range is inside the block and consists of complete pages.
-    pub(super) fn check_range(&self, id: BlockId, range: Range) -> Result<(), Rule> {
+    pub(super) fn check_range(&self, id: BlockIndex, range: Range) -> Result<(), Rule> {
         self.check(id, range.start, range.len)?;
         let page = self.list.get(id.index()).map_or(1, |block| block.page_size);
         aligned(range.start, page)?;
@@ -174,5 +192,26 @@ pub(super) fn aligned(value: u64, page: u64) -> Result<(), Rule> {
     match value.checked_rem(page) {
         Some(0) => Ok(()),
         _ => Err(Rule::Misaligned { value, page }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_blocks_sorted_by_name() {
+        let mut blocks = Blocks::new(false);
+        let names = (0..256_u32).map(|i| alloc::format!("{}", i * 167 % 256));
+        for (i, name) in (0..).zip(names) {
+            let name = NameBuf::new(name).unwrap();
+            assert_eq!(blocks.id(name.name().as_bytes()), None);
+            blocks.push(StreamBlock::new(name.clone(), None, 4096));
+            assert_eq!(blocks.id(name.name().as_bytes()), Some(BlockIndex::new(i)));
+        }
+        let sorted = blocks.by_name.iter();
+        let name = |&id: &u32| blocks.list[BlockIndex(id).index()].name.clone();
+        assert!(sorted.clone().map(name).is_sorted());
+        assert_eq!(sorted.len(), 256);
     }
 }

@@ -7,7 +7,7 @@
 use nom::{Needed, Parser};
 
 use crate::error::{DecodeError, Rule};
-use crate::field::combinator::Fault;
+use crate::field::combinator::FieldError;
 use crate::field::input::Bytes;
 
 /// Why an item could not be read.
@@ -16,7 +16,7 @@ pub(super) enum Stop {
     /// At least this many more bytes are needed.
     Need(usize),
     /// The item is malformed, whatever follows.
-    Fault(DecodeError),
+    Malformed(DecodeError),
 }
 
 /// A position in a slice.
@@ -57,7 +57,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn read<P>(&mut self, mut parser: P) -> Result<P::Output, Stop>
     where
-        P: Parser<Bytes<'a>, Error = Fault>,
+        P: Parser<Bytes<'a>, Error = FieldError>,
     {
         match parser.parse(Bytes(self.rest())) {
             Ok((rest, value)) => {
@@ -66,22 +66,22 @@ impl<'a> Cursor<'a> {
             }
             Err(nom::Err::Incomplete(Needed::Size(size))) => Err(Stop::Need(size.get())),
             Err(error) => {
-                let Fault { left, field, rule } = error.into();
-                Err(self.fault_at(self.input.len() - left, field, rule))
+                let FieldError { left, field, rule } = error.into();
+                Err(self.error_at(self.input.len() - left, field, rule))
             }
         }
     }
 
     /// Makes an error in the field that starts `back` bytes before this position.
     #[cold]
-    pub(super) fn fault(&self, back: usize, field: &'static str, rule: Rule) -> Stop {
-        self.fault_at(self.at.saturating_sub(back), Some(field), rule)
+    pub(super) fn error(&self, back: usize, field: &'static str, rule: Rule) -> Stop {
+        self.error_at(self.at.saturating_sub(back), Some(field), rule)
     }
 
     /// Makes an error at the offset `at`.
     #[cold]
-    pub(super) fn fault_at(&self, at: usize, field: Option<&'static str>, rule: Rule) -> Stop {
-        Stop::Fault(DecodeError::new(
+    pub(super) fn error_at(&self, at: usize, field: Option<&'static str>, rule: Rule) -> Stop {
+        Stop::Malformed(DecodeError::new(
             u64::try_from(at).unwrap_or(u64::MAX),
             self.label,
             field,
@@ -92,6 +92,6 @@ impl<'a> Cursor<'a> {
 
 impl From<DecodeError> for Stop {
     fn from(error: DecodeError) -> Self {
-        Stop::Fault(error)
+        Stop::Malformed(error)
     }
 }

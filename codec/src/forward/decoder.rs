@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::command::PageSizes;
 use crate::error::{DecodeError, Rule};
-use crate::forward::blocks::{Block, BlockId, Blocks};
+use crate::forward::blocks::{BlockIndex, Blocks, StreamBlock};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::expected::{Expected, Payload, Section, wide};
 use crate::forward::options::Options;
@@ -63,7 +63,7 @@ pub struct Decoder {
     /// The list of RAM blocks has been read.
     pub(super) listed: bool,
     /// The block that CONTINUE refers to.
-    pub(super) current: Option<BlockId>,
+    pub(super) current: Option<BlockIndex>,
     /// The input is the end of the channel.
     closed: bool,
     broken: Option<DecodeError>,
@@ -79,7 +79,7 @@ pub struct ResumeState {
     /// Target page size in bytes.
     pub target_page: u64,
     /// The RAM blocks, in the order of the block list.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<StreamBlock>,
     /// Id of the `ram` section.
     pub ram_section: u32,
     /// Whether sections have footers.
@@ -90,7 +90,7 @@ impl ResumeState {
     /// Puts saved state together again.
     pub const fn new(
         target_page: u64,
-        blocks: Vec<Block>,
+        blocks: Vec<StreamBlock>,
         ram_section: u32,
         footers: bool,
     ) -> Self {
@@ -233,7 +233,7 @@ impl Decoder {
         match self.clipped(input) {
             Ok((event, size)) => Ok(Decoded::Event { event, size }),
             Err(Stop::Need(need)) => Ok(Decoded::Need(need)),
-            Err(Stop::Fault(error)) => {
+            Err(Stop::Malformed(error)) => {
                 let error = error.based(self.offset);
                 self.broken = Some(error);
                 Err(error)
@@ -259,7 +259,7 @@ impl Decoder {
                 Ok((event, size))
             }
             Err(Stop::Need(need)) if wide(view.len()).saturating_add(wide(need)) > left => {
-                Err(Cursor::new(view).fault_at(0, None, Rule::PackageEnd))
+                Err(Cursor::new(view).error_at(0, None, Rule::PackageEnd))
             }
             Err(stop) => Err(stop),
         }
@@ -367,7 +367,7 @@ impl Decoder {
     /// result is `None`, the decoder is unchanged; the bytes are for
     /// [`Decoder::next`].
     #[inline]
-    pub fn continued_page(&mut self, word: [u8; 8], is_whole: bool) -> Option<(BlockId, u64)> {
+    pub fn continued_page(&mut self, word: [u8; 8], is_whole: bool) -> Option<(BlockIndex, u64)> {
         if !matches!(self.expected, Expected::Ram { .. } | Expected::Preempt)
             || self.broken.is_some()
         {
@@ -392,7 +392,7 @@ impl Decoder {
     }
 
     /// Returns the RAM blocks, in the order of the block list.
-    pub fn blocks(&self) -> &[Block] {
+    pub fn blocks(&self) -> &[StreamBlock] {
         self.blocks.list()
     }
 
@@ -408,7 +408,7 @@ impl Decoder {
     }
 
     /// Returns the RAM block with this name.
-    pub fn block(&self, name: &[u8]) -> Option<BlockId> {
+    pub fn block(&self, name: &[u8]) -> Option<BlockIndex> {
         self.blocks.id(name)
     }
 

@@ -110,7 +110,7 @@ fn follows(view: &[u8], around: &Surroundings<'_>) -> Likely {
     match looked {
         Ok(true) => Likely::Yes,
         Err(Stop::Need(_)) => Likely::Unsure,
-        Ok(false) | Err(Stop::Fault(_)) => Likely::No,
+        Ok(false) | Err(Stop::Malformed(_)) => Likely::No,
     }
 }
 

@@ -6,10 +6,10 @@ use cookie_factory::bytes::{be_u8, be_u16, be_u32};
 use cookie_factory::combinator::slice;
 
 use crate::error::{EncodeError, Rule};
-use crate::field::output::{append, tuple};
+use crate::field::output::tuple;
+use crate::forward::buffer::{Buffer, SliceBuffer, append};
 use crate::forward::ram::{Record, compress_bound};
-use crate::forward::{Block, BlockId, Event, write};
-use crate::frame::Encode;
+use crate::forward::{BlockIndex, Event, StreamBlock, write};
 use crate::generated::ram as flag;
 use crate::name::{BlockName, Name};
 
@@ -27,25 +27,42 @@ impl Event<'_> {
     /// [`Rule::UnknownBlock`] for a block that is not in `blocks`, otherwise as
     /// the functions of [`mod@write`]. An event from a decoder can always be
     /// encoded. After an error, `out` is unchanged.
-    pub fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub fn encode(&self, blocks: &[StreamBlock], out: &mut impl Buffer) -> Result<(), EncodeError> {
         match self {
             Event::Header => write::header(out),
             Event::Configuration { machine } => write::configuration(machine, out)?,
             Event::Subsection(subsection) => write::subsection(subsection, out),
             Event::Section { kind, id, identity } => write::section(*kind, *id, *identity, out)?,
             Event::Footer { id } => write::footer(*id, out),
-            Event::Command(command) => command.encode(out)?,
+            Event::Command(command) => out.command(command)?,
             Event::PackageEnd => {}
             Event::Record(record) => record.encode(blocks, out)?,
-            Event::DeviceState { bytes, .. } | Event::DescriptionBytes(bytes) => out.extend(*bytes),
+            Event::DeviceState { bytes, .. } | Event::DescriptionBytes(bytes) => {
+                append(out, slice(bytes));
+            }
             Event::Eof => write::eof(out),
             Event::Description { size } => write::description(*size, out),
         }
         Ok(())
     }
-}
 
-impl Event<'_> {
+    /// Writes the event to the start of `out` and returns its size.
+    ///
+    /// # Errors
+    ///
+    /// As [`Event::encode`], and [`Rule::NoRoom`] when `out` is too small, after
+    /// which its contents are unspecified.
+    pub fn encode_into(
+        &self,
+        blocks: &[StreamBlock],
+        out: &mut [u8],
+    ) -> Result<usize, EncodeError> {
+        let mut out = SliceBuffer::new(out);
+        self.encode(blocks, &mut out)?;
+        out.finish()
+            .map_err(|rule| EncodeError::new(self.label(), None, rule))
+    }
+
     /// Writes the event to `out` with one call of `write_all`.
     ///
     /// Does not flush.
@@ -57,7 +74,7 @@ impl Event<'_> {
     /// with the error of `out`.
     pub fn encode_to(
         &self,
-        blocks: &[Block],
+        blocks: &[StreamBlock],
         out: &mut (impl std::io::Write + ?Sized),
     ) -> std::io::Result<()> {
         let mut bytes = Vec::new();
@@ -67,8 +84,8 @@ impl Event<'_> {
 }
 
 impl Record<'_> {
-    fn encode(&self, blocks: &[Block], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let name = |block: BlockId, named: bool| match blocks.get(block.index()) {
+    fn encode(&self, blocks: &[StreamBlock], out: &mut impl Buffer) -> Result<(), EncodeError> {
+        let name = |block: BlockIndex, named: bool| match blocks.get(block.index()) {
             _ if !named => Ok(None),
             Some(block) => Ok(Some(block.name.name())),
             None => Err(write::invalid(self.label(), "block")(Rule::UnknownBlock)),
@@ -86,8 +103,8 @@ impl Record<'_> {
                 data,
                 named,
             } => {
-                write::page_header(offset, name(block, named)?, out)?;
-                out.extend(data);
+                let header = write::record(offset, flag::PAGE, name(block, named)?)?;
+                append(out, tuple((header, slice(data))));
             }
             Record::MemSize { total } => write::mem_size(total, out)?,
             Record::Block {
@@ -121,7 +138,7 @@ impl Record<'_> {
         offset: u64,
         name: Option<Name<'_>>,
         data: &[u8],
-        out: &mut Vec<u8>,
+        out: &mut impl Buffer,
     ) -> Result<(), EncodeError> {
         let Ok(size) = u16::try_from(data.len()) else {
             return Err(self.too_long(data, u16::MAX.into()));
@@ -143,7 +160,7 @@ impl Record<'_> {
         offset: u64,
         name: Option<Name<'_>>,
         data: &[u8],
-        out: &mut Vec<u8>,
+        out: &mut impl Buffer,
     ) -> Result<(), EncodeError> {
         let size = match u32::try_from(data.len()) {
             Ok(size) if data.len() <= MAX_COMPRESSED => size,

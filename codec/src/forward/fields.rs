@@ -2,7 +2,7 @@
 
 use crate::command::Commands;
 use crate::forward::ram::Record;
-use crate::forward::{Block, BlockId, Event, Subsection};
+use crate::forward::{BlockIndex, Event, StreamBlock, Subsection};
 use crate::frame::{Dialect, Value};
 use crate::generated::section;
 use crate::name::BlockName;
@@ -18,12 +18,12 @@ use crate::num::wide;
 #[derive(Clone, Copy, Debug)]
 pub struct EventView<'a> {
     event: Event<'a>,
-    blocks: &'a [Block],
+    blocks: &'a [StreamBlock],
 }
 
 impl<'a> Event<'a> {
     /// Combines the event with [`Decoder::blocks`](super::Decoder::blocks).
-    pub const fn view(self, blocks: &'a [Block]) -> EventView<'a> {
+    pub const fn view(self, blocks: &'a [StreamBlock]) -> EventView<'a> {
         EventView {
             event: self,
             blocks,
@@ -117,7 +117,7 @@ impl EventView<'_> {
         }
     }
 
-    fn page(&self, block: BlockId, offset: u64, show: &mut dyn FnMut(&'static str, Value<'_>)) {
+    fn page(&self, block: BlockIndex, offset: u64, show: &mut dyn FnMut(&'static str, Value<'_>)) {
         show("start", Value::Offset(offset));
         if let Some(block) = self.blocks.get(block.index()) {
             show("block", Value::Name(Some(block.name.name())));

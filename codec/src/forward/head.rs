@@ -21,7 +21,7 @@ use nom::number::{be_u8, be_u32, be_u128};
 use nom::{Parser, ToUsize};
 
 use crate::error::Rule;
-use crate::field::combinator::{Fault, field, flat_map, length_data};
+use crate::field::combinator::{FieldError, field, flat_map, length_data};
 use crate::field::input::Bytes;
 use crate::field::parse::u32_equals;
 use crate::forward::cursor::{Cursor, Stop};
@@ -128,7 +128,7 @@ fn page_bits(bits: u32) -> Result<(u32, u64), Rule> {
 }
 
 /// Parses the number of capabilities and the names, each after its length.
-fn capabilities<'a>() -> impl Parser<Bytes<'a>, Output = Capabilities<'a>, Error = Fault> {
+fn capabilities<'a>() -> impl Parser<Bytes<'a>, Output = Capabilities<'a>, Error = FieldError> {
     const FIELD: &str = "capabilities";
     let few = |count: u32| within(count.into(), MAX_CAPABILITIES).map(|()| count);
     let known = |name: Bytes<'_>| match [IGNORE_SHARED, MAPPED_RAM]

@@ -35,14 +35,14 @@ impl Decoder {
                 let cursor = cursor.of("EOF");
                 self.context()
                     .eof()
-                    .map_err(|rule| cursor.fault_at(0, None, rule))?;
+                    .map_err(|rule| cursor.error_at(0, None, rule))?;
                 self.expected = match self.phase.is_postcopy() {
                     true => Expected::End,
                     false => Expected::Eof,
                 };
                 Ok((Event::Eof, cursor.at()))
             }
-            byte => Err(cursor.fault_at(0, None, Rule::SectionType { byte })),
+            byte => Err(cursor.error_at(0, None, Rule::SectionType { byte })),
         }
     }
 
@@ -55,28 +55,28 @@ impl Decoder {
         let mut cursor = cursor.of(kind.label());
         self.context()
             .section(kind)
-            .map_err(|rule| cursor.fault_at(0, None, rule))?;
+            .map_err(|rule| cursor.error_at(0, None, rule))?;
         let id = cursor.read(be_u32())?;
         if self.sections.contains_key(&id) {
-            return Err(cursor.fault(4, "id", Rule::SectionTwice { id }));
+            return Err(cursor.error(4, "id", Rule::SectionTwice { id }));
         }
         within(
             wide(self.sections.len()) + 1,
             wide(self.options.max_sections),
         )
-        .map_err(|rule| cursor.fault(4, "sections", rule))?;
+        .map_err(|rule| cursor.error(4, "sections", rule))?;
         let Bytes(idstr) = cursor.read(length_data(be_u8()))?;
         if idstr.is_empty() {
-            return Err(cursor.fault(1, "idstr", Rule::Zero));
+            return Err(cursor.error(1, "idstr", Rule::Zero));
         }
         let (payload, expected) = match (kind, idstr) {
             (SectionKind::Full, section::RAM_NAME) => {
                 let state = "in SECTION_FULL";
-                return Err(cursor.fault(idstr.len(), "idstr", Rule::Illegal { state }));
+                return Err(cursor.error(idstr.len(), "idstr", Rule::Illegal { state }));
             }
             (SectionKind::Full, _) => (Payload::Device, Expected::Device { id }),
             (_, section::RAM_NAME) if self.ram.is_some() => {
-                return Err(cursor.fault(idstr.len(), "idstr", Rule::Repeated));
+                return Err(cursor.error(idstr.len(), "idstr", Rule::Repeated));
             }
             (_, section::RAM_NAME) => (Payload::Ram, Expected::Ram { id, start: true }),
             (_, section::DIRTY_BITMAP_NAME) => (Payload::DirtyBitmap, Expected::DirtyBitmap { id }),
@@ -121,7 +121,7 @@ impl Decoder {
         let mut cursor = cursor.of(kind.label());
         self.context()
             .section(kind)
-            .map_err(|rule| cursor.fault_at(0, None, rule))?;
+            .map_err(|rule| cursor.error_at(0, None, rule))?;
         let id = cursor.read(be_u32())?;
         // Without the first channel, the id of the `ram` section is unknown.
         if self.ram.is_none() && self.blocks.learns() {
@@ -135,10 +135,10 @@ impl Decoder {
         }
         let section = match self.sections.get_mut(&id) {
             Some(section) if section.payload != Payload::Device => section,
-            _ => return Err(cursor.fault(4, "id", Rule::UnknownSection { id })),
+            _ => return Err(cursor.error(4, "id", Rule::UnknownSection { id })),
         };
         if section.ended {
-            return Err(cursor.fault(4, "id", Rule::SectionEnded { id }));
+            return Err(cursor.error(4, "id", Rule::SectionEnded { id }));
         }
         section.ended = kind == SectionKind::End;
         self.expected = match section.payload {
@@ -165,7 +165,7 @@ impl Decoder {
                     self.expected = Expected::Item;
                     return Ok(None);
                 }
-                None => return Err(Cursor::new(input).fault_at(0, None, Rule::NoRun)),
+                None => return Err(Cursor::new(input).error_at(0, None, Rule::NoRun)),
             },
             // Machine types with devices before the first `ram` section have
             // footers.
@@ -193,7 +193,7 @@ impl Decoder {
     /// Makes the error for a payload of unknown format.
     pub(super) fn unskippable(input: &[u8], id: u32) -> Stop {
         let cursor = Cursor::new(input).of("SECTION");
-        cursor.fault_at(0, Some("payload"), Rule::Unskippable { id })
+        cursor.error_at(0, Some("payload"), Rule::Unskippable { id })
     }
 
     pub(super) fn dirty_bitmap<'a>(&mut self, input: &'a [u8], id: u32) -> Result<Piece<'a>, Stop> {
@@ -220,7 +220,7 @@ impl Decoder {
         let mut cursor = Cursor::new(input).of("SECTION_FOOTER");
         match (cursor.read(be_u8())?, self.footers) {
             (section::SECTION_FOOTER, _) => {}
-            (got, Some(true)) => return Err(cursor.fault_at(0, None, Rule::NoFooter { got })),
+            (got, Some(true)) => return Err(cursor.error_at(0, None, Rule::NoFooter { got })),
             _ => {
                 self.footers = Some(false);
                 self.expected = Expected::Item;
@@ -240,7 +240,7 @@ impl Decoder {
         }
         let size = cursor.read(be_u32())?;
         within(size.into(), self.options.max_description.into())
-            .map_err(|rule| cursor.fault(4, "description", rule))?;
+            .map_err(|rule| cursor.error(4, "description", rule))?;
         self.expected = match size {
             0 => Expected::End,
             size => Expected::Description(size),
@@ -270,7 +270,7 @@ impl Decoder {
     pub(super) fn end(input: &[u8]) -> Result<Piece<'_>, Stop> {
         match input {
             [] => Err(Stop::Need(1)),
-            _ => Err(Cursor::new(input).fault_at(0, None, Rule::AfterEnd)),
+            _ => Err(Cursor::new(input).error_at(0, None, Rule::AfterEnd)),
         }
     }
 }

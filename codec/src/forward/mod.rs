@@ -61,6 +61,8 @@
 //! the first device.
 
 mod blocks;
+#[cfg(feature = "encode")]
+mod buffer;
 mod command;
 mod cursor;
 mod decoder;
@@ -81,7 +83,7 @@ mod record;
 #[cfg(feature = "encode")]
 pub mod write;
 
-pub use blocks::{Block, BlockId};
+pub use blocks::{BlockIndex, StreamBlock};
 pub use decoder::{Decoder, ResumeState};
 pub use event::{Capabilities, Decoded, Event, Identity, SectionKind, Subsection};
 pub use fields::EventView;

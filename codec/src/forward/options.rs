@@ -1,4 +1,4 @@
-//! What a decoder must be told, because the stream does not say it.
+//! Options of the decoder: properties that are not in the stream, and limits.
 
 use alloc::vec::Vec;
 
@@ -6,7 +6,7 @@ use crate::error::{DecodeError, Rule};
 use crate::forward::ram::is_target_page;
 use crate::name::{BlockName, NameBuf};
 
-/// What the stream does not say, and the limits of the reader.
+/// Properties that are not in the stream, and limits of the reader.
 ///
 /// ```
 /// use retpath_codec::NameBuf;
@@ -136,18 +136,18 @@ impl Options {
 
     /// Checks the options.
     pub(super) fn check(&self) -> Result<(), DecodeError> {
-        let fault = |field, rule| DecodeError::new(0, None, Some(field), rule);
+        let error = |field, rule| DecodeError::new(0, None, Some(field), rule);
         if !is_target_page(self.target_page) {
             let size = self.target_page;
-            return Err(fault("target_page", Rule::TargetPage { size }));
+            return Err(error("target_page", Rule::TargetPage { size }));
         }
         if !self.host_page.is_power_of_two() {
             let size = self.host_page;
-            return Err(fault("host_page", Rule::HostPage { size }));
+            return Err(error("host_page", Rule::HostPage { size }));
         }
         for &(_, size) in &self.page_sizes {
             if !size.is_power_of_two() {
-                return Err(fault("page_sizes", Rule::HostPage { size }));
+                return Err(error("page_sizes", Rule::HostPage { size }));
             }
         }
         Ok(())

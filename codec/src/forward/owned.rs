@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::command::{Command, RangeBuf};
 use crate::forward::ram::Record;
-use crate::forward::{BlockId, Capabilities, Event, Identity, SectionKind, Subsection};
+use crate::forward::{BlockIndex, Capabilities, Event, Identity, SectionKind, Subsection};
 use crate::name::{BlockName, NameBuf};
 
 /// An [`Event`] that owns its bytes; made by [`Event::to_buf`].
@@ -35,7 +35,7 @@ enum Owned {
         version: u32,
     },
     Block {
-        block: BlockId,
+        block: BlockIndex,
         name: NameBuf,
         len: u64,
         page_size: Option<u64>,
@@ -43,7 +43,7 @@ enum Owned {
     },
     Data {
         form: Form,
-        block: BlockId,
+        block: BlockIndex,
         offset: u64,
         data: Box<[u8]>,
         named: bool,

@@ -27,15 +27,15 @@
 //! `ram.c:parse_ramblock`.
 //!
 //! ```
-//! use retpath_codec::forward::BlockId;
+//! use retpath_codec::forward::BlockIndex;
 //! use retpath_codec::forward::ram::Record;
 //!
-//! let record = Record::Zero { block: BlockId::new(0), offset: 0x2000, fill: 0, named: true };
+//! let record = Record::Zero { block: BlockIndex::new(0), offset: 0x2000, fill: 0, named: true };
 //! assert_eq!(record.label(), "ZERO");
-//! assert_eq!(record.page(), Some((BlockId::new(0), 0x2000)));
+//! assert_eq!(record.page(), Some((BlockIndex::new(0), 0x2000)));
 //! ```
 
-use crate::forward::BlockId;
+use crate::forward::BlockIndex;
 use crate::generated::ram as flag;
 use crate::name::Name;
 
@@ -50,7 +50,7 @@ pub enum Record<'a> {
     /// A target page filled with one byte.
     Zero {
         /// RAM block.
-        block: BlockId,
+        block: BlockIndex,
         /// Offset of the page.
         offset: u64,
         /// The byte; 0 unless [`Options::nonzero_fill`](super::Options) is set.
@@ -61,7 +61,7 @@ pub enum Record<'a> {
     /// The contents of a target page.
     Page {
         /// RAM block.
-        block: BlockId,
+        block: BlockIndex,
         /// Offset of the page.
         offset: u64,
         /// The contents; one target page.
@@ -78,7 +78,7 @@ pub enum Record<'a> {
     /// An entry of the block list.
     Block {
         /// Index of the block.
-        block: BlockId,
+        block: BlockIndex,
         /// Name of the block.
         name: Name<'a>,
         /// Used length in bytes.
@@ -93,7 +93,7 @@ pub enum Record<'a> {
     /// encoding, which this crate does not decode.
     Xbzrle {
         /// RAM block.
-        block: BlockId,
+        block: BlockIndex,
         /// Offset of the page.
         offset: u64,
         /// The encoded difference; at most one target page.
@@ -105,7 +105,7 @@ pub enum Record<'a> {
     /// decompress.
     Compressed {
         /// RAM block.
-        block: BlockId,
+        block: BlockIndex,
         /// Offset of the page.
         offset: u64,
         /// The zlib stream.
@@ -124,7 +124,7 @@ pub enum Record<'a> {
 impl Record<'_> {
     /// Returns block and offset of the page that the record is about; `None`
     /// for records that are not about a page.
-    pub const fn page(&self) -> Option<(BlockId, u64)> {
+    pub const fn page(&self) -> Option<(BlockIndex, u64)> {
         match *self {
             Record::Zero { block, offset, .. }
             | Record::Page { block, offset, .. }

@@ -13,13 +13,13 @@ use crate::error::Rule;
 use crate::field::combinator::{field, length_data};
 use crate::field::input::Bytes;
 use crate::field::parse;
-use crate::forward::blocks::{Block, Found, aligned};
+use crate::forward::blocks::{Found, StreamBlock, aligned};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::decoder::Decoder;
 use crate::forward::expected::Expected;
 use crate::forward::item::Piece;
 use crate::forward::ram::{Record, compress_bound};
-use crate::forward::{BlockId, Event};
+use crate::forward::{BlockIndex, Event};
 use crate::generated::ram as flag;
 use crate::name::Name;
 
@@ -91,18 +91,18 @@ impl Decoder {
         let kind = flags & !flag::CONTINUE;
         let named = flags & flag::CONTINUE == 0;
         let Some(label) = flag::label(kind) else {
-            return Err(cursor.fault(8, "flags", Rule::Flags { flags }));
+            return Err(cursor.error(8, "flags", Rule::Flags { flags }));
         };
         cursor.label = Some(label);
         if kind & legal == 0 {
-            return Err(cursor.fault(8, "flags", Rule::Illegal { state }));
+            return Err(cursor.error(8, "flags", Rule::Illegal { state }));
         }
         if kind & flag::IN_BLOCK == 0 && !named {
-            return Err(cursor.fault(8, "flags", Rule::Flags { flags }));
+            return Err(cursor.error(8, "flags", Rule::Flags { flags }));
         }
         if kind & (flag::IN_BLOCK | flag::MEM_SIZE) == 0 && offset != 0 {
             let (got, want) = (word, kind);
-            return Err(cursor.fault(8, "offset", Rule::Value { got, want }));
+            return Err(cursor.error(8, "offset", Rule::Value { got, want }));
         }
         Ok(Word {
             offset,
@@ -119,14 +119,14 @@ impl Decoder {
         } else {
             match self.current {
                 Some(block) => (None, Found::Known(block)),
-                None => return Err(cursor.fault(8, "flags", Rule::NoBlock)),
+                None => return Err(cursor.error(8, "flags", Rule::NoBlock)),
             }
         };
         let block = found.id();
         let Word { offset, named, .. } = word;
         self.blocks
             .check(block, offset, self.target_page)
-            .map_err(|rule| cursor.fault_at(0, Some("offset"), rule))?;
+            .map_err(|rule| cursor.error_at(0, Some("offset"), rule))?;
         let record = self.body(cursor, word.kind, block, offset, named)?;
         if let Some(name) = name {
             self.learn_new(found, name);
@@ -139,7 +139,7 @@ impl Decoder {
         &self,
         cursor: &mut Cursor<'a>,
         kind: u64,
-        block: BlockId,
+        block: BlockIndex,
         offset: u64,
         named: bool,
     ) -> Result<Record<'a>, Stop> {
@@ -196,7 +196,7 @@ impl Decoder {
         let found = self
             .blocks
             .find(name, &self.options)
-            .map_err(|rule| cursor.fault(back, "block", rule))?;
+            .map_err(|rule| cursor.error(back, "block", rule))?;
         Ok((name, found))
     }
 
@@ -220,7 +220,7 @@ impl Decoder {
         } else {
             return Ok(());
         };
-        Err(cursor.fault_at(0, None, rule))
+        Err(cursor.error_at(0, None, rule))
     }
 
     /// Decodes an entry of the block list.
@@ -239,12 +239,12 @@ impl Decoder {
         let name = cursor.read(parse::name("block"))?;
         let back = name.as_bytes().len() + 1;
         if self.blocks.id(name.as_bytes()).is_some() {
-            return Err(cursor.fault(back, "block", Rule::BlockTwice));
+            return Err(cursor.error(back, "block", Rule::BlockTwice));
         }
         let id = self
             .blocks
             .room(&self.options)
-            .map_err(|rule| cursor.fault(back, "blocks", rule))?;
+            .map_err(|rule| cursor.error(back, "blocks", rule))?;
         let (len, left) = cursor.read(field("len", be_u64(), |len| {
             Range::new(0, len).and(aligned(len, self.target_page))?;
             match left.checked_sub(len) {
@@ -256,11 +256,11 @@ impl Decoder {
         let page_size = self.page_size(&mut cursor)?;
         let gpa = cursor.read(cond(self.ignore_shared, be_u64()))?;
         let used = self.judge_page_size(name, page_size);
-        let used = used.map_err(|rule| cursor.fault_at(at, Some("page_size"), rule))?;
+        let used = used.map_err(|rule| cursor.error_at(at, Some("page_size"), rule))?;
         if self.blocks.sizes.is_some() {
-            aligned(len, used).map_err(|rule| cursor.fault_at(at - 8, Some("len"), rule))?;
+            aligned(len, used).map_err(|rule| cursor.error_at(at - 8, Some("len"), rule))?;
         }
-        self.blocks.push(Block {
+        self.blocks.push(StreamBlock {
             name: name.to_buf(),
             len: Some(len),
             page_size: used,

@@ -2,8 +2,9 @@
 //!
 //! For a source that produces a stream. Commands are written with
 //! [`Encode`](crate::Encode), decoded events with
-//! [`Event::encode`](super::Event::encode). Each function appends to a buffer;
-//! when one fails, the buffer is unchanged.
+//! [`Event::encode`](super::Event::encode). Each function appends an item to a
+//! [`Buffer`]: a `Vec`, a slice, any [`std::io::Write`]. When one fails, the
+//! buffer is unchanged.
 //!
 //! ```
 //! use retpath_codec::command::Command;
@@ -23,7 +24,6 @@
 //! ```
 
 use std::io::Write;
-use std::vec::Vec;
 
 use cookie_factory::SerializeFn;
 use cookie_factory::bytes::{be_u8, be_u32, be_u64};
@@ -31,16 +31,19 @@ use cookie_factory::combinator::slice;
 use cookie_factory::multi::many_ref;
 
 use crate::error::{EncodeError, Rule};
-use crate::field::output::{append, tuple};
+use crate::field::output::tuple;
 use crate::field::write;
 use crate::forward::Capabilities;
+use crate::forward::buffer::append;
 use crate::forward::event::{Identity, SectionKind, Subsection};
 use crate::generated::{ram as flag, section};
 use crate::name::Name;
 use crate::num::wide;
 
+pub use crate::forward::buffer::{Buffer, IoBuffer, SliceBuffer};
+
 /// Writes the file header: "QEVM" and the version.
-pub fn header(out: &mut Vec<u8>) {
+pub fn header(out: &mut impl Buffer) {
     append(
         out,
         tuple((be_u32(section::MAGIC), be_u32(section::VERSION))),
@@ -53,14 +56,14 @@ pub fn header(out: &mut Vec<u8>) {
 ///
 /// [`Rule::Zero`] when the name is empty, [`Rule::Limit`] when it is 4 GiB or
 /// longer.
-pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let fault = invalid("CONFIGURATION", "machine");
+pub fn configuration(machine: &[u8], out: &mut impl Buffer) -> Result<(), EncodeError> {
+    let error = invalid("CONFIGURATION", "machine");
     if machine.is_empty() {
-        return Err(fault(Rule::Zero));
+        return Err(error(Rule::Zero));
     }
     let Ok(size) = u32::try_from(machine.len()) else {
         let (got, limit) = (wide(machine.len()), u32::MAX.into());
-        return Err(fault(Rule::Limit { got, limit }));
+        return Err(error(Rule::Limit { got, limit }));
     };
     append(
         out,
@@ -70,22 +73,19 @@ pub fn configuration(machine: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeErro
 }
 
 /// Writes a subsection of the configuration.
-pub fn subsection(subsection: &Subsection<'_>, out: &mut Vec<u8>) {
+pub fn subsection(subsection: &Subsection<'_>, out: &mut impl Buffer) {
     let name = subsection.name();
-    append(
-        out,
-        tuple((
-            be_u8(section::SUBSECTION),
-            short_name(name),
-            be_u32(section::SUBSECTION_VERSION),
-        )),
-    );
+    let head = tuple((
+        be_u8(section::SUBSECTION),
+        short_name(name),
+        be_u32(section::SUBSECTION_VERSION),
+    ));
     match subsection {
-        Subsection::TargetPageBits(bits) => append(out, be_u32(*bits)),
+        Subsection::TargetPageBits(bits) => append(out, tuple((head, be_u32(*bits)))),
         Subsection::Capabilities(Capabilities { count, bytes }) => {
-            append(out, tuple((be_u32(*count), slice(bytes))));
+            append(out, tuple((head, be_u32(*count), slice(bytes))));
         }
-        Subsection::Uuid(uuid) => append(out, slice(uuid)),
+        Subsection::Uuid(uuid) => append(out, tuple((head, slice(uuid)))),
     }
 }
 
@@ -100,22 +100,22 @@ pub fn section(
     kind: SectionKind,
     id: u32,
     identity: Option<Identity<'_>>,
-    out: &mut Vec<u8>,
+    out: &mut impl Buffer,
 ) -> Result<(), EncodeError> {
-    let fault = invalid(kind.label(), "idstr");
+    let error = invalid(kind.label(), "idstr");
     let introduces = matches!(kind, SectionKind::Start | SectionKind::Full);
     let Some(identity) = identity else {
         if introduces {
-            return Err(fault(Rule::Short));
+            return Err(error(Rule::Short));
         }
         append(out, piece(kind, id));
         return Ok(());
     };
     let idstr = identity.idstr;
     match u8::try_from(idstr.len()) {
-        _ if !introduces => Err(fault(Rule::Short)),
-        Err(_) => Err(fault(Rule::NameTooLong)),
-        Ok(0) => Err(fault(Rule::Zero)),
+        _ if !introduces => Err(error(Rule::Short)),
+        Err(_) => Err(error(Rule::NameTooLong)),
+        Ok(0) => Err(error(Rule::Zero)),
         Ok(_) => {
             append(out, introduction(kind, id, identity));
             Ok(())
@@ -125,7 +125,7 @@ pub fn section(
 
 /// Writes the header of the `ram` section; [`mem_size`] and the block list
 /// follow.
-pub fn ram_start(id: u32, out: &mut Vec<u8>) {
+pub fn ram_start(id: u32, out: &mut impl Buffer) {
     let identity = Identity {
         idstr: section::RAM_NAME,
         instance: section::RAM_INSTANCE,
@@ -135,12 +135,12 @@ pub fn ram_start(id: u32, out: &mut Vec<u8>) {
 }
 
 /// A further piece of a section.
-pub fn part(id: u32, out: &mut Vec<u8>) {
+pub fn part(id: u32, out: &mut impl Buffer) {
     append(out, piece(SectionKind::Part, id));
 }
 
 /// The last piece of a section.
-pub fn end(id: u32, out: &mut Vec<u8>) {
+pub fn end(id: u32, out: &mut impl Buffer) {
     append(out, piece(SectionKind::End, id));
 }
 
@@ -170,17 +170,17 @@ fn short_name<W: Write>(name: &[u8]) -> impl SerializeFn<W> {
 }
 
 /// Writes a section footer.
-pub fn footer(id: u32, out: &mut Vec<u8>) {
+pub fn footer(id: u32, out: &mut impl Buffer) {
     append(out, tuple((be_u8(section::SECTION_FOOTER), be_u32(id))));
 }
 
 /// Writes EOF, the end of the stream.
-pub fn eof(out: &mut Vec<u8>) {
+pub fn eof(out: &mut impl Buffer) {
     append(out, be_u8(section::EOF));
 }
 
 /// Writes the header of the description; `size` bytes of JSON follow.
-pub fn description(size: u32, out: &mut Vec<u8>) {
+pub fn description(size: u32, out: &mut impl Buffer) {
     append(out, tuple((be_u8(section::VMDESCRIPTION), be_u32(size))));
 }
 
@@ -190,7 +190,7 @@ pub fn description(size: u32, out: &mut Vec<u8>) {
 /// # Errors
 ///
 /// [`Rule::Misaligned`] when the total is not a multiple of 1024.
-pub fn mem_size(total: u64, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn mem_size(total: u64, out: &mut impl Buffer) -> Result<(), EncodeError> {
     append(out, be_u64(word(total, flag::MEM_SIZE)?));
     Ok(())
 }
@@ -205,7 +205,7 @@ pub fn block(
     len: u64,
     page_size: Option<u64>,
     gpa: Option<u64>,
-    out: &mut Vec<u8>,
+    out: &mut impl Buffer,
 ) {
     append(
         out,
@@ -224,7 +224,7 @@ pub fn block(
 /// # Errors
 ///
 /// [`Rule::Misaligned`] when the offset is not a multiple of 1024.
-pub fn zero(offset: u64, name: Option<Name<'_>>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn zero(offset: u64, name: Option<Name<'_>>, out: &mut impl Buffer) -> Result<(), EncodeError> {
     filled(offset, name, 0, out)
 }
 
@@ -232,7 +232,7 @@ pub(super) fn filled(
     offset: u64,
     name: Option<Name<'_>>,
     fill: u8,
-    out: &mut Vec<u8>,
+    out: &mut impl Buffer,
 ) -> Result<(), EncodeError> {
     append(out, tuple((record(offset, flag::ZERO, name)?, be_u8(fill))));
     Ok(())
@@ -248,19 +248,19 @@ pub(super) fn filled(
 pub fn page_header(
     offset: u64,
     name: Option<Name<'_>>,
-    out: &mut Vec<u8>,
+    out: &mut impl Buffer,
 ) -> Result<(), EncodeError> {
     append(out, record(offset, flag::PAGE, name)?);
     Ok(())
 }
 
 /// Writes EOS, the end of the payload of a `ram` section or of a preempt channel.
-pub fn eos(out: &mut Vec<u8>) {
+pub fn eos(out: &mut impl Buffer) {
     bare(flag::EOS, out);
 }
 
 /// Writes a record that consists of its flag.
-pub(super) fn bare(flag: u64, out: &mut Vec<u8>) {
+pub(super) fn bare(flag: u64, out: &mut impl Buffer) {
     append(out, be_u64(flag));
 }
 

@@ -18,7 +18,7 @@ use cookie_factory::combinator::slice;
 use nom::Parser;
 use crate::error::{DecodeError, EncodeError};
 use crate::field::parse;
-use crate::field::combinator::Fault;
+use crate::field::combinator::FieldError;
 use crate::field::input::Bytes;
 #[cfg(feature = "encode")]
 use crate::field::write;
@@ -388,17 +388,17 @@ impl<N: BlockName, R: RangeList> Encode for Command<N, R> {
 }
 
 #[inline(always)]
-fn parse_ping<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+fn parse_ping<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = FieldError> {
     parse::u32("value").map(|value| Command::Ping { value })
 }
 
 #[inline(always)]
-fn parse_postcopy_advise<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+fn parse_postcopy_advise<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = FieldError> {
     parse::page_sizes("sizes").map(|sizes| Command::PostcopyAdvise { sizes })
 }
 
 #[inline(always)]
-fn parse_postcopy_ram_discard<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+fn parse_postcopy_ram_discard<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = FieldError> {
     (
         parse::u8_equals("version", 0),
         parse::name("block"),
@@ -409,12 +409,12 @@ fn parse_postcopy_ram_discard<'a>() -> impl Parser<Bytes<'a>, Output = Command<N
 }
 
 #[inline(always)]
-fn parse_packaged<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+fn parse_packaged<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = FieldError> {
     parse::u32("size").map(|size| Command::Packaged { size })
 }
 
 #[inline(always)]
-fn parse_recv_bitmap<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = Fault> {
+fn parse_recv_bitmap<'a>() -> impl Parser<Bytes<'a>, Output = Command<Name<'a>, Ranges<'a>>, Error = FieldError> {
     parse::name("block").map(|block| Command::RecvBitmap { block })
 }
 

@@ -17,7 +17,7 @@ use cookie_factory::combinator::slice;
 use nom::Parser;
 use crate::error::{DecodeError, EncodeError};
 use crate::field::parse;
-use crate::field::combinator::Fault;
+use crate::field::combinator::FieldError;
 use crate::field::input::Bytes;
 #[cfg(feature = "encode")]
 use crate::field::write;
@@ -332,17 +332,17 @@ impl<N: BlockName> Encode for Message<N> {
 }
 
 #[inline(always)]
-fn parse_shut<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_shut<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::u32("value").map(|value| Message::Shut { value })
 }
 
 #[inline(always)]
-fn parse_pong<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_pong<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::u32("value").map(|value| Message::Pong { value })
 }
 
 #[inline(always)]
-fn parse_req_pages_id<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_req_pages_id<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     (
         parse::span("start", "len"),
         parse::name("block"),
@@ -351,17 +351,17 @@ fn parse_req_pages_id<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>
 }
 
 #[inline(always)]
-fn parse_req_pages<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_req_pages<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::span("start", "len").map(|(start, len)| Message::ReqPages { start, len })
 }
 
 #[inline(always)]
-fn parse_recv_bitmap<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_recv_bitmap<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::name("block").map(|block| Message::RecvBitmap { block })
 }
 
 #[inline(always)]
-fn parse_resume_ack<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_resume_ack<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::u32_equals("value", 1).map(|()| Message::ResumeAck)
 }
 

@@ -15,7 +15,7 @@ use cookie_factory::bytes::{be_u16, be_u32};
 use nom::Parser;
 use crate::error::{DecodeError, EncodeError};
 use crate::field::parse;
-use crate::field::combinator::Fault;
+use crate::field::combinator::FieldError;
 use crate::field::input::Bytes;
 #[cfg(feature = "encode")]
 use crate::field::write;
@@ -244,17 +244,17 @@ impl<N: BlockName> Encode for Message<N> {
 }
 
 #[inline(always)]
-fn parse_shut<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_shut<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::u32("value").map(|value| Message::Shut { value })
 }
 
 #[inline(always)]
-fn parse_pong<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_pong<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::u32("value").map(|value| Message::Pong { value })
 }
 
 #[inline(always)]
-fn parse_req_pages<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = Fault> {
+fn parse_req_pages<'a>() -> impl Parser<Bytes<'a>, Output = Message<Name<'a>>, Error = FieldError> {
     parse::flagged_span("start", "len", "block").map(|(start, len, block)| Message::ReqPages { start, len, block })
 }
 

@@ -2,8 +2,10 @@
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{Decoder, Event, Options, write};
-use retpath_codec::{NameBuf, Rule};
+use retpath_codec::forward::{
+    BlockIndex, Decoder, Event, Options, ResumeState, StreamBlock, write,
+};
+use retpath_codec::{BlockName, NameBuf, Rule};
 
 use crate::kit::{PAGE, Stream, advise, drain, fresh, name, refuse, refuse_with};
 
@@ -265,4 +267,56 @@ fn uses_the_target_page_size_of_the_stream() {
     let mut decoder = fresh();
     drain(&mut decoder, &bitmaps.0, |_, _, _| {}).unwrap();
     assert_eq!((decoder.target_page(), decoder.page_sizes()), (4096, None));
+}
+
+/// The names of many blocks, in an order that is neither ascending nor descending.
+fn many_names() -> Vec<Vec<u8>> {
+    let number = |i: usize| i * 1_234_577 % 4096;
+    (0..4096)
+        .map(|i| format!("mem{}", number(i)).into_bytes())
+        .collect()
+}
+
+#[test]
+fn finds_each_of_many_blocks_by_its_name() {
+    let names = many_names();
+    let total = PAGE * u64::try_from(names.len()).unwrap();
+    let mut bytes = list(Stream::configured(), total);
+    for block in &names {
+        bytes = bytes.raw(entry(block, PAGE, None));
+    }
+    for block in &names {
+        bytes = bytes.zero(0, Some(block));
+    }
+    let mut decoder = fresh();
+    let mut found = Vec::new();
+    drain(&mut decoder, &bytes.0, |_, _, event| {
+        if let Event::Record(Record::Zero { block, .. }) = event {
+            found.push(block.index());
+        }
+    })
+    .unwrap();
+    assert!(found.into_iter().eq(0..names.len()));
+    for (index, block) in names.iter().enumerate() {
+        assert_eq!(decoder.block(block).map(BlockIndex::index), Some(index));
+        assert_eq!(decoder.blocks()[index].name.name(), name(block));
+    }
+    assert_eq!(decoder.block(b"mem"), None);
+
+    let mut blind = Decoder::blind_preempt(Options::default());
+    for (index, block) in names.iter().enumerate().chain(names.iter().enumerate()) {
+        let record = Stream::default().zero(0, Some(block)).0;
+        drain(&mut blind, &record, |_, _, _| {}).unwrap();
+        assert_eq!(blind.block(block).map(BlockIndex::index), Some(index));
+    }
+    assert_eq!(blind.blocks().len(), names.len());
+}
+
+#[test]
+fn finds_the_first_of_two_blocks_that_a_caller_gave_the_same_name() {
+    let block = |len| StreamBlock::new(NameBuf::new("ram").unwrap(), Some(len), PAGE);
+    let known = ResumeState::new(PAGE, vec![block(PAGE), block(2 * PAGE)], 1, true);
+    let decoder = Decoder::resume_from(Options::default(), known);
+    assert_eq!(decoder.block(b"ram").map(BlockIndex::index), Some(0));
+    assert_eq!(decoder.blocks().len(), 2);
 }

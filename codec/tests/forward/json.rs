@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{BlockId, Decoder, Event, Options, SectionKind, write};
+use retpath_codec::forward::{BlockIndex, Decoder, Event, Options, SectionKind, write};
 use serde_json::Value;
 
 use crate::kit::{PAGE, Stream, advise, discard, drain, fresh, name};
@@ -145,36 +145,36 @@ fn shows_every_field_of_a_postcopy_stream() {
 #[test]
 fn omits_the_block_of_a_record_when_it_is_unknown() {
     let record = Record::Zero {
-        block: BlockId::new(0),
+        block: BlockIndex::new(0),
         offset: 4096,
         fill: 0,
         named: false,
     };
-    assert_eq!(record.page(), Some((BlockId::new(0), 4096)));
+    assert_eq!(record.page(), Some((BlockIndex::new(0), 4096)));
     assert_eq!(Record::Eos.page(), None);
     let compressed = Record::Compressed {
-        block: BlockId::new(1),
+        block: BlockIndex::new(1),
         offset: 0,
         data: &[],
         named: false,
     };
-    assert_eq!(compressed.page(), Some((BlockId::new(1), 0)));
+    assert_eq!(compressed.page(), Some((BlockIndex::new(1), 0)));
     let data: &[u8] = &[];
     for record in [
         Record::Page {
-            block: BlockId::new(2),
+            block: BlockIndex::new(2),
             offset: 0,
             data,
             named: false,
         },
         Record::Xbzrle {
-            block: BlockId::new(2),
+            block: BlockIndex::new(2),
             offset: 0,
             data,
             named: false,
         },
     ] {
-        assert_eq!(record.page(), Some((BlockId::new(2), 0)));
+        assert_eq!(record.page(), Some((BlockIndex::new(2), 0)));
     }
     let json = serde_json::to_string(&Event::Record(record).view(&[])).unwrap();
     assert_eq!(json, r#"{"message":"ZERO","start":4096}"#);
@@ -189,7 +189,7 @@ fn omits_the_block_of_a_record_when_it_is_unknown() {
 #[test]
 fn propagates_every_error_of_the_format() {
     let block = Record::Block {
-        block: BlockId::new(0),
+        block: BlockIndex::new(0),
         name: name(b"\xff"),
         len: 4096,
         page_size: None,

@@ -99,7 +99,7 @@ pub(crate) fn advise(summary: u64, target: u64) -> Owned {
 }
 
 /// Builds a forward stream.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Stream(pub(crate) Vec<u8>);
 
 impl AsRef<[u8]> for Stream {

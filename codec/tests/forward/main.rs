@@ -14,4 +14,5 @@ mod refuse_ram;
 mod refuse_sections;
 mod seed;
 mod state;
+mod tokio;
 mod write;

@@ -2,7 +2,7 @@
 
 use retpath_codec::command::Command;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{BlockId, Event, SectionKind};
+use retpath_codec::forward::{BlockIndex, Event, SectionKind};
 
 use crate::kit::{Stream, advise, discard, drain, events, fresh, name};
 
@@ -76,7 +76,7 @@ fn writes_the_example_stream() {
 #[test]
 fn decodes_every_item() {
     let bytes = by_hand();
-    let block = BlockId::new(0);
+    let block = BlockIndex::new(0);
     let (start, part, end) = (SectionKind::Start, SectionKind::Part, SectionKind::End);
     let mut decoder = fresh();
     let events = events(&mut decoder, &bytes);

@@ -167,7 +167,7 @@ fn refuses_a_nonzero_fill_byte() {
     assert_eq!(out, record);
 }
 
-fn listed_blocks() -> Vec<retpath_codec::forward::Block> {
+fn listed_blocks() -> Vec<retpath_codec::forward::StreamBlock> {
     let mut decoder = fresh();
     drain(&mut decoder, &Stream::listed().0, |_, _, _| {}).unwrap();
     decoder.blocks().to_vec()

@@ -1,7 +1,9 @@
 //! The state that a decoder reports, and the item in which a channel is cut.
 
 use retpath_codec::command::{Command, PageSizes};
-use retpath_codec::forward::{Block, Decoded, Decoder, Event, Options, ResumeState, SectionKind};
+use retpath_codec::forward::{
+    Decoded, Decoder, Event, Options, ResumeState, SectionKind, StreamBlock,
+};
 use retpath_codec::wire::{ram, section};
 use retpath_codec::{NameBuf, Rule};
 
@@ -266,7 +268,7 @@ fn resume_state_can_be_put_together_again() {
     let blocks = state
         .blocks
         .iter()
-        .map(|block| Block::new(block.name.clone(), block.len, block.page_size))
+        .map(|block| StreamBlock::new(block.name.clone(), block.len, block.page_size))
         .collect();
     let again = ResumeState::new(state.target_page, blocks, state.ram_section, state.footers);
     assert_eq!(again, state);

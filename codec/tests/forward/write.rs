@@ -1,9 +1,13 @@
 //! The writers: errors leave the buffer unchanged.
 
+use std::io;
+
 use retpath_codec::command::{Command, Commands, Range, RangeBuf};
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{BlockId, Event, Identity, SectionKind, Subsection, write};
+use retpath_codec::forward::write::{IoBuffer, SliceBuffer};
+use retpath_codec::forward::{BlockIndex, Event, Identity, SectionKind, Subsection, write};
 use retpath_codec::{Decoded, Encode, Rule, decode};
+use tokio_util::bytes::BytesMut;
 
 use crate::kit::{Stream, drain, fresh, name};
 
@@ -21,6 +25,7 @@ fn refused(event: Event<'_>, rule: Rule) {
     let error = event.encode(&[], &mut out).unwrap_err();
     let failed = event.encode_to(&[], &mut out).unwrap_err();
     assert_eq!(failed.kind(), std::io::ErrorKind::InvalidInput);
+    assert_eq!(event.encode_into(&[], &mut [0; 70_000]), Err(error));
     assert_eq!(error.rule, rule);
     assert_eq!(out, [1, 2, 3]);
 }
@@ -43,7 +48,7 @@ fn refuses_to_encode_events_that_no_stream_can_have() {
     refused(section(SectionKind::End, identity(b"ram")), Rule::Short);
     let record = |offset, named| {
         Event::Record(Record::Zero {
-            block: BlockId::new(0),
+            block: BlockIndex::new(0),
             offset,
             fill: 0,
             named,
@@ -52,7 +57,7 @@ fn refuses_to_encode_events_that_no_stream_can_have() {
     refused(record(0, true), Rule::UnknownBlock);
     let (value, page) = (100, 1024);
     refused(record(100, false), Rule::Misaligned { value, page });
-    let block = BlockId::new(0);
+    let block = BlockIndex::new(0);
     let contents = |offset, named| {
         Event::Record(Record::Page {
             block,
@@ -223,4 +228,94 @@ fn refuses_to_encode_more_ranges_than_fit() {
         Event::Command(Command::PostcopyRamDiscard { block, ranges }),
         Rule::TooLong { len, limit },
     );
+}
+
+/// Counts calls, takes `left` bytes, then fails.
+struct Full {
+    calls: usize,
+    left: usize,
+    bytes: Vec<u8>,
+}
+
+impl io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.calls += 1;
+        self.left = self
+            .left
+            .checked_sub(bytes.len())
+            .ok_or(io::ErrorKind::StorageFull)?;
+        self.bytes.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The first items of [`everything`] and a command, into any buffer.
+fn start(out: &mut impl write::Buffer) {
+    write::header(out);
+    write::configuration(b"virt-10.0", out).unwrap();
+    write::subsection(&Subsection::TargetPageBits(12), out);
+    Event::Command(Command::Ping { value: 1 })
+        .encode(&[], out)
+        .unwrap();
+    write::ram_start(3, out);
+    write::page_header(0, Some(name(b"a")), out).unwrap();
+}
+
+#[test]
+fn writes_the_same_to_every_buffer() {
+    let mut vec = Vec::new();
+    start(&mut vec);
+    let size = vec.len();
+
+    let mut bytes = BytesMut::new();
+    start(&mut bytes);
+    assert_eq!(bytes, vec);
+
+    for room in 0..=size + 1 {
+        let mut slice = vec![0xee; room];
+        let mut out = SliceBuffer::new(&mut slice);
+        start(&mut out);
+        if room < size {
+            assert_eq!(out.finish(), Err(Rule::NoRoom));
+            continue;
+        }
+        assert_eq!(out.finish(), Ok(size));
+        assert_eq!(slice[..size], vec);
+        assert!(slice[size..].iter().all(|byte| *byte == 0xee));
+    }
+
+    for left in 0..=size {
+        let (calls, bytes) = (0, Vec::new());
+        let mut file = Full { calls, left, bytes };
+        let mut out = IoBuffer::new(&mut file);
+        start(&mut out);
+        match out.finish() {
+            Ok(file) => assert_eq!((left, file.calls), (size, 6), "one call for each item"),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
+        }
+        assert!(
+            vec.starts_with(&file.bytes),
+            "{left}: writes after an error"
+        );
+    }
+}
+
+#[test]
+fn encodes_each_event_into_a_slice_of_its_size() {
+    let bytes = everything();
+    drain(&mut fresh(), &bytes.0, |decoder, _, event| {
+        let mut whole = Vec::new();
+        event.encode(decoder.blocks(), &mut whole).unwrap();
+        let mut slice = vec![0; whole.len()];
+        let size = event.encode_into(decoder.blocks(), &mut slice);
+        assert_eq!((size, slice), (Ok(whole.len()), whole.clone()));
+        let mut less = vec![0; whole.len() - 1];
+        let error = event.encode_into(decoder.blocks(), &mut less).unwrap_err();
+        assert_eq!((error.message, error.rule), (event.label(), Rule::NoRoom));
+    })
+    .unwrap();
 }

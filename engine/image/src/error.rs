@@ -67,6 +67,13 @@ pub enum Error {
         /// The mismatch.
         why: String,
     },
+    /// More device state than an image may hold.
+    StateLimit {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes; see [`MAX_DEVICE_STATE`](super::MAX_DEVICE_STATE).
+        limit: u64,
+    },
     /// A file is shorter than the manifest states.
     Truncated {
         /// The file.
@@ -218,6 +225,11 @@ impl fmt::Display for Error {
                 super::VERSION
             ),
             Self::File { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::StateLimit { path, limit } => write!(
+                f,
+                "{}: the device state exceeds the limit of {limit} bytes",
+                path.display()
+            ),
             Self::Truncated { path, size, len } => write!(
                 f,
                 "{}: the file has {size} bytes, but the manifest says {len}: it is cut short",

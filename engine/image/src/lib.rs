@@ -101,6 +101,13 @@ pub use unfinished::Unfinished;
 pub use verify::{Difference, Verified, verify};
 pub use writer::{Finished, Writer};
 
+/// Maximum size in bytes of the device state, of the state received before the first
+/// page, and of the description, each: the largest device state that a source can send.
+///
+/// A [`Writer`] refuses more with [`Error::StateLimit`], so that whatever was received or
+/// imported can be served; so does [`Image::open`].
+pub const MAX_DEVICE_STATE: u64 = retpath_engine::source::MAX_DEVICE_STATE;
+
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 

@@ -15,16 +15,13 @@ use super::digest::{Digest, identity};
 use super::manifest::Manifest;
 use super::ram_reader::RamReader;
 use super::sums::Sums;
-use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST};
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, MAX_DEVICE_STATE};
 use retpath_engine::blocks::{BlockId, Blocks, Span};
 use retpath_engine::source::PageSource;
 use retpath_engine::virtio_mem::Devices;
 
 /// Maximum manifest size in bytes, enough for the maximum number of RAM blocks.
 const MAX_MANIFEST: u64 = 16 << 20;
-
-/// Maximum size of the device state and of the description, in bytes.
-const MAX_STATE: u64 = 4 << 30;
 
 /// An open image.
 #[derive(Debug)]
@@ -233,10 +230,11 @@ pub(super) fn read_state(
     let Some(len) = len else {
         return Ok(None);
     };
-    if len > MAX_STATE {
-        let path = folder.join(name);
-        let why = format!("{len} bytes exceed the limit for device state");
-        return Err(Error::File { path, why });
+    if len > MAX_DEVICE_STATE {
+        return Err(Error::StateLimit {
+            path: folder.join(name),
+            limit: MAX_DEVICE_STATE,
+        });
     }
     read_whole(folder, name, len, digest).map(Some)
 }

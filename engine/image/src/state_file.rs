@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::Error;
 use super::backing_file::open_as;
 use super::ram_file::create;
+use super::{Error, MAX_DEVICE_STATE};
 use retpath_engine::protocol::wide;
 
 /// An append-only file.
@@ -18,6 +18,8 @@ pub(super) struct StateFile {
     pub(super) path: PathBuf,
     file: File,
     pub(super) len: u64,
+    /// Maximum of `len`.
+    pub(super) limit: u64,
     /// Whether a write failed, so that later bytes are at the wrong offset.
     torn: bool,
 }
@@ -30,6 +32,7 @@ impl StateFile {
             path,
             file,
             len: 0,
+            limit: MAX_DEVICE_STATE,
             torn: false,
         })
     }
@@ -42,6 +45,7 @@ impl StateFile {
             path,
             file,
             len: 0,
+            limit: MAX_DEVICE_STATE,
             torn: false,
         };
         let size = state.file.metadata();
@@ -56,6 +60,12 @@ impl StateFile {
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.len.saturating_add(wide(bytes.len())) > self.limit {
+            return Err(Error::StateLimit {
+                path: self.path.clone(),
+                limit: self.limit,
+            });
+        }
         let written = self.file.write_all(bytes);
         self.torn |= written.is_err();
         written.map_err(Error::io("writing", &self.path))?;
@@ -97,4 +107,23 @@ pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Err
         .and_then(|()| file.sync_all())
         .map_err(Error::io("writing", &new))?;
     std::fs::rename(&new, &path).map_err(Error::io("naming", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_no_more_than_can_be_served() {
+        let folder = tempfile::tempdir().expect("temporary folder can be created");
+        let mut file = StateFile::new(folder.path(), "state").expect("folder is writable");
+        // A hole: the disk need not hold it.
+        let sparse = file.truncate(MAX_DEVICE_STATE - 1);
+        sparse.expect("files may have 4 GiB");
+        file.append(&[1]).expect("within the limit");
+        let more = file.append(&[1]);
+        let limit = MAX_DEVICE_STATE;
+        assert!(matches!(more, Err(Error::StateLimit { limit: found, .. }) if found == limit));
+        file.sync().expect("the refused byte has torn nothing");
+    }
 }

@@ -13,7 +13,7 @@ use super::ram_file::RamData;
 use super::state_file::{StateFile, replace};
 use super::temporary::Temporary;
 use super::unfinished::Received;
-use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, digest};
+use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, MAX_DEVICE_STATE, digest};
 use retpath_engine::blocks::{Block, BlockId, Blocks};
 use retpath_engine::destination::Tail;
 use retpath_engine::protocol::wide;
@@ -161,11 +161,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Lowers the maximum size of the device state and of the early state, each, in bytes.
+    pub fn limit_state(&mut self, limit: u64) {
+        for file in [&mut self.device_state, &mut self.early_state] {
+            file.limit = limit.min(MAX_DEVICE_STATE);
+        }
+    }
+
     /// Appends to the device sections.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::StateLimit`] or [`Error::Io`].
     pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.device_state.append(bytes)
     }
@@ -174,7 +181,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::StateLimit`] or [`Error::Io`].
     pub fn early_state(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.early_state.append(bytes)
     }
@@ -183,7 +190,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::StateLimit`] or [`Error::Io`].
     pub fn description(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let file = match &mut self.description {
             Some(file) => file,

@@ -1,25 +1,27 @@
 //! A handle for other threads to stop a running loop or break its link.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::{fmt, io};
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use super::runtime::{Runtime, System};
 
 const STOP: u32 = 1;
 const PAUSE: u32 = 2;
 
 /// Controls a running loop from other threads. Clones control the same loop.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Control {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     event: OwnedFd,
     wishes: AtomicU32,
+    runtime: Box<dyn Runtime>,
 }
 
 impl Control {
@@ -29,11 +31,22 @@ impl Control {
     ///
     /// No file descriptor is available.
     pub fn new() -> io::Result<Self> {
+        Self::with_runtime(Box::new(System))
+    }
+
+    /// Makes a handle for a loop with its own clock and poll(2), such as those of a
+    /// simulation.
+    ///
+    /// # Errors
+    ///
+    /// No file descriptor is available.
+    pub fn with_runtime(runtime: Box<dyn Runtime>) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 event,
                 wishes: AtomicU32::new(0),
+                runtime,
             }),
         })
     }
@@ -54,6 +67,10 @@ impl Control {
         let _ = rustix::io::write(&self.inner.event, &1u64.to_ne_bytes());
     }
 
+    pub(super) fn runtime(&self) -> &dyn Runtime {
+        &*self.inner.runtime
+    }
+
     /// The requests since the last call.
     pub(super) fn take(&self) -> Wishes {
         let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);
@@ -62,6 +79,14 @@ impl Control {
             stop: wishes & STOP != 0,
             pause: wishes & PAUSE != 0,
         }
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("event", &self.inner.event)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,12 +11,13 @@ mod error;
 mod outbound;
 #[cfg(feature = "uffd")]
 mod receive;
+mod runtime;
 mod serve;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use crate::socket::Link;
 
@@ -24,19 +25,25 @@ pub use control::Control;
 pub use error::{HandlerError, RunError};
 #[cfg(feature = "uffd")]
 pub use receive::{Content, DestinationHandler, ReceiveOptions, receive, resume};
+pub use runtime::{Runtime, Waited};
 pub use serve::{Connector, ServeOptions, SourceHandler, serve};
 
 /// Nanoseconds since the loop began, as the cores count time.
-#[derive(Clone, Copy, Debug)]
-struct Clock(Instant);
+#[derive(Clone, Copy)]
+struct Clock<'a> {
+    control: &'a Control,
+    start: Instant,
+}
 
-impl Clock {
-    fn new() -> Self {
-        Self(Instant::now())
+impl<'a> Clock<'a> {
+    fn new(control: &'a Control) -> Self {
+        let start = control.runtime().now();
+        Self { control, start }
     }
 
     fn now(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        let elapsed = self.control.runtime().now().duration_since(self.start);
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The time from now until then.
@@ -47,7 +54,7 @@ impl Clock {
 
 /// The descriptors of one poll(2).
 struct Waiting<'fd> {
-    fds: Vec<PollFd<'fd>>,
+    fds: Vec<Waited<'fd>>,
     /// Indices of links that can be read although their descriptors may not say so.
     buffered: Vec<usize>,
 }
@@ -64,7 +71,7 @@ impl<'fd> Waiting<'fd> {
     /// [`Waiting::readable`].
     fn add(&mut self, fd: Option<BorrowedFd<'fd>>, flags: PollFlags) -> Option<usize> {
         let fd = fd?;
-        self.fds.push(PollFd::from_borrowed_fd(fd, flags));
+        self.fds.push(Waited::new(fd, flags));
         Some(self.fds.len() - 1)
     }
 
@@ -79,19 +86,13 @@ impl<'fd> Waiting<'fd> {
     }
 
     /// Sleeps until a descriptor is ready or the time has passed.
-    fn wait(&mut self, most: Duration) -> Result<(), RunError> {
+    fn wait(&mut self, control: &Control, most: Duration) -> Result<(), RunError> {
         let most = match self.buffered.is_empty() {
             true => most,
             false => Duration::ZERO,
         };
-        let most = Timespec {
-            tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: most.subsec_nanos().into(),
-        };
-        match poll(&mut self.fds, Some(&most)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(RunError::Poll(error.into())),
-        }
+        let polled = control.runtime().poll(&mut self.fds, most);
+        polled.map_err(RunError::Poll)
     }
 
     #[cfg(feature = "uffd")]
@@ -103,7 +104,7 @@ impl<'fd> Waiting<'fd> {
     #[cfg(feature = "uffd")]
     fn any_since(&self, first: usize) -> bool {
         self.buffered.iter().any(|at| *at >= first)
-            || self.fds[first..].iter().any(|fd| !fd.revents().is_empty())
+            || self.fds[first..].iter().any(|fd| !fd.ready.is_empty())
     }
 
     fn flags(&self, at: Option<usize>) -> PollFlags {
@@ -114,7 +115,7 @@ impl<'fd> Waiting<'fd> {
             true => PollFlags::IN,
             false => PollFlags::empty(),
         };
-        self.fds[at].revents() | buffered
+        self.fds[at].ready | buffered
     }
 
     /// Whether there is something to read, including the end or an error.

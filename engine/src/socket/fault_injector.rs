@@ -133,6 +133,10 @@ impl Transport for Faulty {
         self.inner.has_buffered()
     }
 
+    fn has_ended(&self) -> bool {
+        self.inner.has_ended()
+    }
+
     fn shut_down(&self) {
         self.inner.shut_down();
     }

@@ -52,6 +52,13 @@ pub trait Transport: AsFd + Send {
         false
     }
 
+    /// Whether the peer has closed its side: nothing follows what can be read.
+    fn has_ended(&self) -> bool {
+        let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().intersects(ends)
+    }
+
     /// Ends both directions; the peer sees the end of the stream. Errors are ignored: a broken
     /// connection has ended already.
     fn shut_down(&self);
@@ -213,11 +220,7 @@ impl Link {
 
     /// Whether the peer has closed its side: nothing follows what is available.
     pub fn has_ended(&self) -> bool {
-        let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::RDHUP)];
-        self.ahead.borrow().ended
-            || poll(&mut fds, Some(&Timespec::default())).is_ok()
-                && fds[0].revents().intersects(ends)
+        self.ahead.borrow().ended || self.transport.has_ended()
     }
 
     /// Writes what there is room for.

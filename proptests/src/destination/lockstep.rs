@@ -1,7 +1,7 @@
 //! Drives the core and the model in lockstep and compares them after every call.
 
 use retpath_codec::command::{Command, Commands, PageSizes, Range, RangeBuf};
-use retpath_codec::forward::{BlockId, Event, ram::Record};
+use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
 use retpath_engine::Channel::{self, Main};
@@ -107,7 +107,7 @@ impl Lockstep {
             }
             Op::Announce(block) => {
                 let record = Record::Block {
-                    block: BlockId::new(u32::try_from(block).unwrap()),
+                    block: BlockIndex::new(u32::try_from(block).unwrap()),
                     name: name(block),
                     len: BLOCKS[block].0 * PAGE,
                     page_size: None,
@@ -134,7 +134,7 @@ impl Lockstep {
             Op::Page(channel, block, at, byte) => {
                 let data = vec![byte; usize::try_from(PAGE).unwrap()];
                 let record = Record::Page {
-                    block: BlockId::new(u32::try_from(block).unwrap()),
+                    block: BlockIndex::new(u32::try_from(block).unwrap()),
                     offset: at * PAGE,
                     data: &data,
                     named: false,
@@ -143,7 +143,7 @@ impl Lockstep {
             }
             Op::Zero(channel, block, at) => {
                 let record = Record::Zero {
-                    block: BlockId::new(u32::try_from(block).unwrap()),
+                    block: BlockIndex::new(u32::try_from(block).unwrap()),
                     offset: at * PAGE,
                     fill: 0,
                     named: true,

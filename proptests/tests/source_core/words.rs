@@ -135,7 +135,7 @@ fn errors_state_the_cause_and_whose_fault_it_is() {
         ),
         (
             Error::DeviceState { len: 1 << 32 },
-            "device state of 4294967296 bytes: a package holds at most 2^32 - 1 bytes",
+            "device state of 4294967296 bytes: a package holds at most 4294967267",
             false,
         ),
     ] {

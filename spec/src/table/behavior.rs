@@ -130,8 +130,8 @@ pub const RETURN_PATH_ERRORS: &[Behavior] = &[
 pub const DESTINATION: &[Behavior] = &[
     row(
         "",
-        "Without OPEN_RETURN_PATH, the fault thread of a destination with postcopy-ram waits for \
-         ever.",
+        "Without OPEN_RETURN_PATH, the fault thread of a destination with postcopy-ram blocks \
+         forever.",
         &[Tried("7.2, 11.1")],
     ),
     row(
@@ -192,7 +192,7 @@ pub const DESTINATION: &[Behavior] = &[
     ),
 ];
 
-/// How connections are told apart, and how the preempt channel differs between
+/// How connections are distinguished, and how the preempt channel differs between
 /// releases.
 pub const CHANNELS: &[Behavior] = &[
     row(

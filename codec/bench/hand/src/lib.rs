@@ -1,8 +1,8 @@
-//! The return path, read and written by hand: slices cut to arrays of known
-//! size, one `match`, one array for everything of fixed size.
+//! A hand-written codec of the return path: slices split into arrays of known size,
+//! one `match`, one array for all fields of fixed size.
 //!
-//! This is what `retpath-codec` is measured against. It makes the codec's own
-//! [`Message`] with its [`Name`], so that both check names alike.
+//! The baseline of the benchmark. It produces the [`Message`] of `retpath-codec` with
+//! its [`Name`], so that both check names in the same way.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -13,16 +13,16 @@ use alloc::vec::Vec;
 
 use retpath_codec::{Decoded, Dialect, Message, Name, Qemu};
 
-/// A defect: where it is, and what.
+/// The offset and rule of a defect.
 #[derive(Clone, Copy, Debug)]
 pub struct Bad {
     /// Bytes from the start of the frame.
     pub offset: usize,
-    /// Which rule is broken.
+    /// The broken rule.
     pub rule: &'static str,
 }
 
-/// Refuses.
+/// Makes an error.
 ///
 /// # Errors
 ///
@@ -33,22 +33,22 @@ pub fn bad<T>(offset: usize, rule: &'static str) -> Result<T, Bad> {
     Err(Bad { offset, rule })
 }
 
-/// A payload, if all of it is there, and what follows it.
+/// Splits off a complete payload.
 pub type Cut<'a, T> = Result<Option<(T, &'a [u8])>, Bad>;
 
-/// Whether a request for `len` bytes from `start` is valid.
+/// Returns whether a request for `len` bytes from `start` is valid.
 #[inline(always)]
 pub fn span(start: u64, len: u32) -> bool {
     len != 0 && start.checked_add(u64::from(len)).is_some()
 }
 
-/// A name's length: no more than 255, so all of it is in its lowest byte.
+/// Returns the length of a name, at most 255: its lowest byte.
 #[inline(always)]
 pub fn size(name: Name<'_>) -> u8 {
     name.as_bytes().len().to_le_bytes()[0]
 }
 
-/// Reads one message from the front of `input`.
+/// Parses one message from the start of `input`.
 ///
 /// # Errors
 ///
@@ -124,7 +124,7 @@ pub fn decode(input: &[u8]) -> Result<Decoded<'_, Message<Name<'_>>>, Bad> {
     })
 }
 
-/// A payload that must have `N` bytes, if it is there.
+/// Splits off a payload that must have `N` bytes.
 #[inline(always)]
 fn exactly<const N: usize>(len: usize, body: &[u8]) -> Cut<'_, &[u8; N]> {
     if len != N {
@@ -133,7 +133,7 @@ fn exactly<const N: usize>(len: usize, body: &[u8]) -> Cut<'_, &[u8; N]> {
     Ok(body.split_first_chunk())
 }
 
-/// A payload that must have `min` to `max` bytes, if it is there.
+/// Splits off a payload that must have `min` to `max` bytes.
 #[inline(always)]
 fn within(min: usize, max: usize, len: usize, body: &[u8]) -> Cut<'_, &[u8]> {
     if len < min || len > max {
@@ -153,7 +153,7 @@ fn request(bytes: &[u8; 12]) -> Result<(u64, u32), Bad> {
     Ok((start, len))
 }
 
-/// A name that fills the rest of a payload, behind its length.
+/// Parses a length and a name that fills the rest of the payload.
 #[inline(always)]
 fn block(offset: usize, bytes: &[u8]) -> Result<Name<'_>, Bad> {
     let &[size, ref name @ ..] = bytes else {
@@ -168,7 +168,7 @@ fn block(offset: usize, bytes: &[u8]) -> Result<Name<'_>, Bad> {
     }
 }
 
-/// Where a message goes: a vector, or a slice that may be too small.
+/// The target of a message: a vector, or a slice that may be too small.
 trait Sink {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Bad>;
 }
@@ -226,7 +226,7 @@ fn write(message: &Message<Name<'_>>, out: &mut impl Sink) -> Result<(), Bad> {
         }
         Message::ResumeAck => out.put(&number(6, 1)),
         Message::SwitchoverAck => out.put(&[0, 7, 0, 0]),
-        // Messages that the mixes of the benchmark do not have.
+        // Not in the mixes of the benchmark.
         #[allow(unreachable_patterns, reason = "as long as the mixes have all of them")]
         _ => bad(0, "not measured"),
     }
@@ -242,17 +242,17 @@ fn number(kind: u8, value: u32) -> [u8; 8] {
 ///
 /// # Errors
 ///
-/// A value that a receiver would refuse; `out` is as before.
+/// A value that a receiver would refuse; `out` is unchanged.
 #[inline]
 pub fn encode(message: &Message<Name<'_>>, out: &mut Vec<u8>) -> Result<(), Bad> {
     write(message, out)
 }
 
-/// Writes a message to the front of `out`: how many bytes it took.
+/// Writes a message to the start of `out` and returns its size.
 ///
 /// # Errors
 ///
-/// As [`encode`], and if there is too little room.
+/// As [`encode`], or when `out` is too small.
 #[inline]
 pub fn encode_into(message: &Message<Name<'_>>, mut out: &mut [u8]) -> Result<usize, Bad> {
     let room = out.len();

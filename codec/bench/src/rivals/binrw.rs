@@ -53,7 +53,7 @@ pub(crate) struct NamedPages {
     block: Block,
 }
 
-/// A name, and the length in front of it, which must fill the payload.
+/// A length and a name, which must fill the payload.
 #[derive(Debug)]
 pub(crate) struct Block(owned::Name);
 
@@ -123,7 +123,7 @@ impl Parse for Binrw {
                 let rest = owned::rest(&reader);
                 Ok(decoded(message, rest))
             }
-            // How much more is needed gets lost on the way.
+            // binrw does not return how many bytes are missing.
             Err(error) if error.is_eof() => Ok(Decoded::Need(1)),
             Err(error) => Err(error),
         }

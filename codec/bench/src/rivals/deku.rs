@@ -63,7 +63,7 @@ fixed!(Four, b"\0\x04");
 fixed!(Twelve, b"\0\x0c");
 fixed!(One, b"\0\0\0\x01");
 
-/// A name, and the length in front of it, which must fill the payload.
+/// A length and a name, which must fill the payload.
 #[derive(Debug)]
 pub(crate) struct Block(owned::Name);
 
@@ -109,7 +109,7 @@ impl Parse for Deku {
                 let rest = owned::rest(&reader.into_inner());
                 Ok(decoded(message, rest))
             }
-            // It is known how much the field needs, not how much is there.
+            // deku returns the size of the field, not how many bytes are available.
             Err(DekuError::Incomplete(_)) => Ok(Decoded::Need(1)),
             Err(error) => Err(error),
         }

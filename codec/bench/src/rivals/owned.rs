@@ -1,6 +1,6 @@
-//! What libraries need that read from a stream and write to one: a cursor, and
-//! block names that own a copy. (Held in place, as an array, a name slows them
-//! down further: every move of a message moves 256 bytes.)
+//! Helpers of libraries that read from and write to streams: a cursor, and block
+//! names that own a copy. (Stored inline, as an array, a name slows them down
+//! further: every move of a message copies 256 bytes.)
 
 use std::io::{self, Cursor, Seek, SeekFrom};
 
@@ -11,8 +11,8 @@ use retpath_codec as codec;
 pub(crate) struct Name(Vec<u8>);
 
 impl Name {
-    /// Reads the bytes of a name whose length has been read; `None` if they
-    /// are none.
+    /// Reads the bytes of a name whose length has been read; `None` if they are not
+    /// a valid name.
     #[inline(always)]
     pub(crate) fn read(size: u8, input: &mut impl io::Read) -> io::Result<Option<Self>> {
         let mut name = vec![0; usize::from(size)];
@@ -23,7 +23,7 @@ impl Name {
         Ok(Some(Self(name)))
     }
 
-    /// The name, as the codec has it.
+    /// Returns the name as that of the codec.
     pub(crate) fn view(&self) -> codec::Name<'_> {
         codec::Name::new(&self.0).expect("checked when it was read")
     }
@@ -39,7 +39,7 @@ impl Name {
     }
 }
 
-/// What a cursor has left.
+/// Returns the unread part of a cursor.
 #[inline(always)]
 pub(crate) fn rest<'a>(reader: &Cursor<&'a [u8]>) -> &'a [u8] {
     let at = usize::try_from(reader.position()).expect("inside its slice");

@@ -154,7 +154,7 @@ impl Block {
     }
 }
 
-/// A payload that must have a struct's size, if it is there.
+/// Splits off a payload that must have the size of a struct.
 #[inline(always)]
 fn fixed<T>(len: usize, body: &[u8]) -> Cut<'_, &T>
 where
@@ -166,7 +166,7 @@ where
     Ok(T::ref_from_prefix(body).ok())
 }
 
-/// A payload that must have `min` to `max` bytes, if it is there.
+/// Splits off a payload that must have `min` to `max` bytes.
 #[inline(always)]
 fn varying(min: usize, max: usize, len: usize, body: &[u8]) -> Cut<'_, &[u8]> {
     if len < min || len > max {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use retpath_codec::BlockName;
 use retpath_codec::command::Command;
-use retpath_codec::forward::{Block, Event, Identity, SectionKind};
+use retpath_codec::forward::{Event, Identity, SectionKind, StreamBlock};
 
 use super::fields::push;
 use super::text::Escaped;
@@ -215,14 +215,20 @@ impl Tally {
     }
 
     /// Prints the summary of a stream of `bytes` bytes with these RAM blocks.
-    pub(super) fn print(&self, bytes: u64, blocks: &[Block], format: Format, out: &mut Vec<u8>) {
+    pub(super) fn print(
+        &self,
+        bytes: u64,
+        blocks: &[StreamBlock],
+        format: Format,
+        out: &mut Vec<u8>,
+    ) {
         match format {
             Format::Json => self.json(bytes, blocks, out),
             Format::Text => self.text(bytes, blocks, out),
         }
     }
 
-    fn json(&self, bytes: u64, blocks: &[Block], out: &mut Vec<u8>) {
+    fn json(&self, bytes: u64, blocks: &[StreamBlock], out: &mut Vec<u8>) {
         push(out, format_args!(r#"{{"bytes":{bytes},"sections":"#));
         json::list(out, self.sections.iter(), |out, section| {
             push(out, format_args!(r#"{{"section":{}"#, section.id));
@@ -258,7 +264,7 @@ impl Tally {
         out.extend(b"}\n");
     }
 
-    fn text(&self, bytes: u64, blocks: &[Block], out: &mut Vec<u8>) {
+    fn text(&self, bytes: u64, blocks: &[StreamBlock], out: &mut Vec<u8>) {
         push(out, format_args!("bytes     {bytes}\n"));
         let kinds = [
             SectionKind::Start,

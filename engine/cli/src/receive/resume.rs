@@ -45,7 +45,7 @@ impl Unfinished {
             blocks
                 .iter()
                 .map(|(block, _)| {
-                    forward::Block::new(block.name.clone(), Some(block.len), block.page)
+                    forward::StreamBlock::new(block.name.clone(), Some(block.len), block.page)
                 })
                 .collect(),
             facts.source.ram_section,

@@ -369,3 +369,21 @@ fn is_accessible_only_to_its_owner() {
     let about = fs::metadata(make(folder.path())).expect("file exists");
     assert_eq!(about.permissions().mode() & 0o777, 0o700);
 }
+
+#[test]
+fn refuses_more_device_state_than_the_limit() {
+    let folder = folder();
+    let out = folder.path().join("image");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
+    writer.limit_state(100);
+    for append in [Writer::device_state, Writer::early_state] {
+        append(&mut writer, &[1; 60]).expect("within the limit");
+        let more = append(&mut writer, &[1; 41]);
+        assert!(matches!(more, Err(Error::StateLimit { limit: 100, .. })));
+        append(&mut writer, &[1; 40]).expect("within the limit");
+    }
+    writer.limit_state(u64::MAX);
+    writer.device_state(&[1; 1]).expect("within the limit");
+    writer.discard();
+    assert!(names(folder.path()).is_empty());
+}

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use retpath_image::Image;
+use retpath_image::{Image, MAX_DEVICE_STATE};
 use serde_json::{Value, json};
 
 use super::{PAGE, edit, folder, make, refusal};
@@ -262,6 +262,10 @@ fn refuses_missing_or_modified_files() {
             |image| {
                 fs::remove_file(image.join("device-state.bin")).expect("file exists");
             },
+        ),
+        (
+            "device-state.bin: the device state exceeds the limit of 4294967267 bytes",
+            |image| edit(image, |m| m["device_state"] = (MAX_DEVICE_STATE + 1).into()),
         ),
         (
             "device-state.bin: the file has 0 bytes, but the manifest says 6: it has been changed",

@@ -369,7 +369,8 @@ impl Receiver<'_> {
                 Ok(Moved::Later) => {
                     let mut waiting = Waiting::new();
                     waiting.add_link(Some(&connection.link), flags);
-                    if waiting.wait(Duration::from_nanos(left)).is_err() {
+                    let left = Duration::from_nanos(left);
+                    if waiting.wait(self.control, left).is_err() {
                         return;
                     }
                 }

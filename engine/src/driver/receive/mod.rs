@@ -167,7 +167,7 @@ impl<'a> Receiver<'a> {
                 memory: GuestMemory::default(),
                 outbox: Outbox::default(),
                 completion: Completion::Incomplete,
-                clock: Clock::new(),
+                clock: Clock::new(control),
             },
             control,
             options,
@@ -276,7 +276,7 @@ impl<'a> Receiver<'a> {
         }
         let wake = self.deadlines.poll_deadline().unwrap_or(u64::MAX);
         let time = wake.min(next_progress).saturating_sub(session.clock.now());
-        waiting.wait(Duration::from_nanos(time))?;
+        waiting.wait(self.control, Duration::from_nanos(time))?;
         Ok(Ready {
             control: waiting.readable(control),
             faults: waiting.readable(faults),

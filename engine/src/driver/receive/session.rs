@@ -50,7 +50,7 @@ pub(super) struct Session<'a> {
     pub(super) memory: GuestMemory,
     pub(super) outbox: Outbox,
     pub(super) completion: Completion,
-    pub(super) clock: Clock,
+    pub(super) clock: Clock<'a>,
 }
 
 impl Session<'_> {

@@ -21,7 +21,7 @@ use crate::source::{
 pub(super) struct Dial<'a> {
     pub(super) connector: &'a mut dyn Connector,
     pub(super) control: &'a Control,
-    pub(super) clock: Clock,
+    pub(super) clock: Clock<'a>,
 }
 
 impl Dial<'_> {
@@ -66,7 +66,7 @@ impl Dial<'_> {
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         waiting.add_link(link, PollFlags::IN);
-        waiting.wait(self.clock.until(until))?;
+        waiting.wait(self.control, self.clock.until(until))?;
         if waiting.readable(control) && self.control.take().stop {
             return Err(RunError::Stopped);
         }

@@ -61,7 +61,7 @@ pub fn serve(
         dial: Dial {
             connector,
             control,
-            clock: Clock::new(),
+            clock: Clock::new(control),
         },
         options,
         reconnect: Reconnect::new(nanos(options.reconnect_timeout)),
@@ -144,7 +144,7 @@ impl Serving<'_> {
         let flags = preempt.wants() | closing;
         let link = links.preempt.as_ref().map(|out| &out.link);
         waiting.add_link(link.filter(|_| !flags.is_empty()), flags);
-        waiting.wait(self.dial.clock.until(until))?;
+        waiting.wait(self.dial.control, self.dial.clock.until(until))?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
 
         if back {

@@ -12,7 +12,7 @@ impl Destination {
     /// Handles an entry of the block list.
     pub(super) fn block(
         &mut self,
-        number: forward::BlockId,
+        number: forward::BlockIndex,
         name: Name<'_>,
         len: u64,
         page_size: Option<u64>,

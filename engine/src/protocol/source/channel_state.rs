@@ -5,8 +5,7 @@
 use crate::Channel;
 use crate::blocks::BlockId;
 
-use super::dirty::Part;
-use super::discard::Discards;
+use super::page_set::Part;
 use super::preempt::Connection;
 use super::recovery::Recovery;
 
@@ -18,24 +17,20 @@ pub(super) struct LinkState {
     pub(super) main: ChannelState,
     pub(super) preempt: ChannelState,
     pub(super) connection: Connection,
+    /// Whether pages for the preempt channel may not have been written yet.
+    pub(super) preempt_busy: bool,
     /// When the open section of `ram` was opened.
     pub(super) section: Option<u64>,
     /// Where the background sweep continues.
     pub(super) cursor: (BlockId, u64),
     /// Where it continues instead, because pages nearby were requested.
     pub(super) hint: Option<(BlockId, u64)>,
-    /// The switch that the embedder asked for.
-    pub(super) switch: Option<Switch>,
+    /// The device state, from the call of `switch` until the package.
+    pub(super) device_state: Vec<u8>,
+    /// Where the discard list continues, once the switch has begun.
+    pub(super) discards: Option<(BlockId, u64)>,
     pub(super) recovery: Recovery,
     pub(super) heard: Heard,
-}
-
-/// A switch that has not been made.
-#[derive(Debug)]
-pub(super) struct Switch {
-    pub(super) device_state: Vec<u8>,
-    /// The discard list, once the switch has begun.
-    pub(super) discards: Option<Discards>,
 }
 
 /// How far the destination has read, as its PONGs show.
@@ -54,28 +49,13 @@ pub(super) enum Heard {
 pub(super) struct ChannelState {
     /// Block of the last record: the next one need not name it.
     pub(super) last: Option<BlockId>,
-    /// A host page that is larger than a run, and partly handed out.
-    pub(super) open: Option<OpenPage>,
-    pub(super) activity: Activity,
-}
-
-/// Whether a channel is being written to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Activity {
-    /// Everything that was handed out has been written.
-    #[default]
-    Idle,
-    /// Something may not have been written yet.
-    Busy,
-    /// The end mark has been handed out.
-    Ended,
+    /// What is left of a host page that is larger than a run.
+    pub(super) rest: Option<Rest>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OpenPage {
+pub(super) struct Rest {
     pub(super) part: Part,
-    /// Start of what has not been handed out.
-    pub(super) at: u64,
     /// Whether it was requested: then it is not paced.
     pub(super) urgent: bool,
 }

@@ -1,7 +1,7 @@
 //! The discard list: pages that the destination drops because they are sent after the
 //! switch.
 //!
-//! It is written from the folded bits of [`Dirty`], so every range consists of whole
+//! It is written from the folded set of dirty pages, so every range consists of whole
 //! host pages and the list equals the set of pages to send. It is written in parts,
 //! because the list of a large guest with scattered pages exceeds the source's memory
 //! bound. Mirrors `ram.c:ram_postcopy_send_discard_bitmap`.
@@ -12,63 +12,42 @@ use retpath_codec::{BlockName, Encode};
 
 use crate::blocks::{BlockId, Blocks};
 
-use super::dirty::Dirty;
+use super::page_set::PageSet;
 
 /// Maximum commands written at once: less than 64 KiB.
 const COMMANDS: usize = 128;
 
-/// The position up to which the list has been written.
-#[derive(Debug, Default)]
-pub(super) struct Discards {
-    block: BlockId,
-    /// Host page.
-    page: u64,
-}
-
-impl Discards {
-    /// Appends the next part of the list; returns whether it was the last.
-    pub(super) fn write(&mut self, dirty: &Dirty, blocks: &Blocks, out: &mut Vec<u8>) -> bool {
-        for _ in 0..COMMANDS {
-            let Some((block, ranges)) = self.ranges(dirty, blocks) else {
-                return true;
-            };
-            let block = block.name.name();
-            Command::PostcopyRamDiscard { block, ranges }
-                .encode(out)
-                .expect("a few ranges and a checked name fit a command");
+/// Appends the next part of the list; returns whether it was the last. `at` is the block
+/// and the host page where it continues.
+pub(super) fn write(
+    dirty: &PageSet,
+    at: &mut (BlockId, u64),
+    blocks: &Blocks,
+    out: &mut Vec<u8>,
+) -> bool {
+    let mut commands = 0;
+    while let (Ok(block), Some(bits)) = (blocks.block(at.0), dirty.bits(at.0)) {
+        if commands == COMMANDS {
+            return false;
         }
-        false
+        let runs = bits.runs_in(at.1, bits.len()).take(DISCARD_RANGES);
+        let range = |(first, pages)| Range {
+            start: first * block.page,
+            len: pages * block.page,
+        };
+        let ranges: Vec<Range> = runs.map(range).collect();
+        let Some(last) = ranges.last() else {
+            *at = (at.0 + 1, 0);
+            continue;
+        };
+        at.1 = (last.start + last.len) / block.page;
+        let ranges = RangeBuf::new(ranges).expect("some ranges, but few");
+        let block = block.name.name();
+        let command = Command::PostcopyRamDiscard { block, ranges };
+        command.encode(out).expect("fits a command");
+        commands += 1;
     }
-
-    /// The next ranges, all of one block.
-    fn ranges<'a>(
-        &mut self,
-        dirty: &Dirty,
-        blocks: &'a Blocks,
-    ) -> Option<(&'a crate::blocks::Block, RangeBuf)> {
-        loop {
-            let block = blocks.block(self.block).ok()?;
-            let bits = dirty.bits(self.block)?;
-            let mut ranges = Vec::new();
-            while ranges.len() < DISCARD_RANGES
-                && let Some(first) = bits.next(self.page)
-            {
-                let end = bits.next_gap(first).unwrap_or(bits.len());
-                ranges.push(Range {
-                    start: first * block.page,
-                    len: (end - first) * block.page,
-                });
-                self.page = end;
-            }
-            if let Ok(ranges) = RangeBuf::new(ranges) {
-                return Some((block, ranges));
-            }
-            *self = Self {
-                block: self.block + 1,
-                page: 0,
-            };
-        }
-    }
+    true
 }
 
 #[cfg(test)]
@@ -78,7 +57,7 @@ mod tests {
     use retpath_codec::command::{Commands, RangeList};
     use retpath_codec::{Decoded, decode};
 
-    use super::super::dirty::Part;
+    use super::super::page_set::Part;
     use retpath_random::Random;
 
     use super::super::testing::blocks;
@@ -132,7 +111,7 @@ mod tests {
         let mut random = Random::new(1);
         for round in 0..200 {
             let blocks = blocks(&[(200, 4096), (3, 1 << 20), (20, 65536), (1, 4096)]);
-            let mut dirty = Dirty::everything(&blocks);
+            let mut dirty = PageSet::all(&blocks);
             let mut model = Pages::new();
             let share = [1, 2, 3, 10, 100, 1000][round % 6];
             for id in 0..4 {
@@ -140,7 +119,7 @@ mod tests {
                     if random.below(share) == 0 {
                         model.insert((id, tp));
                     } else {
-                        dirty.clear(Part {
+                        dirty.remove(Part {
                             block: id,
                             offset: tp * 4096,
                             len: 4096,
@@ -150,10 +129,8 @@ mod tests {
             }
             dirty.fold(&blocks);
             let mut out = Vec::new();
-            assert!(
-                Discards::default().write(&dirty, &blocks, &mut out),
-                "fits one part"
-            );
+            let all = write(&dirty, &mut (0, 0), &blocks, &mut out);
+            assert!(all, "fits one part");
             assert_eq!(read(&blocks, &out), naive(&blocks, &model));
         }
     }
@@ -161,18 +138,18 @@ mod tests {
     #[test]
     fn writes_a_long_list_in_parts() {
         let blocks = blocks(&[(20_000, 4096)]);
-        let mut dirty = Dirty::everything(&blocks);
+        let mut dirty = PageSet::all(&blocks);
         for tp in (0..20_000).step_by(2) {
-            dirty.clear(Part {
+            dirty.remove(Part {
                 block: 0,
                 offset: tp * 4096,
                 len: 4096,
             });
         }
         dirty.fold(&blocks);
-        let mut list = Discards::default();
+        let mut at = (0, 0);
         let (mut whole, mut out, mut parts) = (Vec::new(), Vec::new(), 1);
-        while !list.write(&dirty, &blocks, &mut out) {
+        while !write(&dirty, &mut at, &blocks, &mut out) {
             assert!(out.len() < 64 << 10);
             whole.append(&mut out);
             parts += 1;

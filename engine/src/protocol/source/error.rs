@@ -6,6 +6,7 @@ use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use crate::blocks::BlockError;
 
+use super::framing::MAX_DEVICE_STATE;
 use super::phase::SourcePhase;
 
 /// An error that stops a source, or that a call returns.
@@ -163,7 +164,7 @@ impl fmt::Display for Error {
             ),
             Self::DeviceState { len } => write!(
                 f,
-                "device state of {len} bytes: a package holds at most 2^32 - 1 bytes"
+                "device state of {len} bytes: a package holds at most {MAX_DEVICE_STATE}"
             ),
         }
     }

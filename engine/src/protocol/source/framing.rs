@@ -18,15 +18,9 @@ use super::config::Config;
 /// closes the channel in the turn of its main loop that answers the first one.
 pub(super) const PING_PREEMPT: u32 = 5;
 
-/// Bytes of the commands in a package.
-const PACKAGE_COMMANDS: usize = 5 + 9 + 9 + 5;
-
-/// Whether a device state of this many bytes fits a package.
-pub(super) fn fits_package(device_state: usize) -> bool {
-    device_state
-        .checked_add(PACKAGE_COMMANDS)
-        .is_some_and(|size| u32::try_from(size).is_ok())
-}
+/// Maximum size of a device state in bytes: a package holds 2^32 - 1 bytes, 28 of which
+/// are its commands.
+pub const MAX_DEVICE_STATE: u64 = 0xffff_ffff - (5 + 9 + 9 + 5);
 
 /// Appends everything up to the end of the block list.
 pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
@@ -85,7 +79,7 @@ pub(super) fn package(config: &Config, device_state: &[u8], out: &mut Vec<u8>) {
         ping(PING_PACKAGE_LOADED, out);
     }
     command(Command::PostcopyRun, out);
-    let size = u32::try_from(out.len() - start).expect("checked by fits_package");
+    let size = u32::try_from(out.len() - start).expect("checked by Source::switch");
     out[start - 4..start].copy_from_slice(&size.to_be_bytes());
     if config.outer_pings {
         ping(PING_AFTER_PACKAGE, out);
@@ -97,11 +91,6 @@ pub(super) fn end(config: &Config, out: &mut Vec<u8>) {
     write::end(config.section, out);
     end_section(config, out);
     write::eof(out);
-}
-
-/// Appends the end mark of an early preempt channel.
-pub(super) fn end_preempt(out: &mut Vec<u8>) {
-    write::eos(out);
 }
 
 /// Appends SWITCHOVER_START.
@@ -153,9 +142,7 @@ mod tests {
         let mut out = Vec::new();
         package(&config, &[], &mut out);
         let command = 5 + 4;
-        let commands = out.len() - command;
-        let most = usize::try_from(u32::MAX).expect("64 bits") - commands;
-        assert!(fits_package(0) && fits_package(most));
-        assert!(!fits_package(most + 1) && !fits_package(usize::MAX));
+        let commands = (out.len() - command) as u64;
+        assert_eq!(MAX_DEVICE_STATE + commands, u32::MAX.into());
     }
 }

@@ -38,15 +38,16 @@ use retpath_codec::DecodeError;
 
 use crate::Channel;
 use crate::blocks::{BlockId, Blocks};
+use crate::protocol::wide;
 use crate::stats::Stats;
 
 mod channel_state;
 mod config;
-mod dirty;
 mod discard;
 mod error;
 mod framing;
 mod pace;
+mod page_set;
 mod pages;
 mod phase;
 mod preempt;
@@ -64,6 +65,7 @@ mod testing;
 pub use crate::release::Preempt;
 pub use config::Config;
 pub use error::{Cause, Error};
+pub use framing::MAX_DEVICE_STATE;
 pub use pages::{Gather, PageRun, PageSource};
 pub use phase::SourcePhase;
 pub use preempt::Awaited;
@@ -73,10 +75,10 @@ pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
 pub(crate) use stall::{Stall, StallEvent};
 
-use channel_state::{Heard, LinkState, Switch};
-use dirty::{Dirty, Part};
+use channel_state::{Heard, LinkState};
 use pace::Pace;
-use phase::{Event, Guest};
+use page_set::{PageSet, Part};
+use phase::Guest;
 use queue::Queue;
 
 /// The source of one migration.
@@ -85,9 +87,9 @@ pub struct Source {
     config: Config,
     blocks: Blocks,
     phase: SourcePhase,
-    dirty: Dirty,
+    dirty: PageSet,
     /// Pages that had never been handed out when a link last broke.
-    unsent: Option<Dirty>,
+    unsent: Option<PageSet>,
     queue: Queue,
     pace: Pace,
     link: LinkState,
@@ -129,7 +131,7 @@ impl Source {
     /// are no blocks), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
-        let mut dirty = Dirty::everything(&blocks);
+        let mut dirty = PageSet::all(&blocks);
         dirty.leave_out(&config.unplugged);
         Ok(Self {
             phase: SourcePhase::Fresh,
@@ -160,7 +162,7 @@ impl Source {
     /// As [`Source::new`].
     pub fn taking_over(config: Config, blocks: Blocks) -> Result<Self, Error> {
         let mut source = Self::new(config, blocks)?;
-        source.dirty = Dirty::nothing(&source.blocks);
+        source.dirty = PageSet::none(&source.blocks);
         source.unsent = Some(source.dirty.clone());
         source.phase = SourcePhase::Paused;
         source.guest = Guest::Loaded;
@@ -205,7 +207,7 @@ impl Source {
         self.blocks
             .check(block, start, len, 1)
             .map_err(Error::Blocks)?;
-        self.dirty.mark(Part {
+        self.dirty.add(Part {
             block,
             offset: start,
             len,
@@ -221,18 +223,16 @@ impl Source {
     ///
     /// [`Error::Phase`]: not in precopy. [`Error::DeviceState`]: too long.
     pub fn switch(&mut self, device_state: Vec<u8>) -> Result<(), Error> {
-        if !framing::fits_package(device_state.len()) {
+        if wide(device_state.len()) > MAX_DEVICE_STATE {
             return Err(Error::DeviceState {
                 len: device_state.len(),
             });
         }
-        if !self.go(Event::Switch) {
+        if self.phase != SourcePhase::Precopy {
             return Err(self.not_now("switch"));
         }
-        self.link.switch = Some(Switch {
-            device_state,
-            discards: None,
-        });
+        self.phase = SourcePhase::Switching;
+        self.link.device_state = device_state;
         Ok(())
     }
 
@@ -260,10 +260,10 @@ impl Source {
     pub fn link_lost(&mut self) -> Result<(), Error> {
         let was_over = self.phase.is_over();
         self.broken();
-        if self.phase == SourcePhase::Failed && !was_over {
-            return Err(Error::LinkLost);
+        match self.phase {
+            SourcePhase::Failed if !was_over => Err(Error::LinkLost),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Handles a malformed return path like a lost link; returns the error.
@@ -278,9 +278,10 @@ impl Source {
     ///
     /// [`Error::Phase`]: not paused.
     pub fn resume(&mut self, now: u64) -> Result<(), Error> {
-        if !self.go(Event::Reconnected) {
+        if self.phase != SourcePhase::Paused {
             return Err(self.not_now("resume"));
         }
+        self.phase = SourcePhase::Recovering;
         self.link.since = now;
         Ok(())
     }
@@ -322,8 +323,8 @@ impl Source {
     /// only when all bitmaps have been received.
     pub fn remaining(&self) -> u64 {
         let channels = [&self.link.main, &self.link.preempt];
-        let open = channels.into_iter().filter_map(|channel| channel.open);
-        self.dirty.left() + open.map(|open| open.part.end() - open.at).sum::<u64>()
+        let rests = channels.into_iter().filter_map(|channel| channel.rest);
+        self.dirty.bytes() + rests.map(|rest| rest.part.len).sum::<u64>()
     }
 
     /// Host pages that are requested and have not been handed out.
@@ -338,29 +339,30 @@ impl Source {
 
     /// Bytes allocated for pages and requests.
     pub fn memory(&self) -> usize {
-        let unsent = self.unsent.as_ref().map_or(0, Dirty::memory);
-        let switch = self.link.switch.as_ref();
-        let device_state = switch.map_or(0, |switch| switch.device_state.capacity());
+        let unsent = self.unsent.as_ref().map_or(0, PageSet::memory);
+        let device_state = self.link.device_state.capacity();
         self.dirty.memory() + unsent + self.queue.memory() + device_state
-    }
-
-    /// Makes the transition for `event`; returns whether there is one.
-    fn go(&mut self, event: Event) -> bool {
-        let next = self.phase.after(event);
-        self.phase = next.unwrap_or(self.phase);
-        next.is_some()
     }
 
     /// Gives the link up.
     fn broken(&mut self) {
-        if self.go(Event::Broken) {
-            if self.phase == SourcePhase::Paused {
+        match self.phase {
+            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => return,
+            // The guest leaves with the package.
+            SourcePhase::Fresh | SourcePhase::Precopy | SourcePhase::Switching => {
+                self.phase = SourcePhase::Failed;
+            }
+            SourcePhase::Postcopy
+            | SourcePhase::Completing
+            | SourcePhase::Recovering
+            | SourcePhase::Resuming => {
+                self.phase = SourcePhase::Paused;
                 self.stats.pauses += 1;
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
                 unsent.keep_common(&self.dirty);
             }
-            self.forget_link();
         }
+        self.forget_link();
     }
 
     /// Forgets everything that belongs to the link.

@@ -1,4 +1,4 @@
-//! The phases of a source and the transitions between them.
+//! The phases of a source.
 
 use std::fmt;
 
@@ -40,79 +40,32 @@ pub(super) enum Guest {
     Loaded,
 }
 
-/// An event that changes the phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// The header is sent.
-    Begun,
-    /// The embedder has stopped the guest.
-    Switch,
-    /// The package is sent: from now on the guest may run at the destination.
-    Packaged,
-    /// Every page has been handed out and written.
-    AllSent,
-    /// A new main channel is connected.
-    Reconnected,
-    /// All received bitmaps have been received.
-    Known,
-    /// The destination has answered POSTCOPY_RESUME.
-    Resumed,
-    /// The link broke or the destination broke the protocol.
-    Broken,
-    /// SHUT with 0.
-    Finished,
-    /// SHUT with another value.
-    GaveUp,
-}
-
 impl SourcePhase {
-    /// The phase after `event`; `None` if it is not possible in this phase.
-    pub(super) const fn after(self, event: Event) -> Option<Self> {
-        use Event as E;
-        use SourcePhase as P;
-        Some(match (self, event) {
-            (P::Fresh, E::Begun) => P::Precopy,
-            (P::Precopy, E::Switch) => P::Switching,
-            (P::Switching, E::Packaged) => P::Postcopy,
-            (P::Postcopy, E::AllSent) => P::Completing,
-            (P::Completing, E::Finished) => P::Completed,
-            // The guest leaves with the package.
-            (P::Fresh | P::Precopy | P::Switching, E::Broken) => P::Failed,
-            (P::Postcopy | P::Completing | P::Recovering | P::Resuming, E::Broken) => P::Paused,
-            (P::Paused, E::Reconnected) => P::Recovering,
-            (P::Recovering, E::Known) => P::Resuming,
-            (P::Resuming, E::Resumed) => P::Postcopy,
-            (P::Completed | P::Failed | P::Paused | P::Fresh, E::GaveUp) => return None,
-            (_, E::GaveUp) => P::Failed,
-            _ => return None,
-        })
-    }
-
     /// Whether the phase is final.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
+
+    /// Whether there is a link, which carries messages in both directions.
+    pub(super) const fn has_link(self) -> bool {
+        !matches!(self, Self::Fresh | Self::Paused) && !self.is_over()
+    }
 }
 
+/// The name of the variant in lower case.
 impl fmt::Display for SourcePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fresh => "fresh",
-            Self::Precopy => "precopy",
-            Self::Switching => "switching",
-            Self::Postcopy => "postcopy",
-            Self::Completing => "completing",
-            Self::Paused => "paused",
-            Self::Recovering => "recovering",
-            Self::Resuming => "resuming",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-        })
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use retpath_codec::Message;
+    use retpath_codec::stream::Item;
+
+    use super::super::testing::blocks;
+    use super::super::{Config, Source};
     use super::*;
 
     const PHASES: [SourcePhase; 10] = [
@@ -128,23 +81,29 @@ mod tests {
         SourcePhase::Failed,
     ];
 
+    fn source(phase: SourcePhase) -> Source {
+        let blocks = blocks(&[(1, 4096)]);
+        let mut source = Source::new(Config::new("pc"), blocks).expect("valid configuration");
+        source.phase = phase;
+        source
+    }
+
+    fn say(source: &mut Source, message: Message<retpath_codec::Name<'_>>) {
+        let _ = source.message(Item::Message { offset: 0, message }, 0);
+    }
+
     #[test]
     fn final_phases_ignore_every_event() {
-        let events = [
-            Event::Begun,
-            Event::Switch,
-            Event::Packaged,
-            Event::AllSent,
-            Event::Reconnected,
-            Event::Known,
-            Event::Resumed,
-            Event::Broken,
-            Event::Finished,
-            Event::GaveUp,
-        ];
-        for event in events {
-            assert_eq!(SourcePhase::Completed.after(event), None);
-            assert_eq!(SourcePhase::Failed.after(event), None);
+        for phase in [SourcePhase::Completed, SourcePhase::Failed] {
+            let mut source = source(phase);
+            let _ = source.next(crate::Channel::Main, 0, &mut Vec::new());
+            for value in 0..2 {
+                say(&mut source, Message::Shut { value });
+            }
+            say(&mut source, Message::ResumeAck);
+            assert!(source.switch(Vec::new()).is_err() && source.resume(0).is_err());
+            assert_eq!(source.link_lost(), Ok(()));
+            assert_eq!(source.phase(), phase);
         }
     }
 
@@ -158,18 +117,23 @@ mod tests {
                     | SourcePhase::Recovering
                     | SourcePhase::Resuming
             );
-            assert_eq!(
-                phase.after(Event::Broken) == Some(SourcePhase::Paused),
-                left
-            );
+            let mut source = source(phase);
+            let lost = source.link_lost();
+            let paused = source.phase() == SourcePhase::Paused;
+            assert_eq!(paused, left || phase == SourcePhase::Paused, "{phase}");
+            let fails = source.phase() == SourcePhase::Failed && phase != SourcePhase::Failed;
+            assert_eq!(lost.is_err(), fails, "{phase}");
         }
     }
 
     #[test]
     fn completes_only_when_everything_has_been_sent() {
         for phase in PHASES {
-            let completes = phase.after(Event::Finished).is_some();
-            assert_eq!(completes, phase == SourcePhase::Completing);
+            let mut source = source(phase);
+            say(&mut source, Message::Shut { value: 0 });
+            let completed = source.phase() == SourcePhase::Completed;
+            let may = matches!(phase, SourcePhase::Completing | SourcePhase::Completed);
+            assert_eq!(completed, may, "{phase}");
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
-use super::channel_state::{Activity, ChannelState, Heard};
+use super::channel_state::{ChannelState, Heard};
 use super::framing::{self, PING_PREEMPT};
 use super::{Error, Next, Preempt, Source, SourcePhase};
 
@@ -32,6 +32,13 @@ const PROMPT: u64 = 500_000_000;
 /// channel, once it listens: it accepts connections only after loading the devices.
 const TRIAL: u64 = 2_000_000_000;
 
+/// How long a new main link must last before an early preempt channel is connected.
+///
+/// A QEMU that has not noticed the end of the old link closes new ones at once. If it
+/// closed the main link, it would take the preempt channel for it. It answers nothing
+/// before the preempt channel is connected, so only time can tell.
+const EARLY_DELAY: u64 = 250_000_000;
+
 /// The preempt channel's connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Connection {
@@ -42,33 +49,23 @@ pub(super) enum Connection {
     Connecting {
         offered: bool,
     },
-    /// Connected, but the destination may still close it. Nothing is sent on it.
-    Unproven(Proof),
-    Up,
-}
-
-/// What an unproven preempt channel lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
-    /// Answers to PING 5, or one to PING 4.
-    Answers {
-        /// How many more answers to PING 5.
+    /// Unproven: it needs `left` more answers to PING 5, or one to PING 4. The next PING 5
+    /// is to be sent at `due`; `None` while one has not been answered.
+    Pinging {
         left: u8,
-        ping: Ping,
+        due: Option<u64>,
     },
-    /// An answer to PING 4. The channel was offered, and connected at this time.
-    Listening { connected: u64 },
-    /// That it is not closed until then.
-    Trial { until: u64 },
-}
-
-/// The next PING 5.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ping {
-    /// It has been sent and not been answered.
-    InFlight,
-    /// It is to be sent then.
-    Due(u64),
+    /// Unproven: it was offered, connected at this time, and needs an answer to PING 4.
+    Offered {
+        connected: u64,
+    },
+    /// Unproven: it must not be closed before this time.
+    Trial {
+        until: u64,
+    },
+    Up,
+    /// The end mark has been handed out.
+    Ended,
 }
 
 /// The answer that a source with [`Config::probe`](super::Config::probe) waits for.
@@ -96,7 +93,8 @@ impl Source {
         match self.phase {
             _ if !self.config.probe => None,
             SourcePhase::Precopy | SourcePhase::Switching
-                if self.link.heard == Heard::Nothing || self.has_ping_in_flight() =>
+                if self.link.heard == Heard::Nothing
+                    || matches!(self.link.connection, Connection::Pinging { due: None, .. }) =>
             {
                 Some(Awaited::Answer)
             }
@@ -128,11 +126,11 @@ impl Source {
         };
         self.link.connection = match (self.config.probe, offered) {
             (false, _) => Connection::Up,
-            (true, false) => Connection::Unproven(Proof::Answers {
+            (true, false) => Connection::Pinging {
                 left: ANSWERS,
-                ping: Ping::Due(now),
-            }),
-            (true, true) => Connection::Unproven(Proof::Listening { connected: now }),
+                due: Some(now),
+            },
+            (true, true) => Connection::Offered { connected: now },
         };
         Ok(())
     }
@@ -140,7 +138,10 @@ impl Source {
     /// Whether the destination may still close the preempt channel without losing
     /// pages: nothing has been sent on it.
     pub fn is_preempt_unproven(&self) -> bool {
-        matches!(self.link.connection, Connection::Unproven(_))
+        matches!(
+            self.link.connection,
+            Connection::Pinging { .. } | Connection::Offered { .. } | Connection::Trial { .. }
+        )
     }
 
     /// The preempt channel could not be connected, or the destination closed it
@@ -151,9 +152,9 @@ impl Source {
     ///
     /// [`Error::Phase`]: there is none, or pages may have been sent on it.
     pub fn preempt_refused(&mut self) -> Result<(), Error> {
-        match self.link.connection {
-            Connection::Connecting { .. } | Connection::Unproven(_) => {}
-            Connection::Down | Connection::Up => return Err(self.not_now("preempt_refused")),
+        let connecting = matches!(self.link.connection, Connection::Connecting { .. });
+        if !connecting && !self.is_preempt_unproven() {
+            return Err(self.not_now("preempt_refused"));
         }
         self.config.preempt = None;
         self.link.connection = Connection::Down;
@@ -184,41 +185,42 @@ impl Source {
         self.link.connection == Connection::Up
     }
 
-    /// Whether the preempt channel is connected.
-    pub(super) fn is_connected(&self) -> bool {
-        self.has_preempt() || self.is_preempt_unproven()
-    }
-
-    fn has_ping_in_flight(&self) -> bool {
-        matches!(
-            self.link.connection,
-            Connection::Unproven(Proof::Answers {
-                ping: Ping::InFlight,
-                ..
-            })
-        )
-    }
-
-    /// Before the switch, finds out whether the destination keeps the preempt channel:
-    /// what to do instead of anything else.
-    pub(super) fn prove_preempt(&mut self, now: u64, out: &mut Vec<u8>) -> Option<Next> {
-        let Connection::Unproven(proof) = &mut self.link.connection else {
-            return None;
-        };
-        let until = match proof {
-            Proof::Answers { .. } if self.link.heard == Heard::Nothing => return None,
-            Proof::Answers { ping, .. } => match *ping {
-                Ping::Due(due) if now >= due => {
-                    *ping = Ping::InFlight;
+    /// What the preempt channel needs before the main channel sends anything else: its
+    /// connection or, before the switch, a proof that the destination keeps it.
+    pub(super) fn prepare_preempt(&mut self, now: u64, out: &mut Vec<u8>) -> Option<Next> {
+        let early = self.config.preempt? == Preempt::Early;
+        let heard = self.link.heard != Heard::Nothing;
+        let switched = !matches!(self.phase, SourcePhase::Precopy | SourcePhase::Switching);
+        let until = match &mut self.link.connection {
+            Connection::Down => {
+                let due = match self.phase {
+                    SourcePhase::Fresh => early.then_some(0),
+                    SourcePhase::Recovering if early => {
+                        Some(self.link.since.saturating_add(EARLY_DELAY))
+                    }
+                    SourcePhase::Recovering => self.link.recovery.is_complete().then_some(0),
+                    _ => (heard && !switched).then_some(0),
+                };
+                if now >= due? {
+                    self.link.connection = Connection::Connecting { offered: false };
+                    return Some(Next::Connect);
+                }
+                due
+            }
+            _ if switched => return None,
+            Connection::Pinging { .. } if !heard => return None,
+            Connection::Pinging { due, .. } => {
+                if due.is_some_and(|due| now >= due) {
+                    *due = None;
                     self.close_section(out);
                     framing::ping(PING_PREEMPT, out);
                     return Some(Next::Write);
                 }
-                Ping::Due(due) => Some(due),
-                Ping::InFlight => None,
-            },
-            Proof::Trial { until } => Some(*until),
-            Proof::Listening { .. } => None,
+                *due
+            }
+            Connection::Offered { .. } => None,
+            Connection::Trial { until } => Some(*until),
+            Connection::Connecting { .. } | Connection::Up | Connection::Ended => return None,
         };
         Some(Next::Wait { until })
     }
@@ -230,52 +232,34 @@ impl Source {
     /// for one. A destination without the capability that was stalled when the channel
     /// was offered sends it, too, and closes the channel later.
     pub(super) fn preempt_answered(&mut self, value: u32, now: u64) {
-        let Connection::Unproven(proof) = self.link.connection else {
-            return;
-        };
-        let next = match (proof, value) {
-            (
-                Proof::Answers {
-                    left,
-                    ping: Ping::InFlight,
-                },
-                PING_PREEMPT,
-            ) => {
-                let until = now.saturating_add(PAUSE);
-                Some(match left {
-                    ..=1 => Proof::Trial { until },
-                    _ => Proof::Answers {
-                        left: left - 1,
-                        ping: Ping::Due(until),
+        let pause = now.saturating_add(PAUSE);
+        self.link.connection = match (self.link.connection, value) {
+            (Connection::Pinging { left, due: None }, PING_PREEMPT) if left > 1 => {
+                let (left, due) = (left - 1, Some(pause));
+                Connection::Pinging { left, due }
+            }
+            (Connection::Pinging { due: None, .. }, PING_PREEMPT) => {
+                Connection::Trial { until: pause }
+            }
+            (Connection::Pinging { .. }, PING_AFTER_PACKAGE) if self.guest_left() => Connection::Up,
+            (Connection::Offered { connected }, PING_AFTER_PACKAGE) => {
+                match now.saturating_sub(connected) <= PROMPT {
+                    true => Connection::Up,
+                    false => Connection::Trial {
+                        until: now.saturating_add(TRIAL),
                     },
-                })
+                }
             }
-            (Proof::Answers { .. }, PING_AFTER_PACKAGE) if self.guest_left() => None,
-            (Proof::Listening { connected }, PING_AFTER_PACKAGE) => {
-                let prompt = now.saturating_sub(connected) <= PROMPT;
-                let until = now.saturating_add(TRIAL);
-                (!prompt).then_some(Proof::Trial { until })
-            }
-            (same, _) => Some(same),
+            (same, _) => same,
         };
-        self.link.connection = next.map_or(Connection::Up, Connection::Unproven);
     }
 
     /// Sends requested pages on the preempt channel from now on, if its trial is over.
     pub(super) fn trust_preempt(&mut self, now: u64) {
-        if let Connection::Unproven(Proof::Trial { until }) = self.link.connection
+        if let Connection::Trial { until } = self.link.connection
             && now >= until
         {
             self.link.connection = Connection::Up;
         }
-    }
-
-    /// Whether an early preempt channel is to get its end mark. Nothing depends on
-    /// whether the destination reads it.
-    pub(super) fn ends_preempt(&self) -> bool {
-        self.phase == SourcePhase::Completing
-            && self.config.preempt == Some(Preempt::Early)
-            && self.is_connected()
-            && self.link.preempt.activity != Activity::Ended
     }
 }

@@ -1,16 +1,15 @@
 //! The request queue: host pages that the destination has requested, in order.
 //!
-//! One bit for each host page says that it is requested and not handed out; a list of
-//! bounded length keeps the order. Requests beyond that length are kept in the bits
-//! only, so a flood of requests costs no memory. Those pages are still served before
-//! the background sweep, in address order.
+//! A set of pages says what is requested and not handed out; a list of bounded length
+//! keeps the order. Requests beyond that length are kept in the set only, so a flood of
+//! requests costs no memory. Those pages are still served before the background sweep,
+//! in address order.
 
 use std::collections::VecDeque;
 
-use crate::bits::Bits;
-use crate::blocks::{Block, BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks};
 
-use super::dirty::Dirty;
+use super::page_set::{PageSet, Part};
 
 /// Maximum number of requests whose order is kept.
 pub(super) const ORDERED: usize = 16 << 10;
@@ -19,135 +18,78 @@ pub(super) const ORDERED: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Queue {
     order: VecDeque<Request>,
-    wanted: Vec<Bits>,
-    /// Number of bits set in `wanted`.
-    waiting: u64,
+    wanted: PageSet,
     /// Where the scan for pages without a place in the order continues.
     scan: (BlockId, u64),
 }
 
-/// The part of a request that has not been served. In host pages.
 #[derive(Clone, Copy, Debug)]
 struct Request {
-    block: BlockId,
-    first: u64,
-    count: u64,
+    /// What has not been served.
+    part: Part,
     /// Time of arrival in nanoseconds.
     since: u64,
 }
 
-/// A requested host page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) block: BlockId,
-    /// Number of the host page.
-    pub(super) page: u64,
-    /// Time of the request, if its place in the order was kept.
-    pub(super) since: Option<u64>,
-}
-
 impl Queue {
     pub(super) fn new(blocks: &Blocks) -> Self {
-        let none = |block: &Block| Bits::new(block.len / block.page);
         Self {
             order: VecDeque::new(),
-            wanted: blocks.iter().map(none).collect(),
-            waiting: 0,
+            wanted: PageSet::none(blocks),
             scan: (0, 0),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting == 0
+        self.wanted.is_empty()
     }
 
     pub(super) fn waiting(&self) -> u64 {
-        self.waiting
+        self.wanted.pages()
     }
 
     /// Adds the host pages of a range that are in `dirty`, or all of them if that is
     /// not known yet; returns how many are new.
-    pub(super) fn push(
-        &mut self,
-        block: BlockId,
-        first: u64,
-        count: u64,
-        dirty: Option<&Bits>,
-        now: u64,
-    ) -> u64 {
-        let Some(wanted) = self.wanted.get_mut(block) else {
-            return 0;
-        };
+    pub(super) fn push(&mut self, part: Part, dirty: Option<&PageSet>, now: u64) -> u64 {
         let new = match dirty {
-            Some(dirty) => wanted.add_common(dirty, first, count),
-            None => wanted.set_range(first, count),
+            Some(dirty) => self.wanted.add_common(part, dirty),
+            None => self.wanted.add(part),
         };
-        self.waiting += new;
         if new > 0 && self.order.len() < ORDERED {
-            self.order.push_back(Request {
-                block,
-                first,
-                count,
-                since: now,
-            });
+            self.order.push_back(Request { part, since: now });
         }
         new
     }
 
-    /// Removes and returns the next host page.
-    pub(super) fn pop(&mut self) -> Option<Wanted> {
-        if self.waiting == 0 {
+    /// Removes and returns the next host page, and the time of its request if its place
+    /// in the order was kept.
+    pub(super) fn pop(&mut self) -> Option<(Part, Option<u64>)> {
+        if self.is_empty() {
             self.order.clear();
             return None;
         }
         while let Some(request) = self.order.front_mut() {
-            let Request {
-                block,
-                first,
-                count,
-                since,
-            } = *request;
-            let Some(page) = self.wanted[block].next_in(first, count) else {
+            let Some(page) = self.wanted.first_in(request.part) else {
                 self.order.pop_front();
                 continue;
             };
-            let served = page + 1 - first;
-            *request = Request {
-                block,
-                first: page + 1,
-                count: count - served,
-                since,
-            };
-            self.wanted[block].clear(page);
-            self.waiting -= 1;
-            return Some(Wanted {
-                block,
-                page,
-                since: Some(since),
-            });
+            let (offset, end) = (page.end(), request.part.end());
+            request.part.offset = offset;
+            request.part.len = end.saturating_sub(offset);
+            let since = request.since;
+            self.wanted.remove(page);
+            return Some((page, Some(since)));
         }
-        // Wraps around all blocks, so that no bit is scanned twice in a row.
-        let (block, page) = (0..=self.wanted.len()).find_map(|step| {
-            let at = (self.scan.0 + step) % self.wanted.len();
-            let from = if step == 0 { self.scan.1 } else { 0 };
-            Some((at, self.wanted[at].next(from)?))
-        })?;
-        self.scan = (block, page + 1);
-        self.wanted[block].clear(page);
-        self.waiting -= 1;
-        Some(Wanted {
-            block,
-            page,
-            since: None,
-        })
+        // From where the last scan ended, so that no bit is scanned twice in a row.
+        let page = self.wanted.take(self.scan, 1)?;
+        self.scan = (page.block, page.end());
+        Some((page, None))
     }
 
-    /// Removes host pages that the sweep has handed out.
-    pub(super) fn forget(&mut self, block: BlockId, first: u64, count: u64) {
-        if self.waiting > 0
-            && let Some(wanted) = self.wanted.get_mut(block)
-        {
-            self.waiting -= wanted.clear_range(first, count);
+    /// Removes pages that the sweep has handed out.
+    pub(super) fn forget(&mut self, part: Part) {
+        if !self.is_empty() {
+            self.wanted.remove(part);
         }
     }
 
@@ -155,28 +97,18 @@ impl Queue {
     /// must not inherit its old place.
     pub(super) fn tidy(&mut self) {
         let wanted = &self.wanted;
-        self.order.retain(|request| {
-            wanted[request.block]
-                .next_in(request.first, request.count)
-                .is_some()
-        });
+        self.order
+            .retain(|request| wanted.first_in(request.part).is_some());
     }
 
     /// Removes pages that are clean.
-    pub(super) fn keep(&mut self, dirty: &Dirty) {
-        for (block, wanted) in self.wanted.iter_mut().enumerate() {
-            if let Some(bits) = dirty.bits(block) {
-                wanted.keep_common(bits);
-            }
-        }
-        self.waiting = self.wanted.iter().map(Bits::count).sum();
+    pub(super) fn keep(&mut self, dirty: &PageSet) {
+        self.wanted.keep_common(dirty);
     }
 
     /// Bytes allocated.
     pub(super) fn memory(&self) -> usize {
-        let bits: usize = self.wanted.iter().map(Bits::memory).sum();
-        bits + self.order.capacity() * size_of::<Request>()
-            + self.wanted.capacity() * size_of::<Bits>()
+        self.wanted.memory() + self.order.capacity() * size_of::<Request>()
     }
 }
 
@@ -185,49 +117,54 @@ mod tests {
     use super::super::testing::blocks;
     use super::*;
 
+    fn part(queue: &Queue, block: BlockId, first: u64, count: u64) -> Part {
+        let page = queue.wanted.unit(block);
+        Part {
+            block,
+            offset: first * page,
+            len: count * page,
+        }
+    }
+
+    fn push(queue: &mut Queue, block: BlockId, first: u64, count: u64) -> u64 {
+        queue.push(part(queue, block, first, count), None, 0)
+    }
+
     fn pages(queue: &mut Queue) -> Vec<(BlockId, u64)> {
         std::iter::from_fn(|| queue.pop())
-            .map(|w| (w.block, w.page))
+            .map(|(page, _)| (page.block, page.offset / page.len))
             .collect()
     }
 
     #[test]
     fn serves_in_order_and_each_page_once() {
         let mut queue = Queue::new(&blocks(&[(9, 4096), (4, 65536)]));
-        assert_eq!(queue.push(1, 3, 1, None, 5), 1);
-        assert_eq!(queue.push(0, 2, 4, None, 6), 4);
-        assert_eq!(
-            queue.push(0, 4, 3, None, 7),
-            1,
-            "two of them are queued already"
-        );
-        assert_eq!(queue.push(1, 3, 1, None, 8), 0);
-        assert_eq!(
-            queue.pop(),
-            Some(Wanted {
-                block: 1,
-                page: 3,
-                since: Some(5)
-            })
-        );
-        queue.forget(0, 3, 1);
+        let first = part(&queue, 1, 3, 1);
+        assert_eq!(queue.push(first, None, 5), 1);
+        assert_eq!(push(&mut queue, 0, 2, 4), 4);
+        assert_eq!(push(&mut queue, 0, 4, 3), 1, "two are queued already");
+        assert_eq!(queue.push(first, None, 8), 0);
+        assert_eq!(queue.waiting(), 6);
+        assert_eq!(queue.pop(), Some((first, Some(5))));
+        queue.forget(part(&queue, 0, 3, 1));
         assert_eq!(pages(&mut queue), [(0, 2), (0, 4), (0, 5), (0, 6)]);
         assert!(queue.is_empty());
-        assert_eq!(queue.push(1, 3, 1, None, 9), 1, "requested again");
+        assert_eq!(push(&mut queue, 1, 3, 1), 1, "requested again");
     }
 
     #[test]
     fn drops_clean_pages() {
         let blocks = blocks(&[(9, 4096)]);
         let mut queue = Queue::new(&blocks);
-        let mut dirty = Bits::new(9);
-        dirty.set(4);
-        assert_eq!(queue.push(0, 0, 4, Some(&dirty), 0), 0);
-        assert_eq!(queue.push(0, 0, 9, Some(&dirty), 0), 1);
+        let mut dirty = PageSet::none(&blocks);
+        dirty.add(part(&queue, 0, 4, 1));
+        let (half, all) = (part(&queue, 0, 0, 4), part(&queue, 0, 0, 9));
+        assert_eq!(queue.push(half, Some(&dirty), 0), 0);
+        assert_eq!(queue.push(all, Some(&dirty), 0), 1);
         assert_eq!(pages(&mut queue), [(0, 4)]);
-        queue.push(0, 0, 9, None, 0);
-        let mut left = Dirty::everything(&blocks);
-        left.take(0, 0, 7 * 4096);
+        push(&mut queue, 0, 0, 9);
+        let mut left = PageSet::all(&blocks);
+        left.take((0, 0), 7 * 4096);
         queue.keep(&left);
         assert_eq!(pages(&mut queue), [(0, 7), (0, 8)]);
     }
@@ -235,23 +172,22 @@ mod tests {
     #[test]
     fn a_lost_page_does_not_keep_its_place() {
         let mut queue = Queue::new(&blocks(&[(9, 4096)]));
-        queue.push(0, 5, 1, None, 0);
-        queue.push(0, 6, 1, None, 0);
-        queue.forget(0, 5, 1);
+        push(&mut queue, 0, 5, 1);
+        push(&mut queue, 0, 6, 1);
+        queue.forget(part(&queue, 0, 5, 1));
         queue.tidy();
-        queue.push(0, 5, 1, None, 0);
+        push(&mut queue, 0, 5, 1);
         assert_eq!(pages(&mut queue), [(0, 6), (0, 5)]);
     }
 
     #[test]
     fn uses_one_bit_per_page_and_little_memory_per_block() {
-        let one = 8 + size_of::<Bits>();
+        let one = 8 + size_of::<crate::bits::Bits>() + size_of::<u64>();
         let mut queue = Queue::new(&blocks(&[(64, 4096); 1000]));
         for block in 0..1000 {
-            queue.push(block, 63, 1, None, 0);
+            push(&mut queue, block, 63, 1);
         }
-        let order = queue.order.capacity() * size_of::<Request>();
-        let memory = queue.memory() - order;
+        let memory = queue.wanted.memory();
         assert!((1000 * one..2000 * one).contains(&memory), "{memory}");
     }
 
@@ -262,7 +198,7 @@ mod tests {
         let before = queue.memory();
         for _ in 0..3 {
             for page in (0..all).rev() {
-                queue.push(0, page, 1, None, 0);
+                push(&mut queue, 0, page, 1);
             }
         }
         let grown = queue.memory() - before;
@@ -277,7 +213,7 @@ mod tests {
     fn fill_order(queue: &mut Queue, first: u64) -> Vec<(BlockId, u64)> {
         let asked = (first..).take(ORDERED).map(|page| (0, page));
         asked
-            .inspect(|(block, page)| assert_eq!(queue.push(*block, *page, 1, None, 0), 1))
+            .inspect(|(block, page)| assert_eq!(push(queue, *block, *page, 1), 1))
             .collect()
     }
 
@@ -296,7 +232,7 @@ mod tests {
         for (asked, served) in turns {
             let mut want = fill_order(&mut queue, 10);
             for (block, page) in asked {
-                queue.push(block, page, 1, None, 0);
+                push(&mut queue, block, page, 1);
             }
             want.extend(served);
             assert_eq!(queue.waiting(), want.len() as u64);
@@ -308,12 +244,12 @@ mod tests {
     #[test]
     fn keeps_the_order_of_ranges_and_ignores_repeated_requests() {
         let mut queue = Queue::new(&blocks(&[(100, 4096)]));
-        queue.push(0, 7, 3, None, 0);
+        push(&mut queue, 0, 7, 3);
         for _ in 0..ORDERED {
-            assert_eq!(queue.push(0, 7, 3, None, 0), 0);
+            assert_eq!(push(&mut queue, 0, 7, 3), 0);
         }
-        queue.push(0, 5, 1, None, 0);
-        queue.push(0, 3, 2, None, 0);
+        push(&mut queue, 0, 5, 1);
+        push(&mut queue, 0, 3, 2);
         let want = [7, 8, 9, 5, 3, 4].map(|page| (0, page));
         assert_eq!(pages(&mut queue), want);
     }

@@ -11,9 +11,9 @@ use crate::blocks::BlockId;
 
 use super::Source;
 use super::channel_state::Heard;
-use super::dirty::Part;
 use super::error::{Cause, Error};
-use super::phase::{Event, Guest, SourcePhase};
+use super::page_set::Part;
+use super::phase::{Guest, SourcePhase};
 
 impl Source {
     /// Handles one item of the return path.
@@ -32,8 +32,8 @@ impl Source {
             Item::Message {
                 message: Message::Shut { value },
                 ..
-            } if value != 0 && self.is_open() => {
-                self.go(Event::GaveUp);
+            } if value != 0 && self.phase.has_link() => {
+                self.phase = SourcePhase::Failed;
                 self.forget_link();
                 return Err(Error::GaveUp { value });
             }
@@ -65,13 +65,8 @@ impl Source {
         self.link.recovery.limit(&self.blocks)
     }
 
-    /// Whether the return path is in use.
-    fn is_open(&self) -> bool {
-        !matches!(self.phase, SourcePhase::Fresh | SourcePhase::Paused) && !self.phase.is_over()
-    }
-
     fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Cause> {
-        if !self.is_open() {
+        if !self.phase.has_link() {
             return Err(Cause::Phase(self.phase));
         }
         if self.link.recovery.is_coming() {
@@ -110,7 +105,7 @@ impl Source {
             }
             Message::ResumeAck => {
                 self.expect(SourcePhase::Resuming)?;
-                self.go(Event::Resumed);
+                self.phase = SourcePhase::Postcopy;
                 // A destination that resumes has been running the guest.
                 self.guest = Guest::Loaded;
                 self.stats.resumes += 1;
@@ -136,7 +131,8 @@ impl Source {
     }
 
     fn shut(&mut self) -> Result<(), Cause> {
-        if self.go(Event::Finished) {
+        if self.phase == SourcePhase::Completing {
+            self.phase = SourcePhase::Completed;
             return Ok(());
         }
         match self.remaining() {
@@ -169,23 +165,22 @@ impl Source {
                 block: block.name.clone(),
                 error,
             })?;
-        if let Some(open) = &mut self.link.main.open
-            && open.part.overlaps(Part {
-                block: id,
-                offset: start,
-                len,
-            })
-        {
-            open.urgent = true;
+        let offset = start / block.page * block.page;
+        let part = Part {
+            block: id,
+            offset,
+            len: (start + len).next_multiple_of(block.page) - offset,
+        };
+        if let Some(rest) = &mut self.link.main.rest {
+            rest.urgent |= rest.part.overlaps(part);
         }
-        let first = start / block.page;
-        let count = (start + len).div_ceil(block.page) - first;
         // Until all bitmaps have been received, the dirty pages are unknown.
         let dirty = match self.phase {
             SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
-            _ => self.dirty.bits(id),
+            _ => Some(&self.dirty),
         };
-        let new = self.queue.push(id, first, count, dirty, now);
+        let count = part.len / block.page;
+        let new = self.queue.push(part, dirty, now);
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;
         Ok(())

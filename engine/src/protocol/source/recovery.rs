@@ -11,8 +11,8 @@ use retpath_codec::bitmap::{self, Bitmap};
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 
-use super::dirty::Dirty;
 use super::error::Cause;
+use super::page_set::PageSet;
 
 /// The bitmaps that are missing.
 #[derive(Debug, Default)]
@@ -69,8 +69,8 @@ impl Recovery {
         &mut self,
         bitmap: Bitmap<'_>,
         blocks: &Blocks,
-        unsent: &Dirty,
-        dirty: &mut Dirty,
+        unsent: &PageSet,
+        dirty: &mut PageSet,
     ) -> Result<(), Cause> {
         let id = self.coming.take().ok_or(Cause::Order)?;
         let Ok(block) = blocks.block(id) else {
@@ -95,7 +95,7 @@ fn check(
     block: &Block,
     target: u64,
     id: BlockId,
-    unsent: &Dirty,
+    unsent: &PageSet,
     name: impl Fn() -> NameBuf,
 ) -> Result<(), Cause> {
     let unsent = unsent.bits(id).map(Bits::words).unwrap_or_default();
@@ -161,7 +161,7 @@ mod tests {
 
     use retpath_codec::Rule;
 
-    use super::super::dirty::Part;
+    use super::super::page_set::Part;
     use retpath_random::Random;
 
     use super::super::testing::blocks;
@@ -177,10 +177,10 @@ mod tests {
     ];
 
     /// Everything has been handed out.
-    fn sent(blocks: &Blocks) -> Dirty {
-        let mut dirty = Dirty::everything(blocks);
+    fn sent(blocks: &Blocks) -> PageSet {
+        let mut dirty = PageSet::all(blocks);
         dirty.fold(blocks);
-        while dirty.take(0, 0, u64::MAX).is_some() {}
+        while dirty.take((0, 0), u64::MAX).is_some() {}
         dirty
     }
 
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    fn load(blocks: &Blocks, dirty: &mut Dirty, bytes: &[u8]) -> Result<(), Cause> {
+    fn load(blocks: &Blocks, dirty: &mut PageSet, bytes: &[u8]) -> Result<(), Cause> {
         let mut recovery = Recovery::default();
         recovery.ask(blocks);
         recovery.announce(0)?;
@@ -234,7 +234,7 @@ mod tests {
                     .filter(|page| dirty.bits(0).expect("block 0").test(*page))
                     .collect();
                 assert_eq!(got, want);
-                assert_eq!(dirty.left(), want.len() as u64 * size.1);
+                assert_eq!(dirty.bytes(), want.len() as u64 * size.1);
             }
         }
     }
@@ -264,7 +264,7 @@ mod tests {
             let pieces = size.1 / 4096;
             let mut dirty = sent(&blocks);
             let offset = (size.0 - 2) * size.1;
-            dirty.mark(Part {
+            dirty.add(Part {
                 block: 0,
                 offset,
                 len: size.1,
@@ -339,6 +339,6 @@ mod tests {
         }
         assert!(recovery.is_complete());
         assert_eq!(recovery.announce(2), Err(Cause::Unasked));
-        assert_eq!(dirty.left(), 3 * 4096);
+        assert_eq!(dirty.bytes(), 3 * 4096);
     }
 }

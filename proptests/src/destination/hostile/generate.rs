@@ -1,7 +1,7 @@
 //! Chooses the next event of a hostile source and the next call of its caller.
 
 use retpath_codec::command::{Command, PageSizes, Range, RangeBuf};
-use retpath_codec::forward::{BlockId, Event, Subsection, ram::Record};
+use retpath_codec::forward::{BlockIndex, Event, Subsection, ram::Record};
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{BlockName, Name};
 
@@ -102,7 +102,7 @@ impl Harness {
                 while let Some((block, offset)) = self.core.pages().first_missing() {
                     let number = u32::try_from(block).expect("fits in u32");
                     let page = Record::Zero {
-                        block: BlockId::new(number),
+                        block: BlockIndex::new(number),
                         offset,
                         fill: 0,
                         named: true,
@@ -136,7 +136,7 @@ impl Harness {
         let page = self.core.blocks().block(block).expect("block exists").page;
         for part in 1..page / target {
             let page = Record::Zero {
-                block: BlockId::new(number),
+                block: BlockIndex::new(number),
                 offset: first + part * target,
                 fill: 0,
                 named: false,
@@ -234,7 +234,7 @@ impl Harness {
 }
 
 fn record<'a>(choices: &mut Choices<'_>, data: &'a [u8]) -> Event<'a> {
-    let block = BlockId::new(u32::try_from(choices.below(4)).expect("fits in u32"));
+    let block = BlockIndex::new(u32::try_from(choices.below(4)).expect("fits in u32"));
     let (offset, named) = (offset(choices), choices.one_in(2));
     Event::Record(match choices.below(24) {
         0 => Record::Eos,

@@ -8,7 +8,7 @@ mod generate;
 use std::collections::{BTreeSet, HashSet};
 
 use retpath_codec::command::{Command, Commands, RangeBuf};
-use retpath_codec::forward::{BlockId, Event, ram::Record};
+use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Decoded, Encode, Message, Name, Qemu, decode};
 
@@ -36,6 +36,7 @@ struct Harness {
     now: u64,
     preempt: bool,
     confirm_end: bool,
+    give_back: bool,
     /// Whether [`Action::Complete`] was returned.
     complete: bool,
     /// Whether the caller confirmed it.
@@ -92,12 +93,13 @@ impl Harness {
             confirm_end: choices.one_in(2),
             give_back: choices.one_in(2),
         };
-        let confirm_end = config.confirm_end;
+        let (confirm_end, give_back) = (config.confirm_end, config.give_back);
         Self {
             core: Destination::new(config),
             now: 0,
             preempt,
             confirm_end,
+            give_back,
             complete: false,
             confirmed: false,
             seen: HashSet::from([Phase::Fresh]),
@@ -135,6 +137,12 @@ impl Harness {
             self.path = Stream::new(u64::MAX);
             self.asked.clear();
             self.named = None;
+        }
+        let runs = was == Phase::Running || was.is_recoverable();
+        if phase == Phase::Paused && was != phase && !runs {
+            // The source still has the guest, and will send every page again.
+            assert!(self.give_back, "paused in {was}");
+            self.placed.clear();
         }
         let after = choices.byte();
         if after.is_multiple_of(2) || lost {
@@ -178,7 +186,7 @@ impl Harness {
         page_size: Option<u64>,
     ) -> Result<(), Error> {
         let record = Record::Block {
-            block: BlockId::new(u32::try_from(number).expect("fits in u32")),
+            block: BlockIndex::new(u32::try_from(number).expect("fits in u32")),
             name: Name::new(name).expect("valid name"),
             len,
             page_size,

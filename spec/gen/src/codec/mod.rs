@@ -103,7 +103,7 @@ const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
     (None, "nom", &["Parser"]),
     (None, "crate::error", &["DecodeError", "EncodeError"]),
     (None, "crate::field", &["parse"]),
-    (None, "crate::field::combinator", &["Fault"]),
+    (None, "crate::field::combinator", &["FieldError"]),
     (None, "crate::field::input", &["Bytes"]),
     (Some("encode"), "crate::field", &["write"]),
     (

@@ -9,7 +9,7 @@ pub(super) fn parser(text: &mut Text, dialect: &Dialect, message: &Message) {
     text.line("#[inline(always)]");
     text.block(
         &format!(
-            "fn parse_{}<'a>() -> impl Parser<Bytes<'a>, Output = {}, Error = Fault> {{",
+            "fn parse_{}<'a>() -> impl Parser<Bytes<'a>, Output = {}, Error = FieldError> {{",
             snake(message),
             borrowed(dialect, "'a")
         ),

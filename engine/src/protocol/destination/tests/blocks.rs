@@ -25,7 +25,7 @@ fn refuses_page_sizes_that_the_source_contradicts() {
     };
     let announced = |page_size| {
         Event::Record(Record::Block {
-            block: forward::BlockId::new(0),
+            block: forward::BlockIndex::new(0),
             name: name("huge"),
             len: 4 * HUGE,
             page_size,

@@ -136,7 +136,7 @@ impl Dest {
     pub(super) fn block(&mut self, text: &str, len: u64) -> Result<Did, Error> {
         let number = u32::try_from(self.core.blocks().len()).unwrap();
         let block = Record::Block {
-            block: forward::BlockId::new(number),
+            block: forward::BlockIndex::new(number),
             name: name(text),
             len,
             page_size: None,
@@ -203,7 +203,7 @@ impl Dest {
         byte: u8,
     ) -> Result<Did, Error> {
         let data = vec![byte; usize::try_from(PAGE).unwrap()];
-        let block = forward::BlockId::new(u32::try_from(block).unwrap());
+        let block = forward::BlockIndex::new(u32::try_from(block).unwrap());
         let record = Record::Page {
             block,
             offset,
@@ -218,7 +218,7 @@ impl Dest {
     }
 
     pub(super) fn zero(&mut self, block: BlockId, offset: u64) -> Result<Did, Error> {
-        let block = forward::BlockId::new(u32::try_from(block).unwrap());
+        let block = forward::BlockIndex::new(u32::try_from(block).unwrap());
         let record = Record::Zero {
             block,
             offset,

@@ -138,7 +138,7 @@ fn refuses_a_second_package_and_one_without_a_switch() {
 
 #[test]
 fn refuses_unsupported_features() {
-    let page = |what: fn(forward::BlockId) -> Record<'static>| what(forward::BlockId::new(0));
+    let page = |what: fn(forward::BlockIndex) -> Record<'static>| what(forward::BlockIndex::new(0));
     let records = [
         Record::Hook,
         Record::MultifdFlush,

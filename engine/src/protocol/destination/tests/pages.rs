@@ -116,7 +116,7 @@ fn does_not_allocate_a_filled_page_for_an_unknown_block() {
         ..Config::default()
     });
     let fill = Record::Zero {
-        block: forward::BlockId::new(0),
+        block: forward::BlockIndex::new(0),
         offset: 0,
         fill: 5,
         named: true,
@@ -129,7 +129,7 @@ fn does_not_allocate_a_filled_page_for_an_unknown_block() {
 fn treats_nonzero_fill_bytes_as_data() {
     let fill = |block, offset| {
         Event::Record(Record::Zero {
-            block: forward::BlockId::new(block),
+            block: forward::BlockIndex::new(block),
             offset,
             fill: 5,
             named: false,
@@ -404,7 +404,7 @@ fn refuses_pages_outside_their_block() {
         ErrorKind::Block(BlockError::Unaligned { .. })
     ));
     let record = Record::Page {
-        block: forward::BlockId::new(0),
+        block: forward::BlockIndex::new(0),
         offset: 0,
         data: &[0; 100],
         named: false,
