@@ -49,6 +49,8 @@ impl Span {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocks {
     list: Vec<Block>,
+    /// Their numbers, in order of their names.
+    by_name: Vec<BlockId>,
     target: u64,
 }
 
@@ -110,6 +112,7 @@ impl Blocks {
         }
         Ok(Self {
             list: Vec::new(),
+            by_name: Vec::new(),
             target,
         })
     }
@@ -129,11 +132,13 @@ impl Blocks {
                 page: block.page,
             });
         }
-        if self.find(block.name.name()).is_some() {
-            return Err(BlockError::Twice);
+        let id = self.list.len();
+        match self.place_of(block.name.name()) {
+            Ok(_) => return Err(BlockError::Twice),
+            Err(place) => self.by_name.insert(place, id),
         }
         self.list.push(block);
-        Ok(self.list.len() - 1)
+        Ok(id)
     }
 
     /// Target page size in bytes.
@@ -167,7 +172,14 @@ impl Blocks {
 
     /// A block's number by its name.
     pub fn find(&self, name: Name<'_>) -> Option<BlockId> {
-        self.list.iter().position(|block| block.name.name() == name)
+        self.place_of(name).ok().map(|place| self.by_name[place])
+    }
+
+    /// The place of a name in `by_name`, or where it belongs.
+    fn place_of(&self, name: Name<'_>) -> Result<usize, usize> {
+        let name_of = |id: &BlockId| self.list[*id].name.name().as_bytes();
+        self.by_name
+            .binary_search_by(|id| name_of(id).cmp(name.as_bytes()))
     }
 
     /// The number of target pages of a block; 0 if there is no such block.
