@@ -127,8 +127,11 @@ impl Devices {
             }
             Event::DeviceState { bytes, .. } => {
                 self.open.take_if(|open| {
-                    open.bytes.extend_from_slice(bytes);
-                    open.bytes.len() > MOST
+                    let fits = bytes.len() <= MOST - open.bytes.len();
+                    if fits {
+                        open.bytes.extend_from_slice(bytes);
+                    }
+                    !fits
                 });
             }
             Event::Footer { .. } => return self.open.take().is_some_and(|open| self.add(open)),

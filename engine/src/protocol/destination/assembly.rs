@@ -75,13 +75,13 @@ impl Assembly {
         }
         if self.is_zero && !matches!(data, PageData::Fill(0)) {
             self.is_zero = false;
-            if self.have.count() > 1 {
-                // The zeros that came before.
-                self.room(0, host.len).fill(0);
+            // The zeros that came before.
+            for (first, count) in self.have.runs() {
+                room(&mut self.buffer, first * part.len, count * part.len).fill(0);
             }
         }
         if !self.is_zero {
-            let room = self.room(at, part.len);
+            let room = room(&mut self.buffer, at, part.len);
             match data {
                 PageData::Fill(byte) => room.fill(byte),
                 PageData::Bytes(bytes) if bytes.len() == room.len() => room.copy_from_slice(bytes),
@@ -114,11 +114,11 @@ impl Assembly {
             self.buffer = vec![0; len];
         }
     }
+}
 
-    /// A part of the buffer.
-    fn room(&mut self, at: u64, len: u64) -> &mut [u8] {
-        let bound = |at| usize::try_from(at).unwrap_or(usize::MAX);
-        let range = bound(at)..bound(at.saturating_add(len));
-        self.buffer.get_mut(range).unwrap_or_default()
-    }
+/// A part of the buffer.
+fn room(buffer: &mut [u8], at: u64, len: u64) -> &mut [u8] {
+    let bound = |at| usize::try_from(at).unwrap_or(usize::MAX);
+    let range = bound(at)..bound(at.saturating_add(len));
+    buffer.get_mut(range).unwrap_or_default()
 }
