@@ -167,6 +167,7 @@ impl Importing {
         }
         // A saved stream has no peer that could read replies.
         self.core.outbox().clear();
+        self.core.written(0);
         Ok(())
     }
 

@@ -100,7 +100,7 @@ use crate::virtio_mem::Devices;
 /// Maximum number of RAM blocks.
 pub const MAX_BLOCKS: usize = 4096;
 
-/// Maximum number of PONGs in an outbox that is never drained; QEMU sends five PINGs.
+/// Maximum number of PONGs that are not [written](Destination::written); QEMU sends five PINGs.
 pub const MAX_PONGS: usize = 1024;
 
 /// Maximum number of ranges of one channel that are handed out and not placed.
@@ -298,8 +298,8 @@ impl Destination {
             .outbox(&self.blocks, &self.pages, &mut self.stats)
     }
 
-    /// Reports that the whole outbox has been written. Only latency statistics depend on
-    /// it.
+    /// Reports that the whole outbox, and what was moved out of it, has been written.
+    /// Latency statistics depend on it, and the number of PONGs that may wait ([`MAX_PONGS`]).
     pub fn written(&mut self, now: u64) {
         self.requests.written(now);
     }

@@ -33,7 +33,7 @@ type Page = (BlockId, u64);
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     out: Vec<u8>,
-    /// Number of PONGs since the outbox was last empty.
+    /// Number of PONGs since [`Requests::written`].
     pongs: usize,
     /// The block of the last request on this connection.
     last: Option<BlockId>,
@@ -66,9 +66,6 @@ impl Requests {
 
     /// Answers a PING.
     pub(super) fn pong(&mut self, value: u32) -> Result<(), ErrorKind> {
-        if self.out.is_empty() {
-            self.pongs = 0;
-        }
         if self.pongs >= MAX_PONGS {
             return Err(ErrorKind::Violation(FLOOD));
         }
@@ -183,6 +180,7 @@ impl Requests {
 
     /// Records that the outbox has been written.
     pub(super) fn written(&mut self, now: u64) {
+        self.pongs = 0;
         for page in self.unwritten.drain(..) {
             if let Some(wait) = self.waits.get_mut(&page) {
                 wait.written = Some(now);

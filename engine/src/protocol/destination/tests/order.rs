@@ -220,7 +220,16 @@ fn refuses_pings_while_too_many_pongs_are_unread() {
     for _ in 0..MAX_PONGS * 2 {
         dest.ping(1).unwrap();
         assert_eq!(dest.said(), ["PONG 0x1"]);
+        dest.core.written(dest.now);
     }
+    for _ in 0..MAX_PONGS {
+        dest.ping(1).unwrap();
+        assert_eq!(dest.said(), ["PONG 0x1"], "moved, but not written");
+    }
+    assert_eq!(
+        refused(dest.ping(1)),
+        ErrorKind::Violation("the source sends PINGs faster than it reads PONGs")
+    );
 }
 
 #[test]
