@@ -68,7 +68,8 @@ fn end_handler(end: impl FnOnce(Handler) + Send + 'static) {
 }
 
 /// Registers two blocks, starts a thread that waits for a missing page in `touch`, and calls `end`
-/// once the handler has read the fault. Everything else that keeps the descriptor open is dropped.
+/// once the handler has read the fault. Both blocks stay mapped; everything else that keeps the
+/// descriptor open is dropped.
 fn end_handler_of(
     touch: impl FnOnce(&Memory) -> u8 + Send + 'static,
     end: impl FnOnce(Handler) + Send + 'static,
@@ -80,12 +81,13 @@ fn end_handler_of(
     );
     let regions = [
         uffd.register(b"pc.ram", Arc::clone(&ram)).unwrap(),
-        uffd.register(b"pc.rom", rom).unwrap(),
+        uffd.register(b"pc.rom", Arc::clone(&rom)).unwrap(),
     ];
     let mut handler = uffd.handler();
     drop((uffd, regions));
     let waiter = thread::spawn(move || {
         let byte = touch(&ram);
+        drop(rom);
         eprintln!("the waiter read {byte}");
     });
     let serve = move || {

@@ -20,7 +20,7 @@ use retpath_engine::destination::Config;
 use retpath_engine::source::PageSource;
 use retpath_image::{
     DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Image, ImportOptions, MANIFEST, Manifest,
-    import, verify,
+    Writer, import, verify,
 };
 
 /// Maximum RAM, and maximum state, for which a test creates files.
@@ -123,7 +123,8 @@ fn stream(bytes: &[u8]) {
         bytes,
         most: 1 + bytes.len() % 97,
     };
-    match import(&mut pieces, &out, options, &mut |_| true) {
+    let writer = Writer::new(&out).expect("the folder is new");
+    match import(&mut pieces, writer, options, &mut |_| true) {
         Ok(imported) => {
             assert_eq!(
                 imported.bytes,

@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use retpath_engine::uffd::OpenError;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub mod decode;
 mod demo;
@@ -28,6 +30,8 @@ mod log;
 mod output;
 mod progress;
 mod receive;
+mod report;
+mod sandbox;
 mod serve;
 mod shell;
 mod signals;
@@ -36,6 +40,7 @@ mod verify;
 
 use exit::{Error, Exit};
 use log::LogLevel;
+pub use report::Format;
 
 const EXAMPLES: &str = "  \
   retpath demo                                     see a migration, and what a fault costs
@@ -123,20 +128,19 @@ enum Command {
     Man(shell::ManArgs),
 }
 
-/// Format of a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    raise_descriptor_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     run(&args).into()
+}
+
+/// Raises the soft limit of open files to the hard one: a stream chooses the number of RAM blocks,
+/// and each has a file. Best effort; without it, larger machines end in an error.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn run(args: &[OsString]) -> Exit {
@@ -213,6 +217,11 @@ fn explain(error: &clap::Error, color: ColorChoice) -> Exit {
 /// The message about a report that is the only result of a command and cannot be written.
 fn lost_report(error: &io::Error) -> String {
     format!("cannot write to standard output: {error}")
+}
+
+/// The message about a userfaultfd that cannot be opened.
+fn uffd_error(error: OpenError) -> String {
+    format!("{error}; `retpath doctor` prints the commands that fix this")
 }
 
 /// Whether a path stands for standard input.

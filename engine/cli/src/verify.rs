@@ -35,10 +35,9 @@ pub(crate) struct Args {
 /// Compares the image and prints the differences.
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let found = check(args)?;
-    let text = match args.format {
-        Format::Text => text(args, &found),
-        Format::Json => format!("{}\n", json(args, &found)),
-    };
+    let text = args
+        .format
+        .render(|| text(args, &found), || json(args, &found));
     let (done, exit) = match found.is_whole() {
         true => ("the image is intact", Exit::Success),
         false => ("the image is not intact", Exit::Failure),

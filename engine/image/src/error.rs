@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use retpath_codec::{DecodeError, NameBuf};
+use rustix::io::Errno;
 
 use retpath_engine::blocks::BlockError;
 use retpath_engine::destination;
@@ -156,7 +157,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |error| Self::Io { doing, path, error }
     }
@@ -194,6 +195,9 @@ impl fmt::Display for Error {
                     io::ErrorKind::FileTooLarge => f.write_str(
                         "; a file of the image passes the limit of `ulimit -f` or of the file \
                          system: raise it, or choose another file system",
+                    ),
+                    _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => f.write_str(
+                        "; this process may not open more files: raise the limit of `ulimit -n`",
                     ),
                     io::ErrorKind::PermissionDenied => f.write_str(
                         "; an image belongs to the user who made it: do this as that user, or give \

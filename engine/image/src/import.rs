@@ -6,7 +6,6 @@
 //! page.
 
 use std::io::Read;
-use std::path::Path;
 
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{self, Decoded, Decoder, Event, MAX_ITEM};
@@ -68,7 +67,7 @@ pub struct Imported {
     pub ending: Ending,
 }
 
-/// Reads a stream to its end and creates the image `out` from it.
+/// Reads a stream to its end and finishes the image of a new `writer` from it.
 ///
 /// Calls `progress` with the number of bytes read; returning `false` stops the import.
 ///
@@ -78,12 +77,12 @@ pub struct Imported {
 /// its name is not an error: see [`Imported::finished`].
 pub fn import(
     stream: &mut dyn Read,
-    out: &Path,
+    writer: Writer,
     options: ImportOptions,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Imported, Error> {
     let mut importing = Importing {
-        writer: Writer::new(out)?,
+        writer,
         recorder: Recorder::new().accept_unproven_end(options.accept_unproven_end),
         decoder: Decoder::new(options.stream),
         core: Destination::new(options.core),

@@ -362,9 +362,8 @@ fn another_source_takes_over_with_the_received_bitmaps() {
     let refused = Source::taking_over(run, blocks).map(|source| source.phase());
     assert_eq!(
         refused,
-        Err(Error::Run {
-            run: 512,
-            target: 4096
-        })
+        Err(Error::Config(
+            "run size 512: must be at least the target page size (4096)".into()
+        ))
     );
 }

@@ -6,7 +6,7 @@ use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
 
 use super::service::{config, late, pages};
-use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
+use retpath_engine::source::{Config, Error, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 #[test]
@@ -199,4 +199,15 @@ fn refuses_calls_in_the_wrong_phase() {
     assert_eq!(rig.step(Channel::Preempt), Next::Stop);
     assert_eq!(rig.source.link_lost(), Ok(()));
     assert_eq!(rig.source.phase(), SourcePhase::Completed);
+}
+
+#[test]
+fn refuses_a_device_state_that_exceeds_a_package() {
+    let mut rig = Rig::new(config(), &[(1, 4096)]);
+    rig.start();
+    // Zeros that are never touched need no memory.
+    let refused = rig.source.switch(vec![0; 1 << 32]);
+    let want = "device state of 4294967296 bytes: a package holds at most 4294967267";
+    assert_eq!(refused, Err(Error::Config(want.into())));
+    assert_eq!(rig.source.phase(), SourcePhase::Precopy);
 }

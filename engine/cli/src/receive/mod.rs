@@ -22,9 +22,10 @@ use retpath_image::Writer;
 use tracing::info;
 
 use crate::exit::{self, Error, Exit};
+use crate::sandbox::{self, Sandbox};
 use crate::signals::Signals;
 use crate::size::PageSize;
-use crate::{Format, image, output};
+use crate::{Format, image, output, uffd_error};
 
 mod guest;
 mod live;
@@ -135,6 +136,8 @@ pub(crate) struct Args {
     /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    #[command(flatten)]
+    sandbox: sandbox::SandboxArgs,
 }
 
 /// Receives one migration and reports the result.
@@ -155,7 +158,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     // Before the source sends anything.
     if args.touch > 0 {
-        Uffd::open().map_err(|error| error.to_string())?;
+        Uffd::open().map_err(uffd_error)?;
     }
     let control =
         Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"))?;
@@ -183,6 +186,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     };
     let (writer, left) = match left {
         Some(left) if left.has_device_state && left.core.pages().missing() == 0 => {
+            args.sandbox.enter(needs(args, &writer))?;
             return finish_unfinished(args, writer, left);
         }
         left => (writer, left),
@@ -201,6 +205,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
         info!("connection accepted");
         link
     });
+    args.sandbox
+        .enter(needs(args, &writer).socket(listener.address()))?;
     output::note(format_args!(
         "retpath receive: listening on {}",
         listener.address()
@@ -235,6 +241,16 @@ fn become_image(args: &Args) -> Result<Done, String> {
     }
     guest.quiet();
     conclude(args, guest, received)
+}
+
+/// What this command needs in the sandbox, besides its socket.
+fn needs(args: &Args, writer: &Writer) -> Sandbox {
+    let folder = writer.path();
+    let needs = Sandbox::default().image(folder, args.out.as_deref().unwrap_or(folder));
+    match args.touch {
+        0 => needs,
+        _ => needs.userfaultfd(),
+    }
 }
 
 /// Returns the report of the image, or why there is none and where the guest is.

@@ -219,10 +219,7 @@ fn serve(args: &Args) -> Result<Exit, String> {
         served: &image,
         outcomes: &outcomes,
     };
-    let text = match args.format {
-        Format::Text => report.text(),
-        Format::Json => format!("{}\n", report.json()),
-    };
+    let text = args.format.render(|| report.text(), || report.json());
     let failed = outcomes.iter().filter(|one| one.failure.is_some()).count();
     let done = match failed {
         0 => "every QEMU has everything".to_owned(),

@@ -23,7 +23,7 @@ pub(super) struct GuestMemory {
 /// The userfaultfd, and what is registered with it.
 struct Trap {
     handler: Handler,
-    /// By block; `None` for blocks without memory. Empty once nothing is registered.
+    /// By block; `None` for blocks without memory, and once it is not registered any more.
     regions: Vec<Option<Region>>,
     /// The first address of each block, in order of addresses.
     starts: Vec<(u64, BlockId)>,
@@ -149,11 +149,8 @@ impl GuestMemory {
 
     /// Stops trapping accesses: every page is here.
     pub(super) fn release(&mut self) -> Result<(), RunError> {
-        let regions = self.trap.iter_mut().flat_map(|trap| trap.regions.drain(..));
-        for region in regions.flatten() {
-            region.unregister()?;
-        }
-        Ok(())
+        let regions = self.trap.as_mut().map(|trap| &mut trap.regions[..]);
+        Ok(Region::unregister_all(regions.unwrap_or_default())?)
     }
 
     /// Ends the fault handler while memory is incomplete: the failure policy applies.

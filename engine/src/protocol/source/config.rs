@@ -94,16 +94,18 @@ impl Config {
 
     /// Refuses configurations that no stream can express.
     pub(super) fn check(&self, blocks: &Blocks) -> Result<(), Error> {
-        if self.configuration && !(1..=MAX_MACHINE).contains(&self.machine.len()) {
-            return Err(Error::Machine {
-                len: self.machine.len(),
-            });
+        let refused = |why| Err(Error::Config(why));
+        let len = self.machine.len();
+        if self.configuration && !(1..=MAX_MACHINE).contains(&len) {
+            return refused(format!(
+                "machine type of {len} bytes: must be 1 to 255 bytes long"
+            ));
         }
-        if self.run < blocks.target() {
-            return Err(Error::Run {
-                run: self.run,
-                target: blocks.target(),
-            });
+        let (run, target) = (self.run, blocks.target());
+        if run < target {
+            return refused(format!(
+                "run size {run}: must be at least the target page size ({target})"
+            ));
         }
         for part in &self.unplugged {
             let block = blocks.block(part.block).map_err(Error::Blocks)?;
@@ -111,11 +113,9 @@ impl Config {
                 .check(part.block, part.offset, part.len, block.page)
                 .map_err(Error::Blocks)?;
         }
-        let total = blocks
-            .iter()
-            .try_fold(0_u64, |sum, block| sum.checked_add(block.len));
-        match total {
-            None => Err(Error::TooMuch),
+        let mut lens = blocks.iter().map(|block| block.len);
+        match lens.try_fold(0_u64, u64::checked_add) {
+            None => refused("the total length of the RAM blocks exceeds 2^64 - 1 bytes".into()),
             Some(0) => Err(Error::Blocks(BlockError::Unknown)),
             Some(_) => Ok(()),
         }
@@ -144,7 +144,9 @@ mod tests {
             let config = Config::new(vec![b'x'; len]);
             assert_eq!(
                 new(config, blocks(&[(1, 4096)])),
-                Err(Error::Machine { len })
+                Err(Error::Config(format!(
+                    "machine type of {len} bytes: must be 1 to 255 bytes long"
+                )))
             );
         }
         for (block, start, len) in [(1, 0, 8192), (0, 4096, 8192), (0, 0, 16384), (0, 0, 0)] {
@@ -167,10 +169,9 @@ mod tests {
         };
         assert_eq!(
             new(small, blocks(&[(1, 4096)])),
-            Err(Error::Run {
-                run: 4095,
-                target: 4096
-            })
+            Err(Error::Config(
+                "run size 4095: must be at least the target page size (4096)".into()
+            ))
         );
         let mut vast = none;
         for name in ["a", "b"] {
@@ -182,6 +183,11 @@ mod tests {
             vast.add(block).expect("valid block");
         }
         // Refused before any bitmap is allocated.
-        assert_eq!(new(Config::new("pc"), vast), Err(Error::TooMuch));
+        assert_eq!(
+            new(Config::new("pc"), vast),
+            Err(Error::Config(
+                "the total length of the RAM blocks exceeds 2^64 - 1 bytes".into()
+            ))
+        );
     }
 }

@@ -122,7 +122,9 @@ impl PageSet {
 
     /// Removes the pages of a range.
     pub(super) fn remove(&mut self, part: Part) {
-        self.change(part, Bits::clear_range);
+        if !self.is_empty() {
+            self.change(part, Bits::clear_range);
+        }
     }
 
     /// Removes unplugged ranges: whole host pages.
