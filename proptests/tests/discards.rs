@@ -143,7 +143,7 @@ fn discarded(blocks: &Blocks, bytes: &[u8]) -> BTreeSet<Page> {
         for range in ranges.iter() {
             let page = blocks.block(id).expect("block exists").page;
             let inside = blocks.check(id, range.start, range.len, page);
-            assert_eq!(inside, Ok(()), "range consists of whole host pages");
+            assert!(inside.is_ok(), "range consists of whole host pages");
             // Ranges are sorted, and adjacent ones are merged.
             let start = (id, range.start);
             assert!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use retpath_engine::Channel;
-use retpath_engine::virtio_mem::Unplugged;
+use retpath_engine::blocks::Span;
 
 use retpath_engine::source::{Config, Next, Preempt, SourcePhase};
 use retpath_proptests::source::peer::Page;
@@ -15,9 +15,9 @@ const HUGE: u64 = 65536;
 fn switched(preempt: Option<Preempt>) -> (Rig, BTreeSet<Page>) {
     let config = Config::new("pc-i440fx-10.0")
         .preempt(preempt)
-        .unplugged(vec![Unplugged {
+        .unplugged(vec![Span {
             block: 1,
-            start: HUGE,
+            offset: HUGE,
             len: 2 * HUGE,
         }]);
     let rig = Rig::switched(config, &[(300, 4096), (4, HUGE)]);

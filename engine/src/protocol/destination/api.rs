@@ -3,7 +3,7 @@
 use retpath_codec::NameBuf;
 
 use super::DEFAULT_MAX_RAM;
-use crate::blocks::BlockId;
+use crate::blocks::{BlockId, Span};
 
 /// Settings that the stream does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,17 @@ pub struct Placement<'a> {
     pub atomic: bool,
 }
 
+impl Placement<'_> {
+    /// The range of RAM.
+    pub fn span(&self) -> Span {
+        Span {
+            block: self.block,
+            offset: self.offset,
+            len: self.content.size(),
+        }
+    }
+}
+
 /// An action other than placing pages. Carry actions out in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -125,14 +136,7 @@ pub enum Action {
         id: BlockId,
     },
     /// Drop the contents of a range of whole host pages: an access must fault after LISTEN.
-    Discard {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in the block, in bytes.
-        start: u64,
-        /// Length in bytes.
-        len: u64,
-    },
+    Discard(Span),
     /// Trap accesses to missing pages of all blocks, and read the preempt
     /// channel if there is one. No block is added after this.
     Listen,

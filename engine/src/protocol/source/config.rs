@@ -1,10 +1,9 @@
 //! Configuration of a source.
 
-use crate::blocks::{BlockError, Blocks};
+use crate::blocks::{BlockError, Blocks, Span};
 
 use super::error::Error;
 use crate::release::Preempt;
-use crate::virtio_mem::Unplugged;
 
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
 /// preempt channel.
@@ -27,7 +26,7 @@ pub struct Config {
     /// Unplugged memory of virtio-mem devices, as their states say. It is neither
     /// discarded nor sent, as in QEMU: a destination does not request it, and
     /// placing zeros there can cost memory that it does not have.
-    pub unplugged: Vec<Unplugged>,
+    pub unplugged: Vec<Span>,
     /// Section id of `ram`: any id that the device state does not use.
     pub section: u32,
     /// Page size in bytes of ordinary memory on this host. A block with
@@ -70,7 +69,7 @@ pub struct Config {
 
 setters!(Config {
     machine: Vec<u8>, configuration: bool, page_bits: bool, footers: bool, early_state: Vec<u8>,
-    unplugged: Vec<Unplugged>, section: u32, host_page: u64, preempt: Option<Preempt>,
+    unplugged: Vec<Span>, section: u32, host_page: u64, preempt: Option<Preempt>,
     bandwidth: u64, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
     outer_pings: bool, probe: bool, run: u64,
 });
@@ -119,7 +118,7 @@ impl Config {
         for part in &self.unplugged {
             let block = blocks.block(part.block).map_err(Error::Blocks)?;
             blocks
-                .check(part.block, part.start, part.len, block.page)
+                .check(part.block, part.offset, part.len, block.page)
                 .map_err(Error::Blocks)?;
         }
         let mut lens = blocks.iter().map(|block| block.len);
@@ -160,7 +159,11 @@ mod tests {
         }
         for (block, start, len) in [(1, 0, 8192), (0, 4096, 8192), (0, 0, 16384), (0, 0, 0)] {
             let config = Config {
-                unplugged: vec![Unplugged { block, start, len }],
+                unplugged: vec![Span {
+                    block,
+                    offset: start,
+                    len,
+                }],
                 ..Config::new("pc")
             };
             assert!(matches!(

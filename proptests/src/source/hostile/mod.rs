@@ -166,7 +166,7 @@ impl Harness {
     fn run(&mut self, run: PageRun) {
         let target = self.blocks.target();
         let inside = self.blocks.check(run.block, run.offset, run.len, target);
-        assert_eq!(inside, Ok(()), "{run:?}");
+        assert!(inside.is_ok(), "{run:?}");
         assert!(run.len <= self.config.run.max(target), "{run:?}");
         if self.source.guest_left() {
             for offset in run.offsets() {
