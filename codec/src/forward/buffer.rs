@@ -202,11 +202,8 @@ impl<B: Buffer> io::Write for Put<'_, B> {
 /// Appends an item.
 #[inline]
 pub(super) fn append<'a, B: Buffer>(out: &'a mut B, item: impl SerializeFn<Put<'a, B>>) {
-    let written = item(Sink::from(Put(out)));
-    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
-    if let Ok(written) = written {
-        written.write.0.end_item();
-    }
+    let ended = item(Sink::from(Put(out))).map(|sink| sink.write.0.end_item());
+    debug_assert!(ended.is_ok(), "a buffer takes all that is written to it");
 }
 
 #[cfg(test)]
