@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use retpath_codec::BlockName;
 use retpath_codec::command::Command;
+use retpath_codec::escape::Escaped;
 use retpath_codec::forward::{Event, Identity, SectionKind, StreamBlock};
 
 use super::fields::push;
 use super::report::Buffer;
-use super::text::Escaped;
 use super::{Format, json};
 use crate::size::Human;
 
@@ -273,7 +273,7 @@ impl Tally {
     fn text(&self, bytes: u64, blocks: &[StreamBlock], out: &mut Buffer<'_>) {
         push(&mut out.text, format_args!("bytes     {bytes}\n"));
         let rows = self.sections.iter().map(|section| {
-            let name = Escaped(section.name.as_deref().unwrap_or(b"?"));
+            let name = Escaped::new(section.name.as_deref().unwrap_or(b"?"));
             let state = (section.state > 0).then(|| Human(section.state).to_string());
             let mut cells = section.pieces.map(|count| count.to_string()).to_vec();
             cells.push(state.unwrap_or_default());
@@ -292,7 +292,7 @@ impl Tally {
         });
         table(out, "RAM records", &["all", "after LISTEN"], rows);
         let rows = blocks.iter().map(|block| {
-            let name = Escaped(block.name.name().as_bytes()).to_string();
+            let name = Escaped::new(block.name.name().as_bytes()).to_string();
             let len = block
                 .len
                 .map_or("unknown".to_owned(), |len| Human(len).to_string());
