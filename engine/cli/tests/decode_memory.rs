@@ -132,13 +132,13 @@ type Recording = (
 
 /// Recordings, and the limits in mebibytes.
 const RECORDINGS: [Recording; 6] = [
-    ("8,000 sections", Kind::Forward, 5, || {
+    ("4,000 sections", Kind::Forward, 3, || {
         let start = [HEAD.to_vec(), ram(1)].into_iter();
         let end = [b"\x03\0\0\0\x01", END_OF_RAM].concat();
         Box::new(
             start
                 .chain([end])
-                .chain((2..8_000).map(device))
+                .chain((2..4_000).map(device))
                 .chain([EOF.to_vec()]),
         )
     }),
@@ -147,10 +147,10 @@ const RECORDINGS: [Recording; 6] = [
         Box::new([HEAD.to_vec(), ram(4096), end].into_iter())
     }),
     ("4,096 blocks without a list", Kind::Preempt, 4, || {
-        Box::new((0..4096).cycle().take(9_000).map(zero))
+        Box::new((0..4096).cycle().take(5_000).map(zero))
     }),
-    ("requests in 15,000 blocks", Kind::ReturnPath, 2, || {
-        Box::new((0..15_000).map(request))
+    ("requests in 4,000 blocks", Kind::ReturnPath, 2, || {
+        Box::new((0..4_000).map(request))
     }),
     // At most twice the bytes that have arrived, while the buffer grows.
     ("a bitmap of 8 MiB", Kind::ReturnPath, 17, || {
