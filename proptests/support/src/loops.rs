@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use retpath_codec::{NameBuf, forward};
+use retpath_codec::NameBuf;
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
@@ -121,10 +121,9 @@ pub fn receive_options(preempt: bool) -> ReceiveOptions {
             preempt,
             ..Default::default()
         },
-        stream: forward::Options::default(),
         reconnect_timeout: LONG,
         recovery_timeout: LONG,
-        accept_unproven_end: false,
+        ..ReceiveOptions::default()
     }
 }
 

@@ -166,7 +166,7 @@ fn migrate(
         // The source reconnects at once, or has ended.
         reconnect_timeout: Duration::from_secs(30),
         recovery_timeout: Duration::from_secs(30),
-        accept_unproven_end: false,
+        ..ReceiveOptions::default()
     };
     let (received, served) = thread::scope(|scope| {
         let work = || {
