@@ -20,7 +20,7 @@ use retpath_engine::destination::Config;
 use retpath_engine::source::PageSource;
 use retpath_image::{
     DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Image, ImportOptions, MANIFEST, Manifest,
-    import, verify,
+    Writer, import, verify,
 };
 
 /// Maximum RAM, and maximum state, for which a test creates files.
@@ -110,10 +110,7 @@ fn write_sums(folder: &Path, manifest: &Manifest) {
 fn stream(bytes: &[u8]) {
     let folder = Folder::new();
     let out = folder.0.join("image");
-    let config = Config {
-        max_ram: MOST,
-        ..Config::default()
-    };
+    let config = Config::default().max_ram(MOST);
     let options = ImportOptions::default()
         .core(config)
         .accept_unproven_end(true);
@@ -123,7 +120,8 @@ fn stream(bytes: &[u8]) {
         bytes,
         most: 1 + bytes.len() % 97,
     };
-    match import(&mut pieces, &out, options, &mut |_| true) {
+    let writer = Writer::new(&out).expect("the folder is new");
+    match import(&mut pieces, writer, options, &mut |_| true) {
         Ok(imported) => {
             assert_eq!(
                 imported.bytes,

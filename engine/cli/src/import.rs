@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use retpath_codec::Rule;
-use retpath_image::{Error as ImageError, ImportOptions, Imported, import};
+use retpath_image::{Error as ImageError, ImportOptions, Imported, Writer, import, shown};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 use tracing::info;
 
 use crate::exit::{self, Error, Exit};
 use crate::progress::Progress;
+use crate::sandbox::{self, Sandbox};
 use crate::signals::Signals;
 use crate::size::PageSize;
 use crate::{Format, image, is_stdin, output};
@@ -67,6 +68,8 @@ pub(crate) struct Args {
     /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    #[command(flatten)]
+    sandbox: sandbox::SandboxArgs,
 }
 
 /// Imports the stream and reports the result.
@@ -82,9 +85,12 @@ fn convert(args: &Args) -> Result<Imported, String> {
     let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     let name = match is_stdin(args.file.as_os_str()) {
         true => "standard input".to_owned(),
-        false => args.file.display().to_string(),
+        false => shown(&args.file).to_string(),
     };
     let (file, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
+    let writer = Writer::new(&args.out).map_err(|error| format!("{error}; no image was made"))?;
+    let needs = Sandbox::default().image(writer.path(), &args.out);
+    args.sandbox.enter(needs)?;
     info!(stream = %name, bytes = ?size, "importing");
     let mut stream = Stream {
         file,
@@ -100,7 +106,7 @@ fn convert(args: &Args) -> Result<Imported, String> {
         bar.set(bytes);
         !signals.came()
     };
-    let done = import(&mut stream, &args.out, options, &mut progress);
+    let done = import(&mut stream, writer, options, &mut progress);
     bar.clear();
     done.map_err(|error| match error {
         ImageError::Stopped => "stopped by a signal; no image was made".to_owned(),
@@ -168,16 +174,13 @@ fn hint(error: &ImageError) -> &'static str {
 }
 
 fn show(args: &Args, imported: &Imported) {
-    let text = match args.format {
-        Format::Text => image::text(&args.out, &imported.manifest),
-        Format::Json => {
+    let text = args.format.render(
+        || image::text(&args.out, &imported.manifest),
+        || {
             let (path, manifest) = image::json(&args.out, &imported.manifest);
-            format!(
-                "{}\n",
-                json!({ "image": path, "manifest": manifest, "stream_bytes": imported.bytes })
-            )
-        }
-    };
-    let done = format!("the image {} exists", args.out.display());
+            json!({ "image": path, "manifest": manifest, "stream_bytes": imported.bytes })
+        },
+    );
+    let done = format!("the image {} exists", shown(&args.out));
     output::print_report("import", &done, &text);
 }

@@ -1,111 +1,92 @@
 //! Fault latencies: a table for people, an object for programs.
 
 use std::fmt::{self, Display, Write};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use retpath_engine::stats::{BUCKETS, Buckets, FaultLatency, Latency};
+use retpath_engine::stats::{BUCKETS, FaultLatency, Latency};
 
 /// Longest bar of the histogram, in characters.
 const BAR: u64 = 40;
 
-/// The distribution of a latency.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Times {
-    pub(crate) count: u64,
-    /// Nanoseconds, like all that follow.
-    pub(crate) p50: u64,
-    pub(crate) p99: u64,
-    pub(crate) p999: u64,
-    pub(crate) max: u64,
-    /// Count in each of QEMU's buckets.
-    pub(crate) buckets: [u64; BUCKETS],
-}
-
-impl From<&Latency> for Times {
-    fn from(latency: &Latency) -> Self {
-        Self {
-            count: latency.count(),
-            p50: latency.quantile(0.5),
-            p99: latency.quantile(0.99),
-            p999: latency.quantile(0.999),
-            max: latency.max(),
-            buckets: *latency.buckets().counts(),
-        }
-    }
-}
-
-impl Times {
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "count": self.count,
-            "p50_ns": self.p50,
-            "p99_ns": self.p99,
-            "p999_ns": self.p999,
-            "max_ns": self.max,
-            "buckets": self.buckets,
-        })
-    }
-}
-
 /// A part of a fault's latency.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
-    pub(crate) name: &'static str,
-    pub(crate) times: Times,
+pub(crate) struct Part<'a> {
+    name: &'static str,
+    latency: &'a Latency,
     /// Which time it is.
-    pub(crate) what: &'static str,
+    what: &'static str,
+}
+
+impl Part<'_> {
+    /// The median, the 99th and 99.9th percentile and the maximum, in nanoseconds.
+    fn times(&self) -> [u64; 4] {
+        let latency = self.latency;
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| latency.quantile(quantile));
+        [p50, p99, p999, latency.max()]
+    }
+
+    /// The count in each of QEMU's buckets.
+    fn buckets(&self) -> &[u64; BUCKETS] {
+        self.latency.buckets()
+    }
 }
 
 /// The parts that a destination measures.
-pub(crate) fn parts(seen: &FaultLatency) -> [Part; 4] {
-    let part = |name, latency: &Latency, what| Part {
-        name,
-        times: latency.into(),
-        what,
-    };
+pub(crate) fn parts(seen: &FaultLatency) -> [Part<'_>; 4] {
     [
-        part(
+        (
             "total",
             &seen.total,
             "from the fault until its page is placed",
         ),
-        part("request", &seen.request, "until its request is written"),
-        part(
+        ("request", &seen.request, "until its request is written"),
+        (
             "transfer",
             &seen.transfer,
             "from the written request until the page has arrived",
         ),
-        part("placement", &seen.placement, "until the page is placed"),
+        ("placement", &seen.placement, "until the page is placed"),
     ]
+    .map(|(name, latency, what)| Part {
+        name,
+        latency,
+        what,
+    })
 }
 
 /// The part that only a source measures.
-pub(crate) fn source(times: Times) -> Part {
+pub(crate) fn source(seen: &FaultLatency) -> Part<'_> {
     Part {
         name: "source",
-        times,
+        latency: &seen.source,
         what: "from reading the request until the page is sent",
     }
 }
 
 /// A table with a line for each part, and a histogram.
-pub(crate) fn text(parts: &[Part]) -> String {
+pub(crate) fn text(parts: &[Part<'_>]) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = render(&mut out, parts);
     out
 }
 
-fn render(out: &mut String, parts: &[Part]) -> fmt::Result {
+fn render(out: &mut String, parts: &[Part<'_>]) -> fmt::Result {
     writeln!(
         out,
         "{:<18} {:>8} {:>9} {:>9} {:>9} {:>9}",
         "fault latency", "count", "p50", "p99", "p99.9", "max"
     )?;
-    for Part { name, times, what } in parts {
-        let [p50, p99, p999, max] = [times.p50, times.p99, times.p999, times.max].map(Nanos);
-        let count = times.count;
+    for part in parts {
+        let Part {
+            name,
+            latency,
+            what,
+        } = part;
+        let [p50, p99, p999, max] = part.times().map(Nanos);
+        let count = latency.count();
         writeln!(
             out,
             "  {name:<16} {count:>8} {p50:>9} {p99:>9} {p999:>9} {max:>9}   {what}"
@@ -115,14 +96,25 @@ fn render(out: &mut String, parts: &[Part]) -> fmt::Result {
 }
 
 /// An object for each part.
-pub(crate) fn json(parts: &[Part]) -> Value {
-    let part = |part: &Part| (part.name.to_owned(), part.times.to_json());
-    Value::Object(parts.iter().map(part).collect())
+pub(crate) fn json(parts: &[Part<'_>]) -> Value {
+    let object = |part: &Part<'_>| {
+        let [p50, p99, p999, max] = part.times();
+        let object = json!({
+            "count": part.latency.count(),
+            "p50_ns": p50,
+            "p99_ns": p99,
+            "p999_ns": p999,
+            "max_ns": max,
+            "buckets": part.buckets(),
+        });
+        (part.name.to_owned(), object)
+    };
+    Value::Object(parts.iter().map(object).collect())
 }
 
 /// Appends QEMU's buckets, from the first to the last that is not empty.
-fn histogram(out: &mut String, parts: &[Part]) -> fmt::Result {
-    let used = |index: &usize| parts.iter().any(|part| part.times.buckets[*index] > 0);
+fn histogram(out: &mut String, parts: &[Part<'_>]) -> fmt::Result {
+    let used = |index: &usize| parts.iter().any(|part| part.buckets()[*index] > 0);
     let all = 0..BUCKETS;
     let (Some(first), Some(last)) = (all.clone().find(used), all.rev().find(used)) else {
         return Ok(());
@@ -132,16 +124,15 @@ fn histogram(out: &mut String, parts: &[Part]) -> fmt::Result {
         write!(out, " {name:>9}")?;
     }
     writeln!(out)?;
-    let Some(Part { times: total, .. }) = parts.first() else {
+    let Some(total) = parts.first().map(Part::buckets) else {
         return Ok(());
     };
-    let total = &total.buckets;
     let most = total.iter().copied().max().unwrap_or(0).max(1);
     for (index, count) in total.iter().enumerate().take(last + 1).skip(first) {
-        let (low, _) = Buckets::bounds(index);
+        let (low, _) = Latency::bounds(index);
         write!(out, "  {:<16}", format!("{low} µs"))?;
-        for Part { times, .. } in parts {
-            write!(out, " {:>9}", times.buckets[index])?;
+        for part in parts {
+            write!(out, " {:>9}", part.buckets()[index])?;
         }
         let bar = "#".repeat(usize::try_from((count * BAR).div_ceil(most)).unwrap_or(0));
         writeln!(out, "{}", format!("   {bar}").trim_end())?;
@@ -151,6 +142,12 @@ fn histogram(out: &mut String, parts: &[Part]) -> fmt::Result {
 
 /// A time in nanoseconds, shown with three digits.
 pub(crate) struct Nanos(pub(crate) u64);
+
+impl From<Duration> for Nanos {
+    fn from(time: Duration) -> Self {
+        Self(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
 
 impl Display for Nanos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,10 +171,10 @@ impl Display for Nanos {
 mod tests {
     use super::*;
 
-    fn part(times: Times) -> Part {
+    fn part(latency: &Latency) -> Part<'_> {
         Part {
             name: "total",
-            times,
+            latency,
             what: "",
         }
     }
@@ -199,11 +196,11 @@ mod tests {
 
     #[test]
     fn draws_buckets_from_the_first_to_the_last_used() {
-        let mut times = Times::default();
-        times.buckets[3] = 80;
-        times.buckets[5] = 1;
+        let mut latency = Latency::default();
+        (0..80).for_each(|_| latency.record(8_000));
+        latency.record(32_000);
         let mut out = String::new();
-        histogram(&mut out, &[part(times)]).expect("a string takes all");
+        histogram(&mut out, &[part(&latency)]).expect("a string takes all");
         let lines: Vec<&str> = out.lines().skip(2).collect();
         let bar = "#".repeat(40);
         assert_eq!(
@@ -215,7 +212,7 @@ mod tests {
             ]
         );
         out.clear();
-        histogram(&mut out, &[part(Times::default())]).expect("a string takes all");
+        histogram(&mut out, &[part(&Latency::default())]).expect("a string takes all");
         assert_eq!(out, "");
     }
 }

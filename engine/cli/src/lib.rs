@@ -16,6 +16,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use retpath_codec::escape::Escaped;
+use retpath_engine::uffd::OpenError;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub mod decode;
 mod demo;
@@ -28,6 +31,8 @@ mod log;
 mod output;
 mod progress;
 mod receive;
+mod report;
+mod sandbox;
 mod serve;
 mod shell;
 mod signals;
@@ -36,6 +41,7 @@ mod verify;
 
 use exit::{Error, Exit};
 use log::LogLevel;
+pub use report::Format;
 
 const EXAMPLES: &str = "  \
   retpath demo                                     see a migration, and what a fault costs
@@ -123,28 +129,31 @@ enum Command {
     Man(shell::ManArgs),
 }
 
-/// Format of a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    raise_descriptor_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     run(&args).into()
 }
 
+/// Raises the soft limit of open files to the hard one: a stream chooses the number of RAM blocks,
+/// and each has a file. Best effort; without it, larger machines end in an error.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 fn run(args: &[OsString]) -> Exit {
-    let command = Cli::command().color(color_choice(args));
-    let parsed = command.try_get_matches_from(args);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match parse(args) {
         Ok(cli) => cli,
-        Err(error) => return explain(&error, color_choice(args)),
+        Err(error) => {
+            // An error repeats arguments, which may contain anything.
+            let escape = |arg: &OsString| Escaped::new(arg.as_encoded_bytes()).to_string().into();
+            let escaped: Vec<OsString> = args.iter().map(escape).collect();
+            let error = parse(&escaped).err().unwrap_or(error);
+            return explain(&error, color_choice(args));
+        }
     };
     let Global {
         verbose,
@@ -176,6 +185,11 @@ fn run(args: &[OsString]) -> Exit {
     }
 }
 
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let command = Cli::command().color(color_choice(args));
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
+}
+
 /// The value of `--color`, which help and errors need before the command line is parsed.
 fn color_choice(args: &[OsString]) -> ColorChoice {
     let value = args.iter().enumerate().find_map(|(at, arg)| {
@@ -198,7 +212,12 @@ fn explain(error: &clap::Error, color: ColorChoice) -> Exit {
         false => error.render().to_string(),
     };
     if error.use_stderr() {
-        output::note(render(output::wants_color(color, &io::stderr())).trim_end());
+        let has_color = output::wants_color(color, &io::stderr());
+        let text = render(has_color);
+        match has_color {
+            true => output::note_styled(text.trim_end()),
+            false => output::note(text.trim_end()),
+        }
         return Exit::Usage;
     }
     match output::print(&render(output::wants_color(color, &io::stdout()))) {
@@ -213,6 +232,11 @@ fn explain(error: &clap::Error, color: ColorChoice) -> Exit {
 /// The message about a report that is the only result of a command and cannot be written.
 fn lost_report(error: &io::Error) -> String {
     format!("cannot write to standard output: {error}")
+}
+
+/// The message about a userfaultfd that cannot be opened.
+fn uffd_error(error: OpenError) -> String {
+    format!("{error}; `retpath doctor` prints the commands that fix this")
 }
 
 /// Whether a path stands for standard input.

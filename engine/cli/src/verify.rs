@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use retpath_image::{Difference, Error as ImageError, Verified, verify};
+use retpath_image::{Difference, Error as ImageError, Verified, shown, verify};
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -35,10 +35,9 @@ pub(crate) struct Args {
 /// Compares the image and prints the differences.
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let found = check(args)?;
-    let text = match args.format {
-        Format::Text => text(args, &found),
-        Format::Json => format!("{}\n", json(args, &found)),
-    };
+    let text = args
+        .format
+        .render(|| text(args, &found), || json(args, &found));
     let (done, exit) = match found.is_whole() {
         true => ("the image is intact", Exit::Success),
         false => ("the image is not intact", Exit::Failure),
@@ -50,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
 fn check(args: &Args) -> Result<Verified, String> {
     let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut bar = Progress::new(None, true);
-    info!(image = %args.image.display(), "comparing");
+    info!(image = %shown(&args.image), "comparing");
     let mut progress = |done, all| {
         bar.set_of(done, all);
         !signals.came()
@@ -64,7 +63,7 @@ fn check(args: &Args) -> Result<Verified, String> {
 }
 
 fn text(args: &Args, found: &Verified) -> String {
-    let (image, id) = (args.image.display(), found.id);
+    let (image, id) = (shown(&args.image), found.id);
     if found.is_whole() {
         return format!("{image} is intact; its id is {id}\n");
     }

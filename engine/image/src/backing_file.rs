@@ -7,24 +7,24 @@
 //! it writes or truncates, so bytes read before a successful check are valid. Unlike the
 //! modification time (`cp -p`, `rsync -t`), the change time cannot be set back.
 
-use std::fs::{File, Metadata, TryLockError};
+use std::fs::{Metadata, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::Error;
+use super::folder::{Folder, FolderFile};
 use retpath_engine::protocol::wide;
 
 /// A file that must not change while it is read.
 #[derive(Debug)]
 pub(super) struct BackingFile {
-    path: PathBuf,
-    file: File,
+    file: FolderFile,
     mark: Mutex<Mark>,
     len: u64,
 }
@@ -72,48 +72,46 @@ impl BackingFile {
     /// # Errors
     ///
     /// Fails with [`Error::File`], [`Error::Truncated`] or [`Error::Io`].
-    pub(super) fn open(path: &Path, len: u64) -> Result<Self, Error> {
-        let file = open(path)?;
-        let found = metadata(&file, path)?;
+    pub(super) fn open(folder: &Arc<Folder>, name: &str, len: u64) -> Result<Self, Error> {
+        let file = FolderFile::open(folder, name, OFlags::RDONLY)?;
+        let found = file.get()?.metadata();
+        let found = found.map_err(Error::io("looking at", &file.path()))?;
         let size = found.len();
         if size < len {
-            let path = path.to_owned();
+            let path = file.path();
             return Err(Error::Truncated { path, size, len });
         }
         if size > len {
             return Err(Error::File {
-                path: path.to_owned(),
+                path: file.path(),
                 why: format!(
                     "the file has {size} bytes, but the manifest says {len}: it has been changed"
                 ),
             });
         }
         Ok(Self {
-            path: path.to_owned(),
             file,
             mark: Mutex::new(Mark::new(&found)),
             len,
         })
     }
 
-    /// Takes the shared flock(2) lock while the file is open; the writer of an image holds the
+    /// Takes the shared flock(2) lock while the file is held open; the writer of an image holds the
     /// exclusive lock.
     ///
     /// # Errors
     ///
     /// Fails with [`Error::Busy`]. A file system without locks is accepted: the lock is advisory.
     pub(super) fn lock(&self) -> Result<(), Error> {
-        match self.file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Err(Error::Busy {
-                path: self.path.clone(),
-            }),
+        match self.file.get()?.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { path: self.path() }),
             _ => Ok(()),
         }
     }
 
     /// Returns the path at which the file was opened.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn path(&self) -> PathBuf {
+        self.file.path()
     }
 
     /// Returns the length in bytes.
@@ -127,14 +125,14 @@ impl BackingFile {
     ///
     /// Fails with [`Error::Changed`] if the file is too short, and with [`Error::ReadAt`].
     pub(super) fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
-        let Err(error) = self.file.read_exact_at(out, offset) else {
+        let Err(error) = self.file.get()?.read_exact_at(out, offset) else {
             return Ok(());
         };
         if error.kind() == io::ErrorKind::UnexpectedEof {
             self.check()?;
         }
         Err(Error::ReadAt {
-            path: self.path.clone(),
+            path: self.path(),
             offset,
             len: wide(out.len()),
             error,
@@ -147,8 +145,8 @@ impl BackingFile {
     ///
     /// Fails with [`Error::Changed`], or if the metadata cannot be read.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let found = self.file.metadata();
-        let now = Mark::new(&found.map_err(Error::io("looking at", &self.path))?);
+        let found = self.file.get()?.metadata();
+        let now = Mark::new(&found.map_err(Error::io("looking at", &self.path()))?);
         let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
         if now == *mark {
             return Ok(());
@@ -157,9 +155,7 @@ impl BackingFile {
             *mark = now;
             return Ok(());
         }
-        Err(Error::Changed {
-            path: self.path.clone(),
-        })
+        Err(Error::Changed { path: self.path() })
     }
 
     /// Returns the hole at `offset` up to its end, or an empty range if there is data. On a file
@@ -169,7 +165,7 @@ impl BackingFile {
     ///
     /// [`Error::ReadAt`].
     pub(super) fn hole_at(&self, offset: u64) -> Result<Range<u64>, Error> {
-        let end = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+        let end = match rustix::fs::seek(&*self.file.get()?, SeekFrom::Data(offset)) {
             Ok(data) => data.min(self.len),
             // There is no data from here to the end.
             Err(Errno::NXIO) => self.len,
@@ -185,9 +181,10 @@ impl BackingFile {
         let (mut at, mut stored) = (0, 0);
         while at < self.len {
             let start = self.hole_at(at).map_or(at, |hole| hole.end);
-            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start));
+            let file = self.file.get().ok();
+            let end = file.and_then(|file| rustix::fs::seek(&*file, SeekFrom::Hole(start)).ok());
             // The file system has no holes, or the file was just truncated.
-            let end = end.ok().filter(|&end| end > start);
+            let end = end.filter(|&end| end > start);
             let end = end.unwrap_or(self.len).min(self.len);
             stored += end - start;
             at = end;
@@ -197,7 +194,7 @@ impl BackingFile {
 
     fn lost(&self, offset: u64, errno: Errno) -> Error {
         Error::ReadAt {
-            path: self.path.clone(),
+            path: self.path(),
             offset,
             len: self.len - offset,
             error: errno.into(),
@@ -205,43 +202,10 @@ impl BackingFile {
     }
 }
 
-/// Opens a file of the image without following a symbolic link and without blocking.
-pub(super) fn open(path: &Path) -> Result<File, Error> {
-    open_as(path, OFlags::RDONLY)
-}
-
-/// Opens a file of the image with the given access mode.
-pub(super) fn open_as(path: &Path, access: OFlags) -> Result<File, Error> {
-    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => Ok(fd.into()),
-        Err(Errno::LOOP) => Err(Error::File {
-            path: path.to_owned(),
-            why: "a symbolic link; an image holds its own files".into(),
-        }),
-        Err(Errno::NOENT) => Err(Error::File {
-            path: path.to_owned(),
-            why: "the file is missing, but the manifest names it".into(),
-        }),
-        Err(errno) => Err(Error::io("opening", path)(errno.into())),
-    }
-}
-
-/// Returns the metadata of a regular file.
-pub(super) fn metadata(file: &File, path: &Path) -> Result<Metadata, Error> {
-    let found = file.metadata().map_err(Error::io("looking at", path))?;
-    if !found.is_file() {
-        return Err(Error::File {
-            path: path.to_owned(),
-            why: "not a regular file".into(),
-        });
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, FileTimes};
+    use std::fs::{self, File, FileTimes};
+    use std::path::Path;
     use std::time::SystemTime;
 
     use super::*;
@@ -260,7 +224,9 @@ mod tests {
         let old = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
         file.set_times(old).expect("file is writable");
         std::thread::sleep(std::time::Duration::from_millis(20));
-        let opened = BackingFile::open(&path, 8 * PAGE).expect("file is complete");
+        let opened = Folder::open(folder.path()).expect("folder exists");
+        let opened = BackingFile::open(&Arc::new(opened), "ram", 8 * PAGE);
+        let opened = opened.expect("file is complete");
         (folder, path, opened)
     }
 

@@ -21,17 +21,17 @@
 //! a cryptographic hash and does not detect files crafted to match their digest.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
 use super::backing_file::BackingFile;
-use super::state_file::replace;
+use super::folder::Folder;
 use super::sums::{PIECE, Sums};
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest, RamFile};
 
@@ -52,12 +52,13 @@ impl Digest {
     }
 
     /// Digests a whole file.
-    fn of_file(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(Error::io("opening", path))?;
+    fn of_file(folder: &Folder, name: &str) -> Result<Self, Error> {
+        let mut file = folder.file(name, OFlags::RDONLY)?;
         let mut state = XxHash3_128::new();
         let mut bytes = vec![0; 1 << 16];
         loop {
-            match file.read(&mut bytes).map_err(Error::io("reading", path))? {
+            let read = file.read(&mut bytes);
+            match read.map_err(Error::io("reading", &folder.path().join(name)))? {
                 0 => return Ok(Self(state.finish_128())),
                 size => state.write(&bytes[..size]),
             }
@@ -168,7 +169,7 @@ pub struct SumsFile {
 /// # Errors
 ///
 /// Fails with [`Error::Io`], or as [`BackingFile`] does for a file that changes meanwhile.
-pub(super) fn seal(folder: &Path, mut manifest: Manifest) -> Result<Manifest, Error> {
+pub(super) fn seal(folder: &Arc<Folder>, mut manifest: Manifest) -> Result<Manifest, Error> {
     let ram = match manifest.seal.take() {
         Some(seal) => seal.ram,
         None => {
@@ -178,7 +179,7 @@ pub(super) fn seal(folder: &Path, mut manifest: Manifest) -> Result<Manifest, Er
                 .collect::<Result<_, _>>()?
         }
     };
-    let digest = |name| Digest::of_file(&folder.join(name));
+    let digest = |name| Digest::of_file(folder, name);
     let early_state = (manifest.early_state > 0).then(|| digest(EARLY_STATE));
     let description = manifest.description.map(|_| digest(DESCRIPTION));
     manifest.seal = Some(Seal {
@@ -197,11 +198,11 @@ pub(super) fn seal(folder: &Path, mut manifest: Manifest) -> Result<Manifest, Er
 }
 
 /// Writes a block's digest file, replacing one from an earlier attempt.
-fn sum(folder: &Path, block: &RamFile) -> Result<SumsFile, Error> {
-    let file = BackingFile::open(&folder.join(&block.file), block.len)?;
+fn sum(folder: &Arc<Folder>, block: &RamFile) -> Result<SumsFile, Error> {
+    let file = BackingFile::open(folder, &block.file, block.len)?;
     let bytes = Sums::of(&file, PIECE)?.to_bytes();
     let name = sums_name(&block.file);
-    replace(folder, &name, &bytes)?;
+    folder.replace(&name, &bytes)?;
     Ok(SumsFile {
         file: name,
         digest: Digest::of(&bytes),

@@ -6,7 +6,6 @@
 //! page.
 
 use std::io::Read;
-use std::path::Path;
 
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{self, Decoded, Decoder, Event, MAX_ITEM};
@@ -68,7 +67,7 @@ pub struct Imported {
     pub ending: Ending,
 }
 
-/// Reads a stream to its end and creates the image `out` from it.
+/// Reads a stream to its end and finishes the image of a new `writer` from it.
 ///
 /// Calls `progress` with the number of bytes read; returning `false` stops the import.
 ///
@@ -78,12 +77,12 @@ pub struct Imported {
 /// its name is not an error: see [`Imported::finished`].
 pub fn import(
     stream: &mut dyn Read,
-    out: &Path,
+    writer: Writer,
     options: ImportOptions,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Imported, Error> {
     let mut importing = Importing {
-        writer: Writer::new(out)?,
+        writer,
         recorder: Recorder::new().accept_unproven_end(options.accept_unproven_end),
         decoder: Decoder::new(options.stream),
         core: Destination::new(options.core),
@@ -136,15 +135,15 @@ impl Importing {
         let Some(pages) = self.core.event(Channel::Main, event, 0)? else {
             return self.act();
         };
-        let (block, offset, len) = (pages.block, pages.offset, pages.content.size());
+        let span = pages.span();
         match pages.content {
-            Content::Data(data) => writer.write(block, offset, data)?,
-            Content::Zero(len) => writer.zero(block, offset, len)?,
+            Content::Data(data) => writer.write(span.block, span.offset, data)?,
+            Content::Zero(len) => writer.zero(span.block, span.offset, len)?,
         }
         if !pages.atomic {
             return Ok(());
         }
-        self.core.placed(Channel::Main, block, offset, len, 0, 0)?;
+        self.core.placed(Channel::Main, span, 0, 0)?;
         self.act()
     }
 
@@ -158,7 +157,7 @@ impl Importing {
                         self.writer.block(block, blocks.target())?;
                     }
                 }
-                Action::Discard { block, start, len } => self.writer.zero(block, start, len)?,
+                Action::Discard(span) => self.writer.zero(span.block, span.offset, span.len)?,
                 Action::DeviceStateComplete => self.core.device_state_saved()?,
                 Action::Complete(_) => self.core.confirm()?,
                 Action::Finished(ending) => self.ending = Some(ending),
@@ -167,6 +166,7 @@ impl Importing {
         }
         // A saved stream has no peer that could read replies.
         self.core.outbox().clear();
+        self.core.written(0);
         Ok(())
     }
 

@@ -60,7 +60,14 @@
 //! after the switch to postcopy stays in the temporary folder if the process ends early,
 //! and another process can continue with it: see [`Writer::make_resumable`]. A writer
 //! holds flock(2) on the folder and, exclusively, on the RAM files; a reader holds the
-//! shared lock on the RAM files.
+//! shared lock on the RAM files. Beyond 128 RAM files, the others are open, and locked,
+//! only while they are used, so that a few hundred descriptors are enough for any machine.
+//!
+//! # Access
+//!
+//! Guest memory is secret: folders have mode 0700 and files 0600, whatever the umask.
+//! Files are opened under the folder's descriptor; a symbolic link, named pipe, device or
+//! socket in the place of a file or a leftover folder is refused, or skipped, at once.
 //!
 //! # Integrity
 //!
@@ -76,6 +83,7 @@
 mod backing_file;
 mod digest;
 mod error;
+mod folder;
 mod import;
 mod manifest;
 mod ram_file;
@@ -91,7 +99,7 @@ mod verify;
 mod writer;
 
 pub use digest::{Digest, Seal, SumsFile};
-pub use error::Error;
+pub use error::{Error, shown};
 pub use import::{ImportOptions, Imported, import};
 pub use manifest::{Manifest, RamFile, Seen, Uuid};
 pub use reader::Image;

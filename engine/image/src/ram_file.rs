@@ -1,15 +1,14 @@
 //! The sparse file of a RAM block, with holes for zeros.
 
-use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use retpath_codec::BlockName;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
-use super::backing_file::open_as;
+use super::folder::{Folder, FolderFile};
 use super::manifest::RamFile;
 use retpath_engine::bits::Bits;
 use retpath_engine::blocks::{Block, BlockId};
@@ -23,51 +22,44 @@ const PIECE: usize = 4096;
 /// A block's file.
 #[derive(Debug)]
 pub(super) struct RamData {
-    /// The file's name in the folder.
-    pub(super) name: String,
-    path: PathBuf,
-    file: File,
+    file: FolderFile,
     /// Pieces that may not be holes.
     written: Bits,
 }
 
 impl RamData {
     /// Creates the file of a block filled with zeros.
-    pub(super) fn new(folder: &Path, id: BlockId, block: &Block) -> Result<Self, Error> {
+    pub(super) fn new(folder: &Arc<Folder>, id: BlockId, block: &Block) -> Result<Self, Error> {
         let name = file_name(id, block.name.name().as_bytes());
-        let path = folder.join(&name);
-        let file = create(&path)?;
-        // The lock is advisory: accept file systems without locks.
-        let _ = file.try_lock();
-        file.set_len(block.len)
-            .map_err(Error::io("making room in", &path))?;
-        Ok(Self {
-            name,
-            path,
-            file,
-            written: Bits::new(block.len.div_ceil(wide(PIECE))),
-        })
+        let written = Bits::new(block.len.div_ceil(wide(PIECE)));
+        Self::over(FolderFile::create(folder, &name)?, block.len, written)
     }
 
     /// Opens the file that another process left for a block.
-    pub(super) fn open(folder: &Path, block: &RamFile) -> Result<Self, Error> {
-        let path = folder.join(&block.file);
-        let file = open_as(&path, OFlags::RDWR)?;
+    pub(super) fn open(folder: &Arc<Folder>, block: &RamFile) -> Result<Self, Error> {
+        let written = Bits::full(block.len.div_ceil(wide(PIECE)));
+        let file = FolderFile::open(folder, &block.file, OFlags::RDWR)?;
+        Self::over(file, block.len, written)
+    }
+
+    fn over(file: FolderFile, len: u64, written: Bits) -> Result<Self, Error> {
+        let opened = file.get()?;
         // The lock is advisory: accept file systems without locks.
-        let _ = file.try_lock();
-        file.set_len(block.len)
-            .map_err(Error::io("making room in", &path))?;
-        Ok(Self {
-            name: block.file.clone(),
-            path,
-            file,
-            written: Bits::full(block.len.div_ceil(wide(PIECE))),
-        })
+        let _ = opened.try_lock();
+        let room = opened.set_len(len);
+        drop(opened);
+        room.map_err(Error::io("making room in", &file.path()))?;
+        Ok(Self { file, written })
+    }
+
+    /// The file's name in the folder.
+    pub(super) fn name(&self) -> &str {
+        self.file.name()
     }
 
     pub(super) fn sync(&self) -> Result<(), Error> {
-        let failed = Error::io("syncing", &self.path);
-        self.file.sync_all().map_err(failed)
+        let synced = self.file.get()?.sync_all();
+        synced.map_err(Error::io("syncing", &self.file.path()))
     }
 
     /// Writes runs of nonzero pieces and punches holes for the others.
@@ -88,8 +80,8 @@ impl RamData {
             if zero {
                 self.zero(offset, size)?;
             } else {
-                let failed = Error::io("writing", &self.path);
-                self.file.write_all_at(row, offset).map_err(failed)?;
+                let written = self.file.get()?.write_all_at(row, offset);
+                written.map_err(Error::io("writing", &self.file.path()))?;
                 let (first, count) = pieces(offset, size);
                 self.written.set_range(first, count);
             }
@@ -107,7 +99,8 @@ impl RamData {
         }
         let piece = wide(PIECE);
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, hole, offset, len) {
+        let file = self.file.get()?;
+        match rustix::fs::fallocate(&*file, hole, offset, len) {
             Ok(()) => {}
             // The file system has no holes: write zeros.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
@@ -117,14 +110,17 @@ impl RamData {
                 while at < end {
                     let size = (end - at).min(piece);
                     let size = usize::try_from(size).unwrap_or(PIECE);
-                    self.file
-                        .write_all_at(&zeros[..size], at)
-                        .map_err(Error::io("writing", &self.path))?;
+                    file.write_all_at(&zeros[..size], at)
+                        .map_err(Error::io("writing", &self.file.path()))?;
                     at += wide(size);
                 }
             }
-            Err(errno) => return Err(Error::io("making a hole in", &self.path)(errno.into())),
+            Err(errno) => {
+                let path = self.file.path();
+                return Err(Error::io("making a hole in", &path)(errno.into()));
+            }
         }
+        drop(file);
         // Pieces at the ends may also hold other data.
         if offset.is_multiple_of(piece) && len.is_multiple_of(piece) {
             self.written.clear_range(first, count);
@@ -144,13 +140,6 @@ fn pieces(offset: u64, len: u64) -> (u64, u64) {
     let piece = wide(PIECE);
     let first = offset / piece;
     (first, (offset + len).div_ceil(piece) - first)
-}
-
-/// Creates a new file for reading and writing.
-pub(super) fn create(path: &Path) -> Result<File, Error> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    options.open(path).map_err(Error::io("making", path))
 }
 
 /// Returns the name of a block's file: its unique number, and those characters of the

@@ -12,11 +12,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Error;
 use super::backing_file::BackingFile;
+use super::folder::Folder;
 use super::sums::Sums;
 use retpath_engine::protocol::wide;
 
@@ -47,8 +47,13 @@ impl RamReader {
     /// # Errors
     ///
     /// Fails as [`BackingFile::open`] and [`BackingFile::lock`] do.
-    pub(super) fn open(path: &Path, len: u64, sums: Option<Sums>) -> Result<Self, Error> {
-        let file = BackingFile::open(path, len)?;
+    pub(super) fn open(
+        folder: &Arc<Folder>,
+        name: &str,
+        len: u64,
+        sums: Option<Sums>,
+    ) -> Result<Self, Error> {
+        let file = BackingFile::open(folder, name, len)?;
         file.lock()?;
         Ok(Self {
             file,
@@ -180,7 +185,7 @@ impl RamReader {
 
     fn damaged(&self, sums: &Sums, start: u64) -> Error {
         Error::Damaged {
-            path: self.file.path().to_owned(),
+            path: self.file.path(),
             offset: start,
             len: bounds(sums, self.file.len(), start).end - start,
         }

@@ -4,21 +4,21 @@
 //! read and verified at once. RAM is read on demand, so that images larger than memory
 //! can be served, and each piece is verified when it is read.
 //!
-//! Reading never modifies an image. Its files carry the shared lock while it is open.
+//! Reading never modifies an image. The RAM files that are held open carry the shared lock.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::backing_file::{metadata, open};
 use super::digest::{Digest, identity};
+use super::folder::Folder;
 use super::manifest::Manifest;
 use super::ram_reader::RamReader;
 use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, MAX_DEVICE_STATE};
-use retpath_engine::blocks::{BlockId, Blocks};
+use retpath_engine::blocks::{BlockId, Blocks, Span};
 use retpath_engine::source::PageSource;
-use retpath_engine::virtio_mem::{Devices, Unplugged};
+use retpath_engine::virtio_mem::Devices;
 
 /// Maximum manifest size in bytes, enough for the maximum number of RAM blocks.
 const MAX_MANIFEST: u64 = 16 << 20;
@@ -59,17 +59,17 @@ impl Image {
     }
 
     fn open_with(path: &Path, verified: bool) -> Result<Self, Error> {
-        let manifest = read_manifest(path)?;
+        let (folder, manifest) = open_folder(path)?;
         let blocks = manifest.checked_blocks(&path.join(MANIFEST))?;
         let mut ram = Vec::new();
         for (at, block) in manifest.blocks.iter().enumerate() {
             let sums = match verified {
-                true => read_sums(path, &manifest, at)?,
+                true => read_sums(&folder, &manifest, at)?,
                 false => None,
             };
-            ram.push(RamReader::open(&path.join(&block.file), block.len, sums)?);
+            ram.push(RamReader::open(&folder, &block.file, block.len, sums)?);
         }
-        let state = |name| read_state(path, &manifest, name);
+        let state = |name| read_state(&folder, &manifest, name);
         Ok(Self {
             device_state: state(DEVICE_STATE)?.unwrap_or_default(),
             early_state: state(EARLY_STATE)?.unwrap_or_default(),
@@ -119,7 +119,7 @@ impl Image {
 
     /// Returns the unplugged memory of virtio-mem devices, according to their state. It
     /// reads as zeros and is not served.
-    pub fn unplugged(&self) -> Vec<Unplugged> {
+    pub fn unplugged(&self) -> Vec<Span> {
         let states = [self.early_state(), self.device_state()];
         let devices = Devices::in_sections(u64::MAX, &states);
         devices.unplugged(&self.blocks).collect()
@@ -143,24 +143,27 @@ impl PageSource for Image {
     }
 }
 
-/// Reads the manifest and verifies the image's identity.
-pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
-    let about = fs::metadata(folder).map_err(Error::io("opening", folder))?;
-    let path = folder.join(MANIFEST);
-    let missing = match fs::symlink_metadata(&path) {
-        _ if !about.is_dir() => true,
-        Ok(_) => false,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        // The file may exist, for example in a folder that this user may not search.
-        Err(error) => return Err(Error::io("opening", &path)(error)),
+/// Opens an image's folder and reads its manifest.
+pub(super) fn open_folder(path: &Path) -> Result<(Arc<Folder>, Manifest), Error> {
+    let missing = || Error::NoManifest {
+        path: path.to_owned(),
     };
-    if missing {
-        return Err(Error::NoManifest {
-            path: folder.to_owned(),
-        });
+    let folder = Folder::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => missing(),
+        _ => Error::io("opening", path)(error),
+    })?;
+    // Any other failure to find it is an error of its own: it may exist.
+    if folder.lacks(MANIFEST) {
+        return Err(missing());
     }
-    let file = open(&path)?;
-    let size = metadata(&file, &path)?.len();
+    let manifest = read_manifest(&folder)?;
+    Ok((Arc::new(folder), manifest))
+}
+
+/// Reads the manifest and verifies the image's identity.
+fn read_manifest(folder: &Folder) -> Result<Manifest, Error> {
+    let path = folder.path().join(MANIFEST);
+    let (file, size) = folder.file_and_size(MANIFEST)?;
     let wrong = |why| Error::Manifest {
         path: path.clone(),
         why,
@@ -188,7 +191,7 @@ pub(super) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
 
 /// Reads the digests of a block's pieces; `None` if the image has no digests.
 pub(super) fn read_sums(
-    folder: &Path,
+    folder: &Folder,
     manifest: &Manifest,
     block: usize,
 ) -> Result<Option<Sums>, Error> {
@@ -203,7 +206,7 @@ pub(super) fn read_sums(
     Sums::parse(&bytes, piece, ram.len)
         .map(Some)
         .ok_or_else(|| {
-            let path = folder.join(&sums.file);
+            let path = folder.path().join(&sums.file);
             let why = "expected one digest per piece".into();
             Error::File { path, why }
         })
@@ -211,7 +214,7 @@ pub(super) fn read_sums(
 
 /// Reads one of the state files; `None` if the image does not have it.
 pub(super) fn read_state(
-    folder: &Path,
+    folder: &Folder,
     manifest: &Manifest,
     name: &str,
 ) -> Result<Option<Vec<u8>>, Error> {
@@ -232,7 +235,7 @@ pub(super) fn read_state(
     };
     if len > MAX_DEVICE_STATE {
         return Err(Error::StateLimit {
-            path: folder.join(name),
+            path: folder.path().join(name),
             limit: MAX_DEVICE_STATE,
         });
     }
@@ -241,14 +244,13 @@ pub(super) fn read_state(
 
 /// Reads a whole file and verifies its length and digest.
 fn read_whole(
-    folder: &Path,
+    folder: &Folder,
     name: &str,
     len: u64,
     digest: Option<Digest>,
 ) -> Result<Vec<u8>, Error> {
-    let path = folder.join(name);
-    let file = open(&path)?;
-    let size = metadata(&file, &path)?.len();
+    let path = folder.path().join(name);
+    let (file, size) = folder.file_and_size(name)?;
     if size != len {
         let why =
             format!("the file has {size} bytes, but the manifest says {len}: it has been changed");

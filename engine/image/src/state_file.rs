@@ -3,19 +3,19 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::backing_file::open_as;
-use super::ram_file::create;
+use super::folder::Folder;
 use super::{Error, MAX_DEVICE_STATE};
 use retpath_engine::protocol::wide;
 
 /// An append-only file.
 #[derive(Debug)]
 pub(super) struct StateFile {
-    pub(super) path: PathBuf,
+    path: PathBuf,
     file: File,
     pub(super) len: u64,
     /// Maximum of `len`.
@@ -25,12 +25,10 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    pub(super) fn new(folder: &Path, name: &str) -> Result<Self, Error> {
-        let path = folder.join(name);
-        let file = create(&path)?;
+    pub(super) fn new(folder: &Folder, name: &str) -> Result<Self, Error> {
         Ok(Self {
-            path,
-            file,
+            path: folder.path().join(name),
+            file: folder.create(name)?,
             len: 0,
             limit: MAX_DEVICE_STATE,
             torn: false,
@@ -38,12 +36,10 @@ impl StateFile {
     }
 
     /// Opens the file that another process left behind, and truncates it to `len`.
-    pub(super) fn open(folder: &Path, name: &str, len: u64) -> Result<Self, Error> {
-        let path = folder.join(name);
-        let file = open_as(&path, OFlags::RDWR)?;
+    pub(super) fn open(folder: &Folder, name: &str, len: u64) -> Result<Self, Error> {
         let mut state = Self {
-            path,
-            file,
+            path: folder.path().join(name),
+            file: folder.file(name, OFlags::RDWR)?,
             len: 0,
             limit: MAX_DEVICE_STATE,
             torn: false,
@@ -74,7 +70,10 @@ impl StateFile {
     }
 
     pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
-        std::fs::read(&self.path).map_err(Error::io("reading", &self.path))
+        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+        let read = self.file.read_exact_at(&mut bytes, 0);
+        read.map_err(Error::io("reading", &self.path))?;
+        Ok(bytes)
     }
 
     pub(super) fn truncate(&mut self, len: u64) -> Result<(), Error> {
@@ -99,24 +98,15 @@ impl StateFile {
     }
 }
 
-/// Creates or replaces a file atomically.
-pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
-    let mut file = File::create(&new).map_err(Error::io("making", &new))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io("writing", &new))?;
-    std::fs::rename(&new, &path).map_err(Error::io("naming", &path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn holds_no_more_than_can_be_served() {
-        let folder = tempfile::tempdir().expect("temporary folder can be created");
-        let mut file = StateFile::new(folder.path(), "state").expect("folder is writable");
+        let temporary = tempfile::tempdir().expect("temporary folder can be created");
+        let folder = Folder::open(temporary.path()).expect("folder exists");
+        let mut file = StateFile::new(&folder, "state").expect("folder is writable");
         // A hole: the disk need not hold it.
         let sparse = file.truncate(MAX_DEVICE_STATE - 1);
         sparse.expect("files may have 4 GiB");

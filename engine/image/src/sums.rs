@@ -136,7 +136,9 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
 
+    use super::super::folder::Folder;
     use super::*;
 
     #[test]
@@ -152,7 +154,10 @@ mod tests {
         file.as_file().set_len(len).expect("file is writable");
         let written = file.as_file().write_all_at(&[7; 4096], PIECE + 4096);
         written.expect("file is writable");
-        let opened = BackingFile::open(file.path(), len).expect("file is complete");
+        let (folder, name) = (file.path().parent(), file.path().file_name());
+        let folder = Folder::open(folder.expect("it has one")).expect("folder exists");
+        let name = name.and_then(|name| name.to_str()).expect("name is UTF-8");
+        let opened = BackingFile::open(&Arc::new(folder), name, len).expect("file is complete");
         (file, opened)
     }
 

@@ -2,19 +2,19 @@
 //!
 //! It is a sibling of the final folder, so that one rename publishes the image. Dropping
 //! the writer removes it, unless it is marked to stay because it may hold the only copy
-//! of a guest. A killed process leaves it behind, recognizable by its name. The writing
+//! of a guest; that needs no further descriptor. A killed process leaves it behind, recognizable by its name. The writing
 //! process holds a lock on it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::folder::{Folder, PRIVATE_FOLDER};
 use super::{Error, MANIFEST, UNFINISHED};
 
 /// Separates an image's name from the process ID.
@@ -28,10 +28,13 @@ const TRIES: u32 = 1000;
 #[derive(Debug)]
 pub(super) struct Temporary {
     out: PathBuf,
-    parent: PathBuf,
+    /// The folder that contains `out`.
+    target: Folder,
+    /// The folder that contains the temporary folder; `None` if it is `target`.
+    elsewhere: Option<Folder>,
     path: PathBuf,
     /// Holds the flock(2) lock.
-    folder: File,
+    folder: Arc<Folder>,
     stays: bool,
 }
 
@@ -39,19 +42,20 @@ impl Temporary {
     /// Creates the folder for an image that will be `out`.
     pub(super) fn new(out: &Path) -> Result<Self, Error> {
         let (parent, name) = split(out)?;
-        if fs::symlink_metadata(out).is_ok() {
+        let failed = Error::io("making the folder", &parent.join(temporary_name(name, 0)));
+        let target = Folder::open(&parent).map_err(failed)?;
+        if target.has(name) {
             return Err(Error::Exists { path: out.into() });
         }
-        let path = make(&parent, name)?;
-        let folder = open_locked(&path).inspect_err(|_| {
-            // The folder is new and empty.
-            let _ = fs::remove_dir(&path);
-        })?;
+        let (name, folder) = make(&target, name)?;
+        // The lock is advisory: accept file systems without locks.
+        let _ = folder.lock();
         Ok(Self {
             out: out.into(),
-            parent,
-            path,
-            folder,
+            target,
+            elsewhere: None,
+            path: parent.join(name),
+            folder: Arc::new(folder),
             stays: false,
         })
     }
@@ -59,23 +63,38 @@ impl Temporary {
     /// Takes over the folder that another process left behind. The image's name will be
     /// `out`, or the one in the folder's name.
     pub(super) fn adopt(path: &Path, out: Option<&Path>) -> Result<Self, Error> {
-        let folder = File::open(path).map_err(Error::io("opening", path))?;
-        if let Err(fs::TryLockError::WouldBlock) = folder.try_lock() {
+        let (parent, name) = split(path)?;
+        let parent = Folder::open(&parent).map_err(Error::io("opening", path))?;
+        let folder = match parent.subfolder(name) {
+            Ok(folder) => folder,
+            // A symbolic link does not count: renaming it would not rename the folder.
+            Err(error) if is_no_folder(&error) => {
+                return Err(Error::File {
+                    path: path.into(),
+                    why: "not a folder".into(),
+                });
+            }
+            Err(error) => return Err(Error::io("opening", path)(error)),
+        };
+        if folder.lock() == Err(Errno::AGAIN) {
             return Err(Error::InUse { path: path.into() });
         }
         let out = match out {
             Some(out) => out.to_owned(),
             None => named_after(path)?,
         };
-        let (parent, _) = split(&out)?;
-        if fs::symlink_metadata(&out).is_ok() {
+        let (target, name) = split(&out)?;
+        let target = Folder::open(&target).map_err(Error::io("opening", &target))?;
+        if target.has(name) {
             return Err(Error::Exists { path: out });
         }
+        folder.make_private();
         Ok(Self {
             out,
-            parent,
+            target,
+            elsewhere: Some(parent),
             path: path.into(),
-            folder,
+            folder: Arc::new(folder),
             stays: true,
         })
     }
@@ -83,6 +102,11 @@ impl Temporary {
     /// Returns the current path of the folder.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the open folder.
+    pub(super) fn folder(&self) -> &Arc<Folder> {
+        &self.folder
     }
 
     /// Whether the folder has the requested name.
@@ -97,8 +121,8 @@ impl Temporary {
 
     /// Syncs the folder itself, which makes the names of its files durable.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        let failed = Error::io("syncing the folder", &self.path);
-        self.folder.sync_all().map_err(failed)
+        let synced = rustix::fs::fsync(&self.folder);
+        synced.map_err(|errno| Error::io("syncing the folder", &self.path)(errno.into()))
     }
 
     /// Renames the folder, whose contents are synced, to its final name.
@@ -127,31 +151,43 @@ impl Temporary {
             }
             done => done,
         };
-        let parent = File::open(&self.parent).and_then(|parent| parent.sync_all());
-        renamed.and(parent.map_err(Error::io("syncing the folder", &self.parent)))
+        // The descriptor that is open may only search the folder.
+        let parent = self.target.subfolder(OsStr::new("."));
+        let synced = parent.and_then(|parent| Ok(rustix::fs::fsync(&parent)?));
+        renamed.and(synced.map_err(Error::io("syncing the folder", self.target.path())))
     }
 
-    fn rename(&mut self, name: &Path) -> Result<(), Error> {
-        match rustix::fs::renameat_with(CWD, &self.path, CWD, name, RenameFlags::NOREPLACE) {
+    /// Renames the folder to a path beside `out`.
+    fn rename(&mut self, path: &Path) -> Result<(), Error> {
+        let (old, new) = (split(&self.path)?.1, split(path)?.1);
+        let (from, to) = (self.parent(), &self.target);
+        match rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(Error::Exists { path: name.into() }),
+            Err(Errno::EXIST) => return Err(Error::Exists { path: path.into() }),
             // The file system does not support RENAME_NOREPLACE. Renaming a folder replaces
             // at most an empty one.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::rename(&self.path, name).map_err(Error::io("naming", name))?;
-            }
-            Err(errno) => return Err(Error::io("naming", name)(errno.into())),
+            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(from, old, to, new)
+                .map_err(|errno| Error::io("naming", path)(errno.into()))?,
+            Err(errno) => return Err(Error::io("naming", path)(errno.into())),
         }
-        self.path = name.into();
+        self.path = path.into();
+        self.elsewhere = None;
         Ok(())
+    }
+
+    fn parent(&self) -> &Folder {
+        self.elsewhere.as_ref().unwrap_or(&self.target)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.stays {
+        if !self.stays
+            && self.folder.clear().is_ok()
+            && let Some(name) = self.path.file_name()
+        {
             // A folder that cannot be removed stays recognizable by its name.
-            let _ = fs::remove_dir_all(&self.path);
+            let _ = rustix::fs::unlinkat(self.parent(), name, AtFlags::REMOVEDIR);
         }
     }
 }
@@ -168,6 +204,12 @@ fn split(out: &Path) -> Result<(PathBuf, &OsStr), Error> {
     Ok((parent, name))
 }
 
+/// Whether opening a folder failed because something else has its name.
+fn is_no_folder(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOTDIR | Errno::LOOP))
+}
+
 /// Returns the image that a temporary folder was created for.
 fn named_after(path: &Path) -> Result<PathBuf, Error> {
     let wrong = || Error::Name { path: path.into() };
@@ -178,30 +220,42 @@ fn named_after(path: &Path) -> Result<PathBuf, Error> {
     Ok(path.with_file_name(OsString::from_vec(name.to_vec())))
 }
 
-fn make(parent: &Path, name: &OsStr) -> Result<PathBuf, Error> {
-    for number in 0..TRIES {
-        let mut temporary: OsString = name.to_owned();
-        temporary.push(format!("{MARK}{}", std::process::id()));
-        if number > 0 {
-            temporary.push(format!("-{number}"));
-        }
-        let path = parent.join(temporary);
-        // Guest memory is confidential: allow access only to the owner.
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io("making the folder", &path)(error)),
-        }
+fn temporary_name(image: &OsStr, number: u32) -> OsString {
+    let mut name = image.to_owned();
+    name.push(format!("{MARK}{}", std::process::id()));
+    if number > 0 {
+        name.push(format!("-{number}"));
     }
-    let error = io::ErrorKind::AlreadyExists.into();
-    Err(Error::io("making a folder in", parent)(error))
+    name
 }
 
-fn open_locked(path: &Path) -> Result<File, Error> {
-    let folder = File::open(path).map_err(Error::io("opening", path))?;
-    // The lock is advisory: accept file systems without locks.
-    let _ = folder.try_lock();
-    Ok(folder)
+/// Makes a new folder that only its owner can access, whatever the umask.
+fn make(parent: &Folder, image: &OsStr) -> Result<(OsString, Folder), Error> {
+    for number in 0..TRIES {
+        let name = temporary_name(image, number);
+        let path = parent.path().join(&name);
+        match rustix::fs::mkdirat(parent, &name, PRIVATE_FOLDER) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => continue,
+            Err(errno) => return Err(Error::io("making the folder", &path)(errno.into())),
+        }
+        // The umask may have taken rights from the owner.
+        let opened = rustix::fs::chmodat(parent, &name, PRIVATE_FOLDER, AtFlags::empty())
+            .map_err(io::Error::from)
+            .or_else(|error| match Errno::from_io_error(&error) {
+                // A file system without access rights.
+                Some(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+                _ => Err(error),
+            })
+            .and_then(|()| parent.subfolder(&name));
+        let opened = opened.inspect_err(|_| {
+            // The folder is new and empty.
+            let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
+        });
+        return Ok((name, opened.map_err(Error::io("opening", &path))?));
+    }
+    let error = io::ErrorKind::AlreadyExists.into();
+    Err(Error::io("making a folder in", parent.path())(error))
 }
 
 /// A folder left behind by a process that was killed or failed.
@@ -225,28 +279,29 @@ pub enum LeftoverState {
 }
 
 /// Finds the leftover folders of an image. Excludes folders that a process is still
-/// writing.
+/// writing, and anything that is not a folder.
 pub fn leftovers(out: &Path) -> Vec<Leftover> {
-    let Ok((parent, name)) = split(out) else {
+    let Ok((parent, image)) = split(out) else {
         return Vec::new();
     };
-    let mut prefix = name.as_encoded_bytes().to_vec();
-    prefix.extend(MARK.as_bytes());
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let mut found: Vec<Leftover> = entries
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(&prefix))
-        .map(|entry| entry.path())
-        .filter(|path| File::open(path).is_ok_and(|folder| folder.try_lock().is_ok()))
-        .map(|path| {
-            let has = |name| path.join(name).exists();
-            let state = match (has(MANIFEST), has(UNFINISHED)) {
-                (true, _) => LeftoverState::Whole,
-                (false, true) => LeftoverState::Postcopy,
-                (false, false) => LeftoverState::Worthless,
-            };
-            Leftover { path, state }
-        })
-        .collect();
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    found
+    let Ok(parent) = Folder::open_listable(&parent) else {
+        return Vec::new();
+    };
+    let prefix = [image.as_bytes(), MARK.as_bytes()].concat();
+    let mut names = parent.names().unwrap_or_default();
+    names.retain(|name| name.as_bytes().starts_with(&prefix));
+    names.sort();
+    let found = names.into_iter().filter_map(|name| {
+        let folder = parent.subfolder(&name).ok()?;
+        folder.lock().ok()?;
+        let has = |name| folder.has_file(name);
+        let state = match (has(MANIFEST), has(UNFINISHED)) {
+            (true, _) => LeftoverState::Whole,
+            (false, true) => LeftoverState::Postcopy,
+            (false, false) => LeftoverState::Worthless,
+        };
+        let path = parent.path().join(&name);
+        Some(Leftover { path, state })
+    });
+    found.collect()
 }

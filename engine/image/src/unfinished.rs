@@ -15,18 +15,18 @@
 //! file before its bit is set, and a page without its bit is sent again. The process
 //! may therefore be killed at any moment. A crash of the system is not covered.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
-use super::backing_file::open_as;
+use super::folder::Folder;
 use super::manifest::Manifest;
-use super::ram_file::{RamData, create};
-use super::state_file::{StateFile, replace};
+use super::ram_file::RamData;
+use super::state_file::StateFile;
 use super::temporary::Temporary;
 use super::writer::{Gathered, Writer};
 use super::{DEVICE_STATE, EARLY_STATE, Error, UNFINISHED};
@@ -42,45 +42,43 @@ const MAX_SIZE: u64 = 16 << 20;
 /// Number of bitmap words converted to bytes at once.
 const WORDS: usize = 8192;
 
-/// The received bitmaps of an unfinished image.
+/// The received bitmaps of an unfinished image. Their files are open only while they are
+/// used.
 #[derive(Debug)]
 pub(super) struct Received {
-    files: Vec<(PathBuf, File)>,
+    folder: Arc<Folder>,
+    blocks: usize,
 }
 
 impl Received {
     /// Creates the files for `blocks` blocks with no page received.
-    pub(super) fn new(folder: &Path, blocks: usize) -> Result<Self, Error> {
-        let files = (0..blocks).map(|id| {
-            let path = bits(folder, id);
-            Ok((path.clone(), create(&path)?))
-        });
-        Ok(Self {
-            files: files.collect::<Result<_, Error>>()?,
-        })
+    pub(super) fn new(folder: &Arc<Folder>, blocks: usize) -> Result<Self, Error> {
+        for id in 0..blocks {
+            folder.create(&bits(id))?;
+        }
+        let folder = Arc::clone(folder);
+        Ok(Self { folder, blocks })
     }
 
-    /// Opens the files that another process left behind.
-    pub(super) fn open(folder: &Path, blocks: usize) -> Result<Self, Error> {
-        let files = (0..blocks).map(|id| {
-            let path = bits(folder, id);
-            let file = open_as(&path, OFlags::RDWR)?;
-            Ok((path, file))
-        });
-        Ok(Self {
-            files: files.collect::<Result<_, Error>>()?,
-        })
+    /// Finds the files that another process left behind.
+    pub(super) fn open(folder: &Arc<Folder>, blocks: usize) -> Result<Self, Error> {
+        for id in 0..blocks {
+            folder.file(&bits(id), OFlags::RDWR)?;
+        }
+        let folder = Arc::clone(folder);
+        Ok(Self { folder, blocks })
     }
 
     /// Writes the bitmap of a block; its pages are already in its RAM file.
     pub(super) fn set(&self, block: BlockId, words: &[u64]) -> Result<(), Error> {
-        let (path, file) = self.files.get(block).ok_or(Error::Range)?;
+        let name = self.name(block)?;
+        let file = self.folder.file(&name, OFlags::RDWR)?;
         let mut bytes = Vec::new();
         for (at, words) in words.chunks(WORDS).enumerate() {
             bytes.clear();
             bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
             file.write_all_at(&bytes, wide(at * WORDS * size_of::<u64>()))
-                .map_err(Error::io("writing", path))?;
+                .map_err(Error::io("writing", &self.folder.path().join(&name)))?;
         }
         Ok(())
     }
@@ -88,33 +86,32 @@ impl Received {
     /// Reads the bitmap of a block of `pages` target pages. Bits beyond the end of the
     /// file are clear.
     pub(super) fn get(&self, block: BlockId, pages: u64) -> Result<Vec<u64>, Error> {
-        let (path, file) = self.files.get(block).ok_or(Error::Range)?;
+        let name = self.name(block)?;
         let mut bytes = Vec::new();
-        file.take(pages.div_ceil(64) * 8)
+        self.folder
+            .file(&name, OFlags::RDONLY)?
+            .take(pages.div_ceil(64) * 8)
             .read_to_end(&mut bytes)
-            .map_err(Error::io("reading", path))?;
+            .map_err(Error::io("reading", &self.folder.path().join(&name)))?;
         let (words, _) = bytes.as_chunks();
         Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 
-    /// Removes the files of a finished image from `folder`, which may have been renamed
-    /// since they were created.
-    pub(super) fn remove(self, folder: &Path) -> Result<(), Error> {
-        let bits = (0..self.files.len()).map(|id| bits(folder, id));
-        for path in [folder.join(UNFINISHED)].into_iter().chain(bits) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("removing", &path)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// Removes the files of a finished image.
+    pub(super) fn remove(self) -> Result<(), Error> {
+        self.folder.remove(UNFINISHED)?;
+        (0..self.blocks).try_for_each(|id| self.folder.remove(&bits(id)))
+    }
+
+    fn name(&self, block: BlockId) -> Result<String, Error> {
+        let known = block < self.blocks;
+        known.then(|| bits(block)).ok_or(Error::Range)
     }
 }
 
-fn bits(folder: &Path, block: BlockId) -> PathBuf {
-    folder.join(format!("received-{block:03}.bits"))
+/// Returns the name of a block's bitmap.
+fn bits(block: BlockId) -> String {
+    format!("received-{block:03}.bits")
 }
 
 impl Writer {
@@ -130,10 +127,10 @@ impl Writer {
     /// folder's files do not match its `unfinished.json`.
     pub fn resume(path: &Path, out: Option<&Path>) -> Result<(Self, Unfinished), Error> {
         let temporary = Temporary::adopt(path, out)?;
-        let folder = temporary.path();
+        let folder = temporary.folder();
         let unfinished = read(folder)?;
         let manifest = &unfinished.facts;
-        let blocks = manifest.checked_blocks(&folder.join(UNFINISHED))?;
+        let blocks = manifest.checked_blocks(&folder.path().join(UNFINISHED))?;
         let files = manifest
             .blocks
             .iter()
@@ -181,7 +178,7 @@ impl Writer {
     }
 
     fn leave(&mut self, facts: Manifest, has_device_state: bool) -> Result<(), Error> {
-        let folder = self.temporary.path();
+        let folder = self.temporary.folder();
         let received = match self.received.take() {
             Some(received) => received,
             None => Received::new(folder, self.files.len())?,
@@ -190,7 +187,7 @@ impl Writer {
             facts: self.manifest(facts),
             has_device_state,
         };
-        replace(folder, UNFINISHED, unfinished.text().as_bytes())?;
+        folder.replace(UNFINISHED, unfinished.text().as_bytes())?;
         self.received = Some(received);
         Ok(())
     }
@@ -264,15 +261,16 @@ impl Unfinished {
 }
 
 /// Reads the `unfinished.json` of a folder.
-fn read(folder: &Path) -> Result<Unfinished, Error> {
-    let path = folder.join(UNFINISHED);
-    if !path.exists() {
+fn read(folder: &Folder) -> Result<Unfinished, Error> {
+    let path = folder.path().join(UNFINISHED);
+    if !folder.has(UNFINISHED) {
         return Err(Error::NotUnfinished {
-            path: folder.into(),
+            path: folder.path().into(),
         });
     }
     let mut text = Vec::new();
-    open_as(&path, OFlags::RDONLY)?
+    folder
+        .file(UNFINISHED, OFlags::RDONLY)?
         .take(MAX_SIZE)
         .read_to_end(&mut text)
         .map_err(Error::io("reading", &path))?;

@@ -6,10 +6,13 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::backing_file::BackingFile;
 use super::digest::Digest;
-use super::reader::{read_manifest, read_state, read_sums};
+use super::error::shown;
+use super::folder::Folder;
+use super::reader::{open_folder, read_state, read_sums};
 use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
 
@@ -63,18 +66,15 @@ impl Verified {
     }
 
     /// Adds a differing piece of RAM, and merges it with an adjacent one.
-    fn add_piece(&mut self, path: &Path, piece: Range<u64>) {
+    fn add_piece(&mut self, path: PathBuf, piece: Range<u64>) {
         self.different += piece.end - piece.start;
         match self.differences.last_mut() {
             Some(Difference::Bytes { path: last, range })
-                if last == path && range.end == piece.start =>
+                if *last == path && range.end == piece.start =>
             {
                 range.end = piece.end;
             }
-            _ => self.add(Difference::Bytes {
-                path: path.to_owned(),
-                range: piece,
-            }),
+            _ => self.add(Difference::Bytes { path, range: piece }),
         }
     }
 }
@@ -85,7 +85,7 @@ impl fmt::Display for Difference {
             Self::Bytes { path, range } => write!(
                 f,
                 "{}: the {} bytes at offset {:#x} differ from those stored when the image was made",
-                path.display(),
+                shown(path),
                 range.end - range.start,
                 range.start
             ),
@@ -107,14 +107,14 @@ pub fn verify(
     folder: &Path,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Verified, Error> {
-    let manifest = read_manifest(folder)?;
+    let (folder, manifest) = open_folder(folder)?;
     let Some(seal) = &manifest.seal else {
         return Err(Error::NoDigests {
-            path: folder.to_owned(),
+            path: folder.path().to_owned(),
         });
     };
     let mut verifying = Verifying {
-        folder,
+        folder: &folder,
         manifest: &manifest,
         found: Verified {
             id: seal.id,
@@ -125,8 +125,8 @@ pub fn verify(
         done: 0,
     };
     for name in [DEVICE_STATE, EARLY_STATE, DESCRIPTION] {
-        if let Err(error) = read_state(folder, &manifest, name) {
-            let path = folder.join(name);
+        if let Err(error) = read_state(&folder, &manifest, name) {
+            let path = folder.path().join(name);
             verifying.found.add(Difference::File { path, error });
         }
     }
@@ -137,7 +137,7 @@ pub fn verify(
 }
 
 struct Verifying<'a> {
-    folder: &'a Path,
+    folder: &'a Arc<Folder>,
     manifest: &'a Manifest,
     found: Verified,
     progress: &'a mut dyn FnMut(u64, u64) -> bool,
@@ -149,9 +149,9 @@ impl Verifying<'_> {
     /// Compares a RAM block.
     fn block(&mut self, block: usize) -> Result<(), Error> {
         let ram = &self.manifest.blocks[block];
-        let path = self.folder.join(&ram.file);
+        let path = self.folder.path().join(&ram.file);
         let opened = read_sums(self.folder, self.manifest, block)
-            .and_then(|sums| Ok((sums, BackingFile::open(&path, ram.len)?)));
+            .and_then(|sums| Ok((sums, BackingFile::open(self.folder, &ram.file, ram.len)?)));
         let done = self.done + ram.len;
         match opened {
             Ok((Some(sums), file)) => match self.pieces(&sums, &file) {
@@ -191,7 +191,7 @@ impl Verifying<'_> {
                 }
                 // Continue after a bad sector, to find later differences.
                 Err(error @ Error::ReadAt { .. }) => {
-                    let path = file.path().to_owned();
+                    let path = file.path();
                     self.found.add(Difference::File { path, error });
                 }
                 Err(error) => return Err(error),

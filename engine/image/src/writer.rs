@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::digest::Seal;
 use super::manifest::{Manifest, RamFile};
 use super::ram_file::RamData;
-use super::state_file::{StateFile, replace};
+use super::state_file::StateFile;
 use super::temporary::Temporary;
 use super::unfinished::Received;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, MAX_DEVICE_STATE, digest};
@@ -54,7 +54,7 @@ impl Writer {
     /// Fails with [`Error::Exists`], [`Error::Name`] or [`Error::Io`].
     pub fn new(out: &Path) -> Result<Self, Error> {
         let temporary = Temporary::new(out)?;
-        let folder = temporary.path();
+        let folder = temporary.folder();
         Ok(Self {
             device_state: StateFile::new(folder, DEVICE_STATE)?,
             early_state: StateFile::new(folder, EARLY_STATE)?,
@@ -104,7 +104,7 @@ impl Writer {
             none => none.insert(Blocks::new(target).map_err(wrong)?),
         };
         let id = blocks.add(block.clone()).map_err(wrong)?;
-        let ram = RamData::new(self.temporary.path(), id, block)?;
+        let ram = RamData::new(self.temporary.folder(), id, block)?;
         self.files.push(ram);
         Ok(id)
     }
@@ -194,7 +194,7 @@ impl Writer {
     pub fn description(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let file = match &mut self.description {
             Some(file) => file,
-            none => none.insert(StateFile::new(self.temporary.path(), DESCRIPTION)?),
+            none => none.insert(StateFile::new(self.temporary.folder(), DESCRIPTION)?),
         };
         file.append(bytes)
     }
@@ -211,9 +211,7 @@ impl Writer {
     /// [`Error::Io`].
     pub fn forget_description(&mut self) -> Result<(), Error> {
         match self.description.take() {
-            Some(file) => {
-                std::fs::remove_file(&file.path).map_err(Error::io("removing", &file.path))
-            }
+            Some(_) => self.temporary.folder().remove(DESCRIPTION),
             None => Ok(()),
         }
     }
@@ -284,10 +282,10 @@ impl Writer {
         }
         let mut manifest = self.manifest(facts);
         manifest.seal = self.seal.take();
-        let manifest = digest::seal(self.temporary.path(), manifest)?;
+        let manifest = digest::seal(self.temporary.folder(), manifest)?;
         self.seal = manifest.seal.clone();
         let text = format!("{:#}\n", manifest.to_json());
-        replace(self.temporary.path(), MANIFEST, text.as_bytes())?;
+        self.temporary.folder().replace(MANIFEST, text.as_bytes())?;
         self.temporary.sync()?;
         self.temporary.set_stays(true);
         Ok(manifest)
@@ -301,12 +299,11 @@ impl Writer {
         let trouble = self.temporary.name().err();
         // Remove the resume files last: until the image has its name, another process must be
         // able to continue. Readers ignore files that the manifest does not name.
-        let folder = self.temporary.path();
         if self.early_state.len == 0 {
-            let _ = std::fs::remove_file(folder.join(EARLY_STATE));
+            let _ = self.temporary.folder().remove(EARLY_STATE);
         }
         if let Some(received) = self.received.take() {
-            let _ = received.remove(folder);
+            let _ = received.remove();
         }
         Finished {
             path: self.temporary.path().to_owned(),
@@ -334,7 +331,7 @@ impl Writer {
             name: block.name.clone(),
             len: block.len,
             page: block.page,
-            file: ram.name.clone(),
+            file: ram.name().to_owned(),
         });
         Manifest {
             blocks: blocks.collect(),

@@ -10,7 +10,7 @@ use retpath_codec::wire::section::MULTIFD_MAGIC;
 use retpath_engine::Channel;
 use retpath_engine::destination::pending::MAX_PENDING;
 use retpath_engine::driver::{Connector, RunError};
-use retpath_engine::source::{Config, Preempt, Source};
+use retpath_engine::source::{Preempt, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::trial::Trial;
@@ -72,11 +72,9 @@ fn finds_the_preempt_channel_among_other_connections() {
     let _trial = Trial::new("connections before the preempt channel");
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
-    let config = Config {
+    let config = config(Some(Preempt::Late))
         // Throttle the background sweep, so that pages use the preempt channel.
-        bandwidth: 1,
-        ..config(Some(Preempt::Late))
-    };
+        .bandwidth(1);
     let mut others = Vec::new();
     let mut dial = DialAfter(receiver.address().clone(), |channel| {
         if channel == Channel::Preempt {
@@ -208,10 +206,7 @@ fn finds_a_late_preempt_channel_after_more_idle_connections_than_are_kept() {
 
 /// Serves a guest that touches every page, over a late preempt channel.
 fn serves_touches(receiver: &Receiver, dial: &mut dyn Connector) {
-    let config = Config {
-        bandwidth: 1,
-        ..config(Some(Preempt::Late))
-    };
+    let config = config(Some(Preempt::Late)).bandwidth(1);
     let guest = receiver.touch_all();
     serve_by(
         Source::new(config, blocks()).expect("valid configuration"),

@@ -37,6 +37,7 @@ pub use crate::size::PageSize;
 use crate::exit::{Error, Exit};
 use crate::output;
 use crate::progress::Progress;
+use crate::sandbox::Sandbox;
 use forward::Forward;
 use recording::{Recording, Window};
 use report::Report;
@@ -190,6 +191,7 @@ pub(crate) fn run(args: &Args, color: ColorChoice) -> Result<Exit, Error> {
     let name = failure::name(&args.path);
     let options = args.options(output::wants_color(color, &io::stdout()));
     let mut recording = Recording::open(&args.path).map_err(|error| format!("{name}: {error}"))?;
+    args.sandbox.enter(Sandbox::default())?;
     // A terminal that shows messages shows no bar.
     let wants_bar = options.summary || !io::stdout().is_terminal();
     let mut progress = Progress::new(recording.size, wants_bar);

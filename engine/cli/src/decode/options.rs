@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::Format;
 use crate::exit;
+use crate::sandbox;
 use crate::size::{self, PageSize};
 
 const EXAMPLES: &str = "  \
@@ -55,6 +56,9 @@ pub struct Args {
     /// bytes that arrive, not with this limit.
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse)]
     max_bitmap: u64,
+
+    #[command(flatten)]
+    pub(super) sandbox: sandbox::SandboxArgs,
 
     /// File to decode, or - for standard input
     #[arg(value_name = "PATH")]

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     pub(super) threads: u16,
     /// Kind of socket between source and destination
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
-    pub(super) channel: Channel,
+    pub(super) channel: SocketKind,
     /// Format of the result; json is one object
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
@@ -64,8 +64,8 @@ fn page_size() -> impl TypedValueParser<Value = u64> {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Channel {
-    /// A Unix socket that no other process can reach.
+pub(super) enum SocketKind {
+    /// A pair of connected Unix sockets.
     #[default]
     Unix,
     /// A port of the loopback interface, chosen by the kernel.
@@ -145,6 +145,8 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+
     use super::super::content::Content;
     use super::super::cuts::Cuts;
     use super::super::test_args as args;
@@ -182,9 +184,10 @@ mod tests {
                     let args = sizes.find(|args| args.check().is_ok());
                     let args = args.expect("some size is large enough");
                     let blocks = args.layout().expect("good");
-                    let content = Content::new(&blocks, args.seed).expect("memory");
+                    let random = &mut Rng::with_seed(args.seed);
+                    let content = Content::new(&blocks, random).expect("memory");
                     let bytes = content.bytes_to_send();
-                    let cuts = Cuts::new(args.seed, args.cuts, bytes, args.blocks);
+                    let cuts = Cuts::new(random, args.cuts, bytes, args.blocks);
                     assert!(cuts.is_some(), "{args:?}");
                 }
             }

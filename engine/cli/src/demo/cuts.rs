@@ -5,37 +5,20 @@
 //! migration cannot end before every cut has happened, however fast it is. A cut may fall inside a
 //! message, between two messages, or into a recovery.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use fastrand::Rng;
+use retpath_engine::socket::Link;
 
-use super::content::Random;
-use retpath_engine::socket::{FaultInjector, Link};
+use super::fault_injector::FaultInjector;
 
-/// A side of the migration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Source,
-    Destination,
-}
-
-/// How a link ends.
+/// A cut: what a link carries, and which side closes it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cut {
-    /// The side that closes the link.
-    side: Side,
-    /// Most bytes that the link carries to the destination.
+    /// Whether the source closes the link, or the destination.
+    by_source: bool,
+    /// Most bytes to the destination.
     forward: u64,
-    /// Most bytes that the link carries to the source.
-    back: Option<u64>,
-}
-
-impl Cut {
-    fn injector(&self) -> FaultInjector {
-        let back = self.back.unwrap_or(u64::MAX);
-        match self.side {
-            Side::Source => FaultInjector::new(back, self.forward),
-            Side::Destination => FaultInjector::new(self.forward, back),
-        }
-    }
+    /// Most bytes to the source; [`u64::MAX`] is no limit.
+    back: u64,
 }
 
 /// Fewest bytes of the first link. The switch is over by then: it takes less than 100 bytes and
@@ -46,7 +29,7 @@ fn first_link(blocks: u64) -> u64 {
 
 /// Plans `count` cuts of a migration that sends at least `bytes` bytes of pages; `None` if they do
 /// not fit.
-fn plan(seed: u64, count: u64, bytes: u64, blocks: u64) -> Option<Vec<Cut>> {
+fn plan(random: &mut Rng, count: u64, bytes: u64, blocks: u64) -> Option<Vec<Cut>> {
     if count == 0 {
         // However small the memory is.
         return Some(Vec::new());
@@ -55,197 +38,160 @@ fn plan(seed: u64, count: u64, bytes: u64, blocks: u64) -> Option<Vec<Cut>> {
     // An eighth is left for the time after the last cut.
     let last = bytes - bytes / 8;
     let room = last.checked_sub(first).filter(|room| *room >= count)?;
-    let mut random = Random::new(seed, 4);
-    let mut ends: Vec<u64> = (0..count).map(|_| first + random.below(room)).collect();
+    let mut ends: Vec<u64> = (0..count).map(|_| first + random.u64(..room)).collect();
     ends.sort_unstable();
     let mut before = 0;
     let cut = |end: u64| {
         let forward = (end - before).max(1);
+        // Before the switch a broken link ends the migration. So the destination makes the first
+        // cut: it has understood what it has read, while a source cannot know how much of what it
+        // wrote was read.
         let is_first = before == 0;
         before = end;
-        if is_first {
-            // Before the switch a broken link ends the migration. The destination has understood
-            // what it has read; a source cannot know how much of what it wrote was read.
-            return Cut {
-                side: Side::Destination,
-                forward,
-                back: None,
-            };
-        }
-        let side = match random.below(2) {
-            0 => Side::Source,
-            _ => Side::Destination,
-        };
-        // Half of them may end in a bitmap, an acknowledgement or a request instead.
-        let size = 1 << random.below(22);
-        let back = (random.below(2) == 0).then(|| 1 + random.below(size));
+        // Half of the others may end in a bitmap, an acknowledgement or a request instead.
+        let size = 1 << random.u32(..22);
         Cut {
-            side,
+            by_source: !is_first && random.bool(),
             forward,
-            back,
+            back: match !is_first && random.bool() {
+                true => random.u64(1..=size),
+                false => u64::MAX,
+            },
         }
     };
     Some(ends.into_iter().map(cut).collect())
 }
 
-/// Breaks the links of both sides as planned.
+/// Breaks links as planned.
 #[derive(Debug)]
 pub(super) struct Cuts {
     plan: Vec<Cut>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
     /// Cuts that have happened.
     done: usize,
-    /// Links of each side so far. Links are accepted in the order in which they are connected.
-    connected: u64,
-    accepted: u64,
-    /// The cut in force: the number of its first link, the side that breaks it, and its limits.
-    armed: Option<(u64, Side, FaultInjector)>,
+    /// The cut in force.
+    armed: Option<(Cut, FaultInjector)>,
 }
 
 impl Cuts {
     /// Plans `count` cuts, as [`plan`].
-    pub(super) fn new(seed: u64, count: u64, bytes: u64, blocks: u64) -> Option<Self> {
+    pub(super) fn new(random: &mut Rng, count: u64, bytes: u64, blocks: u64) -> Option<Self> {
         Some(Self {
-            plan: plan(seed, count, bytes, blocks)?,
-            state: Mutex::default(),
+            plan: plan(random, count, bytes, blocks)?,
+            done: 0,
+            armed: None,
         })
     }
 
     /// Cuts that have happened.
     pub(super) fn done(&self) -> usize {
-        self.lock().done
+        self.done
     }
 
-    /// Arms the cut for the main link that is connected next. A link that broke for another reason
-    /// leaves its cut due.
-    pub(super) fn arm(&self) {
-        let mut state = self.lock();
-        let happened = state.armed.take();
-        state.done += usize::from(happened.is_some_and(|(_, _, injector)| injector.has_fired()));
-        let cut = self.plan.get(state.done);
-        state.armed = cut.map(|cut| (state.connected, cut.side, cut.injector()));
+    /// Arms the next cut, for a new main channel and the preempt channel that follows it. A link
+    /// that broke for another reason leaves its cut due.
+    pub(super) fn arm(&mut self) {
+        let happened = self.armed.take();
+        self.done += usize::from(happened.is_some_and(|(_, injector)| injector.has_fired()));
+        self.armed = self.plan.get(self.done).map(|cut| {
+            let injector = match cut.by_source {
+                true => FaultInjector::new(cut.back, cut.forward),
+                false => FaultInjector::new(cut.forward, cut.back),
+            };
+            (*cut, injector)
+        });
     }
 
-    /// Counts a new link of a side, and makes it break if that side breaks it.
-    pub(super) fn linked(&self, side: Side, link: Link) -> Link {
-        let mut state = self.lock();
-        let count = match side {
-            Side::Source => &mut state.connected,
-            Side::Destination => &mut state.accepted,
-        };
-        let number = *count;
-        *count += 1;
-        match &state.armed {
-            Some((first, breaks, injector)) if *breaks == side && number >= *first => {
-                injector.wrap(link)
-            }
-            _ => link,
+    /// Makes a new link break as the cut in force says. `ends` are those of source and destination.
+    pub(super) fn link(&self, ends: (Link, Link)) -> (Link, Link) {
+        let (source, destination) = ends;
+        match &self.armed {
+            Some((cut, injector)) if cut.by_source => (injector.wrap(source), destination),
+            Some((_, injector)) => (source, injector.wrap(destination)),
+            None => (source, destination),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No method leaves the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind::ConnectionAborted;
+
     use super::*;
 
     #[test]
     fn allows_too_few_bytes_to_end_before_the_last_cut() {
         for seed in 0..50 {
             for (count, bytes) in [(1, 1 << 20), (20, 2 << 20), (1000, 100 << 20)] {
-                let cuts = plan(seed, count, bytes, 5).expect("room");
+                let cuts = plan(&mut Rng::with_seed(seed), count, bytes, 5).expect("room");
                 assert_eq!(cuts.len() as u64, count);
                 let all: u64 = cuts.iter().map(|cut| cut.forward).sum();
                 assert!(all < bytes, "{all} of {bytes}");
                 assert!(cuts[0].forward >= first_link(5));
                 // Behind the switch, where only the destination knows what has arrived.
-                assert_eq!((cuts[0].side, cuts[0].back), (Side::Destination, None));
+                assert_eq!((cuts[0].by_source, cuts[0].back), (false, u64::MAX));
             }
         }
     }
 
     #[test]
     fn lets_both_sides_cut_in_both_directions() {
-        let cuts = plan(1, 100, 100 << 20, 1).expect("room");
-        for side in [Side::Source, Side::Destination] {
-            for back in [false, true] {
-                let like = |cut: &Cut| (cut.side, cut.back.is_some()) == (side, back);
-                assert!(cuts.iter().filter(|cut| like(cut)).count() > 10);
+        let cuts = plan(&mut Rng::with_seed(1), 100, 100 << 20, 1).expect("room");
+        for by_source in [false, true] {
+            for is_open in [false, true] {
+                let like =
+                    |cut: &&Cut| (cut.by_source, cut.back == u64::MAX) == (by_source, is_open);
+                assert!(cuts.iter().filter(like).count() > 10);
             }
         }
-        let other = plan(2, 100, 100 << 20, 1).expect("room");
+        let other = plan(&mut Rng::with_seed(2), 100, 100 << 20, 1).expect("room");
         assert_ne!(cuts, other, "another seed, other cuts");
     }
 
     #[test]
     fn refuses_cuts_that_do_not_fit() {
-        assert_eq!(plan(1, 1, 0, 1), None);
-        assert_eq!(plan(1, 1, first_link(1), 1), None);
-        assert_eq!(plan(1, 1 << 21, 2 << 20, 1), None);
+        assert_eq!(plan(&mut Rng::with_seed(1), 1, 0, 1), None);
+        assert_eq!(plan(&mut Rng::with_seed(1), 1, first_link(1), 1), None);
+        assert_eq!(plan(&mut Rng::with_seed(1), 1 << 21, 2 << 20, 1), None);
         for bytes in [0, 1, 4096, first_link(1), 2 << 20] {
-            assert_eq!(plan(1, 0, bytes, 1), Some(Vec::new()), "{bytes}");
+            assert_eq!(
+                plan(&mut Rng::with_seed(1), 0, bytes, 1),
+                Some(Vec::new()),
+                "{bytes}"
+            );
         }
     }
 
     #[test]
     fn breaks_the_links_of_the_side_whose_turn_it_is() {
-        for cutter in [Side::Source, Side::Destination] {
+        for by_source in [false, true] {
             let cut = Cut {
-                side: cutter,
+                by_source,
                 forward: 1,
-                back: Some(1),
+                back: 1,
             };
-            let cuts = Cuts {
+            let mut cuts = Cuts {
                 plan: vec![cut],
-                state: Mutex::default(),
+                done: 0,
+                armed: None,
             };
-            // Whether a new link of a side breaks after one byte.
-            let breaks = |side| {
-                let (near, _far) = Link::pair().expect("a pair");
-                let near = cuts.linked(side, near);
-                let _ = near.write(b"x");
-                near.write(b"x").is_err()
+            // Whether the ends of a new link, at source and destination, break after one byte.
+            let breaks = |cuts: &Cuts| {
+                let (source, destination) = cuts.link(Link::pair().expect("a pair"));
+                [&source, &destination].map(|end| {
+                    let _ = end.write(b"x");
+                    end.write(b"x")
+                        .is_err_and(|e| e.kind() == ConnectionAborted)
+                })
             };
-            let both = || [Side::Source, Side::Destination].map(breaks);
-            assert_eq!(both(), [false, false], "nothing is armed");
+            assert_eq!(breaks(&cuts), [false, false], "nothing is armed");
             cuts.arm();
-            let want = [Side::Source, Side::Destination].map(|side| side == cutter);
-            assert_eq!(both(), want, "the main link");
-            assert_eq!(both(), want, "the preempt channel");
+            let want = [by_source, !by_source];
+            assert_eq!(breaks(&cuts), want, "the main link");
+            assert_eq!(breaks(&cuts), want, "the preempt channel");
             assert_eq!(cuts.done(), 0);
             cuts.arm();
             assert_eq!(cuts.done(), 1);
-            assert_eq!(both(), [false, false], "no cut is left");
-        }
-    }
-
-    #[test]
-    fn spares_a_link_that_was_connected_before_the_cut() {
-        let cuts = Cuts::new(1, 1, 4 << 20, 1).expect("room");
-        let pair = || {
-            let (near, far) = Link::pair().expect("a pair");
-            (cuts.linked(Side::Source, near), far)
-        };
-        let early = pair();
-        cuts.arm();
-        let late = pair();
-        let bytes = vec![0; 4 << 20];
-        for ((near, far), is_cut) in [(early, false), (late, true)] {
-            let far = cuts.linked(Side::Destination, far);
-            let mut buf = vec![0; 64 << 10];
-            let broken = (0..100).any(|_| {
-                let _ = near.write(&bytes);
-                far.read(&mut buf).is_err()
-            });
-            assert_eq!(broken, is_cut);
+            assert_eq!(breaks(&cuts), [false, false], "no cut is left");
         }
     }
 }

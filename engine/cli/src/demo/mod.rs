@@ -13,47 +13,36 @@
 //! compared with the other; they share nothing but the socket while pages move. Signals end the
 //! process at once: no guest depends on it, and it leaves no file behind.
 
-use std::fs::{self, DirBuilder};
-use std::hash::{BuildHasher, RandomState};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::fs;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
+use fastrand::Rng;
 use indicatif::ProgressBar;
-use retpath_codec::forward;
-use rustix::fs::{Mode, OFlags};
 
 use crate::exit::{Error, Exit};
+use crate::output;
 use crate::progress::{self, byte_bar};
 use crate::signals::fail_writes_past_the_file_size_limit;
 use crate::size::Human;
-use crate::{Format, output};
+use crate::uffd_error;
 use retpath_engine::blocks::Blocks;
-use retpath_engine::destination;
-use retpath_engine::driver::{Control, ReceiveOptions, RunError, receive};
 use retpath_engine::memory::{self, Backing, Memory};
-use retpath_engine::socket::{Address, Listener};
-use retpath_engine::stats::Stats;
 use retpath_engine::uffd::Uffd;
 
 mod args;
 mod content;
 mod cuts;
-mod guest;
+mod fault_injector;
+mod migration;
 mod report;
-mod source;
 
 pub(crate) use args::Args;
 
-use args::Channel;
+use args::SocketKind;
 use content::Content;
-use cuts::{Cuts, Side};
-use guest::TouchedGuest;
-use report::{Compared, Report};
-use source::{Served, serve_content};
+use cuts::Cuts;
+use migration::{Job, Page, pages};
+use report::Report;
 
 /// Bytes of a target page.
 const TARGET: u64 = 4096;
@@ -70,163 +59,71 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
 }
 
 fn demonstrate(args: &Args, bar: &ProgressBar) -> Result<Exit, String> {
-    let blocks = args.layout()?;
+    let blocks = &args.layout()?;
     // The limit applies to huge pages, too, which are in a memfd.
     fail_writes_past_the_file_size_limit()
         .map_err(|error| format!("cannot handle signals: {error}"))?;
-    let route = Uffd::open().map_err(|error| error.to_string())?.route();
-    let memory = allocate(&blocks, args)?;
+    let route = Uffd::open().map_err(uffd_error)?.route();
+    let memory = allocate(blocks, args)?;
+    let mut random = Rng::with_seed(args.seed);
+    let order = shuffled_pages(blocks, &mut random);
+    let order = order.ok_or("cannot allocate memory for the order of the pages")?;
     bar.set_message("filling the source's memory");
     bar.tick();
-    let content = Content::new(&blocks, args.seed)
+    let content = &Content::new(blocks, &mut random)
         .map_err(|error| format!("cannot fill the source's memory: {error}"))?;
-    let content = Arc::new(content);
     let bytes = content.bytes_to_send();
-    let cuts = Cuts::new(args.seed, args.cuts, bytes, args.blocks).ok_or_else(|| {
+    let cuts = Cuts::new(&mut random, args.cuts, bytes, args.blocks).ok_or_else(|| {
         let cuts = args.cuts;
         format!("{cuts} cuts do not fit into {bytes} bytes of pages: choose a larger --size")
     })?;
-    let (touching, shown) = ((args.threads, args.seed), bar.clone());
-    let guest = TouchedGuest::new(
-        blocks.clone(),
-        memory.clone(),
-        Arc::clone(&content),
-        touching,
-        shown,
-    )?;
-    let cuts = Arc::new(cuts);
-    let (destination, touched, source) = migrate(args, &blocks, guest, &content, &cuts)?;
-
+    let job = Job {
+        args,
+        blocks,
+        content,
+        memory,
+        order,
+        bar,
+    };
+    let migrated = job.migrate(cuts, &mut random)?;
     bar.set_message("comparing every page");
-    let mut end = Compared::default();
-    for ((block, memory), id) in blocks.iter().zip(&memory).zip(0..) {
-        end.block(id, block.len, memory, &content)?;
-    }
+    let end = job.compare().map_err(|error| error.to_string())?;
     bar.finish_and_clear();
     print(&Report {
-        args,
-        blocks: &blocks,
+        job: &job,
         route,
         end,
-        touched,
-        destination,
-        source: &source,
-        source_zero: content.zero,
-        cuts: u64::try_from(cuts.done()).unwrap_or(u64::MAX),
+        migrated: &migrated,
     })
 }
 
 /// Prints the report; fails if a page is wrong or the report cannot be written.
 fn print(report: &Report<'_>) -> Result<Exit, String> {
     let complaints = report.complaints();
-    let text = match report.args.format {
-        Format::Text => report.text(),
-        Format::Json => format!("{}\n", report.json(&complaints)),
-    };
+    let format = report.job.args.format;
+    let text = format.render(|| report.text(), || report.json(&complaints));
     let printed = output::print(&text);
     for complaint in &complaints {
         output::note(format_args!("retpath demo: {complaint}"));
     }
-    let verdict = match complaints.is_empty() {
-        true => "every page is right; ",
-        false => "",
+    let (verdict, exit) = match complaints.is_empty() {
+        true => ("every page is right; ", Exit::Success),
+        false => ("", Exit::Failure),
     };
     printed.map_err(|error| {
         format!("{verdict}the report cannot be written to standard output: {error}")
     })?;
-    Ok(match complaints.is_empty() {
-        true => Exit::Success,
-        false => Exit::Failure,
-    })
+    Ok(exit)
 }
 
-/// Migrates; returns the destination's counters, what the threads found, and the source's report.
-fn migrate(
-    args: &Args,
-    blocks: &Blocks,
-    mut guest: TouchedGuest,
-    content: &Content,
-    cuts: &Arc<Cuts>,
-) -> Result<(Stats, Compared, Served), String> {
-    let (mut listener, address, _socket) = listen(args.channel)?;
-    let accepted = Arc::clone(cuts);
-    listener.on_accept(move |link| accepted.linked(Side::Destination, link));
-    let control =
-        || Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"));
-    let (of_source, of_destination) = (control()?, control()?);
-    let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
-    let page_sizes: Vec<_> = page_sizes.collect();
-    let options = ReceiveOptions {
-        core: destination::Config {
-            preempt: args.preempt,
-            page_sizes: page_sizes.clone(),
-            ..destination::Config::default()
-        },
-        stream: forward::Options::default().page_sizes(page_sizes),
-        // The source reconnects at once, or has ended.
-        reconnect_timeout: Duration::from_secs(30),
-        recovery_timeout: Duration::from_secs(30),
-        ..ReceiveOptions::default()
-    };
-    let (received, served) = thread::scope(|scope| {
-        let work = || {
-            let to = (&address, &**cuts);
-            let served = serve_content(args, blocks.clone(), content, to, &of_source);
-            if served.is_err() {
-                of_destination.stop();
-            }
-            served
-        };
-        let source = thread::Builder::new().name("source".into());
-        let source = source.spawn_scoped(scope, work);
-        let source =
-            source.map_err(|error| format!("cannot start the source's thread: {error}"))?;
-        let received = receive(&mut listener, &mut guest, options, &of_destination);
-        if received.is_err() {
-            of_source.stop();
-        }
-        let served = source.join();
-        Ok::<_, String>((
-            received,
-            served.map_err(|_| "the source's thread panicked")?,
-        ))
-    })?;
-    let touched = guest.finish();
-    match (received, served) {
-        (Ok(core), Ok(served)) => Ok((core.stats().clone(), touched?, served)),
-        (Err(RunError::Stopped) | Ok(_), Err(error)) => Err(format!("the source failed: {error}")),
-        (Err(error), Err(RunError::Stopped) | Ok(_)) => Err(error.to_string()),
-        // One broke the link, and the other noticed.
-        (Err(ours), Err(theirs)) => Err(format!("{ours}; the source failed: {theirs}")),
-    }
-}
-
-/// Listens; returns the address to connect to, and what must stay open while it is used.
-///
-/// A Unix socket is removed from the file system before anybody connects: it is reached through an
-/// open descriptor. So no other process can connect, and no file is left whatever ends this one.
-fn listen(channel: Channel) -> Result<(Listener, Address, Option<OwnedFd>), String> {
-    let bind = |address: Address| address.listen(false).map_err(|error| error.to_string());
-    let (host, port) = ("127.0.0.1".into(), 0);
-    if channel == Channel::Tcp {
-        let listener = bind(Address::Tcp { host, port })?;
-        let address = listener.address().clone();
-        return Ok((listener, address, None));
-    }
-    let name = format!("retpath-demo-{:016x}", RandomState::new().hash_one(()));
-    let folder = std::env::temp_dir().join(name);
-    let made = DirBuilder::new().mode(0o700).create(&folder);
-    made.map_err(|error| format!("cannot create the folder {}: {error}", folder.display()))?;
-    let path = folder.join("demo.sock");
-    let listener = bind(Address::Unix(path.clone()));
-    let socket = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    // Best effort: what cannot be removed does no harm.
-    let _ = fs::remove_file(&path);
-    let _ = fs::remove_dir(&folder);
-    let listener = listener?;
-    let socket = socket.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    let address = PathBuf::from(format!("/proc/self/fd/{}", socket.as_raw_fd()));
-    Ok((listener, Address::Unix(address), Some(socket)))
+/// Every page in random order; `None` without memory for them.
+fn shuffled_pages(blocks: &Blocks, random: &mut Rng) -> Option<Vec<Page>> {
+    let mut order = Vec::new();
+    let total = usize::try_from(blocks.total_pages()).ok()?;
+    order.try_reserve_exact(total).ok()?;
+    order.extend(pages(blocks));
+    random.shuffle(&mut order);
+    Some(order)
 }
 
 /// Allocates the destination's memory.

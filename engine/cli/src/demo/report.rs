@@ -1,229 +1,176 @@
 //! The result of the demonstration: whether every page is right, how often each was placed, and
 //! what is printed about it.
 
-use std::fmt::Display;
-
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::content::Content;
-use super::source::Served;
-use super::{Args, TARGET, TARGET_BYTES};
+use super::TARGET;
+use super::migration::{Compared, Job, Migrated};
 use crate::latency::{self, Nanos, Part};
+use crate::report::Table;
 use crate::size::Human;
-use retpath_engine::blocks::{BlockId, Blocks};
-use retpath_engine::memory::Memory;
-use retpath_engine::source::PageSource;
-use retpath_engine::stats::Stats;
+use retpath_engine::blocks::Blocks;
 use retpath_engine::uffd::Route;
 
-/// The place of a target page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) block: BlockId,
-    pub(super) offset: u64,
-}
-
-/// The result of comparing target pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Compared {
-    pages: u64,
-    wrong: u64,
-    first_wrong: Option<Page>,
-}
-
-impl Compared {
-    /// Compares every page of a block.
-    ///
-    /// # Errors
-    ///
-    /// The memories are shorter than the block.
-    pub(super) fn block(
-        &mut self,
-        block: BlockId,
-        len: u64,
-        memory: &Memory,
-        content: &Content,
-    ) -> Result<(), String> {
-        let mut got = [0; TARGET_BYTES];
-        for offset in (0..len / TARGET).map(|number| number * TARGET) {
-            let read = memory.read(offset, &mut got);
-            read.map_err(|error| error.to_string())?;
-            let want = content.memory.lend(block, offset, TARGET_BYTES);
-            let want = want.ok_or("the source's memory is too short")?;
-            self.page(Page { block, offset }, got == want);
-        }
-        Ok(())
-    }
-
-    /// Counts a page.
-    pub(super) fn page(&mut self, page: Page, is_same: bool) {
-        self.pages += 1;
-        if !is_same {
-            self.wrong += 1;
-            self.first_wrong.get_or_insert(page);
-        }
-    }
-
-    /// Adds the pages of another comparison.
-    pub(super) fn add(&mut self, other: Self) {
-        self.pages += other.pages;
-        self.wrong += other.wrong;
-        self.first_wrong = self.first_wrong.or(other.first_wrong);
-    }
-
-    /// Names the first wrong page.
-    fn first(&self, blocks: &Blocks) -> String {
-        let name = |page: &Page| Some(blocks.block(page.block).ok()?.name.to_string());
-        match self.first_wrong {
-            Some(page) => {
-                let name = name(&page).unwrap_or_default();
-                format!(", the first at 0x{:x} of {name}", page.offset)
-            }
-            None => String::new(),
-        }
-    }
-}
-
 /// Everything that is known at the end.
-#[derive(Debug)]
 pub(super) struct Report<'a> {
-    pub(super) args: &'a Args,
-    pub(super) blocks: &'a Blocks,
+    pub(super) job: &'a Job<'a>,
     pub(super) route: Route,
     /// Every page, at the end.
     pub(super) end: Compared,
-    /// The pages that threads touched, at that time.
-    pub(super) touched: Compared,
-    pub(super) destination: Stats,
-    pub(super) source: &'a Served,
-    /// Target pages that are zero at the source.
-    pub(super) source_zero: u64,
-    /// Cuts that happened.
-    pub(super) cuts: u64,
+    pub(super) migrated: &'a Migrated,
+}
+
+impl Compared {
+    /// Names the first wrong page.
+    fn first(&self, blocks: &Blocks) -> String {
+        let name = |block| Some(blocks.block(block).ok()?.name.to_string());
+        self.first_wrong.map_or(String::new(), |page| {
+            let name = name(page.block).unwrap_or_default();
+            format!(", the first at 0x{:x} of {name}", page.offset)
+        })
+    }
 }
 
 impl Report<'_> {
     /// Target pages that never arrived, by the destination's count.
     fn missing(&self) -> u64 {
-        self.blocks.total_pages().saturating_sub(self.placed())
+        self.job.blocks.total_pages().saturating_sub(self.placed())
     }
 
     /// Pages that arrived or were placed more than once.
     fn twice(&self) -> u64 {
-        let stats = &self.destination;
-        let excess = self.placed().saturating_sub(self.blocks.total_pages());
+        let stats = &self.migrated.destination;
+        let excess = self.placed().saturating_sub(self.job.blocks.total_pages());
         stats.duplicates + stats.present + excess
     }
 
     /// Target pages that were placed and not discarded again.
     fn placed(&self) -> u64 {
-        let pieces = self.args.page_size / TARGET;
-        let stats = &self.destination;
+        let pieces = self.job.args.page_size / TARGET;
+        let stats = &self.migrated.destination;
         (stats.demand + stats.sweep) * pieces + self.before_switch()
     }
 
     fn before_switch(&self) -> u64 {
-        let stats = &self.destination;
+        let stats = &self.migrated.destination;
         stats.precopy.saturating_sub(stats.discarded)
     }
 
     /// What is wrong, a line for each finding.
     pub(super) fn complaints(&self) -> Vec<String> {
+        let (blocks, total) = (self.job.blocks, self.job.blocks.total_pages());
         let Compared { pages, wrong, .. } = self.end;
-        let (total, touched) = (self.blocks.total_pages(), self.touched.wrong);
-        let (missing, twice) = (self.missing(), self.twice());
-        let (cuts, wanted) = (self.cuts, self.args.cuts);
-        let first = self.end.first(self.blocks);
-        let first_touched = self.touched.first(self.blocks);
-        [
-            (wrong > 0)
-                .then(|| format!("{wrong} of {pages} pages differ from the source's{first}")),
-            (pages != total).then(|| format!("only {pages} of {total} pages were compared")),
-            (touched > 0).then(|| {
+        let (first, first_touched) = (self.end.first(blocks), self.migrated.touched.first(blocks));
+        let (missing, twice, touched) = (self.missing(), self.twice(), self.migrated.touched.wrong);
+        let (cuts, wanted) = (self.cuts(), self.job.args.cuts);
+        let findings = [
+            (
+                wrong > 0,
+                format!("{wrong} of {pages} pages differ from the source's{first}"),
+            ),
+            (
+                pages != total,
+                format!("only {pages} of {total} pages were compared"),
+            ),
+            (
+                touched > 0,
                 format!(
                     "pages that were wrong when a thread touched them: {touched}{first_touched}"
-                )
-            }),
-            (missing > 0).then(|| format!("pages that were never placed: {missing}")),
-            (twice > 0).then(|| format!("pages that were placed twice: {twice}")),
-            (cuts != wanted).then(|| format!("only {cuts} of {wanted} cuts happened")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+                ),
+            ),
+            (
+                missing > 0,
+                format!("pages that were never placed: {missing}"),
+            ),
+            (twice > 0, format!("pages that were placed twice: {twice}")),
+            (
+                cuts != wanted,
+                format!("only {cuts} of {wanted} cuts happened"),
+            ),
+        ];
+        let findings = findings.into_iter().filter(|(is_wrong, _)| *is_wrong);
+        findings.map(|(_, finding)| finding).collect()
+    }
+
+    fn cuts(&self) -> u64 {
+        u64::try_from(self.migrated.cuts).unwrap_or(u64::MAX)
     }
 
     /// Gigabytes of memory moved per second.
     fn rate(&self) -> f64 {
-        self.args.size as f64 / self.nanos().max(1) as f64
+        self.job.args.size as f64 / self.nanos().max(1) as f64
     }
 
     fn nanos(&self) -> u64 {
-        u64::try_from(self.source.time.as_nanos()).unwrap_or(u64::MAX)
+        Nanos::from(self.migrated.time).0
     }
 
     /// The parts of a fault's latency, in order.
-    fn parts(&self) -> [Part; 5] {
-        let [total, request, transfer, placement] = latency::parts(&self.destination.latency);
-        let source = latency::source((&self.source.stats.latency.source).into());
-        [total, request, source, transfer, placement]
+    fn parts(&self) -> [Part<'_>; 5] {
+        let Migrated {
+            destination,
+            source,
+            ..
+        } = self.migrated;
+        let [total, request, transfer, placement] = latency::parts(&destination.latency);
+        [
+            total,
+            request,
+            latency::source(&source.latency),
+            transfer,
+            placement,
+        ]
     }
 
     /// The report for people.
     pub(super) fn text(&self) -> String {
-        let Self { args, end, .. } = self;
-        let (stats, source) = (&self.destination, &self.source.stats);
-        let placed = stats.demand + stats.sweep;
-        let share = |pages: u64| format!("{:.1} %", 100.0 * pages as f64 / placed.max(1) as f64);
+        let Self {
+            job, end, migrated, ..
+        } = self;
+        let (stats, source) = (&migrated.destination, &migrated.source);
         let (wrong, missing, twice) = (end.wrong, self.missing(), self.twice());
-        let compared = format!("of 4 KiB: {wrong} wrong, {missing} missing, {twice} placed twice");
-        let touched = format!("by {} threads: {} wrong", args.threads, self.touched.wrong);
-        let requests = format!(
-            "{} repeated after a cut; {} for pages already sent",
-            stats.requests_repeated, source.requests_dropped
+        let mut table = Table::default();
+        table.row(
+            "pages compared",
+            end.pages,
+            format_args!("of 4 KiB: {wrong} wrong, {missing} missing, {twice} placed twice"),
         );
-        let (resumes, torn) = (stats.resumes, stats.torn);
-        let cuts = format!("{resumes} recoveries; {torn} incomplete pages dropped");
-        let rows: [(&str, &dyn Display, String); 11] = [
-            ("pages compared", &end.pages, compared),
-            ("pages touched", &self.touched.pages, touched),
-            (
-                "pages placed",
-                &placed,
-                format!("of {}", Human(args.page_size)),
-            ),
-            ("  by demand", &stats.demand, share(stats.demand)),
-            ("  by sweep", &stats.sweep, share(stats.sweep)),
-            ("  zero", &stats.zero, share(stats.zero)),
-            (
-                "before the switch",
-                &self.before_switch(),
-                "of 4 KiB".into(),
-            ),
-            ("requests", &stats.requests, requests),
-            ("cuts", &self.cuts, cuts),
-            (
-                "time",
-                &Nanos(self.nanos()),
-                format!("{:.2} GB/s", self.rate()),
-            ),
-            ("userfaultfd", &"", self.route.to_string()),
-        ];
-        let mut text = String::new();
-        for (name, value, more) in rows.iter().filter(|row| row.0 != "cuts" || args.cuts > 0) {
-            text += &format!("{name:<18} {value:>12}   {more}\n");
+        let (threads, wrong) = (job.args.threads, migrated.touched.wrong);
+        let touched = format_args!("by {threads} threads: {wrong} wrong");
+        table.row("pages touched", migrated.touched.pages, touched);
+        let size = Human(job.args.page_size);
+        table.row(
+            "pages placed",
+            stats.demand + stats.sweep,
+            format_args!("of {size}"),
+        );
+        table.pages((stats.demand, stats.sweep, stats.zero));
+        table.row("before the switch", self.before_switch(), "of 4 KiB");
+        let (repeated, dropped) = (stats.requests_repeated, source.requests_dropped);
+        let requests =
+            format_args!("{repeated} repeated after a cut; {dropped} for pages already sent");
+        table.row("requests", stats.requests, requests);
+        if job.args.cuts > 0 {
+            let (resumes, torn) = (stats.resumes, stats.torn);
+            let cuts = format_args!("{resumes} recoveries; {torn} incomplete pages dropped");
+            table.row("cuts", migrated.cuts, cuts);
         }
-        format!("{text}\n{}", latency::text(&self.parts()))
+        let rate = format_args!("{:.2} GB/s", self.rate());
+        table.row("time", Nanos(self.nanos()), rate);
+        table.row("userfaultfd", "", self.route);
+        format!("{}\n{}", table.0, latency::text(&self.parts()))
     }
 
     /// The report for programs: one object.
     pub(super) fn json(&self, complaints: &[String]) -> Value {
-        let Self { args, end, .. } = self;
-        let (stats, source) = (&self.destination, &self.source.stats);
-        let block = |name: String, size| json!({ "name": name, "size": size });
-        let blocks = self.blocks.iter();
-        let blocks = blocks.map(|one| block(one.name.to_string(), one.len));
+        let Self {
+            job, end, migrated, ..
+        } = self;
+        let (args, touched) = (job.args, migrated.touched);
+        let (stats, source) = (&migrated.destination, &migrated.source);
+        let blocks = job.blocks.iter();
+        let blocks = blocks.map(|one| json!({ "name": one.name.to_string(), "size": one.len }));
         json!({
             "ok": complaints.is_empty(),
             "complaints": complaints,
@@ -245,12 +192,12 @@ impl Report<'_> {
                 "wrong": end.wrong,
                 "missing": self.missing(),
                 "twice": self.twice(),
-                "touched": self.touched.pages,
-                "touched_wrong": self.touched.wrong,
+                "touched": touched.pages,
+                "touched_wrong": touched.wrong,
                 "demand": stats.demand,
                 "sweep": stats.sweep,
                 "zero": stats.zero,
-                "source_zero": self.source_zero,
+                "source_zero": job.content.zero,
                 "before_switch": self.before_switch(),
             },
             "faults": stats.faults,
@@ -261,7 +208,7 @@ impl Report<'_> {
                 "dropped": source.requests_dropped,
             },
             "cuts": {
-                "happened": self.cuts,
+                "happened": migrated.cuts,
                 "pauses": { "source": source.pauses, "destination": stats.pauses },
                 "resumes": { "source": source.resumes, "destination": stats.resumes },
                 "torn": stats.torn,
@@ -275,64 +222,83 @@ impl Report<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use fastrand::Rng;
+    use indicatif::ProgressBar;
+    use retpath_engine::memory::{Backing, Memory};
+    use retpath_engine::stats::Stats;
+
+    use super::super::content::Content;
+    use super::super::migration::Page;
     use super::super::test_args;
     use super::*;
-    use retpath_engine::memory::Backing;
 
     const PAGES: u64 = 50;
 
-    #[test]
-    fn finds_every_changed_page() {
-        let blocks = test_args(&["--size", "200K"]).layout().expect("good");
-        let content = Content::new(&blocks, 9).expect("memory");
+    /// A job whose destination has received every page.
+    fn with_received_job<T>(options: &[&str], use_it: impl FnOnce(&mut Job<'_>) -> T) -> T {
+        let args = &test_args(options);
+        let blocks = &args.layout().expect("good");
+        let content = &Content::new(blocks, &mut Rng::with_seed(9)).expect("memory");
         let memory = Memory::new(Backing::Anonymous, PAGES * TARGET).expect("memory");
         memory.write(0, content.memory[0].bytes()).expect("inside");
-        let compare = || {
-            let mut compared = Compared::default();
-            let len = PAGES * TARGET;
-            let same_len = compared.block(0, len, &memory, &content);
-            same_len.expect("same length");
-            compared
-        };
-        assert_eq!((compare().pages, compare().wrong), (PAGES, 0));
-        for (count, offset) in [
-            (1, PAGES * TARGET - 1),
-            (2, 3 * TARGET),
-            (3, 17 * TARGET + 77),
-        ] {
-            let mut byte = [0];
-            memory.read(offset, &mut byte).expect("inside");
-            memory.write(offset, &[byte[0] ^ 1]).expect("inside");
-            assert_eq!((compare().pages, compare().wrong), (PAGES, count));
-        }
-        assert_eq!(compare().first(&blocks), ", the first at 0x3000 of pc.ram");
+        use_it(&mut Job {
+            args,
+            blocks,
+            content,
+            memory: vec![Arc::new(memory)],
+            order: Vec::new(),
+            bar: &ProgressBar::hidden(),
+        })
+    }
+
+    #[test]
+    fn finds_every_changed_page() {
+        with_received_job(&["--size", "200K"], |job| {
+            let compare = || job.compare().expect("same length");
+            assert_eq!((compare().pages, compare().wrong), (PAGES, 0));
+            for (count, offset) in [
+                (1, PAGES * TARGET - 1),
+                (2, 3 * TARGET),
+                (3, 17 * TARGET + 77),
+            ] {
+                let mut byte = [0];
+                job.memory[0].read(offset, &mut byte).expect("inside");
+                job.memory[0].write(offset, &[byte[0] ^ 1]).expect("inside");
+                assert_eq!((compare().pages, compare().wrong), (PAGES, count));
+            }
+            let first = compare().first(job.blocks);
+            assert_eq!(first, ", the first at 0x3000 of pc.ram");
+        });
     }
 
     /// What is said about a good migration with three cuts after `change`.
-    fn complaints(change: impl FnOnce(&mut Report<'_>)) -> String {
-        let args = test_args(&["--size", "200K", "--cuts", "3"]);
-        let blocks = args.layout().expect("good");
-        let mut report = Report {
-            args: &args,
-            blocks: &blocks,
-            route: Route::Syscall,
-            end: Compared {
+    fn complaints(change: impl FnOnce(&mut Compared, &mut Migrated)) -> String {
+        with_received_job(&["--size", "200K", "--cuts", "3"], |job| {
+            let mut end = Compared {
                 pages: PAGES,
                 ..Compared::default()
-            },
-            touched: Compared::default(),
-            destination: Stats {
-                precopy: 16,
-                demand: 4,
-                sweep: PAGES - 20,
-                ..Stats::default()
-            },
-            source: &Served::default(),
-            source_zero: 0,
-            cuts: 3,
-        };
-        change(&mut report);
-        report.complaints().join("\n")
+            };
+            let mut migrated = Migrated {
+                destination: Stats {
+                    precopy: 16,
+                    demand: 4,
+                    sweep: PAGES - 20,
+                    ..Stats::default()
+                },
+                cuts: 3,
+                ..Migrated::default()
+            };
+            change(&mut end, &mut migrated);
+            let report = Report {
+                job,
+                route: Route::Syscall,
+                end,
+                migrated: &migrated,
+            };
+            report.complaints().join("\n")
+        })
     }
 
     #[test]
@@ -345,25 +311,25 @@ mod tests {
                 offset: 0x5000,
             }),
         };
-        assert_eq!(complaints(|_| ()), "");
+        assert_eq!(complaints(|_, _| ()), "");
         assert_eq!(
-            complaints(|report| report.end = bad),
+            complaints(|end, _| *end = bad),
             "2 of 50 pages differ from the source's, the first at 0x5000 of pc.ram"
         );
         assert_eq!(
-            complaints(|report| report.end = Compared::default()),
+            complaints(|end, _| *end = Compared::default()),
             "only 0 of 50 pages were compared"
         );
         assert_eq!(
-            complaints(|report| report.touched = bad),
+            complaints(|_, migrated| migrated.touched = bad),
             "pages that were wrong when a thread touched them: 2, the first at 0x5000 of pc.ram"
         );
         assert_eq!(
-            complaints(|report| report.destination.sweep -= 3),
+            complaints(|_, migrated| migrated.destination.sweep -= 3),
             "pages that were never placed: 3"
         );
         assert_eq!(
-            complaints(|report| report.destination.discarded += 1),
+            complaints(|_, migrated| migrated.destination.discarded += 1),
             "pages that were never placed: 1"
         );
         for change in [
@@ -371,11 +337,11 @@ mod tests {
             |stats| stats.present += 1,
             |stats| stats.duplicates += 1,
         ] {
-            let twice = complaints(|report| change(&mut report.destination));
+            let twice = complaints(|_, migrated| change(&mut migrated.destination));
             assert_eq!(twice, "pages that were placed twice: 1");
         }
         assert_eq!(
-            complaints(|report| report.cuts = 2),
+            complaints(|_, migrated| migrated.cuts = 2),
             "only 2 of 3 cuts happened"
         );
     }

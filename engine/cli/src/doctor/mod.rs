@@ -33,10 +33,7 @@ pub(crate) struct Args {
 /// Examines the machine and prints the report.
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let report = Report::gather();
-    let text = match args.format {
-        Format::Text => text(&report),
-        Format::Json => format!("{}\n", json(&report)),
-    };
+    let text = args.format.render(|| text(&report), || json(&report));
     output::print(&text).map_err(|error| lost_report(&error))?;
     Ok(match report.reach() {
         Reach::All => Exit::Success,
@@ -60,6 +57,7 @@ fn render(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "userfaultfd  {verdict}")?;
     writeln!(out, "kernel       {}", report.kernel)?;
     writeln!(out, "user id      {}", report.uid)?;
+    writeln!(out, "sandbox      {}", report.sandbox)?;
 
     writeln!(
         out,
@@ -144,6 +142,10 @@ fn json(report: &Report) -> Value {
         "route": report.best().map(key),
         "kernel": report.kernel,
         "uid": report.uid,
+        "sandbox": {
+            "landlock": report.sandbox.landlock,
+            "seccomp": report.sandbox.seccomp,
+        },
         "routes": routes.collect::<Value>(),
         "unprivileged_userfaultfd": report.unprivileged,
         "features": features,

@@ -10,6 +10,7 @@ use retpath_engine::uffd::{Features, Route, RouteError, Step, probe};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::sandbox;
 use crate::size::Human;
 
 /// The state of the machine.
@@ -19,6 +20,8 @@ pub(super) struct Report {
     pub(super) kernel: String,
     /// Effective user id.
     pub(super) uid: u32,
+    /// What the sandbox of `receive`, `import` and `decode` enforces.
+    pub(super) sandbox: sandbox::Status,
     /// For each route, best first, the kernel's features or why the route does not work.
     pub(super) routes: [(Route, Result<Features, RouteError>); 3],
     /// `vm.unprivileged_userfaultfd`; `None` before Linux 5.2, which has no such setting.
@@ -87,6 +90,7 @@ impl Report {
                 .to_string_lossy()
                 .into_owned(),
             uid: rustix::process::geteuid().as_raw(),
+            sandbox: sandbox::Status::probe(),
             routes: Route::ALL.map(|route| (route, probe(route))),
             unprivileged: number("/proc/sys/vm/unprivileged_userfaultfd").map(|value| value != 0),
             pools: pools(),
@@ -218,7 +222,7 @@ const ENOUGH_FILES: u64 = 256;
 const POOLS: [(Backing, u64); 2] = [(Backing::Huge2M, 512), (Backing::Huge1G, 1)];
 
 /// Features used by retpath: name, feature, purpose, first kernel.
-const WANTED: [(&str, Features, &str, &str); 4] = [
+const WANTED: [(&str, Features, &str, &str); 3] = [
     (
         "MISSING_HUGETLBFS",
         Features::MISSING_HUGETLBFS,
@@ -236,12 +240,6 @@ const WANTED: [(&str, Features, &str, &str); 4] = [
         Features::THREAD_ID,
         "without it, faults are not told apart by thread",
         "4.14",
-    ),
-    (
-        "POISON",
-        Features::POISON,
-        "without it, a lost page cannot be marked as lost",
-        "6.6",
     ),
 ];
 

@@ -12,19 +12,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use retpath_codec::Rule;
-use retpath_engine::destination::{Config, Destination, Ending, ErrorKind};
+use retpath_engine::destination::{Destination, Ending, ErrorKind};
 use retpath_engine::driver::{
     Control, ReceiveOptions, RunError, receive, resume as resume_migration,
 };
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
-use retpath_image::{MAX_DEVICE_STATE, Writer};
+use retpath_image::{MAX_DEVICE_STATE, Writer, shown};
 use tracing::info;
 
 use crate::exit::{self, Error, Exit};
+use crate::sandbox::{self, Sandbox};
 use crate::signals::Signals;
 use crate::size::{self, PageSize};
-use crate::{Format, image, output};
+use crate::{Format, image, output, uffd_error};
 
 mod guest;
 mod live;
@@ -150,6 +151,8 @@ pub(crate) struct Args {
     /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    #[command(flatten)]
+    sandbox: sandbox::SandboxArgs,
 }
 
 /// Receives one migration and reports the result.
@@ -158,7 +161,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
         image::mention_leftovers("receive", out);
     }
     let (path, text) = become_image(args)?;
-    let done = format!("the image {} exists", path.display());
+    let done = format!("the image {} exists", shown(&path));
     output::print_report("receive", &done, &text);
     Ok(Exit::Success)
 }
@@ -170,30 +173,28 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     // Before the source sends anything.
     if args.touch > 0 {
-        Uffd::open().map_err(|error| error.to_string())?;
+        Uffd::open().map_err(uffd_error)?;
     }
     let control =
         Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"))?;
     let (core, stream) = image::settings(&args.page_sizes);
-    let mut options = ReceiveOptions {
-        core: Config {
-            switchover_ack: args.switchover_ack,
-            detect_switchover_ack: true,
-            confirm_end: true,
-            give_back: true,
-            max_ram: args.max_ram,
-            ..core
-        },
-        stream,
-        reconnect_timeout: Duration::from_secs(args.recover_timeout),
-        recovery_timeout: Duration::from_secs(30),
-        accept_unproven_end: args.accept_unproven_end,
-        peer_user: args.peer_uid,
-    };
     if let (Some(_), Some(Address::Tcp { .. })) = (args.peer_uid, &args.listen) {
         let why = "--peer-uid needs a unix: address: TCP does not tell who connects";
         return Err(why.into());
     }
+    let mut options = ReceiveOptions::default()
+        .core(
+            core.switchover_ack(args.switchover_ack)
+                .detect_switchover_ack(true)
+                .confirm_end(true)
+                .give_back(true)
+                .max_ram(args.max_ram),
+        )
+        .stream(stream)
+        .reconnect_timeout(Duration::from_secs(args.recover_timeout))
+        .recovery_timeout(Duration::from_secs(30))
+        .accept_unproven_end(args.accept_unproven_end)
+        .peer_user(args.peer_uid);
     let (mut writer, left) = match (&args.resume, &args.out) {
         (Some(folder), out) => {
             let (writer, left) = Unfinished::open(folder, out.as_deref(), &mut options)?;
@@ -205,6 +206,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
     writer.limit_state(args.max_device_state);
     let (writer, left) = match left {
         Some(left) if left.has_device_state && left.core.pages().missing() == 0 => {
+            args.sandbox.enter(needs(args, &writer))?;
             return finish_unfinished(args, writer, left);
         }
         left => (writer, left),
@@ -223,6 +225,8 @@ fn become_image(args: &Args) -> Result<Done, String> {
         info!("connection accepted");
         link
     });
+    args.sandbox
+        .enter(needs(args, &writer).socket(listener.address()))?;
     output::note(format_args!(
         "retpath receive: listening on {}",
         listener.address()
@@ -257,6 +261,16 @@ fn become_image(args: &Args) -> Result<Done, String> {
     }
     guest.quiet();
     conclude(args, guest, received)
+}
+
+/// What this command needs in the sandbox, besides its socket.
+fn needs(args: &Args, writer: &Writer) -> Sandbox {
+    let folder = writer.path();
+    let needs = Sandbox::default().image(folder, args.out.as_deref().unwrap_or(folder));
+    match args.touch {
+        0 => needs,
+        _ => needs.userfaultfd(),
+    }
 }
 
 /// Returns the report of the image, or why there is none and where the guest is.

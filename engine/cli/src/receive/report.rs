@@ -1,10 +1,10 @@
 //! The report of a received image.
 
-use std::fmt::Write;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::report::Table;
 use crate::{Format, image, latency};
 use retpath_engine::destination::Ending;
 use retpath_engine::stats::Stats;
@@ -22,67 +22,46 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     pub(super) fn print(&self, format: Format) -> String {
-        match format {
-            Format::Text => self.text(),
-            Format::Json => self.json(),
-        }
+        format.render(|| self.text(), || self.json())
     }
 
     fn text(&self) -> String {
-        let mut out = image::text(self.out, self.manifest);
-        // Writing to a string does not fail.
-        let _ = self.render(&mut out);
-        out
-    }
-
-    fn render(&self, out: &mut String) -> std::fmt::Result {
         let stats = self.stats;
         let ended = match self.ending {
             Ending::Precopy => "in precopy",
             Ending::Postcopy => "in postcopy",
         };
-        let mut line = |name: &str, value: u64, more: &str| {
-            writeln!(
-                out,
-                "{}",
-                format!("{name:<18} {value:>12}   {more}").trim_end()
-            )
-        };
-        line(
-            "pages in precopy",
-            stats.precopy,
-            &format!("the migration ended {ended}"),
-        )?;
-        line("pages in postcopy", stats.demand + stats.sweep, "")?;
-        line("  by request", stats.demand, "")?;
-        line("  by sweep", stats.sweep, "")?;
-        line("  zero", stats.zero, "")?;
+        let mut table = Table(image::text(self.out, self.manifest));
+        let ended = format_args!("the migration ended {ended}");
+        table.row("pages in precopy", stats.precopy, ended);
+        table.row("pages in postcopy", stats.demand + stats.sweep, "");
+        table.pages((stats.demand, stats.sweep, stats.zero));
         if stats.unplugged > 0 {
             let more = "of virtio-mem devices, which sources do not send";
-            line("unplugged pages", stats.unplugged, more)?;
+            table.row("unplugged pages", stats.unplugged, more);
         }
         if self.asked_touches > 0 {
-            let more = format!("{} of them on missing pages", stats.faults);
-            line("touches", self.touched, &more)?;
+            let more = format_args!("{} of them on missing pages", stats.faults);
+            table.row("touches", self.touched, more);
         }
         if stats.pauses > 0 {
-            let more = format!("{} recoveries", stats.resumes);
-            line("broken links", stats.pauses, &more)?;
+            let more = format_args!("{} recoveries", stats.resumes);
+            table.row("broken links", stats.pauses, more);
         }
         if stats.latency.total.count() > 0 {
-            write!(out, "\n{}", latency::text(&latency::parts(&stats.latency)))?;
+            table.0 += &format!("\n{}", latency::text(&latency::parts(&stats.latency)));
         }
-        Ok(())
+        table.0
     }
 
-    fn json(&self) -> String {
+    fn json(&self) -> Value {
         let stats = self.stats;
         let (path, manifest) = image::json(self.out, self.manifest);
         let ended = match self.ending {
             Ending::Precopy => "precopy",
             Ending::Postcopy => "postcopy",
         };
-        let value = json!({
+        json!({
             "image": path,
             "manifest": manifest,
             "ended_in": ended,
@@ -100,7 +79,6 @@ impl Report<'_> {
             "pauses": stats.pauses,
             "resumes": stats.resumes,
             "latency": latency::json(&latency::parts(&stats.latency)),
-        });
-        format!("{value}\n")
+        })
     }
 }

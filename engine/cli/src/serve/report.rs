@@ -1,13 +1,12 @@
 //! The report of `retpath serve`, for people and for programs.
 
-use std::fmt::{self, Display, Write};
-
 use serde_json::{Value, json};
 
 use super::Args;
 use super::outcome::Outcome;
 use super::served_image::ServedImage;
 use crate::latency::{self, Nanos, Part};
+use crate::report::Table;
 
 /// Everything that is known at the end.
 pub(super) struct Report<'a> {
@@ -19,15 +18,8 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// For people.
     pub(super) fn text(&self) -> String {
-        let mut out = String::new();
-        for (at, outcome) in self.outcomes.iter().enumerate() {
-            if at > 0 {
-                out.push('\n');
-            }
-            // Writing to a string does not fail.
-            let _ = outcome.render(&mut out);
-        }
-        out
+        let texts: Vec<_> = self.outcomes.iter().map(Outcome::text).collect();
+        texts.join("\n")
     }
 
     /// For programs: one object.
@@ -51,49 +43,35 @@ impl Report<'_> {
 
 impl Outcome {
     /// The part of a fault's latency that a source sees.
-    fn part(&self) -> [Part; 1] {
-        [latency::source((&self.stats.latency.source).into())]
+    fn part(&self) -> [Part<'_>; 1] {
+        [latency::source(&self.stats.latency)]
     }
 
-    fn render(&self, out: &mut String) -> fmt::Result {
+    fn text(&self) -> String {
         let stats = &self.stats;
-        let sent = stats.demand + stats.sweep;
-        let share = |pages: u64| format!("{:.1} %", 100.0 * pages as f64 / sent.max(1) as f64);
         let state = match &self.failure {
             None => "has everything",
             Some(failure) => failure.guest.name(),
         };
-        writeln!(out, "{}: {state}", self.address)?;
-        let mut line = |name: &str, value: &dyn Display, more: &str| {
-            let line = format!("{name:<18} {value:>12}   {more}");
-            writeln!(out, "{}", line.trim_end())
-        };
-        line("pages sent", &sent, "after the switch")?;
-        line("  by demand", &stats.demand, &share(stats.demand))?;
-        line("  by sweep", &stats.sweep, &share(stats.sweep))?;
-        line("  zero", &stats.zero, &share(stats.zero))?;
-        let dropped = stats.requests_dropped;
-        line(
-            "requests",
-            &stats.requests,
-            &format!("{dropped} for pages already sent"),
-        )?;
+        let mut table = Table(format!("{}: {state}\n", self.address));
+        table.row("pages sent", stats.demand + stats.sweep, "after the switch");
+        table.pages((stats.demand, stats.sweep, stats.zero));
+        let dropped = format_args!("{} for pages already sent", stats.requests_dropped);
+        table.row("requests", stats.requests, dropped);
         if stats.pauses > 0 {
-            let resumes = format!("{} recoveries", stats.resumes);
-            line("cuts", &stats.pauses, &resumes)?;
+            let resumes = format_args!("{} recoveries", stats.resumes);
+            table.row("cuts", stats.pauses, resumes);
         }
         if let Some(loaded) = self.loaded {
-            line(
-                "devices loaded",
-                &nanos(loaded),
-                "after the beginning, as QEMU reports",
-            )?;
+            let what = "after the beginning, as QEMU reports";
+            table.row("devices loaded", Nanos::from(loaded), what);
         }
-        line("time", &nanos(self.time), "")?;
-        if stats.latency.source.count() == 0 {
-            return Ok(());
+        table.row("time", Nanos::from(self.time), "");
+        if stats.latency.source.count() > 0 {
+            let latency = latency::text(&self.part());
+            table.0 += &format!("\n{}\n", latency.trim_end());
         }
-        writeln!(out, "\n{}", latency::text(&self.part()).trim_end())
+        table.0
     }
 
     fn json(&self) -> Value {
@@ -113,13 +91,9 @@ impl Outcome {
             "pages": { "demand": stats.demand, "sweep": stats.sweep, "zero": stats.zero },
             "requests": { "arrived": stats.requests, "dropped": stats.requests_dropped },
             "cuts": { "pauses": stats.pauses, "resumes": stats.resumes },
-            "loaded_ns": self.loaded.map(|time| nanos(time).0),
-            "time_ns": nanos(self.time).0,
+            "loaded_ns": self.loaded.map(|time| Nanos::from(time).0),
+            "time_ns": Nanos::from(self.time).0,
             "latency": latency::json(&self.part()),
         })
     }
-}
-
-fn nanos(time: std::time::Duration) -> Nanos {
-    Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -57,6 +57,9 @@ pub(crate) fn errors(call: &Call) -> Option<&'static [&'static str]> {
         "clone3" | "clone" | "vfork" | "fork" => &["EAGAIN", "ENOMEM"],
         "wait4" | "waitid" | "futex" => &["EINTR"],
         "getrandom" => &["EINTR"],
+        // ENOSYS from a kernel without the sandbox, which runs the command without it.
+        "landlock_create_ruleset" | "seccomp" => &["ENOSYS", "ENOMEM"],
+        "landlock_add_rule" | "landlock_restrict_self" => &["ENOMEM"],
         "sched_getaffinity" => &["ENOMEM"],
         // They fail only for programs that pass nonsense.
         "ioctl" | "fcntl" | "close" | "munmap" | "mprotect" | "shutdown" | "kill" | "dup2"

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::LIMIT;
-use crate::strace::{self, Fault, Injection};
+use crate::strace::{self, Injection};
 use crate::{Ended, Scenario, message};
 use retpath_support::program::Program;
 
@@ -49,17 +49,7 @@ impl Scenario for Demo {
             .expect("ours")
             .map(|entry| entry.expect("ours").path());
         let left: Vec<_> = entries.filter(|path| *path != strace::log(room)).collect();
-        // Killed between making and removing its socket, or unable to remove it.
-        let excused = match fault.map(|injection| (&injection.fault, &*injection.call)) {
-            Some((Fault::Error(_), call)) => matches!(call, "unlink" | "unlinkat" | "rmdir"),
-            Some((Fault::Kill, _)) => true,
-            None => false,
-        };
-        assert!(
-            left.is_empty() || excused,
-            "{left:?} is left: {}",
-            ended.errors
-        );
+        assert!(left.is_empty(), "{left:?} is left: {}", ended.errors);
         if !ended.status.success() && fault.is_some_and(|fault| fault.nth.is_multiple_of(8)) {
             let mut command = Command::new(env!("CARGO_BIN_EXE_retpath"));
             command.env("TMPDIR", room);

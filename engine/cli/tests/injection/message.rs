@@ -124,7 +124,7 @@ fn causes(call: &Call, error: &str) -> Vec<String> {
     let mut causes = vec![cause(error)];
     let more: &[&str] = match &*call.name {
         // What pthread_create makes of any failure.
-        "clone3" | "mmap" => &["Resource temporarily unavailable"],
+        "clone3" | "clone" | "mmap" => &["Resource temporarily unavailable"],
         "flock" => &["is locked"],
         // To the peer it is the same.
         "recvfrom" | "recvmsg" | "sendmsg" | "sendto" => {
@@ -151,6 +151,7 @@ fn cause(name: &str) -> String {
         "ENOSPC" => 28,
         "EPIPE" => 32,
         "ENOLCK" => 37,
+        "ENOSYS" => 38,
         "EOPNOTSUPP" => 95,
         "EADDRINUSE" => 98,
         "ECONNABORTED" => 103,
@@ -211,6 +212,9 @@ fn words(call: &Call) -> Vec<String> {
         "clone3" | "clone" | "vfork" => list(&["thread", "process"]),
         "poll" | "ppoll" => list(&["wait", "poll", "read the stream", "connect"]),
         "userfaultfd" => list(&["userfaultfd"]),
+        "landlock_create_ruleset" | "landlock_add_rule" | "landlock_restrict_self" | "seccomp" => {
+            list(&["sandbox"])
+        }
         "socketpair" | "pipe2" => list(&["process", "socket", "signal"]),
         name => vec![format!("(nothing is known about {name})")],
     }

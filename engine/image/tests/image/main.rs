@@ -1,6 +1,7 @@
 //! Images: reads return what was written, and invalid folders are refused.
 
 mod changes;
+mod descriptors;
 mod refusals;
 mod resumed;
 

@@ -11,7 +11,7 @@ use super::{PAGE, block, facts, folder, names};
 
 /// Creates the folder of a killed process: pages 0 to 9 of 100 are written, and pages 0
 /// to 7 are recorded as received.
-fn killed() -> (TempDir, PathBuf) {
+pub(super) fn killed() -> (TempDir, PathBuf) {
     let folder = folder();
     let mut writer = Writer::new(&folder.path().join("image")).expect("image does not exist yet");
     writer
@@ -39,7 +39,7 @@ fn killed() -> (TempDir, PathBuf) {
     (folder, left)
 }
 
-fn seen() -> Manifest {
+pub(super) fn seen() -> Manifest {
     let mut facts = facts();
     facts.machine = Some(b"pc-i440fx-7.2".to_vec());
     facts.source.ram_section = 2;

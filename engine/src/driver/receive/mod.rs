@@ -42,6 +42,7 @@ use session::{Completion, Session};
 
 /// How to receive.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ReceiveOptions {
     /// Settings of the core.
     pub core: destination::Config,
@@ -62,6 +63,15 @@ pub struct ReceiveOptions {
     /// are accepted.
     pub peer_user: Option<u32>,
 }
+
+setters!(ReceiveOptions {
+    core: destination::Config,
+    stream: forward::Options,
+    reconnect_timeout: Duration,
+    recovery_timeout: Duration,
+    accept_unproven_end: bool,
+    peer_user: Option<u32>,
+});
 
 impl Default for ReceiveOptions {
     fn default() -> Self {

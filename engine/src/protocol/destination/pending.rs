@@ -25,6 +25,7 @@ use retpath_codec::wire::section::MULTIFD_MAGIC;
 use retpath_codec::{DecodeError, Decoded, Name, decode};
 
 use super::Destination;
+use crate::blocks::Span;
 
 /// Maximum number of pending connections.
 pub const MAX_PENDING: usize = 32;
@@ -175,11 +176,16 @@ impl Known<'_> {
         let Some((id, block)) = id.and_then(|id| Some((id, blocks.block(id).ok()?))) else {
             return Verdict::Undecided;
         };
-        let (start, pages) = (offset - offset % block.page, self.core.pages());
+        let pages = self.core.pages();
+        let span = Span {
+            block: id,
+            offset: offset - offset % block.page,
+            len: block.page,
+        };
         let is_awaited = offset < block.len
             && match self.resumed {
                 true => !pages.is_received(id, offset),
-                false => pages.requested_in(id, start, block.page).is_some(),
+                false => pages.requested_in(span).next().is_some(),
             };
         match is_awaited {
             true => Verdict::Fits,

@@ -24,6 +24,7 @@ fn healthy() -> Report {
     Report {
         kernel: "6.8.0".into(),
         uid: 1000,
+        sandbox: sandbox::Status::default(),
         routes: Route::ALL.map(|route| (route, Ok(Features::WANTED))),
         unprivileged: Some(false),
         pools: vec![Pool {
