@@ -6,7 +6,6 @@
 use std::{fmt, io};
 
 use super::OpenError;
-use crate::memory;
 
 /// An error of a userfaultfd, apart from placing pages.
 #[derive(Debug)]
@@ -35,8 +34,6 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// The zero page of a block of huge pages could not be mapped.
-    ZeroPage(memory::Error),
     /// Reading events failed.
     Read(io::Error),
 }
@@ -62,7 +59,6 @@ impl fmt::Display for Error {
                     "unregistering RAM block \"{block}\" from userfaultfd: {source}"
                 )
             }
-            Self::ZeroPage(error) => write!(f, "mapping the zero page: {error}"),
             Self::Read(source) => write!(f, "reading page faults from userfaultfd: {source}"),
         }
     }
@@ -72,7 +68,6 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Open(error) => Some(error),
-            Self::ZeroPage(error) => Some(error),
             Self::Register { source, .. }
             | Self::Unregister { source, .. }
             | Self::Read(source) => Some(source),

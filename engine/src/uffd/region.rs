@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::{ptr, thread, time::Duration};
+use std::{io, ptr, thread, time::Duration};
 
 use linux_raw_sys::general::_UFFDIO_ZEROPAGE;
 
@@ -66,7 +66,11 @@ impl Region {
                 Ok(zeros) => region.zeros = Some(zeros),
                 Err(error) => {
                     region.unregister()?;
-                    return Err(Error::ZeroPage(error));
+                    let source = io::Error::other(error);
+                    return Err(Error::Register {
+                        block: region.block,
+                        source,
+                    });
                 }
             }
         }
