@@ -20,15 +20,10 @@ pub enum Error {
         /// The kernel's name of the missing feature.
         lacks: &'static str,
     },
-    /// A block could not be registered.
+    /// A block could not be registered, or unregistered.
     Register {
-        /// Name of the block, escaped.
-        block: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A block could not be unregistered.
-    Unregister {
+        /// The operation, such as `registering`.
+        doing: &'static str,
         /// Name of the block, escaped.
         block: String,
         /// The cause.
@@ -47,18 +42,14 @@ impl fmt::Display for Error {
                 "RAM block \"{block}\": this kernel cannot trap accesses to its memory: userfaultfd \
                  lacks {lacks}"
             ),
-            Self::Register { block, source } => {
-                write!(
-                    f,
-                    "registering RAM block \"{block}\" with userfaultfd: {source}"
-                )
-            }
-            Self::Unregister { block, source } => {
-                write!(
-                    f,
-                    "unregistering RAM block \"{block}\" from userfaultfd: {source}"
-                )
-            }
+            Self::Register {
+                doing,
+                block,
+                source,
+            } => write!(
+                f,
+                "{doing} RAM block \"{block}\" with userfaultfd: {source}"
+            ),
             Self::Read(source) => write!(f, "reading page faults from userfaultfd: {source}"),
         }
     }
@@ -68,9 +59,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Open(error) => Some(error),
-            Self::Register { source, .. }
-            | Self::Unregister { source, .. }
-            | Self::Read(source) => Some(source),
+            Self::Register { source, .. } | Self::Read(source) => Some(source),
             Self::Unsupported { .. } => None,
         }
     }
