@@ -177,9 +177,11 @@ fn lends_the_bytes_of_frozen_memory() {
     let bytes = pattern(4096);
     memory.write(8192, &bytes).unwrap();
     let frozen = memory.seal().unwrap();
-    assert_eq!(frozen.len(), MIB);
-    assert_eq!(frozen.bytes()[8192..][..4096], bytes);
-    assert_eq!(frozen.bytes().last(), Some(&0));
+    assert_eq!(frozen.page(8192, 4096), Some(&bytes[..]));
+    assert_eq!(frozen.page(MIB - 1, 1), Some(&[0][..]));
+    for (offset, len) in [(MIB, 1), (MIB - 1, 2), (u64::MAX, 2), (1, usize::MAX)] {
+        assert_eq!(frozen.page(offset, len), None);
+    }
 }
 
 #[test]
@@ -197,8 +199,9 @@ fn serves_blocks_that_may_change_by_copying() {
     memory.write(200, &[7; 40]).unwrap();
     let blocks = vec![memory];
     assert!(blocks.lend(0, 0, 1).is_none(), "it may change");
-    let mut scratch = Vec::new();
-    assert_eq!(blocks.bytes(0, 200, 40, &mut scratch).unwrap(), [7; 40]);
-    assert!(blocks.bytes(0, 0xffff, 2, &mut scratch).is_err());
-    assert!(blocks.bytes(1, 0, 1, &mut scratch).is_err());
+    let mut bytes = [0; 40];
+    blocks.read(0, 200, &mut bytes).unwrap();
+    assert_eq!(bytes, [7; 40]);
+    assert!(blocks.read(0, 0xffff, &mut [0; 2]).is_err());
+    assert!(blocks.read(1, 0, &mut [0; 1]).is_err());
 }

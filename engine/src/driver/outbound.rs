@@ -92,8 +92,11 @@ impl Outbound {
             self.gather.lay(&run, name, bytes)
         } else {
             self.copied = Some(len);
-            let bytes = pages.bytes(run.block, run.offset, len, &mut self.scratch);
-            self.gather.lay(&run, name, bytes.map_err(missing)?)
+            self.scratch.resize(self.scratch.len().max(len), 0);
+            let bytes = &mut self.scratch[..len];
+            let read = pages.read(run.block, run.offset, bytes);
+            read.map_err(missing)?;
+            self.gather.lay(&run, name, bytes)
         };
         self.run = Some(run);
         Ok(zeros)

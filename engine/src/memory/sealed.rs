@@ -5,7 +5,7 @@ use std::slice;
 use memmap2::MmapRaw;
 use rustix::mm::{MprotectFlags, mprotect};
 
-use super::{Error, system};
+use super::{Error, span, system};
 use crate::protocol::wide;
 
 /// Immutable memory, whose bytes are lent instead of copied.
@@ -30,6 +30,12 @@ impl SealedMemory {
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> u64 {
         wide(self.map.len())
+    }
+
+    /// Lends a range; `None` if it is not inside the memory.
+    pub fn page(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let span = span(offset, wide(len), self.len()).ok()?;
+        self.bytes().get(span)
     }
 
     /// Lends all bytes.

@@ -115,29 +115,7 @@ fn errors_state_the_cause_and_whose_fault_it_is() {
             "two blocks have the same name",
             false,
         ),
-        (
-            Error::TooMuch,
-            "the total length of the RAM blocks exceeds 2^64 - 1 bytes",
-            false,
-        ),
-        (
-            Error::Machine { len: 256 },
-            "machine type of 256 bytes: must be 1 to 255 bytes long",
-            false,
-        ),
-        (
-            Error::Run {
-                run: 512,
-                target: 4096,
-            },
-            "run size 512: must be at least the target page size (4096)",
-            false,
-        ),
-        (
-            Error::DeviceState { len: 1 << 32 },
-            "device state of 4294967296 bytes: a package holds at most 4294967267",
-            false,
-        ),
+        (Error::Config("run size 512".into()), "run size 512", false),
     ] {
         assert_eq!(error.to_string(), words);
         assert_eq!(error.is_peer_fault(), theirs, "{words}");

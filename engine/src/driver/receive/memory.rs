@@ -7,7 +7,7 @@ use retpath_codec::BlockName;
 
 use super::super::RunError;
 use super::{Content, DestinationHandler};
-use crate::blocks::{BlockError, BlockId, Blocks};
+use crate::blocks::{BlockError, BlockId, Blocks, Span};
 use crate::destination::{Destination, PageState, Placement};
 use crate::memory::Memory;
 use crate::uffd::{self, FailurePolicy, Handler, Region, Uffd};
@@ -61,9 +61,9 @@ impl GuestMemory {
     }
 
     /// Drops the contents of a range of whole host pages.
-    pub(super) fn discard(&self, block: BlockId, start: u64, len: u64) -> Result<(), RunError> {
-        match self.of(block) {
-            Some(memory) => Ok(memory.discard(start, len)?),
+    pub(super) fn discard(&self, span: Span) -> Result<(), RunError> {
+        match self.of(span.block) {
+            Some(memory) => Ok(memory.discard(span.offset, span.len)?),
             None => Ok(()),
         }
     }

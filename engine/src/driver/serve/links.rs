@@ -1,6 +1,7 @@
 //! The connections to the destination: made, drained and replaced.
 //!
-//! When to connect and when to give up is decided by [`Reconnect`] and [`Drain`].
+//! When to connect and when to give up is decided by [`Reconnect`](crate::source) and
+//! [`Drain`].
 
 use std::os::fd::AsFd;
 
@@ -9,70 +10,11 @@ use retpath_codec::stream::Stream;
 use rustix::event::PollFlags;
 
 use super::super::outbound::Outbound;
-use super::super::{Clock, Control, RunError, Waiting};
-use super::{Connector, Serving, nanos};
+use super::super::{RunError, Waiting};
+use super::Serving;
 use crate::Channel;
 use crate::socket::{ChannelError, Link};
-use crate::source::{
-    Drain, Error, LinkAction, LinkEvent, Reconnect, SilenceEvent, SourcePhase, StallEvent,
-};
-
-/// What it takes to make connections.
-pub(super) struct Dial<'a> {
-    pub(super) connector: &'a mut dyn Connector,
-    pub(super) control: &'a Control,
-    pub(super) clock: Clock<'a>,
-}
-
-impl Dial<'_> {
-    /// Connects a channel. Retries after an interruption unless the loop is to stop.
-    pub(super) fn connect(&mut self, channel: Channel) -> Result<Link, RunError> {
-        loop {
-            match self.connector.connect(channel) {
-                Err(ChannelError::Interrupted { .. }) if !self.control.take().stop => {}
-                Err(ChannelError::Interrupted { .. }) => return Err(RunError::Stopped),
-                done => return Ok(done?),
-            }
-        }
-    }
-
-    /// Connects the main channel in the time that `reconnect` allows. `retry` says
-    /// whether a failed attempt may be repeated.
-    fn connect_main(
-        &mut self,
-        reconnect: &mut Reconnect,
-        mut retry: impl FnMut(&RunError) -> bool,
-    ) -> Result<Link, RunError> {
-        loop {
-            if reconnect.handle(self.clock.now(), LinkEvent::Timeout) != LinkAction::Connect {
-                self.wait(None, reconnect.poll_deadline().unwrap_or(0))?;
-                continue;
-            }
-            let error = match self.connect(Channel::Main) {
-                Err(RunError::Stopped) => return Err(RunError::Stopped),
-                Err(error) => error,
-                Ok(link) => return Ok(link),
-            };
-            let action = reconnect.handle(self.clock.now(), LinkEvent::Failed);
-            if action == LinkAction::GiveUp || !retry(&error) {
-                return Err(error);
-            }
-        }
-    }
-
-    /// Waits until the link can be read, if there is one, until a time, or until another
-    /// thread wants something of the loop.
-    fn wait(&self, link: Option<&Link>, until: u64) -> Result<(), RunError> {
-        let mut waiting = Waiting::new();
-        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
-        waiting.add_link(link, PollFlags::IN);
-        waiting.wait(self.control, self.clock.until(until))?;
-        if waiting.readable(control) && self.control.take().stop {
-            return Err(RunError::Stopped);
-        }
-        Ok(())
-    }
-}
+use crate::source::{Drain, Error, LinkAction, SourcePhase};
 
 /// The connections to the destination.
 pub(super) struct Links {
@@ -91,33 +33,65 @@ impl Links {
 }
 
 impl Serving<'_> {
-    /// Makes the first connection. Retries while the destination does not listen: it
-    /// may have been started a moment ago.
-    pub(super) fn first_link(&mut self) -> Result<Link, RunError> {
-        let timeout = self.options.connect_timeout;
-        let mut reconnect = Reconnect::first(self.now(), nanos(timeout));
-        let mut told = false;
-        self.dial.connect_main(&mut reconnect, |error| {
-            let RunError::Channel(error) = error else {
-                return false;
-            };
-            let absent = error.is_absence();
-            if absent && !told {
-                self.handler.waiting(error, timeout);
-                told = true;
+    /// Connects a channel. Retries after an interruption unless the loop is to stop.
+    pub(super) fn connect(&mut self, channel: Channel) -> Result<Link, RunError> {
+        loop {
+            match self.connector.connect(channel) {
+                Err(ChannelError::Interrupted { .. }) if !self.control.take().stop => {}
+                Err(ChannelError::Interrupted { .. }) => return Err(RunError::Stopped),
+                done => return Ok(done?),
             }
-            absent
-        })
+        }
+    }
+
+    /// Connects the main channel in the time that the policy allows. The first connection
+    /// is tried again only while the destination does not listen: it may have been
+    /// started a moment ago.
+    pub(super) fn connect_main(&mut self, first: bool) -> Result<Link, RunError> {
+        let mut told = false;
+        loop {
+            while let Some(attempt) = self.reconnect.poll_deadline()
+                && self.now() < attempt
+            {
+                self.wait(None, attempt)?;
+            }
+            let error = match self.connect(Channel::Main) {
+                Ok(link) => return Ok(link),
+                Err(error) => error,
+            };
+            match &error {
+                _ if self.reconnect.failed(self.now()) == LinkAction::GiveUp => return Err(error),
+                RunError::Channel(absent) if first && absent.is_absence() => {
+                    if !std::mem::replace(&mut told, true) {
+                        self.handler.waiting(absent, self.options.connect_timeout);
+                    }
+                }
+                RunError::Channel(_) if !first => {}
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until the link can be read, if there is one, until a time, or until another
+    /// thread wants something of the loop.
+    fn wait(&self, link: Option<&Link>, until: u64) -> Result<(), RunError> {
+        let mut waiting = Waiting::new();
+        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
+        waiting.add_link(link, PollFlags::IN);
+        waiting.wait(self.control, self.clock.until(until))?;
+        match waiting.readable(control) && self.control.take().stop {
+            true => Err(RunError::Stopped),
+            false => Ok(()),
+        }
     }
 
     /// Begins with a new main link.
     pub(super) fn open(&mut self, link: Link) -> Result<Links, RunError> {
-        let now = self.now();
         self.send_queue.reset();
-        self.stall.handle(now, StallEvent::Progress);
-        self.silence.handle(now, SilenceEvent::NewLink);
+        self.stall.progress();
+        self.silence.new_link();
         if self.core.phase() == SourcePhase::Paused {
-            self.core.resume(now)?;
+            self.core.resume(self.now())?;
         }
         Ok(Links {
             main: Outbound::new(Channel::Main, link),
@@ -136,7 +110,6 @@ impl Serving<'_> {
     ) -> Result<Option<Links>, RunError> {
         let error = self.drain(&mut links, error);
         if self.core.phase() == SourcePhase::Completed {
-            self.handler.progress(self.core);
             return Ok(None);
         }
         let recoverable = match &error {
@@ -152,15 +125,13 @@ impl Serving<'_> {
             return Err(error);
         }
         let resumes = self.core.stats().resumes;
-        let action = self
-            .reconnect
-            .handle(self.now(), LinkEvent::Broken { resumes });
-        if action == LinkAction::WaitNewOutage && !self.handler.broken(self.core, &error) {
+        let action = self.reconnect.broken(self.now(), resumes);
+        if action == LinkAction::ConnectNewOutage && !self.handler.broken(self.core, &error) {
             return Err(error);
         }
         let link = match action {
             LinkAction::GiveUp => None,
-            _ => match self.dial.connect_main(&mut self.reconnect, |_| true) {
+            _ => match self.connect_main(false) {
                 Err(RunError::Stopped) => return Err(RunError::Stopped),
                 link => link.ok(),
             },
@@ -190,7 +161,7 @@ impl Serving<'_> {
             let Some(until) = drain.handle(self.now(), any, self.core.phase()) else {
                 return error;
             };
-            if !any && let Err(error) = self.dial.wait(Some(&links.main.link), until) {
+            if !any && let Err(error) = self.wait(Some(&links.main.link), until) {
                 return error;
             }
         }

@@ -13,8 +13,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use retpath_codec::Message;
 use retpath_codec::stream::Item;
-use retpath_codec::{Message, Name};
 use rustix::event::PollFlags;
 
 use super::outbound::{Outbound, Pumped};
@@ -23,15 +23,14 @@ use crate::Channel;
 use crate::protocol::wide;
 use crate::socket::Moved;
 use crate::source::{
-    Next, Reconnect, SendQueue, Silence, SilenceAction, SilenceEvent, Source, SourcePhase, Stall,
-    StallEvent,
+    Next, Reconnect, SendQueue, Silence, SilenceAction, Source, SourcePhase, Stall,
 };
 
 mod api;
 mod links;
 
 pub use api::{Connector, ServeOptions, SourceHandler};
-use links::{Dial, Links};
+use links::Links;
 
 /// How often the embedder is told of the progress, and the longest sleep.
 const TICK: u64 = 100_000_000;
@@ -55,32 +54,31 @@ pub fn serve(
     control: &Control,
 ) -> Result<(), RunError> {
     let page = core.blocks().iter().map(|block| block.page).max();
+    let clock = Clock::new(control);
     let mut serving = Serving {
         core,
         handler,
-        dial: Dial {
-            connector,
-            control,
-            clock: Clock::new(control),
-        },
+        connector,
+        control,
+        clock,
         options,
-        reconnect: Reconnect::new(nanos(options.reconnect_timeout)),
+        reconnect: Reconnect::first(clock.now(), nanos(options.connect_timeout)),
         stall: Stall::new(options.stall_timeout.map(nanos)),
         silence: Silence::new(options.offer),
         send_queue: SendQueue::new(&options.send_queue, page.unwrap_or(0)),
         next_progress: 0,
     };
-    let main = serving.first_link()?;
+    let main = serving.connect_main(true)?;
+    serving.reconnect = Reconnect::new(nanos(options.reconnect_timeout));
     let mut links = serving.open(main)?;
-    loop {
-        let Err(error) = serving.run(&mut links) else {
-            return Ok(());
-        };
+    while let Err(error) = serving.run(&mut links) {
         match serving.replace(links, error)? {
             Some(new) => links = new,
-            None => return Ok(()),
+            None => break,
         }
     }
+    serving.handler.progress(serving.core);
+    Ok(())
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -90,7 +88,9 @@ fn nanos(time: Duration) -> u64 {
 struct Serving<'a> {
     core: &'a mut Source,
     handler: &'a mut dyn SourceHandler,
-    dial: Dial<'a>,
+    connector: &'a mut dyn Connector,
+    control: &'a Control,
+    clock: Clock<'a>,
     options: &'a ServeOptions,
     reconnect: Reconnect,
     stall: Stall,
@@ -110,7 +110,6 @@ impl Serving<'_> {
             }
             self.turn(links)?;
         }
-        self.handler.progress(self.core);
         Ok(())
     }
 
@@ -132,9 +131,18 @@ impl Serving<'_> {
             return Ok(());
         }
 
-        let until = self.deadline([main, preempt]);
+        // When the next turn is due at the latest.
+        let now = self.now();
+        let pumped = [main, preempt].map(|pumped| match pumped {
+            Pumped::More => Some(now),
+            Pumped::Blocked => None,
+            Pumped::Idle { until } => until,
+        });
+        let policies = [self.stall.poll_deadline(), self.silence.poll_deadline()];
+        let all = pumped.into_iter().chain(policies).flatten();
+        let until = all.fold(now + TICK, u64::min);
         let mut waiting = Waiting::new();
-        let control = waiting.add(Some(self.dial.control.as_fd()), PollFlags::IN);
+        let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let back = waiting.add_link(Some(&links.main.link), PollFlags::IN | main.wants());
         let closing = match self.core.is_preempt_unproven() {
             true => PollFlags::RDHUP,
@@ -144,7 +152,7 @@ impl Serving<'_> {
         let flags = preempt.wants() | closing;
         let link = links.preempt.as_ref().map(|out| &out.link);
         waiting.add_link(link.filter(|_| !flags.is_empty()), flags);
-        waiting.wait(self.dial.control, self.dial.clock.until(until))?;
+        waiting.wait(self.control, self.clock.until(until))?;
         let (control, back) = (waiting.readable(control), waiting.readable(back));
 
         if back {
@@ -152,7 +160,7 @@ impl Serving<'_> {
         }
         self.check_preempt(links)?;
         if control {
-            let wishes = self.dial.control.take();
+            let wishes = self.control.take();
             if wishes.stop {
                 return Err(RunError::Stopped);
             }
@@ -177,42 +185,29 @@ impl Serving<'_> {
             if !out.flush(self.handler.pages())? {
                 return Ok(Pumped::Blocked);
             }
-            let now = self.dial.clock.now();
-            let next = self.core.next(channel, now, out.head());
-            match next {
-                Next::Write => {}
+            let next = self.core.next(channel, self.clock.now(), out.head());
+            let done = match next {
+                Next::Write => continue,
+                Next::Connect => {
+                    self.connect_preempt(links)?;
+                    continue;
+                }
                 Next::Urgent(run) | Next::Sweep(run) => {
                     let block = self.core.blocks().block(run.block)?;
                     let zeros = out.lay(run, block, self.handler.pages())?;
                     self.core.written(&run, zeros);
-                    if matches!(next, Next::Sweep(_)) {
-                        self.send_queue.swept(run.len);
-                        return self.flush(out, Pumped::More);
+                    if matches!(next, Next::Urgent(_)) {
+                        continue;
                     }
+                    self.send_queue.swept(run.len);
+                    Pumped::More
                 }
-                Next::Connect => self.connect_preempt(links)?,
-                Next::Wait { until } => return self.flush(out, Pumped::Idle { until }),
-                Next::Stop => return Ok(Pumped::Idle { until: None }),
-            }
+                Next::Wait { until } => Pumped::Idle { until },
+                Next::Stop => Pumped::Idle { until: None },
+            };
+            let sent = out.flush(self.handler.pages())?;
+            return Ok(if sent { done } else { Pumped::Blocked });
         }
-    }
-
-    fn flush(&self, out: &mut Outbound, done: Pumped) -> Result<Pumped, RunError> {
-        let sent = out.flush(self.handler.pages())?;
-        Ok(if sent { done } else { Pumped::Blocked })
-    }
-
-    /// When the next turn is due at the latest.
-    fn deadline(&self, pumped: [Pumped; 2]) -> u64 {
-        let now = self.now();
-        let pumped = pumped.map(|pumped| match pumped {
-            Pumped::More => Some(now),
-            Pumped::Blocked => None,
-            Pumped::Idle { until } => until,
-        });
-        let policies = [self.stall.poll_deadline(), self.silence.poll_deadline()];
-        let all = pumped.into_iter().chain(policies).flatten();
-        all.fold(now + TICK, u64::min)
     }
 
     /// Reads the return path once; returns whether there was anything.
@@ -233,7 +228,13 @@ impl Serving<'_> {
         loop {
             match links.stream.next(&mut input) {
                 Ok(Some(item)) => {
-                    progress |= !is_request(&item);
+                    progress |= !matches!(
+                        item,
+                        Item::Message {
+                            message: Message::ReqPages { .. } | Message::ReqPagesId { .. },
+                            ..
+                        }
+                    );
                     self.core.message(item, now)?;
                 }
                 Ok(None) => break,
@@ -242,7 +243,7 @@ impl Serving<'_> {
             links.stream.limit_bitmap(self.core.recv_bitmap_limit());
         }
         if progress {
-            self.stall.handle(now, StallEvent::Progress);
+            self.stall.progress();
         }
         Ok(true)
     }
@@ -261,23 +262,13 @@ impl Serving<'_> {
         let blocked = matches!(main, Pumped::Blocked);
         let written = links.written();
         let waiting = idle && !early || blocked || matches!(preempt, Pumped::Blocked);
-        if self
-            .stall
-            .handle(now, StallEvent::Turn { written, waiting })
-        {
+        if self.stall.turn(now, written, waiting) {
             let seconds = self.options.stall_timeout.map_or(0, |time| time.as_secs());
             return Err(RunError::Stalled { seconds });
         }
-        let awaited = match idle || blocked {
-            true => self.core.awaits(),
-            false => None,
-        };
-        let event = SilenceEvent::Turn {
-            awaited,
-            moved: written + links.read,
-            preempt: links.preempt.is_some(),
-        };
-        match self.silence.handle(now, event) {
+        let awaited = self.core.awaits().filter(|_| idle || blocked);
+        let (moved, has_preempt) = (written + links.read, links.preempt.is_some());
+        match self.silence.turn(now, awaited, moved, has_preempt) {
             None => return Ok(false),
             Some(SilenceAction::Report(suspicion)) => self.handler.suspects(suspicion),
             Some(SilenceAction::OpenPreempt(kind)) => {
@@ -292,7 +283,7 @@ impl Serving<'_> {
     }
 
     fn connect_preempt(&mut self, links: &mut Links) -> Result<(), RunError> {
-        let link = self.dial.connect(Channel::Preempt)?;
+        let link = self.connect(Channel::Preempt)?;
         self.core.preempt_connected(self.now())?;
         links.preempt = Some(Outbound::new(Channel::Preempt, link));
         Ok(())
@@ -326,17 +317,6 @@ impl Serving<'_> {
     }
 
     fn now(&self) -> u64 {
-        self.dial.clock.now()
+        self.clock.now()
     }
-}
-
-/// Whether the destination requests pages.
-fn is_request(item: &Item<'_, Message<Name<'_>>>) -> bool {
-    matches!(
-        item,
-        Item::Message {
-            message: Message::ReqPages { .. } | Message::ReqPagesId { .. },
-            ..
-        }
-    )
 }

@@ -1,14 +1,14 @@
 //! Configuration of a source.
 
-use crate::blocks::{BlockError, Blocks};
+use crate::blocks::{BlockError, Blocks, Span};
 
 use super::error::Error;
 use crate::release::Preempt;
-use crate::virtio_mem::Unplugged;
 
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
 /// preempt channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Machine type in the configuration section, such as `pc-i440fx-10.0`: 1 to 255
     /// bytes.
@@ -26,7 +26,7 @@ pub struct Config {
     /// Unplugged memory of virtio-mem devices, as their states say. It is neither
     /// discarded nor sent, as in QEMU: a destination does not request it, and
     /// placing zeros there can cost memory that it does not have.
-    pub unplugged: Vec<Unplugged>,
+    pub unplugged: Vec<Span>,
     /// Section id of `ram`: any id that the device state does not use.
     pub section: u32,
     /// Page size in bytes of ordinary memory on this host. A block with
@@ -67,6 +67,13 @@ pub struct Config {
     pub run: u64,
 }
 
+setters!(Config {
+    machine: Vec<u8>, configuration: bool, page_bits: bool, footers: bool, early_state: Vec<u8>,
+    unplugged: Vec<Span>, section: u32, host_page: u64, preempt: Option<Preempt>,
+    bandwidth: u64, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
+    outer_pings: bool, probe: bool, run: u64,
+});
+
 /// Maximum length of a machine type in bytes.
 const MAX_MACHINE: usize = 255;
 
@@ -95,28 +102,28 @@ impl Config {
 
     /// Refuses configurations that no stream can express.
     pub(super) fn check(&self, blocks: &Blocks) -> Result<(), Error> {
-        if self.configuration && !(1..=MAX_MACHINE).contains(&self.machine.len()) {
-            return Err(Error::Machine {
-                len: self.machine.len(),
-            });
+        let refused = |why| Err(Error::Config(why));
+        let len = self.machine.len();
+        if self.configuration && !(1..=MAX_MACHINE).contains(&len) {
+            return refused(format!(
+                "machine type of {len} bytes: must be 1 to 255 bytes long"
+            ));
         }
-        if self.run < blocks.target() {
-            return Err(Error::Run {
-                run: self.run,
-                target: blocks.target(),
-            });
+        let (run, target) = (self.run, blocks.target());
+        if run < target {
+            return refused(format!(
+                "run size {run}: must be at least the target page size ({target})"
+            ));
         }
         for part in &self.unplugged {
             let block = blocks.block(part.block).map_err(Error::Blocks)?;
             blocks
-                .check(part.block, part.start, part.len, block.page)
+                .check(part.block, part.offset, part.len, block.page)
                 .map_err(Error::Blocks)?;
         }
-        let total = blocks
-            .iter()
-            .try_fold(0_u64, |sum, block| sum.checked_add(block.len));
-        match total {
-            None => Err(Error::TooMuch),
+        let mut lens = blocks.iter().map(|block| block.len);
+        match lens.try_fold(0_u64, u64::checked_add) {
+            None => refused("the total length of the RAM blocks exceeds 2^64 - 1 bytes".into()),
             Some(0) => Err(Error::Blocks(BlockError::Unknown)),
             Some(_) => Ok(()),
         }
@@ -145,12 +152,18 @@ mod tests {
             let config = Config::new(vec![b'x'; len]);
             assert_eq!(
                 new(config, blocks(&[(1, 4096)])),
-                Err(Error::Machine { len })
+                Err(Error::Config(format!(
+                    "machine type of {len} bytes: must be 1 to 255 bytes long"
+                )))
             );
         }
         for (block, start, len) in [(1, 0, 8192), (0, 4096, 8192), (0, 0, 16384), (0, 0, 0)] {
             let config = Config {
-                unplugged: vec![Unplugged { block, start, len }],
+                unplugged: vec![Span {
+                    block,
+                    offset: start,
+                    len,
+                }],
                 ..Config::new("pc")
             };
             assert!(matches!(
@@ -164,10 +177,9 @@ mod tests {
         };
         assert_eq!(
             new(small, blocks(&[(1, 4096)])),
-            Err(Error::Run {
-                run: 4095,
-                target: 4096
-            })
+            Err(Error::Config(
+                "run size 4095: must be at least the target page size (4096)".into()
+            ))
         );
         let mut vast = none;
         for name in ["a", "b"] {
@@ -179,6 +191,11 @@ mod tests {
             vast.add(block).expect("valid block");
         }
         // Refused before any bitmap is allocated.
-        assert_eq!(new(Config::new("pc"), vast), Err(Error::TooMuch));
+        assert_eq!(
+            new(Config::new("pc"), vast),
+            Err(Error::Config(
+                "the total length of the RAM blocks exceeds 2^64 - 1 bytes".into()
+            ))
+        );
     }
 }

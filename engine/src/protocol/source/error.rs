@@ -6,7 +6,6 @@ use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use crate::blocks::BlockError;
 
-use super::framing::MAX_DEVICE_STATE;
 use super::phase::SourcePhase;
 
 /// An error that stops a source, or that a call returns.
@@ -44,25 +43,8 @@ pub enum Error {
     },
     /// Invalid block or range.
     Blocks(BlockError),
-    /// The total length of the blocks exceeds 2^64 - 1 bytes.
-    TooMuch,
-    /// The machine type is empty or too long.
-    Machine {
-        /// Length in bytes.
-        len: usize,
-    },
-    /// The configured run is smaller than a target page.
-    Run {
-        /// The configured size in bytes.
-        run: u64,
-        /// Target page size in bytes.
-        target: u64,
-    },
-    /// The device state is too long for a package.
-    DeviceState {
-        /// Length in bytes.
-        len: usize,
-    },
+    /// No stream can express the configuration or the device state; the text says why.
+    Config(String),
 }
 
 /// The cause for which a well-formed message is refused.
@@ -149,23 +131,7 @@ impl fmt::Display for Error {
             ),
             Self::Phase { call, phase } => write!(f, "`{call}` is not possible while {phase}"),
             Self::Blocks(error) => error.fmt(f),
-            Self::TooMuch => {
-                f.write_str("the total length of the RAM blocks exceeds 2^64 - 1 bytes")
-            }
-            Self::Machine { len } => {
-                write!(
-                    f,
-                    "machine type of {len} bytes: must be 1 to 255 bytes long"
-                )
-            }
-            Self::Run { run, target } => write!(
-                f,
-                "run size {run}: must be at least the target page size ({target})"
-            ),
-            Self::DeviceState { len } => write!(
-                f,
-                "device state of {len} bytes: a package holds at most {MAX_DEVICE_STATE}"
-            ),
+            Self::Config(why) => f.write_str(why),
         }
     }
 }

@@ -51,11 +51,6 @@ pub(super) fn head(config: &Config, blocks: &Blocks, out: &mut Vec<u8>) {
     end_section(config, out);
 }
 
-/// Opens a further section of `ram`.
-pub(super) fn open_section(config: &Config, out: &mut Vec<u8>) {
-    write::part(config.section, out);
-}
-
 /// Ends a section of `ram`.
 pub(super) fn end_section(config: &Config, out: &mut Vec<u8>) {
     write::eos(out);
@@ -93,36 +88,11 @@ pub(super) fn end(config: &Config, out: &mut Vec<u8>) {
     write::eof(out);
 }
 
-/// Appends SWITCHOVER_START.
-pub(super) fn switchover_start(out: &mut Vec<u8>) {
-    command(Command::SwitchoverStart, out);
-}
-
-/// Requests the received bitmap of every block.
-pub(super) fn ask_bitmaps(blocks: &Blocks, out: &mut Vec<u8>) {
-    for block in blocks.iter() {
-        command(
-            Command::RecvBitmap {
-                block: block.name.name(),
-            },
-            out,
-        );
-    }
-}
-
-/// Appends POSTCOPY_RESUME.
-pub(super) fn resume(config: &Config, out: &mut Vec<u8>) {
-    command(Command::PostcopyResume, out);
-    if config.probe {
-        ping(PING_AFTER_PACKAGE, out);
-    }
-}
-
 pub(super) fn ping(value: u32, out: &mut Vec<u8>) {
     command(Command::Ping { value }, out);
 }
 
-fn command(command: Command<Name<'_>, RangeBuf>, out: &mut Vec<u8>) {
+pub(super) fn command(command: Command<Name<'_>, RangeBuf>, out: &mut Vec<u8>) {
     command
         .encode(out)
         .expect("a command of checked parts can be written");

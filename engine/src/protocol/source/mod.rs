@@ -58,7 +58,6 @@ mod recovery;
 mod send;
 mod send_queue;
 mod silence;
-mod stall;
 #[cfg(test)]
 mod testing;
 
@@ -69,16 +68,16 @@ pub use framing::MAX_DEVICE_STATE;
 pub use pages::{Gather, PageRun, PageSource};
 pub use phase::SourcePhase;
 pub use preempt::Awaited;
-pub(crate) use reconnect::{Drain, LinkAction, LinkEvent, Reconnect};
+pub(crate) use reconnect::{Drain, LinkAction, Reconnect};
 pub(crate) use send_queue::SendQueue;
 pub use silence::{Offer, Suspicion};
-pub(crate) use silence::{Silence, SilenceAction, SilenceEvent};
-pub(crate) use stall::{Stall, StallEvent};
+pub(crate) use silence::{Silence, SilenceAction, Stall};
 
 use channel_state::{Heard, LinkState};
 use pace::Pace;
 use page_set::{PageSet, Part};
 use phase::Guest;
+use preempt::Connection;
 use queue::Queue;
 
 /// The source of one migration.
@@ -128,7 +127,7 @@ impl Source {
     /// # Errors
     ///
     /// The configuration does not fit the blocks: [`Error::Blocks`] (also if there
-    /// are no blocks), [`Error::TooMuch`], [`Error::Machine`], [`Error::Run`].
+    /// are no blocks), [`Error::Config`].
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
         let mut dirty = PageSet::all(&blocks);
@@ -177,11 +176,12 @@ impl Source {
     /// main channel again: it ends the stream only then.
     #[must_use = "pages that were handed out must be written"]
     pub fn next(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
-        self.trust_preempt(now);
-        match channel {
-            Channel::Main => self.next_main(now, out),
-            Channel::Preempt => self.next_preempt(now, out),
+        if let Connection::Trial { until } = self.link.connection
+            && now >= until
+        {
+            self.link.connection = Connection::Up;
         }
+        self.next_on(channel, now, out)
     }
 
     /// Reports how many target pages of a run were zero: they are counted, and not
@@ -221,12 +221,13 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Error::Phase`]: not in precopy. [`Error::DeviceState`]: too long.
+    /// [`Error::Phase`]: not in precopy. [`Error::Config`]: the state is too long.
     pub fn switch(&mut self, device_state: Vec<u8>) -> Result<(), Error> {
-        if wide(device_state.len()) > MAX_DEVICE_STATE {
-            return Err(Error::DeviceState {
-                len: device_state.len(),
-            });
+        let len = device_state.len();
+        if wide(len) > MAX_DEVICE_STATE {
+            return Err(Error::Config(format!(
+                "device state of {len} bytes: a package holds at most {MAX_DEVICE_STATE}"
+            )));
         }
         if self.phase != SourcePhase::Precopy {
             return Err(self.not_now("switch"));
@@ -289,7 +290,7 @@ impl Source {
     /// Changes the bandwidth of the background sweep, in bytes per second; 0 is no
     /// limit.
     pub fn set_bandwidth(&mut self, bandwidth: u64) {
-        self.pace.set(bandwidth);
+        self.pace = Pace::new(bandwidth);
     }
 
     /// The phase of the migration.
@@ -329,7 +330,7 @@ impl Source {
 
     /// Host pages that are requested and have not been handed out.
     pub fn waiting(&self) -> u64 {
-        self.queue.waiting()
+        self.queue.wanted.pages()
     }
 
     /// Counters and latencies.
@@ -346,16 +347,10 @@ impl Source {
 
     /// Gives the link up.
     fn broken(&mut self) {
-        match self.phase {
-            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => return,
-            // The guest leaves with the package.
-            SourcePhase::Fresh | SourcePhase::Precopy | SourcePhase::Switching => {
-                self.phase = SourcePhase::Failed;
-            }
-            SourcePhase::Postcopy
-            | SourcePhase::Completing
-            | SourcePhase::Recovering
-            | SourcePhase::Resuming => {
+        match (self.phase, self.guest) {
+            (SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed, _) => return,
+            (_, Guest::Here) => self.phase = SourcePhase::Failed,
+            _ => {
                 self.phase = SourcePhase::Paused;
                 self.stats.pauses += 1;
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());

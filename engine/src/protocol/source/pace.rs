@@ -8,66 +8,45 @@
 /// followed by a burst that would delay requested pages.
 const BURST: u64 = 10_000_000;
 
-const SECOND: i128 = 1_000_000_000;
-
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Bytes per second; 0 is no limit.
     rate: u64,
-    /// Bytes times nanoseconds per second.
-    credit: i128,
-    /// When it was last filled.
-    filled: u64,
+    /// When the bucket is full again if nothing more is sent; it is empty [`BURST`]
+    /// before.
+    full: u64,
 }
 
 impl Pace {
+    /// A full bucket.
     pub(super) fn new(rate: u64) -> Self {
-        let mut pace = Self {
-            rate,
-            credit: 0,
-            filled: 0,
-        };
-        pace.credit = pace.most();
-        pace
-    }
-
-    /// Changes the rate and refills the bucket.
-    pub(super) fn set(&mut self, rate: u64) {
-        self.rate = rate;
-        self.credit = self.most();
+        Self { rate, full: 0 }
     }
 
     /// Whether bytes may be sent now; otherwise the time at which they may.
     pub(super) fn ready(&mut self, now: u64) -> Result<(), u64> {
-        if self.rate == 0 {
-            return Ok(());
+        if self.rate > 0 && self.full >= now.saturating_add(BURST) {
+            return Err((self.full - BURST).saturating_add(1));
         }
-        let passed = now.saturating_sub(self.filled);
-        self.filled = self.filled.max(now);
-        self.add(i128::from(passed).saturating_mul(self.rate.into()));
-        if self.credit > 0 {
-            return Ok(());
-        }
-        let wait = (1 - self.credit).unsigned_abs().div_ceil(self.rate.into());
-        Err(now.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX)))
+        self.full = self.full.max(now);
+        Ok(())
     }
 
     /// Charges bytes.
     pub(super) fn take(&mut self, bytes: u64) {
-        self.credit = self.credit.saturating_sub(i128::from(bytes) * SECOND);
+        self.full = self.full.saturating_add(self.time(bytes));
     }
 
     /// Refunds bytes that were not sent.
     pub(super) fn put_back(&mut self, bytes: u64) {
-        self.add(i128::from(bytes) * SECOND);
+        self.full = self.full.saturating_sub(self.time(bytes));
     }
 
-    fn add(&mut self, credit: i128) {
-        self.credit = self.credit.saturating_add(credit).min(self.most());
-    }
-
-    fn most(&self) -> i128 {
-        i128::from(self.rate) * i128::from(BURST)
+    /// How long bytes take at the rate, in nanoseconds.
+    fn time(&self, bytes: u64) -> u64 {
+        let rate = u128::from(self.rate.max(1));
+        let time = (u128::from(bytes) * 1_000_000_000).div_ceil(rate);
+        u64::try_from(time).unwrap_or(u64::MAX)
     }
 }
 
@@ -129,7 +108,7 @@ mod tests {
             }
             pace.take(u64::MAX);
             let _ = pace.ready(0);
-            pace.set(rate);
+            pace = Pace::new(rate);
             assert_eq!(pace.ready(0), Ok(()));
         }
     }

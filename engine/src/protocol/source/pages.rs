@@ -17,6 +17,7 @@ use retpath_codec::forward::write;
 
 use crate::Channel;
 use crate::blocks::BlockId;
+use crate::protocol::wide;
 use crate::zero::is_zero;
 
 /// Read access to the memory of all blocks.
@@ -48,28 +49,6 @@ pub trait PageSource: Send + Sync {
     fn is_hole(&self, block: BlockId, offset: u64, len: u64) -> io::Result<bool> {
         let _ = (block, offset, len);
         Ok(false)
-    }
-
-    /// Returns bytes of a block: lent, or else copied to the front of `scratch`, which
-    /// grows to `len` bytes if it is shorter.
-    ///
-    /// # Errors
-    ///
-    /// As [`PageSource::read`].
-    fn bytes<'a>(
-        &'a self,
-        block: BlockId,
-        offset: u64,
-        len: usize,
-        scratch: &'a mut Vec<u8>,
-    ) -> io::Result<&'a [u8]> {
-        if let Some(bytes) = self.lend(block, offset, len) {
-            return Ok(bytes);
-        }
-        scratch.resize(scratch.len().max(len), 0);
-        let out = &mut scratch[..len];
-        self.read(block, offset, out)?;
-        Ok(out)
     }
 }
 
@@ -141,14 +120,8 @@ impl Gather {
     /// Makes the records of a run of the block `name`. `bytes` are its pages; pages of
     /// zeros are sent without their bytes. Returns how many those are.
     pub fn lay(&mut self, run: &PageRun, name: Name<'_>, bytes: &[u8]) -> u64 {
-        self.start(run);
-        let mut zeros = 0;
-        for (at, (offset, page)) in run.offsets().zip(bytes.chunks_exact(self.page)).enumerate() {
-            let zero = is_zero(page);
-            zeros += u64::from(zero);
-            self.add(run, name, offset, at, zero);
-        }
-        zeros
+        let mut pages = bytes.chunks_exact(page_size(run));
+        self.lay_known(run, name, |_| pages.next().is_none_or(is_zero))
     }
 
     /// As [`Gather::lay`], for a caller who knows which pages are zero: `zero` is called
@@ -159,14 +132,23 @@ impl Gather {
         name: Name<'_>,
         mut zero: impl FnMut(u64) -> bool,
     ) -> u64 {
-        self.start(run);
-        let mut zeros = 0;
+        self.heads.clear();
+        self.pages.clear();
+        self.page = page_size(run);
+        let mut name = Some(name).filter(|_| run.named);
         for (at, offset) in run.offsets().enumerate() {
             let zero = zero(offset);
-            zeros += u64::from(zero);
-            self.add(run, name, offset, at, zero);
+            let written = match zero {
+                true => write::zero(offset, name.take(), &mut self.heads),
+                false => write::page_header(offset, name.take(), &mut self.heads),
+            };
+            written.expect("a run consists of whole target pages");
+            if !zero {
+                let head = self.heads.len();
+                self.pages.push(Page { head, at });
+            }
         }
-        zeros
+        run.len / run.page - wide(self.pages.len())
     }
 
     /// The records in order: headers and pages alternate. `bytes` are the run's
@@ -188,28 +170,6 @@ impl Gather {
     pub fn size(&self) -> usize {
         self.heads.len() + self.pages.len() * self.page
     }
-
-    fn start(&mut self, run: &PageRun) {
-        self.heads.clear();
-        self.pages.clear();
-        self.page = usize::try_from(run.page).unwrap_or(usize::MAX);
-    }
-
-    fn add(&mut self, run: &PageRun, name: Name<'_>, offset: u64, at: usize, zero: bool) {
-        let name = (run.named && offset == run.offset).then_some(name);
-        let written = if zero {
-            write::zero(offset, name, &mut self.heads)
-        } else {
-            write::page_header(offset, name, &mut self.heads)
-        };
-        written.expect("a run consists of whole target pages");
-        if !zero {
-            self.pages.push(Page {
-                head: self.heads.len(),
-                at,
-            });
-        }
-    }
 }
 
 impl PageRun {
@@ -223,6 +183,10 @@ impl PageRun {
         let (start, page) = (self.offset, self.page);
         (0..self.len / page).map(move |i| start + i * page)
     }
+}
+
+fn page_size(run: &PageRun) -> usize {
+    usize::try_from(run.page).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -316,18 +280,16 @@ mod tests {
     #[test]
     fn lends_what_can_be_lent_and_copies_the_rest() {
         let bytes: Vec<u8> = (0..=255).collect();
-        let mut scratch = Vec::new();
         let lending = vec![&bytes[..], &bytes[10..]];
-        let lent = lending.bytes(1, 5, 7, &mut scratch);
+        let lent = lending.lend(1, 5, 7);
         assert_eq!(lent.expect("inside the block"), &bytes[15..22]);
-        assert!(scratch.is_empty());
         let hole = lending.is_hole(1, 5, 7).expect("memory");
         assert!(!hole, "unknown without reading");
         let live = Copied(bytes.clone());
         assert!(live.lend(0, 0, 1).is_none());
-        let copied = live.bytes(0, 200, 40, &mut scratch);
-        assert_eq!(copied.expect("inside the block"), &bytes[200..240]);
-        assert_eq!(scratch.len(), 40);
+        let mut copied = [0; 40];
+        live.read(0, 200, &mut copied).expect("inside the block");
+        assert_eq!(copied, bytes[200..240]);
     }
 
     #[test]
@@ -338,7 +300,7 @@ mod tests {
         }
         assert!(memory.read(0, 99, &mut [0; 2]).is_err());
         let live = Copied(vec![0; 100]);
-        assert!(live.bytes(0, 99, 2, &mut Vec::new()).is_err());
-        assert!(live.bytes(1, 0, 1, &mut Vec::new()).is_err());
+        assert!(live.read(0, 99, &mut [0; 2]).is_err());
+        assert!(live.read(1, 0, &mut [0; 1]).is_err());
     }
 }

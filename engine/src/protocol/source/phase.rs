@@ -85,6 +85,16 @@ mod tests {
         let blocks = blocks(&[(1, 4096)]);
         let mut source = Source::new(Config::new("pc"), blocks).expect("valid configuration");
         source.phase = phase;
+        if matches!(
+            phase,
+            SourcePhase::Postcopy
+                | SourcePhase::Completing
+                | SourcePhase::Paused
+                | SourcePhase::Recovering
+                | SourcePhase::Resuming
+        ) {
+            source.guest = Guest::Sent;
+        }
         source
     }
 

@@ -8,7 +8,7 @@
 
 use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
-use super::channel_state::{ChannelState, Heard};
+use super::channel_state::Heard;
 use super::framing::{self, PING_PREEMPT};
 use super::{Error, Next, Preempt, Source, SourcePhase};
 
@@ -98,7 +98,9 @@ impl Source {
             {
                 Some(Awaited::Answer)
             }
-            SourcePhase::Recovering if self.link.recovery.has_asked() => Some(Awaited::Bitmaps),
+            SourcePhase::Recovering if !self.link.recovery.asked.is_empty() => {
+                Some(Awaited::Bitmaps)
+            }
             SourcePhase::Postcopy | SourcePhase::Completing
                 if self.link.heard < Heard::Listening =>
             {
@@ -158,7 +160,6 @@ impl Source {
         }
         self.config.preempt = None;
         self.link.connection = Connection::Down;
-        self.link.preempt = ChannelState::default();
         Ok(())
     }
 
@@ -183,6 +184,11 @@ impl Source {
     /// Whether requested pages travel on the preempt channel.
     pub(super) fn has_preempt(&self) -> bool {
         self.link.connection == Connection::Up
+    }
+
+    /// Whether the preempt channel is connected, proven or not.
+    pub(super) fn is_connected(&self) -> bool {
+        self.has_preempt() || self.is_preempt_unproven()
     }
 
     /// What the preempt channel needs before the main channel sends anything else: its
@@ -252,14 +258,5 @@ impl Source {
             }
             (same, _) => same,
         };
-    }
-
-    /// Sends requested pages on the preempt channel from now on, if its trial is over.
-    pub(super) fn trust_preempt(&mut self, now: u64) {
-        if let Connection::Trial { until } = self.link.connection
-            && now >= until
-        {
-            self.link.connection = Connection::Up;
-        }
     }
 }

@@ -18,7 +18,8 @@ pub(super) const ORDERED: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Queue {
     order: VecDeque<Request>,
-    wanted: PageSet,
+    /// Every page that is requested.
+    pub(super) wanted: PageSet,
     /// Where the scan for pages without a place in the order continues.
     scan: (BlockId, u64),
 }
@@ -40,14 +41,6 @@ impl Queue {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.wanted.is_empty()
-    }
-
-    pub(super) fn waiting(&self) -> u64 {
-        self.wanted.pages()
-    }
-
     /// Adds the host pages of a range that are in `dirty`, or all of them if that is
     /// not known yet; returns how many are new.
     pub(super) fn push(&mut self, part: Part, dirty: Option<&PageSet>, now: u64) -> u64 {
@@ -64,7 +57,7 @@ impl Queue {
     /// Removes and returns the next host page, and the time of its request if its place
     /// in the order was kept.
     pub(super) fn pop(&mut self) -> Option<(Part, Option<u64>)> {
-        if self.is_empty() {
+        if self.wanted.is_empty() {
             self.order.clear();
             return None;
         }
@@ -86,24 +79,12 @@ impl Queue {
         Some((page, None))
     }
 
-    /// Removes pages that the sweep has handed out.
-    pub(super) fn forget(&mut self, part: Part) {
-        if !self.is_empty() {
-            self.wanted.remove(part);
-        }
-    }
-
     /// Drops served requests when the link is lost: a page that is requested again
     /// must not inherit its old place.
     pub(super) fn tidy(&mut self) {
         let wanted = &self.wanted;
         self.order
             .retain(|request| wanted.first_in(request.part).is_some());
-    }
-
-    /// Removes pages that are clean.
-    pub(super) fn keep(&mut self, dirty: &PageSet) {
-        self.wanted.keep_common(dirty);
     }
 
     /// Bytes allocated.
@@ -144,11 +125,11 @@ mod tests {
         assert_eq!(push(&mut queue, 0, 2, 4), 4);
         assert_eq!(push(&mut queue, 0, 4, 3), 1, "two are queued already");
         assert_eq!(queue.push(first, None, 8), 0);
-        assert_eq!(queue.waiting(), 6);
+        assert_eq!(queue.wanted.pages(), 6);
         assert_eq!(queue.pop(), Some((first, Some(5))));
-        queue.forget(part(&queue, 0, 3, 1));
+        queue.wanted.remove(part(&queue, 0, 3, 1));
         assert_eq!(pages(&mut queue), [(0, 2), (0, 4), (0, 5), (0, 6)]);
-        assert!(queue.is_empty());
+        assert!(queue.wanted.is_empty());
         assert_eq!(push(&mut queue, 1, 3, 1), 1, "requested again");
     }
 
@@ -165,7 +146,7 @@ mod tests {
         push(&mut queue, 0, 0, 9);
         let mut left = PageSet::all(&blocks);
         left.take((0, 0), 7 * 4096);
-        queue.keep(&left);
+        queue.wanted.keep_common(&left);
         assert_eq!(pages(&mut queue), [(0, 7), (0, 8)]);
     }
 
@@ -174,7 +155,7 @@ mod tests {
         let mut queue = Queue::new(&blocks(&[(9, 4096)]));
         push(&mut queue, 0, 5, 1);
         push(&mut queue, 0, 6, 1);
-        queue.forget(part(&queue, 0, 5, 1));
+        queue.wanted.remove(part(&queue, 0, 5, 1));
         queue.tidy();
         push(&mut queue, 0, 5, 1);
         assert_eq!(pages(&mut queue), [(0, 6), (0, 5)]);
@@ -183,7 +164,11 @@ mod tests {
     #[test]
     fn uses_one_bit_per_page_and_little_memory_per_block() {
         let one = 8 + size_of::<crate::bits::Bits>() + size_of::<u64>();
-        let memory = Queue::new(&blocks(&[(64, 4096); 1000])).memory();
+        let mut queue = Queue::new(&blocks(&[(64, 4096); 1000]));
+        for block in 0..1000 {
+            push(&mut queue, block, 63, 1);
+        }
+        let memory = queue.wanted.memory();
         assert!((1000 * one..2000 * one).contains(&memory), "{memory}");
     }
 
@@ -198,7 +183,8 @@ mod tests {
             }
         }
         let grown = queue.memory() - before;
-        assert_eq!(grown, ORDERED * size_of::<Request>());
+        let bits = ORDERED * 2 / 8;
+        assert_eq!(grown, ORDERED * size_of::<Request>() + bits);
         let half = ORDERED as u64;
         let want = (half..all).rev().chain(0..half);
         assert!(pages(&mut queue).into_iter().map(|(_, page)| page).eq(want));
@@ -230,9 +216,9 @@ mod tests {
                 push(&mut queue, block, page, 1);
             }
             want.extend(served);
-            assert_eq!(queue.waiting(), want.len() as u64);
+            assert_eq!(queue.wanted.pages(), want.len() as u64);
             assert_eq!(pages(&mut queue), want);
-            assert!(queue.is_empty());
+            assert!(queue.wanted.is_empty());
         }
     }
 

@@ -40,13 +40,14 @@ impl Source {
             Item::Message { offset, message } => (offset, message.label(), self.take(message, now)),
             Item::Bitmap { offset, bitmap } => {
                 let unsent = self.unsent.get_or_insert_with(|| self.dirty.clone());
-                let taken = self
-                    .link
-                    .recovery
-                    .load(bitmap, &self.blocks, unsent, &mut self.dirty);
+                let recovery = &mut self.link.recovery;
+                let taken = recovery.load(bitmap, &self.blocks, unsent, &mut self.dirty);
                 // Never sent: the destination has placed zeros there at most.
                 self.dirty.leave_out(&self.config.unplugged);
-                (offset, "RECV_BITMAP", taken.map(|()| self.bitmap_loaded()))
+                if recovery.is_complete() {
+                    self.queue.wanted.keep_common(&self.dirty);
+                }
+                (offset, "RECV_BITMAP", taken)
             }
         };
         taken.map_err(|cause| {
@@ -66,14 +67,17 @@ impl Source {
     }
 
     fn take(&mut self, message: Message<Name<'_>>, now: u64) -> Result<(), Cause> {
-        if !self.phase.has_link() {
-            return Err(Cause::Phase(self.phase));
-        }
-        if self.link.recovery.is_coming() {
-            return Err(Cause::Order);
-        }
         match message {
-            Message::Shut { .. } => self.shut(),
+            _ if !self.phase.has_link() => Err(Cause::Phase(self.phase)),
+            _ if self.link.recovery.coming.is_some() => Err(Cause::Order),
+            Message::Shut { .. } => match self.remaining() {
+                _ if self.phase == SourcePhase::Completing => {
+                    self.phase = SourcePhase::Completed;
+                    Ok(())
+                }
+                0 => Err(Cause::Phase(self.phase)),
+                left => Err(Cause::EarlyShut { left }),
+            },
             Message::Pong { value } => {
                 let heard = match value {
                     PING_AFTER_PACKAGE if self.guest_left() => Heard::Listening,
@@ -87,8 +91,7 @@ impl Source {
                 Ok(())
             }
             Message::ReqPagesId { start, len, block } => {
-                let found = self.blocks.find(block);
-                let id = found.ok_or_else(|| Cause::UnknownBlock(block.to_buf()))?;
+                let id = self.id(block)?;
                 self.request(id, start, len.into(), now)?;
                 self.named = Some(id);
                 Ok(())
@@ -97,60 +100,34 @@ impl Source {
                 let id = self.named.ok_or(Cause::NoBlock)?;
                 self.request(id, start, len.into(), now)
             }
-            Message::RecvBitmap { block } => {
-                self.expect(SourcePhase::Recovering)?;
-                let found = self.blocks.find(block);
-                let id = found.ok_or_else(|| Cause::UnknownBlock(block.to_buf()))?;
-                self.link.recovery.announce(id)
+            Message::RecvBitmap { block } if self.phase == SourcePhase::Recovering => {
+                self.link.recovery.announce(self.id(block)?)
             }
-            Message::ResumeAck => {
-                self.expect(SourcePhase::Resuming)?;
+            Message::ResumeAck if self.phase == SourcePhase::Resuming => {
                 self.phase = SourcePhase::Postcopy;
                 // A destination that resumes has been running the guest.
                 self.guest = Guest::Loaded;
                 self.stats.resumes += 1;
                 Ok(())
             }
-            Message::SwitchoverAck => {
-                // Sent once, requested or not; it may arrive after the switch.
-                if self.acked {
-                    return Err(Cause::Unasked);
-                }
-                self.acked = true;
-                Ok(())
-            }
+            Message::RecvBitmap { .. } | Message::ResumeAck => Err(Cause::Phase(self.phase)),
+            // Sent once, requested or not; it may arrive after the switch.
+            Message::SwitchoverAck => match std::mem::replace(&mut self.acked, true) {
+                false => Ok(()),
+                true => Err(Cause::Unasked),
+            },
         }
     }
 
-    fn expect(&self, phase: SourcePhase) -> Result<(), Cause> {
-        if self.phase == phase {
-            Ok(())
-        } else {
-            Err(Cause::Phase(self.phase))
-        }
-    }
-
-    fn shut(&mut self) -> Result<(), Cause> {
-        if self.phase == SourcePhase::Completing {
-            self.phase = SourcePhase::Completed;
-            return Ok(());
-        }
-        match self.remaining() {
-            0 => Err(Cause::Phase(self.phase)),
-            left => Err(Cause::EarlyShut { left }),
-        }
+    fn id(&self, block: Name<'_>) -> Result<BlockId, Cause> {
+        let unknown = || Cause::UnknownBlock(block.to_buf());
+        self.blocks.find(block).ok_or_else(unknown)
     }
 
     /// Queues a range of a block. Requests may be in flight when sending ends or a
-    /// recovery begins, so those phases accept them, too.
+    /// recovery begins, so every phase after the switch accepts them.
     fn request(&mut self, id: BlockId, start: u64, len: u64, now: u64) -> Result<(), Cause> {
-        let phases = [
-            SourcePhase::Postcopy,
-            SourcePhase::Completing,
-            SourcePhase::Recovering,
-            SourcePhase::Resuming,
-        ];
-        if !phases.contains(&self.phase) {
+        if !self.guest_left() {
             return Err(Cause::Phase(self.phase));
         }
         let block = self.blocks.block(id).map_err(|_| Cause::NoBlock)?;
@@ -184,11 +161,5 @@ impl Source {
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;
         Ok(())
-    }
-
-    fn bitmap_loaded(&mut self) {
-        if self.link.recovery.is_complete() {
-            self.queue.keep(&self.dirty);
-        }
     }
 }

@@ -1,12 +1,5 @@
 //! When to connect the main channel, and when to give up; policies without a clock.
 //!
-//! ```text
-//!         Broken                  Timeout                     Broken, later
-//!  Idle ─────────▶ Waiting ────────────────────▶ Attempting ─────────────────▶ Waiting
-//!                     ▲    Failed, in time           │
-//!                     └───────────────────────────────┘ Failed, too late: GiveUp
-//! ```
-//!
 //! Times are in nanoseconds. Nothing here fails or panics.
 
 use super::phase::SourcePhase;
@@ -21,20 +14,10 @@ const FIRST_INTERVAL: u64 = 20_000_000;
 /// Decides when to connect the main channel.
 #[derive(Debug)]
 pub(crate) struct Reconnect {
-    /// How long an outage may last.
+    /// How long an outage may last; each gets at least one attempt.
     timeout: u64,
     interval: u64,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// No link has broken yet.
-    Idle,
-    /// The next attempt is due at `attempt`.
-    Waiting { outage: Outage, attempt: u64 },
-    /// An attempt is being made, or the migration has yet to resume over its link.
-    Attempting { outage: Outage },
+    outage: Option<Outage>,
 }
 
 /// The time from a broken link until the migration resumes; it may span several links.
@@ -43,100 +26,71 @@ struct Outage {
     /// How often the migration had resumed when the outage began.
     resumes: u64,
     deadline: u64,
-}
-
-/// What happened to the main channel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum LinkEvent {
-    /// The link broke. Until then the migration had resumed this many times.
-    Broken { resumes: u64 },
-    /// Time has passed.
-    Timeout,
-    /// The attempt to connect failed.
-    Failed,
+    /// When the next attempt is due.
+    attempt: u64,
 }
 
 /// What to do about the main channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkAction {
-    /// Wait until [`Reconnect::poll_deadline`].
-    Wait,
-    /// As `Wait`; the migration had made progress over the link that broke.
-    WaitNewOutage,
-    /// Try to connect now.
+    /// Connect at [`Reconnect::poll_deadline`].
     Connect,
+    /// As `Connect`; the migration had made progress over the link that broke.
+    ConnectNewOutage,
     /// The outage has lasted too long.
     GiveUp,
 }
 
 impl Reconnect {
-    /// Replaces broken links; each outage may last `timeout`, but always gets one attempt.
+    /// Replaces broken links.
     pub(crate) fn new(timeout: u64) -> Self {
         Self {
             timeout,
             interval: INTERVAL,
-            state: State::Idle,
+            outage: None,
         }
     }
 
-    /// Makes the first connection: attempts begin at `now` and last `timeout`.
+    /// Makes the first connection: attempts begin at `now`.
     pub(crate) fn first(now: u64, timeout: u64) -> Self {
-        let outage = Outage {
-            resumes: 0,
-            deadline: now.saturating_add(timeout),
-        };
         Self {
             timeout,
             interval: FIRST_INTERVAL,
-            state: State::Waiting {
-                outage,
+            outage: Some(Outage {
+                resumes: 0,
+                deadline: now.saturating_add(timeout),
                 attempt: now,
-            },
+            }),
         }
     }
 
-    pub(crate) fn handle(&mut self, now: u64, event: LinkEvent) -> LinkAction {
-        match (event, self.state) {
-            (
-                LinkEvent::Broken { resumes },
-                State::Waiting { outage, .. } | State::Attempting { outage },
-            ) if outage.resumes == resumes => self.retry(now, outage),
-            (LinkEvent::Broken { resumes }, _) => {
-                let outage = Outage {
-                    resumes,
-                    deadline: now.saturating_add(self.timeout),
-                };
-                self.wait(now, outage);
-                LinkAction::WaitNewOutage
-            }
-            (LinkEvent::Timeout, State::Waiting { outage, attempt }) if now >= attempt => {
-                self.state = State::Attempting { outage };
+    /// Handles a broken link; until then the migration had resumed `resumes` times.
+    pub(crate) fn broken(&mut self, now: u64, resumes: u64) -> LinkAction {
+        if self.outage.is_some_and(|outage| outage.resumes == resumes) {
+            return self.failed(now);
+        }
+        self.outage = Some(Outage {
+            resumes,
+            deadline: now.saturating_add(self.timeout),
+            attempt: now.saturating_add(self.interval),
+        });
+        LinkAction::ConnectNewOutage
+    }
+
+    /// Handles a failed attempt to connect.
+    pub(crate) fn failed(&mut self, now: u64) -> LinkAction {
+        match &mut self.outage {
+            Some(outage) if now < outage.deadline => {
+                outage.attempt = now.saturating_add(self.interval);
                 LinkAction::Connect
             }
-            (LinkEvent::Failed, State::Attempting { outage }) => self.retry(now, outage),
-            (LinkEvent::Timeout | LinkEvent::Failed, _) => LinkAction::Wait,
+            _ => LinkAction::GiveUp,
         }
     }
 
     /// When the next attempt is due.
     pub(crate) fn poll_deadline(&self) -> Option<u64> {
-        match self.state {
-            State::Waiting { attempt, .. } => Some(attempt),
-            State::Idle | State::Attempting { .. } => None,
-        }
-    }
-
-    fn retry(&mut self, now: u64, outage: Outage) -> LinkAction {
-        if now >= outage.deadline {
-            return LinkAction::GiveUp;
-        }
-        self.wait(now, outage);
-        LinkAction::Wait
-    }
-
-    fn wait(&mut self, now: u64, outage: Outage) {
-        let attempt = now.saturating_add(self.interval);
-        self.state = State::Waiting { outage, attempt };
+        self.outage.map(|outage| outage.attempt)
     }
 }
 
@@ -184,78 +138,59 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
-    const BROKEN: LinkEvent = LinkEvent::Broken { resumes: 0 };
 
-    /// Attempts from `now` on, none of which succeeds; the time at which it gives up.
-    fn fail(reconnect: &mut Reconnect, mut now: u64) -> (u64, u32) {
-        let mut attempts = 0;
-        loop {
-            now = reconnect.poll_deadline().expect("waiting").max(now);
-            assert_eq!(
-                reconnect.handle(now, LinkEvent::Timeout),
-                LinkAction::Connect
-            );
-            attempts += 1;
-            match reconnect.handle(now, LinkEvent::Failed) {
-                LinkAction::Wait => {}
-                action => {
-                    assert_eq!(action, LinkAction::GiveUp);
-                    return (now, attempts);
-                }
+    /// Attempts when they are due, none of which succeeds; the time at which it gives up.
+    fn fail(reconnect: &mut Reconnect) -> (u64, u32) {
+        for attempts in 1.. {
+            let now = reconnect.poll_deadline().expect("an attempt is due");
+            if reconnect.failed(now) == LinkAction::GiveUp {
+                return (now, attempts);
             }
         }
+        unreachable!("it gives up");
     }
 
     #[test]
     fn reconnects_until_the_timeout() {
         let mut reconnect = Reconnect::new(SECOND);
         assert_eq!(reconnect.poll_deadline(), None);
-        assert_eq!(
-            reconnect.handle(5 * SECOND, BROKEN),
-            LinkAction::WaitNewOutage
-        );
-        let early = reconnect.handle(5 * SECOND + INTERVAL - 1, LinkEvent::Timeout);
-        assert_eq!(early, LinkAction::Wait);
-        assert_eq!(fail(&mut reconnect, 0), (6 * SECOND, 20));
+        let broken = reconnect.broken(5 * SECOND, 0);
+        assert_eq!(broken, LinkAction::ConnectNewOutage);
+        assert_eq!(reconnect.poll_deadline(), Some(5 * SECOND + INTERVAL));
+        assert_eq!(fail(&mut reconnect), (6 * SECOND, 20));
     }
 
     #[test]
     fn makes_one_attempt_without_a_timeout() {
         let mut reconnect = Reconnect::new(0);
-        reconnect.handle(0, BROKEN);
-        assert_eq!(fail(&mut reconnect, 0), (INTERVAL, 1));
-        let mut first = Reconnect::first(7, 0);
-        assert_eq!(fail(&mut first, 0), (7, 1));
+        reconnect.broken(0, 0);
+        assert_eq!(fail(&mut reconnect), (INTERVAL, 1));
+        assert_eq!(fail(&mut Reconnect::first(7, 0)), (7, 1));
     }
 
     #[test]
     fn waits_for_a_destination_that_does_not_listen_yet() {
         let mut first = Reconnect::first(SECOND, SECOND);
-        assert_eq!(fail(&mut first, 0), (2 * SECOND, 51));
+        assert_eq!(fail(&mut first), (2 * SECOND, 51));
     }
 
     #[test]
     fn links_without_progress_do_not_extend_an_outage() {
         let mut reconnect = Reconnect::new(SECOND);
-        reconnect.handle(0, BROKEN);
+        reconnect.broken(0, 0);
         for now in [INTERVAL, 10 * INTERVAL, 19 * INTERVAL] {
-            let connect = reconnect.handle(now, LinkEvent::Timeout);
-            assert_eq!(connect, LinkAction::Connect);
-            assert_eq!(reconnect.handle(now, BROKEN), LinkAction::Wait);
+            assert_eq!(reconnect.broken(now, 0), LinkAction::Connect);
         }
-        reconnect.handle(SECOND, LinkEvent::Timeout);
-        assert_eq!(reconnect.handle(SECOND, BROKEN), LinkAction::GiveUp);
+        assert_eq!(reconnect.broken(SECOND, 0), LinkAction::GiveUp);
     }
 
     #[test]
     fn a_resumed_migration_begins_a_new_outage() {
         let mut reconnect = Reconnect::new(SECOND);
-        reconnect.handle(0, BROKEN);
-        reconnect.handle(INTERVAL, LinkEvent::Timeout);
-        let resumed = LinkEvent::Broken { resumes: 1 };
-        let broken = reconnect.handle(9 * SECOND, resumed);
-        assert_eq!(broken, LinkAction::WaitNewOutage);
-        assert_eq!(fail(&mut reconnect, 0), (10 * SECOND, 20));
+        reconnect.broken(0, 0);
+        let broken = reconnect.broken(9 * SECOND, 1);
+        assert_eq!(broken, LinkAction::ConnectNewOutage);
+        assert_eq!(fail(&mut reconnect), (10 * SECOND, 20));
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! refused, and so is one that marks a page that was never sent. Mirrors
 //! `ram.c:ram_dirty_bitmap_reload`, which checks neither.
 
-use retpath_codec::NameBuf;
 use retpath_codec::bitmap::{self, Bitmap};
 
+use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 
 use super::error::Cause;
@@ -18,9 +18,9 @@ use super::page_set::PageSet;
 pub(super) struct Recovery {
     /// For each block whether its bitmap has been requested and not announced; empty
     /// before the request.
-    asked: Vec<bool>,
-    /// The block whose bitmap has been announced and follows.
-    coming: Option<BlockId>,
+    pub(super) asked: Vec<bool>,
+    /// The block whose bitmap has been announced and must follow before any message.
+    pub(super) coming: Option<BlockId>,
 }
 
 impl Recovery {
@@ -32,24 +32,15 @@ impl Recovery {
         };
     }
 
-    pub(super) fn has_asked(&self) -> bool {
-        !self.asked.is_empty()
-    }
-
     /// Whether all bitmaps have been received.
     pub(super) fn is_complete(&self) -> bool {
-        self.has_asked() && self.coming.is_none() && !self.asked.contains(&true)
+        !self.asked.is_empty() && self.coming.is_none() && !self.asked.contains(&true)
     }
 
     /// Maximum size of the next bitmap in bytes.
     pub(super) fn limit(&self, blocks: &Blocks) -> u64 {
         self.coming
             .map_or(0, |block| bitmap::size(blocks.target_pages(block)))
-    }
-
-    /// Whether a bitmap must follow before any message.
-    pub(super) fn is_coming(&self) -> bool {
-        self.coming.is_some()
     }
 
     /// Handles the announcement of a block's bitmap.
@@ -72,48 +63,29 @@ impl Recovery {
         dirty: &mut PageSet,
     ) -> Result<(), Cause> {
         let id = self.coming.take().ok_or(Cause::Order)?;
-        let Ok(block) = blocks.block(id) else {
-            return Err(Cause::Order);
-        };
-        let name = || block.name.clone();
-        let pages = blocks.target_pages(id);
-        bitmap.check(pages).map_err(|rule| Cause::Bitmap {
-            block: name(),
+        let block = blocks.block(id).map_err(|_| Cause::Order)?;
+        let checked = bitmap.check(blocks.target_pages(id));
+        checked.map_err(|rule| Cause::Bitmap {
+            block: block.name.clone(),
             rule,
         })?;
-        check(bitmap, block, blocks.target(), id, unsent, name)?;
-        let words = received(bitmap, block, blocks.target());
-        dirty.assign(id, words.map(|word| !word.unwrap_or(0)));
+        let words = || received(bitmap, block, blocks.target());
+        let unsent = unsent.bits(id).map(Bits::words).unwrap_or_default();
+        for ((word, unsent), first) in words().zip(&*unsent).zip((0..).step_by(64)) {
+            let place = |page| (block.name.clone(), page * block.page);
+            let word = word.map_err(|page| {
+                let (block, offset) = place(page);
+                Cause::HalfPage { block, offset }
+            })?;
+            if word & unsent != 0 {
+                let bit = (word & unsent).trailing_zeros();
+                let (block, offset) = place(first + u64::from(bit));
+                return Err(Cause::NeverSent { block, offset });
+            }
+        }
+        dirty.assign(id, words().map(|word| !word.unwrap_or(0)));
         Ok(())
     }
-}
-
-/// Refuses a bitmap that marks pages which the destination cannot have received.
-fn check(
-    bitmap: Bitmap<'_>,
-    block: &Block,
-    target: u64,
-    id: BlockId,
-    unsent: &PageSet,
-    name: impl Fn() -> NameBuf,
-) -> Result<(), Cause> {
-    let unsent = unsent.bits(id).map_or(&[][..], |bits| bits.words());
-    let words = received(bitmap, block, target);
-    for ((word, unsent), first) in words.zip(unsent).zip((0..).step_by(64)) {
-        let word = word.map_err(|page| Cause::HalfPage {
-            block: name(),
-            offset: page * block.page,
-        })?;
-        let wrong = word & unsent;
-        if wrong != 0 {
-            let page = first + u64::from(wrong.trailing_zeros());
-            return Err(Cause::NeverSent {
-                block: name(),
-                offset: page * block.page,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The received host pages, 64 in a word; an error is the number of a host page that is
@@ -329,7 +301,7 @@ mod tests {
             assert!(!recovery.is_complete());
             assert_eq!(recovery.announce(block), Ok(()));
             assert_eq!(recovery.limit(&blocks), 8);
-            assert!(recovery.is_coming() && !recovery.is_complete());
+            assert!(recovery.coming.is_some() && !recovery.is_complete());
             assert_eq!(
                 recovery.load(Bitmap::new(&[0; 8]), &blocks, &unsent, &mut dirty),
                 Ok(())

@@ -1,6 +1,9 @@
 //! Decides what is sent next, phase by phase.
 
+use retpath_codec::BlockName;
+use retpath_codec::command::Command;
 use retpath_codec::forward::write;
+use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
 use crate::Channel;
 
@@ -20,50 +23,37 @@ const SECTION_TIME: u64 = 50_000_000;
 const IDLE: Next = Next::Wait { until: None };
 
 impl Source {
-    pub(super) fn next_main(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
-        if let Some(next) = self.prepare_preempt(now, out) {
-            return next;
+    pub(super) fn next_on(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
+        match channel {
+            Channel::Main => {
+                if let Some(next) = self.prepare_preempt(now, out) {
+                    return next;
+                }
+            }
+            Channel::Preempt => self.link.preempt_busy = false,
         }
-        match self.phase {
-            SourcePhase::Fresh => {
+        match (self.phase, channel) {
+            (SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed, _) => Next::Stop,
+            (SourcePhase::Fresh, Channel::Main) => {
                 framing::head(&self.config, &self.blocks, out);
                 self.phase = SourcePhase::Precopy;
                 Next::Write
             }
-            SourcePhase::Precopy => {
+            (SourcePhase::Precopy, Channel::Main) => {
                 self.close_old_section(now, out);
                 self.sweep(now, out)
             }
-            SourcePhase::Switching => self.switching(out),
-            SourcePhase::Postcopy => self.postcopy(now, out),
-            SourcePhase::Recovering => self.recover(out),
-            SourcePhase::Completing | SourcePhase::Resuming => IDLE,
-            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => Next::Stop,
-        }
-    }
-
-    pub(super) fn next_preempt(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
-        self.link.preempt_busy = false;
-        match self.phase {
-            SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed => Next::Stop,
+            (SourcePhase::Switching, Channel::Main) => self.switching(out),
+            (SourcePhase::Postcopy, _) => self.postcopy(channel, now, out),
             // Nothing depends on whether the destination reads it.
-            SourcePhase::Completing
-                if self.config.preempt == Some(Preempt::Early)
-                    && (self.has_preempt() || self.is_preempt_unproven()) =>
+            (SourcePhase::Completing, Channel::Preempt)
+                if self.config.preempt == Some(Preempt::Early) && self.is_connected() =>
             {
                 self.link.connection = Connection::Ended;
                 write::eos(out);
                 Next::Write
             }
-            SourcePhase::Postcopy if self.has_preempt() => {
-                if let Some(rest) = self.link.preempt.rest {
-                    return Next::Urgent(self.piece(Channel::Preempt, rest));
-                }
-                match self.wanted(now) {
-                    Some(part) => Next::Urgent(self.hand_out(Channel::Preempt, part, true)),
-                    None => IDLE,
-                }
-            }
+            (SourcePhase::Recovering, Channel::Main) => self.recover(out),
             _ => IDLE,
         }
     }
@@ -90,7 +80,7 @@ impl Source {
     fn begin_switch(&mut self, out: &mut Vec<u8>) -> (BlockId, u64) {
         self.close_section(out);
         if self.config.switchover_start {
-            framing::switchover_start(out);
+            framing::command(Command::SwitchoverStart, out);
         }
         self.dirty.fold(&self.blocks);
         if self.dirty.is_empty() {
@@ -107,20 +97,26 @@ impl Source {
         (0, 0)
     }
 
-    fn postcopy(&mut self, now: u64, out: &mut Vec<u8>) -> Next {
-        self.close_old_section(now, out);
-        let shared = !self.has_preempt();
-        if let Some(rest) = self.link.main.rest {
-            let urgent = rest.urgent || (shared && !self.queue.is_empty());
-            if !urgent && let Err(until) = self.pace.ready(now) {
+    fn postcopy(&mut self, channel: Channel, now: u64, out: &mut Vec<u8>) -> Next {
+        let main = channel == Channel::Main;
+        let takes_requests = main != self.has_preempt();
+        if main {
+            self.close_old_section(now, out);
+        }
+        if let Some(mut rest) = self.link.channel(channel).rest {
+            rest.urgent |= takes_requests && !self.queue.wanted.is_empty();
+            if !rest.urgent
+                && let Err(until) = self.pace.ready(now)
+            {
                 return Next::Wait { until: Some(until) };
             }
-            let run = self.piece(Channel::Main, rest);
-            return self.on_main(run, urgent, now, out);
+            return self.send(channel, rest, now, out);
         }
-        if shared && let Some(part) = self.wanted(now) {
-            let run = self.hand_out(Channel::Main, part, true);
-            return self.on_main(run, true, now, out);
+        if takes_requests && let Some(part) = self.wanted(now) {
+            return self.send(channel, Rest { part, urgent: true }, now, out);
+        }
+        if !main {
+            return IDLE;
         }
         if !self.dirty.is_empty() {
             return self.sweep(now, out);
@@ -136,17 +132,23 @@ impl Source {
     }
 
     fn recover(&mut self, out: &mut Vec<u8>) -> Next {
-        if !self.link.recovery.has_asked() {
+        if self.link.recovery.asked.is_empty() {
             self.link.recovery.ask(&self.blocks);
-            framing::ask_bitmaps(&self.blocks, out);
+            for block in self.blocks.iter() {
+                let block = block.name.name();
+                framing::command(Command::RecvBitmap { block }, out);
+            }
             return Next::Write;
         }
-        let connected = self.has_preempt() || self.is_preempt_unproven();
-        if !self.link.recovery.is_complete() || (self.config.preempt.is_some() && !connected) {
+        let preempt = self.config.preempt.is_none() || self.is_connected();
+        if !preempt || !self.link.recovery.is_complete() {
             return IDLE;
         }
         self.phase = SourcePhase::Resuming;
-        framing::resume(&self.config, out);
+        framing::command(Command::PostcopyResume, out);
+        if self.config.probe {
+            framing::ping(PING_AFTER_PACKAGE, out);
+        }
         Next::Write
     }
 
@@ -171,15 +173,20 @@ impl Source {
             return IDLE;
         };
         self.link.cursor = (part.block, part.end());
-        self.queue.forget(part);
-        let run = self.hand_out(Channel::Main, part, false);
-        self.on_main(run, false, now, out)
+        self.queue.wanted.remove(part);
+        *match self.phase {
+            SourcePhase::Precopy => &mut self.stats.precopy,
+            _ => &mut self.stats.sweep,
+        } += part.len / self.dirty.unit(part.block);
+        let urgent = false;
+        self.send(Channel::Main, Rest { part, urgent }, now, out)
     }
 
     /// The next requested host page.
     fn wanted(&mut self, now: u64) -> Option<Part> {
         let (part, since) = self.queue.pop()?;
         self.dirty.remove(part);
+        self.stats.demand += 1;
         if let Some(since) = since {
             self.stats.latency.source.record(now.saturating_sub(since));
         }
@@ -193,51 +200,42 @@ impl Source {
         Some(part)
     }
 
-    /// Counts pages and hands them out, or the first piece of a large host page.
-    fn hand_out(&mut self, channel: Channel, part: Part, urgent: bool) -> PageRun {
-        let count = match self.phase {
-            SourcePhase::Precopy => &mut self.stats.precopy,
-            _ if urgent => &mut self.stats.demand,
-            _ => &mut self.stats.sweep,
-        };
-        *count += part.len / self.dirty.unit(part.block);
-        self.piece(channel, Rest { part, urgent })
-    }
-
-    /// Hands out as much as a run may hold.
-    fn piece(&mut self, channel: Channel, Rest { part, urgent }: Rest) -> PageRun {
+    /// Hands out as much of `rest` as a run may hold: on the main channel in a section of
+    /// `ram` and, unless it is urgent, charged to the bandwidth.
+    fn send(
+        &mut self,
+        channel: Channel,
+        Rest { mut part, urgent }: Rest,
+        now: u64,
+        out: &mut Vec<u8>,
+    ) -> Next {
         let page = self.blocks.target();
         let len = part.len.min(self.config.run / page * page);
-        let left = Part {
-            offset: part.offset + len,
-            len: part.len - len,
-            ..part
-        };
         let state = self.link.channel(channel);
-        state.rest = (left.len > 0).then_some(Rest { part: left, urgent });
-        let named = state.last.replace(part.block) != Some(part.block);
-        self.link.preempt_busy |= channel == Channel::Preempt;
-        PageRun {
+        let mut run = PageRun {
             channel,
             block: part.block,
             offset: part.offset,
             len,
             page,
-            named,
+            named: state.last.replace(part.block) != Some(part.block),
             paced: false,
-        }
-    }
-
-    /// Puts a run into a section of `ram` and charges it to the bandwidth.
-    fn on_main(&mut self, mut run: PageRun, urgent: bool, now: u64, out: &mut Vec<u8>) -> Next {
-        if self.link.section.is_none() {
-            self.link.section = Some(now);
-            framing::open_section(&self.config, out);
+        };
+        part.offset += len;
+        part.len -= len;
+        state.rest = (part.len > 0).then_some(Rest { part, urgent });
+        match channel {
+            Channel::Preempt => self.link.preempt_busy = true,
+            Channel::Main if self.link.section.is_none() => {
+                self.link.section = Some(now);
+                write::part(self.config.section, out);
+            }
+            Channel::Main => {}
         }
         if urgent {
             return Next::Urgent(run);
         }
-        self.pace.take(run.len);
+        self.pace.take(len);
         run.paced = true;
         Next::Sweep(run)
     }

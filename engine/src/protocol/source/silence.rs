@@ -1,4 +1,4 @@
-//! Detects a silent destination; a policy without a clock.
+//! Detects a silent and a stalled destination; policies without a clock.
 //!
 //! Where a destination always answers immediately, silence most likely means that
 //! it waits for more connections; see [`Awaited`]. After [`OFFER`] a preempt channel
@@ -50,22 +50,6 @@ pub(crate) enum SilenceAction {
     Report(Suspicion),
 }
 
-/// What happened on the links.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum SilenceEvent {
-    /// There is a new main link.
-    NewLink,
-    /// A turn of the loop ended.
-    Turn {
-        /// The missing answer, if the source can do nothing else before it arrives.
-        awaited: Option<Awaited>,
-        /// Bytes that the links have carried in both directions.
-        moved: u64,
-        /// Whether a preempt channel is connected.
-        preempt: bool,
-    },
-}
-
 /// Measures how long a destination has owed an answer.
 #[derive(Debug)]
 pub(crate) struct Silence {
@@ -93,29 +77,31 @@ impl Silence {
         }
     }
 
-    pub(crate) fn handle(&mut self, now: u64, event: SilenceEvent) -> Option<SilenceAction> {
-        let (awaited, moved, preempt) = match event {
-            SilenceEvent::NewLink => {
-                self.since = None;
-                self.offered = false;
-                return None;
-            }
-            SilenceEvent::Turn {
-                awaited,
-                moved,
-                preempt,
-            } => (awaited, moved, preempt),
-        };
+    /// There is a new main link.
+    pub(crate) fn new_link(&mut self) {
+        (self.since, self.offered) = (None, false);
+    }
+
+    /// Handles the end of a turn of the loop. `awaited` is the missing answer, if the
+    /// source can do nothing else before it arrives; `moved` are the bytes that the links
+    /// have carried in both directions; `preempt` says whether a preempt channel is
+    /// connected.
+    pub(crate) fn turn(
+        &mut self,
+        now: u64,
+        awaited: Option<Awaited>,
+        moved: u64,
+        preempt: bool,
+    ) -> Option<SilenceAction> {
         let is_silent = std::mem::replace(&mut self.moved, moved) == moved;
         self.preempt = preempt;
-        let Some(awaited) = awaited else {
-            self.since = None;
-            return None;
+        self.since = match (self.since, awaited) {
+            (Some((same, since)), Some(awaited)) if same == awaited && is_silent => {
+                Some((awaited, since))
+            }
+            _ => awaited.map(|awaited| (awaited, now)),
         };
-        let since = match self.since {
-            Some((same, since)) if same == awaited && is_silent => since,
-            _ => self.since.insert((awaited, now)).1,
-        };
+        let (awaited, since) = self.since?;
         let silence = now.saturating_sub(since);
         if silence >= OFFER
             && let Some(kind) = self.offer(awaited)
@@ -134,7 +120,7 @@ impl Silence {
         }))
     }
 
-    /// The latest time for the next call of [`Silence::handle`].
+    /// The latest time for the next call of [`Silence::turn`].
     pub(crate) fn poll_deadline(&self) -> Option<u64> {
         let (awaited, since) = self.since?;
         let offers = self.offer(awaited).is_some();
@@ -159,22 +145,56 @@ impl Silence {
     }
 }
 
+/// Measures how long nothing has moved although it is the destination's turn. After a
+/// configured time the link counts as broken.
+#[derive(Debug)]
+pub(crate) struct Stall {
+    /// `None`: never stalled.
+    timeout: Option<u64>,
+    since: Option<u64>,
+    /// Bytes that the links had taken at `since`.
+    written: u64,
+}
+
+impl Stall {
+    pub(crate) fn new(timeout: Option<u64>) -> Self {
+        Self {
+            timeout,
+            since: None,
+            written: 0,
+        }
+    }
+
+    /// The destination sent something other than a request, or there is a new link.
+    /// A request shows in what is written, unless its page has been sent already.
+    pub(crate) fn progress(&mut self) {
+        self.since = None;
+    }
+
+    /// Handles the end of a turn of the loop: the links have taken `written` bytes in
+    /// all, and `waiting` says whether only the destination can go on. Returns whether it
+    /// has stalled.
+    pub(crate) fn turn(&mut self, now: u64, written: u64, waiting: bool) -> bool {
+        let since = self.since.unwrap_or(now);
+        let still = waiting && written == self.written;
+        (self.since, self.written) = (still.then_some(since), written);
+        self.poll_deadline().is_some_and(|deadline| now >= deadline)
+    }
+
+    /// When the destination counts as stalled.
+    pub(crate) fn poll_deadline(&self) -> Option<u64> {
+        Some(self.since?.saturating_add(self.timeout?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn turn(awaited: Option<Awaited>, moved: u64, preempt: bool) -> SilenceEvent {
-        SilenceEvent::Turn {
-            awaited,
-            moved,
-            preempt,
-        }
-    }
-
     fn silent(silence: &mut Silence, second: u64, awaited: Awaited) -> Option<SilenceAction> {
-        silence.handle(second * SECOND, turn(Some(awaited), 0, false))
+        silence.turn(second * SECOND, Some(awaited), 0, false)
     }
 
     #[test]
@@ -204,13 +224,13 @@ mod tests {
         let mut silence = Silence::new(Offer::Either);
         for second in 0..60 {
             let now = second * SECOND;
-            let moved = turn(Some(Awaited::Listening), second.div_ceil(2), false);
-            assert_eq!(silence.handle(now, moved), None);
+            let (awaited, moved) = (Some(Awaited::Listening), second.div_ceil(2));
+            assert_eq!(silence.turn(now, awaited, moved, false), None);
             let mut other = Silence::new(Offer::Either);
-            assert_eq!(other.handle(now, turn(None, 0, false)), None);
+            assert_eq!(other.turn(now, None, 0, false), None);
             assert_eq!(other.poll_deadline(), None);
         }
-        assert_eq!(silence.handle(100 * SECOND, turn(None, 30, false)), None);
+        assert_eq!(silence.turn(100 * SECOND, None, 30, false), None);
         assert_eq!(silent(&mut silence, 101, Awaited::Listening), None);
     }
 
@@ -258,7 +278,7 @@ mod tests {
     fn offers_one_preempt_channel_per_link() {
         let mut silence = Silence::new(Offer::Kind(Preempt::Late));
         let there = |silence: &mut Silence, second: u64| {
-            silence.handle(second * SECOND, turn(Some(Awaited::Listening), 0, true))
+            silence.turn(second * SECOND, Some(Awaited::Listening), 0, true)
         };
         assert_eq!(there(&mut silence, 0), None);
         assert_eq!(silence.poll_deadline(), Some(REPORT));
@@ -267,11 +287,35 @@ mod tests {
             there(&mut silence, 6),
             Some(SilenceAction::Report(Suspicion { preempt: true, .. }))
         ));
-        silence.handle(7 * SECOND, SilenceEvent::NewLink);
+        silence.new_link();
         assert_eq!(silent(&mut silence, 7, Awaited::Listening), None);
         assert!(matches!(
             silent(&mut silence, 9, Awaited::Listening),
             Some(SilenceAction::OpenPreempt(_))
         ));
+    }
+
+    #[test]
+    fn waits_forever_without_a_timeout() {
+        let mut stall = Stall::new(None);
+        assert!((0..9).all(|day| !stall.turn(day * 86_400 * SECOND, 0, true)));
+        assert_eq!(stall.poll_deadline(), None);
+    }
+
+    #[test]
+    fn counts_from_the_last_progress() {
+        let mut stall = Stall::new(Some(5 * SECOND));
+        for (second, written, waiting) in
+            [(0, 7, true), (10, 8, true), (20, 8, false), (30, 8, true)]
+        {
+            assert!(!stall.turn(second * SECOND, written, waiting), "{second} s");
+        }
+        stall.progress();
+        for second in [36, 40] {
+            assert!(!stall.turn(second * SECOND, 8, true), "{second} s");
+        }
+        assert_eq!(stall.poll_deadline(), Some(41 * SECOND));
+        assert!(!stall.turn(41 * SECOND - 1, 8, true));
+        assert!(stall.turn(41 * SECOND, 8, true));
     }
 }
