@@ -10,10 +10,9 @@ use retpath_codec::{Message, Name};
 use crate::blocks::BlockId;
 
 use super::Source;
-use super::channel_state::Heard;
 use super::error::{Cause, Error};
 use super::page_set::Part;
-use super::phase::{Guest, SourcePhase};
+use super::state::{Guest, Heard, SourcePhase};
 
 impl Source {
     /// Handles one item of the return path.

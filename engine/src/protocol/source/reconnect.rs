@@ -2,7 +2,7 @@
 //!
 //! Times are in nanoseconds. Nothing here fails or panics.
 
-use super::phase::SourcePhase;
+use super::state::SourcePhase;
 
 /// Delay before each attempt to replace a link. The destination must notice the
 /// end of the old link first: until then QEMU closes new ones.

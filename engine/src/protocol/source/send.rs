@@ -7,12 +7,11 @@ use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
 use crate::Channel;
 
-use super::channel_state::Rest;
 use super::page_set::Part;
 use super::pages::PageRun;
-use super::phase::{Guest, SourcePhase};
 use super::preempt::Connection;
-use super::{Next, Source, discard, framing};
+use super::state::{Guest, Rest, SourcePhase};
+use super::{Next, Source, framing};
 use crate::blocks::BlockId;
 use crate::release::Preempt;
 
@@ -66,7 +65,7 @@ impl Source {
             Some(at) => at,
             None => self.begin_switch(out),
         };
-        let all = discard::write(&self.dirty, &mut at, &self.blocks, out);
+        let all = framing::discards(&self.dirty, &mut at, &self.blocks, out);
         self.link.discards = Some(at);
         if all {
             let device_state = std::mem::take(&mut self.link.device_state);
