@@ -151,7 +151,7 @@ impl Serving<'_> {
         if !matches!(error, RunError::Link { .. }) {
             return error;
         }
-        let mut drain = Drain::new(self.now());
+        let drain = Drain::new(self.now());
         loop {
             let any = match self.read_return_path(links) {
                 Ok(any) => any,

@@ -204,11 +204,8 @@ impl Source {
         self.blocks
             .check(block, start, len, 1)
             .map_err(Error::Blocks)?;
-        self.dirty.add(Part {
-            block,
-            offset: start,
-            len,
-        });
+        let offset = start;
+        self.dirty.add(Part { block, offset, len });
         Ok(())
     }
 

@@ -204,11 +204,8 @@ impl PageSet {
 
     fn part(&self, block: BlockId, first: u64, pages: u64) -> Part {
         let unit = self.units[block];
-        Part {
-            block,
-            offset: first * unit,
-            len: pages * unit,
-        }
+        let (offset, len) = (first * unit, pages * unit);
+        Part { block, offset, len }
     }
 
     fn count(&mut self) {

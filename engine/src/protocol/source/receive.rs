@@ -142,11 +142,10 @@ impl Source {
                 error,
             })?;
         let offset = start / block.page * block.page;
-        let part = Part {
-            block: id,
-            offset,
-            len: (start + len).next_multiple_of(block.page) - offset,
-        };
+        let len = (start + len).next_multiple_of(block.page) - offset;
+        let count = len / block.page;
+        let block = id;
+        let part = Part { block, offset, len };
         if let Some(rest) = &mut self.link.main.rest {
             rest.urgent |= rest.part.overlaps(part);
         }
@@ -155,7 +154,6 @@ impl Source {
             SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
             _ => Some(&self.dirty),
         };
-        let count = part.len / block.page;
         let new = self.queue.push(part, dirty, now);
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;

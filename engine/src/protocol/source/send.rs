@@ -84,11 +84,8 @@ impl Source {
         self.dirty.fold(&self.blocks);
         if self.dirty.is_empty() {
             // A QEMU destination needs a discard to be ready for LISTEN.
-            self.dirty.add(Part {
-                block: 0,
-                offset: 0,
-                len: 1,
-            });
+            let (block, offset, len) = (0, 0, 1);
+            self.dirty.add(Part { block, offset, len });
         }
         self.stats.discarded += self.dirty.bytes() / self.blocks.target();
         self.link.main.last = None;
