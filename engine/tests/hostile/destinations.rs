@@ -107,6 +107,15 @@ fn request_without_end(far: &mut UnixStream) {
     }
 }
 
+/// Resumes, then reads nothing and repeats a PONG endlessly.
+fn pong_without_end(far: &mut UnixStream) {
+    answer(far, &[0; 8]);
+    let pong = message(Message::Pong { value: 1 });
+    while far.write_all(&pong).is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Reads nothing until the source disconnects.
 fn wait_unread(far: &mut UnixStream) {
     let mut fds = [PollFd::new(&*far, PollFlags::RDHUP)];
@@ -199,6 +208,7 @@ const SCRIPTS: &[(&str, Script)] = &[
         }
     }),
     ("requests a received page without end", request_without_end),
+    ("PONGs without end, reading nothing", pong_without_end),
 ];
 
 fn options(stall: Option<Duration>) -> ServeOptions {

@@ -35,6 +35,7 @@ impl Source {
             (SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed, _) => Next::Stop,
             (SourcePhase::Fresh, Channel::Main) => {
                 framing::head(&self.config, &self.blocks, out);
+                self.config.early_state = Vec::new();
                 self.phase = SourcePhase::Precopy;
                 Next::Write
             }
