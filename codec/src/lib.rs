@@ -143,6 +143,8 @@ pub mod arbitrary;
 pub mod bitmap;
 #[cfg(feature = "check")]
 pub mod check;
+#[cfg(feature = "encode")]
+mod encode;
 mod error;
 pub mod escape;
 #[cfg(feature = "alloc")]
@@ -168,9 +170,9 @@ pub mod stream;
 pub mod tokio;
 mod validate;
 
-pub use error::{DecodeError, EncodeError, Rule};
 #[cfg(feature = "encode")]
-pub use frame::Encode;
+pub use encode::Encode;
+pub use error::{DecodeError, EncodeError, Rule};
 pub use frame::{Decoded, Dialect, Trailer, Value, decode};
 pub use generated::qemu::{Message, Qemu};
 pub use generated::v7::{self, V7};

@@ -17,8 +17,9 @@
 
 use alloc::vec::Vec;
 
+use crate::encode::Encode;
 use crate::error::EncodeError;
-use crate::frame::{Decoded, Dialect, Encode, Value, decode};
+use crate::frame::{Decoded, Dialect, Value, decode};
 
 /// One change to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

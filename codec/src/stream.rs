@@ -1,9 +1,10 @@
 //! Incremental decoder of a return path: input in any split in, messages out.
 //!
-//! A [`Stream`] does no I/O. It stores at most one incomplete frame and the
-//! received bitmap that is arriving. The memory for a bitmap grows with the bytes
-//! that have arrived, not with the announced size, up to the limit, and is freed
-//! by the call after the one that returned the bitmap. The items do not depend on
+//! A [`Stream`] does no I/O. It stores at most one incomplete frame, of up to 516
+//! bytes, and the received bitmap that is arriving, of up to the limit that the
+//! caller sets. The memory for a bitmap grows with the bytes that have arrived, not
+//! with the announced size, and is freed by the call after the one that returned the
+//! bitmap. The items do not depend on
 //! how the input is split. After an error, every call returns the same error: the
 //! protocol cannot resynchronise.
 //!

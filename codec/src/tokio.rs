@@ -10,7 +10,10 @@
 //!
 //! The protocol cannot resynchronise: after an error, drop the codec and close
 //! the connection. Nothing here panics. Memory is bounded as [`Stream`] and
-//! [`forward::Options`] describe.
+//! [`forward`](crate::forward#memory-and-work) describe. The read buffer of a framed
+//! connection holds at most one incomplete item besides what one read returned:
+//! [`ReturnPath`] leaves nothing in it, [`Forward`] at most
+//! [`MAX_ITEM`](forward::MAX_ITEM) bytes.
 //!
 //! ```
 //! use futures_util::StreamExt;
@@ -62,11 +65,12 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use crate::bitmap::{self, Bitmap};
 use crate::command::{Command, RangeList};
+use crate::encode::Encode;
 use crate::error::{DecodeError, EncodeError};
 use crate::forward::ram::Record;
 use crate::forward::write::Buffer;
 use crate::forward::{self, Decoded, Event, EventBuf, StreamBlock};
-use crate::frame::{Dialect, Encode};
+use crate::frame::Dialect;
 use crate::generated::{qemu, v7};
 use crate::name::BlockName;
 use crate::stream::{ItemBuf, Stream};

@@ -1,11 +1,14 @@
-//! Allocations of the incremental decoder, counted, and the limit of bitmaps.
+//! Allocations of the incremental decoders, counted, and the limit of bitmaps.
 
 mod samples;
 
 use allocation_counter::measure;
 use retpath_codec::stream::{Item, Stream};
+use retpath_codec::tokio::ReturnPath;
 use retpath_codec::{DecodeError, Encode, Qemu, Rule, V7};
 use samples::{Samples, hex};
+use tokio_util::bytes::BytesMut;
+use tokio_util::codec::Decoder;
 
 /// A stream after RECV_BITMAP and the size field of its bitmap.
 fn announced(limit: u64, size: u64) -> (Stream<Qemu>, Result<(), DecodeError>) {
@@ -153,4 +156,32 @@ fn allocates_nothing_for_messages() {
     }
     none::<Qemu>();
     none::<V7>();
+}
+
+/// Messages, and RECV_BITMAP with bitmaps of the limit, without end.
+#[test]
+fn a_tokio_codec_keeps_at_most_one_frame_and_one_bitmap() {
+    let limit = 1_u64 << 12;
+    let bitmap = [
+        &hex("0005 0002 01 'x'")[..],
+        &limit.to_be_bytes(),
+        &[0xff; 1 << 12],
+        &hex("0123456789abcdef 0002 0004 00000001 0003 0013 0000000003316000 00001000 06 'pc.ram'"),
+    ]
+    .concat();
+    let mut codec = ReturnPath::<Qemu>::new(limit);
+    let mut input = BytesMut::with_capacity(1 << 10);
+    let mut items = 0;
+    let memory = measure(|| {
+        for piece in (0..1_000).flat_map(|_| bitmap.chunks(999)) {
+            input.extend_from_slice(piece);
+            while codec.decode(&mut input).expect("valid input").is_some() {
+                items += 1;
+            }
+            assert!(input.is_empty(), "the codec consumes its input");
+        }
+    });
+    assert_eq!(items, 4_000);
+    // The bitmap, its predecessor during a copy, and the returned copy.
+    assert!(memory.bytes_max <= 3 * limit + 2048, "{memory:?}");
 }

@@ -11,8 +11,7 @@
 //! Offsets and lengths are in bytes from the start of the block. Checks do not wrap; an invalid
 //! range is an [`Error`], never a panic. An access blocks while the page is missing and the memory
 //! is registered with a userfaultfd, so the thread that serves the faults must not access it.
-//! Touching a poisoned page, or a huge page that the pool cannot provide, ends the process with
-//! SIGBUS.
+//! Touching a huge page that the pool cannot provide ends the process with SIGBUS.
 
 use std::any::Any;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! userfaultfd: traps accesses to missing pages, and places pages.
 //!
 //! ```text
-//! Uffd::open ─┬─ register(name, memory) → Region   copy, zero, poison, wake: by offset
+//! Uffd::open ─┬─ register(name, memory) → Region   copy, zero: by offset
 //!             └─ handler()              → Handler  faults, by address; must be finished
 //! ```
 //!
@@ -23,16 +23,19 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::{ffi::c_void, io, ptr};
 
+use linux_raw_sys::general::{UFFD_API, UFFD_USER_MODE_ONLY};
+use linux_raw_sys::general::{uffdio_api, uffdio_copy, uffdio_range, uffdio_zeropage};
+use linux_raw_sys::ioctl::{UFFDIO_API, UFFDIO_COPY, UFFDIO_ZEROPAGE};
+use retpath_codec::escape::Escaped;
 use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl};
 use rustix::mm::UserfaultfdFlags;
 
 use crate::memory::{Backing, Memory};
 use crate::protocol::wide;
-use abi::{UffdioApi, UffdioCopy, UffdioPoison, UffdioRange, UffdioZeropage};
 use open::first_open;
 use place::{Answer, Kernel};
 
@@ -60,8 +63,6 @@ pub struct Uffd {
 
 impl Uffd {
     /// Opens one by the first route that works, and enables [`Features::WANTED`].
-    ///
-    /// A route other than the best may come with a [warning](Route::warning) for the user.
     ///
     /// # Errors
     /// No route works; the error has the cause for each.
@@ -122,7 +123,7 @@ impl Uffd {
     /// The kernel does not support this kind of memory, or refuses, such as with EBUSY if the
     /// memory is registered with another userfaultfd.
     pub fn register(&self, name: &[u8], memory: Arc<Memory>) -> Result<Region, Error> {
-        let block = name.escape_ascii().to_string();
+        let block = Escaped::new(name).to_string();
         let needed = match memory.backing() {
             Backing::Anonymous => None,
             Backing::Shared => Some((Features::MISSING_SHMEM, "MISSING_SHMEM")),
@@ -158,9 +159,11 @@ struct Shared {
     registered: Mutex<Vec<Registered>>,
 }
 
+/// Registered memory. It does not keep the memory mapped: nothing can wait for a page of memory that
+/// is not.
 #[derive(Debug)]
 struct Registered {
-    start: u64,
+    memory: Weak<Memory>,
     block: String,
 }
 
@@ -176,10 +179,13 @@ impl Shared {
         self.features.contains(Features::THREAD_ID)
     }
 
-    /// Names of the blocks that are registered now.
+    /// Names of the blocks that are registered now, and still mapped.
     fn registered_blocks(&self) -> Vec<String> {
         let registered = self.registered();
-        registered.iter().map(|one| one.block.clone()).collect()
+        let mapped = registered
+            .iter()
+            .filter(|one| one.memory.strong_count() > 0);
+        mapped.map(|one| one.block.clone()).collect()
     }
 }
 
@@ -189,7 +195,7 @@ impl Shared {
 impl Kernel for Shared {
     fn copy(&self, at: u64, bytes: &[u8]) -> Answer {
         let (src, len) = (wide(bytes.as_ptr().expose_provenance()), wide(bytes.len()));
-        let mut copy = UffdioCopy {
+        let mut copy = uffdio_copy {
             dst: at,
             src,
             len,
@@ -199,12 +205,7 @@ impl Kernel for Shared {
         // SAFETY: the opcode is that of `UFFDIO_COPY`, whose argument is this struct. The kernel
         // reads `len` bytes at `src`, which is a live slice, and writes only missing pages of a
         // registered `Memory`.
-        let done = unsafe {
-            ioctl(
-                &self.uffd,
-                Updater::<{ abi::UFFDIO_COPY }, _>::new(&mut copy),
-            )
-        };
+        let done = unsafe { ioctl(&self.uffd, Updater::<{ UFFDIO_COPY }, _>::new(&mut copy)) };
         Answer {
             error: done.err(),
             count: copy.copy,
@@ -212,44 +213,24 @@ impl Kernel for Shared {
     }
 
     fn zero(&self, at: u64, len: u64) -> Answer {
-        let range = UffdioRange { start: at, len };
-        let mut zero = UffdioZeropage {
+        let range = uffdio_range { start: at, len };
+        let (mode, zeropage) = (0, 0);
+        let mut zero = uffdio_zeropage {
             range,
-            mode: 0,
-            zeropage: 0,
+            mode,
+            zeropage,
         };
         // SAFETY: the opcode is that of `UFFDIO_ZEROPAGE`, whose argument is this struct. The kernel
         // writes only missing pages of a registered `Memory`.
         let done = unsafe {
             ioctl(
                 &self.uffd,
-                Updater::<{ abi::UFFDIO_ZEROPAGE }, _>::new(&mut zero),
+                Updater::<{ UFFDIO_ZEROPAGE }, _>::new(&mut zero),
             )
         };
         Answer {
             error: done.err(),
             count: zero.zeropage,
-        }
-    }
-
-    fn poison(&self, at: u64, len: u64) -> Answer {
-        let range = UffdioRange { start: at, len };
-        let mut poison = UffdioPoison {
-            range,
-            mode: 0,
-            updated: 0,
-        };
-        // SAFETY: the opcode is that of `UFFDIO_POISON`, whose argument is this struct. The kernel
-        // marks only missing pages of a registered `Memory`; no bytes change.
-        let done = unsafe {
-            ioctl(
-                &self.uffd,
-                Updater::<{ abi::UFFDIO_POISON }, _>::new(&mut poison),
-            )
-        };
-        Answer {
-            error: done.err(),
-            count: poison.updated,
         }
     }
 
@@ -300,7 +281,7 @@ fn create(route: Route) -> Result<OwnedFd, RouteError> {
         Route::Syscall | Route::UserModeOnly => {
             let mut flags = flags;
             if route == Route::UserModeOnly {
-                flags |= UserfaultfdFlags::from_bits_retain(abi::UFFD_USER_MODE_ONLY);
+                flags |= UserfaultfdFlags::from_bits_retain(UFFD_USER_MODE_ONLY);
             }
             // SAFETY: the call accesses no memory. The descriptor can change only memory registered
             // with it, and only `Uffd::register` registers, always a `Memory`.
@@ -312,14 +293,14 @@ fn create(route: Route) -> Result<OwnedFd, RouteError> {
 
 /// Enables features; returns all that the kernel offers.
 fn handshake(fd: &OwnedFd, features: Features) -> Result<Features, Errno> {
-    let mut api = UffdioApi {
-        api: abi::UFFD_API,
+    let mut api = uffdio_api {
+        api: UFFD_API.into(),
         features: features.0,
         ioctls: 0,
     };
     // SAFETY: the opcode is that of `UFFDIO_API`, whose argument is this struct; the kernel accesses
     // no other memory.
-    unsafe { ioctl(fd, Updater::<{ abi::UFFDIO_API }, _>::new(&mut api)) }?;
+    unsafe { ioctl(fd, Updater::<{ UFFDIO_API }, _>::new(&mut api)) }?;
     Ok(Features(api.features))
 }
 

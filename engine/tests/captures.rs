@@ -58,10 +58,7 @@ struct Replay {
 
 impl Replay {
     fn new(preempt: bool) -> Self {
-        let config = Config {
-            preempt,
-            ..Config::default()
-        };
+        let config = Config::default().preempt(preempt);
         Self {
             core: Destination::new(config),
             said: Vec::new(),
@@ -73,9 +70,8 @@ impl Replay {
     fn event(&mut self, channel: Channel, event: Event<'_>) {
         let placement = self.core.event(channel, event, 0).unwrap();
         if let Some(placement) = placement.filter(|placement| placement.atomic) {
-            let (block, offset) = (placement.block, placement.offset);
-            let len = placement.content.size();
-            self.core.placed(channel, block, offset, len, 0, 0).unwrap();
+            let span = placement.span();
+            self.core.placed(channel, span, 0, 0).unwrap();
             self.placed += 1;
         }
         while let Some(action) = self.core.poll() {

@@ -7,6 +7,7 @@ use retpath_codec::command::{Command, PageSizes};
 use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::{Name, NameBuf};
 use retpath_engine::Channel::{Main, Preempt};
+use retpath_engine::blocks::Span;
 use retpath_engine::destination::{Config, Destination, PageState, Phase};
 
 #[global_allocator]
@@ -27,11 +28,11 @@ struct Migration {
 
 impl Migration {
     fn new(page: u64) -> Self {
-        let core = Destination::new(Config {
-            preempt: true,
-            page_sizes: vec![(NameBuf::new("ram").unwrap(), page)],
-            ..Config::default()
-        });
+        let core = Destination::new(
+            Config::default()
+                .preempt(true)
+                .page_sizes(vec![(NameBuf::new("ram").unwrap(), page)]),
+        );
         let now = 0;
         let mut migration = Self { core, page, now };
         migration.command(Command::OpenReturnPath);
@@ -91,11 +92,14 @@ impl Migration {
     fn sweep(&mut self, from: u64, to: u64) {
         let len = RUN.max(self.page);
         for offset in (from..to).step_by(usize::try_from(len).unwrap()) {
-            self.core
-                .run_of_pages(Main, 0, offset, len, self.now)
-                .unwrap();
+            let span = Span {
+                block: 0,
+                offset,
+                len,
+            };
+            self.core.run_of_pages(Main, span, self.now).unwrap();
             self.now += 1000;
-            self.core.placed(Main, 0, offset, len, 0, self.now).unwrap();
+            self.core.placed(Main, span, 0, self.now).unwrap();
         }
     }
 
@@ -113,10 +117,8 @@ impl Migration {
             let Some(placement) = self.core.event(Preempt, event, self.now).unwrap() else {
                 continue;
             };
-            let len = placement.content.size();
-            self.core
-                .placed(Preempt, 0, host, len, 0, self.now)
-                .unwrap();
+            let span = placement.span();
+            self.core.placed(Preempt, span, 0, self.now).unwrap();
         }
     }
 

@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use retpath_engine::blocks::Block;
-use retpath_engine::driver::{
-    Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, receive,
-};
+use retpath_engine::driver::{Control, DestinationHandler, HandlerError, RunError, receive};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::source::{self, Source};
 use retpath_engine::uffd::{Error, FailurePolicy, Handler};
@@ -68,7 +66,8 @@ fn end_handler(end: impl FnOnce(Handler) + Send + 'static) {
 }
 
 /// Registers two blocks, starts a thread that waits for a missing page in `touch`, and calls `end`
-/// once the handler has read the fault. Everything else that keeps the descriptor open is dropped.
+/// once the handler has read the fault. Both blocks stay mapped; everything else that keeps the
+/// descriptor open is dropped.
 fn end_handler_of(
     touch: impl FnOnce(&Memory) -> u8 + Send + 'static,
     end: impl FnOnce(Handler) + Send + 'static,
@@ -80,12 +79,13 @@ fn end_handler_of(
     );
     let regions = [
         uffd.register(b"pc.ram", Arc::clone(&ram)).unwrap(),
-        uffd.register(b"pc.rom", rom).unwrap(),
+        uffd.register(b"pc.rom", Arc::clone(&rom)).unwrap(),
     ];
     let mut handler = uffd.handler();
     drop((uffd, regions));
     let waiter = thread::spawn(move || {
         let byte = touch(&ram);
+        drop(rom);
         eprintln!("the waiter read {byte}");
     });
     let serve = move || {
@@ -276,10 +276,7 @@ fn a_failed_registration_ends_the_migration_but_not_the_process() {
         let mut machine = Still(vec![vec![1; LEN as usize]; 2]);
         serve_with(&mut core, &mut machine, &mut Dial(address), Duration::ZERO)
     });
-    let options = ReceiveOptions {
-        reconnect_timeout: Duration::ZERO,
-        ..receive_options(false)
-    };
+    let options = receive_options(false).reconnect_timeout(Duration::ZERO);
     let control = Control::new().unwrap();
     let end = receive(
         &mut listener,

@@ -34,13 +34,15 @@ fn serves_two_mib_pages() {
     let expected = Filled {
         placed: 2 * page,
         present: page,
-        first_present: Some(page),
     };
     assert_eq!(placement, expected);
     assert_eq!(memory.touch(2 * page + 1).unwrap(), 0);
     assert_eq!(memory.touch(page + 5).unwrap(), 0xcc);
 
-    let cause = Cause::Unaligned { page_size: page };
+    let cause = Cause::Range {
+        page_size: page,
+        size: memory.len(),
+    };
     assert_eq!(region.zero(0, 4096).unwrap_err().cause, cause);
     memory.discard(3 * page, page).unwrap();
     assert_eq!(

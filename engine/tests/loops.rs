@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use retpath_codec::{BlockName, NameBuf};
-use retpath_engine::blocks::Block;
+use retpath_engine::blocks::{Block, Span};
 use retpath_engine::destination::{Destination, Phase};
 use retpath_engine::driver::{
     Control, DestinationHandler, HandlerError, RunError, ServeOptions, SourceHandler, receive,
@@ -16,7 +16,6 @@ use retpath_engine::driver::{
 use retpath_engine::memory::Memory;
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 use retpath_engine::stats::Stats;
-use retpath_engine::virtio_mem::Unplugged;
 use retpath_support::loops::{
     self, Dial, LONG, Net, PAGE, Still, blocks, listen, receive_options, serve_with,
 };
@@ -211,10 +210,7 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         let mut config = source::Config::new("pc-i440fx-7.2");
         config.preempt = preempt;
         let control = Control::new().expect("control can be created");
-        let options = ServeOptions {
-            reconnect_timeout: LONG,
-            ..ServeOptions::default()
-        };
+        let options = ServeOptions::default().reconnect_timeout(LONG);
         let mut core = Source::new(config.clone(), blocks.clone()).expect("valid configuration");
         let mut machine = Still(memory);
         let mut dial = Dial(at);
@@ -323,12 +319,8 @@ fn fills_unplugged_memory_with_zeros() {
     state.extend([0; 4 + 4 * 8]);
     state.extend(b"\x7e\0\0\0\x09");
     let mut config = source::Config::new("pc-i440fx-7.2");
-    let (start, len) = (0, 4 * MIB);
-    config.unplugged.push(Unplugged {
-        block: 1,
-        start,
-        len,
-    });
+    let (block, offset, len) = (1, 0, 4 * MIB);
+    config.unplugged.push(Span { block, offset, len });
     let sizes = [("pc.ram", 64 * 4096), ("dev/vm0", len)];
     let stats = settled(&sizes, config, state);
     assert_eq!(stats.unplugged, len / 4096);

@@ -6,8 +6,9 @@ use core::fmt::Debug;
 use std::io::ErrorKind;
 
 use super::oracle;
+use crate::encode::Encode;
 use crate::error::{DecodeError, Rule};
-use crate::frame::{Decoded, Dialect, Encode, Value, decode};
+use crate::frame::{Decoded, Dialect, Value, decode};
 use crate::num::wide;
 
 /// Checks all properties of bytes that may start with a frame of dialect `D`.

@@ -2,6 +2,12 @@
 //!
 //! A target in `fuzz/` calls the function of its name; `tests/replay.rs` calls it
 //! with the files in `corpus/`.
+//!
+//! ```
+//! use retpath_codec::check::target;
+//!
+//! target::return_path(&[0, 2, 0, 4, 0, 0, 0, 1, 0xff]);
+//! ```
 
 use crate::generated::section::MAGIC;
 use alloc::vec::Vec;

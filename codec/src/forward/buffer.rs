@@ -6,9 +6,9 @@ use std::vec::Vec;
 
 use cookie_factory::SerializeFn;
 
+use crate::encode::Encode;
 use crate::error::{EncodeError, Rule};
 use crate::field::output::Sink;
-use crate::frame::Encode;
 
 /// What the functions of [`write`](mod@super::write) append to.
 ///

@@ -1,7 +1,6 @@
 //! The decoder: its position in the stream, and its state.
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 use crate::command::PageSizes;
 use crate::error::{DecodeError, Rule};
@@ -11,7 +10,7 @@ use crate::forward::expected::{Expected, Payload, Section, wide};
 use crate::forward::options::Options;
 use crate::forward::order::{Context, Phase};
 use crate::forward::{Decoded, Event};
-use crate::generated::{ram as flag, section};
+use crate::generated::ram as flag;
 
 /// Pull decoder of one channel of a forward stream.
 ///
@@ -65,42 +64,8 @@ pub struct Decoder {
     /// The block that CONTINUE refers to.
     pub(super) current: Option<BlockIndex>,
     /// The input is the end of the channel.
-    closed: bool,
-    broken: Option<DecodeError>,
-}
-
-/// What a decoder of a resumed channel must know of the first channel.
-///
-/// Returned by [`Decoder::resume_state`], to be saved by a process that may be
-/// restarted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ResumeState {
-    /// Target page size in bytes.
-    pub target_page: u64,
-    /// The RAM blocks, in the order of the block list.
-    pub blocks: Vec<StreamBlock>,
-    /// Id of the `ram` section.
-    pub ram_section: u32,
-    /// Whether sections have footers.
-    pub footers: bool,
-}
-
-impl ResumeState {
-    /// Puts saved state together again.
-    pub const fn new(
-        target_page: u64,
-        blocks: Vec<StreamBlock>,
-        ram_section: u32,
-        footers: bool,
-    ) -> Self {
-        Self {
-            target_page,
-            blocks,
-            ram_section,
-            footers,
-        }
-    }
+    pub(super) closed: bool,
+    pub(super) broken: Option<DecodeError>,
 }
 
 impl Decoder {
@@ -110,76 +75,7 @@ impl Decoder {
         Self::at(Expected::Header, Phase::Start, false, options)
     }
 
-    /// Makes a decoder for a main channel that resumes a migration, when the
-    /// first channel is not available.
-    ///
-    /// RAM blocks are learned from the names in records, without their lengths;
-    /// the first section is assumed to be `ram`.
-    pub fn blind_resumed(options: Options) -> Self {
-        Self {
-            return_path: true,
-            ..Self::at(Expected::Item, Phase::Recovering, true, options)
-        }
-    }
-
-    /// Makes a decoder for a preempt channel, when the main channel is not
-    /// available.
-    ///
-    /// RAM blocks are learned from the names in records, without their lengths.
-    pub fn blind_preempt(options: Options) -> Self {
-        Self::at(Expected::Preempt, Phase::Running, true, options)
-    }
-
-    /// Makes a decoder for the main channel that resumes this migration.
-    ///
-    /// Sections and RAM blocks are kept. RECV_BITMAP and POSTCOPY_RESUME are
-    /// expected first. A section that had ended may end again.
-    pub fn resume(&self) -> Self {
-        let mut decoder = Self {
-            return_path: true,
-            ..self.another(Expected::Item, Phase::Recovering)
-        };
-        for section in decoder.sections.values_mut() {
-            section.ended = false;
-        }
-        decoder
-    }
-
-    /// Makes a decoder for a main channel that resumes a migration, whose first
-    /// channel was decoded by another process: as [`Decoder::resume`], from the
-    /// state that the other process saved.
-    pub fn resume_from(options: Options, known: ResumeState) -> Self {
-        let options = Options {
-            target_page: known.target_page,
-            ..options
-        };
-        let mut decoder = Self {
-            return_path: true,
-            footers: Some(known.footers),
-            ram: Some(known.ram_section),
-            ..Self::at(Expected::Item, Phase::Recovering, false, options)
-        };
-        let ram = Section {
-            payload: Payload::Ram,
-            name: section::RAM_NAME.into(),
-            ended: false,
-        };
-        decoder.sections.insert(known.ram_section, ram);
-        for block in known.blocks {
-            decoder.blocks.push(block);
-        }
-        decoder
-    }
-
-    /// Makes a decoder for the preempt channel of this migration, which consists
-    /// of RAM records.
-    ///
-    /// To be called after the block list has been read.
-    pub fn preempt(&self) -> Self {
-        self.another(Expected::Preempt, Phase::Running)
-    }
-
-    fn at(expected: Expected, phase: Phase, learns: bool, options: Options) -> Self {
+    pub(super) fn at(expected: Expected, phase: Phase, learns: bool, options: Options) -> Self {
         Self {
             offset: 0,
             expected,
@@ -199,20 +95,6 @@ impl Decoder {
             closed: false,
             broken: options.check().err(),
             options,
-        }
-    }
-
-    /// Makes a decoder for another channel of the same migration.
-    fn another(&self, expected: Expected, phase: Phase) -> Self {
-        Self {
-            offset: 0,
-            expected,
-            phase,
-            package: None,
-            current: None,
-            closed: false,
-            broken: self.options.check().err(),
-            ..self.clone()
         }
     }
 
@@ -327,6 +209,9 @@ impl Decoder {
     /// [`Rule::CutShort`] when the channel ends inside an item, or the error of
     /// [`Decoder::next`].
     pub fn finish(&self, left: &[u8]) -> Result<(), DecodeError> {
+        if left.is_empty() && self.broken.is_none() && self.may_end() {
+            return Ok(());
+        }
         let mut decoder = self.clone();
         decoder.close();
         let mut left = left;
@@ -396,17 +281,6 @@ impl Decoder {
         self.blocks.list()
     }
 
-    /// Returns what [`Decoder::resume_from`] needs, once the block list and a
-    /// complete section have been decoded.
-    pub fn resume_state(&self) -> Option<ResumeState> {
-        Some(ResumeState {
-            target_page: self.target_page,
-            blocks: self.blocks.list().to_vec(),
-            ram_section: self.ram?,
-            footers: self.footers?,
-        })
-    }
-
     /// Returns the RAM block with this name.
     pub fn block(&self, name: &[u8]) -> Option<BlockIndex> {
         self.blocks.id(name)
@@ -466,18 +340,5 @@ impl Decoder {
             return_path: self.return_path,
             sections: !self.sections.is_empty(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn closing_a_channel_does_not_close_the_next() {
-        let mut main = Decoder::new(Options::default());
-        main.close();
-        assert!(main.is_closed());
-        assert!(!main.resume().is_closed() && !main.preempt().is_closed());
     }
 }

@@ -7,8 +7,11 @@
 //! A footer counts only if it is followed by an item that may follow it: the
 //! header of a section with a new id and a name of printable ASCII, a command,
 //! or, outside a package, a part of a section that was started, or EOF with a
-//! description. Nothing here panics or allocates; the number of bytes that are
-//! examined for a candidate is bounded.
+//! description. Nothing here panics or allocates.
+//!
+//! State before a candidate is returned to the caller, so it is examined once. Of a
+//! candidate at most [`MAX_CANDIDATE`] bytes are examined, again with each byte that
+//! arrives while it is incomplete: the work is linear in the size of the state.
 
 use alloc::collections::BTreeMap;
 
@@ -19,7 +22,14 @@ use crate::command::{Command, Commands};
 use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::expected::{Payload, Section};
 use crate::frame::{Decoded, decode};
-use crate::generated::section;
+use crate::generated::{MAX_NAME, section};
+
+/// Maximum size of a candidate: a footer, and the header of a section with the longest
+/// name.
+const MAX_CANDIDATE: usize = FOOTER + 1 + 4 + 1 + MAX_NAME + 4 + 4;
+
+/// Size of a footer.
+const FOOTER: usize = 5;
 
 /// The context of the device state.
 pub(super) struct Surroundings<'f> {
@@ -56,7 +66,9 @@ pub(super) fn next(view: &[u8], id: u32, around: &Surroundings<'_>) -> Result<Ne
     let footer = [section::SECTION_FOOTER, a, b, c, d];
     let mut at = 0;
     while let Some(found) = position(view, at) {
-        match candidate(&view[found..], &footer, around) {
+        let rest = &view[found..];
+        let examined = &rest[..rest.len().min(MAX_CANDIDATE)];
+        match candidate(examined, &footer, around) {
             Likely::Yes if found == 0 => return Ok(Next::Footer),
             Likely::Unsure if found == 0 => return Err(Stop::Need(1)),
             Likely::No => at = found + 1,
@@ -77,8 +89,8 @@ fn position(view: &[u8], from: usize) -> Option<usize> {
         .map(|found| from + found)
 }
 
-fn candidate(view: &[u8], footer: &[u8; 5], around: &Surroundings<'_>) -> Likely {
-    let Some((head, rest)) = view.split_first_chunk::<5>() else {
+fn candidate(view: &[u8], footer: &[u8; FOOTER], around: &Surroundings<'_>) -> Likely {
+    let Some((head, rest)) = view.split_first_chunk::<FOOTER>() else {
         if around.last || !footer.starts_with(view) {
             return Likely::No;
         }

@@ -41,12 +41,28 @@
 //! functions for a source that produces a stream. [`EventBuf`] is an event that
 //! owns its bytes, [`EventView`] shows its fields.
 //!
-//! Nothing here panics. Memory grows only with RAM blocks and sections that have
-//! arrived, up to the limits in [`Options`]. The decoder checks what the bytes
-//! alone show: order, lengths, names, offsets within RAM blocks. It does not
-//! check that every page arrives exactly once.
+//! Nothing here panics. The decoder checks what the bytes alone show: order,
+//! lengths, names, offsets within RAM blocks. It does not check that every page
+//! arrives exactly once.
 //!
 //! Mirrors `savevm.c:qemu_loadvm_state_main` and `ram.c:ram_load`.
+//!
+//! # Memory and work
+//!
+//! Announced sizes and counts cause no allocation. What a peer can make a decoder
+//! hold, with the default limits:
+//!
+//! | what | limit | memory at the limit |
+//! |---|---|---|
+//! | RAM blocks with names of 255 bytes | [`Options::max_blocks`] | 1.2 MB |
+//! | sections | [`Options::max_sections`] | 3.7 MB |
+//! | anything else | – | nothing |
+//!
+//! What the caller must hold for it is one incomplete item of at most [`MAX_ITEM`]
+//! bytes; of device state at most 274 bytes, a footer and a section header that may
+//! follow it. A call examines only bytes that no earlier call has consumed, so the
+//! work is linear in the size of the stream. A record's block is found by binary
+//! search.
 //!
 //! # Where device state ends
 //!
@@ -63,6 +79,7 @@
 mod blocks;
 #[cfg(feature = "encode")]
 mod buffer;
+mod channel;
 mod command;
 mod cursor;
 mod decoder;
@@ -84,7 +101,8 @@ mod record;
 pub mod write;
 
 pub use blocks::{BlockIndex, StreamBlock};
-pub use decoder::{Decoder, ResumeState};
+pub use channel::ResumeState;
+pub use decoder::Decoder;
 pub use event::{Capabilities, Decoded, Event, Identity, SectionKind, Subsection};
 pub use fields::EventView;
 pub use options::Options;

@@ -48,9 +48,11 @@ pub struct Options {
     /// Maximum size of a package, in bytes. QEMU up to 2.11 sent at most 16 MiB.
     /// Default: 4 GiB - 1, which is what the wire can express.
     pub max_package: u32,
-    /// Maximum number of RAM blocks. Default: 4096.
+    /// Maximum number of RAM blocks, for each of which the decoder keeps name and
+    /// sizes. Default: 4096.
     pub max_blocks: usize,
-    /// Maximum number of sections with different ids. Default: 65536.
+    /// Maximum number of sections with different ids, which the decoder keeps.
+    /// Default: 65536.
     pub max_sections: usize,
 }
 

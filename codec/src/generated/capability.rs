@@ -1,7 +1,13 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! Names of the migration capabilities that change the protocol. A capability
 //! is set on both sides before the migration starts.
+//!
+//! ```
+//! use retpath_codec::wire::capability;
+//!
+//! assert_eq!(capability::POSTCOPY_RAM, "postcopy-ram");
+//! ```
 
 /// XBZRLE records before the switch to postcopy.
 ///

@@ -1,5 +1,5 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! Commands of the forward stream. Each one is a section of type 0x08 without a
 //! footer. QEMU 3.0 numbers POSTCOPY_RESUME 8 and RECV_BITMAP 9; 3.1 inserted
 //! ENABLE_COLO before them, so 3.0 and later releases cannot recover a
@@ -16,6 +16,8 @@ use cookie_factory::bytes::{be_u8, be_u16, be_u32};
 #[cfg(feature = "encode")]
 use cookie_factory::combinator::slice;
 use nom::Parser;
+#[cfg(feature = "encode")]
+use crate::encode::{Encode, into_slice, invalid};
 use crate::error::{DecodeError, EncodeError};
 use crate::field::parse;
 use crate::field::combinator::FieldError;
@@ -27,8 +29,6 @@ use crate::field::output::{Refused, Sink, Written, fixed, tuple};
 use crate::validate;
 use crate::frame::{Decoded, Dialect, Trailer, Value, header};
 use crate::frame::sealed::Sealed;
-#[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, invalid};
 use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;

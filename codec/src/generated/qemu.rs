@@ -1,5 +1,5 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! The return path of every released QEMU. A receiver refuses unknown numbers:
 //! there is no forward compatibility, no magic number, no checksum and no way
 //! to find the next message after an error.
@@ -15,6 +15,8 @@ use cookie_factory::bytes::{be_u8, be_u16, be_u32};
 #[cfg(feature = "encode")]
 use cookie_factory::combinator::slice;
 use nom::Parser;
+#[cfg(feature = "encode")]
+use crate::encode::{Encode, into_slice, invalid};
 use crate::error::{DecodeError, EncodeError};
 use crate::field::parse;
 use crate::field::combinator::FieldError;
@@ -26,8 +28,6 @@ use crate::field::output::{Refused, Sink, Written, fixed, tuple};
 use crate::validate;
 use crate::frame::{Decoded, Dialect, Trailer, Value, header};
 use crate::frame::sealed::Sealed;
-#[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, invalid};
 use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;

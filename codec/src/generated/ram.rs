@@ -1,6 +1,16 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! Flags of RAM records: the low bits of the word at the start of each record.
+//!
+//! ```
+//! use retpath_codec::wire::ram;
+//!
+//! // A page of zeros at offset 0x3000 of the block of the previous record.
+//! let word = 0x3000 | ram::ZERO | ram::CONTINUE;
+//! let flags = word & (4096 - 1);
+//! assert_eq!(ram::label(flags & !ram::CONTINUE), Some("ZERO"));
+//! assert!(flags & ram::POSTCOPY != 0);
+//! ```
 
 /// Obsolete since 2009.
 ///

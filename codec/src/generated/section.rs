@@ -1,7 +1,14 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! The header of the forward stream, its section types, and the first bytes of
 //! other channels.
+//!
+//! ```
+//! use retpath_codec::wire::section;
+//!
+//! assert_eq!(section::MAGIC.to_be_bytes(), *b"QEVM");
+//! assert_eq!(section::label(0x04), Some("SECTION_FULL"));
+//! ```
 
 /// End of the stream. In postcopy nothing follows; in precopy a VMDESCRIPTION
 /// may follow.

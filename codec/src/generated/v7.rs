@@ -1,8 +1,20 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! The draft of June 2015 (postcopy series, version 7, patch 30 of 42). No
 //! released QEMU speaks it. Its bytes do not distinguish it from the merged
 //! dialect: select it out of band.
+//!
+//! ```
+//! use retpath_codec::v7::{Message, V7};
+//! use retpath_codec::{Decoded, decode};
+//!
+//! let frame = b"\0\x03\0\x10\0\0\0\0\0\0\x20\0\0\0\0\0\0\0\x10\0";
+//! let Decoded::Message { message, .. } = decode::<V7>(frame)? else {
+//!     panic!("the message is complete");
+//! };
+//! assert_eq!(message, Message::ReqPages { start: 0x2000, len: 4096, block: None });
+//! # Ok::<(), retpath_codec::DecodeError>(())
+//! ```
 
 #[cfg(feature = "encode")]
 use std::io::Write;
@@ -13,6 +25,8 @@ use cookie_factory::SerializeFn;
 #[cfg(feature = "encode")]
 use cookie_factory::bytes::{be_u16, be_u32};
 use nom::Parser;
+#[cfg(feature = "encode")]
+use crate::encode::{Encode, into_slice, invalid};
 use crate::error::{DecodeError, EncodeError};
 use crate::field::parse;
 use crate::field::combinator::FieldError;
@@ -24,8 +38,6 @@ use crate::field::output::{Refused, Sink, Written, fixed, tuple};
 use crate::validate;
 use crate::frame::{Decoded, Dialect, Trailer, Value, header};
 use crate::frame::sealed::Sealed;
-#[cfg(feature = "encode")]
-use crate::frame::{Encode, into_slice, invalid};
 use crate::name::{BlockName, Name};
 #[cfg(feature = "alloc")]
 use crate::name::NameBuf;

@@ -1,6 +1,20 @@
-//! Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
-//!
+// Written by `cargo rp-gen` from spec/src/table. Edit the table, not this file.
+
 //! Values of messages and commands that have a name.
+//!
+//! ```
+//! use retpath_codec::wire::value;
+//! use retpath_codec::{Decoded, Message, Qemu, Trailer, decode};
+//!
+//! // SHUT without an error of the destination.
+//! let shut = Decoded::Message {
+//!     message: Message::Shut { value: value::SHUT_SUCCESS },
+//!     trailer: Trailer::End,
+//!     rest: &[],
+//! };
+//! assert_eq!(decode::<Qemu>(&[0, 1, 0, 4, 0, 0, 0, 0])?, shut);
+//! # Ok::<(), retpath_codec::DecodeError>(())
+//! ```
 
 /// Every page arrived.
 ///

@@ -4,6 +4,7 @@ mod blocks;
 mod capture;
 mod channels;
 mod device;
+mod flood;
 mod json;
 mod kit;
 mod mutate;

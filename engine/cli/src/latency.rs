@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use retpath_engine::stats::{BUCKETS, Buckets, FaultLatency, Latency};
+use retpath_engine::stats::{BUCKETS, FaultLatency, Latency};
 
 /// Longest bar of the histogram, in characters.
 const BAR: u64 = 40;
@@ -29,7 +29,7 @@ impl Part<'_> {
 
     /// The count in each of QEMU's buckets.
     fn buckets(&self) -> &[u64; BUCKETS] {
-        self.latency.buckets().counts()
+        self.latency.buckets()
     }
 }
 
@@ -129,7 +129,7 @@ fn histogram(out: &mut String, parts: &[Part<'_>]) -> fmt::Result {
     };
     let most = total.iter().copied().max().unwrap_or(0).max(1);
     for (index, count) in total.iter().enumerate().take(last + 1).skip(first) {
-        let (low, _) = Buckets::bounds(index);
+        let (low, _) = Latency::bounds(index);
         write!(out, "  {:<16}", format!("{low} µs"))?;
         for part in parts {
             write!(out, " {:>9}", part.buckets()[index])?;
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn draws_buckets_from_the_first_to_the_last_used() {
-        let mut latency = Latency::new();
+        let mut latency = Latency::default();
         (0..80).for_each(|_| latency.record(8_000));
         latency.record(32_000);
         let mut out = String::new();
@@ -212,7 +212,7 @@ mod tests {
             ]
         );
         out.clear();
-        histogram(&mut out, &[part(&Latency::new())]).expect("a string takes all");
+        histogram(&mut out, &[part(&Latency::default())]).expect("a string takes all");
         assert_eq!(out, "");
     }
 }

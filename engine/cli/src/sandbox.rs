@@ -29,6 +29,7 @@ use landlock::{
     make_bitflags,
 };
 use retpath_engine::socket::Address;
+use retpath_image::shown;
 use tracing::{info, warn};
 
 mod seccomp;
@@ -53,8 +54,8 @@ const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFil
 pub(crate) struct SandboxArgs {
     /// Read the stream without a sandbox
     ///
-    /// Without this option, the kernel lets this command open no file outside the folder of the
-    /// image, run no program and make no connection while it reads the stream. `retpath doctor`
+    /// Without this option, the kernel lets this command open no files but those of an image that it
+    /// makes, run no program and make no connection while it reads the stream. `retpath doctor`
     /// prints which part of that this kernel enforces.
     #[arg(long)]
     no_sandbox: bool,
@@ -154,7 +155,7 @@ impl Sandbox {
         for (path, rights) in &self.rules {
             let rule = PathBeneath::new(PathFd::new(path)?, *rights);
             let added = ruleset.add_rule(rule);
-            ruleset = added.map_err(|error| format!("{}: {error}", path.display()))?;
+            ruleset = added.map_err(|error| format!("{}: {error}", shown(path)))?;
         }
         let status = ruleset.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {

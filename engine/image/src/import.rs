@@ -135,15 +135,15 @@ impl Importing {
         let Some(pages) = self.core.event(Channel::Main, event, 0)? else {
             return self.act();
         };
-        let (block, offset, len) = (pages.block, pages.offset, pages.content.size());
+        let span = pages.span();
         match pages.content {
-            Content::Data(data) => writer.write(block, offset, data)?,
-            Content::Zero(len) => writer.zero(block, offset, len)?,
+            Content::Data(data) => writer.write(span.block, span.offset, data)?,
+            Content::Zero(len) => writer.zero(span.block, span.offset, len)?,
         }
         if !pages.atomic {
             return Ok(());
         }
-        self.core.placed(Channel::Main, block, offset, len, 0, 0)?;
+        self.core.placed(Channel::Main, span, 0, 0)?;
         self.act()
     }
 
@@ -157,7 +157,7 @@ impl Importing {
                         self.writer.block(block, blocks.target())?;
                     }
                 }
-                Action::Discard { block, start, len } => self.writer.zero(block, start, len)?,
+                Action::Discard(span) => self.writer.zero(span.block, span.offset, span.len)?,
                 Action::DeviceStateComplete => self.core.device_state_saved()?,
                 Action::Complete(_) => self.core.confirm()?,
                 Action::Finished(ending) => self.ending = Some(ending),
@@ -166,6 +166,7 @@ impl Importing {
         }
         // A saved stream has no peer that could read replies.
         self.core.outbox().clear();
+        self.core.written(0);
         Ok(())
     }
 

@@ -16,9 +16,9 @@ use super::manifest::Manifest;
 use super::ram_reader::RamReader;
 use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, MANIFEST, MAX_DEVICE_STATE};
-use retpath_engine::blocks::{BlockId, Blocks};
+use retpath_engine::blocks::{BlockId, Blocks, Span};
 use retpath_engine::source::PageSource;
-use retpath_engine::virtio_mem::{Devices, Unplugged};
+use retpath_engine::virtio_mem::Devices;
 
 /// Maximum manifest size in bytes, enough for the maximum number of RAM blocks.
 const MAX_MANIFEST: u64 = 16 << 20;
@@ -119,7 +119,7 @@ impl Image {
 
     /// Returns the unplugged memory of virtio-mem devices, according to their state. It
     /// reads as zeros and is not served.
-    pub fn unplugged(&self) -> Vec<Unplugged> {
+    pub fn unplugged(&self) -> Vec<Span> {
         let states = [self.early_state(), self.device_state()];
         let devices = Devices::in_sections(u64::MAX, &states);
         devices.unplugged(&self.blocks).collect()

@@ -3,9 +3,14 @@
 //! Callers check ranges, because they know blocks and pages. A bit past the end reads as
 //! 0 and cannot be set, so the words can be exported as they are.
 
+use std::borrow::Cow;
+
+use crate::protocol::wide;
+
 /// A set of numbers below a fixed bound, one bit each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Bits {
+    /// Not allocated before the first member.
     words: Vec<u64>,
     len: u64,
     count: u64,
@@ -18,11 +23,10 @@ impl Bits {
     ///
     /// If `len` bits exceed the address space.
     pub fn new(len: u64) -> Self {
-        let words = usize::try_from(len.div_ceil(64)).expect("bits fit the address space");
+        assert!(usize::try_from(len.div_ceil(64)).is_ok());
         Self {
-            words: vec![0; words],
             len,
-            count: 0,
+            ..Self::default()
         }
     }
 
@@ -55,129 +59,79 @@ impl Bits {
 
     /// Whether `at` is in the set.
     pub fn test(&self, at: u64) -> bool {
-        match self.words.get(word(at)) {
-            Some(word) => word & mask(at) != 0,
-            None => false,
-        }
+        index(at).is_some_and(|word| self.word(word) & 1 << (at % 64) != 0)
     }
 
     /// Adds `at`; returns whether it is new.
     pub fn set(&mut self, at: u64) -> bool {
-        if at >= self.len || self.test(at) {
-            return false;
-        }
-        self.words[word(at)] |= mask(at);
-        self.count += 1;
-        true
+        self.set_range(at, 1) == 1
     }
 
     /// Removes `at`; returns whether it was a member.
     pub fn clear(&mut self, at: u64) -> bool {
-        if !self.test(at) {
-            return false;
-        }
-        self.words[word(at)] &= !mask(at);
-        self.count -= 1;
-        true
+        self.clear_range(at, 1) == 1
     }
 
     /// Adds the part of `start..start + len` below the bound; returns how many numbers
     /// are new.
     pub fn set_range(&mut self, start: u64, len: u64) -> u64 {
-        self.range(start, len, |word, mask| word | mask)
+        self.change(start, len, |_, word, mask| word | mask)
     }
 
     /// Removes `start..start + len`; returns how many numbers were members.
     pub fn clear_range(&mut self, start: u64, len: u64) -> u64 {
-        self.range(start, len, |word, mask| word & !mask)
+        self.change(start, len, |_, word, mask| word & !mask)
     }
 
     /// The number of members in `start..start + len`.
     pub fn count_range(&self, start: u64, len: u64) -> u64 {
-        let end = start.saturating_add(len).min(self.len);
-        let mut at = start;
-        let mut count = 0;
-        while at < end {
-            let (span, mask) = span(at, end);
-            count += u64::from((self.words[word(at)] & mask).count_ones());
-            at += span;
-        }
-        count
+        spans(start, len, self.len)
+            .map(|(at, mask)| u64::from((self.word(at) & mask).count_ones()))
+            .sum()
     }
 
     /// The first member at or after `from`.
     pub fn next(&self, from: u64) -> Option<u64> {
-        self.seek(from, |word| word)
+        self.next_in(from, u64::MAX)
     }
 
     /// The first number at or after `from` and below the bound that is not a member.
     pub fn next_gap(&self, from: u64) -> Option<u64> {
-        self.seek(from, |word| !word).filter(|at| *at < self.len)
+        self.next_gap_in(from, u64::MAX)
     }
 
     /// The first member in `start..start + len`. Scans no further than the range.
     pub fn next_in(&self, start: u64, len: u64) -> Option<u64> {
-        self.seek_in(start, len, |word| word)
+        spans(start, len, self.len).find_map(|(at, mask)| first(at, self.word(at) & mask))
     }
 
     /// The first number in `start..start + len` and below the bound that is not a
     /// member. Scans no further than the range.
     pub fn next_gap_in(&self, start: u64, len: u64) -> Option<u64> {
-        self.seek_in(start, len, |word| !word)
+        spans(start, len, self.len).find_map(|(at, mask)| first(at, !self.word(at) & mask))
     }
 
     /// Adds the members of `other` in `start..start + len` that are below the bound;
     /// returns how many are new.
     pub fn add_common(&mut self, other: &Bits, start: u64, len: u64) -> u64 {
-        let end = start.saturating_add(len).min(self.len).min(other.len);
-        let before = self.count;
-        let mut at = start;
-        while at < end {
-            let (span, mask) = span(at, end);
-            let new = other.words[word(at)] & mask & !self.words[word(at)];
-            self.words[word(at)] |= new;
-            self.count += u64::from(new.count_ones());
-            at += span;
-        }
-        self.count - before
+        self.change(start, len, |at, word, mask| word | other.word(at) & mask)
     }
 
     /// Removes every member that is not in `other`.
     pub fn keep_common(&mut self, other: &Bits) {
-        let others = other.words.iter().copied().chain(std::iter::repeat(0));
-        self.count = 0;
-        for (word, other) in self.words.iter_mut().zip(others) {
-            *word &= other;
-            self.count += u64::from(word.count_ones());
-        }
+        self.change(0, u64::MAX, |at, word, _| word & other.word(at));
     }
 
     /// Replaces the set: number `i` is bit `i % 64` of word `i / 64`. Missing words
     /// are 0; bits past the bound are dropped.
     pub fn assign(&mut self, words: impl IntoIterator<Item = u64>) {
         let mut words = words.into_iter();
-        let mut left = self.len;
-        self.count = 0;
-        for word in &mut self.words {
-            let mask = if left < 64 {
-                !(u64::MAX << left)
-            } else {
-                u64::MAX
-            };
-            *word = words.next().unwrap_or(0) & mask;
-            self.count += u64::from(word.count_ones());
-            left = left.saturating_sub(64);
-        }
+        self.change(0, u64::MAX, |_, _, mask| words.next().unwrap_or(0) & mask);
     }
 
     /// The runs of adjacent members: start and length of each.
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let start = self.next(at)?;
-            at = self.next_gap(start).unwrap_or(self.len);
-            Some((start, at - start))
-        })
+        self.runs_in(0, u64::MAX)
     }
 
     /// The runs of adjacent members in `start..start + len`.
@@ -192,8 +146,11 @@ impl Bits {
     }
 
     /// The set as words; number `i` is bit `i % 64` of word `i / 64`.
-    pub fn words(&self) -> &[u64] {
-        &self.words
+    pub fn words(&self) -> Cow<'_, [u64]> {
+        match self.words.is_empty() {
+            true => vec![0; self.word_count()].into(),
+            false => (&self.words).into(),
+        }
     }
 
     /// Bytes allocated.
@@ -201,62 +158,64 @@ impl Bits {
         self.words.capacity() * size_of::<u64>()
     }
 
-    fn range(&mut self, start: u64, len: u64, change: impl Fn(u64, u64) -> u64) -> u64 {
-        let end = start.saturating_add(len).min(self.len);
+    fn word_count(&self) -> usize {
+        index(self.len.next_multiple_of(64)).unwrap_or(usize::MAX)
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.words.get(at).copied().unwrap_or(0)
+    }
+
+    /// Changes the words of a range: their numbers, values and the mask of the range in them.
+    /// Returns by how much the count changes.
+    fn change(
+        &mut self,
+        start: u64,
+        len: u64,
+        mut change: impl FnMut(usize, u64, u64) -> u64,
+    ) -> u64 {
         let before = self.count;
-        let mut at = start;
-        while at < end {
-            let (span, mask) = span(at, end);
-            let word = &mut self.words[word(at)];
-            let old = u64::from(word.count_ones());
-            *word = change(*word, mask);
-            self.count = self.count - old + u64::from(word.count_ones());
-            at += span;
+        for (at, mask) in spans(start, len, self.len) {
+            let old = self.word(at);
+            let new = change(at, old, mask);
+            if new == old {
+                continue;
+            }
+            if self.words.is_empty() {
+                self.words = vec![0; self.word_count()];
+            }
+            self.words[at] = new;
+            self.count = self.count + u64::from(new.count_ones()) - u64::from(old.count_ones());
         }
         self.count.abs_diff(before)
     }
+}
 
-    fn seek_in(&self, start: u64, len: u64, view: impl Fn(u64) -> u64) -> Option<u64> {
-        let end = start.saturating_add(len).min(self.len);
-        let mut at = start;
-        while at < end {
-            let (span, mask) = span(at, end);
-            let found = view(self.words[word(at)]) & mask;
-            if found != 0 {
-                return Some(at / 64 * 64 + u64::from(found.trailing_zeros()));
-            }
-            at += span;
+/// The number of the word with bit `at`.
+fn index(at: u64) -> Option<usize> {
+    usize::try_from(at / 64).ok()
+}
+
+/// The lowest bit of `word`, which is word number `at`.
+fn first(at: usize, word: u64) -> Option<u64> {
+    (word != 0).then(|| wide(at) * 64 + u64::from(word.trailing_zeros()))
+}
+
+/// The words of the part of `start..start + len` below `bound`: the number of each, and the mask
+/// of the part in it.
+fn spans(start: u64, len: u64, bound: u64) -> impl Iterator<Item = (usize, u64)> {
+    let end = start.saturating_add(len).min(bound);
+    let mut at = start;
+    std::iter::from_fn(move || {
+        if at >= end {
+            return None;
         }
-        None
-    }
-
-    fn seek(&self, from: u64, view: impl Fn(u64) -> u64) -> Option<u64> {
-        let first = word(from);
-        let mut mask = u64::MAX << (from % 64);
-        for (i, word) in self.words.iter().enumerate().skip(first) {
-            let found = view(*word) & mask;
-            if found != 0 {
-                return Some(i as u64 * 64 + u64::from(found.trailing_zeros()));
-            }
-            mask = u64::MAX;
-        }
-        None
-    }
-}
-
-fn word(at: u64) -> usize {
-    usize::try_from(at / 64).unwrap_or(usize::MAX)
-}
-
-fn mask(at: u64) -> u64 {
-    1 << (at % 64)
-}
-
-/// The number of bits from `at` on that share its word and lie below `end`, and their
-/// mask in that word.
-fn span(at: u64, end: u64) -> (u64, u64) {
-    let span = (64 - at % 64).min(end - at);
-    (span, (u64::MAX >> (64 - span)) << (at % 64))
+        let span = (64 - at % 64).min(end - at);
+        let mask = (u64::MAX >> (64 - span)) << (at % 64);
+        let word = index(at)?;
+        at += span;
+        Some((word, mask))
+    })
 }
 
 #[cfg(test)]

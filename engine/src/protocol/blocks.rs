@@ -22,10 +22,35 @@ pub struct Block {
     pub page: u64,
 }
 
+/// A range of a RAM block, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The RAM block.
+    pub block: BlockId,
+    /// Offset in the block.
+    pub offset: u64,
+    /// Length.
+    pub len: u64,
+}
+
+impl Span {
+    /// Offset of its end in the block.
+    pub fn end(self) -> u64 {
+        self.offset + self.len
+    }
+
+    /// Whether the ranges have bytes in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.block == other.block && self.offset < other.end() && other.offset < self.end()
+    }
+}
+
 /// The RAM blocks of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocks {
     list: Vec<Block>,
+    /// Their numbers, in order of their names.
+    by_name: Vec<BlockId>,
     target: u64,
 }
 
@@ -87,6 +112,7 @@ impl Blocks {
         }
         Ok(Self {
             list: Vec::new(),
+            by_name: Vec::new(),
             target,
         })
     }
@@ -106,11 +132,13 @@ impl Blocks {
                 page: block.page,
             });
         }
-        if self.find(block.name.name()).is_some() {
-            return Err(BlockError::Twice);
+        let id = self.list.len();
+        match self.place_of(block.name.name()) {
+            Ok(_) => return Err(BlockError::Twice),
+            Err(place) => self.by_name.insert(place, id),
         }
         self.list.push(block);
-        Ok(self.list.len() - 1)
+        Ok(id)
     }
 
     /// Target page size in bytes.
@@ -144,7 +172,14 @@ impl Blocks {
 
     /// A block's number by its name.
     pub fn find(&self, name: Name<'_>) -> Option<BlockId> {
-        self.list.iter().position(|block| block.name.name() == name)
+        self.place_of(name).ok().map(|place| self.by_name[place])
+    }
+
+    /// The place of a name in `by_name`, or where it belongs.
+    fn place_of(&self, name: Name<'_>) -> Result<usize, usize> {
+        let name_of = |id: &BlockId| self.list[*id].name.name().as_bytes();
+        self.by_name
+            .binary_search_by(|id| name_of(id).cmp(name.as_bytes()))
     }
 
     /// The number of target pages of a block; 0 if there is no such block.
@@ -165,13 +200,19 @@ impl Blocks {
     }
 
     /// Checks that a range lies inside its block and consists of whole pages of `page`
-    /// bytes.
+    /// bytes. Returns the block.
     ///
     /// # Errors
     ///
     /// [`BlockError::Unknown`], [`BlockError::Empty`], [`BlockError::Overrun`]
     /// and [`BlockError::Unaligned`].
-    pub fn check(&self, id: BlockId, start: u64, len: u64, page: u64) -> Result<(), BlockError> {
+    pub fn check(
+        &self,
+        id: BlockId,
+        start: u64,
+        len: u64,
+        page: u64,
+    ) -> Result<&Block, BlockError> {
         let block = self.block(id)?;
         if len == 0 {
             return Err(BlockError::Empty);
@@ -186,7 +227,7 @@ impl Blocks {
         if !start.is_multiple_of(page) || !len.is_multiple_of(page) {
             return Err(BlockError::Unaligned { start, len, page });
         }
-        Ok(())
+        Ok(block)
     }
 }
 
@@ -280,7 +321,7 @@ mod tests {
     fn checks_ranges_without_wrapping() {
         let blocks = one(1 << 21, 1 << 16).expect("valid block");
         let page = 1 << 16;
-        assert_eq!(blocks.check(0, 0, 1 << 21, page), Ok(()));
+        assert_eq!(blocks.check(0, 0, 1 << 21, page), blocks.block(0));
         assert_eq!(blocks.check(1, 0, page, page), Err(BlockError::Unknown));
         assert_eq!(blocks.check(0, 0, 0, page), Err(BlockError::Empty));
         for (start, len) in [(1 << 21, page), (u64::MAX - 0xffff, page), (page, u64::MAX)] {

@@ -23,6 +23,16 @@ pub enum Channel {
     Preempt,
 }
 
+impl Channel {
+    /// Its index in arrays of both.
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Channel::Main => 0,
+            Channel::Preempt => 1,
+        }
+    }
+}
+
 impl std::fmt::Display for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

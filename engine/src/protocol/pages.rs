@@ -12,7 +12,7 @@
 //! of a block have no effect.
 
 use crate::bits::Bits;
-use crate::blocks::{Block, BlockId};
+use crate::blocks::{Block, BlockId, Span};
 
 #[cfg(test)]
 mod tests;
@@ -29,9 +29,9 @@ struct States {
     received: Bits,
     /// Host pages that are requested and not received.
     requested: Bits,
-    /// Host pages that the source will send again; empty before the first one.
+    /// Host pages that the source will send again.
     promised: Bits,
-    /// Host pages that will not be sent; empty before the first one.
+    /// Host pages that will not be sent.
     unplugged: Bits,
     /// Target page size in bytes.
     target: u64,
@@ -53,23 +53,13 @@ pub enum PageState {
 impl Pages {
     /// Adds a block with target pages of `target` bytes, all of them missing.
     pub fn add(&mut self, block: &Block, target: u64) {
-        self.blocks.push(States {
-            received: Bits::new(block.len / target),
-            requested: Bits::new(block.len / block.page),
-            promised: Bits::default(),
-            unplugged: Bits::default(),
-            target,
-            page: block.page,
-        });
+        self.blocks.push(States::new(block.len, block.page, target));
     }
 
     /// Marks every page as missing: the source will send all of them.
     pub fn forget(&mut self) {
         for s in &mut self.blocks {
-            s.received = Bits::new(s.received.len());
-            s.requested = Bits::new(s.requested.len());
-            s.promised = Bits::default();
-            s.unplugged = Bits::default();
+            *s = States::new(s.received.len() * s.target, s.page, s.target);
         }
     }
 
@@ -80,15 +70,14 @@ impl Pages {
             return;
         };
         s.received.assign(words);
-        let ratio = s.page / s.target;
-        if ratio == 1 {
-            return;
-        }
+        let each = s.page / s.target;
         let mut at = 0;
-        while let Some(gap) = s.received.next_gap(at) {
-            let first = gap - gap % ratio;
-            s.received.clear_range(first, ratio);
-            at = first + ratio;
+        while each > 1
+            && let Some(gap) = s.received.next_gap(at)
+        {
+            let first = gap - gap % each;
+            s.received.clear_range(first, each);
+            at = first + each;
         }
     }
 
@@ -100,10 +89,11 @@ impl Pages {
     }
 
     /// Whether any target page in the range has been received.
-    pub fn any_received(&self, block: BlockId, offset: u64, len: u64) -> bool {
-        self.blocks
-            .get(block)
-            .is_some_and(|s| s.received.count_range(offset / s.target, len / s.target) > 0)
+    pub fn any_received(&self, span: Span) -> bool {
+        self.blocks.get(span.block).is_some_and(|s| {
+            let (first, count) = (span.offset / s.target, span.len / s.target);
+            s.received.next_in(first, count).is_some()
+        })
     }
 
     /// Handles a fault on the host page at `offset`.
@@ -111,47 +101,45 @@ impl Pages {
         let Some(s) = self.blocks.get_mut(block) else {
             return PageState::Present;
         };
-        if s.received.test(offset / s.target) || s.unplugged.test(offset / s.page) {
+        let page = offset / s.page;
+        if s.received.test(offset / s.target) || s.unplugged.test(page) {
             return PageState::Present;
         }
-        if s.requested.set(offset / s.page) {
-            PageState::Missing
-        } else {
-            PageState::Requested
+        match s.requested.set(page) {
+            true => PageState::Missing,
+            false => PageState::Requested,
         }
     }
 
     /// Marks a range as received. Returns how many of its host pages were requested.
-    pub fn receive(&mut self, block: BlockId, offset: u64, len: u64) -> u64 {
-        let Some(s) = self.blocks.get_mut(block) else {
-            return 0;
-        };
-        s.received.set_range(offset / s.target, len / s.target);
-        s.plug(offset, len);
-        s.requested.clear_range(offset / s.page, len / s.page)
+    pub fn receive(&mut self, span: Span) -> u64 {
+        self.blocks.get_mut(span.block).map_or(0, |s| {
+            s.received
+                .set_range(span.offset / s.target, span.len / s.target);
+            s.plug(span)
+        })
     }
 
     /// Marks a range as missing: the source will send it again. Returns how many of its
     /// target pages were received.
-    pub fn discard(&mut self, block: BlockId, offset: u64, len: u64) -> u64 {
-        let Some(s) = self.blocks.get_mut(block) else {
-            return 0;
-        };
-        let (first, count) = (offset / s.page, len / s.page);
-        allocated(&mut s.promised, s.requested.len()).set_range(first, count);
-        s.plug(offset, len);
-        s.requested.clear_range(first, count);
-        s.received.clear_range(offset / s.target, len / s.target)
+    pub fn discard(&mut self, span: Span) -> u64 {
+        self.blocks.get_mut(span.block).map_or(0, |s| {
+            s.promised
+                .set_range(span.offset / s.page, span.len / s.page);
+            s.plug(span);
+            s.received
+                .clear_range(span.offset / s.target, span.len / s.target)
+        })
     }
 
     /// Marks a range of whole host pages as unplugged, except for pages that the source has
     /// sent or promised.
-    pub fn unplug(&mut self, block: BlockId, offset: u64, len: u64) {
-        let Some(s) = self.blocks.get_mut(block) else {
+    pub fn unplug(&mut self, span: Span) {
+        let Some(s) = self.blocks.get_mut(span.block) else {
             return;
         };
-        let (first, count) = (offset / s.page, len / s.page);
-        allocated(&mut s.unplugged, s.requested.len()).set_range(first, count);
+        let (first, count) = (span.offset / s.page, span.len / s.page);
+        s.unplugged.set_range(first, count);
         for (start, len) in s.promised.runs_in(first, count) {
             s.unplugged.clear_range(start, len);
         }
@@ -163,9 +151,10 @@ impl Pages {
     }
 
     /// Drops the source's promises in a range of whole host pages.
-    pub fn forget_promises(&mut self, block: BlockId, offset: u64, len: u64) {
-        if let Some(s) = self.blocks.get_mut(block) {
-            s.promised.clear_range(offset / s.page, len / s.page);
+    pub fn forget_promises(&mut self, span: Span) {
+        if let Some(s) = self.blocks.get_mut(span.block) {
+            s.promised
+                .clear_range(span.offset / s.page, span.len / s.page);
         }
     }
 
@@ -174,38 +163,25 @@ impl Pages {
         self.blocks.get(block).map(|s| &s.received)
     }
 
-    /// The first requested host page of a block at or after `offset`.
-    pub fn next_requested(&self, block: BlockId, offset: u64) -> Option<u64> {
-        let s = self.blocks.get(block)?;
-        Some(s.requested.next(offset.div_ceil(s.page))? * s.page)
-    }
-
-    /// The first requested host page in a range of whole host pages.
-    pub fn requested_in(&self, block: BlockId, offset: u64, len: u64) -> Option<u64> {
-        let s = self.blocks.get(block)?;
-        Some(s.requested.next_in(offset / s.page, len / s.page)? * s.page)
-    }
-
-    /// Requested host pages, in order of block and offset.
-    pub fn requested(&self) -> impl Iterator<Item = (BlockId, u64)> + '_ {
-        self.blocks.iter().enumerate().flat_map(|(block, s)| {
-            s.requested
-                .runs()
-                .flat_map(|(start, len)| start..start + len)
-                .map(move |page| (block, page * s.page))
+    /// Offsets of the requested host pages that begin in a range.
+    pub fn requested_in(&self, span: Span) -> impl Iterator<Item = u64> + '_ {
+        self.blocks.get(span.block).into_iter().flat_map(move |s| {
+            let (first, end) = (span.offset.div_ceil(s.page), span.end().div_ceil(s.page));
+            let runs = s.requested.runs_in(first, end - first);
+            runs.flat_map(|(start, len)| (start..start + len).map(|at| at * s.page))
         })
     }
 
     /// A host page of a block that is only partly received.
     pub fn torn(&self, block: BlockId) -> Option<u64> {
         let s = self.blocks.get(block)?;
-        let ratio = s.page / s.target;
-        let edge = |at: &u64| !at.is_multiple_of(ratio);
+        let each = s.page / s.target;
         let torn = s
             .received
             .runs()
-            .find_map(|(start, len)| [start, start + len].into_iter().find(edge))?;
-        Some(torn * s.target / s.page * s.page)
+            .flat_map(|(start, len)| [start, start + len])
+            .find(|edge| !edge.is_multiple_of(each))?;
+        Some(torn / each * s.page)
     }
 
     /// Number of host pages that are requested and not received.
@@ -215,7 +191,8 @@ impl Pages {
 
     /// Number of missing target pages, including requested ones.
     pub fn missing(&self) -> u64 {
-        let missing = |s: &States| s.received.len() - s.received.count() - s.unplugged_pages();
+        let there = |s: &States| s.received.count() + s.unplugged_pages();
+        let missing = |s: &States| s.received.len() - there(s);
         self.blocks.iter().map(missing).sum()
     }
 
@@ -226,36 +203,44 @@ impl Pages {
 
     /// Block and offset of the first missing target page.
     pub fn first_missing(&self) -> Option<(BlockId, u64)> {
-        self.blocks
-            .iter()
-            .enumerate()
-            .find_map(|(block, s)| Some((block, s.first_missing()? * s.target)))
+        let mut blocks = self.blocks.iter().enumerate();
+        blocks.find_map(|(block, s)| Some((block, s.first_missing()? * s.target)))
     }
 
     /// Bytes allocated.
     pub fn memory(&self) -> usize {
-        self.blocks.iter().map(States::memory).sum()
+        let bits = |s: &States| {
+            let all = [&s.received, &s.requested, &s.promised, &s.unplugged];
+            all.map(Bits::memory).iter().sum::<usize>()
+        };
+        self.blocks.iter().map(bits).sum()
     }
-}
-
-/// Allocates bits for this many pages, if there are none yet.
-fn allocated(bits: &mut Bits, pages: u64) -> &mut Bits {
-    if bits.len() != pages {
-        *bits = Bits::new(pages);
-    }
-    bits
 }
 
 impl States {
+    fn new(len: u64, page: u64, target: u64) -> Self {
+        let host_pages = || Bits::new(len / page);
+        Self {
+            received: Bits::new(len / target),
+            requested: host_pages(),
+            promised: host_pages(),
+            unplugged: host_pages(),
+            target,
+            page,
+        }
+    }
+
     /// Number of unplugged target pages.
     fn unplugged_pages(&self) -> u64 {
         self.unplugged.count() * (self.page / self.target)
     }
 
-    /// Clears the unplugged state of the host pages in a range.
-    fn plug(&mut self, offset: u64, len: u64) {
-        let (first, end) = (offset / self.page, (offset + len).div_ceil(self.page));
+    /// Clears the other states of the host pages in a range, which is received or promised. Returns
+    /// how many were requested.
+    fn plug(&mut self, span: Span) -> u64 {
+        let (first, end) = (span.offset / self.page, span.end().div_ceil(self.page));
         self.unplugged.clear_range(first, end - first);
+        self.requested.clear_range(first, span.len / self.page)
     }
 
     /// The first missing target page.
@@ -269,10 +254,5 @@ impl States {
             }
             at = self.unplugged.next_gap(at / each)? * each;
         }
-    }
-
-    fn memory(&self) -> usize {
-        let host = [&self.requested, &self.promised, &self.unplugged];
-        self.received.memory() + host.map(Bits::memory).iter().sum::<usize>()
     }
 }

@@ -19,15 +19,22 @@ pub const BUCKETS: usize = 24;
 /// Longest latency that is recorded exactly, in nanoseconds.
 pub const LONGEST: u64 = 1_000_000_000_000;
 
-/// Latencies counted in QEMU's buckets: bucket `i` counts those of at least `2^i` and
-/// less than `2^(i+1)` microseconds. The first one also counts shorter latencies, the
-/// last one longer ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Buckets([u64; BUCKETS]);
+/// Latencies of one kind: their distribution and, with the feature `percentiles`, quantiles.
+///
+/// Bucket `i` counts latencies of at least `2^i` and less than `2^(i+1)` microseconds. The
+/// first one also counts shorter latencies, the last one longer ones.
+#[derive(Clone, Default, PartialEq)]
+pub struct Latency {
+    buckets: [u64; BUCKETS],
+    /// Exact to three digits, and as large as the longest latency makes it; `None`
+    /// before the first.
+    #[cfg(feature = "percentiles")]
+    exact: Option<Histogram<u64>>,
+}
 
-impl Buckets {
+impl Latency {
     /// The bucket of a latency in nanoseconds.
-    pub fn index(nanos: u64) -> usize {
+    pub fn bucket(nanos: u64) -> usize {
         let log = (nanos / 1000).checked_ilog2().unwrap_or(0);
         usize::try_from(log).unwrap_or(usize::MAX).min(BUCKETS - 1)
     }
@@ -40,43 +47,9 @@ impl Buckets {
         (low, (index < last).then_some(low * 2))
     }
 
-    /// Counts a latency in nanoseconds.
-    pub fn record(&mut self, nanos: u64) {
-        self.0[Self::index(nanos)] += 1;
-    }
-
-    /// The count of each bucket.
-    pub fn counts(&self) -> &[u64; BUCKETS] {
-        &self.0
-    }
-
-    /// Adds the counts of `others`.
-    pub fn add(&mut self, others: &Self) {
-        for (mine, other) in self.0.iter_mut().zip(others.0) {
-            *mine += other;
-        }
-    }
-}
-
-/// Latencies of one kind: their distribution and, with the feature `percentiles`, quantiles.
-#[derive(Clone, Default, PartialEq)]
-pub struct Latency {
-    buckets: Buckets,
-    /// Exact to three digits, and as large as the longest latency makes it; `None`
-    /// before the first.
-    #[cfg(feature = "percentiles")]
-    exact: Option<Histogram<u64>>,
-}
-
-impl Latency {
-    /// No latency yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Records one latency in nanoseconds.
     pub fn record(&mut self, nanos: u64) {
-        self.buckets.record(nanos);
+        self.buckets[Self::bucket(nanos)] += 1;
         #[cfg(feature = "percentiles")]
         self.exact()
             .record(nanos.min(LONGEST))
@@ -85,17 +58,19 @@ impl Latency {
 
     /// The number of recorded latencies.
     pub fn count(&self) -> u64 {
-        self.buckets.counts().iter().sum()
+        self.buckets.iter().sum()
     }
 
-    /// Their distribution over QEMU's buckets.
-    pub fn buckets(&self) -> &Buckets {
+    /// The number of latencies in each of QEMU's buckets.
+    pub fn buckets(&self) -> &[u64; BUCKETS] {
         &self.buckets
     }
 
     /// Adds what others have recorded.
     pub fn add(&mut self, others: &Self) {
-        self.buckets.add(&others.buckets);
+        for (mine, other) in self.buckets.iter_mut().zip(others.buckets) {
+            *mine += other;
+        }
         #[cfg(feature = "percentiles")]
         if let Some(others) = &others.exact {
             let sum = self.exact().add(others);
@@ -219,25 +194,25 @@ mod tests {
             (4_096_000, 12),
             (u64::MAX, 23),
         ] {
-            assert_eq!(Buckets::index(nanos), index, "{nanos} ns");
+            assert_eq!(Latency::bucket(nanos), index, "{nanos} ns");
         }
         for index in 0..BUCKETS {
-            let (low, high) = Buckets::bounds(index);
-            assert_eq!(Buckets::index(low * 1000), index);
+            let (low, high) = Latency::bounds(index);
+            assert_eq!(Latency::bucket(low * 1000), index);
             match high {
                 Some(high) => {
-                    assert_eq!(Buckets::index(high * 1000 - 1), index);
-                    assert_eq!(Buckets::index(high * 1000), index + 1);
+                    assert_eq!(Latency::bucket(high * 1000 - 1), index);
+                    assert_eq!(Latency::bucket(high * 1000), index + 1);
                 }
                 None => assert_eq!(index, BUCKETS - 1),
             }
         }
-        assert_eq!(Buckets::bounds(usize::MAX), (1 << 23, None));
+        assert_eq!(Latency::bounds(usize::MAX), (1 << 23, None));
     }
 
     #[test]
     fn keeps_percentiles_to_three_digits() {
-        let mut latency = Latency::new();
+        let mut latency = Latency::default();
         for nanos in 1..=100_000 {
             latency.record(nanos * 10);
         }
@@ -246,26 +221,26 @@ mod tests {
             assert!(got.abs_diff(want) <= want / 1000, "{quantile}: {got}");
         }
         assert_eq!(latency.count(), 100_000);
-        assert_eq!(latency.buckets().counts().iter().sum::<u64>(), 100_000);
+        assert_eq!(latency.buckets().iter().sum::<u64>(), 100_000);
     }
 
     #[test]
     fn records_longer_latencies_as_the_longest() {
-        let mut latency = Latency::new();
+        let mut latency = Latency::default();
         latency.record(u64::MAX);
         assert_eq!(latency.count(), 1);
         assert!(latency.max() >= LONGEST);
-        assert_eq!(latency.buckets().counts()[23], 1);
+        assert_eq!(latency.buckets()[23], 1);
     }
 
     #[test]
     fn adds_the_latencies_of_two_threads() {
-        let (mut one, mut two) = (Latency::new(), Latency::new());
+        let (mut one, mut two) = (Latency::default(), Latency::default());
         one.record(1_000);
         two.record(5_000);
         one.add(&two);
         assert_eq!(one.count(), 2);
-        assert_eq!(one.buckets().counts()[..3], [1, 0, 1]);
+        assert_eq!(one.buckets()[..3], [1, 0, 1]);
         assert_eq!(one.quantile(0.0), 1_000);
     }
 
@@ -281,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_empty_distribution_is_all_zero() {
-        let latency = Latency::new();
+        let latency = Latency::default();
         assert_eq!(
             (latency.count(), latency.quantile(0.5), latency.max()),
             (0, 0, 0)

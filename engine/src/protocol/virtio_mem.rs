@@ -39,19 +39,8 @@ use retpath_codec::BlockName;
 use retpath_codec::forward::{Decoded, Decoder, Event, Identity, Options, SectionKind, write};
 
 use crate::bits::Bits;
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks, Span};
 use crate::protocol::wide;
-
-/// An unplugged range of a RAM block: whole host pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unplugged {
-    /// The RAM block.
-    pub block: BlockId,
-    /// Offset in the block in bytes.
-    pub start: u64,
-    /// Length in bytes.
-    pub len: u64,
-}
 
 /// Maximum size of a section: twice the bitmap of the largest region.
 const MOST: usize = 1 << 20;
@@ -71,27 +60,27 @@ pub struct Devices {
     list: Vec<Device>,
     /// The open section, if it is a virtio-mem device's.
     open: Option<Open>,
-    /// Total size of all regions.
-    total: u64,
-    /// Maximum of `total`.
+    /// Maximum size of all regions.
     limit: u64,
 }
 
 /// A virtio-mem device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Device {
+    /// Up to its last `/`.
     path: Vec<u8>,
     state: State,
 }
 
 /// The parsed state of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct State {
     /// Length of the region in bytes.
     region: u64,
     /// Length of a piece in bytes.
     piece: u64,
-    plugged: Bits,
+    /// Unplugged pieces.
+    unplugged: Bits,
 }
 
 /// A section that is being received.
@@ -116,9 +105,7 @@ impl Devices {
     pub fn in_sections(limit: u64, sections: &[&[u8]]) -> Self {
         let mut stream = Vec::new();
         write::header(&mut stream);
-        for bytes in sections {
-            stream.extend_from_slice(bytes);
-        }
+        stream.extend(sections.concat());
         write::eof(&mut stream);
         let mut devices = Self::new(limit);
         let mut decoder = Decoder::new(Options::default());
@@ -137,69 +124,73 @@ impl Devices {
             Event::Section { kind, identity, .. } => {
                 let full = identity.filter(|_| *kind == SectionKind::Full);
                 self.open = full.and_then(Open::of);
-                false
             }
             Event::DeviceState { bytes, .. } => {
-                self.open = self.open.take().and_then(|open| open.with(bytes));
-                false
+                self.open.take_if(|open| {
+                    let fits = bytes.len() <= MOST - open.bytes.len();
+                    if fits {
+                        open.bytes.extend_from_slice(bytes);
+                    }
+                    !fits
+                });
             }
-            Event::Footer { .. } => self.open.take().is_some_and(|open| self.add(open)),
-            _ => false,
+            Event::Footer { .. } => return self.open.take().is_some_and(|open| self.add(open)),
+            _ => {}
         }
+        false
     }
 
     fn add(&mut self, open: Open) -> bool {
-        let known = self.list.iter().any(|device| device.path == open.path);
+        let Open { path, early, bytes } = open;
+        let known = self.list.iter().any(|device| device.path == path);
         if known || self.list.len() >= MOST_DEVICES {
             return false;
         }
-        let state = match open.early {
-            true => State::early(&open.bytes),
-            false => State::find(&open.bytes),
+        let state = match early {
+            true => State::early(&bytes),
+            false => State::find(&bytes),
         };
-        let Some(state) = state else {
-            return false;
-        };
-        let total = self.total.saturating_add(state.region);
-        if total > self.limit {
-            return false;
-        }
-        self.total = total;
-        let path = open.path;
-        self.list.push(Device { path, state });
-        true
+        let regions = self.list.iter().map(|device| device.state.region);
+        let total = regions.fold(0, u64::saturating_add);
+        let fits = |state: &State| total.saturating_add(state.region) <= self.limit;
+        let state = state.filter(fits);
+        let is_valid = state.is_some();
+        self.list.extend(state.map(|state| Device { path, state }));
+        is_valid
     }
 
-    /// The unplugged ranges of these RAM blocks.
-    pub fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
+    /// The unplugged ranges of these RAM blocks: whole host pages.
+    pub fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Span> {
         self.list.iter().flat_map(|device| device.unplugged(blocks))
     }
 
     /// The unplugged ranges of the device that was added last.
-    pub fn newly_unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
-        let newest = self.list.last();
-        newest
-            .into_iter()
-            .flat_map(|device| device.unplugged(blocks))
+    pub fn newly_unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Span> {
+        let newest = self.list.last().into_iter();
+        newest.flat_map(|device| device.unplugged(blocks))
     }
 }
 
 impl Device {
     /// The unplugged ranges of its RAM block.
-    fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Unplugged> {
-        let block = self.block(blocks);
-        let parts = block.map(|block| self.state.unplugged(block));
-        parts.into_iter().flatten()
+    fn unplugged(&self, blocks: &Blocks) -> impl Iterator<Item = Span> {
+        let piece = self.state.piece;
+        self.block(blocks).into_iter().flat_map(move |block| {
+            let runs = self.state.unplugged.runs();
+            runs.map(move |(first, count)| Span {
+                block,
+                offset: first * piece,
+                len: count * piece,
+            })
+        })
     }
 
     /// The device's RAM block: the only one at its path with the length of its region.
     fn block(&self, blocks: &Blocks) -> Option<BlockId> {
         let State { region, piece, .. } = self.state;
-        let is_own = |name: &[u8]| match self.path.as_slice() {
-            [] => !name.contains(&b'/'),
-            path => name
-                .strip_prefix(path)
-                .is_some_and(|id| id.starts_with(b"/")),
+        let is_own = |name: &[u8]| {
+            let id = name.strip_prefix(&self.path[..]);
+            id.is_some_and(|id| !self.path.is_empty() || !id.contains(&b'/'))
         };
         let mut own = blocks
             .iter()
@@ -214,10 +205,8 @@ impl Device {
 impl Open {
     /// `None` if the section does not belong to a virtio-mem device.
     fn of(identity: Identity<'_>) -> Option<Self> {
-        let (path, name) = match identity.idstr.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (&identity.idstr[..at], &identity.idstr[at + 1..]),
-            None => (&[][..], identity.idstr),
-        };
+        let slash = identity.idstr.iter().rposition(|byte| *byte == b'/');
+        let (path, name) = identity.idstr.split_at(slash.map_or(0, |at| at + 1));
         let early = match name {
             b"virtio-mem-device-early" => true,
             b"virtio-mem" => false,
@@ -229,114 +218,95 @@ impl Open {
             bytes: Vec::new(),
         })
     }
-
-    /// Appends bytes; `None` if the section is too long.
-    fn with(mut self, bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > MOST - self.bytes.len() {
-            return None;
-        }
-        self.bytes.extend_from_slice(bytes);
-        Some(self)
-    }
 }
 
 impl State {
     /// Parses an early section, which contains nothing else.
     fn early(bytes: &[u8]) -> Option<Self> {
-        let mut numbers = Numbers(bytes);
-        let (region, piece) = numbers.geometry()?;
-        let size = numbers.part_of(region, piece)?;
-        let state = numbers.plugged(region, piece, size)?;
-        numbers.0.is_empty().then_some(state)
+        let mut parser = Parser::new(bytes)?;
+        let size = parser.part()?;
+        let state = parser.state(size)?;
+        parser.rest.is_empty().then_some(state)
     }
 
     /// Searches a section for the state.
     fn find(bytes: &[u8]) -> Option<Self> {
         let places = (0..bytes.len()).filter_map(|at| {
-            let mut numbers = Numbers(&bytes[at..]);
-            let (region, piece) = numbers.geometry()?;
-            numbers.part_of(region, piece)?;
-            let size = numbers.part_of(region, piece)?;
-            numbers.part_of(region, piece)?;
-            Some((numbers, region, piece, size))
+            let mut parser = Parser::new(&bytes[at..])?;
+            let [_, plugged, _] = [parser.part()?, parser.part()?, parser.part()?];
+            Some((parser, plugged))
         });
-        let mut found = None;
-        for (seen, (mut numbers, region, piece, size)) in places.enumerate() {
-            if seen >= MOST_PLACES {
-                return None;
-            }
-            let Some(state) = numbers.plugged(region, piece, size) else {
-                continue;
-            };
-            if found.replace(state).is_some() {
-                return None;
-            }
+        let places: Vec<_> = places.take(MOST_PLACES + 1).collect();
+        if places.len() > MOST_PLACES {
+            return None;
         }
-        found
-    }
-
-    fn unplugged(&self, block: BlockId) -> impl Iterator<Item = Unplugged> + '_ {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let first = self.plugged.next_gap(at)?;
-            at = self.plugged.next(first).unwrap_or(self.plugged.len());
-            Some(Unplugged {
-                block,
-                start: first * self.piece,
-                len: (at - first) * self.piece,
-            })
-        })
+        let mut states = places
+            .into_iter()
+            .filter_map(|(mut parser, plugged)| parser.state(plugged));
+        let state = states.next();
+        state.filter(|_| states.next().is_none())
     }
 }
 
-/// A sequence of big-endian numbers.
-struct Numbers<'a>(&'a [u8]);
+/// Parses the state of a device, a sequence of big-endian numbers.
+struct Parser<'a> {
+    rest: &'a [u8],
+    /// Length of the region in bytes.
+    region: u64,
+    /// Length of a piece in bytes.
+    piece: u64,
+}
 
-impl Numbers<'_> {
-    fn be64(&mut self) -> Option<u64> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u64::from_be_bytes(*number))
-    }
-
-    /// Parses address, lengths of region and piece, and node; returns the lengths.
-    fn geometry(&mut self) -> Option<(u64, u64)> {
-        let (address, region, piece) = (self.be64()?, self.be64()?, self.be64()?);
-        let (_node, rest) = self.0.split_first_chunk::<4>()?;
-        self.0 = rest;
+impl<'a> Parser<'a> {
+    /// Parses address, lengths of region and piece, and node.
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        let mut parser = Self {
+            rest: bytes,
+            region: 0,
+            piece: 0,
+        };
+        let address = parser.be64()?;
+        parser.region = parser.be64()?;
+        parser.piece = parser.be64()?;
+        parser.rest = parser.rest.get(4..)?;
+        let Self { region, piece, .. } = parser;
         let whole = piece.is_power_of_two()
             && piece >= MIN_PIECE
             && region > 0
             && region.is_multiple_of(piece)
             && address.is_multiple_of(piece);
-        whole.then_some((region, piece))
+        whole.then_some(parser)
+    }
+
+    fn be64(&mut self) -> Option<u64> {
+        let (number, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u64::from_be_bytes(*number))
     }
 
     /// Parses a length of whole pieces of the region.
-    fn part_of(&mut self, region: u64, piece: u64) -> Option<u64> {
+    fn part(&mut self) -> Option<u64> {
         let part = self.be64()?;
-        (part <= region && part.is_multiple_of(piece)).then_some(part)
+        (part <= self.region && part.is_multiple_of(self.piece)).then_some(part)
     }
 
     /// Parses the bitmap; `None` if the plugged pieces do not add up to `size`.
-    fn plugged(&mut self, region: u64, piece: u64, size: u64) -> Option<State> {
+    fn state(&mut self, size: u64) -> Option<State> {
+        let Self { region, piece, .. } = *self;
         let pieces = region / piece;
         let len = pieces.div_ceil(64).checked_mul(8)?;
-        if len > wide(self.0.len()) {
+        if len > wide(self.rest.len()) {
             return None;
         }
-        let mut words = Vec::new();
-        for _ in 0..len / 8 {
-            words.push(self.be64()?);
-        }
+        let words: Vec<u64> = (0..len / 8).map_while(|_| self.be64()).collect();
         let count: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        let mut plugged = Bits::new(pieces);
-        plugged.assign(words);
+        let mut unplugged = Bits::new(pieces);
+        unplugged.assign(words.into_iter().map(|word| !word));
         // Bits past the region are dropped, so the counts differ then.
-        (count == plugged.count() && count * piece == size).then_some(State {
+        (count + unplugged.count() == pieces && count * piece == size).then_some(State {
             region,
             piece,
-            plugged,
+            unplugged,
         })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A Unix socket whose backlog is full, and a TCP address that drops packets, block connect(2) for
 //! minutes or indefinitely. Nothing here panics; errors are the system's, [`ErrorKind::TimedOut`]
-//! at the deadline, and [`Ended::Interrupted`].
+//! at the deadline, and [`ErrorKind::Interrupted`] when the interrupt descriptor is readable.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -30,30 +30,15 @@ pub(super) struct Limits<'a> {
     pub(super) deadline: Option<Instant>,
 }
 
-/// Why there is no connection.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// The interrupt descriptor became readable.
-    Interrupted,
-    /// A system call failed, or the deadline passed.
-    Failed(io::Error),
-}
-
-impl<E: Into<io::Error>> From<E> for Ended {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
 /// Connects to a Unix socket.
-pub(super) fn unix(path: &Path, limits: Limits<'_>) -> Result<OwnedFd, Ended> {
+pub(super) fn unix(path: &Path, limits: Limits<'_>) -> io::Result<OwnedFd> {
     let path = UnixPath::new(path)?;
     let socket = socket(AddressFamily::UNIX)?;
     loop {
         match rustix::net::connect(&socket, path.address()) {
             Ok(()) => return Ok(socket),
             // The backlog is full.
-            Err(Errno::AGAIN) => limits.sleep(RETRY_FULL)?,
+            Err(Errno::AGAIN) => drop(limits.wait(None, Some(RETRY_FULL))?),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -61,23 +46,22 @@ pub(super) fn unix(path: &Path, limits: Limits<'_>) -> Result<OwnedFd, Ended> {
 }
 
 /// Connects to the first TCP address that answers.
-pub(super) fn tcp(addresses: &[SocketAddr], limits: Limits<'_>) -> Result<OwnedFd, Ended> {
-    let none = io::Error::new(ErrorKind::InvalidInput, "the name has no address");
-    let mut last = Ended::Failed(none);
+pub(super) fn tcp(addresses: &[SocketAddr], limits: Limits<'_>) -> io::Result<OwnedFd> {
+    let mut last = io::Error::new(ErrorKind::InvalidInput, "the name has no address");
     for address in addresses {
         match tcp_to(address, limits) {
-            Err(Ended::Failed(error)) if error.kind() != ErrorKind::TimedOut => {
-                last = Ended::Failed(error);
+            // There is no time left for the others.
+            Err(error) if limits.is_over() || error.kind() == ErrorKind::Interrupted => {
+                return Err(error);
             }
-            // A timeout has used up the time for the others.
-            Err(Ended::Failed(error)) if !limits.is_over() => last = Ended::Failed(error),
+            Err(error) => last = error,
             done => return done,
         }
     }
     Err(last)
 }
 
-fn tcp_to(address: &SocketAddr, limits: Limits<'_>) -> Result<OwnedFd, Ended> {
+fn tcp_to(address: &SocketAddr, limits: Limits<'_>) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -103,40 +87,34 @@ impl Limits<'_> {
         self.deadline.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Sleeps for `time`, unless a limit comes first.
-    fn sleep(&self, time: Duration) -> Result<(), Ended> {
-        self.wait(None, Some(time)).map(|_| ())
-    }
-
     /// Waits at most `most` until `socket` is connected or has failed; returns whether it has.
-    fn wait(&self, socket: Option<&OwnedFd>, most: Option<Duration>) -> Result<bool, Ended> {
+    fn wait(&self, socket: Option<&OwnedFd>, most: Option<Duration>) -> io::Result<bool> {
         if self.is_over() {
-            return Err(Ended::Failed(ErrorKind::TimedOut.into()));
+            return Err(ErrorKind::TimedOut.into());
         }
         let left = self
             .deadline
             .map(|end| end.saturating_duration_since(Instant::now()));
-        let time = left.into_iter().chain(most).min().map(|time| Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: time.subsec_nanos().into(),
-        });
+        // A time that no Timespec can hold is no limit.
+        let time = left.into_iter().chain(most).min();
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        let socket = socket.map(|fd| PollFd::new(fd, PollFlags::OUT));
         let interrupt = self
             .interrupt
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        let socket = socket.map(|fd| PollFd::new(fd, PollFlags::OUT));
-        let (first, second) = (interrupt.is_some(), socket.is_some());
-        let mut fds: Vec<PollFd<'_>> = interrupt.into_iter().chain(socket).collect();
+        let is_interruptible = interrupt.is_some();
+        let mut fds: Vec<PollFd<'_>> = socket.into_iter().chain(interrupt).collect();
         match poll(&mut fds, time.as_ref()) {
             Ok(_) => {}
             // The results of an interrupted poll are undefined.
             Err(Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        let happened = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-        if first && happened(fds.first()) {
-            return Err(Ended::Interrupted);
+        let mut happened = fds.iter().map(|fd| !fd.revents().is_empty());
+        if is_interruptible && happened.next_back() == Some(true) {
+            return Err(ErrorKind::Interrupted.into());
         }
-        Ok(second && happened(fds.last()))
+        Ok(happened.next() == Some(true))
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -292,6 +293,26 @@ fn moved(call: impl FnMut() -> io::Result<usize>, none: Moved) -> io::Result<Mov
     }
 }
 
+/// Silence on a TCP connection after which the kernel probes the peer.
+///
+/// The protocol has no timeouts, so the kernel has to find a peer whose machine or network is gone:
+/// within 130 seconds, [`UNANSWERED_TIMEOUT_MS`] and one [`KEEPALIVE_INTERVAL`], whether data are on
+/// their way or not. The connection then fails with ETIMEDOUT, which is recovered from like any
+/// other break.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+
+/// Time between two probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Unanswered probes that end the connection. Linux measures [`UNANSWERED_TIMEOUT_MS`] instead; the
+/// two agree.
+const KEEPALIVE_PROBES: u32 = 9;
+
+/// Time in milliseconds for which data or probes may stay unanswered. On Linux a peer that answers,
+/// but keeps its receive window closed for as long, also ends the connection. Longer than a network
+/// takes to reroute: QEMU must be told to recover when a connection breaks.
+const UNANSWERED_TIMEOUT_MS: u32 = 120_000;
+
 /// A connected stream socket.
 struct Socket {
     fd: OwnedFd,
@@ -307,8 +328,11 @@ impl Socket {
         if is_tcp {
             // A request of 16 bytes must not wait for more.
             sockopt::set_tcp_nodelay(&fd, true)?;
-            // The protocol has no timeouts: this detects a peer whose machine is gone.
             sockopt::set_socket_keepalive(&fd, true)?;
+            sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
+            sockopt::set_tcp_keepintvl(&fd, KEEPALIVE_INTERVAL)?;
+            sockopt::set_tcp_keepcnt(&fd, KEEPALIVE_PROBES)?;
+            sockopt::set_tcp_user_timeout(&fd, UNANSWERED_TIMEOUT_MS)?;
         }
         Ok(Self { fd, is_tcp })
     }
@@ -386,5 +410,32 @@ mod tests {
         assert_eq!(far.read(&mut head).expect("bytes"), Moved::Bytes(2));
         assert_eq!(far.peek(&mut head).expect("an end"), Moved::End);
         assert_eq!(far.read(&mut head).expect("an end"), Moved::End);
+    }
+
+    #[test]
+    fn finds_a_dead_tcp_peer_within_130_seconds() {
+        use super::super::Address;
+        use std::os::fd::AsRawFd;
+
+        let any: Address = "tcp:127.0.0.1:0".parse().expect("a good address");
+        let mut listener = any.listen(false).expect("a free port");
+        let connected = listener.address().connect(false).expect("it listens");
+        let accepted = loop {
+            if let Some(link) = listener.accept().expect("works") {
+                break link;
+            }
+        };
+        let inherited = Address::Fd(accepted.as_fd().as_raw_fd());
+        let inherited = inherited.connect(false).expect("it is connected");
+        for link in [connected, accepted, inherited] {
+            assert!(sockopt::socket_keepalive(&link).expect("a socket"));
+            let idle = sockopt::tcp_keepidle(&link).expect("TCP");
+            let interval = sockopt::tcp_keepintvl(&link).expect("TCP");
+            let probes = sockopt::tcp_keepcnt(&link).expect("TCP");
+            let unanswered = sockopt::tcp_user_timeout(&link).expect("TCP");
+            let unanswered = Duration::from_millis(unanswered.into());
+            assert_eq!(unanswered + interval, Duration::from_secs(130));
+            assert_eq!(idle + interval * probes, unanswered);
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Accepting connections.
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, io};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
 
 use super::socket_file::SocketFile;
 use super::{Address, ChannelError, Link};
@@ -91,11 +91,8 @@ impl Accept for ConnectionQueue {
 pub struct Listener {
     pub(super) socket: ListeningSocket,
     pub(super) address: Address,
-    pub(super) on_accept: Option<OnAccept>,
+    pub(super) on_accept: Box<dyn FnMut(Link) -> Link + Send>,
 }
-
-/// What is done with each new link.
-pub(super) type OnAccept = Box<dyn FnMut(Link) -> Link + Send>;
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,9 +103,8 @@ impl fmt::Debug for Listener {
 }
 
 pub(super) enum ListeningSocket {
-    /// The socket's file is removed with the listener.
-    Unix(UnixListener, #[allow(dead_code)] SocketFile),
-    Tcp(TcpListener),
+    /// The file of a Unix socket is removed with the listener.
+    Listening(OwnedFd, #[allow(dead_code)] Option<SocketFile>),
     /// A connection that was inherited.
     Inherited(Option<OwnedFd>),
 }
@@ -122,16 +118,14 @@ impl Listener {
     /// The descriptor to poll for a connection; `None` for `fd:`.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.socket {
-            ListeningSocket::Unix(socket, _) => Some(socket.as_fd()),
-            ListeningSocket::Tcp(socket) => Some(socket.as_fd()),
+            ListeningSocket::Listening(socket, _) => Some(socket.as_fd()),
             ListeningSocket::Inherited(_) => None,
         }
     }
 
-    /// Passes each link that is accepted from now on through `wrap`, such as
-    /// [`FaultInjector::wrap`](super::FaultInjector::wrap).
+    /// Passes each link that is accepted from now on through `wrap`, such as [`Link::wrap`].
     pub fn on_accept(&mut self, wrap: impl FnMut(Link) -> Link + Send + 'static) {
-        self.on_accept = Some(Box::new(wrap));
+        self.on_accept = Box::new(wrap);
     }
 
     /// The next connection, if there is one.
@@ -140,33 +134,20 @@ impl Listener {
     ///
     /// [`ChannelError::Io`].
     pub fn accept(&mut self) -> Result<Option<Link>, ChannelError> {
-        let accepted: io::Result<OwnedFd> = match &mut self.socket {
-            ListeningSocket::Unix(socket, _) => socket.accept().map(|(stream, _)| stream.into()),
-            ListeningSocket::Tcp(socket) => socket.accept().map(|(stream, _)| stream.into()),
-            ListeningSocket::Inherited(fd) => {
-                fd.take().ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        let accepted = match &mut self.socket {
+            ListeningSocket::Listening(socket, _) => {
+                rustix::net::accept_with(socket, SocketFlags::CLOEXEC)
             }
+            ListeningSocket::Inherited(fd) => fd.take().ok_or(Errno::AGAIN),
         };
-        let failed = self.address.io("cannot accept a connection on");
-        match accepted {
-            Ok(fd) => {
-                let link = Link::new(fd).map_err(failed)?;
-                Ok(Some(match &mut self.on_accept {
-                    Some(wrap) => wrap(link),
-                    None => link,
-                }))
-            }
-            // The peer has closed the connection again; the next one may be fine.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(failed(e)),
-        }
+        let link = match accepted {
+            // After ECONNABORTED the peer has closed the connection again; the next may be fine.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(None),
+            Err(errno) => Err(errno.into()),
+            Ok(fd) => Link::new(fd),
+        };
+        let link = link.map_err(self.address.io("cannot accept a connection on"))?;
+        Ok(Some((self.on_accept)(link)))
     }
 }
 

@@ -4,39 +4,40 @@
 //! ```text
 //! Address::listen  → Listener ────────┐ Accept            ┌ socket
 //! embedder         → ConnectionQueue ─┴───────▶ Link ─────┤ Transport of the embedder (TLS)
-//! Address::connect, Link::new, Link::over ────▶           └ FaultInjector, around another
+//! Address::connect, Link::new, Link::over ────▶           └ wrapper around another (Link::wrap)
 //! ```
 //!
 //! Addresses are `unix:PATH`, `tcp:HOST:PORT` (an empty host listens on every address) and `fd:N`
-//! (an inherited, connected socket). Nothing here panics. Plain TCP beyond loopback is refused
-//! unless the caller allows it: whoever can read such a connection reads the guest's memory, and
-//! whoever can write to it controls the guest.
+//! (an inherited, connected socket). Nothing here panics. Plain TCP beyond loopback, inherited or
+//! not, is refused unless the caller allows it: whoever can read such a connection reads the guest's
+//! memory, and whoever can write to it controls the guest. For the same reason only the owner of a
+//! listening Unix socket can connect to it.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
-use rustix::net::sockopt;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use retpath_codec::escape::Escaped;
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 mod connect;
 mod error;
-mod fault_injector;
 mod link;
 mod listener;
 mod socket_file;
 mod unix_path;
 
 pub use error::ChannelError;
-pub use fault_injector::FaultInjector;
 pub use link::{Link, Moved, Transport};
 pub use listener::{Accept, ConnectionQueue, Listener};
 
-use connect::{Ended, Limits};
+use connect::Limits;
 use listener::ListeningSocket;
 
 /// Where a migration listens or connects.
@@ -97,19 +98,24 @@ impl FromStr for Address {
     }
 }
 
+/// As in messages: not printable characters of paths and hosts are [`Escaped`].
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Unix(path) => {
+                write!(f, "unix:{}", Escaped::new(path.as_os_str().as_bytes()))
+            }
+            Self::Tcp { host, port } if host.contains(':') => {
+                write!(f, "tcp:[{}]:{port}", Escaped::new(host))
+            }
+            Self::Tcp { host, port } => write!(f, "tcp:{}:{port}", Escaped::new(host)),
             Self::Fd(fd) => write!(f, "fd:{fd}"),
         }
     }
 }
 
 impl Address {
-    fn io(&self, what: &'static str) -> impl FnOnce(io::Error) -> ChannelError {
+    fn io(&self, what: &'static str) -> impl FnOnce(io::Error) -> ChannelError + use<> {
         let address = self.to_string();
         move |error| ChannelError::Io {
             what,
@@ -136,6 +142,22 @@ impl Address {
             });
         }
         Ok(found)
+    }
+
+    /// Duplicates an inherited, connected socket: the number stays open for others.
+    fn inherit(&self, fd: RawFd, plaintext: bool) -> Result<OwnedFd, ChannelError> {
+        let failed = |errno: Errno| self.io("cannot use")(errno.into());
+        let me = pidfd_open(getpid(), PidfdFlags::empty()).map_err(failed)?;
+        let copy = pidfd_getfd(me, fd, PidfdGetfdFlags::empty()).map_err(failed)?;
+        // Fails for anything but a socket that is connected.
+        let peer = rustix::net::getpeername(&copy).map_err(failed)?;
+        match peer.map(SocketAddr::try_from) {
+            Some(Ok(peer)) if !plaintext && !is_loopback(peer.ip()) => {
+                let address = format!("{self} (connected to {peer})");
+                Err(ChannelError::Plaintext { address })
+            }
+            _ => Ok(copy),
+        }
     }
 
     /// Connects. `plaintext` allows plain TCP beyond loopback.
@@ -177,19 +199,18 @@ impl Address {
     }
 
     fn connect_within(&self, plaintext: bool, limits: Limits<'_>) -> Result<Link, ChannelError> {
-        let fd: Result<OwnedFd, Ended> = match self {
+        let fd = match self {
             Self::Unix(path) => connect::unix(path, limits),
             Self::Tcp { host, port } => {
-                let at = self.resolve(host, *port, plaintext)?;
-                connect::tcp(&at, limits)
+                connect::tcp(&self.resolve(host, *port, plaintext)?, limits)
             }
-            Self::Fd(fd) => inherit(*fd).map_err(Ended::Failed),
+            Self::Fd(fd) => Ok(self.inherit(*fd, plaintext)?),
         };
-        let fd = fd.map_err(|ended| match ended {
-            Ended::Interrupted => ChannelError::Interrupted {
+        let fd = fd.map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => ChannelError::Interrupted {
                 address: self.to_string(),
             },
-            Ended::Failed(error) => self.io("cannot connect to")(error),
+            _ => self.io("cannot connect to")(error),
         })?;
         Link::new(fd).map_err(self.io("cannot set up the connection to"))
     }
@@ -201,53 +222,34 @@ impl Address {
     ///
     /// [`ChannelError::Plaintext`] and [`ChannelError::Io`].
     pub fn listen(&self, plaintext: bool) -> Result<Listener, ChannelError> {
-        let failed = self.io("cannot listen on");
-        let (socket, address) = match self {
+        let mut address = self.clone();
+        let socket = match &mut address {
             Self::Unix(path) => {
-                let (socket, file) = socket_file::listen(path).map_err(failed)?;
-                (ListeningSocket::Unix(socket, file), self.clone())
+                let (socket, file) = socket_file::listen(path).map_err(self.io(LISTENING))?;
+                ListeningSocket::Listening(socket, Some(file))
             }
             Self::Tcp { host, port } => {
                 let at = self.resolve(host, *port, plaintext)?;
-                let socket = TcpListener::bind(&at[..]).map_err(failed)?;
-                let at = socket.local_addr();
-                let port = at.map_err(self.io("cannot tell the port of"))?.port();
-                (
-                    ListeningSocket::Tcp(socket),
-                    Self::Tcp {
-                        host: host.clone(),
-                        port,
-                    },
-                )
+                let socket = TcpListener::bind(&at[..]).map_err(self.io(LISTENING))?;
+                *port = socket.local_addr().map_err(self.io(LISTENING))?.port();
+                ListeningSocket::Listening(socket.into(), None)
             }
-            Self::Fd(fd) => (
-                ListeningSocket::Inherited(Some(inherit(*fd).map_err(failed)?)),
-                self.clone(),
-            ),
+            Self::Fd(fd) => ListeningSocket::Inherited(Some(self.inherit(*fd, plaintext)?)),
         };
         // From here on, dropping it removes the socket's file.
         let listener = Listener {
             socket,
             address,
-            on_accept: None,
+            on_accept: Box::new(|link| link),
         };
         if let Some(fd) = listener.fd() {
-            rustix::io::ioctl_fionbio(fd, true)
-                .map_err(|e| self.io("cannot listen on")(e.into()))?;
+            rustix::io::ioctl_fionbio(fd, true).map_err(|e| self.io(LISTENING)(e.into()))?;
         }
         Ok(listener)
     }
 }
 
-/// Duplicates an inherited descriptor: the number stays open for others.
-fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
-    let own = Pid::from_raw(std::process::id().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
-    let me = rustix::process::pidfd_open(own, PidfdFlags::empty())?;
-    let copy = rustix::process::pidfd_getfd(me, fd, PidfdGetfdFlags::empty())?;
-    // Fails for anything but a socket.
-    sockopt::socket_type(&copy)?;
-    Ok(copy)
-}
+const LISTENING: &str = "cannot listen on";
 
 fn is_loopback(ip: IpAddr) -> bool {
     match ip {
@@ -260,6 +262,7 @@ fn is_loopback(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpStream, UdpSocket};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
@@ -371,6 +374,44 @@ mod tests {
         let file = std::fs::File::open("/dev/null").expect("the null device");
         assert!(Address::Fd(file.as_raw_fd()).connect(false).is_err());
         assert!(Address::Fd(9999).connect(false).is_err());
+    }
+
+    #[test]
+    fn holds_an_inherited_tcp_socket_to_the_plaintext_rule() {
+        let own = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        // Sends nothing: the kernel only chooses the address of this machine.
+        let beyond = own
+            .connect("198.51.100.1:9")
+            .and_then(|()| own.local_addr());
+        let beyond = beyond.ok().map(|at| at.ip()).filter(|ip| !is_loopback(*ip));
+        if beyond.is_none() {
+            eprintln!("NOT TESTED: this machine has no address beyond loopback");
+        }
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        for ip in [Some(loopback), beyond].into_iter().flatten() {
+            let listener = TcpListener::bind((ip, 0)).expect("a free port");
+            let at = listener.local_addr().expect("it has one");
+            let near = TcpStream::connect(at).expect("it listens");
+            let fd = Address::Fd(near.as_raw_fd());
+            for plaintext in [false, true] {
+                let ends = [
+                    fd.connect(plaintext).map(drop),
+                    fd.listen(plaintext).map(drop),
+                ];
+                for end in ends {
+                    match end {
+                        Ok(()) => assert!(plaintext || ip == loopback, "{ip}"),
+                        Err(error) => {
+                            assert!(!plaintext && ip != loopback, "{ip}: {error}");
+                            let want = format!("{fd} (connected to {at}) is not a loopback");
+                            assert!(error.to_string().starts_with(&want), "{error}");
+                        }
+                    }
+                }
+            }
+            let fd = Address::Fd(listener.as_raw_fd());
+            assert!(fd.connect(true).is_err(), "it is not connected");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The file of a listening Unix socket: created, taken over from a dead process, removed.
 //!
+//! Its mode is 0600, whatever the umask: who may connect may read the guest's memory, or replace it.
+//!
 //! A process that is killed leaves its socket's file behind, and bind(2) keeps refusing the name.
-//! Such a file is replaced if it is a socket of this user and no socket is bound to it any more:
+//! Such a file is removed if it is a socket of this user and no socket is bound to it any more:
 //!
 //! ```text
-//!  bind NAME ── in use ──▶ is a socket bound to it? ── no ──▶ listen on .retpath-PID-N
-//!                                                             exchange the two names
-//!                                                             remove the old file, if it is still
-//!                                                             the one that was examined; else
-//!                                                             exchange them again, and fail
+//!  bind NAME ── in use ──▶ is a socket bound to it? ── no ──▶ rename it to .retpath-PID-N
+//!                                                             remove it, if it is still the file
+//!                                                             that was examined, and bind again;
+//!                                                             else rename it back, and fail
 //! ```
 //!
 //! The probe must not connect to a process that waits for one migration, so it uses a datagram
@@ -20,14 +21,14 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{AtFlags, FileType, RenameFlags, Stat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Stat};
+use rustix::fs::{chmodat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind};
 
 use super::unix_path::{UnixPath, open_folder};
 
@@ -39,23 +40,7 @@ const BACKLOG: i32 = 128;
 pub(super) struct SocketFile {
     folder: OwnedFd,
     name: OsString,
-    id: Id,
-}
-
-/// Identity of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Id {
-    device: u64,
-    inode: u64,
-}
-
-impl Id {
-    fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        }
-    }
+    id: (u64, u64),
 }
 
 /// Listens on a path.
@@ -63,114 +48,79 @@ impl Id {
 /// # Errors
 ///
 /// A system call failed; or the path is in use, with an error of kind [`ErrorKind::AddrInUse`].
-pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+pub(super) fn listen(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
     let folder = open_folder(path)?;
-    let socket = match listening(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => take_over(path, &folder, name)?,
-        socket => socket?,
-    };
-    let id = id(&folder, name)?;
+    let unix = UnixPath::new(path)?;
+    let socket = socket(SocketType::STREAM)?;
+    match bind(&socket, unix.address()) {
+        Err(Errno::ADDRINUSE) => {
+            make_way(&unix, &folder, name)?;
+            bind(&socket, unix.address())?;
+        }
+        bound => bound?,
+    }
     let file = SocketFile {
+        id: id(&statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?),
         folder,
         name: name.to_owned(),
-        id,
     };
-    Ok((socket.into(), file))
-}
-
-/// A socket that listens on a new path.
-fn listening(path: &Path) -> io::Result<OwnedFd> {
-    let path = UnixPath::new(path)?;
-    let socket = socket(SocketType::STREAM)?;
-    rustix::net::bind(&socket, path.address())?;
+    // Nobody can connect before the socket listens.
+    let owner_only = Mode::RUSR | Mode::WUSR;
+    chmodat(&file.folder, name, owner_only, AtFlags::empty())?;
     rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
+    Ok((socket, file))
 }
 
 fn socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
 }
 
-/// Replaces the socket of a dead process.
-fn take_over(path: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+/// Removes the socket of a dead process.
+fn make_way(unix: &UnixPath, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let in_use = |why: &str| Err(io::Error::new(ErrorKind::AddrInUse, why));
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
-        return Err(in_use(
-            "the file there is not a socket; choose another path, or move it away",
-        ));
+        return in_use("the file there is not a socket; choose another path, or move it away");
     }
     if found.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(in_use(
-            "it is a socket of another user; choose another path",
-        ));
+        return in_use("it is a socket of another user; choose another path");
     }
     let other = "another process has its socket there; choose another path, or end that process";
-    if !is_abandoned(path)? {
-        return Err(in_use(other));
+    if !is_abandoned(unix)? {
+        return in_use(other);
     }
-    let (socket, ours) = listening_beside(path)?;
-    let swap = || renameat_with(folder, &ours, folder, name, RenameFlags::EXCHANGE);
-    let taken = match swap() {
-        Ok(()) if id(folder, &ours)? == Id::of(&found) => Ok(true),
-        // Replaced after the check, by a process that listens there now.
-        Ok(()) => swap().map(|()| false),
-        // A file system that cannot exchange names.
-        Err(Errno::INVAL | Errno::NOSYS) if id(folder, name)? == Id::of(&found) => {
-            if let Err(error) = renameat(folder, &ours, folder, name) {
-                let _ = unlinkat(folder, &ours, AtFlags::empty());
-                return Err(error.into());
-            }
-            return Ok(socket);
-        }
-        Err(error) => Err(error),
-    };
-    // That name now refers to the abandoned socket or to our own.
-    unlinkat(folder, &ours, AtFlags::empty())?;
-    match taken? {
-        true => Ok(socket),
-        false => Err(in_use(other)),
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    // Only a dead process with the same id can have left a file with this name.
+    let aside = format!(".retpath-{}-{number}", process::id());
+    renameat(folder, name, folder, &aside)?;
+    if id(&statat(folder, &aside, AtFlags::SYMLINK_NOFOLLOW)?) == id(&found) {
+        return Ok(unlinkat(folder, &aside, AtFlags::empty())?);
     }
-}
-
-fn in_use(why: &str) -> io::Error {
-    io::Error::new(ErrorKind::AddrInUse, why)
+    // It was replaced after the check, by a process that listens there now.
+    renameat_with(folder, &aside, folder, name, RenameFlags::NOREPLACE)?;
+    in_use(other)
 }
 
 /// Whether no socket is bound to this file. A process that has one bound does not notice.
-fn is_abandoned(path: &Path) -> io::Result<bool> {
-    let path = UnixPath::new(path)?;
-    match rustix::net::connect(&socket(SocketType::DGRAM)?, path.address()) {
+fn is_abandoned(unix: &UnixPath) -> io::Result<bool> {
+    match rustix::net::connect(&socket(SocketType::DGRAM)?, unix.address()) {
         Err(Errno::CONNREFUSED) => Ok(true),
         Ok(()) | Err(Errno::PROTOTYPE) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Most names that are tried: each that is in use was left by a process with the same id.
-const TRIES: u32 = 100;
-
-/// A socket that listens in the same folder, and its name there.
-fn listening_beside(path: &Path) -> io::Result<(OwnedFd, OsString)> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let mut tries = 0;
-    loop {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".retpath-{}-{number}", process::id());
-        match listening(&path.with_file_name(&name)) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < TRIES => tries += 1,
-            socket => return Ok((socket?, name.into())),
-        }
-    }
-}
-
-fn id(folder: &OwnedFd, name: &OsStr) -> io::Result<Id> {
-    Ok(Id::of(&statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
+/// Identity of a file: device and inode.
+fn id(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if id(&self.folder, &self.name).is_ok_and(|id| id == self.id) {
+        let found = statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        if found.is_ok_and(|found| id(&found) == self.id) {
             // Best effort: the name may be gone already.
             let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
         }
@@ -180,7 +130,8 @@ impl Drop for SocketFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     use super::*;
 
@@ -199,12 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn allows_only_the_owner_to_connect() {
+        let (folder, abandoned) = stale();
+        for path in [folder.path().join("new"), abandoned] {
+            let (_listener, _file) = listen(&path).expect("the path is free");
+            let about = fs::symlink_metadata(&path).expect("it exists");
+            assert_eq!(about.permissions().mode() & 0o7777, 0o600);
+        }
+    }
+
+    #[test]
     fn replaces_the_socket_of_a_dead_process() {
         let (folder, path) = stale();
         let (listener, file) = listen(&path).expect("the path is free");
         assert_eq!(names(folder.path()), ["socket"]);
         let _near = UnixStream::connect(&path).expect("it listens");
-        listener.accept().expect("a connection");
+        rustix::net::accept(&listener).expect("a connection");
         drop(file);
         assert!(names(folder.path()).is_empty());
     }
@@ -226,7 +187,7 @@ mod tests {
         let early = folder.path().join("early");
         let socket = socket(SocketType::STREAM).expect("a socket");
         let path = UnixPath::new(&early).expect("short");
-        rustix::net::bind(&socket, path.address()).expect("a new name");
+        bind(&socket, path.address()).expect("a new name");
         let datagram = folder.path().join("datagram");
         let _datagram = UnixDatagram::bind(&datagram).expect("a new socket");
         for path in [early, datagram] {

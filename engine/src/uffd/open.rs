@@ -15,24 +15,14 @@ pub enum Route {
     Device,
     /// The system call: needs CAP_SYS_PTRACE, or `vm.unprivileged_userfaultfd=1`.
     Syscall,
-    /// The system call limited to faults of user code, since Linux 5.11: needs nothing.
+    /// The system call limited to faults of user code, since Linux 5.11: needs nothing. A system call
+    /// that touches a missing page (read(2) into it, KVM, vhost) fails with EFAULT instead of waiting.
     UserModeOnly,
 }
 
 impl Route {
     /// All routes, best first.
     pub const ALL: [Self; 3] = [Self::Device, Self::Syscall, Self::UserModeOnly];
-
-    /// A warning for a user whose best route this is.
-    pub fn warning(self) -> Option<&'static str> {
-        match self {
-            Self::Device | Self::Syscall => None,
-            Self::UserModeOnly => Some(
-                "userfaultfd is limited to faults of user code: a system call that touches a \
-                 missing page (read(2) into it, KVM, vhost) fails with EFAULT instead of waiting",
-            ),
-        }
-    }
 }
 
 impl fmt::Display for Route {

@@ -10,7 +10,6 @@
 //! EEXIST           the page is present: wake its waiters, skip it; but see below
 //! EAGAIN, EINTR    no progress: an event is pending, or the map is changing; try again
 //! ENOENT           nothing is registered there any more
-//! ESRCH            the process that owned the memory has exited
 //! ```
 //!
 //! For a huge page the kernel also answers EEXIST when it could not allocate one, as when a
@@ -34,8 +33,6 @@ pub(super) trait Kernel {
     fn copy(&self, at: u64, bytes: &[u8]) -> Answer;
     /// Fills pages with zeros and wakes the threads that wait for them (`UFFDIO_ZEROPAGE`).
     fn zero(&self, at: u64, len: u64) -> Answer;
-    /// Poisons pages, so that touching one raises SIGBUS, and wakes the threads that wait for them (`UFFDIO_POISON`).
-    fn poison(&self, at: u64, len: u64) -> Answer;
     /// Wakes the threads that wait for the pages (`UFFDIO_WAKE`).
     fn wake(&self, at: u64, len: u64) -> Result<(), Errno>;
     /// Whether the page table of this process has a page at `at`.
@@ -57,14 +54,13 @@ pub(super) enum Fill<'a> {
     Zeros(u64),
     /// Zeros where the kernel offers no `UFFDIO_ZEROPAGE`: the same zero page, copied to each.
     CopiedZeros(u64, &'a [u8]),
-    Poison(u64),
 }
 
 impl<'a> Fill<'a> {
     pub(super) fn len(self) -> u64 {
         match self {
             Self::Bytes(bytes) => wide(bytes.len()),
-            Self::Zeros(len) | Self::CopiedZeros(len, _) | Self::Poison(len) => len,
+            Self::Zeros(len) | Self::CopiedZeros(len, _) => len,
         }
     }
 
@@ -72,7 +68,7 @@ impl<'a> Fill<'a> {
     pub(super) fn source(self) -> &'a [u8] {
         match self {
             Self::Bytes(bytes) | Self::CopiedZeros(_, bytes) => bytes,
-            Self::Zeros(_) | Self::Poison(_) => &[],
+            Self::Zeros(_) => &[],
         }
     }
 
@@ -90,7 +86,6 @@ impl<'a> Fill<'a> {
             }
             Self::Zeros(_) => (rest, kernel.zero(at, rest)),
             Self::CopiedZeros(_, page) => (wide(page.len()), kernel.copy(at, page)),
-            Self::Poison(_) => (rest, kernel.poison(at, rest)),
         }
     }
 }
@@ -102,8 +97,6 @@ pub struct Filled {
     pub placed: u64,
     /// Bytes of pages that were present already (EEXIST); their waiters were woken.
     pub present: u64,
-    /// Offset, from the start of the range, of the first page that was present already.
-    pub first_present: Option<u64>,
 }
 
 impl Filled {
@@ -142,7 +135,6 @@ pub(super) fn place(
                 // Nothing else wakes the threads that wait for this page.
                 let woken = kernel.wake(start + offset, page_size);
                 woken.map_err(|errno| (done, Cause::refused(errno)))?;
-                done.first_present.get_or_insert(offset);
                 done.present += page_size;
             }
             Step::Again => {
@@ -189,7 +181,6 @@ fn judge(asked: u64, page_size: u64, answer: Answer) -> Result<Step, Cause> {
         Some(Errno::EXIST) => Ok(Step::Present),
         Some(Errno::AGAIN | Errno::INTR) => Ok(Step::Again),
         Some(Errno::NOENT) => Err(Cause::Unregistered),
-        Some(Errno::SRCH) => Err(Cause::ProcessGone),
         Some(errno) => Err(Cause::refused(errno)),
     }
 }
@@ -213,15 +204,12 @@ pub struct PlaceError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The range is not inside the memory.
-    OutOfRange {
-        /// Bytes of the memory.
-        size: u64,
-    },
-    /// The range is empty, or its ends are not multiples of the page size.
-    Unaligned {
+    /// The range is not one or more whole pages inside the memory.
+    Range {
         /// Bytes in a page.
         page_size: u64,
+        /// Bytes of the memory.
+        size: u64,
     },
     /// The kernel kept answering EAGAIN. Events have to be read from the userfaultfd before the
     /// rest is tried again; poll with a timeout meanwhile, for no new event may come.
@@ -231,10 +219,6 @@ pub enum Cause {
     },
     /// The range is no longer registered (ENOENT): unregistered or unmapped.
     Unregistered,
-    /// The process that owned the memory has exited (ESRCH).
-    ProcessGone,
-    /// The kernel does not offer the operation for this memory.
-    NotOffered,
     /// The kernel answered with an impossible count.
     Nonsense {
         /// Bytes requested.
@@ -286,10 +270,11 @@ impl fmt::Display for PlaceError {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfRange { size } => write!(f, "the memory has only {size:#x} bytes"),
-            Self::Unaligned { page_size } => {
-                write!(f, "not one or more whole pages of {page_size} bytes")
-            }
+            Self::Range { page_size, size } => write!(
+                f,
+                "not one or more whole pages of {page_size} bytes inside the memory, which has \
+                 {size:#x} bytes"
+            ),
             Self::Pending { tries } => write!(
                 f,
                 "the kernel answered EAGAIN {tries} times: read the pending events of the \
@@ -297,10 +282,6 @@ impl fmt::Display for Cause {
             ),
             Self::Unregistered => {
                 f.write_str("the memory is no longer registered: it was unregistered or unmapped")
-            }
-            Self::ProcessGone => f.write_str("the process that owned the memory has exited"),
-            Self::NotOffered => {
-                f.write_str("this kernel does not offer the operation for this memory")
             }
             Self::Nonsense { asked, count } => {
                 write!(

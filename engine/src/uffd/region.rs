@@ -7,8 +7,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::{ptr, thread, time::Duration};
 
-use super::abi;
-use super::place::{Cause, Fill, Filled, Kernel, PlaceError, place};
+use linux_raw_sys::general::_UFFDIO_ZEROPAGE;
+
+use super::place::{Cause, Fill, Filled, PlaceError, place};
 use super::{Error, Registered, Shared, os_error};
 use crate::memory::{Backing, Memory, SealedMemory};
 
@@ -18,13 +19,14 @@ const TRIES: u32 = 64;
 /// Memory that is registered with a userfaultfd. Offsets are bytes from its start; ranges are whole
 /// pages of [`Memory::page_size`], the unit in which the kernel traps and places: a block with
 /// larger host pages is placed in ranges of several.
+///
+/// Dropping it does not unregister the memory, since waiting threads would read zeros: as long as
+/// something else keeps the memory mapped, its missing pages stay missing.
 #[derive(Debug)]
 pub struct Region {
     shared: Arc<Shared>,
     memory: Arc<Memory>,
     block: String,
-    /// Bit n is set if ioctl n works on this memory.
-    ioctls: u64,
     /// One page of zeros, copied where `UFFDIO_ZEROPAGE` is not offered.
     zeros: Option<SealedMemory>,
 }
@@ -46,7 +48,7 @@ impl Region {
             }
         };
         let registered = Registered {
-            start: memory.range().start,
+            memory: Arc::downgrade(&memory),
             block: block.clone(),
         };
         shared.registered().push(registered);
@@ -54,10 +56,10 @@ impl Region {
             shared,
             memory,
             block,
-            ioctls,
             zeros: None,
         };
-        if !region.offers(abi::_UFFDIO_ZEROPAGE) {
+        // Bit n is set if ioctl n works on this memory.
+        if ioctls >> _UFFDIO_ZEROPAGE & 1 == 0 {
             // Private memory that is only read costs no pages: the kernel maps its one zero page.
             let zeros = Memory::new(Backing::Anonymous, region.memory.page_size());
             match zeros.and_then(Memory::seal) {
@@ -74,11 +76,6 @@ impl Region {
     /// The memory.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
-    }
-
-    /// Whether [`poison`](Self::poison) works on this memory.
-    pub fn can_poison(&self) -> bool {
-        self.offers(abi::_UFFDIO_POISON)
     }
 
     /// Fills missing pages from `bytes`, with one system call if none is present yet, and wakes the
@@ -101,44 +98,6 @@ impl Region {
         }
     }
 
-    /// Poisons missing pages, so that touching one raises SIGBUS (EFAULT in a system call), and
-    /// wakes the threads that wait for them: for lost pages, which must not read as zeros.
-    ///
-    /// # Errors
-    /// See [`Cause`]; what was done before is in the error.
-    pub fn poison(&self, offset: u64, len: u64) -> Result<Filled, PlaceError> {
-        if !self.can_poison() {
-            let (done, cause) = (Filled::default(), Cause::NotOffered);
-            return Err(PlaceError {
-                block: self.block.clone(),
-                offset,
-                len,
-                done,
-                cause,
-            });
-        }
-        self.fill(offset, Fill::Poison(len))
-    }
-
-    /// Wakes the threads that wait for pages that were placed otherwise.
-    ///
-    /// # Errors
-    /// See [`Cause`].
-    pub fn wake(&self, offset: u64, len: u64) -> Result<(), PlaceError> {
-        let woken = self.address(offset, len).and_then(|at| {
-            self.shared.wake(at, len).map_err(|errno| Cause::Refused {
-                errno: errno.raw_os_error(),
-            })
-        });
-        woken.map_err(|cause| PlaceError {
-            block: self.block.clone(),
-            offset,
-            len,
-            done: Filled::default(),
-            cause,
-        })
-    }
-
     /// Unregisters the memory: pages that are still missing read as zero from now on, and placing
     /// fails with [`Cause::Unregistered`].
     ///
@@ -151,15 +110,24 @@ impl Region {
             block: self.block.clone(),
             source: os_error(error),
         })?;
-        let start = self.memory.range().start;
-        self.shared
-            .registered()
-            .retain(|registered| registered.start != start);
+        let is_other = |one: &Registered| one.memory.as_ptr() != Arc::as_ptr(&self.memory);
+        self.shared.registered().retain(is_other);
         Ok(())
     }
 
-    fn offers(&self, number: u8) -> bool {
-        self.ioctls & 1 << number != 0
+    /// Unregisters all memory, and takes the regions that it unregistered.
+    ///
+    /// # Errors
+    /// The first refusal of the kernel. It does not keep the other memory registered.
+    pub(crate) fn unregister_all(regions: &mut [Option<Self>]) -> Result<(), Error> {
+        let mut done = Ok(());
+        for slot in regions {
+            match slot.as_ref().map_or(Ok(()), Self::unregister) {
+                Ok(()) => *slot = None,
+                Err(error) => done = done.and(Err(error)),
+            }
+        }
+        done
     }
 
     fn fill(&self, offset: u64, fill: Fill<'_>) -> Result<Filled, PlaceError> {
@@ -188,15 +156,12 @@ impl Region {
     }
 
     fn address(&self, offset: u64, len: u64) -> Result<u64, Cause> {
-        let page_size = self.memory.page_size();
-        if len == 0 || !offset.is_multiple_of(page_size) || !len.is_multiple_of(page_size) {
-            return Err(Cause::Unaligned { page_size });
-        }
+        let (page_size, size) = (self.memory.page_size(), self.memory.len());
+        let is_whole =
+            len != 0 && offset.is_multiple_of(page_size) && len.is_multiple_of(page_size);
         match self.memory.span(offset, len) {
-            Ok(_) => Ok(self.memory.range().start + offset),
-            Err(_) => Err(Cause::OutOfRange {
-                size: self.memory.len(),
-            }),
+            Ok(_) if is_whole => Ok(self.memory.range().start + offset),
+            _ => Err(Cause::Range { page_size, size }),
         }
     }
 }
@@ -225,4 +190,60 @@ fn wait_for_progress(tries: u32) -> bool {
 fn span_of(memory: &Memory) -> (*mut c_void, usize) {
     let all = memory.all();
     (ptr::without_provenance_mut(all.start), all.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::uffd::{Features, Route, Uffd};
+
+    fn memory() -> Arc<Memory> {
+        Arc::new(Memory::new(Backing::Anonymous, 1 << 20).expect("there is room"))
+    }
+
+    #[test]
+    fn unregisters_all_memory_but_what_the_kernel_refuses() {
+        let uffd = Uffd::open().expect("a route works");
+        let memories = [memory(), memory()];
+        let [first, last] = memories.clone().map(|memory| {
+            let region = uffd.register(b"pc.ram", memory);
+            Some(region.expect("its kind is supported"))
+        });
+        // Every ioctl of this file fails.
+        let null = File::open("/dev/null").expect("it exists").into();
+        let none = Features::default();
+        let null = Uffd::adopt(null, Route::Device, none, none);
+        let refused = Region {
+            shared: Arc::clone(&null.shared),
+            memory: memory(),
+            block: "refused".into(),
+            zeros: None,
+        };
+        let mut regions = [first, Some(refused), None, last];
+        let error = Region::unregister_all(&mut regions).expect_err("one is refused");
+        assert!(error.to_string().contains("\"refused\""), "{error}");
+        let left = regions.each_ref().map(Option::is_some);
+        assert_eq!(left, [false, true, false, false]);
+        assert!(uffd.shared.registered_blocks().is_empty());
+        let other = Uffd::open().expect("a route works");
+        for memory in memories {
+            let region = other.register(b"pc.ram", memory);
+            region.expect("it is not registered any more");
+        }
+    }
+
+    #[test]
+    fn forgets_a_dropped_region_once_its_memory_is_unmapped() {
+        let uffd = Uffd::open().expect("a route works");
+        let memory = memory();
+        let region = uffd.register(b"pc.ram", Arc::clone(&memory));
+        drop(region.expect("its kind is supported"));
+        assert_eq!(uffd.shared.registered_blocks(), ["pc.ram"]);
+        drop(memory);
+        assert!(uffd.shared.registered_blocks().is_empty());
+        // It would abort the process if a thread could wait.
+        drop(uffd.handler());
+    }
 }

@@ -14,13 +14,13 @@ use retpath_engine::Channel;
 use retpath_engine::driver::{
     Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
 };
-use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
+use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{Error, PageSource, Source, SourcePhase};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::ALLOCATED;
 use super::trial::Trial;
-use retpath_support::loops::{LONG, Net, Still, listen};
+use retpath_support::loops::{LONG, Net, Still, break_after, listen};
 use retpath_support::receiver::{Receiver, serves_the_next, until_dropped};
 use retpath_support::wire::{PAGE, PAGES, blocks, config, image, name, question, recording};
 
@@ -32,16 +32,16 @@ type Script = fn(&mut UnixStream);
 
 /// A connector to hostile destinations in turn, and then to a well-behaved one.
 struct Dial {
-    /// Breaks the first link, to the well-behaved destination.
-    faults: Option<FaultInjector>,
+    /// When to break the first link, to the well-behaved destination.
+    break_after: Option<usize>,
     scripts: VecDeque<Script>,
     good: Address,
 }
 
 impl Connector for Dial {
     fn connect(&mut self, _: Channel) -> Result<Link, ChannelError> {
-        if let Some(faults) = self.faults.take() {
-            return Ok(faults.wrap(self.good.connect(false)?));
+        if let Some(bytes) = self.break_after.take() {
+            return Ok(break_after(self.good.connect(false)?, bytes));
         }
         let Some(script) = self.scripts.pop_front() else {
             return self.good.connect(false);
@@ -214,11 +214,9 @@ const SCRIPTS: &[(&str, Script)] = &[
 ];
 
 fn options(stall: Option<Duration>) -> ServeOptions {
-    ServeOptions {
-        reconnect_timeout: LONG,
-        stall_timeout: stall,
-        ..ServeOptions::default()
-    }
+    ServeOptions::default()
+        .reconnect_timeout(LONG)
+        .stall_timeout(stall)
 }
 
 /// Whatever replaces the destination temporarily, the migration continues once the destination is
@@ -228,9 +226,9 @@ fn recovers_through_hostile_destinations() {
     let _trial = Trial::new("hostile destinations");
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
-    let first = recording(1).package as u64 + 7 * 4104;
+    let first = recording(1).package + 7 * 4104;
     let mut dial = Dial {
-        faults: Some(FaultInjector::new(u64::MAX, first)),
+        break_after: Some(first),
         scripts: SCRIPTS.iter().map(|(_, script)| *script).collect(),
         good: receiver.address().clone(),
     };
@@ -280,7 +278,7 @@ fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
 fn serve_hostile(script: Script, stall: Option<Duration>) -> (Source, RunError) {
     let mut core = Source::new(config(None), blocks()).expect("valid configuration");
     let mut dial = Dial {
-        faults: None,
+        break_after: None,
         scripts: [script].into(),
         good: "unix:/nowhere/at-all".parse().expect("valid address"),
     };
@@ -412,7 +410,7 @@ fn times_out_on_a_silent_destination_only_with_a_stall_timeout() {
     let waiting = thread::spawn(move || {
         let mut core = Source::new(config(None), blocks()).expect("valid configuration");
         let mut dial = Dial {
-            faults: None,
+            break_after: None,
             scripts: [wait_unread as Script].into(),
             good: "unix:/nowhere/at-all".parse().expect("valid address"),
         };

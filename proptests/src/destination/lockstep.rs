@@ -5,6 +5,7 @@ use retpath_codec::forward::{BlockIndex, Event, ram::Record};
 use retpath_codec::stream::{Item, Stream};
 use retpath_codec::{Decoded, Encode, Message, Name, NameBuf, Qemu, decode};
 use retpath_engine::Channel::{self, Main};
+use retpath_engine::blocks::Span;
 use retpath_engine::destination::{Blame, Config, Content, Destination, Error, Phase, Placement};
 
 use super::model::{BLOCKS, Effect, Model, Op, PAGE, PARTS, Reply, Setup};
@@ -41,14 +42,14 @@ pub(super) struct Lockstep {
 impl Lockstep {
     pub(super) fn new(setup: Setup) -> Self {
         let big = (NameBuf::new("big").unwrap(), PARTS * PAGE);
-        let core = Destination::new(Config {
-            preempt: setup.preempt,
-            confirm_end: setup.confirm,
-            target_page: PAGE,
-            host_page: PAGE,
-            page_sizes: vec![big],
-            ..Config::default()
-        });
+        let core = Destination::new(
+            Config::default()
+                .preempt(setup.preempt)
+                .confirm_end(setup.confirm)
+                .target_page(PAGE)
+                .host_page(PAGE)
+                .page_sizes(vec![big]),
+        );
         Self {
             core,
             model: Model::new(setup),
@@ -152,11 +153,11 @@ impl Lockstep {
             Op::Eos(channel) => self.event(channel, Event::Record(Record::Eos)),
             Op::RunOfPages(channel, block, at, len) => self
                 .core
-                .run_of_pages(channel, block, at * PAGE, len * PAGE, self.now)
+                .run_of_pages(channel, span(block, at, len), self.now)
                 .map(|()| done),
             Op::Placed(channel, block, at, len) => self
                 .core
-                .placed(channel, block, at * PAGE, len * PAGE, 0, self.now)
+                .placed(channel, span(block, at, len), 0, self.now)
                 .map(|()| done),
             Op::Fault(block, at) => {
                 let offset = at * PAGE + self.now % PAGE;
@@ -245,14 +246,23 @@ impl Lockstep {
             }
         }
         let wanted = self.model.wanted.iter();
-        assert!(
-            pages
-                .requested()
-                .eq(wanted.map(|(block, at)| (*block, at * PAGE)))
-        );
+        let requested = (0..BLOCKS.len()).flat_map(|block| {
+            let all = span(block, 0, BLOCKS[block].0);
+            pages.requested_in(all).map(move |offset| (block, offset))
+        });
+        assert!(requested.eq(wanted.map(|(block, at)| (*block, at * PAGE))));
         let missing = self.model.missing().count();
         assert_eq!(pages.missing(), u64::try_from(missing).unwrap());
         want.map(|_| ())
+    }
+}
+
+/// A range in pages.
+fn span(block: usize, at: u64, len: u64) -> Span {
+    Span {
+        block,
+        offset: at * PAGE,
+        len: len * PAGE,
     }
 }
 

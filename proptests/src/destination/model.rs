@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
+use retpath_engine::blocks::Span;
 use retpath_engine::destination::{Action, Blame, PageState, Phase};
 
 /// Target page size in bytes: the smallest valid one.
@@ -245,7 +246,11 @@ impl Model {
                     *self.page_mut(block, at) = None;
                 }
                 let (start, len) = (start * PAGE, len * PAGE);
-                self.actions.push(Action::Discard { block, start, len });
+                self.actions.push(Action::Discard(Span {
+                    block,
+                    offset: start,
+                    len,
+                }));
                 self.phase = Phase::Discarding;
             }
             Op::Packaged if switching && !self.in_package && !self.complete => {

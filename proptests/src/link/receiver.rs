@@ -7,7 +7,7 @@ use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 
 use super::{Link, Setup, Wire, at};
 use retpath_engine::Channel;
-use retpath_engine::blocks::{BlockId, Blocks};
+use retpath_engine::blocks::{BlockId, Blocks, Span};
 use retpath_engine::destination::{Action, Content, PageState, Phase};
 
 /// Decoders and incomplete items of each wire.
@@ -130,9 +130,8 @@ impl Link {
                     self.guest.place(block, at, page);
                 }
                 let len = u64::try_from(data.len()).expect("fits in u64");
-                let placed = self
-                    .destination
-                    .placed(channel, block, offset, len, 0, self.now);
+                let span = Span { block, offset, len };
+                let placed = self.destination.placed(channel, span, 0, self.now);
                 placed.expect("page was handed out");
                 self.act();
             }
@@ -152,7 +151,7 @@ impl Link {
                     let ours = self.blocks.block(id).expect("block exists at the source");
                     assert_eq!(theirs, ours, "{}", ours.name.name());
                 }
-                Action::Discard { block, start, len } => self.guest.discard(block, start, len),
+                Action::Discard(span) => self.guest.discard(span.block, span.offset, span.len),
                 Action::Listen => self.guest.listen(),
                 Action::Run => {
                     assert!(self.source.guest_left(), "guest runs on both sides");

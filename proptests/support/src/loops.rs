@@ -1,11 +1,14 @@
 //! Both loops in one process: handlers, connectors and options for tests and benchmarks.
 
+use std::cell::Cell;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use retpath_codec::{NameBuf, forward};
+use retpath_codec::NameBuf;
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
@@ -13,7 +16,7 @@ use retpath_engine::driver::{
     Connector, Control, HandlerError, ReceiveOptions, RunError, ServeOptions, SourceHandler, serve,
 };
 use retpath_engine::memory::{Backing, Memory};
-use retpath_engine::socket::{Address, ChannelError, Link, Listener};
+use retpath_engine::socket::{Address, ChannelError, Link, Listener, Transport};
 use retpath_engine::source::{self, PageSource, Source};
 use tempfile::TempDir;
 
@@ -114,18 +117,61 @@ impl<F: FnMut(Channel)> Connector for DialAfter<F> {
     }
 }
 
+/// Breaks a link once it has taken `bytes` bytes, which is a place that a test can repeat.
+pub fn break_after(link: Link, bytes: usize) -> Link {
+    let left = Cell::new(bytes);
+    link.wrap(|inner| Box::new(Breaking { inner, left }))
+}
+
+struct Breaking {
+    inner: Box<dyn Transport>,
+    left: Cell<usize>,
+}
+
+impl AsFd for Breaking {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl Transport for Breaking {
+    fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.inner.read_vectored(bufs)
+    }
+
+    fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let left = self.left.get();
+        let all: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let written = match bufs.iter().find(|buf| !buf.is_empty()) {
+            // A short write is allowed.
+            Some(first) if all > left => {
+                let part = &first[..left.min(first.len())];
+                self.inner.write_vectored(&[IoSlice::new(part)])?
+            }
+            _ => self.inner.write_vectored(bufs)?,
+        };
+        self.left.set(left - written);
+        if left == written {
+            self.inner.shut_down();
+        }
+        Ok(written)
+    }
+
+    fn shut_down(&self) {
+        self.inner.shut_down();
+    }
+
+    fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
+        self.inner.limit_send_queue(bytes)
+    }
+}
+
 /// Returns options for a destination whose timeouts do not expire.
 pub fn receive_options(preempt: bool) -> ReceiveOptions {
-    ReceiveOptions {
-        core: destination::Config {
-            preempt,
-            ..Default::default()
-        },
-        stream: forward::Options::default(),
-        reconnect_timeout: LONG,
-        recovery_timeout: LONG,
-        accept_unproven_end: false,
-    }
+    ReceiveOptions::default()
+        .core(destination::Config::default().preempt(preempt))
+        .reconnect_timeout(LONG)
+        .recovery_timeout(LONG)
 }
 
 /// Runs a source that retries its connection for `retry`.
@@ -139,10 +185,7 @@ pub fn serve_with(
     connector: &mut dyn Connector,
     retry: Duration,
 ) -> Result<(), RunError> {
-    let options = ServeOptions {
-        reconnect_timeout: retry,
-        ..ServeOptions::default()
-    };
+    let options = ServeOptions::default().reconnect_timeout(retry);
     let control = Control::new().expect("control descriptor can be created");
     serve(core, machine, connector, &options, &control)
 }

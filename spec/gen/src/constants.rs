@@ -1,9 +1,9 @@
 //! `codec/src/generated/{ram,section,value,capability}.rs`: the constants of
 //! the protocol, for the codec and for everything above it.
 
-use super::codec::output;
+use super::Output;
+use super::codec::{output, public_module};
 use super::text::Text;
-use super::{Output, notice};
 use retpath_spec::model::{Constant, Literal, Record};
 use retpath_spec::table::{DIALECTS, capability, command, ram, return_path, stream};
 
@@ -20,17 +20,15 @@ pub fn outputs() -> Vec<Output> {
         .collect()
 }
 
-fn module(doc: &str) -> Text {
-    let mut text = Text::new(&notice("//!"));
-    text.line("//!");
-    text.prose("//! ", doc, 80);
-    text
-}
-
 fn capabilities() -> String {
-    let mut text = module(
+    let mut text = public_module(
         "Names of the migration capabilities that change the protocol. A capability is set on both \
          sides before the migration starts.",
+        "
+use retpath_codec::wire::capability;
+
+assert_eq!(capability::POSTCOPY_RAM, \"postcopy-ram\");
+",
     );
     for row in capability::CAPABILITIES {
         let releases = match row.since.contains(' ') {
@@ -44,7 +42,22 @@ fn capabilities() -> String {
 }
 
 fn values() -> String {
-    let mut text = module("Values of messages and commands that have a name.");
+    let mut text = public_module(
+        "Values of messages and commands that have a name.",
+        "
+use retpath_codec::wire::value;
+use retpath_codec::{Decoded, Message, Qemu, Trailer, decode};
+
+// SHUT without an error of the destination.
+let shut = Decoded::Message {
+    message: Message::Shut { value: value::SHUT_SUCCESS },
+    trailer: Trailer::End,
+    rest: &[],
+};
+assert_eq!(decode::<Qemu>(&[0, 1, 0, 4, 0, 0, 0, 0])?, shut);
+# Ok::<(), retpath_codec::DecodeError>(())
+",
+    );
     let messages = DIALECTS.iter().flat_map(|dialect| dialect.messages);
     let mut written: Vec<&str> = Vec::new();
     for message in messages {
@@ -62,8 +75,18 @@ fn values() -> String {
 }
 
 fn ram_flags() -> String {
-    let mut text =
-        module("Flags of RAM records: the low bits of the word at the start of each record.");
+    let mut text = public_module(
+        "Flags of RAM records: the low bits of the word at the start of each record.",
+        "
+use retpath_codec::wire::ram;
+
+// A page of zeros at offset 0x3000 of the block of the previous record.
+let word = 0x3000 | ram::ZERO | ram::CONTINUE;
+let flags = word & (4096 - 1);
+assert_eq!(ram::label(flags & !ram::CONTINUE), Some(\"ZERO\"));
+assert!(flags & ram::POSTCOPY != 0);
+",
+    );
     for record in ram::RECORDS {
         let doc = format!("{}\n\n`{}`.", record.doc, record.qemu);
         item(
@@ -109,8 +132,14 @@ fn ram_flags() -> String {
 }
 
 fn sections() -> String {
-    let mut text = module(
+    let mut text = public_module(
         "The header of the forward stream, its section types, and the first bytes of other channels.",
+        "
+use retpath_codec::wire::section;
+
+assert_eq!(section::MAGIC.to_be_bytes(), *b\"QEVM\");
+assert_eq!(section::label(0x04), Some(\"SECTION_FULL\"));
+",
     );
     for section in stream::SECTIONS {
         let doc = format!("{}\n\n`{}`.", section.doc, section.qemu);

@@ -7,18 +7,13 @@ use crate::model::{
     Trailer, Unit,
 };
 
-use Evidence::{Read, Recorded, Tried, Unverified};
+mod ping;
 
-/// Value of the first PING, behind OPEN_RETURN_PATH.
-pub const PING_OPENED: u32 = 1;
-/// Value of the PING in front of the package.
-pub const PING_BEFORE_PACKAGE: u32 = 2;
-/// Value of the PING behind the device states in the package.
-pub const PING_IN_PACKAGE: u32 = 3;
-/// Value of the PING behind the package.
-pub const PING_AFTER_PACKAGE: u32 = 4;
-/// Value of the PING whose PONG confirms that the package is loaded.
-pub const PING_PACKAGE_LOADED: u32 = 0x42;
+pub use ping::{
+    PING_AFTER_PACKAGE, PING_BEFORE_PACKAGE, PING_IN_PACKAGE, PING_OPENED, PING_PACKAGE_LOADED,
+};
+
+use Evidence::{Read, Recorded, Tried, Unverified};
 
 /// Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.
 pub const DISCARD_RANGES: usize = 12;
@@ -30,40 +25,6 @@ pub const LIMITS: &[Constant] = &[Constant {
     doc: "Most ranges that QEMU writes into one POSTCOPY_RAM_DISCARD.",
     since: "",
 }];
-
-const PINGS: &[Constant] = &[
-    Constant {
-        name: "PING_OPENED",
-        value: Literal::U32(PING_OPENED),
-        doc: "Behind OPEN_RETURN_PATH.",
-        since: "",
-    },
-    Constant {
-        name: "PING_BEFORE_PACKAGE",
-        value: Literal::U32(PING_BEFORE_PACKAGE),
-        doc: "In front of PACKAGED.",
-        since: "",
-    },
-    Constant {
-        name: "PING_IN_PACKAGE",
-        value: Literal::U32(PING_IN_PACKAGE),
-        doc: "In the package, behind the device states.",
-        since: "",
-    },
-    Constant {
-        name: "PING_AFTER_PACKAGE",
-        value: Literal::U32(PING_AFTER_PACKAGE),
-        doc: "Behind the package.",
-        since: "",
-    },
-    Constant {
-        name: "PING_PACKAGE_LOADED",
-        value: Literal::U32(PING_PACKAGE_LOADED),
-        doc: "In the package, in front of POSTCOPY_RUN: its PONG confirms that the destination has \
-              loaded the device states.",
-        since: "10.2",
-    },
-];
 
 const fn savevm(function: &'static str) -> Source {
     Source {
@@ -201,7 +162,7 @@ pub const COMMAND: Dialect = Dialect {
             trailer: None,
             since: "2.5",
             gate: &[POSTCOPY_RAM, RETURN_PATH],
-            values: PINGS,
+            values: ping::VALUES,
             writer: savevm("qemu_savevm_send_ping"),
             reader: READER,
             seen: POSTCOPY,

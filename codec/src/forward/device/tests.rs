@@ -173,3 +173,16 @@ fn searches_past_a_partial_match_of_a_footer() {
     assert_eq!(find(&view, In::Stream), Some(Next::State(9)));
     assert_eq!(find(&view[9..], In::Stream), Some(Next::Footer));
 }
+
+#[test]
+fn decides_about_a_candidate_within_its_maximum_size() {
+    let name = [b'~'; MAX_NAME];
+    let head = [&FULL[..5], &[u8::MAX], &name, &[0; 8]].concat();
+    assert_eq!(FOOTER.len() + head.len(), MAX_CANDIDATE);
+    ends(&head, In::Package);
+    // One byte more makes no difference, whichever it is.
+    for byte in [0, 0x7e, 0xff] {
+        let more = [&head[..], &[byte]].concat();
+        assert_eq!(look(&more, In::Package), Some(Next::Footer));
+    }
+}

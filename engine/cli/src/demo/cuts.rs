@@ -6,7 +6,9 @@
 //! message, between two messages, or into a recovery.
 
 use fastrand::Rng;
-use retpath_engine::socket::{FaultInjector, Link};
+use retpath_engine::socket::Link;
+
+use super::fault_injector::FaultInjector;
 
 /// A cut: what a link carries, and which side closes it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,6 +32,7 @@ use retpath_engine::uffd::Uffd;
 mod args;
 mod content;
 mod cuts;
+mod fault_injector;
 mod migration;
 mod report;
 

@@ -222,7 +222,7 @@ const ENOUGH_FILES: u64 = 256;
 const POOLS: [(Backing, u64); 2] = [(Backing::Huge2M, 512), (Backing::Huge1G, 1)];
 
 /// Features used by retpath: name, feature, purpose, first kernel.
-const WANTED: [(&str, Features, &str, &str); 4] = [
+const WANTED: [(&str, Features, &str, &str); 3] = [
     (
         "MISSING_HUGETLBFS",
         Features::MISSING_HUGETLBFS,
@@ -240,12 +240,6 @@ const WANTED: [(&str, Features, &str, &str); 4] = [
         Features::THREAD_ID,
         "without it, faults are not told apart by thread",
         "4.14",
-    ),
-    (
-        "POISON",
-        Features::POISON,
-        "without it, a lost page cannot be marked as lost",
-        "6.6",
     ),
 ];
 

@@ -5,7 +5,6 @@
 //! which is filled under userfaultfd as a guest's would be. The source is told that the migration is
 //! over once the image is complete and on disk; in postcopy, also named.
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use super::outcome::Source;
 use super::resume::Unfinished;
 use super::touch::Touchers;
 use crate::signals::Signals;
+use retpath_engine::bits::Bits;
 use retpath_engine::blocks::{Block, BlockId};
 use retpath_engine::destination::{Destination, Ending, Tail};
 use retpath_engine::driver::{Content, Control, DestinationHandler, HandlerError, RunError};
@@ -35,8 +35,8 @@ pub(super) struct Incoming {
     writer: Option<Writer>,
     recorder: Recorder,
     memory: Vec<(NameBuf, Arc<Memory>)>,
-    /// The ranges that the source sends after the switch.
-    discarded: Vec<(BlockId, Range<u64>)>,
+    /// The pages of each block that the source sends after the switch.
+    discarded: Vec<Bits>,
     /// Page sizes of the blocks.
     pages: Vec<u64>,
     touches: u64,
@@ -226,7 +226,10 @@ impl Incoming {
             return;
         }
         let blocks = 0..core.blocks().len();
-        let received = blocks.filter_map(|id| Some(core.pages().received(id)?.words()));
+        let received: Vec<_> = blocks
+            .filter_map(|id| Some(core.pages().received(id)?.words()))
+            .collect();
+        let received = received.iter().map(|words| &**words);
         let noted = self.writer().map(|writer| writer.checkpoint(received));
         if let Ok(Err(error)) = noted {
             self.put_off(error.to_string());
@@ -285,6 +288,7 @@ impl DestinationHandler for Incoming {
         let memory = Arc::new(memory.map_err(|e| format!("RAM block {}: {e}", block.name))?);
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
         self.pages.push(block.page);
+        self.discarded.push(Bits::new(block.len / block.page));
         Ok(Some(memory))
     }
 
@@ -313,10 +317,10 @@ impl DestinationHandler for Incoming {
         if let Event::Command(Command::PostcopyRamDiscard { block, ranges }) = event {
             let mut named = self.memory.iter();
             if let Some(id) = named.position(|(name, _)| name.name() == *block) {
-                let end = |start: u64, len| start.saturating_add(len);
-                let ranges = ranges.iter();
-                self.discarded
-                    .extend(ranges.map(|one| (id, one.start..end(one.start, one.len))));
+                let page = self.pages[id];
+                for range in ranges.iter() {
+                    self.discarded[id].set_range(range.start / page, range.len / page);
+                }
             }
         }
         if !matches!(

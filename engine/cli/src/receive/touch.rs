@@ -4,14 +4,14 @@
 //! page is missing, the thread waits for it in the kernel. The pages are drawn at random from those
 //! that the source announced for the time after the switch; each is drawn once.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
+use retpath_engine::bits::Bits;
 use retpath_engine::blocks::BlockId;
 use retpath_engine::memory::Memory;
 
@@ -34,7 +34,8 @@ pub(super) struct Touchers {
 }
 
 impl Touchers {
-    /// Starts to touch `count` pages in these ranges. `pages` are the blocks' page sizes in bytes.
+    /// Starts to touch `count` pages of these sets, one for each block. `pages` are the blocks' page
+    /// sizes in bytes.
     ///
     /// # Errors
     ///
@@ -42,11 +43,11 @@ impl Touchers {
     pub(super) fn start(
         &mut self,
         memory: Vec<Arc<Memory>>,
-        ranges: &[(BlockId, Range<u64>)],
+        sets: &[Bits],
         pages: &[u64],
         count: u64,
     ) -> io::Result<()> {
-        let drawn = draw(ranges, pages, count, &mut Random::new());
+        let drawn = draw(sets, pages, count, &mut Random::new());
         let memory = Arc::new(memory);
         for share in 0..THREADS.min(drawn.len()) {
             let mine: Vec<_> = drawn.iter().skip(share).step_by(THREADS).copied().collect();
@@ -88,36 +89,28 @@ impl Touchers {
 }
 
 /// Draws pages, each at most once, in the order in which they are touched.
-fn draw(
-    ranges: &[(BlockId, Range<u64>)],
-    pages: &[u64],
-    count: u64,
-    random: &mut Random,
-) -> Vec<(BlockId, u64)> {
-    let page = |block: BlockId| pages.get(block).map_or(4096, |page| *page);
-    // The number of each range's first page.
-    let mut total = 0;
-    let starts: Vec<u64> = ranges
-        .iter()
-        .map(|(block, range)| {
-            let start = total;
-            total += (range.end - range.start) / page(*block);
-            start
-        })
-        .collect();
+fn draw(sets: &[Bits], pages: &[u64], count: u64, random: &mut Random) -> Vec<(BlockId, u64)> {
+    let total: u64 = sets.iter().map(Bits::count).sum();
     let count = count.min(total);
-    let mut taken = HashSet::new();
-    let mut drawn = Vec::new();
+    let mut taken = BTreeSet::new();
     // Floyd's algorithm: `count` draws, however large a part of all pages that is.
     for last in total - count..total {
-        let number = random.below(last + 1);
-        let number = if taken.insert(number) { number } else { last };
-        taken.insert(number);
-        let at = starts.partition_point(|start| *start <= number) - 1;
-        let (block, range) = &ranges[at];
-        drawn.push((*block, range.start + (number - starts[at]) * page(*block)));
+        if !taken.insert(random.below(last + 1)) {
+            taken.insert(last);
+        }
     }
-    // The draws are biased towards the end: shuffle.
+    let mut drawn = Vec::new();
+    let mut numbers = taken.into_iter().peekable();
+    let mut start = 0;
+    for ((block, set), page) in sets.iter().enumerate().zip(pages) {
+        for (first, len) in set.runs() {
+            while let Some(number) = numbers.next_if(|number| *number < start + len) {
+                drawn.push((block, (first + number - start) * page));
+            }
+            start += len;
+        }
+    }
+    // They are in order: shuffle.
     for at in (1..drawn.len()).rev() {
         let other = random.below(at as u64 + 1);
         drawn.swap(at, usize::try_from(other).unwrap_or(at));
@@ -144,12 +137,22 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::ops::Range;
+
     use super::*;
+
+    /// The pages of a block of 100 pages in a range of page numbers.
+    fn pages(range: Range<u64>) -> Bits {
+        let mut bits = Bits::new(100);
+        bits.set_range(range.start, range.end - range.start);
+        bits
+    }
 
     #[test]
     fn draws_whole_pages_of_each_block() {
         let drawn = draw(
-            &[(0, 0..8192), (1, 0..4 << 20)],
+            &[pages(0..2), pages(0..2)],
             &[4096, 2 << 20],
             9,
             &mut Random(7),
@@ -161,17 +164,16 @@ mod tests {
 
     #[test]
     fn draws_each_page_at_most_once_and_only_from_the_ranges() {
-        let ranges = [(0, 0..8192), (2, 4096..40960), (1, 4096..4096)];
-        let pages = [4096, 4096, 4096];
-        for count in [0, 1, 5, 11, 50] {
-            let drawn = draw(&ranges, &pages, count, &mut Random(count + 1));
+        let mut last = pages(1..10);
+        last.clear(4);
+        let sets = [pages(0..2), pages(1..1), last];
+        for count in [0, 1, 5, 10, 50] {
+            let drawn = draw(&sets, &[4096; 3], count, &mut Random(count + 1));
             let all: HashSet<_> = drawn.iter().collect();
             assert_eq!(all.len(), drawn.len());
-            assert_eq!(drawn.len(), usize::try_from(count.min(11)).expect("small"));
+            assert_eq!(drawn.len(), usize::try_from(count.min(10)).expect("small"));
             for (block, offset) in drawn {
-                let inside =
-                    |(id, range): &(BlockId, Range<u64>)| *id == block && range.contains(&offset);
-                assert!(ranges.iter().any(inside), "{block} {offset}");
+                assert!(sets[block].test(offset / 4096), "{block} {offset}");
                 assert_eq!(offset % 4096, 0);
             }
         }

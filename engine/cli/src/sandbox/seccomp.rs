@@ -39,6 +39,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_chmod,
     libc::SYS_fchmodat,
     FCHMODAT2,
+    FILE_SETATTR,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chown,
     #[cfg(target_arch = "x86_64")]
@@ -54,8 +55,10 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_futimesat,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
+    SETXATTRAT,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
+    REMOVEXATTRAT,
     libc::SYS_open_by_handle_at,
     // Other processes.
     libc::SYS_ptrace,
@@ -86,6 +89,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_chroot,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_fsopen,
     libc::SYS_fspick,
     libc::SYS_fsmount,
@@ -121,8 +125,12 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_ioperm,
 ];
 
-/// Since Linux 6.6, and the same on every architecture; the crate `libc` lacks it on some.
+// New calls, whose numbers are the same on every architecture; the crate `libc` lacks them on some.
 const FCHMODAT2: libc::c_long = 452;
+const SETXATTRAT: libc::c_long = 463;
+const REMOVEXATTRAT: libc::c_long = 466;
+const OPEN_TREE_ATTR: libc::c_long = 467;
+const FILE_SETATTR: libc::c_long = 469;
 
 /// Flags of `clone` that start a namespace.
 const NAMESPACES: [libc::c_int; 7] = [

@@ -60,7 +60,7 @@ fn keeps_early_sections_apart_in_any_position() {
         assert_eq!(image.device_state(), DEVICE);
         let unplugged = image.unplugged();
         let part = unplugged.first().expect("one half");
-        assert_eq!((part.block, part.start, part.len), (1, 0, 2 << 20));
+        assert_eq!((part.block, part.offset, part.len), (1, 0, 2 << 20));
         assert_eq!(unplugged.len(), 1);
     }
 }

@@ -13,12 +13,12 @@ use retpath_engine::Channel;
 use retpath_engine::driver::{
     Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
 };
-use retpath_engine::socket::{Address, ChannelError, FaultInjector, Link};
+use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{self, Config, Gather, Next, PageSource, Preempt, Source};
 
 use crate::LIMIT;
 use crate::image::{MACHINE, precopy};
-use retpath_support::loops::LONG;
+use retpath_support::loops::{LONG, break_after};
 use retpath_support::saved_stream::DEVICE;
 use retpath_support::wire::PAGE;
 
@@ -118,12 +118,10 @@ impl Peer {
 }
 
 fn config(way: Way) -> Config {
-    Config {
-        machine: MACHINE.into(),
-        section: 2,
-        ping_loaded: true,
-        ..retpath_support::wire::config((way == Way::Preempt).then_some(Preempt::Late))
-    }
+    retpath_support::wire::config((way == Way::Preempt).then_some(Preempt::Late))
+        .machine(MACHINE.into())
+        .section(2)
+        .ping_loaded(true)
 }
 
 impl Shared {
@@ -144,16 +142,13 @@ impl Shared {
         let mut dial = Dial {
             address: Address::Unix(socket.to_owned()),
             shared: self,
-            faults: (way == Way::Broken).then(|| FaultInjector::new(u64::MAX, 40_000)),
+            break_after: (way == Way::Broken).then_some(40_000),
             first: true,
         };
         let mut machine = Stopped {
             memory: vec![retpath_support::wire::image()],
         };
-        let options = ServeOptions {
-            reconnect_timeout: LONG,
-            ..ServeOptions::default()
-        };
+        let options = ServeOptions::default().reconnect_timeout(LONG);
         match serve(&mut core, &mut machine, &mut dial, &options, &self.control) {
             Ok(()) => Told::Done,
             Err(RunError::Source(source::Error::GaveUp { .. })) => Told::MayRun,
@@ -195,7 +190,7 @@ impl Shared {
 struct Dial<'a> {
     address: Address,
     shared: &'a Shared,
-    faults: Option<FaultInjector>,
+    break_after: Option<usize>,
     first: bool,
 }
 
@@ -210,8 +205,8 @@ impl Connector for Dial<'_> {
             }
         };
         self.shared.waiting.store(false, Ordering::Release);
-        Ok(match self.faults.take() {
-            Some(faults) => faults.wrap(link),
+        Ok(match self.break_after.take() {
+            Some(bytes) => break_after(link, bytes),
             None => link,
         })
     }

@@ -7,7 +7,7 @@ use retpath_codec::BlockName;
 
 use super::super::RunError;
 use super::{Content, DestinationHandler};
-use crate::blocks::{BlockError, BlockId, Blocks};
+use crate::blocks::{BlockError, BlockId, Blocks, Span};
 use crate::destination::{Destination, PageState, Placement};
 use crate::memory::Memory;
 use crate::uffd::{self, FailurePolicy, Handler, Region, Uffd};
@@ -23,7 +23,7 @@ pub(super) struct GuestMemory {
 /// The userfaultfd, and what is registered with it.
 struct Trap {
     handler: Handler,
-    /// By block; `None` for blocks without memory. Empty once nothing is registered.
+    /// By block; `None` for blocks without memory, and once it is not registered any more.
     regions: Vec<Option<Region>>,
     /// The first address of each block, in order of addresses.
     starts: Vec<(u64, BlockId)>,
@@ -61,9 +61,9 @@ impl GuestMemory {
     }
 
     /// Drops the contents of a range of whole host pages.
-    pub(super) fn discard(&self, block: BlockId, start: u64, len: u64) -> Result<(), RunError> {
-        match self.of(block) {
-            Some(memory) => Ok(memory.discard(start, len)?),
+    pub(super) fn discard(&self, span: Span) -> Result<(), RunError> {
+        match self.of(span.block) {
+            Some(memory) => Ok(memory.discard(span.offset, span.len)?),
             None => Ok(()),
         }
     }
@@ -149,11 +149,8 @@ impl GuestMemory {
 
     /// Stops trapping accesses: every page is here.
     pub(super) fn release(&mut self) -> Result<(), RunError> {
-        let regions = self.trap.iter_mut().flat_map(|trap| trap.regions.drain(..));
-        for region in regions.flatten() {
-            region.unregister()?;
-        }
-        Ok(())
+        let regions = self.trap.as_mut().map(|trap| &mut trap.regions[..]);
+        Ok(Region::unregister_all(regions.unwrap_or_default())?)
     }
 
     /// Ends the fault handler while memory is incomplete: the failure policy applies.

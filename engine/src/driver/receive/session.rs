@@ -70,11 +70,12 @@ impl Session<'_> {
             return if is_record { Ok(()) } else { self.act() };
         };
         let present = store(self.handler, &self.memory, &pages)?;
-        let (block, offset, len) = (pages.block, pages.offset, pages.content.size());
-        match pages.atomic {
-            true => self.placed(channel, block, offset, len, present),
-            false => Ok(()),
+        let span = pages.span();
+        if pages.atomic {
+            let now = self.clock.now();
+            self.core.placed(channel, span, present, now)?;
         }
+        Ok(())
     }
 
     /// Handles neighbouring pages that the decoder has not seen.
@@ -85,30 +86,16 @@ impl Session<'_> {
         data: &[u8],
         now: u64,
     ) -> Result<(), RunError> {
-        let content = Content::Data(data);
-        let len = content.size();
-        self.core.run_of_pages(channel, block, offset, len, now)?;
         let pages = Placement {
             block,
             offset,
-            content,
+            content: Content::Data(data),
             atomic: true,
         };
+        self.core.run_of_pages(channel, pages.span(), now)?;
         let present = store(self.handler, &self.memory, &pages)?;
-        self.placed(channel, block, offset, len, present)
-    }
-
-    fn placed(
-        &mut self,
-        channel: Channel,
-        block: BlockId,
-        offset: u64,
-        len: u64,
-        present: u64,
-    ) -> Result<(), RunError> {
         let now = self.clock.now();
-        self.core
-            .placed(channel, block, offset, len, present, now)?;
+        self.core.placed(channel, pages.span(), present, now)?;
         Ok(())
     }
 
@@ -179,7 +166,7 @@ impl Session<'_> {
         while let Some(action) = self.core.poll() {
             match action {
                 Action::Block { id } => self.memory.add(id, self.core.blocks(), self.handler)?,
-                Action::Discard { block, start, len } => self.memory.discard(block, start, len)?,
+                Action::Discard(span) => self.memory.discard(span)?,
                 Action::Listen => {
                     let policy = self.handler.failure_policy();
                     self.memory.trap(self.core.blocks(), policy)?;

@@ -75,6 +75,7 @@ impl<F: FnMut(Channel) -> Result<Link, ChannelError>> Connector for F {
 
 /// How to serve.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServeOptions {
     /// How long to retry the first connection while the destination does not listen;
     /// zero fails immediately.
@@ -96,6 +97,11 @@ pub struct ServeOptions {
     /// without it, see [`socket`](crate::socket).
     pub stall_timeout: Option<Duration>,
 }
+
+setters!(ServeOptions {
+    connect_timeout: Duration, offer: Offer, reconnect_timeout: Duration,
+    send_queue: RangeInclusive<usize>, stall_timeout: Option<Duration>,
+});
 
 impl Default for ServeOptions {
     fn default() -> Self {

@@ -3,10 +3,11 @@
 use retpath_codec::NameBuf;
 
 use super::DEFAULT_MAX_RAM;
-use crate::blocks::BlockId;
+use crate::blocks::{BlockId, Span};
 
 /// Settings that the stream does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Whether requested pages come on a preempt channel.
     pub preempt: bool,
@@ -41,6 +42,12 @@ pub struct Config {
     /// as it does without this setting.
     pub give_back: bool,
 }
+
+setters!(Config {
+    preempt: bool, switchover_ack: bool, detect_switchover_ack: bool, accept_precopy_end: bool,
+    target_page: u64, host_page: u64, page_sizes: Vec<(NameBuf, u64)>, max_ram: u64,
+    confirm_end: bool, give_back: bool,
+});
 
 impl Default for Config {
     fn default() -> Self {
@@ -109,6 +116,17 @@ pub struct Placement<'a> {
     pub atomic: bool,
 }
 
+impl Placement<'_> {
+    /// The range of RAM.
+    pub fn span(&self) -> Span {
+        Span {
+            block: self.block,
+            offset: self.offset,
+            len: self.content.size(),
+        }
+    }
+}
+
 /// An action other than placing pages. Carry actions out in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -118,14 +136,7 @@ pub enum Action {
         id: BlockId,
     },
     /// Drop the contents of a range of whole host pages: an access must fault after LISTEN.
-    Discard {
-        /// RAM block.
-        block: BlockId,
-        /// Offset in the block, in bytes.
-        start: u64,
-        /// Length in bytes.
-        len: u64,
-    },
+    Discard(Span),
     /// Trap accesses to missing pages of all blocks, and read the preempt
     /// channel if there is one. No block is added after this.
     Listen,

@@ -5,7 +5,7 @@
 
 use retpath_codec::{BlockName, Name, forward};
 
-use super::{Action, Cause, Destination, ErrorKind, Location, MAX_BLOCKS};
+use super::{Action, Cause, Destination, ErrorKind, MAX_BLOCKS};
 use crate::blocks::{Block, BlockId, Blocks};
 
 impl Destination {
@@ -17,16 +17,10 @@ impl Destination {
         len: u64,
         page_size: Option<u64>,
     ) -> Result<(), Cause> {
-        let cause = |kind| Cause {
-            kind,
-            location: Some(Location {
-                block: name.to_buf(),
-                offset: None,
-            }),
-        };
-        let next = self.blocks.len();
-        if number.index() != next {
-            return Err(cause(ErrorKind::BlockNumber { next }));
+        let cause = |kind| Cause::in_block(name, kind);
+        if number.index() != self.blocks.len() {
+            let what = "RAM blocks must be numbered in the order of their announcement";
+            return Err(cause(ErrorKind::Misuse(what)));
         }
         let page = match (self.listed_page(name), page_size) {
             (Some(ours), Some(theirs)) if ours != theirs => {

@@ -3,16 +3,17 @@
 //! Mirrors `savevm.c:loadvm_process_command` and the handlers it calls.
 
 use retpath_codec::command::{Command, RangeList, Ranges};
+use retpath_codec::forward::Subsection;
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_codec::{Message, Name};
 
+use super::requests::FLOOD;
 use super::{
-    Action, Cause, Channel, Destination, Device, ErrorKind, Location, MAX_PONGS, MainStream, Phase,
-    ReturnPath, Transition,
+    Action, Cause, Channel, Destination, Device, ErrorKind, MAX_PONGS, MainStream, Phase,
+    ReturnPath,
 };
-use crate::blocks::BlockId;
+use crate::blocks::{BlockError, BlockId, Span};
 use crate::release::Release;
-use retpath_codec::forward::Subsection;
 
 /// Number of `ram` sections without pages, minus those with pages, from which on the
 /// source counts as waiting for SWITCHOVER_ACK. Other sources were not seen to send empty
@@ -47,13 +48,13 @@ impl Destination {
                 if !self.blocks.is_empty() {
                     return Err(ErrorKind::OutOfTurn { what }.into());
                 }
-                self.advance(Transition::Advise, what)?;
+                self.advance(Phase::Advised, what)?;
                 self.target = sizes.target;
                 self.advice = Some(sizes);
             }
             Command::PostcopyRamDiscard { block, ranges } => {
                 self.check_summary()?;
-                self.advance(Transition::Discard, what)?;
+                self.advance(Phase::Discarding, what)?;
                 self.discard(block, &ranges)?;
             }
             Command::Packaged { .. } => {
@@ -65,7 +66,7 @@ impl Destination {
             }
             Command::PostcopyListen => self.listen(what)?,
             Command::PostcopyRun => {
-                self.advance(Transition::Run, what)?;
+                self.advance(Phase::Running, what)?;
                 self.actions.push_back(Action::Run);
                 // The last command of its package: the device state is complete even if the
                 // connection is lost before the end of the package.
@@ -129,7 +130,7 @@ impl Destination {
         // This value asks whether the device state is loaded.
         if value == PING_PACKAGE_LOADED && self.listening && self.device != Device::Saved {
             if self.held >= MAX_PONGS {
-                return Err(ErrorKind::Flood);
+                return Err(ErrorKind::Violation(FLOOD));
             }
             self.held += 1;
             return Ok(());
@@ -160,19 +161,18 @@ impl Destination {
 
     fn discard(&mut self, name: Name<'_>, ranges: &Ranges<'_>) -> Result<(), Cause> {
         let id = self.named(name)?;
-        let page = self.blocks.block(id).map_err(ErrorKind::Block)?.page;
-        for range in ranges.iter() {
-            self.blocks
-                .check(id, range.start, range.len, page)
-                .map_err(|error| self.at(id, range.start, ErrorKind::Block(error)))?;
+        let page = self.blocks.block(id)?.page;
+        let spans = ranges.iter().map(|range| Span {
+            block: id,
+            offset: range.start,
+            len: range.len,
+        });
+        for span in spans.clone() {
+            self.check(span, page)?;
         }
-        for range in ranges.iter() {
-            self.stats.discarded += self.pages.discard(id, range.start, range.len);
-            self.actions.push_back(Action::Discard {
-                block: id,
-                start: range.start,
-                len: range.len,
-            });
+        for span in spans {
+            self.stats.discarded += self.pages.discard(span);
+            self.actions.push_back(Action::Discard(span));
         }
         Ok(())
     }
@@ -184,10 +184,14 @@ impl Destination {
         self.check_summary()?;
         for id in 0..self.blocks.len() {
             if let Some(offset) = self.pages.torn(id) {
-                return Err(self.at(id, offset, ErrorKind::Torn));
+                return Err(self.at(
+                    id,
+                    offset,
+                    ErrorKind::Violation("the host page was only partly received or discarded"),
+                ));
             }
         }
-        self.advance(Transition::Listen, what)?;
+        self.advance(Phase::Listening, what)?;
         self.listening = true;
         self.unplug();
         self.actions.push_back(Action::Listen);
@@ -238,13 +242,9 @@ impl Destination {
 
     /// The block that a command names.
     pub(super) fn named(&self, name: Name<'_>) -> Result<BlockId, Cause> {
-        self.blocks.find(name).ok_or_else(|| Cause {
-            kind: ErrorKind::UnknownBlock,
-            location: Some(Location {
-                block: name.to_buf(),
-                offset: None,
-            }),
-        })
+        self.blocks
+            .find(name)
+            .ok_or_else(|| Cause::in_block(name, BlockError::Unknown))
     }
 
     /// Reports that the device state is loaded, or stored where a crash cannot lose it:
@@ -252,11 +252,12 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NothingToSave`] before [`Action::DeviceStateComplete`].
+    /// Called before [`Action::DeviceStateComplete`].
     pub fn device_state_saved(&mut self) -> Result<(), super::Error> {
         match self.device {
             Device::Arriving | Device::Lost => {
-                return Err(self.give_up(None, ErrorKind::NothingToSave.into()));
+                let kind = ErrorKind::Misuse("the device state is not complete");
+                return Err(self.give_up(None, kind.into()));
             }
             Device::Complete => self.device = Device::Saved,
             Device::Saved => return Ok(()),
@@ -265,7 +266,6 @@ impl Destination {
         if self.phase.is_live() {
             self.release_pongs();
         }
-        self.settle()
-            .map_err(|cause| self.give_up(Some(Channel::Main), cause))
+        self.guard(Some(Channel::Main), Self::settle)
     }
 }

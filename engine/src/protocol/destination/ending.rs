@@ -4,10 +4,9 @@
 //! (`savevm.c:postcopy_ram_listen_thread`): missing pages read as zeros. Here they are an
 //! error, which the source is told; except for unplugged memory, which no source sends.
 
-use super::ram::index;
 use super::{
     Action, Blame, Cause, Completion, Destination, Device, Ending, Error, ErrorKind, MainStream,
-    Phase, PreemptStream, ReturnPath, Transition,
+    Phase, PreemptStream, ReturnPath,
 };
 use crate::Channel;
 
@@ -29,16 +28,18 @@ impl Destination {
     /// [`ErrorKind::Incomplete`] if pages are missing and no channel can deliver them.
     pub fn end_of_stream(&mut self, channel: Channel) -> Result<(), Error> {
         match channel {
-            Channel::Main if self.is_main_ended() => return Ok(()),
-            Channel::Main => return self.link_lost(channel),
-            Channel::Preempt => {}
+            Channel::Main if self.is_main_ended() => Ok(()),
+            Channel::Preempt if !self.is_torn(channel) => {
+                self.guard(Some(channel), Self::end_preempt)
+            }
+            _ => self.link_lost(channel),
         }
-        let assembly = &self.channels[index(channel)].assembly;
-        if assembly.open().is_some() {
-            return self.link_lost(channel);
-        }
-        self.end_preempt()
-            .map_err(|cause| self.give_up(Some(channel), cause))
+    }
+
+    /// Whether a host page is incomplete on this channel.
+    fn is_torn(&self, channel: Channel) -> bool {
+        let state = &self.channels[channel.index()];
+        state.assembly.open().is_some()
     }
 
     /// Handles the end of the preempt channel.
@@ -51,12 +52,12 @@ impl Destination {
 
     /// Handles the main channel's end mark.
     pub(super) fn eof(&mut self) -> Result<(), Cause> {
-        if !self.phase.is_precopy() && self.phase != Phase::Running {
-            let what = "the end of the stream";
-            return Err(ErrorKind::OutOfTurn { what }.into());
-        }
-        if self.main == MainStream::Package {
-            let what = "the end of the stream inside the package";
+        let what = match self.main {
+            MainStream::Package => "the end of the stream inside the package",
+            _ => "the end of the stream",
+        };
+        let may_end = self.phase.is_precopy() || self.phase == Phase::Running;
+        if !may_end || self.main == MainStream::Package {
             return Err(ErrorKind::OutOfTurn { what }.into());
         }
         if !self.listening && !self.config.accept_precopy_end {
@@ -86,14 +87,9 @@ impl Destination {
         };
         if missing > 0 {
             // The rest of an incomplete host page cannot come on the other channel.
-            let torn = self.channels[index(Channel::Main)]
-                .assembly
-                .open()
-                .is_some();
-            let runs = self.channels.iter().flat_map(|state| &state.runs);
-            let placing: u64 = runs.map(|run| run.span.len / self.target).sum();
+            let placing: u64 = self.runs().map(|span| span.len / self.target).sum();
             let urgent = self.listening && self.preempt == PreemptStream::Open;
-            if !torn && (urgent || placing == missing) {
+            if !self.is_torn(Channel::Main) && (urgent || placing == missing) {
                 return Ok(());
             }
             return Err(match self.pages.first_missing() {
@@ -113,7 +109,7 @@ impl Destination {
             Completion::AwaitingConfirmation => return Ok(()),
             Completion::Confirmed | Completion::Reported => {}
         }
-        self.advance(Transition::Finish, "the end of the stream")?;
+        self.phase = Phase::Finished;
         self.stats.unplugged = self.pages.unplugged();
         if self.has_return_path() {
             self.requests.shut(0);
@@ -130,24 +126,33 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NothingToConfirm`] before [`Action::Complete`].
+    /// Called before [`Action::Complete`].
     pub fn confirm(&mut self) -> Result<(), Error> {
         match self.completion {
             Completion::Unconfirmed => {
-                return Err(self.give_up(None, ErrorKind::NothingToConfirm.into()));
+                let kind = ErrorKind::Misuse("the migration is not complete");
+                return Err(self.give_up(None, kind.into()));
             }
             Completion::AwaitingConfirmation => self.completion = Completion::Confirmed,
             Completion::Confirmed | Completion::Reported => {}
         }
-        self.settle()
-            .map_err(|cause| self.give_up(Some(Channel::Main), cause))
+        self.guard(Some(Channel::Main), Self::settle)
     }
 
     /// Fails the migration, and tells the source with SHUT(1) if there is a return path.
     /// From QEMU 9.0 on the source then runs its guest again, so the guest must not
     /// have run here. Has no effect once the migration is over.
     pub fn abort(&mut self) {
-        self.fail();
+        if self.phase.is_over() {
+            return;
+        }
+        if self.has_return_path() {
+            self.requests.shut(1);
+        }
+        self.phase = Phase::Failed;
+        for state in &mut self.channels {
+            state.assembly.reset();
+        }
     }
 
     /// Applies the effects of an error.
@@ -158,32 +163,18 @@ impl Destination {
             channel,
             phase: self.phase,
         };
-        let recoverable = self.phase == Phase::Running || self.phase.is_recoverable();
         match cause.kind {
             kind if kind.blame() == Blame::Caller => {}
             // The source has ended its stream: a recovery cannot deliver anything.
-            ErrorKind::Incomplete { .. } | ErrorKind::DevicesLost => self.fail(),
-            _ if recoverable => self.pause(Transition::LinkLost),
+            ErrorKind::Incomplete { .. } | ErrorKind::DevicesLost => self.abort(),
+            _ if self.phase.has_run() => self.pause(),
             ErrorKind::LinkLost if channel == Some(Channel::Main) => {
                 self.requests.forget_link();
                 self.return_path = ReturnPath::Closed;
-                self.fail();
+                self.abort();
             }
-            _ => self.fail(),
+            _ => self.abort(),
         }
         error
-    }
-
-    fn fail(&mut self) {
-        let Some(phase) = self.phase.after(Transition::Fail) else {
-            return;
-        };
-        if self.has_return_path() && !self.phase.is_over() {
-            self.requests.shut(1);
-        }
-        self.phase = phase;
-        for state in &mut self.channels {
-            state.assembly.reset();
-        }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use retpath_codec::NameBuf;
+use retpath_codec::{Name, NameBuf};
 
 use super::{Destination, Phase};
 use crate::Channel;
@@ -72,9 +72,9 @@ pub enum ErrorKind {
         /// The feature.
         what: &'static str,
     },
-    /// No RAM block has this name or number.
-    UnknownBlock,
-    /// Invalid RAM block, or invalid range in one.
+    /// The source violates another rule of the protocol.
+    Violation(&'static str),
+    /// Invalid RAM block, or invalid range in one; or no block has this name or number.
     Block(BlockError),
     /// A RAM block has a different page size at the source.
     PageSize {
@@ -104,25 +104,11 @@ pub enum ErrorKind {
     },
     /// There are more RAM blocks than [`MAX_BLOCKS`](super::MAX_BLOCKS).
     TooManyBlocks,
-    /// The source sent a page that has been received or is being placed.
-    PageTwice,
-    /// The source sent a target page twice within one host page.
-    TargetPageTwice,
     /// The source began a host page while another one is incomplete on this channel.
     Interleaved {
         /// Offset of the incomplete host page in its block, in bytes.
         open: u64,
     },
-    /// The source sent parts of a host page on both channels.
-    OnBothChannels,
-    /// A host page is only partly received at the switch.
-    Torn,
-    /// The source requested a block's received bitmap twice in one recovery.
-    BitmapTwice,
-    /// POSTCOPY_RESUME came before this block's received bitmap was requested.
-    BitmapNotAsked,
-    /// The source sends PINGs faster than it reads PONGs.
-    Flood,
     /// The stream ended with pages missing.
     Incomplete {
         /// Number of missing target pages.
@@ -134,108 +120,62 @@ pub enum ErrorKind {
     NoSwitch,
     /// A connection was lost before the guest may run here.
     LinkLost,
-    /// An event came while the connection is down.
-    LinkDown,
-    /// The migration has already failed.
-    Over,
-    /// No preempt channel was agreed.
-    NoPreempt,
-    /// No such page.
-    NoSuchPage,
-    /// Pages cannot be requested before POSTCOPY_LISTEN.
-    NotListening,
-    /// RAM blocks are not numbered in the order of their announcement.
-    BlockNumber {
-        /// The next number.
-        next: BlockId,
-    },
-    /// The data of a target page has the wrong length.
-    PageLength {
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// The range was not handed out for placement.
-    NotHandedOut,
-    /// [`MAX_RUNS`](super::MAX_RUNS) ranges of this channel are already being placed.
-    TooManyRuns,
-    /// A range is still being placed.
-    StillPlacing,
-    /// The device state is not complete.
-    NothingToSave,
-    /// The migration is not complete.
-    NothingToConfirm,
-    /// The migration is not paused.
-    NotPaused,
+    /// The program that drives the core made a call that is not allowed now.
+    Misuse(&'static str),
 }
 
 impl ErrorKind {
     /// Who has to act on it.
     pub fn blame(self) -> Blame {
-        match self {
-            ErrorKind::OutOfTurn { .. }
-            | ErrorKind::OnPreempt { .. }
-            | ErrorKind::NoReturnPath { .. }
-            | ErrorKind::Unsupported { .. }
-            | ErrorKind::UnknownBlock
-            | ErrorKind::Block(_)
-            | ErrorKind::PageTwice
-            | ErrorKind::TargetPageTwice
-            | ErrorKind::Interleaved { .. }
-            | ErrorKind::OnBothChannels
-            | ErrorKind::Torn
-            | ErrorKind::BitmapTwice
-            | ErrorKind::BitmapNotAsked
-            | ErrorKind::Flood
-            | ErrorKind::Incomplete { .. } => Blame::Peer,
-            ErrorKind::LinkLost | ErrorKind::DevicesLost => Blame::Link,
-            ErrorKind::PageSize { .. }
-            | ErrorKind::PageSummary { .. }
-            | ErrorKind::PageTooLarge { .. }
-            | ErrorKind::TooMuchRam { .. }
-            | ErrorKind::TooManyBlocks
-            | ErrorKind::NoSwitch => Blame::Settings,
-            ErrorKind::LinkDown
-            | ErrorKind::Over
-            | ErrorKind::NoPreempt
-            | ErrorKind::NoSuchPage
-            | ErrorKind::NotListening
-            | ErrorKind::BlockNumber { .. }
-            | ErrorKind::PageLength { .. }
-            | ErrorKind::NotHandedOut
-            | ErrorKind::TooManyRuns
-            | ErrorKind::StillPlacing
-            | ErrorKind::NothingToSave
-            | ErrorKind::NothingToConfirm
-            | ErrorKind::NotPaused => Blame::Caller,
-        }
+        self.remedy().0
     }
 
-    /// What to do about it.
-    fn advice(self) -> &'static str {
+    /// Who has to act on it, and what to do.
+    fn remedy(self) -> (Blame, &'static str) {
         match self {
-            ErrorKind::Unsupported { .. } => "disable this capability at the source",
             ErrorKind::PageSize { .. }
             | ErrorKind::PageSummary { .. }
-            | ErrorKind::PageTooLarge { .. } => {
-                "configure the page sizes of the source's RAM blocks here"
-            }
-            ErrorKind::Block(BlockError::HostPage { .. } | BlockError::Length { .. }) => {
-                "configure the page size of the source's RAM block here"
-            }
-            ErrorKind::TooMuchRam { .. } => {
-                "raise the limit if the machine really has this much RAM"
-            }
-            ErrorKind::TooManyBlocks => "no machine has this many: check what is connecting here",
-            ErrorKind::NoSwitch => "start postcopy at the source before precopy ends",
-            ErrorKind::LinkLost => "the guest is still at the source: start the migration again",
-            ErrorKind::DevicesLost => "the source was told that it may run its guest again",
-            ErrorKind::Incomplete { .. } => {
-                "the source was told; do not run a guest on this memory"
-            }
-            _ => match self.blame() {
-                Blame::Caller => "a bug in the calling program: please report it",
-                _ => "the source violates the protocol; check that the right peer is connected",
-            },
+            | ErrorKind::PageTooLarge { .. } => (
+                Blame::Settings,
+                "configure the page sizes of the source's RAM blocks here",
+            ),
+            ErrorKind::TooMuchRam { .. } => (
+                Blame::Settings,
+                "raise the limit if the machine really has this much RAM",
+            ),
+            ErrorKind::TooManyBlocks => (
+                Blame::Settings,
+                "no machine has this many: check what is connecting here",
+            ),
+            ErrorKind::NoSwitch => (
+                Blame::Settings,
+                "start postcopy at the source before precopy ends",
+            ),
+            ErrorKind::LinkLost => (
+                Blame::Link,
+                "the guest is still at the source: start the migration again",
+            ),
+            ErrorKind::DevicesLost => (
+                Blame::Link,
+                "the source was told that it may run its guest again",
+            ),
+            ErrorKind::Misuse(_) => (
+                Blame::Caller,
+                "a bug in the calling program: please report it",
+            ),
+            ErrorKind::Unsupported { .. } => (Blame::Peer, "disable this capability at the source"),
+            ErrorKind::Block(BlockError::HostPage { .. } | BlockError::Length { .. }) => (
+                Blame::Peer,
+                "configure the page size of the source's RAM block here",
+            ),
+            ErrorKind::Incomplete { .. } => (
+                Blame::Peer,
+                "the source was told; do not run a guest on this memory",
+            ),
+            _ => (
+                Blame::Peer,
+                "the source violates the protocol; check that the right peer is connected",
+            ),
         }
     }
 }
@@ -261,9 +201,42 @@ impl From<ErrorKind> for Cause {
     }
 }
 
+impl From<BlockError> for ErrorKind {
+    fn from(error: BlockError) -> Self {
+        Self::Block(error)
+    }
+}
+
+impl From<BlockError> for Cause {
+    fn from(error: BlockError) -> Self {
+        ErrorKind::Block(error).into()
+    }
+}
+
+impl Cause {
+    /// The cause of an error in the block with this name.
+    pub(super) fn in_block(name: Name<'_>, kind: impl Into<ErrorKind>) -> Self {
+        let (block, offset) = (name.to_buf(), None);
+        Self {
+            kind: kind.into(),
+            location: Some(Location { block, offset }),
+        }
+    }
+}
+
 impl Destination {
+    /// Runs a call, and applies the effects of its error.
+    pub(super) fn guard<T>(
+        &mut self,
+        channel: Option<Channel>,
+        call: impl FnOnce(&mut Self) -> Result<T, Cause>,
+    ) -> Result<T, Error> {
+        call(self).map_err(|cause| self.give_up(channel, cause))
+    }
+
     /// The cause of an error at an offset in a block.
-    pub(super) fn at(&self, id: BlockId, offset: u64, kind: ErrorKind) -> Cause {
+    pub(super) fn at(&self, id: BlockId, offset: u64, kind: impl Into<ErrorKind>) -> Cause {
+        let kind = kind.into();
         let location = self.blocks.block(id).ok().map(|block| Location {
             block: block.name.clone(),
             offset: Some(offset),
@@ -281,7 +254,6 @@ impl fmt::Display for ErrorKind {
             }
             ErrorKind::NoReturnPath { what } => write!(f, "{what} came before OPEN_RETURN_PATH"),
             ErrorKind::Unsupported { what } => write!(f, "{what} is not supported"),
-            ErrorKind::UnknownBlock => f.write_str("no RAM block has this name"),
             ErrorKind::Block(error) => error.fmt(f),
             ErrorKind::PageSize { ours, theirs } => write!(
                 f,
@@ -299,20 +271,9 @@ impl fmt::Display for ErrorKind {
                 write!(f, "{total} bytes of RAM exceed the limit of {limit} bytes")
             }
             ErrorKind::TooManyBlocks => write!(f, "more than {} RAM blocks", super::MAX_BLOCKS),
-            ErrorKind::PageTwice => f.write_str("the page was sent twice"),
-            ErrorKind::TargetPageTwice => {
-                f.write_str("the target page was sent twice within its host page")
-            }
             ErrorKind::Interleaved { open } => {
                 write!(f, "the host page at 0x{open:x} must be completed first")
             }
-            ErrorKind::OnBothChannels => f.write_str("the host page is split across both channels"),
-            ErrorKind::Torn => f.write_str("the host page was only partly received or discarded"),
-            ErrorKind::BitmapTwice => f.write_str("the received bitmap was requested twice"),
-            ErrorKind::BitmapNotAsked => {
-                f.write_str("POSTCOPY_RESUME came before the received bitmap was requested")
-            }
-            ErrorKind::Flood => f.write_str("the source sends PINGs faster than it reads PONGs"),
             ErrorKind::Incomplete { missing } => {
                 write!(
                     f,
@@ -326,23 +287,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::LinkLost => {
                 f.write_str("the connection was lost before the guest may run here")
             }
-            ErrorKind::LinkDown => f.write_str("an event came while the connection is down"),
-            ErrorKind::Over => f.write_str("the migration has already failed"),
-            ErrorKind::NoPreempt => f.write_str("no preempt channel was agreed"),
-            ErrorKind::NoSuchPage => f.write_str("no such page"),
-            ErrorKind::NotListening => {
-                f.write_str("pages cannot be requested before POSTCOPY_LISTEN")
-            }
-            ErrorKind::BlockNumber { next } => write!(f, "this RAM block must have number {next}"),
-            ErrorKind::PageLength { len } => write!(f, "the target page has {len} bytes of data"),
-            ErrorKind::NotHandedOut => f.write_str("the range was not handed out for placement"),
-            ErrorKind::TooManyRuns => {
-                write!(f, "{} ranges are already being placed", super::MAX_RUNS)
-            }
-            ErrorKind::StillPlacing => f.write_str("a range is still being placed"),
-            ErrorKind::NothingToSave => f.write_str("the device state is not complete"),
-            ErrorKind::NothingToConfirm => f.write_str("the migration is not complete"),
-            ErrorKind::NotPaused => f.write_str("the migration is not paused"),
+            ErrorKind::Violation(what) | ErrorKind::Misuse(what) => f.write_str(what),
         }
     }
 }
@@ -365,7 +310,7 @@ impl fmt::Display for Error {
         if let Some(channel) = self.channel {
             write!(f, "{channel} channel, ")?;
         }
-        write!(f, "{}]: {}", self.phase, self.kind.advice())
+        write!(f, "{}]: {}", self.phase, self.kind.remedy().1)
     }
 }
 

@@ -76,6 +76,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use retpath_codec::BlockName;
 use retpath_codec::command::PageSizes;
 use retpath_codec::forward::Event;
 
@@ -84,11 +85,9 @@ pub use self::error::{Blame, Error, ErrorKind, Location};
 pub use self::phase::Phase;
 pub use crate::pages::PageState;
 
-use self::assembly::ChannelState;
 use self::error::Cause;
-use self::phase::{
-    Completion, Device, EventClass, MainStream, PreemptStream, ReturnPath, Transition,
-};
+use self::phase::{Completion, Device, EventClass, MainStream, PreemptStream, ReturnPath};
+use self::placing::ChannelState;
 use self::ram::Delivery;
 use self::requests::Requests;
 use crate::Channel;
@@ -101,7 +100,7 @@ use crate::virtio_mem::Devices;
 /// Maximum number of RAM blocks.
 pub const MAX_BLOCKS: usize = 4096;
 
-/// Maximum number of PONGs in an outbox that is never drained; QEMU sends five PINGs.
+/// Maximum number of PONGs that are not [written](Destination::written); QEMU sends five PINGs.
 pub const MAX_PONGS: usize = 1024;
 
 /// Maximum number of ranges of one channel that are handed out and not placed.
@@ -205,12 +204,9 @@ impl Destination {
     {
         let mut core = Self::new(config);
         for (block, received) in blocks {
-            let location = Some(Location {
-                block: block.name.clone(),
-                offset: None,
-            });
-            core.add_block(block)
-                .map_err(|kind| core.give_up(None, Cause { kind, location }))?;
+            let name = block.name.clone();
+            let added = core.add_block(block);
+            added.map_err(|kind| core.give_up(None, Cause::in_block(name.name(), kind)))?;
             core.pages.restore(received);
         }
         match sections {
@@ -244,7 +240,16 @@ impl Destination {
         now: u64,
     ) -> Result<Option<Placement<'a>>, Error> {
         match self.take(channel, &event, now) {
-            Ok(delivery) => Ok(delivery.map(|delivery| self.placement(channel, delivery))),
+            Ok(None) => Ok(None),
+            Ok(Some((span, content))) => {
+                let assembly = &self.channels[channel.index()].assembly;
+                Ok(Some(Placement {
+                    block: span.block,
+                    offset: span.offset,
+                    content: content.unwrap_or_else(|| Content::Data(assembly.bytes(span.len))),
+                    atomic: self.listening,
+                }))
+            }
             Err(cause) => Err(self.give_up(Some(channel), cause)),
         }
     }
@@ -258,7 +263,7 @@ impl Destination {
         self.expect(channel, EventClass::of(event), event.label())?;
         if self.virtio_mem.event(event) {
             for part in self.virtio_mem.newly_unplugged(&self.blocks) {
-                self.pages.unplug(part.block, part.start, part.len);
+                self.pages.unplug(part);
             }
         }
         match *event {
@@ -277,7 +282,7 @@ impl Destination {
     /// Marks the memory that the virtio-mem devices say is unplugged.
     fn unplug(&mut self) {
         for part in self.virtio_mem.unplugged(&self.blocks) {
-            self.pages.unplug(part.block, part.start, part.len);
+            self.pages.unplug(part);
         }
     }
 
@@ -293,8 +298,8 @@ impl Destination {
             .outbox(&self.blocks, &self.pages, &mut self.stats)
     }
 
-    /// Reports that the whole outbox has been written. Only latency statistics depend on
-    /// it.
+    /// Reports that the whole outbox, and what was moved out of it, has been written.
+    /// Latency statistics depend on it, and the number of PONGs that may wait ([`MAX_PONGS`]).
     pub fn written(&mut self, now: u64) {
         self.requests.written(now);
     }

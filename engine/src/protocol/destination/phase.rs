@@ -35,53 +35,33 @@ pub enum Phase {
     Failed,
 }
 
-/// A transition from one phase to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transition {
-    Advise,
-    Discard,
-    Listen,
-    Run,
-    LinkLost,
-    /// The connection is lost after the source has stopped its guest, which it cannot run
-    /// again by itself.
-    LinkLostAtSwitch,
-    LinkRestored,
-    Resume,
-    Finish,
-    Fail,
-}
-
 impl Phase {
-    /// The phase after a transition; `None` if the transition is not allowed.
-    pub(super) fn after(self, transition: Transition) -> Option<Self> {
+    /// Whether this phase may be followed by `next`.
+    pub(super) fn may_become(self, next: Self) -> bool {
         use Phase::{
             Advised, Discarding, Failed, Finished, Fresh, Listening, Paused, Recovering, Running,
         };
-        Some(match (self, transition) {
-            (Fresh, Transition::Advise) => Advised,
-            (Advised | Discarding, Transition::Discard) => Discarding,
+        match next {
+            Fresh => false,
+            Advised => self == Fresh,
             // A QEMU destination fails on LISTEN without a discard; the protocol does not
             // require one.
-            (Advised | Discarding, Transition::Listen) => Listening,
-            (Listening, Transition::Run) => Running,
-
-            // Before RUN the guest is still at the source: the migration has to be started
-            // again, and there is nothing to recover.
-            (Fresh | Advised | Discarding | Listening, Transition::LinkLost) => Failed,
-            (Running | Paused | Recovering, Transition::LinkLost) => Paused,
-            (Advised | Discarding | Listening, Transition::LinkLostAtSwitch) => Paused,
+            Discarding | Listening => matches!(self, Advised | Discarding),
+            Running => matches!(self, Listening | Recovering),
+            // Before RUN the guest is still at the source: the migration has to be started again,
+            // unless the source may pause, too.
+            Paused => self.has_run() || matches!(self, Advised | Discarding | Listening),
             // The source may have missed SHUT.
-            (Paused | Finished, Transition::LinkRestored) => Recovering,
-            (Recovering, Transition::Resume) => Running,
-
+            Recovering => matches!(self, Paused | Finished),
             // Without a switch to postcopy, or with one.
-            (Fresh | Advised | Discarding | Running, Transition::Finish) => Finished,
-            (Finished | Failed, Transition::LinkLost) => self,
-            (Finished, Transition::Fail) => return None,
-            (_, Transition::Fail) => Failed,
-            _ => return None,
-        })
+            Finished => matches!(self, Fresh | Advised | Discarding | Running),
+            Failed => !self.is_over(),
+        }
+    }
+
+    /// Whether the guest may be running here, so that a lost connection is a pause.
+    pub(super) fn has_run(self) -> bool {
+        self == Phase::Running || self.is_recoverable()
     }
 
     /// Whether pages arrive in precopy.
@@ -120,6 +100,9 @@ impl fmt::Display for Phase {
         })
     }
 }
+
+/// What an error says once the migration has failed.
+pub(super) const OVER: &str = "the migration has already failed";
 
 /// State of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,48 +189,44 @@ impl Destination {
         class: EventClass,
         what: &'static str,
     ) -> Result<(), ErrorKind> {
+        let out_of_turn = Err(ErrorKind::OutOfTurn { what });
+        let is_main = channel == Channel::Main;
         match (self.phase, class) {
-            (Phase::Failed, _) => return Err(ErrorKind::Over),
-            (Phase::Paused, _) => return Err(ErrorKind::LinkDown),
+            (Phase::Failed, _) => return Err(ErrorKind::Misuse(OVER)),
+            (Phase::Paused, _) => {
+                let kind = ErrorKind::Misuse("an event came while the connection is down");
+                return Err(kind);
+            }
             (_, EventClass::Description) => {
-                let legal = self.is_main_ended() && !self.listening && channel == Channel::Main;
-                return if legal {
-                    Ok(())
-                } else {
-                    Err(ErrorKind::OutOfTurn { what })
+                return match self.is_main_ended() && !self.listening && is_main {
+                    true => Ok(()),
+                    false => out_of_turn,
                 };
             }
-            (Phase::Recovering, EventClass::Command) => {}
             // An early preempt channel ends after the main channel, when all pages may have been
             // received. On the main channel it is refused below.
-            (Phase::Finished, EventClass::Eos) => {}
-            (Phase::Finished | Phase::Recovering, _) => return Err(ErrorKind::OutOfTurn { what }),
+            (Phase::Recovering, EventClass::Command) | (Phase::Finished, EventClass::Eos) => {}
+            (Phase::Finished | Phase::Recovering, _) => return out_of_turn,
             _ => {}
         }
-        match channel {
-            Channel::Main if self.is_main_ended() => Err(ErrorKind::OutOfTurn { what }),
-            Channel::Main => Ok(()),
-            Channel::Preempt => match self.preempt {
-                PreemptStream::NotAgreed => Err(ErrorKind::NoPreempt),
-                PreemptStream::Ended => Err(ErrorKind::OutOfTurn { what }),
-                PreemptStream::Open if matches!(class, EventClass::Urgent | EventClass::Eos) => {
-                    Ok(())
-                }
-                PreemptStream::Open => Err(ErrorKind::OnPreempt { what }),
+        match self.preempt {
+            _ if is_main && self.is_main_ended() => out_of_turn,
+            _ if is_main => Ok(()),
+            PreemptStream::NotAgreed => Err(ErrorKind::Misuse("no preempt channel was agreed")),
+            PreemptStream::Ended => out_of_turn,
+            PreemptStream::Open => match class {
+                EventClass::Urgent | EventClass::Eos => Ok(()),
+                _ => Err(ErrorKind::OnPreempt { what }),
             },
         }
     }
 
     /// Changes the phase, if `what` is allowed now.
-    pub(super) fn advance(
-        &mut self,
-        transition: Transition,
-        what: &'static str,
-    ) -> Result<(), ErrorKind> {
-        self.phase = self
-            .phase
-            .after(transition)
-            .ok_or(ErrorKind::OutOfTurn { what })?;
+    pub(super) fn advance(&mut self, next: Phase, what: &'static str) -> Result<(), ErrorKind> {
+        if !self.phase.may_become(next) {
+            return Err(ErrorKind::OutOfTurn { what });
+        }
+        self.phase = next;
         Ok(())
     }
 }

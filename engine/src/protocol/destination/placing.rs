@@ -3,74 +3,70 @@
 //! Mirrors `postcopy-ram.c:postcopy_place_page` and what
 //! `postcopy-ram.c:qemu_ufd_copy_ioctl` does after it.
 
-use super::assembly::{Run, Span};
-use super::ram::index;
-use super::{Cause, Destination, Error, ErrorKind, EventClass};
+use super::assembly::Assembly;
+use super::{Cause, Destination, Error, ErrorKind, EventClass, MAX_RUNS};
 use crate::Channel;
-use crate::blocks::BlockId;
+use crate::blocks::Span;
+
+/// The pages of one channel that are not received yet.
+#[derive(Debug, Default)]
+pub(super) struct ChannelState {
+    pub(super) assembly: Assembly,
+    pub(super) runs: Vec<Run>,
+}
+
+/// Whole host pages that are handed out and not placed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) span: Span,
+    /// When its last byte arrived.
+    complete: u64,
+    /// Whether it consists of zeros.
+    zero: bool,
+}
 
 impl Destination {
-    /// Takes `len` bytes of whole host pages that arrived on this channel at `now`, and
+    /// Takes a range of whole host pages that arrived on this channel at `now`, and
     /// that the caller places without showing them as events. Up to
-    /// [`MAX_RUNS`](super::MAX_RUNS) ranges may await [`Destination::placed`].
+    /// [`MAX_RUNS`] ranges may await [`Destination::placed`].
     ///
     /// # Errors
     ///
     /// As for the same pages as events.
-    pub fn run_of_pages(
-        &mut self,
-        channel: Channel,
-        block: BlockId,
-        offset: u64,
-        len: u64,
-        now: u64,
-    ) -> Result<(), Error> {
-        let span = Span { block, offset, len };
-        self.announce(channel, span, now)
-            .map_err(|cause| self.give_up(Some(channel), cause))
+    pub fn run_of_pages(&mut self, channel: Channel, span: Span, now: u64) -> Result<(), Error> {
+        self.guard(Some(channel), |core| {
+            core.expect(channel, EventClass::Urgent, "PAGE")
+                .map_err(|kind| core.at(span.block, span.offset, kind))?;
+            let page = core
+                .blocks
+                .block(span.block)
+                .map_err(ErrorKind::Block)?
+                .page;
+            core.check(span, page)?;
+            core.expect_new(channel, span, span)?;
+            core.hand_out(channel, span, now, false);
+            Ok(())
+        })
     }
 
-    fn announce(&mut self, channel: Channel, span: Span, now: u64) -> Result<(), Cause> {
-        let Span { block, offset, len } = span;
-        let cause = |what| self.at(block, offset, what);
-        self.expect(channel, EventClass::Urgent, "PAGE")
-            .map_err(cause)?;
-        let page = match self.blocks.block(block) {
-            Ok(block) => block.page,
-            Err(error) => return Err(cause(ErrorKind::Block(error))),
-        };
-        self.blocks
-            .check(block, offset, len, page)
-            .map_err(|error| cause(ErrorKind::Block(error)))?;
-        if let Some(open) = self.channels[index(channel)].assembly.open() {
-            let open = open.offset;
-            return Err(cause(ErrorKind::Interleaved { open }));
-        }
-        self.expect_new(channel, span)?;
-        self.hand_out(channel, span, now, false);
-        Ok(())
-    }
-
-    /// Reports that `len` bytes from the start of a range that was handed out on this
-    /// channel are in place, and that the threads waiting for them have been woken.
-    /// `present` of the bytes were there before (`EEXIST`) and were left unchanged.
+    /// Reports that a part from the start of a range that was handed out on this channel is
+    /// in place, and that the threads waiting for it have been woken. `present` of
+    /// its bytes were there before (`EEXIST`) and were left unchanged.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotHandedOut`].
+    /// It was not handed out: an error of the caller.
     pub fn placed(
         &mut self,
         channel: Channel,
-        block: BlockId,
-        offset: u64,
-        len: u64,
+        span: Span,
         present: u64,
         now: u64,
     ) -> Result<(), Error> {
-        let span = Span { block, offset, len };
-        self.receive(channel, span, present, now)
-            .and_then(|()| self.settle())
-            .map_err(|cause| self.give_up(Some(channel), cause))
+        self.guard(Some(channel), |core| {
+            core.receive(channel, span, present, now)?;
+            core.settle()
+        })
     }
 
     fn receive(
@@ -81,19 +77,18 @@ impl Destination {
         now: u64,
     ) -> Result<(), Cause> {
         let Span { block, offset, len } = span;
-        let Ok(page) = self.blocks.block(block).map(|block| block.page) else {
-            return Err(ErrorKind::NotHandedOut.into());
-        };
-        let runs = &mut self.channels[index(channel)].runs;
+        let page = self.blocks.block(block).map_or(0, |block| block.page);
+        let runs = &mut self.channels[channel.index()].runs;
         let fits = |run: &Run| {
             let start = (run.span.block, run.span.offset) == (block, offset);
             start && len > 0 && len <= run.span.len && len.is_multiple_of(page)
         };
         let Some(at) = runs.iter().position(fits) else {
-            return Err(self.at(block, offset, ErrorKind::NotHandedOut));
+            let kind = ErrorKind::Misuse("the range was not handed out for placement");
+            return Err(self.at(block, offset, kind));
         };
         let run = &mut runs[at];
-        let (complete, zero) = (run.complete, run.zero);
+        let Run { complete, zero, .. } = *run;
         run.span.offset += len;
         run.span.len -= len;
         if run.span.len == 0 {
@@ -101,15 +96,11 @@ impl Destination {
         }
 
         let count = len / page;
-        let end = offset + len;
-        let mut next = self.pages.requested_in(block, offset, len);
-        while let Some(at) = next {
+        for at in self.pages.requested_in(span) {
             let latency = &mut self.stats.latency;
             self.requests.served((block, at), complete, now, latency);
-            let behind = at + page;
-            next = self.pages.requested_in(block, behind, end - behind);
         }
-        let demand = self.pages.receive(block, offset, len);
+        let demand = self.pages.receive(span);
         self.stats.demand += demand;
         self.stats.sweep += count - demand;
         if zero {
@@ -119,16 +110,53 @@ impl Destination {
         Ok(())
     }
 
-    /// Whether a part of a range is handed out and not placed.
-    pub(super) fn is_placing(&self, block: BlockId, offset: u64, len: u64) -> bool {
-        let span = Span { block, offset, len };
+    /// Checks that host pages, of which a part came on this channel, are allowed and new.
+    pub(super) fn expect_new(
+        &mut self,
+        channel: Channel,
+        span: Span,
+        part: Span,
+    ) -> Result<(), Cause> {
+        let state = &self.channels[channel.index()];
+        let other = &self.channels[1 - channel.index()];
+        // A whole page does not continue the open one.
+        let open = state.assembly.open();
+        let kind = if !self.phase.is_live() {
+            ErrorKind::OutOfTurn { what: "a page" }
+        } else if self.pages.any_received(span) || self.is_placing(span) {
+            self.stats.duplicates += 1;
+            ErrorKind::Violation("the page was sent twice")
+        } else if state.runs.len() >= MAX_RUNS {
+            ErrorKind::Misuse("too many ranges are already being placed")
+        } else if let Some(open) = open.filter(|open| *open != span || part == span) {
+            let open = open.offset;
+            ErrorKind::Interleaved { open }
+        } else if other
+            .assembly
+            .open()
+            .is_some_and(|open| open.overlaps(span))
+        {
+            ErrorKind::Violation("the host page is split across both channels")
+        } else {
+            return Ok(());
+        };
+        Err(self.at(span.block, span.offset, kind))
+    }
+
+    /// The ranges that are handed out and not placed.
+    pub(super) fn runs(&self) -> impl Iterator<Item = Span> {
         let runs = self.channels.iter().flat_map(|state| &state.runs);
-        runs.into_iter().any(|run| run.span.overlaps(&span))
+        runs.map(|run| run.span)
+    }
+
+    /// Whether a part of a range is handed out and not placed.
+    pub(super) fn is_placing(&self, span: Span) -> bool {
+        self.runs().any(|run| run.overlaps(span))
     }
 
     /// Hands out a range for placement that passed [`Self::expect_new`].
     pub(super) fn hand_out(&mut self, channel: Channel, span: Span, complete: u64, zero: bool) {
-        self.channels[index(channel)].runs.push(Run {
+        self.channels[channel.index()].runs.push(Run {
             span,
             complete,
             zero,

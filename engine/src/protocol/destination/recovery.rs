@@ -9,10 +9,8 @@
 
 use retpath_codec::{Message, Name};
 
-use super::ram::index;
 use super::{
     Action, Cause, Destination, Device, Error, ErrorKind, MainStream, Phase, PreemptStream,
-    Transition,
 };
 use crate::Channel;
 use crate::bits::Bits;
@@ -27,20 +25,18 @@ impl Destination {
     /// [`ErrorKind::LinkLost`]: the guest cannot be running here yet, so the
     /// migration has failed; but see [`Config::give_back`](super::Config::give_back).
     pub fn link_lost(&mut self, channel: Channel) -> Result<(), Error> {
-        self.channels[index(channel)].runs.clear();
-        let was = self.phase;
-        if was.is_over() {
+        self.channels[channel.index()].runs.clear();
+        if self.phase.is_over() {
             return Ok(());
         }
-        if was == Phase::Running || was.is_recoverable() {
-            self.pause(Transition::LinkLost);
-        } else if self.is_stuck_at_source() {
+        if !self.phase.has_run() {
+            if !self.is_stuck_at_source() {
+                return Err(self.give_up(Some(channel), ErrorKind::LinkLost.into()));
+            }
             self.device = Device::Lost;
             self.pages.forget();
-            self.pause(Transition::LinkLostAtSwitch);
-        } else {
-            return Err(self.give_up(Some(channel), ErrorKind::LinkLost.into()));
         }
+        self.pause();
         Ok(())
     }
 
@@ -58,19 +54,22 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotPaused`], [`ErrorKind::StillPlacing`].
+    /// The migration is not paused, or a range is still being placed: errors of the caller.
     pub fn link_restored(&mut self) -> Result<(), Error> {
-        self.recover().map_err(|cause| self.give_up(None, cause))
+        self.guard(None, Self::recover)
     }
 
     fn recover(&mut self) -> Result<(), Cause> {
-        if let Some(run) = self.channels.iter().find_map(|state| state.runs.first()) {
-            return Err(self.at(run.span.block, run.span.offset, ErrorKind::StillPlacing));
+        if let Some(run) = self.runs().next() {
+            let kind = ErrorKind::Misuse("a range is still being placed");
+            return Err(self.at(run.block, run.offset, kind));
         }
         // A migration that ended in precopy cannot be recovered.
-        let next = self.phase.after(Transition::LinkRestored);
         let is_postcopy = self.listening || self.device == Device::Lost;
-        self.phase = next.filter(|_| is_postcopy).ok_or(ErrorKind::NotPaused)?;
+        if !is_postcopy || !self.phase.may_become(Phase::Recovering) {
+            return Err(ErrorKind::Misuse("the migration is not paused").into());
+        }
+        self.phase = Phase::Recovering;
         if !self.listening {
             self.listening = true;
             self.actions.push_back(Action::Listen);
@@ -85,13 +84,9 @@ impl Destination {
     }
 
     /// Drops the state of the connection.
-    pub(super) fn pause(&mut self, transition: Transition) {
-        if self.phase != Phase::Paused {
-            self.stats.pauses += 1;
-        }
-        if let Some(phase) = self.phase.after(transition) {
-            self.phase = phase;
-        }
+    pub(super) fn pause(&mut self) {
+        self.stats.pauses += u64::from(self.phase != Phase::Paused);
+        self.phase = Phase::Paused;
         for state in &mut self.channels {
             self.stats.torn += u64::from(state.assembly.reset());
         }
@@ -102,9 +97,13 @@ impl Destination {
     pub(super) fn recv_bitmap(&mut self, name: Name<'_>) -> Result<(), Cause> {
         let id = self.named(name)?;
         if !self.asked.set(id as u64) {
-            return Err(self.at(id, 0, ErrorKind::BitmapTwice));
+            return Err(self.at(
+                id,
+                0,
+                ErrorKind::Violation("the received bitmap was requested twice"),
+            ));
         }
-        let block = self.blocks.block(id).map_err(ErrorKind::Block)?;
+        let block = self.blocks.block(id)?;
         if let Some(received) = self.pages.received(id) {
             self.requests.bitmap(block, received);
         }
@@ -115,13 +114,19 @@ impl Destination {
     pub(super) fn resume(&mut self) -> Result<(), Cause> {
         if let Some(id) = self.asked.next_gap(0) {
             let id = usize::try_from(id).unwrap_or(usize::MAX);
-            return Err(self.at(id, 0, ErrorKind::BitmapNotAsked));
+            return Err(self.at(
+                id,
+                0,
+                ErrorKind::Violation(
+                    "POSTCOPY_RESUME came before the received bitmap was requested",
+                ),
+            ));
         }
-        self.advance(Transition::Resume, "POSTCOPY_RESUME")?;
+        self.phase = Phase::Running;
         self.stats.resumes += 1;
         for part in self.virtio_mem.unplugged(&self.blocks) {
-            self.pages.forget_promises(part.block, part.start, part.len);
-            self.pages.unplug(part.block, part.start, part.len);
+            self.pages.forget_promises(part);
+            self.pages.unplug(part);
         }
         self.requests.say(&Message::ResumeAck);
         if self.device == Device::Saved {

@@ -13,14 +13,18 @@ use std::collections::HashMap;
 use retpath_codec::{BlockName, Encode, Message, Name, bitmap};
 
 use super::error::Cause;
+use super::phase::OVER;
 use super::{Destination, Error, ErrorKind, MAX_PONGS, MAX_TIMED, PageState, Phase};
 use crate::bits::Bits;
-use crate::blocks::{Block, BlockId, Blocks};
+use crate::blocks::{Block, BlockId, Blocks, Span};
 use crate::pages::Pages;
 use crate::stats::{FaultLatency, Stats};
 
 /// Size up to which repeated requests fill the outbox at once, in bytes.
 const REPEAT_CHUNK: usize = 16 * 1024;
+
+/// The error about too many PINGs.
+pub(super) const FLOOD: &str = "the source sends PINGs faster than it reads PONGs";
 
 /// A host page: its block and offset.
 type Page = (BlockId, u64);
@@ -29,7 +33,7 @@ type Page = (BlockId, u64);
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     out: Vec<u8>,
-    /// Number of PONGs since the outbox was last empty.
+    /// Number of PONGs since [`Requests::written`].
     pongs: usize,
     /// The block of the last request on this connection.
     last: Option<BlockId>,
@@ -62,11 +66,8 @@ impl Requests {
 
     /// Answers a PING.
     pub(super) fn pong(&mut self, value: u32) -> Result<(), ErrorKind> {
-        if self.out.is_empty() {
-            self.pongs = 0;
-        }
         if self.pongs >= MAX_PONGS {
-            return Err(ErrorKind::Flood);
+            return Err(ErrorKind::Violation(FLOOD));
         }
         self.pongs += 1;
         self.say(&Message::Pong { value });
@@ -85,7 +86,7 @@ impl Requests {
         self.say(&Message::RecvBitmap {
             block: block.name.name(),
         });
-        bitmap::encode_words(received.words(), &mut self.out)
+        bitmap::encode_words(&received.words(), &mut self.out)
             .expect("a block has at least one page");
     }
 
@@ -136,7 +137,12 @@ impl Requests {
                 self.repeat = None;
                 break;
             };
-            match pages.next_requested(id, offset) {
+            let rest = Span {
+                block: id,
+                offset,
+                len: block.len - offset,
+            };
+            match pages.requested_in(rest).next() {
                 Some(page) => {
                     self.repeat = Some((id, page + block.page));
                     self.send_request(id, block, page, stats);
@@ -174,6 +180,7 @@ impl Requests {
 
     /// Records that the outbox has been written.
     pub(super) fn written(&mut self, now: u64) {
+        self.pongs = 0;
         for page in self.unwritten.drain(..) {
             if let Some(wait) = self.waits.get_mut(&page) {
                 wait.written = Some(now);
@@ -212,27 +219,30 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSuchPage`], [`ErrorKind::NotListening`], and [`ErrorKind::Over`] if the
-    /// page will never be received.
+    /// An error of the caller if there is no such page, before POSTCOPY_LISTEN, and if the
+    /// page will never be received because the migration has failed.
     pub fn fault(&mut self, block: BlockId, offset: u64, now: u64) -> Result<PageState, Error> {
-        self.touch(block, offset, now)
-            .map_err(|cause| self.give_up(None, cause))
+        self.guard(None, |core| core.touch(block, offset, now))
     }
 
     fn touch(&mut self, id: BlockId, offset: u64, now: u64) -> Result<PageState, Cause> {
-        let Ok(block) = self.blocks.block(id) else {
-            return Err(ErrorKind::NoSuchPage.into());
+        let refuse = |what| Err(self.at(id, offset, ErrorKind::Misuse(what)));
+        let block = match self.blocks.block(id) {
+            Ok(block) if offset < block.len => block,
+            _ => return refuse("no such page"),
         };
         let start = offset - offset % block.page;
-        if offset >= block.len {
-            return Err(self.at(id, offset, ErrorKind::NoSuchPage));
-        }
         if !self.listening {
-            return Err(self.at(id, offset, ErrorKind::NotListening));
+            return refuse("pages cannot be requested before POSTCOPY_LISTEN");
         }
         if self.phase == Phase::Failed && !self.pages.is_received(id, start) {
-            return Err(self.at(id, offset, ErrorKind::Over));
+            return refuse(OVER);
         }
+        let page = Span {
+            block: id,
+            offset: start,
+            len: block.page,
+        };
         let fault = self.pages.fault(id, start);
         match fault {
             PageState::Present => self.stats.faults_present += 1,
@@ -242,7 +252,7 @@ impl Destination {
                 self.requests.wait(id, start, now);
                 // A page that is being placed needs no request. If the connection is lost first,
                 // the page is requested after the recovery.
-                if self.phase.is_live() && !self.is_placing(id, start, block.page) {
+                if self.phase.is_live() && !self.is_placing(page) {
                     self.requests.request(id, block, start, &mut self.stats);
                 }
             }

@@ -1,14 +1,14 @@
 //! Configuration of a source.
 
-use crate::blocks::{BlockError, Blocks};
+use crate::blocks::{BlockError, Blocks, Span};
 
 use super::error::Error;
 use crate::release::Preempt;
-use crate::virtio_mem::Unplugged;
 
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
 /// preempt channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Machine type in the configuration section, such as `pc-i440fx-10.0`: 1 to 255
     /// bytes.
@@ -26,7 +26,7 @@ pub struct Config {
     /// Unplugged memory of virtio-mem devices, as their states say. It is neither
     /// discarded nor sent, as in QEMU: a destination does not request it, and
     /// placing zeros there can cost memory that it does not have.
-    pub unplugged: Vec<Unplugged>,
+    pub unplugged: Vec<Span>,
     /// Section id of `ram`: any id that the device state does not use.
     pub section: u32,
     /// Page size in bytes of ordinary memory on this host. A block with
@@ -66,6 +66,13 @@ pub struct Config {
     /// handed out in pieces.
     pub run: u64,
 }
+
+setters!(Config {
+    machine: Vec<u8>, configuration: bool, page_bits: bool, footers: bool, early_state: Vec<u8>,
+    unplugged: Vec<Span>, section: u32, host_page: u64, preempt: Option<Preempt>,
+    bandwidth: u64, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
+    outer_pings: bool, probe: bool, run: u64,
+});
 
 /// Maximum length of a machine type in bytes.
 const MAX_MACHINE: usize = 255;
@@ -111,7 +118,7 @@ impl Config {
         for part in &self.unplugged {
             let block = blocks.block(part.block).map_err(Error::Blocks)?;
             blocks
-                .check(part.block, part.start, part.len, block.page)
+                .check(part.block, part.offset, part.len, block.page)
                 .map_err(Error::Blocks)?;
         }
         let mut lens = blocks.iter().map(|block| block.len);
@@ -152,7 +159,11 @@ mod tests {
         }
         for (block, start, len) in [(1, 0, 8192), (0, 4096, 8192), (0, 0, 16384), (0, 0, 0)] {
             let config = Config {
-                unplugged: vec![Unplugged { block, start, len }],
+                unplugged: vec![Span {
+                    block,
+                    offset: start,
+                    len,
+                }],
                 ..Config::new("pc")
             };
             assert!(matches!(

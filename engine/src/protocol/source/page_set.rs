@@ -8,8 +8,7 @@
 //! for every page that it touches.
 
 use crate::bits::Bits;
-use crate::blocks::{Block, BlockId, Blocks};
-use crate::virtio_mem::Unplugged;
+use crate::blocks::{Block, BlockId, Blocks, Span};
 
 /// Pages of all blocks, one bit each.
 #[derive(Clone, Debug)]
@@ -129,9 +128,8 @@ impl PageSet {
     }
 
     /// Removes unplugged ranges: whole host pages.
-    pub(super) fn leave_out(&mut self, unplugged: &[Unplugged]) {
-        for &Unplugged { block, start, len } in unplugged {
-            let offset = start;
+    pub(super) fn leave_out(&mut self, unplugged: &[Span]) {
+        for &Span { block, offset, len } in unplugged {
             self.remove(Part { block, offset, len });
         }
     }

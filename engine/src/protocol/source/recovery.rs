@@ -7,6 +7,7 @@
 
 use retpath_codec::bitmap::{self, Bitmap};
 
+use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 
 use super::error::Cause;
@@ -69,8 +70,8 @@ impl Recovery {
             rule,
         })?;
         let words = || received(bitmap, block, blocks.target());
-        let unsent = unsent.bits(id).map_or(&[][..], |bits| bits.words());
-        for ((word, unsent), first) in words().zip(unsent).zip((0..).step_by(64)) {
+        let unsent = unsent.bits(id).map(Bits::words).unwrap_or_default();
+        for ((word, unsent), first) in words().zip(&*unsent).zip((0..).step_by(64)) {
             let place = |page| (block.name.clone(), page * block.page);
             let word = word.map_err(|page| {
                 let (block, offset) = place(page);

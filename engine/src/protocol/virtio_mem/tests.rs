@@ -75,7 +75,7 @@ fn section(devices: &mut Devices, idstr: &str, state: &[u8]) -> bool {
 fn unplugged(devices: &Devices, blocks: &Blocks) -> Vec<Part> {
     let parts = devices.unplugged(blocks);
     parts
-        .map(|part| (part.block, part.start / MIB, part.len / MIB))
+        .map(|part| (part.block, part.offset / MIB, part.len / MIB))
         .collect()
 }
 
@@ -189,9 +189,9 @@ fn gives_up_after_too_many_candidates() {
         state.extend(geometry());
         state.extend([128 * MIB, 0, 0, 1].map(u64::to_be_bytes).concat());
     }
-    assert_eq!(State::find(&state), None);
+    assert!(State::find(&state).is_none());
     // The only valid offset follows too many candidates.
-    assert_eq!(State::find(&[state, full(0)].concat()), None);
+    assert!(State::find(&[state, full(0)].concat()).is_none());
 }
 
 #[test]

@@ -26,9 +26,6 @@ impl Kernel for Pool {
     fn zero(&self, _: u64, _: u64) -> Answer {
         failed(Errno::INVAL)
     }
-    fn poison(&self, _: u64, _: u64) -> Answer {
-        failed(Errno::INVAL)
-    }
     fn wake(&self, _: u64, _: u64) -> Result<(), Errno> {
         *self.woken.borrow_mut() += 1;
         Ok(())
@@ -60,7 +57,6 @@ fn detects_a_present_huge_page() {
     let there = Filled {
         placed: 0,
         present: HUGE,
-        first_present: Some(0),
     };
     assert_eq!(copy(&[], 0), (Ok(there), 1));
 }

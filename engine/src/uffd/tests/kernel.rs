@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::{env, io, thread};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::memory::{Backing, Memory};
@@ -105,6 +106,11 @@ fn reports_that_the_process_is_gone() {
     assert!(child.wait().unwrap().success());
     assert_eq!(
         zero(address + 4096),
-        Err((Filled::default(), Cause::ProcessGone))
+        Err((
+            Filled::default(),
+            Cause::Refused {
+                errno: Errno::SRCH.raw_os_error()
+            }
+        ))
     );
 }

@@ -15,7 +15,6 @@ enum Call {
     /// Address, bytes, and the first byte.
     Copy(u64, u64, u8),
     Zero(u64, u64),
-    Poison(u64, u64),
     Wake(u64, u64),
 }
 
@@ -59,9 +58,6 @@ impl Kernel for Script {
     }
     fn zero(&self, at: u64, len: u64) -> Answer {
         self.answer(Call::Zero(at, len))
-    }
-    fn poison(&self, at: u64, len: u64) -> Answer {
-        self.answer(Call::Poison(at, len))
     }
     fn wake(&self, at: u64, len: u64) -> Result<(), Errno> {
         self.calls.borrow_mut().push(Call::Wake(at, len));
@@ -119,28 +115,24 @@ fn run(script: &Script, fill: Fill<'_>) -> Result<Filled, (Filled, Cause)> {
     place(script, START, PAGE, fill, &mut never)
 }
 
-pub(super) fn counts(placed: u64, present: u64, first_present: Option<u64>) -> Filled {
+pub(super) fn counts(placed: u64, present: u64) -> Filled {
     Filled {
         placed: placed * PAGE,
         present: present * PAGE,
-        first_present: first_present.map(|page| page * PAGE),
     }
 }
 
 #[test]
 fn places_many_pages_with_one_call() {
     let script = Script::new(&[done(16)]);
-    assert_eq!(
-        run(&script, Fill::Bytes(&pages(16))),
-        Ok(counts(16, 0, None))
-    );
+    assert_eq!(run(&script, Fill::Bytes(&pages(16))), Ok(counts(16, 0)));
     assert_eq!(script.calls(), [Call::Copy(START, 16 * PAGE, 0)]);
 }
 
 #[test]
 fn continues_after_a_partial_copy() {
     let script = Script::new(&[partial(1), partial(2), done(1)]);
-    assert_eq!(run(&script, Fill::Bytes(&pages(4))), Ok(counts(4, 0, None)));
+    assert_eq!(run(&script, Fill::Bytes(&pages(4))), Ok(counts(4, 0)));
     let expected = [
         Call::Copy(START, 4 * PAGE, 0),
         Call::Copy(START + PAGE, 3 * PAGE, 1),
@@ -152,10 +144,7 @@ fn continues_after_a_partial_copy() {
 #[test]
 fn keeps_the_count_of_a_partial_zero() {
     let script = Script::new(&[partial(3), failed(Errno::EXIST), done(1)]);
-    assert_eq!(
-        run(&script, Fill::Zeros(5 * PAGE)),
-        Ok(counts(4, 1, Some(3)))
-    );
+    assert_eq!(run(&script, Fill::Zeros(5 * PAGE)), Ok(counts(4, 1)));
     let expected = [
         Call::Zero(START, 5 * PAGE),
         Call::Zero(START + 3 * PAGE, 2 * PAGE),
@@ -168,10 +157,7 @@ fn keeps_the_count_of_a_partial_zero() {
 #[test]
 fn skips_a_present_page_and_wakes_its_waiters() {
     let script = Script::new(&[partial(1), failed(Errno::EXIST), done(2)]);
-    assert_eq!(
-        run(&script, Fill::Bytes(&pages(4))),
-        Ok(counts(3, 1, Some(1)))
-    );
+    assert_eq!(run(&script, Fill::Bytes(&pages(4))), Ok(counts(3, 1)));
     let expected = [
         Call::Copy(START, 4 * PAGE, 0),
         Call::Copy(START + PAGE, 3 * PAGE, 1),
@@ -184,10 +170,7 @@ fn skips_a_present_page_and_wakes_its_waiters() {
 #[test]
 fn counts_pages_when_all_are_present() {
     let script = Script::new(&[failed(Errno::EXIST), failed(Errno::EXIST)]);
-    assert_eq!(
-        run(&script, Fill::Bytes(&pages(2))),
-        Ok(counts(0, 2, Some(0)))
-    );
+    assert_eq!(run(&script, Fill::Bytes(&pages(2))), Ok(counts(0, 2)));
     assert_eq!(script.calls().len(), 4, "two copies, two wakes");
 }
 
@@ -197,28 +180,13 @@ fn copies_the_zero_page_to_each_page() {
     let script = Script::new(&[done(1), failed(Errno::EXIST), done(1)]);
     assert_eq!(
         run(&script, Fill::CopiedZeros(3 * PAGE, &zeros)),
-        Ok(counts(2, 1, Some(1)))
+        Ok(counts(2, 1))
     );
     let expected = [
         Call::Copy(START, PAGE, 0),
         Call::Copy(START + PAGE, PAGE, 0),
         Call::Wake(START + PAGE, PAGE),
         Call::Copy(START + 2 * PAGE, PAGE, 0),
-    ];
-    assert_eq!(script.calls(), expected);
-}
-
-#[test]
-fn poisons_around_a_present_page() {
-    let script = Script::new(&[failed(Errno::EXIST), done(2)]);
-    assert_eq!(
-        run(&script, Fill::Poison(3 * PAGE)),
-        Ok(counts(2, 1, Some(0)))
-    );
-    let expected = [
-        Call::Poison(START, 3 * PAGE),
-        Call::Wake(START, PAGE),
-        Call::Poison(START + PAGE, 2 * PAGE),
     ];
     assert_eq!(script.calls(), expected);
 }
@@ -238,7 +206,7 @@ fn retries_after_eagain_with_any_count() {
             true
         };
         let placed = place(&script, START, PAGE, Fill::Bytes(&pages(2)), &mut again);
-        assert_eq!(placed, Ok(counts(2, 0, None)));
+        assert_eq!(placed, Ok(counts(2, 0)));
         assert_eq!(waits, [1, 2, 1], "tries are counted anew after progress");
         assert_eq!(script.calls().len(), 5);
     }
@@ -251,37 +219,28 @@ fn reports_a_lasting_eagain_with_its_progress() {
     let result = place(&script, START, PAGE, Fill::Bytes(&pages(4)), &mut |tries| {
         tries < 3
     });
-    assert_eq!(
-        result,
-        Err((counts(1, 1, Some(1)), Cause::Pending { tries: 3 }))
-    );
+    assert_eq!(result, Err((counts(1, 1), Cause::Pending { tries: 3 })));
     assert_eq!(script.calls().len(), 6);
 }
 
 #[test]
 fn reports_progress_when_memory_or_process_is_gone() {
+    let refused = |errno: Errno| {
+        let number = errno.raw_os_error();
+        (errno, Cause::Refused { errno: number })
+    };
     let gone = [
         (Errno::NOENT, Cause::Unregistered),
-        (Errno::SRCH, Cause::ProcessGone),
-        (
-            Errno::FAULT,
-            Cause::Refused {
-                errno: Errno::FAULT.raw_os_error(),
-            },
-        ),
-        (
-            Errno::NOMEM,
-            Cause::Refused {
-                errno: Errno::NOMEM.raw_os_error(),
-            },
-        ),
+        refused(Errno::SRCH),
+        refused(Errno::FAULT),
+        refused(Errno::NOMEM),
     ];
     for (errno, cause) in gone {
         for answer in [failed(errno), untouched(errno)] {
             let script = Script::new(&[partial(2), answer]);
             assert_eq!(
                 run(&script, Fill::Zeros(4 * PAGE)),
-                Err((counts(2, 0, None), cause))
+                Err((counts(2, 0), cause))
             );
         }
     }
@@ -294,10 +253,7 @@ fn reports_a_wake_that_fails() {
     let cause = Cause::Refused {
         errno: Errno::INVAL.raw_os_error(),
     };
-    assert_eq!(
-        run(&script, Fill::Zeros(PAGE)),
-        Err((counts(0, 0, None), cause))
-    );
+    assert_eq!(run(&script, Fill::Zeros(PAGE)), Err((counts(0, 0), cause)));
 }
 
 #[test]
@@ -340,7 +296,7 @@ fn refuses_impossible_counts() {
         };
         assert_eq!(
             run(&script, Fill::Zeros(2 * PAGE)),
-            Err((counts(0, 0, None), cause))
+            Err((counts(0, 0), cause))
         );
     }
 }

@@ -14,6 +14,7 @@ use retpath_codec::{Decoded, Encode, Message, Name, Qemu, decode};
 
 use crate::choices::Choices;
 use retpath_engine::Channel::{self, Main, Preempt};
+use retpath_engine::blocks::Span;
 use retpath_engine::destination::{Action, Blame, Config, Destination, Ending, Error, Phase};
 
 const NAMES: [&[u8]; 4] = [b"pc.ram", b"rom", b"huge", b"\xff"];
@@ -80,18 +81,17 @@ impl Harness {
             page_sizes.push((generate::name(choices).to_buf(), page));
         }
         let preempt = choices.one_in(2);
-        let config = Config {
-            preempt,
-            switchover_ack: choices.one_in(2),
-            detect_switchover_ack: choices.one_in(2),
-            accept_precopy_end: choices.one_in(2),
-            target_page,
-            host_page: if choices.one_in(8) { 4 * PAGE } else { PAGE },
-            page_sizes,
-            max_ram: RAM,
-            confirm_end: choices.one_in(2),
-            give_back: choices.one_in(2),
-        };
+        let config = Config::default()
+            .preempt(preempt)
+            .switchover_ack(choices.one_in(2))
+            .detect_switchover_ack(choices.one_in(2))
+            .accept_precopy_end(choices.one_in(2))
+            .target_page(target_page)
+            .host_page(if choices.one_in(8) { 4 * PAGE } else { PAGE })
+            .page_sizes(page_sizes)
+            .max_ram(RAM)
+            .confirm_end(choices.one_in(2))
+            .give_back(choices.one_in(2));
         let (confirm_end, give_back) = (config.confirm_end, config.give_back);
         Self {
             core: Destination::new(config),
@@ -200,12 +200,11 @@ impl Harness {
             self.seen.insert(self.core.phase());
             return Ok(());
         };
-        let (block, offset, live) = (placement.block, placement.offset, placement.atomic);
-        let len = placement.content.size();
-        self.assert_inside(block, offset, len, live);
+        let (span, live) = (placement.span(), placement.atomic);
+        self.assert_inside(span, live);
         if live {
             assert!(self.preempt || !preempt);
-            self.hand_out(block, offset, len, preempt);
+            self.hand_out(span, preempt);
         } else {
             assert!(self.core.phase().is_precopy() && !preempt);
         }
@@ -213,21 +212,23 @@ impl Harness {
     }
 
     /// Checks that a range to be placed consists of whole pages of its block.
-    fn assert_inside(&self, block: usize, offset: u64, len: u64, live: bool) {
+    fn assert_inside(&self, span: Span, live: bool) {
+        let Span { block, offset, len } = span;
         let blocks = self.core.blocks();
         let page = match blocks.block(block) {
             Ok(block) if live => block.page,
             Ok(_) => blocks.target(),
             Err(error) => panic!("{error}"),
         };
-        assert_eq!(blocks.check(block, offset, len, page), Ok(()));
+        assert!(blocks.check(block, offset, len, page).is_ok());
     }
 
     /// Checks that a page is handed out only once.
-    fn hand_out(&mut self, block: usize, offset: u64, len: u64, preempt: bool) {
+    fn hand_out(&mut self, span: Span, preempt: bool) {
+        let block = span.block;
         let page = self.core.blocks().block(block).expect("block exists").page;
         let step = usize::try_from(page).expect("fits in usize");
-        for at in (offset..offset + len).step_by(step) {
+        for at in (span.offset..span.end()).step_by(step) {
             let page = (block, at);
             assert!(
                 !self.placed.contains(&page),
@@ -240,10 +241,10 @@ impl Harness {
     }
 
     fn run(&mut self, channel: Channel, block: usize, offset: u64, len: u64) -> Result<(), Error> {
-        self.core
-            .run_of_pages(channel, block, offset, len, self.now)?;
-        self.assert_inside(block, offset, len, true);
-        self.hand_out(block, offset, len, channel == Preempt);
+        let span = Span { block, offset, len };
+        self.core.run_of_pages(channel, span, self.now)?;
+        self.assert_inside(span, true);
+        self.hand_out(span, channel == Preempt);
         Ok(())
     }
 
@@ -255,9 +256,8 @@ impl Harness {
         len: u64,
     ) -> Result<(), Error> {
         let present = if self.now.is_multiple_of(7) { len } else { 0 };
-        let got = self
-            .core
-            .placed(channel, block, offset, len, present, self.now);
+        let span = Span { block, offset, len };
+        let got = self.core.placed(channel, span, present, self.now);
         // A peer error reports missing pages; the placement itself succeeded.
         if got.as_ref().is_err_and(|e| e.kind.blame() == Blame::Caller) {
             return got;
@@ -306,7 +306,7 @@ impl Harness {
     fn act(&mut self, action: Action) {
         match action {
             Action::Block { id } => assert!(self.core.blocks().block(id).is_ok()),
-            Action::Discard { block, start, len } => self.assert_inside(block, start, len, true),
+            Action::Discard(span) => self.assert_inside(span, true),
             Action::Listen | Action::Run | Action::DeviceStateComplete => {}
             Action::Complete(_) => {
                 assert!(self.confirm_end && !self.complete);
@@ -345,7 +345,7 @@ impl Harness {
             let page = self.core.blocks().block(id).expect("block exists").page;
             assert_eq!(u64::from(len), page);
             let inside = self.core.blocks().check(id, start, page, page);
-            assert_eq!(inside, Ok(()));
+            assert!(inside.is_ok());
             assert!(
                 self.asked.insert((id, start)),
                 "{start:#x} is requested twice"

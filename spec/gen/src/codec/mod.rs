@@ -9,6 +9,7 @@ use super::text::Text;
 use super::{Output, notice};
 use retpath_spec::model::{Dialect, MAX_NAME};
 use retpath_spec::table::DIALECTS;
+use retpath_spec::table::return_path::V7;
 
 mod arbitrary;
 mod check;
@@ -81,12 +82,45 @@ fn module(dialect: &Dialect) -> String {
     }
     let body = body.finish();
 
-    let mut text = Text::new(&notice("//!"));
-    text.line("//!");
-    text.prose("//! ", dialect.doc, 80);
+    let mut text = public_module(dialect.doc, example(dialect));
     text.line("");
     imports(&mut text, &body);
     text.finish() + &body
+}
+
+/// The start of a public module: its documentation, and an example.
+pub(super) fn public_module(doc: &str, example: &str) -> Text {
+    let mut text = Text::new(&notice("//"));
+    text.line("");
+    text.prose("//! ", doc, 80);
+    if example.is_empty() {
+        return text;
+    }
+    text.line("//!");
+    text.line("//! ```");
+    for line in example.trim().lines() {
+        text.line(format!("//! {line}").trim_end());
+    }
+    text.line("//! ```");
+    text
+}
+
+/// Returns the example for a dialect whose module is public.
+fn example(dialect: &Dialect) -> &'static str {
+    if dialect.name != V7.name {
+        return "";
+    }
+    "
+use retpath_codec::v7::{Message, V7};
+use retpath_codec::{Decoded, decode};
+
+let frame = b\"\\0\\x03\\0\\x10\\0\\0\\0\\0\\0\\0\\x20\\0\\0\\0\\0\\0\\0\\0\\x10\\0\";
+let Decoded::Message { message, .. } = decode::<V7>(frame)? else {
+    panic!(\"the message is complete\");
+};
+assert_eq!(message, Message::ReqPages { start: 0x2000, len: 4096, block: None });
+# Ok::<(), retpath_codec::DecodeError>(())
+"
 }
 
 /// Imports of a module: feature, path, names.
@@ -101,6 +135,11 @@ const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
     ),
     (Some("encode"), "cookie_factory::combinator", &["slice"]),
     (None, "nom", &["Parser"]),
+    (
+        Some("encode"),
+        "crate::encode",
+        &["Encode", "into_slice", "invalid"],
+    ),
     (None, "crate::error", &["DecodeError", "EncodeError"]),
     (None, "crate::field", &["parse"]),
     (None, "crate::field::combinator", &["FieldError"]),
@@ -118,11 +157,6 @@ const IMPORTS: &[(Option<&str>, &str, &[&str])] = &[
         &["Decoded", "Dialect", "Trailer", "Value", "header"],
     ),
     (None, "crate::frame::sealed", &["Sealed"]),
-    (
-        Some("encode"),
-        "crate::frame",
-        &["Encode", "into_slice", "invalid"],
-    ),
     (None, "crate::name", &["BlockName", "Name"]),
     (Some("alloc"), "crate::name", &["NameBuf"]),
     (None, "crate::ranges", &["PageSizes", "RangeList", "Ranges"]),

@@ -244,7 +244,10 @@ fn accepts_a_stream_without_a_switch() {
         assert_eq!(dest.said(), ["SHUT 0"]);
         dest.event(Main, Event::DescriptionBytes(b"{")).unwrap();
         dest.core.end_of_stream(Main).unwrap();
-        assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
+        assert_eq!(
+            refused(dest.core.link_restored()),
+            ErrorKind::Misuse("the migration is not paused")
+        );
     }
 }
 
@@ -349,7 +352,10 @@ fn sends_shut_once_the_end_is_confirmed() {
     dest.advise(&[("ram", PAGE)], PAGE);
     dest.switch();
     dest.said();
-    assert_eq!(refused(dest.core.confirm()), ErrorKind::NothingToConfirm);
+    assert_eq!(
+        refused(dest.core.confirm()),
+        ErrorKind::Misuse("the migration is not complete")
+    );
     dest.serve(0, 0);
     dest.actions();
     dest.eof().unwrap();

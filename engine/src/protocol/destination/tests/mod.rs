@@ -23,7 +23,7 @@ pub(super) const PAGE: u64 = 4 * KIB;
 pub(super) const HUGE: u64 = 64 * KIB;
 
 pub(super) use crate::Channel::{Main, Preempt};
-pub(super) use crate::blocks::BlockId;
+pub(super) use crate::blocks::{BlockId, Span};
 
 /// A destination under test.
 pub(super) struct Dest {
@@ -236,8 +236,8 @@ impl Dest {
         offset: u64,
         len: u64,
     ) -> Result<(), Error> {
-        self.core
-            .run_of_pages(channel, block, offset, len, self.now)
+        let span = Span { block, offset, len };
+        self.core.run_of_pages(channel, span, self.now)
     }
 
     pub(super) fn placed(
@@ -248,7 +248,8 @@ impl Dest {
         len: u64,
     ) -> Result<(), Error> {
         self.now += 1000;
-        self.core.placed(channel, block, offset, len, 0, self.now)
+        let span = Span { block, offset, len };
+        self.core.placed(channel, span, 0, self.now)
     }
 
     /// Receives and places a whole small page.

@@ -160,7 +160,10 @@ fn refuses_the_same_target_page_twice() {
         dest.page(BIG, part * PAGE, 1).unwrap();
     }
     // By a count of target pages, this would be complete.
-    assert_eq!(refused(dest.page(BIG, 0, 1)), ErrorKind::TargetPageTwice);
+    assert_eq!(
+        refused(dest.page(BIG, 0, 1)),
+        ErrorKind::Violation("the target page was sent twice within its host page")
+    );
     assert_eq!(dest.core.phase(), Phase::Paused);
     assert_eq!(dest.core.stats().torn, 1);
 }
@@ -185,7 +188,7 @@ fn refuses_pages_already_received() {
     let mut dest = Dest::running(4);
     dest.serve(0, 0);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::PageTwice);
+    assert_eq!(error.kind, ErrorKind::Violation("the page was sent twice"));
     assert_eq!(error.channel, Some(Main));
     assert_eq!(error.phase, Phase::Running);
     assert_eq!(
@@ -200,20 +203,26 @@ fn refuses_pages_already_received() {
     dest.page(0, 0, 1).unwrap();
     assert_eq!(
         refused(dest.zero(0, 0)),
-        ErrorKind::PageTwice,
+        ErrorKind::Violation("the page was sent twice"),
         "being placed"
     );
 
     let mut dest = Dest::running(4);
     dest.serve(0, 2 * PAGE);
     let run = dest.run(Main, 0, 0, 4 * PAGE);
-    assert_eq!(refused(run), ErrorKind::PageTwice);
+    assert_eq!(
+        refused(run),
+        ErrorKind::Violation("the page was sent twice")
+    );
 
     // Sent before the switch and not discarded.
     let mut dest = Dest::advised(4);
     dest.page(0, 0, 1).unwrap();
     dest.switch();
-    assert_eq!(refused(dest.page(0, 0, 1)), ErrorKind::PageTwice);
+    assert_eq!(
+        refused(dest.page(0, 0, 1)),
+        ErrorKind::Violation("the page was sent twice")
+    );
 }
 
 #[test]
@@ -229,7 +238,10 @@ fn keeps_the_channels_host_pages_separate() {
 
     for (channel, want) in [
         (Main, ErrorKind::Interleaved { open: 0 }),
-        (Preempt, ErrorKind::OnBothChannels),
+        (
+            Preempt,
+            ErrorKind::Violation("the host page is split across both channels"),
+        ),
     ] {
         let mut dest = Dest::huge(2, true);
         dest.page_on(Main, BIG, PAGE, 1).unwrap();
@@ -239,13 +251,16 @@ fn keeps_the_channels_host_pages_separate() {
     let mut dest = Dest::huge(2, true);
     dest.page_on(Main, BIG, PAGE, 1).unwrap();
     let what = refused(dest.page_on(Preempt, BIG, 0, 1));
-    assert_eq!(what, ErrorKind::OnBothChannels);
+    assert_eq!(
+        what,
+        ErrorKind::Violation("the host page is split across both channels")
+    );
     let mut dest = Dest::huge(2, true);
     dest.run(Main, SMALL, 0, 4 * PAGE).unwrap();
     let what = refused(dest.page_on(Preempt, SMALL, PAGE, 1));
     assert_eq!(
         what,
-        ErrorKind::PageTwice,
+        ErrorKind::Violation("the page was sent twice"),
         "it is on its way on the main channel"
     );
 }
@@ -255,7 +270,7 @@ fn refuses_events_that_the_preempt_channel_must_not_carry() {
     let mut dest = Dest::running(4);
     assert_eq!(
         refused(dest.page_on(Preempt, 0, 0, 1)),
-        ErrorKind::NoPreempt
+        ErrorKind::Misuse("no preempt channel was agreed")
     );
     assert_eq!(dest.core.phase(), Phase::Running, "an error of the caller");
     for event in [Event::Eof, Event::Header, Event::PackageEnd] {
@@ -295,15 +310,18 @@ fn places_runs_in_parts() {
         (9 * PAGE, 0),
     ] {
         let what = refused(dest.placed(Main, 0, wrong.0, wrong.1));
-        assert_eq!(what, ErrorKind::NotHandedOut);
+        assert_eq!(
+            what,
+            ErrorKind::Misuse("the range was not handed out for placement")
+        );
     }
     assert_eq!(
         refused(dest.placed(Preempt, 0, 9 * PAGE, PAGE)),
-        ErrorKind::NotHandedOut
+        ErrorKind::Misuse("the range was not handed out for placement")
     );
     assert_eq!(
         refused(dest.placed(Main, 9, 9 * PAGE, PAGE)),
-        ErrorKind::NotHandedOut
+        ErrorKind::Misuse("the range was not handed out for placement")
     );
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.placed(Main, 0, 9 * PAGE, 7 * PAGE).unwrap();
@@ -349,7 +367,7 @@ fn limits_the_ranges_that_are_handed_out() {
     }
     assert_eq!(
         refused(dest.page(0, runs * PAGE, 1)),
-        ErrorKind::TooManyRuns
+        ErrorKind::Misuse("too many ranges are already being placed")
     );
     dest.placed(Main, 0, 0, PAGE).unwrap();
     dest.page(0, runs * PAGE, 1).unwrap();
@@ -361,7 +379,7 @@ fn limits_the_ranges_that_are_handed_out() {
     }
     assert_eq!(
         refused(dest.page(BIG, runs * HUGE, 1)),
-        ErrorKind::TooManyRuns
+        ErrorKind::Misuse("too many ranges are already being placed")
     );
     dest.placed(Main, BIG, 0, HUGE).unwrap();
     for part in 0..PARTS {
@@ -393,6 +411,9 @@ fn refuses_pages_outside_their_block() {
     };
     let mut dest = Dest::running(4);
     let what = refused(dest.event(Main, Event::Record(record)));
-    assert_eq!(what, ErrorKind::PageLength { len: 100 });
+    assert_eq!(
+        what,
+        ErrorKind::Misuse("a target page with data of another length")
+    );
     assert_eq!(dest.core.phase(), Phase::Running);
 }

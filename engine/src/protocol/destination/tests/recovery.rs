@@ -1,4 +1,5 @@
 use super::*;
+use crate::blocks::BlockError;
 use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 
 fn bitmap(dest: &mut Dest, block: &str) -> Result<(), Error> {
@@ -98,7 +99,7 @@ fn resumes_from_the_bitmaps_of_another_process() {
     );
     dest.serve(0, PAGE);
     let error = dest.page(0, 0, 1).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::PageTwice);
+    assert_eq!(error.kind, ErrorKind::Violation("the page was sent twice"));
 }
 
 /// A migration just before the package with the device state.
@@ -239,8 +240,14 @@ fn fails_when_the_connection_is_lost_before_the_guest_may_run() {
         assert_eq!(error.kind.blame(), Blame::Link);
         assert_eq!(dest.core.phase(), Phase::Failed);
         assert_eq!(dest.said(), [""; 0], "there is no connection");
-        assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
-        assert_eq!(refused(dest.eof()), ErrorKind::Over);
+        assert_eq!(
+            refused(dest.core.link_restored()),
+            ErrorKind::Misuse("the migration is not paused")
+        );
+        assert_eq!(
+            refused(dest.eof()),
+            ErrorKind::Misuse("the migration has already failed")
+        );
         assert_eq!(dest.core.link_lost(Main), Ok(()));
     }
     let mut dest = Dest::advised(4);
@@ -253,9 +260,18 @@ fn fails_when_the_connection_is_lost_before_the_guest_may_run() {
 fn refuses_events_while_the_connection_is_down() {
     let mut dest = Dest::running(4);
     dest.core.link_lost(Main).unwrap();
-    assert_eq!(refused(dest.page(0, 0, 1)), ErrorKind::LinkDown);
-    assert_eq!(refused(dest.ping(1)), ErrorKind::LinkDown);
-    assert_eq!(refused(dest.run(Main, 0, 0, PAGE)), ErrorKind::LinkDown);
+    assert_eq!(
+        refused(dest.page(0, 0, 1)),
+        ErrorKind::Misuse("an event came while the connection is down")
+    );
+    assert_eq!(
+        refused(dest.ping(1)),
+        ErrorKind::Misuse("an event came while the connection is down")
+    );
+    assert_eq!(
+        refused(dest.run(Main, 0, 0, PAGE)),
+        ErrorKind::Misuse("an event came while the connection is down")
+    );
     assert_eq!(dest.core.phase(), Phase::Paused);
 }
 
@@ -265,7 +281,10 @@ fn keeps_pages_that_are_placed_while_the_connection_is_down() {
     dest.page_on(Preempt, 0, 0, 1).unwrap();
     dest.core.link_lost(Main).unwrap();
     let error = dest.core.link_restored().unwrap_err();
-    assert_eq!(error.kind, ErrorKind::StillPlacing);
+    assert_eq!(
+        error.kind,
+        ErrorKind::Misuse("a range is still being placed")
+    );
     dest.placed(Preempt, 0, 0, PAGE).unwrap();
     dest.core.link_lost(Preempt).unwrap();
     dest.core.link_restored().unwrap();
@@ -276,10 +295,16 @@ fn keeps_pages_that_are_placed_while_the_connection_is_down() {
 #[test]
 fn refuses_to_recover_a_migration_that_is_not_paused() {
     let mut dest = Dest::running(4);
-    assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
+    assert_eq!(
+        refused(dest.core.link_restored()),
+        ErrorKind::Misuse("the migration is not paused")
+    );
     dest.core.link_lost(Main).unwrap();
     dest.core.link_restored().unwrap();
-    assert_eq!(refused(dest.core.link_restored()), ErrorKind::NotPaused);
+    assert_eq!(
+        refused(dest.core.link_restored()),
+        ErrorKind::Misuse("the migration is not paused")
+    );
     assert_eq!(dest.core.phase(), Phase::Recovering);
 }
 
@@ -294,15 +319,24 @@ fn refuses_recovery_commands_in_the_wrong_order() {
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
     let error = resume(&mut dest).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::BitmapNotAsked);
+    assert_eq!(
+        error.kind,
+        ErrorKind::Violation("POSTCOPY_RESUME came before the received bitmap was requested")
+    );
     assert_eq!(error.location.unwrap().block, names("huge"));
     assert_eq!(dest.core.phase(), Phase::Paused);
 
     let mut dest = recovering();
     bitmap(&mut dest, "ram").unwrap();
-    assert_eq!(refused(bitmap(&mut dest, "ram")), ErrorKind::BitmapTwice);
+    assert_eq!(
+        refused(bitmap(&mut dest, "ram")),
+        ErrorKind::Violation("the received bitmap was requested twice")
+    );
     let mut dest = recovering();
-    assert_eq!(refused(bitmap(&mut dest, "rom")), ErrorKind::UnknownBlock);
+    assert_eq!(
+        refused(bitmap(&mut dest, "rom")),
+        ErrorKind::Block(BlockError::Unknown)
+    );
     let mut dest = recovering();
     assert!(matches!(
         refused(dest.page(0, 0, 1)),

@@ -72,16 +72,25 @@ fn requests_a_page_if_the_connection_is_lost_before_it_is_placed() {
 fn refuses_faults_that_cannot_be_served() {
     let mut dest = Dest::advised(4);
     let fault = |dest: &mut Dest, block, offset| refused(dest.core.fault(block, offset, 0));
-    assert_eq!(fault(&mut dest, 0, 0), ErrorKind::NotListening);
-    assert_eq!(fault(&mut dest, 1, 0), ErrorKind::NoSuchPage);
+    assert_eq!(
+        fault(&mut dest, 0, 0),
+        ErrorKind::Misuse("pages cannot be requested before POSTCOPY_LISTEN")
+    );
+    assert_eq!(fault(&mut dest, 1, 0), ErrorKind::Misuse("no such page"));
     dest.switch();
     for (block, offset) in [(0, 4 * PAGE), (0, u64::MAX), (1, 0), (usize::MAX, 0)] {
-        assert_eq!(fault(&mut dest, block, offset), ErrorKind::NoSuchPage);
+        assert_eq!(
+            fault(&mut dest, block, offset),
+            ErrorKind::Misuse("no such page")
+        );
     }
     assert_eq!(dest.core.phase(), Phase::Running);
     dest.serve(0, 0);
     dest.eof().unwrap_err();
-    assert_eq!(fault(&mut dest, 0, PAGE), ErrorKind::Over);
+    assert_eq!(
+        fault(&mut dest, 0, PAGE),
+        ErrorKind::Misuse("the migration has already failed")
+    );
     assert_eq!(dest.fault(0, 0), PageState::Present);
 }
 

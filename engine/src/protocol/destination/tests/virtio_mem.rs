@@ -132,7 +132,10 @@ fn does_not_request_unplugged_pages() {
 fn accepts_an_unplugged_page_that_is_sent_anyway() {
     let mut dest = switched(0, false, 0);
     dest.serve(1, PAGE);
-    assert_eq!(refused(dest.page(1, PAGE, 1)), ErrorKind::PageTwice);
+    assert_eq!(
+        refused(dest.page(1, PAGE, 1)),
+        ErrorKind::Violation("the page was sent twice")
+    );
     let mut dest = switched(0, false, 0);
     dest.serve(1, PAGE);
     dest.serve(0, 0);

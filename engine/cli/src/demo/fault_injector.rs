@@ -10,13 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use super::{Link, Transport};
-use crate::protocol::wide;
+use retpath_engine::protocol::wide;
+use retpath_engine::socket::{Link, Transport};
 
 /// Breaks the links that it wraps once they have moved a number of bytes. Clones share the count:
 /// their links break together.
 #[derive(Clone, Debug)]
-pub struct FaultInjector {
+pub(super) struct FaultInjector {
     inner: Arc<Inner>,
 }
 
@@ -30,7 +30,7 @@ struct Inner {
 impl FaultInjector {
     /// Breaks links once `read` bytes have been read or `written` bytes have been written; 0
     /// counts as 1, and [`u64::MAX`] is never reached.
-    pub fn new(read: u64, written: u64) -> Self {
+    pub(super) fn new(read: u64, written: u64) -> Self {
         Self {
             inner: Arc::new(Inner {
                 read: AtomicU64::new(read.max(1)),
@@ -41,13 +41,13 @@ impl FaultInjector {
     }
 
     /// Whether the links are broken.
-    pub fn has_fired(&self) -> bool {
+    pub(super) fn has_fired(&self) -> bool {
         self.inner.fired.load(Relaxed)
     }
 
     /// Puts a link under the control of this injector.
     #[must_use]
-    pub fn wrap(&self, link: Link) -> Link {
+    pub(super) fn wrap(&self, link: Link) -> Link {
         link.wrap(|inner| {
             Box::new(Faulty {
                 inner,
@@ -148,7 +148,8 @@ impl Transport for Faulty {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Moved;
+    use retpath_engine::socket::Moved;
+
     use super::*;
 
     fn bytes(moved: io::Result<Moved>) -> usize {
