@@ -37,7 +37,7 @@
 use retpath_codec::DecodeError;
 
 use crate::Channel;
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks, Span};
 use crate::protocol::wide;
 use crate::stats::Stats;
 
@@ -72,7 +72,7 @@ pub(crate) use silence::{Silence, SilenceAction, Stall};
 pub use state::SourcePhase;
 
 use pace::Pace;
-use page_set::{PageSet, Part};
+use page_set::PageSet;
 use preempt::Connection;
 use queue::Queue;
 use state::{Guest, Heard, LinkState};
@@ -205,7 +205,7 @@ impl Source {
             .check(block, start, len, 1)
             .map_err(Error::Blocks)?;
         let offset = start;
-        self.dirty.add(Part { block, offset, len });
+        self.dirty.add(Span { block, offset, len });
         Ok(())
     }
 
@@ -319,7 +319,7 @@ impl Source {
     pub fn remaining(&self) -> u64 {
         let channels = [&self.link.main, &self.link.preempt];
         let rests = channels.into_iter().filter_map(|channel| channel.rest);
-        self.dirty.bytes() + rests.map(|rest| rest.part.len).sum::<u64>()
+        self.dirty.bytes() + rests.map(|rest| rest.span.len).sum::<u64>()
     }
 
     /// Host pages that are requested and have not been handed out.

@@ -7,11 +7,10 @@ use retpath_codec::stream::Item;
 use retpath_codec::wire::value::{PING_AFTER_PACKAGE, PING_PACKAGE_LOADED};
 use retpath_codec::{Message, Name};
 
-use crate::blocks::BlockId;
+use crate::blocks::{BlockId, Span};
 
 use super::Source;
 use super::error::{Cause, Error};
-use super::page_set::Part;
 use super::state::{Guest, Heard, SourcePhase};
 
 impl Source {
@@ -145,16 +144,16 @@ impl Source {
         let len = (start + len).next_multiple_of(block.page) - offset;
         let count = len / block.page;
         let block = id;
-        let part = Part { block, offset, len };
+        let span = Span { block, offset, len };
         if let Some(rest) = &mut self.link.main.rest {
-            rest.urgent |= rest.part.overlaps(part);
+            rest.urgent |= rest.span.overlaps(span);
         }
         // Until all bitmaps have been received, the dirty pages are unknown.
         let dirty = match self.phase {
             SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
             _ => Some(&self.dirty),
         };
-        let new = self.queue.push(part, dirty, now);
+        let new = self.queue.push(span, dirty, now);
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;
         Ok(())
