@@ -121,10 +121,6 @@ pub struct Destination {
     pages: Pages,
     /// The virtio-mem devices, whose state says what is unplugged.
     virtio_mem: Devices,
-    /// Target page size in bytes.
-    target: u64,
-    /// RAM announced so far, in bytes.
-    ram: u64,
     advice: Option<PageSizes>,
     return_path: ReturnPath,
     device: Device,
@@ -159,13 +155,11 @@ impl Destination {
                 true => PreemptStream::Open,
                 false => PreemptStream::NotAgreed,
             },
-            target: config.target_page,
             virtio_mem: Devices::new(config.max_ram),
             config,
             phase: Phase::Fresh,
             blocks: Blocks::new(4096).expect("4096 is a target page size"),
             pages: Pages::default(),
-            ram: 0,
             advice: None,
             return_path: ReturnPath::Closed,
             device: Device::Arriving,
