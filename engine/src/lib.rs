@@ -16,6 +16,22 @@ compile_error!(
 
 pub use retpath_codec as codec;
 
+/// Builder-style setters of an option struct, whose fields document them.
+macro_rules! setters {
+    ($options:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        impl $options {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+
 #[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(feature = "driver")]

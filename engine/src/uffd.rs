@@ -29,6 +29,7 @@ use std::{ffi::c_void, io, ptr};
 use linux_raw_sys::general::{UFFD_API, UFFD_USER_MODE_ONLY};
 use linux_raw_sys::general::{uffdio_api, uffdio_copy, uffdio_range, uffdio_zeropage};
 use linux_raw_sys::ioctl::{UFFDIO_API, UFFDIO_COPY, UFFDIO_ZEROPAGE};
+use retpath_codec::escape::Escaped;
 use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl};
 use rustix::mm::UserfaultfdFlags;
@@ -122,7 +123,7 @@ impl Uffd {
     /// The kernel does not support this kind of memory, or refuses, such as with EBUSY if the
     /// memory is registered with another userfaultfd.
     pub fn register(&self, name: &[u8], memory: Arc<Memory>) -> Result<Region, Error> {
-        let block = name.escape_ascii().to_string();
+        let block = Escaped::new(name).to_string();
         let needed = match memory.backing() {
             Backing::Anonymous => None,
             Backing::Shared => Some((Features::MISSING_SHMEM, "MISSING_SHMEM")),

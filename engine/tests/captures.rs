@@ -58,10 +58,7 @@ struct Replay {
 
 impl Replay {
     fn new(preempt: bool) -> Self {
-        let config = Config {
-            preempt,
-            ..Config::default()
-        };
+        let config = Config::default().preempt(preempt);
         Self {
             core: Destination::new(config),
             said: Vec::new(),

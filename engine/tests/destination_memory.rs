@@ -28,11 +28,11 @@ struct Migration {
 
 impl Migration {
     fn new(page: u64) -> Self {
-        let core = Destination::new(Config {
-            preempt: true,
-            page_sizes: vec![(NameBuf::new("ram").unwrap(), page)],
-            ..Config::default()
-        });
+        let core = Destination::new(
+            Config::default()
+                .preempt(true)
+                .page_sizes(vec![(NameBuf::new("ram").unwrap(), page)]),
+        );
         let now = 0;
         let mut migration = Self { core, page, now };
         migration.command(Command::OpenReturnPath);

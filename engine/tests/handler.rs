@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use retpath_engine::blocks::Block;
-use retpath_engine::driver::{
-    Control, DestinationHandler, HandlerError, ReceiveOptions, RunError, receive,
-};
+use retpath_engine::driver::{Control, DestinationHandler, HandlerError, RunError, receive};
 use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::source::{self, Source};
 use retpath_engine::uffd::{Error, FailurePolicy, Handler};
@@ -278,10 +276,7 @@ fn a_failed_registration_ends_the_migration_but_not_the_process() {
         let mut machine = Still(vec![vec![1; LEN as usize]; 2]);
         serve_with(&mut core, &mut machine, &mut Dial(address), Duration::ZERO)
     });
-    let options = ReceiveOptions {
-        reconnect_timeout: Duration::ZERO,
-        ..receive_options(false)
-    };
+    let options = receive_options(false).reconnect_timeout(Duration::ZERO);
     let control = Control::new().unwrap();
     let end = receive(
         &mut listener,

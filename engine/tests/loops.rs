@@ -210,10 +210,7 @@ fn migrate(preempt: Option<Preempt>, cuts: u64, quit: Option<u64>) {
         let mut config = source::Config::new("pc-i440fx-7.2");
         config.preempt = preempt;
         let control = Control::new().expect("control can be created");
-        let options = ServeOptions {
-            reconnect_timeout: LONG,
-            ..ServeOptions::default()
-        };
+        let options = ServeOptions::default().reconnect_timeout(LONG);
         let mut core = Source::new(config.clone(), blocks.clone()).expect("valid configuration");
         let mut machine = Still(memory);
         let mut dial = Dial(at);

@@ -54,7 +54,8 @@ pub fn setups() -> impl Strategy<Value = Setup> {
         let blocks = vec(block(target), 1..=3);
         (Just(target), blocks)
     });
-    (blocks, config()).prop_map(|((target, blocks), config)| {
+    (blocks, config()).prop_map(|((target, blocks), mut config)| {
+        config.run *= target;
         let device_state = if config.footers {
             b"\x04\0\0\x09\0\x03cpu\0\0\0\0\0\0\0\x01state\x7e\0\0\x09\0".to_vec()
         } else {
@@ -63,10 +64,7 @@ pub fn setups() -> impl Strategy<Value = Setup> {
         Setup {
             target,
             blocks,
-            config: Config {
-                run: target * config.run,
-                ..config
-            },
+            config,
             device_state,
         }
     })
@@ -135,19 +133,19 @@ impl Content {
 fn config() -> impl Strategy<Value = Config> {
     let preempt = select(&[None, Some(Preempt::Late), Some(Preempt::Early)][..]);
     let numbers = (preempt, 1..256_u32, select(&[0, 0, 1 << 24][..]), 1..=8_u64);
-    (numbers, any::<[bool; 7]>()).prop_map(|((preempt, section, bandwidth, run), on)| Config {
-        preempt,
-        section,
-        bandwidth,
-        run,
-        footers: on[0],
-        configuration: on[1],
-        page_bits: on[2],
-        switchover_start: on[3],
-        switchover_ack: on[4],
-        ping_loaded: on[5],
-        outer_pings: on[6],
-        ..Config::new("pc")
+    (numbers, any::<[bool; 7]>()).prop_map(|((preempt, section, bandwidth, run), on)| {
+        Config::new("pc")
+            .preempt(preempt)
+            .section(section)
+            .bandwidth(bandwidth)
+            .run(run)
+            .footers(on[0])
+            .configuration(on[1])
+            .page_bits(on[2])
+            .switchover_start(on[3])
+            .switchover_ack(on[4])
+            .ping_loaded(on[5])
+            .outer_pings(on[6])
     })
 }
 

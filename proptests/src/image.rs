@@ -110,10 +110,7 @@ fn write_sums(folder: &Path, manifest: &Manifest) {
 fn stream(bytes: &[u8]) {
     let folder = Folder::new();
     let out = folder.0.join("image");
-    let config = Config {
-        max_ram: MOST,
-        ..Config::default()
-    };
+    let config = Config::default().max_ram(MOST);
     let options = ImportOptions::default()
         .core(config)
         .accept_unproven_end(true);

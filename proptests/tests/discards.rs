@@ -71,11 +71,9 @@ struct Sender {
 impl Sender {
     fn new(blocks: &Blocks, run: u64) -> Self {
         let smallest = blocks.iter().map(|block| block.page).min();
-        let config = Config {
-            run: run * TARGET,
-            host_page: smallest.expect("there is at least one block"),
-            ..Config::new("pc")
-        };
+        let config = Config::new("pc")
+            .run(run * TARGET)
+            .host_page(smallest.expect("there is at least one block"));
         Self {
             source: Source::new(config, blocks.clone()).expect("valid configuration"),
             blocks: blocks.clone(),

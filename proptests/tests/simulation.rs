@@ -69,13 +69,11 @@ fn setup(drive: Drive) -> Setup {
             (3, TARGET, memory(&[1, 0, 3])),
             (2, 4 * TARGET, memory(&[0, 5, 0, 7, 0, 0, 0, 0])),
         ],
-        config: Config {
-            preempt: drive.preempt,
-            ping_loaded: true,
-            switchover_start: true,
-            run: 2 * TARGET,
-            ..Config::new("pc")
-        },
+        config: Config::new("pc")
+            .preempt(drive.preempt)
+            .ping_loaded(true)
+            .switchover_start(true)
+            .run(2 * TARGET),
         device_state: b"\x04\0\0\0\x09\x03cpu\0\0\0\0\0\0\0\x01state\x7e\0\0\0\x09".to_vec(),
     }
 }

@@ -4,9 +4,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use retpath_codec::escape::Escaped;
 use retpath_codec::forward;
 use retpath_engine::destination;
-use retpath_image::{Finished, Image, Leftover, LeftoverState, Manifest, leftovers};
+use retpath_image::{Finished, Image, Leftover, LeftoverState, Manifest, leftovers, shown};
 use serde_json::Value;
 
 use crate::output;
@@ -20,10 +21,7 @@ pub(crate) const UNPROVEN_END: &str =
 pub(crate) fn settings(given: &[PageSize]) -> (destination::Config, forward::Options) {
     let sizes = size::last_of_each(given).into_iter();
     let page_sizes: Vec<_> = sizes.map(|one| (one.name, one.size)).collect();
-    let core = destination::Config {
-        page_sizes: page_sizes.clone(),
-        ..destination::Config::default()
-    };
+    let core = destination::Config::default().page_sizes(page_sizes.clone());
     let stream = forward::Options::default()
         .page_sizes(page_sizes)
         // Sources before QEMU 8.2 may send it.
@@ -34,7 +32,7 @@ pub(crate) fn settings(given: &[PageSize]) -> (destination::Config, forward::Opt
 /// Lists the leftover folders of killed runs on standard error.
 pub(crate) fn mention_leftovers(command: &str, out: &Path) {
     for Leftover { path, state } in leftovers(out) {
-        let path = path.display();
+        let path = shown(&path);
         let what = match state {
             LeftoverState::Whole => {
                 format!(
@@ -60,7 +58,7 @@ pub(crate) fn mention_leftovers(command: &str, out: &Path) {
 ///
 /// The image is complete, but has another name.
 pub(crate) fn check_name(command: &str, finished: &Finished) -> Result<(), String> {
-    let path = finished.path.display();
+    let path = shown(&finished.path);
     match &finished.trouble {
         Some(error) if !finished.has_name => {
             return Err(format!("the image is complete, but in {path}: {error}"));
@@ -83,10 +81,10 @@ pub(crate) fn text(out: &Path, manifest: &Manifest) -> String {
 }
 
 fn render(text: &mut String, out: &Path, manifest: &Manifest) -> std::fmt::Result {
-    let machine = manifest.machine.as_deref().map(String::from_utf8_lossy);
-    let machine = machine.as_deref().unwrap_or("not in the stream");
-    writeln!(text, "{:<18} {}", "image", out.display())?;
-    writeln!(text, "{:<18} {}", "machine type", machine.escape_debug())?;
+    let machine = manifest.machine.as_deref();
+    let machine = Escaped::new(machine.unwrap_or(b"not in the stream"));
+    writeln!(text, "{:<18} {}", "image", shown(out))?;
+    writeln!(text, "{:<18} {machine}", "machine type")?;
     if let Some(seal) = &manifest.seal {
         writeln!(text, "{:<18} {}", "id", seal.id)?;
     }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use retpath_codec::Rule;
-use retpath_image::{Error as ImageError, ImportOptions, Imported, Writer, import};
+use retpath_image::{Error as ImageError, ImportOptions, Imported, Writer, import, shown};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 use tracing::info;
@@ -85,7 +85,7 @@ fn convert(args: &Args) -> Result<Imported, String> {
     let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     let name = match is_stdin(args.file.as_os_str()) {
         true => "standard input".to_owned(),
-        false => args.file.display().to_string(),
+        false => shown(&args.file).to_string(),
     };
     let (file, size) = open(args).map_err(|error| format!("{name}: {error}"))?;
     let writer = Writer::new(&args.out).map_err(|error| format!("{error}; no image was made"))?;
@@ -181,6 +181,6 @@ fn show(args: &Args, imported: &Imported) {
             json!({ "image": path, "manifest": manifest, "stream_bytes": imported.bytes })
         },
     );
-    let done = format!("the image {} exists", args.out.display());
+    let done = format!("the image {} exists", shown(&args.out));
     output::print_report("import", &done, &text);
 }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use retpath_codec::escape::Escaped;
 use retpath_engine::uffd::OpenError;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -144,11 +145,15 @@ fn raise_descriptor_limit() {
 }
 
 fn run(args: &[OsString]) -> Exit {
-    let command = Cli::command().color(color_choice(args));
-    let parsed = command.try_get_matches_from(args);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match parse(args) {
         Ok(cli) => cli,
-        Err(error) => return explain(&error, color_choice(args)),
+        Err(error) => {
+            // An error repeats arguments, which may contain anything.
+            let escape = |arg: &OsString| Escaped::new(arg.as_encoded_bytes()).to_string().into();
+            let escaped: Vec<OsString> = args.iter().map(escape).collect();
+            let error = parse(&escaped).err().unwrap_or(error);
+            return explain(&error, color_choice(args));
+        }
     };
     let Global {
         verbose,
@@ -180,6 +185,11 @@ fn run(args: &[OsString]) -> Exit {
     }
 }
 
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let command = Cli::command().color(color_choice(args));
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
+}
+
 /// The value of `--color`, which help and errors need before the command line is parsed.
 fn color_choice(args: &[OsString]) -> ColorChoice {
     let value = args.iter().enumerate().find_map(|(at, arg)| {
@@ -202,7 +212,12 @@ fn explain(error: &clap::Error, color: ColorChoice) -> Exit {
         false => error.render().to_string(),
     };
     if error.use_stderr() {
-        output::note(render(output::wants_color(color, &io::stderr())).trim_end());
+        let has_color = output::wants_color(color, &io::stderr());
+        let text = render(has_color);
+        match has_color {
+            true => output::note_styled(text.trim_end()),
+            false => output::note(text.trim_end()),
+        }
         return Exit::Usage;
     }
     match output::print(&render(output::wants_color(color, &io::stdout()))) {

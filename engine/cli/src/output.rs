@@ -15,10 +15,56 @@ use clap::ColorChoice;
 use indicatif::MultiProgress;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Writes a line to standard error.
+/// Writes a line, or several, to standard error. Escapes what does not print: names were escaped
+/// where they became text, but not everything in the message of a system or another library.
 pub(crate) fn note(line: impl Display) {
+    note_styled(escape(line.to_string()));
+}
+
+/// Writes a line to standard error, with the escape sequences that it contains.
+pub(crate) fn note_styled(line: impl Display) {
     // In one write, so that lines of several threads or processes do not mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Whether a character is printed as it is; all others are escaped.
+fn is_plain(c: char) -> bool {
+    matches!(c, ' '..='~') || c.escape_debug().eq([c])
+}
+
+/// Escapes the characters of a text that do not print, except line breaks.
+pub(crate) fn escape(text: String) -> String {
+    let is_good = |c| c == '\n' || is_plain(c);
+    if text.chars().all(is_good) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_good(c) {
+            true => escaped.push(c),
+            false => escaped.extend(c.escape_debug()),
+        }
+    }
+    escaped
+}
+
+/// Escapes the characters of a JSON text that do not print. They are within strings, so its meaning
+/// remains; JSON itself demands this of C0 only.
+pub(crate) fn escape_json(text: String) -> String {
+    if text.chars().all(is_plain) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            escaped += &format!("\\u{unit:04x}");
+        }
+    }
+    escaped
 }
 
 /// Writes a line to standard error, unless that would block.
@@ -31,8 +77,9 @@ pub(crate) fn note_or_drop(line: impl Display) {
 /// Writes a line to standard error, between the live lines there.
 pub(crate) fn note_between(bars: &MultiProgress, line: impl Display) {
     // Not `MultiProgress::suspend`, which panics when the terminal is gone.
-    if bars.is_hidden() || bars.println(line.to_string()).is_err() {
-        note(line);
+    let line = escape(line.to_string());
+    if bars.is_hidden() || bars.println(&line).is_err() {
+        note_styled(line);
     }
 }
 
@@ -122,5 +169,46 @@ pub(crate) fn print_report(command: &str, done: &str, text: &str) {
             "retpath {command}: {done}; only the report could not be written to standard output: \
              {error}"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_every_character_that_could_control_a_terminal() {
+        let hostile = |c: &char| {
+            let is_bidi = matches!(
+                c,
+                '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            ) || matches!(c, '\u{2066}'..='\u{2069}');
+            c.is_control() || is_bidi
+        };
+        let all: Vec<char> = ('\0'..=char::MAX).filter(hostile).collect();
+        assert_eq!(all.len(), 65 + 14);
+        for c in all.into_iter().filter(|c| *c != '\n') {
+            let text = format!("a{c}b\\n\n");
+            let escaped = escape(text.clone());
+            assert!(!escaped.contains(c), "{escaped:?}");
+            assert!(
+                escaped.starts_with("a\\") && escaped.ends_with("b\\n\n"),
+                "{escaped:?}"
+            );
+            let json = serde_json::to_string(&text).expect("a string");
+            let json = escape_json(json);
+            assert!(!json.contains(c), "{json:?}");
+            assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), text);
+        }
+    }
+
+    #[test]
+    fn leaves_other_text_as_it_is() {
+        let text = "größe 内存 \\u{1b} `'\"` 5.00 µs …\n".to_owned();
+        assert_eq!(escape(text.clone()), text);
+        let json = r#"{"a":"größe 内存 \n \u001b"}"#.to_owned();
+        assert_eq!(escape_json(json.clone()), json);
+        let beyond = serde_json::to_string("\u{e0001}").expect("a string");
+        assert_eq!(escape_json(beyond), r#""\udb40\udc01""#);
     }
 }

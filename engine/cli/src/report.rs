@@ -5,6 +5,8 @@ use std::fmt::{Display, Write};
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::output::{escape, escape_json};
+
 /// Format of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -16,15 +18,15 @@ pub enum Format {
 }
 
 impl Format {
-    /// Renders a report; JSON as one line.
+    /// Renders a report; JSON as one line. Nothing in it controls a terminal.
     pub(crate) fn render(
         self,
         text: impl FnOnce() -> String,
         json: impl FnOnce() -> Value,
     ) -> String {
         match self {
-            Self::Text => text(),
-            Self::Json => format!("{}\n", json()),
+            Self::Text => escape(text()),
+            Self::Json => escape_json(json().to_string()) + "\n",
         }
     }
 }

@@ -29,6 +29,7 @@ use landlock::{
     make_bitflags,
 };
 use retpath_engine::socket::Address;
+use retpath_image::shown;
 use tracing::{info, warn};
 
 mod seccomp;
@@ -154,7 +155,7 @@ impl Sandbox {
         for (path, rights) in &self.rules {
             let rule = PathBeneath::new(PathFd::new(path)?, *rights);
             let added = ruleset.add_rule(rule);
-            ruleset = added.map_err(|error| format!("{}: {error}", path.display()))?;
+            ruleset = added.map_err(|error| format!("{}: {error}", shown(path)))?;
         }
         let status = ruleset.restrict_self()?;
         Ok(match (status.ruleset, status.landlock) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Command;
 use clap_complete::Shell;
+use retpath_image::shown;
 
 use crate::exit::{self, Error, Exit};
 use crate::{lost_report, output};
@@ -62,6 +63,6 @@ pub(crate) fn man(args: &ManArgs, command: Command) -> Result<Exit, Error> {
     let folder = &args.folder;
     fs::create_dir_all(folder)
         .and_then(|()| clap_mangen::generate_to(command, folder))
-        .map_err(|error| format!("cannot write manual pages to {}: {error}", folder.display()))?;
+        .map_err(|error| format!("cannot write manual pages to {}: {error}", shown(folder)))?;
     Ok(Exit::Success)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use retpath_image::{Difference, Error as ImageError, Verified, verify};
+use retpath_image::{Difference, Error as ImageError, Verified, shown, verify};
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
 fn check(args: &Args) -> Result<Verified, String> {
     let signals = Signals::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut bar = Progress::new(None, true);
-    info!(image = %args.image.display(), "comparing");
+    info!(image = %shown(&args.image), "comparing");
     let mut progress = |done, all| {
         bar.set_of(done, all);
         !signals.came()
@@ -63,7 +63,7 @@ fn check(args: &Args) -> Result<Verified, String> {
 }
 
 fn text(args: &Args, found: &Verified) -> String {
-    let (image, id) = (args.image.display(), found.id);
+    let (image, id) = (shown(&args.image), found.id);
     if found.is_whole() {
         return format!("{image} is intact; its id is {id}\n");
     }

@@ -1,11 +1,10 @@
 //! `retpath doctor` as a user meets it: its reports and exit codes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use retpath_support::program::{NOBODY, as_ordinary_user};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_retpath");
@@ -84,35 +83,18 @@ fn reports_the_same_to_people_and_programs() {
 
 #[test]
 fn serves_faults_of_user_code_for_an_ordinary_user() {
-    const NOBODY: u32 = 65534;
-    // In a folder that the other user can read.
-    let folder = std::env::temp_dir().join(format!("retpath-doctor-{}", std::process::id()));
-    let program = folder.join("retpath");
-    fs::create_dir(&folder).unwrap();
-    // Copied by another process: a child forked by another test would inherit the descriptor that
-    // writes the copy, and running it would fail (ETXTBSY).
-    assert!(
-        Command::new("cp")
-            .arg(PROGRAM)
-            .arg(&program)
-            .status()
-            .unwrap()
-            .success()
-    );
-    fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
-    let mut command = doctor(&program);
-    let root = rustix::process::geteuid().is_root();
-    if root {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.output();
-    fs::remove_dir_all(&folder).unwrap();
-    let output = output.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = as_ordinary_user(folder.path());
+    let output = command
+        .args(["doctor", "--format", "json"])
+        .output()
+        .unwrap();
 
     let report = json(&output);
     let code = i32::from(report["reach"] != "all");
     assert_eq!(output.status.code(), Some(code));
     assert_eq!(report["routes"][2]["works"], true, "{report}");
+    let root = rustix::process::geteuid().is_root();
     assert!(!root || report["uid"] == NOBODY);
     // Each of the other routes works, or there is a way to make it work.
     let fixes = report["lacks"].to_string();

@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use retpath_support::SOON;
-use retpath_support::program::Program;
+use retpath_support::program::{Program, as_ordinary_user};
 use retpath_support::small_image::{make, make_with};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -205,22 +204,10 @@ fn names_missing_permission_when_the_image_is_another_users() {
     let everyone = |path: &Path| {
         fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("ours");
     };
-    everyone(folder.path());
     let image = make(folder.path(), "pc-i440fx-7.2");
-    // An ordinary user may neither run what root has built nor, like root, read everything.
-    let program = folder.path().join("retpath");
-    let copied = Command::new("cp")
-        .arg(env!("CARGO_BIN_EXE_retpath"))
-        .arg(&program)
-        .status();
-    assert!(copied.expect("cp is there").success());
-    let root = rustix::process::geteuid().is_root();
     let run = || {
-        let mut command = Command::new(&program);
+        let mut command = as_ordinary_user(folder.path());
         command.args(["serve", "--image", text(&image), "--connect", "unix:/a"]);
-        if root {
-            command.uid(NOBODY).gid(NOBODY);
-        }
         let output = command.output().expect("the program starts");
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -239,5 +226,3 @@ fn names_missing_permission_when_the_image_is_another_users() {
     assert!(errors.contains("ram-000-pc.ram.raw"), "{errors}");
     assert!(errors.contains("Permission denied"), "{errors}");
 }
-
-const NOBODY: u32 = 65534;

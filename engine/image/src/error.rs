@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use retpath_codec::escape::Escaped;
 use retpath_codec::{DecodeError, NameBuf};
 use rustix::io::Errno;
 
@@ -175,19 +176,24 @@ impl From<destination::Error> for Error {
     }
 }
 
+/// A path as messages show it: characters that do not print are escaped.
+pub fn shown(path: &Path) -> Escaped<'_> {
+    Escaped::new(path.as_os_str().as_encoded_bytes())
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exists { path } => write!(
                 f,
                 "{} exists already and is not overwritten: choose another name, or move it away",
-                path.display()
+                shown(path)
             ),
             Self::Name { path } => {
-                write!(f, "{} is not a valid image name", path.display())
+                write!(f, "{} is not a valid image name", shown(path))
             }
             Self::Io { doing, path, error } => {
-                write!(f, "{doing} {}: {error}", path.display())?;
+                write!(f, "{doing} {}: {error}", shown(path))?;
                 match error.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                         f.write_str("; an image needs disk space for all nonzero guest memory")
@@ -209,51 +215,51 @@ impl fmt::Display for Error {
             Self::NoManifest { path } => write!(
                 f,
                 "{} is not an image: it has no {}",
-                path.display(),
+                shown(path),
                 super::MANIFEST
             ),
             Self::InUse { path } => {
-                write!(f, "another process is still writing to {}", path.display())
+                write!(f, "another process is still writing to {}", shown(path))
             }
             Self::NotUnfinished { path } => write!(
                 f,
                 "{} is not a migration that can be continued: it has no {}",
-                path.display(),
+                shown(path),
                 super::UNFINISHED
             ),
-            Self::Manifest { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::Manifest { path, why } => write!(f, "{}: {why}", shown(path)),
             Self::Version { path, version } => write!(
                 f,
-                "{}: version {version} of the format, but this retpath knows only {}",
-                path.display(),
+                "{}: version {version} of the format, but only version {} can be read",
+                shown(path),
                 super::VERSION
             ),
-            Self::File { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::File { path, why } => write!(f, "{}: {why}", shown(path)),
             Self::StateLimit { path, limit } => write!(
                 f,
                 "{}: the device state exceeds the limit of {limit} bytes",
-                path.display()
+                shown(path)
             ),
             Self::Truncated { path, size, len } => write!(
                 f,
                 "{}: the file has {size} bytes, but the manifest says {len}: it is cut short",
-                path.display()
+                shown(path)
             ),
             Self::Busy { path } => write!(
                 f,
                 "{}: the file is locked by a process that writes it; try again when that is done",
-                path.display()
+                shown(path)
             ),
             Self::Changed { path } => write!(
                 f,
                 "{}: the file was changed while the image was in use: its bytes cannot be trusted",
-                path.display()
+                shown(path)
             ),
             Self::Damaged { path, offset, len } => write!(
                 f,
                 "{}: the {len} bytes at offset {offset:#x} do not match their digest: the file is \
                  damaged or was changed",
-                path.display()
+                shown(path)
             ),
             Self::ReadAt {
                 path,
@@ -263,13 +269,13 @@ impl fmt::Display for Error {
             } => write!(
                 f,
                 "{}: cannot read {len} bytes at offset {offset:#x}: {error}",
-                path.display()
+                shown(path)
             ),
             Self::NoDigests { path } => write!(
                 f,
                 "{} has no digests, because an earlier version of this program created it: its \
                  files cannot be verified",
-                path.display()
+                shown(path)
             ),
             Self::Block { name, error } => write!(f, "RAM block {name}: {error}"),
             Self::Range => f.write_str("range outside of the RAM blocks"),

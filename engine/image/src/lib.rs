@@ -99,7 +99,7 @@ mod verify;
 mod writer;
 
 pub use digest::{Digest, Seal, SumsFile};
-pub use error::Error;
+pub use error::{Error, shown};
 pub use import::{ImportOptions, Imported, import};
 pub use manifest::{Manifest, RamFile, Seen, Uuid};
 pub use reader::Image;

@@ -6,6 +6,7 @@
 //! It refuses content that an image cannot keep as soon as it appears.
 
 use retpath_codec::command::Command;
+use retpath_codec::escape::Escaped;
 use retpath_codec::forward::ram::Record;
 use retpath_codec::forward::{Event, SectionKind, Subsection};
 use retpath_codec::wire::section::{DIRTY_BITMAP_NAME, RAM_NAME};
@@ -143,7 +144,7 @@ impl Recorder {
                     return Err(Error::Unfaithful {
                         what: format!(
                             "memory that is not in the stream (capability {})",
-                            String::from_utf8_lossy(name)
+                            Escaped::new(name)
                         ),
                         advice: "turn the capability off at the source",
                     });
@@ -242,7 +243,7 @@ impl Recorder {
 /// Returns the error for an iterable section other than RAM.
 fn iterable(idstr: &[u8]) -> Error {
     let shown = &idstr[..idstr.len().min(SHOWN)];
-    let name = String::from_utf8_lossy(shown);
+    let name = Escaped::new(shown);
     let advice = match idstr {
         DIRTY_BITMAP_NAME => "turn the capability dirty-bitmaps off at the source",
         b"block" => "migrate the disks by other means, without block migration",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::backing_file::BackingFile;
 use super::digest::Digest;
+use super::error::shown;
 use super::folder::Folder;
 use super::reader::{open_folder, read_state, read_sums};
 use super::sums::Sums;
@@ -84,7 +85,7 @@ impl fmt::Display for Difference {
             Self::Bytes { path, range } => write!(
                 f,
                 "{}: the {} bytes at offset {:#x} differ from those stored when the image was made",
-                path.display(),
+                shown(path),
                 range.end - range.start,
                 range.start
             ),

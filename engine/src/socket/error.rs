@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use retpath_codec::escape::Escaped;
+
 /// An error opening a connection.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -47,7 +49,10 @@ impl ChannelError {
 impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uri { uri, why } => write!(f, "`{uri}` is not a migration address: {why}"),
+            Self::Uri { uri, why } => {
+                let uri = Escaped::new(uri);
+                write!(f, "`{uri}` is not a migration address: {why}")
+            }
             Self::Plaintext { address } => write!(
                 f,
                 "{address} is not a loopback address, and plain TCP exposes the guest's memory to the \

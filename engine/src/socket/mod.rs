@@ -17,10 +17,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
+use retpath_codec::escape::Escaped;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -96,12 +98,17 @@ impl FromStr for Address {
     }
 }
 
+/// As in messages: not printable characters of paths and hosts are [`Escaped`].
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Unix(path) => {
+                write!(f, "unix:{}", Escaped::new(path.as_os_str().as_bytes()))
+            }
+            Self::Tcp { host, port } if host.contains(':') => {
+                write!(f, "tcp:[{}]:{port}", Escaped::new(host))
+            }
+            Self::Tcp { host, port } => write!(f, "tcp:{}:{port}", Escaped::new(host)),
             Self::Fd(fd) => write!(f, "fd:{fd}"),
         }
     }

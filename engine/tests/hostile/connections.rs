@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use retpath_engine::Channel;
 use retpath_engine::driver::RunError;
-use retpath_engine::source::{Config, Preempt, Source};
+use retpath_engine::source::{Preempt, Source};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::trial::Trial;
@@ -68,11 +68,9 @@ fn finds_the_preempt_channel_among_other_connections() {
     let _trial = Trial::new("connections before the preempt channel");
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
-    let config = Config {
+    let config = config(Some(Preempt::Late))
         // Throttle the background sweep, so that pages use the preempt channel.
-        bandwidth: 1,
-        ..config(Some(Preempt::Late))
-    };
+        .bandwidth(1);
     let mut others = Vec::new();
     let mut dial = DialAfter(receiver.address().clone(), |channel| {
         if channel == Channel::Preempt {

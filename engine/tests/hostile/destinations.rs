@@ -202,11 +202,9 @@ const SCRIPTS: &[(&str, Script)] = &[
 ];
 
 fn options(stall: Option<Duration>) -> ServeOptions {
-    ServeOptions {
-        reconnect_timeout: LONG,
-        stall_timeout: stall,
-        ..ServeOptions::default()
-    }
+    ServeOptions::default()
+        .reconnect_timeout(LONG)
+        .stall_timeout(stall)
 }
 
 /// Whatever replaces the destination temporarily, the migration continues once the destination is

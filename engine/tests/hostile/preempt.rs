@@ -14,7 +14,7 @@ use retpath_engine::driver::{
     Connector, Control, HandlerError, RunError, ServeOptions, SourceHandler, serve,
 };
 use retpath_engine::socket::{ChannelError, Link};
-use retpath_engine::source::{Config, PageSource, Preempt, Source, SourcePhase};
+use retpath_engine::source::{PageSource, Preempt, Source, SourcePhase};
 
 use super::trial::Trial;
 use retpath_support::loops::Still;
@@ -100,10 +100,7 @@ fn resume(both: bool) -> (usize, Option<Preempt>) {
         drop(main);
         closed.send(()).expect("the source waits");
     });
-    let config = Config {
-        probe: true,
-        ..config(Some(Preempt::Late))
-    };
+    let config = config(Some(Preempt::Late)).probe(true);
     let mut core = Source::taking_over(config, blocks()).expect("valid configuration");
     let mut machine = Busy {
         machine: Still(vec![image()]),

@@ -42,14 +42,14 @@ pub(super) struct Lockstep {
 impl Lockstep {
     pub(super) fn new(setup: Setup) -> Self {
         let big = (NameBuf::new("big").unwrap(), PARTS * PAGE);
-        let core = Destination::new(Config {
-            preempt: setup.preempt,
-            confirm_end: setup.confirm,
-            target_page: PAGE,
-            host_page: PAGE,
-            page_sizes: vec![big],
-            ..Config::default()
-        });
+        let core = Destination::new(
+            Config::default()
+                .preempt(setup.preempt)
+                .confirm_end(setup.confirm)
+                .target_page(PAGE)
+                .host_page(PAGE)
+                .page_sizes(vec![big]),
+        );
         Self {
             core,
             model: Model::new(setup),

@@ -115,14 +115,12 @@ impl Link {
         let smallest = blocks.iter().map(|block| block.page).min();
         let mut config = setup.config.clone();
         config.host_page = smallest.unwrap_or(setup.target);
-        let incoming = destination::Config {
-            preempt: config.preempt.is_some(),
-            switchover_ack: config.switchover_ack,
-            accept_precopy_end: false,
-            target_page: setup.target,
-            host_page: config.host_page,
-            ..destination::Config::default()
-        };
+        let incoming = destination::Config::default()
+            .preempt(config.preempt.is_some())
+            .switchover_ack(config.switchover_ack)
+            .accept_precopy_end(false)
+            .target_page(setup.target)
+            .host_page(config.host_page);
         Self {
             source: Source::new(config.clone(), blocks.clone()).expect("valid setup"),
             config,

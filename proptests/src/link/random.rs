@@ -58,20 +58,18 @@ pub fn setup(choices: &mut Choices<'_>) -> Setup {
         }
         blocks.push((pages, page, bytes));
     }
-    let config = Config {
-        preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)],
-        footers: !choices.one_in(5),
-        configuration: choices.one_in(2),
-        page_bits: choices.one_in(2),
-        section: 1 + u32::from(choices.byte()),
-        bandwidth: [0, 0, 1 << 24][choices.index(3)],
-        switchover_start: choices.one_in(2),
-        switchover_ack: choices.one_in(2),
-        ping_loaded: choices.one_in(2),
-        outer_pings: choices.one_in(2),
-        run: target * (1 + choices.below(8)),
-        ..Config::new("pc")
-    };
+    let config = Config::new("pc")
+        .preempt([None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)])
+        .footers(!choices.one_in(5))
+        .configuration(choices.one_in(2))
+        .page_bits(choices.one_in(2))
+        .section(1 + u32::from(choices.byte()))
+        .bandwidth([0, 0, 1 << 24][choices.index(3)])
+        .switchover_start(choices.one_in(2))
+        .switchover_ack(choices.one_in(2))
+        .ping_loaded(choices.one_in(2))
+        .outer_pings(choices.one_in(2))
+        .run(target * (1 + choices.below(8)));
     let device_state = if config.footers && choices.one_in(2) {
         b"\x04\0\0\x09\0\x03cpu\0\0\0\0\0\0\0\x01state\x7e\0\0\x09\0".to_vec()
     } else {

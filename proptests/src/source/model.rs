@@ -152,14 +152,12 @@ pub fn migration(choices: &mut Choices<'_>) {
         let page = page(choices);
         sizes.push((1 + choices.below(16 * TARGET / page), page));
     }
-    let config = Config {
-        preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)],
-        run: TARGET << choices.below(6),
-        host_page: TARGET,
-        bandwidth: [0, 0, 1 << 30][choices.index(3)],
-        ping_loaded: choices.below(2) == 0,
-        ..Config::new("pc-i440fx-10.0")
-    };
+    let config = Config::new("pc-i440fx-10.0")
+        .preempt([None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)])
+        .run(TARGET << choices.below(6))
+        .host_page(TARGET)
+        .bandwidth([0, 0, 1 << 30][choices.index(3)])
+        .ping_loaded(choices.below(2) == 0);
     let mut rig = Rig::of(config.clone(), blocks_of(TARGET, &sizes));
     rig.start();
     for _ in 0..choices.below(60) {

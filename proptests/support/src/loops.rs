@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use retpath_codec::{NameBuf, forward};
+use retpath_codec::NameBuf;
 use retpath_engine::Channel;
 use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination;
@@ -168,16 +168,10 @@ impl Transport for Breaking {
 
 /// Returns options for a destination whose timeouts do not expire.
 pub fn receive_options(preempt: bool) -> ReceiveOptions {
-    ReceiveOptions {
-        core: destination::Config {
-            preempt,
-            ..Default::default()
-        },
-        stream: forward::Options::default(),
-        reconnect_timeout: LONG,
-        recovery_timeout: LONG,
-        accept_unproven_end: false,
-    }
+    ReceiveOptions::default()
+        .core(destination::Config::default().preempt(preempt))
+        .reconnect_timeout(LONG)
+        .recovery_timeout(LONG)
 }
 
 /// Runs a source that retries its connection for `retry`.
@@ -191,10 +185,7 @@ pub fn serve_with(
     connector: &mut dyn Connector,
     retry: Duration,
 ) -> Result<(), RunError> {
-    let options = ServeOptions {
-        reconnect_timeout: retry,
-        ..ServeOptions::default()
-    };
+    let options = ServeOptions::default().reconnect_timeout(retry);
     let control = Control::new().expect("control descriptor can be created");
     serve(core, machine, connector, &options, &control)
 }

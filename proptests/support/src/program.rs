@@ -7,6 +7,8 @@
 use std::fmt;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -112,6 +114,29 @@ pub fn is_ignored(signal: Signal) -> bool {
     let mask =
         u64::from_str_radix(mask.expect("status has the mask").trim(), 16).expect("hexadecimal");
     mask >> (signal.as_raw() - 1) & 1 != 0
+}
+
+/// The id of an ordinary user, for tests that root runs.
+pub const NOBODY: u32 = 65534;
+
+/// Makes a command that runs `retpath` as an ordinary user, who may be unable to reach it where it
+/// was built: a copy in `folder`, which everyone may enter from now on.
+pub fn as_ordinary_user(folder: &Path) -> Command {
+    fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let program = folder.join("retpath");
+    // Another process writes the copy. If this one did, a child that another test forks meanwhile
+    // would inherit the descriptor that is open for writing, and until that child calls exec, running
+    // the copy would fail with ETXTBSY.
+    let copied = Command::new("cp")
+        .arg(crate::retpath())
+        .arg(&program)
+        .status();
+    assert!(copied.expect("cp is there").success());
+    let mut command = Command::new(program);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
 }
 
 /// A running program, killed when dropped.

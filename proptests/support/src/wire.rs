@@ -34,12 +34,10 @@ pub fn image() -> Vec<u8> {
 }
 
 pub fn config(preempt: Option<Preempt>) -> Config {
-    Config {
-        preempt,
+    Config::new("pc-i440fx-10.0")
+        .preempt(preempt)
         // Send one page per run.
-        run: PAGE,
-        ..Config::new("pc-i440fx-10.0")
-    }
+        .run(PAGE)
 }
 
 /// A complete main channel.

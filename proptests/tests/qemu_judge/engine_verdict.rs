@@ -43,10 +43,7 @@ pub(crate) struct EngineSource {
 impl EngineSource {
     /// Creates a source of these blocks at the given stage.
     pub(crate) fn new(blocks: &Blocks, stage: Stage) -> Self {
-        let config = Config {
-            switchover_ack: stage == Stage::Precopy,
-            ..Config::new("pc")
-        };
+        let config = Config::new("pc").switchover_ack(stage == Stage::Precopy);
         let source = Source::new(config, blocks.clone()).expect("QEMU's blocks are valid");
         let mut engine = Self {
             source,

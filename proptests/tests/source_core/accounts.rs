@@ -8,7 +8,7 @@ use retpath_codec::{BlockName, Message};
 use retpath_engine::Channel;
 
 use super::service::{config, late};
-use retpath_engine::source::{Config, Next, PageRun};
+use retpath_engine::source::{Next, PageRun};
 use retpath_proptests::source::rig::Rig;
 
 fn next(rig: &mut Rig) -> PageRun {
@@ -53,10 +53,7 @@ fn changes_the_bandwidth() {
 
 #[test]
 fn counts_the_remaining_bytes_of_partly_sent_host_pages() {
-    let config = Config {
-        run: 8192,
-        ..late()
-    };
+    let config = late().run(8192);
     let mut rig = Rig::switched(config, &[(5, 65536)]);
     rig.ask(0, 3 * 65536, 65536).expect("a page");
     let mut left = 5 * 65536;
@@ -75,10 +72,7 @@ fn counts_the_remaining_bytes_of_partly_sent_host_pages() {
 
 #[test]
 fn ends_a_run_at_the_host_page_boundary() {
-    let config = Config {
-        run: 3 * 4096,
-        ..config()
-    };
+    let config = config().run(3 * 4096);
     let mut rig = Rig::switched(config, &[(2, 65536)]);
     let runs = [3, 3, 3, 3, 3, 1, 3].map(|pages| pages * 4096);
     assert_eq!(runs.map(|_| next(&mut rig).len), runs);

@@ -50,10 +50,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 #[test]
 fn writes_the_smallest_stream_that_qemu_completes() {
-    let config = Config {
-        outer_pings: false,
-        ..Config::new("pc-i440fx-10.0")
-    };
+    let config = Config::new("pc-i440fx-10.0").outer_pings(false);
     let got = stream(config, blocks(&[(4096, 4096)]), b"", &[2 * 4096]);
     let mut want = hex(r#"
         5145564d 00000003
@@ -93,13 +90,11 @@ fn writes_the_smallest_stream_that_qemu_completes() {
 
 #[test]
 fn writes_the_commands_around_the_package_like_qemu() {
-    let config = Config {
-        switchover_start: true,
-        page_bits: true,
-        section: 7,
-        machine: b"virt-10.2".to_vec(),
-        ..Config::new("")
-    };
+    let config = Config::new("")
+        .switchover_start(true)
+        .page_bits(true)
+        .section(7)
+        .machine(b"virt-10.2".to_vec());
     let got = stream(config, blocks(&[(1, 4096)]), b"devices", &[]);
     let want = hex(r#"
         5145564d 00000003
@@ -133,12 +128,10 @@ fn writes_the_commands_around_the_package_like_qemu() {
 
 #[test]
 fn writes_neither_configuration_nor_footers_for_old_machines() {
-    let config = Config {
-        configuration: false,
-        footers: false,
-        outer_pings: false,
-        ..Config::new("pc-i440fx-2.3")
-    };
+    let config = Config::new("pc-i440fx-2.3")
+        .configuration(false)
+        .footers(false)
+        .outer_pings(false);
     let got = stream(config, blocks(&[(1, 4096)]), b"", &[]);
     assert_eq!(got[8..11], [8, 0, 1]);
     assert!(!got.contains(&0x7e));
@@ -159,10 +152,7 @@ fn announces_page_sizes_other_than_the_host_page_size() {
             .expect("valid block");
     }
     let list = |host_page, want: &str| {
-        let config = Config {
-            host_page,
-            ..Config::new("pc")
-        };
+        let config = Config::new("pc").host_page(host_page);
         let mut source = Source::new(config, blocks.clone()).expect("valid configuration");
         let mut out = Vec::new();
         assert_eq!(source.next(Channel::Main, 0, &mut out), Next::Write);
@@ -205,10 +195,7 @@ fn begins_a_resumed_channel_with_its_commands() {
 #[test]
 fn ends_only_an_early_preempt_channel_with_a_record() {
     for preempt in [Preempt::Early, Preempt::Late] {
-        let config = Config {
-            preempt: Some(preempt),
-            ..Config::new("pc")
-        };
+        let config = Config::new("pc").preempt(Some(preempt));
         let mut source = Source::new(config, blocks(&[(1, 4096)])).expect("good");
         let mut out = Vec::new();
         let pong = Item::Message {

@@ -20,10 +20,7 @@ const PAGES: u64 = 1 << 21;
 const LAW: usize = PAGES as usize / 8 * 3 + (16 << 20);
 
 fn vast(preempt: Option<Preempt>) -> Source {
-    let config = Config {
-        preempt,
-        ..Config::new("pc-i440fx-10.0")
-    };
+    let config = Config::new("pc-i440fx-10.0").preempt(preempt);
     Source::new(config, blocks(&[(PAGES, 4096)])).expect("valid configuration")
 }
 
@@ -192,14 +189,12 @@ fn honest(source: &mut Source, message: Message<Name<'_>>) {
 fn abuse(seed: u64) -> HashSet<SourcePhase> {
     let mut seed = Choices::seeded(seed);
     let switchover_ack = seed.below(2) == 0;
-    let config = Config {
-        preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][seed.below(3) as usize],
-        ping_loaded: seed.below(2) == 0,
-        switchover_ack,
-        bandwidth: [0, 1 << 20][seed.below(2) as usize],
-        run: 4096 << seed.below(5),
-        ..Config::new("pc-i440fx-10.0")
-    };
+    let config = Config::new("pc-i440fx-10.0")
+        .preempt([None, Some(Preempt::Late), Some(Preempt::Early)][seed.below(3) as usize])
+        .ping_loaded(seed.below(2) == 0)
+        .switchover_ack(switchover_ack)
+        .bandwidth([0, 1 << 20][seed.below(2) as usize])
+        .run(4096 << seed.below(5));
     let sizes = [(20, 4096), (3, 65536), (1, 1 << 20)];
     let mut rig = Rig::new(config, &sizes);
     let mut names: Vec<NameBuf> = (0..3).map(|id| rig.name(id)).collect();

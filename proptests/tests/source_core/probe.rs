@@ -5,7 +5,7 @@ use retpath_codec::Message;
 use retpath_engine::Channel;
 
 use super::service::config;
-use retpath_engine::source::{Awaited, Config, Error, Next, Preempt, SourcePhase};
+use retpath_engine::source::{Awaited, Error, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 const IDLE: Next = Next::Wait { until: None };
@@ -13,11 +13,7 @@ const IDLE: Next = Next::Wait { until: None };
 const SECOND: u64 = 1_000_000_000;
 
 fn probing(preempt: Option<Preempt>) -> Rig {
-    let config = Config {
-        preempt,
-        probe: true,
-        ..config()
-    };
+    let config = config().preempt(preempt).probe(true);
     Rig::new(config, &[(20, 4096)])
 }
 

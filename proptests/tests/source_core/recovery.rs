@@ -16,10 +16,7 @@ fn config() -> Config {
 }
 
 fn late() -> Config {
-    Config {
-        preempt: Some(Preempt::Late),
-        ..config()
-    }
+    config().preempt(Some(Preempt::Late))
 }
 
 /// Recovers up to RESUME_ACK.
@@ -182,10 +179,7 @@ fn connects_the_preempt_channel_of_a_new_link_in_the_order_of_its_kind() {
     assert_eq!(rig.step(Channel::Main), Next::Write, "resumes");
     rig.finish();
 
-    let early = Config {
-        preempt: Some(Preempt::Early),
-        ..config()
-    };
+    let early = config().preempt(Some(Preempt::Early));
     let mut rig = Rig::switched(early, &[(20, 4096)]);
     rig.cut();
     rig.resume();
@@ -233,10 +227,7 @@ fn recovers_from_a_broken_recovery() {
 
 #[test]
 fn a_destination_that_resumes_counts_as_loaded() {
-    let config = Config {
-        ping_loaded: true,
-        ..config()
-    };
+    let config = config().ping_loaded(true);
     let mut rig = Rig::new(config, &[(20, 4096)]);
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");
@@ -303,10 +294,7 @@ fn sends_nothing_while_paused() {
 fn recovers_from_a_break_at_any_byte() {
     for config in [config(), late()] {
         let start = || {
-            let config = Config {
-                run: 16384,
-                ..config.clone()
-            };
+            let config = config.clone().run(16384);
             let mut rig = Rig::switched(config, &[(5, 4096), (2, 32768)]);
             rig.ask(1, 32768, 32768).expect("valid request");
             while rig.source.phase() == SourcePhase::Postcopy {
@@ -354,10 +342,7 @@ fn another_source_takes_over_with_the_received_bitmaps() {
         assert!(left > 0 && left < 300 * 4096 + 4 * 65536);
         rig.finish();
     }
-    let run = Config {
-        run: 512,
-        ..config()
-    };
+    let run = config().run(512);
     let blocks = Rig::new(config(), &[(1, 4096)]).source.blocks().clone();
     let refused = Source::taking_over(run, blocks).map(|source| source.phase());
     assert_eq!(

@@ -168,10 +168,7 @@ fn refuses_messages_that_are_not_expected_in_the_phase() {
 #[test]
 fn refuses_an_acknowledgement_twice() {
     for switchover_ack in [true, false] {
-        let config = Config {
-            switchover_ack,
-            ..config()
-        };
+        let config = config().switchover_ack(switchover_ack);
         let mut rig = Rig::new(config, &[(64, 4096)]);
         rig.start();
         rig.say(Message::SwitchoverAck).expect("awaited");
@@ -183,10 +180,7 @@ fn refuses_an_acknowledgement_twice() {
 fn refuses_requests_for_invalid_ranges() {
     let len = 64 * 4096;
     for preempt in [None, Some(Preempt::Late)] {
-        let config = Config {
-            preempt,
-            ..config()
-        };
+        let config = config().preempt(preempt);
         let page = if preempt.is_some() { 65536 } else { 4096 };
         for (start, len, error) in [
             (
@@ -299,10 +293,7 @@ fn a_refused_request_does_not_name_the_block_of_later_ones() {
 
 #[test]
 fn refuses_parts_of_host_pages_with_preempt() {
-    let config = Config {
-        preempt: Some(Preempt::Late),
-        ..config()
-    };
+    let config = config().preempt(Some(Preempt::Late));
     let mut rig = Rig::switched(config, &[(4, 65536)]);
     let error = BlockError::Unaligned {
         start: 4096,

@@ -12,10 +12,7 @@ pub(super) fn config() -> Config {
 }
 
 pub(super) fn late() -> Config {
-    Config {
-        preempt: Some(Preempt::Late),
-        ..config()
-    }
+    config().preempt(Some(Preempt::Late))
 }
 
 /// The next run of a channel: whether it is urgent, and its pages.
@@ -179,10 +176,7 @@ fn finishes_a_host_page_before_another_one_on_the_same_channel() {
 
 #[test]
 fn a_request_ends_the_delay_of_a_partly_sent_host_page() {
-    let config = Config {
-        bandwidth: 1 << 20,
-        ..config()
-    };
+    let config = config().bandwidth(1 << 20);
     let mut rig = Rig::switched(config, &[(2, 256 << 10)]);
     rig.now = 1_000_000_000;
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
@@ -196,10 +190,7 @@ fn a_request_ends_the_delay_of_a_partly_sent_host_page() {
 
 #[test]
 fn does_not_send_a_page_on_both_channels() {
-    let config = Config {
-        bandwidth: 1 << 20,
-        ..late()
-    };
+    let config = late().bandwidth(1 << 20);
     let mut rig = Rig::switched(config, &[(3, 256 << 10)]);
     rig.now = 1_000_000_000;
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 0, 16));
@@ -232,11 +223,7 @@ fn does_not_send_a_page_on_both_channels() {
 fn paces_the_sweep_but_not_requests() {
     const RATE: u64 = 10 << 20;
     for preempt in [None, Some(Preempt::Late)] {
-        let config = Config {
-            bandwidth: RATE,
-            preempt,
-            ..config()
-        };
+        let config = config().bandwidth(RATE).preempt(preempt);
         let mut rig = Rig::switched(config, &[(5000, 4096)]);
         let mut asked = 4999;
         let (start, mut swept) = (rig.now, 0);
@@ -306,10 +293,7 @@ fn does_not_close_a_section_inside_a_host_page() {
 
 #[test]
 fn closes_a_section_while_the_sweep_is_paced() {
-    let slow = Config {
-        bandwidth: 64 << 10,
-        ..config()
-    };
+    let slow = config().bandwidth(64 << 10);
     let mut rig = Rig::switched(slow, &[(200, 4096)]);
     rig.step(Channel::Main);
     let opened = rig.now;

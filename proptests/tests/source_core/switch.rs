@@ -6,15 +6,12 @@ use retpath_codec::wire::value::PING_PACKAGE_LOADED;
 use retpath_engine::Channel;
 
 use super::service::{config, late, pages};
-use retpath_engine::source::{Config, Error, Next, Preempt, SourcePhase};
+use retpath_engine::source::{Error, Next, Preempt, SourcePhase};
 use retpath_proptests::source::rig::Rig;
 
 #[test]
 fn the_switch_waits_for_everything_that_is_configured() {
-    let config = Config {
-        switchover_ack: true,
-        ..late()
-    };
+    let config = late().switchover_ack(true);
     let mut rig = Rig::new(config, &[(20, 4096)]);
     assert_eq!(rig.step(Channel::Main), Next::Write);
     rig.source.switch(Vec::new()).expect("in precopy");
@@ -48,12 +45,10 @@ fn the_switch_waits_for_everything_that_is_configured() {
 fn is_ready_to_switch_when_a_switch_is_possible_and_made_at_once() {
     for preempt in [None, Some(Preempt::Early), Some(Preempt::Late)] {
         for (probe, switchover_ack) in [(false, false), (true, false), (true, true)] {
-            let config = Config {
-                preempt,
-                probe,
-                switchover_ack,
-                ..config()
-            };
+            let config = config()
+                .preempt(preempt)
+                .probe(probe)
+                .switchover_ack(switchover_ack);
             let mut rig = Rig::new(config, &[(20, 4096)]);
             assert!(!rig.source.is_ready_to_switch(), "fresh");
             assert!(rig.source.switch(Vec::new()).is_err(), "fresh");
@@ -80,10 +75,7 @@ fn is_ready_to_switch_when_a_switch_is_possible_and_made_at_once() {
 
 #[test]
 fn connects_an_early_preempt_channel_before_anything_else() {
-    let config = Config {
-        preempt: Some(Preempt::Early),
-        ..config()
-    };
+    let config = config().preempt(Some(Preempt::Early));
     let mut rig = Rig::new(config, &[(20, 4096)]);
     assert_eq!(rig.step(Channel::Main), Next::Connect);
     assert_eq!(rig.step(Channel::Main), Next::Write);
@@ -93,10 +85,7 @@ fn connects_an_early_preempt_channel_before_anything_else() {
 
 #[test]
 fn ends_only_when_the_device_state_is_loaded() {
-    let config = Config {
-        ping_loaded: true,
-        ..config()
-    };
+    let config = config().ping_loaded(true);
     let mut rig = Rig::new(config, &[(20, 4096)]);
     rig.start();
     rig.source.switch(Vec::new()).expect("in precopy");

@@ -13,15 +13,13 @@ const HUGE: u64 = 65536;
 
 /// After the switch, with two huge pages unplugged in the middle of the second block.
 fn switched(preempt: Option<Preempt>) -> (Rig, BTreeSet<Page>) {
-    let config = Config {
-        preempt,
-        unplugged: vec![Span {
+    let config = Config::new("pc-i440fx-10.0")
+        .preempt(preempt)
+        .unplugged(vec![Span {
             block: 1,
             offset: HUGE,
             len: 2 * HUGE,
-        }],
-        ..Config::new("pc-i440fx-10.0")
-    };
+        }]);
     let rig = Rig::switched(config, &[(300, 4096), (4, HUGE)]);
     let pages = (HUGE..3 * HUGE).step_by(4096).map(|offset| (1, offset));
     (rig, pages.collect())

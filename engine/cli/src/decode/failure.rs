@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use retpath_codec::wire::{ram, section};
 use retpath_codec::{DecodeError, Rule};
 
-use super::{Dialect, Kind, MAGIC, Options, text};
+use super::{Dialect, Kind, MAGIC, Options};
 use crate::is_stdin;
+use retpath_image::shown;
 
 /// Why a recording was not decoded to its end.
 #[derive(Debug)]
@@ -166,10 +166,10 @@ impl std::error::Error for Failure {
     }
 }
 
-/// A recording's name in messages. Control characters in it are escaped.
+/// A recording's name in messages.
 pub(super) fn name(path: &Path) -> String {
     match is_stdin(path.as_os_str()) {
         true => "standard input".to_owned(),
-        false => text::Escaped(path.as_os_str().as_bytes()).to_string(),
+        false => shown(path).to_string(),
     }
 }

@@ -4,13 +4,13 @@
 //! one line with their length. Only the decoder can fail.
 
 use retpath_codec::command::Command;
+use retpath_codec::escape::Escaped;
 use retpath_codec::forward::{self, Decoded, Decoder, Event};
 use retpath_codec::{DecodeError, Value};
 
 use super::fields::Fields;
 use super::report::Report;
 use super::summary::Tally;
-use super::text::Escaped;
 use super::{Kind, Options};
 
 /// Columns of the longest label, POSTCOPY_RAM_DISCARD.
@@ -169,7 +169,7 @@ impl Forward {
     /// Notes the name of a section, which only its first piece has on the wire.
     fn name(&self, id: u32, fields: &mut dyn Fields) {
         if let Some(name) = self.tally.name(id) {
-            fields.note("name", format_args!("({})", Escaped(name)));
+            fields.note("name", format_args!("({})", Escaped::new(name)));
         }
     }
 }

@@ -6,6 +6,7 @@
 use retpath_codec::Value;
 
 use super::fields::{Fields, push};
+use crate::output::escape_json;
 
 /// An object that is being written.
 pub(super) struct Line<'o> {
@@ -59,6 +60,7 @@ pub(super) fn string(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn json(out: &mut Vec<u8>, value: &Value<'_>) {
-    // Fails neither to serialize nor to append to a vector.
-    drop(serde_json::to_writer(out, value));
+    // Does not fail to serialize.
+    let text = serde_json::to_string(value).unwrap_or_default();
+    out.extend(escape_json(text).into_bytes());
 }

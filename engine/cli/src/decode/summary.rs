@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use retpath_codec::BlockName;
 use retpath_codec::command::Command;
+use retpath_codec::escape::Escaped;
 use retpath_codec::forward::{Event, Identity, SectionKind, StreamBlock};
 
 use super::fields::push;
-use super::text::Escaped;
 use super::{Format, json};
 use crate::size::Human;
 
@@ -274,7 +274,7 @@ impl Tally {
         ];
         let mut table = Table::new("sections", &["START", "PART", "END", "FULL", "state"]);
         for section in &self.sections {
-            let name = Escaped(section.name.as_deref().unwrap_or(b"?"));
+            let name = Escaped::new(section.name.as_deref().unwrap_or(b"?"));
             let mut cells = kinds
                 .map(|kind| section.pieces.of(kind.label()).to_string())
                 .to_vec();
@@ -292,7 +292,7 @@ impl Tally {
         table.print(out);
         let mut table = Table::new("RAM blocks", &["length", "page size"]);
         for block in blocks {
-            let name = Escaped(block.name.name().as_bytes()).to_string();
+            let name = block.name.to_string();
             let len = block
                 .len
                 .map_or("unknown".to_owned(), |len| Human(len).to_string());

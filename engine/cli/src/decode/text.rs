@@ -1,13 +1,14 @@
 //! Messages as text for people: offset, label and fields, in columns.
 //!
-//! Offsets are hexadecimal, as in a hex dump; lengths have a unit. Control characters of the stream
-//! are escaped before they reach the terminal.
+//! Offsets are hexadecimal, as in a hex dump; lengths have a unit. Text of the stream is
+//! escaped before it reaches the terminal.
 
 use std::fmt;
 
 use anstyle::{AnsiColor, Style};
 use retpath_codec::Value;
 use retpath_codec::command::RangeList;
+use retpath_codec::escape::Escaped;
 
 use super::fields::{Fields, push};
 use crate::size::Human;
@@ -92,11 +93,11 @@ impl Fields for Line<'_> {
                 7
             }
             Value::Name(Some(name)) => {
-                push(self.out, format_args!("{}", Escaped(name.as_bytes())));
+                push(self.out, format_args!("{}", Escaped::new(name.as_bytes())));
                 0
             }
             Value::Text(bytes) => {
-                push(self.out, format_args!("{}", Escaped(bytes)));
+                push(self.out, format_args!("{}", Escaped::new(bytes)));
                 0
             }
             Value::Hex(bytes) => {
@@ -123,7 +124,7 @@ impl Fields for Line<'_> {
             }
             Value::Capabilities(names) => {
                 separated(self.out, names.iter(), |out, name| {
-                    push(out, format_args!("{}", Escaped(name)));
+                    push(out, format_args!("{}", Escaped::new(name)));
                 });
                 0
             }
@@ -170,26 +171,5 @@ fn separated<T>(
             out.extend(b", ");
         }
         write(out, item);
-    }
-}
-
-/// Bytes as text; invalid UTF-8 and control characters are escaped.
-pub(super) struct Escaped<'a>(pub(super) &'a [u8]);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                if c == '\\' || c.is_control() {
-                    write!(f, "{}", c.escape_default())?;
-                } else {
-                    write!(f, "{c}")?;
-                }
-            }
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        Ok(())
     }
 }

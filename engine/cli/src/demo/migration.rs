@@ -184,17 +184,15 @@ impl Job<'_> {
             .iter()
             .map(|block| (block.name.clone(), block.page));
         let sizes: Vec<_> = sizes.collect();
-        ReceiveOptions {
-            core: destination::Config {
-                preempt: self.args.preempt,
-                page_sizes: sizes.clone(),
-                ..destination::Config::default()
-            },
-            stream: forward::Options::default().page_sizes(sizes),
-            reconnect_timeout: TIMEOUT,
-            recovery_timeout: TIMEOUT,
-            accept_unproven_end: false,
-        }
+        ReceiveOptions::default()
+            .core(
+                destination::Config::default()
+                    .preempt(self.args.preempt)
+                    .page_sizes(sizes.clone()),
+            )
+            .stream(forward::Options::default().page_sizes(sizes))
+            .reconnect_timeout(TIMEOUT)
+            .recovery_timeout(TIMEOUT)
     }
 
     /// Serves the content; returns the source's counters, and how long it took.
@@ -203,17 +201,12 @@ impl Job<'_> {
         network: &mut Network,
         control: &Control,
     ) -> Result<(Stats, Duration), RunError> {
-        let config = Config {
-            preempt: self.args.preempt.then_some(Preempt::Late),
-            bandwidth: self.args.bandwidth,
-            ping_loaded: true,
-            ..Config::new("retpath-demo")
-        };
+        let config = Config::new("retpath-demo")
+            .preempt(self.args.preempt.then_some(Preempt::Late))
+            .bandwidth(self.args.bandwidth)
+            .ping_loaded(true);
         let mut core = Source::new(config, self.blocks.clone())?;
-        let options = ServeOptions {
-            reconnect_timeout: TIMEOUT,
-            ..ServeOptions::default()
-        };
+        let options = ServeOptions::default().reconnect_timeout(TIMEOUT);
         let start = Instant::now();
         let mut machine = StoppedMachine(self.content);
         serve(&mut core, &mut machine, network, &options, control)?;

@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use retpath_codec::Rule;
-use retpath_engine::destination::{Config, Destination, Ending};
+use retpath_engine::destination::{Destination, Ending};
 use retpath_engine::driver::{
     Control, ReceiveOptions, RunError, receive, resume as resume_migration,
 };
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
-use retpath_image::Writer;
+use retpath_image::{Writer, shown};
 use tracing::info;
 
 use crate::exit::{self, Error, Exit};
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
         image::mention_leftovers("receive", out);
     }
     let (path, text) = become_image(args)?;
-    let done = format!("the image {} exists", path.display());
+    let done = format!("the image {} exists", shown(&path));
     output::print_report("receive", &done, &text);
     Ok(Exit::Success)
 }
@@ -163,19 +163,17 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let control =
         Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"))?;
     let (core, stream) = image::settings(&args.page_sizes);
-    let mut options = ReceiveOptions {
-        core: Config {
-            switchover_ack: args.switchover_ack,
-            detect_switchover_ack: true,
-            confirm_end: true,
-            give_back: true,
-            ..core
-        },
-        stream,
-        reconnect_timeout: Duration::from_secs(args.recover_timeout),
-        recovery_timeout: Duration::from_secs(30),
-        accept_unproven_end: args.accept_unproven_end,
-    };
+    let mut options = ReceiveOptions::default()
+        .core(
+            core.switchover_ack(args.switchover_ack)
+                .detect_switchover_ack(true)
+                .confirm_end(true)
+                .give_back(true),
+        )
+        .stream(stream)
+        .reconnect_timeout(Duration::from_secs(args.recover_timeout))
+        .recovery_timeout(Duration::from_secs(30))
+        .accept_unproven_end(args.accept_unproven_end);
     let (writer, left) = match (&args.resume, &args.out) {
         (Some(folder), out) => {
             let (writer, left) = Unfinished::open(folder, out.as_deref(), &mut options)?;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use retpath_image::shown;
+
 /// The source's progress, which decides what a failed migration means for its guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Source {
@@ -29,7 +31,7 @@ pub(super) fn outcome(source: Source, kept: Option<(&Path, bool)>) -> String {
         return format!("no image was made, and nothing is lost: {}", runner(source));
     };
     let missing = source.missing;
-    let folder = folder.display();
+    let folder = shown(folder);
     if source.has_guest {
         let (safe, paused) = match resumable {
             true => (

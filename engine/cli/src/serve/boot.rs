@@ -74,13 +74,11 @@ impl<'a> Boot<'a> {
             control,
             connected: false,
         };
-        let options = ServeOptions {
-            connect_timeout: Duration::from_secs(self.args.wait),
-            offer: self.args.offer(self.address, self.image.preempt()),
-            reconnect_timeout: self.args.retry(self.address),
-            stall_timeout: self.args.stall.map(Duration::from_secs),
-            ..ServeOptions::default()
-        };
+        let options = ServeOptions::default()
+            .connect_timeout(Duration::from_secs(self.args.wait))
+            .offer(self.args.offer(self.address, self.image.preempt()))
+            .reconnect_timeout(self.args.retry(self.address))
+            .stall_timeout(self.args.stall.map(Duration::from_secs));
         let end = serve(&mut core, &mut machine, &mut dial, &options, control);
         machine.bar.finish_and_clear();
         self.lines.finish(|line| self.write(line));

@@ -15,6 +15,7 @@ use retpath_engine::driver::Control;
 use retpath_engine::release::Release;
 use retpath_engine::socket::Address;
 use retpath_engine::source::{Offer, Preempt};
+use retpath_image::shown;
 
 use crate::exit::{self, Error, Exit};
 use crate::image::UNPROVEN_END;
@@ -171,7 +172,7 @@ fn serve(args: &Args) -> Result<Exit, String> {
     if image.has_unproven_end() {
         output::note(format_args!(
             "retpath serve: {}: its end is unproven: {UNPROVEN_END}",
-            args.image.display()
+            shown(&args.image)
         ));
     }
     let bars = MultiProgress::new();

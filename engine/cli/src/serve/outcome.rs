@@ -10,6 +10,7 @@ use retpath_engine::release::Release;
 use retpath_engine::socket::Address;
 use retpath_engine::source::{self, Source, SourcePhase};
 use retpath_engine::stats::Stats;
+use retpath_image::shown;
 
 use super::served_image::Resumed;
 use crate::size::Human;
@@ -212,7 +213,7 @@ impl Damage {
 
     /// How to repair the image, before anything else.
     fn remedy(self, with: &Invocation<'_>) -> String {
-        let image = with.image.display();
+        let image = shown(with.image);
         let which = match with.id {
             Resumed::Id(id) => {
                 format!(
@@ -236,7 +237,7 @@ impl Damage {
 }
 
 fn advice(guest: GuestPlace, core: &Source, with: &Invocation<'_>, damage: Damage) -> String {
-    let (image, address, id) = (with.image.display(), with.address, with.id);
+    let (image, address, id) = (shown(with.image), with.address, with.id);
     let again = match damage {
         Damage::None => "the image is unchanged and can be served again, to a new QEMU",
         _ => "serve it again, to a new QEMU",

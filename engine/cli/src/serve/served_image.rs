@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use super::Args;
 use crate::output;
+use retpath_codec::escape::Escaped;
 use retpath_engine::blocks::Blocks;
 use retpath_engine::release::Release;
 use retpath_engine::source::{Config, PageSource, Preempt};
-use retpath_image::{Digest, Image};
+use retpath_image::{Digest, Image, shown};
 
 /// The image of a migration that `--resume` continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl ServedImage {
             None => Some(Release::OLD),
         });
         if args.preempt && release.is_none() {
-            let machine = String::from_utf8_lossy(machine.unwrap_or_default());
+            let machine = Escaped::new(machine.unwrap_or_default());
             return Err(format!(
                 "the machine type {machine} does not tell its QEMU release, on which the preempt \
                  channel depends: add --machine-release, such as --machine-release 7.2"
@@ -91,7 +92,7 @@ impl ServedImage {
 
     /// Prints the id of the image to standard error: `--resume` needs it.
     pub(super) fn announce(&self, args: &Args) {
-        let name = args.image.display();
+        let name = shown(&args.image);
         let line = match self.image.id() {
             Some(id) => format!("image {name} has the id {id}"),
             None => format!(
@@ -170,7 +171,7 @@ impl ServedImage {
 
 /// The message about an image that a migration cannot be resumed from.
 fn other_image(args: &Args, wanted: Resumed, found: Resumed) -> String {
-    let name = args.image.display();
+    let name = shown(&args.image);
     let has = match found {
         Resumed::Id(id) => format!("image {name} has the id {id}"),
         Resumed::None => format!("image {name} has no id"),

@@ -2,9 +2,9 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use retpath_support::program::as_ordinary_user;
 
 use crate::{Ran, capture, decode_file, retpath};
 
@@ -74,16 +74,8 @@ fn refuses_an_empty_file() {
 fn refuses_a_file_without_permission() {
     let folder = Folder::new("permission");
     let path = folder.file("secret.rp", b"\0\x02\0\x04\0\0\0\x01", 0o000);
-    let mut command = if rustix::process::geteuid().is_root() {
-        // Root may read everything. The user nobody may be unable to reach the binary where it was
-        // built.
-        let binary = fs::read(env!("CARGO_BIN_EXE_retpath")).expect("the binary has been built");
-        let mut command = Command::new(folder.file("retpath", &binary, 0o755));
-        command.uid(65534).gid(65534).current_dir("/").arg("decode");
-        command
-    } else {
-        retpath()
-    };
+    let mut command = as_ordinary_user(&folder.0);
+    command.current_dir("/").arg("decode");
     let output = command.arg(&path).output().expect("the binary runs");
     refused(Ran::from(output), &path, "no permission to read it");
 }

@@ -1,36 +1,22 @@
 //! `retpath demo` as an ordinary user, and in a pipe whose reader has gone.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use super::{PROGRAM, finish, read_good, start};
+use retpath_support::program::as_ordinary_user;
 
-const NOBODY: u32 = 65534;
+use super::{finish, read_good, start};
 
 #[test]
 fn works_for_an_ordinary_user() {
-    // In a folder that the other user can read.
     let folder = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("ours");
-    let program = folder.path().join("retpath");
-    // Copied by another process: a child forked by another test would inherit the descriptor that
-    // writes the copy, and running it would fail (ETXTBSY).
-    let copied = Command::new("cp").arg(PROGRAM).arg(&program).status();
-    assert!(copied.expect("cp is there").success());
-    let root = rustix::process::geteuid().is_root();
     for extra in [
         &["--channel", "unix"][..],
         &["--channel", "tcp", "--preempt"],
     ] {
         let mut args = vec!["--size", "16M", "--cuts", "3", "--format", "json"];
         args.extend(extra);
-        let mut command = Command::new(&program);
+        let mut command = as_ordinary_user(folder.path());
         command.arg("demo").args(&args).stdin(Stdio::null());
-        if root {
-            command.uid(NOBODY).gid(NOBODY);
-        }
         let value = read_good(&args, &finish(start(&mut command)));
         assert!(value["route"].is_string());
     }

@@ -118,12 +118,10 @@ impl Peer {
 }
 
 fn config(way: Way) -> Config {
-    Config {
-        machine: MACHINE.into(),
-        section: 2,
-        ping_loaded: true,
-        ..retpath_support::wire::config((way == Way::Preempt).then_some(Preempt::Late))
-    }
+    retpath_support::wire::config((way == Way::Preempt).then_some(Preempt::Late))
+        .machine(MACHINE.into())
+        .section(2)
+        .ping_loaded(true)
 }
 
 impl Shared {
@@ -150,10 +148,7 @@ impl Shared {
         let mut machine = Stopped {
             memory: vec![retpath_support::wire::image()],
         };
-        let options = ServeOptions {
-            reconnect_timeout: LONG,
-            ..ServeOptions::default()
-        };
+        let options = ServeOptions::default().reconnect_timeout(LONG);
         match serve(&mut core, &mut machine, &mut dial, &options, &self.control) {
             Ok(()) => Told::Done,
             Err(RunError::Source(source::Error::GaveUp { .. })) => Told::MayRun,

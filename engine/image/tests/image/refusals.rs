@@ -54,7 +54,7 @@ type Edit = (&'static str, fn(&mut Value));
 
 const EDITS: &[Edit] = &[
     (
-        "manifest.json: version 2 of the format, but this retpath knows only 1",
+        "manifest.json: version 2 of the format, but only version 1 can be read",
         |m| m["version"] = 2.into(),
     ),
     (

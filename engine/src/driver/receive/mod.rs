@@ -42,6 +42,7 @@ use session::{Completion, Session};
 
 /// How to receive.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ReceiveOptions {
     /// Settings of the core.
     pub core: destination::Config,
@@ -58,6 +59,14 @@ pub struct ReceiveOptions {
     /// a return path: with one, a source that is done waits for SHUT.
     pub accept_unproven_end: bool,
 }
+
+setters!(ReceiveOptions {
+    core: destination::Config,
+    stream: forward::Options,
+    reconnect_timeout: Duration,
+    recovery_timeout: Duration,
+    accept_unproven_end: bool,
+});
 
 impl Default for ReceiveOptions {
     fn default() -> Self {

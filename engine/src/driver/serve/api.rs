@@ -75,6 +75,7 @@ impl<F: FnMut(Channel) -> Result<Link, ChannelError>> Connector for F {
 
 /// How to serve.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServeOptions {
     /// How long to retry the first connection while the destination does not listen;
     /// zero fails immediately.
@@ -94,6 +95,11 @@ pub struct ServeOptions {
     /// not count. None by default: the destination's user may have paused it.
     pub stall_timeout: Option<Duration>,
 }
+
+setters!(ServeOptions {
+    connect_timeout: Duration, offer: Offer, reconnect_timeout: Duration,
+    send_queue: RangeInclusive<usize>, stall_timeout: Option<Duration>,
+});
 
 impl Default for ServeOptions {
     fn default() -> Self {

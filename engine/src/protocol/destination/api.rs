@@ -7,6 +7,7 @@ use crate::blocks::{BlockId, Span};
 
 /// Settings that the stream does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Whether requested pages come on a preempt channel.
     pub preempt: bool,
@@ -41,6 +42,12 @@ pub struct Config {
     /// as it does without this setting.
     pub give_back: bool,
 }
+
+setters!(Config {
+    preempt: bool, switchover_ack: bool, detect_switchover_ack: bool, accept_precopy_end: bool,
+    target_page: u64, host_page: u64, page_sizes: Vec<(NameBuf, u64)>, max_ram: u64,
+    confirm_end: bool, give_back: bool,
+});
 
 impl Default for Config {
     fn default() -> Self {

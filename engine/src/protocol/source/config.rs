@@ -8,6 +8,7 @@ use crate::release::Preempt;
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
 /// preempt channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Machine type in the configuration section, such as `pc-i440fx-10.0`: 1 to 255
     /// bytes.
@@ -65,6 +66,13 @@ pub struct Config {
     /// handed out in pieces.
     pub run: u64,
 }
+
+setters!(Config {
+    machine: Vec<u8>, configuration: bool, page_bits: bool, footers: bool, early_state: Vec<u8>,
+    unplugged: Vec<Span>, section: u32, host_page: u64, preempt: Option<Preempt>,
+    bandwidth: u64, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
+    outer_pings: bool, probe: bool, run: u64,
+});
 
 /// Maximum length of a machine type in bytes.
 const MAX_MACHINE: usize = 255;

@@ -81,18 +81,17 @@ impl Harness {
             page_sizes.push((generate::name(choices).to_buf(), page));
         }
         let preempt = choices.one_in(2);
-        let config = Config {
-            preempt,
-            switchover_ack: choices.one_in(2),
-            detect_switchover_ack: choices.one_in(2),
-            accept_precopy_end: choices.one_in(2),
-            target_page,
-            host_page: if choices.one_in(8) { 4 * PAGE } else { PAGE },
-            page_sizes,
-            max_ram: RAM,
-            confirm_end: choices.one_in(2),
-            give_back: choices.one_in(2),
-        };
+        let config = Config::default()
+            .preempt(preempt)
+            .switchover_ack(choices.one_in(2))
+            .detect_switchover_ack(choices.one_in(2))
+            .accept_precopy_end(choices.one_in(2))
+            .target_page(target_page)
+            .host_page(if choices.one_in(8) { 4 * PAGE } else { PAGE })
+            .page_sizes(page_sizes)
+            .max_ram(RAM)
+            .confirm_end(choices.one_in(2))
+            .give_back(choices.one_in(2));
         let (confirm_end, give_back) = (config.confirm_end, config.give_back);
         Self {
             core: Destination::new(config),

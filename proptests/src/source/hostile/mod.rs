@@ -64,20 +64,18 @@ impl Harness {
             sizes.push((1 + choices.below(80 * TARGET / page), page));
         }
         let blocks = blocks_of(TARGET, &sizes);
-        let config = Config {
-            page_bits: choices.one_in(2),
-            footers: !choices.one_in(4),
-            section: if choices.one_in(4) { u32::MAX } else { 1 },
-            host_page: TARGET << choices.below(2),
-            preempt: [None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)],
-            bandwidth: [0, 0, 1 << 30, 1, u64::MAX][choices.index(5)],
-            switchover_start: choices.one_in(2),
-            switchover_ack: choices.one_in(2),
-            ping_loaded: choices.one_in(2),
-            outer_pings: choices.one_in(2),
-            run: TARGET + choices.below(1 << 15),
-            ..Config::new("pc")
-        };
+        let config = Config::new("pc")
+            .page_bits(choices.one_in(2))
+            .footers(!choices.one_in(4))
+            .section(if choices.one_in(4) { u32::MAX } else { 1 })
+            .host_page(TARGET << choices.below(2))
+            .preempt([None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)])
+            .bandwidth([0, 0, 1 << 30, 1, u64::MAX][choices.index(5)])
+            .switchover_start(choices.one_in(2))
+            .switchover_ack(choices.one_in(2))
+            .ping_loaded(choices.one_in(2))
+            .outer_pings(choices.one_in(2))
+            .run(TARGET + choices.below(1 << 15));
         let page_sizes = blocks.iter().map(|block| (block.name.clone(), block.page));
         let options = Options::default()
             .page_sizes(page_sizes)
