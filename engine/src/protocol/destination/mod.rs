@@ -200,8 +200,9 @@ impl Destination {
         for (block, received) in blocks {
             let name = block.name.clone();
             let added = core.add_block(block);
-            added.map_err(|kind| core.give_up(None, Cause::in_block(name.name(), kind)))?;
-            core.pages.restore(received);
+            let id =
+                added.map_err(|kind| core.give_up(None, Cause::in_block(name.name(), kind)))?;
+            core.pages.restore(id, received);
         }
         match sections {
             Some(sections) => {

@@ -53,7 +53,7 @@ impl Model {
     }
 
     fn part(&mut self, offset: u64, len: u64) -> (&mut [bool], &mut [bool]) {
-        let of = |page| at(offset / page)..at(offset / page + len / page);
+        let of = |page| at(offset / page)..at((offset + len).div_ceil(page));
         (
             &mut self.received[of(TARGET)],
             &mut self.requested[of(self.page)],
@@ -79,11 +79,10 @@ impl Model {
         let wanted = wide(requested.iter().filter(|it| **it).count());
         received.fill(value);
         requested.fill(false);
-        let whole = at(offset / self.page)..at(offset / self.page + len / self.page);
-        if !value {
-            self.promised[whole].fill(true);
-        }
         let touched = at(offset / self.page)..at((offset + len).div_ceil(self.page));
+        if !value {
+            self.promised[touched.clone()].fill(true);
+        }
         self.unplugged[touched].fill(false);
         (had, wanted)
     }
@@ -127,7 +126,8 @@ fn same(pages: &Pages, models: &[Model]) {
         for (i, received) in model.received.iter().enumerate() {
             let offset = wide(i) * TARGET;
             assert_eq!(pages.is_received(block, offset), *received);
-            let mut next = requested.iter().copied().filter(|page| *page >= offset);
+            let end = |page: &u64| page + model.page;
+            let mut next = requested.iter().copied().filter(|page| end(page) > offset);
             let rest = span(block, offset, wide(model.received.len() - i) * TARGET);
             let found = pages.requested_in(rest).next();
             assert_eq!(found, next.next(), "{block} {offset}");
@@ -225,7 +225,7 @@ fn restores_only_whole_host_pages() {
     let (len, page) = (4 * 4 * TARGET, 4 * TARGET);
     pages.add(&Block { name, len, page }, TARGET);
     // The second host page lacks its third target page, the last one all of them.
-    pages.restore([0b0000_1111_1011_1111]);
+    pages.restore(0, [0b0000_1111_1011_1111]);
     let received = pages.received(0).expect("is a block");
     assert_eq!(received.words(), [0b0000_1111_0000_1111]);
     assert_eq!(pages.torn(0), None);
@@ -255,8 +255,8 @@ fn page_states_take_memory_where_pages_are_used() {
         let (len, page) = (4096 << 14, 4096);
         pages.add(&Block { name, len, page }, TARGET);
     }
-    assert_eq!(pages.memory(), 0, "nothing has arrived");
-    let mut before = 0;
+    let mut before = pages.memory();
+    assert!(before < 2048, "nothing has arrived");
     let mut grown = |pages: &Pages| pages.memory() - std::mem::replace(&mut before, pages.memory());
     pages.receive(span(1, 0, 70 * 4096));
     assert!((1..1024).contains(&grown(&pages)));

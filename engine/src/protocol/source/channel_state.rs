@@ -5,9 +5,9 @@
 use crate::Channel;
 use crate::blocks::BlockId;
 
-use super::page_set::Part;
 use super::preempt::Connection;
 use super::recovery::Recovery;
+use crate::blocks::Span;
 
 /// The state of one link.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ pub(super) struct ChannelState {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rest {
-    pub(super) part: Part,
+    pub(super) part: Span,
     /// Whether it was requested: then it is not paced.
     pub(super) urgent: bool,
 }

@@ -12,7 +12,7 @@ use retpath_codec::{BlockName, Encode};
 
 use crate::blocks::{BlockId, Blocks};
 
-use super::page_set::PageSet;
+use crate::protocol::page_set::PageSet;
 
 /// Maximum commands written at once: less than 64 KiB.
 const COMMANDS: usize = 128;
@@ -57,7 +57,7 @@ mod tests {
     use retpath_codec::command::{Commands, RangeList};
     use retpath_codec::{Decoded, decode};
 
-    use super::super::page_set::Part;
+    use crate::blocks::Span;
     use retpath_random::Random;
 
     use super::super::testing::blocks;
@@ -119,7 +119,7 @@ mod tests {
                     if random.below(share) == 0 {
                         model.insert((id, tp));
                     } else {
-                        dirty.remove(Part {
+                        dirty.remove(Span {
                             block: id,
                             offset: tp * 4096,
                             len: 4096,
@@ -140,7 +140,7 @@ mod tests {
         let blocks = blocks(&[(20_000, 4096)]);
         let mut dirty = PageSet::all(&blocks);
         for tp in (0..20_000).step_by(2) {
-            dirty.remove(Part {
+            dirty.remove(Span {
                 block: 0,
                 offset: tp * 4096,
                 len: 4096,

@@ -47,7 +47,6 @@ mod discard;
 mod error;
 mod framing;
 mod pace;
-mod page_set;
 mod pages;
 mod phase;
 mod preempt;
@@ -59,7 +58,7 @@ mod send;
 mod send_queue;
 mod silence;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use crate::release::Preempt;
 pub use config::Config;
@@ -73,9 +72,10 @@ pub(crate) use send_queue::SendQueue;
 pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, Stall};
 
+use crate::blocks::Span;
+use crate::protocol::page_set::PageSet;
 use channel_state::{Heard, LinkState};
 use pace::Pace;
-use page_set::{PageSet, Part};
 use phase::Guest;
 use preempt::Connection;
 use queue::Queue;
@@ -131,7 +131,9 @@ impl Source {
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
         let mut dirty = PageSet::all(&blocks);
-        dirty.leave_out(&config.unplugged);
+        for span in &config.unplugged {
+            dirty.remove(*span);
+        }
         Ok(Self {
             phase: SourcePhase::Fresh,
             dirty,
@@ -207,7 +209,7 @@ impl Source {
         self.blocks
             .check(block, start, len, 1)
             .map_err(Error::Blocks)?;
-        self.dirty.add(Part {
+        self.dirty.add(Span {
             block,
             offset: start,
             len,

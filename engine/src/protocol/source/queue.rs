@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 
 use crate::blocks::{BlockId, Blocks};
 
-use super::page_set::{PageSet, Part};
+use crate::blocks::Span;
+use crate::protocol::page_set::PageSet;
 
 /// Maximum number of requests whose order is kept.
 pub(super) const ORDERED: usize = 16 << 10;
@@ -27,7 +28,7 @@ pub(super) struct Queue {
 #[derive(Clone, Copy, Debug)]
 struct Request {
     /// What has not been served.
-    part: Part,
+    part: Span,
     /// Time of arrival in nanoseconds.
     since: u64,
 }
@@ -43,7 +44,7 @@ impl Queue {
 
     /// Adds the host pages of a range that are in `dirty`, or all of them if that is
     /// not known yet; returns how many are new.
-    pub(super) fn push(&mut self, part: Part, dirty: Option<&PageSet>, now: u64) -> u64 {
+    pub(super) fn push(&mut self, part: Span, dirty: Option<&PageSet>, now: u64) -> u64 {
         let new = match dirty {
             Some(dirty) => self.wanted.add_common(part, dirty),
             None => self.wanted.add(part),
@@ -56,7 +57,7 @@ impl Queue {
 
     /// Removes and returns the next host page, and the time of its request if its place
     /// in the order was kept.
-    pub(super) fn pop(&mut self) -> Option<(Part, Option<u64>)> {
+    pub(super) fn pop(&mut self) -> Option<(Span, Option<u64>)> {
         if self.wanted.is_empty() {
             self.order.clear();
             return None;
@@ -98,9 +99,9 @@ mod tests {
     use super::super::testing::blocks;
     use super::*;
 
-    fn part(queue: &Queue, block: BlockId, first: u64, count: u64) -> Part {
+    fn part(queue: &Queue, block: BlockId, first: u64, count: u64) -> Span {
         let page = queue.wanted.unit(block);
-        Part {
+        Span {
             block,
             offset: first * page,
             len: count * page,

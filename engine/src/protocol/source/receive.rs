@@ -12,8 +12,8 @@ use crate::blocks::BlockId;
 use super::Source;
 use super::channel_state::Heard;
 use super::error::{Cause, Error};
-use super::page_set::Part;
 use super::phase::{Guest, SourcePhase};
+use crate::blocks::Span;
 
 impl Source {
     /// Handles one item of the return path.
@@ -43,7 +43,9 @@ impl Source {
                 let recovery = &mut self.link.recovery;
                 let taken = recovery.load(bitmap, &self.blocks, unsent, &mut self.dirty);
                 // Never sent: the destination has placed zeros there at most.
-                self.dirty.leave_out(&self.config.unplugged);
+                for span in &self.config.unplugged {
+                    self.dirty.remove(*span);
+                }
                 if recovery.is_complete() {
                     self.queue.wanted.keep_common(&self.dirty);
                 }
@@ -143,7 +145,7 @@ impl Source {
                 error,
             })?;
         let offset = start / block.page * block.page;
-        let part = Part {
+        let part = Span {
             block: id,
             offset,
             len: (start + len).next_multiple_of(block.page) - offset,

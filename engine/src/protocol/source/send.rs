@@ -8,12 +8,12 @@ use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 use crate::Channel;
 
 use super::channel_state::Rest;
-use super::page_set::Part;
 use super::pages::PageRun;
 use super::phase::{Guest, SourcePhase};
 use super::preempt::Connection;
 use super::{Next, Source, discard, framing};
 use crate::blocks::BlockId;
+use crate::blocks::Span;
 use crate::release::Preempt;
 
 /// How long a section of `ram` stays open at most, in nanoseconds; as in QEMU, so that
@@ -85,7 +85,7 @@ impl Source {
         self.dirty.fold(&self.blocks);
         if self.dirty.is_empty() {
             // A QEMU destination needs a discard to be ready for LISTEN.
-            self.dirty.add(Part {
+            self.dirty.add(Span {
                 block: 0,
                 offset: 0,
                 len: 1,
@@ -183,7 +183,7 @@ impl Source {
     }
 
     /// The next requested host page.
-    fn wanted(&mut self, now: u64) -> Option<Part> {
+    fn wanted(&mut self, now: u64) -> Option<Span> {
         let (part, since) = self.queue.pop()?;
         self.dirty.remove(part);
         self.stats.demand += 1;

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::Channel;
 use crate::blocks::BlockId;
 
-use super::page_set::Part;
+use crate::blocks::Span;
 use super::preempt::Connection;
 use super::recovery::Recovery;
 
@@ -112,7 +112,7 @@ pub(super) struct ChannelState {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rest {
-    pub(super) part: Part,
+    pub(super) part: Span,
     /// Whether it was requested: then it is not paced.
     pub(super) urgent: bool,
 }
