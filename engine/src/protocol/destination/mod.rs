@@ -51,12 +51,12 @@
 //!
 //! # Memory
 //!
-//! Three bits for each page (received, requested, promised), a fourth in blocks
-//! of virtio-mem, one section of a virtio-mem device, one more bit while received
-//! bitmaps wait in the outbox, one host page for each channel if host pages are
-//! larger than target pages, and about 1.3 MB for percentiles. Nothing grows
+//! At most three bits for each page (received, requested, promised), a fourth in blocks
+//! of virtio-mem, each only around pages that have it; one section of a virtio-mem device,
+//! one more bit while received bitmaps wait in the outbox, one host page for each channel if
+//! host pages are larger than target pages, and about 1.3 MB for percentiles. Nothing grows
 //! with a peer's number before it is checked against [`Config::max_ram`],
-//! [`MAX_BLOCKS`] and [`MAX_PONGS`].
+//! [`MAX_BLOCKS`] and [`MAX_PONGS`], nor with the number of its commands.
 
 mod api;
 mod assembly;

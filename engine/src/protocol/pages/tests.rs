@@ -270,6 +270,6 @@ fn page_states_take_memory_where_pages_are_used() {
     assert_eq!(grown(&pages), 0);
     // One bit for each target page, of which some had their memory before.
     pages.receive(span(1, 0, 4096 << 14));
-    let bits = (4096 / at(TARGET) << 14) / 8;
+    let bits = ((4096 / at(TARGET)) << 14) / 8;
     assert!((bits - 1024..bits).contains(&grown(&pages)));
 }
