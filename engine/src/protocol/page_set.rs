@@ -128,6 +128,13 @@ impl PageSet {
         }
     }
 
+    /// Removes unplugged ranges: whole host pages.
+    pub(crate) fn leave_out(&mut self, unplugged: &[Span]) {
+        for span in unplugged {
+            self.remove(*span);
+        }
+    }
+
     /// The first page of a range that is in the set.
     pub(crate) fn first_in(&self, span: Span) -> Option<Span> {
         let (first, pages) = self.pages_of(span);
@@ -214,11 +221,8 @@ impl PageSet {
 
     fn span(&self, block: BlockId, first: u64, pages: u64) -> Span {
         let unit = self.units[block];
-        Span {
-            block,
-            offset: first * unit,
-            len: pages * unit,
-        }
+        let (offset, len) = (first * unit, pages * unit);
+        Span { block, offset, len }
     }
 
     fn count(&mut self) {

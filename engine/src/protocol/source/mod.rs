@@ -37,18 +37,15 @@
 use retpath_codec::DecodeError;
 
 use crate::Channel;
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks, Span};
 use crate::protocol::wide;
 use crate::stats::Stats;
 
-mod channel_state;
 mod config;
-mod discard;
 mod error;
 mod framing;
 mod pace;
 mod pages;
-mod phase;
 mod preempt;
 mod queue;
 mod receive;
@@ -57,6 +54,7 @@ mod recovery;
 mod send;
 mod send_queue;
 mod silence;
+mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -65,20 +63,18 @@ pub use config::Config;
 pub use error::{Cause, Error};
 pub use framing::MAX_DEVICE_STATE;
 pub use pages::{Gather, PageRun, PageSource};
-pub use phase::SourcePhase;
 pub use preempt::Awaited;
 pub(crate) use reconnect::{Drain, LinkAction, Reconnect};
 pub(crate) use send_queue::SendQueue;
 pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, Stall};
+pub use state::SourcePhase;
 
-use crate::blocks::Span;
 use crate::protocol::page_set::PageSet;
-use channel_state::{Heard, LinkState};
 use pace::Pace;
-use phase::Guest;
 use preempt::Connection;
 use queue::Queue;
+use state::{Guest, Heard, LinkState};
 
 /// The source of one migration.
 #[derive(Debug)]
@@ -131,9 +127,7 @@ impl Source {
     pub fn new(config: Config, blocks: Blocks) -> Result<Self, Error> {
         config.check(&blocks)?;
         let mut dirty = PageSet::all(&blocks);
-        for span in &config.unplugged {
-            dirty.remove(*span);
-        }
+        dirty.leave_out(&config.unplugged);
         Ok(Self {
             phase: SourcePhase::Fresh,
             dirty,
@@ -209,11 +203,8 @@ impl Source {
         self.blocks
             .check(block, start, len, 1)
             .map_err(Error::Blocks)?;
-        self.dirty.add(Span {
-            block,
-            offset: start,
-            len,
-        });
+        let offset = start;
+        self.dirty.add(Span { block, offset, len });
         Ok(())
     }
 
@@ -327,7 +318,7 @@ impl Source {
     pub fn remaining(&self) -> u64 {
         let channels = [&self.link.main, &self.link.preempt];
         let rests = channels.into_iter().filter_map(|channel| channel.rest);
-        self.dirty.bytes() + rests.map(|rest| rest.part.len).sum::<u64>()
+        self.dirty.bytes() + rests.map(|rest| rest.span.len).sum::<u64>()
     }
 
     /// Host pages that are requested and have not been handed out.
