@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, Shutdown, sockopt};
@@ -38,7 +40,8 @@ pub trait Transport: AsFd + Send {
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Passes on what [`write_vectored`](Transport::write_vectored) took but still holds. Called
-    /// again when the descriptor is writable, until it succeeds.
+    /// after the last write, and after one that would block; and again when the descriptor is
+    /// writable, until it succeeds.
     ///
     /// # Errors
     ///
@@ -63,6 +66,11 @@ pub trait Transport: AsFd + Send {
     /// Ends both directions; the peer sees the end of the stream. Errors are ignored: a broken
     /// connection has ended already.
     fn shut_down(&self);
+
+    /// The user of the process at the other end, if the transport can tell.
+    fn peer_user(&self) -> Option<u32> {
+        None
+    }
 
     /// Bounds what waits in the kernel to be sent; see [`Link::limit_send_queue`].
     ///
@@ -147,6 +155,12 @@ impl Link {
     /// The option cannot be set.
     pub fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
         self.transport.limit_send_queue(bytes)
+    }
+
+    /// The user of the process that connected, or that made the socket pair; `None` if only
+    /// a session above the connection can tell, as on TCP.
+    pub fn peer_user(&self) -> Option<u32> {
+        self.transport.peer_user()
     }
 
     /// Reads what is available.
@@ -239,7 +253,12 @@ impl Link {
     ///
     /// The connection is broken.
     pub fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<Moved> {
-        moved(|| self.transport.write_vectored(bufs), Moved::Later)
+        let moved = moved(|| self.transport.write_vectored(bufs), Moved::Later)?;
+        if moved == Moved::Later {
+            // A transport that is full of bytes has room again only once it passes them on.
+            self.flush()?;
+        }
+        Ok(moved)
     }
 
     /// Passes on what the transport holds back; returns whether nothing is left.
@@ -359,6 +378,14 @@ impl Transport for Socket {
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
     }
 
+    fn peer_user(&self) -> Option<u32> {
+        if self.is_tcp {
+            return None;
+        }
+        let peer = getsockopt(&self.fd, PeerCredentials).ok()?;
+        Some(peer.uid())
+    }
+
     fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
         if self.is_tcp {
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -397,6 +424,62 @@ mod tests {
         assert!(!far.has_buffered());
         assert_eq!(far.read(&mut one).expect("open"), Moved::Bytes(2));
         assert_eq!(far.read(&mut two).expect("open"), Moved::Later);
+    }
+
+    /// A transport that takes one byte at a time, and passes it on when it is flushed.
+    struct Full {
+        inner: Socket,
+        held: RefCell<Option<u8>>,
+    }
+
+    impl AsFd for Full {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.inner.as_fd()
+        }
+    }
+
+    impl Transport for Full {
+        fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            self.inner.read_vectored(bufs)
+        }
+
+        fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut held = self.held.borrow_mut();
+            match held.is_some() {
+                true => Err(ErrorKind::WouldBlock.into()),
+                false => {
+                    held.replace(bufs[0][0]);
+                    Ok(1)
+                }
+            }
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            if let Some(byte) = *self.held.borrow() {
+                self.inner.write_vectored(&[IoSlice::new(&[byte])])?;
+            }
+            self.held.take();
+            Ok(())
+        }
+
+        fn shut_down(&self) {
+            self.inner.shut_down();
+        }
+    }
+
+    #[test]
+    fn flushes_a_transport_that_is_full() {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        let (inner, far) = (
+            Socket::new(near.into()).expect("a socket"),
+            Link::new(far.into()).expect("a socket"),
+        );
+        let held = RefCell::default();
+        let near = Link::over(Box::new(Full { inner, held }));
+        assert_eq!(near.write(b"a").expect("room"), Moved::Bytes(1));
+        assert_eq!(near.write(b"b").expect("open"), Moved::Later);
+        assert_eq!(near.write(b"b").expect("room again"), Moved::Bytes(1));
+        assert_eq!(far.read(&mut [0; 4]).expect("open"), Moved::Bytes(1));
     }
 
     #[test]

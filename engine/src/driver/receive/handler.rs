@@ -6,6 +6,7 @@ use retpath_codec::forward::Event;
 
 use super::super::{HandlerError, RunError};
 use crate::blocks::{Block, BlockId};
+use crate::destination::pending::Refusal;
 use crate::destination::{Content, Destination, Ending, Tail};
 use crate::memory::Memory;
 use crate::uffd::FailurePolicy;
@@ -99,11 +100,27 @@ pub trait DestinationHandler {
         let _ = name;
     }
 
+    /// Called when a connection was dropped that is no channel of the migration: of an
+    /// unrelated program, or of a source with other settings. The source that is awaited
+    /// can still connect.
+    fn refused(&mut self, why: &Refusal) {
+        let _ = why;
+    }
+
     /// Called when the preempt channel begins: it carries the requested pages.
     fn preempt(&mut self) {}
 
     /// Called when the guest may run: accesses to missing pages are served from now on.
     fn run(&mut self) {}
+
+    /// The next access to a page of a block for which there is no
+    /// [`DestinationHandler::memory`], and which the embedder traps itself: block and
+    /// offset. The page is requested; if it is present, nothing happens. Asked in every
+    /// turn, until there is none; [`Control::wake`](crate::driver::Control::wake) causes a
+    /// turn.
+    fn fault(&mut self) -> Option<(BlockId, u64)> {
+        None
+    }
 
     /// With [`confirm_end`](crate::destination::Config::confirm_end): called when every
     /// page has been stored and memory is no longer trapped. Once this returns, the
