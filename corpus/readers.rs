@@ -6,7 +6,15 @@
 pub(crate) const CODEC: &[&str] = &["return_path", "round_trip", "split", "oracle", "forward"];
 
 /// Targets implemented in `retpath-proptests`.
-pub(crate) const ENGINE: &[&str] = &["decode_cli", "destination", "source", "migration", "image"];
+pub(crate) const ENGINE: &[&str] = &[
+    "decode_cli",
+    "destination",
+    "source",
+    "migration",
+    "drive_receive",
+    "drive_serve",
+    "image",
+];
 
 /// Targets for return paths: everything that decodes bytes of a wire.
 const PATH: &[&str] = &[
@@ -29,6 +37,8 @@ const ANY: &[&str] = &[
     "destination",
     "source",
     "migration",
+    "drive_receive",
+    "drive_serve",
     "image",
 ];
 

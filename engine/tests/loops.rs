@@ -353,3 +353,51 @@ fn another_source_takes_over_a_stopped_migration() {
         migrate(Some(Preempt::Early), 0, Some(last));
     }
 }
+
+/// A destination that traps the accesses of its guest itself.
+#[derive(Default)]
+struct OwnTraps {
+    accesses: Vec<u64>,
+    runs: bool,
+}
+
+impl DestinationHandler for OwnTraps {
+    fn memory(&mut self, _: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
+        Ok(None)
+    }
+
+    fn run(&mut self) {
+        self.runs = true;
+    }
+
+    fn fault(&mut self) -> Option<(usize, u64)> {
+        let offset = self.accesses.pop_if(|_| self.runs)?;
+        Some((0, offset))
+    }
+}
+
+#[test]
+fn requests_the_pages_of_faults_that_the_embedder_traps() {
+    let (_dir, mut listener) = listen(Net::Unix);
+    let address = listener.address().clone();
+    let source = std::thread::spawn(move || {
+        let mut config = source::Config::new("pc-i440fx-10.0");
+        // The last pages are requested long before they are swept.
+        (config.bandwidth, config.run) = (64 << 10, PAGE);
+        let mut core = Source::new(config, blocks(&[("ram", 16 * PAGE)])).expect("valid");
+        let mut machine = Still(vec![vec![7; 16 * PAGE as usize]]);
+        serve_with(&mut core, &mut machine, &mut Dial(address), LONG).expect("completes");
+        core
+    });
+    let mut guest = OwnTraps {
+        accesses: (0..16).map(|page| page * PAGE + 9).collect(),
+        runs: false,
+    };
+    let control = Control::new().expect("a descriptor");
+    let core = receive(&mut listener, &mut guest, receive_options(false), &control);
+    let core = core.expect("completes");
+    source.join().expect("does not panic");
+    let stats = core.stats();
+    assert_eq!(stats.faults + stats.faults_present, 16);
+    assert_eq!(core.phase(), Phase::Finished);
+}

@@ -1,5 +1,7 @@
 //! Decision source for tests: numbers read from fuzzer bytes or drawn from a seed.
 
+use std::borrow::Cow;
+
 use retpath_random::Random;
 
 /// A deterministic sequence of decisions.
@@ -7,7 +9,9 @@ use retpath_random::Random;
 /// The same bytes, or the same seed, yield the same numbers in every run.
 #[derive(Clone, Debug)]
 pub struct Choices<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
+    /// How many of them have been used.
+    used: usize,
     /// Supplies numbers once the bytes are used up.
     random: Random,
     endless: bool,
@@ -18,7 +22,8 @@ impl<'a> Choices<'a> {
     /// continues with pseudo-random numbers once the bytes are used up.
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         Self {
-            bytes,
+            bytes: Cow::Borrowed(bytes),
+            used: 0,
             random: Random::new(0),
             endless: false,
         }
@@ -27,15 +32,22 @@ impl<'a> Choices<'a> {
     /// Draws an unlimited sequence from `seed`.
     pub fn seeded(seed: u64) -> Self {
         Self {
-            bytes: &[],
+            bytes: Cow::Borrowed(&[]),
+            used: 0,
             random: Random::new(seed),
             endless: true,
         }
     }
 
+    /// The same sequence, which borrows nothing.
+    pub fn into_owned(self) -> Choices<'static> {
+        let bytes = Cow::Owned(self.bytes.into_owned());
+        Choices { bytes, ..self }
+    }
+
     /// Whether the bytes are used up; always false for a seeded sequence.
     pub fn is_empty(&self) -> bool {
-        !self.endless && self.bytes.is_empty()
+        !self.endless && self.used == self.bytes.len()
     }
 
     /// Returns a number below `bound`, or 0 if `bound` is 0.
@@ -74,15 +86,15 @@ impl<'a> Choices<'a> {
 
     /// Reads a number of `size` bytes.
     fn number(&mut self, size: u32) -> u64 {
-        if let Some((bytes, rest)) = usize::try_from(size)
-            .ok()
-            .and_then(|size| self.bytes.split_at_checked(size))
-            && size > 0
+        let size = usize::try_from(size).expect("at most 8");
+        let left = &self.bytes[self.used..];
+        if size > 0
+            && let Some(bytes) = left.get(..size)
         {
-            self.bytes = rest;
+            self.used += size;
             return bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
         }
-        self.bytes = &[];
+        self.used = self.bytes.len();
         self.random.any()
     }
 }

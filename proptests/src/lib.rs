@@ -7,6 +7,7 @@
 //!
 //! * [`destination`], [`source`]: a core against its model and against a hostile peer.
 //! * [`link`]: both cores connected by an unreliable link.
+//! * [`drivers`]: the loops around them, over simulated connections.
 //! * [`image`], [`decode_cli`]: image folders, and the output of `retpath decode`.
 //! * [`rows`]: field values for the rows of the message tables.
 //! * [`mutate`]: frames with exactly one defect.
@@ -18,6 +19,7 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 mod choices;
 mod decode;
 pub mod destination;
+pub mod drivers;
 pub mod guest;
 mod image;
 pub mod link;

@@ -32,6 +32,16 @@ fn migration() {
 }
 
 #[test]
+fn drive_receive() {
+    replay("drive_receive", check::drivers::receive);
+}
+
+#[test]
+fn drive_serve() {
+    replay("drive_serve", check::drivers::serve);
+}
+
+#[test]
 fn image() {
     replay("image", check::image);
 }

@@ -61,6 +61,12 @@ impl Control {
         self.wish(PAUSE);
     }
 
+    /// Lets the loop ask its embedder for work, such as
+    /// [`DestinationHandler::fault`](super::DestinationHandler::fault).
+    pub fn wake(&self) {
+        self.wish(0);
+    }
+
     fn wish(&self, wish: u32) {
         self.inner.wishes.fetch_or(wish, Ordering::Release);
         // A full counter has woken the loop already.

@@ -40,7 +40,8 @@ pub trait Transport: AsFd + Send {
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Passes on what [`write_vectored`](Transport::write_vectored) took but still holds. Called
-    /// again when the descriptor is writable, until it succeeds.
+    /// after the last write, and after one that would block; and again when the descriptor is
+    /// writable, until it succeeds.
     ///
     /// # Errors
     ///
@@ -252,7 +253,12 @@ impl Link {
     ///
     /// The connection is broken.
     pub fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<Moved> {
-        moved(|| self.transport.write_vectored(bufs), Moved::Later)
+        let moved = moved(|| self.transport.write_vectored(bufs), Moved::Later)?;
+        if moved == Moved::Later {
+            // A transport that is full of bytes has room again only once it passes them on.
+            self.flush()?;
+        }
+        Ok(moved)
     }
 
     /// Passes on what the transport holds back; returns whether nothing is left.
@@ -418,6 +424,62 @@ mod tests {
         assert!(!far.has_buffered());
         assert_eq!(far.read(&mut one).expect("open"), Moved::Bytes(2));
         assert_eq!(far.read(&mut two).expect("open"), Moved::Later);
+    }
+
+    /// A transport that takes one byte at a time, and passes it on when it is flushed.
+    struct Full {
+        inner: Socket,
+        held: RefCell<Option<u8>>,
+    }
+
+    impl AsFd for Full {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.inner.as_fd()
+        }
+    }
+
+    impl Transport for Full {
+        fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            self.inner.read_vectored(bufs)
+        }
+
+        fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut held = self.held.borrow_mut();
+            match held.is_some() {
+                true => Err(ErrorKind::WouldBlock.into()),
+                false => {
+                    held.replace(bufs[0][0]);
+                    Ok(1)
+                }
+            }
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            if let Some(byte) = *self.held.borrow() {
+                self.inner.write_vectored(&[IoSlice::new(&[byte])])?;
+            }
+            self.held.take();
+            Ok(())
+        }
+
+        fn shut_down(&self) {
+            self.inner.shut_down();
+        }
+    }
+
+    #[test]
+    fn flushes_a_transport_that_is_full() {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        let (inner, far) = (
+            Socket::new(near.into()).expect("a socket"),
+            Link::new(far.into()).expect("a socket"),
+        );
+        let held = RefCell::default();
+        let near = Link::over(Box::new(Full { inner, held }));
+        assert_eq!(near.write(b"a").expect("room"), Moved::Bytes(1));
+        assert_eq!(near.write(b"b").expect("open"), Moved::Later);
+        assert_eq!(near.write(b"b").expect("room again"), Moved::Bytes(1));
+        assert_eq!(far.read(&mut [0; 4]).expect("open"), Moved::Bytes(1));
     }
 
     #[test]

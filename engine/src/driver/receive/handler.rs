@@ -113,6 +113,15 @@ pub trait DestinationHandler {
     /// Called when the guest may run: accesses to missing pages are served from now on.
     fn run(&mut self) {}
 
+    /// The next access to a page of a block for which there is no
+    /// [`DestinationHandler::memory`], and which the embedder traps itself: block and
+    /// offset. The page is requested; if it is present, nothing happens. Asked in every
+    /// turn, until there is none; [`Control::wake`](crate::driver::Control::wake) causes a
+    /// turn.
+    fn fault(&mut self) -> Option<(BlockId, u64)> {
+        None
+    }
+
     /// With [`confirm_end`](crate::destination::Config::confirm_end): called when every
     /// page has been stored and memory is no longer trapped. Once this returns, the
     /// source is told that the migration is over.

@@ -238,8 +238,7 @@ impl<'a> Receiver<'a> {
                     continue;
                 }
             }
-            if ready.faults {
-                self.session.faults()?;
+            if self.session.faults(ready.faults)? {
                 self.flush();
             }
             if ready.preempt {

@@ -215,10 +215,19 @@ impl Session<'_> {
         }
     }
 
-    /// Requests the pages of faults.
-    pub(super) fn faults(&mut self) -> Result<(), RunError> {
+    /// Requests the pages of faults: those that the embedder trapped, and with `trapped`
+    /// those that userfaultfd did. Returns whether there were any.
+    pub(super) fn faults(&mut self, trapped: bool) -> Result<bool, RunError> {
         let now = self.clock.now();
-        self.memory.faults(&mut self.core, now)
+        let mut any = trapped;
+        if trapped {
+            self.memory.faults(&mut self.core, now)?;
+        }
+        while let Some((block, offset)) = self.handler.fault() {
+            self.core.fault(block, offset, now)?;
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Carries out the core's actions.
