@@ -125,6 +125,8 @@ pub(super) struct Net {
     /// Turns without progress, and when they began.
     idle: (u32, u64),
     polls: u32,
+    /// Turns in which nothing happens outside of the loop.
+    quiet: u32,
 }
 
 /// Events outside of the loop.
@@ -164,6 +166,11 @@ impl Net {
     /// Makes the transport of a connection read ahead and write behind.
     pub(super) fn buffer(&mut self, id: usize) {
         self.connections[id].ahead = Some(VecDeque::new());
+    }
+
+    /// Lets nothing happen for as many turns as show that a loop spins.
+    pub(super) fn rest(&mut self) {
+        self.quiet = MAX_IDLE_TURNS + 8;
     }
 
     /// Lets a connection move as much as there is.
@@ -286,12 +293,19 @@ impl<S: Script> Runtime for Simulation<S> {
         let mut net = self.shared.net();
         net.now += TURN;
         net.connections.iter_mut().for_each(Connection::hasten);
-        let late = script.events(&mut net);
+        let mut events = |net: &mut Net| match net.quiet.checked_sub(1) {
+            Some(left) => {
+                net.quiet = left;
+                0
+            }
+            None => script.events(net),
+        };
+        let late = events(&mut net);
         if !net.look(waited) {
             let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
             net.now = net.now.saturating_add(most.saturating_add(late));
             // What happened meanwhile.
-            script.events(&mut net);
+            events(&mut net);
             net.look(waited);
         }
         net.wished = false;

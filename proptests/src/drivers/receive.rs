@@ -81,6 +81,9 @@ impl Script for Incoming {
         for _ in 0..self.choices.below(4) {
             self.event(net);
         }
+        if self.choices.one_in(32) {
+            net.rest();
+        }
         match self.is_hostile && self.choices.one_in(16) {
             true => self.choices.below(20 * SECOND),
             false => 0,
