@@ -105,11 +105,11 @@ impl<'a> Arbitrary<'a> for Ranges<'a> {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let count = number(u, 1..=MAX_RANGES);
         let (ranges, _) = take(u, count * 16).as_chunks();
-        let sound = ranges
+        let valid = ranges
             .iter()
             .take_while(|r| Range::parse(r).is_ok())
             .count();
-        Ok(Ranges::checked(match &ranges[..sound] {
+        Ok(Ranges::checked(match &ranges[..valid] {
             [] => &[[1; 16]],
             some => some,
         }))

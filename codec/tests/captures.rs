@@ -78,7 +78,7 @@ fn items(bytes: &[u8]) -> Vec<ItemBuf<Message<NameBuf>>> {
     let mut stream = Stream::<Qemu>::new(LIMIT);
     let mut input = bytes;
     let mut items = Vec::new();
-    while let Some(item) = stream.next_owned(&mut input).expect("a recording is sound") {
+    while let Some(item) = stream.next_owned(&mut input).expect("a recording is valid") {
         items.push(item);
     }
     stream.finish().expect("a recording is whole");

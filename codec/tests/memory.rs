@@ -106,7 +106,7 @@ fn frees_the_memory_of_a_bitmap() {
     .concat();
     let memory = measure(|| {
         let mut input = &bytes[..];
-        while let Some(_item) = stream.next(&mut input).expect("the bytes are sound") {}
+        while let Some(_item) = stream.next(&mut input).expect("the bytes are valid") {}
     });
     assert!(memory.bytes_max > 1 << 20, "{memory:?}");
     assert_eq!(memory.bytes_current, 0, "{memory:?}");

@@ -1,12 +1,10 @@
 //! Guest memory: copies, discards, bounds, and the mapping of files.
 
-use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use retpath_engine::memory::{Backing, Error, Memory, SealedMemory};
+use retpath_engine::memory::{Backing, Error, Memory};
 use retpath_engine::source::PageSource;
-use rustix::fs::{MemfdFlags, SealFlags};
 
 const MIB: u64 = 1 << 20;
 
@@ -193,64 +191,6 @@ fn refuses_to_freeze_shared_memory() {
         .seal()
         .unwrap_err();
     assert!(matches!(error, Error::NotPrivate), "{error}");
-}
-
-/// Creates a file that only this process has open.
-fn scratch(name: &str, bytes: &[u8]) -> (std::path::PathBuf, File) {
-    let path = std::env::temp_dir().join(format!("retpath-{}-{name}", std::process::id()));
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)
-        .unwrap();
-    file.write_all(bytes).unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
-    (path, file)
-}
-
-/// Creates a memfd with these bytes and seals.
-fn memfd(bytes: &[u8], seals: SealFlags) -> File {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(rustix::fs::memfd_create("test", flags).unwrap());
-    file.write_all(bytes).unwrap();
-    rustix::fs::fcntl_add_seals(&file, seals).unwrap();
-    file
-}
-
-#[test]
-fn maps_a_sealed_memfd_up_to_its_size() {
-    let bytes = pattern(10_000);
-    let file = memfd(&bytes, SealFlags::WRITE | SealFlags::SHRINK);
-    let frozen = SealedMemory::from_memfd(&file, 10_000).unwrap();
-    assert_eq!(frozen.bytes(), bytes);
-    assert_eq!(SealedMemory::from_memfd(&file, 4096).unwrap().len(), 4096);
-    let error = SealedMemory::from_memfd(&file, 10_001).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::Truncated {
-                len: 10_001,
-                size: 10_000
-            }
-        ),
-        "{error}"
-    );
-    let error = SealedMemory::from_memfd(&file, 0).unwrap_err();
-    assert!(matches!(error, Error::Length { .. }));
-}
-
-#[test]
-fn refuses_files_without_seals() {
-    for seals in [SealFlags::empty(), SealFlags::WRITE, SealFlags::SHRINK] {
-        let error = SealedMemory::from_memfd(&memfd(&[1; 4096], seals), 4096).unwrap_err();
-        assert!(matches!(error, Error::NotSealed), "{error}");
-    }
-    let (path, file) = scratch("map", &[1; 4096]);
-    let error = SealedMemory::from_memfd(&file, 4096).unwrap_err();
-    assert!(matches!(error, Error::NotSealed), "{error}");
-    fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn refuses_memory_registered_with_another_userfaultfd() {
     let memory = memory(Backing::Anonymous, 1 << 20);
     let _region = first.register(b"pc.ram", Arc::clone(&memory)).unwrap();
     let error = second.register(b"pc\xffram", memory).unwrap_err();
-    let Error::Register { block, source } = &error else {
+    let Error::Register { block, source, .. } = &error else {
         panic!("{error}")
     };
     assert_eq!(block, r"pc\xffram");

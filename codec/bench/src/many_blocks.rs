@@ -29,7 +29,7 @@ pub(crate) fn run() -> bool {
     let lanes = streams.iter().map(Stream::lane).collect();
     let paces = race(lanes, MESSAGES);
     println!(
-        "| ZERO records that name a block | ns per record | MB/s | ratio |\n|---|---|---|---|"
+        "\n| ZERO records that name a block | ns per record | MB/s | ratio |\n|---|---|---|---|"
     );
     for (pace, stream) in paces.iter().zip(&streams) {
         let size = stream.records.len() as f64 / f64::from(MESSAGES);

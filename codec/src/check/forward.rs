@@ -81,13 +81,13 @@ fn decoders(bytes: &[u8]) -> Vec<Decoder> {
 
 /// The events of a channel, with consecutive chunks joined, and its end.
 #[derive(Debug, PartialEq)]
-struct Story {
-    events: Vec<Told>,
+struct History {
+    events: Vec<Seen>,
     end: Result<(), DecodeError>,
 }
 
 #[derive(Debug, PartialEq)]
-struct Told {
+struct Seen {
     label: &'static str,
     /// The section of a chunk.
     chunk: Option<u64>,
@@ -97,22 +97,22 @@ struct Told {
 
 /// Decodes a channel and checks every step. `pace` returns how many bytes arrive
 /// when that many are needed.
-fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize) -> Story {
-    let mut events: Vec<Told> = Vec::new();
+fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize) -> History {
+    let mut events: Vec<Seen> = Vec::new();
     // Bytes that were consumed, and bytes that were offered.
     let (mut at, mut have) = (0, 0);
     let mut needed = 0;
     let end = loop {
         let view = &bytes[at..at + have];
-        fast_way(&decoder, &bytes[at..]);
+        check_continued_page(&decoder, &bytes[at..]);
         let offset = decoder.offset();
         assert_eq!(offset, wide(at));
         match decoder.next(view) {
             Ok(Decoded::Event { event, size }) => {
                 assert!(have >= needed, "came early: {event:?}");
                 needed = 0;
-                sound(&decoder, &event, &view[..size]);
-                tell(&mut events, &event, offset, size);
+                check_event(&decoder, &event, &view[..size]);
+                record(&mut events, &event, offset, size);
                 at += size;
                 have -= size;
             }
@@ -137,11 +137,11 @@ fn read(mut decoder: Decoder, bytes: &[u8], mut pace: impl FnMut(usize) -> usize
         let text = error.to_string();
         assert!(text.ends_with(&format!("[{}]", error.rule.name())));
     }
-    Story { events, end }
+    History { events, end }
 }
 
 /// Checks that an event encodes to its bytes and that its page is inside its block.
-fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
+fn check_event(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
     let mut out = vec![0xaa];
     assert_eq!(
         event.encode(decoder.blocks(), &mut out),
@@ -169,7 +169,7 @@ fn sound(decoder: &Decoder, event: &Event<'_>, bytes: &[u8]) {
 }
 
 /// Checks that `continued_page` agrees with `next`.
-fn fast_way(decoder: &Decoder, bytes: &[u8]) {
+fn check_continued_page(decoder: &Decoder, bytes: &[u8]) {
     let Some(&word) = bytes.first_chunk::<8>() else {
         return;
     };
@@ -194,7 +194,7 @@ fn fast_way(decoder: &Decoder, bytes: &[u8]) {
     assert_eq!(fast.offset(), usual.offset());
 }
 
-fn tell(events: &mut Vec<Told>, event: &Event<'_>, offset: u64, size: usize) {
+fn record(events: &mut Vec<Seen>, event: &Event<'_>, offset: u64, size: usize) {
     let chunk = match event {
         Event::DeviceState { id, .. } => Some(u64::from(*id)),
         Event::DescriptionBytes(_) => Some(u64::MAX),
@@ -207,7 +207,7 @@ fn tell(events: &mut Vec<Told>, event: &Event<'_>, offset: u64, size: usize) {
         last.size += size;
         return;
     }
-    events.push(Told {
+    events.push(Seen {
         label: event.label(),
         chunk,
         offset,

@@ -192,12 +192,12 @@ fn countdown_accepts_decreasing_needs_and_a_final_result() {
     refused(&[Need(1), Message(1, 1), Need(1)]);
     refused(&[Need(1), error(0, Rule::Zero), error(0, Rule::Odd)]);
     // These are correct.
-    let sound: [Vec<Verdict<u8>>; 3] = [
+    let valid: [Vec<Verdict<u8>>; 3] = [
         std::vec![Need(2), Need(1), Message(2, 1), Message(2, 1)],
         std::vec![Need(1), Need(1), error(0, Rule::Zero)],
         std::vec![Need(1), error(1, Rule::Short)],
     ];
-    for verdicts in sound {
+    for verdicts in valid {
         let bytes = std::vec![0; verdicts.len() - 1];
         countdown(&bytes, |bytes| {
             let last = &verdicts[verdicts.len() - 1];

@@ -202,8 +202,22 @@ impl<B: Buffer> io::Write for Put<'_, B> {
 /// Appends an item.
 #[inline]
 pub(super) fn append<'a, B: Buffer>(out: &'a mut B, item: impl SerializeFn<Put<'a, B>>) {
-    match item(Sink::from(Put(out))) {
-        Ok(written) => written.write.0.end_item(),
-        Err(_) => debug_assert!(false, "a buffer takes all that is written to it"),
+    let ended = item(Sink::from(Put(out))).map(|sink| sink.write.0.end_item());
+    debug_assert!(ended.is_ok(), "a buffer takes all that is written to it");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_buffer_accepts_every_write_and_flush() {
+        let mut bytes = Vec::new();
+        let mut put = Put(&mut bytes);
+        assert_eq!(put.write(&[1, 2]).unwrap(), 2);
+        put.flush().unwrap();
+        assert_eq!(bytes, [1, 2]);
     }
 }

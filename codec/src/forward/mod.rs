@@ -60,9 +60,9 @@
 //!
 //! What the caller must hold for it is one incomplete item of at most [`MAX_ITEM`]
 //! bytes; of device state at most 274 bytes, a footer and a section header that may
-//! follow it. A call examines only bytes that no earlier call has consumed, so the
-//! work is linear in the size of the stream. A record's block is found by binary
-//! search.
+//! follow it. While an item is incomplete, each call examines its header again, less
+//! than 1.1 KiB, but not its contents, so the work is linear in the size of the
+//! stream. A record's block is found by binary search.
 //!
 //! # Where device state ends
 //!

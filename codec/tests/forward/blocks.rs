@@ -33,7 +33,7 @@ fn sizes(decoder: &Decoder) -> Vec<u64> {
     decoder.blocks().iter().map(|b| b.page_size).collect()
 }
 
-fn told(block: &str, size: u64) -> Options {
+fn with_page_size(block: &str, size: u64) -> Options {
     Options::default().page_sizes([(NameBuf::new(block).unwrap(), size)])
 }
 
@@ -103,7 +103,11 @@ fn finds_page_sizes_without_options() {
         .raw(entry(b"d", PAGE, None))
         .raw(entry(b"e", HUGE, Some(HUGE)))
         .eos(1);
-    for options in [Options::default(), told("c", HUGE), told("d", PAGE)] {
+    for options in [
+        Options::default(),
+        with_page_size("c", HUGE),
+        with_page_size("d", PAGE),
+    ] {
         let mut decoder = Decoder::new(options);
         let mut written = Vec::new();
         drain(&mut decoder, &bytes.0, |decoder, _, event| {
@@ -141,7 +145,7 @@ fn refuses_page_sizes_that_differ_from_advise_or_options() {
         got: PAGE,
         want: HUGE,
     };
-    let decoder = Decoder::new(told("a", HUGE));
+    let decoder = Decoder::new(with_page_size("a", HUGE));
     let usual = entry(b"a", HUGE, None).word(0x10);
     refuse_with(decoder, &start, usual, rule, 10);
 }
@@ -175,7 +179,7 @@ fn uses_the_page_sizes_of_the_options_in_precopy() {
         .raw(entry(b"a", HUGE, None))
         .raw(entry(b"b", PAGE, None))
         .eos(1);
-    let mut decoder = Decoder::new(told("a", HUGE));
+    let mut decoder = Decoder::new(with_page_size("a", HUGE));
     drain(&mut decoder, &bytes.0, |_, _, _| {}).unwrap();
     assert_eq!(sizes(&decoder), [HUGE, PAGE]);
 }

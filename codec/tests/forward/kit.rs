@@ -66,7 +66,7 @@ pub(crate) fn refuse_with(
     rule: Rule,
     at: u64,
 ) {
-    drain(&mut decoder.clone(), &start.0, |_, _, _| {}).expect("a sound start");
+    drain(&mut decoder.clone(), &start.0, |_, _, _| {}).expect("a valid start");
     let all = [&start.0, bytes.as_ref()].concat();
     let error = error(&mut decoder, &all);
     let start = u64::try_from(start.0.len()).unwrap();

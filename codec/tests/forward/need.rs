@@ -138,8 +138,8 @@ fn never_asks_for_more_than_the_item_has() {
 }
 
 /// The events of a channel, with chunks joined.
-fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -> Vec<Vec<u8>> {
-    let mut story: Vec<Vec<u8>> = Vec::new();
+fn history(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -> Vec<Vec<u8>> {
+    let mut history: Vec<Vec<u8>> = Vec::new();
     let mut chunk = None;
     let (mut at, mut have) = (0, 0);
     loop {
@@ -159,10 +159,10 @@ fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -
                             .iter()
                             .take_while(|_| kind.is_none()),
                     );
-                    story.push(entry);
+                    history.push(entry);
                 }
                 chunk = kind;
-                let entry = story.last_mut().unwrap();
+                let entry = history.last_mut().unwrap();
                 event.encode(decoder.blocks(), entry).unwrap();
                 at += size;
                 have -= size;
@@ -172,7 +172,7 @@ fn story(decoder: &mut Decoder, bytes: &[u8], mut pace: impl FnMut() -> usize) -
         }
     }
     decoder.finish(&bytes[at..]).unwrap();
-    story
+    history
 }
 
 #[test]
@@ -184,9 +184,9 @@ fn decodes_the_same_in_any_split() {
         ..
     } in samples()
     {
-        let whole = story(&mut start.clone(), &bytes, || usize::MAX);
+        let whole = history(&mut start.clone(), &bytes, || usize::MAX);
         for size in [1, 2, 3, 5, 7, 61, 4097] {
-            let split = story(&mut start.clone(), &bytes, || size);
+            let split = history(&mut start.clone(), &bytes, || size);
             assert!(whole == split, "{what} in {size}s");
         }
     }
@@ -202,8 +202,8 @@ fn decodes_state_that_contains_run_the_same_in_any_split() {
         .raw([8, 0, 5, 0, 0, 1, 2, 3, 4])
         .run();
     let bytes = old_discarded().package(&package).end(1).word(0x10).eof().0;
-    let whole = story(&mut fresh(), &bytes, || usize::MAX);
-    assert_eq!(whole, story(&mut fresh(), &bytes, || 1));
+    let whole = history(&mut fresh(), &bytes, || usize::MAX);
+    assert_eq!(whole, history(&mut fresh(), &bytes, || 1));
 }
 
 #[test]
@@ -211,8 +211,8 @@ fn decodes_recordings_the_same_in_any_split() {
     let mut random = Random::new(7);
     for name in ["qemu-7.2-plain.ch0.fwd", "qemu-10.0-preempt.ch0.fwd"] {
         let bytes = capture(name);
-        let whole = story(&mut fresh(), &bytes, || usize::MAX);
-        let split = story(&mut fresh(), &bytes, || 1 + random.index(9001));
+        let whole = history(&mut fresh(), &bytes, || usize::MAX);
+        let split = history(&mut fresh(), &bytes, || 1 + random.index(9001));
         assert!(whole == split, "{name}");
     }
 }

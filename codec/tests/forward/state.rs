@@ -11,7 +11,7 @@ use crate::device::old;
 use crate::kit::{PAGE, RAM, ROM, Stream, advise, drain, error, events, fresh};
 
 fn feed(decoder: &mut Decoder, bytes: &Stream) {
-    let left = drain(decoder, &bytes.0, |_, _, _| {}).expect("is sound");
+    let left = drain(decoder, &bytes.0, |_, _, _| {}).expect("is valid");
     assert_eq!(left, b"");
 }
 

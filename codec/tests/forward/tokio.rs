@@ -88,9 +88,9 @@ proptest! {
         let mut decoder = fresh();
         drain(&mut decoder, &Stream::switched().0, |_, _, _| {}).unwrap();
         let preempt = records.word(0x10).0;
-        let mut told = new();
-        told.set_blocks(decoder.blocks().to_vec());
-        for sink in [decoder.preempt().into(), told] {
+        let mut informed = new();
+        informed.set_blocks(decoder.blocks().to_vec());
+        for sink in [decoder.preempt().into(), informed] {
             let source = decoder.preempt().into();
             prop_assert!(relay(source, sink, &preempt, &sizes) == preempt);
         }

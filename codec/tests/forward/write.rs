@@ -266,6 +266,19 @@ fn start(out: &mut impl write::Buffer) {
 }
 
 #[test]
+fn refuses_to_write_a_page_at_an_offset_inside_a_page() {
+    let mut out = vec![1, 2, 3];
+    let (value, page) = (100, 1024);
+    for refused in [
+        write::page_header(value, None, &mut out),
+        write::zero(value, None, &mut out),
+    ] {
+        assert_eq!(refused.unwrap_err().rule, Rule::Misaligned { value, page });
+    }
+    assert_eq!(out, [1, 2, 3]);
+}
+
+#[test]
 fn writes_the_same_to_every_buffer() {
     let mut vec = Vec::new();
     start(&mut vec);

@@ -40,7 +40,7 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("bitmap-mismatch", "needs the block that the bitmap is of"),
     ("bitmap-tail", "needs the block that the bitmap is of"),
     ("host-page", "is about the caller's options"),
-    ("name-too-long", "cannot be told in one byte"),
+    ("name-too-long", "does not fit its length field"),
     ("no-room", "is about the caller's slice"),
     ("odd", "the bit that would be wrong means something else"),
 ];

@@ -321,7 +321,7 @@ fn refuses_more_ranges_than_a_command_holds() {
     let range = Range { start: 0, len: 1 };
     let order = Order::PostcopyRamDiscard {
         block: name("a"),
-        ranges: RangeBuf::new(vec![range; 4096]).expect("ranges are sound"),
+        ranges: RangeBuf::new(vec![range; 4096]).expect("ranges are valid"),
     };
     let text = serde_json::to_string(&order).expect("JSON takes it");
     assert!(refused::<Order>(&text).contains("[too-long]"));

@@ -164,16 +164,16 @@ fn encodes_messages_of_both_dialects() {
     for sample in Qemu::samples() {
         codec
             .encode(sample.value, &mut out)
-            .expect("a sample is sound");
+            .expect("a sample is valid");
         assert_eq!(out.split(), sample.bytes);
     }
     let block = Name::new(b"x").expect("a name");
     codec
         .encode(Message::RecvBitmap { block }, &mut out)
-        .expect("is sound");
+        .expect("is valid");
     codec
         .encode(Bitmap::new(&[1, 0, 0, 0, 0, 0, 0, 0]), &mut out)
-        .expect("is sound");
+        .expect("is valid");
     assert_eq!(
         out,
         hex("0005 0002 01 'x' 0000000000000008 0100000000000000 0123456789abcdef")
@@ -183,7 +183,7 @@ fn encodes_messages_of_both_dialects() {
         out.clear();
         codec
             .encode(sample.value, &mut out)
-            .expect("a sample is sound");
+            .expect("a sample is valid");
         assert_eq!(out, sample.bytes);
     }
 }
@@ -222,7 +222,7 @@ fn carries_a_conversation() {
         let echo = async move {
             while let Some(item) = there.next().await {
                 there
-                    .send(item.expect("is sound"))
+                    .send(item.expect("is valid"))
                     .await
                     .expect("the peer is there");
             }
@@ -233,7 +233,7 @@ fn carries_a_conversation() {
                 here.send(Message::<NameBuf>::Pong { value })
                     .await
                     .expect("the peer is there");
-                echoed.push(here.next().await.expect("an answer").expect("is sound"));
+                echoed.push(here.next().await.expect("an answer").expect("is valid"));
             }
             echoed
         };

@@ -61,7 +61,7 @@ fn decodes_to_its_value<D: Samples>() {
 fn encodes_to_its_bytes<D: Samples>() {
     for sample in D::samples() {
         let mut out = Vec::new();
-        sample.value.encode(&mut out).expect("a sample is sound");
+        sample.value.encode(&mut out).expect("a sample is valid");
         assert_eq!(out, sample.bytes, "{:?}", sample.value);
         let mut room = [0; 600];
         let size = sample.value.encode_into(&mut room).expect("there is room");

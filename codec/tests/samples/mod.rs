@@ -47,7 +47,7 @@ pub(crate) fn name(bytes: impl AsRef<[u8]>) -> NameBuf {
 
 pub(crate) fn ranges(ranges: &[(u64, u64)]) -> RangeBuf {
     let ranges = ranges.iter().map(|&(start, len)| Range { start, len });
-    RangeBuf::new(ranges.collect()).expect("a sample's ranges are sound")
+    RangeBuf::new(ranges.collect()).expect("a sample's ranges are valid")
 }
 
 fn sample<D: Dialect>(text: &str, value: D::Owned) -> Sample<D> {

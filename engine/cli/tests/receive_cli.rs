@@ -10,6 +10,7 @@ use retpath_image::Image;
 use retpath_support::SOON;
 use retpath_support::program::{Program, is_ignored};
 use retpath_support::recorded::{PONGS, SHUT, SHUT_FAILED, channel, stream};
+use retpath_support::saved_stream::Stream;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -221,4 +222,93 @@ fn does_not_accept_a_closed_link_as_the_end_with_a_return_path() {
         "{errors}"
     );
     assert!(!folder.path().join("image").exists());
+}
+
+/// A stranger is reported, and the source that comes afterwards is received.
+#[test]
+fn goes_on_after_connections_that_are_not_migrations() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut receiver, mut stranger) = connected(&folder, &[]);
+    stranger
+        .write_all(b"\x16\x03\x01\0\xf8\x01\0\0")
+        .expect("it reads");
+    assert_eq!(stranger.read(&mut [0; 8]).expect("an end"), 0);
+    let tls = |line: &str| line.contains("like a TLS session").then_some(());
+    receiver.wait_error(SOON, tls);
+    for said in [&b"garbage."[..], b"x"] {
+        let mut stranger = UnixStream::connect(folder.path().join("in")).expect("it listens");
+        stranger.write_all(said).expect("it reads");
+        stranger.shutdown(Shutdown::Write).expect("open");
+        assert_eq!(stranger.read(&mut [0; 8]).expect("an end"), 0);
+    }
+    let mut source = UnixStream::connect(folder.path().join("in")).expect("it listens");
+    let (stream, end) = stream();
+    source.write_all(&stream).expect("it reads");
+    source.write_all(&end).expect("it reads");
+    receiver.wait_success(SOON);
+    let dropped = receiver
+        .errors()
+        .matches("a connection was dropped")
+        .count();
+    assert_eq!(dropped, 2, "each reason once: {}", receiver.errors());
+    Image::open(&folder.path().join("image")).expect("a whole image");
+}
+
+#[test]
+fn accepts_no_connection_of_another_user_than_the_named_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = rustix::process::getuid().as_raw();
+    let other = (own + 1).to_string();
+    let (receiver, mut source) = connected(&folder, &["--peer-uid", &other]);
+    let (stream, _) = stream();
+    // It may be dropped before everything is written.
+    let _ = source.write_all(&stream);
+    let refused = format!("it comes from user {own}");
+    receiver.wait_error(SOON, |line| line.contains(&refused).then_some(()));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut receiver, mut source) = connected(&folder, &["--peer-uid", &own.to_string()]);
+    let (stream, end) = self::stream();
+    source.write_all(&stream).expect("it reads");
+    source.write_all(&end).expect("it reads");
+    receiver.wait_success(SOON);
+}
+
+#[test]
+fn needs_a_unix_socket_to_know_the_user() {
+    let args = ["--listen", "tcp:127.0.0.1:0", "--out", "/nonexistent/x"];
+    let args = [&["receive", "--peer-uid", "0"][..], &args].concat();
+    let mut receiver = Program::retpath(&args);
+    assert_eq!(receiver.wait(SOON).code(), Some(1));
+    let errors = receiver.errors();
+    assert!(
+        errors.contains("--peer-uid needs a unix: address"),
+        "{errors}"
+    );
+}
+
+/// Sends a stream; returns the error.
+fn refusal(stream: &[u8], more: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut receiver, mut source) = connected(&folder, more);
+    let _ = source.write_all(stream);
+    let _ = source.shutdown(Shutdown::Write);
+    assert_eq!(receiver.wait(SOON).code(), Some(1), "{receiver}");
+    assert!(!folder.path().join("image").exists());
+    receiver.errors()
+}
+
+#[test]
+fn names_the_options_that_raise_its_limits() {
+    let block = || Stream::new("pc").blocks(&[(b"pc.ram", 512)]);
+    let errors = refusal(&block().bytes, &["--max-ram", "1M"]);
+    assert!(errors.contains("--max-ram raises it"), "{errors}");
+    let mut state = block().page(0, 0, 7).devices().bytes;
+    state.truncate(state.len() - 8);
+    state.extend([1; 5000]);
+    let errors = refusal(&state, &["--max-device-state", "4K"]);
+    assert!(
+        errors.contains("limit of 4096 bytes (--max-device-state raises it)"),
+        "{errors}"
+    );
 }

@@ -221,6 +221,9 @@ fn names_missing_permission_when_the_image_is_another_users() {
     assert!(errors.contains("Permission denied"), "{errors}");
     assert!(errors.contains("manifest.json"), "{errors}");
     assert!(errors.contains("as that user"), "{errors}");
+    for file in fs::read_dir(&image).expect("a folder").flatten() {
+        everyone(&file.path());
+    }
     close(&image.join("ram-000-pc.ram.raw"));
     let errors = run();
     assert!(errors.contains("ram-000-pc.ram.raw"), "{errors}");

@@ -3,12 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
 use super::folder::Folder;
+use super::tail::{self, Split};
 use super::{Error, MAX_DEVICE_STATE};
 use retpath_engine::protocol::wide;
 
@@ -20,6 +22,8 @@ pub(super) struct StateFile {
     pub(super) len: u64,
     /// Maximum of `len`.
     pub(super) limit: u64,
+    /// Offset of the last zero byte that was appended.
+    last_zero: Option<u64>,
     /// Whether a write failed, so that later bytes are at the wrong offset.
     torn: bool,
 }
@@ -31,6 +35,7 @@ impl StateFile {
             file: folder.create(name)?,
             len: 0,
             limit: MAX_DEVICE_STATE,
+            last_zero: None,
             torn: false,
         })
     }
@@ -42,6 +47,7 @@ impl StateFile {
             file: folder.file(name, OFlags::RDWR)?,
             len: 0,
             limit: MAX_DEVICE_STATE,
+            last_zero: None,
             torn: false,
         };
         let size = state.file.metadata();
@@ -65,15 +71,46 @@ impl StateFile {
         let written = self.file.write_all(bytes);
         self.torn |= written.is_err();
         written.map_err(Error::io("writing", &self.path))?;
+        if let Some(at) = bytes.iter().rposition(|byte| *byte == 0) {
+            self.last_zero = Some(self.len + wide(at));
+        }
         self.len += wide(bytes.len());
         Ok(())
     }
 
     pub(super) fn read(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
-        let read = self.file.read_exact_at(&mut bytes, 0);
+        self.read_range(0..self.len)
+    }
+
+    fn read_range(&self, range: Range<u64>) -> Result<Vec<u8>, Error> {
+        let len = range.end.saturating_sub(range.start);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let read = self.file.read_exact_at(&mut bytes, range.start);
         read.map_err(Error::io("reading", &self.path))?;
         Ok(bytes)
+    }
+
+    /// Finds the end of device state in a stream without footers; see [`tail`](super::tail).
+    /// Reads a few bytes, and the description if that is complete: what was received before
+    /// is not read again, however often this is asked.
+    pub(super) fn split(&self) -> Result<Option<Split>, Error> {
+        let Some(zero) = self.last_zero else {
+            return Ok(None);
+        };
+        let start = zero.saturating_sub(wide(tail::HEAD) - 1);
+        let head = self.read_range(start..self.len.min(zero + wide(tail::HEAD) + 1))?;
+        let Some(at) = tail::find(&head, self.len - start) else {
+            return Ok((zero + 1 == self.len).then_some(Split {
+                len: zero,
+                description: None,
+            }));
+        };
+        let len = start + wide(at);
+        let text = len + wide(tail::HEAD);
+        Ok(Some(Split {
+            len,
+            description: Some(self.read_range(text..self.len)?),
+        }))
     }
 
     pub(super) fn truncate(&mut self, len: u64) -> Result<(), Error> {
@@ -83,6 +120,7 @@ impl StateFile {
             .and_then(|()| io::Seek::seek(&mut self.file, io::SeekFrom::Start(len)));
         done.map_err(Error::io("cutting", &self.path))?;
         self.len = len;
+        self.last_zero = None;
         Ok(())
     }
 

@@ -17,61 +17,51 @@
 use serde_json::Value;
 
 use retpath_engine::destination::Tail;
+use retpath_engine::protocol::wide;
 
 /// Bytes before the text of a description: EOF, VMDESCRIPTION and the size.
-const HEAD: usize = 6;
+pub(super) const HEAD: usize = 6;
+
+/// Maximum length of the text in bytes; QEMU's descriptions have a few hundred KiB.
+const MAX_DESCRIPTION: u64 = 64 << 20;
 
 /// The end of the device state in a stream without footers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Split<'a> {
+pub(super) struct Split {
     /// Length of the device state in bytes.
-    pub(super) len: usize,
+    pub(super) len: u64,
     /// The description after it.
-    pub(super) description: Option<&'a [u8]>,
-    /// Whether the description proves that this is the end.
-    pub(super) proven: bool,
+    pub(super) description: Option<Vec<u8>>,
 }
 
-impl Split<'_> {
+impl Split {
     /// Classifies this end for a stream that may continue.
+    ///
+    /// A description is proof only if it is JSON with a list of devices: the source sends
+    /// nothing after it.
     pub(super) fn tail(&self) -> Tail {
-        match self.proven {
-            true => Tail::Whole,
-            false => Tail::Unclear,
+        match &self.description {
+            Some(json) if lists_devices(json) => Tail::Whole,
+            _ => Tail::Unclear,
         }
     }
 }
 
-/// Finds the end mark in bytes received as device state; `None` if there is none.
-///
-/// A description is proof only if it is JSON with a list of devices: the source sends
-/// nothing after it.
-pub(super) fn split(all: &[u8]) -> Option<Split<'_>> {
-    let last_zeros = all.iter().enumerate().rev().filter(|(_, byte)| **byte == 0);
-    for (at, _) in last_zeros {
-        if let Some(description) = described(&all[at..]) {
-            return Some(Split {
-                len: at,
-                description: Some(description),
-                proven: lists_devices(description),
-            });
-        }
-        // No description spans the zeros of its own size field plus one more.
-        if all.len() - at > HEAD && all[at + HEAD..].contains(&0) {
-            break;
-        }
-    }
-    let (last, rest) = all.split_last()?;
-    (*last == 0).then_some(Split {
-        len: rest.len(),
-        description: None,
-        proven: false,
-    })
-}
-
-/// Classifies the end of the device state received so far.
-pub(super) fn look(all: &[u8]) -> Tail {
-    split(all).map_or(Tail::Open, |split| split.tail())
+/// Finds the head of a description whose text ends with the stream. `around` are the bytes
+/// around the last zero byte, from [`HEAD`] - 1 bytes before it, as far as there are any;
+/// `left` is the number of bytes from there to the end. The text contains no zero byte, so
+/// the last one is in the head.
+pub(super) fn find(around: &[u8], left: u64) -> Option<usize> {
+    let heads = around.windows(HEAD + 1).enumerate();
+    let described = heads.filter_map(|(at, bytes)| {
+        let [0, 6, a, b, c, d, b'{'] = *bytes else {
+            return None;
+        };
+        let size = u64::from(u32::from_be_bytes([a, b, c, d]));
+        let ends = wide(at + HEAD).saturating_add(size) == left;
+        (ends && size <= MAX_DESCRIPTION).then_some(at)
+    });
+    described.max()
 }
 
 fn lists_devices(json: &[u8]) -> bool {
@@ -79,18 +69,10 @@ fn lists_devices(json: &[u8]) -> bool {
     json.is_ok_and(|json| json["devices"].is_array())
 }
 
-/// Returns the description after an EOF, if the bytes are one.
-fn described(tail: &[u8]) -> Option<&[u8]> {
-    let (head, json) = tail.split_first_chunk::<HEAD>()?;
-    let [0, 6, a, b, c, d] = *head else {
-        return None;
-    };
-    let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
-    (size == json.len() && json.first() == Some(&b'{')).then_some(json)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::folder::Folder;
+    use super::super::state_file::StateFile;
     use super::*;
 
     fn stream(state: &[u8], json: &[u8]) -> Vec<u8> {
@@ -100,21 +82,42 @@ mod tests {
         [state, &[0, 6], &size, json].concat()
     }
 
+    /// Asks after each piece where the state ends.
+    fn split_in(all: &[u8], piece: usize) -> Option<Split> {
+        let temporary = tempfile::tempdir().expect("temporary folder can be created");
+        let folder = Folder::open(temporary.path()).expect("folder exists");
+        let mut file = StateFile::new(&folder, "state").expect("folder is writable");
+        let mut last = None;
+        for piece in all.chunks(piece) {
+            file.append(piece).expect("folder is writable");
+            last = file.split().expect("file is readable");
+        }
+        last
+    }
+
+    fn split(all: &[u8]) -> Option<Split> {
+        split_in(all, usize::MAX)
+    }
+
+    fn look(all: &[u8]) -> Tail {
+        split(all).map_or(Tail::Open, |split| split.tail())
+    }
+
     #[test]
     fn finds_the_description_at_the_end() {
         for (json, proven) in [
-            (&br#"{"page_size": 4096}"#[..], false),
-            (br#"{"devices": []}"#, true),
+            (&br#"{"page_size": 4096}"#[..], Tail::Unclear),
+            (br#"{"devices": []}"#, Tail::Whole),
+            (&[&b"{"[..], &[b' '; 0xff]].concat(), Tail::Unclear),
         ] {
             for state in [&b"state"[..], b"", b"00\0\x06\0\0\0\x02{}\0\0", &[0; 40]] {
                 let all = stream(state, json);
-                let (len, description) = (state.len(), Some(json));
-                let want = Split {
-                    len,
-                    description,
-                    proven,
-                };
-                assert_eq!(split(&all), Some(want));
+                for piece in [1, 7, 4096] {
+                    let split = split_in(&all, piece).expect("an end");
+                    assert_eq!(split.len, wide(state.len()));
+                    assert!(split.description.as_deref() == Some(json));
+                    assert_eq!(split.tail(), proven);
+                }
             }
         }
     }
@@ -122,12 +125,9 @@ mod tests {
     #[test]
     fn takes_the_last_zero_byte_for_an_unproven_end() {
         for (all, len) in [(&b"state\0"[..], 5), (b"state\0\0\0", 7), (b"\0", 0)] {
-            let want = Split {
-                len,
-                description: None,
-                proven: false,
-            };
-            assert_eq!(split(all), Some(want));
+            let split = split(all).expect("an end");
+            assert_eq!((split.len, &split.description), (len, &None));
+            assert_eq!(split.tail(), Tail::Unclear);
         }
     }
 
@@ -153,5 +153,22 @@ mod tests {
         assert_eq!(split(b"state"), None);
         let all = stream(b"state", br#"{"page_size": 4096}"#);
         assert_eq!(split(&all[..all.len() - 1]), None);
+    }
+
+    /// It is asked ten times a second while a source is silent.
+    #[test]
+    fn reads_nothing_of_the_state_again() {
+        let temporary = tempfile::tempdir().expect("temporary folder can be created");
+        let folder = Folder::open(temporary.path()).expect("folder exists");
+        let mut file = StateFile::new(&folder, "state").expect("folder is writable");
+        // A hole of a terabyte, which could not be read into memory.
+        file.truncate(1 << 40).expect("a large sparse file");
+        file.limit = u64::MAX;
+        file.append(b"state\0more").expect("folder is writable");
+        assert_eq!(file.split().expect("file is readable"), None);
+        let rest = stream(b"", br#"{"devices": []}"#);
+        file.append(&rest).expect("folder is writable");
+        let split = file.split().expect("file is readable").expect("an end");
+        assert_eq!((split.len, split.tail()), ((1 << 40) + 10, Tail::Whole));
     }
 }

@@ -241,6 +241,7 @@ impl Writer {
 
 /// The content of `unfinished.json`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Unfinished {
     /// The known facts about the source.
     pub facts: Manifest,

@@ -220,22 +220,23 @@ impl Writer {
     /// without footers (see [`tail`](super::tail)), and returns the kind of end. Changes
     /// nothing if there is no end, or one that is neither proven nor accepted.
     pub(super) fn split_device_state(&mut self, accept_unproven: bool) -> Result<Tail, Error> {
-        let all = self.device_state.read()?;
-        let Some(split) = super::tail::split(&all) else {
+        let Some(split) = self.device_state.split()? else {
             return Ok(Tail::Open);
         };
-        if split.proven || accept_unproven {
-            self.device_state.truncate(wide(split.len))?;
-            if let Some(description) = split.description {
+        let tail = split.tail();
+        if tail == Tail::Whole || accept_unproven {
+            self.device_state.truncate(split.len)?;
+            if let Some(description) = &split.description {
                 self.description(description)?;
             }
         }
-        Ok(split.tail())
+        Ok(tail)
     }
 
     /// Classifies the end of the device state received so far.
     pub(super) fn device_state_tail(&self) -> Result<Tail, Error> {
-        Ok(super::tail::look(&self.device_state.read()?))
+        let split = self.device_state.split()?;
+        Ok(split.map_or(Tail::Open, |split| split.tail()))
     }
 
     /// Syncs the device state to disk.

@@ -68,38 +68,24 @@ impl Inbox {
     }
 }
 
-/// Bytes to send, and how many of them have been written.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    pub(super) bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Outbox {
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Drops all bytes, because their link is closed.
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.sent = 0;
-    }
-
-    /// Writes as much as the link accepts; returns whether that was everything.
-    pub(super) fn flush(&mut self, link: &Link) -> io::Result<bool> {
-        while self.sent < self.bytes.len() {
-            match link.write(&self.bytes[self.sent..])? {
-                Moved::Bytes(size) => self.sent += size,
-                Moved::Later | Moved::End => return Ok(false),
-            }
+/// Writes as much of the core's outbox as the link accepts, and clears it once that was
+/// everything; returns whether it was. `sent` bytes of it were written before.
+///
+/// The outbox stays with the core, which limits what a peer that does not read can make it
+/// hold.
+pub(super) fn flush(outbox: &mut Vec<u8>, sent: &mut usize, link: &Link) -> io::Result<bool> {
+    while let Some(rest) = outbox.get(*sent..).filter(|rest| !rest.is_empty()) {
+        match link.write(rest)? {
+            Moved::Bytes(size) => *sent += size,
+            Moved::Later | Moved::End => return Ok(false),
         }
-        if !link.flush()? {
-            return Ok(false);
-        }
-        self.clear();
-        Ok(true)
     }
+    if !link.flush()? {
+        return Ok(false);
+    }
+    outbox.clear();
+    *sent = 0;
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -110,15 +96,12 @@ mod tests {
     fn keeps_bytes_in_order_through_small_and_large_reads() {
         let (near, far) = Link::pair().expect("descriptors");
         let sent: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
-        let mut out = Outbox {
-            bytes: sent.clone(),
-            sent: 0,
-        };
+        let (mut out, mut written) = (sent.clone(), 0);
         let mut inbox = Inbox::new();
         let mut got = Vec::new();
         let mut turn = 0;
         while got.len() < sent.len() {
-            out.flush(&near).expect("sends");
+            flush(&mut out, &mut written, &near).expect("sends");
             while let Moved::Bytes(_) = inbox
                 .fill(&far, turn * 5000 + 1, turn % 2 == 0)
                 .expect("reads")

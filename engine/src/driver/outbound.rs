@@ -12,6 +12,9 @@ use crate::protocol::wide;
 use crate::socket::{Link, Moved};
 use crate::source::{Gather, PageRun, PageSource};
 
+/// Bytes that stay allocated for what precedes a run.
+const HEAD_CAPACITY: usize = 64 << 10;
+
 /// The outcome of sending on a channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pumped {
@@ -112,6 +115,8 @@ impl Outbound {
                     return Ok(false);
                 }
                 self.head.clear();
+                // A package may hold gigabytes; it is sent once.
+                self.head.shrink_to(HEAD_CAPACITY);
                 self.run = None;
                 self.sent = 0;
                 return Ok(true);
@@ -157,3 +162,26 @@ impl Outbound {
 
 /// Maximum number of buffers in one write: the head, sixteen headers and pages, and more.
 const SLICES: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn frees_a_package_that_has_been_sent() {
+        let (near, mut far) = UnixStream::pair().expect("descriptors can be created");
+        let link = Link::new(near.into()).expect("socket can be created");
+        let mut out = Outbound::new(Channel::Main, link);
+        out.head().resize(8 << 20, 7);
+        let none: Vec<Vec<u8>> = Vec::new();
+        let mut left = 8 << 20;
+        while !out.flush(&none).expect("the link is open") {
+            left -= far.read(&mut [0; 64 << 10]).expect("bytes are waiting");
+        }
+        assert_eq!(out.written, 8 << 20);
+        assert!(left < 8 << 20 && out.head.capacity() <= HEAD_CAPACITY);
+    }
+}

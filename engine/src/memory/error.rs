@@ -51,15 +51,6 @@ pub enum Error {
     },
     /// Memory that others can access cannot be sealed.
     NotPrivate,
-    /// A memfd is shorter than the memory requested.
-    Truncated {
-        /// Bytes requested.
-        len: u64,
-        /// Bytes of the file.
-        size: u64,
-    },
-    /// A file is not sealed: others can write or truncate it.
-    NotSealed,
     /// A system call failed.
     System {
         /// The operation.
@@ -114,13 +105,6 @@ impl fmt::Display for Error {
             Self::NotPrivate => f.write_str(
                 "only private memory that was mapped here can be sealed: others may write this \
                  memory",
-            ),
-            Self::Truncated { len, size } => {
-                write!(f, "the memfd has {size} bytes, but {len} are needed")
-            }
-            Self::NotSealed => f.write_str(
-                "the file is not a memfd with the seals F_SEAL_WRITE and F_SEAL_SHRINK: others may \
-                 change it",
             ),
             Self::System { doing, source } => write!(f, "{doing}: {source}"),
         }

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::unix_path::UnixPath;
+use super::unix_path::unix_address;
 
 /// Time between two attempts at a Unix socket whose backlog is full: the kernel does not announce
 /// room.
@@ -32,10 +32,10 @@ pub(super) struct Limits<'a> {
 
 /// Connects to a Unix socket.
 pub(super) fn unix(path: &Path, limits: Limits<'_>) -> io::Result<OwnedFd> {
-    let path = UnixPath::new(path)?;
+    let (address, _folder) = unix_address(path)?;
     let socket = socket(AddressFamily::UNIX)?;
     loop {
-        match rustix::net::connect(&socket, path.address()) {
+        match rustix::net::connect(&socket, &address) {
             Ok(()) => return Ok(socket),
             // The backlog is full.
             Err(Errno::AGAIN) => drop(limits.wait(None, Some(RETRY_FULL))?),

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, Shutdown, sockopt};
@@ -64,6 +66,11 @@ pub trait Transport: AsFd + Send {
     /// Ends both directions; the peer sees the end of the stream. Errors are ignored: a broken
     /// connection has ended already.
     fn shut_down(&self);
+
+    /// The user of the process at the other end, if the transport can tell.
+    fn peer_user(&self) -> Option<u32> {
+        None
+    }
 
     /// Bounds what waits in the kernel to be sent; see [`Link::limit_send_queue`].
     ///
@@ -148,6 +155,12 @@ impl Link {
     /// The option cannot be set.
     pub fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
         self.transport.limit_send_queue(bytes)
+    }
+
+    /// The user of the process that connected, or that made the socket pair; `None` if only
+    /// a session above the connection can tell, as on TCP.
+    pub fn peer_user(&self) -> Option<u32> {
+        self.transport.peer_user()
     }
 
     /// Reads what is available.
@@ -363,6 +376,14 @@ impl Transport for Socket {
 
     fn shut_down(&self) {
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Both);
+    }
+
+    fn peer_user(&self) -> Option<u32> {
+        if self.is_tcp {
+            return None;
+        }
+        let peer = getsockopt(&self.fd, PeerCredentials).ok()?;
+        Some(peer.uid())
     }
 
     fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {

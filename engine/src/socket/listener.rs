@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -32,14 +32,9 @@ pub trait Accept {
 /// from the other.
 #[derive(Clone, Debug)]
 pub struct ConnectionQueue {
-    inner: Arc<Queue>,
-}
-
-#[derive(Debug)]
-struct Queue {
     /// Readable while connections wait.
-    event: OwnedFd,
-    links: Mutex<VecDeque<Link>>,
+    event: Arc<OwnedFd>,
+    links: Arc<Mutex<VecDeque<Link>>>,
 }
 
 impl ConnectionQueue {
@@ -50,39 +45,35 @@ impl ConnectionQueue {
     /// The system has no descriptor left.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE;
-        let event = eventfd(0, flags)?;
-        let links = Mutex::default();
         Ok(Self {
-            inner: Arc::new(Queue { event, links }),
+            event: Arc::new(eventfd(0, flags)?),
+            links: Arc::default(),
         })
     }
 
     /// Appends a connection.
     pub fn push(&self, link: Link) {
-        let mut links = self
-            .inner
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        links.push_back(link);
+        self.lock().push_back(link);
         // Cannot fail: the count stays far below the limit of an eventfd.
-        let _ = rustix::io::write(&self.inner.event, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Accept for ConnectionQueue {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.inner.event.as_fd())
+        Some(self.event.as_fd())
     }
 
     fn accept(&mut self) -> Result<Option<Link>, ChannelError> {
-        let mut links = self
-            .inner
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // One count for each connection; the lock keeps them equal.
-        let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);
+        let mut links = self.lock();
+        // One count for each connection that was pushed before.
+        if rustix::io::read(&self.event, &mut [0; 8]).is_err() {
+            return Ok(None);
+        }
         Ok(links.pop_front())
     }
 }

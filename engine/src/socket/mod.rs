@@ -377,6 +377,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::print_stderr)]
     fn holds_an_inherited_tcp_socket_to_the_plaintext_rule() {
         let own = UdpSocket::bind("0.0.0.0:0").expect("a socket");
         // Sends nothing: the kernel only chooses the address of this machine.

@@ -28,9 +28,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Stat};
 use rustix::fs::{chmodat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind};
 
-use super::unix_path::{UnixPath, open_folder};
+use super::unix_path::{open_folder, unix_address};
 
 /// Most connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -51,12 +51,12 @@ pub(super) struct SocketFile {
 pub(super) fn listen(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
     let folder = open_folder(path)?;
-    let unix = UnixPath::new(path)?;
+    let (address, _folder) = unix_address(path)?;
     let socket = socket(SocketType::STREAM)?;
-    match bind(&socket, unix.address()) {
+    match bind(&socket, &address) {
         Err(Errno::ADDRINUSE) => {
-            make_way(&unix, &folder, name)?;
-            bind(&socket, unix.address())?;
+            make_way(&address, &folder, name)?;
+            bind(&socket, &address)?;
         }
         bound => bound?,
     }
@@ -77,7 +77,7 @@ fn socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Removes the socket of a dead process.
-fn make_way(unix: &UnixPath, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+fn make_way(address: &SocketAddrUnix, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let in_use = |why: &str| Err(io::Error::new(ErrorKind::AddrInUse, why));
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
@@ -87,7 +87,7 @@ fn make_way(unix: &UnixPath, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
         return in_use("it is a socket of another user; choose another path");
     }
     let other = "another process has its socket there; choose another path, or end that process";
-    if !is_abandoned(unix)? {
+    if !is_abandoned(address)? {
         return in_use(other);
     }
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -104,8 +104,8 @@ fn make_way(unix: &UnixPath, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
 }
 
 /// Whether no socket is bound to this file. A process that has one bound does not notice.
-fn is_abandoned(unix: &UnixPath) -> io::Result<bool> {
-    match rustix::net::connect(&socket(SocketType::DGRAM)?, unix.address()) {
+fn is_abandoned(address: &SocketAddrUnix) -> io::Result<bool> {
+    match rustix::net::connect(&socket(SocketType::DGRAM)?, address) {
         Err(Errno::CONNREFUSED) => Ok(true),
         Ok(()) | Err(Errno::PROTOTYPE) => Ok(false),
         Err(error) => Err(error.into()),
@@ -186,8 +186,8 @@ mod tests {
         // A socket that does not listen yet counts, and so does a datagram socket.
         let early = folder.path().join("early");
         let socket = socket(SocketType::STREAM).expect("a socket");
-        let path = UnixPath::new(&early).expect("short");
-        bind(&socket, path.address()).expect("a new name");
+        let (address, _folder) = unix_address(&early).expect("short");
+        bind(&socket, &address).expect("a new name");
         let datagram = folder.path().join("datagram");
         let _datagram = UnixDatagram::bind(&datagram).expect("a new socket");
         for path in [early, datagram] {

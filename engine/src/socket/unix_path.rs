@@ -18,50 +18,31 @@ use rustix::net::SocketAddrUnix;
 /// Most bytes of a path in a socket address; its NUL is one more.
 const MOST: usize = 107;
 
-/// The address of a socket with a path.
-#[derive(Debug)]
-pub(super) struct UnixPath {
-    address: SocketAddrUnix,
-    /// The folder that the address names; open as long as the address is used.
-    _folder: Option<OwnedFd>,
-}
-
-impl UnixPath {
-    /// The address of `path`.
-    ///
-    /// # Errors
-    ///
-    /// The folder of a long path cannot be opened, or its last component is too long.
-    pub(super) fn new(path: &Path) -> io::Result<Self> {
-        let len = path.as_os_str().as_bytes().len();
-        if len <= MOST {
-            return Ok(Self {
-                address: SocketAddrUnix::new(path)?,
-                _folder: None,
-            });
-        }
-        let too_long = || {
-            let why = format!(
-                "the path has {len} bytes, and its last component is too long for a socket, whose \
-                 path has at most {MOST}: choose a shorter name"
-            );
-            io::Error::new(ErrorKind::InvalidInput, why)
-        };
-        let name = path.file_name().ok_or_else(too_long)?;
-        let folder = open_folder(path)?;
-        let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
-        if short.as_os_str().as_bytes().len() > MOST {
-            return Err(too_long());
-        }
-        Ok(Self {
-            address: SocketAddrUnix::new(&short)?,
-            _folder: Some(folder),
-        })
+/// The socket address of `path`, and the folder that it names, which stays open as long as the
+/// address is used.
+///
+/// # Errors
+///
+/// The folder of a long path cannot be opened, or its last component is too long.
+pub(super) fn unix_address(path: &Path) -> io::Result<(SocketAddrUnix, Option<OwnedFd>)> {
+    let len = path.as_os_str().as_bytes().len();
+    if len <= MOST {
+        return Ok((SocketAddrUnix::new(path)?, None));
     }
-
-    pub(super) fn address(&self) -> &SocketAddrUnix {
-        &self.address
+    let too_long = || {
+        let why = format!(
+            "the path has {len} bytes, and its last component is too long for a socket, whose \
+             path has at most {MOST}: choose a shorter name"
+        );
+        io::Error::new(ErrorKind::InvalidInput, why)
+    };
+    let name = path.file_name().ok_or_else(too_long)?;
+    let folder = open_folder(path)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    if short.as_os_str().as_bytes().len() > MOST {
+        return Err(too_long());
     }
+    Ok((SocketAddrUnix::new(&short)?, Some(folder)))
 }
 
 /// Opens the folder of `path` with `O_PATH`.

@@ -6,7 +6,6 @@
 use std::{fmt, io};
 
 use super::OpenError;
-use crate::memory;
 
 /// An error of a userfaultfd, apart from placing pages.
 #[derive(Debug)]
@@ -21,22 +20,15 @@ pub enum Error {
         /// The kernel's name of the missing feature.
         lacks: &'static str,
     },
-    /// A block could not be registered.
+    /// A block could not be registered, or unregistered.
     Register {
+        /// The operation, such as `registering`.
+        doing: &'static str,
         /// Name of the block, escaped.
         block: String,
         /// The cause.
         source: io::Error,
     },
-    /// A block could not be unregistered.
-    Unregister {
-        /// Name of the block, escaped.
-        block: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The zero page of a block of huge pages could not be mapped.
-    ZeroPage(memory::Error),
     /// Reading events failed.
     Read(io::Error),
 }
@@ -50,19 +42,14 @@ impl fmt::Display for Error {
                 "RAM block \"{block}\": this kernel cannot trap accesses to its memory: userfaultfd \
                  lacks {lacks}"
             ),
-            Self::Register { block, source } => {
-                write!(
-                    f,
-                    "registering RAM block \"{block}\" with userfaultfd: {source}"
-                )
-            }
-            Self::Unregister { block, source } => {
-                write!(
-                    f,
-                    "unregistering RAM block \"{block}\" from userfaultfd: {source}"
-                )
-            }
-            Self::ZeroPage(error) => write!(f, "mapping the zero page: {error}"),
+            Self::Register {
+                doing,
+                block,
+                source,
+            } => write!(
+                f,
+                "{doing} RAM block \"{block}\" with userfaultfd: {source}"
+            ),
             Self::Read(source) => write!(f, "reading page faults from userfaultfd: {source}"),
         }
     }
@@ -72,10 +59,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Open(error) => Some(error),
-            Self::ZeroPage(error) => Some(error),
-            Self::Register { source, .. }
-            | Self::Unregister { source, .. }
-            | Self::Read(source) => Some(source),
+            Self::Register { source, .. } | Self::Read(source) => Some(source),
             Self::Unsupported { .. } => None,
         }
     }

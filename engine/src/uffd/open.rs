@@ -97,6 +97,7 @@ impl std::error::Error for RouteError {}
 
 /// No route to a userfaultfd works.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OpenError {
     /// The error of each route, in the order of [`Route::ALL`].
     pub tried: Vec<RouteError>,

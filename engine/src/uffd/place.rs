@@ -187,6 +187,7 @@ fn judge(asked: u64, page_size: u64, answer: Answer) -> Result<Step, Cause> {
 
 /// A range could not be filled, or only in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlaceError {
     /// Name of the block, escaped.
     pub block: String,

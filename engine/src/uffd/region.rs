@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::{ptr, thread, time::Duration};
+use std::{io, ptr, thread, time::Duration};
 
 use linux_raw_sys::general::_UFFDIO_ZEROPAGE;
 
@@ -38,15 +38,13 @@ impl Region {
         memory: Arc<Memory>,
     ) -> Result<Self, Error> {
         let (start, len) = span_of(&memory);
-        let ioctls = match shared.uffd.register(start, len) {
-            Ok(ioctls) => ioctls.bits(),
-            Err(error) => {
-                return Err(Error::Register {
-                    block,
-                    source: os_error(error),
-                });
-            }
+        let failed = |block: &str, source| Error::Register {
+            doing: "registering",
+            block: block.to_owned(),
+            source,
         };
+        let ioctls = shared.uffd.register(start, len);
+        let ioctls = ioctls.map_err(|error| failed(&block, os_error(error)))?;
         let registered = Registered {
             memory: Arc::downgrade(&memory),
             block: block.clone(),
@@ -59,14 +57,14 @@ impl Region {
             zeros: None,
         };
         // Bit n is set if ioctl n works on this memory.
-        if ioctls >> _UFFDIO_ZEROPAGE & 1 == 0 {
+        if ioctls.bits() >> _UFFDIO_ZEROPAGE & 1 == 0 {
             // Private memory that is only read costs no pages: the kernel maps its one zero page.
             let zeros = Memory::new(Backing::Anonymous, region.memory.page_size());
             match zeros.and_then(Memory::seal) {
                 Ok(zeros) => region.zeros = Some(zeros),
                 Err(error) => {
                     region.unregister()?;
-                    return Err(Error::ZeroPage(error));
+                    return Err(failed(&region.block, io::Error::other(error)));
                 }
             }
         }
@@ -106,7 +104,8 @@ impl Region {
     pub fn unregister(&self) -> Result<(), Error> {
         let (start, len) = span_of(&self.memory);
         let done = self.shared.uffd.unregister(start, len);
-        done.map_err(|error| Error::Unregister {
+        done.map_err(|error| Error::Register {
+            doing: "unregistering",
             block: self.block.clone(),
             source: os_error(error),
         })?;

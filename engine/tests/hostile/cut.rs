@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use retpath_codec::wire::section::SECTION_FOOTER;
+use retpath_engine::destination::ErrorKind;
 use retpath_engine::driver::RunError;
 use retpath_engine::socket::Transport;
 
@@ -15,7 +17,7 @@ use super::sender::{hold_on, serve_over};
 use super::trial::Trial;
 use retpath_support::loops::{LONG, Net, connect, listen};
 use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
-use retpath_support::wire::{PAGES, RUN, find, recording};
+use retpath_support::wire::{PAGES, RUN, find, first_section, pieces, recording};
 
 /// PING.
 const PING: u8 = 2;
@@ -27,6 +29,7 @@ fn fails_when_the_source_disconnects_at_any_byte_before_run() {
     let _trial = Trial::new("disconnecting before RUN");
     let stream = recording(0);
     let end = find(&stream.bytes, RUN).end;
+    let first = first_section(&stream.bytes);
     let (_dir, mut listener) = listen(Net::Unix);
     for size in 1..end {
         let receiver = Receiver::start(listener, false, LONG);
@@ -36,6 +39,12 @@ fn fails_when_the_source_disconnects_at_any_byte_before_run() {
             .write_all(&stream.bytes[..size])
             .expect("socket accepts the bytes");
         drop(socket);
+        if size < first {
+            // It was never bound: the next source begins.
+            serve_well(receiver.address(), None, false);
+            listener = receiver.complete().0;
+            continue;
+        }
         let error;
         (listener, error) = receiver.failed();
         let told = error.to_string();
@@ -85,7 +94,6 @@ impl Transport for Counting {
 fn does_not_spin_when_a_source_in_precopy_stops_reading() {
     let _trial = Trial::new("a source that stops reading");
     let stream = recording(0).bytes;
-    let ping = find(&stream, PING);
     let (_dir, mut listener) = listen(Net::Unix);
     let writes = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&writes);
@@ -96,13 +104,43 @@ fn does_not_spin_when_a_source_in_precopy_stops_reading() {
     let receiver = Receiver::start(listener, false, LONG);
     let mut socket = connect(receiver.address());
     socket.shutdown(Shutdown::Read).expect("open");
-    socket.write_all(&stream[..ping.end]).expect("room");
+    socket
+        .write_all(&stream[..first_section(&stream)])
+        .expect("room");
     receiver.heard();
     receiver.turns();
     let writes = writes.load(Relaxed);
     assert!((1..10).contains(&writes), "{writes} writes");
     drop(socket);
     receiver.failed();
+}
+
+/// Its PONGs stay here; QEMU sends five PINGs.
+#[test]
+fn fails_when_a_source_floods_it_with_pings_and_does_not_read() {
+    let _trial = Trial::new("a flood of PINGs");
+    let stream = recording(0).bytes;
+    let ping = find(&stream, PING);
+    let (_dir, listener) = listen(Net::Unix);
+    let receiver = Receiver::start(listener, false, LONG);
+    let mut socket = connect(receiver.address());
+    let footer = pieces(&stream)
+        .into_iter()
+        .find(|piece| stream[piece.start] == SECTION_FOOTER);
+    let start = footer.expect("a section ends").end;
+    socket.write_all(&stream[..start]).expect("room");
+    let pings = stream[ping].repeat(1 << 10);
+    let mut sent = 0;
+    // A million PONGs are 8 MB.
+    while sent < 1 << 10 && socket.write_all(&pings).is_ok() {
+        sent += 1;
+    }
+    let _ = socket.shutdown(Shutdown::Write);
+    let (_, error) = receiver.failed();
+    let RunError::Destination(error) = error else {
+        panic!("{error}");
+    };
+    assert!(matches!(error.kind, ErrorKind::Violation(_)), "{error}");
 }
 
 /// After RUN the guest may be at the destination: another source sends exactly

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use retpath_engine::socket::{Address, ChannelError, Link};
 use retpath_engine::source::{Error, PageSource, Source, SourcePhase};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::ALLOCATED;
 use super::trial::Trial;
 use retpath_support::loops::{LONG, Net, Still, break_after, listen};
 use retpath_support::receiver::{Receiver, serves_the_next, until_dropped};
@@ -103,6 +105,15 @@ fn request_without_end(far: &mut UnixStream) {
         block,
     });
     while far.write_all(&question).is_ok() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Resumes, then reads nothing and repeats a PONG endlessly.
+fn pong_without_end(far: &mut UnixStream) {
+    answer(far, &[0; 8]);
+    let pong = message(Message::Pong { value: 1 });
+    while far.write_all(&pong).is_ok() {
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -199,6 +210,7 @@ const SCRIPTS: &[(&str, Script)] = &[
         }
     }),
     ("requests a received page without end", request_without_end),
+    ("PONGs without end, reading nothing", pong_without_end),
 ];
 
 fn options(stall: Option<Duration>) -> ServeOptions {
@@ -259,6 +271,11 @@ impl SourceHandler for Once {
 
 /// Returns the error of a migration to a destination that is hostile from the start.
 fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
+    serve_hostile(script, stall).1
+}
+
+/// The same, with the source.
+fn serve_hostile(script: Script, stall: Option<Duration>) -> (Source, RunError) {
     let mut core = Source::new(config(None), blocks()).expect("valid configuration");
     let mut dial = Dial {
         break_after: None,
@@ -274,7 +291,93 @@ fn from_the_start(script: Script, stall: Option<Duration>) -> RunError {
         &options(stall),
         &control,
     );
-    end.expect_err("a hostile destination")
+    (core, end.expect_err("a hostile destination"))
+}
+
+/// Bytes of each flood.
+const FLOOD: usize = 4 << 20;
+
+/// Bytes that the source may allocate meanwhile, both threads together.
+const FLOOD_CAP: usize = 1 << 20;
+
+/// Bytes of the current flood that have been written.
+static FLOODED: AtomicUsize = AtomicUsize::new(0);
+
+/// Reads up to the switch, then writes a message until there are [`FLOOD`] bytes, and reads
+/// nothing.
+fn flood(far: &mut UnixStream, message: &[u8]) {
+    let _ = far.read_exact(&mut vec![0; recording(0).package]);
+    let chunk = message.repeat((64 << 10) / message.len());
+    while FLOODED.load(Relaxed) < FLOOD && far.write_all(&chunk).is_ok() {
+        FLOODED.fetch_add(chunk.len(), Relaxed);
+    }
+}
+
+fn request_of(pages: u64) -> Vec<u8> {
+    let len = u32::try_from(pages * PAGE).expect("fits in u32");
+    let (start, name) = (0, name());
+    let block = name.name();
+    message(Message::ReqPagesId { start, len, block })
+}
+
+/// The source is blocked, because nothing of what it writes is read.
+#[test]
+fn a_flood_while_nothing_is_read_costs_no_memory() {
+    let floods: [(&str, u64, Script); 3] = [
+        ("requests of a page", 1, |far| flood(far, &request_of(1))),
+        ("requests of a block", PAGES, |far| {
+            flood(far, &request_of(PAGES));
+        }),
+        ("PONGs", 0, |far| {
+            flood(far, &message(Message::Pong { value: 1 }));
+        }),
+    ];
+    for (what, pages, script) in floods {
+        let _trial = Trial::new(what);
+        FLOODED.store(0, Relaxed);
+        let before = ALLOCATED.current_usage();
+        let (core, error) = serve_hostile(script, None);
+        let grown = ALLOCATED.peak_usage().saturating_sub(before);
+        assert!(grown < FLOOD_CAP, "{what}: {grown} bytes");
+        assert!(
+            matches!(error, RunError::Link { .. } | RunError::Closed),
+            "{what}: {error}"
+        );
+        let flooded = FLOODED.load(Relaxed);
+        assert!(
+            flooded >= FLOOD,
+            "{what}: the source stopped reading after {flooded} bytes"
+        );
+        let requests = (flooded / request_of(1).len()) as u64 * pages;
+        // A socket's buffer may not have been read when the connection closed.
+        assert!(core.stats().requests >= requests * 9 / 10, "{what}");
+        assert!(core.waiting() <= PAGES, "{what}");
+    }
+    let (_dir, listener) = listen(Net::Unix);
+    serves_the_next(listener);
+}
+
+/// A source expects one bitmap of each block, in a recovery only.
+#[test]
+fn a_flood_of_bitmaps_ends_the_link() {
+    let _trial = Trial::new("bitmaps");
+    FLOODED.store(0, Relaxed);
+    let (core, error) = serve_hostile(
+        |far| {
+            let name = name();
+            let mut bytes = message(Message::RecvBitmap { block: name.name() });
+            bitmap::encode(Bitmap::new(&[0; 8]), &mut bytes).expect("valid size");
+            flood(far, &bytes);
+        },
+        None,
+    );
+    assert!(
+        matches!(error, RunError::Source(Error::Refused { offset: 0, .. })),
+        "{error}"
+    );
+    assert_eq!(core.stats().requests, 0);
+    let flooded = FLOODED.load(Relaxed);
+    assert!(flooded < 1 << 20, "{flooded} bytes fit no socket's buffer");
 }
 
 #[test]

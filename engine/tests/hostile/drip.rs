@@ -46,7 +46,7 @@ fn stops_while_the_source_is_silent() {
     let _trial = Trial::new("silence in precopy");
     let stream = recording(2);
     let (_dir, mut listener) = listen(Net::Unix);
-    for size in [8, 20, stream.package / 2, stream.package - 1] {
+    for size in [100, 150, stream.package / 2, stream.package - 1] {
         let receiver = Receiver::start(listener, false, LONG);
         let mut socket = connect(receiver.address());
         socket

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use super::trial::Trial;
 use retpath_support::loops::{LONG, Net, connect, listen};
 use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
-use retpath_support::wire::{PACKAGED, RUN, find, recording};
+use retpath_support::wire::{PACKAGED, RUN, find, first_section, recording};
 
 /// The bytes before RUN contain every kind of length: of the machine type, of section names, of
 /// blocks and their names, of commands, discards and the package.
@@ -14,9 +14,21 @@ use retpath_support::wire::{PACKAGED, RUN, find, recording};
 fn survives_a_wrong_value_in_any_byte_before_run() {
     let _trial = Trial::new("wrong bytes");
     let stream = recording(0).bytes;
-    let end = find(&stream, RUN).start;
-    let (_dir, mut listener) = listen(Net::Unix);
-    for at in 0..end {
+    let (first, end) = (first_section(&stream), find(&stream, RUN).start);
+    let (_dir, listener) = listen(Net::Unix);
+    // Before its first section begins, a connection is not bound, and ends nothing.
+    let receiver = Receiver::start(listener, false, LONG);
+    for at in 0..first - 1 {
+        let mut bytes = stream[..first - 1].to_vec();
+        bytes[at] = 0xff;
+        let mut socket = connect(receiver.address());
+        let _ = socket.write_all(&bytes);
+        let _ = socket.shutdown(Shutdown::Write);
+        until_dropped(&mut socket);
+    }
+    serve_well(receiver.address(), None, false);
+    let mut listener = receiver.complete().0;
+    for at in first..end {
         for wrong in [0xff, stream[at].wrapping_add(1)] {
             let mut bytes = stream[..end].to_vec();
             bytes[at] = wrong;

@@ -9,7 +9,7 @@ use retpath_engine::socket::Listener;
 use super::trial::Trial;
 use retpath_support::loops::{LONG, Net, connect, listen};
 use retpath_support::receiver::{Receiver, serve_well, serves_the_next, until_dropped};
-use retpath_support::wire::{Recording, pieces, recording};
+use retpath_support::wire::{Recording, first_section, pieces, recording};
 
 /// Sends a stream. If the destination then waits for recovery, a well-behaved source sends the
 /// missing pages. Returns whether it did.
@@ -42,12 +42,14 @@ fn survives_all(streams: impl Iterator<Item = Vec<u8>>) {
     serves_the_next(listener);
 }
 
-/// Returns items from the start, from the pages, and from the end.
+/// Returns items from the first section, from the pages, and from the end. A connection whose
+/// items before its first section are in disorder is not bound.
 fn interesting(stream: &Recording) -> Vec<Range<usize>> {
     let all = pieces(&stream.bytes);
-    let first = stream.package + 2 * 4104;
+    let bound = first_section(&stream.bytes);
+    let first = bound..stream.package + 2 * 4104;
     let last = all.len() - 4;
-    let at = |n: usize, piece: &Range<usize>| piece.start < first || n >= last;
+    let at = |n: usize, piece: &Range<usize>| first.contains(&piece.start) || n >= last;
     let all = all.into_iter().enumerate();
     all.filter_map(|(n, piece)| at(n, &piece).then_some(piece))
         .collect()

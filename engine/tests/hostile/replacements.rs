@@ -43,7 +43,6 @@ fn connections() -> Vec<(&'static str, Vec<u8>, bool)> {
     });
     vec![
         ("nothing, then closes", vec![], true),
-        ("one byte", vec![8], false),
         ("one byte, then closes", vec![8], true),
         ("not a command", b"GET / HTTP/1.1\r\n\r\n".to_vec(), false),
         ("a first header", recording(0).bytes[..200].to_vec(), false),
@@ -52,7 +51,7 @@ fn connections() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("zeros", vec![0; 100_000], false),
         ("RECV_BITMAP, then closes", question(), true),
         ("RECV_BITMAP, then silence", question(), false),
-        ("half a RECV_BITMAP", question()[..7].to_vec(), false),
+        ("half a RECV_BITMAP", question()[..7].to_vec(), true),
         ("RECV_BITMAP twice", twice, false),
         ("a long command", with_length(u16::MAX), false),
         ("a short command", with_length(1), false),
@@ -115,7 +114,9 @@ fn keeps_received_pages_through_hostile_reconnections() {
     }
     let source = serve_well(receiver.address(), None, true);
     let (listener, core) = receiver.complete();
-    assert!(core.stats().pauses > 15, "{}", core.stats().pauses);
+    // Only those that begin with RECV_BITMAP of the block are tried at all.
+    let pauses = core.stats().pauses;
+    assert!((3..8).contains(&pauses), "{pauses}");
     assert_eq!(core.stats().present, 0);
     let sent = source.stats().sweep + source.stats().demand;
     assert_eq!(sent, PAGES - RECEIVED, "each missing page once");
@@ -128,10 +129,11 @@ fn is_page(piece: &[u8]) -> bool {
     piece.len() >= 9 && flags != 0
 }
 
-/// A silent connection is skipped: the next one is used at once.
+/// Connections that fall silent in their first message are skipped: the next one is used at
+/// once.
 #[test]
-fn tries_the_next_connection_when_one_is_silent() {
-    let _trial = Trial::new("a silent replacement");
+fn tries_the_next_connection_when_others_fall_silent() {
+    let _trial = Trial::new("silent replacements");
     let stream = recording(0);
     let (_dir, listener) = listen(Net::Unix);
     // No timeout applies to it.
@@ -140,7 +142,14 @@ fn tries_the_next_connection_when_one_is_silent() {
     let bytes = &stream.bytes[..stream.package + 9000];
     first.write_all(bytes).expect("socket accepts the bytes");
     receiver.running();
-    let silent = connect(receiver.address());
+    let silent: Vec<_> = [&b""[..], b"\x08", &question()[..10], b"\x08"]
+        .into_iter()
+        .map(|said| {
+            let mut socket = connect(receiver.address());
+            socket.write_all(said).expect("room");
+            socket
+        })
+        .collect();
     drop(first);
     serve_well(receiver.address(), None, true);
     let (_, core) = receiver.complete();

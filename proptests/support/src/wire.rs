@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use retpath_codec::forward::{Decoded, Decoder, Options};
+use retpath_codec::forward::{Decoded, Decoder, Event, Options};
 use retpath_codec::{BlockName, Encode, NameBuf, command::Command};
 use retpath_engine::Channel;
 use retpath_engine::blocks::Blocks;
@@ -94,6 +94,23 @@ pub fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     }
     assert_eq!(at, bytes.len());
     pieces
+}
+
+/// Returns the offset behind the header of the first section, from which on a connection
+/// counts as a source.
+pub fn first_section(bytes: &[u8]) -> usize {
+    let mut decoder = Decoder::new(Options::default());
+    let mut at = 0;
+    loop {
+        let next = decoder.next(&bytes[at..]).expect("valid stream");
+        let Decoded::Event { event, size } = next else {
+            panic!("no section");
+        };
+        at += size;
+        if matches!(event, Event::Section { .. }) {
+            return at;
+        }
+    }
 }
 
 /// Returns the start of a recovery: RECV_BITMAP of the only block.

@@ -55,7 +55,11 @@ impl Forward {
     }
 
     /// Prints the complete events in `input`; returns how many bytes they are.
-    pub(super) fn feed(&mut self, input: &[u8], report: &mut Report) -> Result<usize, DecodeError> {
+    pub(super) fn feed(
+        &mut self,
+        input: &[u8],
+        report: &mut Report<'_>,
+    ) -> Result<usize, DecodeError> {
         let mut left = input;
         loop {
             let offset = self.decoder.offset();
@@ -70,7 +74,11 @@ impl Forward {
     }
 
     /// Prints the events in `left`, which is the end of the recording.
-    pub(super) fn finish(&mut self, left: &[u8], report: &mut Report) -> Result<(), DecodeError> {
+    pub(super) fn finish(
+        &mut self,
+        left: &[u8],
+        report: &mut Report<'_>,
+    ) -> Result<(), DecodeError> {
         self.decoder.close();
         let taken = self.feed(left, report)?;
         self.decoder.finish(left.get(taken..).unwrap_or_default())
@@ -82,7 +90,7 @@ impl Forward {
     }
 
     /// Prints what follows the last event or an error.
-    pub(super) fn close(&mut self, options: &Options, report: &mut Report) {
+    pub(super) fn close(&mut self, options: &Options, report: &mut Report<'_>) {
         self.flush(report);
         if options.summary {
             let blocks = self.decoder.blocks();
@@ -91,7 +99,7 @@ impl Forward {
         }
     }
 
-    fn event(&mut self, offset: u64, event: &Event<'_>, report: &mut Report) {
+    fn event(&mut self, offset: u64, event: &Event<'_>, report: &mut Report<'_>) {
         self.tally.add(event);
         if report.is_silent() {
             return;
@@ -114,7 +122,7 @@ impl Forward {
     }
 
     /// Adds a piece of device state to its line.
-    fn opaque(&mut self, offset: u64, section: u32, len: usize, report: &mut Report) {
+    fn opaque(&mut self, offset: u64, section: u32, len: usize, report: &mut Report<'_>) {
         let more = u64::try_from(len).unwrap_or(u64::MAX);
         if let Some(opaque) = &mut self.opaque
             && opaque.section == section
@@ -131,7 +139,7 @@ impl Forward {
     }
 
     /// Prints the line of device state that has ended.
-    fn flush(&mut self, report: &mut Report) {
+    fn flush(&mut self, report: &mut Report<'_>) {
         let Some(opaque) = self.opaque.take() else {
             return;
         };

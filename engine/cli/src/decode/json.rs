@@ -6,6 +6,7 @@
 use retpath_codec::Value;
 
 use super::fields::{Fields, push};
+use super::report::Buffer;
 use crate::output::escape_json;
 
 /// An object that is being written.
@@ -40,18 +41,19 @@ impl Fields for Line<'_> {
 
 /// Writes an array.
 pub(super) fn list<T>(
-    out: &mut Vec<u8>,
+    out: &mut Buffer<'_>,
     items: impl Iterator<Item = T>,
     mut write: impl FnMut(&mut Vec<u8>, T),
 ) {
-    out.push(b'[');
+    out.text.push(b'[');
     for (at, item) in items.enumerate() {
         if at > 0 {
-            out.push(b',');
+            out.text.push(b',');
         }
-        write(out, item);
+        write(&mut out.text, item);
+        out.spill();
     }
-    out.push(b']');
+    out.text.push(b']');
 }
 
 /// Writes bytes: a string if they are UTF-8, else `{"hex":"…"}`.

@@ -78,7 +78,7 @@ impl Decoding {
     }
 
     /// Prints the complete messages in `input`; returns how many bytes they are.
-    fn feed(&mut self, input: &[u8], report: &mut Report) -> Result<usize, DecodeError> {
+    fn feed(&mut self, input: &[u8], report: &mut Report<'_>) -> Result<usize, DecodeError> {
         match self {
             Decoding::Qemu(path) => path.feed(input, report)?,
             Decoding::V7(path) => path.feed(input, report)?,
@@ -88,7 +88,7 @@ impl Decoding {
     }
 
     /// Ends the recording after `left`, which was not decoded.
-    fn finish(&mut self, left: &[u8], report: &mut Report) -> Result<(), DecodeError> {
+    fn finish(&mut self, left: &[u8], report: &mut Report<'_>) -> Result<(), DecodeError> {
         match self {
             Decoding::Qemu(path) => path.finish(),
             Decoding::V7(path) => path.finish(),
@@ -97,7 +97,7 @@ impl Decoding {
     }
 
     /// Prints what follows the last message or an error.
-    fn close(&mut self, options: &Options, report: &mut Report) {
+    fn close(&mut self, options: &Options, report: &mut Report<'_>) {
         match self {
             Decoding::Qemu(path) => path.close(options, report),
             Decoding::V7(path) => path.close(options, report),
@@ -138,13 +138,13 @@ pub fn decode(
     }
     let (mut decoding, kind) = Decoding::new(options, window.bytes());
     info!(?kind, dialect = ?options.dialect, "decoding");
-    let mut report = Report::new(options, decoding.width());
-    let result = pump(&mut window, &mut decoding, &mut report, output);
+    let mut report = Report::new(options, decoding.width(), output);
+    let result = pump(&mut window, &mut decoding, &mut report);
     if let Err(Failure::Write(_)) = result {
         return result;
     }
     decoding.close(options, &mut report);
-    write(&mut report, output)?;
+    report.out.flush().map_err(Failure::Write)?;
     result.map_err(|failure| failure.hinted(kind, options, decoding.bytes(), window.start()))
 }
 
@@ -159,31 +159,20 @@ pub fn decode_slice(options: &Options, mut bytes: &[u8]) -> (Vec<u8>, Result<(),
 fn pump(
     window: &mut Window<'_>,
     decoding: &mut Decoding,
-    report: &mut Report,
-    output: &mut dyn Write,
+    report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     loop {
         let taken = decoding
             .feed(window.bytes(), report)
             .map_err(Failure::bytes)?;
         window.consume(taken);
-        write(report, output)?;
+        report.out.flush().map_err(Failure::Write)?;
         if window.fill().map_err(Failure::Read)? == 0 {
             return decoding
                 .finish(window.bytes(), report)
                 .map_err(Failure::bytes);
         }
     }
-}
-
-/// Writes the report so far.
-fn write(report: &mut Report, output: &mut dyn Write) -> Result<(), Failure> {
-    if report.out.is_empty() {
-        return Ok(());
-    }
-    output.write_all(&report.out).map_err(Failure::Write)?;
-    report.out.clear();
-    output.flush().map_err(Failure::Write)
 }
 
 /// Runs the subcommand.

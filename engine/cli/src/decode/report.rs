@@ -1,21 +1,75 @@
 //! The report: one line per message, or one summary.
 //!
-//! It is written to memory, so nothing here fails or blocks. The caller empties [`Report::out`]
-//! often enough to keep it small.
+//! It is written through a buffer of bounded size. An error of the output stays in the buffer until
+//! [`Buffer::flush`] returns it, so decoding and printing need not handle it.
+
+use std::io::{self, Write};
 
 use super::fields::Fields;
 use super::{Format, Options, json, text};
 
+/// The part of a report that is not written yet, and where it goes.
+pub(super) struct Buffer<'o> {
+    pub(super) text: Vec<u8>,
+    output: &'o mut dyn Write,
+    is_flushed: bool,
+    error: Option<io::Error>,
+}
+
+/// Size in bytes from which the buffer is written.
+const FULL: usize = 64 << 10;
+
+impl<'o> Buffer<'o> {
+    fn new(output: &'o mut dyn Write) -> Self {
+        Self {
+            text: Vec::new(),
+            output,
+            is_flushed: true,
+            error: None,
+        }
+    }
+
+    /// Writes the text if there is much of it; to be called after each line.
+    pub(super) fn spill(&mut self) {
+        if self.text.len() >= FULL {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        if self.error.is_none() {
+            self.error = self.output.write_all(&self.text).err();
+        }
+        self.text.clear();
+        self.is_flushed = false;
+    }
+
+    /// Writes everything, so that the output's reader sees it.
+    ///
+    /// # Errors
+    ///
+    /// The output cannot be written, now or earlier.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.text.is_empty() && self.is_flushed {
+            return Ok(());
+        }
+        self.write();
+        self.is_flushed = true;
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => self.output.flush(),
+        }
+    }
+}
+
 /// A report that is being written.
-#[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct Report<'o> {
     form: Form,
     /// Columns of the messages' labels in text.
     width: usize,
     /// Whether messages are inside another one, and so indented.
     pub(super) nested: bool,
-    /// The part that has not been written.
-    pub(super) out: Vec<u8>,
+    pub(super) out: Buffer<'o>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +82,8 @@ enum Form {
     Silent,
 }
 
-impl Report {
-    pub(super) fn new(options: &Options, width: usize) -> Self {
+impl<'o> Report<'o> {
+    pub(super) fn new(options: &Options, width: usize, output: &'o mut dyn Write) -> Self {
         let form = match (options.summary, options.format) {
             (true, _) => Form::Silent,
             (false, Format::Json) => Form::Json,
@@ -41,7 +95,7 @@ impl Report {
             form,
             width,
             nested: false,
-            out: Vec::new(),
+            out: Buffer::new(output),
         }
     }
 
@@ -57,19 +111,21 @@ impl Report {
         label: &str,
         fields: impl FnOnce(&mut dyn Fields),
     ) {
+        let text = &mut self.out.text;
         match self.form {
             Form::Silent => {}
             Form::Json => {
-                let mut line = json::Line::open(&mut self.out, offset, label);
+                let mut line = json::Line::open(text, offset, label);
                 fields(&mut line);
                 line.close();
             }
             Form::Text { color } => {
                 let mut line =
-                    text::Line::open(&mut self.out, color, offset, self.nested, label, self.width);
+                    text::Line::open(text, color, offset, self.nested, label, self.width);
                 fields(&mut line);
                 line.close();
             }
         }
+        self.out.spill();
     }
 }

@@ -43,7 +43,7 @@ impl<D: Dialect> ReturnPath<D> {
     pub(super) fn feed(
         &mut self,
         mut input: &[u8],
-        report: &mut Report,
+        report: &mut Report<'_>,
     ) -> Result<(), DecodeError> {
         loop {
             let Some(item) = self.stream.next(&mut input)? else {
@@ -73,7 +73,7 @@ impl<D: Dialect> ReturnPath<D> {
     }
 
     /// Prints what follows the last message or an error.
-    pub(super) fn close(&mut self, options: &Options, report: &mut Report) {
+    pub(super) fn close(&mut self, options: &Options, report: &mut Report<'_>) {
         self.shown.bitmap(None, report);
         if options.summary {
             self.counts
@@ -108,7 +108,12 @@ struct Request {
 }
 
 impl Shown {
-    fn message<D: Dialect>(&mut self, offset: u64, message: &D::Message<'_>, report: &mut Report) {
+    fn message<D: Dialect>(
+        &mut self,
+        offset: u64,
+        message: &D::Message<'_>,
+        report: &mut Report<'_>,
+    ) {
         let label = D::label(message);
         let has_bitmap = D::trailer(message) == Trailer::Bitmap;
         let mut request = Request::default();
@@ -166,7 +171,7 @@ impl Shown {
     }
 
     /// Prints the message that waits for its bitmap, if there is one.
-    fn bitmap(&mut self, bitmap: Option<Bitmap<'_>>, report: &mut Report) {
+    fn bitmap(&mut self, bitmap: Option<Bitmap<'_>>, report: &mut Report<'_>) {
         let Some(message) = self.pending.take() else {
             return;
         };

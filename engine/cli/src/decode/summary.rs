@@ -1,7 +1,8 @@
 //! Counts instead of messages: of a return path by message, of a forward stream by section,
 //! command, RAM record and block.
 //!
-//! Memory grows with the sections that have different numbers, which the decoder limits.
+//! Memory grows with the sections that have different numbers: 65,536 of them at most, as the decoder
+//! allows, and each at most 400 bytes, most of which are its name.
 
 use std::collections::HashMap;
 
@@ -11,6 +12,7 @@ use retpath_codec::escape::Escaped;
 use retpath_codec::forward::{Event, Identity, SectionKind, StreamBlock};
 
 use super::fields::push;
+use super::report::Buffer;
 use super::{Format, json};
 use crate::size::Human;
 
@@ -46,20 +48,21 @@ impl Counts {
     }
 
     /// Labels and counts.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + Clone {
         self.labels.iter().copied()
     }
 
     /// Prints a return path's summary.
-    pub(super) fn print(&self, bytes: u64, format: Format, out: &mut Vec<u8>) {
+    pub(super) fn print(&self, bytes: u64, format: Format, out: &mut Buffer<'_>) {
         match format {
             Format::Json => {
-                push(out, format_args!(r#"{{"bytes":{bytes},"messages":"#));
-                self.json(out);
-                out.extend(b"}\n");
+                let text = &mut out.text;
+                push(text, format_args!(r#"{{"bytes":{bytes},"messages":"#));
+                self.json(text);
+                text.extend(b"}\n");
             }
             Format::Text => {
-                push(out, format_args!("bytes     {bytes}\n"));
+                push(&mut out.text, format_args!("bytes     {bytes}\n"));
                 self.text("messages", out);
             }
         }
@@ -76,56 +79,45 @@ impl Counts {
     }
 
     /// Writes a table: a line for each label.
-    pub(super) fn text(&self, title: &'static str, out: &mut Vec<u8>) {
-        let mut table = Table::new(title, &[""]);
-        for (label, count) in self.iter() {
-            table.row(label.to_owned(), vec![count.to_string()]);
-        }
-        table.print(out);
+    pub(super) fn text(&self, title: &str, out: &mut Buffer<'_>) {
+        let rows = self.iter();
+        let rows = rows.map(|(label, count)| (label.to_owned(), vec![count.to_string()]));
+        table(out, title, &[""], rows);
     }
 }
 
-/// A table of text: labels on the left, columns of numbers.
-pub(super) struct Table {
-    rows: Vec<(String, Vec<String>)>,
-}
-
-impl Table {
-    pub(super) fn new(title: &str, columns: &[&str]) -> Self {
-        let columns = columns.iter().map(|&column| column.to_owned()).collect();
-        Self {
-            rows: vec![(title.to_owned(), columns)],
-        }
+/// Writes a table, or nothing without rows: labels on the left, columns of numbers.
+///
+/// The rows are made twice, first to measure the columns, so that they need not all be in memory.
+fn table(
+    out: &mut Buffer<'_>,
+    title: &str,
+    columns: &[&str],
+    rows: impl Iterator<Item = (String, Vec<String>)> + Clone,
+) {
+    let mut body = rows.map(|(label, cells)| (format!("  {label}"), cells));
+    let columns = columns.iter().map(|&column| column.to_owned()).collect();
+    let head = (title.to_owned(), columns);
+    let rows = std::iter::once(head).chain(body.clone());
+    if body.next().is_none() {
+        return;
     }
-
-    pub(super) fn row(&mut self, label: String, cells: Vec<String>) {
-        self.rows.push((format!("  {label}"), cells));
-    }
-
-    /// Writes the table, or nothing if it has no rows.
-    pub(super) fn print(&self, out: &mut Vec<u8>) {
-        if self.rows.len() < 2 {
-            return;
+    let wide = |text: &String| text.chars().count();
+    let (labels, cells) = rows.clone().fold((20, 8), |(labels, cells), (label, row)| {
+        let widest = row.iter().map(wide).max().unwrap_or(0);
+        (wide(&label).max(labels), widest.max(cells))
+    });
+    for (label, row) in rows {
+        let text = &mut out.text;
+        push(text, format_args!("{label:<labels$}"));
+        for cell in row {
+            push(text, format_args!("  {cell:>cells$}"));
         }
-        let wide = |text: &String| text.chars().count();
-        let labels = self.rows.iter().map(|(label, _)| wide(label)).max();
-        let cells = self
-            .rows
-            .iter()
-            .flat_map(|(_, cells)| cells)
-            .map(wide)
-            .max();
-        let (labels, cells) = (labels.unwrap_or(0).max(20), cells.unwrap_or(0).max(8));
-        for (label, row) in &self.rows {
-            push(out, format_args!("{label:<labels$}"));
-            for cell in row {
-                push(out, format_args!("  {cell:>cells$}"));
-            }
-            while out.last() == Some(&b' ') {
-                out.pop();
-            }
-            out.push(b'\n');
+        while text.last() == Some(&b' ') {
+            text.pop();
         }
+        text.push(b'\n');
+        out.spill();
     }
 }
 
@@ -147,11 +139,19 @@ pub(super) struct Tally {
 struct Section {
     id: u32,
     /// `None` if it was announced on a channel that is not in this recording.
-    name: Option<Vec<u8>>,
-    pieces: Counts,
+    name: Option<Box<[u8]>>,
+    /// The number of pieces of each of [`KINDS`].
+    pieces: [u64; KINDS.len()],
     /// Bytes of device state.
     state: u64,
 }
+
+const KINDS: [SectionKind; 4] = [
+    SectionKind::Start,
+    SectionKind::Part,
+    SectionKind::End,
+    SectionKind::Full,
+];
 
 impl Tally {
     /// Counts of a channel; `is_listening` if all of it comes after POSTCOPY_LISTEN.
@@ -193,9 +193,11 @@ impl Tally {
 
     fn section(&mut self, kind: SectionKind, id: u32, identity: Option<Identity<'_>>) {
         let section = self.place(id);
-        section.pieces.add(kind.label());
+        for (count, known) in section.pieces.iter_mut().zip(KINDS) {
+            *count += u64::from(kind == known);
+        }
         if let Some(identity) = identity {
-            section.name = Some(identity.idstr.to_vec());
+            section.name = Some(identity.idstr.into());
         }
     }
 
@@ -206,7 +208,7 @@ impl Tally {
             self.sections.push(Section {
                 id,
                 name: None,
-                pieces: Counts::default(),
+                pieces: [0; KINDS.len()],
                 state: 0,
             });
         }
@@ -220,7 +222,7 @@ impl Tally {
         bytes: u64,
         blocks: &[StreamBlock],
         format: Format,
-        out: &mut Vec<u8>,
+        out: &mut Buffer<'_>,
     ) {
         match format {
             Format::Json => self.json(bytes, blocks, out),
@@ -228,16 +230,20 @@ impl Tally {
         }
     }
 
-    fn json(&self, bytes: u64, blocks: &[StreamBlock], out: &mut Vec<u8>) {
-        push(out, format_args!(r#"{{"bytes":{bytes},"sections":"#));
+    fn json(&self, bytes: u64, blocks: &[StreamBlock], out: &mut Buffer<'_>) {
+        push(
+            &mut out.text,
+            format_args!(r#"{{"bytes":{bytes},"sections":"#),
+        );
         json::list(out, self.sections.iter(), |out, section| {
             push(out, format_args!(r#"{{"section":{}"#, section.id));
             if let Some(name) = &section.name {
                 out.extend(br#","name":"#);
                 json::string(out, name);
             }
-            for (label, count) in section.pieces.iter() {
-                push(out, format_args!(r#","{label}":{count}"#));
+            let pieces = KINDS.iter().zip(section.pieces);
+            for (kind, count) in pieces.filter(|(_, count)| *count > 0) {
+                push(out, format_args!(r#","{}":{count}"#, kind.label()));
             }
             if section.state > 0 {
                 push(out, format_args!(r#","state":{}"#, section.state));
@@ -249,10 +255,10 @@ impl Tally {
             ("records", &self.records),
             ("records_after_listen", &self.after_listen),
         ] {
-            push(out, format_args!(r#","{name}":"#));
-            counts.json(out);
+            push(&mut out.text, format_args!(r#","{name}":"#));
+            counts.json(&mut out.text);
         }
-        out.extend(br#","blocks":"#);
+        out.text.extend(br#","blocks":"#);
         json::list(out, blocks.iter(), |out, block| {
             out.extend(br#"{"block":"#);
             json::string(out, block.name.name().as_bytes());
@@ -261,43 +267,37 @@ impl Tally {
             }
             push(out, format_args!(r#","page_size":{}}}"#, block.page_size));
         });
-        out.extend(b"}\n");
+        out.text.extend(b"}\n");
     }
 
-    fn text(&self, bytes: u64, blocks: &[StreamBlock], out: &mut Vec<u8>) {
-        push(out, format_args!("bytes     {bytes}\n"));
-        let kinds = [
-            SectionKind::Start,
-            SectionKind::Part,
-            SectionKind::End,
-            SectionKind::Full,
-        ];
-        let mut table = Table::new("sections", &["START", "PART", "END", "FULL", "state"]);
-        for section in &self.sections {
+    fn text(&self, bytes: u64, blocks: &[StreamBlock], out: &mut Buffer<'_>) {
+        push(&mut out.text, format_args!("bytes     {bytes}\n"));
+        let rows = self.sections.iter().map(|section| {
             let name = Escaped::new(section.name.as_deref().unwrap_or(b"?"));
-            let mut cells = kinds
-                .map(|kind| section.pieces.of(kind.label()).to_string())
-                .to_vec();
             let state = (section.state > 0).then(|| Human(section.state).to_string());
+            let mut cells = section.pieces.map(|count| count.to_string()).to_vec();
             cells.push(state.unwrap_or_default());
-            table.row(format!("{:<4} {name}", section.id), cells);
-        }
-        table.print(out);
+            (format!("{:<4} {name}", section.id), cells)
+        });
+        table(
+            out,
+            "sections",
+            &["START", "PART", "END", "FULL", "state"],
+            rows,
+        );
         self.commands.text("commands", out);
-        let mut table = Table::new("RAM records", &["all", "after LISTEN"]);
-        for (label, count) in self.records.iter() {
+        let rows = self.records.iter().map(|(label, count)| {
             let after = self.after_listen.of(label);
-            table.row(label.to_owned(), vec![count.to_string(), after.to_string()]);
-        }
-        table.print(out);
-        let mut table = Table::new("RAM blocks", &["length", "page size"]);
-        for block in blocks {
-            let name = block.name.to_string();
+            (label.to_owned(), vec![count.to_string(), after.to_string()])
+        });
+        table(out, "RAM records", &["all", "after LISTEN"], rows);
+        let rows = blocks.iter().map(|block| {
+            let name = Escaped::new(block.name.name().as_bytes()).to_string();
             let len = block
                 .len
                 .map_or("unknown".to_owned(), |len| Human(len).to_string());
-            table.row(name, vec![len, Human(block.page_size).to_string()]);
-        }
-        table.print(out);
+            (name, vec![len, Human(block.page_size).to_string()])
+        });
+        table(out, "RAM blocks", &["length", "page size"], rows);
     }
 }

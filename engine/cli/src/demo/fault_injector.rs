@@ -141,6 +141,10 @@ impl Transport for Faulty {
         self.inner.shut_down();
     }
 
+    fn peer_user(&self) -> Option<u32> {
+        self.inner.peer_user()
+    }
+
     fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
         self.inner.limit_send_queue(bytes)
     }

@@ -11,7 +11,7 @@ use crate::{Format, lost_report, output};
 
 mod report;
 
-use report::{Limit, Reach, Report};
+use report::{FEATURES, Limit, Reach, Report, has};
 
 fn after_help() -> String {
     exit::help(
@@ -75,14 +75,14 @@ fn render(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  {:<28} {setting}", "vm.unprivileged_userfaultfd")?;
 
     writeln!(out, "\nfeatures of the kernel (* used by retpath)")?;
-    for (name, feature) in Features::NAMED {
-        let mark = if Features::WANTED.contains(*feature) {
+    for (feature, name) in FEATURES.iter().enumerate() {
+        let mark = if has(Features::WANTED, feature) {
             '*'
         } else {
             ' '
         };
         let offered = match report.features() {
-            Some(offered) if offered.contains(*feature) => "offered",
+            Some(offered) if has(offered, feature) => "offered",
             Some(_) => "not offered",
             None => "unknown",
         };
@@ -120,9 +120,9 @@ fn json(report: &Report) -> Value {
         json!({ "route": key(*route), "works": works.is_ok(), "why": why })
     });
     let features = report.features().map(|offered| {
-        let each = Features::NAMED.iter();
+        let each = FEATURES.iter().enumerate();
         Value::Object(
-            each.map(|(name, one)| ((*name).into(), offered.contains(*one).into()))
+            each.map(|(feature, name)| ((*name).into(), has(offered, feature).into()))
                 .collect(),
         )
     });

@@ -221,6 +221,32 @@ const ENOUGH_FILES: u64 = 256;
 /// The huge pages of RAM blocks, and the size of a reasonable first pool.
 const POOLS: [(Backing, u64); 2] = [(Backing::Huge2M, 512), (Backing::Huge1G, 1)];
 
+/// The kernel's names of its features, in the order of their bits.
+pub(super) const FEATURES: [&str; 17] = [
+    "PAGEFAULT_FLAG_WP",
+    "EVENT_FORK",
+    "EVENT_REMAP",
+    "EVENT_REMOVE",
+    "MISSING_HUGETLBFS",
+    "MISSING_SHMEM",
+    "EVENT_UNMAP",
+    "SIGBUS",
+    "THREAD_ID",
+    "MINOR_HUGETLBFS",
+    "MINOR_SHMEM",
+    "EXACT_ADDRESS",
+    "WP_HUGETLBFS_SHMEM",
+    "WP_UNPOPULATED",
+    "POISON",
+    "WP_ASYNC",
+    "MOVE",
+];
+
+/// Whether a feature, by its place in [`FEATURES`], is in a set.
+pub(super) fn has(set: Features, feature: usize) -> bool {
+    set.bits() >> feature & 1 != 0
+}
+
 /// Features used by retpath: name, feature, purpose, first kernel.
 const WANTED: [(&str, Features, &str, &str); 3] = [
     (

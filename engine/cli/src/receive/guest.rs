@@ -14,13 +14,14 @@ use retpath_codec::forward::Event;
 use retpath_codec::{BlockName, NameBuf};
 
 use super::live::Live;
-use super::notices::{Outage, Unswitched};
+use super::notices::{Outage, Refusals, Unswitched};
 use super::outcome::Source;
 use super::resume::Unfinished;
 use super::touch::Touchers;
 use crate::signals::Signals;
 use retpath_engine::bits::Bits;
 use retpath_engine::blocks::{Block, BlockId};
+use retpath_engine::destination::pending::Refusal;
 use retpath_engine::destination::{Destination, Ending, Tail};
 use retpath_engine::driver::{Content, Control, DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::{Backing, Memory};
@@ -49,11 +50,12 @@ pub(super) struct Incoming {
     noted: Option<Instant>,
     /// Why there will be no image; the migration continues. From the switch until it has sent
     /// everything, a source that loses its destination cannot run its guest again.
-    trouble: Option<String>,
+    trouble: Option<HandlerError>,
     signals: Signals,
     control: Control,
     live: Live,
     outage: Outage,
+    refusals: Refusals,
     /// The image's manifest, once it is complete.
     pub(super) manifest: Option<Manifest>,
     /// Path of the image, once it has its name.
@@ -95,6 +97,7 @@ impl Incoming {
             control,
             live,
             outage,
+            refusals: Refusals::default(),
             manifest: None,
             finished: None,
             ending: None,
@@ -120,7 +123,8 @@ impl Incoming {
     }
 
     /// Records that there will be no image, and lets the source send the rest.
-    fn put_off(&mut self, why: String) {
+    fn put_off(&mut self, why: impl Into<HandlerError>) {
+        let why = why.into();
         if self.trouble.is_some() {
             return;
         }
@@ -144,7 +148,7 @@ impl Incoming {
     /// Gives up the image if the device state is missing; the guest can be given back.
     pub(super) fn give_back_without_devices(&mut self) {
         if !self.has_device_state {
-            self.put_off("the link broke before the device state was received".into());
+            self.put_off("the link broke before the device state was received");
         }
     }
 
@@ -232,7 +236,7 @@ impl Incoming {
         let received = received.iter().map(|words| &**words);
         let noted = self.writer().map(|writer| writer.checkpoint(received));
         if let Ok(Err(error)) = noted {
-            self.put_off(error.to_string());
+            self.put_off(error);
         }
         self.noted = Some(Instant::now());
     }
@@ -307,7 +311,7 @@ impl DestinationHandler for Incoming {
             Content::Zero(len) => writer.zero(block, offset, len),
         };
         match stored {
-            Err(error) if self.source.switched => self.put_off(error.to_string()),
+            Err(error) if self.source.switched => self.put_off(error),
             stored => return Ok(stored?),
         }
         Ok(())
@@ -337,7 +341,7 @@ impl DestinationHandler for Incoming {
                 self.source.switched = true;
                 let facts = self.facts();
                 if let Err(error) = self.writer()?.make_returnable(facts) {
-                    self.put_off(error.to_string());
+                    self.put_off(error);
                 }
             }
             Event::Eof if self.source.switched => self.source.done = true,
@@ -349,7 +353,7 @@ impl DestinationHandler for Incoming {
         match self.recorder.event(event, writer) {
             // Only the description follows a complete image.
             Err(error) if self.ending.is_some() => self.lose_description(&error.to_string()),
-            Err(error) if self.source.switched => self.put_off(error.to_string()),
+            Err(error) if self.source.switched => self.put_off(error),
             done => return Ok(done?),
         }
         Ok(())
@@ -360,16 +364,23 @@ impl DestinationHandler for Incoming {
             let facts = self.facts();
             match self.writer()?.make_resumable(facts) {
                 Ok(()) => self.has_device_state = true,
-                Err(error) => self.put_off(error.to_string()),
+                Err(error) => self.put_off(error),
             }
         }
-        match &self.trouble {
-            // This source keeps its guest until the PONG that follows.
-            Some(trouble) if self.recorder.asks_loaded() => {
+        // This source keeps its guest until the PONG that follows.
+        match self.trouble.take_if(|_| self.recorder.asks_loaded()) {
+            Some(trouble) => {
                 self.source.keeps = true;
-                Err(trouble.clone().into())
+                Err(trouble)
             }
-            _ => Ok(()),
+            None => Ok(()),
+        }
+    }
+
+    fn refused(&mut self, why: &Refusal) {
+        info!(%why, "a connection was dropped");
+        if let Some(line) = self.refusals.handle(why) {
+            self.live.say(&format!("retpath receive: {line}"));
         }
     }
 
@@ -409,7 +420,7 @@ impl DestinationHandler for Incoming {
         self.noted = None;
         self.note(core);
         if let Some(trouble) = self.trouble.take() {
-            return Err(trouble.into());
+            return Err(trouble);
         }
         self.source.missing = 0;
         self.source.complete = ending == Ending::Postcopy;
@@ -438,7 +449,7 @@ impl DestinationHandler for Incoming {
             // when its connection breaks, and cannot be resumed.
             let link = !core.phase().is_recoverable();
             if self.source.switched && link {
-                self.put_off("stopped by a signal".into());
+                self.put_off("stopped by a signal");
             } else if self.trouble.is_none() || !link {
                 self.control.stop();
             }

@@ -12,19 +12,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use retpath_codec::Rule;
-use retpath_engine::destination::{Destination, Ending};
+use retpath_engine::destination::{Destination, Ending, ErrorKind};
 use retpath_engine::driver::{
     Control, ReceiveOptions, RunError, receive, resume as resume_migration,
 };
 use retpath_engine::socket::Address;
 use retpath_engine::uffd::Uffd;
-use retpath_image::{Writer, shown};
+use retpath_image::{MAX_DEVICE_STATE, Writer, shown};
 use tracing::info;
 
 use crate::exit::{self, Error, Exit};
 use crate::sandbox::{self, Sandbox};
 use crate::signals::Signals;
-use crate::size::PageSize;
+use crate::size::{self, PageSize};
 use crate::{Format, image, output, uffd_error};
 
 mod guest;
@@ -62,6 +62,10 @@ switch it exits once the source has sent everything, so that the source can run 
 While no connection is up, or a new one has not resumed the migration yet, it exits at once and keeps \
 the pages received so far for --continue. A second SIGINT, SIGTERM or SIGQUIT always exits at once. \
 While the process is stopped (SIGTSTP), the migration stands still.
+
+A connection is dropped if it does not begin like the channel that is awaited, or comes from another \
+user than the source (unix: addresses); the source can still connect. On tcp: addresses nothing tells \
+a source from a program that imitates it: use a tunnel that authenticates.
 
 Multifd, compress, xbzrle and devices with iterative state are refused. Machine types up to 2.2 do \
 not mark the end of the stream: switch to postcopy, or turn the capabilities return-path and \
@@ -130,6 +134,17 @@ pub(crate) struct Args {
     /// completed. The image records that its end is unproven.
     #[arg(long)]
     accept_unproven_end: bool,
+    /// Accept connections of this user only, by number, on a unix: address
+    ///
+    /// Without this option, all connections have to come from the user of the first source.
+    #[arg(long, value_name = "UID")]
+    peer_uid: Option<u32>,
+    /// Limit for the RAM of the guest
+    #[arg(long, value_name = "SIZE", default_value = "4T", value_parser = size::parse)]
+    max_ram: u64,
+    /// Limit for the device state on disk; at most 4 GiB
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
+    max_device_state: u64,
     /// Listen on tcp: addresses other than loopback, without encryption
     #[arg(long)]
     allow_plaintext: bool,
@@ -163,18 +178,24 @@ fn become_image(args: &Args) -> Result<Done, String> {
     let control =
         Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"))?;
     let (core, stream) = image::settings(&args.page_sizes);
+    if let (Some(_), Some(Address::Tcp { .. })) = (args.peer_uid, &args.listen) {
+        let why = "--peer-uid needs a unix: address: TCP does not tell who connects";
+        return Err(why.into());
+    }
     let mut options = ReceiveOptions::default()
         .core(
             core.switchover_ack(args.switchover_ack)
                 .detect_switchover_ack(true)
                 .confirm_end(true)
-                .give_back(true),
+                .give_back(true)
+                .max_ram(args.max_ram),
         )
         .stream(stream)
         .reconnect_timeout(Duration::from_secs(args.recover_timeout))
         .recovery_timeout(Duration::from_secs(30))
-        .accept_unproven_end(args.accept_unproven_end);
-    let (writer, left) = match (&args.resume, &args.out) {
+        .accept_unproven_end(args.accept_unproven_end)
+        .peer_user(args.peer_uid);
+    let (mut writer, left) = match (&args.resume, &args.out) {
         (Some(folder), out) => {
             let (writer, left) = Unfinished::open(folder, out.as_deref(), &mut options)?;
             (writer, Some(left))
@@ -182,6 +203,7 @@ fn become_image(args: &Args) -> Result<Done, String> {
         (None, Some(out)) => (Writer::new(out).map_err(|error| error.to_string())?, None),
         (None, None) => return Err("neither --out nor --continue is given".into()),
     };
+    writer.limit_state(args.max_device_state);
     let (writer, left) = match left {
         Some(left) if left.has_device_state && left.core.pages().missing() == 0 => {
             args.sandbox.enter(needs(args, &writer))?;
@@ -259,16 +281,7 @@ fn conclude(
 ) -> Result<Done, String> {
     if let Err(error) = &received {
         if !guest.is_complete() {
-            let hint = match error {
-                RunError::UnprovenEnd => {
-                    ", and it can be received again with --accept-unproven-end"
-                }
-                RunError::NoEnd { .. } => " (and add --accept-unproven-end here)",
-                RunError::Decode(error) if matches!(error.rule, Rule::BlockPage { .. }) => {
-                    " (--block-page-size gives another size)"
-                }
-                _ => "",
-            };
+            let hint = hint(error);
             let resumable = guest.is_resumable();
             let kept = guest.abandon();
             let kept = kept.as_deref().map(|folder| (folder, resumable));
@@ -298,6 +311,27 @@ fn conclude(
         asked_touches: args.touch,
     };
     Ok((path.clone(), report.print(args.format)))
+}
+
+/// The option that helps against an error.
+fn hint(error: &RunError) -> &'static str {
+    match error {
+        RunError::UnprovenEnd => ", and it can be received again with --accept-unproven-end",
+        RunError::NoEnd { .. } => " (and add --accept-unproven-end here)",
+        RunError::Decode(error) if matches!(error.rule, Rule::BlockPage { .. }) => {
+            " (--block-page-size gives another size)"
+        }
+        RunError::Destination(error) if matches!(error.kind, ErrorKind::TooMuchRam { .. }) => {
+            " (--max-ram raises it)"
+        }
+        RunError::Handler(error) => match error.downcast_ref() {
+            Some(retpath_image::Error::StateLimit { limit, .. }) if *limit < MAX_DEVICE_STATE => {
+                " (--max-device-state raises it)"
+            }
+            _ => "",
+        },
+        _ => "",
+    }
 }
 
 /// Finishes an image of which an earlier process received every page.

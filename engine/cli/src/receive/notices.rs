@@ -1,6 +1,10 @@
 //! Messages about the source: a connection that breaks in postcopy and its replacement, and a source
 //! that does not switch.
 
+use std::mem::{self, Discriminant};
+
+use retpath_codec::Rule;
+use retpath_engine::destination::pending::Refusal;
 use retpath_engine::driver::RunError;
 use retpath_engine::socket::Address;
 
@@ -50,6 +54,38 @@ impl Outage {
         self.said = None;
         format!("recovered: the migration goes on over a new link, {missing} pages are missing")
     }
+}
+
+/// The connections that were dropped.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    said: Vec<Discriminant<Refusal>>,
+}
+
+impl Refusals {
+    /// The message for a dropped connection, once for each reason: otherwise anybody who can
+    /// connect could fill a log.
+    pub(super) fn handle(&mut self, why: &Refusal) -> Option<String> {
+        let reason = mem::discriminant(why);
+        if self.said.contains(&reason) {
+            return None;
+        }
+        self.said.push(reason);
+        let tls = match why {
+            Refusal::Malformed(error) if is_tls(error.rule) => {
+                " (it begins like a TLS session, which only a tunnel can end: see the README)"
+            }
+            _ => "",
+        };
+        Some(format!(
+            "a connection was dropped: {why}{tls}; waiting for the source"
+        ))
+    }
+}
+
+/// Whether the magic is the beginning of a handshake of TLS 1.x.
+fn is_tls(rule: Rule) -> bool {
+    matches!(rule, Rule::Magic { got } if got.to_be_bytes().starts_with(&[0x16, 3]))
 }
 
 /// Time for which a source stays in precopy before it is reported, in nanoseconds.
@@ -119,6 +155,16 @@ mod tests {
         let line = outage.broken(&RunError::Closed, 7).expect("something");
         assert!(!line.contains("migrate -r"), "{line}");
         assert!(line.contains("over fd:3"), "{line}");
+    }
+
+    #[test]
+    fn reports_each_reason_for_a_dropped_connection_once() {
+        let mut refusals = Refusals::default();
+        let uid = |uid| Refusal::User { uid: Some(uid) };
+        let line = refusals.handle(&uid(7)).expect("a message");
+        assert!(line.contains("user 7"), "{line}");
+        assert_eq!(refusals.handle(&uid(8)), None);
+        assert!(refusals.handle(&Refusal::CutShort).is_some());
     }
 
     const TENTH: u64 = 100_000_000;

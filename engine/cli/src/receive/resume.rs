@@ -33,6 +33,7 @@ impl Unfinished {
         let retpath_image::Unfinished {
             facts,
             has_device_state,
+            ..
         } = unfinished;
         options.core.target_page = facts.target_page;
         let blocks = writer.blocks().into_iter().flat_map(|blocks| blocks.iter());

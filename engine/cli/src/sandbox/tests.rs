@@ -18,7 +18,9 @@ fn confined(sandbox: Sandbox, inside: impl FnOnce() + Send + 'static) {
         let status = sandbox.enter().expect("the kernel accepts the sandbox");
         match status.is_complete() {
             true => inside(),
-            false => eprintln!("NOT TESTED: this kernel has only: {status}"),
+            false => {
+                crate::output::note(format_args!("NOT TESTED: this kernel has only: {status}"))
+            }
         }
     });
     if let Err(panic) = thread.join() {

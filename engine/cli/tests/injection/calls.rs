@@ -22,7 +22,7 @@ pub(crate) fn errors(call: &Call) -> Option<&'static [&'static str]> {
         "write" | "writev" => &["ENOSPC", "EIO", "EPIPE", "EINTR"],
         "open" | "openat" if text.contains("O_CREAT") => &["ENOSPC", "EIO", "EMFILE"],
         "open" | "openat" => &["EIO", "EMFILE", "ENOMEM"],
-        "mkdir" | "mkdirat" => &["ENOSPC", "EIO"],
+        "mkdir" | "mkdirat" | "chmod" | "fchmodat" => &["ENOSPC", "EIO"],
         "rename" | "renameat" | "renameat2" => &["ENOSPC", "EIO"],
         "unlink" | "unlinkat" | "rmdir" => &["EIO"],
         "fsync" | "fdatasync" => &["EIO", "ENOSPC"],

@@ -114,5 +114,5 @@ fn survives_writes_that_fail() {
 #[test]
 #[ignore = "needs strace; run by .ci/run"]
 fn survives_sigkill_at_the_very_end() {
-    survives(&Selection::Kills(&["renameat2", "unlink", "fsync"]));
+    survives(&Selection::Kills(&["renameat2", "unlinkat", "fsync"]));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use retpath_codec::forward::{Decoder, Event};
 use rustix::event::PollFlags;
 
-use super::super::{RunError, Waiting};
+use super::super::{RunError, Waiting, buffer};
 use super::connection::{Connection, Received};
 use super::{PROGRESS, Ready, Receiver};
 use crate::Channel;
@@ -49,26 +49,30 @@ impl Receiver<'_> {
         if self.deadlines.is_over() {
             return Ok(());
         }
-        if matches!(self.main, MainChannel::Down { .. })
-            && let Some(link) = self.session.acceptor.main(ready.listener)?
-        {
-            self.connected(link)?;
-        }
-        let MainChannel::Up { connection, .. } = &self.main else {
-            return Ok(());
-        };
+        let session = &mut self.session;
         if ready.listener {
-            self.session.acceptor.admit()?;
-            self.session.refuse_multifd()?;
+            session.admit()?;
+        } else if ready.pending {
+            session.acceptor.look();
         }
-        if ready.pending
+        if matches!(self.main, MainChannel::Down { .. }) {
+            let link = match session.acceptor.listener.fd() {
+                Some(_) => session.take(),
+                // An inherited connection is the only one there will ever be.
+                None => session.acceptor.listener.accept()?,
+            };
+            if let Some(link) = link {
+                self.connected(link)?;
+            }
+        }
+        if let MainChannel::Up { connection, .. } = &self.main
             && self.session.looks_for_preempt()
-            && let Some(link) = self.session.acceptor.take()
+            && let Some(link) = self.session.take()
         {
             // It needs the blocks of the main channel.
             let decoder = connection.decoder.preempt();
             self.preempt = PreemptChannel::Open(Box::new(Connection::new(link, decoder)));
-            self.session.acceptor.want(Wanted::Nothing);
+            self.session.acceptor.pending.want(Wanted::Nothing);
             self.session.handler.preempt();
         }
         Ok(())
@@ -81,7 +85,7 @@ impl Receiver<'_> {
         };
         let previous = decoder.take();
         let decoder = match &previous {
-            None => Decoder::new(self.options.stream.clone()),
+            None => Decoder::new(self.session.stream.clone()),
             Some(previous) => {
                 self.session.core.link_restored()?;
                 previous.resume()
@@ -95,7 +99,8 @@ impl Receiver<'_> {
             may_have_ended: false,
         };
         self.preempt = PreemptChannel::Awaited;
-        self.session.acceptor.want(Wanted::Preempt);
+        self.session.sent = 0;
+        self.session.acceptor.pending.want(Wanted::Preempt);
         self.notify(deadlines::Event::Connected);
         Ok(())
     }
@@ -115,7 +120,7 @@ impl Receiver<'_> {
         match received {
             Ok(Received::Bytes) => {
                 if channel == Channel::Main {
-                    self.notify(deadlines::Event::Received);
+                    self.notify(deadlines::Event::Moved);
                 }
                 if let MainChannel::Up { may_have_ended, .. } = &mut self.main {
                     *may_have_ended = false;
@@ -284,7 +289,7 @@ impl Receiver<'_> {
             decoder,
             cause: None,
         };
-        self.session.acceptor.want(Wanted::Replacement);
+        self.session.acceptor.pending.want(Wanted::Replacement);
         link
     }
 
@@ -310,7 +315,7 @@ impl Receiver<'_> {
         {
             preempt.link.shut_down();
         }
-        self.session.outbox.clear();
+        self.session.core.outbox().clear();
         if is_over {
             // Nothing is missing any more. The source may reconnect for SHUT.
             self.session.completion.shut_failed(error);
@@ -340,20 +345,20 @@ impl Receiver<'_> {
         if session.handler.may_go_back() {
             session.core.abort();
         }
-        session.outbox.bytes.append(session.core.outbox());
         let MainChannel::Up { connection, .. } = &self.main else {
             return;
         };
         // From the first discarded page on, the guest is stopped at the source. Before that
         // the source continues to run it even if SHUT(1) is lost.
         let stopped = session.core.has_switched() || phase == Phase::Discarding;
-        let switched = stopped && !session.outbox.is_empty();
+        let switched = stopped && !session.core.outbox().is_empty();
         let now = session.clock.now();
         self.deadlines
             .handle(now, deadlines::Event::Failed { switched });
         let mut rest = vec![0; 64 << 10];
         loop {
-            let flags = match session.outbox.flush(&connection.link) {
+            let (outbox, sent) = (session.core.outbox(), &mut session.sent);
+            let flags = match buffer::flush(outbox, sent, &connection.link) {
                 Ok(true) => PollFlags::IN,
                 Ok(false) => PollFlags::IN | PollFlags::OUT,
                 Err(_) => return,
@@ -376,7 +381,9 @@ impl Receiver<'_> {
                 }
                 // A source that has sent everything closes once it has read SHUT(1). One that has
                 // not may have lost its link: then it pauses, and does not get its guest back.
-                Ok(Moved::End) if session.core.is_main_ended() && session.outbox.is_empty() => {
+                Ok(Moved::End)
+                    if session.core.is_main_ended() && session.core.outbox().is_empty() =>
+                {
                     if switched {
                         session.handler.given_back();
                     }

@@ -6,6 +6,7 @@ use retpath_codec::forward::Event;
 
 use super::super::{HandlerError, RunError};
 use crate::blocks::{Block, BlockId};
+use crate::destination::pending::Refusal;
 use crate::destination::{Content, Destination, Ending, Tail};
 use crate::memory::Memory;
 use crate::uffd::FailurePolicy;
@@ -97,6 +98,13 @@ pub trait DestinationHandler {
     /// Takes the machine type that the stream names.
     fn machine(&mut self, name: &[u8]) {
         let _ = name;
+    }
+
+    /// Called when a connection was dropped that is no channel of the migration: of an
+    /// unrelated program, or of a source with other settings. The source that is awaited
+    /// can still connect.
+    fn refused(&mut self, why: &Refusal) {
+        let _ = why;
     }
 
     /// Called when the preempt channel begins: it carries the requested pages.

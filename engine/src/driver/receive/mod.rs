@@ -16,11 +16,11 @@ use std::time::Duration;
 use retpath_codec::forward::{self, Decoder};
 use rustix::event::PollFlags;
 
-use super::buffer::Outbox;
+use super::buffer;
 use super::{Clock, Control, RunError, Waiting};
 use crate::Channel;
 use crate::destination::deadlines::{self, Deadlines, Expected, Timeout, Timeouts};
-use crate::destination::pending::Wanted;
+use crate::destination::pending::{Pending, Wanted};
 use crate::destination::{self, Destination, Phase};
 use crate::socket::Accept;
 
@@ -58,6 +58,10 @@ pub struct ReceiveOptions {
     /// stream that does not mark its end; see [`RunError::UnprovenEnd`]. Only without
     /// a return path: with one, a source that is done waits for SHUT.
     pub accept_unproven_end: bool,
+    /// The user from whom all connections have to come; connections that do not tell, such
+    /// as those over TCP, are refused. Without it, those of the first main channel's user
+    /// are accepted.
+    pub peer_user: Option<u32>,
 }
 
 setters!(ReceiveOptions {
@@ -66,6 +70,7 @@ setters!(ReceiveOptions {
     reconnect_timeout: Duration,
     recovery_timeout: Duration,
     accept_unproven_end: bool,
+    peer_user: Option<u32>,
 });
 
 impl Default for ReceiveOptions {
@@ -76,6 +81,7 @@ impl Default for ReceiveOptions {
             reconnect_timeout: Duration::from_secs(60),
             recovery_timeout: Duration::from_secs(30),
             accept_unproven_end: false,
+            peer_user: None,
         }
     }
 }
@@ -163,20 +169,25 @@ impl<'a> Receiver<'a> {
             reconnect: nanoseconds(options.reconnect_timeout),
             recovery: nanoseconds(options.recovery_timeout),
         });
+        let resumed = decoder.is_some();
         let mut wanted = Wanted::First;
-        if decoder.is_some() {
+        if resumed {
             deadlines.handle(0, deadlines::Event::Lost);
             wanted = Wanted::Replacement;
         }
+        let pending = Pending::new(wanted, options.peer_user);
         Self {
             session: Session {
                 core,
                 handler,
-                acceptor: Acceptor::new(listener, wanted),
+                acceptor: Acceptor { listener, pending },
                 memory: GuestMemory::default(),
-                outbox: Outbox::default(),
+                sent: 0,
                 completion: Completion::Incomplete,
                 clock: Clock::new(control),
+                stream: options.stream.clone(),
+                resumed,
+                empty_sections: Some(0),
             },
             control,
             options,
@@ -244,7 +255,7 @@ impl<'a> Receiver<'a> {
             let now = self.session.clock.now();
             if now >= next_progress {
                 next_progress = now + PROGRESS;
-                self.session.refuse_multifd()?;
+                self.session.refuse_multifd(false)?;
                 self.session.handler.progress(&self.session.core);
             }
         }
@@ -255,7 +266,8 @@ impl<'a> Receiver<'a> {
     }
 
     /// Sleeps until something is ready, or until the next deadline.
-    fn wait(&self, next_progress: u64) -> Result<Ready, RunError> {
+    fn wait(&mut self, next_progress: u64) -> Result<Ready, RunError> {
+        let has_output = !self.session.core.outbox().is_empty();
         let session = &self.session;
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
@@ -268,19 +280,17 @@ impl<'a> Receiver<'a> {
         let preempt = waiting.add_link(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
         let may_write = session.clock.now() >= self.no_write_before;
-        flags.set(PollFlags::OUT, may_write && !session.outbox.is_empty());
+        flags.set(PollFlags::OUT, may_write && has_output);
         let main = match &self.main {
             MainChannel::Up { connection, .. } => Some(&connection.link),
             MainChannel::Down { .. } => None,
         };
-        let is_down = main.is_none();
         let main = waiting.add_link(main, flags);
-        let listener = waiting.add(session.acceptor.listener_fd(), PollFlags::IN);
+        let listener = waiting.add(session.acceptor.listener.fd(), PollFlags::IN);
         let pending = waiting.len();
-        if is_down || session.looks_for_preempt() {
-            for (link, flags) in session.acceptor.pending_links() {
-                waiting.add_link(Some(link), flags);
-            }
+        for link in session.acceptor.pending.unread() {
+            // What it has buffered has been looked at.
+            waiting.add(Some(link.as_fd()), PollFlags::IN);
         }
         let wake = self.deadlines.poll_deadline().unwrap_or(u64::MAX);
         let time = wake.min(next_progress).saturating_sub(session.clock.now());
@@ -318,18 +328,25 @@ impl<'a> Receiver<'a> {
             ..
         } = &mut self.main
         else {
-            if !session.outbox.is_empty() {
+            let outbox = session.core.outbox();
+            if !outbox.is_empty() {
+                // Requests are repeated after the recovery.
+                outbox.clear();
                 let error = io::ErrorKind::NotConnected.into();
                 let error = RunError::link("writing", Channel::Main)(error);
                 session.completion.shut_failed(error);
             }
-            // Requests are repeated after the recovery.
-            session.outbox.clear();
             return;
         };
         let may_write = write_error.is_none() && now >= self.no_write_before;
-        if may_write && !session.outbox.is_empty() {
-            match session.outbox.flush(&connection.link) {
+        let (outbox, sent) = (session.core.outbox(), &mut session.sent);
+        if may_write && !outbox.is_empty() {
+            let before = *sent;
+            let flushed = buffer::flush(outbox, sent, &connection.link);
+            if before != *sent {
+                self.deadlines.handle(now, deadlines::Event::Moved);
+            }
+            match flushed {
                 Ok(true) => session.core.written(now),
                 Ok(false) => {}
                 Err(error) => {
@@ -338,7 +355,7 @@ impl<'a> Receiver<'a> {
                 }
             }
         }
-        let finished = session.core.phase() == Phase::Finished && session.outbox.is_empty();
+        let finished = session.core.phase() == Phase::Finished && session.core.outbox().is_empty();
         if finished && let Some(ending) = session.completion.ending() {
             session.completion = Completion::ShutSent { ending };
             let reconnected = session.core.stats().pauses > 0;
@@ -362,7 +379,8 @@ impl<'a> Receiver<'a> {
             return Expected::Stream;
         };
         if self.session.core.phase() == Phase::Recovering {
-            Expected::Resume
+            let rival = self.session.has_rival();
+            Expected::Resume { rival }
         } else if self.session.completion.ending().is_some() {
             Expected::Close
         } else if connection.decoder.has_ended() && self.session.looks_for_preempt() {
@@ -394,8 +412,8 @@ impl<'a> Receiver<'a> {
                 let seconds = self.options.reconnect_timeout.as_secs();
                 Err(RunError::Abandoned { seconds, cause })
             }
-            Timeout::Resume => {
-                let seconds = self.options.recovery_timeout.as_secs();
+            Timeout::Resume { after } => {
+                let seconds = Duration::from_nanos(after).as_secs();
                 self.lost(Channel::Main, RunError::NotRecovered { seconds })
             }
             Timeout::Close => {
@@ -403,7 +421,7 @@ impl<'a> Receiver<'a> {
                 self.lost(Channel::Main, RunError::Stalled { seconds })
             }
             Timeout::Preempt => {
-                self.session.acceptor.clear();
+                self.session.acceptor.pending.clear();
                 self.check_preempt()
             }
             Timeout::EndOfStream => {

@@ -1,17 +1,18 @@
 //! One migration apart from its connections: events of the stream go to the embedder, the
 //! core and guest memory.
 
-use retpath_codec::forward::Event;
 use retpath_codec::forward::ram::Record;
+use retpath_codec::forward::{self, Event};
 
-use super::super::buffer::Outbox;
 use super::super::{Clock, RunError};
 use super::accept::Acceptor;
 use super::memory::GuestMemory;
 use super::{Content, DestinationHandler};
 use crate::Channel;
 use crate::blocks::BlockId;
+use crate::destination::pending::{Known, Wanted};
 use crate::destination::{Action, Destination, Ending, Placement};
+use crate::socket::Link;
 
 /// How far the end of the migration is.
 pub(super) enum Completion {
@@ -48,10 +49,23 @@ pub(super) struct Session<'a> {
     pub(super) handler: &'a mut dyn DestinationHandler,
     pub(super) acceptor: Acceptor<'a>,
     pub(super) memory: GuestMemory,
-    pub(super) outbox: Outbox,
+    /// Bytes of the core's outbox that have been written.
+    pub(super) sent: usize,
     pub(super) completion: Completion,
     pub(super) clock: Clock<'a>,
+    /// Settings of the decoder of the first main channel.
+    pub(super) stream: forward::Options,
+    /// Whether another process received the beginning.
+    pub(super) resumed: bool,
+    /// Number of `ram` sections that have ended on the main channel before the first page
+    /// with data; `None` once there is one.
+    pub(super) empty_sections: Option<u32>,
 }
+
+/// Number of `ram` sections without a page with data from which on a connection that
+/// begins like a multifd channel is believed to be one. A source closes a section about
+/// every 50 ms, and no guest begins with so many pages of zeros.
+const EMPTY_SECTIONS: u32 = 64;
 
 impl Session<'_> {
     /// Handles an event of the stream.
@@ -65,10 +79,16 @@ impl Session<'_> {
         if channel == Channel::Main {
             self.show(&event)?;
         }
+        if let (Some(sections), Event::Record(Record::Eos)) = (&mut self.empty_sections, &event) {
+            *sections = sections.saturating_add(1);
+        }
         let Some(pages) = self.core.event(channel, event, now)? else {
             // Records other than pages lead to no actions.
             return if is_record { Ok(()) } else { self.act() };
         };
+        if matches!(pages.content, Content::Data(_)) {
+            self.empty_sections = None;
+        }
         let present = store(self.handler, &self.memory, &pages)?;
         let span = pages.span();
         if pages.atomic {
@@ -122,22 +142,49 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Accepts connections.
+    pub(super) fn admit(&mut self) -> Result<(), RunError> {
+        self.acceptor.admit(|why| self.handler.refused(why))
+    }
+
+    /// Takes the wanted connection, if it is among the pending ones.
+    pub(super) fn take(&mut self) -> Option<Link> {
+        let known = known(&self.core, &self.stream, self.resumed);
+        let refused = |why| self.handler.refused(&why);
+        self.acceptor.pending.take(&known, refused)
+    }
+
+    /// Whether another connection could resume the migration.
+    pub(super) fn has_rival(&self) -> bool {
+        let known = known(&self.core, &self.stream, self.resumed);
+        self.acceptor.pending.has_rival(&known)
+    }
+
     /// Whether a pending connection may become the preempt channel. Before LISTEN its
     /// pages cannot be placed.
     pub(super) fn looks_for_preempt(&self) -> bool {
-        self.acceptor.wants_preempt() && self.core.is_listening()
+        self.acceptor.pending.wanted() == Wanted::Preempt && self.core.is_listening()
     }
 
-    /// Whether no connection is left that could deliver what the main channel has not.
-    pub(super) fn lacks_preempt(&self) -> bool {
-        self.looks_for_preempt() && self.acceptor.is_empty()
+    /// Whether no connection is left that could deliver what the main channel, which has
+    /// ended, has not.
+    pub(super) fn lacks_preempt(&mut self) -> bool {
+        if !self.looks_for_preempt() {
+            return false;
+        }
+        let known = known(&self.core, &self.stream, self.resumed);
+        if self.acceptor.pending.drop_ended(&known) {
+            self.handler.preempt();
+        }
+        self.acceptor.pending.is_empty()
     }
 
     /// Handles the end of the main stream: without a second connection, missing pages
     /// will not arrive.
     fn before_end(&mut self) -> Result<(), RunError> {
+        self.refuse_multifd(true)?;
         if self.looks_for_preempt() {
-            self.acceptor.admit()?;
+            self.admit()?;
         }
         if self.lacks_preempt() {
             self.core.end_of_stream(Channel::Preempt)?;
@@ -145,10 +192,25 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Fails in precopy if the source uses multifd.
-    pub(super) fn refuse_multifd(&mut self) -> Result<(), RunError> {
-        match self.core.phase().is_precopy() {
-            true => self.acceptor.refuse_multifd(),
+    /// Fails in precopy if pages travel on multifd channels. Before QEMU 8.1 the main
+    /// channel need not show that, and the migration would seem complete with its pages
+    /// missing.
+    ///
+    /// A connection that only begins like a multifd channel ends nothing: with multifd, no
+    /// page with data is on the main channel.
+    pub(super) fn refuse_multifd(&mut self, at_end: bool) -> Result<(), RunError> {
+        let Some(sections) = self
+            .empty_sections
+            .filter(|_| self.core.phase().is_precopy())
+        else {
+            return Ok(());
+        };
+        if at_end {
+            self.admit()?;
+        }
+        let is_telling = at_end || sections >= EMPTY_SECTIONS;
+        match is_telling && self.acceptor.pending.has_multifd() {
+            true => Err(RunError::Multifd),
             false => Ok(()),
         }
     }
@@ -165,7 +227,6 @@ impl Session<'_> {
             self.core.fault(block, offset, now)?;
             any = true;
         }
-        self.outbox.bytes.append(self.core.outbox());
         Ok(any)
     }
 
@@ -187,10 +248,6 @@ impl Session<'_> {
                     self.core.device_state_saved()?;
                 }
                 Action::Complete(ending) => {
-                    if ending == Ending::Precopy {
-                        // Pages that were not received would be taken for zeros.
-                        self.acceptor.refuse_all_multifd()?;
-                    }
                     self.memory.release()?;
                     self.handler
                         .complete(&self.core, ending)
@@ -205,8 +262,15 @@ impl Session<'_> {
                 }
             }
         }
-        self.outbox.bytes.append(self.core.outbox());
         Ok(())
+    }
+}
+
+fn known<'a>(core: &'a Destination, stream: &'a forward::Options, resumed: bool) -> Known<'a> {
+    Known {
+        stream,
+        core,
+        resumed,
     }
 }
 

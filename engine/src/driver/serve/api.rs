@@ -91,8 +91,10 @@ pub struct ServeOptions {
     /// faster, because the bytes leave the caches before they are read.
     pub send_queue: RangeInclusive<usize>,
     /// How long nothing may move in either direction while it is the destination's
-    /// turn; then the link counts as broken. Requests for pages that have been sent do
-    /// not count. None by default: the destination's user may have paused it.
+    /// turn; then the link counts as broken. Requests for pages that have been sent and
+    /// repeated PONGs do not count, nor does reading less than 4 KiB in that time. None by
+    /// default: the destination's user may have paused it. A TCP peer that is gone is found
+    /// without it, see [`socket`](crate::socket).
     pub stall_timeout: Option<Duration>,
 }
 

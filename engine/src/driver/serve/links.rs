@@ -11,10 +11,10 @@ use rustix::event::PollFlags;
 
 use super::super::outbound::Outbound;
 use super::super::{RunError, Waiting};
-use super::Serving;
+use super::{Serving, nanos};
 use crate::Channel;
 use crate::socket::{ChannelError, Link};
-use crate::source::{Drain, Error, LinkAction, SourcePhase};
+use crate::source::{Drain, Error, LinkAction, SourcePhase, Stall};
 
 /// The connections to the destination.
 pub(super) struct Links {
@@ -88,7 +88,7 @@ impl Serving<'_> {
     /// Begins with a new main link.
     pub(super) fn open(&mut self, link: Link) -> Result<Links, RunError> {
         self.send_queue.reset();
-        self.stall.progress();
+        self.stall = Stall::new(self.options.stall_timeout.map(nanos));
         self.silence.new_link();
         if self.core.phase() == SourcePhase::Paused {
             self.core.resume(self.now())?;
@@ -151,7 +151,7 @@ impl Serving<'_> {
         if !matches!(error, RunError::Link { .. }) {
             return error;
         }
-        let mut drain = Drain::new(self.now());
+        let drain = Drain::new(self.now());
         loop {
             let any = match self.read_return_path(links) {
                 Ok(any) => any,

@@ -224,18 +224,24 @@ impl Serving<'_> {
         self.check_preempt(links)?;
         let now = self.now();
         // A bitmap is progress before it is complete.
-        let mut progress = self.core.phase() == SourcePhase::Recovering;
+        let mut progress = self.core.recv_bitmap_limit() > 0;
         loop {
             match links.stream.next(&mut input) {
                 Ok(Some(item)) => {
-                    progress |= !matches!(
+                    // Requests and PONGs can be repeated forever.
+                    let repeats = matches!(
                         item,
                         Item::Message {
-                            message: Message::ReqPages { .. } | Message::ReqPagesId { .. },
+                            message: Message::ReqPages { .. }
+                                | Message::ReqPagesId { .. }
+                                | Message::Pong { .. },
                             ..
                         }
                     );
+                    let before = (self.core.awaits(), self.core.is_loaded());
                     self.core.message(item, now)?;
+                    let after = (self.core.awaits(), self.core.is_loaded());
+                    progress |= !repeats || before != after;
                 }
                 Ok(None) => break,
                 Err(error) => return Err(self.core.malformed(error).into()),
@@ -261,8 +267,8 @@ impl Serving<'_> {
         let idle = matches!(main, Pumped::Idle { until: None });
         let blocked = matches!(main, Pumped::Blocked);
         let written = links.written();
-        let waiting = idle && !early || blocked || matches!(preempt, Pumped::Blocked);
-        if self.stall.turn(now, written, waiting) {
+        let unread = blocked || matches!(preempt, Pumped::Blocked);
+        if self.stall.turn(now, written, idle && !early, unread) {
             let seconds = self.options.stall_timeout.map_or(0, |time| time.as_secs());
             return Err(RunError::Stalled { seconds });
         }

@@ -24,6 +24,12 @@ pub const FAREWELL: u64 = 5 * SECOND;
 /// How long a source may be silent where its stream may be over, in nanoseconds.
 pub const SILENCE: u64 = 10 * SECOND;
 
+/// How long a replacement on which nothing moves may keep another connection waiting that
+/// could resume the migration, in nanoseconds. At most
+/// [`MAX_PENDING`](super::pending::MAX_PENDING) can be ahead of the source: whoever imitates
+/// a source delays its migration by this much each, and never ends it.
+pub const HANDSHAKE: u64 = 5 * SECOND;
+
 /// Deadlines that the user chooses, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -40,7 +46,10 @@ pub enum Expected {
     /// Continue its stream, at any time.
     Stream,
     /// Resume the migration after a lost connection.
-    Resume,
+    Resume {
+        /// Whether another connection could do so, too.
+        rival: bool,
+    },
     /// Use the preempt channel: the main stream has ended, and pages are missing.
     Preempt,
     /// Prove that a stream without an end mark has ended.
@@ -54,8 +63,8 @@ pub enum Expected {
 pub enum Event {
     /// There is a main connection.
     Connected,
-    /// Bytes have arrived on it.
-    Received,
+    /// Bytes have arrived on it, or have been written to it.
+    Moved,
     /// The source has to do this next. May be repeated.
     Expect(Expected),
     /// The connection cannot be written. Bytes that have arrived are read first: they may
@@ -89,7 +98,10 @@ pub enum Timeout {
     /// No replacement connected: the migration fails.
     Reconnect,
     /// The replacement did not resume: drop it, and wait for the next one.
-    Resume,
+    Resume {
+        /// How long it had, in nanoseconds.
+        after: u64,
+    },
     /// No preempt channel will come: drop the pending connections.
     Preempt,
     /// A stream without an end mark fell silent: the migration fails.
@@ -179,7 +191,7 @@ impl Deadlines {
             {
                 self.state = State::Over;
             }
-            (State::Connected { active, .. }, Event::Received) => *active = now,
+            (State::Connected { active, .. }, Event::Moved) => *active = now,
             (
                 State::Connected {
                     active, expected, ..
@@ -230,8 +242,14 @@ impl Deadlines {
                 ..
             } => match expected {
                 Expected::Stream => return None,
-                // A source that only drips bytes does not resume, either.
-                Expected::Resume => (since, self.timeouts.recovery, Timeout::Resume),
+                Expected::Resume { rival } => {
+                    // A source that only drips bytes does not resume, either.
+                    let last = since.saturating_add(self.timeouts.recovery);
+                    let soon = active.saturating_add(HANDSHAKE);
+                    let at = if rival { last.min(soon) } else { last };
+                    let after = at - since;
+                    (at, 0, Timeout::Resume { after })
+                }
                 Expected::Preempt => (active, SILENCE, Timeout::Preempt),
                 Expected::EndOfStream => (active, SILENCE, Timeout::EndOfStream),
                 Expected::Close => (active, self.timeouts.recovery, Timeout::Close),
@@ -291,27 +309,54 @@ mod tests {
         let mut deadlines = deadlines(&[(0, Event::Connected), (1, Event::Lost)]);
         deadlines.handle(10, Event::Connected);
         for at in 0..100 {
-            deadlines.handle(10 + at * SECOND, Event::Received);
-            deadlines.handle(10 + at * SECOND, Event::Expect(Expected::Resume));
+            deadlines.handle(10 + at * SECOND, Event::Moved);
+            deadlines.handle(
+                10 + at * SECOND,
+                Event::Expect(Expected::Resume { rival: false }),
+            );
         }
-        assert_due(&mut deadlines, 10 + RECOVERY, Timeout::Resume);
+        assert_due(
+            &mut deadlines,
+            10 + RECOVERY,
+            Timeout::Resume { after: RECOVERY },
+        );
         // The next one has all the time again.
         deadlines.handle(200 * SECOND, Event::Lost);
         assert_due(&mut deadlines, 200 * SECOND + RECONNECT, Timeout::Reconnect);
     }
 
     #[test]
+    fn drops_a_replacement_on_which_nothing_moves_when_another_one_waits() {
+        let mut deadlines = deadlines(&[(0, Event::Connected), (1, Event::Lost)]);
+        deadlines.handle(10, Event::Connected);
+        deadlines.handle(10, Event::Expect(Expected::Resume { rival: false }));
+        assert_eq!(deadlines.poll_deadline(), Some(10 + RECOVERY));
+        deadlines.handle(20, Event::Expect(Expected::Resume { rival: true }));
+        assert_eq!(deadlines.poll_deadline(), Some(20 + HANDSHAKE));
+        // Its question is answered.
+        deadlines.handle(30, Event::Moved);
+        let after = 20 + HANDSHAKE;
+        assert_due(&mut deadlines, 30 + HANDSHAKE, Timeout::Resume { after });
+        // A rival does not shorten what a replacement has that goes on.
+        for at in 0..100 {
+            deadlines.handle(30 + at * SECOND, Event::Moved);
+        }
+        let after = RECOVERY;
+        assert_due(&mut deadlines, 10 + RECOVERY, Timeout::Resume { after });
+    }
+
+    #[test]
     fn has_no_deadline_after_a_replacement_resumed() {
         let mut deadlines = deadlines(&[(0, Event::Connected), (1, Event::Lost)]);
         deadlines.handle(10, Event::Connected);
-        deadlines.handle(10, Event::Expect(Expected::Resume));
+        deadlines.handle(10, Event::Expect(Expected::Resume { rival: false }));
         deadlines.handle(20, Event::Expect(Expected::Stream));
         assert_eq!(deadlines.poll(u64::MAX), None);
     }
 
     #[test]
     fn waits_for_a_late_preempt_channel_until_the_main_channel_is_silent() {
-        let mut deadlines = deadlines(&[(0, Event::Connected), (3, Event::Received)]);
+        let mut deadlines = deadlines(&[(0, Event::Connected), (3, Event::Moved)]);
         deadlines.handle(4, Event::Expect(Expected::Preempt));
         assert_eq!(deadlines.poll_deadline(), Some(4 + SILENCE));
         // It came: its pages may take any time.
@@ -326,7 +371,7 @@ mod tests {
         let mut deadlines = deadlines(&[(0, Event::Connected)]);
         deadlines.handle(1, Event::Expect(Expected::EndOfStream));
         // More bytes: this was not the end.
-        deadlines.handle(2, Event::Received);
+        deadlines.handle(2, Event::Moved);
         deadlines.handle(2, Event::Expect(Expected::Stream));
         assert_eq!(deadlines.poll_deadline(), None);
         deadlines.handle(9, Event::Expect(Expected::EndOfStream));
@@ -361,7 +406,7 @@ mod tests {
             deadlines.handle(10, Event::Lost);
             // The source asks again: SHUT is sent again.
             deadlines.handle(11, Event::Connected);
-            deadlines.handle(11, Event::Expect(Expected::Resume));
+            deadlines.handle(11, Event::Expect(Expected::Resume { rival: false }));
             assert_eq!(deadlines.poll_deadline(), Some(11 + RECOVERY));
             deadlines.handle(20, Event::Lost);
             assert_due(&mut deadlines, 20 + LINGER, Timeout::Linger);
@@ -388,7 +433,7 @@ mod tests {
             (0, Event::Connected),
             (1, Event::Finished(Ending::Precopy)),
             (1, Event::Expect(Expected::Close)),
-            (9, Event::Received),
+            (9, Event::Moved),
         ]);
         assert_due(&mut deadlines, 9 + RECOVERY, Timeout::Close);
     }
@@ -396,7 +441,7 @@ mod tests {
     #[test]
     fn reads_on_after_a_write_error() {
         let mut deadlines = deadlines(&[(0, Event::Connected), (1, Event::WriteFailed)]);
-        deadlines.handle(5, Event::Received);
+        deadlines.handle(5, Event::Moved);
         deadlines.handle(6, Event::WriteFailed);
         assert_due(&mut deadlines, 1 + LINGER, Timeout::WriteFailed);
         assert_eq!(deadlines.poll(u64::MAX), None, "it comes once");
@@ -412,7 +457,7 @@ mod tests {
         let mut deadlines = deadlines(&[
             (0, Event::Connected),
             (7, Event::Failed { switched: true }),
-            (8, Event::Received),
+            (8, Event::Moved),
         ]);
         assert_due(&mut deadlines, 7 + FAREWELL, Timeout::Farewell);
         assert!(deadlines.is_over());

@@ -15,6 +15,7 @@ use crate::blocks::{BlockError, BlockId};
 
 /// An error of the destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Error {
     /// What failed.
     pub kind: ErrorKind,

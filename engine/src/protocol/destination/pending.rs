@@ -1,110 +1,231 @@
 //! Admission: which of the pending connections becomes a channel, without I/O.
 //!
 //! Anybody who reaches the listener can connect and send nothing, or something else. Such
-//! a connection must not block the source. So connections are pending until their first
-//! bytes show what they are: the oldest one that [fits](Wanted) is taken.
+//! a connection must neither block the source nor end its migration. So a connection is
+//! pending, and bound to nothing, until its whole first message shows that it is the one
+//! that is [wanted](Wanted). What can no longer be that is dropped, with a [`Refusal`].
 //!
-//! The driver admits connections, reports their first bytes with [`Pending::update`]
-//! (`recv` with `MSG_PEEK`: the bytes stay in the socket), and takes channels. `C` is the
-//! driver's handle of a connection; dropping it must close the connection.
+//! Bytes alone do not prove who sent them: whoever imitates a source is taken for one. On
+//! unix sockets every channel therefore has to come from the user of the first main
+//! channel, or from the one that the embedder names. On TCP nothing authenticates a peer
+//! but a session of the embedder's own, such as TLS.
 //!
-//! At most [`MAX_PENDING`] connections are kept, and at most [`HEADER`] bytes of each are
-//! looked at. Nothing here fails.
+//! The driver admits connections, reports their first bytes with [`Pending::update`], and
+//! takes channels. `C` is the driver's handle of a connection; dropping it must close the
+//! connection. At most [`MAX_PENDING`] connections are kept, and at most [`HEAD`] bytes of
+//! each are looked at.
 
 use std::collections::VecDeque;
+use std::fmt;
 
+use retpath_codec::command::{Command, Commands};
+use retpath_codec::forward::{self, Decoder, Event};
+use retpath_codec::wire::ram;
 use retpath_codec::wire::section::MULTIFD_MAGIC;
+use retpath_codec::{DecodeError, Decoded, Name, decode};
 
-/// The first bytes of a multifd channel.
-const MULTIFD: [u8; 4] = MULTIFD_MAGIC.to_be_bytes();
+use super::Destination;
+use crate::blocks::Span;
 
 /// Maximum number of pending connections.
 pub const MAX_PENDING: usize = 32;
 
-/// Bytes of a stream's header, with which a decoder can tell whether it is a migration.
-pub const HEADER: usize = 8;
+/// Bytes of a connection within which its first message must end: that of a main channel
+/// is everything up to its first section, at most a machine type, three subsections and a
+/// few commands.
+pub const HEAD: usize = 1024;
 
 /// Which connection is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The first main channel: it begins with a header. Whether that is valid is for the
-    /// decoder to tell. Another beginning that is complete fits, too, but for a multifd
-    /// channel, which may speak before the main one.
+    /// The first main channel: a header and what follows it, up to the first section.
     First,
-    /// A main channel in place of a lost one: it begins with a command. A preempt channel
-    /// of the lost one begins with a RAM record, whose first byte is 0.
+    /// A main channel in place of a lost one: RECV_BITMAP of a known block. A preempt
+    /// channel of the lost one begins with a RAM record.
     Replacement,
-    /// The preempt channel: it begins with a RAM record, once a page is requested. A
-    /// connection with another beginning may be the next main channel, which connects
-    /// before the loss of this one is noticed: it stays.
+    /// The preempt channel: a page that was requested. A connection with another beginning
+    /// may be the next main channel, which connects before the loss of this one is
+    /// noticed: it stays.
     Preempt,
-    /// No connection.
+    /// No connection; all stay.
     Nothing,
 }
 
-/// What has arrived on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peek {
-    /// Nothing yet.
-    Nothing,
-    /// These are the first bytes.
-    Bytes {
-        /// The bytes, followed by zeros.
-        head: [u8; HEADER],
-        /// How many there are; at least 1.
-        len: usize,
-        /// Whether the peer has closed the connection, so that no more will come.
-        is_last: bool,
+/// Why a connection was dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its bytes are not those of a migration.
+    Malformed(DecodeError),
+    /// It was closed inside its first message.
+    CutShort,
+    /// It is part of a migration, but not of this one, or not now.
+    Unwanted,
+    /// It comes from another user than the source.
+    User {
+        /// The user, if the connection tells.
+        uid: Option<u32>,
     },
-    /// The peer has closed the connection without sending data.
-    Closed,
 }
 
-/// What the driver has to wait for on a pending connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Data, or that the peer closes the connection. If it is the wanted one, the data has
-    /// arrived and may be buffered: [`Pending::take`] it.
-    Readable,
-    /// That the peer closes the connection. There is data, which would wake the driver
-    /// again and again.
-    Close,
-    /// Nothing: it cannot fit before the main channel is lost.
-    Nothing,
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => write!(f, "it does not begin like a migration: {error}"),
+            Self::CutShort => f.write_str("it was closed inside its first message"),
+            Self::Unwanted => f.write_str("it does not begin like the channel that is awaited"),
+            Self::User { uid: Some(uid) } => {
+                write!(f, "it comes from user {uid}, who is not the source's")
+            }
+            Self::User { uid: None } => f.write_str("it does not tell which user it comes from"),
+        }
+    }
 }
 
-/// Connections that are not identified yet, oldest first.
+/// What first messages are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Settings of the decoder of a first main channel.
+    pub stream: &'a forward::Options,
+    /// The migration.
+    pub core: &'a Destination,
+    /// Whether another process may have requested pages, so that any missing page can be
+    /// the first one of the preempt channel.
+    pub resumed: bool,
+}
+
+enum Verdict {
+    Fits,
+    Undecided,
+    /// The preempt channel, which has ended without a page.
+    Ended,
+    Refused(Refusal),
+}
+
+impl Known<'_> {
+    fn judge(&self, wanted: Wanted, head: &[u8], is_last: bool) -> Verdict {
+        let verdict = match wanted {
+            Wanted::First => self.first(head),
+            Wanted::Replacement => self.replacement(head, is_last),
+            Wanted::Preempt => self.preempt(head),
+            Wanted::Nothing => return Verdict::Undecided,
+        };
+        match verdict {
+            Verdict::Undecided if is_last => Verdict::Refused(Refusal::CutShort),
+            verdict => verdict,
+        }
+    }
+
+    fn first(&self, head: &[u8]) -> Verdict {
+        // A multifd channel may speak before the main one.
+        if is_multifd(head) {
+            return Verdict::Undecided;
+        }
+        let mut decoder = Decoder::new(self.stream.clone());
+        let mut rest = head;
+        loop {
+            match decoder.next(rest) {
+                Ok(forward::Decoded::Event { event, size }) => {
+                    match event {
+                        Event::Section { .. } => return Verdict::Fits,
+                        Event::Eof => return Verdict::Refused(Refusal::Unwanted),
+                        _ => {}
+                    }
+                    rest = rest.get(size..).unwrap_or_default();
+                }
+                Ok(forward::Decoded::Need(_)) if head.len() < HEAD => return Verdict::Undecided,
+                Ok(forward::Decoded::Need(_)) => return Verdict::Refused(Refusal::Unwanted),
+                Err(error) => return Verdict::Refused(Refusal::Malformed(error)),
+            }
+        }
+    }
+
+    fn replacement(&self, head: &[u8], is_last: bool) -> Verdict {
+        if head.first() == Some(&0) {
+            return Verdict::Refused(Refusal::Unwanted);
+        }
+        match decode::<Commands>(head) {
+            // It could not be answered.
+            Ok(_) if is_last => Verdict::Undecided,
+            Ok(Decoded::Need(_)) if head.len() < HEAD => Verdict::Undecided,
+            Ok(Decoded::Message {
+                message: Command::RecvBitmap { block },
+                ..
+            }) if self.core.blocks().find(block).is_some() => Verdict::Fits,
+            Ok(_) => Verdict::Refused(Refusal::Unwanted),
+            Err(error) => Verdict::Refused(Refusal::Malformed(error)),
+        }
+    }
+
+    fn preempt(&self, head: &[u8]) -> Verdict {
+        let Some((word, rest)) = head.split_first_chunk::<8>() else {
+            return Verdict::Undecided;
+        };
+        let blocks = self.core.blocks();
+        let word = u64::from_be_bytes(*word);
+        let offset = word & !(blocks.target() - 1);
+        match word ^ offset {
+            _ if head[0] != 0 => return Verdict::Undecided,
+            ram::EOS => return Verdict::Ended,
+            ram::PAGE | ram::ZERO => {}
+            _ => return Verdict::Refused(Refusal::Unwanted),
+        }
+        let name = rest.split_first();
+        let name = name.and_then(|(size, rest)| rest.get(..usize::from(*size)));
+        let id = name.and_then(|name| blocks.find(Name::new(name).ok()?));
+        let Some((id, block)) = id.and_then(|id| Some((id, blocks.block(id).ok()?))) else {
+            return Verdict::Undecided;
+        };
+        let pages = self.core.pages();
+        let span = Span {
+            block: id,
+            offset: offset - offset % block.page,
+            len: block.page,
+        };
+        let is_awaited = offset < block.len
+            && match self.resumed {
+                true => !pages.is_received(id, offset),
+                false => pages.requested_in(span).next().is_some(),
+            };
+        match is_awaited {
+            true => Verdict::Fits,
+            false => Verdict::Undecided,
+        }
+    }
+}
+
+/// Whether these are the first bytes of a multifd channel.
+fn is_multifd(head: &[u8]) -> bool {
+    head.starts_with(&MULTIFD_MAGIC.to_be_bytes())
+}
+
+/// Connections that are bound to nothing yet, oldest first.
 #[derive(Debug)]
 pub struct Pending<C> {
     wanted: Wanted,
+    /// The user from whom every connection has to come, once that is known; `None` in it
+    /// if the connections do not tell.
+    user: Option<Option<u32>>,
     connections: VecDeque<Connection<C>>,
 }
 
 #[derive(Debug)]
 struct Connection<C> {
     handle: C,
-    peek: Peek,
-}
-
-impl<C> Connection<C> {
-    fn fits(&self, wanted: Wanted) -> bool {
-        let Peek::Bytes { head, len, is_last } = self.peek else {
-            return false;
-        };
-        match wanted {
-            Wanted::First => len >= HEADER && !head.starts_with(&MULTIFD) || is_last,
-            Wanted::Replacement => head[0] != 0,
-            Wanted::Preempt => head[0] == 0,
-            Wanted::Nothing => false,
-        }
-    }
+    user: Option<u32>,
+    head: Vec<u8>,
+    /// Whether the peer has closed its side behind `head`.
+    is_last: bool,
 }
 
 impl<C> Pending<C> {
-    /// No connections, of which one is wanted.
-    pub fn new(wanted: Wanted) -> Self {
+    /// No connections, of which one is wanted. With `user`, connections of others are
+    /// refused, as are those that do not tell; otherwise those of others than the first
+    /// main channel's user.
+    pub fn new(wanted: Wanted, user: Option<u32>) -> Self {
         Self {
             wanted,
+            user: user.map(Some),
             connections: VecDeque::new(),
         }
     }
@@ -119,25 +240,25 @@ impl<C> Pending<C> {
         self.wanted
     }
 
-    /// Whether to accept more connections. For a main channel they replace the oldest
-    /// pending ones; behind one, the queue of the listener keeps them.
-    pub fn has_room(&self) -> bool {
-        match self.wanted {
-            Wanted::First | Wanted::Replacement => true,
-            Wanted::Preempt => self.connections.len() < MAX_PENDING,
-            Wanted::Nothing => false,
+    /// Adds a connection of a user. If there are too many, it replaces the oldest of those
+    /// that have sent the least.
+    pub fn admit(&mut self, handle: C, user: Option<u32>) -> Option<Refusal> {
+        if self.user.is_some_and(|known| known != user) {
+            return Some(Refusal::User { uid: user });
         }
-    }
-
-    /// Adds a connection. Returns the oldest one if there are too many: close it.
-    pub fn admit(&mut self, handle: C) -> Option<C> {
-        let oldest = match self.connections.len() >= MAX_PENDING {
-            true => self.connections.pop_front(),
-            false => None,
-        };
-        let peek = Peek::Nothing;
-        self.connections.push_back(Connection { handle, peek });
-        oldest.map(|connection| connection.handle)
+        if self.connections.len() >= MAX_PENDING {
+            let sent = |(_, one): &(usize, &Connection<C>)| one.head.len();
+            let least = self.connections.iter().enumerate().min_by_key(sent);
+            let at = least.map_or(0, |(at, _)| at);
+            self.connections.remove(at);
+        }
+        self.connections.push_back(Connection {
+            handle,
+            user,
+            head: Vec::new(),
+            is_last: false,
+        });
+        None
     }
 
     /// Whether there are no connections.
@@ -150,225 +271,407 @@ impl<C> Pending<C> {
         self.connections.clear();
     }
 
-    /// Reports what has arrived on each connection. Drops those that were closed without
-    /// data.
-    pub fn update(&mut self, mut peek: impl FnMut(&C) -> Peek) {
-        self.connections.retain_mut(|connection| {
-            connection.peek = peek(&connection.handle);
-            connection.peek != Peek::Closed
+    /// Looks at what has arrived on each connection. `peek` copies the first bytes, and
+    /// returns how many there are and whether the peer has closed its side behind them;
+    /// `None` if it has closed without data, which drops the connection.
+    pub fn update(&mut self, mut peek: impl FnMut(&C, &mut [u8; HEAD]) -> Option<(usize, bool)>) {
+        let mut head = [0; HEAD];
+        self.connections.retain_mut(|one| {
+            let Some((len, is_last)) = peek(&one.handle, &mut head) else {
+                return false;
+            };
+            if len != one.head.len() {
+                one.head = head[..len].to_vec();
+            }
+            one.is_last = is_last;
+            true
         });
     }
 
-    /// What to wait for on which connection.
-    pub fn interests(&self) -> impl Iterator<Item = (&C, Interest)> {
-        self.connections.iter().map(|connection| {
-            let interest = match (connection.peek, self.wanted) {
-                (Peek::Nothing | Peek::Closed, _) => Interest::Readable,
-                // Its first bytes were seen before the wanted connection could be taken.
-                (_, Wanted::Preempt) if connection.fits(self.wanted) => Interest::Readable,
-                (Peek::Bytes { .. }, Wanted::First | Wanted::Replacement) => Interest::Close,
-                (Peek::Bytes { .. }, Wanted::Preempt | Wanted::Nothing) => Interest::Nothing,
-            };
-            (&connection.handle, interest)
-        })
+    /// The connections of which more has to be read.
+    pub fn unread(&self) -> impl Iterator<Item = &C> {
+        let unread = |one: &&Connection<C>| one.head.len() < HEAD && !one.is_last;
+        self.connections
+            .iter()
+            .filter(unread)
+            .map(|one| &one.handle)
     }
 
-    /// Takes the oldest connection that is the wanted one. A main channel replaces all
-    /// older connections; connections that cannot become a replacement are dropped.
-    pub fn take(&mut self) -> Option<C> {
-        let wanted = self.wanted;
-        let at = self.connections.iter().position(|one| one.fits(wanted));
-        match (wanted, at) {
-            (Wanted::First | Wanted::Replacement, Some(at)) => {
-                self.connections.drain(..at);
-                self.connections.pop_front().map(|one| one.handle)
+    /// Takes the oldest connection that is the wanted one, and drops those before it that
+    /// cannot be.
+    pub fn take(&mut self, known: &Known<'_>, mut refused: impl FnMut(Refusal)) -> Option<C> {
+        let mut at = 0;
+        while let Some(one) = self.connections.get(at) {
+            match known.judge(self.wanted, &one.head, one.is_last) {
+                Verdict::Undecided | Verdict::Ended => at += 1,
+                Verdict::Refused(why) => {
+                    self.connections.remove(at);
+                    refused(why);
+                }
+                Verdict::Fits => {
+                    let one = self.connections.remove(at)?;
+                    self.bind(one.user, refused);
+                    return Some(one.handle);
+                }
             }
-            (_, Some(at)) => self.connections.remove(at).map(|one| one.handle),
-            (Wanted::Replacement, None) => {
-                self.connections.retain(|one| one.peek == Peek::Nothing);
-                None
-            }
-            (_, None) => None,
         }
+        None
+    }
+
+    /// Binds the migration to the user of a channel.
+    fn bind(&mut self, user: Option<u32>, mut refused: impl FnMut(Refusal)) {
+        self.user = Some(user);
+        self.connections.retain(|one| {
+            let is_same = one.user == user;
+            if !is_same {
+                refused(Refusal::User { uid: one.user });
+            }
+            is_same
+        });
+    }
+
+    /// Whether another connection could take the place of a replacement.
+    pub fn has_rival(&self, known: &Known<'_>) -> bool {
+        let fits = |one: &Connection<C>| {
+            let verdict = known.judge(Wanted::Replacement, &one.head, one.is_last);
+            matches!(verdict, Verdict::Fits)
+        };
+        self.connections.iter().any(fits)
+    }
+
+    /// Drops preempt channels that have ended without a page; returns whether there were
+    /// any.
+    pub fn drop_ended(&mut self, known: &Known<'_>) -> bool {
+        let before = self.connections.len();
+        self.connections.retain(|one| {
+            let verdict = known.judge(Wanted::Preempt, &one.head, one.is_last);
+            !matches!(verdict, Verdict::Ended)
+        });
+        self.connections.len() < before
     }
 
     /// Whether one of them is a multifd channel.
     pub fn has_multifd(&self) -> bool {
-        let head = |one: &Connection<C>| match one.peek {
-            Peek::Bytes { head, .. } => head.starts_with(&MULTIFD),
-            Peek::Nothing | Peek::Closed => false,
-        };
-        self.connections.iter().any(head)
+        self.connections.iter().any(|one| is_multifd(&one.head))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use retpath_codec::{NameBuf, Rule};
+
+    use super::super::Config;
     use super::*;
+    use crate::blocks::Block;
 
-    fn bytes(sent: &[u8]) -> Peek {
-        let len = sent.len().min(HEADER);
-        let mut head = [0; HEADER];
-        head[..len].copy_from_slice(&sent[..len]);
-        match len {
-            0 => Peek::Nothing,
-            _ => Peek::Bytes {
-                head,
-                len,
-                is_last: false,
-            },
+    /// What has arrived on a connection, and whether it has been closed behind that.
+    type Arrived = (&'static [u8], bool);
+
+    const SILENT: Arrived = (b"", false);
+
+    /// A main channel up to its first section.
+    const FIRST: &[u8] = b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x08\0\x01\0\0\
+        \x01\0\0\0\x02\x03ram\0\0\0\0\0\0\0\x04";
+
+    /// RECV_BITMAP of the block.
+    const ASKS: &[u8] = b"\x08\0\x0a\0\x07\x06pc.ram";
+
+    /// ZERO records: of the third page, which is requested, and of the first one.
+    const REQUESTED: &[u8] = b"\0\0\0\0\0\0\x20\x02\x06pc.ram\0";
+    const OTHER: &[u8] = b"\0\0\0\0\0\0\0\x02\x06pc.ram\0";
+
+    const EOS: &[u8] = b"\0\0\0\0\0\0\0\x10";
+
+    const MULTIFD: &[u8] = b"\x11\x22\x33\x44\0\0\0\x01";
+
+    /// A paused migration of four pages, of which the third is requested.
+    struct Fixture {
+        core: Destination,
+        stream: forward::Options,
+        resumed: bool,
+        refused: Vec<Refusal>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let name = NameBuf::new("pc.ram").expect("a name");
+            let (len, page) = (4 * 4096, 4096);
+            let block = Block { name, len, page };
+            let core = Destination::resumed(Config::default(), [(block, [0])], Some(&[]));
+            let mut core = core.expect("a block");
+            core.fault(0, 2 * 4096, 0).expect("a page");
+            Self {
+                core,
+                stream: forward::Options::default(),
+                resumed: false,
+                refused: Vec::new(),
+            }
+        }
+
+        fn known(&self) -> Known<'_> {
+            known(&self.core, &self.stream, self.resumed)
+        }
+
+        fn take(&mut self, pending: &mut Pending<usize>) -> Option<usize> {
+            let known = known(&self.core, &self.stream, self.resumed);
+            pending.take(&known, |why| self.refused.push(why))
         }
     }
 
-    fn closed(sent: &[u8]) -> Peek {
-        match bytes(sent) {
-            Peek::Bytes { head, len, .. } => Peek::Bytes {
-                head,
-                len,
-                is_last: true,
-            },
-            _ => Peek::Closed,
+    fn known<'a>(core: &'a Destination, stream: &'a forward::Options, resumed: bool) -> Known<'a> {
+        Known {
+            stream,
+            core,
+            resumed,
         }
     }
 
-    /// Connections by number, with what has arrived on them.
-    fn pending(wanted: Wanted, peeks: &[Peek]) -> Pending<usize> {
-        let mut pending = Pending::new(wanted);
-        for number in 0..peeks.len() {
-            assert_eq!(pending.admit(number), None);
+    /// Connections by number, of one user.
+    fn pending(wanted: Wanted, arrived: &[Arrived]) -> Pending<usize> {
+        let mut pending = Pending::new(wanted, None);
+        for number in 0..arrived.len() {
+            assert_eq!(pending.admit(number, Some(7)), None);
         }
-        pending.update(|number| peeks[*number]);
+        update(&mut pending, arrived);
         pending
     }
 
+    fn update(pending: &mut Pending<usize>, arrived: &[Arrived]) {
+        pending.update(|number, head| {
+            let (bytes, is_last) = arrived[*number];
+            let len = bytes.len().min(HEAD);
+            head[..len].copy_from_slice(&bytes[..len]);
+            (len > 0 || !is_last).then_some((len, is_last))
+        });
+    }
+
     fn left(pending: &Pending<usize>) -> Vec<usize> {
-        pending.interests().map(|(number, _)| *number).collect()
+        pending.connections.iter().map(|one| one.handle).collect()
     }
 
     #[test]
-    fn takes_a_main_channel_once_its_header_is_complete() {
-        let mut header = Vec::new();
-        retpath_codec::forward::write::header(&mut header);
-        assert_eq!(header.len(), HEADER);
-        let mut pending = pending(Wanted::First, &[Peek::Nothing]);
-        for len in 0..HEADER {
-            pending.update(|_| bytes(&header[..len]));
-            assert_eq!(pending.take(), None, "{len} bytes");
+    fn takes_a_main_channel_once_its_first_section_begins() {
+        let mut fixture = Fixture::new();
+        let mut pending = pending(Wanted::First, &[SILENT]);
+        for len in 0..FIRST.len() {
+            update(&mut pending, &[(&FIRST[..len], false)]);
+            assert_eq!(fixture.take(&mut pending), None, "{len} bytes");
         }
-        pending.update(|_| bytes(&header));
-        assert_eq!(pending.take(), Some(0));
+        update(&mut pending, &[(FIRST, false)]);
+        assert_eq!(fixture.take(&mut pending), Some(0));
+        assert_eq!(fixture.refused, []);
     }
 
     #[test]
-    fn leaves_other_streams_to_the_decoder() {
-        for peek in [
-            bytes(b"GET / HTTP"),
-            bytes(b"QEVM\0\0\0\x09"),
-            closed(b"x"),
-            closed(b"QEV"),
+    fn silence_after_a_header_blocks_no_other_main_channel() {
+        let header = (&FIRST[..8], false);
+        let mut pending = pending(Wanted::First, &[SILENT, header, (FIRST, true), header]);
+        assert_eq!(Fixture::new().take(&mut pending), Some(2));
+        assert_eq!(left(&pending), [0, 1, 3]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_migration_and_takes_the_next_connection() {
+        let pings = [&FIRST[..20], &b"\x08\0\x02\0\x04\0\0\0\0".repeat(HEAD / 9)].concat();
+        let mut fixture = Fixture::new();
+        for (bytes, is_last, malformed) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], false, true),
+            (b"garbage.", false, true),
+            (b"QEVM\0\0\0\x02", false, true),
+            (b"x", true, false),
+            (b"QEV", true, false),
+            (&FIRST[..FIRST.len() - 1], true, false),
+            (b"QEVM\0\0\0\x03\0", false, false),
+            (pings.leak(), false, false),
         ] {
-            assert_eq!(pending(Wanted::First, &[peek]).take(), Some(0), "{peek:?}");
+            let mut pending = pending(Wanted::First, &[(bytes, is_last), (FIRST, false)]);
+            assert_eq!(fixture.take(&mut pending), Some(1), "{bytes:?}");
+            assert!(pending.is_empty());
+            let why = fixture.refused.pop().expect("a reason");
+            assert_eq!(matches!(why, Refusal::Malformed(_)), malformed, "{why}");
         }
     }
 
     #[test]
-    fn drops_connections_older_than_the_main_channel_and_keeps_younger_ones() {
-        let peeks = [
-            bytes(b""),
-            closed(b""),
-            bytes(b"\x08"),
-            bytes(b""),
-            bytes(b""),
-        ];
-        let mut pending = pending(Wanted::Replacement, &peeks);
-        assert_eq!(left(&pending), [0, 2, 3, 4]);
-        assert_eq!(pending.take(), Some(2));
-        assert_eq!(left(&pending), [3, 4]);
+    fn drops_connections_that_close_without_data() {
+        let mut pending = pending(Wanted::First, &[(b"", true), SILENT]);
+        assert_eq!(left(&pending), [1]);
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.take(&mut pending), None);
+        assert_eq!(fixture.refused, []);
     }
 
     #[test]
-    fn finds_a_late_preempt_channel_by_its_first_record() {
-        let mut peeks = [bytes(b""), bytes(b"\x08\x09"), bytes(b""), closed(b"")];
-        let mut pending = pending(Wanted::Preempt, &peeks);
-        assert_eq!(pending.take(), None);
-        peeks[2] = bytes(&[0]);
-        pending.update(|number| peeks[*number]);
-        assert_eq!(pending.take(), Some(2));
-        assert_eq!(pending.take(), None);
+    fn one_byte_holds_no_seat_after_a_cut() {
+        let one = (&ASKS[..1], false);
+        let mut pending = pending(Wanted::Replacement, &[one, one, one, (ASKS, false), SILENT]);
+        assert_eq!(Fixture::new().take(&mut pending), Some(3));
+        assert_eq!(left(&pending), [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn refuses_replacements_that_cannot_resume() {
+        let mut fixture = Fixture::new();
+        let long = b"\x08\0\x06\xff\xff".iter().chain(&[0; HEAD]).copied();
+        for (bytes, is_last) in [
+            (OTHER, false),
+            (FIRST, false),
+            (b"GET /", false),
+            (b"\x08\0\x0a\0\x07\x06pc.rom", false),
+            (b"\x08\0\x0b\0\0", false),
+            // Nobody reads the answer.
+            (ASKS, true),
+            (&ASKS[..3], true),
+            (long.collect::<Vec<_>>().leak(), false),
+        ] {
+            let mut pending = pending(Wanted::Replacement, &[(bytes, is_last)]);
+            assert_eq!(fixture.take(&mut pending), None, "{bytes:?}");
+            assert!(pending.is_empty() && fixture.refused.pop().is_some());
+        }
+    }
+
+    #[test]
+    fn tells_whether_another_connection_could_resume() {
+        let fixture = Fixture::new();
+        let mut pending = pending(Wanted::Preempt, &[SILENT, (&ASKS[..9], false)]);
+        assert!(!pending.has_rival(&fixture.known()));
+        update(&mut pending, &[SILENT, (ASKS, false)]);
+        assert!(pending.has_rival(&fixture.known()));
+    }
+
+    #[test]
+    fn takes_a_preempt_channel_only_with_a_requested_page() {
+        let mut fixture = Fixture::new();
+        let all = [
+            SILENT,
+            (ASKS, false),
+            (OTHER, false),
+            (&REQUESTED[..REQUESTED.len() - 2], false),
+            (REQUESTED, true),
+        ];
+        let mut pending = pending(Wanted::Preempt, &all);
+        assert_eq!(fixture.take(&mut pending), Some(4));
+        assert_eq!(fixture.take(&mut pending), None);
         // The next main channel is there already.
         pending.want(Wanted::Replacement);
-        assert_eq!(pending.take(), Some(1));
-        assert!(pending.is_empty());
+        assert_eq!(fixture.take(&mut pending), Some(1));
     }
 
     #[test]
-    fn wakes_for_a_preempt_channel_that_was_seen_before_it_could_be_taken() {
-        let peeks = [bytes(b"\x08"), bytes(&[0; 8])];
-        let mut pending = pending(Wanted::Preempt, &peeks);
-        assert!(!pending.has_multifd());
-        let interests: Vec<_> = pending.interests().map(|(_, interest)| interest).collect();
-        assert_eq!(interests, [Interest::Nothing, Interest::Readable]);
-        assert_eq!(pending.take(), Some(1));
+    fn takes_any_missing_page_after_another_process_requested_some() {
+        let mut fixture = Fixture::new();
+        fixture.resumed = true;
+        let beyond = b"\0\0\0\0\0\0\x40\x02\x06pc.ram\0";
+        let mut pending = pending(Wanted::Preempt, &[(beyond, false), (OTHER, false)]);
+        assert_eq!(fixture.take(&mut pending), Some(1));
     }
 
     #[test]
-    fn refuses_a_page_of_a_lost_channel_as_a_replacement() {
-        let mut pending = pending(Wanted::Replacement, &[bytes(&[0; 8])]);
-        assert_eq!(pending.take(), None);
-        assert!(pending.is_empty());
+    fn refuses_records_that_cannot_begin_a_preempt_channel() {
+        let mut fixture = Fixture::new();
+        let continued = b"\0\0\0\0\0\0\x20\x22\0";
+        for bytes in [&continued[..], &[0; 16], b"\0\0\0\0\0\0\x20\x04"] {
+            let mut pending = pending(Wanted::Preempt, &[(bytes, false)]);
+            assert_eq!(fixture.take(&mut pending), None);
+            assert_eq!(fixture.refused.pop(), Some(Refusal::Unwanted));
+        }
     }
 
     #[test]
-    fn keeps_the_preempt_channel_that_comes_with_a_replacement() {
-        let mut pending = pending(Wanted::Replacement, &[bytes(b"\x08"), bytes(&[0; 8])]);
-        assert_eq!(pending.take(), Some(0));
-        pending.want(Wanted::Preempt);
-        assert_eq!(pending.take(), Some(1));
+    fn drops_a_preempt_channel_that_ends_without_a_page_once_asked() {
+        let mut fixture = Fixture::new();
+        let mut pending = pending(Wanted::Preempt, &[(EOS, true), (OTHER, false)]);
+        assert_eq!(fixture.take(&mut pending), None);
+        assert_eq!(left(&pending), [0, 1]);
+        assert!(pending.drop_ended(&fixture.known()));
+        assert!(!pending.drop_ended(&fixture.known()));
+        assert_eq!(left(&pending), [1]);
     }
 
     #[test]
     fn detects_a_multifd_channel_and_never_takes_it_for_the_main_one() {
-        let others = [bytes(&[0; 8]), bytes(b""), bytes(&MULTIFD[..3])];
-        assert!(!pending(Wanted::Preempt, &others).has_multifd());
-        let multifd = bytes(&[0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 2]);
-        let mut pending = pending(Wanted::First, &[bytes(b""), multifd]);
+        for others in [&[(OTHER, false)][..], &[SILENT], &[(&MULTIFD[..3], false)]] {
+            assert!(!pending(Wanted::Preempt, others).has_multifd());
+        }
+        let mut pending = pending(Wanted::First, &[SILENT, (MULTIFD, false)]);
         assert!(pending.has_multifd());
-        assert_eq!(pending.take(), None);
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.take(&mut pending), None);
+        assert_eq!(fixture.refused, []);
         pending.clear();
         assert!(!pending.has_multifd() && pending.is_empty());
     }
 
     #[test]
-    fn evicts_the_oldest_of_32_silent_strangers() {
-        let mut pending = Pending::new(Wanted::First);
-        let evicted: Vec<usize> = (0..1000).filter_map(|one| pending.admit(one)).collect();
-        assert_eq!(evicted, (0..1000 - MAX_PENDING).collect::<Vec<_>>());
-        assert_eq!(
-            left(&pending),
-            (1000 - MAX_PENDING..1000).collect::<Vec<_>>()
-        );
-        assert!(pending.has_room(), "the source may be the next one");
-        pending.want(Wanted::Preempt);
-        assert!(
-            !pending.has_room(),
-            "one of them may be the preempt channel"
-        );
-        pending.want(Wanted::Nothing);
-        pending.clear();
-        assert!(!pending.has_room());
+    fn evicts_the_oldest_of_those_that_have_sent_the_least() {
+        for wanted in [Wanted::First, Wanted::Preempt, Wanted::Nothing] {
+            let mut pending = pending(wanted, &[SILENT; MAX_PENDING]);
+            for number in MAX_PENDING..1000 {
+                assert_eq!(pending.admit(number, Some(7)), None);
+            }
+            let youngest: Vec<_> = (1000 - MAX_PENDING..1000).collect();
+            assert_eq!(left(&pending), youngest);
+        }
+        // The next main channel, among strangers with a byte each.
+        let mut all = [(&b"\x08"[..], false); MAX_PENDING];
+        all[5] = (ASKS, false);
+        let mut pending = pending(Wanted::Nothing, &all);
+        for number in MAX_PENDING..2 * MAX_PENDING - 1 {
+            assert_eq!(pending.admit(number, Some(7)), None);
+        }
+        pending.want(Wanted::Replacement);
+        assert_eq!(Fixture::new().take(&mut pending), Some(5));
     }
 
     #[test]
-    fn does_not_wake_again_for_bytes_that_were_seen() {
-        let peeks = [bytes(b"QE"), bytes(b"")];
-        for (wanted, interest) in [
-            (Wanted::First, Interest::Close),
-            (Wanted::Replacement, Interest::Close),
-            (Wanted::Preempt, Interest::Nothing),
-        ] {
-            let pending = pending(wanted, &peeks);
-            let interests: Vec<_> = pending.interests().map(|(_, interest)| interest).collect();
-            assert_eq!(interests, [interest, Interest::Readable]);
+    fn accepts_channels_of_the_sources_user_only() {
+        let mut fixture = Fixture::new();
+        let mut pending = Pending::new(Wanted::First, None);
+        for (number, user) in [(0, Some(1)), (1, Some(2)), (2, None), (3, Some(2))] {
+            assert_eq!(pending.admit(number, user), None);
         }
+        update(&mut pending, &[SILENT, (FIRST, false), SILENT, SILENT]);
+        assert_eq!(fixture.take(&mut pending), Some(1));
+        assert_eq!(left(&pending), [3]);
+        let [one, none] = [Some(1), None].map(|uid| Refusal::User { uid });
+        assert_eq!(fixture.refused, [one.clone(), none]);
+        pending.want(Wanted::Replacement);
+        assert_eq!(pending.admit(4, Some(1)), Some(one));
+        assert_eq!(pending.admit(5, Some(2)), None);
+    }
+
+    #[test]
+    fn accepts_the_named_user_only_from_the_first_connection_on() {
+        let mut pending = Pending::new(Wanted::First, Some(2));
+        for user in [Some(1), None, Some(0)] {
+            assert_eq!(pending.admit(0, user), Some(Refusal::User { uid: user }));
+        }
+        assert_eq!(pending.admit(1, Some(2)), None);
+        assert_eq!(left(&pending), [1]);
+    }
+
+    #[test]
+    fn reads_no_more_of_a_connection_than_its_head() {
+        let zeros = (&[0; 2 * HEAD][..], false);
+        let pending = pending(Wanted::Preempt, &[SILENT, zeros, (OTHER, true)]);
+        assert_eq!(pending.unread().collect::<Vec<_>>(), [&0]);
+        assert_eq!(pending.connections[1].head.len(), HEAD);
+    }
+
+    #[test]
+    fn says_why_a_connection_was_dropped() {
+        let mut fixture = Fixture::new();
+        let mut pending = pending(Wanted::First, &[(b"GET / HT", false)]);
+        fixture.take(&mut pending);
+        let why = fixture.refused.pop().expect("a reason");
+        assert!(
+            matches!(&why, Refusal::Malformed(error) if matches!(error.rule, Rule::Magic { .. }))
+        );
+        assert!(
+            why.to_string()
+                .starts_with("it does not begin like a migration: ")
+        );
+        let uid = Some(65534);
+        assert!(Refusal::User { uid }.to_string().contains("user 65534"));
     }
 }

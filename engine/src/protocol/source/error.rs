@@ -6,7 +6,7 @@ use retpath_codec::{DecodeError, NameBuf, Rule};
 
 use crate::blocks::BlockError;
 
-use super::phase::SourcePhase;
+use super::state::SourcePhase;
 
 /// An error that stops a source, or that a call returns.
 ///

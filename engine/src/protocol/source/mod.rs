@@ -37,19 +37,16 @@
 use retpath_codec::DecodeError;
 
 use crate::Channel;
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks, Span};
 use crate::protocol::wide;
 use crate::stats::Stats;
 
-mod channel_state;
 mod config;
-mod discard;
 mod error;
 mod framing;
 mod pace;
 mod page_set;
 mod pages;
-mod phase;
 mod preempt;
 mod queue;
 mod receive;
@@ -58,6 +55,7 @@ mod recovery;
 mod send;
 mod send_queue;
 mod silence;
+mod state;
 #[cfg(test)]
 mod testing;
 
@@ -66,19 +64,18 @@ pub use config::Config;
 pub use error::{Cause, Error};
 pub use framing::MAX_DEVICE_STATE;
 pub use pages::{Gather, PageRun, PageSource};
-pub use phase::SourcePhase;
 pub use preempt::Awaited;
 pub(crate) use reconnect::{Drain, LinkAction, Reconnect};
 pub(crate) use send_queue::SendQueue;
 pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, Stall};
+pub use state::SourcePhase;
 
-use channel_state::{Heard, LinkState};
 use pace::Pace;
-use page_set::{PageSet, Part};
-use phase::Guest;
+use page_set::PageSet;
 use preempt::Connection;
 use queue::Queue;
+use state::{Guest, Heard, LinkState};
 
 /// The source of one migration.
 #[derive(Debug)]
@@ -207,11 +204,8 @@ impl Source {
         self.blocks
             .check(block, start, len, 1)
             .map_err(Error::Blocks)?;
-        self.dirty.add(Part {
-            block,
-            offset: start,
-            len,
-        });
+        let offset = start;
+        self.dirty.add(Span { block, offset, len });
         Ok(())
     }
 
@@ -325,7 +319,7 @@ impl Source {
     pub fn remaining(&self) -> u64 {
         let channels = [&self.link.main, &self.link.preempt];
         let rests = channels.into_iter().filter_map(|channel| channel.rest);
-        self.dirty.bytes() + rests.map(|rest| rest.part.len).sum::<u64>()
+        self.dirty.bytes() + rests.map(|rest| rest.span.len).sum::<u64>()
     }
 
     /// Host pages that are requested and have not been handed out.

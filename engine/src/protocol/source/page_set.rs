@@ -20,24 +20,6 @@ pub(super) struct PageSet {
     bytes: u64,
 }
 
-/// A range of a block, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) block: BlockId,
-    pub(super) offset: u64,
-    pub(super) len: u64,
-}
-
-impl Part {
-    pub(super) fn end(self) -> u64 {
-        self.offset + self.len
-    }
-
-    pub(super) fn overlaps(self, other: Part) -> bool {
-        self.block == other.block && self.offset < other.end() && other.offset < self.end()
-    }
-}
-
 impl PageSet {
     /// All target pages.
     pub(super) fn all(blocks: &Blocks) -> Self {
@@ -108,42 +90,40 @@ impl PageSet {
     }
 
     /// Adds the pages of a range; returns how many are new.
-    pub(super) fn add(&mut self, part: Part) -> u64 {
-        self.change(part, Bits::set_range)
+    pub(super) fn add(&mut self, span: Span) -> u64 {
+        self.change(span, Bits::set_range)
     }
 
     /// Adds the pages of a range that are in `other`, too; returns how many are new.
-    pub(super) fn add_common(&mut self, part: Part, other: &Self) -> u64 {
-        let other = &other.bits[part.block];
-        self.change(part, |bits, first, pages| {
+    pub(super) fn add_common(&mut self, span: Span, other: &Self) -> u64 {
+        let other = &other.bits[span.block];
+        self.change(span, |bits, first, pages| {
             bits.add_common(other, first, pages)
         })
     }
 
     /// Removes the pages of a range.
-    pub(super) fn remove(&mut self, part: Part) {
+    pub(super) fn remove(&mut self, span: Span) {
         if !self.is_empty() {
-            self.change(part, Bits::clear_range);
+            self.change(span, Bits::clear_range);
         }
     }
 
     /// Removes unplugged ranges: whole host pages.
     pub(super) fn leave_out(&mut self, unplugged: &[Span]) {
-        for &Span { block, offset, len } in unplugged {
-            self.remove(Part { block, offset, len });
-        }
+        unplugged.iter().for_each(|span| self.remove(*span));
     }
 
     /// The first page of a range that is in the set.
-    pub(super) fn first_in(&self, part: Part) -> Option<Part> {
-        let (first, pages) = self.pages_of(part);
-        let page = self.bits[part.block].next_in(first, pages)?;
-        Some(self.part(part.block, page, 1))
+    pub(super) fn first_in(&self, span: Span) -> Option<Span> {
+        let (first, pages) = self.pages_of(span);
+        let page = self.bits[span.block].next_in(first, pages)?;
+        Some(self.span(span.block, page, 1))
     }
 
     /// Removes and returns the first run of pages at or after an offset, wrapping around
     /// all blocks: at most `most` bytes, but at least one page.
-    pub(super) fn take(&mut self, (block, offset): (BlockId, u64), most: u64) -> Option<Part> {
+    pub(super) fn take(&mut self, (block, offset): (BlockId, u64), most: u64) -> Option<Span> {
         if self.is_empty() {
             return None;
         }
@@ -159,9 +139,9 @@ impl PageSet {
         })?;
         let most = (most / self.units[block]).max(1);
         let (first, pages) = self.bits[block].runs_in(first, most).next()?;
-        let part = self.part(block, first, pages);
-        self.remove(part);
-        Some(part)
+        let span = self.span(block, first, pages);
+        self.remove(span);
+        Some(span)
     }
 
     /// Replaces the pages of a block; word `i` holds pages from `64 * i` on.
@@ -184,9 +164,9 @@ impl PageSet {
         bits + self.bits.capacity() * (size_of::<Bits>() + size_of::<u64>())
     }
 
-    fn change(&mut self, part: Part, by: impl FnOnce(&mut Bits, u64, u64) -> u64) -> u64 {
-        let (first, pages) = self.pages_of(part);
-        let (bits, unit) = (&mut self.bits[part.block], self.units[part.block]);
+    fn change(&mut self, span: Span, by: impl FnOnce(&mut Bits, u64, u64) -> u64) -> u64 {
+        let (first, pages) = self.pages_of(span);
+        let (bits, unit) = (&mut self.bits[span.block], self.units[span.block]);
         self.bytes -= bits.count() * unit;
         let changed = by(bits, first, pages);
         self.bytes += bits.count() * unit;
@@ -194,19 +174,16 @@ impl PageSet {
     }
 
     /// The first page of a range, and how many it touches.
-    fn pages_of(&self, part: Part) -> (u64, u64) {
-        let unit = self.units[part.block];
-        let first = part.offset / unit;
-        (first, part.end().div_ceil(unit) - first)
+    fn pages_of(&self, span: Span) -> (u64, u64) {
+        let unit = self.units[span.block];
+        let first = span.offset / unit;
+        (first, span.end().div_ceil(unit) - first)
     }
 
-    fn part(&self, block: BlockId, first: u64, pages: u64) -> Part {
+    fn span(&self, block: BlockId, first: u64, pages: u64) -> Span {
         let unit = self.units[block];
-        Part {
-            block,
-            offset: first * unit,
-            len: pages * unit,
-        }
+        let (offset, len) = (first * unit, pages * unit);
+        Span { block, offset, len }
     }
 
     fn count(&mut self) {
@@ -222,13 +199,13 @@ mod tests {
     use super::super::testing::blocks;
     use super::*;
 
-    fn part(block: BlockId, offset: u64, len: u64) -> Part {
-        Part { block, offset, len }
+    fn part(block: BlockId, offset: u64, len: u64) -> Span {
+        Span { block, offset, len }
     }
 
     #[test]
     fn parts_overlap_if_they_share_a_byte() {
-        let overlap = |a: Part, b: Part| {
+        let overlap = |a: Span, b: Span| {
             let both = a.overlaps(b);
             assert_eq!(b.overlaps(a), both);
             both

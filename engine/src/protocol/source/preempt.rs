@@ -8,8 +8,8 @@
 
 use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
-use super::channel_state::Heard;
 use super::framing::{self, PING_PREEMPT};
+use super::state::Heard;
 use super::{Error, Next, Preempt, Source, SourcePhase};
 
 /// Answers to PING 5 that a new preempt channel needs.

@@ -7,9 +7,9 @@
 
 use std::collections::VecDeque;
 
-use crate::blocks::{BlockId, Blocks};
+use crate::blocks::{BlockId, Blocks, Span};
 
-use super::page_set::{PageSet, Part};
+use super::page_set::PageSet;
 
 /// Maximum number of requests whose order is kept.
 pub(super) const ORDERED: usize = 16 << 10;
@@ -27,7 +27,7 @@ pub(super) struct Queue {
 #[derive(Clone, Copy, Debug)]
 struct Request {
     /// What has not been served.
-    part: Part,
+    span: Span,
     /// Time of arrival in nanoseconds.
     since: u64,
 }
@@ -43,32 +43,32 @@ impl Queue {
 
     /// Adds the host pages of a range that are in `dirty`, or all of them if that is
     /// not known yet; returns how many are new.
-    pub(super) fn push(&mut self, part: Part, dirty: Option<&PageSet>, now: u64) -> u64 {
+    pub(super) fn push(&mut self, span: Span, dirty: Option<&PageSet>, now: u64) -> u64 {
         let new = match dirty {
-            Some(dirty) => self.wanted.add_common(part, dirty),
-            None => self.wanted.add(part),
+            Some(dirty) => self.wanted.add_common(span, dirty),
+            None => self.wanted.add(span),
         };
         if new > 0 && self.order.len() < ORDERED {
-            self.order.push_back(Request { part, since: now });
+            self.order.push_back(Request { span, since: now });
         }
         new
     }
 
     /// Removes and returns the next host page, and the time of its request if its place
     /// in the order was kept.
-    pub(super) fn pop(&mut self) -> Option<(Part, Option<u64>)> {
+    pub(super) fn pop(&mut self) -> Option<(Span, Option<u64>)> {
         if self.wanted.is_empty() {
             self.order.clear();
             return None;
         }
         while let Some(request) = self.order.front_mut() {
-            let Some(page) = self.wanted.first_in(request.part) else {
+            let Some(page) = self.wanted.first_in(request.span) else {
                 self.order.pop_front();
                 continue;
             };
-            let (offset, end) = (page.end(), request.part.end());
-            request.part.offset = offset;
-            request.part.len = end.saturating_sub(offset);
+            let (offset, end) = (page.end(), request.span.end());
+            request.span.offset = offset;
+            request.span.len = end.saturating_sub(offset);
             let since = request.since;
             self.wanted.remove(page);
             return Some((page, Some(since)));
@@ -84,7 +84,7 @@ impl Queue {
     pub(super) fn tidy(&mut self) {
         let wanted = &self.wanted;
         self.order
-            .retain(|request| wanted.first_in(request.part).is_some());
+            .retain(|request| wanted.first_in(request.span).is_some());
     }
 
     /// Bytes allocated.
@@ -98,9 +98,9 @@ mod tests {
     use super::super::testing::blocks;
     use super::*;
 
-    fn part(queue: &Queue, block: BlockId, first: u64, count: u64) -> Part {
+    fn span(queue: &Queue, block: BlockId, first: u64, count: u64) -> Span {
         let page = queue.wanted.unit(block);
-        Part {
+        Span {
             block,
             offset: first * page,
             len: count * page,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn push(queue: &mut Queue, block: BlockId, first: u64, count: u64) -> u64 {
-        queue.push(part(queue, block, first, count), None, 0)
+        queue.push(span(queue, block, first, count), None, 0)
     }
 
     fn pages(queue: &mut Queue) -> Vec<(BlockId, u64)> {
@@ -120,14 +120,14 @@ mod tests {
     #[test]
     fn serves_in_order_and_each_page_once() {
         let mut queue = Queue::new(&blocks(&[(9, 4096), (4, 65536)]));
-        let first = part(&queue, 1, 3, 1);
+        let first = span(&queue, 1, 3, 1);
         assert_eq!(queue.push(first, None, 5), 1);
         assert_eq!(push(&mut queue, 0, 2, 4), 4);
         assert_eq!(push(&mut queue, 0, 4, 3), 1, "two are queued already");
         assert_eq!(queue.push(first, None, 8), 0);
         assert_eq!(queue.wanted.pages(), 6);
         assert_eq!(queue.pop(), Some((first, Some(5))));
-        queue.wanted.remove(part(&queue, 0, 3, 1));
+        queue.wanted.remove(span(&queue, 0, 3, 1));
         assert_eq!(pages(&mut queue), [(0, 2), (0, 4), (0, 5), (0, 6)]);
         assert!(queue.wanted.is_empty());
         assert_eq!(push(&mut queue, 1, 3, 1), 1, "requested again");
@@ -138,8 +138,8 @@ mod tests {
         let blocks = blocks(&[(9, 4096)]);
         let mut queue = Queue::new(&blocks);
         let mut dirty = PageSet::none(&blocks);
-        dirty.add(part(&queue, 0, 4, 1));
-        let (half, all) = (part(&queue, 0, 0, 4), part(&queue, 0, 0, 9));
+        dirty.add(span(&queue, 0, 4, 1));
+        let (half, all) = (span(&queue, 0, 0, 4), span(&queue, 0, 0, 9));
         assert_eq!(queue.push(half, Some(&dirty), 0), 0);
         assert_eq!(queue.push(all, Some(&dirty), 0), 1);
         assert_eq!(pages(&mut queue), [(0, 4)]);
@@ -155,7 +155,7 @@ mod tests {
         let mut queue = Queue::new(&blocks(&[(9, 4096)]));
         push(&mut queue, 0, 5, 1);
         push(&mut queue, 0, 6, 1);
-        queue.wanted.remove(part(&queue, 0, 5, 1));
+        queue.wanted.remove(span(&queue, 0, 5, 1));
         queue.tidy();
         push(&mut queue, 0, 5, 1);
         assert_eq!(pages(&mut queue), [(0, 6), (0, 5)]);

@@ -7,13 +7,11 @@ use retpath_codec::stream::Item;
 use retpath_codec::wire::value::{PING_AFTER_PACKAGE, PING_PACKAGE_LOADED};
 use retpath_codec::{Message, Name};
 
-use crate::blocks::BlockId;
+use crate::blocks::{BlockId, Span};
 
 use super::Source;
-use super::channel_state::Heard;
 use super::error::{Cause, Error};
-use super::page_set::Part;
-use super::phase::{Guest, SourcePhase};
+use super::state::{Guest, Heard, SourcePhase};
 
 impl Source {
     /// Handles one item of the return path.
@@ -143,21 +141,19 @@ impl Source {
                 error,
             })?;
         let offset = start / block.page * block.page;
-        let part = Part {
-            block: id,
-            offset,
-            len: (start + len).next_multiple_of(block.page) - offset,
-        };
+        let len = (start + len).next_multiple_of(block.page) - offset;
+        let count = len / block.page;
+        let block = id;
+        let span = Span { block, offset, len };
         if let Some(rest) = &mut self.link.main.rest {
-            rest.urgent |= rest.part.overlaps(part);
+            rest.urgent |= rest.span.overlaps(span);
         }
         // Until all bitmaps have been received, the dirty pages are unknown.
         let dirty = match self.phase {
             SourcePhase::Recovering if !self.link.recovery.is_complete() => None,
             _ => Some(&self.dirty),
         };
-        let count = part.len / block.page;
-        let new = self.queue.push(part, dirty, now);
+        let new = self.queue.push(span, dirty, now);
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;
         Ok(())

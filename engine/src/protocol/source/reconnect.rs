@@ -2,7 +2,7 @@
 //!
 //! Times are in nanoseconds. Nothing here fails or panics.
 
-use super::phase::SourcePhase;
+use super::state::SourcePhase;
 
 /// Delay before each attempt to replace a link. The destination must notice the
 /// end of the old link first: until then QEMU closes new ones.
@@ -94,11 +94,9 @@ impl Reconnect {
     }
 }
 
-/// How long SHUT may take when everything has been sent and a link is broken.
-const SHUT_TIMEOUT: u64 = 2_000_000_000;
-
-/// Most reads from a broken link: more than sockets hold.
-const MAX_READS: u32 = 4096;
+/// How long a link that cannot be written to is read: SHUT may take that long once
+/// everything has been sent, and a destination that never stops sending gets no more.
+const DRAIN_TIME: u64 = 2_000_000_000;
 
 /// Decides how long to read the return path of a link that cannot be written to.
 ///
@@ -108,26 +106,22 @@ const MAX_READS: u32 = 4096;
 #[derive(Debug)]
 pub(crate) struct Drain {
     deadline: u64,
-    reads: u32,
 }
 
 impl Drain {
     pub(crate) fn new(now: u64) -> Self {
-        Self {
-            deadline: now.saturating_add(SHUT_TIMEOUT),
-            reads: 0,
-        }
+        let deadline = now.saturating_add(DRAIN_TIME);
+        Self { deadline }
     }
 
     /// Handles the outcome of a read: whether there was anything, and the phase after it.
     /// Returns until when to wait for more; `None` closes the link.
-    pub(crate) fn handle(&mut self, now: u64, any: bool, phase: SourcePhase) -> Option<u64> {
-        self.reads = self.reads.saturating_add(1);
+    pub(crate) fn handle(&self, now: u64, any: bool, phase: SourcePhase) -> Option<u64> {
         match phase {
             SourcePhase::Completed => None,
-            _ if self.reads >= MAX_READS => None,
+            _ if now >= self.deadline => None,
             _ if any => Some(now),
-            SourcePhase::Completing if now < self.deadline => Some(self.deadline),
+            SourcePhase::Completing => Some(self.deadline),
             _ => None,
         }
     }
@@ -195,7 +189,7 @@ mod tests {
 
     #[test]
     fn waits_for_shut_once_everything_has_been_sent() {
-        let mut drain = Drain::new(SECOND);
+        let drain = Drain::new(SECOND);
         let deadline = 3 * SECOND;
         for (now, any, phase, until) in [
             (SECOND, true, SourcePhase::Postcopy, Some(SECOND)),
@@ -210,9 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_bounded_number_of_times() {
-        let mut drain = Drain::new(0);
-        let reads = (0..).take_while(|_| drain.handle(0, true, SourcePhase::Postcopy).is_some());
-        assert_eq!(reads.count(), 4095);
+    fn reads_for_a_bounded_time() {
+        let drain = Drain::new(SECOND);
+        let flood = |now| drain.handle(now, true, SourcePhase::Postcopy);
+        assert_eq!(flood(3 * SECOND - 1), Some(3 * SECOND - 1));
+        assert_eq!(flood(3 * SECOND), None);
     }
 }

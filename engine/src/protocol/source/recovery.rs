@@ -132,7 +132,7 @@ mod tests {
 
     use retpath_codec::Rule;
 
-    use super::super::page_set::Part;
+    use crate::blocks::Span;
     use retpath_random::Random;
 
     use super::super::testing::blocks;
@@ -235,7 +235,7 @@ mod tests {
             let pieces = size.1 / 4096;
             let mut dirty = sent(&blocks);
             let offset = (size.0 - 2) * size.1;
-            dirty.add(Part {
+            dirty.add(Span {
                 block: 0,
                 offset,
                 len: size.1,

@@ -7,13 +7,11 @@ use retpath_codec::wire::value::PING_AFTER_PACKAGE;
 
 use crate::Channel;
 
-use super::channel_state::Rest;
-use super::page_set::Part;
 use super::pages::PageRun;
-use super::phase::{Guest, SourcePhase};
 use super::preempt::Connection;
-use super::{Next, Source, discard, framing};
-use crate::blocks::BlockId;
+use super::state::{Guest, Rest, SourcePhase};
+use super::{Next, Source, framing};
+use crate::blocks::{BlockId, Span};
 use crate::release::Preempt;
 
 /// How long a section of `ram` stays open at most, in nanoseconds; as in QEMU, so that
@@ -36,6 +34,7 @@ impl Source {
             (SourcePhase::Paused | SourcePhase::Completed | SourcePhase::Failed, _) => Next::Stop,
             (SourcePhase::Fresh, Channel::Main) => {
                 framing::head(&self.config, &self.blocks, out);
+                self.config.early_state = Vec::new();
                 self.phase = SourcePhase::Precopy;
                 Next::Write
             }
@@ -66,7 +65,7 @@ impl Source {
             Some(at) => at,
             None => self.begin_switch(out),
         };
-        let all = discard::write(&self.dirty, &mut at, &self.blocks, out);
+        let all = framing::discards(&self.dirty, &mut at, &self.blocks, out);
         self.link.discards = Some(at);
         if all {
             let device_state = std::mem::take(&mut self.link.device_state);
@@ -85,11 +84,8 @@ impl Source {
         self.dirty.fold(&self.blocks);
         if self.dirty.is_empty() {
             // A QEMU destination needs a discard to be ready for LISTEN.
-            self.dirty.add(Part {
-                block: 0,
-                offset: 0,
-                len: 1,
-            });
+            let (block, offset, len) = (0, 0, 1);
+            self.dirty.add(Span { block, offset, len });
         }
         self.stats.discarded += self.dirty.bytes() / self.blocks.target();
         self.link.main.last = None;
@@ -112,8 +108,8 @@ impl Source {
             }
             return self.send(channel, rest, now, out);
         }
-        if takes_requests && let Some(part) = self.wanted(now) {
-            return self.send(channel, Rest { part, urgent: true }, now, out);
+        if takes_requests && let Some(span) = self.wanted(now) {
+            return self.send(channel, Rest { span, urgent: true }, now, out);
         }
         if !main {
             return IDLE;
@@ -169,35 +165,35 @@ impl Source {
             return Next::Wait { until: Some(until) };
         }
         let from = self.link.hint.take().unwrap_or(self.link.cursor);
-        let Some(part) = self.dirty.take(from, self.config.run) else {
+        let Some(span) = self.dirty.take(from, self.config.run) else {
             return IDLE;
         };
-        self.link.cursor = (part.block, part.end());
-        self.queue.wanted.remove(part);
+        self.link.cursor = (span.block, span.end());
+        self.queue.wanted.remove(span);
         *match self.phase {
             SourcePhase::Precopy => &mut self.stats.precopy,
             _ => &mut self.stats.sweep,
-        } += part.len / self.dirty.unit(part.block);
+        } += span.len / self.dirty.unit(span.block);
         let urgent = false;
-        self.send(Channel::Main, Rest { part, urgent }, now, out)
+        self.send(Channel::Main, Rest { span, urgent }, now, out)
     }
 
     /// The next requested host page.
-    fn wanted(&mut self, now: u64) -> Option<Part> {
-        let (part, since) = self.queue.pop()?;
-        self.dirty.remove(part);
+    fn wanted(&mut self, now: u64) -> Option<Span> {
+        let (span, since) = self.queue.pop()?;
+        self.dirty.remove(span);
         self.stats.demand += 1;
         if let Some(since) = since {
             self.stats.latency.source.record(now.saturating_sub(since));
         }
         // As in QEMU: the sweep continues after the last request or, with a preempt
         // channel, after the first one that it has not followed yet.
-        let end = (part.block, part.end());
+        let end = (span.block, span.end());
         match self.config.preempt {
             Some(_) => *self.link.hint.get_or_insert(end),
             None => *self.link.hint.insert(end),
         };
-        Some(part)
+        Some(span)
     }
 
     /// Hands out as much of `rest` as a run may hold: on the main channel in a section of
@@ -205,25 +201,25 @@ impl Source {
     fn send(
         &mut self,
         channel: Channel,
-        Rest { mut part, urgent }: Rest,
+        Rest { mut span, urgent }: Rest,
         now: u64,
         out: &mut Vec<u8>,
     ) -> Next {
         let page = self.blocks.target();
-        let len = part.len.min(self.config.run / page * page);
+        let len = span.len.min(self.config.run / page * page);
         let state = self.link.channel(channel);
         let mut run = PageRun {
             channel,
-            block: part.block,
-            offset: part.offset,
+            block: span.block,
+            offset: span.offset,
             len,
             page,
-            named: state.last.replace(part.block) != Some(part.block),
+            named: state.last.replace(span.block) != Some(span.block),
             paced: false,
         };
-        part.offset += len;
-        part.len -= len;
-        state.rest = (part.len > 0).then_some(Rest { part, urgent });
+        span.offset += len;
+        span.len -= len;
+        state.rest = (span.len > 0).then_some(Rest { span, urgent });
         match channel {
             Channel::Preempt => self.link.preempt_busy = true,
             Channel::Main if self.link.section.is_none() => {

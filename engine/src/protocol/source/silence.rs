@@ -145,6 +145,10 @@ impl Silence {
     }
 }
 
+/// Bytes that a destination has to read in the time after which it counts as stalled:
+/// one that reads a byte a second is of no more use than one that reads none.
+const LEAST_READ: u64 = 4096;
+
 /// Measures how long nothing has moved although it is the destination's turn. After a
 /// configured time the link counts as broken.
 #[derive(Debug)]
@@ -157,6 +161,7 @@ pub(crate) struct Stall {
 }
 
 impl Stall {
+    /// For one link.
     pub(crate) fn new(timeout: Option<u64>) -> Self {
         Self {
             timeout,
@@ -165,19 +170,22 @@ impl Stall {
         }
     }
 
-    /// The destination sent something other than a request, or there is a new link.
-    /// A request shows in what is written, unless its page has been sent already.
+    /// The destination sent something that it cannot repeat forever. A request shows in
+    /// what is written, unless its page has been sent already.
     pub(crate) fn progress(&mut self) {
         self.since = None;
     }
 
     /// Handles the end of a turn of the loop: the links have taken `written` bytes in
-    /// all, and `waiting` says whether only the destination can go on. Returns whether it
-    /// has stalled.
-    pub(crate) fn turn(&mut self, now: u64, written: u64, waiting: bool) -> bool {
-        let since = self.since.unwrap_or(now);
-        let still = waiting && written == self.written;
-        (self.since, self.written) = (still.then_some(since), written);
+    /// all. Only the destination can go on if `idle`, because everything has been
+    /// written, or if `blocked`, because it does not read. Returns whether it has stalled.
+    pub(crate) fn turn(&mut self, now: u64, written: u64, idle: bool, blocked: bool) -> bool {
+        let least = if blocked { LEAST_READ } else { 1 };
+        if !(idle || blocked) || written.saturating_sub(self.written) >= least {
+            (self.since, self.written) = (None, written);
+        } else {
+            self.since.get_or_insert(now);
+        }
         self.poll_deadline().is_some_and(|deadline| now >= deadline)
     }
 
@@ -298,7 +306,7 @@ mod tests {
     #[test]
     fn waits_forever_without_a_timeout() {
         let mut stall = Stall::new(None);
-        assert!((0..9).all(|day| !stall.turn(day * 86_400 * SECOND, 0, true)));
+        assert!((0..9).all(|day| !stall.turn(day * 86_400 * SECOND, 0, true, false)));
         assert_eq!(stall.poll_deadline(), None);
     }
 
@@ -308,14 +316,27 @@ mod tests {
         for (second, written, waiting) in
             [(0, 7, true), (10, 8, true), (20, 8, false), (30, 8, true)]
         {
-            assert!(!stall.turn(second * SECOND, written, waiting), "{second} s");
+            let stalled = stall.turn(second * SECOND, written, waiting, false);
+            assert!(!stalled, "{second} s");
         }
         stall.progress();
         for second in [36, 40] {
-            assert!(!stall.turn(second * SECOND, 8, true), "{second} s");
+            assert!(!stall.turn(second * SECOND, 8, true, false), "{second} s");
         }
         assert_eq!(stall.poll_deadline(), Some(41 * SECOND));
-        assert!(!stall.turn(41 * SECOND - 1, 8, true));
-        assert!(stall.turn(41 * SECOND, 8, true));
+        assert!(!stall.turn(41 * SECOND - 1, 8, true, false));
+        assert!(stall.turn(41 * SECOND, 8, true, false));
+    }
+
+    #[test]
+    fn a_reader_of_one_byte_a_second_has_stalled() {
+        let mut stall = Stall::new(Some(60 * SECOND));
+        let at = (0..).find(|second| stall.turn(second * SECOND, *second, false, true));
+        assert_eq!(at, Some(60));
+        let mut stall = Stall::new(Some(60 * SECOND));
+        for second in 0..1000 {
+            let stalled = stall.turn(second * SECOND, second * LEAST_READ / 59, false, true);
+            assert!(!stalled, "reads enough");
+        }
     }
 }

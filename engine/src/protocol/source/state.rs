@@ -3,9 +3,8 @@
 use std::fmt;
 
 use crate::Channel;
-use crate::blocks::BlockId;
+use crate::blocks::{BlockId, Span};
 
-use super::page_set::Part;
 use super::preempt::Connection;
 use super::recovery::Recovery;
 
@@ -112,7 +111,7 @@ pub(super) struct ChannelState {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rest {
-    pub(super) part: Part,
+    pub(super) span: Span,
     /// Whether it was requested: then it is not paced.
     pub(super) urgent: bool,
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::{env, io, thread};
 
+use linux_raw_sys::general::UFFD_FEATURE_EVENT_REMOVE;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -18,7 +19,7 @@ const CHILD: &str = "RETPATH_TEST_CHILD";
 
 #[test]
 fn reports_an_eagain_until_the_event_behind_it_is_read() {
-    let wanted = Features(Features::WANTED.0 | Features::EVENT_REMOVE.0);
+    let wanted = Features(Features::WANTED.0 | u64::from(UFFD_FEATURE_EVENT_REMOVE));
     let uffd = Uffd::open_asking(wanted).unwrap_or_else(|error| panic!("{error}"));
     let memory = Arc::new(Memory::new(Backing::Anonymous, 1 << 20).unwrap());
     let page = memory.page_size();

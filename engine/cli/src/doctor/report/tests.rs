@@ -1,5 +1,6 @@
 //! The judgement, on reports made up for the purpose.
 
+use linux_raw_sys::general as kernel;
 use rustix::io::Errno;
 
 use super::*;
@@ -178,4 +179,31 @@ fn reads_the_pools_of_this_machine() {
             .iter()
             .all(|pool| pool.page_size.is_power_of_two() && pool.free <= pool.reserved)
     );
+}
+
+#[test]
+fn names_features_in_the_order_of_the_kernel_headers() {
+    let bits = [
+        kernel::UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+        kernel::UFFD_FEATURE_EVENT_FORK,
+        kernel::UFFD_FEATURE_EVENT_REMAP,
+        kernel::UFFD_FEATURE_EVENT_REMOVE,
+        kernel::UFFD_FEATURE_MISSING_HUGETLBFS,
+        kernel::UFFD_FEATURE_MISSING_SHMEM,
+        kernel::UFFD_FEATURE_EVENT_UNMAP,
+        kernel::UFFD_FEATURE_SIGBUS,
+        kernel::UFFD_FEATURE_THREAD_ID,
+        kernel::UFFD_FEATURE_MINOR_HUGETLBFS,
+        kernel::UFFD_FEATURE_MINOR_SHMEM,
+        kernel::UFFD_FEATURE_EXACT_ADDRESS,
+        kernel::UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+        kernel::UFFD_FEATURE_WP_UNPOPULATED,
+        kernel::UFFD_FEATURE_POISON,
+        kernel::UFFD_FEATURE_WP_ASYNC,
+        kernel::UFFD_FEATURE_MOVE,
+    ];
+    assert_eq!(bits.len(), FEATURES.len());
+    for (at, bit) in bits.into_iter().enumerate() {
+        assert_eq!(bit, 1 << at, "{}", FEATURES[at]);
+    }
 }
