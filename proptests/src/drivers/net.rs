@@ -21,6 +21,9 @@ const CONNECTIONS: usize = 100;
 /// Maximum number of turns of a loop in which nothing happens and no time passes.
 const MAX_IDLE_TURNS: u32 = 32;
 
+/// The user of the source.
+pub(super) const USER: u32 = 1000;
+
 /// Time that a turn of the loop takes, in nanoseconds.
 const TURN: u64 = 1_000;
 
@@ -61,6 +64,8 @@ pub(super) struct Connection {
     pub(super) broken: bool,
     /// The loop has closed it.
     pub(super) closed: bool,
+    /// Whether it comes from another user than the source.
+    pub(super) is_stranger: bool,
     /// The channel that a connecting loop uses it for.
     pub(super) channel: Option<Channel>,
     /// Bytes that a buffering transport has read ahead of the loop.
@@ -403,6 +408,11 @@ impl Transport for Socket {
     fn has_ended(&self) -> bool {
         let one = &self.shared.net().connections[self.id];
         one.ended || one.broken || one.closed
+    }
+
+    fn peer_user(&self) -> Option<u32> {
+        let is_stranger = self.shared.net().connections[self.id].is_stranger;
+        Some(USER + u32::from(is_stranger))
     }
 
     fn shut_down(&self) {
