@@ -51,6 +51,7 @@ const SAVED: &[&str] = &["forward", "split", "oracle", "decode_cli", "image"];
 /// Folders in `corpus/` and their targets.
 pub(crate) const READERS: &[(&str, &[&str])] = &[
     ("capture", &["return_path", "forward", "decode_cli"]),
+    ("drivers", &["drive_receive", "drive_serve"]),
     ("malformed/command", STREAM),
     ("malformed/forward", SAVED),
     ("malformed/preempt", STREAM),

@@ -77,7 +77,7 @@ impl Stream {
         let mut records = Vec::new();
         for _ in 0..MESSAGES {
             let name = names[random.index(names.len())];
-            let offset = random.any() % LEN >> 12 << 12;
+            let offset = (random.any() % LEN) & !0xfff;
             write::zero(offset, Some(name), &mut records).expect("a whole page");
         }
         Self {

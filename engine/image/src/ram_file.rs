@@ -94,7 +94,7 @@ impl RamData {
     /// Punches a hole, unless the range is one.
     pub(super) fn zero(&mut self, offset: u64, len: u64) -> Result<(), Error> {
         let (first, count) = pieces(offset, len);
-        if self.written.count_range(first, count) == 0 {
+        if self.written.next_in(first, count).is_none() {
             return Ok(());
         }
         let piece = wide(PIECE);

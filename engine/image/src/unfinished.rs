@@ -203,16 +203,16 @@ impl Writer {
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn checkpoint<'a>(
+    pub fn checkpoint(
         &mut self,
-        received: impl IntoIterator<Item = &'a [u64]>,
+        received: impl IntoIterator<Item = impl AsRef<[u64]>>,
     ) -> Result<(), Error> {
         self.flush()?;
         let Some(files) = &self.received else {
             return Ok(());
         };
         for (id, words) in received.into_iter().enumerate() {
-            files.set(id, words)?;
+            files.set(id, words.as_ref())?;
         }
         Ok(())
     }

@@ -1,17 +1,18 @@
-//! A bitmap of fixed size.
+//! A bitmap of fixed size, which takes memory where it has members.
 //!
 //! Callers check ranges, because they know blocks and pages. A bit past the end reads as
 //! 0 and cannot be set, so the words can be exported as they are.
 
-use std::borrow::Cow;
-
 use crate::protocol::wide;
+
+/// Words that are allocated together.
+const CHUNK: usize = 64;
 
 /// A set of numbers below a fixed bound, one bit each.
 #[derive(Clone, Debug, Default)]
 pub struct Bits {
-    /// Not allocated before the first member.
-    words: Vec<u64>,
+    /// [`CHUNK`] words each, the last one fewer; empty before the first member in it.
+    chunks: Vec<Box<[u64]>>,
     len: u64,
     count: u64,
 }
@@ -83,13 +84,6 @@ impl Bits {
         self.change(start, len, |_, word, mask| word & !mask)
     }
 
-    /// The number of members in `start..start + len`.
-    pub fn count_range(&self, start: u64, len: u64) -> u64 {
-        spans(start, len, self.len)
-            .map(|(at, mask)| u64::from((self.word(at) & mask).count_ones()))
-            .sum()
-    }
-
     /// The first member at or after `from`.
     pub fn next(&self, from: u64) -> Option<u64> {
         self.next_in(from, u64::MAX)
@@ -146,16 +140,14 @@ impl Bits {
     }
 
     /// The set as words; number `i` is bit `i % 64` of word `i / 64`.
-    pub fn words(&self) -> Cow<'_, [u64]> {
-        match self.words.is_empty() {
-            true => vec![0; self.word_count()].into(),
-            false => (&self.words).into(),
-        }
+    pub fn words(&self) -> Vec<u64> {
+        (0..self.word_count()).map(|at| self.word(at)).collect()
     }
 
     /// Bytes allocated.
     pub fn memory(&self) -> usize {
-        self.words.capacity() * size_of::<u64>()
+        let words: usize = self.chunks.iter().map(|chunk| chunk.len()).sum();
+        words * size_of::<u64>() + self.chunks.capacity() * size_of::<Box<[u64]>>()
     }
 
     fn word_count(&self) -> usize {
@@ -163,7 +155,9 @@ impl Bits {
     }
 
     fn word(&self, at: usize) -> u64 {
-        self.words.get(at).copied().unwrap_or(0)
+        let chunk = self.chunks.get(at / CHUNK);
+        let word = chunk.and_then(|chunk| chunk.get(at % CHUNK));
+        word.copied().unwrap_or(0)
     }
 
     /// Changes the words of a range: their numbers, values and the mask of the range in them.
@@ -181,10 +175,15 @@ impl Bits {
             if new == old {
                 continue;
             }
-            if self.words.is_empty() {
-                self.words = vec![0; self.word_count()];
+            let words = self.word_count();
+            if self.chunks.is_empty() {
+                self.chunks = vec![Box::default(); words.div_ceil(CHUNK)];
             }
-            self.words[at] = new;
+            let chunk = &mut self.chunks[at / CHUNK];
+            if chunk.is_empty() {
+                *chunk = vec![0; CHUNK.min(words - at / CHUNK * CHUNK)].into();
+            }
+            chunk[at % CHUNK] = new;
             self.count = self.count + u64::from(new.count_ones()) - u64::from(old.count_ones());
         }
         self.count.abs_diff(before)
@@ -245,7 +244,6 @@ mod tests {
                         bits.next_gap(0),
                         want.iter().position(|x| !*x).map(|x| x as u64)
                     );
-                    assert_eq!(bits.count_range(0, len), bits.count());
                     for from in [0, 1, start, start.saturating_add(size), len] {
                         let first = bits.next(from);
                         assert_eq!(bits.next_in(from, u64::MAX), first);
@@ -256,7 +254,9 @@ mod tests {
                     assert_eq!(runs.len(), usize::from(bits.count() > 0));
                     for (from, most) in [(0, u64::MAX), (start, size), (1, 64), (start + 1, 3)] {
                         let runs: Vec<_> = bits.runs_in(from, most).collect();
-                        let count = bits.count_range(from, most);
+                        let end = from.saturating_add(most).min(len);
+                        let members = (from..end.max(from)).filter(|at| bits.test(*at));
+                        let count = members.count() as u64;
                         assert_eq!(runs.len(), usize::from(count > 0));
                         assert_eq!(runs.iter().map(|run| run.1).sum::<u64>(), count);
                         assert!(runs.iter().all(|run| bits.test(run.0) && run.0 >= from));

@@ -7,6 +7,7 @@
 pub mod bits;
 pub mod blocks;
 pub mod destination;
+pub(crate) mod page_set;
 pub mod pages;
 pub mod release;
 pub mod source;

@@ -13,6 +13,7 @@
 
 use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Span};
+use crate::protocol::page_set::PageSet;
 
 #[cfg(test)]
 mod tests;
@@ -20,23 +21,18 @@ mod tests;
 /// Page states of all blocks.
 #[derive(Debug, Default)]
 pub struct Pages {
-    blocks: Vec<States>,
-}
-
-#[derive(Debug)]
-struct States {
     /// Target pages.
-    received: Bits,
+    received: PageSet,
     /// Host pages that are requested and not received.
-    requested: Bits,
+    requested: PageSet,
     /// Host pages that the source will send again.
-    promised: Bits,
+    promised: PageSet,
     /// Host pages that will not be sent.
-    unplugged: Bits,
+    unplugged: PageSet,
+    /// Bytes of all blocks.
+    len: u64,
     /// Target page size in bytes.
     target: u64,
-    /// Host page size in bytes.
-    page: u64,
 }
 
 /// The state in which a fault found its host page.
@@ -53,206 +49,156 @@ pub enum PageState {
 impl Pages {
     /// Adds a block with target pages of `target` bytes, all of them missing.
     pub fn add(&mut self, block: &Block, target: u64) {
-        self.blocks.push(States::new(block.len, block.page, target));
+        self.received.push(block.len, target);
+        for set in [&mut self.requested, &mut self.promised, &mut self.unplugged] {
+            set.push(block.len, block.page);
+        }
+        self.len += block.len;
+        self.target = target;
     }
 
     /// Marks every page as missing: the source will send all of them.
     pub fn forget(&mut self) {
-        for s in &mut self.blocks {
-            *s = States::new(s.received.len() * s.target, s.page, s.target);
+        let host = [&mut self.requested, &mut self.promised, &mut self.unplugged];
+        for set in host.into_iter().chain([&mut self.received]) {
+            set.clear();
         }
     }
 
-    /// Sets which target pages of the last block have been received, as words of 64 bits. A
+    /// Sets which target pages of a block have been received, as words of 64 bits. A
     /// host page that is partly missing counts as missing: it can only come as a whole.
-    pub fn restore(&mut self, words: impl IntoIterator<Item = u64>) {
-        let Some(s) = self.blocks.last_mut() else {
-            return;
-        };
-        s.received.assign(words);
-        let each = s.page / s.target;
+    pub fn restore(&mut self, block: BlockId, words: impl IntoIterator<Item = u64>) {
+        self.received.assign(block, words);
+        let len = self.requested.unit(block);
         let mut at = 0;
-        while each > 1
-            && let Some(gap) = s.received.next_gap(at)
+        while len > self.target
+            && let Some(gap) = self.received.gap(block, at)
         {
-            let first = gap - gap % each;
-            s.received.clear_range(first, each);
-            at = first + each;
+            let offset = gap - gap % len;
+            self.received.remove(Span { block, offset, len });
+            at = offset + len;
         }
     }
 
     /// Whether the target page at `offset` has been received.
     pub fn is_received(&self, block: BlockId, offset: u64) -> bool {
-        self.blocks
-            .get(block)
-            .is_some_and(|s| s.received.test(offset / s.target))
+        self.received.contains(block, offset)
     }
 
     /// Whether any target page in the range has been received.
     pub fn any_received(&self, span: Span) -> bool {
-        self.blocks.get(span.block).is_some_and(|s| {
-            let (first, count) = (span.offset / s.target, span.len / s.target);
-            s.received.next_in(first, count).is_some()
-        })
+        self.received.runs_in(span).next().is_some()
     }
 
     /// Handles a fault on the host page at `offset`.
     pub fn fault(&mut self, block: BlockId, offset: u64) -> PageState {
-        let Some(s) = self.blocks.get_mut(block) else {
-            return PageState::Present;
-        };
-        let page = offset / s.page;
-        if s.received.test(offset / s.target) || s.unplugged.test(page) {
+        let len = 1;
+        let is_unknown = self.received.bits(block).is_none();
+        if is_unknown || self.is_received(block, offset) || self.unplugged.contains(block, offset) {
             return PageState::Present;
         }
-        match s.requested.set(page) {
-            true => PageState::Missing,
-            false => PageState::Requested,
+        match self.requested.add(Span { block, offset, len }) {
+            0 => PageState::Requested,
+            _ => PageState::Missing,
         }
     }
 
     /// Marks a range as received. Returns how many of its host pages were requested.
     pub fn receive(&mut self, span: Span) -> u64 {
-        self.blocks.get_mut(span.block).map_or(0, |s| {
-            s.received
-                .set_range(span.offset / s.target, span.len / s.target);
-            s.plug(span)
-        })
+        self.received.add(span);
+        self.unplugged.remove(span);
+        self.requested.remove(span)
     }
 
     /// Marks a range as missing: the source will send it again. Returns how many of its
     /// target pages were received.
     pub fn discard(&mut self, span: Span) -> u64 {
-        self.blocks.get_mut(span.block).map_or(0, |s| {
-            s.promised
-                .set_range(span.offset / s.page, span.len / s.page);
-            s.plug(span);
-            s.received
-                .clear_range(span.offset / s.target, span.len / s.target)
-        })
+        self.promised.add(span);
+        self.unplugged.remove(span);
+        self.requested.remove(span);
+        self.received.remove(span)
     }
 
     /// Marks a range of whole host pages as unplugged, except for pages that the source has
     /// sent or promised.
     pub fn unplug(&mut self, span: Span) {
-        let Some(s) = self.blocks.get_mut(span.block) else {
-            return;
-        };
-        let (first, count) = (span.offset / s.page, span.len / s.page);
-        s.unplugged.set_range(first, count);
-        for (start, len) in s.promised.runs_in(first, count) {
-            s.unplugged.clear_range(start, len);
-        }
-        let each = s.page / s.target;
-        for (start, len) in s.received.runs_in(first * each, count * each) {
-            let (start, end) = (start / each, (start + len).div_ceil(each));
-            s.unplugged.clear_range(start, end - start);
+        self.unplugged.add(span);
+        let sent = self.received.runs_in(span);
+        for run in sent.chain(self.promised.runs_in(span)) {
+            self.unplugged.remove(run);
         }
     }
 
     /// Drops the source's promises in a range of whole host pages.
     pub fn forget_promises(&mut self, span: Span) {
-        if let Some(s) = self.blocks.get_mut(span.block) {
-            s.promised
-                .clear_range(span.offset / s.page, span.len / s.page);
-        }
+        self.promised.remove(span);
     }
 
     /// The received target pages of a block.
     pub fn received(&self, block: BlockId) -> Option<&Bits> {
-        self.blocks.get(block).map(|s| &s.received)
+        self.received.bits(block)
     }
 
-    /// Offsets of the requested host pages that begin in a range.
+    /// Offsets of the requested host pages that a range touches.
     pub fn requested_in(&self, span: Span) -> impl Iterator<Item = u64> + '_ {
-        self.blocks.get(span.block).into_iter().flat_map(move |s| {
-            let (first, end) = (span.offset.div_ceil(s.page), span.end().div_ceil(s.page));
-            let runs = s.requested.runs_in(first, end - first);
-            runs.flat_map(|(start, len)| (start..start + len).map(|at| at * s.page))
+        self.requested.runs_in(span).flat_map(|run| {
+            let page = self.requested.unit(run.block);
+            (run.offset / page..run.end() / page).map(move |at| at * page)
         })
     }
 
     /// A host page of a block that is only partly received.
     pub fn torn(&self, block: BlockId) -> Option<u64> {
-        let s = self.blocks.get(block)?;
-        let each = s.page / s.target;
-        let torn = s
-            .received
+        let mut edges = self
+            .received(block)?
             .runs()
-            .flat_map(|(start, len)| [start, start + len])
-            .find(|edge| !edge.is_multiple_of(each))?;
-        Some(torn / each * s.page)
+            .flat_map(|(at, len)| [at, at + len]);
+        let page = self.requested.unit(block);
+        let torn = edges.find(|edge| !(edge * self.target).is_multiple_of(page))?;
+        Some(torn * self.target / page * page)
     }
 
     /// Number of host pages that are requested and not received.
     pub fn pending(&self) -> u64 {
-        self.blocks.iter().map(|s| s.requested.count()).sum()
+        self.requested.pages()
     }
 
     /// Number of missing target pages, including requested ones.
     pub fn missing(&self) -> u64 {
-        let there = |s: &States| s.received.count() + s.unplugged_pages();
-        let missing = |s: &States| s.received.len() - there(s);
-        self.blocks.iter().map(missing).sum()
+        self.count(self.len - self.received.bytes() - self.unplugged.bytes())
     }
 
     /// Number of unplugged target pages.
     pub fn unplugged(&self) -> u64 {
-        self.blocks.iter().map(States::unplugged_pages).sum()
+        self.count(self.unplugged.bytes())
     }
 
     /// Block and offset of the first missing target page.
     pub fn first_missing(&self) -> Option<(BlockId, u64)> {
-        let mut blocks = self.blocks.iter().enumerate();
-        blocks.find_map(|(block, s)| Some((block, s.first_missing()? * s.target)))
+        let mut blocks = self.received.blocks();
+        blocks.find_map(|block| {
+            let mut at = self.received.gap(block, 0)?;
+            while self.unplugged.contains(block, at) {
+                let plugged = self.unplugged.gap(block, at)?;
+                at = self.received.gap(block, plugged)?;
+            }
+            Some((block, at))
+        })
     }
 
     /// Bytes allocated.
     pub fn memory(&self) -> usize {
-        let bits = |s: &States| {
-            let all = [&s.received, &s.requested, &s.promised, &s.unplugged];
-            all.map(Bits::memory).iter().sum::<usize>()
-        };
-        self.blocks.iter().map(bits).sum()
-    }
-}
-
-impl States {
-    fn new(len: u64, page: u64, target: u64) -> Self {
-        let host_pages = || Bits::new(len / page);
-        Self {
-            received: Bits::new(len / target),
-            requested: host_pages(),
-            promised: host_pages(),
-            unplugged: host_pages(),
-            target,
-            page,
-        }
+        let sets = [
+            &self.received,
+            &self.requested,
+            &self.promised,
+            &self.unplugged,
+        ];
+        sets.map(PageSet::memory).iter().sum()
     }
 
-    /// Number of unplugged target pages.
-    fn unplugged_pages(&self) -> u64 {
-        self.unplugged.count() * (self.page / self.target)
-    }
-
-    /// Clears the other states of the host pages in a range, which is received or promised. Returns
-    /// how many were requested.
-    fn plug(&mut self, span: Span) -> u64 {
-        let (first, end) = (span.offset / self.page, span.end().div_ceil(self.page));
-        self.unplugged.clear_range(first, end - first);
-        self.requested.clear_range(first, span.len / self.page)
-    }
-
-    /// The first missing target page.
-    fn first_missing(&self) -> Option<u64> {
-        let each = self.page / self.target;
-        let mut at = 0;
-        loop {
-            at = self.received.next_gap(at)?;
-            if !self.unplugged.test(at / each) {
-                return Some(at);
-            }
-            at = self.unplugged.next_gap(at / each)? * each;
-        }
+    /// Number of target pages in this many bytes.
+    fn count(&self, bytes: u64) -> u64 {
+        bytes.checked_div(self.target).unwrap_or(0)
     }
 }

@@ -221,7 +221,7 @@ fn no_other_connection_becomes_the_preempt_channel() {
     let _trial = Trial::new("a stranger's page");
     let (_dir, listener) = listen(Net::Unix);
     let receiver = Receiver::start(listener, false, LONG);
-    let mut page = (((PAGES - 2) * 4096) | 8).to_be_bytes().to_vec();
+    let mut page = ((PAGES - 2) * 4096 + 8).to_be_bytes().to_vec();
     page.extend(b"\x06pc.ram");
     page.extend([0xee; 4096]);
     let mut strangers = Vec::new();

@@ -21,6 +21,9 @@ const CONNECTIONS: usize = 100;
 /// Maximum number of turns of a loop in which nothing happens and no time passes.
 const MAX_IDLE_TURNS: u32 = 32;
 
+/// The user of the source.
+pub(super) const USER: u32 = 1000;
+
 /// Time that a turn of the loop takes, in nanoseconds.
 const TURN: u64 = 1_000;
 
@@ -61,6 +64,8 @@ pub(super) struct Connection {
     pub(super) broken: bool,
     /// The loop has closed it.
     pub(super) closed: bool,
+    /// Whether it comes from another user than the source.
+    pub(super) is_stranger: bool,
     /// The channel that a connecting loop uses it for.
     pub(super) channel: Option<Channel>,
     /// Bytes that a buffering transport has read ahead of the loop.
@@ -125,6 +130,8 @@ pub(super) struct Net {
     /// Turns without progress, and when they began.
     idle: (u32, u64),
     polls: u32,
+    /// Turns in which nothing happens outside of the loop.
+    quiet: u32,
 }
 
 /// Events outside of the loop.
@@ -164,6 +171,11 @@ impl Net {
     /// Makes the transport of a connection read ahead and write behind.
     pub(super) fn buffer(&mut self, id: usize) {
         self.connections[id].ahead = Some(VecDeque::new());
+    }
+
+    /// Lets nothing happen for as many turns as show that a loop spins.
+    pub(super) fn rest(&mut self) {
+        self.quiet = MAX_IDLE_TURNS + 8;
     }
 
     /// Lets a connection move as much as there is.
@@ -286,12 +298,19 @@ impl<S: Script> Runtime for Simulation<S> {
         let mut net = self.shared.net();
         net.now += TURN;
         net.connections.iter_mut().for_each(Connection::hasten);
-        let late = script.events(&mut net);
+        let mut events = |net: &mut Net| match net.quiet.checked_sub(1) {
+            Some(left) => {
+                net.quiet = left;
+                0
+            }
+            None => script.events(net),
+        };
+        let late = events(&mut net);
         if !net.look(waited) {
             let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
             net.now = net.now.saturating_add(most.saturating_add(late));
             // What happened meanwhile.
-            script.events(&mut net);
+            events(&mut net);
             net.look(waited);
         }
         net.wished = false;
@@ -389,6 +408,11 @@ impl Transport for Socket {
     fn has_ended(&self) -> bool {
         let one = &self.shared.net().connections[self.id];
         one.ended || one.broken || one.closed
+    }
+
+    fn peer_user(&self) -> Option<u32> {
+        let is_stranger = self.shared.net().connections[self.id].is_stranger;
+        Some(USER + u32::from(is_stranger))
     }
 
     fn shut_down(&self) {

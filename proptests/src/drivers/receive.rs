@@ -7,7 +7,7 @@ use retpath_engine::destination::{Destination, Phase};
 use retpath_engine::driver::{self, Control, ReceiveOptions, RunError};
 
 use super::guest::{self, Guest};
-use super::net::{Net, Script, Shared};
+use super::net::{Net, Script, Shared, USER};
 use super::sender::{Sender, shape};
 use super::{END, Outcome, SECOND, done, hostile};
 use crate::choices::Choices;
@@ -18,8 +18,8 @@ pub fn receive(bytes: &[u8]) {
 }
 
 /// Receives a migration from a source whose connections break, while strangers connect,
-/// and returns the outcome. In half of the runs the source is hostile, and strangers say
-/// anything.
+/// and returns the outcome. The strangers say anything; they are another user's, unless the
+/// source is hostile, as it is in half of the runs.
 ///
 /// Asserts that the loop ends in time and makes progress in every turn, that no page is
 /// placed twice, and, for a source that is not hostile, that a guest that runs here has the
@@ -35,13 +35,15 @@ pub fn received(choices: Choices<'_>) -> Outcome {
         .stream(stream)
         .reconnect_timeout(timeout)
         .recovery_timeout(timeout)
-        .accept_unproven_end(is_hostile);
+        .accept_unproven_end(is_hostile)
+        .peer_user((!is_hostile).then_some(USER));
     let may_go_back = choices.one_in(2);
     let choices_seed = choices.below(256);
     let cuts = choices.below(5);
     let script = Arc::new(Mutex::new(Incoming {
         sender: Sender::new(setup, cuts, is_hostile),
         is_hostile,
+        is_reliable: cuts == 0,
         strangers: Vec::new(),
         end: None,
         was_stopped: false,
@@ -65,6 +67,8 @@ pub fn received(choices: Choices<'_>) -> Outcome {
 struct Incoming {
     sender: Sender,
     is_hostile: bool,
+    /// Whether the source's connections never break.
+    is_reliable: bool,
     strangers: Vec<usize>,
     /// When everything was closed.
     end: Option<u64>,
@@ -80,6 +84,9 @@ impl Script for Incoming {
         }
         for _ in 0..self.choices.below(4) {
             self.event(net);
+        }
+        if self.choices.one_in(32) {
+            net.rest();
         }
         match self.is_hostile && self.choices.one_in(16) {
             true => self.choices.below(20 * SECOND),
@@ -108,17 +115,16 @@ impl Incoming {
             (0, _) | (_, None) => {
                 let Some(id) = net.connect() else { return };
                 shape(net, id, choices);
+                net.connections[id].is_stranger = !self.is_hostile;
                 self.strangers.push(id);
             }
             (1, Some(id)) => {
                 net.connections[id].close();
                 self.strangers.retain(|other| *other != id);
             }
-            (_, Some(id)) if self.is_hostile => {
+            (_, Some(id)) => {
                 hostile::forward(choices, &mut net.connections[id].inbound);
             }
-            // Otherwise they are silent.
-            _ => {}
         }
     }
 
@@ -188,8 +194,9 @@ impl Incoming {
                 guest.compare(&self.sender.memory);
                 done(core.stats().resumes)
             }
-            // The guest is at the source, or everything is here and only SHUT is lost.
-            Err(_) => {
+            // A connection broke: the guest is at the source, or everything is here and only SHUT is lost.
+            Err(error) => {
+                assert!(!self.is_reliable, "strangers ended it: {error}");
                 if guest.runs {
                     guest.compare(&self.sender.memory);
                 }

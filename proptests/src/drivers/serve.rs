@@ -95,6 +95,9 @@ impl Script for Outgoing {
                 _ => self.receiver.event(net, choices),
             }
         }
+        if self.choices.one_in(32) {
+            net.rest();
+        }
         match self.is_hostile && self.choices.one_in(16) {
             true => self.choices.below(20 * SECOND),
             false => 0,

@@ -156,8 +156,8 @@ impl Report<'_> {
             let cuts = format_args!("{resumes} recoveries; {torn} incomplete pages dropped");
             table.row("cuts", migrated.cuts, cuts);
         }
-        let rate = format_args!("{:.2} GB/s", self.rate());
-        table.row("time", Nanos(self.nanos()), rate);
+        let rate = self.rate();
+        table.row("time", Nanos(self.nanos()), format_args!("{rate:.2} GB/s"));
         table.row("userfaultfd", "", self.route);
         format!("{}\n{}", table.0, latency::text(&self.parts()))
     }

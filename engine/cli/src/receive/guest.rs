@@ -230,10 +230,7 @@ impl Incoming {
             return;
         }
         let blocks = 0..core.blocks().len();
-        let received: Vec<_> = blocks
-            .filter_map(|id| Some(core.pages().received(id)?.words()))
-            .collect();
-        let received = received.iter().map(|words| &**words);
+        let received = blocks.filter_map(|id| Some(core.pages().received(id)?.words()));
         let noted = self.writer().map(|writer| writer.checkpoint(received));
         if let Ok(Err(error)) = noted {
             self.put_off(error);

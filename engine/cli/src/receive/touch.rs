@@ -5,12 +5,12 @@
 //! that the source announced for the time after the switch; each is drawn once.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
+use fastrand::Rng;
 use retpath_engine::bits::Bits;
 use retpath_engine::blocks::BlockId;
 use retpath_engine::memory::Memory;
@@ -47,7 +47,7 @@ impl Touchers {
         pages: &[u64],
         count: u64,
     ) -> io::Result<()> {
-        let drawn = draw(sets, pages, count, &mut Random::new());
+        let drawn = draw(sets, pages, count, &mut Rng::new());
         let memory = Arc::new(memory);
         for share in 0..THREADS.min(drawn.len()) {
             let mine: Vec<_> = drawn.iter().skip(share).step_by(THREADS).copied().collect();
@@ -89,13 +89,13 @@ impl Touchers {
 }
 
 /// Draws pages, each at most once, in the order in which they are touched.
-fn draw(sets: &[Bits], pages: &[u64], count: u64, random: &mut Random) -> Vec<(BlockId, u64)> {
+fn draw(sets: &[Bits], pages: &[u64], count: u64, random: &mut Rng) -> Vec<(BlockId, u64)> {
     let total: u64 = sets.iter().map(Bits::count).sum();
     let count = count.min(total);
     let mut taken = BTreeSet::new();
     // Floyd's algorithm: `count` draws, however large a part of all pages that is.
     for last in total - count..total {
-        if !taken.insert(random.below(last + 1)) {
+        if !taken.insert(random.u64(..=last)) {
             taken.insert(last);
         }
     }
@@ -111,28 +111,8 @@ fn draw(sets: &[Bits], pages: &[u64], count: u64, random: &mut Random) -> Vec<(B
         }
     }
     // They are in order: shuffle.
-    for at in (1..drawn.len()).rev() {
-        let other = random.below(at as u64 + 1);
-        drawn.swap(at, usize::try_from(other).unwrap_or(at));
-    }
+    random.shuffle(&mut drawn);
     drawn
-}
-
-/// A xorshift generator, sufficient to scatter touches.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        Self(RandomState::new().hash_one(0_u64) | 1)
-    }
-
-    /// A number below `end`, which is not 0.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
 }
 
 #[cfg(test)]
@@ -155,7 +135,7 @@ mod tests {
             &[pages(0..2), pages(0..2)],
             &[4096, 2 << 20],
             9,
-            &mut Random(7),
+            &mut Rng::with_seed(7),
         );
         let mut drawn: Vec<_> = drawn.into_iter().collect();
         drawn.sort_unstable();
@@ -168,7 +148,7 @@ mod tests {
         last.clear(4);
         let sets = [pages(0..2), pages(1..1), last];
         for count in [0, 1, 5, 10, 50] {
-            let drawn = draw(&sets, &[4096; 3], count, &mut Random(count + 1));
+            let drawn = draw(&sets, &[4096; 3], count, &mut Rng::with_seed(count));
             let all: HashSet<_> = drawn.iter().collect();
             assert_eq!(all.len(), drawn.len());
             assert_eq!(drawn.len(), usize::try_from(count.min(10)).expect("small"));

@@ -187,7 +187,7 @@ impl<'a> Receiver<'a> {
                 clock: Clock::new(control),
                 stream: options.stream.clone(),
                 resumed,
-                empty_sections: Some(0),
+                has_data: false,
             },
             control,
             options,
@@ -255,7 +255,6 @@ impl<'a> Receiver<'a> {
             let now = self.session.clock.now();
             if now >= next_progress {
                 next_progress = now + PROGRESS;
-                self.session.refuse_multifd(false)?;
                 self.session.handler.progress(&self.session.core);
             }
         }
@@ -387,6 +386,8 @@ impl<'a> Receiver<'a> {
             Expected::Preempt
         } else if *may_have_ended {
             Expected::EndOfStream
+        } else if self.session.seems_multifd() {
+            Expected::FirstPage
         } else {
             Expected::Stream
         }
@@ -424,6 +425,7 @@ impl<'a> Receiver<'a> {
                 self.session.acceptor.pending.clear();
                 self.check_preempt()
             }
+            Timeout::FirstPage => Err(RunError::Multifd),
             Timeout::EndOfStream => {
                 let seconds = Duration::from_nanos(deadlines::SILENCE).as_secs();
                 Err(RunError::NoEnd { seconds })

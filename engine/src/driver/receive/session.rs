@@ -57,15 +57,9 @@ pub(super) struct Session<'a> {
     pub(super) stream: forward::Options,
     /// Whether another process received the beginning.
     pub(super) resumed: bool,
-    /// Number of `ram` sections that have ended on the main channel before the first page
-    /// with data; `None` once there is one.
-    pub(super) empty_sections: Option<u32>,
+    /// Whether a page with data has come.
+    pub(super) has_data: bool,
 }
-
-/// Number of `ram` sections without a page with data from which on a connection that
-/// begins like a multifd channel is believed to be one. A source closes a section about
-/// every 50 ms, and no guest begins with so many pages of zeros.
-const EMPTY_SECTIONS: u32 = 64;
 
 impl Session<'_> {
     /// Handles an event of the stream.
@@ -79,16 +73,11 @@ impl Session<'_> {
         if channel == Channel::Main {
             self.show(&event)?;
         }
-        if let (Some(sections), Event::Record(Record::Eos)) = (&mut self.empty_sections, &event) {
-            *sections = sections.saturating_add(1);
-        }
         let Some(pages) = self.core.event(channel, event, now)? else {
             // Records other than pages lead to no actions.
             return if is_record { Ok(()) } else { self.act() };
         };
-        if matches!(pages.content, Content::Data(_)) {
-            self.empty_sections = None;
-        }
+        self.has_data |= matches!(pages.content, Content::Data(_));
         let present = store(self.handler, &self.memory, &pages)?;
         let span = pages.span();
         if pages.atomic {
@@ -182,9 +171,11 @@ impl Session<'_> {
     /// Handles the end of the main stream: without a second connection, missing pages
     /// will not arrive.
     fn before_end(&mut self) -> Result<(), RunError> {
-        self.refuse_multifd(true)?;
-        if self.looks_for_preempt() {
+        if self.looks_for_preempt() || !self.has_data {
             self.admit()?;
+        }
+        if self.seems_multifd() {
+            return Err(RunError::Multifd);
         }
         if self.lacks_preempt() {
             self.core.end_of_stream(Channel::Preempt)?;
@@ -192,27 +183,15 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Fails in precopy if pages travel on multifd channels. Before QEMU 8.1 the main
-    /// channel need not show that, and the migration would seem complete with its pages
-    /// missing.
+    /// Whether the pages seem to travel on multifd channels. Before QEMU 8.1 the main
+    /// channel need not show that, and a precopy migration would seem complete with its
+    /// pages missing.
     ///
-    /// A connection that only begins like a multifd channel ends nothing: with multifd, no
-    /// page with data is on the main channel.
-    pub(super) fn refuse_multifd(&mut self, at_end: bool) -> Result<(), RunError> {
-        let Some(sections) = self
-            .empty_sections
-            .filter(|_| self.core.phase().is_precopy())
-        else {
-            return Ok(());
-        };
-        if at_end {
-            self.admit()?;
-        }
-        let is_telling = at_end || sections >= EMPTY_SECTIONS;
-        match is_telling && self.acceptor.pending.has_multifd() {
-            true => Err(RunError::Multifd),
-            false => Ok(()),
-        }
+    /// A connection that only begins like a multifd channel says nothing once a page with
+    /// data has come on the main channel: with multifd, there is none.
+    pub(super) fn seems_multifd(&self) -> bool {
+        let is_possible = self.core.phase().is_precopy() && !self.has_data;
+        is_possible && self.acceptor.pending.has_multifd()
     }
 
     /// Requests the pages of faults: those that the embedder trapped, and with `trapped`

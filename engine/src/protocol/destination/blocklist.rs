@@ -46,16 +46,16 @@ impl Destination {
         if u32::try_from(block.page).is_err() {
             return Err(ErrorKind::PageTooLarge { page: block.page });
         }
-        let (total, limit) = (self.ram.saturating_add(block.len), self.config.max_ram);
+        let limit = self.config.max_ram;
+        let total = (self.blocks.total_pages() * self.blocks.target()).saturating_add(block.len);
         if total > limit {
             return Err(ErrorKind::TooMuchRam { total, limit });
         }
         if self.blocks.is_empty() {
-            self.blocks = Blocks::new(self.target).map_err(ErrorKind::Block)?;
+            self.blocks = Blocks::new(self.config.target_page).map_err(ErrorKind::Block)?;
         }
         let id = self.blocks.add(block.clone()).map_err(ErrorKind::Block)?;
-        self.pages.add(&block, self.target);
-        self.ram = total;
+        self.pages.add(&block, self.config.target_page);
         Ok(id)
     }
 
@@ -69,7 +69,7 @@ impl Destination {
     /// The host page size of a block without a configured one: that of the source's host,
     /// which is the smallest in POSTCOPY_ADVISE.
     fn usual_page(&self) -> u64 {
-        let ours = self.config.host_page.max(self.target);
+        let ours = self.config.host_page.max(self.config.target_page);
         match self.advice {
             Some(advice) if advice.summary != 0 && advice.summary & ours == 0 => {
                 1 << advice.summary.trailing_zeros()

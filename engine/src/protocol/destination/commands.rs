@@ -20,12 +20,10 @@ use crate::release::Release;
 /// sections; a waiting source sends hundreds per second.
 const EMPTY_PIECES: u32 = 64;
 
-type AnyCommand<'a> = Command<Name<'a>, Ranges<'a>>;
-
 impl Destination {
     pub(super) fn command(
         &mut self,
-        command: AnyCommand<'_>,
+        command: Command<Name<'_>, Ranges<'_>>,
         what: &'static str,
     ) -> Result<(), Cause> {
         if self.phase == Phase::Recovering {
@@ -49,7 +47,7 @@ impl Destination {
                     return Err(ErrorKind::OutOfTurn { what }.into());
                 }
                 self.advance(Phase::Advised, what)?;
-                self.target = sizes.target;
+                self.config.target_page = sizes.target;
                 self.advice = Some(sizes);
             }
             Command::PostcopyRamDiscard { block, ranges } => {
@@ -235,7 +233,7 @@ impl Destination {
                 return Err(ErrorKind::OutOfTurn { what });
             }
             // An invalid size is refused with the first block.
-            self.target = 1_u64.checked_shl(bits).unwrap_or(0);
+            self.config.target_page = 1_u64.checked_shl(bits).unwrap_or(0);
         }
         Ok(())
     }

@@ -52,6 +52,9 @@ pub enum Expected {
     },
     /// Use the preempt channel: the main stream has ended, and pages are missing.
     Preempt,
+    /// Send its first page with data, although another connection begins like a multifd
+    /// channel. With multifd, a source stops once those channels are full.
+    FirstPage,
     /// Prove that a stream without an end mark has ended.
     EndOfStream,
     /// Close the connection: everything has been received.
@@ -104,6 +107,8 @@ pub enum Timeout {
     },
     /// No preempt channel will come: drop the pending connections.
     Preempt,
+    /// The pages are on multifd channels: the migration fails.
+    FirstPage,
     /// A stream without an end mark fell silent: the migration fails.
     EndOfStream,
     /// The source does not close the connection: drop it.
@@ -251,6 +256,7 @@ impl Deadlines {
                     (at, 0, Timeout::Resume { after })
                 }
                 Expected::Preempt => (active, SILENCE, Timeout::Preempt),
+                Expected::FirstPage => (active, SILENCE, Timeout::FirstPage),
                 Expected::EndOfStream => (active, SILENCE, Timeout::EndOfStream),
                 Expected::Close => (active, self.timeouts.recovery, Timeout::Close),
             },
@@ -364,6 +370,19 @@ mod tests {
         assert_eq!(deadlines.poll_deadline(), None);
         deadlines.handle(6, Event::Expect(Expected::Preempt));
         assert_due(&mut deadlines, 6 + SILENCE, Timeout::Preempt);
+    }
+
+    #[test]
+    fn fails_when_no_page_comes_while_a_multifd_channel_waits() {
+        let mut deadlines = deadlines(&[(0, Event::Connected)]);
+        deadlines.handle(1, Event::Expect(Expected::FirstPage));
+        deadlines.handle(5, Event::Moved);
+        assert_eq!(deadlines.poll_deadline(), Some(5 + SILENCE));
+        // A page with data: the other connection is none of this migration's.
+        deadlines.handle(6, Event::Expect(Expected::Stream));
+        assert_eq!(deadlines.poll_deadline(), None);
+        deadlines.handle(7, Event::Expect(Expected::FirstPage));
+        assert_due(&mut deadlines, 7 + SILENCE, Timeout::FirstPage);
     }
 
     #[test]

@@ -87,7 +87,10 @@ impl Destination {
         };
         if missing > 0 {
             // The rest of an incomplete host page cannot come on the other channel.
-            let placing: u64 = self.runs().map(|span| span.len / self.target).sum();
+            let placing: u64 = self
+                .runs()
+                .map(|span| span.len / self.config.target_page)
+                .sum();
             let urgent = self.listening && self.preempt == PreemptStream::Open;
             if !self.is_torn(Channel::Main) && (urgent || placing == missing) {
                 return Ok(());

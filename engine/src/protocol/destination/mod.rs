@@ -51,12 +51,12 @@
 //!
 //! # Memory
 //!
-//! Three bits for each page (received, requested, promised), a fourth in blocks
-//! of virtio-mem, one section of a virtio-mem device, one more bit while received
-//! bitmaps wait in the outbox, one host page for each channel if host pages are
-//! larger than target pages, and about 1.3 MB for percentiles. Nothing grows
+//! At most three bits for each page (received, requested, promised), a fourth in blocks
+//! of virtio-mem, each only around pages that have it; one section of a virtio-mem device,
+//! one more bit while received bitmaps wait in the outbox, one host page for each channel if
+//! host pages are larger than target pages, and about 1.3 MB for percentiles. Nothing grows
 //! with a peer's number before it is checked against [`Config::max_ram`],
-//! [`MAX_BLOCKS`] and [`MAX_PONGS`].
+//! [`MAX_BLOCKS`] and [`MAX_PONGS`], nor with the number of its commands.
 
 mod api;
 mod assembly;
@@ -121,10 +121,6 @@ pub struct Destination {
     pages: Pages,
     /// The virtio-mem devices, whose state says what is unplugged.
     virtio_mem: Devices,
-    /// Target page size in bytes.
-    target: u64,
-    /// RAM announced so far, in bytes.
-    ram: u64,
     advice: Option<PageSizes>,
     return_path: ReturnPath,
     device: Device,
@@ -159,13 +155,11 @@ impl Destination {
                 true => PreemptStream::Open,
                 false => PreemptStream::NotAgreed,
             },
-            target: config.target_page,
             virtio_mem: Devices::new(config.max_ram),
             config,
             phase: Phase::Fresh,
             blocks: Blocks::new(4096).expect("4096 is a target page size"),
             pages: Pages::default(),
-            ram: 0,
             advice: None,
             return_path: ReturnPath::Closed,
             device: Device::Arriving,
@@ -206,8 +200,9 @@ impl Destination {
         for (block, received) in blocks {
             let name = block.name.clone();
             let added = core.add_block(block);
-            added.map_err(|kind| core.give_up(None, Cause::in_block(name.name(), kind)))?;
-            core.pages.restore(received);
+            let id =
+                added.map_err(|kind| core.give_up(None, Cause::in_block(name.name(), kind)))?;
+            core.pages.restore(id, received);
         }
         match sections {
             Some(sections) => {

@@ -63,7 +63,7 @@ impl Destination {
         data: PageData<'a>,
         now: u64,
     ) -> Result<Option<Delivery<'a>>, Cause> {
-        let len = self.target;
+        let len = self.config.target_page;
         let part = Span { block, offset, len };
         let page = self.check(part, len)?;
         if let PageData::Bytes(data) = data

@@ -14,7 +14,7 @@ use retpath_codec::{BlockName, Encode, Name};
 use crate::blocks::{BlockId, Blocks};
 
 use super::config::Config;
-use super::page_set::PageSet;
+use crate::protocol::page_set::PageSet;
 
 /// Sent twice after the preempt channel is connected: a QEMU without the capability
 /// closes the channel in the turn of its main loop that answers the first one.

@@ -45,7 +45,6 @@ mod config;
 mod error;
 mod framing;
 mod pace;
-mod page_set;
 mod pages;
 mod preempt;
 mod queue;
@@ -57,7 +56,7 @@ mod send_queue;
 mod silence;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use crate::release::Preempt;
 pub use config::Config;
@@ -71,8 +70,8 @@ pub use silence::{Offer, Suspicion};
 pub(crate) use silence::{Silence, SilenceAction, Stall};
 pub use state::SourcePhase;
 
+use crate::protocol::page_set::PageSet;
 use pace::Pace;
-use page_set::PageSet;
 use preempt::Connection;
 use queue::Queue;
 use state::{Guest, Heard, LinkState};

@@ -11,7 +11,7 @@ use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks};
 
 use super::error::Cause;
-use super::page_set::PageSet;
+use crate::protocol::page_set::PageSet;
 
 /// The bitmaps that are missing.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ impl Recovery {
         })?;
         let words = || received(bitmap, block, blocks.target());
         let unsent = unsent.bits(id).map(Bits::words).unwrap_or_default();
-        for ((word, unsent), first) in words().zip(&*unsent).zip((0..).step_by(64)) {
+        for ((word, unsent), first) in words().zip(unsent).zip((0..).step_by(64)) {
             let place = |page| (block.name.clone(), page * block.page);
             let word = word.map_err(|page| {
                 let (block, offset) = place(page);

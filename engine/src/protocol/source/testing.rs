@@ -5,7 +5,7 @@ use retpath_codec::NameBuf;
 use crate::blocks::{Block, Blocks};
 
 /// Blocks with the given numbers and sizes of host pages.
-pub(super) fn blocks(sizes: &[(u64, u64)]) -> Blocks {
+pub(crate) fn blocks(sizes: &[(u64, u64)]) -> Blocks {
     let mut blocks = Blocks::new(4096).expect("valid page size");
     for (i, (pages, page)) in sizes.iter().enumerate() {
         let name = match i {

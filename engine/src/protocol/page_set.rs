@@ -1,8 +1,8 @@
-//! Sets of pages: those to be sent, and those that are requested.
+//! Sets of pages: those that are dirty, requested, received and so on.
 //!
-//! The unit of a set is the target page before the switch and the host page from then on:
-//! a host page is dirty if any of its target pages is, and a part of one cannot be
-//! expressed any more.
+//! The unit of a set is the target page or the host page of each block. At the source it is
+//! the target page before the switch and the host page from then on: a host page is dirty
+//! if any of its target pages is, and a part of one cannot be expressed any more.
 //!
 //! Offsets and lengths are in bytes; callers check them against the blocks. A range stands
 //! for every page that it touches.
@@ -11,8 +11,8 @@ use crate::bits::Bits;
 use crate::blocks::{Block, BlockId, Blocks, Span};
 
 /// Pages of all blocks, one bit each.
-#[derive(Clone, Debug)]
-pub(super) struct PageSet {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PageSet {
     bits: Vec<Bits>,
     /// Bytes of a page, by block.
     units: Vec<u64>,
@@ -22,7 +22,7 @@ pub(super) struct PageSet {
 
 impl PageSet {
     /// All target pages.
-    pub(super) fn all(blocks: &Blocks) -> Self {
+    pub(crate) fn all(blocks: &Blocks) -> Self {
         let all = |block: &Block| Bits::full(block.len / blocks.target());
         Self {
             bits: blocks.iter().map(all).collect(),
@@ -32,17 +32,30 @@ impl PageSet {
     }
 
     /// No host page.
-    pub(super) fn none(blocks: &Blocks) -> Self {
-        let none = |block: &Block| Bits::new(block.len / block.page);
-        Self {
-            bits: blocks.iter().map(none).collect(),
-            units: blocks.iter().map(|block| block.page).collect(),
-            bytes: 0,
+    pub(crate) fn none(blocks: &Blocks) -> Self {
+        let mut set = Self::default();
+        for block in blocks.iter() {
+            set.push(block.len, block.page);
         }
+        set
+    }
+
+    /// Adds a block of `len` bytes in pages of `unit` bytes, none of them in the set.
+    pub(crate) fn push(&mut self, len: u64, unit: u64) {
+        self.bits.push(Bits::new(len / unit));
+        self.units.push(unit);
+    }
+
+    /// Removes all pages.
+    pub(crate) fn clear(&mut self) {
+        for bits in &mut self.bits {
+            *bits = Bits::new(bits.len());
+        }
+        self.bytes = 0;
     }
 
     /// Converts target pages to host pages.
-    pub(super) fn fold(&mut self, blocks: &Blocks) {
+    pub(crate) fn fold(&mut self, blocks: &Blocks) {
         let sets = self.bits.iter_mut().zip(&mut self.units);
         for ((bits, unit), block) in sets.zip(blocks.iter()) {
             if *unit == block.page {
@@ -60,62 +73,70 @@ impl PageSet {
     }
 
     /// Bytes of all pages in the set.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
     /// The number of pages in the set.
-    pub(super) fn pages(&self) -> u64 {
+    pub(crate) fn pages(&self) -> u64 {
         self.bits.iter().map(Bits::count).sum()
     }
 
     /// The pages of a block.
-    pub(super) fn bits(&self, block: BlockId) -> Option<&Bits> {
+    pub(crate) fn bits(&self, block: BlockId) -> Option<&Bits> {
         self.bits.get(block)
     }
 
+    /// The numbers of the blocks.
+    pub(crate) fn blocks(&self) -> std::ops::Range<BlockId> {
+        0..self.bits.len()
+    }
+
     /// Bytes of a page of a block.
-    pub(super) fn unit(&self, block: BlockId) -> u64 {
+    pub(crate) fn unit(&self, block: BlockId) -> u64 {
         self.units[block]
     }
 
     /// Whether the page at an offset of a block is in the set.
-    pub(super) fn contains(&self, block: BlockId, offset: u64) -> bool {
+    pub(crate) fn contains(&self, block: BlockId, offset: u64) -> bool {
         let bits = self.bits.get(block);
         bits.is_some_and(|bits| bits.test(offset / self.units[block]))
     }
 
     /// Adds the pages of a range; returns how many are new.
-    pub(super) fn add(&mut self, span: Span) -> u64 {
+    pub(crate) fn add(&mut self, span: Span) -> u64 {
         self.change(span, Bits::set_range)
     }
 
     /// Adds the pages of a range that are in `other`, too; returns how many are new.
-    pub(super) fn add_common(&mut self, span: Span, other: &Self) -> u64 {
+    pub(crate) fn add_common(&mut self, span: Span, other: &Self) -> u64 {
         let other = &other.bits[span.block];
         self.change(span, |bits, first, pages| {
             bits.add_common(other, first, pages)
         })
     }
 
-    /// Removes the pages of a range.
-    pub(super) fn remove(&mut self, span: Span) {
-        if !self.is_empty() {
-            self.change(span, Bits::clear_range);
+    /// Removes the pages of a range; returns how many there were.
+    pub(crate) fn remove(&mut self, span: Span) -> u64 {
+        match self.is_empty() {
+            true => 0,
+            false => self.change(span, Bits::clear_range),
         }
     }
 
     /// Removes unplugged ranges: whole host pages.
-    pub(super) fn leave_out(&mut self, unplugged: &[Span]) {
-        unplugged.iter().for_each(|span| self.remove(*span));
+    pub(crate) fn leave_out(&mut self, unplugged: &[Span]) {
+        for span in unplugged {
+            self.remove(*span);
+        }
     }
 
     /// The first page of a range that is in the set.
-    pub(super) fn first_in(&self, span: Span) -> Option<Span> {
+    pub(crate) fn first_in(&self, span: Span) -> Option<Span> {
         let (first, pages) = self.pages_of(span);
         let page = self.bits[span.block].next_in(first, pages)?;
         Some(self.span(span.block, page, 1))
@@ -123,7 +144,7 @@ impl PageSet {
 
     /// Removes and returns the first run of pages at or after an offset, wrapping around
     /// all blocks: at most `most` bytes, but at least one page.
-    pub(super) fn take(&mut self, (block, offset): (BlockId, u64), most: u64) -> Option<Span> {
+    pub(crate) fn take(&mut self, (block, offset): (BlockId, u64), most: u64) -> Option<Span> {
         if self.is_empty() {
             return None;
         }
@@ -144,14 +165,29 @@ impl PageSet {
         Some(span)
     }
 
+    /// The runs of pages in the set that a range touches.
+    pub(crate) fn runs_in(&self, span: Span) -> impl Iterator<Item = Span> + '_ {
+        self.bits.get(span.block).into_iter().flat_map(move |bits| {
+            let (first, pages) = self.pages_of(span);
+            let runs = bits.runs_in(first, pages);
+            runs.map(move |(first, pages)| self.span(span.block, first, pages))
+        })
+    }
+
+    /// The first page of a block at or after an offset that is not in the set.
+    pub(crate) fn gap(&self, block: BlockId, offset: u64) -> Option<u64> {
+        let unit = self.units.get(block)?;
+        Some(self.bits[block].next_gap(offset / unit)? * unit)
+    }
+
     /// Replaces the pages of a block; word `i` holds pages from `64 * i` on.
-    pub(super) fn assign(&mut self, block: BlockId, words: impl IntoIterator<Item = u64>) {
+    pub(crate) fn assign(&mut self, block: BlockId, words: impl IntoIterator<Item = u64>) {
         self.bits[block].assign(words);
         self.count();
     }
 
     /// Removes pages that are not in `other`, which has the same page sizes.
-    pub(super) fn keep_common(&mut self, other: &Self) {
+    pub(crate) fn keep_common(&mut self, other: &Self) {
         for (bits, other) in self.bits.iter_mut().zip(&other.bits) {
             bits.keep_common(other);
         }
@@ -159,12 +195,15 @@ impl PageSet {
     }
 
     /// Bytes allocated.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let bits: usize = self.bits.iter().map(Bits::memory).sum();
         bits + self.bits.capacity() * (size_of::<Bits>() + size_of::<u64>())
     }
 
     fn change(&mut self, span: Span, by: impl FnOnce(&mut Bits, u64, u64) -> u64) -> u64 {
+        if span.block >= self.bits.len() {
+            return 0;
+        }
         let (first, pages) = self.pages_of(span);
         let (bits, unit) = (&mut self.bits[span.block], self.units[span.block]);
         self.bytes -= bits.count() * unit;
@@ -196,8 +235,8 @@ impl PageSet {
 mod tests {
     use retpath_random::Random;
 
-    use super::super::testing::blocks;
     use super::*;
+    use crate::source::testing::blocks;
 
     fn part(block: BlockId, offset: u64, len: u64) -> Span {
         Span { block, offset, len }
