@@ -94,12 +94,14 @@ fn counts_its_memory() {
     let sizes = [(1 << 13, 4096), (1, 4096)];
     let mut rig = Rig::new(config(), &sizes);
     rig.start();
-    // Dirty and requested pages.
-    let precopy = grew(&rig, 0, 2048..=4096);
+    // Dirty pages.
+    let precopy = grew(&rig, 0, BITS);
     rig.source.switch(vec![7; 100_000]).expect("in precopy");
     grew(&rig, precopy, 100_000..=110_000);
     let mut rig = Rig::switched(config(), &sizes);
     let postcopy = rig.source.memory();
+    rig.ask(0, 4096, 4096).expect("a page");
+    let postcopy = grew(&rig, postcopy, BITS);
     rig.cut();
     rig.resume();
     rig.step(Channel::Main);
