@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fmt, io};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::retry_on_intr;
 
 use super::runtime::{Runtime, System};
 
@@ -70,7 +71,7 @@ impl Control {
     fn wish(&self, wish: u32) {
         self.inner.wishes.fetch_or(wish, Ordering::Release);
         // A full counter has woken the loop already.
-        let _ = rustix::io::write(&self.inner.event, &1u64.to_ne_bytes());
+        let _ = retry_on_intr(|| rustix::io::write(&self.inner.event, &1u64.to_ne_bytes()));
     }
 
     pub(super) fn runtime(&self) -> &dyn Runtime {
