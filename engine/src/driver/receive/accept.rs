@@ -28,22 +28,25 @@ impl Acceptor<'_> {
                 refused(&why);
             }
         }
-        self.look();
+        self.look(refused);
         Ok(())
     }
 
     /// Looks at what has arrived on the pending connections.
-    pub(super) fn look(&mut self) {
-        self.pending.update(peek);
+    pub(super) fn look(&mut self, refused: impl FnMut(&Refusal)) {
+        self.pending.update(peek, refused);
     }
 }
 
-fn peek(link: &Link, head: &mut [u8; HEAD]) -> Option<(usize, bool)> {
+fn peek(link: &Link, head: &mut [u8; HEAD]) -> Result<Option<(usize, bool)>, Refusal> {
     // Asked first: what is peeked afterwards is then all there is.
     let has_ended = link.has_ended();
     match link.peek(head) {
-        Ok(Moved::Bytes(len)) => Some((len, has_ended)),
-        Ok(Moved::Later) => Some((0, false)),
-        Ok(Moved::End) | Err(_) => None,
+        Ok(Moved::Bytes(len)) => Ok(Some((len, has_ended))),
+        Ok(Moved::Later) => Ok(Some((0, false))),
+        Ok(Moved::End) => Ok(None),
+        Err(error) => Err(Refusal::Unreadable {
+            cause: error.to_string(),
+        }),
     }
 }

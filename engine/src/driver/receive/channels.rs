@@ -53,7 +53,7 @@ impl Receiver<'_> {
         if ready.listener {
             session.admit()?;
         } else if ready.pending {
-            session.acceptor.look();
+            session.look();
         }
         if matches!(self.main, MainChannel::Down { .. }) {
             let link = match session.acceptor.listener.fd() {

@@ -136,6 +136,11 @@ impl Session<'_> {
         self.acceptor.admit(|why| self.handler.refused(why))
     }
 
+    /// Looks at what has arrived on the pending connections.
+    pub(super) fn look(&mut self) {
+        self.acceptor.look(|why| self.handler.refused(why));
+    }
+
     /// Takes the wanted connection, if it is among the pending ones.
     pub(super) fn take(&mut self) -> Option<Link> {
         let known = known(&self.core, &self.stream, self.resumed);

@@ -59,6 +59,11 @@ pub enum Refusal {
     Malformed(DecodeError),
     /// It was closed inside its first message.
     CutShort,
+    /// It cannot be read.
+    Unreadable {
+        /// The cause, as the operating system words it.
+        cause: String,
+    },
     /// It is part of a migration, but not of this one, or not now.
     Unwanted,
     /// It comes from another user than the source.
@@ -73,6 +78,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Malformed(error) => write!(f, "it does not begin like a migration: {error}"),
             Self::CutShort => f.write_str("it was closed inside its first message"),
+            Self::Unreadable { cause } => write!(f, "it cannot be read: {cause}"),
             Self::Unwanted => f.write_str("it does not begin like the channel that is awaited"),
             Self::User { uid: Some(uid) } => {
                 write!(f, "it comes from user {uid}, who is not the source's")
@@ -273,12 +279,21 @@ impl<C> Pending<C> {
 
     /// Looks at what has arrived on each connection. `peek` copies the first bytes, and
     /// returns how many there are and whether the peer has closed its side behind them;
-    /// `None` if it has closed without data, which drops the connection.
-    pub fn update(&mut self, mut peek: impl FnMut(&C, &mut [u8; HEAD]) -> Option<(usize, bool)>) {
+    /// `None` if it has closed without data, which drops the connection, as does a refusal.
+    pub fn update(
+        &mut self,
+        mut peek: impl FnMut(&C, &mut [u8; HEAD]) -> Result<Option<(usize, bool)>, Refusal>,
+        mut refused: impl FnMut(&Refusal),
+    ) {
         let mut head = [0; HEAD];
         self.connections.retain_mut(|one| {
-            let Some((len, is_last)) = peek(&one.handle, &mut head) else {
-                return false;
+            let (len, is_last) = match peek(&one.handle, &mut head) {
+                Ok(Some(arrived)) => arrived,
+                Ok(None) => return false,
+                Err(why) => {
+                    refused(&why);
+                    return false;
+                }
             };
             if len != one.head.len() {
                 one.head = head[..len].to_vec();
@@ -437,12 +452,13 @@ mod tests {
     }
 
     fn update(pending: &mut Pending<usize>, arrived: &[Arrived]) {
-        pending.update(|number, head| {
+        let peek = |number: &usize, head: &mut [u8; HEAD]| {
             let (bytes, is_last) = arrived[*number];
             let len = bytes.len().min(HEAD);
             head[..len].copy_from_slice(&bytes[..len]);
-            (len > 0 || !is_last).then_some((len, is_last))
-        });
+            Ok((len > 0 || !is_last).then_some((len, is_last)))
+        };
+        pending.update(peek, |why| panic!("{why}"));
     }
 
     fn left(pending: &Pending<usize>) -> Vec<usize> {
@@ -499,6 +515,20 @@ mod tests {
         let mut fixture = Fixture::new();
         assert_eq!(fixture.take(&mut pending), None);
         assert_eq!(fixture.refused, []);
+    }
+
+    #[test]
+    fn drops_and_reports_connections_that_cannot_be_read() {
+        let mut pending = pending(Wanted::First, &[SILENT, SILENT]);
+        let cause = || "Input/output error".into();
+        let peek = |number: &usize, _: &mut [u8; HEAD]| match number {
+            0 => Err(Refusal::Unreadable { cause: cause() }),
+            _ => Ok(Some((0, false))),
+        };
+        let mut refused = Vec::new();
+        pending.update(peek, |why| refused.push(why.clone()));
+        assert_eq!(refused, [Refusal::Unreadable { cause: cause() }]);
+        assert_eq!(left(&pending), [1]);
     }
 
     #[test]
