@@ -341,6 +341,8 @@ const UNANSWERED_TIMEOUT_MS: u32 = 120_000;
 struct Socket {
     fd: OwnedFd,
     is_tcp: bool,
+    /// Read at once: a peer whose user could not be read is not one that does not tell.
+    user: Option<u32>,
 }
 
 impl Socket {
@@ -358,7 +360,11 @@ impl Socket {
             sockopt::set_tcp_keepcnt(&fd, KEEPALIVE_PROBES)?;
             sockopt::set_tcp_user_timeout(&fd, UNANSWERED_TIMEOUT_MS)?;
         }
-        Ok(Self { fd, is_tcp })
+        let user = match family == AddressFamily::UNIX {
+            true => Some(getsockopt(&fd, PeerCredentials)?.uid()),
+            false => None,
+        };
+        Ok(Self { fd, is_tcp, user })
     }
 }
 
@@ -384,11 +390,7 @@ impl Transport for Socket {
     }
 
     fn peer_user(&self) -> Option<u32> {
-        if self.is_tcp {
-            return None;
-        }
-        let peer = getsockopt(&self.fd, PeerCredentials).ok()?;
-        Some(peer.uid())
+        self.user
     }
 
     fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
