@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use retpath_codec::Rule;
-use retpath_engine::destination::ErrorKind;
+use retpath_engine::destination;
 use retpath_image::{Error as ImageError, ImportOptions, Imported, Writer, import, shown};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
@@ -173,7 +173,9 @@ fn hint(error: &ImageError) -> &'static str {
             Rule::BlockPage { .. } => " (--block-page-size gives another size)",
             _ => "",
         },
-        ImageError::Migration(error) if matches!(error.kind, ErrorKind::TooMuchRam { .. }) => {
+        ImageError::Migration(error)
+            if matches!(error.kind, destination::ErrorKind::TooMuchRam { .. }) =>
+        {
             " (--max-ram raises it)"
         }
         _ => "",

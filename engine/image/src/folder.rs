@@ -188,6 +188,12 @@ impl Folder {
         flock(&self.fd, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Syncs everything on the file system of a listable folder.
+    pub(super) fn sync_file_system(&self) -> Result<(), Error> {
+        let failed = Error::io("syncing the file system of", &self.path);
+        rustix::fs::syncfs(&self.fd).map_err(|errno| failed(errno.into()))
+    }
+
     /// Allows access only to the owner.
     pub(super) fn make_private(&self) {
         make_private(&self.fd, PRIVATE_FOLDER);
