@@ -164,6 +164,8 @@ struct Shared {
 #[derive(Debug)]
 struct Registered {
     memory: Weak<Memory>,
+    /// Whether the bytes may stay mapped without `memory`.
+    stays_mapped: bool,
     block: String,
 }
 
@@ -179,12 +181,12 @@ impl Shared {
         self.features.contains(Features::THREAD_ID)
     }
 
-    /// Names of the blocks that are registered now, and still mapped.
+    /// Names of the blocks that are registered now, and may still be mapped.
     fn registered_blocks(&self) -> Vec<String> {
         let registered = self.registered();
         let mapped = registered
             .iter()
-            .filter(|one| one.memory.strong_count() > 0);
+            .filter(|one| one.stays_mapped || one.memory.strong_count() > 0);
         mapped.map(|one| one.block.clone()).collect()
     }
 }
