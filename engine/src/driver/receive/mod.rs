@@ -4,7 +4,7 @@
 //! One thread serves everything, and blocks only in poll(2). In every turn, what is urgent
 //! comes first: faults, then the preempt channel, then one read of the main channel.
 //!
-//! [`Pending`](crate::destination::pending::Pending) decides which connection becomes a
+//! [`Pending`] decides which connection becomes a
 //! channel, and [`Deadlines`] how long each may take. An error ends the migration with
 //! everything received still in memory. A lost connection does not end it in postcopy: the
 //! loop waits until the source resumes the migration over a new one.

@@ -101,8 +101,8 @@ impl Serving<'_> {
         })
     }
 
-    /// Replaces the links after an error that a new link can mend; returns any other
-    /// error. `None`: the migration has completed.
+    /// Replaces the links after an error from which a new link can recover; returns any
+    /// other error. `None`: the migration has completed.
     pub(super) fn replace(
         &mut self,
         mut links: Links,
