@@ -51,7 +51,7 @@ impl Receiver<'_> {
         }
         let session = &mut self.session;
         if ready.listener {
-            session.admit()?;
+            session.admit();
         } else if ready.pending {
             session.acceptor.look();
         }

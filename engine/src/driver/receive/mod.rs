@@ -180,7 +180,11 @@ impl<'a> Receiver<'a> {
             session: Session {
                 core,
                 handler,
-                acceptor: Acceptor { listener, pending },
+                acceptor: Acceptor {
+                    listener,
+                    pending,
+                    retry: None,
+                },
                 memory: GuestMemory::default(),
                 sent: 0,
                 completion: Completion::Incomplete,
@@ -285,7 +289,12 @@ impl<'a> Receiver<'a> {
             MainChannel::Down { .. } => None,
         };
         let main = waiting.add_link(main, flags);
-        let listener = waiting.add(session.acceptor.listener.fd(), PollFlags::IN);
+        let may_accept = session
+            .acceptor
+            .retry
+            .is_none_or(|at| session.clock.now() >= at);
+        let listener = session.acceptor.listener.fd().filter(|_| may_accept);
+        let listener = waiting.add(listener, PollFlags::IN);
         let pending = waiting.len();
         for link in session.acceptor.pending.unread() {
             // What it has buffered has been looked at.
@@ -422,7 +431,7 @@ impl<'a> Receiver<'a> {
                 self.lost(Channel::Main, RunError::Stalled { seconds })
             }
             Timeout::Preempt => {
-                self.session.acceptor.pending.clear();
+                self.session.acceptor.give_up();
                 self.check_preempt()
             }
             Timeout::FirstPage => Err(RunError::Multifd),

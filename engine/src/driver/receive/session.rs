@@ -132,8 +132,8 @@ impl Session<'_> {
     }
 
     /// Accepts connections.
-    pub(super) fn admit(&mut self) -> Result<(), RunError> {
-        self.acceptor.admit(|why| self.handler.refused(why))
+    pub(super) fn admit(&mut self) {
+        self.acceptor.admit(self.clock.now(), self.handler);
     }
 
     /// Takes the wanted connection, if it is among the pending ones.
@@ -161,18 +161,22 @@ impl Session<'_> {
         if !self.looks_for_preempt() {
             return false;
         }
+        if self.acceptor.retry.is_some() {
+            self.admit();
+        }
         let known = known(&self.core, &self.stream, self.resumed);
         if self.acceptor.pending.drop_ended(&known) {
             self.handler.preempt();
         }
-        self.acceptor.pending.is_empty()
+        // One may still wait to be accepted.
+        self.acceptor.pending.is_empty() && self.acceptor.retry.is_none()
     }
 
     /// Handles the end of the main stream: without a second connection, missing pages
     /// will not arrive.
     fn before_end(&mut self) -> Result<(), RunError> {
         if self.looks_for_preempt() || !self.has_data {
-            self.admit()?;
+            self.admit();
         }
         if self.seems_multifd() {
             return Err(RunError::Multifd);
