@@ -558,6 +558,20 @@ mod tests {
     }
 
     #[test]
+    fn waits_for_a_preempt_channel_whose_first_record_comes_in_pieces() {
+        let mut fixture = Fixture::new();
+        let whole = REQUESTED.len() - 1;
+        for cut in 0..=whole {
+            let mut pending = pending(Wanted::Preempt, &[SILENT, (&REQUESTED[..cut], false)]);
+            let taken = fixture.take(&mut pending);
+            assert_eq!(taken, (cut == whole).then_some(1), "{cut} bytes");
+            update(&mut pending, &[SILENT, (REQUESTED, false)]);
+            assert_eq!(taken.or(fixture.take(&mut pending)), Some(1), "{cut} bytes");
+            assert_eq!(fixture.refused, []);
+        }
+    }
+
+    #[test]
     fn takes_any_missing_page_after_another_process_requested_some() {
         let mut fixture = Fixture::new();
         fixture.resumed = true;
