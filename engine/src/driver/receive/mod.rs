@@ -36,7 +36,8 @@ pub use crate::destination::Content;
 pub use handler::DestinationHandler;
 
 use accept::Acceptor;
-use channels::{MainChannel, PreemptChannel};
+use channels::MainChannel;
+use connection::Connection;
 use memory::GuestMemory;
 use session::{Completion, Session};
 
@@ -130,7 +131,8 @@ struct Receiver<'a> {
     options: ReceiveOptions,
     deadlines: Deadlines,
     main: MainChannel,
-    preempt: PreemptChannel,
+    /// The preempt channel of the current main channel, while it is open.
+    preempt: Option<Connection>,
     /// How often [`DestinationHandler::recovered`] has been called.
     recoveries: u64,
     /// Time of the next write to the main connection after one that failed in precopy.
@@ -175,7 +177,7 @@ impl<'a> Receiver<'a> {
             deadlines.handle(0, deadlines::Event::Lost);
             wanted = Wanted::Replacement;
         }
-        let pending = Pending::new(wanted, options.peer_user);
+        let pending = Pending::new(wanted, options.peer_user, options.stream.clone(), resumed);
         Self {
             session: Session {
                 core,
@@ -189,18 +191,13 @@ impl<'a> Receiver<'a> {
                 sent: 0,
                 completion: Completion::Incomplete,
                 clock: Clock::new(control),
-                stream: options.stream.clone(),
-                resumed,
                 has_data: false,
             },
             control,
             options,
             deadlines,
-            main: MainChannel::Down {
-                decoder,
-                cause: None,
-            },
-            preempt: PreemptChannel::Awaited,
+            main: MainChannel::down(decoder),
+            preempt: None,
             recoveries: 0,
             no_write_before: 0,
         }
@@ -237,7 +234,7 @@ impl<'a> Receiver<'a> {
                 if wishes.stop {
                     return Err(RunError::Stopped);
                 }
-                if wishes.pause && matches!(self.main, MainChannel::Up { .. }) {
+                if wishes.pause && matches!(self.main, MainChannel::Up(_)) {
                     self.lost(Channel::Main, RunError::Closed)?;
                     continue;
                 }
@@ -276,16 +273,13 @@ impl<'a> Receiver<'a> {
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let faults = session.memory.handler().map(AsFd::as_fd);
         let faults = waiting.add(faults, PollFlags::IN);
-        let preempt = match &self.preempt {
-            PreemptChannel::Open(preempt) => Some(&preempt.link),
-            _ => None,
-        };
+        let preempt = self.preempt.as_ref().map(|preempt| &preempt.link);
         let preempt = waiting.add_link(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
         let may_write = session.clock.now() >= self.no_write_before;
         flags.set(PollFlags::OUT, may_write && has_output);
         let main = match &self.main {
-            MainChannel::Up { connection, .. } => Some(&connection.link),
+            MainChannel::Up(main) => Some(&main.connection.link),
             MainChannel::Down { .. } => None,
         };
         let main = waiting.add_link(main, flags);
@@ -330,12 +324,7 @@ impl<'a> Receiver<'a> {
             self.deadlines
                 .handle(now, deadlines::Event::Finished(ending));
         }
-        let MainChannel::Up {
-            connection,
-            write_error,
-            ..
-        } = &mut self.main
-        else {
+        let MainChannel::Up(main) = &mut self.main else {
             let outbox = session.core.outbox();
             if !outbox.is_empty() {
                 // Requests are repeated after the recovery.
@@ -346,11 +335,11 @@ impl<'a> Receiver<'a> {
             }
             return;
         };
-        let may_write = write_error.is_none() && now >= self.no_write_before;
+        let may_write = main.write_error.is_none() && now >= self.no_write_before;
         let (outbox, sent) = (session.core.outbox(), &mut session.sent);
         if may_write && !outbox.is_empty() {
             let before = *sent;
-            let flushed = buffer::flush(outbox, sent, &connection.link);
+            let flushed = buffer::flush(outbox, sent, &main.connection.link);
             if before != *sent {
                 self.deadlines.handle(now, deadlines::Event::Moved);
             }
@@ -358,7 +347,7 @@ impl<'a> Receiver<'a> {
                 Ok(true) => session.core.written(now),
                 Ok(false) => {}
                 Err(error) => {
-                    *write_error = Some(error);
+                    main.write_error = Some(RunError::link("writing", Channel::Main)(error));
                     self.deadlines.handle(now, deadlines::Event::WriteFailed);
                 }
             }
@@ -378,22 +367,18 @@ impl<'a> Receiver<'a> {
 
     /// What the source has to do next on the main connection.
     fn expected(&self) -> Expected {
-        let MainChannel::Up {
-            connection,
-            may_have_ended,
-            ..
-        } = &self.main
-        else {
+        let MainChannel::Up(main) = &self.main else {
             return Expected::Stream;
         };
-        if self.session.core.phase() == Phase::Recovering {
-            let rival = self.session.has_rival();
+        let session = &self.session;
+        if session.core.phase() == Phase::Recovering {
+            let rival = session.acceptor.pending.has_rival(&session.core);
             Expected::Resume { rival }
         } else if self.session.completion.ending().is_some() {
             Expected::Close
-        } else if connection.decoder.has_ended() && self.session.looks_for_preempt() {
+        } else if main.connection.decoder.has_ended() && self.session.looks_for_preempt() {
             Expected::Preempt
-        } else if *may_have_ended {
+        } else if main.may_have_ended {
             Expected::EndOfStream
         } else if self.session.seems_multifd() {
             Expected::FirstPage
@@ -417,7 +402,7 @@ impl<'a> Receiver<'a> {
             Timeout::Reconnect => {
                 let cause = match &mut self.main {
                     MainChannel::Down { cause, .. } => cause.take(),
-                    MainChannel::Up { .. } => None,
+                    MainChannel::Up(_) => None,
                 };
                 let seconds = self.options.reconnect_timeout.as_secs();
                 Err(RunError::Abandoned { seconds, cause })

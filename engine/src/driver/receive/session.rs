@@ -1,8 +1,8 @@
 //! One migration apart from its connections: events of the stream go to the embedder, the
 //! core and guest memory.
 
+use retpath_codec::forward::Event;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{self, Event};
 
 use super::super::{Clock, RunError};
 use super::accept::Acceptor;
@@ -10,7 +10,7 @@ use super::memory::GuestMemory;
 use super::{Content, DestinationHandler};
 use crate::Channel;
 use crate::blocks::BlockId;
-use crate::destination::pending::{Known, Wanted};
+use crate::destination::pending::Wanted;
 use crate::destination::{Action, Destination, Ending, Placement};
 use crate::socket::Link;
 
@@ -53,10 +53,6 @@ pub(super) struct Session<'a> {
     pub(super) sent: usize,
     pub(super) completion: Completion,
     pub(super) clock: Clock<'a>,
-    /// Settings of the decoder of the first main channel.
-    pub(super) stream: forward::Options,
-    /// Whether another process received the beginning.
-    pub(super) resumed: bool,
     /// Whether a page with data has come.
     pub(super) has_data: bool,
 }
@@ -138,15 +134,8 @@ impl Session<'_> {
 
     /// Takes the wanted connection, if it is among the pending ones.
     pub(super) fn take(&mut self) -> Option<Link> {
-        let known = known(&self.core, &self.stream, self.resumed);
         let refused = |why| self.handler.refused(&why);
-        self.acceptor.pending.take(&known, refused)
-    }
-
-    /// Whether another connection could resume the migration.
-    pub(super) fn has_rival(&self) -> bool {
-        let known = known(&self.core, &self.stream, self.resumed);
-        self.acceptor.pending.has_rival(&known)
+        self.acceptor.pending.take(&self.core, refused)
     }
 
     /// Whether a pending connection may become the preempt channel. Before LISTEN its
@@ -164,8 +153,7 @@ impl Session<'_> {
         if self.acceptor.retry.is_some() {
             self.admit();
         }
-        let known = known(&self.core, &self.stream, self.resumed);
-        if self.acceptor.pending.drop_ended(&known) {
+        if self.acceptor.pending.drop_ended(&self.core) {
             self.handler.preempt();
         }
         // One may still wait to be accepted.
@@ -246,14 +234,6 @@ impl Session<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn known<'a>(core: &'a Destination, stream: &'a forward::Options, resumed: bool) -> Known<'a> {
-    Known {
-        stream,
-        core,
-        resumed,
     }
 }
 
