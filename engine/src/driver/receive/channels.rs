@@ -8,7 +8,7 @@ use retpath_codec::forward::{Decoder, Event};
 use rustix::event::PollFlags;
 
 use super::super::{RunError, Waiting, buffer};
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::{PROGRESS, Ready, Receiver};
 use crate::Channel;
 use crate::destination::pending::Wanted;
@@ -63,7 +63,7 @@ fn open<'a>(
 impl Receiver<'_> {
     /// Takes connections, and makes them the main or the preempt channel.
     pub(super) fn accept(&mut self, ready: &Ready) -> Result<(), RunError> {
-        if self.deadlines.is_over() {
+        if self.session.deadlines.is_over() {
             return Ok(());
         }
         let session = &mut self.session;
@@ -128,7 +128,7 @@ impl Receiver<'_> {
             return Ok(());
         };
         match connection.read(channel, &mut self.session) {
-            Ok(Received::Bytes) => {
+            Ok(Moved::Bytes(_)) => {
                 if channel == Channel::Main {
                     self.notify(deadlines::Event::Moved);
                 }
@@ -137,8 +137,8 @@ impl Receiver<'_> {
                 }
                 Ok(())
             }
-            Ok(Received::Nothing) => Ok(()),
-            Ok(Received::End) => self.ended(channel),
+            Ok(Moved::Later) => Ok(()),
+            Ok(Moved::End) => self.ended(channel),
             Err(error) => self.lost(channel, error),
         }
     }
@@ -151,7 +151,7 @@ impl Receiver<'_> {
         let MainChannel::Up(main) = &mut self.main else {
             return Ok(());
         };
-        if session.completion.ending().is_some() {
+        if session.deadlines.ending().is_some() {
             return Ok(());
         }
         if main.connection.decoder.has_ended() {
@@ -192,9 +192,9 @@ impl Receiver<'_> {
         };
         match self.session.core.phase() {
             Phase::Running | Phase::Recovering => self.lost(Channel::Main, error),
-            Phase::Finished if self.session.completion.ending() == Some(Ending::Postcopy) => {
+            Phase::Finished if self.session.deadlines.ending() == Some(Ending::Postcopy) => {
                 // The source may reconnect for SHUT.
-                self.session.completion.shut_failed(error);
+                self.session.shut.failed(error);
                 self.ended(Channel::Main)
             }
             Phase::Finished => Err(error),
@@ -215,8 +215,7 @@ impl Receiver<'_> {
         if let Err(error) = connection.finish() {
             return self.lost(channel, error);
         }
-        let has_ended =
-            connection.decoder.has_ended() || self.session.completion.ending().is_some();
+        let has_ended = connection.decoder.has_ended() || self.session.deadlines.ending().is_some();
         if channel == Channel::Main
             && !has_ended
             && let Err(error) = self.closed_in_device_state()
@@ -267,7 +266,7 @@ impl Receiver<'_> {
             MainChannel::Down { decoder, .. } => (None, decoder),
             MainChannel::Up(main) => {
                 if let Some(error) = main.write_error {
-                    self.session.completion.shut_failed(error);
+                    self.session.shut.failed(error);
                 }
                 // The state of a connection that did not resume says nothing about the next.
                 let resumed = self.session.core.stats().resumes != main.resumes;
@@ -290,7 +289,7 @@ impl Receiver<'_> {
         };
         let core = &mut self.session.core;
         let lost = !recoverable || core.link_lost(channel).is_err();
-        let is_over = self.session.completion.ending() == Some(Ending::Postcopy);
+        let is_over = self.session.deadlines.ending() == Some(Ending::Postcopy);
         if lost || !is_over && core.phase() != Phase::Paused {
             return Err(error);
         }
@@ -303,7 +302,7 @@ impl Receiver<'_> {
         self.session.core.outbox().clear();
         if is_over {
             // Nothing is missing any more. The source may reconnect for SHUT.
-            self.session.completion.shut_failed(error);
+            self.session.shut.failed(error);
             return Ok(());
         }
         self.session.handler.broken(&self.session.core, &error);
@@ -339,7 +338,8 @@ impl Receiver<'_> {
         let stopped = session.core.has_switched() || phase == Phase::Discarding;
         let switched = stopped && !session.core.outbox().is_empty();
         let now = session.clock.now();
-        self.deadlines
+        session
+            .deadlines
             .handle(now, deadlines::Event::Failed { switched });
         let mut rest = vec![0; 64 << 10];
         loop {
@@ -351,10 +351,10 @@ impl Receiver<'_> {
             };
             let moved = link.read(&mut rest);
             let now = session.clock.now();
-            if self.deadlines.poll(now).is_some() {
+            if session.deadlines.poll(now).is_some() {
                 return;
             }
-            let left = self.deadlines.poll_deadline().unwrap_or(now) - now;
+            let left = session.deadlines.poll_deadline().unwrap_or(now) - now;
             match moved {
                 Ok(Moved::Bytes(_)) => {}
                 Ok(Moved::Later) => {

@@ -39,7 +39,7 @@ use accept::Acceptor;
 use channels::MainChannel;
 use connection::Connection;
 use memory::GuestMemory;
-use session::{Completion, Session};
+use session::{Session, Shut};
 
 /// How to receive.
 #[derive(Debug)]
@@ -129,7 +129,6 @@ struct Receiver<'a> {
     session: Session<'a>,
     control: &'a Control,
     options: ReceiveOptions,
-    deadlines: Deadlines,
     main: MainChannel,
     /// The preempt channel of the current main channel, while it is open.
     preempt: Option<Connection>,
@@ -189,13 +188,13 @@ impl<'a> Receiver<'a> {
                 },
                 memory: GuestMemory::default(),
                 sent: 0,
-                completion: Completion::Incomplete,
+                deadlines,
+                shut: Shut::NotDue,
                 clock: Clock::new(control),
                 has_data: false,
             },
             control,
             options,
-            deadlines,
             main: MainChannel::down(decoder),
             preempt: None,
             recoveries: 0,
@@ -224,7 +223,7 @@ impl<'a> Receiver<'a> {
 
     fn serve(&mut self) -> Result<(), RunError> {
         let mut next_progress = 0;
-        while !self.deadlines.is_over() {
+        while !self.session.deadlines.is_over() {
             let ready = self.wait(next_progress)?;
             if ready.is_idle() {
                 self.idle()?;
@@ -259,8 +258,8 @@ impl<'a> Receiver<'a> {
                 self.session.handler.progress(&self.session.core);
             }
         }
-        match &mut self.session.completion {
-            Completion::ShutPending { error, .. } => error.take().map_or(Ok(()), Err),
+        match &mut self.session.shut {
+            Shut::Due { error } => error.take().map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }
@@ -294,7 +293,7 @@ impl<'a> Receiver<'a> {
             // What it has buffered has been looked at.
             waiting.add(Some(link.as_fd()), PollFlags::IN);
         }
-        let wake = self.deadlines.poll_deadline().unwrap_or(u64::MAX);
+        let wake = self.session.deadlines.poll_deadline().unwrap_or(u64::MAX);
         let time = wake.min(next_progress).saturating_sub(session.clock.now());
         waiting.wait(self.control, Duration::from_nanos(time))?;
         Ok(Ready {
@@ -320,10 +319,6 @@ impl<'a> Receiver<'a> {
     fn flush(&mut self) {
         let session = &mut self.session;
         let now = session.clock.now();
-        if let Some(ending) = session.completion.ending() {
-            self.deadlines
-                .handle(now, deadlines::Event::Finished(ending));
-        }
         let MainChannel::Up(main) = &mut self.main else {
             let outbox = session.core.outbox();
             if !outbox.is_empty() {
@@ -331,7 +326,7 @@ impl<'a> Receiver<'a> {
                 outbox.clear();
                 let error = io::ErrorKind::NotConnected.into();
                 let error = RunError::link("writing", Channel::Main)(error);
-                session.completion.shut_failed(error);
+                session.shut.failed(error);
             }
             return;
         };
@@ -341,28 +336,31 @@ impl<'a> Receiver<'a> {
             let before = *sent;
             let flushed = buffer::flush(outbox, sent, &main.connection.link);
             if before != *sent {
-                self.deadlines.handle(now, deadlines::Event::Moved);
+                session.deadlines.handle(now, deadlines::Event::Moved);
             }
             match flushed {
                 Ok(true) => session.core.written(now),
                 Ok(false) => {}
                 Err(error) => {
                     main.write_error = Some(RunError::link("writing", Channel::Main)(error));
-                    self.deadlines.handle(now, deadlines::Event::WriteFailed);
+                    session.deadlines.handle(now, deadlines::Event::WriteFailed);
                 }
             }
         }
         let finished = session.core.phase() == Phase::Finished && session.core.outbox().is_empty();
-        if finished && let Some(ending) = session.completion.ending() {
-            session.completion = Completion::ShutSent { ending };
+        if finished && session.deadlines.ending().is_some() {
+            session.shut = Shut::Sent;
             let reconnected = session.core.stats().pauses > 0;
-            self.deadlines
+            session
+                .deadlines
                 .handle(now, deadlines::Event::ShutSent { reconnected });
         }
     }
 
     fn notify(&mut self, event: deadlines::Event) {
-        self.deadlines.handle(self.session.clock.now(), event);
+        self.session
+            .deadlines
+            .handle(self.session.clock.now(), event);
     }
 
     /// What the source has to do next on the main connection.
@@ -374,7 +372,7 @@ impl<'a> Receiver<'a> {
         if session.core.phase() == Phase::Recovering {
             let rival = session.acceptor.pending.has_rival(&session.core);
             Expected::Resume { rival }
-        } else if self.session.completion.ending().is_some() {
+        } else if self.session.deadlines.ending().is_some() {
             Expected::Close
         } else if main.connection.decoder.has_ended() && self.session.looks_for_preempt() {
             Expected::Preempt
@@ -394,7 +392,7 @@ impl<'a> Receiver<'a> {
             self.notify(deadlines::Event::Drained);
         }
         let now = self.session.clock.now();
-        let Some(timeout) = self.deadlines.poll(now) else {
+        let Some(timeout) = self.session.deadlines.poll(now) else {
             return Ok(());
         };
         match timeout {

@@ -10,35 +10,28 @@ use super::memory::GuestMemory;
 use super::{Content, DestinationHandler};
 use crate::Channel;
 use crate::blocks::BlockId;
+use crate::destination::deadlines::{self, Deadlines};
 use crate::destination::pending::Wanted;
-use crate::destination::{Action, Destination, Ending, Placement};
+use crate::destination::{Action, Destination, Placement};
 use crate::socket::Link;
 
-/// How far the end of the migration is.
-pub(super) enum Completion {
+/// SHUT(0), which tells the source that everything is here.
+pub(super) enum Shut {
     /// Pages or device state are missing.
-    Incomplete,
-    /// Everything is here, and SHUT has not been written.
-    ShutPending {
-        ending: Ending,
-        /// Why it could not be written.
+    NotDue,
+    /// It has not been written.
+    Due {
+        /// Why it could not be.
         error: Option<RunError>,
     },
-    /// SHUT has been written, or there is no return path.
-    ShutSent { ending: Ending },
+    /// It has been written, or there is no return path.
+    Sent,
 }
 
-impl Completion {
-    pub(super) fn ending(&self) -> Option<Ending> {
-        match self {
-            Self::Incomplete => None,
-            Self::ShutPending { ending, .. } | Self::ShutSent { ending } => Some(*ending),
-        }
-    }
-
-    /// Records why SHUT cannot be written; the source may reconnect for it.
-    pub(super) fn shut_failed(&mut self, why: RunError) {
-        if let Self::ShutPending { error, .. } = self {
+impl Shut {
+    /// Records why it cannot be written; the source may reconnect for it.
+    pub(super) fn failed(&mut self, why: RunError) {
+        if let Self::Due { error } = self {
             error.get_or_insert(why);
         }
     }
@@ -51,7 +44,8 @@ pub(super) struct Session<'a> {
     pub(super) memory: GuestMemory,
     /// Bytes of the core's outbox that have been written.
     pub(super) sent: usize,
-    pub(super) completion: Completion,
+    pub(super) deadlines: Deadlines,
+    pub(super) shut: Shut,
     pub(super) clock: Clock<'a>,
     /// Whether a page with data has come.
     pub(super) has_data: bool,
@@ -226,10 +220,10 @@ impl Session<'_> {
                     self.core.confirm()?;
                 }
                 Action::Finished(ending) => {
-                    self.completion = Completion::ShutPending {
-                        ending,
-                        error: None,
-                    };
+                    let now = self.clock.now();
+                    self.deadlines
+                        .handle(now, deadlines::Event::Finished(ending));
+                    self.shut = Shut::Due { error: None };
                 }
             }
         }

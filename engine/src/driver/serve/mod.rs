@@ -185,7 +185,7 @@ impl Serving<'_> {
             if !out.flush(self.handler.pages())? {
                 return Ok(Pumped::Blocked);
             }
-            let next = self.core.next(channel, self.clock.now(), out.head());
+            let next = self.core.next(channel, self.clock.now(), &mut out.head);
             let done = match next {
                 Next::Write => continue,
                 Next::Connect => {
