@@ -228,15 +228,10 @@ impl<'a> Receiver<'a> {
             if ready.is_idle() {
                 self.idle()?;
             }
-            if ready.control {
-                let wishes = self.control.take();
-                if wishes.stop {
-                    return Err(RunError::Stopped);
-                }
-                if wishes.pause && matches!(self.main, MainChannel::Up(_)) {
-                    self.lost(Channel::Main, RunError::Closed)?;
-                    continue;
-                }
+            let pause = ready.control && self.control.take_pause()?;
+            if pause && matches!(self.main, MainChannel::Up(_)) {
+                self.lost(Channel::Main, RunError::Closed)?;
+                continue;
             }
             if self.session.faults(ready.faults)? {
                 self.flush();

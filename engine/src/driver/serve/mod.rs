@@ -159,14 +159,8 @@ impl Serving<'_> {
             self.read_return_path(links)?;
         }
         self.check_preempt(links)?;
-        if control {
-            let wishes = self.control.take();
-            if wishes.stop {
-                return Err(RunError::Stopped);
-            }
-            if wishes.pause {
-                return Err(RunError::Closed);
-            }
+        if control && self.control.take_pause()? {
+            return Err(RunError::Closed);
         }
         Ok(())
     }
