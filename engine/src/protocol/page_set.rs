@@ -137,8 +137,9 @@ impl PageSet {
 
     /// The first page of a range that is in the set.
     pub(crate) fn first_in(&self, span: Span) -> Option<Span> {
+        let bits = self.bits.get(span.block)?;
         let (first, pages) = self.pages_of(span);
-        let page = self.bits[span.block].next_in(first, pages)?;
+        let page = bits.next_in(first, pages)?;
         Some(self.span(span.block, page, 1))
     }
 

@@ -87,7 +87,7 @@ impl Pages {
 
     /// Whether any target page in the range has been received.
     pub fn any_received(&self, span: Span) -> bool {
-        self.received.runs_in(span).next().is_some()
+        self.received.first_in(span).is_some()
     }
 
     /// Handles a fault on the host page at `offset`.
@@ -137,6 +137,11 @@ impl Pages {
     /// The received target pages of a block.
     pub fn received(&self, block: BlockId) -> Option<&Bits> {
         self.received.bits(block)
+    }
+
+    /// Offset of the first requested host page that a range touches.
+    pub fn first_requested_in(&self, span: Span) -> Option<u64> {
+        Some(self.requested.first_in(span)?.offset)
     }
 
     /// Offsets of the requested host pages that a range touches.

@@ -82,6 +82,8 @@ fn ends_a_run_at_the_host_page_boundary() {
 fn counts_its_memory() {
     /// One bit per page, and the overhead of a block.
     const BITS: RangeInclusive<usize> = 1024..=2048;
+    /// The piece of a bitmap that one page takes, and its place in the order.
+    const PAGE: RangeInclusive<usize> = 512..=1024;
     let grew = |rig: &Rig, before: usize, by: RangeInclusive<usize>| {
         let now = rig.source.memory();
         let grown = now.checked_sub(before);
@@ -94,12 +96,14 @@ fn counts_its_memory() {
     let sizes = [(1 << 13, 4096), (1, 4096)];
     let mut rig = Rig::new(config(), &sizes);
     rig.start();
-    // Dirty and requested pages.
-    let precopy = grew(&rig, 0, 2048..=4096);
+    // Dirty pages.
+    let precopy = grew(&rig, 0, BITS);
     rig.source.switch(vec![7; 100_000]).expect("in precopy");
     grew(&rig, precopy, 100_000..=110_000);
     let mut rig = Rig::switched(config(), &sizes);
     let postcopy = rig.source.memory();
+    rig.ask(0, 4096, 4096).expect("a page");
+    let postcopy = grew(&rig, postcopy, PAGE);
     rig.cut();
     rig.resume();
     rig.step(Channel::Main);

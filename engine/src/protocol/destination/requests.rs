@@ -142,7 +142,7 @@ impl Requests {
                 offset,
                 len: block.len - offset,
             };
-            match pages.requested_in(rest).next() {
+            match pages.first_requested_in(rest) {
                 Some(page) => {
                     self.repeat = Some((id, page + block.page));
                     self.send_request(id, block, page, stats);

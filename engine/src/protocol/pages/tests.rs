@@ -129,7 +129,7 @@ fn same(pages: &Pages, models: &[Model]) {
             let end = |page: &u64| page + model.page;
             let mut next = requested.iter().copied().filter(|page| end(page) > offset);
             let rest = span(block, offset, wide(model.received.len() - i) * TARGET);
-            let found = pages.requested_in(rest).next();
+            let found = pages.first_requested_in(rest);
             assert_eq!(found, next.next(), "{block} {offset}");
         }
         let whole = wide(model.requested.len());
