@@ -23,11 +23,11 @@ pub(super) enum MainChannel {
         /// Why the last connection was lost.
         cause: Option<Box<RunError>>,
     },
-    Up(Box<MainConnection>),
+    Up(MainConnection),
 }
 
 pub(super) struct MainConnection {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     /// Where the next replacement continues if this one does not resume.
     previous: Option<Decoder>,
     /// How often the migration had been resumed before.
@@ -108,13 +108,13 @@ impl Receiver<'_> {
                 previous.resume()
             }
         };
-        self.main = MainChannel::Up(Box::new(MainConnection {
-            connection: Connection::new(link, decoder),
+        self.main = MainChannel::Up(MainConnection {
+            connection: Box::new(Connection::new(link, decoder)),
             previous,
             resumes: self.session.core.stats().resumes,
             write_error: None,
             may_have_ended: false,
-        }));
+        });
         self.preempt = None;
         self.session.sent = 0;
         self.session.acceptor.pending.want(Wanted::Preempt);
@@ -271,7 +271,7 @@ impl Receiver<'_> {
                 // The state of a connection that did not resume says nothing about the next.
                 let resumed = self.session.core.stats().resumes != main.resumes;
                 let previous = main.previous.filter(|_| !resumed);
-                let Connection { link, decoder, .. } = main.connection;
+                let Connection { link, decoder, .. } = *main.connection;
                 (Some(link), previous.or(Some(decoder)))
             }
         };
