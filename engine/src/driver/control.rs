@@ -8,6 +8,7 @@ use std::{fmt, io};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::retry_on_intr;
 
+use super::RunError;
 use super::runtime::{Runtime, System};
 
 const STOP: u32 = 1;
@@ -78,13 +79,13 @@ impl Control {
         &*self.inner.runtime
     }
 
-    /// The requests since the last call.
-    pub(super) fn take(&self) -> Wishes {
+    /// Whether the link is to be broken, since the last call; an error if the loop is to stop.
+    pub(super) fn take_pause(&self) -> Result<bool, RunError> {
         let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);
         let wishes = self.inner.wishes.swap(0, Ordering::Acquire);
-        Wishes {
-            stop: wishes & STOP != 0,
-            pause: wishes & PAUSE != 0,
+        match wishes & STOP {
+            0 => Ok(wishes & PAUSE != 0),
+            _ => Err(RunError::Stopped),
         }
     }
 }
@@ -95,12 +96,6 @@ impl fmt::Debug for Control {
             .field("event", &self.inner.event)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wishes {
-    pub(super) stop: bool,
-    pub(super) pause: bool,
 }
 
 impl AsFd for Control {

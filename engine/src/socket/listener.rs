@@ -23,7 +23,8 @@ pub trait Accept {
     ///
     /// # Errors
     ///
-    /// No further connection can be accepted. The migration fails if it needs one.
+    /// No connection can be accepted now. It is tried again after a moment, unless there is
+    /// one connection in all: then the migration fails.
     fn accept(&mut self) -> Result<Option<Link>, ChannelError>;
 }
 
