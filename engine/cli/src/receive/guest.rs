@@ -26,6 +26,7 @@ use retpath_engine::destination::pending::Refusal;
 use retpath_engine::destination::{Destination, Ending, Tail};
 use retpath_engine::driver::{Content, Control, DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::socket::ChannelError;
 use retpath_image::{Finished, Manifest, Recorder, Writer};
 use tracing::{debug, info, warn};
 
@@ -57,6 +58,8 @@ pub(super) struct Incoming {
     live: Live,
     outage: Outage,
     refusals: Refusals,
+    /// Whether a connection could not be accepted.
+    accept_failed: bool,
     /// The image's manifest, once it is complete.
     pub(super) manifest: Option<Manifest>,
     /// Path of the image, once it has its name.
@@ -99,6 +102,7 @@ impl Incoming {
             live,
             outage,
             refusals: Refusals::default(),
+            accept_failed: false,
             manifest: None,
             finished: None,
             ending: None,
@@ -394,6 +398,15 @@ impl DestinationHandler for Incoming {
         info!(%why, "a connection was dropped");
         if let Some(line) = self.refusals.handle(why) {
             self.live.say(&format!("retpath receive: {line}"));
+        }
+    }
+
+    fn accept_failed(&mut self, error: &ChannelError) {
+        if !std::mem::replace(&mut self.accept_failed, true) {
+            info!(%error, "a connection was not accepted");
+            self.live.say(&format!(
+                "retpath receive: {error}; trying again until it works"
+            ));
         }
     }
 
