@@ -120,12 +120,12 @@ fn detects_a_change_of_every_file() {
             "do not match their digest",
         ),
         (
-            "ram-001-vga.vram.sums",
+            "ram-000-pc.ram.sums",
             |path| fs::write(path, b"").expect("ours"),
             "the file has 0 bytes",
         ),
         (
-            "ram-001-vga.vram.sums",
+            "ram-000-pc.ram.sums",
             |path| fs::remove_file(path).expect("ours"),
             "is missing",
         ),
