@@ -1,6 +1,6 @@
 //! Buffers between a link and a decoder or encoder.
 
-use std::io;
+use std::{io, mem};
 
 use crate::socket::{Link, Moved};
 
@@ -88,9 +88,40 @@ pub(super) fn flush(outbox: &mut Vec<u8>, sent: &mut usize, link: &Link) -> io::
     Ok(true)
 }
 
+/// Drops the `sent` bytes that [`flush`] has written, once they are half of the outbox: a
+/// peer that always leaves a few bytes unread must not make it grow.
+pub(super) fn compact(outbox: &mut Vec<u8>, sent: &mut usize) {
+    if *sent > outbox.len() / 2 {
+        outbox.drain(..mem::take(sent));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keeps_little_for_a_peer_that_always_leaves_bytes_unread() {
+        const UNREAD: usize = 1 << 20;
+        let (near, far) = Link::pair().expect("descriptors");
+        let (mut outbox, mut sent) = (Vec::new(), 0);
+        let mut next = (0..=250).cycle();
+        outbox.extend(next.by_ref().take(UNREAD));
+        let mut got = Vec::new();
+        let mut read = [0; 4096];
+        while got.len() < 4 * UNREAD {
+            compact(&mut outbox, &mut sent);
+            let is_written = flush(&mut outbox, &mut sent, &near).expect("sends");
+            assert!(!is_written);
+            assert!(outbox.len() <= 3 * UNREAD, "holds {} bytes", outbox.len());
+            if let Moved::Bytes(size) = far.read(&mut read).expect("reads") {
+                got.extend_from_slice(&read[..size]);
+                outbox.extend(next.by_ref().take(size));
+            }
+        }
+        let sequence = (0..=250u8).cycle();
+        assert!(got.iter().copied().eq(sequence.take(got.len())));
+    }
 
     #[test]
     fn keeps_bytes_in_order_through_small_and_large_reads() {

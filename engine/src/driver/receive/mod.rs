@@ -328,6 +328,7 @@ impl<'a> Receiver<'a> {
         let may_write = main.write_error.is_none() && now >= self.no_write_before;
         let (outbox, sent) = (session.core.outbox(), &mut session.sent);
         if may_write && !outbox.is_empty() {
+            buffer::compact(outbox, sent);
             let before = *sent;
             let flushed = buffer::flush(outbox, sent, &main.connection.link);
             if before != *sent {
