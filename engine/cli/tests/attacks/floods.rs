@@ -208,7 +208,7 @@ fn pages_of_4096_blocks_take_no_memory() {
 /// A guest of up to 4 TiB, of which one page arrives.
 pub(crate) fn announced_blocks(size: Size) {
     let count = match size {
-        Size::Small => BLOCKS / 16,
+        Size::Small => BLOCKS / 128,
         Size::Full => BLOCKS,
     };
     let (mut attacked, mut source, stream) = many_blocks(count, GIB / PAGE);

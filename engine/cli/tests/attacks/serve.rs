@@ -56,7 +56,7 @@ pub(crate) fn requests(size: Size) {
         let request = Message::req_pages_id(page * PAGE, 4096, block);
         request.encode(&mut piece).expect("valid message");
     }
-    flooded("requests to serve", &piece, size.mib(64, 128));
+    flooded("requests to serve", &piece, size.mib(64, 512));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_flood_of_requests_takes_no_memory() {
 pub(crate) fn pongs(size: Size) {
     // A destination sends it once the package is loaded.
     let piece = pong(PING_PACKAGE_LOADED).repeat(10_000);
-    flooded("PONGs to serve", &piece, size.mib(64, 128));
+    flooded("PONGs to serve", &piece, size.mib(64, 512));
 }
 
 #[test]
