@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     // Both ends of a connection. A TLS session would be a `Transport`, given to `Link::over`.
     let (near, far) = UnixStream::pair()?;
     let mut incoming = ConnectionQueue::new()?;
-    incoming.push(Link::new(near.into())?);
+    incoming.push(Link::new(near.into())?)?;
     let source = thread::spawn(move || {
         let mut link = Some(Link::new(far.into())?);
         let gone = || std::io::Error::other("there is one connection").into();

@@ -334,6 +334,12 @@ impl Memory {
         Ok(done?)
     }
 
+    /// Whether the embedder mapped the bytes, and may keep them mapped after this is dropped.
+    #[cfg(feature = "uffd")]
+    pub(crate) fn is_of_embedder(&self) -> bool {
+        matches!(self.owner, Owner::Embedder(_))
+    }
+
     /// All addresses.
     #[cfg(feature = "uffd")]
     pub(crate) fn all(&self) -> Range<usize> {

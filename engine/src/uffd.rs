@@ -31,7 +31,7 @@ use linux_raw_sys::general::{uffdio_api, uffdio_copy, uffdio_range, uffdio_zerop
 use linux_raw_sys::ioctl::{UFFDIO_API, UFFDIO_COPY, UFFDIO_ZEROPAGE};
 use retpath_codec::escape::Escaped;
 use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl};
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
 use rustix::mm::UserfaultfdFlags;
 
 use crate::memory::{Backing, Memory};
@@ -39,7 +39,6 @@ use crate::protocol::wide;
 use open::first_open;
 use place::{Answer, Kernel};
 
-mod abi;
 mod error;
 mod handler;
 mod open;
@@ -48,10 +47,9 @@ mod region;
 #[cfg(test)]
 mod tests;
 
-pub use abi::Features;
 pub use error::Error;
 pub use handler::{FailurePolicy, Fault, Handler, HandlerFailure};
-pub use open::{OpenError, Route, RouteError, Step};
+pub use open::{Features, OpenError, Route, RouteError, Step};
 pub use place::{Cause, Filled, PlaceError};
 pub use region::Region;
 
@@ -164,6 +162,8 @@ struct Shared {
 #[derive(Debug)]
 struct Registered {
     memory: Weak<Memory>,
+    /// Whether the bytes may stay mapped without `memory`.
+    stays_mapped: bool,
     block: String,
 }
 
@@ -175,16 +175,12 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn knows_threads(&self) -> bool {
-        self.features.contains(Features::THREAD_ID)
-    }
-
-    /// Names of the blocks that are registered now, and still mapped.
+    /// Names of the blocks that are registered now, and may still be mapped.
     fn registered_blocks(&self) -> Vec<String> {
         let registered = self.registered();
         let mapped = registered
             .iter()
-            .filter(|one| one.memory.strong_count() > 0);
+            .filter(|one| one.stays_mapped || one.memory.strong_count() > 0);
         mapped.map(|one| one.block.clone()).collect()
     }
 }
@@ -304,7 +300,8 @@ fn handshake(fd: &OwnedFd, features: Features) -> Result<Features, Errno> {
     Ok(Features(api.features))
 }
 
-/// `USERFAULTFD_IOC_NEW`: the argument is a number, the answer a descriptor.
+/// `USERFAULTFD_IOC_NEW`, which linux-raw-sys lacks: the argument is a number, the answer a
+/// descriptor.
 struct NewDescriptor(UserfaultfdFlags);
 
 // SAFETY: the opcode is that of `USERFAULTFD_IOC_NEW`: the kernel reads the argument as a number,
@@ -314,7 +311,7 @@ unsafe impl Ioctl for NewDescriptor {
     const IS_MUTATING: bool = false;
 
     fn opcode(&self) -> Opcode {
-        abi::USERFAULTFD_IOC_NEW
+        opcode::none(0xAA, 0)
     }
 
     fn as_ptr(&mut self) -> *mut c_void {

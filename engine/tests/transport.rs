@@ -170,7 +170,7 @@ fn migrates(preempt: Option<Preempt>) {
         let mut core = Source::new(config, blocks).expect("valid configuration");
         let mut connect = |_: Channel| {
             let (near, far) = UnixStream::pair().expect("socket pair can be created");
-            queue.push(Inverting::link(far, &theirs));
+            queue.push(Inverting::link(far, &theirs)).expect("room");
             Ok(Inverting::link(near, &theirs))
         };
         let (options, control) = (

@@ -20,7 +20,7 @@ use retpath_engine::destination::Config;
 use retpath_engine::source::PageSource;
 use retpath_image::{
     DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Image, ImportOptions, MANIFEST, Manifest,
-    Writer, import, verify,
+    SumsFormat, Writer, import, verify,
 };
 
 /// Maximum RAM, and maximum state, for which a test creates files.
@@ -91,13 +91,14 @@ fn manifest(text: &[u8]) {
     }
 }
 
-/// Writes the digests of all-zero blocks, if the manifest names files for them.
+/// Writes the digests of all-zero blocks, if the manifest is of a version that stores them.
 fn write_sums(folder: &Path, manifest: &Manifest) {
-    let Some(seal) = &manifest.seal else {
+    let seal = manifest.seal.as_ref();
+    let Some(seal) = seal.filter(|seal| seal.format == SumsFormat::All) else {
         return;
     };
     let piece = usize::try_from(seal.piece).expect("fits in usize");
-    for (block, sums) in manifest.blocks.iter().zip(&seal.ram) {
+    for (block, sums) in manifest.blocks.iter().zip(seal.ram.iter().flatten()) {
         let zeros = vec![0; usize::try_from(block.len).expect("fits in usize")];
         let sums_of = |piece| XxHash3_64::oneshot(piece).to_be_bytes();
         let bytes: Vec<u8> = zeros.chunks(piece).flat_map(sums_of).collect();

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use retpath_codec::Rule;
+use retpath_engine::destination;
 use retpath_image::{Error as ImageError, ImportOptions, Imported, Writer, import, shown};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
@@ -15,7 +16,7 @@ use crate::exit::{self, Error, Exit};
 use crate::progress::Progress;
 use crate::sandbox::{self, Sandbox};
 use crate::signals::Signals;
-use crate::size::PageSize;
+use crate::size::{self, PageSize};
 use crate::{Format, image, is_stdin, output};
 
 const EXAMPLES: &str = "  \
@@ -65,6 +66,9 @@ pub(crate) struct Args {
     /// unproven.
     #[arg(long)]
     accept_unproven_end: bool,
+    /// Limit for the RAM of the guest
+    #[arg(long, value_name = "SIZE", default_value = "4T", value_parser = size::parse)]
+    max_ram: u64,
     /// Format of the report; json is one object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -98,7 +102,7 @@ fn convert(args: &Args) -> Result<Imported, String> {
     };
     let (core, stream_options) = image::settings(&args.page_sizes);
     let options = ImportOptions::default()
-        .core(core)
+        .core(core.max_ram(args.max_ram))
         .stream(stream_options)
         .accept_unproven_end(args.accept_unproven_end);
     let mut bar = Progress::new(size, true);
@@ -169,6 +173,11 @@ fn hint(error: &ImageError) -> &'static str {
             Rule::BlockPage { .. } => " (--block-page-size gives another size)",
             _ => "",
         },
+        ImageError::Migration(error)
+            if matches!(error.kind, destination::ErrorKind::TooMuchRam { .. }) =>
+        {
+            " (--max-ram raises it)"
+        }
         _ => "",
     }
 }

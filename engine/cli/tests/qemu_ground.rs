@@ -34,7 +34,7 @@ fn finish(name: &str, pair: &mut Pair, switched: Instant) {
         "{name}: first output after {:?}, all memory after {drained:?}, {blocktime}",
         first.saturating_duration_since(switched),
     );
-    assert_eq!(pair.source.run_state(), "postmigrate");
+    pair.source.wait_left(SOON);
     assert_eq!(pair.destination.run_state(), "running");
 }
 
@@ -48,7 +48,7 @@ fn keeps_a_guest_whole_through_precopy() {
     pair.wait_completed(SOON);
     pair.destination.cont();
     pair.destination.wait_healthy(10, SOON);
-    assert_eq!(pair.source.run_state(), "postmigrate");
+    pair.source.wait_left(SOON);
     assert_eq!(pair.relay.links().len(), 1);
     pair.source.assert_silent();
     pair.destination.assert_silent();

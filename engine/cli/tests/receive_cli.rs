@@ -11,11 +11,11 @@ use retpath_support::SOON;
 use retpath_support::program::{Program, is_ignored};
 use retpath_support::recorded::{PONGS, SHUT, SHUT_FAILED, channel, stream};
 use retpath_support::saved_stream::Stream;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use tempfile::TempDir;
 
-/// `retpath receive` into the folder, and a connection to it.
-fn connected(folder: &TempDir, more: &[&str]) -> (Program, UnixStream) {
+/// `retpath receive` into the folder, and the socket where it listens.
+fn listening(folder: &TempDir, more: &[&str]) -> (Program, PathBuf) {
     let path = |name: &str| folder.path().join(name);
     let (socket, out) = (path("in"), path("image"));
     let uri = format!("unix:{}", socket.display());
@@ -24,6 +24,12 @@ fn connected(folder: &TempDir, more: &[&str]) -> (Program, UnixStream) {
     args.extend(more);
     let receiver = Program::retpath(&args);
     receiver.wait_error(SOON, |line| line.contains("listening on").then_some(()));
+    (receiver, socket)
+}
+
+/// `retpath receive` into the folder, and a connection to it.
+fn connected(folder: &TempDir, more: &[&str]) -> (Program, UnixStream) {
+    let (receiver, socket) = listening(folder, more);
     let source = UnixStream::connect(&socket).expect("it listens");
     source.set_read_timeout(Some(SOON)).expect("a limit");
     (receiver, source)
@@ -78,6 +84,34 @@ fn tells_the_source_once_the_image_exists() {
     nearly.receiver.wait_success(SOON);
     let errors = nearly.receiver.errors();
     assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+#[test]
+fn accepts_the_source_once_descriptors_are_free_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut receiver, socket) = listening(&folder, &[]);
+    let id = i32::try_from(receiver.id()).ok().and_then(Pid::from_raw);
+    // Inherited by the child.
+    let before = getrlimit(Resource::Nofile);
+    let open = format!("/proc/{}/fd", receiver.id());
+    let is_free = |fd: &u64| !PathBuf::from(format!("{open}/{fd}")).exists();
+    let limit = |current| {
+        let limits = Rlimit { current, ..before };
+        prlimit(id, Resource::Nofile, limits).expect("a process of this user")
+    };
+    limit((0..).find(is_free));
+    let mut source = UnixStream::connect(&socket).expect("the backlog has room");
+    receiver.wait_error(SOON, |line| {
+        let is_it = line.contains("cannot accept") && line.contains("trying again");
+        is_it.then_some(())
+    });
+    limit(before.current);
+    let (stream, end) = stream();
+    source.write_all(&stream).expect("it reads");
+    source.write_all(&end).expect("it reads");
+    receiver.wait_success(SOON);
+    assert_eq!(receiver.errors().lines().count(), 2, "{receiver}");
+    Image::open(&folder.path().join("image")).expect("a whole image");
 }
 
 #[test]

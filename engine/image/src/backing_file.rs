@@ -14,8 +14,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{OFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
 use super::Error;
 use super::folder::{Folder, FolderFile};
@@ -158,47 +157,26 @@ impl BackingFile {
         Err(Error::Changed { path: self.path() })
     }
 
-    /// Returns the hole at `offset` up to its end, or an empty range if there is data. On a file
-    /// system without holes, the range is always empty.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ReadAt`].
+    /// See [`FolderFile::hole_at`].
     pub(super) fn hole_at(&self, offset: u64) -> Result<Range<u64>, Error> {
-        let end = match rustix::fs::seek(&*self.file.get()?, SeekFrom::Data(offset)) {
-            Ok(data) => data.min(self.len),
-            // There is no data from here to the end.
-            Err(Errno::NXIO) => self.len,
-            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => offset,
-            Err(errno) => return Err(self.lost(offset, errno)),
-        };
-        Ok(offset..end.max(offset))
+        self.file.hole_at(offset, self.len)
     }
 
-    /// Returns the number of bytes allocated outside of holes, with two system calls per
-    /// hole.
+    /// See [`FolderFile::data_from`].
+    pub(super) fn data_from(&self, from: u64) -> Result<Range<u64>, Error> {
+        self.file.data_from(from, self.len)
+    }
+
+    /// Returns the number of bytes allocated outside of holes.
     pub(super) fn stored(&self) -> u64 {
         let (mut at, mut stored) = (0, 0);
-        while at < self.len {
-            let start = self.hole_at(at).map_or(at, |hole| hole.end);
-            let file = self.file.get().ok();
-            let end = file.and_then(|file| rustix::fs::seek(&*file, SeekFrom::Hole(start)).ok());
-            // The file system has no holes, or the file was just truncated.
-            let end = end.filter(|&end| end > start);
-            let end = end.unwrap_or(self.len).min(self.len);
-            stored += end - start;
-            at = end;
+        while let Ok(data) = self.data_from(at)
+            && !data.is_empty()
+        {
+            stored += data.end - data.start;
+            at = data.end;
         }
         stored
-    }
-
-    fn lost(&self, offset: u64, errno: Errno) -> Error {
-        Error::ReadAt {
-            path: self.path(),
-            offset,
-            len: self.len - offset,
-            error: errno.into(),
-        }
     }
 }
 
@@ -243,6 +221,10 @@ mod tests {
         for (at, end) in [(0, 2), (1, 2), (2, 2), (3, 8), (7, 8)] {
             let hole = file.hole_at(at * PAGE).expect("file is readable");
             assert_eq!(hole, at * PAGE..end * PAGE);
+        }
+        for (from, data) in [(0, 2..3), (2, 2..3), (3, 8..8), (8, 8..8)] {
+            let found = file.data_from(from * PAGE).expect("file is readable");
+            assert_eq!(found, data.start * PAGE..data.end * PAGE);
         }
         assert_eq!(file.stored(), PAGE);
     }

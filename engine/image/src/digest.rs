@@ -1,16 +1,24 @@
 //! Digests of an image's files, and the image's identity.
 //!
 //! RAM is digested in pieces, so that each piece can be checked when it is read. Piece n of a
-//! block's file starts at byte n × 16384; only the last piece may be shorter. The digests of a
-//! block's pieces are stored in a file of their own:
+//! block's file starts at byte n × 16384; only the last piece may be shorter. The digests of the
+//! pieces that are not all zero are stored in a file of their own, as runs of adjacent pieces:
 //!
 //! ```text
 //!  ram-000-pc.ram.sums
 //!  offset 0        8        16       24
-//!         | sum 0  | sum 1  | sum 2  | ...     XXH3-64 of each piece, seed 0, big-endian
+//!         | first  | count  | sum    | sum    | ...     first: number of the run's first piece
+//!         | first  | count  | sum    | ...              count: how many sums follow, at least 1
+//!                                                       sum: XXH3-64 of a piece, seed 0
 //! ```
 //!
-//! An open image keeps them in memory: 8 MiB for a guest of 16 GiB.
+//! All numbers are big-endian, runs are in order and do not overlap. A piece in no run is all
+//! zero, and a block of zeros has no such file (`null` in the manifest): digests take space in
+//! proportion to what a block stores, whatever its length. An open image keeps them in memory:
+//! 8 MiB for a guest of 16 GiB without zeros.
+//!
+//! This is the kind `xxh3-runs` of the manifest. Images of earlier versions have the kind `xxh3`:
+//! only the sums, of all pieces, without headers. They are read and served like the others.
 //!
 //! The manifest holds a 128-bit digest (XXH3-128, as printed by `xxh128sum`) of each of these files
 //! and of the device state files. The image's [identity](Seal::id) is the XXH3-128 of the manifest as
@@ -32,14 +40,31 @@ use twox_hash::XxHash3_128;
 
 use super::backing_file::BackingFile;
 use super::folder::Folder;
-use super::sums::{PIECE, Sums};
+use super::sums::{PIECE, Sums, SumsFormat};
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest, RamFile};
 
 /// Valid piece sizes in bytes; checking a page reads a whole piece.
 const PIECES: RangeInclusive<u64> = 4096..=1 << 20;
 
-/// The digest algorithm as named in the manifest.
-pub(super) const KIND: &str = "xxh3";
+impl SumsFormat {
+    const EVERY: [Self; 2] = [Self::Runs, Self::All];
+
+    /// Returns the member `kind` of the manifest: the digest algorithm, and how digests are stored.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::All => "xxh3",
+            Self::Runs => "xxh3-runs",
+        }
+    }
+
+    pub(super) fn of_kind(kind: &str) -> Result<Self, String> {
+        let mut known = Self::EVERY.into_iter();
+        known.find(|format| format.kind() == kind).ok_or_else(|| {
+            let [new, old] = Self::EVERY.map(Self::kind);
+            format!("\"digests\": \"kind\" is neither \"{new}\" nor \"{old}\"")
+        })
+    }
+}
 
 /// A digest of 128 bits, of a file or of a whole image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,8 +118,10 @@ pub struct Seal {
     pub id: Digest,
     /// Piece size in bytes.
     pub piece: u64,
-    /// The digest files of the RAM blocks, in block order.
-    pub ram: Vec<SumsFile>,
+    /// The format of the digest files.
+    pub format: SumsFormat,
+    /// The digest files of the RAM blocks, in block order; `None` for a block of zeros.
+    pub ram: Vec<Option<SumsFile>>,
     /// Digest of the device sections.
     pub device_state: Digest,
     /// Digest of the sections received before RAM, if any.
@@ -106,12 +133,14 @@ pub struct Seal {
 impl Seal {
     /// Returns the member `digests` of the manifest.
     pub(super) fn to_json(&self) -> Value {
-        let blocks = self
-            .ram
-            .iter()
-            .map(|sums| json!({ "file": sums.file, "digest": sums.digest.to_string() }));
+        let blocks = self.ram.iter().map(|sums| {
+            sums.as_ref().map_or(
+                Value::Null,
+                |sums| json!({ "file": sums.file, "digest": sums.digest.to_string() }),
+            )
+        });
         json!({
-            "kind": KIND,
+            "kind": self.format.kind(),
             "piece": self.piece,
             "blocks": blocks.collect::<Value>(),
             "device_state": self.device_state.to_string(),
@@ -129,7 +158,10 @@ impl Seal {
             ));
         }
         if self.ram.len() != manifest.blocks.len() {
-            return Err("\"digests\": expected one file per RAM block".into());
+            return Err("\"digests\": expected one entry per RAM block".into());
+        }
+        if self.format == SumsFormat::All && self.ram.contains(&None) {
+            return Err("\"digests\": a RAM block has no file".into());
         }
         for (name, has, wants) in [
             (
@@ -185,6 +217,7 @@ pub(super) fn seal(folder: &Arc<Folder>, mut manifest: Manifest) -> Result<Manif
     manifest.seal = Some(Seal {
         id: Digest(0),
         piece: PIECE,
+        format: SumsFormat::Runs,
         ram,
         device_state: digest(DEVICE_STATE)?,
         early_state: early_state.transpose()?,
@@ -197,16 +230,18 @@ pub(super) fn seal(folder: &Arc<Folder>, mut manifest: Manifest) -> Result<Manif
     Ok(manifest)
 }
 
-/// Writes a block's digest file, replacing one from an earlier attempt.
-fn sum(folder: &Arc<Folder>, block: &RamFile) -> Result<SumsFile, Error> {
+/// Writes a block's digest file, replacing one from an earlier attempt; none for a block of zeros.
+fn sum(folder: &Arc<Folder>, block: &RamFile) -> Result<Option<SumsFile>, Error> {
     let file = BackingFile::open(folder, &block.file, block.len)?;
     let bytes = Sums::of(&file, PIECE)?.to_bytes();
     let name = sums_name(&block.file);
+    if bytes.is_empty() {
+        folder.remove(&name)?;
+        return Ok(None);
+    }
     folder.replace(&name, &bytes)?;
-    Ok(SumsFile {
-        file: name,
-        digest: Digest::of(&bytes),
-    })
+    let digest = Digest::of(&bytes);
+    Ok(Some(SumsFile { file: name, digest }))
 }
 
 /// Returns the name of a block's digest file.
@@ -263,6 +298,16 @@ fn object<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    use retpath_codec::NameBuf;
+    use retpath_engine::blocks::Block;
+    use retpath_engine::source::PageSource;
+    use twox_hash::XxHash3_64;
+
+    use super::super::reader::open_folder;
+    use super::super::{Image, MANIFEST, Recorder, Writer, verify};
     use super::*;
 
     #[test]
@@ -303,5 +348,65 @@ mod tests {
         let text = include_str!("../../../corpus/manifest/digests.json");
         let manifest: Value = serde_json::from_str(text).expect("valid JSON");
         assert_eq!(manifest["id"], identity(&manifest).to_string());
+    }
+
+    /// Gives an image the format of earlier versions.
+    fn make_old(path: &Path) {
+        let (folder, mut manifest) = open_folder(path).expect("image is complete");
+        let seal = manifest.seal.as_mut().expect("image has digests");
+        seal.format = SumsFormat::All;
+        for (block, sums) in manifest.blocks.iter().zip(&mut seal.ram) {
+            let bytes = std::fs::read(path.join(&block.file)).expect("file is readable");
+            let size = usize::try_from(PIECE).expect("fits in usize");
+            let all = bytes.chunks(size).map(XxHash3_64::oneshot);
+            let bytes: Vec<u8> = all.flat_map(u64::to_be_bytes).collect();
+            let file = sums_name(&block.file);
+            folder.replace(&file, &bytes).expect("folder is writable");
+            let digest = Digest::of(&bytes);
+            *sums = Some(SumsFile { file, digest });
+        }
+        let id = identity(&manifest.to_json());
+        manifest.seal.as_mut().expect("image has digests").id = id;
+        let text = manifest.to_json().to_string();
+        let written = folder.replace(MANIFEST, text.as_bytes());
+        written.expect("folder is writable");
+    }
+
+    #[test]
+    fn reads_and_verifies_images_of_earlier_versions() {
+        let folder = tempfile::tempdir().expect("temporary folder can be created");
+        let path = folder.path().join("image");
+        let mut writer = Writer::new(&path).expect("image does not exist yet");
+        for (name, len) in [("ram", 9 * PIECE), ("zeros", PIECE + 4096)] {
+            let name = NameBuf::new(name).expect("valid name");
+            let page = 4096;
+            let block = Block { name, len, page };
+            writer.block(&block, page).expect("valid block");
+        }
+        let written = writer.write(0, 5 * PIECE, &[7; 4096]);
+        written.expect("range lies in the block");
+        let facts = Recorder::new().facts();
+        let new = writer.finish(facts).expect("image is complete");
+        assert_eq!(new.seal.expect("image has digests").ram[1], None);
+        make_old(&path);
+        let found = verify(&path, &mut |_, _| true).expect("image has digests");
+        assert!(found.is_whole(), "{found:?}");
+
+        let zeros = path.join("ram-001-zeros.raw");
+        let file = std::fs::File::options().write(true).open(zeros);
+        let file = file.expect("file is writable");
+        file.write_all_at(&[1], PIECE).expect("file is writable");
+        let found = verify(&path, &mut |_, _| true).expect("image has digests");
+        assert_eq!(found.different, 4096);
+        let image = Image::open(&path).expect("image is readable");
+        assert_eq!(
+            image.manifest().seal.as_ref().map(|seal| seal.format),
+            Some(SumsFormat::All)
+        );
+        let mut page = [0; 4096];
+        image.read(0, 5 * PIECE, &mut page).expect("unchanged");
+        assert_eq!(page, [7; 4096]);
+        assert!(image.is_hole(0, 0, 5 * PIECE).expect("unchanged"));
+        image.read(1, PIECE, &mut page).expect_err("changed");
     }
 }

@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir};
-use rustix::fs::{fchmod, flock, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{fchmod, flock, openat, seek, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::Error;
@@ -160,7 +160,7 @@ impl Folder {
 
     /// Names of everything in a listable folder. Opens no descriptor.
     pub(super) fn names(&self) -> io::Result<Vec<OsString>> {
-        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+        seek(&self.fd, SeekFrom::Start(0))?;
         let mut buffer = [MaybeUninit::uninit(); 8192];
         let mut entries = RawDir::new(&self.fd, &mut buffer);
         let mut names = Vec::new();
@@ -186,6 +186,12 @@ impl Folder {
     /// Takes the exclusive flock(2) lock of a listable folder, without waiting.
     pub(super) fn lock(&self) -> rustix::io::Result<()> {
         flock(&self.fd, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Syncs everything on the file system of a listable folder.
+    pub(super) fn sync_file_system(&self) -> Result<(), Error> {
+        let failed = Error::io("syncing the file system of", &self.path);
+        rustix::fs::syncfs(&self.fd).map_err(|errno| failed(errno.into()))
     }
 
     /// Allows access only to the owner.
@@ -286,6 +292,44 @@ impl FolderFile {
             true => Ok(Opened::Now(file)),
             false => Err(Error::Changed { path: self.path() }),
         }
+    }
+
+    /// Returns the hole at `offset` up to its end, or an empty range if there is data, in a file of
+    /// `len` bytes. On a file system without holes, the range is always empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadAt`].
+    pub(super) fn hole_at(&self, offset: u64, len: u64) -> Result<Range<u64>, Error> {
+        let end = match seek(&*self.get()?, SeekFrom::Data(offset)) {
+            Ok(data) => data.min(len),
+            // There is no data from here to the end.
+            Err(Errno::NXIO) => len,
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => offset,
+            Err(errno) => {
+                return Err(Error::ReadAt {
+                    path: self.path(),
+                    offset,
+                    len: len - offset,
+                    error: errno.into(),
+                });
+            }
+        };
+        Ok(offset..end.max(offset))
+    }
+
+    /// Returns the next data at or after `from` up to a hole; an empty range at `len`, the end of
+    /// the file, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadAt`].
+    pub(super) fn data_from(&self, from: u64, len: u64) -> Result<Range<u64>, Error> {
+        let start = self.hole_at(from, len)?.end;
+        let hole = seek(&*self.get()?, SeekFrom::Hole(start));
+        // The file system has no holes, or the file was just truncated.
+        let end = hole.ok().filter(|&end| end > start);
+        Ok(start..end.unwrap_or(len).min(len))
     }
 
     pub(super) fn name(&self) -> &str {

@@ -9,7 +9,7 @@
 //!                          footer) as encoded in the stream
 //!    early-state.bin       the sections received before the first page, if any
 //!    description.json      QEMU's description of the device state, if present
-//!    ram-000-pc.ram.sums   digests of a RAM block's pieces, one file for each
+//!    ram-000-pc.ram.sums   digests of a RAM block's pieces, one file for each block with data
 //! ```
 //!
 //! A [`Writer`] creates an image. A [`Recorder`] feeds it from the events of a live
@@ -104,6 +104,7 @@ pub use import::{ImportOptions, Imported, import};
 pub use manifest::{Manifest, RamFile, Seen, Uuid};
 pub use reader::Image;
 pub use recorder::Recorder;
+pub use sums::SumsFormat;
 pub use temporary::{Leftover, LeftoverState, leftovers};
 pub use unfinished::Unfinished;
 pub use verify::{Difference, Verified, verify};

@@ -15,7 +15,7 @@
 //!   "source": { "ram_section": 2, "footers": true, ... },
 //!   "id": "9d3c1f3a0e2b4c5d6e7f8091a2b3c4d5",
 //!   "digests": {
-//!     "kind": "xxh3", "piece": 16384,
+//!     "kind": "xxh3-runs", "piece": 16384,
 //!     "blocks": [ { "file": "ram-000-pc.ram.sums", "digest": "06b05a..." } ],
 //!     "device_state": "78af5f...", "early_state": null, "description": "892f39..."
 //!   }
@@ -35,16 +35,21 @@ use std::path::Path;
 use retpath_codec::{BlockName, NameBuf};
 use serde_json::{Map, Value, json};
 
-use super::digest::{Digest, KIND, Seal, SumsFile};
+use super::digest::{Digest, Seal, SumsFile};
+use super::sums::SumsFormat;
 use super::{Error, VERSION};
 use retpath_engine::blocks::{Block, Blocks};
-use retpath_engine::destination::{DEFAULT_MAX_RAM, MAX_BLOCKS};
+use retpath_engine::destination::MAX_BLOCKS;
 
 /// The member `format`, which identifies a manifest.
 const FORMAT: &str = "retpath-image";
 
 /// The member `end` of a stream that may have been truncated.
 const UNPROVEN: &str = "unproven";
+
+/// Maximum RAM of a machine in bytes, that of an x86 with physical addresses of 52 bits. Its
+/// files must have the length that the manifest says, and memory use depends on their data.
+const MAX_RAM: u64 = 1 << 52;
 
 /// A guest's UUID.
 pub type Uuid = [u8; 16];
@@ -222,7 +227,7 @@ impl Manifest {
             return Err(format!("more than {MAX_BLOCKS} RAM blocks"));
         }
         let ram = self.blocks.iter().map(|block| &*block.file);
-        let sums = self.seal.iter().flat_map(|seal| &seal.ram);
+        let sums = self.seal.iter().flat_map(|seal| seal.ram.iter().flatten());
         let mut files: Vec<&str> = ram.chain(sums.map(|sums| &*sums.file)).collect();
         files.sort_unstable();
         if let Some(pair) = files.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -235,9 +240,9 @@ impl Manifest {
             .blocks
             .iter()
             .fold(0, |sum: u64, block| sum.saturating_add(block.len));
-        if total > DEFAULT_MAX_RAM {
+        if total > MAX_RAM {
             return Err(format!(
-                "{total} bytes of RAM exceed the limit of {DEFAULT_MAX_RAM}"
+                "{total} bytes of RAM exceed the limit of {MAX_RAM}"
             ));
         }
         Ok(())
@@ -325,20 +330,22 @@ impl<'a> Members<'a> {
     fn seal(&self) -> Result<Seal, String> {
         let id = self.digest("id")?;
         let all = Members::of(self.member("digests"), "\"digests\"")?;
-        if all.text("kind")? != KIND {
-            return Err(format!("\"digests\": \"kind\" is not \"{KIND}\""));
-        }
+        let format = SumsFormat::of_kind(all.text("kind")?)?;
         let list = all.wants("blocks", "a list", all.member("blocks").as_array())?;
         let ram = list.iter().enumerate().map(|(at, value)| {
+            if value.is_null() {
+                return Ok(None);
+            }
             let sums = Members::of(value, format!("\"digests\": RAM block {at}"))?;
-            Ok(SumsFile {
+            Ok(Some(SumsFile {
                 file: sums.file()?,
                 digest: sums.digest("digest")?,
-            })
+            }))
         });
         Ok(Seal {
             id,
             piece: all.number("piece")?,
+            format,
             ram: ram.collect::<Result<_, String>>()?,
             device_state: all.digest("device_state")?,
             early_state: all.maybe("early_state", |all| all.digest("early_state"))?,

@@ -37,8 +37,14 @@ impl RamData {
 
     /// Opens the file that another process left for a block.
     pub(super) fn open(folder: &Arc<Folder>, block: &RamFile) -> Result<Self, Error> {
-        let written = Bits::full(block.len.div_ceil(wide(PIECE)));
         let file = FolderFile::open(folder, &block.file, OFlags::RDWR)?;
+        let mut written = Bits::new(block.len.div_ceil(wide(PIECE)));
+        let mut data = file.data_from(0, block.len)?;
+        while !data.is_empty() {
+            let (first, count) = pieces(data.start, data.end - data.start);
+            written.set_range(first, count);
+            data = file.data_from(data.end, block.len)?;
+        }
         Self::over(file, block.len, written)
     }
 

@@ -167,7 +167,7 @@ impl RamReader {
         }
         self.file.check()?;
         if let Some(sums) = &self.sums
-            && let Some(start) = sums.nonzero(&range).next()
+            && let Some(start) = sums.nonzero(range).next()
         {
             return Err(self.damaged(sums, start));
         }

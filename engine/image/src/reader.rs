@@ -7,6 +7,7 @@
 //! Reading never modifies an image. The RAM files that are held open carry the shared lock.
 
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -197,19 +198,25 @@ pub(super) fn read_sums(
 ) -> Result<Option<Sums>, Error> {
     let ram = manifest.blocks.get(block);
     let seal = manifest.seal.as_ref();
-    let sums = seal.and_then(|seal| Some((seal.piece, seal.ram.get(block)?)));
-    let (Some(ram), Some((piece, sums))) = (ram, sums) else {
+    let sums = seal.and_then(|seal| Some((seal, seal.ram.get(block)?)));
+    let (Some(ram), Some((seal, sums))) = (ram, sums) else {
         return Ok(None);
     };
-    let len = Sums::file_len(piece, ram.len);
-    let bytes = read_whole(folder, &sums.file, len, Some(sums.digest))?;
-    Sums::parse(&bytes, piece, ram.len)
-        .map(Some)
-        .ok_or_else(|| {
-            let path = folder.path().join(&sums.file);
-            let why = "expected one digest per piece".into();
-            Error::File { path, why }
-        })
+    let bytes = match sums {
+        None => Vec::new(),
+        Some(sums) => {
+            let lengths = Sums::file_len(seal.format, seal.piece, ram.len);
+            read_whole(folder, &sums.file, lengths, Some(sums.digest))?
+        }
+    };
+    let parsed = Sums::parse(&bytes, seal.format, seal.piece, ram.len);
+    parsed.map(Some).ok_or_else(|| {
+        let path = folder
+            .path()
+            .join(sums.as_ref().map_or("", |sums| &sums.file));
+        let why = "its digests are not those of a block of this length".into();
+        Error::File { path, why }
+    })
 }
 
 /// Reads one of the state files; `None` if the image does not have it.
@@ -239,32 +246,36 @@ pub(super) fn read_state(
             limit: MAX_DEVICE_STATE,
         });
     }
-    read_whole(folder, name, len, digest).map(Some)
+    read_whole(folder, name, len..=len, digest).map(Some)
 }
 
 /// Reads a whole file and verifies its length and digest.
 fn read_whole(
     folder: &Folder,
     name: &str,
-    len: u64,
+    lengths: RangeInclusive<u64>,
     digest: Option<Digest>,
 ) -> Result<Vec<u8>, Error> {
     let path = folder.path().join(name);
     let (file, size) = folder.file_and_size(name)?;
-    if size != len {
-        let why =
-            format!("the file has {size} bytes, but the manifest says {len}: it has been changed");
+    if !lengths.contains(&size) {
+        let (least, most) = lengths.into_inner();
+        let limit = match least == most {
+            true => format!("the manifest says {most}"),
+            false => format!("{least} to {most} are possible"),
+        };
+        let why = format!("the file has {size} bytes, but {limit}: it has been changed");
         return Err(Error::File { path, why });
     }
     let mut bytes = Vec::new();
-    file.take(len)
+    file.take(size)
         .read_to_end(&mut bytes)
         .map_err(Error::io("reading", &path))?;
     if digest.is_some_and(|digest| digest != Digest::of(&bytes)) {
         return Err(Error::Damaged {
             path,
             offset: 0,
-            len,
+            len: size,
         });
     }
     Ok(bytes)

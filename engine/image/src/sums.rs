@@ -1,6 +1,6 @@
 //! Digests of a RAM block's pieces; [`digest`](super::digest) documents the file format.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use twox_hash::XxHash3_64;
 
@@ -12,26 +12,52 @@ use retpath_engine::protocol::wide;
 /// 1.6 µs to a remote fault of 22 µs; the digests occupy 1/2048 of the memory.
 pub(super) const PIECE: u64 = 16 << 10;
 
-/// Size of a piece's digest in bytes.
+/// Size of a piece's digest, and of each number of a run's header, in bytes.
 const SUM: usize = size_of::<u64>();
 
-/// Read size while digesting, in bytes; a multiple of every piece size.
-const READ: u64 = 1 << 20;
+/// Maximum read size while digesting, in bytes; a multiple of every piece size.
+pub(super) const READ: u64 = 1 << 20;
 
-/// The digests of a block's pieces.
+/// How a digest file stores the digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SumsFormat {
+    /// Those of all pieces, as in images of earlier versions.
+    All,
+    /// Those of pieces that are not all zero, in runs.
+    Runs,
+}
+
+/// The digests of a block's pieces. Takes memory only for pieces that are not all zero.
 #[derive(Debug)]
 pub(super) struct Sums {
     /// Piece size in bytes.
     pub(super) piece: u64,
     /// Block length in bytes.
     len: u64,
-    values: Vec<u64>,
+    /// In order, with a gap between any two.
+    runs: Vec<Run>,
     /// Digests of zeros: of a whole piece, and of the last piece.
     zeros: [u64; 2],
 }
 
+/// Adjacent pieces that are not all zero.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    /// Number of the first piece.
+    first: u64,
+    sums: Vec<u64>,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.first + wide(self.sums.len())
+    }
+}
+
 impl Sums {
-    fn new(values: Vec<u64>, piece: u64, len: u64) -> Self {
+    /// Returns the digests of zeros.
+    fn new(piece: u64, len: u64) -> Self {
         let last = len - len.saturating_sub(1) / piece * piece;
         let zeros = [piece, last].map(|size| {
             let size = usize::try_from(size).unwrap_or(0);
@@ -40,65 +66,100 @@ impl Sums {
         Self {
             piece,
             len,
-            values,
+            runs: Vec::new(),
             zeros,
         }
     }
 
-    /// Digests a block's file without reading its holes.
+    /// Digests the data of a block's file; holes are neither read nor stored.
     pub(super) fn of(file: &BackingFile, piece: u64) -> Result<Self, Error> {
-        let mut sums = Self::new(Vec::new(), piece, file.len());
+        let mut sums = Self::new(piece, file.len());
         let mut bytes = Vec::new();
         let mut at = 0;
-        while at < sums.len {
-            let data = file.hole_at(at)?.end;
-            let zero_until = match data < sums.len {
-                true => data / piece * piece,
-                false => sums.len,
-            };
-            while at < zero_until {
-                let zero = sums.zero(at / piece);
-                sums.values.push(zero);
-                at = (at + piece).min(sums.len);
+        while let Some(data) = sums.next_data(file, at)? {
+            bytes.resize(usize::try_from(data.end - data.start).unwrap_or(0), 0);
+            file.read_at(data.start, &mut bytes)?;
+            let piece = usize::try_from(piece).unwrap_or(usize::MAX);
+            for (number, bytes) in (data.start / sums.piece..).zip(bytes.chunks(piece)) {
+                sums.push(number, XxHash3_64::oneshot(bytes));
             }
-            if at < sums.len {
-                at = sums.digest(file, at, &mut bytes)?;
-            }
+            at = data.end;
         }
         file.check()?;
         Ok(sums)
     }
 
-    /// Digests the next pieces and returns the offset of their end.
-    fn digest(&mut self, file: &BackingFile, at: u64, bytes: &mut Vec<u8>) -> Result<u64, Error> {
-        let size = READ.min(self.len - at);
-        bytes.resize(usize::try_from(size).unwrap_or(0), 0);
-        file.read_at(at, bytes)?;
-        let piece = usize::try_from(self.piece).unwrap_or(usize::MAX);
-        self.values
-            .extend(bytes.chunks(piece).map(XxHash3_64::oneshot));
-        Ok(at + size)
+    /// Returns the next pieces at or after `from` that are not holes, at most [`READ`] bytes of
+    /// them. `from` is a multiple of the piece size, or the block's length.
+    pub(super) fn next_data(
+        &self,
+        file: &BackingFile,
+        from: u64,
+    ) -> Result<Option<Range<u64>>, Error> {
+        let data = file.data_from(from)?;
+        let start = data.start / self.piece * self.piece;
+        let end = data.end.next_multiple_of(self.piece).min(start + READ);
+        Ok((!data.is_empty()).then(|| start..end.min(self.len)))
     }
 
-    /// Parses the output of [`Sums::to_bytes`] for a block of `len` bytes.
-    pub(super) fn parse(bytes: &[u8], piece: u64, len: u64) -> Option<Self> {
-        let (values, rest) = bytes.as_chunks::<SUM>();
-        let fits = rest.is_empty() && wide(values.len()) == len.div_ceil(piece);
-        let values = values.iter().copied().map(u64::from_be_bytes).collect();
-        fits.then(|| Self::new(values, piece, len))
+    /// Appends the digest of a piece behind all others.
+    fn push(&mut self, number: u64, sum: u64) {
+        if sum == self.zero(number) {
+            return;
+        }
+        match self.runs.last_mut() {
+            Some(run) if run.end() == number => run.sums.push(sum),
+            _ => self.runs.push(Run {
+                first: number,
+                sums: vec![sum],
+            }),
+        }
     }
 
-    /// Returns the length of the digest file for a block of `len` bytes.
-    pub(super) fn file_len(piece: u64, len: u64) -> u64 {
-        len.div_ceil(piece) * wide(SUM)
+    /// Parses a digest file of a block of `len` bytes.
+    pub(super) fn parse(bytes: &[u8], format: SumsFormat, piece: u64, len: u64) -> Option<Self> {
+        let (words, []) = bytes.as_chunks::<SUM>() else {
+            return None;
+        };
+        let mut words = words.iter().copied().map(u64::from_be_bytes);
+        let pieces = len.div_ceil(piece);
+        let mut sums = Self::new(piece, len);
+        let mut end = 0;
+        while words.len() > 0 {
+            let (first, count) = match format {
+                SumsFormat::All => (0, pieces),
+                SumsFormat::Runs => (words.next()?, words.next()?),
+            };
+            // Also excludes runs that overlap and empty ones.
+            if first < end || count == 0 || count > wide(words.len()) {
+                return None;
+            }
+            end = first.checked_add(count).filter(|&end| end <= pieces)?;
+            for number in first..end {
+                sums.push(number, words.next()?);
+            }
+        }
+        (format == SumsFormat::Runs || end == pieces).then_some(sums)
     }
 
-    /// Returns the content of the digest file.
+    /// Returns the possible lengths of a digest file of a block of `len` bytes.
+    pub(super) fn file_len(format: SumsFormat, piece: u64, len: u64) -> RangeInclusive<u64> {
+        let pieces = len.div_ceil(piece);
+        let all = pieces * wide(SUM);
+        match format {
+            SumsFormat::All => all..=all,
+            // One piece, and every other one.
+            SumsFormat::Runs => 3 * wide(SUM)..=pieces.div_ceil(2) * 3 * wide(SUM),
+        }
+    }
+
+    /// Returns the content of the digest file, as [`SumsFormat::Runs`].
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        self.values
-            .iter()
-            .flat_map(|sum| sum.to_be_bytes())
-            .collect()
+        let words = self.runs.iter().flat_map(|run| {
+            let head = [run.first, wide(run.sums.len())];
+            head.into_iter().chain(run.sums.iter().copied())
+        });
+        words.flat_map(u64::to_be_bytes).collect()
     }
 
     /// Returns the offsets of pieces whose bytes do not match their digests. `offset` is a multiple of
@@ -107,20 +168,26 @@ impl Sums {
         let piece = usize::try_from(self.piece).unwrap_or(usize::MAX);
         let pieces = (offset / self.piece..).zip(bytes.chunks(piece));
         pieces
-            .filter(|(number, bytes)| self.sum(*number) != Some(XxHash3_64::oneshot(bytes)))
+            .filter(|(number, bytes)| self.sum(*number) != XxHash3_64::oneshot(bytes))
             .map(|(number, _)| number * self.piece)
     }
 
     /// Returns the offsets of pieces within a range that contained nonzero bytes.
-    pub(super) fn nonzero(&self, range: &Range<u64>) -> impl Iterator<Item = u64> {
-        let pieces = range.start / self.piece..range.end.div_ceil(self.piece);
-        pieces
-            .filter(|&number| self.sum(number) != Some(self.zero(number)))
+    pub(super) fn nonzero(&self, range: Range<u64>) -> impl Iterator<Item = u64> {
+        let (first, end) = (range.start / self.piece, range.end.div_ceil(self.piece));
+        let before = self.runs.partition_point(|run| run.end() <= first);
+        let runs = self.runs[before..].iter();
+        runs.take_while(move |run| run.first < end)
+            .flat_map(move |run| run.first.max(first)..run.end().min(end))
             .map(|number| number * self.piece)
     }
 
-    fn sum(&self, number: u64) -> Option<u64> {
-        self.values.get(usize::try_from(number).ok()?).copied()
+    fn sum(&self, number: u64) -> u64 {
+        let before = self.runs.partition_point(|run| run.end() <= number);
+        let run = self.runs.get(before).filter(|run| run.first <= number);
+        let at = run.and_then(|run| Some((run, usize::try_from(number - run.first).ok()?)));
+        let sum = at.and_then(|(run, at)| run.sums.get(at)).copied();
+        sum.unwrap_or_else(|| self.zero(number))
     }
 
     /// Returns the digest of this piece if it is all zero.
@@ -162,18 +229,59 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_holes_are_those_of_zeros() {
+    fn stores_no_digests_of_holes() {
         let (file, opened) = sparse();
         let sums = Sums::of(&opened, PIECE).expect("file is readable");
         let bytes = std::fs::read(file.path()).expect("file is readable");
-        assert_eq!(sums.values.len(), 5);
+        assert_eq!(sums.to_bytes().len(), 3 * SUM, "one run of one piece");
         assert_eq!(sums.wrong(0, &bytes).next(), None);
-        assert!(sums.nonzero(&(0..5 * PIECE)).eq([PIECE]));
+        assert!(sums.nonzero(0..5 * PIECE).eq([PIECE]));
         let end = 4 * PIECE + 4096;
-        assert_eq!(sums.nonzero(&(2 * PIECE..end)).next(), None);
-        let again = Sums::parse(&sums.to_bytes(), PIECE, opened.len()).expect("valid length");
-        assert_eq!(again.values, sums.values);
-        assert_eq!(again.zeros, sums.zeros);
+        assert_eq!(sums.nonzero(2 * PIECE..end).next(), None);
+    }
+
+    #[test]
+    fn reads_the_digests_of_both_formats() {
+        let (file, opened) = sparse();
+        let sums = Sums::of(&opened, PIECE).expect("file is readable");
+        let bytes = std::fs::read(file.path()).expect("file is readable");
+        let size = usize::try_from(PIECE).expect("fits in usize");
+        let all = bytes.chunks(size).map(XxHash3_64::oneshot);
+        let all: Vec<u8> = all.flat_map(u64::to_be_bytes).collect();
+        for (bytes, format) in [(sums.to_bytes(), SumsFormat::Runs), (all, SumsFormat::All)] {
+            let again = Sums::parse(&bytes, format, PIECE, opened.len()).expect("valid");
+            assert_eq!(again.runs, sums.runs);
+            assert_eq!(again.zeros, sums.zeros);
+        }
+    }
+
+    #[test]
+    fn finds_every_piece_of_every_run() {
+        let pieces = 9;
+        for set in 0..1_u64 << pieces {
+            let is_set = |number: u64| set & 1 << number != 0;
+            let mut sums = Sums::new(PIECE, pieces * PIECE);
+            for number in 0..pieces {
+                let zero = sums.zero(number);
+                sums.push(number, if is_set(number) { number } else { zero });
+            }
+            for number in 0..pieces {
+                let want = if is_set(number) {
+                    number
+                } else {
+                    sums.zero(number)
+                };
+                assert_eq!(sums.sum(number), want);
+                let found = sums.nonzero(number * PIECE..pieces * PIECE);
+                let want = (number..pieces).filter(|number| is_set(*number));
+                assert!(found.eq(want.map(|number| number * PIECE)), "{set:b}");
+            }
+            let bytes = sums.to_bytes();
+            let lengths = Sums::file_len(SumsFormat::Runs, PIECE, pieces * PIECE);
+            assert!(set == 0 || lengths.contains(&wide(bytes.len())));
+            let again = Sums::parse(&bytes, SumsFormat::Runs, PIECE, pieces * PIECE);
+            assert_eq!(again.expect("valid").runs, sums.runs);
+        }
     }
 
     #[test]
@@ -192,8 +300,35 @@ mod tests {
 
     #[test]
     fn refuses_sums_of_another_length() {
-        assert!(Sums::parse(&[0; 16], PIECE, PIECE).is_none());
-        assert!(Sums::parse(&[0; 9], PIECE, PIECE).is_none());
-        assert!(Sums::parse(&[0; 8], PIECE, PIECE).is_some());
+        for (words, pieces, fits) in [(2, 1, false), (1, 1, true), (0, 1, false), (1, 2, false)] {
+            let bytes = vec![0; words * SUM];
+            let sums = Sums::parse(&bytes, SumsFormat::All, PIECE, pieces * PIECE);
+            assert_eq!(sums.is_some(), fits, "{words} {pieces}");
+        }
+        assert!(Sums::parse(&[0; 9], SumsFormat::All, PIECE, PIECE).is_none());
+    }
+
+    #[test]
+    fn refuses_runs_that_are_empty_cut_overlapping_or_outside() {
+        for (words, fits) in [
+            (&[][..], true),
+            (&[2, 1, 7], true),
+            (&[0, 1, 7, 1, 2, 7, 7], true),
+            (&[0], false),
+            (&[0, 0], false),
+            (&[0, 2, 7], false),
+            (&[0, 2, 7, 7, 1, 1, 7], false),
+            (&[2, 2, 7, 7], false),
+            (&[3, 1, 7], false),
+            (&[u64::MAX, 1, 7], false),
+            (&[0, u64::MAX, 7], false),
+        ] {
+            let bytes: Vec<u8> = words
+                .iter()
+                .flat_map(|word: &u64| word.to_be_bytes())
+                .collect();
+            let sums = Sums::parse(&bytes, SumsFormat::Runs, PIECE, 3 * PIECE);
+            assert_eq!(sums.is_some(), fits, "{words:?}");
+        }
     }
 }

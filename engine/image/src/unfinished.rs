@@ -15,6 +15,7 @@
 //! file before its bit is set, and a page without its bit is sent again. The process
 //! may therefore be killed at any moment. A crash of the system is not covered.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -30,6 +31,7 @@ use super::state_file::StateFile;
 use super::temporary::Temporary;
 use super::writer::{Gathered, Writer};
 use super::{DEVICE_STATE, EARLY_STATE, Error, UNFINISHED};
+use retpath_engine::bits::Bits;
 use retpath_engine::blocks::BlockId;
 use retpath_engine::protocol::wide;
 
@@ -42,12 +44,17 @@ const MAX_SIZE: u64 = 16 << 20;
 /// Number of bitmap words converted to bytes at once.
 const WORDS: usize = 8192;
 
+/// Their size in bytes.
+const PART: usize = WORDS * size_of::<u64>();
+
 /// The received bitmaps of an unfinished image. Their files are open only while they are
 /// used.
 #[derive(Debug)]
 pub(super) struct Received {
     folder: Arc<Folder>,
     blocks: usize,
+    /// The parts of [`WORDS`] words that may not be holes, by block.
+    written: BTreeSet<(BlockId, usize)>,
 }
 
 impl Received {
@@ -56,29 +63,47 @@ impl Received {
         for id in 0..blocks {
             folder.create(&bits(id))?;
         }
-        let folder = Arc::clone(folder);
-        Ok(Self { folder, blocks })
+        Ok(Self {
+            folder: Arc::clone(folder),
+            blocks,
+            written: BTreeSet::new(),
+        })
     }
 
     /// Finds the files that another process left behind.
     pub(super) fn open(folder: &Arc<Folder>, blocks: usize) -> Result<Self, Error> {
+        let mut written = BTreeSet::new();
         for id in 0..blocks {
-            folder.file(&bits(id), OFlags::RDWR)?;
+            let (_, size) = folder.file_and_size(&bits(id))?;
+            let parts = usize::try_from(size).unwrap_or(0).div_ceil(PART);
+            written.extend((0..parts).map(|part| (id, part)));
         }
-        let folder = Arc::clone(folder);
-        Ok(Self { folder, blocks })
+        Ok(Self {
+            folder: Arc::clone(folder),
+            blocks,
+            written,
+        })
     }
 
-    /// Writes the bitmap of a block; its pages are already in its RAM file.
-    pub(super) fn set(&self, block: BlockId, words: &[u64]) -> Result<(), Error> {
+    /// Writes the bitmap of a block, without parts that are and were empty; its pages are already
+    /// in its RAM file.
+    pub(super) fn set(&mut self, block: BlockId, received: &Bits) -> Result<(), Error> {
         let name = self.name(block)?;
         let file = self.folder.file(&name, OFlags::RDWR)?;
+        let words = usize::try_from(received.len().div_ceil(64)).unwrap_or(usize::MAX);
         let mut bytes = Vec::new();
-        for (at, words) in words.chunks(WORDS).enumerate() {
+        for (part, first) in (0..words).step_by(WORDS).enumerate() {
+            let pages = (wide(first) * 64, wide(WORDS) * 64);
+            let is_empty = received.next_in(pages.0, pages.1).is_none();
+            if is_empty && !self.written.contains(&(block, part)) {
+                continue;
+            }
             bytes.clear();
-            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-            file.write_all_at(&bytes, wide(at * WORDS * size_of::<u64>()))
+            let end = words.min(first + WORDS);
+            bytes.extend((first..end).flat_map(|at| received.word(at).to_le_bytes()));
+            file.write_all_at(&bytes, wide(part * PART))
                 .map_err(Error::io("writing", &self.folder.path().join(&name)))?;
+            self.written.insert((block, part));
         }
         Ok(())
     }
@@ -203,16 +228,16 @@ impl Writer {
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn checkpoint(
+    pub fn checkpoint<'a>(
         &mut self,
-        received: impl IntoIterator<Item = impl AsRef<[u64]>>,
+        received: impl IntoIterator<Item = &'a Bits>,
     ) -> Result<(), Error> {
         self.flush()?;
-        let Some(files) = &self.received else {
+        let Some(files) = &mut self.received else {
             return Ok(());
         };
-        for (id, words) in received.into_iter().enumerate() {
-            files.set(id, words.as_ref())?;
+        for (id, received) in received.into_iter().enumerate() {
+            files.set(id, received)?;
         }
         Ok(())
     }

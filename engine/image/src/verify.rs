@@ -16,9 +16,6 @@ use super::reader::{open_folder, read_state, read_sums};
 use super::sums::Sums;
 use super::{DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Manifest};
 
-/// Read size in bytes; a multiple of every piece size.
-const READ: u64 = 1 << 20;
-
 /// Maximum number of differences listed; all differing bytes are counted.
 const LISTED: usize = 1000;
 
@@ -171,21 +168,14 @@ impl Verifying<'_> {
         let mut bytes = Vec::new();
         let mut at = 0;
         while at < len {
-            let hole = file.hole_at(at)?.end;
-            let zero_until = if hole < len {
-                hole / sums.piece * sums.piece
-            } else {
-                len
-            };
-            for start in sums.nonzero(&(at..zero_until)) {
+            let data = sums.next_data(file, at)?.unwrap_or(len..len);
+            for start in sums.nonzero(at..data.start) {
                 self.add_piece(sums, file, start);
             }
-            at = zero_until.max(at);
-            let size = READ.min(len - at);
-            bytes.resize(usize::try_from(size).unwrap_or(0), 0);
-            match file.read_at(at, &mut bytes) {
+            bytes.resize(usize::try_from(data.end - data.start).unwrap_or(0), 0);
+            match file.read_at(data.start, &mut bytes) {
                 Ok(()) => {
-                    for start in sums.wrong(at, &bytes) {
+                    for start in sums.wrong(data.start, &bytes) {
                         self.add_piece(sums, file, start);
                     }
                 }
@@ -196,7 +186,7 @@ impl Verifying<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            at += size;
+            at = data.end;
             self.step(before + at)?;
         }
         file.check()

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::digest::Seal;
+use super::folder::MAX_HELD;
 use super::manifest::{Manifest, RamFile};
 use super::ram_file::RamData;
 use super::state_file::StateFile;
@@ -256,8 +257,10 @@ impl Writer {
     /// [`Error::Io`].
     pub fn sync(&mut self) -> Result<(), Error> {
         self.flush()?;
-        for ram in &self.files {
-            ram.sync()?;
+        // A flush of the disk for each of thousands of files takes longer than all other work.
+        match self.files.len() > MAX_HELD {
+            true => self.temporary.folder().sync_file_system()?,
+            false => self.files.iter().try_for_each(RamData::sync)?,
         }
         self.sync_device_state()
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fmt, io};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::retry_on_intr;
 
+use super::RunError;
 use super::runtime::{Runtime, System};
 
 const STOP: u32 = 1;
@@ -70,20 +72,20 @@ impl Control {
     fn wish(&self, wish: u32) {
         self.inner.wishes.fetch_or(wish, Ordering::Release);
         // A full counter has woken the loop already.
-        let _ = rustix::io::write(&self.inner.event, &1u64.to_ne_bytes());
+        let _ = retry_on_intr(|| rustix::io::write(&self.inner.event, &1u64.to_ne_bytes()));
     }
 
     pub(super) fn runtime(&self) -> &dyn Runtime {
         &*self.inner.runtime
     }
 
-    /// The requests since the last call.
-    pub(super) fn take(&self) -> Wishes {
+    /// Whether the link is to be broken, since the last call; an error if the loop is to stop.
+    pub(super) fn take_pause(&self) -> Result<bool, RunError> {
         let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);
         let wishes = self.inner.wishes.swap(0, Ordering::Acquire);
-        Wishes {
-            stop: wishes & STOP != 0,
-            pause: wishes & PAUSE != 0,
+        match wishes & STOP {
+            0 => Ok(wishes & PAUSE != 0),
+            _ => Err(RunError::Stopped),
         }
     }
 }
@@ -94,12 +96,6 @@ impl fmt::Debug for Control {
             .field("event", &self.inner.event)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wishes {
-    pub(super) stop: bool,
-    pub(super) pause: bool,
 }
 
 impl AsFd for Control {

@@ -92,6 +92,9 @@ impl<'fd> Waiting<'fd> {
             false => Duration::ZERO,
         };
         let polled = control.runtime().poll(&mut self.fds, most);
+        for at in &self.buffered {
+            self.fds[*at].ready |= PollFlags::IN;
+        }
         polled.map_err(RunError::Poll)
     }
 
@@ -100,27 +103,15 @@ impl<'fd> Waiting<'fd> {
         self.fds.len()
     }
 
-    /// Whether any descriptor from index `first` on is ready, or its link has bytes buffered.
+    /// Whether any descriptor from index `first` on is ready.
     #[cfg(feature = "uffd")]
     fn any_since(&self, first: usize) -> bool {
-        self.buffered.iter().any(|at| *at >= first)
-            || self.fds[first..].iter().any(|fd| !fd.ready.is_empty())
-    }
-
-    fn flags(&self, at: Option<usize>) -> PollFlags {
-        let Some(at) = at else {
-            return PollFlags::empty();
-        };
-        let buffered = match self.buffered.contains(&at) {
-            true => PollFlags::IN,
-            false => PollFlags::empty(),
-        };
-        self.fds[at].ready | buffered
+        self.fds[first..].iter().any(|fd| !fd.ready.is_empty())
     }
 
     /// Whether there is something to read, including the end or an error.
     fn readable(&self, at: Option<usize>) -> bool {
-        self.flags(at)
-            .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+        let flags = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        at.is_some_and(|at| self.fds[at].ready.intersects(flags))
     }
 }

@@ -40,7 +40,8 @@ impl Pumped {
 pub(super) struct Outbound {
     channel: Channel,
     pub(super) link: Link,
-    head: Vec<u8>,
+    /// Bytes that precede the next run.
+    pub(super) head: Vec<u8>,
     run: Option<PageRun>,
     gather: Gather,
     /// Length of the run's pages in `scratch`, if the memory does not lend them.
@@ -65,11 +66,6 @@ impl Outbound {
             sent: 0,
             written: 0,
         }
-    }
-
-    /// The buffer for bytes that precede the next run.
-    pub(super) fn head(&mut self) -> &mut Vec<u8> {
-        &mut self.head
     }
 
     /// Appends a run; returns how many of its pages are zero.
@@ -175,7 +171,7 @@ mod tests {
         let (near, mut far) = UnixStream::pair().expect("descriptors can be created");
         let link = Link::new(near.into()).expect("socket can be created");
         let mut out = Outbound::new(Channel::Main, link);
-        out.head().resize(8 << 20, 7);
+        out.head.resize(8 << 20, 7);
         let none: Vec<Vec<u8>> = Vec::new();
         let mut left = 8 << 20;
         while !out.flush(&none).expect("the link is open") {

@@ -45,6 +45,25 @@ fn keeps_the_owner_as_long_as_the_memory() {
     assert_eq!(Arc::strong_count(&map), 1);
 }
 
+/// A thread may wait for its missing pages, which must not read as zeros.
+#[cfg(feature = "uffd")]
+#[test]
+fn memory_of_the_embedder_stays_registered_without_its_region() {
+    use crate::uffd::{FailurePolicy, Uffd};
+    use std::sync::mpsc;
+
+    let (_map, memory) = wrapped(None);
+    let uffd = Uffd::open().expect("a route works");
+    let region = uffd.register(b"pc.ram", Arc::new(memory));
+    drop(region.expect("its kind is supported"));
+    let (send, failures) = mpsc::channel();
+    let policy = FailurePolicy::call(move |failure| {
+        send.send(failure.blocks.clone()).expect("it is received");
+    });
+    drop(uffd.handler().on_failure(policy));
+    assert_eq!(failures.recv().expect("the policy applies"), ["pc.ram"]);
+}
+
 #[test]
 fn discards_memory_of_the_embedder() {
     let file = memfd(MemfdFlags::empty(), LEN).expect("a memfd");

@@ -96,6 +96,9 @@ impl Bits {
 
     /// The first member in `start..start + len`. Scans no further than the range.
     pub fn next_in(&self, start: u64, len: u64) -> Option<u64> {
+        if self.is_empty() {
+            return None;
+        }
         spans(start, len, self.len).find_map(|(at, mask)| first(at, self.word(at) & mask))
     }
 
@@ -154,7 +157,8 @@ impl Bits {
         index(self.len.next_multiple_of(64)).unwrap_or(usize::MAX)
     }
 
-    fn word(&self, at: usize) -> u64 {
+    /// Word `at` of [`Bits::words`]; 0 past the end.
+    pub fn word(&self, at: usize) -> u64 {
         let chunk = self.chunks.get(at / CHUNK);
         let word = chunk.and_then(|chunk| chunk.get(at % CHUNK));
         word.copied().unwrap_or(0)

@@ -56,6 +56,7 @@ pub struct Blocks {
 
 /// Invalid block or range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BlockError {
     /// The target page size is not a power of two of at least 1 KiB.
     TargetPage {

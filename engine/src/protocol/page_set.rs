@@ -152,12 +152,8 @@ impl PageSet {
         let blocks = self.bits.len();
         let (block, first) = (0..=blocks).find_map(|step| {
             let at = (block + step) % blocks;
-            let from = if step == 0 {
-                offset / self.units[at]
-            } else {
-                0
-            };
-            Some((at, self.bits[at].next(from)?))
+            let from = if step == 0 { offset } else { 0 };
+            Some((at, self.bits[at].next(from / self.units[at])?))
         })?;
         let most = (most / self.units[block]).max(1);
         let (first, pages) = self.bits[block].runs_in(first, most).next()?;

@@ -118,6 +118,7 @@ impl fmt::Debug for Latency {
 ///                            └▶ request read ─ source ─▶ page handed out ─┘
 /// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct FaultLatency {
     /// Destination: from the fault until the page is placed.
     pub total: Latency,
@@ -136,6 +137,7 @@ pub struct FaultLatency {
 /// Counters and latencies of one side of a migration. Host pages unless stated
 /// otherwise.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// Destination: faults on missing pages, each page once.
     pub faults: u64,

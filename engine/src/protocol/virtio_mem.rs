@@ -260,10 +260,11 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     /// Parses address, lengths of region and piece, and node.
     fn new(bytes: &'a [u8]) -> Option<Self> {
+        let (rest, region, piece) = (bytes, 0, 0);
         let mut parser = Self {
-            rest: bytes,
-            region: 0,
-            piece: 0,
+            rest,
+            region,
+            piece,
         };
         let address = parser.be64()?;
         parser.region = parser.be64()?;

@@ -195,11 +195,15 @@ impl Link {
     /// Copies the first bytes that are available, and leaves them to be read. [`Moved::Bytes`]
     /// with fewer bytes than `buf` has room for means that no more are available now.
     ///
+    /// After an error it reads once more: a broken connection then ends, while an error of this
+    /// machine, such as ENOMEM, may have passed.
+    ///
     /// # Errors
     ///
     /// The connection is broken.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<Moved> {
         let mut ahead = self.ahead.borrow_mut();
+        let mut has_failed = false;
         while ahead.bytes.len() < buf.len() && !ahead.ended {
             let start = ahead.bytes.len();
             let more = &mut buf[start..];
@@ -212,6 +216,7 @@ impl Link {
                 Ok(Moved::Later) if start == 0 => return Ok(Moved::Later),
                 Ok(Moved::Later) => break,
                 Ok(Moved::End) => ahead.ended = true,
+                Err(_) if !has_failed => has_failed = true,
                 Err(error) => {
                     ahead.ended = true;
                     if start == 0 {
@@ -336,6 +341,8 @@ const UNANSWERED_TIMEOUT_MS: u32 = 120_000;
 struct Socket {
     fd: OwnedFd,
     is_tcp: bool,
+    /// Read at once: a peer whose user could not be read is not one that does not tell.
+    user: Option<u32>,
 }
 
 impl Socket {
@@ -353,7 +360,11 @@ impl Socket {
             sockopt::set_tcp_keepcnt(&fd, KEEPALIVE_PROBES)?;
             sockopt::set_tcp_user_timeout(&fd, UNANSWERED_TIMEOUT_MS)?;
         }
-        Ok(Self { fd, is_tcp })
+        let user = match family == AddressFamily::UNIX {
+            true => Some(getsockopt(&fd, PeerCredentials)?.uid()),
+            false => None,
+        };
+        Ok(Self { fd, is_tcp, user })
     }
 }
 
@@ -379,11 +390,7 @@ impl Transport for Socket {
     }
 
     fn peer_user(&self) -> Option<u32> {
-        if self.is_tcp {
-            return None;
-        }
-        let peer = getsockopt(&self.fd, PeerCredentials).ok()?;
-        Some(peer.uid())
+        self.user
     }
 
     fn limit_send_queue(&self, bytes: usize) -> io::Result<()> {
@@ -424,6 +431,55 @@ mod tests {
         assert!(!far.has_buffered());
         assert_eq!(far.read(&mut one).expect("open"), Moved::Bytes(2));
         assert_eq!(far.read(&mut two).expect("open"), Moved::Later);
+    }
+
+    /// A transport whose next reads fail, before the bytes of a socket.
+    struct Failing {
+        inner: Box<dyn Transport>,
+        errors: RefCell<Vec<ErrorKind>>,
+    }
+
+    impl AsFd for Failing {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.inner.as_fd()
+        }
+    }
+
+    impl Transport for Failing {
+        fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            match self.errors.borrow_mut().pop() {
+                Some(error) => Err(error.into()),
+                None => self.inner.read_vectored(bufs),
+            }
+        }
+
+        fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.inner.write_vectored(bufs)
+        }
+
+        fn shut_down(&self) {
+            self.inner.shut_down();
+        }
+    }
+
+    /// `receive` dropped the only connection of a source whose guest had left.
+    #[test]
+    fn peeks_once_more_after_an_error() {
+        let failing = |errors: &[ErrorKind]| {
+            let (near, far) = Link::pair().expect("a pair");
+            near.write(b"ab").expect("room");
+            let errors = RefCell::new(errors.to_vec());
+            let far = far.wrap(|inner| Box::new(Failing { inner, errors }));
+            (near, far)
+        };
+        let (_near, far) = failing(&[ErrorKind::OutOfMemory]);
+        assert_eq!(far.peek(&mut [0; 4]).expect("bytes"), Moved::Bytes(2));
+        assert!(!far.has_ended());
+
+        let (_near, far) = failing(&[ErrorKind::OutOfMemory, ErrorKind::ConnectionReset]);
+        let error = far.peek(&mut [0; 4]).expect_err("two errors");
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+        assert!(far.has_ended());
     }
 
     /// A transport that takes one byte at a time, and passes it on when it is flushed.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SocketFlags;
 
 use super::socket_file::SocketFile;
@@ -23,7 +23,8 @@ pub trait Accept {
     ///
     /// # Errors
     ///
-    /// No further connection can be accepted. The migration fails if it needs one.
+    /// No connection can be accepted now. It is tried again after a moment, unless there is
+    /// one connection in all: then the migration fails.
     fn accept(&mut self) -> Result<Option<Link>, ChannelError>;
 }
 
@@ -52,10 +53,15 @@ impl ConnectionQueue {
     }
 
     /// Appends a connection.
-    pub fn push(&self, link: Link) {
-        self.lock().push_back(link);
-        // Cannot fail: the count stays far below the limit of an eventfd.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    ///
+    /// # Errors
+    ///
+    /// The loop cannot be told; the connection is closed.
+    pub fn push(&self, link: Link) -> io::Result<()> {
+        let mut links = self.lock();
+        retry_on_intr(|| rustix::io::write(&self.event, &1u64.to_ne_bytes()))?;
+        links.push_back(link);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Link>> {
@@ -71,7 +77,7 @@ impl Accept for ConnectionQueue {
     fn accept(&mut self) -> Result<Option<Link>, ChannelError> {
         let mut links = self.lock();
         // One count for each connection that was pushed before.
-        if rustix::io::read(&self.event, &mut [0; 8]).is_err() {
+        if retry_on_intr(|| rustix::io::read(&self.event, &mut [0; 8])).is_err() {
             return Ok(None);
         }
         Ok(links.pop_front())
@@ -174,7 +180,7 @@ mod tests {
         for byte in 0..3 {
             let (near, far) = Link::pair().expect("a pair");
             near.write(&[byte]).expect("room");
-            queue.clone().push(far);
+            queue.clone().push(far).expect("room");
             fars.push(near);
         }
         for byte in 0..3 {

@@ -16,7 +16,7 @@ use std::{fmt, mem, process, thread};
 
 use userfaultfd::{Event, EventBuffer, ReadWrite};
 
-use super::{Error, Shared, os_error};
+use super::{Error, Features, Shared, os_error};
 use crate::protocol::wide;
 
 /// Most faults that one read(2) returns.
@@ -144,7 +144,7 @@ impl Handler {
     /// The descriptor cannot be read, or returns an unknown event.
     pub fn faults(&mut self) -> Result<&[Fault], Error> {
         self.faults.clear();
-        let knows_threads = self.shared.knows_threads();
+        let knows_threads = self.shared.features.contains(Features::THREAD_ID);
         let events = loop {
             match self
                 .shared

@@ -1,4 +1,5 @@
-//! The three routes to a userfaultfd, in the order they are tried, and why each may fail.
+//! The three routes to a userfaultfd, in the order they are tried, and why each may fail; and the
+//! features of one.
 //!
 //! No system calls here: [`first_open`] takes a function that makes them.
 
@@ -6,6 +7,7 @@
 
 use std::{fmt, io};
 
+use linux_raw_sys::general;
 use rustix::io::Errno;
 
 /// A way to open a userfaultfd.
@@ -128,4 +130,31 @@ pub(super) fn first_open<T>(
         }
     }
     Err(OpenError { tried })
+}
+
+/// A set of `UFFD_FEATURE_*` bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features(pub(super) u64);
+
+impl Features {
+    /// Missing faults on hugetlbfs.
+    pub const MISSING_HUGETLBFS: Self = Self(general::UFFD_FEATURE_MISSING_HUGETLBFS as u64);
+    /// Missing faults on shared memory.
+    pub const MISSING_SHMEM: Self = Self(general::UFFD_FEATURE_MISSING_SHMEM as u64);
+    /// The thread id in each fault, Linux 4.14.
+    pub const THREAD_ID: Self = Self(general::UFFD_FEATURE_THREAD_ID as u64);
+
+    /// The features that this crate enables where the kernel offers them.
+    pub const WANTED: Self =
+        Self(Self::MISSING_HUGETLBFS.0 | Self::MISSING_SHMEM.0 | Self::THREAD_ID.0);
+
+    /// The set as the kernel writes it.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether all features of `other` are in this set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }

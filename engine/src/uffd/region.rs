@@ -47,6 +47,7 @@ impl Region {
         let ioctls = ioctls.map_err(|error| failed(&block, os_error(error)))?;
         let registered = Registered {
             memory: Arc::downgrade(&memory),
+            stays_mapped: memory.is_of_embedder(),
             block: block.clone(),
         };
         shared.registered().push(registered);

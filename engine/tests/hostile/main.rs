@@ -3,6 +3,7 @@
 //! Each test holds a [`Trial`](trial::Trial), which limits allocations and time. Each ends with a
 //! complete migration by a well-behaved peer, in which every page is compared.
 
+mod accept;
 mod connections;
 mod cut;
 mod destinations;

@@ -92,9 +92,10 @@ impl Connection {
         Ok(count)
     }
 
-    /// Keeps a flood from taking forever.
+    /// Keeps a flood from taking forever, also one that the transport has read ahead.
     fn hasten(&mut self) {
-        if self.inbound.len() > 1 << 16 {
+        let ahead = self.ahead.as_ref().map_or(0, VecDeque::len);
+        if self.inbound.len() + ahead > 1 << 16 {
             self.piece = usize::MAX;
         }
     }

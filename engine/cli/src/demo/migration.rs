@@ -126,12 +126,9 @@ impl Job<'_> {
 
     /// Migrates over links that `cuts` breaks.
     pub(super) fn migrate(&self, cuts: Cuts, random: &mut Rng) -> Result<Migrated, String> {
-        let network = Network::new(self.args.channel, cuts);
-        let mut network = network.map_err(|error| format!("cannot listen: {error}"))?;
+        let mut network = Network::new(self.args.channel, cuts)?;
         let mut queue = network.queue.clone();
-        let control = || {
-            Control::new().map_err(|error| format!("cannot create an event descriptor: {error}"))
-        };
+        let control = || Control::new().map_err(no_descriptor);
         let (of_source, of_destination) = (control()?, control()?);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -228,6 +225,10 @@ impl SourceHandler for StoppedMachine<'_> {
     }
 }
 
+fn no_descriptor(error: io::Error) -> String {
+    format!("cannot create an event descriptor: {error}")
+}
+
 /// Connects the source with the destination, over links that no other process can reach.
 struct Network {
     /// For TCP.
@@ -238,12 +239,15 @@ struct Network {
 }
 
 impl Network {
-    fn new(kind: SocketKind, cuts: Cuts) -> io::Result<Self> {
+    fn new(kind: SocketKind, cuts: Cuts) -> Result<Self, String> {
         let listener = match kind {
             SocketKind::Unix => None,
-            SocketKind::Tcp => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?),
+            SocketKind::Tcp => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+                Some(listener.map_err(|error| format!("cannot listen on tcp:127.0.0.1: {error}"))?)
+            }
         };
-        let queue = ConnectionQueue::new()?;
+        let queue = ConnectionQueue::new().map_err(no_descriptor)?;
         Ok(Self {
             listener,
             queue,
@@ -272,14 +276,18 @@ impl Connector for Network {
         if channel == Channel::Main {
             self.cuts.arm();
         }
-        let ends = self.link().map_err(|error| ChannelError::Io {
-            what: "cannot connect to",
-            address: "the destination's socket".into(),
+        let failed = |what, address: &str, error| ChannelError::Io {
+            what,
+            address: address.into(),
             error,
-        })?;
+        };
+        let ends = self.link();
+        let ends =
+            ends.map_err(|error| failed("cannot connect to", "the destination's socket", error))?;
         debug!(%channel, cuts = self.cuts.done(), "connected");
         let (source, destination) = self.cuts.link(ends);
-        self.queue.push(destination);
+        let pushed = self.queue.push(destination);
+        pushed.map_err(|error| failed("cannot write", "the queue's event descriptor", error))?;
         Ok(source)
     }
 }

@@ -280,13 +280,12 @@ mod tests {
                 pages: PAGES,
                 ..Compared::default()
             };
+            let mut destination = Stats::default();
+            destination.precopy = 16;
+            destination.demand = 4;
+            destination.sweep = PAGES - 20;
             let mut migrated = Migrated {
-                destination: Stats {
-                    precopy: 16,
-                    demand: 4,
-                    sweep: PAGES - 20,
-                    ..Stats::default()
-                },
+                destination,
                 cuts: 3,
                 ..Migrated::default()
             };

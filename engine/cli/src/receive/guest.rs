@@ -19,12 +19,14 @@ use super::outcome::Source;
 use super::resume::Unfinished;
 use super::touch::Touchers;
 use crate::signals::Signals;
+use crate::size::Human;
 use retpath_engine::bits::Bits;
 use retpath_engine::blocks::{Block, BlockId};
 use retpath_engine::destination::pending::Refusal;
 use retpath_engine::destination::{Destination, Ending, Tail};
 use retpath_engine::driver::{Content, Control, DestinationHandler, HandlerError, RunError};
 use retpath_engine::memory::{Backing, Memory};
+use retpath_engine::socket::ChannelError;
 use retpath_image::{Finished, Manifest, Recorder, Writer};
 use tracing::{debug, info, warn};
 
@@ -56,6 +58,8 @@ pub(super) struct Incoming {
     live: Live,
     outage: Outage,
     refusals: Refusals,
+    /// Whether a connection could not be accepted.
+    accept_failed: bool,
     /// The image's manifest, once it is complete.
     pub(super) manifest: Option<Manifest>,
     /// Path of the image, once it has its name.
@@ -98,6 +102,7 @@ impl Incoming {
             live,
             outage,
             refusals: Refusals::default(),
+            accept_failed: false,
             manifest: None,
             finished: None,
             ending: None,
@@ -230,7 +235,7 @@ impl Incoming {
             return;
         }
         let blocks = 0..core.blocks().len();
-        let received = blocks.filter_map(|id| Some(core.pages().received(id)?.words()));
+        let received = blocks.filter_map(|id| core.pages().received(id));
         let noted = self.writer().map(|writer| writer.checkpoint(received));
         if let Ok(Err(error)) = noted {
             self.put_off(error);
@@ -276,17 +281,32 @@ impl Incoming {
     }
 }
 
+/// Maps the memory that `--touch` fills.
+fn map(block: &Block) -> Result<Arc<Memory>, String> {
+    let page = Backing::Anonymous.page_size();
+    let memory = Memory::new(Backing::Anonymous, block.len.next_multiple_of(page));
+    memory.map(Arc::new).map_err(|error| {
+        let (name, len) = (&block.name, Human(block.len));
+        format!(
+            "RAM block {name} of {len}: {error}: --touch needs memory for the whole guest: receive \
+             without --touch, or on a machine with more memory"
+        )
+    })
+}
+
 impl DestinationHandler for Incoming {
     fn memory(&mut self, block: &Block, target: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
         info!(block = %block.name, bytes = block.len, page = block.page, "RAM block");
+        // Before anything is written: a block can be larger than the memory of this machine.
+        let memory = match self.touches {
+            0 => None,
+            _ => Some(map(block)?),
+        };
         let added = self.writer()?.block(block, target);
         added.map_err(|error| error.to_string())?;
-        if self.touches == 0 {
+        let Some(memory) = memory else {
             return Ok(None);
-        }
-        let page = Backing::Anonymous.page_size();
-        let memory = Memory::new(Backing::Anonymous, block.len.next_multiple_of(page));
-        let memory = Arc::new(memory.map_err(|e| format!("RAM block {}: {e}", block.name))?);
+        };
         self.memory.push((block.name.clone(), Arc::clone(&memory)));
         self.pages.push(block.page);
         self.discarded.push(Bits::new(block.len / block.page));
@@ -378,6 +398,15 @@ impl DestinationHandler for Incoming {
         info!(%why, "a connection was dropped");
         if let Some(line) = self.refusals.handle(why) {
             self.live.say(&format!("retpath receive: {line}"));
+        }
+    }
+
+    fn accept_failed(&mut self, error: &ChannelError) {
+        if !std::mem::replace(&mut self.accept_failed, true) {
+            info!(%error, "a connection was not accepted");
+            self.live.say(&format!(
+                "retpath receive: {error}; trying again until it works"
+            ));
         }
     }
 

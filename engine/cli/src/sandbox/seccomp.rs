@@ -71,10 +71,6 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_kcmp,
-    libc::SYS_shmget,
-    libc::SYS_shmat,
-    libc::SYS_semget,
-    libc::SYS_msgget,
     libc::SYS_mq_open,
     // Keys.
     libc::SYS_add_key,
@@ -125,6 +121,26 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_ioperm,
 ];
 
+/// System V's shared memory, semaphores and queues: one call for all of them on some of the
+/// architectures that have no filter here.
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+))]
+const SYSTEM_V: &[libc::c_long] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+];
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+)))]
+const SYSTEM_V: &[libc::c_long] = &[];
+
 // New calls, whose numbers are the same on every architecture; the crate `libc` lacks them on some.
 const FCHMODAT2: libc::c_long = 452;
 const SETXATTRAT: libc::c_long = 463;
@@ -170,8 +186,9 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 fn program(arch: TargetArch, userfaultfd: bool) -> Result<BpfProgram, Error> {
+    let refused = REFUSED.iter().chain(SYSTEM_V);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED.iter().map(|&call| (call, Vec::new())).collect();
+        refused.map(|&call| (call, Vec::new())).collect();
     if !userfaultfd {
         rules.insert(libc::SYS_userfaultfd, Vec::new());
     }
@@ -281,7 +298,7 @@ mod tests {
     #[test]
     fn refuses_the_listed_calls_and_allows_others() {
         let Some(answer) = answers(false) else { return };
-        for call in REFUSED {
+        for call in REFUSED.iter().chain(SYSTEM_V) {
             assert_eq!(answer(*call, 0), REFUSE, "{call}");
         }
         for call in [

@@ -231,7 +231,7 @@ const EDITS: &[Edit] = &[
         m["digests"] = 1.into()
     }),
     (
-        "manifest.json: \"digests\": \"kind\" is not \"xxh3\"",
+        "manifest.json: \"digests\": \"kind\" is neither \"xxh3-runs\" nor \"xxh3\"",
         |m| m["digests"]["kind"] = "md5".into(),
     ),
     (
@@ -241,7 +241,7 @@ const EDITS: &[Edit] = &[
         },
     ),
     (
-        "manifest.json: \"digests\": expected one file per RAM block",
+        "manifest.json: \"digests\": expected one entry per RAM block",
         |m| {
             m["digests"]["blocks"] = json!([]);
         },

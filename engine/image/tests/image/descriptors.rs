@@ -13,7 +13,7 @@ use retpath_engine::source::PageSource;
 use retpath_image::{Error, Image, LeftoverState, Writer, leftovers, verify};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::resumed::{killed, seen};
+use super::resumed::{bits, killed, seen};
 use super::{PAGE, block, facts, folder, make, names};
 
 /// The folder in which the child of a test works.
@@ -48,6 +48,7 @@ fn keeps_everything_private_whatever_the_umask() {
         for name in ["whole", "kept"] {
             let mut writer = Writer::new(&folder.join(name)).expect("image does not exist yet");
             writer.block(&block(b"ram", 4), PAGE).expect("valid block");
+            writer.write(0, 0, &[7; 4096]).expect("file is writable");
             writer.early_state(b"early").expect("file is writable");
             writer.description(b"{}").expect("file is writable");
             writer.make_resumable(seen()).expect("file is writable");
@@ -220,9 +221,8 @@ fn writes_and_reads_more_blocks_than_there_are_descriptors() {
             .expect("range lies in the block");
     }
     writer.make_resumable(seen()).expect("file is writable");
-    let words = vec![[1_u64]; BLOCKS];
-    let received = || words.iter().map(|words| &words[..]);
-    writer.checkpoint(received()).expect("file is writable");
+    let received = vec![bits(1, 0..1); BLOCKS];
+    writer.checkpoint(&received).expect("file is writable");
     let left = writer.path().to_owned();
     drop(writer);
     let (writer, unfinished) = Writer::resume(&left, None).expect("folder is resumable");

@@ -159,7 +159,7 @@ const EDITS: &[Edit] = &[
         |m| m["blocks"][0]["length"] = (-4096).into(),
     ),
     (
-        "manifest.json: 1152921504606851072 bytes of RAM exceed the limit of 4398046511104",
+        "manifest.json: 1152921504606851072 bytes of RAM exceed the limit of 4503599627370496",
         |m| m["blocks"][0]["length"] = (1_u64 << 60).into(),
     ),
     (

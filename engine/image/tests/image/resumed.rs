@@ -1,8 +1,11 @@
 //! Images started by one process and finished by another.
 
 use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use retpath_engine::bits::Bits;
 use retpath_engine::source::PageSource;
 use retpath_image::{Error, Image, Manifest, Writer};
 use tempfile::TempDir;
@@ -27,7 +30,7 @@ pub(super) fn killed() -> (TempDir, PathBuf) {
             .expect("range lies in the block");
         if page == 7 {
             writer
-                .checkpoint([&[0xff, 0][..], &[0]])
+                .checkpoint(&[bits(100, 0..8), bits(1, 0..0)])
                 .expect("file is writable");
         }
     }
@@ -37,6 +40,13 @@ pub(super) fn killed() -> (TempDir, PathBuf) {
     };
     let left = folder.path().join(name);
     (folder, left)
+}
+
+/// The pages of a block in a range.
+pub(super) fn bits(len: u64, range: Range<u64>) -> Bits {
+    let mut bits = Bits::new(len);
+    bits.set_range(range.start, range.end - range.start);
+    bits
 }
 
 pub(super) fn seen() -> Manifest {
@@ -57,7 +67,7 @@ fn resumes_where_a_killed_writer_stopped() {
     assert_eq!(facts.machine, seen().machine);
     assert_eq!(facts.source, seen().source);
     assert_eq!(writer.received(0).expect("bitmap is readable"), [0xff, 0]);
-    assert_eq!(writer.received(1).expect("bitmap is readable"), [0]);
+    assert_eq!(writer.received(1).expect("bitmap is readable"), [0; 0]);
     for page in 8..100 {
         match page {
             // Written before; zero now.
@@ -67,7 +77,7 @@ fn resumes_where_a_killed_writer_stopped() {
         .expect("range lies in the block");
     }
     writer
-        .checkpoint([&[u64::MAX; 2][..], &[1]])
+        .checkpoint(&[bits(100, 0..100), bits(1, 0..1)])
         .expect("file is writable");
     writer.finish(facts).expect("image is complete");
 
@@ -80,8 +90,7 @@ fn resumes_where_a_killed_writer_stopped() {
             "manifest.json",
             "ram-000-ram.raw",
             "ram-000-ram.sums",
-            "ram-001-rom.raw",
-            "ram-001-rom.sums"
+            "ram-001-rom.raw"
         ]
     );
     let image = Image::open(&image).expect("image is complete");
@@ -98,6 +107,32 @@ fn resumes_where_a_killed_writer_stopped() {
             .read(0, page * PAGE, &mut got)
             .expect("range lies in the block");
         assert_eq!(got, [want; 4096], "page {page}");
+    }
+}
+
+#[test]
+fn checkpoints_take_space_for_received_pages_only() {
+    const PAGES: u64 = 1 << 28;
+    let folder = folder();
+    let mut writer = Writer::new(&folder.path().join("image")).expect("image does not exist yet");
+    writer
+        .block(&block(b"ram", PAGES), PAGE)
+        .expect("valid block");
+    writer.make_resumable(seen()).expect("file is writable");
+    let left = writer.path().to_owned();
+    let mut received = Bits::new(PAGES);
+    for set in [&[PAGES - 1][..], &[PAGES - 1, 70], &[70], &[]] {
+        received.assign([]);
+        for page in set {
+            received.set(*page);
+        }
+        writer.checkpoint([&received]).expect("file is writable");
+        let file = left.join("received-000.bits");
+        let stored = fs::metadata(&file).expect("file exists").blocks() * 512;
+        assert!(stored <= 2 << 16, "{stored} bytes");
+        let mut found = Bits::new(PAGES);
+        found.assign(writer.received(0).expect("bitmap is readable"));
+        assert!(found.runs().eq(received.runs()), "{set:?}");
     }
 }
 

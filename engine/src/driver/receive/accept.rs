@@ -1,7 +1,7 @@
 //! Accepts connections, and looks at their first bytes. [`Pending`] decides which of them
 //! become channels.
 
-use super::super::RunError;
+use super::{DestinationHandler, PROGRESS};
 use crate::destination::pending::{HEAD, MAX_PENDING, Pending, Refusal};
 use crate::socket::{Accept, Link, Moved};
 
@@ -9,41 +9,58 @@ use crate::socket::{Accept, Link, Moved};
 pub(super) struct Acceptor<'a> {
     pub(super) listener: &'a mut dyn Accept,
     pub(super) pending: Pending<Link>,
+    /// Time of the next attempt, if the last one failed. Until then the listener is not
+    /// polled: it stays readable while descriptors are short.
+    pub(super) retry: Option<u64>,
 }
 
 impl Acceptor<'_> {
     /// Accepts some connections, and looks at all. There is a limit, so that a flood of
     /// them does not hold the loop.
-    pub(super) fn admit(&mut self, mut refused: impl FnMut(&Refusal)) -> Result<(), RunError> {
+    pub(super) fn admit(&mut self, now: u64, handler: &mut dyn DestinationHandler) {
         for _ in 0..MAX_PENDING {
             // An inherited connection is the main channel.
-            if self.listener.fd().is_none() {
-                return Ok(());
-            }
-            let Some(link) = self.listener.accept()? else {
+            if self.retry.is_some_and(|at| now < at) || self.listener.fd().is_none() {
                 break;
-            };
-            let user = link.peer_user();
-            if let Some(why) = self.pending.admit(link, user) {
-                refused(&why);
+            }
+            let accepted = self.listener.accept();
+            let failed = accepted.is_err();
+            self.retry = failed.then(|| now.saturating_add(PROGRESS));
+            match accepted {
+                Ok(Some(link)) => {
+                    let user = link.peer_user();
+                    if let Some(why) = self.pending.admit(link, user) {
+                        handler.refused(&why);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => handler.accept_failed(&error),
             }
         }
-        self.look();
-        Ok(())
+        self.look(|why| handler.refused(why));
     }
 
     /// Looks at what has arrived on the pending connections.
-    pub(super) fn look(&mut self) {
-        self.pending.update(peek);
+    pub(super) fn look(&mut self, refused: impl FnMut(&Refusal)) {
+        self.pending.update(peek, refused);
+    }
+
+    /// Drops the pending connections, and waits for no other.
+    pub(super) fn give_up(&mut self) {
+        self.pending.clear();
+        self.retry = None;
     }
 }
 
-fn peek(link: &Link, head: &mut [u8; HEAD]) -> Option<(usize, bool)> {
+fn peek(link: &Link, head: &mut [u8; HEAD]) -> Result<Option<(usize, bool)>, Refusal> {
     // Asked first: what is peeked afterwards is then all there is.
     let has_ended = link.has_ended();
     match link.peek(head) {
-        Ok(Moved::Bytes(len)) => Some((len, has_ended)),
-        Ok(Moved::Later) => Some((0, false)),
-        Ok(Moved::End) | Err(_) => None,
+        Ok(Moved::Bytes(len)) => Ok(Some((len, has_ended))),
+        Ok(Moved::Later) => Ok(Some((0, false))),
+        Ok(Moved::End) => Ok(None),
+        Err(error) => Err(Refusal::Unreadable {
+            cause: error.to_string(),
+        }),
     }
 }

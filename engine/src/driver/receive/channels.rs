@@ -1,14 +1,14 @@
 //! The main and the preempt channel: how they begin, what arrives on them, and how they
 //! end. Errors are those that a new connection cannot recover.
 
-use std::io;
+use std::mem;
 use std::time::Duration;
 
 use retpath_codec::forward::{Decoder, Event};
 use rustix::event::PollFlags;
 
 use super::super::{RunError, Waiting, buffer};
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::{PROGRESS, Ready, Receiver};
 use crate::Channel;
 use crate::destination::pending::Wanted;
@@ -23,37 +23,54 @@ pub(super) enum MainChannel {
         /// Why the last connection was lost.
         cause: Option<Box<RunError>>,
     },
-    Up {
-        connection: Box<Connection>,
-        /// Where the next replacement continues if this one does not resume.
-        previous: Option<Decoder>,
-        /// How often the migration had been resumed before.
-        resumes: u64,
-        /// Why the connection cannot be written.
-        write_error: Option<io::Error>,
-        /// Whether the stream may have ended without an end mark.
-        may_have_ended: bool,
-    },
+    Up(MainConnection),
 }
 
-/// The preempt channel of the current main channel.
-pub(super) enum PreemptChannel {
-    Awaited,
-    Open(Box<Connection>),
-    Closed,
+pub(super) struct MainConnection {
+    pub(super) connection: Box<Connection>,
+    /// Where the next replacement continues if this one does not resume.
+    previous: Option<Decoder>,
+    /// How often the migration had been resumed before.
+    resumes: u64,
+    /// Why the connection cannot be written.
+    pub(super) write_error: Option<RunError>,
+    /// Whether the stream may have ended without an end mark.
+    pub(super) may_have_ended: bool,
+}
+
+impl MainChannel {
+    pub(super) fn down(decoder: Option<Decoder>) -> Self {
+        Self::Down {
+            decoder,
+            cause: None,
+        }
+    }
+}
+
+/// The connection of a channel, if it is open.
+fn open<'a>(
+    channel: Channel,
+    main: &'a mut MainChannel,
+    preempt: &'a mut Option<Connection>,
+) -> Option<&'a mut Connection> {
+    match (channel, main) {
+        (Channel::Main, MainChannel::Up(main)) => Some(&mut main.connection),
+        (Channel::Main, MainChannel::Down { .. }) => None,
+        (Channel::Preempt, _) => preempt.as_mut(),
+    }
 }
 
 impl Receiver<'_> {
     /// Takes connections, and makes them the main or the preempt channel.
     pub(super) fn accept(&mut self, ready: &Ready) -> Result<(), RunError> {
-        if self.deadlines.is_over() {
+        if self.session.deadlines.is_over() {
             return Ok(());
         }
         let session = &mut self.session;
         if ready.listener {
-            session.admit()?;
+            session.admit();
         } else if ready.pending {
-            session.acceptor.look();
+            session.look();
         }
         if matches!(self.main, MainChannel::Down { .. }) {
             let link = match session.acceptor.listener.fd() {
@@ -65,13 +82,13 @@ impl Receiver<'_> {
                 self.connected(link)?;
             }
         }
-        if let MainChannel::Up { connection, .. } = &self.main
+        if let MainChannel::Up(main) = &self.main
             && self.session.looks_for_preempt()
             && let Some(link) = self.session.take()
         {
             // It needs the blocks of the main channel.
-            let decoder = connection.decoder.preempt();
-            self.preempt = PreemptChannel::Open(Box::new(Connection::new(link, decoder)));
+            let decoder = main.connection.decoder.preempt();
+            self.preempt = Some(Connection::new(link, decoder));
             self.session.acceptor.pending.want(Wanted::Nothing);
             self.session.handler.preempt();
         }
@@ -85,20 +102,20 @@ impl Receiver<'_> {
         };
         let previous = decoder.take();
         let decoder = match &previous {
-            None => Decoder::new(self.session.stream.clone()),
+            None => Decoder::new(self.options.stream.clone()),
             Some(previous) => {
                 self.session.core.link_restored()?;
                 previous.resume()
             }
         };
-        self.main = MainChannel::Up {
+        self.main = MainChannel::Up(MainConnection {
             connection: Box::new(Connection::new(link, decoder)),
             previous,
             resumes: self.session.core.stats().resumes,
             write_error: None,
             may_have_ended: false,
-        };
-        self.preempt = PreemptChannel::Awaited;
+        });
+        self.preempt = None;
         self.session.sent = 0;
         self.session.acceptor.pending.want(Wanted::Preempt);
         self.notify(deadlines::Event::Connected);
@@ -107,28 +124,21 @@ impl Receiver<'_> {
 
     /// Reads a channel once, and handles what has arrived.
     pub(super) fn read(&mut self, channel: Channel) -> Result<(), RunError> {
-        let session = &mut self.session;
-        let received = match (channel, &mut self.main, &mut self.preempt) {
-            (Channel::Main, MainChannel::Up { connection, .. }, _) => {
-                connection.read(channel, session)
-            }
-            (Channel::Preempt, _, PreemptChannel::Open(connection)) => {
-                connection.read(channel, session)
-            }
-            _ => return Ok(()),
+        let Some(connection) = open(channel, &mut self.main, &mut self.preempt) else {
+            return Ok(());
         };
-        match received {
-            Ok(Received::Bytes) => {
+        match connection.read(channel, &mut self.session) {
+            Ok(Moved::Bytes(_)) => {
                 if channel == Channel::Main {
                     self.notify(deadlines::Event::Moved);
                 }
-                if let MainChannel::Up { may_have_ended, .. } = &mut self.main {
-                    *may_have_ended = false;
+                if let MainChannel::Up(main) = &mut self.main {
+                    main.may_have_ended = false;
                 }
                 Ok(())
             }
-            Ok(Received::Nothing) => Ok(()),
-            Ok(Received::End) => self.ended(channel),
+            Ok(Moved::Later) => Ok(()),
+            Ok(Moved::End) => self.ended(channel),
             Err(error) => self.lost(channel, error),
         }
     }
@@ -138,33 +148,27 @@ impl Receiver<'_> {
     /// of a preempt channel that was closed without data.
     pub(super) fn idle(&mut self) -> Result<(), RunError> {
         let session = &mut self.session;
-        let MainChannel::Up {
-            connection,
-            may_have_ended,
-            ..
-        } = &mut self.main
-        else {
+        let MainChannel::Up(main) = &mut self.main else {
             return Ok(());
         };
-        if session.completion.ending().is_some() {
+        if session.deadlines.ending().is_some() {
             return Ok(());
         }
-        if connection.decoder.has_ended() {
+        if main.connection.decoder.has_ended() {
             return self.check_preempt();
         }
         // The first checks cost nothing.
-        let waits = session.core.has_return_path() && !*may_have_ended;
-        if !waits || connection.decoder.finish(&[]).is_err() {
+        let waits = session.core.has_return_path() && !main.may_have_ended;
+        if !waits || main.connection.decoder.finish(&[]).is_err() {
             return Ok(());
         }
         let tail = session.handler.device_state_tail();
         match tail.map_err(RunError::Handler)? {
             Tail::Whole => session.event(Channel::Main, Event::Eof, session.clock.now()),
-            Tail::Unclear => {
-                *may_have_ended = true;
+            tail => {
+                main.may_have_ended = tail == Tail::Unclear;
                 Ok(())
             }
-            Tail::Open => Ok(()),
         }
     }
 
@@ -180,18 +184,17 @@ impl Receiver<'_> {
     /// Handles a main connection that cannot be written, of which everything that had
     /// arrived has been read.
     pub(super) fn write_failed(&mut self) -> Result<(), RunError> {
-        let MainChannel::Up { write_error, .. } = &mut self.main else {
+        let MainChannel::Up(main) = &mut self.main else {
             return Ok(());
         };
-        let Some(error) = write_error.take() else {
+        let Some(error) = main.write_error.take() else {
             return Ok(());
         };
-        let error = RunError::link("writing", Channel::Main)(error);
         match self.session.core.phase() {
             Phase::Running | Phase::Recovering => self.lost(Channel::Main, error),
-            Phase::Finished if self.session.completion.ending() == Some(Ending::Postcopy) => {
+            Phase::Finished if self.session.deadlines.ending() == Some(Ending::Postcopy) => {
                 // The source may reconnect for SHUT.
-                self.session.completion.shut_failed(error);
+                self.session.shut.failed(error);
                 self.ended(Channel::Main)
             }
             Phase::Finished => Err(error),
@@ -206,16 +209,13 @@ impl Receiver<'_> {
 
     /// Handles the end of a channel that the source has closed.
     pub(super) fn ended(&mut self, channel: Channel) -> Result<(), RunError> {
-        let connection = match (channel, &self.main, &self.preempt) {
-            (Channel::Main, MainChannel::Up { connection, .. }, _) => connection,
-            (Channel::Preempt, _, PreemptChannel::Open(connection)) => connection,
-            _ => return Ok(()),
+        let Some(connection) = open(channel, &mut self.main, &mut self.preempt) else {
+            return Ok(());
         };
         if let Err(error) = connection.finish() {
             return self.lost(channel, error);
         }
-        let has_ended =
-            connection.decoder.has_ended() || self.session.completion.ending().is_some();
+        let has_ended = connection.decoder.has_ended() || self.session.deadlines.ending().is_some();
         if channel == Channel::Main
             && !has_ended
             && let Err(error) = self.closed_in_device_state()
@@ -228,7 +228,7 @@ impl Receiver<'_> {
         }
         match channel {
             Channel::Main => drop(self.disconnected()),
-            Channel::Preempt => self.preempt = PreemptChannel::Closed,
+            Channel::Preempt => self.preempt = None,
         }
         self.session.act()?;
         if channel == Channel::Main && self.session.core.phase() == Phase::Running {
@@ -261,35 +261,21 @@ impl Receiver<'_> {
     /// Takes the main channel down, and returns its connection.
     fn disconnected(&mut self) -> Option<Link> {
         self.notify(deadlines::Event::Lost);
-        let down = MainChannel::Down {
-            decoder: None,
-            cause: None,
-        };
-        let (link, decoder) = match std::mem::replace(&mut self.main, down) {
+        self.session.acceptor.pending.want(Wanted::Replacement);
+        let (link, decoder) = match mem::replace(&mut self.main, MainChannel::down(None)) {
             MainChannel::Down { decoder, .. } => (None, decoder),
-            MainChannel::Up {
-                connection,
-                previous,
-                resumes,
-                write_error,
-                ..
-            } => {
-                if let Some(error) = write_error {
-                    let error = RunError::link("writing", Channel::Main)(error);
-                    self.session.completion.shut_failed(error);
+            MainChannel::Up(main) => {
+                if let Some(error) = main.write_error {
+                    self.session.shut.failed(error);
                 }
                 // The state of a connection that did not resume says nothing about the next.
-                let resumed = self.session.core.stats().resumes != resumes;
-                let previous = previous.filter(|_| !resumed);
-                let Connection { link, decoder, .. } = *connection;
+                let resumed = self.session.core.stats().resumes != main.resumes;
+                let previous = main.previous.filter(|_| !resumed);
+                let Connection { link, decoder, .. } = *main.connection;
                 (Some(link), previous.or(Some(decoder)))
             }
         };
-        self.main = MainChannel::Down {
-            decoder,
-            cause: None,
-        };
-        self.session.acceptor.pending.want(Wanted::Replacement);
+        self.main = MainChannel::down(decoder);
         link
     }
 
@@ -303,22 +289,20 @@ impl Receiver<'_> {
         };
         let core = &mut self.session.core;
         let lost = !recoverable || core.link_lost(channel).is_err();
-        let is_over = self.session.completion.ending() == Some(Ending::Postcopy);
+        let is_over = self.session.deadlines.ending() == Some(Ending::Postcopy);
         if lost || !is_over && core.phase() != Phase::Paused {
             return Err(error);
         }
         if let Some(main) = self.disconnected() {
             main.shut_down();
         }
-        if let PreemptChannel::Open(preempt) =
-            std::mem::replace(&mut self.preempt, PreemptChannel::Awaited)
-        {
+        if let Some(preempt) = self.preempt.take() {
             preempt.link.shut_down();
         }
         self.session.core.outbox().clear();
         if is_over {
             // Nothing is missing any more. The source may reconnect for SHUT.
-            self.session.completion.shut_failed(error);
+            self.session.shut.failed(error);
             return Ok(());
         }
         self.session.handler.broken(&self.session.core, &error);
@@ -345,35 +329,37 @@ impl Receiver<'_> {
         if session.handler.may_go_back() {
             session.core.abort();
         }
-        let MainChannel::Up { connection, .. } = &self.main else {
+        let MainChannel::Up(main) = &self.main else {
             return;
         };
+        let link = &main.connection.link;
         // From the first discarded page on, the guest is stopped at the source. Before that
         // the source continues to run it even if SHUT(1) is lost.
         let stopped = session.core.has_switched() || phase == Phase::Discarding;
         let switched = stopped && !session.core.outbox().is_empty();
         let now = session.clock.now();
-        self.deadlines
+        session
+            .deadlines
             .handle(now, deadlines::Event::Failed { switched });
         let mut rest = vec![0; 64 << 10];
         loop {
             let (outbox, sent) = (session.core.outbox(), &mut session.sent);
-            let flags = match buffer::flush(outbox, sent, &connection.link) {
+            let flags = match buffer::flush(outbox, sent, link) {
                 Ok(true) => PollFlags::IN,
                 Ok(false) => PollFlags::IN | PollFlags::OUT,
                 Err(_) => return,
             };
-            let moved = connection.link.read(&mut rest);
+            let moved = link.read(&mut rest);
             let now = session.clock.now();
-            if self.deadlines.poll(now).is_some() {
+            if session.deadlines.poll(now).is_some() {
                 return;
             }
-            let left = self.deadlines.poll_deadline().unwrap_or(now) - now;
+            let left = session.deadlines.poll_deadline().unwrap_or(now) - now;
             match moved {
                 Ok(Moved::Bytes(_)) => {}
                 Ok(Moved::Later) => {
                     let mut waiting = Waiting::new();
-                    waiting.add_link(Some(&connection.link), flags);
+                    waiting.add_link(Some(link), flags);
                     let left = Duration::from_nanos(left);
                     if waiting.wait(self.control, left).is_err() {
                         return;

@@ -39,14 +39,6 @@ enum Mode {
     Pages,
 }
 
-/// What a read came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Received {
-    Bytes,
-    Nothing,
-    End,
-}
-
 impl Connection {
     pub(super) fn new(link: Link, decoder: Decoder) -> Self {
         Self {
@@ -64,7 +56,7 @@ impl Connection {
         &mut self,
         channel: Channel,
         session: &mut Session<'_>,
-    ) -> Result<Received, RunError> {
+    ) -> Result<Moved, RunError> {
         let moved = match &mut self.reader {
             Some(reader) if self.mode == Mode::Pages => reader.fill(&self.link),
             _ => {
@@ -72,22 +64,18 @@ impl Connection {
                 self.inbox.fill(&self.link, self.need, exact)
             }
         };
-        match moved.map_err(RunError::link("reading", channel))? {
-            Moved::Bytes(size) => {
+        let moved = moved.map_err(RunError::link("reading", channel))?;
+        match (moved, &mut self.reader) {
+            (Moved::Bytes(size), _) => {
                 let now = session.clock.now();
                 if self.mode != Mode::Pages || !self.pages(channel, session, now)? {
                     self.decode(channel, session, now, size)?;
                 }
-                Ok(Received::Bytes)
             }
-            Moved::Later => Ok(Received::Nothing),
-            Moved::End => {
-                if let Some(reader) = &mut self.reader {
-                    reader.spill(&mut self.inbox);
-                }
-                Ok(Received::End)
-            }
+            (Moved::End, Some(reader)) => reader.spill(&mut self.inbox),
+            _ => {}
         }
+        Ok(moved)
     }
 
     /// Checks that the stream may end where it has.

@@ -9,6 +9,7 @@ use crate::blocks::{Block, BlockId};
 use crate::destination::pending::Refusal;
 use crate::destination::{Content, Destination, Ending, Tail};
 use crate::memory::Memory;
+use crate::socket::ChannelError;
 use crate::uffd::FailurePolicy;
 
 /// Stores what is received, and is told how the migration proceeds. An error from any
@@ -105,6 +106,13 @@ pub trait DestinationHandler {
     /// can still connect.
     fn refused(&mut self, why: &Refusal) {
         let _ = why;
+    }
+
+    /// Called when a connection cannot be accepted, most likely because descriptors or
+    /// memory are short. This never ends the migration: accepting is tried again about ten
+    /// times a second.
+    fn accept_failed(&mut self, error: &ChannelError) {
+        let _ = error;
     }
 
     /// Called when the preempt channel begins: it carries the requested pages.

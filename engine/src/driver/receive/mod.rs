@@ -4,7 +4,7 @@
 //! One thread serves everything, and blocks only in poll(2). In every turn, what is urgent
 //! comes first: faults, then the preempt channel, then one read of the main channel.
 //!
-//! [`Pending`](crate::destination::pending::Pending) decides which connection becomes a
+//! [`Pending`] decides which connection becomes a
 //! channel, and [`Deadlines`] how long each may take. An error ends the migration with
 //! everything received still in memory. A lost connection does not end it in postcopy: the
 //! loop waits until the source resumes the migration over a new one.
@@ -36,9 +36,10 @@ pub use crate::destination::Content;
 pub use handler::DestinationHandler;
 
 use accept::Acceptor;
-use channels::{MainChannel, PreemptChannel};
+use channels::MainChannel;
+use connection::Connection;
 use memory::GuestMemory;
-use session::{Completion, Session};
+use session::{Session, Shut};
 
 /// How to receive.
 #[derive(Debug)]
@@ -128,9 +129,9 @@ struct Receiver<'a> {
     session: Session<'a>,
     control: &'a Control,
     options: ReceiveOptions,
-    deadlines: Deadlines,
     main: MainChannel,
-    preempt: PreemptChannel,
+    /// The preempt channel of the current main channel, while it is open.
+    preempt: Option<Connection>,
     /// How often [`DestinationHandler::recovered`] has been called.
     recoveries: u64,
     /// Time of the next write to the main connection after one that failed in precopy.
@@ -175,28 +176,27 @@ impl<'a> Receiver<'a> {
             deadlines.handle(0, deadlines::Event::Lost);
             wanted = Wanted::Replacement;
         }
-        let pending = Pending::new(wanted, options.peer_user);
+        let pending = Pending::new(wanted, options.peer_user, options.stream.clone(), resumed);
         Self {
             session: Session {
                 core,
                 handler,
-                acceptor: Acceptor { listener, pending },
+                acceptor: Acceptor {
+                    listener,
+                    pending,
+                    retry: None,
+                },
                 memory: GuestMemory::default(),
                 sent: 0,
-                completion: Completion::Incomplete,
+                deadlines,
+                shut: Shut::NotDue,
                 clock: Clock::new(control),
-                stream: options.stream.clone(),
-                resumed,
                 has_data: false,
             },
             control,
             options,
-            deadlines,
-            main: MainChannel::Down {
-                decoder,
-                cause: None,
-            },
-            preempt: PreemptChannel::Awaited,
+            main: MainChannel::down(decoder),
+            preempt: None,
             recoveries: 0,
             no_write_before: 0,
         }
@@ -223,20 +223,15 @@ impl<'a> Receiver<'a> {
 
     fn serve(&mut self) -> Result<(), RunError> {
         let mut next_progress = 0;
-        while !self.deadlines.is_over() {
+        while !self.session.deadlines.is_over() {
             let ready = self.wait(next_progress)?;
             if ready.is_idle() {
                 self.idle()?;
             }
-            if ready.control {
-                let wishes = self.control.take();
-                if wishes.stop {
-                    return Err(RunError::Stopped);
-                }
-                if wishes.pause && matches!(self.main, MainChannel::Up { .. }) {
-                    self.lost(Channel::Main, RunError::Closed)?;
-                    continue;
-                }
+            let pause = ready.control && self.control.take_pause()?;
+            if pause && matches!(self.main, MainChannel::Up(_)) {
+                self.lost(Channel::Main, RunError::Closed)?;
+                continue;
             }
             if self.session.faults(ready.faults)? {
                 self.flush();
@@ -258,8 +253,8 @@ impl<'a> Receiver<'a> {
                 self.session.handler.progress(&self.session.core);
             }
         }
-        match &mut self.session.completion {
-            Completion::ShutPending { error, .. } => error.take().map_or(Ok(()), Err),
+        match &mut self.session.shut {
+            Shut::Due { error } => error.take().map_or(Ok(()), Err),
             _ => Ok(()),
         }
     }
@@ -272,26 +267,28 @@ impl<'a> Receiver<'a> {
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let faults = session.memory.handler().map(AsFd::as_fd);
         let faults = waiting.add(faults, PollFlags::IN);
-        let preempt = match &self.preempt {
-            PreemptChannel::Open(preempt) => Some(&preempt.link),
-            _ => None,
-        };
+        let preempt = self.preempt.as_ref().map(|preempt| &preempt.link);
         let preempt = waiting.add_link(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
         let may_write = session.clock.now() >= self.no_write_before;
         flags.set(PollFlags::OUT, may_write && has_output);
         let main = match &self.main {
-            MainChannel::Up { connection, .. } => Some(&connection.link),
+            MainChannel::Up(main) => Some(&main.connection.link),
             MainChannel::Down { .. } => None,
         };
         let main = waiting.add_link(main, flags);
-        let listener = waiting.add(session.acceptor.listener.fd(), PollFlags::IN);
+        let may_accept = session
+            .acceptor
+            .retry
+            .is_none_or(|at| session.clock.now() >= at);
+        let listener = session.acceptor.listener.fd().filter(|_| may_accept);
+        let listener = waiting.add(listener, PollFlags::IN);
         let pending = waiting.len();
         for link in session.acceptor.pending.unread() {
             // What it has buffered has been looked at.
             waiting.add(Some(link.as_fd()), PollFlags::IN);
         }
-        let wake = self.deadlines.poll_deadline().unwrap_or(u64::MAX);
+        let wake = self.session.deadlines.poll_deadline().unwrap_or(u64::MAX);
         let time = wake.min(next_progress).saturating_sub(session.clock.now());
         waiting.wait(self.control, Duration::from_nanos(time))?;
         Ok(Ready {
@@ -317,74 +314,64 @@ impl<'a> Receiver<'a> {
     fn flush(&mut self) {
         let session = &mut self.session;
         let now = session.clock.now();
-        if let Some(ending) = session.completion.ending() {
-            self.deadlines
-                .handle(now, deadlines::Event::Finished(ending));
-        }
-        let MainChannel::Up {
-            connection,
-            write_error,
-            ..
-        } = &mut self.main
-        else {
+        let MainChannel::Up(main) = &mut self.main else {
             let outbox = session.core.outbox();
             if !outbox.is_empty() {
                 // Requests are repeated after the recovery.
                 outbox.clear();
                 let error = io::ErrorKind::NotConnected.into();
                 let error = RunError::link("writing", Channel::Main)(error);
-                session.completion.shut_failed(error);
+                session.shut.failed(error);
             }
             return;
         };
-        let may_write = write_error.is_none() && now >= self.no_write_before;
+        let may_write = main.write_error.is_none() && now >= self.no_write_before;
         let (outbox, sent) = (session.core.outbox(), &mut session.sent);
         if may_write && !outbox.is_empty() {
             let before = *sent;
-            let flushed = buffer::flush(outbox, sent, &connection.link);
+            let flushed = buffer::flush(outbox, sent, &main.connection.link);
             if before != *sent {
-                self.deadlines.handle(now, deadlines::Event::Moved);
+                session.deadlines.handle(now, deadlines::Event::Moved);
             }
             match flushed {
                 Ok(true) => session.core.written(now),
                 Ok(false) => {}
                 Err(error) => {
-                    *write_error = Some(error);
-                    self.deadlines.handle(now, deadlines::Event::WriteFailed);
+                    main.write_error = Some(RunError::link("writing", Channel::Main)(error));
+                    session.deadlines.handle(now, deadlines::Event::WriteFailed);
                 }
             }
         }
         let finished = session.core.phase() == Phase::Finished && session.core.outbox().is_empty();
-        if finished && let Some(ending) = session.completion.ending() {
-            session.completion = Completion::ShutSent { ending };
+        if finished && session.deadlines.ending().is_some() {
+            session.shut = Shut::Sent;
             let reconnected = session.core.stats().pauses > 0;
-            self.deadlines
+            session
+                .deadlines
                 .handle(now, deadlines::Event::ShutSent { reconnected });
         }
     }
 
     fn notify(&mut self, event: deadlines::Event) {
-        self.deadlines.handle(self.session.clock.now(), event);
+        self.session
+            .deadlines
+            .handle(self.session.clock.now(), event);
     }
 
     /// What the source has to do next on the main connection.
     fn expected(&self) -> Expected {
-        let MainChannel::Up {
-            connection,
-            may_have_ended,
-            ..
-        } = &self.main
-        else {
+        let MainChannel::Up(main) = &self.main else {
             return Expected::Stream;
         };
-        if self.session.core.phase() == Phase::Recovering {
-            let rival = self.session.has_rival();
+        let session = &self.session;
+        if session.core.phase() == Phase::Recovering {
+            let rival = session.acceptor.pending.has_rival(&session.core);
             Expected::Resume { rival }
-        } else if self.session.completion.ending().is_some() {
+        } else if self.session.deadlines.ending().is_some() {
             Expected::Close
-        } else if connection.decoder.has_ended() && self.session.looks_for_preempt() {
+        } else if main.connection.decoder.has_ended() && self.session.looks_for_preempt() {
             Expected::Preempt
-        } else if *may_have_ended {
+        } else if main.may_have_ended {
             Expected::EndOfStream
         } else if self.session.seems_multifd() {
             Expected::FirstPage
@@ -400,7 +387,7 @@ impl<'a> Receiver<'a> {
             self.notify(deadlines::Event::Drained);
         }
         let now = self.session.clock.now();
-        let Some(timeout) = self.deadlines.poll(now) else {
+        let Some(timeout) = self.session.deadlines.poll(now) else {
             return Ok(());
         };
         match timeout {
@@ -408,7 +395,7 @@ impl<'a> Receiver<'a> {
             Timeout::Reconnect => {
                 let cause = match &mut self.main {
                     MainChannel::Down { cause, .. } => cause.take(),
-                    MainChannel::Up { .. } => None,
+                    MainChannel::Up(_) => None,
                 };
                 let seconds = self.options.reconnect_timeout.as_secs();
                 Err(RunError::Abandoned { seconds, cause })
@@ -422,7 +409,7 @@ impl<'a> Receiver<'a> {
                 self.lost(Channel::Main, RunError::Stalled { seconds })
             }
             Timeout::Preempt => {
-                self.session.acceptor.pending.clear();
+                self.session.acceptor.give_up();
                 self.check_preempt()
             }
             Timeout::FirstPage => Err(RunError::Multifd),

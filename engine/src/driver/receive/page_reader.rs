@@ -44,21 +44,14 @@ impl PageReader {
         if self.used == self.len {
             (self.len, self.used) = (0, 0);
         }
-        let mut skip = self.len;
-        let mut slices: [IoSliceMut<'_>; 2 * PAGES] =
-            std::array::from_fn(|_| IoSliceMut::new(&mut []));
-        let mut count = 0;
         let pages = self.pages.chunks_exact_mut(self.page);
         let parts = self.words.iter_mut().zip(pages);
-        for part in parts.flat_map(|(word, page)| [&mut word[..], page]) {
-            let done = skip.min(part.len());
-            skip -= done;
-            if done < part.len() {
-                slices[count] = IoSliceMut::new(&mut part[done..]);
-                count += 1;
-            }
-        }
-        let moved = link.read_vectored(&mut slices[..count])?;
+        let mut parts = parts.flat_map(|(word, page)| [&mut word[..], page]);
+        let mut slices: [IoSliceMut<'_>; 2 * PAGES] =
+            std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
+        let mut room = &mut slices[..];
+        IoSliceMut::advance_slices(&mut room, self.len);
+        let moved = link.read_vectored(room)?;
         if let Moved::Bytes(size) = moved {
             self.len += size;
         }

@@ -1,8 +1,8 @@
 //! One migration apart from its connections: events of the stream go to the embedder, the
 //! core and guest memory.
 
+use retpath_codec::forward::Event;
 use retpath_codec::forward::ram::Record;
-use retpath_codec::forward::{self, Event};
 
 use super::super::{Clock, RunError};
 use super::accept::Acceptor;
@@ -10,35 +10,28 @@ use super::memory::GuestMemory;
 use super::{Content, DestinationHandler};
 use crate::Channel;
 use crate::blocks::BlockId;
-use crate::destination::pending::{Known, Wanted};
-use crate::destination::{Action, Destination, Ending, Placement};
+use crate::destination::deadlines::{self, Deadlines};
+use crate::destination::pending::Wanted;
+use crate::destination::{Action, Destination, Placement};
 use crate::socket::Link;
 
-/// How far the end of the migration is.
-pub(super) enum Completion {
+/// SHUT(0), which tells the source that everything is here.
+pub(super) enum Shut {
     /// Pages or device state are missing.
-    Incomplete,
-    /// Everything is here, and SHUT has not been written.
-    ShutPending {
-        ending: Ending,
-        /// Why it could not be written.
+    NotDue,
+    /// It has not been written.
+    Due {
+        /// Why it could not be.
         error: Option<RunError>,
     },
-    /// SHUT has been written, or there is no return path.
-    ShutSent { ending: Ending },
+    /// It has been written, or there is no return path.
+    Sent,
 }
 
-impl Completion {
-    pub(super) fn ending(&self) -> Option<Ending> {
-        match self {
-            Self::Incomplete => None,
-            Self::ShutPending { ending, .. } | Self::ShutSent { ending } => Some(*ending),
-        }
-    }
-
-    /// Records why SHUT cannot be written; the source may reconnect for it.
-    pub(super) fn shut_failed(&mut self, why: RunError) {
-        if let Self::ShutPending { error, .. } = self {
+impl Shut {
+    /// Records why it cannot be written; the source may reconnect for it.
+    pub(super) fn failed(&mut self, why: RunError) {
+        if let Self::Due { error } = self {
             error.get_or_insert(why);
         }
     }
@@ -51,12 +44,9 @@ pub(super) struct Session<'a> {
     pub(super) memory: GuestMemory,
     /// Bytes of the core's outbox that have been written.
     pub(super) sent: usize,
-    pub(super) completion: Completion,
+    pub(super) deadlines: Deadlines,
+    pub(super) shut: Shut,
     pub(super) clock: Clock<'a>,
-    /// Settings of the decoder of the first main channel.
-    pub(super) stream: forward::Options,
-    /// Whether another process received the beginning.
-    pub(super) resumed: bool,
     /// Whether a page with data has come.
     pub(super) has_data: bool,
 }
@@ -132,21 +122,19 @@ impl Session<'_> {
     }
 
     /// Accepts connections.
-    pub(super) fn admit(&mut self) -> Result<(), RunError> {
-        self.acceptor.admit(|why| self.handler.refused(why))
+    pub(super) fn admit(&mut self) {
+        self.acceptor.admit(self.clock.now(), self.handler);
+    }
+
+    /// Looks at what has arrived on the pending connections.
+    pub(super) fn look(&mut self) {
+        self.acceptor.look(|why| self.handler.refused(why));
     }
 
     /// Takes the wanted connection, if it is among the pending ones.
     pub(super) fn take(&mut self) -> Option<Link> {
-        let known = known(&self.core, &self.stream, self.resumed);
         let refused = |why| self.handler.refused(&why);
-        self.acceptor.pending.take(&known, refused)
-    }
-
-    /// Whether another connection could resume the migration.
-    pub(super) fn has_rival(&self) -> bool {
-        let known = known(&self.core, &self.stream, self.resumed);
-        self.acceptor.pending.has_rival(&known)
+        self.acceptor.pending.take(&self.core, refused)
     }
 
     /// Whether a pending connection may become the preempt channel. Before LISTEN its
@@ -161,18 +149,21 @@ impl Session<'_> {
         if !self.looks_for_preempt() {
             return false;
         }
-        let known = known(&self.core, &self.stream, self.resumed);
-        if self.acceptor.pending.drop_ended(&known) {
+        if self.acceptor.retry.is_some() {
+            self.admit();
+        }
+        if self.acceptor.pending.drop_ended(&self.core) {
             self.handler.preempt();
         }
-        self.acceptor.pending.is_empty()
+        // One may still wait to be accepted.
+        self.acceptor.pending.is_empty() && self.acceptor.retry.is_none()
     }
 
     /// Handles the end of the main stream: without a second connection, missing pages
     /// will not arrive.
     fn before_end(&mut self) -> Result<(), RunError> {
         if self.looks_for_preempt() || !self.has_data {
-            self.admit()?;
+            self.admit();
         }
         if self.seems_multifd() {
             return Err(RunError::Multifd);
@@ -234,22 +225,14 @@ impl Session<'_> {
                     self.core.confirm()?;
                 }
                 Action::Finished(ending) => {
-                    self.completion = Completion::ShutPending {
-                        ending,
-                        error: None,
-                    };
+                    let now = self.clock.now();
+                    self.deadlines
+                        .handle(now, deadlines::Event::Finished(ending));
+                    self.shut = Shut::Due { error: None };
                 }
             }
         }
         Ok(())
-    }
-}
-
-fn known<'a>(core: &'a Destination, stream: &'a forward::Options, resumed: bool) -> Known<'a> {
-    Known {
-        stream,
-        core,
-        resumed,
     }
 }
 

@@ -37,8 +37,7 @@ impl Serving<'_> {
     pub(super) fn connect(&mut self, channel: Channel) -> Result<Link, RunError> {
         loop {
             match self.connector.connect(channel) {
-                Err(ChannelError::Interrupted { .. }) if !self.control.take().stop => {}
-                Err(ChannelError::Interrupted { .. }) => return Err(RunError::Stopped),
+                Err(ChannelError::Interrupted { .. }) => drop(self.control.take_pause()?),
                 done => return Ok(done?),
             }
         }
@@ -79,10 +78,10 @@ impl Serving<'_> {
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         waiting.add_link(link, PollFlags::IN);
         waiting.wait(self.control, self.clock.until(until))?;
-        match waiting.readable(control) && self.control.take().stop {
-            true => Err(RunError::Stopped),
-            false => Ok(()),
+        if waiting.readable(control) {
+            self.control.take_pause()?;
         }
+        Ok(())
     }
 
     /// Begins with a new main link.
@@ -101,8 +100,8 @@ impl Serving<'_> {
         })
     }
 
-    /// Replaces the links after an error that a new link can mend; returns any other
-    /// error. `None`: the migration has completed.
+    /// Replaces the links after an error from which a new link can recover; returns any
+    /// other error. `None`: the migration has completed.
     pub(super) fn replace(
         &mut self,
         mut links: Links,

@@ -159,14 +159,8 @@ impl Serving<'_> {
             self.read_return_path(links)?;
         }
         self.check_preempt(links)?;
-        if control {
-            let wishes = self.control.take();
-            if wishes.stop {
-                return Err(RunError::Stopped);
-            }
-            if wishes.pause {
-                return Err(RunError::Closed);
-            }
+        if control && self.control.take_pause()? {
+            return Err(RunError::Closed);
         }
         Ok(())
     }
@@ -185,7 +179,7 @@ impl Serving<'_> {
             if !out.flush(self.handler.pages())? {
                 return Ok(Pumped::Blocked);
             }
-            let next = self.core.next(channel, self.clock.now(), out.head());
+            let next = self.core.next(channel, self.clock.now(), &mut out.head);
             let done = match next {
                 Next::Write => continue,
                 Next::Connect => {

@@ -47,8 +47,10 @@ impl Destination {
             return Err(ErrorKind::PageTooLarge { page: block.page });
         }
         let limit = self.config.max_ram;
-        let total = (self.blocks.total_pages() * self.blocks.target()).saturating_add(block.len);
-        if total > limit {
+        let used = self.blocks.total_pages() * self.blocks.target();
+        // Without a limit, too: sizes in bytes are 64-bit numbers.
+        if used.checked_add(block.len).is_none_or(|sum| sum > limit) {
+            let total = used.saturating_add(block.len);
             return Err(ErrorKind::TooMuchRam { total, limit });
         }
         if self.blocks.is_empty() {

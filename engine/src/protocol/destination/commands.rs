@@ -138,10 +138,9 @@ impl Destination {
 
     /// Answers the PINGs that wait for the device state.
     pub(super) fn release_pongs(&mut self) {
+        let value = PING_PACKAGE_LOADED;
         for _ in 0..std::mem::take(&mut self.held) {
-            self.requests.say(&Message::Pong {
-                value: PING_PACKAGE_LOADED,
-            });
+            self.requests.say(&Message::Pong { value });
         }
     }
 
@@ -182,11 +181,8 @@ impl Destination {
         self.check_summary()?;
         for id in 0..self.blocks.len() {
             if let Some(offset) = self.pages.torn(id) {
-                return Err(self.at(
-                    id,
-                    offset,
-                    ErrorKind::Violation("the host page was only partly received or discarded"),
-                ));
+                let what = "the host page was only partly received or discarded";
+                return Err(self.at(id, offset, ErrorKind::Violation(what)));
             }
         }
         self.advance(Phase::Listening, what)?;

@@ -164,6 +164,11 @@ impl Deadlines {
         matches!(self.state, State::Over)
     }
 
+    /// How the migration ended, once everything has been received.
+    pub fn ending(&self) -> Option<Ending> {
+        self.finished
+    }
+
     /// Takes an event. One that is impossible in the present state is ignored.
     pub fn handle(&mut self, now: u64, event: Event) {
         match (&mut self.state, event) {

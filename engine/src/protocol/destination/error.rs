@@ -29,6 +29,7 @@ pub struct Error {
 
 /// A location in RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Location {
     /// The RAM block.
     pub block: NameBuf,

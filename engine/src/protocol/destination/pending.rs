@@ -59,6 +59,11 @@ pub enum Refusal {
     Malformed(DecodeError),
     /// It was closed inside its first message.
     CutShort,
+    /// It cannot be read.
+    Unreadable {
+        /// The cause, as the operating system words it.
+        cause: String,
+    },
     /// It is part of a migration, but not of this one, or not now.
     Unwanted,
     /// It comes from another user than the source.
@@ -73,6 +78,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Malformed(error) => write!(f, "it does not begin like a migration: {error}"),
             Self::CutShort => f.write_str("it was closed inside its first message"),
+            Self::Unreadable { cause } => write!(f, "it cannot be read: {cause}"),
             Self::Unwanted => f.write_str("it does not begin like the channel that is awaited"),
             Self::User { uid: Some(uid) } => {
                 write!(f, "it comes from user {uid}, who is not the source's")
@@ -80,18 +86,6 @@ impl fmt::Display for Refusal {
             Self::User { uid: None } => f.write_str("it does not tell which user it comes from"),
         }
     }
-}
-
-/// What first messages are compared with.
-#[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
-    /// Settings of the decoder of a first main channel.
-    pub stream: &'a forward::Options,
-    /// The migration.
-    pub core: &'a Destination,
-    /// Whether another process may have requested pages, so that any missing page can be
-    /// the first one of the preempt channel.
-    pub resumed: bool,
 }
 
 enum Verdict {
@@ -102,12 +96,21 @@ enum Verdict {
     Refused(Refusal),
 }
 
-impl Known<'_> {
-    fn judge(&self, wanted: Wanted, head: &[u8], is_last: bool) -> Verdict {
+/// How first messages are judged.
+#[derive(Debug)]
+struct Judge {
+    /// Settings of the decoder of a first main channel.
+    stream: forward::Options,
+    resumed: bool,
+}
+
+impl Judge {
+    fn judge<C>(&self, wanted: Wanted, one: &Connection<C>, core: &Destination) -> Verdict {
+        let (head, is_last) = (&one.head[..], one.is_last);
         let verdict = match wanted {
             Wanted::First => self.first(head),
-            Wanted::Replacement => self.replacement(head, is_last),
-            Wanted::Preempt => self.preempt(head),
+            Wanted::Replacement => replacement(core, head, is_last),
+            Wanted::Preempt => self.preempt(core, head),
             Wanted::Nothing => return Verdict::Undecided,
         };
         match verdict {
@@ -140,28 +143,11 @@ impl Known<'_> {
         }
     }
 
-    fn replacement(&self, head: &[u8], is_last: bool) -> Verdict {
-        if head.first() == Some(&0) {
-            return Verdict::Refused(Refusal::Unwanted);
-        }
-        match decode::<Commands>(head) {
-            // It could not be answered.
-            Ok(_) if is_last => Verdict::Undecided,
-            Ok(Decoded::Need(_)) if head.len() < HEAD => Verdict::Undecided,
-            Ok(Decoded::Message {
-                message: Command::RecvBitmap { block },
-                ..
-            }) if self.core.blocks().find(block).is_some() => Verdict::Fits,
-            Ok(_) => Verdict::Refused(Refusal::Unwanted),
-            Err(error) => Verdict::Refused(Refusal::Malformed(error)),
-        }
-    }
-
-    fn preempt(&self, head: &[u8]) -> Verdict {
+    fn preempt(&self, core: &Destination, head: &[u8]) -> Verdict {
         let Some((word, rest)) = head.split_first_chunk::<8>() else {
             return Verdict::Undecided;
         };
-        let blocks = self.core.blocks();
+        let blocks = core.blocks();
         let word = u64::from_be_bytes(*word);
         let offset = word & !(blocks.target() - 1);
         match word ^ offset {
@@ -176,7 +162,7 @@ impl Known<'_> {
         let Some((id, block)) = id.and_then(|id| Some((id, blocks.block(id).ok()?))) else {
             return Verdict::Undecided;
         };
-        let pages = self.core.pages();
+        let pages = core.pages();
         let span = Span {
             block: id,
             offset: offset - offset % block.page,
@@ -194,6 +180,23 @@ impl Known<'_> {
     }
 }
 
+fn replacement(core: &Destination, head: &[u8], is_last: bool) -> Verdict {
+    if head.first() == Some(&0) {
+        return Verdict::Refused(Refusal::Unwanted);
+    }
+    match decode::<Commands>(head) {
+        // It could not be answered.
+        Ok(_) if is_last => Verdict::Undecided,
+        Ok(Decoded::Need(_)) if head.len() < HEAD => Verdict::Undecided,
+        Ok(Decoded::Message {
+            message: Command::RecvBitmap { block },
+            ..
+        }) if core.blocks().find(block).is_some() => Verdict::Fits,
+        Ok(_) => Verdict::Refused(Refusal::Unwanted),
+        Err(error) => Verdict::Refused(Refusal::Malformed(error)),
+    }
+}
+
 /// Whether these are the first bytes of a multifd channel.
 fn is_multifd(head: &[u8]) -> bool {
     head.starts_with(&MULTIFD_MAGIC.to_be_bytes())
@@ -203,6 +206,7 @@ fn is_multifd(head: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct Pending<C> {
     wanted: Wanted,
+    judge: Judge,
     /// The user from whom every connection has to come, once that is known; `None` in it
     /// if the connections do not tell.
     user: Option<Option<u32>>,
@@ -221,10 +225,13 @@ struct Connection<C> {
 impl<C> Pending<C> {
     /// No connections, of which one is wanted. With `user`, connections of others are
     /// refused, as are those that do not tell; otherwise those of others than the first
-    /// main channel's user.
-    pub fn new(wanted: Wanted, user: Option<u32>) -> Self {
+    /// main channel's user. `stream` is for the decoder of a first main channel.
+    /// `resumed`: another process may have requested pages, so that any missing page can
+    /// be the first one of the preempt channel.
+    pub fn new(wanted: Wanted, user: Option<u32>, stream: forward::Options, resumed: bool) -> Self {
         Self {
             wanted,
+            judge: Judge { stream, resumed },
             user: user.map(Some),
             connections: VecDeque::new(),
         }
@@ -273,12 +280,21 @@ impl<C> Pending<C> {
 
     /// Looks at what has arrived on each connection. `peek` copies the first bytes, and
     /// returns how many there are and whether the peer has closed its side behind them;
-    /// `None` if it has closed without data, which drops the connection.
-    pub fn update(&mut self, mut peek: impl FnMut(&C, &mut [u8; HEAD]) -> Option<(usize, bool)>) {
+    /// `None` if it has closed without data, which drops the connection, as does a refusal.
+    pub fn update(
+        &mut self,
+        mut peek: impl FnMut(&C, &mut [u8; HEAD]) -> Result<Option<(usize, bool)>, Refusal>,
+        mut refused: impl FnMut(&Refusal),
+    ) {
         let mut head = [0; HEAD];
         self.connections.retain_mut(|one| {
-            let Some((len, is_last)) = peek(&one.handle, &mut head) else {
-                return false;
+            let (len, is_last) = match peek(&one.handle, &mut head) {
+                Ok(Some(arrived)) => arrived,
+                Ok(None) => return false,
+                Err(why) => {
+                    refused(&why);
+                    return false;
+                }
             };
             if len != one.head.len() {
                 one.head = head[..len].to_vec();
@@ -299,10 +315,10 @@ impl<C> Pending<C> {
 
     /// Takes the oldest connection that is the wanted one, and drops those before it that
     /// cannot be.
-    pub fn take(&mut self, known: &Known<'_>, mut refused: impl FnMut(Refusal)) -> Option<C> {
+    pub fn take(&mut self, core: &Destination, mut refused: impl FnMut(Refusal)) -> Option<C> {
         let mut at = 0;
         while let Some(one) = self.connections.get(at) {
-            match known.judge(self.wanted, &one.head, one.is_last) {
+            match self.judge.judge(self.wanted, one, core) {
                 Verdict::Undecided | Verdict::Ended => at += 1,
                 Verdict::Refused(why) => {
                     self.connections.remove(at);
@@ -331,20 +347,20 @@ impl<C> Pending<C> {
     }
 
     /// Whether another connection could take the place of a replacement.
-    pub fn has_rival(&self, known: &Known<'_>) -> bool {
-        let fits = |one: &Connection<C>| {
-            let verdict = known.judge(Wanted::Replacement, &one.head, one.is_last);
+    pub fn has_rival(&self, core: &Destination) -> bool {
+        let mut all = self.connections.iter();
+        all.any(|one| {
+            let verdict = self.judge.judge(Wanted::Replacement, one, core);
             matches!(verdict, Verdict::Fits)
-        };
-        self.connections.iter().any(fits)
+        })
     }
 
     /// Drops preempt channels that have ended without a page; returns whether there were
     /// any.
-    pub fn drop_ended(&mut self, known: &Known<'_>) -> bool {
+    pub fn drop_ended(&mut self, core: &Destination) -> bool {
         let before = self.connections.len();
         self.connections.retain(|one| {
-            let verdict = known.judge(Wanted::Preempt, &one.head, one.is_last);
+            let verdict = self.judge.judge(Wanted::Preempt, one, core);
             !matches!(verdict, Verdict::Ended)
         });
         self.connections.len() < before
@@ -387,8 +403,6 @@ mod tests {
     /// A paused migration of four pages, of which the third is requested.
     struct Fixture {
         core: Destination,
-        stream: forward::Options,
-        resumed: bool,
         refused: Vec<Refusal>,
     }
 
@@ -402,33 +416,22 @@ mod tests {
             core.fault(0, 2 * 4096, 0).expect("a page");
             Self {
                 core,
-                stream: forward::Options::default(),
-                resumed: false,
                 refused: Vec::new(),
             }
         }
 
-        fn known(&self) -> Known<'_> {
-            known(&self.core, &self.stream, self.resumed)
-        }
-
         fn take(&mut self, pending: &mut Pending<usize>) -> Option<usize> {
-            let known = known(&self.core, &self.stream, self.resumed);
-            pending.take(&known, |why| self.refused.push(why))
+            pending.take(&self.core, |why| self.refused.push(why))
         }
     }
 
-    fn known<'a>(core: &'a Destination, stream: &'a forward::Options, resumed: bool) -> Known<'a> {
-        Known {
-            stream,
-            core,
-            resumed,
-        }
+    fn none(wanted: Wanted, user: Option<u32>) -> Pending<usize> {
+        Pending::new(wanted, user, forward::Options::default(), false)
     }
 
     /// Connections by number, of one user.
     fn pending(wanted: Wanted, arrived: &[Arrived]) -> Pending<usize> {
-        let mut pending = Pending::new(wanted, None);
+        let mut pending = none(wanted, None);
         for number in 0..arrived.len() {
             assert_eq!(pending.admit(number, Some(7)), None);
         }
@@ -437,12 +440,13 @@ mod tests {
     }
 
     fn update(pending: &mut Pending<usize>, arrived: &[Arrived]) {
-        pending.update(|number, head| {
+        let peek = |number: &usize, head: &mut [u8; HEAD]| {
             let (bytes, is_last) = arrived[*number];
             let len = bytes.len().min(HEAD);
             head[..len].copy_from_slice(&bytes[..len]);
-            (len > 0 || !is_last).then_some((len, is_last))
-        });
+            Ok((len > 0 || !is_last).then_some((len, is_last)))
+        };
+        pending.update(peek, |why| panic!("{why}"));
     }
 
     fn left(pending: &Pending<usize>) -> Vec<usize> {
@@ -502,6 +506,20 @@ mod tests {
     }
 
     #[test]
+    fn drops_and_reports_connections_that_cannot_be_read() {
+        let mut pending = pending(Wanted::First, &[SILENT, SILENT]);
+        let cause = || "Input/output error".into();
+        let peek = |number: &usize, _: &mut [u8; HEAD]| match number {
+            0 => Err(Refusal::Unreadable { cause: cause() }),
+            _ => Ok(Some((0, false))),
+        };
+        let mut refused = Vec::new();
+        pending.update(peek, |why| refused.push(why.clone()));
+        assert_eq!(refused, [Refusal::Unreadable { cause: cause() }]);
+        assert_eq!(left(&pending), [1]);
+    }
+
+    #[test]
     fn one_byte_holds_no_seat_after_a_cut() {
         let one = (&ASKS[..1], false);
         let mut pending = pending(Wanted::Replacement, &[one, one, one, (ASKS, false), SILENT]);
@@ -534,9 +552,9 @@ mod tests {
     fn tells_whether_another_connection_could_resume() {
         let fixture = Fixture::new();
         let mut pending = pending(Wanted::Preempt, &[SILENT, (&ASKS[..9], false)]);
-        assert!(!pending.has_rival(&fixture.known()));
+        assert!(!pending.has_rival(&fixture.core));
         update(&mut pending, &[SILENT, (ASKS, false)]);
-        assert!(pending.has_rival(&fixture.known()));
+        assert!(pending.has_rival(&fixture.core));
     }
 
     #[test]
@@ -558,11 +576,25 @@ mod tests {
     }
 
     #[test]
+    fn waits_for_a_preempt_channel_whose_first_record_comes_in_pieces() {
+        let mut fixture = Fixture::new();
+        let whole = REQUESTED.len() - 1;
+        for cut in 0..=whole {
+            let mut pending = pending(Wanted::Preempt, &[SILENT, (&REQUESTED[..cut], false)]);
+            let taken = fixture.take(&mut pending);
+            assert_eq!(taken, (cut == whole).then_some(1), "{cut} bytes");
+            update(&mut pending, &[SILENT, (REQUESTED, false)]);
+            assert_eq!(taken.or(fixture.take(&mut pending)), Some(1), "{cut} bytes");
+            assert_eq!(fixture.refused, []);
+        }
+    }
+
+    #[test]
     fn takes_any_missing_page_after_another_process_requested_some() {
         let mut fixture = Fixture::new();
-        fixture.resumed = true;
         let beyond = b"\0\0\0\0\0\0\x40\x02\x06pc.ram\0";
         let mut pending = pending(Wanted::Preempt, &[(beyond, false), (OTHER, false)]);
+        pending.judge.resumed = true;
         assert_eq!(fixture.take(&mut pending), Some(1));
     }
 
@@ -583,8 +615,8 @@ mod tests {
         let mut pending = pending(Wanted::Preempt, &[(EOS, true), (OTHER, false)]);
         assert_eq!(fixture.take(&mut pending), None);
         assert_eq!(left(&pending), [0, 1]);
-        assert!(pending.drop_ended(&fixture.known()));
-        assert!(!pending.drop_ended(&fixture.known()));
+        assert!(pending.drop_ended(&fixture.core));
+        assert!(!pending.drop_ended(&fixture.core));
         assert_eq!(left(&pending), [1]);
     }
 
@@ -626,7 +658,7 @@ mod tests {
     #[test]
     fn accepts_channels_of_the_sources_user_only() {
         let mut fixture = Fixture::new();
-        let mut pending = Pending::new(Wanted::First, None);
+        let mut pending = none(Wanted::First, None);
         for (number, user) in [(0, Some(1)), (1, Some(2)), (2, None), (3, Some(2))] {
             assert_eq!(pending.admit(number, user), None);
         }
@@ -642,7 +674,7 @@ mod tests {
 
     #[test]
     fn accepts_the_named_user_only_from_the_first_connection_on() {
-        let mut pending = Pending::new(Wanted::First, Some(2));
+        let mut pending = none(Wanted::First, Some(2));
         for user in [Some(1), None, Some(0)] {
             assert_eq!(pending.admit(0, user), Some(Refusal::User { uid: user }));
         }

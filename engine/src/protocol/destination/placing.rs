@@ -156,7 +156,8 @@ impl Destination {
 
     /// Hands out a range for placement that passed [`Self::expect_new`].
     pub(super) fn hand_out(&mut self, channel: Channel, span: Span, complete: u64, zero: bool) {
-        self.channels[channel.index()].runs.push(Run {
+        let runs = &mut self.channels[channel.index()].runs;
+        runs.push(Run {
             span,
             complete,
             zero,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::Channel;
 use crate::bits::Bits;
+use crate::protocol::wide;
 
 impl Destination {
     /// Handles the loss of a connection. Pages that were handed out on it and not placed
@@ -79,7 +80,7 @@ impl Destination {
         if self.preempt == PreemptStream::Ended {
             self.preempt = PreemptStream::Open;
         }
-        self.asked = Bits::new(self.blocks.len() as u64);
+        self.asked = Bits::new(wide(self.blocks.len()));
         Ok(())
     }
 
@@ -96,12 +97,9 @@ impl Destination {
     /// Handles RECV_BITMAP: sends what has been received of a block.
     pub(super) fn recv_bitmap(&mut self, name: Name<'_>) -> Result<(), Cause> {
         let id = self.named(name)?;
-        if !self.asked.set(id as u64) {
-            return Err(self.at(
-                id,
-                0,
-                ErrorKind::Violation("the received bitmap was requested twice"),
-            ));
+        if !self.asked.set(wide(id)) {
+            let what = "the received bitmap was requested twice";
+            return Err(self.at(id, 0, ErrorKind::Violation(what)));
         }
         let block = self.blocks.block(id)?;
         if let Some(received) = self.pages.received(id) {
@@ -114,13 +112,8 @@ impl Destination {
     pub(super) fn resume(&mut self) -> Result<(), Cause> {
         if let Some(id) = self.asked.next_gap(0) {
             let id = usize::try_from(id).unwrap_or(usize::MAX);
-            return Err(self.at(
-                id,
-                0,
-                ErrorKind::Violation(
-                    "POSTCOPY_RESUME came before the received bitmap was requested",
-                ),
-            ));
+            let what = "POSTCOPY_RESUME came before the received bitmap was requested";
+            return Err(self.at(id, 0, ErrorKind::Violation(what)));
         }
         self.phase = Phase::Running;
         self.stats.resumes += 1;

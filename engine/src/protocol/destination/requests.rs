@@ -100,16 +100,11 @@ impl Requests {
 
     fn send_request(&mut self, id: BlockId, block: &Block, offset: u64, stats: &mut Stats) {
         let len = u32::try_from(block.page).expect("larger pages are refused with their block");
-        if self.last == Some(id) {
-            self.say(&Message::ReqPages { start: offset, len });
+        let (start, block) = (offset, block.name.name());
+        if self.last.replace(id) == Some(id) {
+            self.say(&Message::ReqPages { start, len });
         } else {
-            self.last = Some(id);
-            let block = block.name.name();
-            self.say(&Message::ReqPagesId {
-                start: offset,
-                len,
-                block,
-            });
+            self.say(&Message::ReqPagesId { start, len, block });
         }
         stats.requests += 1;
         if self.waits.contains_key(&(id, offset)) && self.unwritten.len() < MAX_TIMED {
@@ -170,11 +165,8 @@ impl Requests {
     /// Starts to time a fault.
     pub(super) fn wait(&mut self, id: BlockId, offset: u64, now: u64) {
         if self.waits.len() < MAX_TIMED {
-            let wait = Wait {
-                since: now,
-                written: None,
-            };
-            self.waits.insert((id, offset), wait);
+            let (since, written) = (now, None);
+            self.waits.insert((id, offset), Wait { since, written });
         }
     }
 

@@ -187,7 +187,7 @@ impl Ground {
     pub fn wait_ended(&mut self) -> Value {
         self.retpath.wait_success(SOON);
         self.source.wait_status(&["completed"], SOON);
-        assert_eq!(self.source.run_state(), "postmigrate");
+        self.source.wait_left(SOON);
         assert_eq!(left(self.folder.path()), ["image"]);
         serde_json::from_str(&self.retpath.output()).expect("output is one JSON object")
     }

@@ -176,12 +176,24 @@ impl Qemu {
 
     /// Waits until an incoming migration has left the run state `inmigrate`.
     pub fn wait_arrived(&mut self, within: Duration) {
+        self.wait_run_state(|state| state != "inmigrate", within);
+    }
+
+    /// Waits until a source whose migration has ended is in the run state `postmigrate`: QEMU sets one
+    /// after the other, and answers commands in between (`migration.c:migration_iteration_finish`).
+    pub fn wait_left(&mut self, within: Duration) {
+        self.wait_run_state(|state| state == "postmigrate", within);
+    }
+
+    fn wait_run_state(&mut self, is_it: impl Fn(&str) -> bool, within: Duration) {
         let end = Instant::now() + within;
-        while self.run_state() == "inmigrate" {
+        loop {
+            let state = self.run_state();
+            if is_it(&state) {
+                return;
+            }
             if Instant::now() > end {
-                self.fail(&format!(
-                    "the incoming migration did not arrive within {within:?}"
-                ));
+                self.fail(&format!("the run state is still {state} after {within:?}"));
             }
             thread::sleep(Duration::from_millis(2));
         }

@@ -73,6 +73,10 @@ fn refuses_invalid_blocks() {
     );
     let what = refused(Dest::new(config()).block("a", !(PAGE - 1)));
     assert!(matches!(what, ErrorKind::TooMuchRam { .. }));
+    let mut dest = Dest::new(config().max_ram(u64::MAX));
+    dest.block("a", 1 << 63).unwrap();
+    let what = refused(dest.block("b", 1 << 63));
+    assert!(matches!(what, ErrorKind::TooMuchRam { .. }));
     let mut dest = Dest::new(config());
     dest.block("a", PAGE).unwrap();
     assert_eq!(
