@@ -21,7 +21,7 @@ use tempfile::TempDir;
 /// program's own code.
 pub(crate) const MEMORY: u64 = 32 << 20;
 
-/// Blocks of metadata that a file or folder may take.
+/// Space for the metadata of a file or folder.
 const FILE: u64 = 64 << 10;
 
 /// Names the build to attack, instead of the one under test.
