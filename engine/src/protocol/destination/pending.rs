@@ -253,7 +253,7 @@ impl<C> Pending<C> {
         if self.user.is_some_and(|known| known != user) {
             return Some(Refusal::User { uid: user });
         }
-        if self.connections.len() >= MAX_PENDING {
+        if self.is_full() {
             let sent = |(_, one): &(usize, &Connection<C>)| one.head.len();
             let least = self.connections.iter().enumerate().min_by_key(sent);
             let at = least.map_or(0, |(at, _)| at);
@@ -266,6 +266,11 @@ impl<C> Pending<C> {
             is_last: false,
         });
         None
+    }
+
+    /// Whether the next connection replaces a pending one.
+    pub fn is_full(&self) -> bool {
+        self.connections.len() >= MAX_PENDING
     }
 
     /// Whether there are no connections.
