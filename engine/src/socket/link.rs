@@ -346,25 +346,32 @@ struct Socket {
 }
 
 impl Socket {
+    /// Tries twice: the source of an accepted connection may be unable to begin again.
     fn new(fd: OwnedFd) -> io::Result<Self> {
-        let flags = rustix::fs::fcntl_getfl(&fd)?;
-        rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-        let family = sockopt::socket_domain(&fd)?;
+        let (is_tcp, user) = Self::prepare(&fd).or_else(|_| Self::prepare(&fd))?;
+        Ok(Self { fd, is_tcp, user })
+    }
+
+    /// Sets the options; returns whether this is TCP, and the peer's user.
+    fn prepare(fd: &OwnedFd) -> io::Result<(bool, Option<u32>)> {
+        let flags = rustix::fs::fcntl_getfl(fd)?;
+        rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?;
+        let family = sockopt::socket_domain(fd)?;
         let is_tcp = family == AddressFamily::INET || family == AddressFamily::INET6;
         if is_tcp {
             // A request of 16 bytes must not wait for more.
-            sockopt::set_tcp_nodelay(&fd, true)?;
-            sockopt::set_socket_keepalive(&fd, true)?;
-            sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
-            sockopt::set_tcp_keepintvl(&fd, KEEPALIVE_INTERVAL)?;
-            sockopt::set_tcp_keepcnt(&fd, KEEPALIVE_PROBES)?;
-            sockopt::set_tcp_user_timeout(&fd, UNANSWERED_TIMEOUT_MS)?;
+            sockopt::set_tcp_nodelay(fd, true)?;
+            sockopt::set_socket_keepalive(fd, true)?;
+            sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
+            sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
+            sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES)?;
+            sockopt::set_tcp_user_timeout(fd, UNANSWERED_TIMEOUT_MS)?;
         }
         let user = match family == AddressFamily::UNIX {
-            true => Some(getsockopt(&fd, PeerCredentials)?.uid()),
+            true => Some(getsockopt(fd, PeerCredentials)?.uid()),
             false => None,
         };
-        Ok(Self { fd, is_tcp, user })
+        Ok((is_tcp, user))
     }
 }
 
