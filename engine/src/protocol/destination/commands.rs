@@ -107,16 +107,19 @@ impl Destination {
         self.return_path = ReturnPath::Acknowledged;
     }
 
-    /// Handles the end of a `ram` section in precopy. With nothing left to send, every
+    /// Handles the end of a `ram` section. With nothing left to send in precopy, every
     /// release switches, unless it waits for SWITCHOVER_ACK: then it sends empty
     /// sections (`migration.c:migration_iteration_run`).
     pub(super) fn piece_ended(&mut self) {
+        if !self.may_await_ack() {
+            return;
+        }
         let pages = self.stats.precopy;
         self.empty_pieces = match std::mem::replace(&mut self.piece, pages) == pages {
             true => self.empty_pieces.saturating_add(1),
             false => self.empty_pieces.saturating_sub(1),
         };
-        if self.may_await_ack() && self.empty_pieces >= EMPTY_PIECES {
+        if self.empty_pieces >= EMPTY_PIECES {
             self.acknowledge();
         }
     }

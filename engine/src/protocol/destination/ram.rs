@@ -36,8 +36,7 @@ impl Destination {
                 ..
             } => return self.page(channel, block.index(), offset, PageData::Fill(fill), now),
             Record::Eos if channel == Channel::Preempt => self.end_preempt()?,
-            Record::Eos if self.phase.is_precopy() => self.piece_ended(),
-            Record::Eos => {}
+            Record::Eos => self.piece_ended(),
             Record::MemSize { .. } if self.phase.is_precopy() => {}
             Record::Block {
                 block,
