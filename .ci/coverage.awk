@@ -13,7 +13,7 @@ function part(file) {
     if (file ~ /^codec\/src\//) return "codec, by hand"
     if (file ~ /^engine\/src\/protocol\/destination\//) return "destination core"
     if (file ~ /^engine\/src\/protocol\/source\//) return "source core"
-    if (file ~ /^engine\/src\/protocol\/(bits|blocks|pages|stats|zero)\.rs$/) return "bits, blocks, pages"
+    if (file ~ /^engine\/src\/protocol\/(bits|blocks|page_set|pages|stats|zero)\.rs$/) return "bits, blocks, pages"
     return ""
 }
 
