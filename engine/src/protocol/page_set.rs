@@ -194,7 +194,7 @@ impl PageSet {
     /// Bytes allocated.
     pub(crate) fn memory(&self) -> usize {
         let bits: usize = self.bits.iter().map(Bits::memory).sum();
-        bits + self.bits.capacity() * (size_of::<Bits>() + size_of::<u64>())
+        bits + self.bits.capacity() * size_of::<(Bits, u64)>()
     }
 
     fn change(&mut self, span: Span, by: impl FnOnce(&mut Bits, u64, u64) -> u64) -> u64 {
