@@ -22,6 +22,12 @@ fn assert_due(deadlines: &mut Deadlines, at: u64, timeout: Timeout) {
 }
 
 #[test]
+fn lasts_as_long_as_documented() {
+    let seconds = [LINGER, FAREWELL, SILENCE, HANDSHAKE].map(|time| time / 1_000_000_000);
+    assert_eq!(seconds, [1, 5, 10, 5]);
+}
+
+#[test]
 fn waits_without_a_deadline_for_the_first_connection_and_for_an_open_stream() {
     let mut deadlines = deadlines(&[]);
     assert_eq!(deadlines.poll_deadline(), None);
