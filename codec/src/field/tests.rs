@@ -127,7 +127,15 @@ fn bytes_are_an_input_like_a_slice() {
     assert_eq!(bytes.position(|byte| byte == b't'), Some(2));
     assert_eq!(bytes.position(|byte| byte == b'x'), None);
     assert!(bytes.iter_indices().eq(slice.iter_indices()));
-    for tag in [&b""[..], b"by", b"bytes", b"bytesize", b"bit", b"BYT"] {
+    for tag in [
+        &b""[..],
+        b"by",
+        b"bytes",
+        b"bytesize",
+        b"bitesize",
+        b"bit",
+        b"BYT",
+    ] {
         assert_eq!(bytes.compare(tag), slice.compare(tag));
         assert_eq!(bytes.compare_no_case(tag), slice.compare_no_case(tag));
     }
