@@ -1,38 +1,22 @@
 //! Images: reads return what was written, and invalid folders are refused.
 
 mod changes;
-mod descriptors;
+#[path = "../common/mod.rs"]
+mod common;
+
 mod refusals;
 mod resumed;
+mod strange_files;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use common::{PAGE, block, facts, folder, names};
 use retpath_codec::{BlockName, NameBuf};
-use retpath_engine::blocks::Block;
 use retpath_engine::source::PageSource;
-use retpath_image::{Error, Image, Leftover, LeftoverState, Manifest, Recorder, Writer, leftovers};
+use retpath_image::{Error, Image, Leftover, LeftoverState, Writer, leftovers};
 use serde_json::Value;
-use tempfile::TempDir;
-
-const PAGE: u64 = 4096;
-
-fn folder() -> TempDir {
-    tempfile::tempdir().expect("temporary folder can be created")
-}
-
-fn block(name: &[u8], pages: u64) -> Block {
-    Block {
-        name: NameBuf::new(name).expect("valid name"),
-        len: pages * PAGE,
-        page: PAGE,
-    }
-}
-
-fn facts() -> Manifest {
-    Recorder::new().facts()
-}
 
 /// Creates an image of two blocks; every third page of the first is not zero.
 fn make(folder: &Path) -> PathBuf {
@@ -92,17 +76,6 @@ fn refusal(image: &Path) -> String {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("path is UTF-8")
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder)
-        .expect("temporary folder can be created")
-        .flatten();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! Images started by one process and finished by another.
 
 use std::fs;
-use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use retpath_engine::bits::Bits;
 use retpath_engine::source::PageSource;
-use retpath_image::{Error, Image, Manifest, Writer};
+use retpath_image::{Error, Image, Writer};
 use tempfile::TempDir;
 
-use super::{PAGE, block, facts, folder, names};
+use super::common::{PAGE, bits, block, folder, names, seen};
 
 /// Creates the folder of a killed process: pages 0 to 9 of 100 are written, and pages 0
 /// to 7 are recorded as received.
@@ -40,21 +39,6 @@ pub(super) fn killed() -> (TempDir, PathBuf) {
     };
     let left = folder.path().join(name);
     (folder, left)
-}
-
-/// The pages of a block in a range.
-pub(super) fn bits(len: u64, range: Range<u64>) -> Bits {
-    let mut bits = Bits::new(len);
-    bits.set_range(range.start, range.end - range.start);
-    bits
-}
-
-pub(super) fn seen() -> Manifest {
-    let mut facts = facts();
-    facts.machine = Some(b"pc-i440fx-7.2".to_vec());
-    facts.source.ram_section = 2;
-    facts.source.footers = true;
-    facts
 }
 
 #[test]
