@@ -106,6 +106,13 @@ mod tests {
     }
 
     #[test]
+    fn doubles_at_most_32_times() {
+        let mut queue = SendQueue::new(&(4096..=usize::MAX), 4096);
+        queue.swept(u64::MAX);
+        assert_eq!(queue.limit(0, true), Some(4096 << 32));
+    }
+
+    #[test]
     fn stays_within_any_range() {
         for range in [
             0..=0,
