@@ -96,6 +96,7 @@ mod tail;
 mod temporary;
 mod unfinished;
 mod verify;
+mod working_set;
 mod writer;
 
 pub use digest::{Digest, Seal, SumsFile};
@@ -108,6 +109,7 @@ pub use sums::SumsFormat;
 pub use temporary::{Leftover, LeftoverState, leftovers};
 pub use unfinished::Unfinished;
 pub use verify::{Difference, Verified, verify};
+pub use working_set::{Flaw, WorkingSet};
 pub use writer::{Finished, Writer};
 
 /// Maximum size in bytes of the device state, of the state received before the first
