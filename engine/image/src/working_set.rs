@@ -1,31 +1,4 @@
-//! Working sets: the order in which a machine that starts from an image first needs its
-//! pages, in a file.
-//!
-//! ```text
-//!   0  "RPWS"    magic
-//!   4  u16       format version: 1
-//!   6  u128      identity of the image
-//!  22  u16       number of RAM blocks with recorded pages, then for each of them
-//!                  u8     length of its name
-//!                  ...    its name
-//!                  u8     binary logarithm of its host page size in bytes
-//!      ...       runs of pages, in the order in which they are needed
-//!      varint      2 * d, or 2 * d + 1 if the run has more than one page; d is the distance
-//!                  from the end of the run before to the start of this one: 2 * n forward,
-//!                  2 * n - 1 backward
-//!      varint      pages - 2, if the run has more than one page
-//!  -8  u64       XXH3-64 of everything before, seed 0
-//! ```
-//!
-//! Numbers are big-endian. A varint has seven bits in each byte, the lowest first; every byte
-//! but the last has the high bit set. Distances count host pages of the listed blocks, as if
-//! they lay behind each other; the first run's counts from page 0, and no run crosses the end
-//! of its block. A page takes two or three bytes if the order is random, and almost none if
-//! it is sequential.
-//!
-//! A working set costs or saves time and decides nothing else, so it need not be trusted. The
-//! parser bounds what it takes: no more pages than the image has, and at most
-//! [`MAX_RECORDED`] runs.
+//! Working sets: files beside an image. Nothing here panics, whatever a file contains.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -55,7 +28,35 @@ const SUM: usize = 8;
 /// Maximum bytes of a varint.
 const VARINT: u64 = 10;
 
-/// The order in which a machine first needs its pages.
+/// The order in which a machine that starts from an image first needs its pages.
+///
+/// A working set costs or saves time and decides nothing else, so it need not be trusted.
+/// The parser bounds what it takes: no more pages than the image has, and at most
+/// [`MAX_RECORDED`] runs.
+///
+/// # Format
+///
+/// ```text
+///   0  "RPWS"    magic
+///   4  u16       format version: 1
+///   6  u128      identity of the image
+///  22  u16       number of RAM blocks with recorded pages, then for each of them
+///                  u8     length of its name
+///                  ...    its name
+///                  u8     binary logarithm of its host page size in bytes
+///      ...       runs of pages, in the order in which they are needed
+///      varint      2 * d, or 2 * d + 1 if the run has more than one page; d is the distance
+///                  from the end of the run before to the start of this one: 2 * n forward,
+///                  2 * n - 1 backward
+///      varint      pages - 2, if the run has more than one page
+///  -8  u64       XXH3-64 of everything before, seed 0
+/// ```
+///
+/// Numbers are big-endian. A varint has seven bits in each byte, the lowest first; every byte
+/// but the last has the high bit set. Distances count host pages of the listed blocks, as if
+/// they lay behind each other; the first run's counts from page 0, and no run crosses the end
+/// of its block. A page takes two or three bytes if the order is random, and almost none if
+/// it is sequential.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkingSet {
     order: Arc<[Span]>,
@@ -63,7 +64,7 @@ pub struct WorkingSet {
 
 /// Invalid bytes of a working set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub struct InvalidField {
     /// Where, from the start of the file.
     pub offset: usize,
     /// The field and the violated rule.
@@ -105,7 +106,7 @@ impl WorkingSet {
             )));
         }
         let parsed = Self::parse(&bytes, id, blocks);
-        parsed.map(Some).map_err(|Flaw { offset, why }| {
+        parsed.map(Some).map_err(|InvalidField { offset, why }| {
             let path = path.into();
             Error::WorkingSet { path, offset, why }
         })
@@ -116,8 +117,8 @@ impl WorkingSet {
     /// # Errors
     ///
     /// Names the first invalid field.
-    pub fn parse(bytes: &[u8], id: Digest, blocks: &Blocks) -> Result<Self, Flaw> {
-        let wrong = |offset, why: String| Err(Flaw { offset, why });
+    pub fn parse(bytes: &[u8], id: Digest, blocks: &Blocks) -> Result<Self, InvalidField> {
+        let wrong = |offset, why: String| Err(InvalidField { offset, why });
         let mut head = Cursor { bytes, at: 0 };
         if head.take::<4>("magic")? != *MAGIC {
             return wrong(0, "magic: not a working set of retpath".into());
@@ -284,12 +285,12 @@ impl Pages {
         self.parts.push(Part { block, first, bits });
     }
 
-    fn parse(body: &mut Cursor<'_>, blocks: &Blocks) -> Result<Self, Flaw> {
+    fn parse(body: &mut Cursor<'_>, blocks: &Blocks) -> Result<Self, InvalidField> {
         let count = u16::from_be_bytes(body.take("number of RAM blocks")?);
         let mut pages = Self::new();
         for _ in 0..count {
             let offset = body.at;
-            let wrong = |why: String| Err(Flaw { offset, why });
+            let wrong = |why: String| Err(InvalidField { offset, why });
             let [len] = body.take("length of a RAM block's name")?;
             let text = body.slice(len.into(), "name of a RAM block")?;
             let [bits] = body.take("page size of a RAM block")?;
@@ -319,14 +320,14 @@ impl Pages {
     }
 
     /// Parses runs to the end.
-    fn runs(&self, body: &mut Cursor<'_>) -> Result<Vec<Span>, Flaw> {
+    fn runs(&self, body: &mut Cursor<'_>) -> Result<Vec<Span>, InvalidField> {
         let mut runs = Vec::new();
         let (mut end, mut all) = (0_u64, 0_u64);
         while body.at < body.bytes.len() {
             let offset = body.at;
             let wrong = |why: &str| {
                 let why = format!("run {}: {why}", runs.len());
-                Flaw { offset, why }
+                InvalidField { offset, why }
             };
             let word = body.varint().ok_or_else(|| wrong("no valid number"))?;
             let (distance, is_long) = (word >> 1, word & 1 == 1);
@@ -369,17 +370,17 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn slice(&mut self, len: usize, what: &str) -> Result<&'a [u8], Flaw> {
+    fn slice(&mut self, len: usize, what: &str) -> Result<&'a [u8], InvalidField> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some((found, _)) = rest.split_at_checked(len) else {
             let (offset, why) = (self.bytes.len(), format!("{what}: the file is cut short"));
-            return Err(Flaw { offset, why });
+            return Err(InvalidField { offset, why });
         };
         self.at += len;
         Ok(found)
     }
 
-    fn take<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Flaw> {
+    fn take<const N: usize>(&mut self, what: &str) -> Result<[u8; N], InvalidField> {
         let found = self.slice(N, what)?;
         Ok(found.try_into().expect("a slice of this length"))
     }

@@ -95,7 +95,7 @@ impl<'a> Boot<'a> {
             time: start.elapsed(),
             preempt: core.preempt().is_some(),
             loaded: machine.loaded,
-            first_requests: core.first_requests().to_vec(),
+            first_requests: core.into_first_requests(),
         };
         self.report(&outcome);
         outcome

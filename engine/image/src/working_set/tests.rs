@@ -45,7 +45,8 @@ fn file(body: &[u8]) -> Vec<u8> {
 }
 
 fn refusal(bytes: &[u8]) -> (usize, String) {
-    let Flaw { offset, why } = WorkingSet::parse(bytes, id(), &blocks()).expect_err("invalid");
+    let InvalidField { offset, why } =
+        WorkingSet::parse(bytes, id(), &blocks()).expect_err("invalid");
     (offset, why)
 }
 

@@ -176,6 +176,12 @@ impl Source {
             .map_or(&[], |recorder| &recorder.list)
     }
 
+    /// As [`Source::first_requests`], once the migration is over.
+    pub fn into_first_requests(self) -> Vec<FirstRequest> {
+        self.recorder
+            .map_or_else(Vec::new, |recorder| recorder.list)
+    }
+
     /// Records a request for host pages.
     pub(super) fn record(&mut self, span: Span, now: u64) {
         self.hold.active = now;
