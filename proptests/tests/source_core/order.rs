@@ -3,7 +3,7 @@
 
 use retpath_engine::Channel;
 use retpath_engine::blocks::Span;
-use retpath_engine::source::{FirstRequest, Hold, Next, merge_order};
+use retpath_engine::source::{FirstRequest, Hold, Next, SourcePhase, merge_order};
 use retpath_proptests::source::blocks;
 use retpath_proptests::source::rig::Rig;
 
@@ -88,7 +88,10 @@ fn replays_what_it_recorded_over_cuts() {
         if at == 3 {
             rig.cut();
             rig.resume();
-            rig.run();
+            while rig.source.phase() != SourcePhase::Postcopy {
+                rig.step(Channel::Main);
+                rig.talk();
+            }
         }
         // A page that has been sent is not recorded again.
         rig.ask(0, 5 * 4096, 4096).expect("valid request");
