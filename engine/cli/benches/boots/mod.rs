@@ -31,9 +31,12 @@ pub(crate) struct Figures {
     pub(crate) pass: f64,
 }
 
+/// One of the figures.
+pub(crate) type Figure = fn(&Figures) -> f64;
+
 impl Figures {
     /// Every figure, with its name.
-    pub(crate) const ROWS: [(&'static str, fn(&Self) -> f64); 6] = [
+    pub(crate) const ROWS: [(&'static str, Figure); 6] = [
         ("vCPU stood still, ms", |one| one.blocked),
         ("requests", |one| one.requests),
         ("fault, mean, µs", |one| one.fault),
@@ -43,7 +46,7 @@ impl Figures {
     ];
 
     /// The middle value of a figure, if there were any runs.
-    pub(crate) fn median(runs: &[Self], figure: fn(&Self) -> f64) -> f64 {
+    pub(crate) fn median(runs: &[Self], figure: Figure) -> f64 {
         let mut values: Vec<f64> = runs.iter().map(figure).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
