@@ -166,7 +166,7 @@ fn sends_the_working_set_of_the_first_boot_first() {
     let file = folder.path().join("working-set");
     let file = file.to_str().expect("paths of tests are text");
     let more = ["--bandwidth", "8M", "--working-set", file];
-    let mut boot = |name: &str| {
+    let boot = |name: &str| {
         let (mut qemu, uri) = image.destination(&[]);
         let mut served = image.serve(&[&uri], &more);
         let report = finish(name, &mut qemu, &mut served);
