@@ -80,6 +80,11 @@ pub struct ServeOptions {
     /// How long to retry the first connection while the destination does not listen;
     /// zero fails immediately.
     pub connect_timeout: Duration,
+    /// How long the loop looks for another request without sleeping, while the last ones
+    /// followed each other within this time: the next one is then served without waking a
+    /// thread, and costs up to one CPU meanwhile. Other threads that need the CPU get it.
+    /// Zero always sleeps.
+    pub busy_poll: Duration,
     /// Whether to open a preempt channel that the destination seems to wait for.
     /// Needs [`Config::probe`](crate::source::Config::probe).
     pub offer: Offer,
@@ -99,13 +104,14 @@ pub struct ServeOptions {
 }
 
 setters!(ServeOptions {
-    connect_timeout: Duration, offer: Offer, reconnect_timeout: Duration,
+    busy_poll: Duration, connect_timeout: Duration, offer: Offer, reconnect_timeout: Duration,
     send_queue: RangeInclusive<usize>, stall_timeout: Option<Duration>,
 });
 
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
+            busy_poll: Duration::from_micros(200),
             connect_timeout: Duration::ZERO,
             offer: Offer::Never,
             reconnect_timeout: Duration::from_secs(60),

@@ -3,7 +3,8 @@
 //!
 //! One thread serves everything. Urgent work comes first in every turn: the return path,
 //! then the preempt channel, then at most one run of pages on the main channel. The loop
-//! blocks only in poll(2) and in [`Connector::connect`].
+//! blocks only in poll(2) and in [`Connector::connect`]; while requests follow each other
+//! closely, it looks for the next one without sleeping.
 //!
 //! A link that breaks after the switch is replaced, for as long as the options say;
 //! before the switch the guest is still here, and the loop ends with an error. When to
@@ -23,7 +24,7 @@ use crate::Channel;
 use crate::protocol::wide;
 use crate::socket::Moved;
 use crate::source::{
-    Next, Reconnect, SendQueue, Silence, SilenceAction, Source, SourcePhase, Stall,
+    BusyPoll, Next, Reconnect, SendQueue, Silence, SilenceAction, Source, SourcePhase, Stall,
 };
 
 mod api;
@@ -66,6 +67,7 @@ pub fn serve(
         stall: Stall::new(options.stall_timeout.map(nanos)),
         silence: Silence::new(options.offer),
         send_queue: SendQueue::new(&options.send_queue, page.unwrap_or(0)),
+        busy_poll: BusyPoll::new(nanos(options.busy_poll)),
         next_progress: 0,
     };
     let main = serving.connect_main(true)?;
@@ -96,6 +98,7 @@ struct Serving<'a> {
     stall: Stall,
     silence: Silence,
     send_queue: SendQueue,
+    busy_poll: BusyPoll,
     next_progress: u64,
 }
 
@@ -141,6 +144,10 @@ impl Serving<'_> {
         let policies = [self.stall.poll_deadline(), self.silence.poll_deadline()];
         let all = pumped.into_iter().chain(policies).flatten();
         let until = all.fold(now + TICK, u64::min);
+        let is_blocked = [main, preempt].map(Pumped::wants) != [PollFlags::empty(); 2];
+        if !is_blocked && self.look_for_requests(links, now, until)? {
+            return Ok(());
+        }
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let back = waiting.add_link(Some(&links.main.link), PollFlags::IN | main.wants());
@@ -204,6 +211,28 @@ impl Serving<'_> {
         }
     }
 
+    /// Looks at the return path until something has come, until another time or wish, or
+    /// until it is better to sleep. Returns whether something has come.
+    fn look_for_requests(
+        &mut self,
+        links: &mut Links,
+        mut now: u64,
+        until: u64,
+    ) -> Result<bool, RunError> {
+        while now < until
+            && self.busy_poll.is_active(now)
+            && !self.control.has_wish()
+            && self.control.runtime().spin()
+        {
+            if self.read_return_path(links)? {
+                return Ok(true);
+            }
+            let before = std::mem::replace(&mut now, self.now());
+            self.busy_poll.yielded(before, now);
+        }
+        Ok(false)
+    }
+
     /// Reads the return path once; returns whether there was anything.
     fn read_return_path(&mut self, links: &mut Links) -> Result<bool, RunError> {
         let mut bytes = [0; READ];
@@ -217,6 +246,7 @@ impl Serving<'_> {
         // Before the answer is handled, which would count an open channel as kept.
         self.check_preempt(links)?;
         let now = self.now();
+        let requests = self.core.stats().requests;
         // A bitmap is progress before it is complete.
         let mut progress = self.core.recv_bitmap_limit() > 0;
         loop {
@@ -244,6 +274,9 @@ impl Serving<'_> {
         }
         if progress {
             self.stall.progress();
+        }
+        if self.core.stats().requests != requests {
+            self.busy_poll.requested(now);
         }
         Ok(true)
     }
