@@ -91,7 +91,7 @@ pub struct ServeOptions {
     /// How long to try to replace a broken link; at zero there is one attempt.
     pub reconnect_timeout: Duration,
     /// Most bytes that wait in the kernel to be sent on the main channel: the start of
-    /// the range while pages are requested over it, growing to the end while none are.
+    /// the range while pages are requested, growing to the end while none are.
     /// The kernel may round and cap it. Measured: more than 256 KiB made no sweep
     /// faster, because the bytes leave the caches before they are read.
     pub send_queue: RangeInclusive<usize>,

@@ -341,8 +341,7 @@ impl Serving<'_> {
     /// Limits how much may wait to be sent.
     fn size_queue(&mut self, links: &Links) -> Result<(), RunError> {
         let requests = self.core.stats().requests;
-        let shared = links.preempt.is_none();
-        let Some(size) = self.send_queue.limit(requests, shared) else {
+        let Some(size) = self.send_queue.limit(requests) else {
             return Ok(());
         };
         let set = links.main.link.limit_send_queue(size);
