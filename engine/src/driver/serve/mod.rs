@@ -39,6 +39,10 @@ const TICK: u64 = 100_000_000;
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
 
+/// Maximum number of runs of zeros that are written together with another run, while no
+/// page is requested.
+const ZERO_RUNS: u32 = 15;
+
 /// Serves one migration to its end, or the rest of one if the core
 /// [took it over](Source::taking_over).
 ///
@@ -175,6 +179,8 @@ impl Serving<'_> {
     /// Sends on one channel until it is idle or blocked, or has sent a run of the
     /// background sweep.
     fn pump(&mut self, links: &mut Links, channel: Channel) -> Result<Pumped, RunError> {
+        // Runs of zeros that have not been written: their records are short.
+        let mut zero_runs = 0;
         loop {
             let out = match channel {
                 Channel::Main => &mut links.main,
@@ -183,12 +189,15 @@ impl Serving<'_> {
                     None => return Ok(Pumped::Idle { until: None }),
                 },
             };
-            if !out.flush(self.handler.pages())? {
+            if zero_runs == 0 && !out.flush(self.handler.pages())? {
                 return Ok(Pumped::Blocked);
             }
             let next = self.core.next(channel, self.clock.now(), &mut out.head);
             let done = match next {
-                Next::Write => continue,
+                Next::Write => {
+                    zero_runs = 0;
+                    continue;
+                }
                 Next::Connect => {
                     self.connect_preempt(links)?;
                     continue;
@@ -198,9 +207,15 @@ impl Serving<'_> {
                     let zeros = out.lay(run, block, self.handler.pages())?;
                     self.core.written(&run, zeros);
                     if matches!(next, Next::Urgent(_)) {
+                        zero_runs = 0;
                         continue;
                     }
                     self.send_queue.swept(run.len);
+                    let is_zero = zeros == run.len / run.page;
+                    if is_zero && zero_runs < ZERO_RUNS && self.send_queue.is_quiet() {
+                        zero_runs += 1;
+                        continue;
+                    }
                     Pumped::More
                 }
                 Next::Wait { until } => Pumped::Idle { until },
