@@ -6,12 +6,14 @@
 //! one again and again, for as long as the last one was awaited at most. It lets other
 //! threads run between two looks, and sleeps as usual for some time once one of them
 //! needed the CPU for long: a thread that sleeps is then woken up sooner than one that
-//! waits for its turn.
+//! waits for its turn. That time doubles whenever it happens again, and shrinks with
+//! every request that is found.
 //!
 //! Nothing here fails or panics.
 
-/// How long the loop sleeps as usual after another thread needed the CPU, in nanoseconds.
-const PAUSE: u64 = 100_000_000;
+/// How long the loop sleeps as usual after another thread needed the CPU, in nanoseconds:
+/// at first, and at most. The first is about as long as the scheduler lets a thread run.
+const PAUSES: [u64; 2] = [2_000_000, 100_000_000];
 
 /// Decides how long to look for requests.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct BusyPoll {
     until: u64,
     /// When looking is allowed again.
     paused_until: u64,
+    /// How long the next pause is.
+    pause: u64,
 }
 
 impl BusyPoll {
@@ -34,6 +38,7 @@ impl BusyPoll {
             last: None,
             until: 0,
             paused_until: 0,
+            pause: PAUSES[0],
         }
     }
 
@@ -42,6 +47,9 @@ impl BusyPoll {
         let gap = self.last.map(|last| now.saturating_sub(last));
         let is_close = gap.is_some_and(|gap| gap <= self.limit) && now >= self.paused_until;
         self.last = Some(now);
+        if self.is_active(now) {
+            self.pause = (self.pause - self.pause / 64).max(PAUSES[0]);
+        }
         self.until = match is_close {
             true => now.saturating_add(self.limit),
             false => 0,
@@ -57,7 +65,8 @@ impl BusyPoll {
     pub(crate) fn yielded(&mut self, before: u64, now: u64) {
         if now.saturating_sub(before) > self.limit {
             self.until = 0;
-            self.paused_until = now.saturating_add(PAUSE);
+            self.paused_until = now.saturating_add(self.pause);
+            self.pause = (self.pause * 2).min(PAUSES[1]);
         }
     }
 }
@@ -95,12 +104,36 @@ mod tests {
         let back = 2 + LIMIT;
         policy.yielded(1, back);
         assert!(!policy.is_active(2));
-        for now in [back, back + 1, back + PAUSE - 1] {
+        for now in [
+            back,
+            back + 1,
+            back + PAUSES[0] - LIMIT,
+            back + PAUSES[0] - 1,
+        ] {
             policy.requested(now);
             assert!(!policy.is_active(now), "{now}");
         }
-        policy.requested(back + PAUSE);
-        assert!(policy.is_active(back + PAUSE));
+        policy.requested(back + PAUSES[0]);
+        assert!(policy.is_active(back + PAUSES[0]));
+    }
+
+    #[test]
+    fn sleeps_longer_the_more_often_the_cpu_is_needed() {
+        let mut policy = BusyPoll::new(LIMIT);
+        let pause = |policy: &mut BusyPoll| {
+            policy.yielded(0, 2 * LIMIT);
+            policy.paused_until - 2 * LIMIT
+        };
+        let pauses: Vec<u64> = (0..8).map(|_| pause(&mut policy) / 1_000_000).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 100, 100]);
+        // Requests that are found shorten the next pause, and others do not.
+        let start = 1_000_000_000;
+        (0..100).for_each(|i| policy.requested(start + i * (LIMIT + 1)));
+        assert_eq!(policy.pause, PAUSES[1]);
+        (0..50).for_each(|i| policy.requested(2 * start + i));
+        assert!((PAUSES[1] / 3..PAUSES[1] / 2).contains(&policy.pause));
+        (0..500).for_each(|i| policy.requested(2 * start + 50 + i));
+        assert_eq!(policy.pause, PAUSES[0]);
     }
 
     #[test]
