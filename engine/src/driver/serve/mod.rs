@@ -43,6 +43,9 @@ const READ: usize = 4096;
 /// page is requested.
 const ZERO_RUNS: u32 = 15;
 
+/// Bytes of short runs of the background sweep that are sent in one turn.
+const SHORT_RUNS: u64 = 64 << 10;
+
 /// Serves one migration to its end, or the rest of one if the core
 /// [took it over](Source::taking_over).
 ///
@@ -176,11 +179,12 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// Sends on one channel until it is idle or blocked, or has sent a run of the
-    /// background sweep.
+    /// Sends on one channel until it is idle or blocked, or has sent a long run of the
+    /// background sweep, or as many short ones.
     fn pump(&mut self, links: &mut Links, channel: Channel) -> Result<Pumped, RunError> {
         // Runs of zeros that have not been written: their records are short.
         let mut zero_runs = 0;
+        let mut swept = 0;
         loop {
             let out = match channel {
                 Channel::Main => &mut links.main,
@@ -214,6 +218,11 @@ impl Serving<'_> {
                     let is_zero = zeros == run.len / run.page;
                     if is_zero && zero_runs < ZERO_RUNS && self.send_queue.is_quiet() {
                         zero_runs += 1;
+                        continue;
+                    }
+                    swept += run.len;
+                    if swept < SHORT_RUNS {
+                        zero_runs = 0;
                         continue;
                     }
                     Pumped::More
