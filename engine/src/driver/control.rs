@@ -79,6 +79,11 @@ impl Control {
         &*self.inner.runtime
     }
 
+    /// Whether there is a wish that [`Control::take_pause`] has not taken.
+    pub(super) fn has_wish(&self) -> bool {
+        self.inner.wishes.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether the link is to be broken, since the last call; an error if the loop is to stop.
     pub(super) fn take_pause(&self) -> Result<bool, RunError> {
         let _ = rustix::io::read(&self.inner.event, &mut [0; 8]);

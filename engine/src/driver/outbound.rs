@@ -36,11 +36,12 @@ impl Pumped {
     }
 }
 
-/// A link and what to write to it next: bytes, then the records of a run.
+/// A link and what to write to it next: bytes, then the records of a run that is not all
+/// zero.
 pub(super) struct Outbound {
     channel: Channel,
     pub(super) link: Link,
-    /// Bytes that precede the next run.
+    /// Bytes that precede the next run, among them records of zero pages.
     pub(super) head: Vec<u8>,
     run: Option<PageRun>,
     gather: Gather,
@@ -68,7 +69,8 @@ impl Outbound {
         }
     }
 
-    /// Appends a run; returns how many of its pages are zero.
+    /// Appends a run; returns how many of its pages are zero. Other runs may precede it
+    /// only if all of their pages were zero.
     pub(super) fn lay(
         &mut self,
         run: PageRun,
@@ -97,7 +99,13 @@ impl Outbound {
             read.map_err(missing)?;
             self.gather.lay(&run, name, bytes)
         };
-        self.run = Some(run);
+        self.run = Some(run).filter(|run| zeros < run.len / run.page);
+        if self.run.is_none() {
+            // There are no pages to lay records around.
+            self.gather
+                .slices(&[])
+                .for_each(|records| self.head.extend_from_slice(records));
+        }
         Ok(zeros)
     }
 
@@ -164,7 +172,48 @@ mod tests {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
+    use crate::source::testing::blocks;
+    use crate::source::{Config, Next, Source};
+
     use super::*;
+
+    #[test]
+    fn writes_zero_runs_before_the_next_run() {
+        let (near, mut far) = UnixStream::pair().expect("descriptors can be created");
+        let link = Link::new(near.into()).expect("socket can be created");
+        let mut out = Outbound::new(Channel::Main, link);
+        let config = Config::new("pc").run(2 << 12);
+        let mut core = Source::new(config, blocks(&[(6, 4096)])).expect("valid configuration");
+        let mut ram = vec![vec![0; 6 << 12]];
+        ram[0][5 << 12..].fill(7);
+        let (mut want, mut gather, mut zeros) = (Vec::new(), Gather::new(), Vec::new());
+        loop {
+            let before = out.head.len();
+            let next = core.next(Channel::Main, 0, &mut out.head);
+            want.extend_from_slice(&out.head[before..]);
+            let run = match next {
+                Next::Write => continue,
+                Next::Sweep(run) => run,
+                _ => break,
+            };
+            let block = core.blocks().block(run.block).expect("a known block");
+            zeros.push(out.lay(run, block, &ram).expect("pages can be read"));
+            let bytes = ram.lend(0, run.offset, 2 << 12).expect("inside the block");
+            gather.lay(&run, block.name.name(), bytes);
+            gather
+                .slices(bytes)
+                .for_each(|slice| want.extend_from_slice(slice));
+            if zeros.len() == 3 {
+                break;
+            }
+        }
+        assert_eq!(zeros, [2, 2, 1]);
+        assert!(out.flush(&ram).expect("the link is open"));
+        let mut got = vec![0; want.len()];
+        far.read_exact(&mut got).expect("bytes are waiting");
+        assert!(got == want);
+        assert_eq!(out.written, wide(want.len()));
+    }
 
     #[test]
     fn frees_a_package_that_has_been_sent() {

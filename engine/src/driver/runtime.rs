@@ -10,6 +10,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +28,12 @@ pub trait Runtime: Send + Sync {
     ///
     /// The loop ends with [`RunError::Poll`](super::RunError::Poll).
     fn poll(&self, waited: &mut [Waited<'_>], most: Duration) -> io::Result<()>;
+
+    /// Lets other threads run; returns whether the loop may then look for input again
+    /// without [`Runtime::poll`]. By default it may not.
+    fn spin(&self) -> bool {
+        false
+    }
 }
 
 /// A descriptor in [`Runtime::poll`].
@@ -94,6 +101,11 @@ pub(super) struct System;
 impl Runtime for System {
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn spin(&self) -> bool {
+        thread::yield_now();
+        true
     }
 
     fn poll(&self, waited: &mut [Waited<'_>], most: Duration) -> io::Result<()> {

@@ -51,6 +51,11 @@ pub fn served(choices: Choices<'_>) -> Outcome {
         .connect_timeout(Duration::from_secs(choices.below(2)))
         .stall_timeout((is_hostile && choices.one_in(2)).then_some(Duration::from_secs(5)));
     let cuts = choices.below(5);
+    // A queue of one length is never short: runs of zeros are written together.
+    let options = match cuts % 2 {
+        0 => options,
+        _ => options.send_queue(1..=1),
+    };
     let script = Arc::new(Mutex::new(Outgoing {
         receiver: Receiver::new(config, stream, cuts),
         is_hostile,

@@ -80,13 +80,18 @@ pub struct ServeOptions {
     /// How long to retry the first connection while the destination does not listen;
     /// zero fails immediately.
     pub connect_timeout: Duration,
+    /// How long the loop looks for another request without sleeping, while the last ones
+    /// followed each other within this time: the next one is then served without waking a
+    /// thread, and costs up to one CPU meanwhile. Other threads that need the CPU get it.
+    /// Zero always sleeps.
+    pub busy_poll: Duration,
     /// Whether to open a preempt channel that the destination seems to wait for.
     /// Needs [`Config::probe`](crate::source::Config::probe).
     pub offer: Offer,
     /// How long to try to replace a broken link; at zero there is one attempt.
     pub reconnect_timeout: Duration,
     /// Most bytes that wait in the kernel to be sent on the main channel: the start of
-    /// the range while pages are requested over it, growing to the end while none are.
+    /// the range while pages are requested, growing to the end while none are.
     /// The kernel may round and cap it. Measured: more than 256 KiB made no sweep
     /// faster, because the bytes leave the caches before they are read.
     pub send_queue: RangeInclusive<usize>,
@@ -99,13 +104,14 @@ pub struct ServeOptions {
 }
 
 setters!(ServeOptions {
-    connect_timeout: Duration, offer: Offer, reconnect_timeout: Duration,
+    busy_poll: Duration, connect_timeout: Duration, offer: Offer, reconnect_timeout: Duration,
     send_queue: RangeInclusive<usize>, stall_timeout: Option<Duration>,
 });
 
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
+            busy_poll: Duration::from_micros(200),
             connect_timeout: Duration::ZERO,
             offer: Offer::Never,
             reconnect_timeout: Duration::from_secs(60),

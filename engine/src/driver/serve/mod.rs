@@ -3,7 +3,8 @@
 //!
 //! One thread serves everything. Urgent work comes first in every turn: the return path,
 //! then the preempt channel, then at most one run of pages on the main channel. The loop
-//! blocks only in poll(2) and in [`Connector::connect`].
+//! blocks only in poll(2) and in [`Connector::connect`]; while requests follow each other
+//! closely, it looks for the next one without sleeping.
 //!
 //! A link that breaks after the switch is replaced, for as long as the options say;
 //! before the switch the guest is still here, and the loop ends with an error. When to
@@ -23,7 +24,7 @@ use crate::Channel;
 use crate::protocol::wide;
 use crate::socket::Moved;
 use crate::source::{
-    Next, Reconnect, SendQueue, Silence, SilenceAction, Source, SourcePhase, Stall,
+    BusyPoll, Next, Reconnect, SendQueue, Silence, SilenceAction, Source, SourcePhase, Stall,
 };
 
 mod api;
@@ -37,6 +38,10 @@ const TICK: u64 = 100_000_000;
 
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
+
+/// Maximum number of runs of zeros that are written together with another run, while no
+/// page is requested.
+const ZERO_RUNS: u32 = 15;
 
 /// Bytes of short runs of the background sweep that are sent in one turn.
 const SHORT_RUNS: u64 = 64 << 10;
@@ -69,6 +74,7 @@ pub fn serve(
         stall: Stall::new(options.stall_timeout.map(nanos)),
         silence: Silence::new(options.offer),
         send_queue: SendQueue::new(&options.send_queue, page.unwrap_or(0)),
+        busy_poll: BusyPoll::new(nanos(options.busy_poll)),
         next_progress: 0,
     };
     let main = serving.connect_main(true)?;
@@ -99,6 +105,7 @@ struct Serving<'a> {
     stall: Stall,
     silence: Silence,
     send_queue: SendQueue,
+    busy_poll: BusyPoll,
     next_progress: u64,
 }
 
@@ -144,6 +151,10 @@ impl Serving<'_> {
         let policies = [self.stall.poll_deadline(), self.silence.poll_deadline()];
         let all = pumped.into_iter().chain(policies).flatten();
         let until = all.fold(now + TICK, u64::min);
+        let is_blocked = [main, preempt].map(Pumped::wants) != [PollFlags::empty(); 2];
+        if !is_blocked && self.look_for_requests(links, now, until)? {
+            return Ok(());
+        }
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let back = waiting.add_link(Some(&links.main.link), PollFlags::IN | main.wants());
@@ -171,6 +182,8 @@ impl Serving<'_> {
     /// Sends on one channel until it is idle or blocked, or has sent a long run of the
     /// background sweep, or as many short ones.
     fn pump(&mut self, links: &mut Links, channel: Channel) -> Result<Pumped, RunError> {
+        // Runs of zeros that have not been written: their records are short.
+        let mut zero_runs = 0;
         let mut swept = 0;
         loop {
             let out = match channel {
@@ -180,12 +193,15 @@ impl Serving<'_> {
                     None => return Ok(Pumped::Idle { until: None }),
                 },
             };
-            if !out.flush(self.handler.pages())? {
+            if zero_runs == 0 && !out.flush(self.handler.pages())? {
                 return Ok(Pumped::Blocked);
             }
             let next = self.core.next(channel, self.clock.now(), &mut out.head);
             let done = match next {
-                Next::Write => continue,
+                Next::Write => {
+                    zero_runs = 0;
+                    continue;
+                }
                 Next::Connect => {
                     self.connect_preempt(links)?;
                     continue;
@@ -195,11 +211,18 @@ impl Serving<'_> {
                     let zeros = out.lay(run, block, self.handler.pages())?;
                     self.core.written(&run, zeros);
                     if matches!(next, Next::Urgent(_)) {
+                        zero_runs = 0;
                         continue;
                     }
                     self.send_queue.swept(run.len);
+                    let is_zero = zeros == run.len / run.page;
+                    if is_zero && zero_runs < ZERO_RUNS && self.send_queue.is_quiet() {
+                        zero_runs += 1;
+                        continue;
+                    }
                     swept += run.len;
                     if swept < SHORT_RUNS {
+                        zero_runs = 0;
                         continue;
                     }
                     Pumped::More
@@ -210,6 +233,28 @@ impl Serving<'_> {
             let sent = out.flush(self.handler.pages())?;
             return Ok(if sent { done } else { Pumped::Blocked });
         }
+    }
+
+    /// Looks at the return path until something has come, until another time or wish, or
+    /// until it is better to sleep. Returns whether something has come.
+    fn look_for_requests(
+        &mut self,
+        links: &mut Links,
+        mut now: u64,
+        until: u64,
+    ) -> Result<bool, RunError> {
+        while now < until
+            && self.busy_poll.is_active(now)
+            && !self.control.has_wish()
+            && self.control.runtime().spin()
+        {
+            if self.read_return_path(links)? {
+                return Ok(true);
+            }
+            let before = std::mem::replace(&mut now, self.now());
+            self.busy_poll.yielded(before, now);
+        }
+        Ok(false)
     }
 
     /// Reads the return path once; returns whether there was anything.
@@ -225,6 +270,7 @@ impl Serving<'_> {
         // Before the answer is handled, which would count an open channel as kept.
         self.check_preempt(links)?;
         let now = self.now();
+        let requests = self.core.stats().requests;
         // A bitmap is progress before it is complete.
         let mut progress = self.core.recv_bitmap_limit() > 0;
         loop {
@@ -252,6 +298,9 @@ impl Serving<'_> {
         }
         if progress {
             self.stall.progress();
+        }
+        if self.core.stats().requests != requests {
+            self.busy_poll.requested(now);
         }
         Ok(true)
     }
@@ -316,8 +365,7 @@ impl Serving<'_> {
     /// Limits how much may wait to be sent.
     fn size_queue(&mut self, links: &Links) -> Result<(), RunError> {
         let requests = self.core.stats().requests;
-        let shared = links.preempt.is_none();
-        let Some(size) = self.send_queue.limit(requests, shared) else {
+        let Some(size) = self.send_queue.limit(requests) else {
             return Ok(());
         };
         let set = links.main.link.limit_send_queue(size);

@@ -29,8 +29,9 @@
 //! recovered over a new link.
 //!
 //! Beside the core are the policies of its driver: when to reconnect, when the
-//! destination counts as stalled or silent, and how long the send queue may be. Like
-//! the core they know no clock: the caller passes the time, in nanoseconds.
+//! destination counts as stalled or silent, how long the send queue may be, and when to
+//! look for requests without sleeping. Like the core they know no clock: the caller passes
+//! the time, in nanoseconds.
 //! Mirrors `migration.c:migration_thread`,
 //! `source_return_path_thread` and `ram.c`.
 
@@ -41,6 +42,7 @@ use crate::blocks::{BlockId, Blocks, Span};
 use crate::protocol::wide;
 use crate::stats::Stats;
 
+mod busy_poll;
 mod config;
 mod error;
 mod framing;
@@ -60,6 +62,7 @@ mod state;
 pub(crate) mod testing;
 
 pub use crate::release::Preempt;
+pub(crate) use busy_poll::BusyPoll;
 pub use config::Config;
 pub use error::{Cause, Error};
 pub use framing::MAX_DEVICE_STATE;

@@ -1,11 +1,13 @@
 //! Sizes the send queue of the main channel; a policy without a clock.
 //!
-//! Pages that wait in the kernel's send queue delay a requested page, so on a channel
-//! that carries both the queue is short while pages are requested. It grows while none
-//! are: the two sides then wake each other less often, which is most of what the
-//! background sweep costs over a short queue.
+//! Pages that wait in the kernel's send queue delay a requested page that has to follow
+//! them, or that is one of them: the sweep follows the requests, so the next page to be
+//! touched often waits there already, and no preempt channel can overtake it. The queue
+//! is therefore short while pages are requested. It grows while none are: the two sides
+//! then wake each other less often, which is most of what the background sweep costs over
+//! a short queue.
 //!
-//! The limit is a quarter of the bytes swept since the last request. Nothing here fails
+//! The limit is a sixteenth of the bytes swept since the last request. Nothing here fails
 //! or panics.
 
 use std::ops::RangeInclusive;
@@ -46,21 +48,21 @@ impl SendQueue {
         self.swept = self.swept.saturating_add(bytes);
     }
 
-    /// Returns the limit to set, if it has changed. `requests` have been received in
-    /// all; `shared` says whether requested pages travel in this queue.
-    pub(crate) fn limit(&mut self, requests: u64, shared: bool) -> Option<usize> {
+    /// Whether no page has been requested for so long that the limit is the greatest.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.set == Some(*self.range.end())
+    }
+
+    /// Returns the limit to set, if it has changed. `requests` have been received in all.
+    pub(crate) fn limit(&mut self, requests: u64) -> Option<usize> {
         if self.requests != requests {
             (self.requests, self.swept) = (requests, 0);
         }
         let (least, most) = (*self.range.start(), *self.range.end());
-        let size = if shared {
-            let grown = usize::try_from(self.swept / 4).unwrap_or(usize::MAX);
-            let factor = grown / least.max(1);
-            // Powers of two, so that the limit seldom changes.
-            least << factor.checked_ilog2().unwrap_or(0).min(usize::BITS / 2)
-        } else {
-            most
-        };
+        let grown = usize::try_from(self.swept / 16).unwrap_or(usize::MAX);
+        let factor = grown / least.max(1);
+        // Powers of two, so that the limit seldom changes.
+        let size = least << factor.checked_ilog2().unwrap_or(0).min(usize::BITS / 2);
         let size = size.min(most);
         (self.set.replace(size) != Some(size)).then_some(size)
     }
@@ -77,30 +79,25 @@ mod tests {
     fn grows_while_no_page_is_requested_and_shrinks_at_once() {
         let mut queue = SendQueue::new(&(LEAST..=MOST), 4096);
         let mut sizes = Vec::new();
-        for _ in 0..(64 << 20) / LEAST {
-            sizes.extend(queue.limit(0, true));
+        for _ in 0..(256 << 20) / LEAST {
+            assert_eq!(queue.is_quiet(), sizes.last() == Some(&MOST));
+            sizes.extend(queue.limit(0));
             queue.swept(LEAST as u64);
         }
         let doubled: Vec<usize> = (0..7).map(|i| LEAST << i).collect();
         assert_eq!(sizes, doubled);
-        assert_eq!(queue.limit(1, true), Some(LEAST));
-        assert_eq!(queue.limit(1, true), None);
-        queue.swept(8 * LEAST as u64);
-        assert_eq!(queue.limit(1, true), Some(2 * LEAST));
-    }
-
-    #[test]
-    fn stays_long_if_requested_pages_have_their_own_channel() {
-        let mut queue = SendQueue::new(&(LEAST..=MOST), 4096);
-        assert_eq!(queue.limit(0, false), Some(MOST));
-        assert_eq!(queue.limit(7, false), None);
+        assert_eq!(queue.limit(1), Some(LEAST));
+        assert_eq!(queue.limit(1), None);
+        assert!(!queue.is_quiet());
+        queue.swept(32 * LEAST as u64);
+        assert_eq!(queue.limit(1), Some(2 * LEAST));
         queue.reset();
-        assert_eq!(queue.limit(7, false), Some(MOST), "a new link");
+        assert_eq!(queue.limit(1), Some(LEAST), "a new link");
     }
 
     #[test]
     fn has_room_for_a_huge_page() {
-        let first = |page| SendQueue::new(&(LEAST..=MOST), page).limit(0, true);
+        let first = |page| SendQueue::new(&(LEAST..=MOST), page).limit(0);
         assert_eq!(first(2 << 20), Some(2 << 20));
         assert_eq!(first(1 << 30), Some(MOST));
     }
@@ -109,7 +106,7 @@ mod tests {
     fn doubles_at_most_32_times() {
         let mut queue = SendQueue::new(&(4096..=usize::MAX), 4096);
         queue.swept(u64::MAX);
-        assert_eq!(queue.limit(0, true), Some(4096 << 32));
+        assert_eq!(queue.limit(0), Some(4096 << 32));
     }
 
     #[test]
@@ -124,7 +121,7 @@ mod tests {
             let mut queue = SendQueue::new(&range, 4096);
             for bytes in [0, 1, LEAST as u64, u64::MAX] {
                 queue.swept(bytes);
-                if let Some(size) = queue.limit(0, true) {
+                if let Some(size) = queue.limit(0) {
                     assert!(size <= *range.end(), "{range:?}: {size}");
                 }
             }
