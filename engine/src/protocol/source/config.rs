@@ -35,8 +35,14 @@ pub struct Config {
     /// The channel for requested pages, if they have one of their own.
     pub preempt: Option<Preempt>,
     /// Limit for the background sweep in bytes per second; 0 is no limit.
-    /// Requested pages are never delayed.
+    /// Requested pages are never delayed, nor are [predicted](Config::predict) ones, but
+    /// the sweep pays for those that were predicted in vain.
     pub bandwidth: u64,
+    /// Whether pages that continue a stream of requests are sent before they are
+    /// requested, ahead of the sweep and behind requested pages. A stream is three
+    /// requests at equal distances of at most 64 host pages; up to 16 of them are
+    /// followed. Only host pages that fit in a [run](Config::run) are predicted.
+    pub predict: bool,
     /// Whether SWITCHOVER_START is sent: machine types from 10.0 on.
     pub switchover_start: bool,
     /// Whether the switch waits for SWITCHOVER_ACK: capability `switchover-ack` on
@@ -70,7 +76,7 @@ pub struct Config {
 setters!(Config {
     machine: Vec<u8>, configuration: bool, page_bits: bool, footers: bool, early_state: Vec<u8>,
     unplugged: Vec<Span>, section: u32, host_page: u64, preempt: Option<Preempt>,
-    bandwidth: u64, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
+    bandwidth: u64, predict: bool, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
     outer_pings: bool, probe: bool, run: u64,
 });
 
@@ -91,6 +97,7 @@ impl Config {
             host_page: 4096,
             preempt: None,
             bandwidth: 0,
+            predict: true,
             switchover_start: false,
             switchover_ack: false,
             ping_loaded: false,

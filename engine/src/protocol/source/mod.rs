@@ -55,6 +55,7 @@ mod send;
 mod send_queue;
 mod silence;
 mod state;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -103,7 +104,8 @@ pub enum Next {
     Write,
     /// Requested pages, to be written before anything else.
     Urgent(PageRun),
-    /// Pages of the background sweep.
+    /// Pages that were not requested: those of the background sweep, and
+    /// [predicted](Config::predict) ones.
     Sweep(PageRun),
     /// Nothing, but the preempt channel must be connected now; see
     /// [`Source::preempt_connected`]. Returned once for each link; call again.
@@ -335,7 +337,8 @@ impl Source {
     pub fn memory(&self) -> usize {
         let unsent = self.unsent.as_ref().map_or(0, PageSet::memory);
         let device_state = self.link.device_state.capacity();
-        self.dirty.memory() + unsent + self.queue.memory() + device_state
+        let streams = self.link.streams.memory();
+        self.dirty.memory() + unsent + self.queue.memory() + device_state + streams
     }
 
     /// Gives the link up.

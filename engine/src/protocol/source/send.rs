@@ -114,6 +114,9 @@ impl Source {
         if !main {
             return IDLE;
         }
+        if let Some(run) = self.predicted(now, out) {
+            return Next::Sweep(run);
+        }
         if !self.dirty.is_empty() {
             return self.sweep(now, out);
         }
@@ -178,6 +181,23 @@ impl Source {
         self.send(Channel::Main, Rest { span, urgent }, now, out)
     }
 
+    /// The next run of pages that are likely to be requested soon.
+    ///
+    /// They are not delayed by the bandwidth limit, because requests for them would not be,
+    /// but charged to it: it gets back what later requests confirm. On the preempt channel
+    /// they would delay requested pages.
+    fn predicted(&mut self, now: u64, out: &mut Vec<u8>) -> Option<PageRun> {
+        let span = self.link.streams.take(&self.dirty, self.config.run)?;
+        self.dirty.remove(span);
+        self.queue.wanted.remove(span);
+        let pages = span.len / self.dirty.unit(span.block);
+        self.stats.sweep += pages;
+        self.stats.predicted += pages;
+        self.pace.take(span.len);
+        let urgent = false;
+        Some(self.cut(Channel::Main, Rest { span, urgent }, now, out))
+    }
+
     /// The next requested host page.
     fn wanted(&mut self, now: u64) -> Option<Span> {
         let (span, since) = self.queue.pop()?;
@@ -196,19 +216,31 @@ impl Source {
         Some(span)
     }
 
-    /// Hands out as much of `rest` as a run may hold: on the main channel in a section of
-    /// `ram` and, unless it is urgent, charged to the bandwidth.
-    fn send(
+    /// Hands out as much of `rest` as a run may hold, charged to the bandwidth unless it
+    /// is urgent.
+    fn send(&mut self, channel: Channel, rest: Rest, now: u64, out: &mut Vec<u8>) -> Next {
+        let mut run = self.cut(channel, rest, now, out);
+        if rest.urgent {
+            return Next::Urgent(run);
+        }
+        self.pace.take(run.len);
+        run.paced = true;
+        Next::Sweep(run)
+    }
+
+    /// Cuts off as much of `rest` as a run may hold: on the main channel in a section of
+    /// `ram`.
+    fn cut(
         &mut self,
         channel: Channel,
         Rest { mut span, urgent }: Rest,
         now: u64,
         out: &mut Vec<u8>,
-    ) -> Next {
+    ) -> PageRun {
         let page = self.blocks.target();
         let len = span.len.min(self.config.run / page * page);
         let state = self.link.channel(channel);
-        let mut run = PageRun {
+        let run = PageRun {
             channel,
             block: span.block,
             offset: span.offset,
@@ -228,12 +260,7 @@ impl Source {
             }
             Channel::Main => {}
         }
-        if urgent {
-            return Next::Urgent(run);
-        }
-        self.pace.take(len);
-        run.paced = true;
-        Next::Sweep(run)
+        run
     }
 
     /// Closes a section of `ram` that has been open for [`SECTION_TIME`]. Not inside a
