@@ -2,17 +2,22 @@
 //! QEMU, and from an image by `retpath serve`. Same guest, same destination, same bandwidth, by turns.
 //!
 //! ```text
-//! cargo bench -p retpath --bench qemu
+//! cargo bench -p retpath --bench qemu                          every cell
+//! cargo bench -p retpath --bench qemu -- 'preempt channel'     cells whose name contains this
 //! ```
 //!
-//! RETPATH_QEMU picks another QEMU; RETPATH_BENCH_MIB (256) and RETPATH_BENCH_RUNS (5) change the
-//! machine's size and the number of runs.
+//! RETPATH_QEMU names the QEMU; by default it is the 11.1 that `.ci/qemu-builds` installs.
+//! RETPATH_BENCH_MIB (256) and RETPATH_BENCH_RUNS (5) change the machine's size and the number of
+//! runs; RETPATH_BENCH_SOURCE limits them to one source, `qemu` or `serve`.
 //!
 //! Compares figures that QEMU's destination takes: how long vCPUs stood still
 //! (`postcopy-blocktime`), the mean latency of a fault (10.1 and newer), and the time from the state
 //! `postcopy-active` to `completed`. Asserts only that the guest is well.
 
 use std::env;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use retpath_codec::wire::capability::{POSTCOPY_BLOCKTIME, POSTCOPY_PREEMPT, POSTCOPY_RAM};
@@ -139,18 +144,46 @@ fn median(runs: &[Figures]) -> [f64; 5] {
     for (at, middle) in all.iter_mut().enumerate() {
         let mut values: Vec<f64> = runs.iter().map(|run| run.list()[at]).collect();
         values.sort_by(f64::total_cmp);
-        *middle = values[values.len() / 2];
+        *middle = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
     }
     all
 }
 
+/// Runs this program again with the QEMU that it compares on by default.
+fn restart_with_default_qemu() -> ! {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut builds = Command::new(root.join(".ci/qemu-builds"));
+    let builds = builds.arg("11.1").stderr(Stdio::inherit()).output();
+    let builds = builds.expect(".ci/qemu-builds can be run");
+    assert!(
+        builds.status.success(),
+        "cannot install QEMU 11.1: name one in RETPATH_QEMU"
+    );
+    let qemu = String::from_utf8(builds.stdout).expect("a path is UTF-8");
+    let mut again = Command::new(env::current_exe().expect("this program has a path"));
+    let error = again
+        .args(env::args_os().skip(1))
+        .env("RETPATH_QEMU", qemu.trim())
+        .exec();
+    panic!("cannot run this program again: {error}");
+}
+
 fn main() {
+    if env::var_os("RETPATH_QEMU").is_none() {
+        restart_with_default_qemu();
+    }
     let number = |name: &str, default: u64| {
         let text = env::var(name).ok();
         text.map_or(default, |text| text.parse().expect("a number"))
     };
     let mib = number("RETPATH_BENCH_MIB", 256);
     let runs = number("RETPATH_BENCH_RUNS", 5);
+    let only = env::var("RETPATH_BENCH_SOURCE").unwrap_or_default();
+    // Cargo adds an option.
+    let filters = env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"));
+    let filters: Vec<String> = filters.collect();
     let quiet = u32::try_from(mib * 5 / 8).expect("a small number");
     let guest = Guest {
         sweep: 1024,
@@ -161,11 +194,6 @@ fn main() {
     let image = Image::saved(&machine);
     for preempt in [false, true] {
         for bandwidth in [0, 64 << 20] {
-            let (mut qemu, mut ours) = (Vec::new(), Vec::new());
-            for _ in 0..runs {
-                qemu.push(by_qemu(&machine, preempt, bandwidth));
-                ours.push(by_serve(&image, preempt, bandwidth));
-            }
             let channel = if preempt {
                 "preempt channel"
             } else {
@@ -175,7 +203,20 @@ fn main() {
                 0 => "no limit".to_owned(),
                 bytes => format!("{} MiB/s", bytes >> 20),
             };
-            println!("\n{mib} MiB, {channel}, {limit}, median of {runs}");
+            let cell = format!("{channel}, {limit}");
+            if !filters.is_empty() && !filters.iter().any(|filter| cell.contains(filter)) {
+                continue;
+            }
+            let (mut qemu, mut ours) = (Vec::new(), Vec::new());
+            for _ in 0..runs {
+                if only != "serve" {
+                    qemu.push(by_qemu(&machine, preempt, bandwidth));
+                }
+                if only != "qemu" {
+                    ours.push(by_serve(&image, preempt, bandwidth));
+                }
+            }
+            println!("\n{mib} MiB, {cell}, median of {runs}");
             println!(
                 "{:<30} {:>12} {:>12} {:>8}",
                 "source", "QEMU", "retpath", "ratio"
