@@ -142,7 +142,8 @@ impl Model {
         let size = self.sizes[run.block].1;
         assert_eq!(run.channel, Channel::Main);
         assert!(run.len >= size && run.len <= self.run, "{run:?}");
-        assert!(run.offset % size == 0 && run.len % size == 0, "{run:?}");
+        let whole = |bytes: u64| bytes.is_multiple_of(size);
+        assert!(whole(run.offset) && whole(run.len), "{run:?}");
         for page in run.offset / size..(run.offset + run.len) / size {
             let host = (run.block, page);
             assert!(self.dirty.remove(&host), "{host:?} was sent before");
