@@ -14,15 +14,19 @@
 //! (`postcopy-blocktime`), the mean latency of a fault (10.1 and newer), and the time from the state
 //! `postcopy-active` to `completed`. Asserts only that the guest is well.
 
+use std::env;
+
 use retpath_support::qemu::{Guest, Image, Machine};
 
-mod boot;
+mod boots;
 
-use boot::{Settings, by_qemu, by_serve, cell, median, print_table};
+use boots::{Figures, by_qemu, by_serve, cells, choose_qemu, number};
 
 fn main() {
-    let settings = Settings::read(5);
-    let Settings { mib, runs, .. } = settings;
+    choose_qemu();
+    let mib = number("RETPATH_BENCH_MIB", 256);
+    let runs = number("RETPATH_BENCH_RUNS", 5);
+    let only = env::var("RETPATH_BENCH_SOURCE").unwrap_or_default();
     let quiet = u32::try_from(mib * 5 / 8).expect("a small number");
     let guest = Guest {
         sweep: 1024,
@@ -31,23 +35,24 @@ fn main() {
     };
     let machine = Machine::new(mib, guest);
     let image = Image::saved(&machine);
-    for preempt in [false, true] {
-        for bandwidth in [0, 64 << 20] {
-            let cell = cell(preempt, bandwidth);
-            if !settings.wants(&cell) {
-                continue;
+    for (cell, preempt, bandwidth) in cells(&[0, 64 << 20]) {
+        let (mut qemu, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..runs {
+            if only != "serve" {
+                qemu.push(by_qemu(&machine, preempt, bandwidth));
             }
-            let (mut qemu, mut ours) = (Vec::new(), Vec::new());
-            for _ in 0..runs {
-                if settings.wants_source("qemu") {
-                    qemu.push(by_qemu(&machine, preempt, bandwidth));
-                }
-                if settings.wants_source("serve") {
-                    ours.push(by_serve(&image, preempt, bandwidth, &[]));
-                }
+            if only != "qemu" {
+                ours.push(by_serve(&image, preempt, bandwidth, &[]));
             }
-            println!("\n{mib} MiB, {cell}, median of {runs}");
-            print_table(&[("QEMU", median(&qemu)), ("retpath", median(&ours))]);
+        }
+        println!("\n{mib} MiB, {cell}, median of {runs}");
+        println!(
+            "{:<30} {:>12} {:>12} {:>8}",
+            "source", "QEMU", "retpath", "ratio"
+        );
+        for (name, figure) in Figures::ROWS {
+            let [qemu, ours] = [&qemu, &ours].map(|runs| Figures::median(runs, figure));
+            println!("{name:<30} {qemu:>12.1} {ours:>12.1} {:>8.2}", ours / qemu);
         }
     }
 }

@@ -4,19 +4,20 @@
 //!
 //! ```text
 //! cargo bench -p retpath --bench streams                       every cell
-//! cargo bench -p retpath --bench streams -- 'stride 7'         cells whose name contains this
+//! cargo bench -p retpath --bench streams -- preempt            cells whose name contains this
 //! ```
 //!
-//! RETPATH_QEMU, RETPATH_BENCH_MIB (256), RETPATH_BENCH_RUNS (3) and RETPATH_BENCH_SOURCE are those
-//! of the benchmark `qemu`. The limit is 64 MiB/s in every cell.
+//! RETPATH_QEMU, RETPATH_BENCH_MIB (256) and RETPATH_BENCH_RUNS (3) are those of the benchmark
+//! `qemu`; RETPATH_BENCH_GUEST limits it to one guest, such as `stride 7`. The limit is 64 MiB/s in
+//! every cell.
+
+use std::env;
 
 use retpath_support::qemu::{Guest, Image, Machine};
 
-mod boot;
+mod boots;
 
-use boot::{Settings, by_qemu, by_serve, cell, median, print_table};
-
-const BANDWIDTH: u64 = 64 << 20;
+use boots::{Figures, by_qemu, by_serve, cells, choose_qemu, number};
 
 /// What prediction must reach with a guest: largest ratios.
 struct Goals {
@@ -46,43 +47,50 @@ fn strided(mib: u64, stride: u32) -> Guest {
 }
 
 fn main() {
-    let settings = Settings::read(3);
-    let Settings { mib, runs, .. } = settings;
+    choose_qemu();
+    let mib = number("RETPATH_BENCH_MIB", 256);
+    let runs = number("RETPATH_BENCH_RUNS", 3);
+    let only = env::var("RETPATH_BENCH_GUEST").unwrap_or_default();
     let guests = [
         ("in order", strided(mib, 1), IN_ORDER),
         ("stride 7", strided(mib, 7), IN_ORDER),
         ("far apart", strided(mib, 1).scattered(), RANDOM),
     ];
     for (name, guest, goals) in guests {
-        let cells = [false, true].map(|preempt| (preempt, cell(preempt, BANDWIDTH)));
-        let cells = cells.map(|(preempt, cell)| (preempt, format!("{name}, {cell}")));
-        if !cells.iter().any(|(_, cell)| settings.wants(cell)) {
+        if !only.is_empty() && only != name {
             continue;
         }
         let machine = Machine::new(mib, guest);
         let image = Image::saved(&machine);
-        for (preempt, cell) in cells {
-            if !settings.wants(&cell) {
-                continue;
-            }
+        for (cell, preempt, bandwidth) in cells(&[64 << 20]) {
             let (mut qemu, mut off, mut on) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..runs {
-                if settings.wants_source("qemu") {
-                    qemu.push(by_qemu(&machine, preempt, BANDWIDTH));
-                }
-                if settings.wants_source("serve") {
-                    off.push(by_serve(&image, preempt, BANDWIDTH, &["--no-predict"]));
-                    on.push(by_serve(&image, preempt, BANDWIDTH, &[]));
-                }
+                qemu.push(by_qemu(&machine, preempt, bandwidth));
+                off.push(by_serve(&image, preempt, bandwidth, &["--no-predict"]));
+                on.push(by_serve(&image, preempt, bandwidth, &[]));
             }
-            println!("\n{mib} MiB, {cell}, median of {runs}");
-            let [qemu, off, on] = [&qemu, &off, &on].map(|boots| median(boots));
-            print_table(&[("QEMU", qemu), ("off", off), ("predicting", on)]);
-            let [stall, requests, ..] = on;
-            verdict("requests", requests / off[1], goals.requests, "off");
+            println!("\n{mib} MiB, {name}, {cell}, median of {runs}");
+            println!(
+                "{:<30} {:>12} {:>12} {:>12}",
+                "source", "QEMU", "off", "predicting"
+            );
+            for (row, figure) in Figures::ROWS {
+                let [qemu, off, on] = [&qemu, &off, &on].map(|runs| Figures::median(runs, figure));
+                println!("{row:<30} {qemu:>12.1} {off:>12.1} {on:>12.1}");
+            }
+            let ratio = |figure: fn(&Figures) -> f64, beside: &[Figures]| {
+                Figures::median(&on, figure) / Figures::median(beside, figure)
+            };
+            let requests = ratio(|boot| boot.requests, &off);
+            verdict("requests", requests, goals.requests, "off");
             let (most, beside) = goals.stall;
-            let beside_stall = if beside == "off" { off[0] } else { qemu[0] };
-            verdict("stood still", stall / beside_stall, most, beside);
+            let other = if beside == "off" { &off } else { &qemu };
+            verdict(
+                "stood still",
+                ratio(|boot| boot.blocked, other),
+                most,
+                beside,
+            );
         }
     }
 }

@@ -114,7 +114,8 @@ impl Source {
         if !main {
             return IDLE;
         }
-        if let Some(run) = self.predicted(now, out) {
+        let ahead = self.predicted(now, out);
+        if let Some(run) = ahead.or_else(|| self.ordered(now, out)) {
             return Next::Sweep(run);
         }
         if !self.dirty.is_empty() {
@@ -157,7 +158,11 @@ impl Source {
             self.close_section(out);
             return IDLE;
         }
-        if let Err(until) = self.pace.ready(now) {
+        let held = match self.phase {
+            SourcePhase::Precopy => Ok(()),
+            _ => self.held(now),
+        };
+        if let Err(until) = held.and_then(|()| self.pace.ready(now)) {
             // An open section is closed in time, not at once: pages that are requested
             // meanwhile then need no section, nor write, of their own.
             let closing = self
@@ -185,8 +190,10 @@ impl Source {
     ///
     /// They are not delayed by the bandwidth limit, because requests for them would not be,
     /// but charged to it: it gets back what later requests confirm. On the preempt channel
-    /// they would delay requested pages.
+    /// they would delay requested pages. Like the sweep they are held back while they
+    /// would hide what the guest needs.
     fn predicted(&mut self, now: u64, out: &mut Vec<u8>) -> Option<PageRun> {
+        self.held(now).ok()?;
         let span = self.link.streams.take(&self.dirty, self.config.run)?;
         self.dirty.remove(span);
         self.queue.wanted.remove(span);
@@ -230,7 +237,7 @@ impl Source {
 
     /// Cuts off as much of `rest` as a run may hold: on the main channel in a section of
     /// `ram`.
-    fn cut(
+    pub(super) fn cut(
         &mut self,
         channel: Channel,
         Rest { mut span, urgent }: Rest,

@@ -1,11 +1,11 @@
-//! Boots a guest by postcopy, from QEMU or from `retpath serve`, and takes the destination's
-//! figures. Shared by the benchmarks on a real QEMU.
+//! Boots of one guest on a real QEMU, from another QEMU and from an image, and what they take by the
+//! figures of QEMU's destination.
 
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use retpath_codec::wire::capability::{POSTCOPY_BLOCKTIME, POSTCOPY_PREEMPT, POSTCOPY_RAM};
 use retpath_support::SOON;
@@ -17,34 +17,36 @@ use retpath_support::qemu::{Image, Machine, Qemu};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     /// Time that the vCPU stood still, in ms.
-    blocked: f64,
+    pub(crate) blocked: f64,
     /// Requests that reached the source.
-    requests: f64,
+    pub(crate) requests: f64,
     /// Mean latency of a fault in µs: QEMU's own figure, or else time stood still per request.
-    fault: f64,
+    pub(crate) fault: f64,
     /// From the start of the guest until all memory was there, in ms.
-    drain: f64,
+    pub(crate) drain: f64,
     /// From the start of the guest until it had checked all of its memory, in ms.
-    settle: f64,
+    pub(crate) settle: f64,
+    /// From the start of the guest until it had been through all pages of its working set, which it
+    /// visits in every pass, in ms.
+    pub(crate) pass: f64,
 }
 
 impl Figures {
-    const NAMES: [&'static str; 5] = [
-        "vCPU stood still, ms",
-        "requests",
-        "fault, mean, µs",
-        "drain, ms",
-        "guest through its memory, ms",
+    /// Every figure, with its name.
+    pub(crate) const ROWS: [(&'static str, fn(&Self) -> f64); 6] = [
+        ("vCPU stood still, ms", |one| one.blocked),
+        ("requests", |one| one.requests),
+        ("fault, mean, µs", |one| one.fault),
+        ("drain, ms", |one| one.drain),
+        ("guest through its memory, ms", |one| one.settle),
+        ("through its working set, ms", |one| one.pass),
     ];
 
-    fn list(self) -> [f64; 5] {
-        [
-            self.blocked,
-            self.requests,
-            self.fault,
-            self.drain,
-            self.settle,
-        ]
+    /// The middle value of a figure, if there were any runs.
+    pub(crate) fn median(runs: &[Self], figure: fn(&Self) -> f64) -> f64 {
+        let mut values: Vec<f64> = runs.iter().map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -57,6 +59,13 @@ fn destination(machine: &Machine, preempt: bool) -> (Qemu, String) {
     }
     let uri = unix(&qemu.listen());
     (qemu, uri)
+}
+
+/// A moment in microseconds of the system's clock, as QEMU gives the time of its states.
+fn micros(moment: Instant) -> f64 {
+    let then = SystemTime::now() - moment.elapsed();
+    let since = then.duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("the clock is right").as_secs_f64() * 1e6
 }
 
 /// Waits for the end and takes the destination's figures. `requests` is asked after the end.
@@ -73,6 +82,9 @@ fn measure(qemu: &mut Qemu, requests: impl FnOnce() -> f64) -> Figures {
     let sweep = said.sweeps.get(1).copied();
     let settle = sweep.zip(said.first());
     let settle = settle.map_or(Duration::ZERO, |(end, start)| end - start);
+    // The first pass had begun before the guest was saved.
+    let pass = said.passes.get(1).copied();
+    let pass = pass.map_or(0.0, |end| micros(end) - active as f64);
     let time = qemu.blocktime();
     let blocked = time.vcpu.iter().sum::<u64>() as f64;
     Figures {
@@ -84,9 +96,11 @@ fn measure(qemu: &mut Qemu, requests: impl FnOnce() -> f64) -> Figures {
         },
         drain: (completed - active) as f64 / 1e3,
         settle: settle.as_secs_f64() * 1e3,
+        pass: pass / 1e3,
     }
 }
 
+/// Boots from another QEMU.
 pub(crate) fn by_qemu(machine: &Machine, preempt: bool, bandwidth: u64) -> Figures {
     let mut source = Qemu::boot(machine);
     let (mut there, uri) = destination(machine, preempt);
@@ -109,10 +123,16 @@ pub(crate) fn by_qemu(machine: &Machine, preempt: bool, bandwidth: u64) -> Figur
     measure(&mut there, requests)
 }
 
-pub(crate) fn by_serve(image: &Image, preempt: bool, bandwidth: u64, options: &[&str]) -> Figures {
+/// Boots from an image by `retpath serve`, with further arguments.
+pub(crate) fn by_serve(
+    image: &Image,
+    preempt: bool,
+    bandwidth: u64,
+    arguments: &[&str],
+) -> Figures {
     let (mut there, uri) = destination(image.machine(), preempt);
     let bandwidth = bandwidth.to_string();
-    let mut more = [&["--bandwidth", &bandwidth], options].concat();
+    let mut more = [&["--bandwidth", &bandwidth], arguments].concat();
     if preempt {
         more.push("--preempt");
     }
@@ -126,96 +146,47 @@ pub(crate) fn by_serve(image: &Image, preempt: bool, bandwidth: u64, options: &[
     measure(&mut there, requests)
 }
 
-pub(crate) fn median(runs: &[Figures]) -> [f64; 5] {
-    let mut all = [0.0; 5];
-    for (at, middle) in all.iter_mut().enumerate() {
-        let mut values: Vec<f64> = runs.iter().map(|run| run.list()[at]).collect();
-        values.sort_by(f64::total_cmp);
-        *middle = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
-    }
-    all
-}
-
-/// What the command line and the environment ask for.
-pub(crate) struct Settings {
-    /// Size of the machine in MiB.
-    pub(crate) mib: u64,
-    /// Boots of each kind, of which the median counts.
-    pub(crate) runs: u64,
-    only: String,
-    filters: Vec<String>,
-}
-
-impl Settings {
-    /// Reads them. Runs this program again if the environment names no QEMU.
-    pub(crate) fn read(runs: u64) -> Self {
-        if env::var_os("RETPATH_QEMU").is_none() {
-            restart_with_default_qemu();
-        }
-        let number = |name: &str, default: u64| {
-            let text = env::var(name).ok();
-            text.map_or(default, |text| text.parse().expect("a number"))
-        };
-        // Cargo adds an option.
-        let filters = env::args()
-            .skip(1)
-            .filter(|argument| !argument.starts_with("--"));
-        Self {
-            mib: number("RETPATH_BENCH_MIB", 256),
-            runs: number("RETPATH_BENCH_RUNS", runs),
-            only: env::var("RETPATH_BENCH_SOURCE").unwrap_or_default(),
-            filters: filters.collect(),
-        }
-    }
-
-    /// Whether this cell of a table is to be measured.
-    pub(crate) fn wants(&self, cell: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| cell.contains(filter))
-    }
-
-    /// Whether this kind of source is to be measured: `qemu` or `serve`.
-    pub(crate) fn wants_source(&self, source: &str) -> bool {
-        self.only.is_empty() || self.only == source
-    }
-}
-
-/// The name of a cell: its channels and its limit in bytes per second.
-pub(crate) fn cell(preempt: bool, bandwidth: u64) -> String {
-    let channel = if preempt {
-        "preempt channel"
-    } else {
-        "one channel"
-    };
-    match bandwidth {
-        0 => format!("{channel}, no limit"),
-        bytes => format!("{channel}, {} MiB/s", bytes >> 20),
-    }
-}
-
-/// Prints the medians of several sources; from the second on, with the ratio to the first.
-pub(crate) fn print_table(sources: &[(&str, [f64; 5])]) {
-    print!("{:<30}", "source");
-    for (at, (name, _)) in sources.iter().enumerate() {
-        print!(" {name:>12}");
-        if at > 0 {
-            print!(" {:>8}", "ratio");
-        }
-    }
-    println!();
-    for (row, name) in Figures::NAMES.iter().enumerate() {
-        print!("{name:<30}");
-        for (at, (_, figures)) in sources.iter().enumerate() {
-            print!(" {:>12.1}", figures[row]);
-            if at > 0 {
-                print!(" {:>8.2}", figures[row] / sources[0].1[row]);
+/// The channels and limits of a benchmark's table, with their names, as far as the command line
+/// picks them.
+pub(crate) fn cells(bandwidths: &[u64]) -> Vec<(String, bool, u64)> {
+    // Cargo adds an option.
+    let filters = env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"));
+    let filters: Vec<String> = filters.collect();
+    let mut cells = Vec::new();
+    for preempt in [false, true] {
+        for &bandwidth in bandwidths {
+            let channel = if preempt {
+                "preempt channel"
+            } else {
+                "one channel"
+            };
+            let limit = match bandwidth {
+                0 => "no limit".to_owned(),
+                bytes => format!("{} MiB/s", bytes >> 20),
+            };
+            let name = format!("{channel}, {limit}");
+            if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
+                cells.push((name, preempt, bandwidth));
             }
         }
-        println!();
     }
+    cells
 }
 
-/// Runs this program again with the QEMU that it compares on by default.
-fn restart_with_default_qemu() -> ! {
+/// A number in an environment variable.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    let text = env::var(name).ok();
+    text.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Runs this program again with the QEMU that it compares on by default, unless RETPATH_QEMU names
+/// one.
+pub(crate) fn choose_qemu() {
+    if env::var_os("RETPATH_QEMU").is_some() {
+        return;
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut builds = Command::new(root.join(".ci/qemu-builds"));
     let builds = builds.arg("11.1").stderr(Stdio::inherit()).output();
