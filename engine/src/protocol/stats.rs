@@ -156,6 +156,11 @@ pub struct Stats {
     pub demand: u64,
     /// Pages placed, or sent, without having been requested.
     pub sweep: u64,
+    /// Source: those among `sweep` that were sent because they continue a stream of requests.
+    pub predicted: u64,
+    /// Source: those among `predicted` of which a later request showed that the guest used
+    /// them. The last ones of a stream are never confirmed.
+    pub predicted_hits: u64,
     /// Pages of zeros among `demand` and `sweep`; at the source target pages, including
     /// those sent before the switch.
     pub zero: u64,

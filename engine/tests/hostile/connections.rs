@@ -74,7 +74,8 @@ fn finds_the_preempt_channel_among_other_connections() {
     let receiver = Receiver::start(listener, false, LONG);
     let config = config(Some(Preempt::Late))
         // Throttle the background sweep, so that pages use the preempt channel.
-        .bandwidth(1);
+        .bandwidth(1)
+        .predict(false);
     let mut others = Vec::new();
     let mut dial = DialAfter(receiver.address().clone(), |channel| {
         if channel == Channel::Preempt {

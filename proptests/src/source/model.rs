@@ -1,7 +1,9 @@
 //! Compares random migrations with a naive model of the source.
 //!
 //! The model holds the dirty pages as a set and the requests as a list. Every
-//! run that the source hands out must be the one the model predicts.
+//! run that the source hands out must be the one the model expects. Only which pages
+//! continue a stream of requests is left to the source: they are missing ones, are sent
+//! behind requested pages, and leave the place of the background sweep as it is.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -85,8 +87,8 @@ impl Model {
         self.open = [None; 2];
     }
 
-    /// Checks what a channel sends next.
-    fn check(&mut self, channel: Channel, next: Next) {
+    /// Checks what a channel sends next; `predicted` if the source counts it as such.
+    fn check(&mut self, channel: Channel, next: Next, predicted: bool) {
         let run = match next {
             Next::Urgent(run) | Next::Sweep(run) => run,
             _ => {
@@ -129,6 +131,9 @@ impl Model {
             matches!(next, Next::Sweep(_)),
             "unrequested run is urgent: {run:?}"
         );
+        if predicted {
+            return self.predicted(run);
+        }
         let most = (self.run / size).max(1);
         let (pages, is_ordered) = match self.ordered(most) {
             pages if pages.is_empty() => (self.swept(most), false),
@@ -147,6 +152,19 @@ impl Model {
         }
         let want = (first.0, first.1 * size, pages.len() as u64 * size);
         assert_eq!((run.block, run.offset, run.len), want);
+    }
+
+    fn predicted(&mut self, run: PageRun) {
+        let size = self.sizes[run.block].1;
+        assert_eq!(run.channel, Channel::Main);
+        assert!(run.len >= size && run.len <= self.run, "{run:?}");
+        let whole = |bytes: u64| bytes.is_multiple_of(size);
+        assert!(whole(run.offset) && whole(run.len), "{run:?}");
+        for page in run.offset / size..(run.offset + run.len) / size {
+            let host = (run.block, page);
+            assert!(self.dirty.remove(&host), "{host:?} was sent before");
+            self.queue.retain(|other| *other != host);
+        }
     }
 
     /// The next dirty pages of one range of the order that lie behind each other.
@@ -211,6 +229,7 @@ pub fn migration(choices: &mut Choices<'_>) {
         .run(TARGET << choices.below(6))
         .host_page(TARGET)
         .bandwidth([0, 0, 1 << 30][choices.index(3)])
+        .predict(choices.below(4) > 0)
         .ping_loaded(choices.below(2) == 0);
     let mut rig = Rig::of(config.clone(), blocks_of(TARGET, &sizes));
     rig.start();
@@ -239,13 +258,18 @@ pub fn migration(choices: &mut Choices<'_>) {
         match choices.below(100) {
             0..30 => {
                 let next = rig.step(Channel::Preempt);
-                model.check(Channel::Preempt, next);
+                model.check(Channel::Preempt, next, false);
             }
             30..60 => {
                 rig.now += choices.below(4_000_000);
+                let before = rig.source.stats().predicted;
                 match rig.step(Channel::Main) {
                     Next::Wait { until: Some(until) } => rig.now = until,
-                    next => model.check(Channel::Main, next),
+                    next => {
+                        let predicted = rig.source.stats().predicted > before;
+                        assert!(config.predict || !predicted);
+                        model.check(Channel::Main, next, predicted);
+                    }
                 }
             }
             60..80 => {

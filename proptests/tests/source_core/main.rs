@@ -9,6 +9,7 @@ mod probe;
 mod recovery;
 mod refusals;
 mod service;
+mod streams;
 mod switch;
 mod unplugged;
 mod words;

@@ -223,7 +223,7 @@ fn does_not_send_a_page_on_both_channels() {
 fn paces_the_sweep_but_not_requests() {
     const RATE: u64 = 10 << 20;
     for preempt in [None, Some(Preempt::Late)] {
-        let config = config().bandwidth(RATE).preempt(preempt);
+        let config = config().bandwidth(RATE).preempt(preempt).predict(false);
         let mut rig = Rig::switched(config, &[(5000, 4096)]);
         let mut asked = 4999;
         let (start, mut swept) = (rig.now, 0);

@@ -89,9 +89,16 @@ pub(crate) struct Args {
     preempt: bool,
     /// Limit of the background sweep to each QEMU, in bytes per second; 0 is no limit
     ///
-    /// Requested pages, and those of a working set, are sent without limit.
+    /// Requested pages, those of a working set, and pages that continue a stream of requests are
+    /// sent without limit. The sweep slows down for those of a stream that turn out not to be needed.
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size::parse)]
     bandwidth: u64,
+    /// Do not send pages ahead that continue a stream of requests
+    ///
+    /// Without this option, three requests at equal distances make the next pages go out before
+    /// QEMU requests them.
+    #[arg(long)]
+    no_predict: bool,
     /// Time to wait for a QEMU that does not listen yet; 0 fails at once
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,

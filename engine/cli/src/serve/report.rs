@@ -62,6 +62,10 @@ impl Outcome {
         let mut table = Table(format!("{}: {state}\n", self.address));
         table.row("pages sent", stats.demand + stats.sweep, "after the switch");
         table.pages((stats.demand, stats.sweep, stats.zero));
+        if stats.predicted > 0 {
+            let hits = format_args!("{} of them known to be used", stats.predicted_hits);
+            table.row("  predicted", stats.predicted, hits);
+        }
         let dropped = format_args!("{} for pages already sent", stats.requests_dropped);
         table.row("requests", stats.requests, dropped);
         if stats.pauses > 0 {
@@ -95,6 +99,7 @@ impl Outcome {
             "failure": failure,
             "preempt": self.preempt,
             "pages": { "demand": stats.demand, "sweep": stats.sweep, "zero": stats.zero },
+            "predicted": { "pages": stats.predicted, "hits": stats.predicted_hits },
             "requests": { "arrived": stats.requests, "dropped": stats.requests_dropped },
             "cuts": { "pauses": stats.pauses, "resumes": stats.resumes },
             "loaded_ns": self.loaded.map(|time| Nanos::from(time).0),

@@ -165,6 +165,7 @@ impl ServedImage {
             .preempt
             .then(|| release.map_or(Preempt::Late, Release::preempt));
         config.bandwidth = args.bandwidth;
+        config.predict = !args.no_predict;
         config.switchover_start =
             seen.switchover_start || release.is_some_and(Release::sends_switchover_start);
         // Every QEMU answers every PING, so the answer to this one tells whether it has loaded the

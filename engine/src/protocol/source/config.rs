@@ -38,8 +38,15 @@ pub struct Config {
     /// The channel for requested pages, if they have one of their own.
     pub preempt: Option<Preempt>,
     /// Limit for the background sweep in bytes per second; 0 is no limit.
-    /// Requested pages are never delayed, nor are those of `order`.
+    /// Requested pages are never delayed, nor are those of `order`, nor
+    /// [predicted](Config::predict) ones; but the sweep pays for those that were predicted
+    /// in vain.
     pub bandwidth: u64,
+    /// Whether pages that continue a stream of requests are sent before they are
+    /// requested, ahead of the sweep and behind requested pages. A stream is three
+    /// requests at equal distances of at most 64 host pages; up to 16 of them are
+    /// followed. Only host pages that fit in a [run](Config::run) are predicted.
+    pub predict: bool,
     /// Pages to send ahead of the sweep after the switch, in this order; see
     /// [`Source::first_requests`]. Each range is whole host pages.
     ///
@@ -83,7 +90,8 @@ pub struct Config {
 setters!(Config {
     machine: Vec<u8>, configuration: bool, page_bits: bool, footers: bool, early_state: Vec<u8>,
     unplugged: Vec<Span>, section: u32, host_page: u64, preempt: Option<Preempt>,
-    bandwidth: u64, order: Arc<[Span]>, record: bool, hold: Hold, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
+    bandwidth: u64, predict: bool, order: Arc<[Span]>, record: bool, hold: Hold,
+    switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
     outer_pings: bool, probe: bool, run: u64,
 });
 
@@ -104,6 +112,7 @@ impl Config {
             host_page: 4096,
             preempt: None,
             bandwidth: 0,
+            predict: true,
             order: Arc::default(),
             record: false,
             hold: Hold::default(),

@@ -58,6 +58,7 @@ mod send;
 mod send_queue;
 mod silence;
 mod state;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -111,8 +112,8 @@ pub enum Next {
     Write,
     /// Requested pages, to be written before anything else.
     Urgent(PageRun),
-    /// Pages that were not requested: those of the background sweep, and of
-    /// [`Config::order`].
+    /// Pages that were not requested: those of the background sweep and of
+    /// [`Config::order`], and [predicted](Config::predict) ones.
     Sweep(PageRun),
     /// Nothing, but the preempt channel must be connected now; see
     /// [`Source::preempt_connected`]. Returned once for each link; call again.
@@ -347,7 +348,8 @@ impl Source {
         let unsent = self.unsent.as_ref().map_or(0, PageSet::memory);
         let device_state = self.link.device_state.capacity();
         let recorder = self.recorder.as_ref().map_or(0, Recorder::memory);
-        self.dirty.memory() + unsent + self.queue.memory() + device_state + recorder
+        let streams = self.link.streams.memory();
+        self.dirty.memory() + unsent + self.queue.memory() + device_state + recorder + streams
     }
 
     /// Gives the link up.

@@ -158,6 +158,22 @@ impl Source {
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;
         self.record(span, now);
+        self.follow(span);
         Ok(())
+    }
+
+    /// Lets the policy that predicts requests see one of a single host page, as QEMU
+    /// sends them. Requests that are repeated in a recovery come in the order of
+    /// addresses and say nothing about the guest.
+    fn follow(&mut self, span: Span) {
+        let page = self.dirty.unit(span.block);
+        let is_one = span.len == page && page <= self.config.run;
+        if !self.config.predict || !is_one || self.phase != SourcePhase::Postcopy {
+            return;
+        }
+        let number = span.offset / page;
+        let confirmed = self.link.streams.request(span.block, number, &self.dirty);
+        self.stats.predicted_hits += confirmed;
+        self.pace.put_back(confirmed * page);
     }
 }

@@ -114,7 +114,8 @@ impl Source {
         if !main {
             return IDLE;
         }
-        if let Some(run) = self.ordered(now, out) {
+        let ahead = self.predicted(now, out);
+        if let Some(run) = ahead.or_else(|| self.ordered(now, out)) {
             return Next::Sweep(run);
         }
         if !self.dirty.is_empty() {
@@ -183,6 +184,25 @@ impl Source {
         } += span.len / self.dirty.unit(span.block);
         let urgent = false;
         self.send(Channel::Main, Rest { span, urgent }, now, out)
+    }
+
+    /// The next run of pages that are likely to be requested soon.
+    ///
+    /// They are not delayed by the bandwidth limit, because requests for them would not be,
+    /// but charged to it: it gets back what later requests confirm. On the preempt channel
+    /// they would delay requested pages. Like the sweep they are held back while they
+    /// would hide what the guest needs.
+    fn predicted(&mut self, now: u64, out: &mut Vec<u8>) -> Option<PageRun> {
+        self.held(now).ok()?;
+        let span = self.link.streams.take(&self.dirty, self.config.run)?;
+        self.dirty.remove(span);
+        self.queue.wanted.remove(span);
+        let pages = span.len / self.dirty.unit(span.block);
+        self.stats.sweep += pages;
+        self.stats.predicted += pages;
+        self.pace.take(span.len);
+        let urgent = false;
+        Some(self.cut(Channel::Main, Rest { span, urgent }, now, out))
     }
 
     /// The next requested host page.

@@ -8,6 +8,7 @@ use crate::blocks::{BlockId, Span};
 use super::order::OrderCursor;
 use super::preempt::Connection;
 use super::recovery::Recovery;
+use super::streams::Streams;
 
 /// The phase of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +85,8 @@ pub(super) struct LinkState {
     pub(super) cursor: (BlockId, u64),
     /// Where it continues instead, because pages nearby were requested.
     pub(super) hint: Option<(BlockId, u64)>,
+    /// Predicts the next requests.
+    pub(super) streams: Streams,
     /// The device state, from the call of `switch` until the package.
     pub(super) device_state: Vec<u8>,
     /// Where the discard list continues, once the switch has begun.
