@@ -5,11 +5,12 @@
 //! cargo bench -p retpath --bench clones              our own destinations, then QEMUs
 //! cargo bench -p retpath --bench clones -- own 1 64
 //! cargo bench -p retpath --bench clones -- qemu 8
+//! cargo bench -p retpath --bench clones -- ram       one clone of 1, 4 and 16 GiB of RAM
 //! ```
 //!
 //! Our own destinations are processes of their own, like QEMUs. RETPATH_QEMU picks the QEMU;
-//! RETPATH_BENCH_MIB (64) is the memory of a clone. Every number of clones is repeated until at least
-//! 16 clones have been served.
+//! RETPATH_BENCH_MIB (64) is the memory of a clone. Every number of clones is repeated three times and
+//! until at least 16 clones have been served.
 //!
 //! * Total: bytes of all clones over the time from the start of the first guest until the last clone
 //!   has its memory.
@@ -29,11 +30,11 @@ use std::time::{Duration, SystemTime};
 use retpath_codec::wire::capability::{POSTCOPY_BLOCKTIME, POSTCOPY_RAM};
 use retpath_engine::socket::Address;
 use retpath_support::SOON;
-use retpath_support::clones::{Footprint, Touches, cpu_time, receive_clone};
+use retpath_support::clones::{Footprint, Touches, cpu_time, cpu_time_of_children, receive_clone};
 use retpath_support::harness::{median, percentile};
 use retpath_support::qemu::migration::unix;
 use retpath_support::qemu::{Guest, Image, Machine, Qemu};
-use retpath_support::small_image::make_full;
+use retpath_support::small_image::{make_full, make_sparse};
 use serde_json::Value;
 
 /// Numbers of our own destinations, and of QEMUs.
@@ -43,9 +44,34 @@ const QEMUS: [usize; 3] = [1, 4, 8];
 /// Clones that are served of each number.
 const SAMPLE: usize = 16;
 
-/// Time between two touches of a guest: with 64 clones, the touches of pages that are there take a
-/// twentieth of the two CPUs.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Runs of each number of clones.
+const LEAST_RUNS: usize = 3;
+
+/// How often the guests touch pages.
+#[derive(Clone, Copy)]
+enum Demand {
+    /// 4,000 times a second in all, however many there are.
+    Constant,
+    /// 500 times a second each.
+    Growing,
+}
+
+impl Demand {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "4,000 touches a second in all",
+            Self::Growing => "500 touches a second each",
+        }
+    }
+
+    /// Time between two touches of one guest.
+    fn pause(self, count: usize) -> Duration {
+        match self {
+            Self::Constant => Duration::from_micros(250 * count as u64),
+            Self::Growing => Duration::from_millis(2),
+        }
+    }
+}
 
 /// Goals: of the total in relation to one clone's, of fairness, and of a clone's own memory.
 const LEAST_TOTAL: f64 = 0.8;
@@ -54,7 +80,9 @@ const MOST_UNFAIR: f64 = 2.0;
 /// What serving some clones at a time took.
 #[derive(Default)]
 struct Run {
-    /// Seconds until the last clone had its memory.
+    /// Seconds from the start of `serve` until the first guest started.
+    start: f64,
+    /// Seconds from then until the last clone had its memory.
     seconds: f64,
     /// CPU seconds of `serve` and of the destinations.
     cpu: [f64; 2],
@@ -67,6 +95,8 @@ struct Run {
 struct Figures {
     /// Seconds from the start of the first guest until it had its memory.
     seconds: f64,
+    /// Seconds until the guest of a QEMU had checked all of its memory.
+    through: f64,
     /// Nanoseconds of each fault, as the guest saw it.
     faults: Vec<u64>,
     /// 99th percentile of the source's part of them, from the request's arrival until its page was
@@ -76,10 +106,11 @@ struct Figures {
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
-    if let [first, uri, seed] = &args[..]
+    if let [first, uri, numbers @ ..] = &args[..]
         && first == "destination"
     {
-        destination(uri, seed);
+        let numbers = numbers.iter().map(|text| text.parse().expect("a number"));
+        destination(uri, &numbers.collect::<Vec<_>>());
         return;
     }
     let mib = env::var("RETPATH_BENCH_MIB").map_or(64, |text| text.parse().expect("a number"));
@@ -89,16 +120,24 @@ fn main() {
         false => counts.clone(),
     };
     let wanted = |name: &str| {
-        !args.iter().any(|arg| arg == "own" || arg == "qemu") || args.iter().any(|arg| arg == name)
+        !args
+            .iter()
+            .any(|arg| ["own", "qemu", "ram"].contains(&&arg[..]))
+            || args.iter().any(|arg| arg == name)
     };
     if wanted("own") {
         let folder = tempfile::tempdir().expect("temporary folder can be created");
         let image = make_full(folder.path(), mib);
         // The first run is slow while the machine finds unused memory.
-        own(&image, 1);
-        table("own destinations", mib, &or(&OWN), |count| {
-            own(&image, count)
-        });
+        own(&image, 1, Demand::Constant, 0);
+        for demand in [Demand::Constant, Demand::Growing] {
+            let what = format!("own destinations, {}", demand.name());
+            let run = |count| own(&image, count, demand, 0);
+            table(&what, mib, &or(&OWN), run);
+        }
+    }
+    if args.iter().any(|arg| arg == "ram") {
+        ram();
     }
     if wanted("qemu") {
         let quiet = u32::try_from(mib * 5 / 8).expect("a small number");
@@ -140,38 +179,42 @@ fn serve(image: &Path, uris: &[String]) -> Run {
     }
 }
 
-/// Watches a process until it ends; returns what it used.
+/// Watches a process until it ends; returns what it used, and its CPU seconds.
 fn watch(process: &mut Child) -> (Footprint, f64) {
+    let before = cpu_time_of_children();
     let mut most = Footprint::default();
-    let cpu = loop {
+    let ended = loop {
         if let Ok(now) = Footprint::of(process.id()) {
             most = most.max(now);
         }
-        match cpu_time(process.id()) {
-            (true, cpu) => break cpu,
-            _ => thread::sleep(Duration::from_millis(10)),
+        match process.try_wait().expect("child is not reaped elsewhere") {
+            Some(ended) => break ended,
+            None => thread::sleep(Duration::from_millis(10)),
         }
     };
-    assert!(
-        process
-            .wait()
-            .expect("child is not reaped elsewhere")
-            .success()
-    );
-    (most, cpu.as_secs_f64())
+    assert!(ended.success(), "a process {ended}");
+    (most, (cpu_time_of_children() - before).as_secs_f64())
 }
 
-/// The part of a destination process: receives one clone, and prints its times and faults.
-fn destination(uri: &str, seed: &str) {
+/// The part of a destination process: receives one clone, and prints its times and faults, or how
+/// long each of its recoveries took.
+fn destination(uri: &str, numbers: &[u64]) {
+    let [seed, pause, cuts] = *numbers else {
+        panic!("a destination takes three numbers");
+    };
     let address: Address = uri.parse().expect("an address");
     let mut listener = address.listen(false).expect("address is free");
-    let seed = seed.parse().expect("a number");
-    let touches = Touches { seed, pause: PAUSE };
-    let clone = receive_clone(&mut listener, Some(touches));
+    let pause = Duration::from_micros(pause);
+    let touches = Touches { seed, pause };
+    let clone = receive_clone(&mut listener, Some(touches), cuts, &mut || ());
     println!("{}", nanos(clone.started));
     println!("{}", nanos(clone.completed));
-    for fault in clone.faults {
-        println!("{fault}");
+    let nanos = match cuts {
+        0 => clone.faults,
+        _ => clone.outages,
+    };
+    for nanos in nanos {
+        println!("{nanos}");
     }
 }
 
@@ -180,7 +223,7 @@ fn nanos(time: SystemTime) -> u64 {
     u64::try_from(time.expect("later than 1970").as_nanos()).expect("earlier than 2554")
 }
 
-fn own(image: &Path, count: usize) -> Run {
+fn own(image: &Path, count: usize, demand: Demand, cuts: u64) -> Run {
     let folder = tempfile::tempdir().expect("temporary folder can be created");
     let sockets: Vec<_> = (0..count)
         .map(|at| folder.path().join(at.to_string()))
@@ -192,7 +235,9 @@ fn own(image: &Path, count: usize) -> Run {
     let this = env::current_exe().expect("a program has a path");
     let start_one = |(seed, uri): (usize, &String)| {
         let mut one = Command::new(&this);
-        one.args(["destination", uri, &seed.to_string()]);
+        one.args(["destination", uri]);
+        let pause = demand.pause(count).as_micros();
+        one.args([seed.to_string(), pause.to_string(), cuts.to_string()]);
         one.stdout(Stdio::piped())
             .spawn()
             .expect("destination starts")
@@ -201,6 +246,7 @@ fn own(image: &Path, count: usize) -> Run {
     while !sockets.iter().all(|path| path.exists()) {
         thread::sleep(Duration::from_millis(1));
     }
+    let before = SystemTime::now();
     let mut run = serve(image, &uris);
     let (mut times, mut cpu) = (Vec::new(), 0.0);
     for (destination, clone) in destinations.iter_mut().zip(&mut run.clones) {
@@ -220,6 +266,8 @@ fn own(image: &Path, count: usize) -> Run {
     }
     run.cpu[1] = cpu;
     run.timed(&times, 1e9);
+    let first = times.iter().map(|(started, _)| *started).min();
+    run.start = (first.unwrap_or(0) - nanos(before)) as f64 / 1e9;
     run
 }
 
@@ -234,15 +282,15 @@ fn qemus(image: &Image, count: usize) -> Run {
         (0..count).map(|_| destination()).unzip();
     let before = destinations
         .iter_mut()
-        .map(|qemu| cpu_time(qemu.program().id()).1);
+        .map(|qemu| cpu_time(qemu.program().id()));
     let before: Duration = before.sum();
     let mut run = serve(&image.path(), &uris);
     let after = destinations
         .iter_mut()
-        .map(|qemu| cpu_time(qemu.program().id()).1);
+        .map(|qemu| cpu_time(qemu.program().id()));
     run.cpu[1] = (after.sum::<Duration>() - before).as_secs_f64();
     let mut times = Vec::new();
-    for qemu in &mut destinations {
+    for (qemu, clone) in destinations.iter_mut().zip(&mut run.clones) {
         qemu.wait_status(&["completed"], SOON);
         qemu.wait_healthy(1, SOON);
         let mut when = |state: &str| {
@@ -250,6 +298,9 @@ fn qemus(image: &Image, count: usize) -> Run {
             found.map_or(0, |(_, micros)| *micros)
         };
         times.push((when("postcopy-active"), when("completed")));
+        let said = qemu.said();
+        let through = said.sweeps.get(1).copied().zip(said.first());
+        clone.through = through.map_or(0.0, |(end, start)| (end - start).as_secs_f64());
     }
     run.timed(&times, 1e6);
     run
@@ -271,12 +322,13 @@ fn table(what: &str, mib: u64, counts: &[usize], run: impl Fn(usize) -> Run) {
     println!("\n{what} of {mib} MiB");
     println!(
         "| clones | total, MiB/s | of one | CPU of serve, ms/GiB | of destinations | own memory, KiB \
-         | threads | descriptors | fault p99, µs | fair | in the source | first–last, ms |"
+         | threads | descriptors | fault p99, µs | fair | in the source | first–last, ms \
+         | guest through its memory |"
     );
-    println!("{}|", "|---".repeat(12));
+    println!("{}|", "|---".repeat(13));
     let mut one = None;
     for &count in counts {
-        let runs: Vec<Run> = (0..SAMPLE.div_ceil(count).max(2))
+        let runs: Vec<Run> = (0..SAMPLE.div_ceil(count).max(LEAST_RUNS))
             .map(|_| run(count))
             .collect();
         let data = mib as f64 * count as f64;
@@ -299,9 +351,14 @@ fn table(what: &str, mib: u64, counts: &[usize], run: impl Fn(usize) -> Run) {
             middle(&|run| times(run).least),
             middle(&|run| times(run).most),
         );
+        let through = |run: &Run| Spread::of(run.clones.iter().map(|one| one.through));
+        let (first_through, last_through) = (
+            middle(&|run| through(run).least),
+            middle(&|run| through(run).most),
+        );
         println!(
             "| {count} | {total:.0} | {of_one:.2}{} | {source:.0} | {destinations:.0} | {} | {} | {} \
-             | {} | {:.1}{} | {} | {:.0}–{:.0} |",
+             | {} | {:.1}{} | {} | {:.0}–{:.0} | {:.0}–{:.0} |",
             goal(of_one >= LEAST_TOTAL),
             footprint.own >> 10,
             footprint.threads,
@@ -312,6 +369,49 @@ fn table(what: &str, mib: u64, counts: &[usize], run: impl Fn(usize) -> Run) {
             in_source.micros(),
             first * 1e3,
             last * 1e3,
+            first_through * 1e3,
+            last_through * 1e3,
+        );
+    }
+}
+
+/// Prints what one clone costs by the size of its RAM, of which a sixteenth is data.
+fn ram() {
+    println!("\none clone, a sixteenth of its RAM is data, the rest holes");
+    println!(
+        "| RAM, GiB | data, MiB | start, ms | drain, ms | drain, ms/GiB of RAM | CPU of serve, ms/GiB \
+         | own memory, KiB | recoveries | recovery, median, ms | received bitmap, KiB |"
+    );
+    println!("{}|", "|---".repeat(10));
+    for gib in [1, 4, 16] {
+        let folder = tempfile::tempdir().expect("temporary folder can be created");
+        let image = make_sparse(folder.path(), gib << 10, 16);
+        let runs: Vec<Run> = (0..3)
+            .map(|_| own(&image, 1, Demand::Constant, 0))
+            .collect();
+        let middle = |of: &dyn Fn(&Run) -> f64| median(runs.iter().map(of).collect());
+        let (start, drain) = (middle(&|run| run.start), middle(&|run| run.seconds));
+        let cpu = middle(&|run| run.cpu[0]) / gib as f64;
+        let own_memory = runs.iter().map(|run| run.footprint.own).max().unwrap_or(0);
+        let cut = own(&image, 1, Demand::Constant, 5);
+        let mut outages = cut.clones[0].faults.clone();
+        outages.sort_unstable();
+        let outage = match outages.is_empty() {
+            true => 0.0,
+            false => percentile(&outages, 500),
+        };
+        println!(
+            "| {gib} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {} | {:.1} | {} |",
+            gib * 64,
+            start * 1e3,
+            drain * 1e3,
+            drain * 1e3 / gib as f64,
+            cpu * 1e3,
+            own_memory >> 10,
+            outages.len(),
+            outage / 1e6,
+            // A bit for each page of 4 KiB.
+            gib * 32,
         );
     }
 }

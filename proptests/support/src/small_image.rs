@@ -50,6 +50,11 @@ pub fn make_with(folder: &Path, machine: &str, tell: impl FnOnce(&mut Manifest))
 
 /// Creates an image with one block of `mib` MiB, in which no page is zero or equals another.
 pub fn make_full(folder: &Path, mib: u64) -> PathBuf {
+    make_sparse(folder, mib, 1)
+}
+
+/// Creates such an image with data in one of `one_of` chunks of 64 KiB, and a hole in the others.
+pub fn make_sparse(folder: &Path, mib: u64, one_of: usize) -> PathBuf {
     let out = folder.join("image");
     let mut writer = Writer::new(&out).expect("image does not exist yet");
     let block = Block {
@@ -59,7 +64,7 @@ pub fn make_full(folder: &Path, mib: u64) -> PathBuf {
     };
     writer.block(&block, PAGE).expect("valid block");
     let mut bytes = vec![7; 1 << 16];
-    for at in (0..block.len).step_by(bytes.len()) {
+    for at in (0..block.len).step_by(one_of * bytes.len()) {
         for (page, bytes) in (at / PAGE..).zip(bytes.chunks_mut(4096)) {
             bytes[..8].copy_from_slice(&page.to_ne_bytes());
         }
