@@ -16,22 +16,58 @@ use retpath_codec::{BlockName, NameBuf};
 
 use twox_hash::XxHash3_64;
 
+use retpath_engine::blocks::{Block, Blocks};
 use retpath_engine::destination::Config;
 use retpath_engine::source::PageSource;
 use retpath_image::{
-    DESCRIPTION, DEVICE_STATE, EARLY_STATE, Error, Image, ImportOptions, MANIFEST, Manifest,
-    SumsFormat, Writer, import, verify,
+    DESCRIPTION, DEVICE_STATE, Digest, EARLY_STATE, Error, Image, ImportOptions, MANIFEST,
+    Manifest, SumsFormat, WorkingSet, Writer, import, verify,
 };
 
 /// Maximum RAM, and maximum state, for which a test creates files.
 const MOST: u64 = 1 << 20;
 
-/// Interprets `bytes` as a saved stream or as the text of a manifest.
+/// Interprets `bytes` as a saved stream, a working set, or the text of a manifest.
 pub fn image(bytes: &[u8]) {
     if bytes.starts_with(&MAGIC.to_be_bytes()) {
         stream(bytes);
+    } else if bytes.starts_with(b"RPWS") {
+        working_set(bytes);
     } else {
         manifest(bytes);
+    }
+}
+
+/// Checks that a working set is parsed into pages of its image, and survives a round trip.
+fn working_set(bytes: &[u8]) {
+    let id = Digest::of(b"");
+    let mut blocks = Blocks::new(4096).expect("valid page size");
+    for (name, pages, page) in [("pc.ram", 700, 4096), ("huge", 3, 65536)] {
+        let (name, len) = (NameBuf::new(name).expect("valid name"), pages * page);
+        blocks.add(Block { name, len, page }).expect("valid block");
+    }
+    // A fuzzer does not find the identity and the checksum.
+    let begin = WorkingSet::default().to_bytes(id, &blocks);
+    let mut sealed = [&begin[..22], bytes.get(22..).unwrap_or_default()].concat();
+    sealed.extend(XxHash3_64::oneshot(&sealed).to_be_bytes());
+    for bytes in [bytes, &sealed] {
+        let known = match WorkingSet::parse(bytes, id, &blocks) {
+            Ok(known) => known,
+            Err(flaw) => {
+                assert!(flaw.offset <= bytes.len(), "{flaw:?}");
+                assert!(!flaw.why.contains(char::is_control), "{flaw:?}");
+                continue;
+            }
+        };
+        let all: u64 = blocks.iter().map(|block| block.len / block.page).sum();
+        assert!(known.pages(&blocks) <= all);
+        for span in &**known.order() {
+            let block = blocks.block(span.block).expect("a listed block");
+            let checked = blocks.check(span.block, span.offset, span.len, block.page);
+            checked.expect("whole pages of the block");
+        }
+        let again = WorkingSet::parse(&known.to_bytes(id, &blocks), id, &blocks);
+        assert_eq!(again, Ok(known));
     }
 }
 

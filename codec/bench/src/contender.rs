@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use retpath_codec::{Decoded, Dialect, Message, Name, Qemu};
+use retpath_codec::{Decoded, Message, Name};
 
 /// The result of [`Parse::parse`]: a message and the rest of the input, or the
 /// minimum number of missing bytes.
@@ -45,15 +45,5 @@ pub(crate) trait View {
 impl View for Message<Name<'_>> {
     fn view(&self) -> Message<Name<'_>> {
         *self
-    }
-}
-
-/// What [`Parse::parse`] returns for a message.
-#[inline(always)]
-pub(crate) fn decoded<M: View>(message: M, rest: &[u8]) -> Decoded<'_, M> {
-    Decoded::Message {
-        trailer: Qemu::trailer(&message.view()),
-        message,
-        rest,
     }
 }

@@ -17,6 +17,7 @@ mod many_blocks;
 mod measure;
 mod mix;
 mod ours;
+mod pages;
 mod report;
 #[cfg(feature = "rivals")]
 mod rivals;
@@ -56,7 +57,7 @@ pub fn run(goals: &Goals) -> ExitCode {
     count_allocations(&mixes);
     let columns = measure(&mixes);
     report::table(&columns);
-    let hold = report::judge(&columns, goals) & many_blocks::run();
+    let hold = report::judge(&columns, goals) & many_blocks::run() & pages::run();
     if gate && !hold {
         return ExitCode::FAILURE;
     }

@@ -61,19 +61,11 @@ impl Stream {
             _ => "4,096 blocks",
         };
         let names: Vec<_> = (0..count).map(|i| format!("/objects/mem{i}")).collect();
-        let names = || names.iter().map(|name| Name::new(name.as_bytes()).unwrap());
-        let mut start = Vec::new();
-        write::header(&mut start);
-        write::ram_start(1, &mut start);
-        write::mem_size(u64::from(count) * LEN, &mut start).expect("whole pages");
-        for name in names() {
-            write::block(name, LEN, None, None, &mut start);
-        }
-        let mut decoder = Decoder::new(Options::default());
-        decode(&mut decoder, &start);
-
+        let names: Vec<_> = names
+            .iter()
+            .map(|name| Name::new(name.as_bytes()).unwrap())
+            .collect();
         let mut random = Random::new(1);
-        let names: Vec<_> = names().collect();
         let mut records = Vec::new();
         for _ in 0..MESSAGES {
             let name = names[random.index(names.len())];
@@ -82,7 +74,7 @@ impl Stream {
         }
         Self {
             name,
-            decoder,
+            decoder: decoder(&names),
             records,
         }
     }
@@ -94,6 +86,21 @@ impl Stream {
             run: Box::new(move || decode(&mut decoder, black_box(&self.records))),
         }
     }
+}
+
+/// Makes a decoder that has read the header and a list of blocks with these names, and
+/// expects a RAM record.
+pub(crate) fn decoder(names: &[Name<'_>]) -> Decoder {
+    let mut start = Vec::new();
+    write::header(&mut start);
+    write::ram_start(1, &mut start);
+    write::mem_size(names.len() as u64 * LEN, &mut start).expect("whole pages");
+    for name in names {
+        write::block(*name, LEN, None, None, &mut start);
+    }
+    let mut decoder = Decoder::new(Options::default());
+    decode(&mut decoder, &start);
+    decoder
 }
 
 /// Decodes all of `input`.

@@ -9,6 +9,7 @@ use crate::forward::cursor::{Cursor, Stop};
 use crate::forward::expected::{Expected, Payload, Section, wide};
 use crate::forward::options::Options;
 use crate::forward::order::{Context, Phase};
+use crate::forward::ram::Record;
 use crate::forward::{Decoded, Event};
 use crate::generated::ram as flag;
 
@@ -109,6 +110,9 @@ impl Decoder {
     /// options. The offset in the error is relative to the start of the channel.
     /// Every later call returns the same error.
     pub fn next<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<'a>, DecodeError> {
+        if let Some(decoded) = self.page(input) {
+            return Ok(decoded);
+        }
         if let Some(error) = self.broken {
             return Err(error);
         }
@@ -121,6 +125,33 @@ impl Decoder {
                 Err(error)
             }
         }
+    }
+
+    /// Decodes a PAGE record with the flag CONTINUE; `None` for everything else, which
+    /// leaves the decoder unchanged.
+    ///
+    /// Nearly all bytes of a stream are in these records. Here, one takes 5 ns in a plain
+    /// release build; by the rest of [`Decoder::next`], which decodes them alike, 30 ns
+    /// (`codec/bench`). Copying 4 KiB within the second-level cache takes 40 ns.
+    #[inline]
+    fn page<'a>(&mut self, input: &'a [u8]) -> Option<Decoded<'a>> {
+        let (word, rest) = input.split_first_chunk()?;
+        let page = usize::try_from(self.target_page).ok()?;
+        let data = rest.get(..page);
+        let (block, offset) = self.continued_page(*word, data.is_some())?;
+        let Some(data) = data else {
+            return Some(Decoded::Need(page - rest.len()));
+        };
+        let record = Record::Page {
+            block,
+            offset,
+            data,
+            named: false,
+        };
+        Some(Decoded::Event {
+            event: Event::Record(record),
+            size: word.len() + page,
+        })
     }
 
     /// Decodes one event, and nothing outside of the current package.

@@ -2,155 +2,31 @@
 //! QEMU, and from an image by `retpath serve`. Same guest, same destination, same bandwidth, by turns.
 //!
 //! ```text
-//! cargo bench -p retpath --bench qemu
+//! cargo bench -p retpath --bench qemu                          every cell
+//! cargo bench -p retpath --bench qemu -- 'preempt channel'     cells whose name contains this
 //! ```
 //!
-//! RETPATH_QEMU picks another QEMU; RETPATH_BENCH_MIB (256) and RETPATH_BENCH_RUNS (5) change the
-//! machine's size and the number of runs.
+//! RETPATH_QEMU names the QEMU; by default it is the 11.1 that `.ci/qemu-builds` installs.
+//! RETPATH_BENCH_MIB (256) and RETPATH_BENCH_RUNS (5) change the machine's size and the number of
+//! runs; RETPATH_BENCH_SOURCE limits them to one source, `qemu` or `serve`.
 //!
 //! Compares figures that QEMU's destination takes: how long vCPUs stood still
 //! (`postcopy-blocktime`), the mean latency of a fault (10.1 and newer), and the time from the state
 //! `postcopy-active` to `completed`. Asserts only that the guest is well.
 
 use std::env;
-use std::time::Duration;
 
-use retpath_codec::wire::capability::{POSTCOPY_BLOCKTIME, POSTCOPY_PREEMPT, POSTCOPY_RAM};
-use retpath_support::SOON;
-use retpath_support::qemu::image::report;
-use retpath_support::qemu::migration::unix;
-use retpath_support::qemu::{Guest, Image, Machine, Qemu};
+use retpath_support::qemu::{Guest, Image, Machine};
 
-/// What one boot took.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    /// Time that the vCPU stood still, in ms.
-    blocked: f64,
-    /// Requests that reached the source.
-    requests: f64,
-    /// Mean latency of a fault in µs: QEMU's own figure, or else time stood still per request.
-    fault: f64,
-    /// From the start of the guest until all memory was there, in ms.
-    drain: f64,
-    /// From the start of the guest until it had checked all of its memory, in ms.
-    settle: f64,
-}
+mod boots;
 
-impl Figures {
-    const NAMES: [&'static str; 5] = [
-        "vCPU stood still, ms",
-        "requests",
-        "fault, mean, µs",
-        "drain, ms",
-        "guest through its memory, ms",
-    ];
-
-    fn list(self) -> [f64; 5] {
-        [
-            self.blocked,
-            self.requests,
-            self.fault,
-            self.drain,
-            self.settle,
-        ]
-    }
-}
-
-/// A destination that counts, and the moment it began to listen.
-fn destination(machine: &Machine, preempt: bool) -> (Qemu, String) {
-    let mut qemu = Qemu::incoming(machine);
-    qemu.enable(&[POSTCOPY_RAM, POSTCOPY_BLOCKTIME]);
-    if preempt {
-        qemu.enable(&[POSTCOPY_PREEMPT]);
-    }
-    let uri = unix(&qemu.listen());
-    (qemu, uri)
-}
-
-/// Waits for the end and takes the destination's figures. `requests` is asked after the end.
-fn measure(qemu: &mut Qemu, requests: impl FnOnce() -> f64) -> Figures {
-    qemu.wait_status(&["completed"], SOON * 3);
-    qemu.wait_healthy(1, SOON * 3);
-    let requests = requests();
-    let when = |qemu: &mut Qemu, state: &str| {
-        let found = qemu.states().iter().find(|(name, _)| name == state);
-        found.map_or(0, |(_, micros)| *micros)
-    };
-    let (active, completed) = (when(qemu, "postcopy-active"), when(qemu, "completed"));
-    let said = qemu.said();
-    let sweep = said.sweeps.get(1).copied();
-    let settle = sweep.zip(said.first());
-    let settle = settle.map_or(Duration::ZERO, |(end, start)| end - start);
-    let time = qemu.blocktime();
-    let blocked = time.vcpu.iter().sum::<u64>() as f64;
-    Figures {
-        blocked,
-        requests,
-        fault: match time.latency {
-            Some(nanos) => nanos as f64 / 1e3,
-            None => blocked * 1e3 / requests.max(1.0),
-        },
-        drain: (completed - active) as f64 / 1e3,
-        settle: settle.as_secs_f64() * 1e3,
-    }
-}
-
-fn by_qemu(machine: &Machine, preempt: bool, bandwidth: u64) -> Figures {
-    let mut source = Qemu::boot(machine);
-    let (mut there, uri) = destination(machine, preempt);
-    source.enable(&[POSTCOPY_RAM]);
-    if preempt {
-        source.enable(&[POSTCOPY_PREEMPT]);
-    }
-    // Next to nothing before the switch, as with `serve`.
-    source.set(serde_json::json!({
-        "max-bandwidth": 1 << 16, "max-postcopy-bandwidth": bandwidth,
-    }));
-    source.migrate(&uri);
-    source.wait_status(&["active"], SOON);
-    source.start_postcopy();
-    let requests = || {
-        source.wait_status(&["completed"], SOON);
-        let info = source.query_migrate();
-        info["ram"]["postcopy-requests"].as_f64().unwrap_or(0.0)
-    };
-    measure(&mut there, requests)
-}
-
-fn by_serve(image: &Image, preempt: bool, bandwidth: u64) -> Figures {
-    let (mut there, uri) = destination(image.machine(), preempt);
-    let bandwidth = bandwidth.to_string();
-    let mut more = vec!["--bandwidth", &bandwidth];
-    if preempt {
-        more.push("--preempt");
-    }
-    let mut served = image.serve(&[&uri], &more);
-    let requests = || {
-        served.wait_success(SOON);
-        let report = report(&served);
-        let requests = &report["destinations"][0]["requests"];
-        requests["arrived"].as_f64().unwrap_or(0.0)
-    };
-    measure(&mut there, requests)
-}
-
-fn median(runs: &[Figures]) -> [f64; 5] {
-    let mut all = [0.0; 5];
-    for (at, middle) in all.iter_mut().enumerate() {
-        let mut values: Vec<f64> = runs.iter().map(|run| run.list()[at]).collect();
-        values.sort_by(f64::total_cmp);
-        *middle = values[values.len() / 2];
-    }
-    all
-}
+use boots::{Figures, by_qemu, by_serve, cells, choose_qemu, number};
 
 fn main() {
-    let number = |name: &str, default: u64| {
-        let text = env::var(name).ok();
-        text.map_or(default, |text| text.parse().expect("a number"))
-    };
+    choose_qemu();
     let mib = number("RETPATH_BENCH_MIB", 256);
     let runs = number("RETPATH_BENCH_RUNS", 5);
+    let only = env::var("RETPATH_BENCH_SOURCE").unwrap_or_default();
     let quiet = u32::try_from(mib * 5 / 8).expect("a small number");
     let guest = Guest {
         sweep: 1024,
@@ -159,31 +35,24 @@ fn main() {
     };
     let machine = Machine::new(mib, guest);
     let image = Image::saved(&machine);
-    for preempt in [false, true] {
-        for bandwidth in [0, 64 << 20] {
-            let (mut qemu, mut ours) = (Vec::new(), Vec::new());
-            for _ in 0..runs {
+    for (cell, preempt, bandwidth) in cells(&[0, 64 << 20]) {
+        let (mut qemu, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..runs {
+            if only != "serve" {
                 qemu.push(by_qemu(&machine, preempt, bandwidth));
-                ours.push(by_serve(&image, preempt, bandwidth));
             }
-            let channel = if preempt {
-                "preempt channel"
-            } else {
-                "one channel"
-            };
-            let limit = match bandwidth {
-                0 => "no limit".to_owned(),
-                bytes => format!("{} MiB/s", bytes >> 20),
-            };
-            println!("\n{mib} MiB, {channel}, {limit}, median of {runs}");
-            println!(
-                "{:<30} {:>12} {:>12} {:>8}",
-                "source", "QEMU", "retpath", "ratio"
-            );
-            let rows = Figures::NAMES.iter().zip(median(&qemu)).zip(median(&ours));
-            for ((name, qemu), ours) in rows {
-                println!("{name:<30} {qemu:>12.1} {ours:>12.1} {:>8.2}", ours / qemu);
+            if only != "qemu" {
+                ours.push(by_serve(&image, preempt, bandwidth, &[]));
             }
+        }
+        println!("\n{mib} MiB, {cell}, median of {runs}");
+        println!(
+            "{:<30} {:>12} {:>12} {:>8}",
+            "source", "QEMU", "retpath", "ratio"
+        );
+        for (name, figure) in Figures::ROWS {
+            let [qemu, ours] = [&qemu, &ours].map(|runs| Figures::median(runs, figure));
+            println!("{name:<30} {qemu:>12.1} {ours:>12.1} {:>8.2}", ours / qemu);
         }
     }
 }

@@ -153,6 +153,36 @@ fn keeps_serving_the_others_when_one_fails() {
     assert!(errors.contains("never left the image"), "{errors}");
 }
 
+#[test]
+#[ignore = "needs qemu-system-x86_64; run by .ci/run"]
+fn sends_the_working_set_of_the_first_boot_first() {
+    let guest = Guest {
+        stride: 509,
+        sweep: 0,
+        ..Guest::mib(8, 16)
+    };
+    let image = Image::saved(&Machine::new(64, guest));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("working-set");
+    let file = file.to_str().expect("paths of tests are text");
+    let more = ["--bandwidth", "8M", "--working-set", file];
+    let mut boot = |name: &str| {
+        let (mut qemu, uri) = image.destination(&[]);
+        let mut served = image.serve(&[&uri], &more);
+        let report = finish(name, &mut qemu, &mut served);
+        qemu.assert_silent();
+        let known = report["working_set"]["pages"].as_u64();
+        let demand = report["destinations"][0]["pages"]["demand"].as_u64();
+        (known.expect("a number"), demand.expect("a number"))
+    };
+    let (known, first) = boot("learning");
+    // The guest visits all hot pages in each pass, and has no other way to them.
+    assert!(known >= 2048 && first >= known, "{known} of {first}");
+    let (more, second) = boot("second boot");
+    assert!(more >= known, "{more}, {known}");
+    assert!(second < first, "{second}, {first}");
+}
+
 /// A guest that is paused wherever it was, and what it takes until it says something again: bytes
 /// that went through to it, and bytes of the image that `retpath serve` has in its memory.
 fn first_byte(mib: u64) -> [u64; 2] {

@@ -76,6 +76,14 @@ impl Digest {
         Self(XxHash3_128::oneshot(bytes))
     }
 
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// Digests a whole file.
     fn of_file(folder: &Folder, name: &str) -> Result<Self, Error> {
         let mut file = folder.file(name, OFlags::RDONLY)?;

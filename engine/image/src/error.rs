@@ -115,6 +115,15 @@ pub enum Error {
         /// The system's error.
         error: io::Error,
     },
+    /// A working set is invalid, or belongs to another image.
+    WorkingSet {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the invalid field.
+        offset: usize,
+        /// The field and the violated rule.
+        why: String,
+    },
     /// The image has no digests.
     NoDigests {
         /// The folder.
@@ -271,6 +280,9 @@ impl fmt::Display for Error {
                 "{}: cannot read {len} bytes at offset {offset:#x}: {error}",
                 shown(path)
             ),
+            Self::WorkingSet { path, offset, why } => {
+                write!(f, "{}: offset {offset}: {why}", shown(path))
+            }
             Self::NoDigests { path } => write!(
                 f,
                 "{} has no digests, because an earlier version of this program created it: its \

@@ -75,6 +75,12 @@
 //! compared with its digest before it is served, so changes to an image, at rest or
 //! while it is served, are detected before a wrong byte is sent.
 //!
+//! # Working sets
+//!
+//! A [`WorkingSet`] is a file beside an image: the order in which a machine that starts from it
+//! first needs its pages. It is bound to the image's identity and has a checksum, and it only
+//! saves time.
+//!
 //! # Limits
 //!
 //! Nothing here panics, whatever the files contain. A manifest is checked against the
@@ -96,6 +102,7 @@ mod tail;
 mod temporary;
 mod unfinished;
 mod verify;
+mod working_set;
 mod writer;
 
 pub use digest::{Digest, Seal, SumsFile};
@@ -108,6 +115,7 @@ pub use sums::SumsFormat;
 pub use temporary::{Leftover, LeftoverState, leftovers};
 pub use unfinished::Unfinished;
 pub use verify::{Difference, Verified, verify};
+pub use working_set::{InvalidField, WorkingSet};
 pub use writer::{Finished, Writer};
 
 /// Maximum size in bytes of the device state, of the state received before the first

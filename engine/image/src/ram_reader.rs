@@ -9,6 +9,10 @@
 //! Pieces requested as a whole are read directly into the caller's buffer and verified there. The
 //! pieces at the ends are read and verified completely, and the requested part is copied. They are
 //! cached, because the rest of such a piece is usually requested next.
+//!
+//! A page costs one system call on the file: reading its piece, whose digest proves the bytes, or, if
+//! nothing is read, looking at the file's metadata. An image without digests is read page by page,
+//! and each read is followed by a look at the metadata.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -29,10 +33,17 @@ pub(super) struct RamReader {
     file: BackingFile,
     /// Digests to verify against, unless verification is off.
     sums: Option<Sums>,
-    /// The hole found last; requests are usually sequential.
-    hole: Mutex<Range<u64>>,
+    /// The hole and the data found last, of a file without digests.
+    extents: Mutex<Extents>,
     /// Verified pieces, oldest first.
     kept: Mutex<VecDeque<Piece>>,
+}
+
+/// Ranges of the file that are known to be a hole, and data. Empty if none is.
+#[derive(Debug, Default)]
+struct Extents {
+    hole: Range<u64>,
+    data: Range<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +69,7 @@ impl RamReader {
         Ok(Self {
             file,
             sums,
-            hole: Mutex::default(),
+            extents: Mutex::default(),
             kept: Mutex::default(),
         })
     }
@@ -106,11 +117,13 @@ impl RamReader {
     /// Reads whole pieces.
     fn read_whole(&self, sums: &Sums, at: u64, out: &mut [u8]) -> Result<(), Error> {
         self.file.read_at(at, out)?;
-        // Check for changes first: that error explains mismatching bytes better.
-        self.file.check()?;
         match sums.wrong(at, out).next() {
             None => Ok(()),
-            Some(start) => Err(self.damaged(sums, start)),
+            Some(start) => {
+                // That the file was changed explains the bytes better.
+                self.file.check()?;
+                Err(self.damaged(sums, start))
+            }
         }
     }
 
@@ -146,41 +159,42 @@ impl RamReader {
         Ok(())
     }
 
-    /// Whether a range lies in a hole of the file and is zero without being read: reading holes would
-    /// fill the page cache. Returns `false` unless all pieces that overlap the range are holes.
+    /// Whether a range is zero and need not be read: reading holes would fill the page cache.
+    /// Digests tell it of whole pieces. Without them, the file's holes do.
     ///
     /// # Errors
     ///
-    /// Fails if the file was changed, or has a hole where the image had nonzero bytes.
+    /// Fails if the file was changed.
     pub(super) fn is_hole(&self, offset: u64, len: u64) -> Result<bool, Error> {
         let file_len = self.file.len();
         let end = offset.checked_add(len).filter(|&end| end <= file_len);
         let Some(end) = end.filter(|&end| end > offset) else {
             return Ok(false);
         };
-        let range = match &self.sums {
-            None => offset..end,
-            Some(sums) => bounds(sums, file_len, offset).start..bounds(sums, file_len, end - 1).end,
+        let is_zero = match &self.sums {
+            Some(sums) => sums.nonzero(offset..end).next().is_none(),
+            None => self.is_in_hole(&(offset..end))?,
         };
-        if !self.is_in_hole(&range)? {
-            return Ok(false);
+        if is_zero {
+            self.file.check()?;
         }
-        self.file.check()?;
-        if let Some(sums) = &self.sums
-            && let Some(start) = sums.nonzero(range).next()
-        {
-            return Err(self.damaged(sums, start));
-        }
-        Ok(true)
+        Ok(is_zero)
     }
 
     fn is_in_hole(&self, range: &Range<u64>) -> Result<bool, Error> {
-        let holds = |hole: &Range<u64>| hole.start <= range.start && range.end <= hole.end;
-        let mut last = self.hole.lock().unwrap_or_else(PoisonError::into_inner);
-        if !holds(&last) {
-            *last = self.file.hole_at(range.start)?;
+        let holds = |extent: &Range<u64>| extent.start <= range.start && range.end <= extent.end;
+        let mut last = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.data.contains(&range.start) {
+            return Ok(false);
         }
-        Ok(holds(&last))
+        if !holds(&last.hole) {
+            let hole = self.file.hole_at(range.start)?;
+            match hole.is_empty() {
+                true => last.data = self.file.data_from(range.start)?,
+                false => last.hole = hole,
+            }
+        }
+        Ok(holds(&last.hole))
     }
 
     fn damaged(&self, sums: &Sums, start: u64) -> Error {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use retpath_engine::Channel;
+use retpath_engine::blocks::Span;
 
 use super::peer::at;
 use super::rig::Rig;
@@ -25,6 +26,9 @@ struct Model {
     /// Whether a request for several pages may precede a later request for a
     /// lost page: a page keeps the queue position of its range.
     loose: bool,
+    /// What is left of the configured order: pages, and the number of their range.
+    order: VecDeque<(Host, usize)>,
+    whole_order: VecDeque<(Host, usize)>,
     /// Where the background sweep continues.
     cursor: Host,
     /// The first page requested since the sweep last chose a page.
@@ -42,10 +46,19 @@ impl Model {
             dirty: BTreeSet::new(),
             queue: VecDeque::new(),
             loose: false,
+            order: VecDeque::new(),
+            whole_order: VecDeque::new(),
             cursor: (0, 0),
             hint: None,
             open: [None; 2],
         };
+        for (range, span) in config.order.iter().enumerate() {
+            let size = sizes[span.block].1;
+            let pages = span.offset / size..span.end() / size;
+            let pages = pages.map(|page| ((span.block, page), range));
+            model.whole_order.extend(pages);
+        }
+        model.order = model.whole_order.clone();
         let discarded = rig.peer.discarded.iter();
         model.dirty = discarded.map(|page| model.host(page.0, page.1)).collect();
         model
@@ -66,6 +79,7 @@ impl Model {
         self.dirty = dirty;
         let dirty = &self.dirty;
         self.queue.retain(|host| dirty.contains(host));
+        self.order = self.whole_order.clone();
         self.cursor = (0, 0);
         self.hint = None;
         self.open = [None; 2];
@@ -115,22 +129,52 @@ impl Model {
             matches!(next, Next::Sweep(_)),
             "unrequested run is urgent: {run:?}"
         );
-        let from = self.hint.take().unwrap_or(self.cursor);
-        let first = self.dirty.range(from..).next().or(self.dirty.first());
-        let first = *first.expect("a page remains to be sent");
         let most = (self.run / size).max(1);
-        let pages = (first.1..first.1 + most).map(|page| (first.0, page));
-        let pages: Vec<Host> = pages.take_while(|host| self.dirty.contains(host)).collect();
+        let (pages, is_ordered) = match self.ordered(most) {
+            pages if pages.is_empty() => (self.swept(most), false),
+            pages => (pages, true),
+        };
+        let first = pages[0];
         for host in &pages {
             self.dirty.remove(host);
             self.queue.retain(|other| other != host);
         }
-        self.cursor = (first.0, first.1 + pages.len() as u64);
+        if !is_ordered {
+            self.cursor = (first.0, first.1 + pages.len() as u64);
+        }
         if size > self.run {
             return self.piece(run, first, first.1 * size);
         }
         let want = (first.0, first.1 * size, pages.len() as u64 * size);
         assert_eq!((run.block, run.offset, run.len), want);
+    }
+
+    /// The next dirty pages of one range of the order that lie behind each other.
+    fn ordered(&mut self, most: u64) -> Vec<Host> {
+        let mut pages: Vec<Host> = Vec::new();
+        let mut of = None;
+        while let Some(&(host, range)) = self.order.front() {
+            let is_dirty = self.dirty.contains(&host);
+            let is_next = of.is_none_or(|of| of == range) && (pages.len() as u64) < most;
+            if of.is_some() && (!is_dirty || !is_next) {
+                break;
+            }
+            self.order.pop_front();
+            if is_dirty {
+                of = Some(range);
+                pages.push(host);
+            }
+        }
+        pages
+    }
+
+    /// The next dirty pages of the background sweep.
+    fn swept(&mut self, most: u64) -> Vec<Host> {
+        let from = self.hint.take().unwrap_or(self.cursor);
+        let first = self.dirty.range(from..).next().or(self.dirty.first());
+        let first = *first.expect("a page remains to be sent");
+        let pages = (first.1..first.1 + most).map(|page| (first.0, page));
+        pages.take_while(|host| self.dirty.contains(host)).collect()
     }
 
     fn piece(&mut self, run: PageRun, host: Host, offset: u64) {
@@ -152,7 +196,17 @@ pub fn migration(choices: &mut Choices<'_>) {
         let page = page(choices);
         sizes.push((1 + choices.below(16 * TARGET / page), page));
     }
+    let mut order = Vec::new();
+    for _ in 0..choices.below(12).saturating_sub(5) * 3 {
+        let block = choices.index(sizes.len());
+        let (pages, page) = sizes[block];
+        let first = choices.below(pages);
+        let count = 1 + choices.below((pages - first).min(9));
+        let (offset, len) = (first * page, count * page);
+        order.push(Span { block, offset, len });
+    }
     let config = Config::new("pc-i440fx-10.0")
+        .order(order.into())
         .preempt([None, Some(Preempt::Late), Some(Preempt::Early)][choices.index(3)])
         .run(TARGET << choices.below(6))
         .host_page(TARGET)

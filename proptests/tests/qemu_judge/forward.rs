@@ -35,6 +35,8 @@ pub(crate) struct Forward {
 pub(crate) enum Until {
     /// The end of the package, after which the guest may run at the destination.
     Switched,
+    /// A page.
+    Page,
     /// This many RECV_BITMAP commands.
     Bitmaps(usize),
     /// POSTCOPY_RESUME.
@@ -113,6 +115,9 @@ impl Forward {
                 self.note(&event);
                 found = match (until, event) {
                     (Until::Switched, Event::PackageEnd) => true,
+                    (Until::Page, Event::Record(record)) => {
+                        matches!(record, Record::Zero { .. } | Record::Page { .. })
+                    }
                     (Until::Bitmaps(count), Event::Command(Command::RecvBitmap { .. })) => {
                         bitmaps += 1;
                         bitmaps == count

@@ -4,6 +4,7 @@ mod accounts;
 mod bitmaps;
 mod bytes;
 mod floods;
+mod order;
 mod probe;
 mod recovery;
 mod refusals;

@@ -7,7 +7,8 @@ use deku::prelude::*;
 use retpath_codec::{Decoded, Message, Name};
 
 use super::owned;
-use crate::contender::{Parse, Parsed, View, Write, decoded};
+use crate::contender::{Parse, Parsed, View, Write};
+use crate::rivals::decoded;
 use retpath_codec_hand::span;
 
 pub(crate) struct Deku;

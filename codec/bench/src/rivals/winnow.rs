@@ -10,7 +10,8 @@ use winnow::token::take;
 
 use retpath_codec_hand::{Bad, bad, span};
 
-use crate::contender::{Parse, Parsed, decoded};
+use crate::contender::{Parse, Parsed};
+use crate::rivals::decoded;
 
 pub(crate) struct Winnow;
 

@@ -4,7 +4,8 @@ use retpath_codec::{Decoded, Message, Name};
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::contender::{Parse, Parsed, Write, decoded};
+use crate::contender::{Parse, Parsed, Write};
+use crate::rivals::decoded;
 use retpath_codec_hand::{Bad, Cut, bad, size, span};
 
 pub(crate) struct Zero;

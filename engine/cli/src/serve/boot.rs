@@ -9,6 +9,7 @@ use super::Args;
 use super::mismatch;
 use super::outcome::{Failure, Invocation, Outcome};
 use super::served_image::ServedImage;
+use super::working_set::WorkingSetFile;
 use crate::latency::Nanos;
 use crate::output::{self, Lines};
 use crate::progress::styled;
@@ -25,6 +26,7 @@ use tracing::{debug, info, warn};
 pub(super) struct Boot<'a> {
     args: &'a Args,
     image: &'a ServedImage,
+    working_set: &'a WorkingSetFile<'a>,
     address: &'a Address,
     bars: &'a MultiProgress,
     lines: Lines,
@@ -34,12 +36,14 @@ impl<'a> Boot<'a> {
     pub(super) fn new(
         args: &'a Args,
         image: &'a ServedImage,
+        working_set: &'a WorkingSetFile<'a>,
         address: &'a Address,
         bars: &'a MultiProgress,
     ) -> Self {
         Self {
             args,
             image,
+            working_set,
             address,
             bars,
             lines: Lines::default(),
@@ -50,7 +54,7 @@ impl<'a> Boot<'a> {
     /// others continue.
     pub(super) fn serve(self, control: &Control) -> Outcome {
         let start = Instant::now();
-        let config = self.image.config(self.args);
+        let config = self.working_set.configure(self.image.config(self.args));
         let blocks = self.image.blocks().clone();
         let made = match self.args.resume.is_some() {
             true => Source::taking_over(config, blocks),
@@ -91,6 +95,7 @@ impl<'a> Boot<'a> {
             time: start.elapsed(),
             preempt: core.preempt().is_some(),
             loaded: machine.loaded,
+            first_requests: core.into_first_requests(),
         };
         self.report(&outcome);
         outcome
@@ -105,6 +110,7 @@ impl<'a> Boot<'a> {
             time: Duration::ZERO,
             preempt: false,
             loaded: None,
+            first_requests: Vec::new(),
         };
         self.report(&outcome);
         outcome

@@ -27,11 +27,13 @@ mod mismatch;
 mod outcome;
 mod report;
 mod served_image;
+mod working_set;
 
 use boot::Boot;
 use outcome::Outcome;
 use report::Report;
 use served_image::{Resumed, ServedImage};
+use working_set::WorkingSetFile;
 
 /// Interval between two checks for signals.
 const POLL: Duration = Duration::from_millis(20);
@@ -39,6 +41,7 @@ const POLL: Duration = Duration::from_millis(20);
 const EXAMPLES: &str = "  \
   retpath serve --image vm --connect unix:/tmp/q1
   retpath serve --image vm --connect unix:/tmp/q1 --connect tcp:127.0.0.1:4444 --bandwidth 100M
+  retpath serve --image vm --connect unix:/tmp/q1 --working-set vm.pages
   retpath serve --image vm --connect unix:/tmp/q1 --resume none";
 
 const DETAILS: &str = "\
@@ -85,6 +88,8 @@ pub(crate) struct Args {
     #[arg(long)]
     preempt: bool,
     /// Limit of the background sweep to each QEMU, in bytes per second; 0 is no limit
+    ///
+    /// Requested pages, and those of a working set, are sent without limit.
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size::parse)]
     bandwidth: u64,
     /// Time to wait for a QEMU that does not listen yet; 0 fails at once
@@ -112,6 +117,15 @@ pub(crate) struct Args {
     /// served are still detected.
     #[arg(long)]
     no_verify: bool,
+    /// Send pages in the order in which earlier boots needed them
+    ///
+    /// If FILE does not exist, this boot learns: the background sweep waits until the guest has
+    /// requested nothing for 2 seconds, at most 60 seconds, and FILE is created at the end. If it
+    /// does, its pages are sent first, and those that are requested nevertheless are added at the
+    /// end. FILE belongs to one image; one that is damaged, or another image's, is not used and not
+    /// changed.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    working_set: Option<PathBuf>,
     /// QEMU release of the machine type, if its name does not tell
     #[arg(long, value_name = "X.Y")]
     machine_release: Option<Release>,
@@ -175,6 +189,7 @@ fn serve(args: &Args) -> Result<Exit, String> {
             shown(&args.image)
         ));
     }
+    let working_set = WorkingSetFile::open(args, &image);
     let bars = MultiProgress::new();
     let controls = args.connect.iter().map(|_| Control::new());
     let controls: Vec<Control> = controls
@@ -187,7 +202,7 @@ fn serve(args: &Args) -> Result<Exit, String> {
         let here = thread::current();
         let running: Vec<_> = jobs
             .map(|(address, control)| {
-                let boot = || Boot::new(args, &image, address, &bars);
+                let boot = || Boot::new(args, &image, &working_set, address, &bars);
                 let (serve, here) = (boot(), here.clone());
                 let serve = move || {
                     let outcome = serve.serve(control);
@@ -215,8 +230,10 @@ fn serve(args: &Args) -> Result<Exit, String> {
         running.into_iter().map(end).collect()
     });
 
+    let working_set = working_set.finish(&outcomes);
     let report = Report {
         args,
+        working_set: working_set.as_ref(),
         served: &image,
         outcomes: &outcomes,
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use retpath_engine::driver::RunError;
 use retpath_engine::release::Release;
 use retpath_engine::socket::Address;
-use retpath_engine::source::{self, Source, SourcePhase};
+use retpath_engine::source::{self, FirstRequest, Source, SourcePhase};
 use retpath_engine::stats::Stats;
 use retpath_image::shown;
 
@@ -29,6 +29,8 @@ pub(super) struct Outcome {
     pub(super) preempt: bool,
     /// Time from the beginning until QEMU reported that it had loaded the device state.
     pub(super) loaded: Option<Duration>,
+    /// What it requested, with a working set.
+    pub(super) first_requests: Vec<FirstRequest>,
 }
 
 /// The command line of one migration, as advice repeats it.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Args;
 use super::outcome::Outcome;
 use super::served_image::ServedImage;
+use super::working_set::Learned;
 use crate::latency::{self, Nanos, Part};
 use crate::report::Table;
 
@@ -12,13 +13,17 @@ use crate::report::Table;
 pub(super) struct Report<'a> {
     pub(super) args: &'a Args,
     pub(super) served: &'a ServedImage,
+    pub(super) working_set: Option<&'a Learned>,
     pub(super) outcomes: &'a [Outcome],
 }
 
 impl Report<'_> {
     /// For people.
     pub(super) fn text(&self) -> String {
-        let texts: Vec<_> = self.outcomes.iter().map(Outcome::text).collect();
+        let outcomes = self.outcomes.iter().map(Outcome::text);
+        let texts: Vec<_> = outcomes
+            .chain(self.working_set.map(Learned::text))
+            .collect();
         texts.join("\n")
     }
 
@@ -36,6 +41,7 @@ impl Report<'_> {
             "target_page_size": blocks.target(),
             "preempt": self.args.preempt,
             "bandwidth": self.args.bandwidth,
+            "working_set": self.working_set.map(Learned::json),
             "destinations": self.outcomes.iter().map(Outcome::json).collect::<Value>(),
         })
     }

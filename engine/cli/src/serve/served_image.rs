@@ -1,6 +1,7 @@
 //! The image that is served: its identity, and what its machine type tells about the protocol.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use super::Args;
@@ -126,6 +127,11 @@ impl ServedImage {
     /// The RAM blocks.
     pub(super) fn blocks(&self) -> &Blocks {
         self.image.blocks()
+    }
+
+    /// The image's folder.
+    pub(super) fn path(&self) -> &Path {
+        self.image.path()
     }
 
     /// The memory.

@@ -1,4 +1,4 @@
-//! Connections that are no source, and descriptors that nobody asked for.
+//! Peers that connect but do not migrate, and descriptors that nobody asked for.
 
 use std::fs;
 use std::io::{IoSlice, Read, Write};

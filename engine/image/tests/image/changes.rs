@@ -69,22 +69,49 @@ fn ranges(len: u64) -> impl Iterator<Item = (u64, u64)> {
 fn reads_every_range_as_it_is_in_the_file() {
     let folder = folder();
     let (image, want) = uneven(folder.path());
-    let mut count = 0;
+    let unverified = Image::open_unverified(image.path()).expect("image is complete");
+    let (mut count, mut holes) = (0, [0; 2]);
     for (at, size) in ranges(41 * PAGE) {
         let (start, len) = (at as usize, size as usize);
-        let mut got = vec![0xee; len];
-        image
-            .read(0, at, &mut got)
-            .expect("range lies in the block");
-        assert!(got == want[start..start + len], "{size} bytes at {at}");
-        if image.is_hole(0, at, size).expect("file is unchanged") {
-            assert!(got.iter().all(|byte| *byte == 0), "{size} bytes at {at}");
+        for (image, holes) in [&image, &unverified].into_iter().zip(&mut holes) {
+            let mut got = vec![0xee; len];
+            image
+                .read(0, at, &mut got)
+                .expect("range lies in the block");
+            assert!(got == want[start..start + len], "{size} bytes at {at}");
+            if image.is_hole(0, at, size).expect("file is unchanged") {
+                assert!(got.iter().all(|byte| *byte == 0), "{size} bytes at {at}");
+                *holes += 1;
+            }
         }
         count += 1;
     }
     assert!(count > 200, "{count}");
+    assert!(holes.iter().all(|holes| *holes > 20), "{holes:?}");
     assert!(image.read(0, 41 * PAGE - 1, &mut [0; 2]).is_err());
     assert!(image.read(0, u64::MAX, &mut [0; 2]).is_err());
+}
+
+#[test]
+fn knows_zeros_that_are_no_hole_from_their_digests() {
+    let folder = folder();
+    let (image, _) = uneven(folder.path());
+    drop(image);
+    let zeros = vec![0; PIECE as usize];
+    writable(folder.path())
+        .write_all_at(&zeros, 4 * PIECE)
+        .expect("file is writable");
+    let path = folder.path().join("image");
+    for (image, known) in [
+        (Image::open(&path), true),
+        (Image::open_unverified(&path), false),
+    ] {
+        let image = image.expect("RAM is verified on read");
+        let is_hole = |at, len| image.is_hole(0, at, len).expect("file is unchanged");
+        assert_eq!(is_hole(4 * PIECE, PAGE), known);
+        assert!(is_hole(5 * PIECE, PIECE));
+        assert!(!is_hole(0, PAGE));
+    }
 }
 
 #[test]
@@ -124,14 +151,14 @@ fn refuses_a_hole_that_replaced_data() {
     file.set_len(0).expect("folder is writable");
     file.set_len(41 * PAGE).expect("folder is writable");
     let image = Image::open(&folder.path().join("image")).expect("RAM is verified on read");
-    let error = image
-        .is_hole(0, 0, PAGE)
-        .expect_err("data was replaced by a hole");
+    let is_hole = image.is_hole(0, 0, PAGE);
+    assert!(!is_hole.expect("file is unchanged since it was opened"));
+    let error = image.read(0, 0, &mut [0; 4096]);
+    let error = error.expect_err("data was replaced by a hole");
     assert!(
         matches!(cause(&error), Error::Damaged { offset: 0, .. }),
         "{error}"
     );
-    assert!(image.read(0, 0, &mut [0; 4096]).is_err());
     // A hole that was there before is valid.
     assert!(
         image

@@ -38,6 +38,9 @@ const TICK: u64 = 100_000_000;
 /// Bytes of the return path that are read at once: many requests.
 const READ: usize = 4096;
 
+/// Bytes of short runs of the background sweep that are sent in one turn.
+const SHORT_RUNS: u64 = 64 << 10;
+
 /// Serves one migration to its end, or the rest of one if the core
 /// [took it over](Source::taking_over).
 ///
@@ -165,9 +168,10 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// Sends on one channel until it is idle or blocked, or has sent a run of the
-    /// background sweep.
+    /// Sends on one channel until it is idle or blocked, or has sent a long run of the
+    /// background sweep, or as many short ones.
     fn pump(&mut self, links: &mut Links, channel: Channel) -> Result<Pumped, RunError> {
+        let mut swept = 0;
         loop {
             let out = match channel {
                 Channel::Main => &mut links.main,
@@ -194,6 +198,10 @@ impl Serving<'_> {
                         continue;
                     }
                     self.send_queue.swept(run.len);
+                    swept += run.len;
+                    if swept < SHORT_RUNS {
+                        continue;
+                    }
                     Pumped::More
                 }
                 Next::Wait { until } => Pumped::Idle { until },

@@ -1,8 +1,11 @@
 //! Configuration of a source.
 
+use std::sync::Arc;
+
 use crate::blocks::{BlockError, Blocks, Span};
 
 use super::error::Error;
+use super::order::Hold;
 use crate::release::Preempt;
 
 /// How a source migrates. [`Config::new`] is a QEMU 8.0–9.2 source without the
@@ -35,8 +38,18 @@ pub struct Config {
     /// The channel for requested pages, if they have one of their own.
     pub preempt: Option<Preempt>,
     /// Limit for the background sweep in bytes per second; 0 is no limit.
-    /// Requested pages are never delayed.
+    /// Requested pages are never delayed, nor are those of `order`.
     pub bandwidth: u64,
+    /// Pages to send ahead of the sweep after the switch, in this order; see
+    /// [`Source::first_requests`]. Each range is whole host pages.
+    ///
+    /// [`Source::first_requests`]: super::Source::first_requests
+    pub order: Arc<[Span]>,
+    /// Whether to record the order in which pages are requested.
+    pub record: bool,
+    /// How long the sweep is held back, so that it does not hide which pages are needed
+    /// from `record`.
+    pub hold: Hold,
     /// Whether SWITCHOVER_START is sent: machine types from 10.0 on.
     pub switchover_start: bool,
     /// Whether the switch waits for SWITCHOVER_ACK: capability `switchover-ack` on
@@ -70,7 +83,7 @@ pub struct Config {
 setters!(Config {
     machine: Vec<u8>, configuration: bool, page_bits: bool, footers: bool, early_state: Vec<u8>,
     unplugged: Vec<Span>, section: u32, host_page: u64, preempt: Option<Preempt>,
-    bandwidth: u64, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
+    bandwidth: u64, order: Arc<[Span]>, record: bool, hold: Hold, switchover_start: bool, switchover_ack: bool, ping_loaded: bool,
     outer_pings: bool, probe: bool, run: u64,
 });
 
@@ -91,6 +104,9 @@ impl Config {
             host_page: 4096,
             preempt: None,
             bandwidth: 0,
+            order: Arc::default(),
+            record: false,
+            hold: Hold::default(),
             switchover_start: false,
             switchover_ack: false,
             ping_loaded: false,
@@ -115,7 +131,7 @@ impl Config {
                 "run size {run}: must be at least the target page size ({target})"
             ));
         }
-        for part in &self.unplugged {
+        for part in self.unplugged.iter().chain(&*self.order) {
             let block = blocks.block(part.block).map_err(Error::Blocks)?;
             blocks
                 .check(part.block, part.offset, part.len, block.page)

@@ -44,6 +44,7 @@ use crate::stats::Stats;
 mod config;
 mod error;
 mod framing;
+mod order;
 mod pace;
 mod pages;
 mod preempt;
@@ -62,6 +63,7 @@ pub use crate::release::Preempt;
 pub use config::Config;
 pub use error::{Cause, Error};
 pub use framing::MAX_DEVICE_STATE;
+pub use order::{FirstRequest, Hold, MAX_RECORDED, merge_order};
 pub use pages::{Gather, PageRun, PageSource};
 pub use preempt::Awaited;
 pub(crate) use reconnect::{Drain, LinkAction, Reconnect};
@@ -71,6 +73,7 @@ pub(crate) use silence::{Silence, SilenceAction, Stall};
 pub use state::SourcePhase;
 
 use crate::protocol::page_set::PageSet;
+use order::{HoldTimer, Recorder};
 use pace::Pace;
 use preempt::Connection;
 use queue::Queue;
@@ -87,6 +90,8 @@ pub struct Source {
     unsent: Option<PageSet>,
     queue: Queue,
     pace: Pace,
+    hold: HoldTimer,
+    recorder: Option<Recorder>,
     link: LinkState,
     /// The block that REQ_PAGES refers to.
     named: Option<BlockId>,
@@ -103,7 +108,8 @@ pub enum Next {
     Write,
     /// Requested pages, to be written before anything else.
     Urgent(PageRun),
-    /// Pages of the background sweep.
+    /// Pages that were not requested: those of the background sweep, and of
+    /// [`Config::order`].
     Sweep(PageRun),
     /// Nothing, but the preempt channel must be connected now; see
     /// [`Source::preempt_connected`]. Returned once for each link; call again.
@@ -134,6 +140,8 @@ impl Source {
             unsent: None,
             queue: Queue::new(&blocks),
             pace: Pace::new(config.bandwidth),
+            hold: HoldTimer::default(),
+            recorder: config.record.then(|| Recorder::new(&blocks)),
             link: LinkState::default(),
             named: None,
             acked: false,
@@ -335,7 +343,8 @@ impl Source {
     pub fn memory(&self) -> usize {
         let unsent = self.unsent.as_ref().map_or(0, PageSet::memory);
         let device_state = self.link.device_state.capacity();
-        self.dirty.memory() + unsent + self.queue.memory() + device_state
+        let recorder = self.recorder.as_ref().map_or(0, Recorder::memory);
+        self.dirty.memory() + unsent + self.queue.memory() + device_state + recorder
     }
 
     /// Gives the link up.

@@ -25,8 +25,11 @@ impl Pace {
 
     /// Whether bytes may be sent now; otherwise the time at which they may.
     pub(super) fn ready(&mut self, now: u64) -> Result<(), u64> {
-        if self.rate > 0 && self.full >= now.saturating_add(BURST) {
-            return Err((self.full - BURST).saturating_add(1));
+        if self.rate > 0
+            && let Some(empty) = self.full.checked_sub(BURST)
+            && empty >= now
+        {
+            return Err(empty + 1);
         }
         self.full = self.full.max(now);
         Ok(())
@@ -89,12 +92,29 @@ mod tests {
 
     #[test]
     fn saves_at_most_one_burst() {
+        const NOW: u64 = u64::MAX / 2;
         let mut pace = Pace::new(1000);
-        assert_eq!(pace.ready(u64::MAX), Ok(()));
+        assert_eq!(pace.ready(NOW), Ok(()));
         pace.take(10);
-        assert!(pace.ready(u64::MAX).is_err());
+        assert!(pace.ready(NOW).is_err());
         pace.put_back(1);
-        assert_eq!(pace.ready(u64::MAX), Ok(()));
+        assert_eq!(pace.ready(NOW), Ok(()));
+    }
+
+    /// Waiting for a time that has passed would keep the caller busy.
+    #[test]
+    fn never_returns_a_time_in_the_past() {
+        for now in [
+            u64::MAX,
+            u64::MAX - 1,
+            u64::MAX - BURST,
+            u64::MAX - BURST - 1,
+        ] {
+            let mut pace = Pace::new(1);
+            assert_eq!(pace.ready(now), Ok(()));
+            pace.take(u64::MAX);
+            assert!(pace.ready(now).err().is_none_or(|until| until > now));
+        }
     }
 
     #[test]

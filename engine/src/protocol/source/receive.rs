@@ -85,6 +85,7 @@ impl Source {
                 self.preempt_answered(value, now);
                 if value == PING_PACKAGE_LOADED && self.config.ping_loaded && self.guest_left() {
                     self.guest = Guest::Loaded;
+                    self.guest_runs(now);
                 }
                 Ok(())
             }
@@ -156,6 +157,7 @@ impl Source {
         let new = self.queue.push(span, dirty, now);
         self.stats.requests += count;
         self.stats.requests_dropped += count - new;
+        self.record(span, now);
         Ok(())
     }
 }

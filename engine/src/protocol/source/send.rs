@@ -114,6 +114,9 @@ impl Source {
         if !main {
             return IDLE;
         }
+        if let Some(run) = self.ordered(now, out) {
+            return Next::Sweep(run);
+        }
         if !self.dirty.is_empty() {
             return self.sweep(now, out);
         }
@@ -154,7 +157,11 @@ impl Source {
             self.close_section(out);
             return IDLE;
         }
-        if let Err(until) = self.pace.ready(now) {
+        let held = match self.phase {
+            SourcePhase::Precopy => Ok(()),
+            _ => self.held(now),
+        };
+        if let Err(until) = held.and_then(|()| self.pace.ready(now)) {
             // An open section is closed in time, not at once: pages that are requested
             // meanwhile then need no section, nor write, of their own.
             let closing = self
@@ -196,19 +203,31 @@ impl Source {
         Some(span)
     }
 
-    /// Hands out as much of `rest` as a run may hold: on the main channel in a section of
-    /// `ram` and, unless it is urgent, charged to the bandwidth.
-    fn send(
+    /// Hands out as much of `rest` as a run may hold, charged to the bandwidth unless it
+    /// is urgent.
+    fn send(&mut self, channel: Channel, rest: Rest, now: u64, out: &mut Vec<u8>) -> Next {
+        let mut run = self.cut(channel, rest, now, out);
+        if rest.urgent {
+            return Next::Urgent(run);
+        }
+        self.pace.take(run.len);
+        run.paced = true;
+        Next::Sweep(run)
+    }
+
+    /// Cuts off as much of `rest` as a run may hold: on the main channel in a section of
+    /// `ram`.
+    pub(super) fn cut(
         &mut self,
         channel: Channel,
         Rest { mut span, urgent }: Rest,
         now: u64,
         out: &mut Vec<u8>,
-    ) -> Next {
+    ) -> PageRun {
         let page = self.blocks.target();
         let len = span.len.min(self.config.run / page * page);
         let state = self.link.channel(channel);
-        let mut run = PageRun {
+        let run = PageRun {
             channel,
             block: span.block,
             offset: span.offset,
@@ -228,12 +247,7 @@ impl Source {
             }
             Channel::Main => {}
         }
-        if urgent {
-            return Next::Urgent(run);
-        }
-        self.pace.take(len);
-        run.paced = true;
-        Next::Sweep(run)
+        run
     }
 
     /// Closes a section of `ram` that has been open for [`SECTION_TIME`]. Not inside a

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::Channel;
 use crate::blocks::{BlockId, Span};
 
+use super::order::OrderCursor;
 use super::preempt::Connection;
 use super::recovery::Recovery;
 
@@ -77,6 +78,8 @@ pub(super) struct LinkState {
     pub(super) preempt_busy: bool,
     /// When the open section of `ram` was opened.
     pub(super) section: Option<u64>,
+    /// What has been sent of [`Config::order`](super::Config::order).
+    pub(super) ordered: OrderCursor,
     /// Where the background sweep continues.
     pub(super) cursor: (BlockId, u64),
     /// Where it continues instead, because pages nearby were requested.

@@ -115,7 +115,7 @@ fn fails_when_no_page_comes_while_a_multifd_channel_waits() {
     deadlines.handle(1, Event::Expect(Expected::FirstPage));
     deadlines.handle(5, Event::Moved);
     assert_eq!(deadlines.poll_deadline(), Some(5 + SILENCE));
-    // A page with data: the other connection is none of this migration's.
+    // A page with data: the other connection does not belong to this migration.
     deadlines.handle(6, Event::Expect(Expected::Stream));
     assert_eq!(deadlines.poll_deadline(), None);
     deadlines.handle(7, Event::Expect(Expected::FirstPage));
