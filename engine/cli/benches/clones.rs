@@ -16,8 +16,9 @@
 //!   has its memory.
 //! * CPU: of `serve`, and of all destinations, for each GiB.
 //! * Own memory, threads, descriptors: most that `serve` had at a time.
-//! * Fault p99: of one clone; the clone with the lowest and the one with the highest. `fair` is the
-//!   quotient, and `last` that of the times at which the first and the last clone were complete.
+//! * Fault p99: of one clone; the clone with the lowest and the one with the highest. `fair` is their
+//!   quotient. QEMU has no percentiles, so only the source's part is known, from request to page.
+//! * First–last: when the first and the last clone had all of their memory.
 
 use std::env;
 use std::fs::{self, File};
@@ -319,7 +320,7 @@ impl Run {
 
 /// Prints a row for each number of clones.
 fn table(what: &str, mib: u64, counts: &[usize], run: impl Fn(usize) -> Run) {
-    println!("\n{what} of {mib} MiB");
+    println!("\n{mib} MiB each, {what}");
     println!(
         "| clones | total, MiB/s | of one | CPU of serve, ms/GiB | of destinations | own memory, KiB \
          | threads | descriptors | fault p99, µs | fair | in the source | first–last, ms \

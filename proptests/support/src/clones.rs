@@ -217,10 +217,6 @@ pub fn cpu_time(process: u32) -> Duration {
 }
 
 /// Returns the CPU time of all child processes that have been waited for.
-///
-/// # Panics
-///
-/// Never: the system knows.
 pub fn cpu_time_of_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("arguments are valid");
     let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
