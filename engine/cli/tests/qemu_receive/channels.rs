@@ -18,6 +18,10 @@ fn receives_urgent_pages_over_the_preempt_channel() {
     for (kind, early) in types::preempt_orders() {
         let more = ["--touch", "500"];
         let mut ground = Ground::new(&machine().kind(&kind), &PREEMPT, &more);
+        // Slow enough that the sweep leaves pages to request.
+        ground
+            .source
+            .set(json!({ "max-postcopy-bandwidth": 2 << 20 }));
         ground.switch();
         let report = ground.finish();
         println!("{kind}: {report}");
