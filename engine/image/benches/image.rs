@@ -4,42 +4,17 @@
 //! `cargo bench -p retpath-image --bench image` prints a table; `-- --gate` also fails when a goal
 //! is missed. The image is in the page cache, where the digests cost most.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use retpath_codec::NameBuf;
-use retpath_engine::blocks::Block;
-use retpath_image::{Image, Recorder, Writer};
+use retpath_image::Image;
 
 use retpath_support::harness::{
     APART, Row, Setup, TOGETHER, Touch, finish, median, migrate, percentile,
 };
-use retpath_support::loops::PAGE;
+use retpath_support::small_image::make_full;
 
 /// Size of the guest.
 const MIB: u64 = 512;
-
-/// Creates an image without zero pages.
-fn make(folder: &Path) -> PathBuf {
-    let out = folder.join("image");
-    let mut writer = Writer::new(&out).expect("image does not exist yet");
-    let block = Block {
-        name: NameBuf::new("pc.ram").expect("valid name"),
-        len: MIB << 20,
-        page: PAGE,
-    };
-    writer.block(&block, PAGE).expect("valid block");
-    let mut bytes = vec![7; 1 << 16];
-    for at in (0..block.len).step_by(bytes.len()) {
-        bytes[..8].copy_from_slice(&at.to_ne_bytes());
-        writer
-            .write(0, at, &bytes)
-            .expect("range lies in the block");
-    }
-    writer
-        .finish(Recorder::new().facts())
-        .expect("image is complete");
-    out
-}
 
 /// Runs one migration of the image.
 fn served(image: &Path, verified: bool, mut setup: Setup) -> retpath_support::harness::Served {
@@ -59,7 +34,7 @@ fn main() {
     let quick = args.iter().any(|a| a == "--quick");
     let rounds = if quick { 3 } else { 9 };
     let folder = tempfile::tempdir().expect("temporary folder can be created");
-    let image = make(folder.path());
+    let image = make_full(folder.path(), MIB);
     let rows = [sweep(&image, rounds), faults(&image, rounds)];
     finish(&rows, "with digests", "without", &args);
 }

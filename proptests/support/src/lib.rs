@@ -10,6 +10,7 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod clones;
 pub mod harm;
 pub mod harness;
 pub mod kernel;

@@ -1,4 +1,4 @@
-//! A small image created without QEMU.
+//! Images created without QEMU.
 
 use std::path::{Path, PathBuf};
 
@@ -45,5 +45,35 @@ pub fn make_with(folder: &Path, machine: &str, tell: impl FnOnce(&mut Manifest))
     facts.source.footers = true;
     tell(&mut facts);
     writer.finish(facts).expect("image is complete");
+    out
+}
+
+/// Creates an image with one block of `mib` MiB, in which no page is zero or equals another.
+pub fn make_full(folder: &Path, mib: u64) -> PathBuf {
+    make_sparse(folder, mib, 1)
+}
+
+/// Creates such an image with data in one of `one_of` chunks of 64 KiB, and a hole in the others.
+pub fn make_sparse(folder: &Path, mib: u64, one_of: usize) -> PathBuf {
+    let out = folder.join("image");
+    let mut writer = Writer::new(&out).expect("image does not exist yet");
+    let block = Block {
+        name: NameBuf::new("pc.ram").expect("valid name"),
+        len: mib << 20,
+        page: PAGE,
+    };
+    writer.block(&block, PAGE).expect("valid block");
+    let mut bytes = vec![7; 1 << 16];
+    for at in (0..block.len).step_by(one_of * bytes.len()) {
+        for (page, bytes) in (at / PAGE..).zip(bytes.chunks_mut(4096)) {
+            bytes[..8].copy_from_slice(&page.to_ne_bytes());
+        }
+        writer
+            .write(0, at, &bytes)
+            .expect("range lies in the block");
+    }
+    writer
+        .finish(Recorder::new().facts())
+        .expect("image is complete");
     out
 }
