@@ -254,7 +254,7 @@ impl Stream {
 
     /// For each read, where it goes in the buffer, and the parts of pages in it: offset in
     /// the destination, and where in the buffer.
-    fn parts(&self, size: usize) -> Vec<(usize, Vec<(usize, Range<usize>)>)> {
+    fn parts(&self, size: usize) -> Vec<(usize, Vec<Part>)> {
         let (mut decoder, mut inbox) = (self.decoder.clone(), Inbox::default());
         let mut buffer = vec![0; 2 * READ];
         let starts = (0..).step_by(size);
@@ -275,6 +275,9 @@ impl Stream {
         reads.collect()
     }
 }
+
+/// Offset in the destination, and where the bytes are in the buffer.
+type Part = (usize, Range<usize>);
 
 /// Decodes all complete records of `input` and returns their size.
 fn records(decoder: &mut Decoder, input: &[u8], mut page: impl FnMut(usize, &[u8])) -> usize {
