@@ -263,17 +263,19 @@ impl DestinationHandler for Ready {
 #[test]
 fn a_failed_registration_ends_the_migration_but_not_the_process() {
     const LEN: u64 = 4 * 4096;
+    // More than is sent before the switch, so that nothing is written to the other block.
+    const FREE: u64 = 1 << 20;
     let (_dir, mut listener) = listen(Net::Unix);
     let address = listener.address().clone();
-    let [free, taken] = [(); 2].map(|()| memory(Backing::Anonymous, LEN));
+    let [free, taken] = [FREE, LEN].map(|len| memory(Backing::Anonymous, len));
     // Memory can be registered with only one userfaultfd.
     let other = open();
     let _region = other.register(b"another's", Arc::clone(&taken)).unwrap();
 
     let source = thread::spawn(move || {
-        let blocks = blocks(&[("pc.ram", LEN), ("vga.vram", LEN)]);
+        let blocks = blocks(&[("pc.ram", FREE), ("vga.vram", LEN)]);
         let mut core = Source::new(source::Config::new("pc-i440fx-10.0"), blocks).unwrap();
-        let mut machine = Still(vec![vec![1; LEN as usize]; 2]);
+        let mut machine = Still([FREE, LEN].map(|len| vec![1; len as usize]).to_vec());
         serve_with(&mut core, &mut machine, &mut Dial(address), Duration::ZERO)
     });
     let options = receive_options(false).reconnect_timeout(Duration::ZERO);

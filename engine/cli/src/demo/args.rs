@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Limit of the background sweep per second; 0 is no limit
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size::parse)]
     pub(super) bandwidth: u64,
+    /// Do not send pages ahead that continue a stream of requests
+    #[arg(long)]
+    pub(super) no_predict: bool,
     /// Seed of the memory's content, the touches and the cuts
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,

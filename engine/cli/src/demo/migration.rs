@@ -201,6 +201,7 @@ impl Job<'_> {
         let config = Config::new("retpath-demo")
             .preempt(self.args.preempt.then_some(Preempt::Late))
             .bandwidth(self.args.bandwidth)
+            .predict(!self.args.no_predict)
             .ping_loaded(true);
         let mut core = Source::new(config, self.blocks.clone())?;
         let options = ServeOptions::default().reconnect_timeout(TIMEOUT);

@@ -52,7 +52,7 @@ fn compares_every_page_and_places_each_once() {
 #[test]
 fn reports_fault_latencies_in_parts() {
     // With requested pages only, every fault is timed in all parts.
-    let value = good(&["--size", "4M", "--bandwidth", "1"]);
+    let value = good(&["--size", "4M", "--bandwidth", "1", "--no-predict"]);
     let demand = number(&value["pages"]["demand"]);
     assert_eq!(demand, 1024 - 16, "all but what came before the switch");
     assert_eq!(value["requests"]["sent"], demand);
@@ -77,6 +77,7 @@ fn limits_the_sweep_but_not_requests() {
             "--bandwidth",
             "1",
             "--preempt",
+            "--no-predict",
             "--seed",
             seed,
         ]);
