@@ -104,6 +104,7 @@ impl<'a> WorkingSetFile<'a> {
             && let Err(error) = merged.write(file.path, file.id, blocks)
         {
             say(file.path, "cannot be written", error);
+            return None;
         }
         let pages = merged.pages(blocks);
         Some(Learned {

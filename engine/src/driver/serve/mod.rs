@@ -43,7 +43,7 @@ const READ: usize = 4096;
 /// page is requested.
 const ZERO_RUNS: u32 = 15;
 
-/// Bytes of short runs of the background sweep that are sent in one turn.
+/// Bytes of short runs of the background sweep that are sent in one turn, after the switch.
 const SHORT_RUNS: u64 = 64 << 10;
 
 /// Serves one migration to its end, or the rest of one if the core
@@ -221,7 +221,7 @@ impl Serving<'_> {
                         continue;
                     }
                     swept += run.len;
-                    if swept < SHORT_RUNS {
+                    if swept < SHORT_RUNS && self.core.guest_left() {
                         zero_runs = 0;
                         continue;
                     }

@@ -38,7 +38,7 @@ pub struct Config {
     /// The channel for requested pages, if they have one of their own.
     pub preempt: Option<Preempt>,
     /// Limit for the background sweep in bytes per second; 0 is no limit.
-    /// Requested pages are never delayed, nor are those of `order`, nor
+    /// Requested pages are never delayed, nor are those of `order` that fit into a run, nor
     /// [predicted](Config::predict) ones; but the sweep pays for those that were predicted
     /// in vain.
     pub bandwidth: u64,

@@ -86,6 +86,9 @@ impl OrderCursor {
 pub(super) struct Recorder {
     /// Host pages that have not been requested.
     unseen: PageSet,
+    /// How far [`Config::order`] has been sent at most: after a cut it is examined from its
+    /// start.
+    ordered: usize,
     list: Vec<FirstRequest>,
 }
 
@@ -95,12 +98,15 @@ impl Recorder {
         unseen.fold(blocks);
         Self {
             unseen,
+            ordered: 0,
             list: Vec::new(),
         }
     }
 
     /// Records the pages of a request that are new.
     fn request(&mut self, span: Span, ordered: usize) {
+        self.ordered = self.ordered.max(ordered);
+        let ordered = self.ordered;
         let follows =
             |last: Span, span: Span| last.block == span.block && last.end() == span.offset;
         for span in self.unseen.runs_in(span) {
@@ -202,15 +208,17 @@ impl Source {
     }
 
     /// The next run of [`Config::order`], ahead of the sweep. The bandwidth limit does not
-    /// apply to it: requests would come for these pages otherwise, and are not limited.
+    /// apply to it: requests would come for these pages otherwise, and are not limited. It
+    /// does apply to the rest of a page that is larger than a run.
     pub(super) fn ordered(&mut self, now: u64, out: &mut Vec<u8>) -> Option<PageRun> {
         let Config { order, run, .. } = &self.config;
         let span = self.link.ordered.next(order, &self.dirty, *run)?;
         self.dirty.remove(span);
         self.queue.wanted.remove(span);
         self.stats.sweep += span.len / self.dirty.unit(span.block);
-        // What is left of a page that is larger than a run is not limited, either.
-        let urgent = true;
+        // What is left of a page that is larger than a run goes at the sweep's pace: requests
+        // overtake it.
+        let urgent = false;
         Some(self.cut(Channel::Main, Rest { span, urgent }, now, out))
     }
 }
@@ -282,6 +290,8 @@ mod tests {
             (pages(1, 11, 1), 2),
             (pages(0, 8, 4), 3),
             (pages(0, 0, 64), 4),
+            // After a cut the order is examined from its start.
+            (pages(1, 20, 1), 1),
         ] {
             recorder.request(span, ordered);
         }
@@ -294,6 +304,7 @@ mod tests {
             (pages(0, 11, 1), 3),
             (pages(0, 0, 8), 4),
             (pages(0, 12, 52), 4),
+            (pages(1, 20, 1), 4),
         ];
         assert_eq!(found, want);
     }

@@ -35,9 +35,9 @@ impl Pace {
         Ok(())
     }
 
-    /// Charges bytes.
-    pub(super) fn take(&mut self, bytes: u64) {
-        self.full = self.full.saturating_add(self.time(bytes));
+    /// Charges bytes that are sent now.
+    pub(super) fn take(&mut self, bytes: u64, now: u64) {
+        self.full = self.full.max(now).saturating_add(self.time(bytes));
     }
 
     /// Refunds bytes that were not sent.
@@ -66,7 +66,7 @@ mod tests {
         while now < 10 * 1_000_000_000 {
             match pace.ready(now) {
                 Ok(()) => {
-                    pace.take(RUN);
+                    pace.take(RUN, now);
                     sent += RUN;
                 }
                 Err(until) => {
@@ -83,7 +83,7 @@ mod tests {
     fn returns_the_earliest_time() {
         let mut pace = Pace::new(1000);
         assert_eq!(pace.ready(0), Ok(()));
-        pace.take(20);
+        pace.take(20, 0);
         // The bucket held 10 of them; the rest takes 10 ms and 1 ns.
         assert_eq!(pace.ready(0), Err(10_000_001));
         assert_eq!(pace.ready(10_000_000), Err(10_000_001));
@@ -95,7 +95,7 @@ mod tests {
         const NOW: u64 = u64::MAX / 2;
         let mut pace = Pace::new(1000);
         assert_eq!(pace.ready(NOW), Ok(()));
-        pace.take(10);
+        pace.take(10, NOW);
         assert!(pace.ready(NOW).is_err());
         pace.put_back(1);
         assert_eq!(pace.ready(NOW), Ok(()));
@@ -112,7 +112,7 @@ mod tests {
         ] {
             let mut pace = Pace::new(1);
             assert_eq!(pace.ready(now), Ok(()));
-            pace.take(u64::MAX);
+            pace.take(u64::MAX, now);
             assert!(pace.ready(now).err().is_none_or(|until| until > now));
         }
     }
@@ -123,21 +123,30 @@ mod tests {
             let mut pace = Pace::new(rate);
             for now in [5, 0, u64::MAX, 3] {
                 let _ = pace.ready(now);
-                pace.take(u64::MAX);
+                pace.take(u64::MAX, now);
                 pace.put_back(u64::MAX);
             }
-            pace.take(u64::MAX);
+            pace.take(u64::MAX, 0);
             let _ = pace.ready(0);
             pace = Pace::new(rate);
             assert_eq!(pace.ready(0), Ok(()));
         }
     }
 
+    /// Pages that are sent without [`Pace::ready`] are charged from now on, too.
+    #[test]
+    fn charges_from_the_present() {
+        const NOW: u64 = 5_000_000_000;
+        let mut pace = Pace::new(1000);
+        pace.take(20, NOW);
+        assert_eq!(pace.ready(NOW), Err(NOW + 10_000_001));
+    }
+
     #[test]
     fn never_waits_without_a_limit() {
         let mut pace = Pace::new(0);
         for _ in 0..100 {
-            pace.take(u64::MAX);
+            pace.take(u64::MAX, 0);
             assert_eq!(pace.ready(0), Ok(()));
         }
     }

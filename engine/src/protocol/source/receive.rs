@@ -106,6 +106,8 @@ impl Source {
                 self.phase = SourcePhase::Postcopy;
                 // A destination that resumes has been running the guest.
                 self.guest = Guest::Loaded;
+                // Nothing could be requested while the link was broken.
+                self.guest_runs(now);
                 self.stats.resumes += 1;
                 Ok(())
             }

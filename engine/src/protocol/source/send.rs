@@ -200,7 +200,7 @@ impl Source {
         let pages = span.len / self.dirty.unit(span.block);
         self.stats.sweep += pages;
         self.stats.predicted += pages;
-        self.pace.take(span.len);
+        self.pace.take(span.len, now);
         let urgent = false;
         Some(self.cut(Channel::Main, Rest { span, urgent }, now, out))
     }
@@ -230,7 +230,7 @@ impl Source {
         if rest.urgent {
             return Next::Urgent(run);
         }
-        self.pace.take(run.len);
+        self.pace.take(run.len, now);
         run.paced = true;
         Next::Sweep(run)
     }
