@@ -54,7 +54,7 @@ fn holds_the_sweep_back_but_not_the_order_nor_requests() {
     const SECOND: u64 = 1_000_000_000;
     let hold = Hold::default().quiet(SECOND).most(10 * SECOND);
     let order = [span(9, 1)].into();
-    let mut rig = Rig::switched(config().hold(hold).order(order), &SIZES);
+    let mut rig = Rig::switched(config().predict(false).hold(hold).order(order), &SIZES);
     assert_eq!(pages(rig.step(Channel::Main)), (false, 0, 9, 1));
     for page in 20..40 {
         rig.now += SECOND / 2;
@@ -73,7 +73,7 @@ fn holds_the_sweep_back_but_not_the_order_nor_requests() {
 #[test]
 fn waits_for_a_guest_that_requests_nothing_only_for_a_while() {
     let hold = Hold::default().quiet(5).most(100);
-    let mut rig = Rig::switched(config().hold(hold), &SIZES);
+    let mut rig = Rig::switched(config().predict(false).hold(hold), &SIZES);
     let begin = rig.now;
     rig.finish();
     assert!((5..100).contains(&(rig.now - begin)), "{}", rig.now);
@@ -81,7 +81,7 @@ fn waits_for_a_guest_that_requests_nothing_only_for_a_while() {
 
 #[test]
 fn replays_what_it_recorded_over_cuts() {
-    let mut rig = Rig::switched(config().bandwidth(1).record(true), &SIZES);
+    let mut rig = Rig::switched(config().predict(false).bandwidth(1).record(true), &SIZES);
     let asked = [5, 50, 6, 33, 34, 12];
     for (at, page) in asked.into_iter().enumerate() {
         rig.ask(0, page * 4096, 4096).expect("valid request");
@@ -112,7 +112,13 @@ fn replays_what_it_recorded_over_cuts() {
     assert_eq!(got, want);
 
     let order = merge_order(&blocks(&SIZES), &[], &[rig.source.first_requests()]);
-    let mut next = Rig::switched(config().record(true).order(order.clone().into()), &SIZES);
+    let mut next = Rig::switched(
+        config()
+            .predict(false)
+            .record(true)
+            .order(order.clone().into()),
+        &SIZES,
+    );
     for want in &order {
         let first = want.offset / 4096;
         assert_eq!(
@@ -127,7 +133,7 @@ fn replays_what_it_recorded_over_cuts() {
 #[test]
 fn says_where_it_was_in_the_order_when_a_page_was_requested() {
     let order = [span(1, 1), span(2, 1), span(4, 2)].into();
-    let mut rig = Rig::switched(config().record(true).order(order), &SIZES);
+    let mut rig = Rig::switched(config().predict(false).record(true).order(order), &SIZES);
     let mut want = Vec::new();
     for ordered in 0..=3 {
         let first = 10 * (ordered as u64 + 1);

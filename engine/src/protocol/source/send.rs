@@ -193,7 +193,9 @@ impl Source {
     /// they would delay requested pages. Like the sweep they are held back while they
     /// would hide what the guest needs.
     fn predicted(&mut self, now: u64, out: &mut Vec<u8>) -> Option<PageRun> {
-        self.held(now).ok()?;
+        if !self.link.streams.is_open() || self.held(now).is_err() {
+            return None;
+        }
         let span = self.link.streams.take(&self.dirty, self.config.run)?;
         self.dirty.remove(span);
         self.queue.wanted.remove(span);

@@ -111,6 +111,12 @@ impl Streams {
         0
     }
 
+    /// Whether a window is open: there may be pages to send ahead.
+    pub(super) fn is_open(&self) -> bool {
+        let open = |stream: &Stream| stream.ahead <= stream.window;
+        self.streams.iter().any(open)
+    }
+
     /// Returns the next pages to send ahead: a run of pages in `dirty` of at most `most`
     /// bytes. They count as sent.
     pub(super) fn take(&mut self, dirty: &PageSet, most: u64) -> Option<Span> {
