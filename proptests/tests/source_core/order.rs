@@ -11,6 +11,8 @@ use super::service::{config, late, pages};
 
 const SIZES: [(u64, u64); 1] = [(64, 4096)];
 
+const SECOND: u64 = 1_000_000_000;
+
 fn span(first: u64, count: u64) -> Span {
     let (offset, len) = (first * 4096, count * 4096);
     Span {
@@ -51,7 +53,6 @@ fn sends_the_order_without_limit_and_requests_before_it() {
 
 #[test]
 fn holds_the_sweep_back_but_not_the_order_nor_requests() {
-    const SECOND: u64 = 1_000_000_000;
     let hold = Hold::default().quiet(SECOND).most(10 * SECOND);
     let order = [span(9, 1)].into();
     let mut rig = Rig::switched(config().predict(false).hold(hold).order(order), &SIZES);
@@ -144,4 +145,24 @@ fn says_where_it_was_in_the_order_when_a_page_was_requested() {
         rig.step(Channel::Main);
     }
     assert_eq!(rig.source.first_requests(), want);
+}
+
+#[test]
+fn a_cut_does_not_end_the_hold() {
+    let hold = Hold::default().quiet(SECOND).most(100 * SECOND);
+    let mut rig = Rig::switched(config().predict(false).hold(hold), &SIZES);
+    assert!(matches!(rig.step(Channel::Main), Next::Wait { .. }));
+    rig.ask(0, 4096, 4096).expect("valid request");
+    assert!(pages(rig.step(Channel::Main)).0);
+    rig.cut();
+    rig.now += 2 * SECOND;
+    rig.resume();
+    while rig.source.phase() != SourcePhase::Postcopy {
+        rig.step(Channel::Main);
+        rig.talk();
+    }
+    let next = rig.step(Channel::Main);
+    assert!(matches!(next, Next::Wait { .. }), "{next:?}");
+    rig.now += SECOND;
+    assert!(!pages(rig.step(Channel::Main)).0);
 }
