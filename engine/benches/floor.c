@@ -1,7 +1,8 @@
 /* The floors that the engine is measured against: the same work done by a raw
  * program with no engine in it. Prints one `name value...` line a figure.
  *
- *   floor fault UNIX|TCP CPU_CLIENT CPU_SERVER COUNT   p50 and p99 of a remote fault, ns
+ *   floor fault UNIX|TCP CPU_CLIENT CPU_SERVER COUNT   p50 and p99 of a remote fault, ns; the
+ *                                                      server has as many pages of its own
  *   floor socket CPU_RX CPU_TX MIB                     bytes/s through a unix socket, 64 KiB a time
  *   floor copy CPU MIB                                 bytes/s of UFFDIO_COPY, 64 KiB a time
  *   floor both CPU_RX CPU_TX MIB                       bytes/s of the two joined: from the sender's memory
@@ -23,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -126,26 +128,36 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+/* Sends the pages of memory of its own that are requested, until the peer closes. */
+static void serve_pages(int sock, size_t len) {
+    char *memory = map(len);
+    uint64_t request[2], head = 0;
+    memset(memory, 7, len);
+    while (read(sock, request, REQUEST) == REQUEST) {
+        struct iovec reply[2] = {{&head, sizeof head}, {memory + request[0], PAGE}};
+        if (writev(sock, reply, 2) != REPLY) die("writev");
+    }
+    _exit(0);
+}
+
 static void fault(const char *kind, int client, int server, size_t count) {
     int fds[2];
     join(kind, fds);
-    pid_t child = fork();
-    if (child == 0) {
-        static char reply[REPLY];
-        char request[REQUEST];
-        pin(server);
+    if (fork() == 0) {
         close(fds[0]);
-        memset(reply, 7, sizeof reply);
-        for (;;) {
-            if (read(fds[1], request, REQUEST) != REQUEST) _exit(0);
-            all(put, fds[1], reply, REPLY);
-        }
+        pin(server);
+        serve_pages(fds[1], count * PAGE);
     }
     close(fds[1]);
     pin(client);
     char *memory = map(count * PAGE);
     struct handler h = {uffd_for(memory, count * PAGE), fds[0], memory};
     pthread_t thread;
+    /* Wait until the server has its memory. */
+    uint64_t first[2] = {0, PAGE};
+    char page[REPLY];
+    all(put, fds[0], first, REQUEST);
+    all(get, fds[0], page, REPLY);
     pthread_create(&thread, NULL, handle, &h);
     uint64_t *took = calloc(count, sizeof *took);
     for (size_t i = 0; i < count; i++) {

@@ -246,8 +246,8 @@ impl<'a> Receiver<'a> {
             self.session.act()?;
             self.report_recovery();
             self.flush();
-            self.check_deadlines(!ready.main)?;
             let now = self.session.clock.now();
+            self.check_deadlines(now, !ready.main)?;
             if now >= next_progress {
                 next_progress = now + PROGRESS;
                 self.session.handler.progress(&self.session.core);
@@ -263,6 +263,7 @@ impl<'a> Receiver<'a> {
     fn wait(&mut self, next_progress: u64) -> Result<Ready, RunError> {
         let has_output = !self.session.core.outbox().is_empty();
         let session = &self.session;
+        let now = session.clock.now();
         let mut waiting = Waiting::new();
         let control = waiting.add(Some(self.control.as_fd()), PollFlags::IN);
         let faults = session.memory.handler().map(AsFd::as_fd);
@@ -270,17 +271,14 @@ impl<'a> Receiver<'a> {
         let preempt = self.preempt.as_ref().map(|preempt| &preempt.link);
         let preempt = waiting.add_link(preempt, PollFlags::IN);
         let mut flags = PollFlags::IN;
-        let may_write = session.clock.now() >= self.no_write_before;
+        let may_write = now >= self.no_write_before;
         flags.set(PollFlags::OUT, may_write && has_output);
         let main = match &self.main {
             MainChannel::Up(main) => Some(&main.connection.link),
             MainChannel::Down { .. } => None,
         };
         let main = waiting.add_link(main, flags);
-        let may_accept = session
-            .acceptor
-            .retry
-            .is_none_or(|at| session.clock.now() >= at);
+        let may_accept = session.acceptor.retry.is_none_or(|at| now >= at);
         let listener = session.acceptor.listener.fd().filter(|_| may_accept);
         let listener = waiting.add(listener, PollFlags::IN);
         let pending = waiting.len();
@@ -289,7 +287,7 @@ impl<'a> Receiver<'a> {
             waiting.add(Some(link.as_fd()), PollFlags::IN);
         }
         let wake = self.session.deadlines.poll_deadline().unwrap_or(u64::MAX);
-        let time = wake.min(next_progress).saturating_sub(session.clock.now());
+        let time = wake.min(next_progress).saturating_sub(now);
         waiting.wait(self.control, Duration::from_nanos(time))?;
         Ok(Ready {
             control: waiting.readable(control),
@@ -313,6 +311,9 @@ impl<'a> Receiver<'a> {
     /// Writes what the main connection takes.
     fn flush(&mut self) {
         let session = &mut self.session;
+        if session.core.outbox().is_empty() && session.deadlines.ending().is_none() {
+            return;
+        }
         let now = session.clock.now();
         let MainChannel::Up(main) = &mut self.main else {
             let outbox = session.core.outbox();
@@ -382,13 +383,14 @@ impl<'a> Receiver<'a> {
     }
 
     /// Carries out the timeout that is due. `drained`: nothing was left to read.
-    fn check_deadlines(&mut self, drained: bool) -> Result<(), RunError> {
-        self.notify(deadlines::Event::Expect(self.expected()));
+    fn check_deadlines(&mut self, now: u64, drained: bool) -> Result<(), RunError> {
+        let expected = deadlines::Event::Expect(self.expected());
+        let deadlines = &mut self.session.deadlines;
+        deadlines.handle(now, expected);
         if drained {
-            self.notify(deadlines::Event::Drained);
+            deadlines.handle(now, deadlines::Event::Drained);
         }
-        let now = self.session.clock.now();
-        let Some(timeout) = self.session.deadlines.poll(now) else {
+        let Some(timeout) = deadlines.poll(now) else {
             return Ok(());
         };
         match timeout {

@@ -188,13 +188,13 @@ impl Session<'_> {
     /// Requests the pages of faults: those that the embedder trapped, and with `trapped`
     /// those that userfaultfd did. Returns whether there were any.
     pub(super) fn faults(&mut self, trapped: bool) -> Result<bool, RunError> {
-        let now = self.clock.now();
         let mut any = trapped;
         if trapped {
+            let now = self.clock.now();
             self.memory.faults(&mut self.core, now)?;
         }
         while let Some((block, offset)) = self.handler.fault() {
-            self.core.fault(block, offset, now)?;
+            self.core.fault(block, offset, self.clock.now())?;
             any = true;
         }
         Ok(any)
