@@ -7,11 +7,17 @@
  *   floor copy CPU MIB                                 bytes/s of UFFDIO_COPY, 64 KiB a time
  *   floor both CPU_RX CPU_TX MIB                       bytes/s of the two joined: from the sender's memory
  *                                                      through a unix socket into the receiver's
+ *   floor huge CPU_RX CPU_TX MIB                       the same with 2 MiB pages: one buffer of a page
+ *   floor continue CPU_RX CPU_TX MIB                   the same, read into the page itself through a second
+ *                                                      mapping, which UFFDIO_CONTINUE then maps
+ *   floor threads CPU_RX CPU_TX MIB                    `both`, with a second thread that places
+ *   floor page CPU MIB                                 seconds of one UFFDIO_COPY of so much memory
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <linux/userfaultfd.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -29,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, RUN = 65536, REQUEST = 16, REPLY = 8 + PAGE };
+enum { PAGE = 4096, RUN = 65536, HUGE_PAGE = 2 << 20, REQUEST = 16, REPLY = 8 + PAGE };
 
 static void die(const char *what) {
     perror(what);
@@ -209,8 +215,94 @@ static void copy(int cpu, size_t mib) {
     }
 }
 
-static void both(int rx, int tx, size_t mib) {
-    int fds[2], queue = 4 << 20;
+/* The receiving end of a sweep from another process: 4 KiB pages or 2 MiB pages. */
+struct sweep {
+    int sock, uffd;
+    char *memory, *alias;
+    size_t total;
+};
+
+/* Maps 2 MiB pages twice; only the first mapping is registered. */
+static int huge_uffd(struct sweep *s) {
+    int fd = (int)syscall(SYS_memfd_create, "floor", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+    if (fd < 0 || ftruncate(fd, (off_t)s->total)) die("memfd_create");
+    s->memory = mmap(NULL, s->total, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    s->alias = mmap(NULL, s->total, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (s->memory == MAP_FAILED || s->alias == MAP_FAILED) die("2 MiB pages");
+    int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MINOR_HUGETLBFS};
+    struct uffdio_register reg = {
+        .range = {.start = (uintptr_t)s->memory, .len = s->total},
+        .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR,
+    };
+    if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api)) die("UFFDIO_API");
+    if (ioctl(uffd, UFFDIO_REGISTER, &reg)) die("UFFDIO_REGISTER");
+    return uffd;
+}
+
+static void place_each(struct sweep *s, size_t run, char *buf) {
+    for (size_t at = 0; at < s->total; at += run) {
+        all(get, s->sock, buf, run);
+        place(s->uffd, s->memory + at, buf, run);
+    }
+}
+
+static void continue_each(struct sweep *s) {
+    for (size_t at = 0; at < s->total; at += HUGE_PAGE) {
+        all(get, s->sock, s->alias + at, HUGE_PAGE);
+        struct uffdio_continue page = {.range = {.start = (uintptr_t)s->memory + at, .len = HUGE_PAGE}};
+        if (ioctl(s->uffd, UFFDIO_CONTINUE, &page)) die("UFFDIO_CONTINUE");
+    }
+}
+
+/* A ring of runs between the thread that reads and the thread that places. */
+enum { SLOTS = 32 };
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    size_t read, placed;
+    char *slots;
+} ring = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, NULL};
+
+static void step(size_t *count) {
+    pthread_mutex_lock(&ring.lock);
+    ++*count;
+    pthread_cond_signal(&ring.moved);
+    pthread_mutex_unlock(&ring.lock);
+}
+
+static void *placer(void *arg) {
+    struct sweep *s = arg;
+    for (size_t at = 0; at < s->total; at += RUN) {
+        pthread_mutex_lock(&ring.lock);
+        while (ring.read == ring.placed) pthread_cond_wait(&ring.moved, &ring.lock);
+        pthread_mutex_unlock(&ring.lock);
+        place(s->uffd, s->memory + at, ring.slots + at / RUN % SLOTS * RUN, RUN);
+        step(&ring.placed);
+    }
+    return NULL;
+}
+
+static void threads_each(struct sweep *s) {
+    pthread_t thread;
+    ring.read = ring.placed = 0;
+    pthread_create(&thread, NULL, placer, s);
+    cpu_set_t any;
+    CPU_ZERO(&any);
+    for (int cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++) CPU_SET(cpu, &any);
+    pthread_setaffinity_np(thread, sizeof any, &any);
+    for (size_t at = 0; at < s->total; at += RUN) {
+        pthread_mutex_lock(&ring.lock);
+        while (ring.read - ring.placed == SLOTS) pthread_cond_wait(&ring.moved, &ring.lock);
+        pthread_mutex_unlock(&ring.lock);
+        all(get, s->sock, ring.slots + at / RUN % SLOTS * RUN, RUN);
+        step(&ring.read);
+    }
+    pthread_join(thread, NULL);
+}
+
+static void sweep(const char *name, int rx, int tx, size_t mib) {
+    int fds[2], queue = 4 << 20, is_huge = !strcmp(name, "huge") || !strcmp(name, "continue");
     size_t total = mib << 20;
     enum { ROUNDS = 2 };
     char go = 0;
@@ -228,21 +320,42 @@ static void both(int rx, int tx, size_t mib) {
         _exit(0);
     }
     pin(rx);
-    char *buf = map(RUN), *memory = map(total);
-    memset(buf, 1, RUN);
-    int uffd = uffd_for(memory, total);
+    char *buf = map(HUGE_PAGE);
+    memset(buf, 1, HUGE_PAGE);
+    ring.slots = buf;
+    struct sweep s = {.sock = fds[0], .total = total};
+    if (is_huge) {
+        s.uffd = huge_uffd(&s);
+    } else {
+        s.memory = map(total);
+        s.uffd = uffd_for(s.memory, total);
+    }
     for (int round = 0; round < ROUNDS; round++) {
         all(put, fds[0], &go, 1);
-        all(get, fds[0], buf, RUN);
         uint64_t start = now();
-        for (size_t at = 0; at < total - RUN; at += RUN) {
-            place(uffd, memory + at, buf, RUN);
-            all(get, fds[0], buf, RUN);
-        }
-        place(uffd, memory + total - RUN, buf, RUN);
+        if (!strcmp(name, "continue"))
+            continue_each(&s);
+        else if (!strcmp(name, "threads"))
+            threads_each(&s);
+        else
+            place_each(&s, is_huge ? HUGE_PAGE : RUN, buf);
         double seconds = (double)(now() - start) / 1e9;
-        if (round) printf("both %.0f\n", (double)total / seconds);
-        madvise(memory, total, MADV_DONTNEED);
+        if (round) printf("%s %.0f\n", name, (double)total / seconds);
+        madvise(s.memory, total, is_huge ? MADV_REMOVE : MADV_DONTNEED);
+    }
+}
+
+static void page(int cpu, size_t mib) {
+    pin(cpu);
+    struct sweep s = {.total = mib << 20};
+    s.uffd = huge_uffd(&s);
+    char *from = map(s.total);
+    memset(from, 7, s.total);
+    for (int round = 0; round < 2; round++) {
+        uint64_t start = now();
+        place(s.uffd, s.memory, from, s.total);
+        if (round) printf("page %.6f\n", (double)(now() - start) / 1e9);
+        madvise(s.memory, s.total, MADV_REMOVE);
     }
 }
 
@@ -253,9 +366,11 @@ int main(int argc, char **argv) {
         socket_copy(atoi(argv[2]), atoi(argv[3]), strtoul(argv[4], NULL, 10));
     else if (argc == 4 && !strcmp(argv[1], "copy"))
         copy(atoi(argv[2]), strtoul(argv[3], NULL, 10));
-    else if (argc == 5 && !strcmp(argv[1], "both"))
-        both(atoi(argv[2]), atoi(argv[3]), strtoul(argv[4], NULL, 10));
+    else if (argc == 5)
+        sweep(argv[1], atoi(argv[2]), atoi(argv[3]), strtoul(argv[4], NULL, 10));
+    else if (argc == 4 && !strcmp(argv[1], "page"))
+        page(atoi(argv[2]), strtoul(argv[3], NULL, 10));
     else
-        return fprintf(stderr, "usage: floor fault|socket|copy|both ...\n"), 2;
+        return fprintf(stderr, "usage: floor fault|socket|copy|both|huge|continue|threads|page ...\n"), 2;
     return 0;
 }

@@ -4,13 +4,10 @@
 //! `cargo bench -p retpath-engine` prints a table; `-- --gate` also fails when
 //! a goal is missed. `floor.c` is the raw program; it needs a C compiler.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use retpath_engine::memory::{Backing, Memory, SealedMemory};
 
 use retpath_support::harness::{
-    APART, Pins, Row, Served, Setup, TOGETHER, Touch, finish, median, percentile,
+    APART, Floor, Pins, Row, Served, Setup, TOGETHER, Touch, finish, median, percentile,
 };
 
 fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) -> Served {
@@ -32,40 +29,6 @@ fn migrate(mib: u64, pins: Pins, touch: Touch, bandwidth: u64, preempt: bool) ->
     })
 }
 
-/// Compiles the raw program.
-fn floor(dir: &Path) -> PathBuf {
-    let program = dir.join("floor");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
-    let built = Command::new("cc")
-        .args(["-O2", "-pthread", "-o"])
-        .arg(&program)
-        .arg(source)
-        .status();
-    assert!(
-        built.is_ok_and(|status| status.success()),
-        "floor.c needs a C compiler named cc"
-    );
-    program
-}
-
-/// Runs the raw program and returns the numbers after the name it prints.
-fn raw(program: &Path, args: &[&str]) -> Vec<f64> {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .expect("raw program starts");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout).expect("output is UTF-8");
-    text.split_whitespace()
-        .skip(1)
-        .map(|n| n.parse().expect("output is a number"))
-        .collect()
-}
-
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rounds = if args.iter().any(|a| a == "--quick") {
@@ -73,16 +36,15 @@ fn main() {
     } else {
         9
     };
-    let dir = tempfile::tempdir().expect("temporary folder can be created");
-    let program = floor(dir.path());
+    let floor = Floor::build();
     let named = args.iter().any(|a| !a.starts_with('-'));
     let wanted = |name: &str| !named || args.iter().any(|a| a == name);
     let mut rows = Vec::new();
     if wanted("faults") {
-        rows.extend(faults(&program, rounds));
+        rows.extend(faults(&floor, rounds));
     }
     if wanted("sweep") {
-        rows.extend(sweep(&program, rounds));
+        rows.extend(sweep(&floor, rounds));
     }
     if wanted("load") {
         rows.extend([
@@ -103,11 +65,11 @@ fn main() {
 }
 
 /// Measures a remote fault over a Unix socket with all threads on one CPU.
-fn faults(program: &Path, rounds: usize) -> Vec<Row> {
+fn faults(floor: &Floor, rounds: usize) -> Vec<Row> {
     let (mut ours, mut floors) = ([vec![], vec![]], [vec![], vec![]]);
     for _ in 0..rounds {
         let served = migrate(40, TOGETHER, Touch::Pages(10_000), 1, false);
-        let raw = raw(program, &["fault", "unix", "0", "0", "10000"]);
+        let raw = floor.run(&["fault", "unix", "0", "0", "10000"]);
         for (i, thousandths) in [500, 990].into_iter().enumerate() {
             ours[i].push(percentile(&served.touches, thousandths) / 1e3);
             floors[i].push(raw[i] / 1e3);
@@ -143,17 +105,17 @@ fn second(migration: impl Fn() -> Served) -> Served {
 }
 
 /// Measures the background sweep into an idle destination, with the sides on two CPUs.
-fn sweep(program: &Path, rounds: usize) -> Vec<Row> {
+fn sweep(floor: &Floor, rounds: usize) -> Vec<Row> {
     const MIB: u64 = 1024;
     let migration = || second(|| migrate(MIB, APART, Touch::Nothing, 0, false)).seconds;
     let (mut ours, mut slower, mut joined) = (vec![], vec![], vec![]);
     for _ in 0..rounds {
         ours.push((MIB << 20) as f64 / migration() / 1e9);
         let mib = MIB.to_string();
-        let socket = raw(program, &["socket", "0", "1", &mib])[0];
-        let copy = raw(program, &["copy", "0", &mib])[0];
+        let socket = floor.run(&["socket", "0", "1", &mib])[0];
+        let copy = floor.run(&["copy", "0", &mib])[0];
         slower.push(socket.min(copy) / 1e9);
-        joined.push(raw(program, &["both", "0", "1", &mib])[0] / 1e9);
+        joined.push(floor.run(&["both", "0", "1", &mib])[0] / 1e9);
     }
     let row = |what, floors: Vec<f64>| {
         let ratio = median(ours.iter().zip(&floors).map(|(a, b)| a / b).collect());

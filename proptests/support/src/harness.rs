@@ -1,16 +1,21 @@
 //! Benchmark harness: one migration between two threads, and a table of ratios.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use retpath_engine::blocks::Block;
-use retpath_engine::driver::{Control, DestinationHandler, HandlerError, receive};
-use retpath_engine::memory::Memory;
+use retpath_codec::NameBuf;
+use retpath_engine::blocks::{Block, Blocks};
+use retpath_engine::driver::{Control, DestinationHandler, HandlerError, ReceiveOptions, receive};
+use retpath_engine::memory::{Backing, Memory};
 use retpath_engine::source::{self, PageSource, Preempt, Source};
 
-use super::loops::{self, Dial, Net, PAGE, Still, listen, receive_options, serve_with};
+use tempfile::TempDir;
+
+use super::loops::{Dial, Net, PAGE, Still, listen, receive_options, serve_with};
 
 /// CPU affinity of the two sides.
 #[derive(Clone, Copy)]
@@ -51,6 +56,7 @@ pub fn pin(cpu: usize) {
 
 struct Bench {
     touch: Touch,
+    backing: Backing,
     memory: Option<Arc<Memory>>,
     started: Option<Instant>,
     touches: Option<mpsc::Receiver<Vec<u64>>>,
@@ -60,7 +66,7 @@ struct Bench {
 
 impl DestinationHandler for Bench {
     fn memory(&mut self, block: &Block, _: u64) -> Result<Option<Arc<Memory>>, HandlerError> {
-        let memory = loops::memory(block)?;
+        let memory = Arc::new(Memory::new(self.backing, block.len)?);
         self.memory = Some(Arc::clone(&memory));
         Ok(Some(memory))
     }
@@ -111,6 +117,20 @@ pub fn migrate<P>(setup: Setup, memory: impl FnOnce() -> P + Send + 'static) -> 
 where
     P: PageSource + 'static,
 {
+    let options = receive_options(setup.preempt);
+    migrate_with(setup, (Backing::Anonymous, PAGE), options, memory)
+}
+
+/// As [`migrate`], with the destination's memory and host page size, and its options.
+pub fn migrate_with<P>(
+    setup: Setup,
+    (backing, page): (Backing, u64),
+    options: ReceiveOptions,
+    memory: impl FnOnce() -> P + Send + 'static,
+) -> Served
+where
+    P: PageSource + 'static,
+{
     let Setup {
         mib,
         pins,
@@ -122,7 +142,9 @@ where
     let address = listener.address().clone();
     let source = thread::spawn(move || {
         pin(pins.source);
-        let blocks = loops::blocks(&[("pc.ram", mib << 20)]);
+        let (name, len) = (NameBuf::new("pc.ram").expect("valid name"), mib << 20);
+        let mut blocks = Blocks::new(PAGE).expect("valid page size");
+        blocks.add(Block { name, len, page }).expect("valid block");
         let mut config = source::Config::new("bench");
         config.bandwidth = bandwidth;
         config.preempt = preempt.then_some(Preempt::Late);
@@ -136,13 +158,13 @@ where
     let control = Control::new().expect("control descriptor can be created");
     let mut guest = Bench {
         touch,
+        backing,
         memory: None,
         started: None,
         touches: None,
         pins,
         control: control.clone(),
     };
-    let options = receive_options(preempt);
     let _ = receive(&mut listener, &mut guest, options, &control);
     let seconds = guest.started.expect("guest ran").elapsed().as_secs_f64();
     let touches = guest
@@ -152,6 +174,49 @@ where
     drop(listener);
     source.join().expect("source thread does not panic");
     Served { seconds, touches }
+}
+
+/// The raw program of the engine's benchmarks.
+pub struct Floor {
+    program: PathBuf,
+    _dir: TempDir,
+}
+
+impl Floor {
+    /// Compiles it.
+    pub fn build() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder can be created");
+        let program = dir.path().join("floor");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../engine/benches/floor.c");
+        let built = Command::new("cc")
+            .args(["-O2", "-pthread", "-o"])
+            .arg(&program)
+            .arg(source)
+            .status();
+        assert!(
+            built.is_ok_and(|status| status.success()),
+            "floor.c needs a C compiler named cc"
+        );
+        Self { program, _dir: dir }
+    }
+
+    /// Runs it and returns the numbers after the name it prints.
+    pub fn run(&self, args: &[&str]) -> Vec<f64> {
+        let output = Command::new(&self.program)
+            .args(args)
+            .output()
+            .expect("raw program starts");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = String::from_utf8(output.stdout).expect("output is UTF-8");
+        text.split_whitespace()
+            .skip(1)
+            .map(|n| n.parse().expect("output is a number"))
+            .collect()
+    }
 }
 
 pub fn percentile(sorted: &[u64], thousandths: usize) -> f64 {
