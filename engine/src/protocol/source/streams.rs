@@ -316,6 +316,7 @@ mod tests {
             let open = |stream: &Stream| stream.window.min(WINDOW / PAGE);
             let most: u64 = self.streams.streams.iter().map(open).sum();
             assert!(most <= STREAMS as u64 * WINDOW / PAGE);
+            assert!(self.streams.recent.len() <= RECENT);
         }
 
         fn take(&mut self) -> Option<(BlockId, u64, u64)> {
