@@ -136,7 +136,7 @@ impl Decoder {
     #[inline]
     fn page<'a>(&mut self, input: &'a [u8]) -> Option<Decoded<'a>> {
         let (word, rest) = input.split_first_chunk()?;
-        let page = usize::try_from(self.target_page).ok()?;
+        let page = usize::try_from(self.target_page).unwrap_or(usize::MAX);
         let data = rest.get(..page);
         let (block, offset) = self.continued_page(*word, data.is_some())?;
         let Some(data) = data else {
